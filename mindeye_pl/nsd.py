@@ -1,0 +1,51 @@
+"""Constants of the Natural Scenes Dataset as MindEye2 prepared it (spec of MindEye2, sections 1.2 and 1.3)."""
+
+from enum import IntEnum
+
+SUBJECTS = (1, 2, 3, 4, 5, 6, 7, 8)
+
+#: Voxels of the nsdgeneral mask, by subject.
+VOXEL_COUNTS = {1: 15724, 2: 14278, 3: 15226, 4: 13153, 5: 13039, 6: 17907, 7: 12682, 8: 14386}
+
+#: Scan sessions completed, by subject.
+SESSION_COUNTS = {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}
+
+TRIALS_PER_SESSION = 750
+REPETITIONS = 3
+NUM_STIMULI = 73_000
+NUM_SHARED_STIMULI = 1000
+STIMULI_PER_SUBJECT = 10_000
+IMAGE_SIZE = 224
+
+#: One scan session is about one hour in the scanner.
+HOURS_PER_SESSION = 1.0
+
+#: Regions of `brain_region_masks.hdf5`, all of them bool vectors over the voxels of nsdgeneral.
+ROIS = ("nsd_general", "V1", "V2", "V3", "V4", "higher_vis")
+
+
+class Behaviour(IntEnum):
+    """Columns of the behaviour arrays, -1 where a value is missing."""
+
+    STIMULUS = 0  # 0-based row in the pictures file (73K id)
+    SUBJECT = 1
+    SESSION = 2  # 1-based
+    RUN = 3
+    TRIAL = 4
+    BETA_ROW = 5  # 0-based global trial, row in the betas file
+    TIME = 6
+    IS_OLD = 7
+    IS_CORRECT = 8
+    REACTION_TIME = 9
+    CHANGE_MIND = 10
+    IS_OLD_CURRENT = 11
+    IS_CORRECT_CURRENT = 12
+    TOTAL_1 = 13
+    TOTAL_2 = 14
+    BUTTON = 15
+    IS_SHARED1000 = 16
+
+
+#: Rows of the neighbour arrays stored beside each trial.
+PAST_TRIALS = FUTURE_TRIALS = 15
+OLD_TRIALS = 3

@@ -1,0 +1,75 @@
+"""What the parts hand to each other.
+
+Legend: B batch, b one subject's share of it, V voxels, h hidden width, S tokens, D token width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass
+class BrainBatch:
+    """Equal shares of trials of one or more subjects, concatenated in subject order.
+
+    Attributes:
+        voxels: one `(b, V_s)` float tensor for each subject; subjects differ in V.
+        subject_index: for each of them, the index of its functional alignment.
+        stimulus_ids: `(B,)` int64, rows in the pictures file.
+        tokens: `(B, S, D)` target tokens, float16 or float32.
+    """
+
+    voxels: list[Tensor]
+    subject_index: list[int]
+    stimulus_ids: Tensor
+    tokens: Tensor
+
+    def to(self, *args, **kwargs) -> "BrainBatch":  # type: ignore[no-untyped-def]
+        """The batch with every tensor moved as by `Tensor.to`."""
+        return BrainBatch(
+            [voxels.to(*args, **kwargs) for voxels in self.voxels],
+            self.subject_index,
+            self.stimulus_ids.to(*args, **kwargs),
+            self.tokens.to(*args, **kwargs),
+        )
+
+    def __len__(self) -> int:
+        return len(self.stimulus_ids)
+
+
+@dataclass
+class StageLoss:
+    """What a stage returns from a training step.
+
+    Attributes:
+        total: the scalar to descend.
+        parts: named, weighted, detached addends of `total`, for the log.
+        outputs: tensors that the stages after this one need.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Prediction:
+    """What a composite reads from voxels.
+
+    Attributes:
+        aligned: `(B, h)` voxels in the shared space.
+        tokens: `(B, S, D)` backbone tokens.
+        retrieval: `(B, S, D)` retrieval embedding.
+        latents: `(B, 4, 28, 28)` latents of the blurry reconstruction, where the low-level branch is present.
+        maps: `(B, 49, 512)` auxiliary feature maps of the same branch.
+    """
+
+    aligned: Tensor
+    tokens: Tensor
+    retrieval: Tensor
+    latents: Tensor | None = None
+    maps: Tensor | None = None
+
+
+Subjects = Sequence[int]
