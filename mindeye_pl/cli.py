@@ -1,0 +1,64 @@
+"""The command line: compose, check, run, and say a user's mistake in one line."""
+
+import errno
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mindeye_pl.config import CONFIG_NAME, check_config, conf_dir, register_resolvers
+from mindeye_pl.errors import UserError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
+def run_job(config: DictConfig) -> None:
+    """One job, the only one of a run or one of a sweep."""
+    from mindeye_pl.pipelines.run import run_experiment
+
+    check_config(config)
+    run_experiment(config)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake is one line on stderr and exit code 2."""
+    register_resolvers()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here whole, not as Hydra's shortened trace
+    try:
+        run_job()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        _exit(_one_line(error))
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        _exit(_one_line(disk_full(error)))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def disk_full(error: OSError) -> UserError:
+    """The user's view of a write that found no room."""
+    return UserError(
+        f"no room to write {error.filename or 'a file of this run'}",
+        seen=error.strerror,
+        wanted="free space",
+        mend="free space, or paths.outputs=FOLDER on another disk, then the same command again; nothing finished is lost",
+    )
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = error.__cause__
+    if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
+        lines += [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return " ".join(lines) or type(error).__name__
+
+
+def _exit(line: str) -> None:
+    print(f"mindeye_pl: {line}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,137 @@
+"""Where the configuration lies, the resolvers it uses, and the checks that no single group can make."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from mindeye_pl import nsd
+from mindeye_pl.errors import UserError
+
+CONFIG_NAME = "config"
+
+#: Top-level keys whose content belongs to a library or to the user, so that any key may stand below them.
+_OPEN_NODES = frozenset({"trainer"})
+
+
+def conf_dir() -> Path:
+    """The folder of the configuration: inside an installed package, else at the repository's top."""
+    packaged = Path(__file__).parent / "conf"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def register_resolvers() -> None:
+    """Makes `${other_subjects:all,one}` and `${wandb_mode:}` known to OmegaConf."""
+    from mindeye_pl.tracking.mode import wandb_mode
+
+    OmegaConf.register_new_resolver("other_subjects", _other_subjects, replace=True)
+    OmegaConf.register_new_resolver("wandb_mode", wandb_mode, replace=True)
+
+
+def _other_subjects(subjects: Iterable[int], subject: int) -> list[int]:
+    return [other for other in subjects if other != subject]
+
+
+def compose_config(overrides: list[str]) -> DictConfig:
+    """The configuration that the command line `overrides` asks for, with or without a running Hydra application."""
+    register_resolvers()
+    if GlobalHydra.instance().is_initialized():
+        return compose(CONFIG_NAME, overrides=overrides)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mindeye_pl"):
+        return compose(CONFIG_NAME, overrides=overrides)
+
+
+def experiment_overrides(experiment: str, overrides: Iterable[str]) -> list[str]:
+    """The overrides of another experiment: those of this one, with the experiment's name exchanged.
+
+    What names the subject or the amount of data belongs to an experiment and is not carried over.
+    """
+    own = ("+experiment=", "experiment=", "data.num_sessions=", "data.subject=", "finetune.start=", "pipeline=", "plan=")
+    return [f"+experiment={experiment}", *(item for item in overrides if not item.startswith(own))]
+
+
+def check_config(config: DictConfig) -> None:
+    """The checks across groups; called before any step runs.
+
+    Raises:
+        UserError: for a sweep experiment without `-m`, a key that no group declares, an unknown subject, a fine-tuning
+            subject inside the pretraining set, an unknown part in `finetune.trainable`.
+    """
+    if HydraConfig.initialized():
+        _check_sweep(HydraConfig.get())
+        _check_keys(config, HydraConfig.get())
+    _check_subjects(config)
+
+
+def _check_sweep(hydra_config: DictConfig) -> None:
+    experiment = hydra_config.runtime.choices.get("experiment")
+    if hydra_config.mode != RunMode.MULTIRUN and hydra_config.sweeper.get("params"):
+        raise UserError(
+            f"+experiment={experiment} is a sweep of {', '.join(hydra_config.sweeper.params)}",
+            seen="a single run",
+            wanted="a multirun",
+            mend=f"python -m mindeye_pl -m +experiment={experiment}",
+        )
+
+
+def _check_keys(config: DictConfig, hydra_config: DictConfig) -> None:
+    """Refuses keys that no group declares: Hydra merges a typo inside an experiment's body without a word."""
+    experiment = hydra_config.runtime.choices.get("experiment")
+    choices = {
+        group: choice
+        for group, choice in hydra_config.runtime.choices.items()
+        if group != "experiment" and not group.startswith("hydra") and "@" not in group
+    }
+    added = [item for item in hydra_config.overrides.task if item.startswith("+") and not item.startswith("+experiment")]
+    if experiment is None and not added:
+        return  # Hydra itself refuses unknown keys on the command line
+    known = set(_leaf_keys(compose_config([f"{group}={choice}" for group, choice in choices.items() if choice])))
+    for key in _leaf_keys(config):
+        if key not in known and not any(key.startswith(prefix + ".") for prefix in _OPEN_NODES):
+            by_user = any(item.lstrip("+").startswith(key) for item in added)
+            where = "the command line" if by_user else f"experiment={experiment}"
+            raise UserError(
+                f"unknown key in {where}", seen=key, wanted=_nearest(key, known), mend=f"correct or remove `{key}`"
+            )
+
+
+def _leaf_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        child = node._get_node(key)
+        path = f"{prefix}{key}"
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            yield from _leaf_keys(child, f"{path}.")
+        yield path
+
+
+def _nearest(key: str, known: set[str]) -> str:
+    from difflib import get_close_matches
+
+    matches = get_close_matches(key, known, n=1, cutoff=0.5)
+    return matches[0] if matches else "a key of `python -m mindeye_pl --cfg job`"
+
+
+def _check_subjects(config: DictConfig) -> None:
+    subject, pretraining = config.data.subject, list(config.pretrain.subjects)
+    known = list(config.data.subjects)
+    for name, value in (("data.subject", subject), *(("pretrain.subjects", other) for other in pretraining)):
+        if value not in known:
+            raise UserError(
+                f"{name} is unknown", seen=value, wanted=f"one of {known}", mend=f"{name}={known[0]}"
+            )
+    if "finetune" in config.pipeline.steps and config.finetune.start == "pretrained" and subject in pretraining:
+        others = ",".join(str(other) for other in pretraining if other != subject)
+        raise UserError(
+            f"subject {subject} is fine-tuned and also inside pretrain.subjects, which would leak its brain",
+            seen=pretraining,
+            wanted=f"a list without {subject}",
+            mend=f"pretrain.subjects=[{others}]",
+        )
+    if len(set(pretraining)) != len(pretraining):
+        raise UserError("pretrain.subjects names a subject twice", seen=pretraining, wanted="each once")
+    if config.data.source == "nsd" and not set(known) <= set(nsd.SUBJECTS):
+        raise UserError("data.subjects", seen=known, wanted=f"some of {list(nsd.SUBJECTS)}")

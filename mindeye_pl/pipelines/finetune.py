@@ -1,0 +1,60 @@
+"""Fine-tuning: a pretrained composite, or a fresh one, to one subject and some hours of data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mindeye_pl.artifacts import ArtifactSpec
+from mindeye_pl.errors import UserError
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.pipelines.data import data_inputs, data_steps
+from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_shared_weights, read_weights
+from mindeye_pl.pipelines.pretrain import PRETRAIN, TRAINING_KEYS, datamodule, tags
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.training import fit
+
+STARTS = ("pretrained", "scratch")
+
+
+def _needs(run: Run) -> Sequence[Step]:
+    start = run.config.finetune.start
+    if start not in STARTS:
+        raise UserError("finetune.start", seen=start, wanted=" or ".join(STARTS))
+    pretrained = start == "pretrained" and run.config.finetune.checkpoint is None
+    return [*data_steps(run), *([PRETRAIN] if pretrained else [])]
+
+
+def _spec(run: Run) -> ArtifactSpec:
+    config = run.config
+    by = run.plain(*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions")
+    inputs = data_inputs(run, [config.data.subject])
+    if PRETRAIN in _needs(run):
+        inputs["pretrain"] = run.spec(PRETRAIN).fingerprint
+    elif config.finetune.checkpoint is not None:
+        path = Path(config.finetune.checkpoint)
+        if not path.is_file():
+            raise UserError("finetune.checkpoint does not exist", seen=path, wanted="a .safetensors or .pth file")
+        inputs["checkpoint"] = fingerprint_file(path)
+    sessions = config.data.num_sessions
+    label = f"subj0{config.data.subject}-{'all' if sessions == 'all' else f'{sessions}h'}-{config.finetune.start}-seed{config.seed}"
+    return ArtifactSpec("finetune", label, by, inputs)
+
+
+def _build(run: Run, folder: Path) -> None:
+    config = run.config
+    subject, settings = config.data.subject, config.finetune
+    data = datamodule(run, [subject], config.data.num_sessions, settings.batch_size)
+    model = build_model(config, [data.voxel_counts[subject]])
+    start = "from scratch"
+    if settings.start == "pretrained":
+        path = Path(settings.checkpoint) if settings.checkpoint else run.make(PRETRAIN).folder / WEIGHTS
+        load_shared_weights(model, read_weights(path), path, inherit_bias=settings.inherit_bias)
+        start = "from the pretrained model"
+    model.freeze_all_but(settings.trainable)
+    what = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
+    fit(
+        run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what,
+        tags=[*tags(run, [subject], config.data.num_sessions), settings.start],
+    )
+
+
+FINETUNE = Step("finetune", _spec, _needs, _build)

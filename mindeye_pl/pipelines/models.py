@@ -1,0 +1,97 @@
+"""Building the composite that the configuration describes, and moving weights in and out of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.stages.composite import Composite
+
+WEIGHTS = "model.safetensors"
+
+
+def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> Composite:
+    """The configured composite with fresh weights that depend on `seed` alone."""
+    torch.manual_seed(config.seed)
+    return instantiate(config.model, alignment={"voxel_counts": list(voxel_counts)})
+
+
+def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[str, int]:
+    """Parameters of each stage, built on the meta device: no memory, whatever the size."""
+    with torch.device("meta"):
+        model = build_model(config, voxel_counts)
+    return {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.stages().items()}
+
+
+def save_weights(model: Composite, path: Path) -> None:
+    """Writes the composite's weights as safetensors."""
+    from safetensors.torch import save_model
+
+    save_model(model, str(path))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a safetensors file, or of a published checkpoint, under the project's own names.
+
+    Raises:
+        UserError: for a file that is missing, broken, of another kind, or a pickle with code in it.
+    """
+    from mindeye_pl.weights import read_published
+
+    if not path.is_file():
+        raise UserError("the checkpoint does not exist", seen=path, wanted="a .safetensors or .pth file")
+    if path.suffix != ".safetensors":
+        return read_published("mindeye2", path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except SafetensorError as error:
+        raise UserError(f"{path} is no whole safetensors file", seen=error, mend="make or copy it again") from error
+
+
+def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Loads weights that must fit the whole model.
+
+    Raises:
+        UserError: naming the first weight that is missing, left over or of another shape.
+    """
+    check_weights(model, weights, path)
+    model.load_state_dict(dict(weights))
+
+
+def load_shared_weights(model: Composite, weights: Mapping[str, Tensor], path: Path, *, inherit_bias: str) -> None:
+    """Loads what a new subject can use of a pretrained model: everything but the alignments.
+
+    `inherit_bias=published` also takes over the alignment bias of the first pretraining subject, as the published
+    fine-tuning does (spec of MindEye2, section 6.7).
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    own = {key: value for key, value in model.state_dict().items() if key.startswith("alignment.")}
+    shared = {key: value for key, value in weights.items() if not key.startswith("alignment.")}
+    first_bias = "alignment.network.linears.0.bias"
+    if inherit_bias == "published":
+        own[first_bias] = weights[first_bias]
+    load_weights(model, own | shared, path)
+
+
+def check_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses weights of another architecture."""
+    wanted = model.state_dict()
+    for key in wanted.keys() | weights.keys():
+        seen = tuple(weights[key].shape) if key in weights else "missing"
+        want = tuple(wanted[key].shape) if key in wanted else "no such weight"
+        if seen != want:
+            raise UserError(
+                f"{path} is a checkpoint of another architecture: {key}",
+                seen=seen,
+                wanted=want,
+                mend="scale= and model= as the checkpoint was trained with, or another checkpoint",
+            )

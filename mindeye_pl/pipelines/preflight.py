@@ -1,0 +1,41 @@
+"""What is looked at before anything long begins: files, device, size."""
+
+from omegaconf import DictConfig
+
+from mindeye_pl import nsd
+from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.data import layout, makes_its_data
+from mindeye_pl.pipelines.models import parameter_counts
+from mindeye_pl.pipelines.step import Run
+
+
+def lacking(run: Run) -> list[str]:
+    """The files that this configuration needs and that are not here, each with what brings it."""
+    lacks = []
+    if not makes_its_data(run) and not layout(run).root.is_dir():
+        lacks.append(f"the data folder {layout(run).root} (paths.nsd=FOLDER, or docs/data.md)")
+    weights = run.config.embedder.get("weights")
+    if weights is not None and find_embedder_weights(run) is None:
+        lacks.append(f"the embedder's weights {weights.file} ({weights.mend}, or paths.weights=FOLDER)")
+    return lacks
+
+
+def check_device(config: DictConfig) -> None:
+    """Refuses a GPU that is not there.
+
+    Raises:
+        UserError: naming the option that uses the CPU.
+    """
+    import torch
+
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer asks for a GPU", seen="no CUDA device", wanted="one", mend="trainer=cpu")
+
+
+def size_line(run: Run) -> str:
+    """One line with the parameters of each stage, counted on the meta device."""
+    config = run.config
+    known = config.simulation.voxel_counts if config.data.source == "simulated" else nsd.VOXEL_COUNTS
+    counts = parameter_counts(config, [known[config.data.subject]])
+    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return f"model at scale={config.scale.name}: {parts} parameters; {sum(counts.values()):,} in all"

@@ -1,0 +1,63 @@
+"""Pretraining: one composite on many subjects."""
+
+from pathlib import Path
+
+from mindeye_pl.artifacts import ArtifactSpec
+from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.nsd import HOURS_PER_SESSION
+from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
+from mindeye_pl.pipelines.models import build_model
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.pipelines.training import fit
+
+#: Nodes of the configuration that the weights of any trained composite depend on. Not the machine: trainer.precision only.
+TRAINING_KEYS = ("model", "embedder", "seed", "trainer.precision", "data.betas", "data.sampling", "data.validation_fraction")
+
+
+def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
+    """The data of these subjects with their target tokens, embedded now where they are missing."""
+    config = run.config
+    data = NSDDataModule(
+        layout(run).root,
+        subjects,
+        cache_dir=config.paths.cache,
+        num_sessions=num_sessions,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        sampling=config.data.sampling,
+        betas=config.data.betas,
+        validation_fraction=config.data.validation_fraction,
+        trials_per_session=config.data.trials_per_session,
+        seed=config.seed,
+        num_workers=config.data.num_workers,
+    )
+    data.tokens = target_tokens(run, data.stimulus_ids_needed())
+    return data
+
+
+def tags(run: Run, subjects: list[int], num_sessions: int | str) -> list[str]:
+    """What a dashboard filters by."""
+    hours = num_sessions if num_sessions == "all" else f"{float(num_sessions) * HOURS_PER_SESSION:g}"
+    facts = [f"subj0{subject}" for subject in subjects]
+    facts += [f"hours={hours}", f"seed={run.config.seed}", f"scale={run.config.scale.name}"]
+    return [*facts, "simulated"] if is_simulated(run) else facts
+
+
+def _spec(run: Run) -> ArtifactSpec:
+    subjects = list(run.config.pretrain.subjects)
+    by = run.plain(*TRAINING_KEYS, "pretrain")
+    label = "subj" + "".join(f"0{subject}" for subject in subjects) + f"-seed{run.config.seed}"
+    return ArtifactSpec("pretrain", label, by, data_inputs(run, subjects))
+
+
+def _build(run: Run, folder: Path) -> None:
+    settings = run.config.pretrain
+    subjects = list(settings.subjects)
+    data = datamodule(run, subjects, settings.num_sessions, settings.batch_size)
+    model = build_model(run.config, [data.voxel_counts[subject] for subject in subjects])
+    names = ", ".join(map(str, subjects))
+    what = f"pretraining on {data.num_train_trials:,} trials of subjects {names}"
+    fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what, tags=tags(run, subjects, settings.num_sessions))
+
+
+PRETRAIN = Step("pretrain", _spec, data_steps, _build)

@@ -1,0 +1,66 @@
+"""Carrying out an experiment: its ordered steps, or the plan of them."""
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.table import Table
+
+from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.data import SIMULATE
+from mindeye_pl.pipelines.evaluate import EVALUATE
+from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
+from mindeye_pl.pipelines.pretrain import PRETRAIN
+from mindeye_pl.pipelines.report import write_run_report
+from mindeye_pl.pipelines.step import Run, Step, order
+
+STEPS = {step.name: step for step in (SIMULATE, PRETRAIN, FINETUNE, EVALUATE)}
+
+
+def run_experiment(config: DictConfig) -> None:
+    """Makes what `pipeline.steps` names, in order, from finished artifacts where there are any.
+
+    Raises:
+        UserError: for an unknown step, missing files or a missing device, before anything long begins.
+    """
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    run = Run(config, overrides)
+    names = list(config.pipeline.steps)
+    steps = [_step(name) for name in names if name != "report"]
+    if config.plan:
+        print_plan(run, steps)
+        return
+    if lacks := lacking(run):
+        raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(lacks))
+    check_device(config)
+    for step in steps:
+        done = run.find(step) is not None
+        artifact = run.make(step)
+        console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
+    if "report" in names:
+        write_run_report(run, steps)
+
+
+def _step(name: str) -> Step:
+    if name not in STEPS:
+        raise UserError("pipeline.steps names no step", seen=name, wanted=f"some of {[*STEPS, 'report']}")
+    return STEPS[name]
+
+
+def print_plan(run: Run, steps: list[Step]) -> None:
+    """Prints each step with "cached" or "will run", the model's size and the files that are missing."""
+    console.print(size_line(run))
+    lacks = lacking(run)
+    if lacks:
+        console.print("lacks " + "; ".join(lacks))
+    table = Table("step", "what", "state", "folder", box=None, pad_edge=False)
+    for step in order(run, steps):
+        if lacks:
+            table.add_row(step.name, "", "will run when nothing is lacking", "")
+            continue
+        spec = run.spec(step)
+        cached = run.store.find(spec) is not None
+        started = run.store.work_folder(spec).exists()
+        state = "cached" if cached else "will run, from its last checkpoint" if started else "will run"
+        table.add_row(step.name, spec.label, state, str(run.store.folder(spec)))
+    console.print(table)

@@ -1,0 +1,96 @@
+"""Steps and the run that makes them: each step is made once, from the steps it needs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mindeye_pl.artifacts import Artifact, ArtifactSpec, ArtifactStore
+from mindeye_pl.console import console
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of artifact.
+
+    Attributes:
+        name: as it stands in `pipeline.steps`.
+        spec: what determines the artifact under a run's configuration; reads no result of another step.
+        needs: the steps whose artifacts it is made from.
+        build: fills the work folder, going on with what a killed maker left there.
+    """
+
+    name: str
+    spec: Callable[["Run"], ArtifactSpec]
+    needs: Callable[["Run"], Sequence["Step"]]
+    build: Callable[["Run", Path], None]
+
+
+class Run:
+    """One configuration being carried out.
+
+    Args:
+        config: the composed configuration.
+        overrides: the command line that composed it, for the commands printed to the user.
+    """
+
+    def __init__(self, config: DictConfig, overrides: Sequence[str] = ()):
+        self.config = config
+        self.overrides = list(overrides)
+        self.store = ArtifactStore(Path(config.paths.artifacts))
+        self._specs: dict[str, ArtifactSpec] = {}
+
+    @cached_property
+    def experiment(self) -> str:
+        """The experiment's name, `adhoc` where none was asked for."""
+        given = [item.split("=", 1)[1] for item in self.overrides if item.lstrip("+").startswith("experiment=")]
+        return given[-1] if given else "adhoc"
+
+    def spec(self, step: Step) -> ArtifactSpec:
+        """The step's spec under this configuration."""
+        if step.name not in self._specs:
+            self._specs[step.name] = step.spec(self)
+        return self._specs[step.name]
+
+    def inputs(self, step: Step) -> dict[str, str]:
+        """The fingerprints of what a step needs."""
+        return {need.name: self.spec(need).fingerprint for need in step.needs(self)}
+
+    def find(self, step: Step) -> Artifact | None:
+        """The step's finished artifact, if there is one."""
+        return self.store.find(self.spec(step))
+
+    def make(self, step: Step) -> Artifact:
+        """The step's artifact, made now with all that it needs where it is missing."""
+        spec = self.spec(step)
+        if (artifact := self.store.find(spec)) is None:
+            for need in step.needs(self):
+                self.make(need)
+            with self.store.making(spec) as work:
+                if work is not None:
+                    console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
+                    step.build(self, work)
+            artifact = self.store.find(spec)
+            assert artifact is not None
+        return artifact
+
+    def plain(self, *keys: str) -> dict[str, Any]:
+        """The named nodes of the configuration, resolved, as plain data for a spec."""
+        nodes = {key: OmegaConf.select(self.config, key) for key in keys}
+        return {
+            key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            for key, node in nodes.items()
+        }
+
+
+def order(run: Run, steps: Sequence[Step]) -> list[Step]:
+    """The steps and all they need, each once, needs first."""
+    ordered: list[Step] = []
+    for step in steps:
+        for one in [*order(run, step.needs(run)), step]:
+            if one not in ordered:
+                ordered.append(one)
+    return ordered

@@ -1,0 +1,111 @@
+"""The one training loop, used by pretraining and fine-tuning alike."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from pytorch_lightning import Callback, LightningDataModule, Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from mindeye_pl.callbacks.atomic_checkpoint import AtomicCheckpointIO
+from mindeye_pl.callbacks.epoch_seed import EpochSeed
+from mindeye_pl.callbacks.history import History
+from mindeye_pl.callbacks.plain_words import PlainWords
+from mindeye_pl.console import console
+from mindeye_pl.pipelines.models import WEIGHTS, save_weights
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.stages.composite import Composite
+
+HISTORY = "history.json"
+LAST = "last"
+
+
+def fit(
+    run: Run, step: Step, folder: Path, model: Composite, data: LightningDataModule, *, epochs: int, what: str, tags: list[str]
+) -> None:
+    """Trains `model`, going on from the checkpoint in `folder` if a killed run left one, and writes its weights there.
+
+    Args:
+        run: the run that this belongs to.
+        step: the step being made.
+        folder: the step's work folder.
+        model: freshly initialised; the checkpoint overrules it.
+        data: the data module.
+        epochs: of training.
+        what: for the words that the user reads.
+        tags: for W&B.
+    """
+    config = run.config
+    logger = _logger(run, step, folder, tags)
+    callbacks: list[Callback] = [
+        EpochSeed(config.seed),
+        History(folder / HISTORY),
+        PlainWords(what),
+        ModelCheckpoint(
+            folder,
+            filename=LAST,
+            every_n_epochs=config.callbacks.checkpoint_every_n_epochs,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if logger:
+        callbacks.append(LearningRateMonitor("step"))
+    if progress := bool(config.callbacks.progress_bar and console.is_terminal):
+        callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
+    trainer: Trainer = instantiate(
+        config.trainer,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        logger=logger or False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(folder),
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the project's samplers know their rank
+        num_sanity_val_steps=0,
+        _convert_="all",
+    )
+    checkpoint = folder / f"{LAST}.ckpt"
+    trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+    save_weights(model, folder / WEIGHTS)
+    checkpoint.unlink()
+    if isinstance(logger, WandbLogger):
+        from mindeye_pl.tracking.wandb_run import sync_hint
+
+        if hint := sync_hint(logger.experiment):
+            console.print(f"  W&B is offline; to upload: {hint}")
+        logger.experiment.finish()
+
+
+def _logger(run: Run, step: Step, folder: Path, tags: list[str]) -> Logger | None:
+    settings: Any = run.config.logger
+    if settings.name == "none":
+        return None
+    if settings.name == "csv":
+        return CSVLogger(Path(run.config.paths.outputs) / "csv", name=step.name, version=run.spec(step).name)
+    from mindeye_pl.tracking.wandb_run import start_wandb_run
+
+    spec = run.spec(step)
+    return WandbLogger(
+        experiment=start_wandb_run(
+            Path(settings.folder),
+            project=settings.project,
+            entity=settings.entity,
+            mode=settings.mode,
+            run_id=spec.fingerprint[:16],
+            name=f"{step.name} {spec.label}",
+            group=run.experiment.replace("/", "-"),
+            job_type=step.name,
+            tags=tags,
+            config=OmegaConf.to_container(run.config, resolve=True),  # type: ignore[arg-type]
+        )
+    )
+
+
+def set_threads(run: Run) -> None:
+    """Leaves the thread count to PyTorch, and asks for tensor cores on GPUs, as the published code does."""
+    torch.set_float32_matmul_precision("high" if run.config.trainer.accelerator == "gpu" else "highest")

@@ -1,0 +1,77 @@
+"""The backbone: from the shared space to image tokens, and to the retrieval embedding.
+
+Legend: B batch, h hidden width, S tokens, D token width.
+"""
+
+from torch import Tensor
+
+from mindeye_pl.losses.contrastive import bimixco_loss, softclip_loss
+from mindeye_pl.losses.mixco import MixCo
+from mindeye_pl.nn.backbone import MixerBackbone
+from mindeye_pl.stages.objective import Objective
+from mindeye_pl.stages.stage import Stage
+from mindeye_pl.types import StageLoss
+
+
+class Backbone(Stage):
+    """Mixer blocks, a linear map to the tokens and the retrieval head (spec of MindEye2, section 3).
+
+    Args:
+        hidden_dim: h.
+        num_tokens: S.
+        token_dim: D.
+        num_blocks: mixer blocks.
+        dropout: inside the blocks.
+        mixer: `published` (the first blocks are inert) | `corrected`.
+        weight_decay: AdamW's.
+        gain_decay: `published` | `corrected`.
+    """
+
+    network: MixerBackbone
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_tokens: int,
+        token_dim: int,
+        *,
+        num_blocks: int = 4,
+        dropout: float = 0.15,
+        mixer: str = "published",
+        weight_decay: float = 1e-2,
+        gain_decay: str = "published",
+    ):
+        network = MixerBackbone(
+            hidden_dim, num_tokens, token_dim, num_blocks=num_blocks, dropout=dropout, mixer=mixer
+        )
+        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
+
+    def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
+        """`(B, h)` to backbone tokens `(B, S, D)` and retrieval embedding `(B, S, D)`."""
+        return self.network(aligned)
+
+    def compute_loss(
+        self, aligned: Tensor, targets: Tensor, objective: Objective, *, temperature: float, mixing: MixCo | None = None
+    ) -> StageLoss:
+        """The contrastive loss of the retrieval embedding against the target tokens.
+
+        Args:
+            aligned: `(B, h)`.
+            targets: `(B, S, D)` target tokens, of the pictures before mixing.
+            objective: its contrastive scale.
+            temperature: of BiMixCo where `mixing` is given, else of SoftCLIP.
+            mixing: how the voxels were mixed.
+
+        Returns:
+            `contrastive` as the one part, `tokens` and `retrieval` as outputs.
+        """
+        tokens, retrieval = self(aligned)
+        if objective.contrastive_scale == 0:
+            return StageLoss(tokens.new_zeros(()), {}, {"tokens": tokens, "retrieval": retrieval})
+        brain, clip = retrieval.flatten(1), targets.flatten(1)  # (B, S*D)
+        if mixing is not None:
+            loss = bimixco_loss(brain, clip, mixing, temperature=temperature)
+        else:
+            loss = softclip_loss(brain, clip, temperature=temperature)
+        loss = objective.contrastive_scale * loss
+        return StageLoss(loss, {"contrastive": loss.detach()}, {"tokens": tokens, "retrieval": retrieval})

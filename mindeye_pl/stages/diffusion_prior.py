@@ -1,0 +1,90 @@
+"""The diffusion prior: backbone tokens to clean target tokens.
+
+Legend: B batch, S tokens, D token width.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel
+from mindeye_pl.stages.stage import Stage
+from mindeye_pl.types import StageLoss
+
+
+class DiffusionPrior(Stage):
+    """Predicts clean tokens from noisy ones and the backbone's (spec of MindEye2, section 4).
+
+    Args:
+        num_tokens: S.
+        token_dim: D.
+        depth: transformer layers.
+        head_dim: width of an attention head.
+        heads: attention heads.
+        timesteps: of the noise schedule.
+        sample_steps: of sampling, unless the caller says otherwise.
+        drop_probability: of the brain condition and, independently, of the noisy tokens, in the loss.
+        weight_decay: AdamW's.
+        gain_decay: `published` | `corrected`.
+    """
+
+    network: DiffusionPriorModel
+
+    def __init__(
+        self,
+        num_tokens: int,
+        token_dim: int,
+        *,
+        depth: int = 6,
+        head_dim: int = 52,
+        heads: int = 32,
+        timesteps: int = 100,
+        sample_steps: int = 20,
+        drop_probability: float = 0.2,
+        weight_decay: float = 1e-2,
+        gain_decay: str = "published",
+    ):
+        network = DiffusionPriorModel(
+            num_tokens,
+            token_dim,
+            depth=depth,
+            head_dim=head_dim,
+            heads=heads,
+            timesteps=timesteps,
+            drop_probability=drop_probability,
+        )
+        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
+        self.sample_steps = sample_steps
+
+    def compute_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> StageLoss:
+        """Mean squared error of the clean tokens at random times; conditions are dropped in validation too.
+
+        Args:
+            tokens: `(B, S, D)` backbone tokens; the gradient flows into them.
+            targets: `(B, S, D)` target tokens.
+            scale: weight of the loss.
+        """
+        loss, prediction = self.network.loss(targets, tokens)
+        loss = scale * loss
+        return StageLoss(loss, {"prior": loss.detach()}, {"prior_tokens": prediction})
+
+    def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, drop_conditions: bool = False) -> Tensor:
+        """Noisy tokens `(B, S, D)` at integer `times` `(B,)` to predicted clean tokens `(B, S, D)`."""
+        return self.network.denoise(noisy, times, tokens, drop_conditions=drop_conditions)
+
+    def sample(
+        self,
+        tokens: Tensor,
+        steps: int | None = None,
+        cond_scale: float = 1.0,
+        noise: Tensor | Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Prior tokens `(B, S, D)` for backbone tokens `(B, S, D)`.
+
+        Args:
+            tokens: the condition.
+            steps: of the published DDIM; as many as the schedule has are the full DDPM.
+            cond_scale: classifier-free guidance, 1 for none.
+            noise: standard-normal draws `(n, B, S, D)` in the order in which they are consumed, the start first.
+        """
+        return self.network.sample(tokens, steps=steps or self.sample_steps, cond_scale=cond_scale, noise=noise)

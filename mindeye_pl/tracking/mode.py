@@ -1,0 +1,21 @@
+"""Whether W&B can be reached, decided without importing it."""
+
+import netrc
+import os
+from pathlib import Path
+
+
+def wandb_mode() -> str:
+    """`online` where the user has a W&B key or asked for it by WANDB_MODE, else `offline`."""
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode
+    return "online" if os.environ.get("WANDB_API_KEY") or _netrc_has_key() else "offline"
+
+
+def _netrc_has_key() -> bool:
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1]
+    try:
+        return netrc.netrc(path).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
