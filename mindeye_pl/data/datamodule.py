@@ -1,0 +1,208 @@
+"""NSD for training: batches of equal shares of some subjects, and a validation split made of training pictures.
+
+Legend: B batch, V voxels, n trials.
+"""
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from mindeye_pl import nsd
+from mindeye_pl.data.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
+from mindeye_pl.data.dataset import BrainDataset, TokenSource
+from mindeye_pl.data.files import check_files
+from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
+from mindeye_pl.data.test_set import TestSet, load_test_set
+from mindeye_pl.data.trials import NumSessions, Trials, is_validation, picture_hash, training_trials
+from mindeye_pl.errors import UserError
+from mindeye_pl.types import BrainBatch, Subjects
+
+Choice = TypeVar("Choice")
+
+
+class NSDDataModule(LightningDataModule):
+    """Trials of one or more subjects from files in MindEye2's layout, real or simulated.
+
+    What needs no betas (`voxel_counts`, `stimulus_ids_needed`, `num_train_trials`) is there from the start, so that the
+    caller can embed the pictures first and then set `tokens`.
+
+    Args:
+        root: folder of the dataset.
+        subjects: in the order of their functional alignments.
+        cache_dir: where the indices of tar shards are kept.
+        tokens: target tokens by stimulus id; may be set later, before the first batch.
+        num_sessions: the first n sessions of every subject, or "all".
+        batch_size: trials of a batch on one rank, over all subjects; a rest that does not divide equally is left out.
+        sampling: "published" (sessions drawn with replacement) or "corrected" (trials drawn without).
+        betas: "as_published", or "zscore_train_sessions".
+        repetitions: how the test set's are averaged, "published" or "corrected".
+        test_split: "new_test", or "test".
+        validation_fraction: share of the training pictures held out, 0 for none as published.
+        validation_pool: pictures of a subject's validation batch at most; published curves use 300 pictures.
+        trials_per_session: nominal, 750 in NSD; sets the epoch's length and the size of the shuffle buffer.
+        seed: of the draws and of the validation split.
+        num_workers: of the data loaders; with 0 a batch costs a copy of its betas and tokens.
+        half_precision: keeps betas in memory as float16, as the published training does; batches are float32 anyway.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        subjects: Subjects,
+        *,
+        cache_dir: str | Path,
+        tokens: TokenSource | None = None,
+        num_sessions: NumSessions = "all",
+        batch_size: int = 24,
+        sampling: str = "published",
+        betas: str = "as_published",
+        repetitions: str = "published",
+        test_split: str = "new_test",
+        validation_fraction: float = 0.05,
+        validation_pool: int = 300,
+        trials_per_session: int = nsd.TRIALS_PER_SESSION,
+        seed: int = 42,
+        num_workers: int = 0,
+        half_precision: bool = False,
+    ):
+        super().__init__()
+        self.layout, self.subjects, self.cache_dir = NSDLayout(Path(root)), tuple(subjects), Path(cache_dir)
+        self.tokens, self.num_sessions, self.batch_size = tokens, num_sessions, batch_size
+        self.repetitions, self.test_split = repetitions, test_split
+        self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
+        self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
+        self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
+        self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
+        self.half_precision = half_precision
+        self._train_betas: list[np.ndarray] = []  # (n_s, V_s) of each subject
+        self._validation_betas: list[np.ndarray] = []
+
+    @cached_property
+    def trials(self) -> list[Trials]:
+        """Trials of the training split in the sessions in use, for each subject, validation pictures among them.
+
+        Raises:
+            UserError: if a file is missing or damaged, or there are fewer sessions than asked for.
+        """
+        check_files(self.layout, self.subjects)
+        return [training_trials(self.layout, subject, self.num_sessions, self.cache_dir) for subject in self.subjects]
+
+    @cached_property
+    def train_trials(self) -> list[Trials]:
+        """For each subject, the trials that are trained on."""
+        return [trials.select(~self._held_out(trials)) for trials in self.trials]
+
+    @cached_property
+    def validation_trials(self) -> list[Trials]:
+        """For each subject, the first trial of each validation picture, at most `validation_pool` of them."""
+        return [self._first_of_each_picture(trials.select(self._held_out(trials))) for trials in self.trials]
+
+    def _held_out(self, trials: Trials) -> np.ndarray:
+        return is_validation(trials.stimulus_ids, self.validation_fraction, self.seed)
+
+    def _first_of_each_picture(self, held_out: Trials) -> Trials:
+        if len(held_out) == 0 and self.validation_fraction > 0:
+            raise UserError(
+                f"data.validation_fraction leaves no picture of subject {held_out.subject}",
+                seen=self.validation_fraction,
+                mend="data.validation_fraction=0, or a larger one",
+            )
+        stimulus_ids, first = np.unique(held_out.stimulus_ids, return_index=True)
+        pool = np.argsort(picture_hash(stimulus_ids, self.seed))[: self.validation_pool]
+        return held_out.select(np.sort(first[pool]))
+
+    @cached_property
+    def voxel_counts(self) -> dict[int, int]:
+        """V of each subject."""
+        check_files(self.layout, self.subjects)
+        return {subject: betas_shape(self.layout, subject)[1] for subject in self.subjects}
+
+    @property
+    def num_train_trials(self) -> int:
+        """Trials that are trained on, over all subjects."""
+        return sum(map(len, self.train_trials))
+
+    def stimulus_ids_needed(self) -> np.ndarray:
+        """Pictures whose target tokens training and validation ask for, `(n,)` int64, ascending."""
+        return np.unique(np.concatenate([trials.stimulus_ids for trials in self.train_trials + self.validation_trials]))
+
+    def normalisation(self, subject: int) -> BetaNormalisation:
+        """The scaling of a subject's betas, fitted on the trials that are trained on."""
+        rows = self.train_trials[self.subjects.index(subject)].beta_rows
+        sessions = np.array_split(rows, math.ceil(len(rows) / nsd.TRIALS_PER_SESSION))
+        return self._normalisation.fit(read_betas(self.layout, subject, session) for session in sessions)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the betas that training and validation use; those of other sessions and of test trials stay on disk."""
+        if self._train_betas:
+            return
+        for subject, train, validation in zip(self.subjects, self.train_trials, self.validation_trials, strict=True):
+            normalisation = self.normalisation(subject)
+            for betas, trials in ((self._train_betas, train), (self._validation_betas, validation)):
+                normalised = normalisation(read_betas(self.layout, subject, trials.beta_rows))
+                betas.append(normalised.astype(np.float16 if self.half_precision else np.float32, copy=False))
+
+    def train_sampler(self, rank: int = 0, world_size: int = 1) -> EqualShareSampler:
+        """What one rank draws; its length is the number of iterations of an epoch."""
+        return self._sampler(
+            self.train_trials,
+            batch_size=self.batch_size,
+            trials_per_session=self.trials_per_session,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def train_dataloader(self) -> "DataLoader[BrainBatch]":
+        """Batches of equal shares of all subjects."""
+        trainer = self.trainer
+        sampler = self.train_sampler(trainer.global_rank, trainer.world_size) if trainer else self.train_sampler()
+        return self._loader(self._train_betas, self.train_trials, sampler)
+
+    def val_dataloader(self) -> "DataLoader[BrainBatch] | list":
+        """One batch for each subject: single trials of distinct pictures that are neither trained on nor shared1000."""
+        if self.validation_fraction == 0:
+            return []
+        batches: list[BatchIndex] = [
+            [(place, np.arange(len(trials)))] for place, trials in enumerate(self.validation_trials)
+        ]
+        return self._loader(self._validation_betas, self.validation_trials, FixedBatches(batches))
+
+    def _loader(
+        self, betas: list[np.ndarray], trials: list[Trials], sampler: Sampler[BatchIndex]
+    ) -> "DataLoader[BrainBatch]":
+        assert self.tokens is not None, "set `tokens` before the first batch"
+        return DataLoader(
+            BrainDataset(betas, trials, self.tokens),
+            sampler=sampler,
+            batch_size=None,  # the sampler yields whole batches
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def test_set(self, subject: int) -> TestSet:
+        """The test pictures of a subject; only `evaluate` asks for them.
+
+        Raises:
+            UserError: as `load_test_set`.
+        """
+        return load_test_set(
+            self.layout,
+            subject,
+            normalisation=self.normalisation(subject),
+            cache_dir=self.cache_dir,
+            split=self.test_split,
+            repetitions=self.repetitions,
+        )
+
+
+def _chosen(option: str, choices: dict[str, Choice], value: str) -> Choice:
+    if value not in choices:
+        raise UserError(f"{option}: no such choice", seen=value, wanted=" or ".join(choices))
+    return choices[value]

@@ -1,0 +1,48 @@
+"""Batches of brains with their target tokens.
+
+Legend: B batch, b one subject's share of it, n trials, V voxels, S tokens, D token width.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mindeye_pl.data.sampling import BatchIndex
+from mindeye_pl.data.trials import Trials
+from mindeye_pl.types import BrainBatch
+
+
+class TokenSource(Protocol):
+    """Where target tokens come from: any table of them by stimulus id."""
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        """Target tokens `(n, S, D)` of `(n,)` stimulus ids, float16 or float32."""
+
+
+class BrainDataset(Dataset[BrainBatch]):
+    """A table of trials whose items are whole batches.
+
+    Nothing random happens here, so data-loader workers need no seed, and arrays are shared with them as they are.
+
+    Args:
+        voxels: betas of each subject, `(n_s, V_s)` float32 or float16.
+        trials: their trials, `n_s` of them.
+        tokens: target tokens of every stimulus.
+    """
+
+    def __init__(self, voxels: Sequence[np.ndarray], trials: Sequence[Trials], tokens: TokenSource):
+        assert [len(betas) for betas in voxels] == [len(subject_trials) for subject_trials in trials]
+        self.voxels, self.trials, self.tokens = voxels, trials, tokens
+
+    def __getitem__(self, index: BatchIndex) -> BrainBatch:
+        """The batch of the trials that a sampler picked, voxels in float32."""
+        stimulus_ids = np.concatenate([self.trials[place].stimulus_ids[taken] for place, taken in index])
+        return BrainBatch(
+            voxels=[torch.from_numpy(self.voxels[place][taken]).float() for place, taken in index],  # (b, V_s)
+            subject_index=[place for place, _ in index],
+            stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
+            tokens=torch.from_numpy(np.ascontiguousarray(self.tokens[stimulus_ids])),  # (B, S, D)
+        )

@@ -1,0 +1,243 @@
+"""Which trials make up each training batch (MindEye2, spec section 1.4).
+
+Every batch holds an equal share of each subject, and no picture twice within a share: the contrastive losses would
+take the second showing of a picture for a wrong answer to the first.
+
+Legend: K batches of an epoch, b one subject's share of a batch, n trials of a subject.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+
+import numpy as np
+from torch.utils.data import DistributedSampler
+
+from mindeye_pl.data.trials import Trials
+from mindeye_pl.errors import UserError
+
+#: A batch: for each subject in it, the subject's place in the list of subjects and the `(b,)` trials taken.
+BatchIndex = list[tuple[int, np.ndarray]]
+
+
+def iterations_per_epoch(
+    *, trials_per_session: int, num_sessions: int, batch_size: int, num_subjects: int, world_size: int = 1
+) -> int:
+    """Batches of one epoch on one rank, as the published code counts them (MindEye2, spec section 1.4).
+
+    The count is nominal: test trials are counted in, and an epoch of several subjects is as long as the longest one's.
+
+    Args:
+        trials_per_session: 750 in NSD.
+        num_sessions: sessions in use, of the subject with the most of them.
+        batch_size: trials of a batch on one rank, over all subjects.
+        num_subjects: subjects that share the batch; a rest that does not divide equally is left out.
+        world_size: number of ranks.
+
+    Raises:
+        UserError: if the batch is smaller than the number of subjects, or larger than the epoch.
+    """
+    if batch_size < num_subjects:
+        raise UserError(
+            "the batch is too small for an equal share of each subject",
+            seen=batch_size,
+            wanted=f"at least {num_subjects}",
+        )
+    share = batch_size // num_subjects
+    trials = trials_per_session * num_sessions // world_size
+    if trials < share * num_subjects:
+        raise UserError("the batch is larger than an epoch", seen=batch_size, wanted=f"at most {trials}")
+    return trials // (share * num_subjects)
+
+
+class EqualShareSampler(DistributedSampler[BatchIndex]):
+    """Base of the samplers: yields whole batches, so the loader is `DataLoader(..., sampler=self, batch_size=None)`.
+
+    What it yields depends on (seed, epoch, rank) alone; no global generator is touched and workers draw nothing. It is
+    a `DistributedSampler` because it shares the work between ranks itself, and Lightning leaves those in place.
+
+    Args:
+        trials: training trials of each subject.
+        batch_size: trials of a batch on one rank, over all subjects.
+        trials_per_session: nominal, 750 in NSD; the epoch's length follows from it.
+        seed: of the draws.
+        rank: this process.
+        world_size: number of processes.
+
+    Raises:
+        UserError: if a subject has too few distinct pictures for its share, or as `iterations_per_epoch`.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trials],
+        *,
+        batch_size: int,
+        trials_per_session: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.num_iterations = iterations_per_epoch(
+            trials_per_session=trials_per_session,
+            num_sessions=max(len(np.unique(subject_trials.sessions)) for subject_trials in trials),
+            batch_size=batch_size,
+            num_subjects=len(trials),
+            world_size=world_size,
+        )
+        super().__init__(range(self.num_iterations), num_replicas=world_size, rank=rank, seed=seed)  # type: ignore[arg-type]
+        self.trials, self.trials_per_session, self.share = list(trials), trials_per_session, batch_size // len(trials)
+        for subject_trials in self.trials:
+            distinct = len(np.unique(subject_trials.stimulus_ids))
+            if distinct < self.share:
+                raise UserError(
+                    f"subject {subject_trials.subject} has too few distinct training pictures for its share of a batch",
+                    seen=distinct,
+                    wanted=f"at least {self.share}",
+                    mend=f"a batch size of at most {distinct * len(self.trials)}, or more sessions",
+                )
+
+    @abstractmethod
+    def draw(self, trials: Trials) -> np.ndarray:
+        """One subject's shares of this epoch's batches on this rank, `(K, b)` indices into `trials`."""
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        shares = [self.draw(trials) for trials in self.trials]
+        for iteration in range(self.num_iterations):
+            yield [(place, share[iteration]) for place, share in enumerate(shares)]
+
+    def __len__(self) -> int:
+        return self.num_iterations
+
+
+class ResampledSessions(EqualShareSampler):
+    """The published rule: an endless stream of sessions drawn with replacement, mixed by a shuffle buffer.
+
+    Trials leave the buffer at random and are cut into batches as they come; a batch with a picture twice is thrown
+    away. An epoch is therefore a random multiset of trials, and since the buffer spans one session, batches are local
+    to about one session. Ranks draw independent streams, as the published processes do.
+    """
+
+    def draw(self, trials: Trials) -> np.ndarray:
+        """See the base class."""
+        rng = np.random.default_rng((self.seed, self.epoch, trials.subject, self.rank))
+        stream = _shuffled(_endless_sessions(trials, rng), self.trials_per_session, rng)
+        kept, num_kept, num_drawn = [], 0, 0
+        while num_kept < self.num_iterations:
+            if num_drawn > 1000 * self.num_iterations:
+                raise UserError(
+                    f"data.sampling=published: hardly a batch of subject {trials.subject} is without a picture twice",
+                    seen=f"{num_kept} of {num_drawn} batches of {self.share} trials",
+                    wanted=f"{self.num_iterations}",
+                    mend="fidelity.sampling=corrected, or a smaller batch",
+                )
+            count = self.num_iterations
+            batches = np.fromiter(islice(stream, count * self.share), np.int64).reshape(count, self.share)
+            pictures = np.sort(trials.stimulus_ids[batches], axis=1)
+            distinct = (np.diff(pictures, axis=1) != 0).all(axis=1)
+            kept.append(batches[distinct])
+            num_kept += int(distinct.sum())
+            num_drawn += count
+        return np.concatenate(kept)[: self.num_iterations]
+
+
+class WithoutReplacement(EqualShareSampler):
+    """The corrected rule: no trial comes a second time in an epoch before every trial has come once.
+
+    All ranks deal the same permutation and take different batches of it, so their trials are disjoint.
+    """
+
+    def draw(self, trials: Trials) -> np.ndarray:
+        """See the base class."""
+        rng = np.random.default_rng((self.seed, self.epoch, trials.subject))
+        num_batches = self.num_replicas * self.num_iterations
+        drawn = _draw_evenly(trials.stimulus_ids, num_batches, self.share, rng)
+        return _deal(drawn, trials.stimulus_ids[drawn], num_batches, rng)[self.rank :: self.num_replicas]
+
+
+class FixedBatches(DistributedSampler[BatchIndex]):
+    """The same batches in every epoch and on every rank; what validation goes through."""
+
+    def __init__(self, batches: Sequence[BatchIndex]):
+        super().__init__(batches, num_replicas=1, rank=0)  # type: ignore[arg-type]
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+#: Values of the option `data.sampling`.
+SAMPLERS: dict[str, type[EqualShareSampler]] = {"published": ResampledSessions, "corrected": WithoutReplacement}
+
+
+def _endless_sessions(trials: Trials, rng: np.random.Generator) -> Iterator[int]:
+    """Trials in order of time, of sessions drawn with replacement."""
+    sessions = [np.flatnonzero(trials.sessions == session).tolist() for session in np.unique(trials.sessions)]
+    return chain.from_iterable(sessions[rng.integers(len(sessions))] for _ in iter(int, 1))
+
+
+def _shuffled(incoming: Iterable[int], buffer_size: int, rng: np.random.Generator) -> Iterator[int]:
+    """An endless stream, each item drawn at random from a full buffer and replaced there by the next one."""
+    incoming = iter(incoming)
+    buffer = list(islice(incoming, buffer_size))
+    while True:
+        for place in rng.integers(buffer_size, size=4096).tolist():
+            yield buffer[place]
+            buffer[place] = next(incoming)
+
+
+def _draw_evenly(stimulus_ids: np.ndarray, num_batches: int, share: int, rng: np.random.Generator) -> np.ndarray:
+    """`(K b,)` trials from as many permutations of all trials as are needed, no picture more than K times.
+
+    With at least b distinct pictures that many trials always exist; the limit binds only where the epoch is a few
+    batches of a small session.
+    """
+    drawn = np.empty(0, np.int64)
+    while len(drawn) < num_batches * share:
+        drawn = np.append(drawn, rng.permutation(len(stimulus_ids)))
+        drawn = drawn[_occurrence(stimulus_ids[drawn]) < num_batches]
+    return drawn[: num_batches * share]
+
+
+def _occurrence(values: np.ndarray) -> np.ndarray:
+    """How often each value came before, `(n,)`: 0 at its first occurrence, 1 at its second, ..."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    is_first = np.append(True, ordered[1:] != ordered[:-1])
+    first = np.maximum.accumulate(np.where(is_first, np.arange(len(values)), 0))
+    occurrence = np.empty(len(values), np.int64)
+    occurrence[order] = np.arange(len(values)) - first
+    return occurrence
+
+
+def _deal(drawn: np.ndarray, stimulus_ids: np.ndarray, num_batches: int, rng: np.random.Generator) -> np.ndarray:
+    """Deals trials into batches without a picture twice in any, `(K, b)`, as one deals cards.
+
+    Trials are laid out with those of a picture side by side, pictures in random order, and cut into b rounds of K. Each
+    round gives every batch one trial, in random order. A picture comes at most K times, so it can meet itself only
+    where it spans two rounds; the second round then gives those trials to batches that the first did not.
+
+    Args:
+        drawn: `(K b,)` trials in random order, no picture more than K times.
+        stimulus_ids: `(K b,)` their pictures.
+        num_batches: K.
+        rng: source of the randomness.
+    """
+    _, picture = np.unique(stimulus_ids, return_inverse=True)
+    picture = rng.permutation(picture.max() + 1)[picture]
+    order = np.argsort(picture, kind="stable")
+    rounds, pictures = drawn[order].reshape(-1, num_batches), picture[order].reshape(-1, num_batches)
+    batches = np.empty((num_batches, len(rounds)), np.int64)
+    receivers, before = np.empty(0, np.int64), np.empty(0, np.int64)  # of the round before: batches and pictures
+    for index, dealt in enumerate(rounds):
+        first = pictures[index, 0]
+        taken = receivers[before == first]
+        spanning = int((pictures[index] == first).sum())
+        free = rng.permutation(np.setdiff1d(np.arange(num_batches), taken))
+        receivers = np.concatenate([free[:spanning], rng.permutation(np.append(free[spanning:], taken))])
+        batches[receivers, index] = dealt
+        before = pictures[index]
+    return batches

@@ -1,0 +1,117 @@
+"""The shared1000 pictures that a model is scored on, three responses to each (MindEye2, spec section 1.5).
+
+Only `evaluate` reads this; training and validation never do.
+
+Legend: N test pictures seen by the subject, R = 3 responses to each, V voxels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindeye_pl import nsd
+from mindeye_pl.data.betas import BetaNormalisation, read_betas
+from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.trials import test_trials
+from mindeye_pl.errors import UserError
+
+
+@dataclass
+class TestSet:
+    """Test pictures and the responses to them.
+
+    A model reads each of the three responses by itself, and `average_repetitions` makes one answer of the outputs.
+
+    Attributes:
+        voxels: `(N, R, V)` float32; where a picture has fewer repetitions, some of them stand more than once.
+        stimulus_ids: `(N,)` int64, ascending.
+        weights: `(N, R)` float32, share of each response in a picture's answer; rows sum to 1.
+        num_repetitions: `(N,)` int64, responses that were recorded, 1 to 3.
+    """
+
+    __test__ = False  # pytest takes every class called Test... for a test
+
+    voxels: Tensor
+    stimulus_ids: Tensor
+    weights: Tensor
+    num_repetitions: Tensor
+
+
+def load_test_set(
+    layout: NSDLayout,
+    subject: int,
+    *,
+    normalisation: BetaNormalisation,
+    cache_dir: Path,
+    split: str = "new_test",
+    repetitions: str = "published",
+) -> TestSet:
+    """Reads the test pictures of a subject and its responses in all sessions.
+
+    Args:
+        layout: the data.
+        subject: 1 to 8.
+        normalisation: fitted on the training trials of the sessions that the model was trained on.
+        cache_dir: where the indices of shards are kept.
+        split: "new_test", or "test" for the older split without the last three sessions.
+        repetitions: "published" averages three outputs always, the first response counting twice where there are two
+            (a, a, b, as the published inference script orders them; its training script's a, b, a has the same mean);
+            "corrected" averages the repetitions that exist, each with the same weight.
+
+    Raises:
+        UserError: if a file is missing or damaged, or a picture has more than three repetitions.
+    """
+    trials = test_trials(layout, subject, split, cache_dir)
+    stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
+    if len(counts) == 0 or counts.max() > nsd.REPETITIONS:
+        raise UserError(
+            f"{layout.shard(subject, split)} has pictures with another number of repetitions",
+            seen=int(counts.max(initial=0)),
+            wanted=f"1 to {nsd.REPETITIONS}",
+        )
+    rows = fill_repetitions(trials.stimulus_ids)  # (N, R)
+    betas = normalisation(read_betas(layout, subject, trials.beta_rows))  # (n, V)
+    return TestSet(
+        voxels=torch.from_numpy(betas[rows]),
+        stimulus_ids=torch.from_numpy(stimulus_ids),
+        weights=torch.from_numpy(REPETITION_WEIGHTS[repetitions][counts]),
+        num_repetitions=torch.from_numpy(counts.astype(np.int64)),
+    )
+
+
+#: Weights of the three responses by the number recorded (rows 1 to 3), for each value of `data.repetitions`.
+REPETITION_WEIGHTS = {
+    "published": np.full((4, 3), 1 / 3, np.float32),
+    "corrected": np.array([[0, 0, 0], [1, 0, 0], [1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3]], np.float32),
+}
+
+
+def fill_repetitions(stimulus_ids: np.ndarray) -> np.ndarray:
+    """Three trials for each picture, filled by a, a, a from one repetition and by a, a, b from two.
+
+    Args:
+        stimulus_ids: `(n,)` of the trials in order of time, each picture one to three times.
+
+    Returns:
+        `(N, R)` indices of trials, pictures ascending.
+    """
+    order = np.argsort(stimulus_ids, kind="stable")
+    _, first, counts = np.unique(stimulus_ids[order], return_index=True, return_counts=True)
+    # Repetition (0-based) that stands in each of the three places, by the number recorded.
+    filling = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 2]])
+    return order[first[:, None] + filling[counts]]
+
+
+def average_repetitions(outputs: Tensor, weights: Tensor) -> Tensor:
+    """One answer for each picture, `(n, ...)` from the model's outputs for its responses.
+
+    Outputs are averaged, not voxels (MindEye2, spec section 1.5); for an affine model it is the same.
+
+    Args:
+        outputs: `(n, R, ...)`.
+        weights: `(n, R)`, of the same pictures.
+    """
+    return torch.einsum("nr,nr...->n...", weights.to(outputs), outputs)
