@@ -18,8 +18,8 @@ from mindeye_pl.data.dataset import BrainDataset, TokenSource
 from mindeye_pl.data.files import check_files
 from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
-from mindeye_pl.data.test_set import TestSet, load_test_set
-from mindeye_pl.data.trials import NumSessions, Trials, is_validation, picture_hash, training_trials
+from mindeye_pl.data.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
+from mindeye_pl.data.trials import NumSessions, Trials, is_validation, load_training_trials, picture_hash
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BrainBatch, Subjects
 
@@ -77,6 +77,7 @@ class NSDDataModule(LightningDataModule):
         self.repetitions, self.test_split = repetitions, test_split
         self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
         self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
+        _chosen("data.repetitions", REPETITION_WEIGHTS, repetitions)
         self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
         self.half_precision = half_precision
@@ -91,7 +92,9 @@ class NSDDataModule(LightningDataModule):
             UserError: if a file is missing or damaged, or there are fewer sessions than asked for.
         """
         check_files(self.layout, self.subjects)
-        return [training_trials(self.layout, subject, self.num_sessions, self.cache_dir) for subject in self.subjects]
+        return [
+            load_training_trials(self.layout, subject, self.num_sessions, self.cache_dir) for subject in self.subjects
+        ]
 
     @cached_property
     def train_trials(self) -> list[Trials]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from mindeye_pl import nsd
 from mindeye_pl.data.betas import BetaNormalisation, read_betas
 from mindeye_pl.data.layout import NSDLayout
-from mindeye_pl.data.trials import test_trials
+from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
 
 
@@ -31,8 +31,6 @@ class TestSet:
         weights: `(N, R)` float32, share of each response in a picture's answer; rows sum to 1.
         num_repetitions: `(N,)` int64, responses that were recorded, 1 to 3.
     """
-
-    __test__ = False  # pytest takes every class called Test... for a test
 
     voxels: Tensor
     stimulus_ids: Tensor
@@ -64,7 +62,7 @@ def load_test_set(
     Raises:
         UserError: if a file is missing or damaged, or a picture has more than three repetitions.
     """
-    trials = test_trials(layout, subject, split, cache_dir)
+    trials = load_test_trials(layout, subject, split, cache_dir)
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
     if len(counts) == 0 or counts.max() > nsd.REPETITIONS:
         raise UserError(

@@ -54,7 +54,7 @@ def count_sessions(layout: NSDLayout, subject: int) -> int:
     return len(list(layout.shard(subject, "train").parent.glob("*.tar")))
 
 
-def training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
+def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
     """Trials of the training split in the first sessions of a subject, in order of time.
 
     Args:
@@ -82,7 +82,7 @@ def training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessions, 
     return _load(layout, subject, (layout.shard(subject, "train", index) for index in range(first)), cache_dir)
 
 
-def test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
+def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
     """Trials of the shared1000 pictures in all sessions of a subject, in order of time.
 
     Args:

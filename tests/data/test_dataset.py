@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+import torch
+from small_nsd import StubTokens, make_trials
+
+from mindeye_pl.data.dataset import BrainDataset
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_batch_in_subject_order(dtype):
+    voxels = [np.random.default_rng(s).normal(size=(10, 3 + s)).astype(dtype) for s in range(2)]
+    trials = [make_trials(np.arange(10) + 10 * s, 10, s + 1) for s in range(2)]
+    batch = BrainDataset(voxels, trials, StubTokens())[[(0, np.array([4, 2])), (1, np.array([9, 0]))]]
+    assert [tuple(v.shape) for v in batch.voxels] == [(2, 3), (2, 4)]
+    assert all(v.dtype == torch.float32 for v in batch.voxels)
+    np.testing.assert_array_equal(batch.voxels[1], voxels[1][[9, 0]].astype(np.float32))
+    assert batch.subject_index == [0, 1]
+    assert batch.stimulus_ids.tolist() == [4, 2, 19, 10]
+    assert batch.tokens.shape == (4, 2, 3)
+    assert batch.tokens[:, 1, 2].tolist() == [4, 2, 19, 10]
+
+
+def test_a_batch_of_the_second_subject_alone():
+    voxels = [np.zeros((4, 3), np.float32), np.ones((4, 5), np.float32)]
+    trials = [make_trials(np.arange(4), 4, subject) for subject in (1, 2)]
+    batch = BrainDataset(voxels, trials, StubTokens())[[(1, np.arange(4))]]
+    assert batch.subject_index == [1]
+    assert batch.voxels[0].shape == (4, 5)
+
+
+def test_batches_own_their_memory():
+    voxels = [np.zeros((4, 3), np.float32)]
+    batch = BrainDataset(voxels, [make_trials(np.arange(4), 4)], StubTokens())[[(0, np.arange(4))]]
+    batch.voxels[0] += 1  # as augmentation in place would
+    assert not voxels[0].any()

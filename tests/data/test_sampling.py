@@ -1,0 +1,214 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_nsd import make_trials
+
+from mindeye_pl.data.sampling import (
+    SAMPLERS,
+    FixedBatches,
+    ResampledSessions,
+    WithoutReplacement,
+    iterations_per_epoch,
+)
+from mindeye_pl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("num_sessions", "batch_size", "num_subjects", "world_size", "published"),
+    [(40, 24, 1, 1, 1250), (1, 24, 1, 1, 31), (40, 42, 7, 1, 714), (40, 42, 7, 2, 357), (40, 45, 7, 1, 714)],
+)
+def test_published_lengths_of_an_epoch(num_sessions, batch_size, num_subjects, world_size, published):
+    length = iterations_per_epoch(
+        trials_per_session=750,
+        num_sessions=num_sessions,
+        batch_size=batch_size,
+        num_subjects=num_subjects,
+        world_size=world_size,
+    )
+    assert length == published
+
+
+def test_batches_of_impossible_size():
+    with pytest.raises(UserError, match=r"too small for an equal share .*seen: 6; wanted: at least 7"):
+        iterations_per_epoch(trials_per_session=750, num_sessions=1, batch_size=6, num_subjects=7)
+    with pytest.raises(UserError, match=r"larger than an epoch \(seen: 751; wanted: at most 750\)"):
+        iterations_per_epoch(trials_per_session=750, num_sessions=1, batch_size=751, num_subjects=1)
+
+
+def nsd_like(subject: int, num_sessions: int, per_session: int, repetitions: int = 3):
+    """Sessions of trials whose pictures come back; an eighth of the trials is left out as a test set would be."""
+    rng = np.random.default_rng(subject)
+    pictures = 1000 * subject + np.repeat(np.arange(1 + num_sessions * per_session // repetitions), repetitions)
+    shown = pictures[np.argsort(np.arange(len(pictures)) + rng.exponential(per_session, len(pictures)))]
+    trials = make_trials(shown[: num_sessions * per_session], per_session, subject)
+    return trials.select(rng.random(len(trials)) > 0.125)
+
+
+@pytest.fixture(params=SAMPLERS)
+def sampler_class(request):
+    return SAMPLERS[request.param]
+
+
+def epoch_of(sampler):
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    return batches
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rule=st.sampled_from(sorted(SAMPLERS)),
+    num_subjects=st.integers(1, 3),
+    share=st.integers(1, 8),
+    num_sessions=st.integers(1, 4),
+    world_size=st.integers(1, 3),
+    epoch=st.integers(0, 2),
+    seed=st.integers(0, 2**32),
+)
+def test_equal_shares_without_a_picture_twice(rule, num_subjects, share, num_sessions, world_size, epoch, seed):
+    trials = [nsd_like(subject, num_sessions, 60) for subject in range(1, num_subjects + 1)]
+    for rank in range(world_size):
+        sampler = SAMPLERS[rule](
+            trials,
+            batch_size=share * num_subjects,
+            trials_per_session=60,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        sampler.set_epoch(epoch)
+        assert len(sampler) == 60 * num_sessions // world_size // (share * num_subjects)
+        for batch in epoch_of(sampler):
+            assert [place for place, _ in batch] == list(range(num_subjects))
+            for place, taken in batch:
+                assert taken.shape == (share,)
+                assert len(set(trials[place].stimulus_ids[taken])) == share
+
+
+def test_same_seed_same_epoch_and_nothing_global(sampler_class):
+    trials = [nsd_like(1, 3, 60), nsd_like(2, 3, 60)]
+
+    def draw(seed: int, epoch: int, rank: int = 0, world_size: int = 2):
+        sampler = sampler_class(
+            trials, batch_size=12, trials_per_session=60, seed=seed, rank=rank, world_size=world_size
+        )
+        sampler.set_epoch(epoch)
+        return np.array([taken for batch in sampler for _, taken in batch])
+
+    first = draw(1, 5)
+    before = np.random.get_state()[1].copy()
+    np.testing.assert_array_equal(draw(1, 5), first)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    for other in (draw(2, 5), draw(1, 6), draw(1, 5, rank=1)):
+        assert (other != first).mean() > 0.9
+
+
+def test_a_subject_is_drawn_alike_whoever_stands_beside(sampler_class):
+    both = sampler_class([nsd_like(1, 2, 60), nsd_like(2, 2, 60)], batch_size=8, trials_per_session=60, seed=0)
+    swapped = sampler_class([nsd_like(2, 2, 60), nsd_like(1, 2, 60)], batch_size=8, trials_per_session=60, seed=0)
+    for batch, other in zip(both, swapped, strict=True):
+        np.testing.assert_array_equal(batch[0][1], other[1][1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 10),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(20, 120),
+    st.integers(0, 99),
+)
+def test_no_trial_comes_again_before_all_have_come(num_sessions, share, world_size, repetitions, nominal, seed):
+    trials = nsd_like(1, num_sessions, 40, repetitions)
+    if nominal * num_sessions // world_size < share or len(np.unique(trials.stimulus_ids)) < share:
+        return
+    ranks = [
+        WithoutReplacement(
+            [trials], batch_size=share, trials_per_session=nominal, seed=seed, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
+    ]
+    drawn = Counter(trial for sampler in ranks for batch in sampler for trial in batch[0][1].tolist())
+    total = world_size * len(ranks[0]) * share
+    assert drawn.total() == total
+    if repetitions <= world_size * len(ranks[0]) // (1 + total // len(trials)):  # a picture has room in the epoch
+        assert set(drawn.values()) <= {total // len(trials), -(-total // len(trials))}
+    if total <= len(trials) and repetitions <= world_size * len(ranks[0]):
+        assert max(drawn.values()) == 1  # and so no two ranks have a trial in common
+
+
+def test_a_session_of_one_batch_still_has_no_picture_twice():
+    trials = make_trials(np.repeat(np.arange(6), 4), 24)  # six pictures, each four times
+    sampler = WithoutReplacement([trials], batch_size=6, trials_per_session=6, seed=0)
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        (batch,) = epoch_of(sampler)
+        assert sorted(trials.stimulus_ids[batch[0][1]]) == list(range(6))
+
+
+def test_without_replacement_pairs_pictures_at_random():
+    trials = make_trials(np.arange(40), 40)
+    sampler = WithoutReplacement([trials], batch_size=8, trials_per_session=40, seed=0)
+    together = np.zeros((40, 40))
+    for epoch in range(1000):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            together[np.ix_(batch[0][1], batch[0][1])] += 1
+    off_diagonal = together[~np.eye(40, dtype=bool)]
+    assert (np.diag(together) == 1000).all()
+    expected = 1000 * 7 / 39
+    assert np.abs(off_diagonal - expected).max() < 6 * np.sqrt(expected)
+
+
+def test_resampled_sessions_are_drawn_with_replacement_and_stay_together():
+    trials = make_trials(np.arange(2000), per_session=100)  # every picture once, 20 sessions
+    sampler = ResampledSessions([trials], batch_size=10, trials_per_session=100, seed=0)
+    taken = np.array([batch[0][1] for batch in sampler])
+    counts = Counter(taken.ravel().tolist())
+    assert len(counts) < 0.8 * len(trials)  # an epoch leaves trials out
+    assert max(counts.values()) > 1
+    sessions_of_a_batch = np.array([len(set(batch // 100)) for batch in taken])
+    assert sessions_of_a_batch.mean() < 5  # drawn from everywhere, ten trials would come from eight
+    seen = np.zeros(20)
+    for epoch in range(200):
+        sampler.set_epoch(epoch)
+        seen += np.bincount(np.concatenate([batch[0][1] for batch in sampler]) // 100, minlength=20)
+    np.testing.assert_allclose(seen / seen.sum(), 1 / 20, rtol=0.3)
+
+
+def test_buffer_draws_as_a_naive_one_does():
+    """The stream's delay is that of a buffer from which each item leaves with probability 1 / size a step."""
+    trials = make_trials(np.arange(50_000), per_session=50_000)
+    sampler = ResampledSessions([trials], batch_size=1, trials_per_session=750, seed=0)
+    sampler.num_iterations = 20_000
+    left = np.array([batch[0][1][0] for batch in sampler])
+    delay = np.arange(len(left)) - left  # negative while a later item leaves before its turn
+    assert len(set(left.tolist())) == len(left)
+    assert delay.min() >= -750
+    assert delay[5000:].mean() == pytest.approx(0, abs=60)
+    assert delay[5000:].std() == pytest.approx(750, rel=0.1)
+
+
+def test_too_few_pictures(sampler_class):
+    trials = make_trials(np.repeat(np.arange(5), 6), 30, subject=7)
+    with pytest.raises(UserError, match=r"subject 7 has too few distinct .*seen: 5; wanted: at least 6.*at most 5"):
+        sampler_class([trials], batch_size=6, trials_per_session=30, seed=0)
+
+
+def test_published_rule_gives_up_where_batches_hardly_ever_are_distinct():
+    trials = make_trials(np.repeat(np.arange(20), 3), 60)
+    sampler = ResampledSessions([trials], batch_size=20, trials_per_session=60, seed=0)
+    with pytest.raises(UserError, match=r"sampling=published: hardly a batch of subject 1 .*Mend: fidelity\.sampling"):
+        list(sampler)
+
+
+def test_fixed_batches_never_change():
+    sampler = FixedBatches([[(0, np.arange(3))], [(1, np.arange(2))]])
+    first = [batch[0][0] for batch in sampler]
+    sampler.set_epoch(3)
+    assert [batch[0][0] for batch in sampler] == first == [0, 1]
+    assert len(sampler) == 2
