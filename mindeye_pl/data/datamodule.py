@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Sampler
 
 from mindeye_pl import nsd
@@ -78,11 +79,13 @@ class NSDDataModule(LightningDataModule):
         self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
         self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
         _chosen("data.repetitions", REPETITION_WEIGHTS, repetitions)
+        if not 0 <= validation_fraction < 1:
+            raise UserError("data.validation_fraction", seen=validation_fraction, wanted="0 to below 1")
         self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
         self.half_precision = half_precision
-        self._train_betas: list[np.ndarray] = []  # (n_s, V_s) of each subject
-        self._validation_betas: list[np.ndarray] = []
+        self._train_betas: list[np.ndarray] | None = None  # (n_s, V_s) of each subject
+        self._validation_betas: list[np.ndarray] | None = None
 
     @cached_property
     def trials(self) -> list[Trials]:
@@ -110,12 +113,6 @@ class NSDDataModule(LightningDataModule):
         return is_validation(trials.stimulus_ids, self.validation_fraction, self.seed)
 
     def _first_of_each_picture(self, held_out: Trials) -> Trials:
-        if len(held_out) == 0 and self.validation_fraction > 0:
-            raise UserError(
-                f"data.validation_fraction leaves no picture of subject {held_out.subject}",
-                seen=self.validation_fraction,
-                mend="data.validation_fraction=0, or a larger one",
-            )
         stimulus_ids, first = np.unique(held_out.stimulus_ids, return_index=True)
         pool = np.argsort(picture_hash(stimulus_ids, self.seed))[: self.validation_pool]
         return held_out.select(np.sort(first[pool]))
@@ -143,13 +140,14 @@ class NSDDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the betas that training and validation use; those of other sessions and of test trials stay on disk."""
-        if self._train_betas:
-            return
-        for subject, train, validation in zip(self.subjects, self.train_trials, self.validation_trials, strict=True):
-            normalisation = self.normalisation(subject)
-            for betas, trials in ((self._train_betas, train), (self._validation_betas, validation)):
-                normalised = normalisation(read_betas(self.layout, subject, trials.beta_rows))
-                betas.append(normalised.astype(np.float16 if self.half_precision else np.float32, copy=False))
+        if self._train_betas is None:
+            normalisations = list(map(self.normalisation, self.subjects))
+            self._validation_betas = list(map(self._read, self.validation_trials, normalisations))
+            self._train_betas = list(map(self._read, self.train_trials, normalisations))
+
+    def _read(self, trials: Trials, normalisation: BetaNormalisation) -> np.ndarray:
+        betas = normalisation(read_betas(self.layout, trials.subject, trials.beta_rows))
+        return betas.astype(np.float16 if self.half_precision else np.float32, copy=False)
 
     def train_sampler(self, rank: int = 0, world_size: int = 1) -> EqualShareSampler:
         """What one rank draws; its length is the number of iterations of an epoch."""
@@ -170,16 +168,20 @@ class NSDDataModule(LightningDataModule):
 
     def val_dataloader(self) -> "DataLoader[BrainBatch] | list":
         """One batch for each subject: single trials of distinct pictures that are neither trained on nor shared1000."""
-        if self.validation_fraction == 0:
-            return []
         batches: list[BatchIndex] = [
-            [(place, np.arange(len(trials)))] for place, trials in enumerate(self.validation_trials)
+            [(place, np.arange(len(trials)))] for place, trials in enumerate(self.validation_trials) if len(trials)
         ]
-        return self._loader(self._validation_betas, self.validation_trials, FixedBatches(batches))
+        if self.validation_fraction and len(batches) < len(self.subjects):
+            rank_zero_warn(
+                f"{len(self.subjects) - len(batches)} subjects have no validation picture in the sessions in use: "
+                f"raise data.validation_fraction ({self.validation_fraction}) to see their curves"
+            )
+        return self._loader(self._validation_betas, self.validation_trials, FixedBatches(batches)) if batches else []
 
     def _loader(
-        self, betas: list[np.ndarray], trials: list[Trials], sampler: Sampler[BatchIndex]
+        self, betas: list[np.ndarray] | None, trials: list[Trials], sampler: Sampler[BatchIndex]
     ) -> "DataLoader[BrainBatch]":
+        assert betas is not None, "call `setup` before the first batch"
         assert self.tokens is not None, "set `tokens` before the first batch"
         return DataLoader(
             BrainDataset(betas, trials, self.tokens),

@@ -75,8 +75,12 @@ def test_validation_pool_and_none(make):
     none.setup()
     assert none.val_dataloader() == []
     assert len(none.train_trials[0]) == len(none.trials[0])
-    with pytest.raises(UserError, match=r"validation_fraction leaves no picture of subject 1 \(seen: 1e-09\)"):
-        make((1,), validation_fraction=1e-9).setup()
+    little = make(validation_fraction=1e-9)
+    little.setup()
+    with pytest.warns(
+        UserWarning, match=r"2 subjects have no validation picture .*data\.validation_fraction \(1e-09\)"
+    ):
+        assert little.val_dataloader() == []
 
 
 @pytest.mark.parametrize("sampling", ["published", "corrected"])
@@ -153,6 +157,8 @@ def test_what_a_user_may_get_wrong(make):
         make(sampling="random")
     with pytest.raises(UserError, match=r"data\.betas: no such choice"):
         make(betas="raw")
+    with pytest.raises(UserError, match=r"data\.validation_fraction \(seen: 1; wanted: 0 to below 1\)"):
+        make(validation_fraction=1)
     with pytest.raises(UserError, match=r"data\.repetitions: no such choice"):
         make(repetitions="mean")
     with pytest.raises(UserError, match=r"wanted: \[1, 2\]\)\. Mend: data\.subject=1"):
