@@ -1,0 +1,264 @@
+"""Pictures to target tokens: the patch tokens of an open_clip vision tower (MindEye2, spec section 5).
+
+Legend: B batch, H and W size of a picture in pixels, P size that the tower takes, S tokens, D token width.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from open_clip.transformer import VisionTransformer
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+log = logging.getLogger(__name__)
+
+
+def washed_out(images: Tensor) -> Tensor:
+    """What the published embedder does: takes [0, 1] for [-1, 1], so that CLIP sees 0.5 + 0.5 I."""
+    return (images + 1) / 2
+
+
+def unchanged(images: Tensor) -> Tensor:
+    """What CLIP was trained on: the picture in [0, 1]."""
+    return images
+
+
+INPUT_RANGES: dict[str, Callable[[Tensor], Tensor]] = {"published": washed_out, "corrected": unchanged}
+
+
+class CLIPImageEmbedder(nn.Module):
+    """Target tokens: patch tokens after `ln_post`, without the class token, before `proj`, not normalised.
+
+    The module is frozen and in eval mode; gradients still flow to the pictures.
+
+    Args:
+        visual: the tower of an open_clip model.
+        input_range: "published" feeds the washed-out picture that released weights were trained with, "corrected" the
+            picture itself.
+        standardise: applied to the tokens, `(B, S, D)` to the same shape; none for CLIP itself.
+    """
+
+    _mean: Tensor  # (1, 3, 1, 1)
+    _std: Tensor
+
+    def __init__(
+        self, visual: "VisionTransformer", *, input_range: str = "published", standardise: nn.Module | None = None
+    ):
+        super().__init__()
+        if input_range not in INPUT_RANGES:
+            raise ValueError(f"input_range is {input_range!r}, wanted {' or '.join(INPUT_RANGES)}")
+        visual.output_tokens = True
+        self.visual = visual
+        self.standardise = standardise or nn.Identity()
+        self._to_input_range = INPUT_RANGES[input_range]
+        self.image_size: tuple[int, int] = visual.image_size
+        self.num_tokens: int = visual.grid_size[0] * visual.grid_size[1]
+        self.token_dim: int = visual.positional_embedding.shape[-1]
+        self.register_buffer("_mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Resized, brought to CLIP's range and normalised.
+
+        Shape:
+            images `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
+        """
+        # The blur is a convolution, which autocast would round to half precision.
+        with torch.autocast(images.device.type, enabled=False):
+            resized = resize(images.float(), self.image_size)
+            return (self._to_input_range(resized) - self._mean) / self._std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeds pictures.
+
+        Shape:
+            images `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`, in the dtype of the tower or of autocast.
+        """
+        pixels = self.preprocess(images).to(self.visual.conv1.weight.dtype)  # (B, 3, P, P)
+        _, tokens = self.visual(pixels)
+        return self.standardise(tokens)  # (B, S, D)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic resize with aligned corners, blurred first where it shrinks, as kornia 0.7 does; identity at equal size.
+
+    Shape:
+        images `(B, C, H, W)` -> `(B, C, *size)`.
+    """
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    factors = [before / after for before, after in zip(images.shape[-2:], size, strict=True)]
+    if max(factors) > 1:
+        vertical, horizontal = (_gaussian_kernel(factor).to(images) for factor in factors)
+        images = _blur(_blur(images, vertical.view(-1, 1)), horizontal.view(1, -1))
+    return F.interpolate(images, size=size, mode="bicubic", align_corners=True)
+
+
+def _gaussian_kernel(factor: float) -> Tensor:
+    """Normalised Gaussian for shrinking by `factor`: sigma (factor - 1) / 2, four sigma wide, three taps at least."""
+    sigma = max((factor - 1) / 2, 0.001)
+    taps = int(max(4 * sigma, 3)) // 2 * 2 + 1  # made odd, upwards
+    offsets = torch.arange(taps) - taps // 2
+    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def _blur(images: Tensor, kernel: Tensor) -> Tensor:
+    """Each channel of (B, C, H, W) convolved with a (k, l) kernel, the border mirrored."""
+    channels, (rows, columns) = images.shape[1], kernel.shape
+    padded = F.pad(images, (columns // 2, columns // 2, rows // 2, rows // 2), mode="reflect")
+    return F.conv2d(padded, kernel.expand(channels, 1, rows, columns), groups=channels)
+
+
+def openclip_embedder(
+    model_name: str, pretrained_file: str | Path | None = None, *, input_range: str = "published"
+) -> CLIPImageEmbedder:
+    """The vision tower of an open_clip model; its text tower is never built in memory.
+
+    ViT-bigG-14 has 256 tokens of 1664, ViT-L-14 256 of 1024.
+
+    Args:
+        model_name: as open_clip names it.
+        pretrained_file: the whole model's weights in open_clip's format, `.safetensors` or a `torch.save` of tensors.
+            None only under `torch.device("meta")`, where sizes are asked for.
+        input_range: see `CLIPImageEmbedder`.
+
+    Raises:
+        ValueError: if open_clip has no such model, or the file holds another one.
+    """
+    import open_clip
+
+    config = open_clip.get_model_config(model_name)
+    if config is None:
+        raise ValueError(f"open_clip has no model {model_name!r}; open_clip.list_models() names all")
+    on_meta = torch.get_default_device().type == "meta"
+    if pretrained_file is None and not on_meta:
+        raise ValueError(f"{model_name} without a weight file would give meaningless target tokens")
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        visual = open_clip.CLIP(**config).visual
+    if pretrained_file is not None:
+        _load_visual(visual, Path(pretrained_file))
+    return CLIPImageEmbedder(visual, input_range=input_range)
+
+
+def _load_visual(visual: "VisionTransformer", path: Path) -> None:
+    """Gives `visual` the float32 weights under `visual.` of a file."""
+    weights = _read_visual(path)
+    wanted = {key: tuple(value.shape) for key, value in visual.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    for key in sorted(wanted.keys() | found.keys()):
+        if wanted.get(key) != found.get(key):
+            raise ValueError(f"{path} holds another model: visual.{key} is {found.get(key)}, wanted {wanted.get(key)}")
+    visual.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+
+
+def _read_visual(path: Path) -> dict[str, Tensor]:
+    """The tensors under `visual.`; the text tower's stay on disk."""
+    prefix = "visual."
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(str(path), framework="pt") as file:
+            keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 (no mapping)
+            return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    state = state.get("state_dict", state)
+    whole = {key.removeprefix("module."): value for key, value in state.items()}  # `module.` is left by data parallel
+    return {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
+
+
+class TokenStandardiser(nn.Module):
+    """A fixed affine map to mean 0 and standard deviation 1 at each position and channel.
+
+    Args:
+        mean: `(S, D)`.
+        std: `(S, D)`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Shape: `(B, S, D)` -> `(B, S, D)`."""
+        return (tokens - self.mean) / self.std
+
+
+def laptop_embedder(
+    seed: int = 0,
+    *,
+    image_size: int = 64,
+    num_tokens: int = 64,
+    token_dim: int = 64,
+    layers: int = 3,
+    heads: int = 4,
+    input_range: str = "published",
+) -> CLIPImageEmbedder:
+    """A small open_clip vision tower with random weights, the same on every call with the same arguments.
+
+    Raw tokens of a random tower share a huge common mean, which would make every picture's target nearly the same. They
+    are therefore standardised by the mean and standard deviation, at each position and channel, over 256 synthetic
+    pictures that also follow from the seed. The global random state is neither read nor changed.
+
+    Args:
+        seed: of weights and synthetic pictures.
+        image_size: side in pixels that the tower takes; pictures of another size are resized.
+        num_tokens: S, a square number; the patches are `image_size / sqrt(S)` pixels wide.
+        token_dim: D, the tower's width.
+        layers: transformer blocks.
+        heads: attention heads.
+        input_range: see `CLIPImageEmbedder`.
+
+    Raises:
+        ValueError: if the picture cannot be cut into that many patches.
+    """
+    from open_clip.transformer import VisionTransformer
+
+    side = round(num_tokens**0.5)
+    if side**2 != num_tokens or image_size % side:
+        raise ValueError(f"a picture of {image_size} pixels cannot be cut into {num_tokens} square patches")
+    log.info("random-weight ViT serves as the laptop embedder until trained weights are shipped")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
+        visual = VisionTransformer(
+            image_size=image_size,
+            patch_size=image_size // side,
+            width=token_dim,
+            layers=layers,
+            heads=heads,
+            mlp_ratio=4.0,
+            output_dim=token_dim,
+        )
+        pictures = _synthetic_pictures(256, image_size)
+    raw = CLIPImageEmbedder(visual, input_range=input_range)
+    with torch.no_grad():
+        tokens = torch.cat([raw(batch) for batch in pictures.split(64)])  # (256, S, D)
+    standardise = TokenStandardiser(tokens.mean(0), tokens.std(0))
+    return CLIPImageEmbedder(visual, input_range=input_range, standardise=standardise)
+
+
+def _synthetic_pictures(count: int, size: int) -> Tensor:
+    """Colour gradients with coloured noise of three coarsenesses on top, (count, 3, size, size) in [0, 1]."""
+    ends = torch.rand(2, count, 3, 1, 1)
+    angle = 2 * torch.pi * torch.rand(count, 1, 1, 1)
+    y, x = torch.meshgrid(torch.linspace(-0.5, 0.5, size), torch.linspace(-0.5, 0.5, size), indexing="ij")
+    along = 0.5 + (x * torch.cos(angle) + y * torch.sin(angle)) / 2**0.5  # (count, 1, size, size)
+    pictures = ends[0] + (ends[1] - ends[0]) * along
+    for cells in (4, 8, 16):
+        amplitude = 0.3 * torch.rand(count, 1, 1, 1)
+        noise = torch.randn(count, 3, cells, cells)
+        pictures = pictures + amplitude * F.interpolate(noise, size=(size, size), mode="bilinear")
+    return pictures.clamp(0, 1)
