@@ -1,0 +1,78 @@
+"""The baseline: ridge regression from voxels to target tokens.
+
+Each target t (one value of one token) has its own weights and its own penalty:
+min over w_t, b_t of ||y_t - X w_t - b_t||^2 + alpha_t ||w_t||^2, with alpha_t chosen by leave-one-out.
+
+Legend: n training pictures, m test pictures, V voxels, T = S D targets.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mindeye_pl.errors import UserError
+
+ALPHAS = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
+
+
+def ridge_predictions(
+    voxels: np.ndarray,
+    targets: np.ndarray,
+    test_voxels: np.ndarray,
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    targets_per_block: int = 8192,
+) -> np.ndarray:
+    """Predictions of all targets for the test pictures.
+
+    Args:
+        voxels: `(n, V)`, one row for each picture. The caller averages repetitions first: leaving out one of several
+            rows of a picture would leave the picture in, and the penalty would come out too small.
+        targets: `(n, T)` float16 or float32; memory-mapped is fine, columns are read in blocks.
+        test_voxels: `(m, V)`.
+        alphas: candidates of the penalty, positive.
+        targets_per_block: targets fitted at once; no more than their coefficients is ever held, as all of them would
+            be tens of GB at the paper's size.
+
+    Returns:
+        `(m, T)` float32.
+
+    Raises:
+        UserError: for penalties that are not positive or fewer than three pictures.
+    """
+    predictions = np.empty((len(test_voxels), targets.shape[1]), np.float32)
+    for block, predicted, _ in ridge_blocks(
+        voxels, targets, test_voxels, alphas=alphas, targets_per_block=targets_per_block
+    ):
+        predictions[:, block] = predicted
+    return predictions
+
+
+def ridge_blocks(
+    voxels: np.ndarray,
+    targets: np.ndarray,
+    test_voxels: np.ndarray,
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    targets_per_block: int = 8192,
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """The blocks that `ridge_predictions` is made of, for callers that want to watch them or write them away.
+
+    Yields:
+        The block's columns, their `(m, t)` predictions and their `(t,)` penalties.
+    """
+    from sklearn.linear_model import RidgeCV
+
+    assert voxels.shape[1] == test_voxels.shape[1], f"{voxels.shape[1]} and {test_voxels.shape[1]} voxels"
+    assert len(voxels) == len(targets), f"{len(voxels)} brains for {len(targets)} pictures"
+    if len(alphas) == 0 or min(alphas) <= 0:
+        raise UserError("ridge penalties are wrong", seen=list(alphas), wanted="positive numbers")
+    if len(voxels) < 3:
+        raise UserError("too few pictures for ridge regression", seen=len(voxels), wanted="3 or more")
+    model = RidgeCV(alphas=alphas, alpha_per_target=True)  # leave-one-out in closed form
+    for start in range(0, targets.shape[1], targets_per_block):
+        block = slice(start, min(start + targets_per_block, targets.shape[1]))
+        model.fit(voxels, np.asarray(targets[:, block], np.float32))
+        width = block.stop - block.start
+        predicted = model.predict(test_voxels).reshape(len(test_voxels), width)  # sklearn drops the axis of one target
+        yield block, predicted, np.broadcast_to(model.alpha_, width)

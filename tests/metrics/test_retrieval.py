@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from scipy.stats import binom
+from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
+
+from mindeye_pl.metrics import retrieval
+from mindeye_pl.metrics.retrieval import (
+    brain_retrieval,
+    cosine_similarity,
+    draw_pools,
+    hit_rates,
+    image_retrieval,
+    published_label,
+    retrieval_accuracy,
+    retrieval_scores,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "objective" / "objective_and_metrics.safetensors"
+
+
+def pairs(num: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    clip = torch.randn(num, 4, 8, generator=generator)
+    return clip + noise * torch.randn(num, 4, 8, generator=generator), clip
+
+
+@pytest.mark.parametrize("top_k", [1, 5])
+def test_published_numbers_under_their_published_labels(top_k: int) -> None:
+    recorded = load_file(GOLDEN)
+    both = {"brain": recorded["retrieval.brain"], "clip": recorded["retrieval.clip"]}
+    for name, function in (("image_retrieval", image_retrieval), ("brain_retrieval", brain_retrieval)):
+        printed = recorded[f"retrieval.top{top_k}.printed_as_{published_label(name)}"]
+        assert function(**both, top_k=top_k).item() == pytest.approx(printed.item(), abs=1e-6)
+    if top_k == 1:
+        assert image_retrieval(**both).item() == pytest.approx(recorded["retrieval.top1.image_given_brain"].item())
+        assert brain_retrieval(**both).item() == pytest.approx(recorded["retrieval.top1.brain_given_image"].item())
+
+
+def test_labels_swap_between_published_and_corrected() -> None:
+    assert published_label("image_retrieval") == "bwd"
+    assert published_label("image_retrieval", "corrected") == "fwd"
+    assert published_label("brain_retrieval", "published") == "fwd"
+    assert published_label("brain_retrieval", "corrected") == "bwd"
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 1000])
+def test_cosine_against_sklearn_whatever_the_blocks(block_size: int) -> None:
+    query, gallery = torch.randn(5, 3, 7), torch.randn(4, 3, 7)
+    result = cosine_similarity(query=query, gallery=gallery, block_size=block_size)
+    np.testing.assert_allclose(
+        result, sklearn_cosine(query.flatten(1).double(), gallery.flatten(1).double()), atol=1e-12
+    )
+
+
+def test_a_large_common_mean_does_not_drown_the_ranking() -> None:
+    """As CLIP's tokens have it: cosines near 1 that differ in the sixth digit, under autocast too."""
+    brain, clip = pairs(50, 0.1)
+    brain, clip = 1000 + brain, 1000 + clip
+    with torch.autocast("cpu", torch.bfloat16):
+        similarity = cosine_similarity(query=brain, gallery=clip)
+        accuracy = image_retrieval(brain=brain, clip=clip)
+    assert similarity.min() > 0.99999
+    assert accuracy == 1
+
+
+@given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 100))
+@settings(max_examples=40, deadline=None)
+def test_accuracy_against_a_naive_loop(num: int, top_k: int, seed: int) -> None:
+    brain, clip = pairs(num, 3.0, seed)
+    found = 0
+    for i in range(num):
+        cosines = [torch.cosine_similarity(brain[i].flatten().double(), c.flatten().double(), dim=0) for c in clip]
+        found += i in sorted(range(num), key=lambda j: -cosines[j])[:top_k]
+    assert retrieval_accuracy(query=brain, gallery=clip, top_k=top_k).item() == pytest.approx(found / num)
+
+
+@given(st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_order_and_lengths_of_the_pairs_change_nothing(seed: int) -> None:
+    brain, clip = pairs(20, 2.0, seed)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
+    scale = 0.1 + torch.rand(20, 1, 1, generator=torch.Generator().manual_seed(seed))
+    assert image_retrieval(brain=brain, clip=clip) == image_retrieval(brain=scale * brain[order], clip=clip[order])
+    assert image_retrieval(brain=brain, clip=clip) == brain_retrieval(brain=clip, clip=brain)
+
+
+def test_perfect_pairs_are_found_and_collapsed_ones_score_chance() -> None:
+    _, clip = pairs(40, 0.0)
+    assert image_retrieval(brain=clip, clip=clip) == 1
+    collapsed = torch.ones(40, 4, 8)
+    assert image_retrieval(brain=collapsed, clip=clip).item() == pytest.approx(1 / 40)
+    assert hit_rates(torch.ones(40, 40)).tolist() == pytest.approx([1 / 40] * 40)
+    assert hit_rates(torch.ones(40, 40), top_k=5).mean().item() == pytest.approx(5 / 40)
+    assert retrieval_accuracy(query=torch.zeros(8, 3), gallery=torch.randn(8, 3)).item() == pytest.approx(1 / 8)
+
+
+def test_nan_is_not_a_hit() -> None:
+    brain, clip = pairs(6, 0.0)
+    brain[2] = torch.nan
+    assert image_retrieval(brain=brain, clip=clip).isnan()
+    assert hit_rates(cosine_similarity(query=brain, gallery=clip)).isnan().tolist() == [i == 2 for i in range(6)]
+
+
+def test_shuffled_pairs_score_chance_within_the_binomial_interval() -> None:
+    num, repeats = 60, 40
+    hits = 0.0
+    for seed in range(repeats):
+        brain, clip = pairs(num, 0.5, seed)
+        order = torch.randperm(num, generator=torch.Generator().manual_seed(seed + 1000))
+        hits += num * image_retrieval(brain=brain[order], clip=clip).item()
+    low, high = binom.interval(0.999, num * repeats, 1 / num)
+    assert low <= hits <= high
+
+
+def test_pools_are_those_of_the_published_evaluation() -> None:
+    np.random.seed(42)
+    expected = [np.random.choice(np.arange(50), size=10, replace=False) for _ in range(3)]
+    np.testing.assert_array_equal(draw_pools(50, 10, 3), expected)
+    assert draw_pools(8, 300, 2).shape == (2, 8)
+
+
+def test_scores_stand_beside_chance_pool_and_interval() -> None:
+    brain, clip = pairs(80, 2.0)
+    scores = {score.name: score for score in retrieval_scores(brain=brain, clip=clip, pool_size=20, num_pools=30)}
+    assert list(scores) == ["image_retrieval", "brain_retrieval", "image_retrieval_full", "brain_retrieval_full"]
+    for name, score in scores.items():
+        assert score.pool_size == (80 if name.endswith("full") else 20)
+        assert score.chance == 1 / score.pool_size
+        assert score.num_pictures == 80
+        assert score.interval is not None
+        assert score.interval[0] < score.value < score.interval[1]
+    assert scores["image_retrieval"].value > scores["image_retrieval_full"].value
+    assert scores["image_retrieval_full"].value == pytest.approx(image_retrieval(brain=brain, clip=clip).item())
+    by_hand = [image_retrieval(brain=brain[pool], clip=clip[pool]).item() for pool in draw_pools(80, 20, 30)]
+    assert scores["image_retrieval"].value == pytest.approx(np.mean(by_hand))
+
+
+def test_fewer_pictures_than_a_pool_are_all_used() -> None:
+    brain, clip = pairs(30, 1.0)
+    pooled, _, full, _ = retrieval_scores(brain=brain, clip=clip)
+    assert (pooled.value, pooled.pool_size) == (full.value, 30)
+
+
+def test_mismatched_pairs_are_a_mistake() -> None:
+    with pytest.raises(AssertionError, match="3 queries for 4 items"):
+        retrieval_accuracy(query=torch.ones(3, 2), gallery=torch.ones(4, 2))
+    with pytest.raises(AssertionError, match="2 and 3 values"):
+        retrieval.cosine_similarity(query=torch.ones(3, 2), gallery=torch.ones(3, 3))
