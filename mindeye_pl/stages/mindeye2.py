@@ -13,6 +13,7 @@ from mindeye_pl.stages.backbone import Backbone
 from mindeye_pl.stages.composite import Composite, OptimizerFactory, SchedulerFactory
 from mindeye_pl.stages.diffusion_prior import DiffusionPrior
 from mindeye_pl.stages.functional_alignment import FunctionalAlignment
+from mindeye_pl.stages.low_level import LowLevel
 from mindeye_pl.stages.objective import Objective
 from mindeye_pl.types import BrainBatch, Prediction, StageLoss
 
@@ -23,6 +24,7 @@ class MindEye2(Composite):
     Args:
         alignment: voxels of each subject to the shared space.
         backbone: shared space to tokens and retrieval embedding.
+        low_level: the backbone's hidden vector to a blurry reconstruction; None leaves it out.
         prior: backbone tokens to target tokens; None leaves the backbone tokens as the prediction.
         objective: the numbers of the loss.
         optimizer: see `Composite`.
@@ -33,6 +35,7 @@ class MindEye2(Composite):
         self,
         alignment: FunctionalAlignment,
         backbone: Backbone,
+        low_level: LowLevel | None = None,
         prior: DiffusionPrior | None = None,
         objective: Objective | None = None,
         optimizer: OptimizerFactory | None = None,
@@ -41,6 +44,7 @@ class MindEye2(Composite):
         super().__init__(optimizer, scheduler)
         self.alignment = alignment
         self.backbone = backbone
+        self.low_level = low_level
         self.prior = prior
         self.objective = objective or Objective()
 
@@ -49,10 +53,12 @@ class MindEye2(Composite):
         return torch.cat([self.alignment(v, index) for v, index in zip(voxels, subject_index, strict=True)])
 
     def forward(self, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Prediction:
-        """One `(b, V_s)` tensor for each subject to aligned voxels, backbone tokens and retrieval embedding."""
+        """One `(b, V_s)` tensor for each subject to everything that the parts read from them."""
         aligned = self.align(voxels, subject_index)  # (B, h)
-        tokens, retrieval = self.backbone(aligned)  # (B, S, D) each
-        return Prediction(aligned, tokens, retrieval)
+        hidden = self.backbone.network.hidden(aligned)  # (B, h)
+        tokens, retrieval = self.backbone.network.read_out(hidden)  # (B, S, D) each
+        latents, maps = self.low_level(hidden) if self.low_level is not None else (None, None)
+        return Prediction(aligned, tokens, retrieval, latents, maps)
 
     def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> StageLoss:
         """Contrastive and prior loss; voxels are mixed in training's first epochs, targets never."""

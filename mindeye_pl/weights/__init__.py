@@ -1,0 +1,69 @@
+"""Foreign weights: the published checkpoints, one adapter for each format; nothing else knows a foreign key name."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.stages.composite import Composite
+from mindeye_pl.weights import mindeye2
+
+#: The formats, by the name that `load_published` takes.
+ADAPTERS = {"mindeye2": mindeye2}
+
+
+def load_published(kind: str, path: str | Path) -> Composite:
+    """The composite of a published checkpoint, on the CPU in eval mode, every size read off the file.
+
+    Every key of the file is used: one that belongs to no part is an error.
+
+    Args:
+        kind: `mindeye2`.
+        path: the checkpoint, `last.pth` for instance.
+
+    Raises:
+        UserError: when the file is missing, broken, of another architecture, or a pickle with code in it.
+    """
+    path = Path(path)
+    adapter = ADAPTERS[kind]
+    published = adapter.read(path)
+    own = adapter.to_own(published, path)
+    with torch.device("meta"):
+        model = adapter.build(adapter.sizes(published, path))
+    check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, own, path)
+    model.load_state_dict(own, assign=True)
+    return model.eval()
+
+
+def read_published(kind: str, path: str | Path) -> dict[str, Tensor]:
+    """The weights of a published checkpoint under the project's own names.
+
+    Raises:
+        UserError: as `load_published`.
+    """
+    adapter, path = ADAPTERS[kind], Path(path)
+    return adapter.to_own(adapter.read(path), path)
+
+
+def check_weights(wanted: dict[str, tuple[int, ...]], weights: dict[str, Tensor], path: Path) -> None:
+    """Refuses weights of another architecture.
+
+    Args:
+        wanted: the shape of every weight.
+        weights: what the file holds.
+        path: the file.
+
+    Raises:
+        UserError: naming the first weight that is missing, left over or of another shape.
+    """
+    for key in sorted(wanted.keys() | weights.keys()):
+        seen = tuple(weights[key].shape) if key in weights else "missing"
+        want = wanted.get(key, "no such weight")
+        if seen != want:
+            raise UserError(
+                f"{path} is a checkpoint of another architecture: {key}",
+                seen=seen,
+                wanted=want,
+                mend="scale= and model= as the checkpoint was trained with, or another checkpoint",
+            )

@@ -1,0 +1,25 @@
+"""One linear map for each subject.
+
+Legend: B batch, V voxels of one subject, h hidden width.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class PerSubjectLinear(nn.Module):
+    """`linears[i]` maps subject i's voxels to the shared space, with a bias and without an activation.
+
+    Args:
+        voxel_counts: V of each subject.
+        hidden_dim: h.
+    """
+
+    def __init__(self, voxel_counts: Sequence[int], hidden_dim: int):
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(count, hidden_dim) for count in voxel_counts)
+
+    def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
+        """Shape: `(B, V)` -> `(B, h)`."""
+        return self.linears[subject_index](voxels)

@@ -1,0 +1,78 @@
+"""The backbone: mixer blocks, one linear map to the tokens, and the retrieval head (MindEye2, spec section 3).
+
+Legend: B batch, h hidden width, S tokens, D token width.
+"""
+
+from torch import Tensor, nn
+
+
+class MixerBackbone(nn.Module):
+    """The shared space to image tokens.
+
+    Args:
+        hidden_dim: h.
+        num_tokens: S.
+        token_dim: D.
+        num_blocks: pairs of mixer blocks.
+        dropout: inside the blocks.
+        mixer: how the two blocks of a pair are joined. `published` keeps two separate residual chains: the second
+            block's layer norm acts on a dimension of size 1, so its output is a learned constant and the first blocks
+            have no effect at all; their weights are kept for the state dict, but not computed. `corrected` adds the
+            second block to the first one's output, so that both work.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_tokens: int,
+        token_dim: int,
+        *,
+        num_blocks: int = 4,
+        dropout: float = 0.15,
+        mixer: str = "published",
+    ):
+        super().__init__()
+        assert mixer in ("published", "corrected"), mixer
+        self.mixer = mixer
+        self.token_shape = (num_tokens, token_dim)
+        self.channel_blocks = nn.ModuleList(_mixer_block(hidden_dim, dropout) for _ in range(num_blocks))
+        self.sequence_blocks = nn.ModuleList(_mixer_block(1, dropout) for _ in range(num_blocks))
+        self.to_tokens = nn.Linear(hidden_dim, num_tokens * token_dim)
+        self.retrieval_head = nn.Sequential(
+            nn.LayerNorm(token_dim),
+            nn.GELU(),
+            nn.Linear(token_dim, token_dim),
+            nn.LayerNorm(token_dim),
+            nn.GELU(),
+            nn.Linear(token_dim, token_dim),
+            nn.LayerNorm(token_dim),
+            nn.GELU(),
+            nn.Linear(token_dim, token_dim),
+        )
+
+    def hidden(self, aligned: Tensor) -> Tensor:
+        """What the mixer blocks make of the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+        if self.mixer == "published":
+            # Each second block adds its own output to the previous second block's; the first one starts from `aligned`.
+            for block in self.sequence_blocks:
+                aligned = aligned + block(aligned.unsqueeze(-1)).squeeze(-1)
+            return aligned
+        for channel_block, sequence_block in zip(self.channel_blocks, self.sequence_blocks, strict=True):
+            aligned = aligned + channel_block(aligned)
+            aligned = aligned + sequence_block(aligned.unsqueeze(-1)).squeeze(-1)
+        return aligned
+
+    def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone tokens and retrieval embedding. Shape: `(B, h)` -> `(B, S, D)`, `(B, S, D)`."""
+        return self.read_out(self.hidden(aligned))
+
+    def read_out(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, from what the mixer blocks made."""
+        tokens = self.to_tokens(hidden).unflatten(-1, self.token_shape)  # (B, S, D)
+        return tokens, self.retrieval_head(tokens)
+
+
+def _mixer_block(width: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+    )

@@ -1,0 +1,223 @@
+"""The network of the diffusion prior: a transformer over [brain tokens | time | noisy tokens] (MindEye2, spec section 4).
+
+Legend: B batch, S tokens, D token width, N = 2 S + 1 sequence length, H heads, d head width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GainLayerNorm(nn.Module):
+    """Layer norm with a gain and no bias; eps is 1e-5 for float32 input and 1e-3 for any other.
+
+    Args:
+        dim: D.
+        stable: divide by the row's maximum first, which guards half precision against overflow.
+    """
+
+    def __init__(self, dim: int, *, stable: bool = False):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim))
+        self.stable = stable
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: `(..., D)` -> `(..., D)`."""
+        if self.stable:
+            x = x / x.amax(-1, keepdim=True).detach()
+        eps = 1e-5 if x.dtype == torch.float32 else 1e-3
+        centred = x - x.mean(-1, keepdim=True)
+        return centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt() * self.gain
+
+
+class Rotary(nn.Module):
+    """Rotates pairs of channels (2i, 2i+1) by their position; channels past `dim` pass through.
+
+    Args:
+        dim: channels that turn.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device="cpu").float() / dim)
+        self.frequencies = nn.Parameter(frequencies, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: `(..., N, d)` -> `(..., N, d)`, positions 0..N-1."""
+        positions = torch.arange(x.shape[-2], device=x.device, dtype=self.frequencies.dtype)
+        angles = torch.outer(positions, self.frequencies)  # (N, dim / 2)
+        cos, sin = angles.cos(), angles.sin()
+        turned, passed = x.split([2 * len(self.frequencies), x.shape[-1] - 2 * len(self.frequencies)], dim=-1)
+        even, odd = turned[..., 0::2], turned[..., 1::2]
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+        return torch.cat([turned.to(x.dtype), passed], dim=-1)
+
+
+class RelativePositionBias(nn.Module):
+    """A learned addend of the attention logits by distance; all keys ahead share the bucket of distance 0.
+
+    Args:
+        heads: H.
+        num_buckets: half of them for exact distances, half for logarithmic ones.
+        max_distance: at and beyond it all distances share the last bucket.
+    """
+
+    def __init__(self, heads: int, *, num_buckets: int = 32, max_distance: int = 128):
+        super().__init__()
+        self.num_buckets, self.max_distance = num_buckets, max_distance
+        self.bias = nn.Embedding(num_buckets, heads)
+
+    def forward(self, queries: int, keys: int) -> Tensor:
+        """Shape: `(H, queries, keys)`; query i stands at position i, key j at position j."""
+        device = self.bias.weight.device
+        distance = torch.arange(queries, device=device)[:, None] - torch.arange(keys, device=device)[None, :]
+        return self.bias(self._bucket(distance.clamp(min=0))).permute(2, 0, 1)
+
+    def _bucket(self, distance: Tensor) -> Tensor:
+        exact = self.num_buckets // 2
+        scale = (self.num_buckets - exact) / math.log(self.max_distance / exact)
+        far = exact + ((distance.clamp(min=1).float() / exact).log() * scale).long()
+        return torch.where(distance < exact, distance, far.clamp(max=self.num_buckets - 1))
+
+
+class CosineAttention(nn.Module):
+    """Multi-query attention on normalised queries and keys, with one learned null key and value.
+
+    Args:
+        dim: D.
+        head_dim: d.
+        heads: H.
+        rotary: shared by all layers.
+    """
+
+    scale = 16.0
+
+    def __init__(self, dim: int, *, head_dim: int, heads: int, rotary: Rotary):
+        super().__init__()
+        self.heads = heads
+        self.norm = GainLayerNorm(dim)
+        self.to_queries = nn.Linear(dim, heads * head_dim, bias=False)
+        self.to_key_value = nn.Linear(dim, 2 * head_dim, bias=False)
+        self.null_key_value = nn.Parameter(torch.randn(2, head_dim))
+        self.rotary = rotary
+        self.to_out = nn.Linear(heads * head_dim, dim, bias=False)
+        self.out_norm = GainLayerNorm(dim)
+
+    def forward(self, x: Tensor, position_bias: Tensor) -> Tensor:
+        """Shape: `(B, N, D)`, `(H, N, N + 1)` -> `(B, N, D)`."""
+        x = self.norm(x)
+        queries = self.rotary(self.to_queries(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))  # (B, H, N, d)
+        keys, values = self.to_key_value(x).chunk(2, dim=-1)  # (B, N, d)
+        null_key, null_value = (null.expand(len(x), 1, -1).to(keys.dtype) for null in self.null_key_value)
+        keys = torch.cat([null_key, self.rotary(keys)], dim=1)  # (B, N + 1, d)
+        values = torch.cat([null_value, values], dim=1)
+        queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
+        mask = position_bias.unsqueeze(0).to(queries.dtype)
+        shape = (len(x), self.heads, *keys.shape[1:])
+        attended = F.scaled_dot_product_attention(
+            queries, keys.unsqueeze(1).expand(shape), values.unsqueeze(1).expand(shape), attn_mask=mask, scale=self.scale
+        )
+        return self.out_norm(self.to_out(attended.transpose(1, 2).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """Norm, then a SwiGLU of four times the width.
+
+    Args:
+        dim: D.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = GainLayerNorm(dim)
+        self.expand = nn.Linear(dim, 8 * dim, bias=False)
+        self.contract = nn.Linear(4 * dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: `(B, N, D)` -> `(B, N, D)`."""
+        value, gate = self.expand(self.norm(x)).chunk(2, dim=-1)
+        return self.contract(value * F.silu(gate))
+
+
+class PriorTransformer(nn.Module):
+    """Attention and feed-forward layers with residuals, a final norm and a projection.
+
+    Args:
+        dim: D.
+        depth: layers.
+        head_dim: d.
+        heads: H.
+    """
+
+    def __init__(self, dim: int, *, depth: int, head_dim: int, heads: int):
+        super().__init__()
+        rotary = Rotary(min(32, head_dim))
+        self.position_bias = RelativePositionBias(heads)
+        self.attention = nn.ModuleList(
+            CosineAttention(dim, head_dim=head_dim, heads=heads, rotary=rotary) for _ in range(depth)
+        )
+        self.feed_forward = nn.ModuleList(FeedForward(dim) for _ in range(depth))
+        self.norm = GainLayerNorm(dim, stable=True)
+        self.project_out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: `(B, N, D)` -> `(B, N, D)`."""
+        position_bias = self.position_bias(x.shape[1], x.shape[1] + 1)
+        for attention, feed_forward in zip(self.attention, self.feed_forward, strict=True):
+            x = attention(x, position_bias) + x
+            x = feed_forward(x) + x
+        return self.project_out(self.norm(x))
+
+
+class TimeEmbedding(nn.Module):
+    """Continuous sinusoids of the time, then a small network.
+
+    Args:
+        dim: D.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dim = dim
+        self.network = nn.Sequential(
+            nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim)
+        )
+
+    def forward(self, times: Tensor) -> Tensor:
+        """Shape: `(B,)` -> `(B, D)`."""
+        half = self.dim // 2
+        frequencies = torch.exp(torch.arange(half, device=times.device) * (-math.log(10000) / (half - 1)))
+        angles = times.float()[:, None] * frequencies
+        return self.network(torch.cat([angles.sin(), angles.cos()], dim=-1))
+
+
+class PriorNetwork(nn.Module):
+    """Clean tokens from noisy tokens, a time and brain tokens.
+
+    Args:
+        num_tokens: S.
+        dim: D.
+        depth: transformer layers.
+        head_dim: d.
+        heads: H.
+    """
+
+    def __init__(self, num_tokens: int, dim: int, *, depth: int, head_dim: int, heads: int):
+        super().__init__()
+        self.num_tokens = num_tokens
+        self.position_query = nn.Parameter(torch.randn(num_tokens, dim) * dim**-0.5)
+        self.null_brain_tokens = nn.Parameter(torch.randn(num_tokens, dim))
+        self.null_noisy_tokens = nn.Parameter(torch.randn(num_tokens, dim))
+        self.time_embedding = TimeEmbedding(dim)
+        self.transformer = PriorTransformer(dim, depth=depth, head_dim=head_dim, heads=heads)
+
+    def forward(self, noisy: Tensor, times: Tensor, brain: Tensor, keep_brain: Tensor, keep_noisy: Tensor) -> Tensor:
+        """Shape: `(B, S, D)`, `(B,)`, `(B, S, D)`, `(B,)` bool, `(B,)` bool -> `(B, S, D)`."""
+        brain = torch.where(keep_brain[:, None, None], brain, self.null_brain_tokens.to(brain.dtype))
+        noisy = torch.where(keep_noisy[:, None, None], noisy, self.null_noisy_tokens.to(noisy.dtype))
+        noisy = noisy + self.position_query
+        time = self.time_embedding(times).unsqueeze(1)  # (B, 1, D)
+        sequence = torch.cat([brain, time, noisy], dim=1)  # (B, 2 S + 1, D)
+        return self.transformer(sequence)[:, -self.num_tokens :]

@@ -1,0 +1,53 @@
+"""Reading weight files without executing anything that is in them."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+
+
+def read_state(path: Path, *, key: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, memory-mapped where the format allows it.
+
+    Args:
+        path: a `.safetensors` file, or a file of `torch.save` that holds tensors.
+        key: the entry of the checkpoint that holds the state dict; a bare state dict is taken too.
+
+    Raises:
+        UserError: when the file is missing, truncated, a pickle that would run code, or holds no tensors.
+    """
+    if not path.is_file():
+        raise UserError("the checkpoint does not exist", seen=path, wanted="a .pth or .safetensors file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors and was not executed",
+            seen=str(error).split("WeightsUnpickler error:")[-1].split("\n")[0].strip(),
+            wanted="a checkpoint of plain tensors",
+            mend="convert it to safetensors where you trust it",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is no whole checkpoint", seen=str(error).splitlines()[0], mend="copy or download it again"
+        ) from error
+    state = content.get(key, content) if isinstance(content, dict) else None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        seen = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path} holds no state dict", seen=seen, wanted=f"`{key}`, or tensors by name")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except SafetensorError as error:
+        raise UserError(f"{path} is no whole safetensors file", seen=error, mend="copy or download it again") from error

@@ -1,0 +1,172 @@
+"""Every user's mistake is one line with the value seen, the value wanted and the mend; exit code 2; artifacts untouched."""
+
+import pickle
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from mindeye_pl.data.layout import NSDLayout
+from tests.cli.conftest import CommandLine
+
+EXPERIMENT = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
+
+
+@pytest.fixture
+def nsd(tiny_nsd: Path, tmp_path: Path) -> NSDLayout:
+    """A copy of the tiny world that a test may break, read as the user's own NSD."""
+    shutil.copytree(tiny_nsd, tmp_path / "nsd")
+    return NSDLayout(tmp_path / "nsd")
+
+
+def real(nsd: NSDLayout, *more: str) -> tuple[str, ...]:
+    """The command line of an experiment on the folder of a user."""
+    return (*EXPERIMENT, f"paths.nsd={nsd.root}", *more)
+
+
+def test_missing_data_folder(cli: CommandLine, tmp_path: Path) -> None:
+    cli.refuses(*EXPERIMENT, "data=nsd", f"paths.nsd={tmp_path / 'nowhere'}", says=("nowhere", "paths.nsd="))
+
+
+def test_missing_subject_file(cli: CommandLine, nsd: NSDLayout) -> None:
+    nsd.betas(5).unlink()
+    cli.refuses(*real(nsd), says=(nsd.betas(5).name, "missing", "subject 5"))
+
+
+def test_truncated_hdf5(cli: CommandLine, nsd: NSDLayout) -> None:
+    path = nsd.betas(2)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cli.refuses(*real(nsd), says=(path.name, "truncated"))
+
+
+def test_truncated_tar(cli: CommandLine, nsd: NSDLayout) -> None:
+    path = nsd.shard(2, "train", 1)
+    path.write_bytes(path.read_bytes()[:5000])
+    cli.refuses(*real(nsd), says=("subj02/train/1.tar",))
+
+
+def test_betas_with_nan(cli: CommandLine, nsd: NSDLayout) -> None:
+    with h5py.File(nsd.betas(2), "r+") as file:
+        file["betas"][:, 3] = np.nan
+    cli.refuses(*real(nsd), says=(nsd.betas(2).name, "not finite", "row"))
+
+
+def edit_behaviour(path: Path, column: int, value: float) -> None:
+    """Rewrites one column of the first trial of a shard."""
+    import io
+
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar.getmembers()]  # type: ignore[union-attr]
+    with tarfile.open(path, "w") as tar:
+        edited = False
+        for member, content in members:
+            if member.name.endswith(".behav.npy") and not edited:
+                behaviour = np.load(io.BytesIO(content))
+                behaviour[0, column] = value
+                buffer = io.BytesIO()
+                np.save(buffer, behaviour)
+                content, edited = buffer.getvalue(), True
+                member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def test_behaviour_row_past_the_betas(cli: CommandLine, nsd: NSDLayout) -> None:
+    edit_behaviour(nsd.shard(2, "train", 0), column=5, value=10_000_000)
+    cli.refuses(*real(nsd), says=("0.tar", nsd.betas(2).name, "1e+07", "wanted: 0 to"))
+
+
+def test_picture_id_past_the_pictures(cli: CommandLine, nsd: NSDLayout) -> None:
+    edit_behaviour(nsd.shard(2, "train", 0), column=0, value=99_999)
+    cli.refuses(*real(nsd), says=("0.tar", nsd.stimuli.name, "99999", "wanted: 0 to"))
+
+
+def test_more_sessions_than_exist(cli: CommandLine, nsd: NSDLayout) -> None:
+    cli.refuses(*real(nsd, "data.num_sessions=99"), says=("data.num_sessions", "99", "Mend: data.num_sessions="))
+
+
+def test_subject_inside_the_pretraining_set(cli: CommandLine) -> None:
+    cli.refuses(*EXPERIMENT, "pretrain.subjects=[1,2]", says=("subject 1", "pretrain.subjects", "Mend: pretrain.subjects=[2]"))
+
+
+def test_unknown_subject(cli: CommandLine) -> None:
+    cli.refuses(*EXPERIMENT, "data.subject=3", says=("data.subject", "3", "[1, 2, 5, 7]"))
+
+
+class Malice:
+    """A pickle that would leave a file if it were executed."""
+
+    def __init__(self, target: Path):
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return Path.touch, (self.target,)
+
+
+def test_pickle_with_code_is_never_executed(cli: CommandLine, tmp_path: Path) -> None:
+    path, trace = tmp_path / "last.pth", tmp_path / "executed"
+    path.write_bytes(pickle.dumps({"model_state_dict": Malice(trace)}))
+    cli.refuses(*EXPERIMENT, f"finetune.checkpoint={path}", says=("last.pth",))
+    torch.save({"model_state_dict": Malice(trace)}, path)
+    cli.refuses(*EXPERIMENT, f"finetune.checkpoint={path}", says=("last.pth",))
+    assert not trace.exists()
+
+
+def test_checkpoint_of_another_architecture(cli: CommandLine, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "model.safetensors"
+    save_file({"encoder.weight": torch.zeros(3, 3)}, path)
+    cli.refuses(*EXPERIMENT, f"finetune.checkpoint={path}", says=("model.safetensors", "another architecture"))
+
+
+def test_voxel_count_that_differs_from_the_checkpoint(cli: CommandLine, finished: Path) -> None:
+    """Weights fine-tuned to subject 1, asked to read subject 2."""
+    (weights,) = finished.glob("artifacts/finetune/*/model.safetensors")
+    command = ("+experiment=finetune_subj02_1h", "scale=tiny", "logger=none", f"evaluate.checkpoint={weights}")
+    cli.refuses(*command, "pipeline=evaluate", says=("model.safetensors", "voxels", "subject 2"))
+
+
+def test_sweep_without_multirun(cli: CommandLine) -> None:
+    cli.refuses("+experiment=sweeps/seeds_subj01_1h", "scale=tiny", says=("sweep", "Mend: python -m mindeye_pl -m +experiment="))
+
+
+@pytest.mark.parametrize("override", ["finetune.epoch=3", "data.subjekt=1", "nonsense=1"])
+def test_unknown_key_on_the_command_line(cli: CommandLine, override: str) -> None:
+    cli.refuses(*EXPERIMENT, override, says=(override.split("=")[0].split(".")[-1],))
+
+
+def test_unknown_key_added_on_the_command_line(cli: CommandLine) -> None:
+    cli.refuses(*EXPERIMENT, "+finetune.epoch=3", says=("the command line", "finetune.epoch", "wanted: finetune.epochs"))
+
+
+def test_unknown_key_inside_an_experiment_file(cli: CommandLine, tmp_path: Path) -> None:
+    folder = tmp_path / "more" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "typo.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - /experiment/finetune_subj01_1h\n  - _self_\nfinetune:\n  epoch: 3\n"
+    )
+    cli.refuses(
+        f"hydra.searchpath=[file://{folder.parent}]", "+experiment=typo", "scale=tiny",
+        says=("experiment=typo", "finetune.epoch", "wanted: finetune.epochs"),
+    )
+
+
+def test_unknown_choice_of_a_group(cli: CommandLine) -> None:
+    cli.refuses(*EXPERIMENT, "prior=diffussion", says=("prior/diffussion",))
+
+
+def test_unknown_experiment(cli: CommandLine) -> None:
+    cli.refuses("+experiment=finetune_subj09_1h", says=("experiment/finetune_subj09_1h",))
+
+
+def test_paper_scale_says_what_it_lacks(cli: CommandLine) -> None:
+    cli.refuses("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", "logger=none", says=("data folder", "ViT-bigG-14"))
+
+
+def test_unknown_trainable_part(cli: CommandLine) -> None:
+    cli.refuses(*EXPERIMENT, "finetune.trainable=cortex", says=("finetune.trainable", "cortex", "alignment"))
