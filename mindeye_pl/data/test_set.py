@@ -60,16 +60,15 @@ def load_test_set(
             "corrected" averages the repetitions that exist, each with the same weight.
 
     Raises:
-        UserError: if a file is missing or damaged, or a picture has more than three repetitions.
+        UserError: if a file is missing or damaged, there is no trial, or a picture has more than three repetitions.
     """
     trials = load_test_trials(layout, subject, split, cache_dir)
+    shard = layout.shard(subject, split)
+    if len(trials) == 0:
+        raise UserError(f"{shard} holds no trial to score", mend="another data.test_split")
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
-    if len(counts) == 0 or counts.max() > nsd.REPETITIONS:
-        raise UserError(
-            f"{layout.shard(subject, split)} has pictures with another number of repetitions",
-            seen=int(counts.max(initial=0)),
-            wanted=f"1 to {nsd.REPETITIONS}",
-        )
+    if counts.max() > nsd.REPETITIONS:
+        raise UserError(f"{shard} shows a picture too often", seen=counts.max(), wanted=f"1 to {nsd.REPETITIONS} times")
     rows = fill_repetitions(trials.stimulus_ids)  # (N, R)
     betas = normalisation(read_betas(layout, subject, trials.beta_rows))  # (n, V)
     return TestSet(

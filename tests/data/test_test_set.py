@@ -71,7 +71,13 @@ def test_the_normalisation_given_is_applied(write_nsd, tmp_path):
 
 
 def test_more_than_three_repetitions(write_nsd, tmp_path):
-    with pytest.raises(UserError, match=r"0\.tar has pictures .*seen: 4; wanted: 1 to 3"):
+    with pytest.raises(UserError, match=r"0\.tar shows a picture too often \(seen: 4; wanted: 1 to 3 times\)"):
         load_test_set(
             write_nsd(np.array([[1, 1, 1, 1, 9]])), 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache"
         )
+
+
+def test_a_split_without_trials(write_nsd, tmp_path):
+    layout = write_nsd(DESIGN[:1])  # one session: the older split leaves it out
+    with pytest.raises(UserError, match=r"test/0\.tar holds no trial to score\. Mend: another data\.test_split"):
+        load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache", split="test")
