@@ -1,0 +1,252 @@
+"""What stands in a simulated picture: a background, one to four objects, and how the first two of them stand.
+
+A scene is a description; `scene_pictures` paints it, `captions` says it in English, and `semantics` is what a simulated
+"higher" voxel knows of it. Places are in units of half a picture, x to the right and y downwards, the centre at (0, 0).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Rgb = tuple[float, float, float]
+
+#: Named colours, RGB in [0, 1]; each use is jittered a little, so that a name covers a category and not a value.
+COLOURS: dict[str, Rgb] = {
+    "red": (0.84, 0.13, 0.14),
+    "orange": (0.96, 0.55, 0.12),
+    "yellow": (0.97, 0.86, 0.20),
+    "green": (0.16, 0.62, 0.24),
+    "turquoise": (0.16, 0.74, 0.74),
+    "blue": (0.14, 0.30, 0.80),
+    "purple": (0.50, 0.20, 0.62),
+    "pink": (0.96, 0.56, 0.72),
+    "brown": (0.45, 0.29, 0.16),
+    "white": (0.95, 0.95, 0.95),
+    "black": (0.07, 0.07, 0.08),
+}
+SHAPES = ("circle", "square", "triangle", "diamond", "ring", "cross", "star", "crescent")
+TEXTURES = ("plain", "striped", "spotted")
+BACKGROUNDS = ("gradient", "horizon", "stripes", "checks", "clouds")
+
+#: How the first object stands to the second: the direction from the second to the first.
+RELATIONS: dict[str, tuple[float, float]] = {
+    "to the left of": (-1, 0),
+    "to the right of": (1, 0),
+    "above": (0, -1),
+    "below": (0, 1),
+    "in front of": (0, 0),
+}
+
+#: Probability of one, two, three and four objects.
+_NUM_OBJECTS = (0.25, 0.35, 0.25, 0.15)
+_COLOUR_JITTER = 0.04
+_NUM_WAVES = 4
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object.
+
+    Attributes:
+        shape: one of `SHAPES`.
+        colour: one of `COLOURS`.
+        rgb: the colour as painted, in [0, 1].
+        texture: one of `TEXTURES`.
+        radius: of the circle around it, in half pictures.
+        place: (x, y) of its centre.
+        angle: how far it is turned, in radians.
+    """
+
+    shape: str
+    colour: str
+    rgb: Rgb
+    texture: str
+    radius: float
+    place: tuple[float, float]
+    angle: float
+
+    @property
+    def size(self) -> str:
+        """The radius in a word."""
+        return "small" if self.radius < 0.26 else "medium-sized" if self.radius < 0.38 else "large"
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is behind the objects.
+
+    Attributes:
+        kind: one of `BACKGROUNDS`.
+        colours: names of its two colours.
+        rgbs: the colours as painted.
+        angle: direction of the pattern, in radians; the horizon is level but for this.
+        frequency: periods of the pattern over the picture.
+        phases: in [0, 1), of the waves that make the pattern.
+    """
+
+    kind: str
+    colours: tuple[str, str]
+    rgbs: tuple[Rgb, Rgb]
+    angle: float
+    frequency: float
+    phases: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A background and its objects, front to back.
+
+    Attributes:
+        background: what is behind.
+        objects: one to four; the first stands `relation` the second.
+        relation: one of `RELATIONS`, "" where there is one object only.
+    """
+
+    background: Background
+    objects: tuple[SceneObject, ...]
+    relation: str
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """A random scene."""
+    background = _draw_background(rng)
+    count = 1 + int(rng.choice(4, p=_NUM_OBJECTS))
+    # Colours differ from one another and from the background's, so that every object is seen.
+    colours = rng.permutation([name for name in COLOURS if name not in background.colours])[:count]
+    radii = rng.uniform(0.24, 0.55, count) * (1.0, 0.9, 0.75, 0.65)[count - 1]
+    relation = str(rng.choice(list(RELATIONS))) if count > 1 else ""
+    places = _draw_places(rng, radii, relation)
+    objects = tuple(
+        SceneObject(
+            shape=str(rng.choice(SHAPES)),
+            colour=str(colour),
+            rgb=_jittered(rng, str(colour)),
+            texture=str(rng.choice(TEXTURES, p=(0.5, 0.25, 0.25))),
+            radius=float(radius),
+            place=place,
+            angle=float(rng.uniform(-0.25, 0.25)),
+        )
+        for colour, radius, place in zip(colours, radii, places, strict=True)
+    )
+    return Scene(background, objects, relation)
+
+
+def _draw_background(rng: np.random.Generator) -> Background:
+    kind = str(rng.choice(BACKGROUNDS))
+    first, second = (str(name) for name in rng.choice(list(COLOURS), 2, replace=False))
+    turn = rng.uniform(-0.12, 0.12) if kind == "horizon" else rng.uniform(-np.pi, np.pi)
+    return Background(
+        kind=kind,
+        colours=(first, second),
+        rgbs=(_jittered(rng, first), _jittered(rng, second)),
+        angle=float(turn),
+        frequency=float(rng.uniform(1.5, 4.0)),
+        phases=tuple(rng.random(2 * _NUM_WAVES).tolist()),
+    )
+
+
+def _jittered(rng: np.random.Generator, colour: str) -> Rgb:
+    red, green, blue = np.clip(np.array(COLOURS[colour]) + _COLOUR_JITTER * rng.standard_normal(3), 0, 1).tolist()
+    return red, green, blue
+
+
+def _draw_places(rng: np.random.Generator, radii: np.ndarray, relation: str) -> list[tuple[float, float]]:
+    """Centres of the objects: the first two as their relation says, the others where there is room."""
+    if len(radii) == 1:
+        return [_point(rng.uniform(-0.5, 0.5, 2))]
+    centre, direction = rng.uniform(-0.15, 0.15, 2), np.array(RELATIONS[relation], float)
+    if relation == "in front of":
+        radii[:2] = np.sort(radii[:2])  # the smaller one hides only a part of the larger
+        offset = rng.uniform(0.5, 0.9) * radii[1] * _unit(rng)
+        places = [centre + offset, centre]
+    else:
+        across = rng.uniform(-0.25, 0.25) * direction[::-1]
+        apart = direction * max(0.4, 0.55 * radii[:2].sum()) + across
+        places = [centre + apart, centre - apart]
+    for index in range(2, len(radii)):
+        candidates = rng.uniform(-0.75, 0.75, (12, 2))
+        room = np.min([np.hypot(*(candidates - place).T) - radii[i] for i, place in enumerate(places)], axis=0)
+        enough = np.flatnonzero(room > radii[index])
+        places.append(candidates[enough[0] if len(enough) else np.argmax(room)])
+    return [_point(np.clip(place, -0.8, 0.8)) for place in places]
+
+
+def _unit(rng: np.random.Generator) -> np.ndarray:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.array([np.cos(angle), np.sin(angle)])
+
+
+def _point(place: np.ndarray) -> tuple[float, float]:
+    return float(place[0]), float(place[1])
+
+
+def captions(scene: Scene) -> list[str]:
+    """Two English captions: everything, and the main thing in short."""
+    first, *others = scene.objects
+    behind = f"on {_describe_background(scene.background)}"
+    if not others:
+        full, short = f"{_describe(first)} {behind}.", f"A {first.colour} {first.shape}."
+    else:
+        second, *rest = others
+        also = f", with {_join([_describe(thing) for thing in rest])}" if rest else ""
+        full = f"{_describe(first)} {scene.relation} {_describe(second)}{also}, {behind}."
+        short = f"a {first.colour} {first.shape} {scene.relation} a {second.colour} {second.shape}."
+    return [_sentence(full), _sentence(short)]
+
+
+def _describe(thing: SceneObject) -> str:
+    texture = "" if thing.texture == "plain" else f"{thing.texture} "
+    return f"a {thing.size} {texture}{thing.colour} {thing.shape}"
+
+
+def _describe_background(background: Background) -> str:
+    first, second = background.colours
+    return {
+        "gradient": f"a background fading from {first} to {second}",
+        "horizon": f"a {second} ground under a {first} sky",
+        "stripes": f"{first} and {second} stripes",
+        "checks": f"{first} and {second} checks",
+        "clouds": f"{first} and {second} clouds",
+    }[background.kind]
+
+
+def _join(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _sentence(text: str) -> str:
+    text = text.replace("a orange", "an orange")
+    return text[0].upper() + text[1:]
+
+
+#: Centres of the four parts of a picture in which `semantics` tells what is where.
+_PARTS = np.array([(-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45)])
+_PART_WIDTH = 0.45
+_INDEX = {names: {name: i for i, name in enumerate(names)} for names in (SHAPES, tuple(COLOURS), TEXTURES, BACKGROUNDS)}
+_OBJECT_FEATURES = len(SHAPES) + len(COLOURS) + len(TEXTURES)
+NUM_SEMANTICS = len(_PARTS) * _OBJECT_FEATURES + len(_NUM_OBJECTS) + len(BACKGROUNDS) + len(COLOURS)
+
+
+def semantics(scene: Scene) -> np.ndarray:
+    """What a picture means, `(NUM_SEMANTICS,)` float32.
+
+    Which shapes, colours and textures the objects in each quarter of the picture have (each counted by its size and by
+    how near it is), how many objects there are, the kind of the background and its colours.
+    """
+    shapes, colours, textures, kinds = _INDEX.values()
+    things = np.zeros((len(_PARTS), _OBJECT_FEATURES))
+    for thing in scene.objects:
+        distance = np.hypot(*(_PARTS - thing.place).T)
+        weight = np.sqrt(thing.radius / 0.3) * np.exp(-0.5 * (distance / _PART_WIDTH) ** 2)
+        for column in (
+            shapes[thing.shape],
+            len(SHAPES) + colours[thing.colour],
+            len(SHAPES) + len(COLOURS) + textures[thing.texture],
+        ):
+            things[:, column] += weight
+    number, kind, behind = np.zeros(len(_NUM_OBJECTS)), np.zeros(len(BACKGROUNDS)), np.zeros(len(COLOURS))
+    number[len(scene.objects) - 1] = 1
+    kind[kinds[scene.background.kind]] = 1
+    for name in scene.background.colours:
+        behind[colours[name]] = 0.5
+    return np.concatenate([things.ravel(), number, kind, behind]).astype(np.float32)
