@@ -3,6 +3,9 @@
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 import hydra
 from hydra.errors import HydraException
@@ -18,24 +21,32 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
 def run_job(config: DictConfig) -> None:
     """One job, the only one of a run or one of a sweep."""
-    from mindeye_pl.pipelines.run import run_experiment
+    with mistakes_in_one_line():  # here too, since Hydra adds words of its own to what a job raises
+        check_config(config)
+        from mindeye_pl.pipelines.run import run_experiment
 
-    check_config(config)
-    run_experiment(config)
+        run_experiment(config)
 
 
 def main() -> None:
     """Runs the command line; a user's mistake is one line on stderr and exit code 2."""
     register_resolvers()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here whole, not as Hydra's shortened trace
-    try:
+    with mistakes_in_one_line():
         run_job()
+
+
+@contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """Turns a mistake that the user can mend into one line on stderr and exit code 2."""
+    try:
+        yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        _exit(_one_line(error))
+        _exit(error)
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        _exit(_one_line(disk_full(error)))
+        _exit(disk_full(error))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
@@ -51,14 +62,10 @@ def disk_full(error: OSError) -> UserError:
     )
 
 
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _exit(error: Exception) -> NoReturn:
     cause = error.__cause__
+    words = [str(error)]
     if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
-        lines += [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__
-
-
-def _exit(line: str) -> None:
-    print(f"mindeye_pl: {line}", file=sys.stderr)
+        words.append(str(cause))
+    print("mindeye_pl: " + (" ".join(" ".join(words).split()) or type(error).__name__), file=sys.stderr)
     sys.exit(2)

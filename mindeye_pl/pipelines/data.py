@@ -7,7 +7,8 @@ from pathlib import Path
 from hydra.utils import instantiate
 
 from mindeye_pl.artifacts import ArtifactSpec
-from mindeye_pl.data.files import check_files, fingerprint_files
+from mindeye_pl.data.files import check_files
+from mindeye_pl.data.fingerprint import fingerprint_files
 from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.pipelines.step import Run, Step
 

@@ -8,8 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.stages.composite import Composite
+from mindeye_pl.weights import check_weights, read_published
+from mindeye_pl.weights.files import read_state
 
 WEIGHTS = "model.safetensors"
 
@@ -40,19 +41,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: for a file that is missing, broken, of another kind, or a pickle with code in it.
     """
-    from mindeye_pl.weights import read_published
-
-    if not path.is_file():
-        raise UserError("the checkpoint does not exist", seen=path, wanted="a .safetensors or .pth file")
-    if path.suffix != ".safetensors":
-        return read_published("mindeye2", path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(path))
-    except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file", seen=error, mend="make or copy it again") from error
+    if path.suffix == ".safetensors":
+        return read_state(path)
+    return read_published("mindeye2", path)
 
 
 def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -61,7 +52,7 @@ def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) ->
     Raises:
         UserError: naming the first weight that is missing, left over or of another shape.
     """
-    check_weights(model, weights, path)
+    check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, weights, path)
     model.load_state_dict(dict(weights))
 
 
@@ -77,21 +68,6 @@ def load_shared_weights(model: Composite, weights: Mapping[str, Tensor], path: P
     own = {key: value for key, value in model.state_dict().items() if key.startswith("alignment.")}
     shared = {key: value for key, value in weights.items() if not key.startswith("alignment.")}
     first_bias = "alignment.network.linears.0.bias"
-    if inherit_bias == "published":
+    if inherit_bias == "published" and first_bias in weights:
         own[first_bias] = weights[first_bias]
     load_weights(model, own | shared, path)
-
-
-def check_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Refuses weights of another architecture."""
-    wanted = model.state_dict()
-    for key in wanted.keys() | weights.keys():
-        seen = tuple(weights[key].shape) if key in weights else "missing"
-        want = tuple(wanted[key].shape) if key in wanted else "no such weight"
-        if seen != want:
-            raise UserError(
-                f"{path} is a checkpoint of another architecture: {key}",
-                seen=seen,
-                wanted=want,
-                mend="scale= and model= as the checkpoint was trained with, or another checkpoint",
-            )

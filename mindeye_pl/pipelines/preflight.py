@@ -7,6 +7,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import layout, makes_its_data
 from mindeye_pl.pipelines.models import parameter_counts
 from mindeye_pl.pipelines.step import Run
+from mindeye_pl.pipelines.targets import find_embedder_weights
 
 
 def lacking(run: Run) -> list[str]:

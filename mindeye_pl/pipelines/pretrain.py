@@ -12,7 +12,8 @@ from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.pipelines.training import fit
 
 #: Nodes of the configuration that the weights of any trained composite depend on. Not the machine: trainer.precision only.
-TRAINING_KEYS = ("model", "embedder", "seed", "trainer.precision", "data.betas", "data.sampling", "data.validation_fraction")
+TRAINING_KEYS = (
+    "model", "embedder", "seed", "trainer.precision", "data.betas", "data.sampling", "data.validation_fraction")
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
@@ -26,6 +27,8 @@ def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
         batch_size=batch_size,
         sampling=config.data.sampling,
         betas=config.data.betas,
+        repetitions=config.data.repetitions,
+        test_split=config.data.test_split,
         validation_fraction=config.data.validation_fraction,
         trials_per_session=config.data.trials_per_session,
         seed=config.seed,

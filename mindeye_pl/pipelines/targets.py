@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -12,8 +13,10 @@ from mindeye_pl.console import console
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
+from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import SIMULATE, layout, makes_its_data
 from mindeye_pl.pipelines.step import Run
+from mindeye_pl.weights.locate import find_weights
 
 
 def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
@@ -29,7 +32,7 @@ def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
     if len(missing := store.missing(stimulus_ids)):
         console.print(f"embedding {len(missing)} pictures with {run.config.embedder.name}")
         device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
-        embedder = instantiate(run.config.embedder.network).eval().to(device)
+        embedder = _embedder(run).to(device)
 
         def embed(pictures: np.ndarray) -> torch.Tensor:
             with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
@@ -37,3 +40,19 @@ def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
 
         store.fill(missing, embed, stimuli.read, batch_size=run.config.scale.embed_batch_size)
     return store
+
+
+def find_embedder_weights(run: Run) -> Path | None:
+    """The file of the embedder's released weights, if it is on this machine."""
+    weights, folder = run.config.embedder.weights, run.config.paths.weights
+    return find_weights(weights.repository, weights.file, Path(folder) if folder else None)
+
+
+def _embedder(run: Run) -> torch.nn.Module:
+    config = run.config.embedder
+    if config.get("weights") is None:
+        return instantiate(config.network)
+    try:
+        return instantiate(config.network, pretrained_file=find_embedder_weights(run))
+    except InstantiationException as error:
+        raise UserError(f"embedder={config.name} could not be loaded", seen=error.__cause__, mend=config.weights.mend) from error

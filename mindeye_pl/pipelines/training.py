@@ -1,5 +1,7 @@
 """The one training loop, used by pretraining and fine-tuning alike."""
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ def fit(
         tags: for W&B.
     """
     config = run.config
+    _hush_lightning()
+    # Tensor cores for float32 on GPUs, as the published code asks for.
+    torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
     logger = _logger(run, step, folder, tags)
     callbacks: list[Callback] = [
         EpochSeed(config.seed),
@@ -81,6 +86,21 @@ def fit(
         logger.experiment.finish()
 
 
+#: Lightning's warnings about what is so on purpose.
+_ON_PURPOSE = (
+    "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
+    "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+)
+
+
+def _hush_lightning() -> None:
+    """Leaves the words about training to `PlainWords`."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in _ON_PURPOSE:
+        warnings.filterwarnings("ignore", message)
+
+
 def _logger(run: Run, step: Step, folder: Path, tags: list[str]) -> Logger | None:
     settings: Any = run.config.logger
     if settings.name == "none":
@@ -104,8 +124,3 @@ def _logger(run: Run, step: Step, folder: Path, tags: list[str]) -> Logger | Non
             config=OmegaConf.to_container(run.config, resolve=True),  # type: ignore[arg-type]
         )
     )
-
-
-def set_threads(run: Run) -> None:
-    """Leaves the thread count to PyTorch, and asks for tensor cores on GPUs, as the published code does."""
-    torch.set_float32_matmul_precision("high" if run.config.trainer.accelerator == "gpu" else "highest")

@@ -19,6 +19,6 @@ def published_onecycle(
         optimizer,
         max_lr=max_lr,
         total_steps=epochs * iterations_per_epoch,
-        pct_start=min(2 / epochs, 1.0),
+        pct_start=min(2 / epochs, 0.5),  # a run of fewer than four epochs peaks half way
         final_div_factor=1000,
     )

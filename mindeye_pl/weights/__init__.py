@@ -1,5 +1,6 @@
 """Foreign weights: the published checkpoints, one adapter for each format; nothing else knows a foreign key name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ def read_published(kind: str, path: str | Path) -> dict[str, Tensor]:
     return adapter.to_own(adapter.read(path), path)
 
 
-def check_weights(wanted: dict[str, tuple[int, ...]], weights: dict[str, Tensor], path: Path) -> None:
+def check_weights(wanted: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], path: Path) -> None:
     """Refuses weights of another architecture.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 
 
-def read_state(path: Path, *, key: str) -> dict[str, Tensor]:
+def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
     """The tensors of a checkpoint, memory-mapped where the format allows it.
 
     Args:

@@ -1,0 +1,190 @@
+"""Evaluation: the one step that reads the test set.
+
+Legend: n test pictures, V voxels, S tokens, D token width.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
+from mindeye_pl.console import console
+from mindeye_pl.data.betas import read_betas
+from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.data.test_set import TestSet, average_repetitions
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.retrieval import retrieval_scores
+from mindeye_pl.metrics.score import Score
+from mindeye_pl.pipelines.baselines import noise_free_pair, picture_means, ridge_tokens
+from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
+from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
+from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.stages.composite import Composite
+
+SCORES = "scores.json"
+PREDICTIONS = "predictions.safetensors"
+
+#: Pictures that the model reads at once.
+_PICTURES_AT_ONCE = 32
+
+#: The lines of `scores.json`, by the names that the report knows.
+MODEL, SHUFFLED, RIDGE, CEILING = "model", "shuffled", "ridge", "ceiling"
+
+
+@dataclass(frozen=True)
+class TestPictures:
+    """What is asked of every method.
+
+    Attributes:
+        subject: whose brain.
+        brains: the responses.
+        clip: `(n, S, D)` target tokens of the pictures.
+    """
+
+    __test__ = False
+
+    subject: int
+    brains: TestSet
+    clip: Tensor
+
+
+def _needs(run: Run) -> Sequence[Step]:
+    return (*data_steps(run), *([FINETUNE] if run.config.evaluate.checkpoint is None else []))
+
+
+def _spec(run: Run) -> ArtifactSpec:
+    config = run.config
+    by = run.plain("embedder", "metrics", "seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions")
+    by |= run.plain("data.test_split", "data.validation_fraction")
+    inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split))
+    if config.evaluate.checkpoint is None:
+        inputs["finetune"] = run.spec(FINETUNE).fingerprint
+        label = run.spec(FINETUNE).label
+    else:
+        path = _checkpoint(run)
+        inputs["checkpoint"] = fingerprint_file(path)
+        by |= run.plain("model")
+        label = f"subj0{config.data.subject}-{path.stem}"
+    return ArtifactSpec("evaluate", label, by, inputs)
+
+
+def _checkpoint(run: Run) -> Path:
+    given = run.config.evaluate.checkpoint
+    if given is not None and not Path(given).is_file():
+        raise UserError("evaluate.checkpoint does not exist", seen=given, wanted="a .safetensors or .pth file")
+    return Path(given) if given is not None else run.make(FINETUNE).folder / WEIGHTS
+
+
+def _build(run: Run, folder: Path) -> None:
+    subject = run.config.data.subject
+    data = datamodule(run, [subject], run.config.data.num_sessions, run.config.finetune.batch_size)
+    model = _model(run, data.voxel_counts[subject])
+    brains = data.test_set(subject)
+    tokens = target_tokens(run, brains.stimulus_ids.numpy())
+    pictures = TestPictures(subject, brains, torch.from_numpy(tokens[brains.stimulus_ids.numpy()]).float())
+
+    retrieval = predict_retrieval(model, brains)  # (n, S, D)
+    rows = {
+        MODEL: _scores(run, retrieval, pictures.clip),
+        SHUFFLED: _scores(run, retrieval[_derangement(len(retrieval), run.config.seed)], pictures.clip),
+    }
+    console.print("  fitting the ridge baseline")
+    rows |= _baselines(run, data, pictures)
+    _save_predictions(folder / PREDICTIONS, brains, retrieval)
+    content = {
+        "subject": subject,
+        "num_sessions": run.config.data.num_sessions,
+        "simulated": is_simulated(run),
+        "rows": {name: [score.to_dict() for score in scores] for name, scores in rows.items()},
+    }
+    write_text(folder / SCORES, json.dumps(content, indent=1))
+
+
+def _model(run: Run, num_voxels: int) -> Composite:
+    path = _checkpoint(run)
+    weights = read_weights(path)
+    found = weights.get("alignment.network.linears.0.weight")
+    if found is not None and found.shape[1] != num_voxels:
+        raise UserError(
+            f"{path} was trained on other voxels than those of subject {run.config.data.subject}",
+            seen=f"{num_voxels} voxels in the data",
+            wanted=f"{found.shape[1]} voxels, as in the checkpoint",
+            mend="data.subject= the subject that the checkpoint belongs to",
+        )
+    model = build_model(run.config, [num_voxels])
+    load_weights(model, weights, path)
+    return model.eval().to("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+
+
+def predict_retrieval(model: Composite, brains: TestSet) -> Tensor:
+    """Retrieval embeddings `(n, S, D)` float32 on the CPU, the outputs of a picture's repetitions averaged."""
+    averaged = []
+    for voxels, weights in zip(
+        brains.voxels.split(_PICTURES_AT_ONCE), brains.weights.split(_PICTURES_AT_ONCE), strict=True
+    ):
+        outputs = model.predict(voxels.flatten(0, 1).to(model.device)).retrieval.float().cpu()  # (n * 3, S, D)
+        averaged.append(average_repetitions(outputs.unflatten(0, weights.shape), weights))
+    return torch.cat(averaged)
+
+
+def _scores(run: Run, brain: Tensor, clip: Tensor) -> list[Score]:
+    settings = run.config.metrics
+    return retrieval_scores(
+        brain=brain,
+        clip=clip,
+        pool_size=settings.pool_size,
+        num_pools=settings.num_pools,
+        num_resamples=settings.bootstrap_resamples,
+        seed=run.config.seed,
+    )
+
+
+def _derangement(count: int, seed: int) -> np.ndarray:
+    """A random order in which nobody keeps their place: every brain is somebody else's."""
+    order = np.random.default_rng(seed).permutation(count)
+    places = np.empty(count, dtype=np.int64)
+    places[order] = np.roll(order, 1)
+    return places
+
+
+def _baselines(run: Run, data: NSDDataModule, pictures: TestPictures) -> dict[str, list[Score]]:
+    """Ridge from the model's own training trials and, in a simulation, from responses without noise."""
+    (trials,) = data.train_trials
+    normalise = data.normalisation(pictures.subject)
+    betas = normalise(read_betas(layout(run), pictures.subject, trials.beta_rows))  # (trials, V)
+    voxels, ids = picture_means(betas, trials.stimulus_ids)
+    alphas = list(run.config.metrics.ridge_alphas)
+    test_voxels = average_repetitions(pictures.brains.voxels, pictures.brains.weights).numpy()  # (n, V)
+    predicted = ridge_tokens(voxels, data.tokens[ids], test_voxels, alphas)
+    rows = {RIDGE: _scores(run, torch.from_numpy(predicted), pictures.clip)}
+    if is_simulated(run):
+        everything = datamodule(run, [pictures.subject], "all", run.config.finetune.batch_size)
+        ids = np.unique(everything.train_trials[0].stimulus_ids)
+        clean, test_clean = noise_free_pair(layout(run), pictures.subject, ids, pictures.brains.stimulus_ids.numpy())
+        predicted = ridge_tokens(clean, everything.tokens[ids], test_clean, alphas)
+        rows[CEILING] = _scores(run, torch.from_numpy(predicted), pictures.clip)
+    return rows
+
+
+def _save_predictions(path: Path, brains: TestSet, retrieval: Tensor) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()}, str(path))
+
+
+def read_scores(artifact: Artifact, row: str) -> tuple[Score, ...]:
+    """The scores of one line of an evaluation, empty where it has no such line."""
+    content = json.loads((artifact.folder / SCORES).read_text())
+    return tuple(Score.from_dict(plain) for plain in content["rows"].get(row, ()))
+
+
+EVALUATE = Step("evaluate", _spec, _needs, _build)

@@ -1,0 +1,129 @@
+"""The report of a run: the table in the terminal and the page, its empty rows with the commands that fill them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from mindeye_pl.artifacts import Artifact
+from mindeye_pl.config import compose_config, experiment_overrides
+from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.score import Score
+from mindeye_pl.pipelines.data import is_simulated
+from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
+from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.pretrain import PRETRAIN
+from mindeye_pl.pipelines.step import Run, Step, order
+from mindeye_pl.pipelines.training import HISTORY
+from mindeye_pl.reports.curves import training_panels
+from mindeye_pl.reports.environment import environment
+from mindeye_pl.reports.page import ReportData, Training, UsedArtifact, write_report
+from mindeye_pl.reports.table import Row, in_plain_words, terminal_table
+
+TITLES = {PRETRAIN.name: "Pretraining", FINETUNE.name: "Fine-tuning"}
+
+
+def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
+    """Prints the table, writes the page and prints its path."""
+    rows = table_rows(run) if EVALUATE in steps else []
+    if rows:
+        console.print()
+        console.print(terminal_table(f"Subject {run.config.data.subject}", rows))
+    path = Path(run.config.paths.reports) / run.experiment / "index.html"
+    artifacts = [(step, run.find(step)) for step in order(run, steps)]
+    made = [(step, artifact) for step, artifact in artifacts if artifact is not None]
+    write_report(
+        path,
+        ReportData(
+            title=run.experiment,
+            summary=_summary(rows, made),
+            simulated=is_simulated(run),
+            rows=rows,
+            trainings=[_training(step, artifact) for step, artifact in made if step.name in TITLES],
+            settings=OmegaConf.to_yaml(run.config, resolve=True),
+            environment=environment() | _cost(made) | {"seed": str(run.config.seed)},
+            artifacts=[
+                UsedArtifact(step.name, artifact.manifest["label"], artifact.fingerprint, artifact.manifest["seconds"])
+                for step, artifact in made
+            ],
+        ),
+    )
+    console.print(f"\nreport: {path.resolve()}")
+    return path
+
+
+def table_rows(run: Run) -> list[Row]:
+    """The rows of the table: null rows first, then baselines and experiments, then the ceiling."""
+    simulated = is_simulated(run)
+    own = run.find(EVALUATE)
+    assert own is not None, "report comes after evaluate"
+    model = read_scores(own, MODEL)
+    hours = hours_in_words(run)
+    rows = [
+        Row("chance", tuple(_chance(score) for score in model)),
+        Row("shuffled brains", read_scores(own, SHUFFLED), simulated=simulated, note="each picture with another one's brain"),
+        Row(f"ridge regression, {hours}", read_scores(own, RIDGE), simulated=simulated),
+    ]
+    names = list(run.config.report.compare)
+    if run.experiment not in names:
+        rows.append(Row(run.experiment, model, simulated=simulated, this_run=True))
+    rows += [_experiment_row(run, name, own) for name in names]
+    if ceiling := read_scores(own, CEILING):
+        note = "ridge regression, all sessions, no noise: only a simulation knows it"
+        rows.append(Row("noise-free ceiling", ceiling, simulated=simulated, note=note))
+    return rows
+
+
+def hours_in_words(run: Run) -> str:
+    """How much of the subject's data is in use."""
+    sessions = run.config.data.num_sessions
+    return "all sessions" if sessions == "all" else f"{sessions} hour" + ("s" if sessions != 1 else "")
+
+
+def _experiment_row(run: Run, name: str, own: Artifact) -> Row:
+    """The row of an experiment, under this run's other overrides; empty where it was not run."""
+    overrides = experiment_overrides(name, run.overrides)
+    try:
+        other = Run(compose_config(overrides), overrides)
+        found = other.find(EVALUATE)
+    except UserError as error:  # of data that this experiment lacks and this run has not asked for
+        return Row(name, status="cannot run", note=str(error))
+    start = "pretrained" if other.config.finetune.start == "pretrained" else "from scratch"
+    label = f"{start}, {hours_in_words(other)}"
+    if found is None:
+        return Row(label, command=" ".join(["python -m mindeye_pl", *overrides]), simulated=is_simulated(run))
+    mine = found.fingerprint == own.fingerprint
+    return Row(label, read_scores(found, MODEL), simulated=is_simulated(run), this_run=mine)
+
+
+def _chance(score: Score) -> Score:
+    return Score(score.name, score.chance, score.chance, score.pool_size, score.num_pictures)
+
+
+def _summary(rows: Sequence[Row], made: Sequence[tuple[Step, Artifact]]) -> str:
+    for row in rows:
+        if row.this_run and (score := row.score("image_retrieval")) is not None:
+            return in_plain_words(score)
+    return "Made: " + ", ".join(step.name for step, _ in made) + "."
+
+
+def _history(artifact: Artifact) -> list[dict[str, Any]]:
+    path = artifact.folder / HISTORY
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def _training(step: Step, artifact: Artifact) -> Training:
+    return Training(TITLES[step.name], training_panels(_history(artifact)))
+
+
+def _cost(made: Sequence[tuple[Step, Artifact]]) -> dict[str, str]:
+    """Time and memory of the steps that this run stands on."""
+    records = [record for _, artifact in made for record in _history(artifact)]
+    seconds = sum(artifact.manifest["seconds"] for _, artifact in made)
+    cost = {"time of all steps": f"{seconds:.0f} s"}
+    if records:
+        cost["peak memory in training"] = f"{max(record['peak_memory_gb'] for record in records):.2f} GB"
+    return cost
