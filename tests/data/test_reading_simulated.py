@@ -1,0 +1,82 @@
+"""The reader on files that the simulation wrote: the two know of each other only by the layout."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from small_nsd import StubTokens
+
+from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.fingerprint import fingerprint_files
+from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.shards import read_behaviour
+from mindeye_pl.data.stimuli import Stimuli
+from mindeye_pl.nsd import Behaviour
+
+
+@pytest.fixture
+def data(tiny_nsd, tiny_settings, tmp_path) -> NSDDataModule:
+    return NSDDataModule(
+        tiny_nsd,
+        tiny_settings.subjects,
+        cache_dir=tmp_path / "cache",
+        tokens=StubTokens(),
+        batch_size=12,
+        trials_per_session=tiny_settings.trials_per_session,
+        validation_fraction=0.1,
+    )
+
+
+def test_every_trial_is_of_one_split(data, tiny_settings):
+    assert data.voxel_counts == dict(tiny_settings.voxel_counts)
+    for trials in data.trials:
+        test_rows = read_behaviour(data.layout.shard(trials.subject, "new_test"))[:, Behaviour.BETA_ROW]
+        every_row = np.sort(np.append(trials.beta_rows, test_rows))
+        np.testing.assert_array_equal(every_row, np.arange(len(every_row)))
+        assert len(every_row) == tiny_settings.sessions_of(trials.subject) * tiny_settings.trials_per_session
+
+
+def test_trained_validated_and_tested_pictures_are_apart(data, tiny_settings):
+    data.setup()
+    for place, subject in enumerate(tiny_settings.subjects):
+        splits = [
+            set(data.train_trials[place].stimulus_ids.tolist()),
+            set(data.validation_trials[place].stimulus_ids.tolist()),
+            set(data.test_set(subject).stimulus_ids.tolist()),
+        ]
+        assert sum(map(len, splits)) == len(set.union(*splits))
+        assert len(splits[2]) == tiny_settings.num_shared
+    assert data.stimulus_ids_needed().max() < len(Stimuli(data.layout.stimuli))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_betas_and_pictures_match_the_behaviour(data, num_workers):
+    """Each batch against the files themselves, read without the reader."""
+    data.num_workers = num_workers
+    data.setup()
+    betas, shown = {}, {}
+    for subject in data.subjects:
+        with h5py.File(data.layout.betas(subject)) as file:
+            betas[subject] = torch.from_numpy(file["betas"][:])
+        index = range(len(list(data.layout.shard(subject, "train").parent.iterdir())))
+        behaviour = np.concatenate([read_behaviour(data.layout.shard(subject, "train", i)) for i in index])
+        shown[subject] = dict(behaviour[:, [Behaviour.BETA_ROW, Behaviour.STIMULUS]].astype(int).tolist())
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        for batch in loader:
+            ids = iter(batch.stimulus_ids.tolist())
+            for place, voxels in zip(batch.subject_index, batch.voxels, strict=True):
+                subject = data.subjects[place]
+                rows = (betas[subject][None] == voxels[:, None]).all(-1).int().argmax(1).tolist()
+                assert torch.equal(betas[subject][rows], voxels)
+                assert [shown[subject][row] for row in rows] == [next(ids) for _ in rows]
+
+
+def test_the_same_world_has_the_same_fingerprint(tiny_nsd, tiny_settings, tmp_path):
+    from mindeye_pl.data.simulated import simulate_nsd
+
+    (tmp_path / "again").mkdir()
+    simulate_nsd(tiny_settings, tmp_path / "again", workers=1, progress=False)
+    subjects = tiny_settings.subjects
+    assert fingerprint_files(NSDLayout(tmp_path / "again"), subjects) == fingerprint_files(
+        NSDLayout(tiny_nsd), subjects
+    )
