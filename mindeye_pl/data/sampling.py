@@ -6,7 +6,7 @@ take the second showing of a picture for a wrong answer to the first.
 Legend: K batches of an epoch, b one subject's share of a batch, n trials of a subject.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
@@ -50,7 +50,7 @@ def iterations_per_epoch(
     return trials // (share * num_subjects)
 
 
-class EqualShareSampler(DistributedSampler[BatchIndex]):
+class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
     """Base of the samplers: yields whole batches, so the loader is `DataLoader(..., sampler=self, batch_size=None)`.
 
     What it yields depends on (seed, epoch, rank) alone; no global generator is touched and workers draw nothing. It is
@@ -114,8 +114,8 @@ class ResampledSessions(EqualShareSampler):
     """The published rule: an endless stream of sessions drawn with replacement, mixed by a shuffle buffer.
 
     Trials leave the buffer at random and are cut into batches as they come; a batch with a picture twice is thrown
-    away. An epoch is therefore a random multiset of trials, and since the buffer spans one session, batches are local
-    to about one session. Ranks draw independent streams, as the published processes do.
+    away. An epoch is therefore a random multiset of trials, and since the buffer holds a session's worth (published:
+    750 trials), a batch comes from few sessions. Ranks draw independent streams, as the published processes do.
     """
 
     def draw(self, trials: Trials) -> np.ndarray:
