@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import runpy
@@ -7,11 +8,14 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, laptop_embedder, openclip_embedder, resize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+CONF = Path(__file__).parents[2] / "conf"
 CASE = GOLDEN / "clip_embedder_small"
 
 
@@ -166,3 +170,12 @@ def test_embedder_is_frozen_but_lets_gradients_reach_the_picture() -> None:
     embedder(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "embedder").glob("*.yaml")))
+def test_configured_sizes_are_those_of_the_network(name: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(overrides=[f"+embedder={name}", "+fidelity=published"])
+    with torch.device("meta") if "weights" in config.embedder else contextlib.nullcontext():
+        network = instantiate(config.embedder.network)
+    assert (network.num_tokens, network.token_dim) == (config.embedder.num_tokens, config.embedder.token_dim)
