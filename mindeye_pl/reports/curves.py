@@ -106,7 +106,6 @@ def draw(panel: Panel) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    assert len(panel.series) <= len(SERIES), f"{len(panel.series)} lines in one chart"
     with matplotlib.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": in_words(panel), "font.size": 9.5, "text.parse_math": False}
     ):
@@ -120,11 +119,15 @@ def draw(panel: Panel) -> str:
 
 
 def _draw_axes(axes: "Axes", panel: Panel) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
-    for series, colour in zip(panel.series, SERIES, strict=False):
+    for index, series in enumerate(panel.series):
+        turn, place = divmod(index, len(SERIES))
+        colour, dashes = SERIES[place], ("-", "--", ":")[min(turn, 2)]
         marker = "o" if len(series.x) == 1 else None
-        axes.plot(series.x, series.y, color=colour, linewidth=1.6, marker=marker, markersize=4, label=series.name)
+        axes.plot(
+            series.x, series.y, dashes, color=colour, linewidth=1.6, marker=marker, markersize=4, label=series.name
+        )
     for name, value in panel.references.items():
         axes.axhline(value, color=INK, linewidth=1, linestyle=(0, (3, 3)), label=name)
     axes.set_xlabel(panel.x_label, color=INK)
@@ -134,6 +137,8 @@ def _draw_axes(axes: "Axes", panel: Panel) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     elif _spans_decades(panel):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.ticklabel_format(axis="y", scilimits=(-3, 4))
         if all(value >= 0 for series in panel.series for value in series.y):
@@ -141,7 +146,7 @@ def _draw_axes(axes: "Axes", panel: Panel) -> None:
     first, last = min(series.x[0] for series in panel.series), max(series.x[-1] for series in panel.series)
     axes.set_xlim(first, last) if last > first else axes.set_xlim(first - 1, last + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.tick_params(colors=INK, length=0)
+    axes.tick_params(which="both", colors=INK, length=0)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)

@@ -84,11 +84,15 @@ def title_of(title: str, rows: Sequence[Row]) -> str:
 
 def terminal_table(title: str, rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> RenderableType:
     """The table for the terminal, and under it the commands that fill empty rows, ready to be copied."""
-    table = Table(title=title_of(title, rows), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    chances = {chance(row, columns) for row in rows if row.scores}
+    one_chance = chances.pop() if len(chances) == 1 else None  # then the title has it, and names have its room
+    heading = title_of(title, rows) + (f", chance {one_chance}" if one_chance else "")
+    table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
     for column in columns:
-        table.add_column(column.title, justify="right")
-    table.add_column("Chance", justify="right", style="dim")
+        table.add_column(column.title, justify="right", no_wrap=True)
+    if not one_chance:
+        table.add_column("Chance", justify="right", style="dim", no_wrap=True)
     mixed = len({row.simulated for row in rows}) > 1  # else the title says it for all
     for row in rows:
         cells = [_terminal_cell(row.score(column.score)) for column in columns]
@@ -99,7 +103,7 @@ def terminal_table(title: str, rows: Sequence[Row], columns: Sequence[Column] = 
             name.append(" (simulated)", style="not bold dim")
         if row.note:
             name.append(f"\n{row.note}", style="not bold dim")
-        table.add_row(name, *cells, chance(row, columns))
+        table.add_row(name, *cells, *([] if one_chance else [chance(row, columns)]))
     commands = [
         Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
         for row in rows

@@ -77,6 +77,13 @@ def test_names_are_text_and_nothing_else() -> None:
     assert {"<b>&", "$x^2$"} <= texts
 
 
+def test_more_lines_than_colours_are_told_apart_by_dashes() -> None:
+    lines = tuple(Series(f"part {i}", [1, 2], [i, i + 1]) for i in range(8))
+    svg = draw(Panel("loss", lines))
+    assert svg.count("var(--series-1)") > svg.count("var(--series-3)")
+    assert "stroke-dasharray" in svg
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 300])
 def test_any_number_of_epochs(epochs: int) -> None:
     for panel in training_panels(history(epochs)):
@@ -89,10 +96,12 @@ def test_any_number_of_epochs(epochs: int) -> None:
 
 
 def test_parts_of_very_different_size_are_drawn_on_a_log_axis() -> None:
-    wide = Panel("loss", (Series("big", [1, 2], [300.0, 200.0]), Series("small", [1, 2], [0.2, 0.1])))
-    zero = Panel("loss", (Series("big", [1, 2], [300.0, 200.0]), Series("small", [1, 2], [0.2, 0.0])))
-    assert "10" in draw(wide)
-    assert draw(wide) != draw(zero)
+    def ticks(small: float) -> set[str]:
+        panel = Panel("loss", (Series("big", [1, 2], [300.0, 200.0]), Series("small", [1, 2], [0.2, small])))
+        return {"".join(text.itertext()) for text in ElementTree.fromstring(draw(panel)).iter(f"{SVG}text")}
+
+    assert {"0.1", "1", "10", "100"} <= ticks(0.1)
+    assert {"0", "100", "200"} <= ticks(0.0)
 
 
 def test_words_for_those_who_cannot_see_it() -> None:

@@ -38,6 +38,7 @@ def test_a_row_shows_scores_intervals_chance_and_pool() -> None:
     for part in ("Fine-tuned, 1 hour", "63.4\u202f%  58.4–68.4", "58.9\u202f%  53.9–63.9", "0.33\u202f% (1 of 300)"):
         assert part in text
     assert "from pretraining" in text
+    assert "Subject 1, chance 0.33\u202f% (1 of 300)" in text
     assert "simulated" not in text
 
 
@@ -61,6 +62,10 @@ def test_chance_is_said_once_where_columns_agree() -> None:
     other = Score("brain_retrieval", 0.5, 1 / 50, 50, 50)
     assert chance(Row("a", (IMAGE, other))) == "0.33\u202f% (1 of 300), 2.0\u202f% (1 of 50)"
     assert interval(other) == ""
+    different = printed([Row("a", (IMAGE, BRAIN)), Row("b", (other,))], width=120).splitlines()
+    assert different[0].strip() == "Subject 1"
+    assert different[1].split()[-1] == "Chance"
+    assert different[3].rstrip().endswith("2.0\u202f% (1 of 50)")
     assert chance(Row("empty")) == ""
 
 
