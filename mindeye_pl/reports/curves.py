@@ -103,15 +103,12 @@ def _number(panel: Panel, value: float) -> str:
 def draw(panel: Panel) -> str:
     """The chart as an `<svg>` element: text stays text, colours are the page's, no id clashes with another chart's."""
     import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": in_words(panel), "font.size": 9.5, "text.parse_math": False}
     ):
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
-        FigureCanvasSVG(figure)
-        figure.patch.set_alpha(0)
         _draw_axes(figure.subplots(), panel)
         written = StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None}, transparent=True)
