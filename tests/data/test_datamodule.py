@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
+from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
 
 from mindeye_pl.data import datamodule as datamodule_file
 from mindeye_pl.data import shards

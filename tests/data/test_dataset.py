@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from small_nsd import StubTokens, make_trials
+from tests.data.small_nsd import StubTokens, make_trials
 
 from mindeye_pl.data.dataset import BrainDataset
 

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from small_nsd import StubTokens
+from tests.data.small_nsd import StubTokens
 
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.fingerprint import fingerprint_files

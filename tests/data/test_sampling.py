@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_nsd import make_trials
+from tests.data.small_nsd import make_trials
 
 from mindeye_pl.data.sampling import (
     SAMPLERS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_nsd import add_array, write_shard
+from tests.data.small_nsd import add_array, write_shard
 
 from mindeye_pl.data import shards
 from mindeye_pl.data.shards import indexed_behaviour, read_behaviour
