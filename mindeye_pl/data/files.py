@@ -29,10 +29,10 @@ def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str
     for subject in subjects:
         if subject not in present:
             raise UserError(
-                f"{layout.root} has no betas of this subject",
-                seen=subject,
-                wanted=present,
-                mend=f"data.subject={present[0]}",
+                f"{layout.betas(subject)} is missing",
+                seen=f"betas of subjects {present}",
+                wanted=f"subject {subject}",
+                mend=f"data.subjects={present}, or {FETCH_AGAIN}",
             )
     for path in (layout.stimuli, *(layout.shard(subject, split) for subject in subjects for split in splits)):
         if not path.is_file():

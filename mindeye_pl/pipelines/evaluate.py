@@ -19,6 +19,7 @@ from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.test_set import TestSet, average_repetitions
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.pipelines.baselines import noise_free_pair, picture_means, ridge_tokens
@@ -95,7 +96,7 @@ def _build(run: Run, folder: Path) -> None:
     retrieval = predict_retrieval(model, brains)  # (n, S, D)
     rows = {
         MODEL: _scores(run, retrieval, pictures.clip),
-        SHUFFLED: _scores(run, retrieval[_derangement(len(retrieval), run.config.seed)], pictures.clip),
+        SHUFFLED: shuffled_scores(brain=retrieval, clip=pictures.clip, seed=run.config.seed),
     }
     console.print("  fitting the ridge baseline")
     rows |= _baselines(run, data, pictures)
@@ -148,29 +149,23 @@ def _scores(run: Run, brain: Tensor, clip: Tensor) -> list[Score]:
     )
 
 
-def _derangement(count: int, seed: int) -> np.ndarray:
-    """A random order in which nobody keeps their place: every brain is somebody else's."""
-    order = np.random.default_rng(seed).permutation(count)
-    places = np.empty(count, dtype=np.int64)
-    places[order] = np.roll(order, 1)
-    return places
-
-
 def _baselines(run: Run, data: NSDDataModule, pictures: TestPictures) -> dict[str, list[Score]]:
     """Ridge from the model's own training trials and, in a simulation, from responses without noise."""
     (trials,) = data.train_trials
     normalise = data.normalisation(pictures.subject)
     betas = normalise(read_betas(layout(run), pictures.subject, trials.beta_rows))  # (trials, V)
     voxels, ids = picture_means(betas, trials.stimulus_ids)
+    tokens = target_tokens(run, ids)
     alphas = list(run.config.metrics.ridge_alphas)
     test_voxels = average_repetitions(pictures.brains.voxels, pictures.brains.weights).numpy()  # (n, V)
-    predicted = ridge_tokens(voxels, data.tokens[ids], test_voxels, alphas)
+    predicted = ridge_tokens(voxels, tokens[ids], test_voxels, alphas)
     rows = {RIDGE: _scores(run, torch.from_numpy(predicted), pictures.clip)}
     if is_simulated(run):
         everything = datamodule(run, [pictures.subject], "all", run.config.finetune.batch_size)
         ids = np.unique(everything.train_trials[0].stimulus_ids)
+        tokens = target_tokens(run, ids)
         clean, test_clean = noise_free_pair(layout(run), pictures.subject, ids, pictures.brains.stimulus_ids.numpy())
-        predicted = ridge_tokens(clean, everything.tokens[ids], test_clean, alphas)
+        predicted = ridge_tokens(clean, tokens[ids], test_clean, alphas)
         rows[CEILING] = _scores(run, torch.from_numpy(predicted), pictures.clip)
     return rows
 

@@ -63,8 +63,8 @@ def table_rows(run: Run) -> list[Row]:
     model = read_scores(own, MODEL)
     hours = hours_in_words(run)
     rows = [
-        Row("chance", tuple(_chance(score) for score in model)),
-        Row("shuffled brains", read_scores(own, SHUFFLED), simulated=simulated, note="each picture with another one's brain"),
+        Row("chance", tuple(_chance(score) for score in model), simulated=simulated),
+        Row("shuffled brains", read_scores(own, SHUFFLED), simulated=simulated),
         Row(f"ridge regression, {hours}", read_scores(own, RIDGE), simulated=simulated),
     ]
     names = list(run.config.report.compare)
@@ -72,7 +72,7 @@ def table_rows(run: Run) -> list[Row]:
         rows.append(Row(run.experiment, model, simulated=simulated, this_run=True))
     rows += [_experiment_row(run, name, own) for name in names]
     if ceiling := read_scores(own, CEILING):
-        note = "ridge regression, all sessions, no noise: only a simulation knows it"
+        note = "ridge from all sessions without noise"
         rows.append(Row("noise-free ceiling", ceiling, simulated=simulated, note=note))
     return rows
 

@@ -24,7 +24,12 @@ def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
     embedder_config = OmegaConf.to_container(run.config.embedder, resolve=True)
     stimuli = Stimuli(layout(run).stimuli)
     pictures = run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(stimuli.path)
-    identity = {"embedder": embedder_config, "pictures": pictures}
+    weights = find_embedder_weights(run)
+    identity = {
+        "embedder": embedder_config,
+        "weights": fingerprint_file(weights) if weights else None,
+        "pictures": pictures,
+    }
     folder = Path(run.config.paths.targets) / f"{run.config.embedder.name}-{fingerprint(identity)[:12]}"
     store = TokenStore.create_or_open(
         folder, len(stimuli), run.config.embedder.num_tokens, run.config.embedder.token_dim, description=identity
@@ -43,8 +48,10 @@ def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
 
 
 def find_embedder_weights(run: Run) -> Path | None:
-    """The file of the embedder's released weights, if it is on this machine."""
-    weights, folder = run.config.embedder.weights, run.config.paths.weights
+    """The file of the embedder's released weights, if it has such and it is on this machine."""
+    weights, folder = run.config.embedder.get("weights"), run.config.paths.weights
+    if weights is None:
+        return None
     return find_weights(weights.repository, weights.file, Path(folder) if folder else None)
 
 

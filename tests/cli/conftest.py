@@ -1,5 +1,6 @@
 """The command line, run in this process."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,3 +53,21 @@ def cli(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     """The command line with fresh outputs."""
     monkeypatch.chdir(tmp_path)
     return CommandLine(tmp_path / "outputs", capfd, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def finished_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of one finished tiny run, made once; copy before writing into it."""
+    import subprocess
+
+    outputs = tmp_path_factory.mktemp("finished")
+    command = [sys.executable, "-m", "mindeye_pl", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none"]
+    subprocess.run([*command, f"paths.outputs={outputs}"], check=True, capture_output=True, cwd=outputs)
+    return outputs
+
+
+@pytest.fixture
+def finished(finished_outputs: Path, cli: CommandLine) -> Path:
+    """A copy of a finished tiny run as the outputs of `cli`."""
+    shutil.copytree(finished_outputs, cli.outputs, symlinks=True)
+    return cli.outputs
