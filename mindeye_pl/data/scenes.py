@@ -27,6 +27,8 @@ COLOURS: dict[str, Rgb] = {
 SHAPES = ("circle", "square", "triangle", "diamond", "ring", "cross", "star", "crescent")
 TEXTURES = ("plain", "striped", "spotted")
 BACKGROUNDS = ("gradient", "horizon", "stripes", "checks", "clouds")
+#: Those in two tones of one colour: in two colours they would drown the objects.
+TWO_TONES = ("stripes", "checks")
 
 #: How the first object stands to the second: the direction from the second to the first.
 RELATIONS: dict[str, tuple[float, float]] = {
@@ -41,6 +43,7 @@ RELATIONS: dict[str, tuple[float, float]] = {
 _NUM_OBJECTS = (0.25, 0.35, 0.25, 0.15)
 _COLOUR_JITTER = 0.04
 _NUM_WAVES = 4
+_TONE = 0.2
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,16 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 def _draw_background(rng: np.random.Generator) -> Background:
     kind = str(rng.choice(BACKGROUNDS))
-    first, second = (str(name) for name in rng.choice(list(COLOURS), 2, replace=False))
+    names = [name for name in COLOURS if kind not in TWO_TONES or name not in ("black", "white")]
+    first, second = (str(name) for name in rng.choice(names, 2, replace=False))
+    rgbs = _jittered(rng, first), _jittered(rng, second)
+    if kind in TWO_TONES:
+        second, rgbs = first, _tones(rgbs[0])
     turn = rng.uniform(-0.12, 0.12) if kind == "horizon" else rng.uniform(-np.pi, np.pi)
     return Background(
         kind=kind,
         colours=(first, second),
-        rgbs=(_jittered(rng, first), _jittered(rng, second)),
+        rgbs=rgbs,
         angle=float(turn),
         frequency=float(rng.uniform(1.5, 4.0)),
         phases=tuple(rng.random(2 * _NUM_WAVES).tolist()),
@@ -148,6 +155,13 @@ def _draw_background(rng: np.random.Generator) -> Background:
 def _jittered(rng: np.random.Generator, colour: str) -> Rgb:
     red, green, blue = np.clip(np.array(COLOURS[colour]) + _COLOUR_JITTER * rng.standard_normal(3), 0, 1).tolist()
     return red, green, blue
+
+
+def _tones(rgb: Rgb) -> tuple[Rgb, Rgb]:
+    """A lighter and a darker tone of a colour."""
+    values = np.array(rgb)
+    light, dark = (values + _TONE * (1 - values)).tolist(), ((1 - _TONE) * values).tolist()
+    return (light[0], light[1], light[2]), (dark[0], dark[1], dark[2])
 
 
 def _draw_places(rng: np.random.Generator, radii: np.ndarray, relation: str) -> list[tuple[float, float]]:
@@ -204,8 +218,8 @@ def _describe_background(background: Background) -> str:
     return {
         "gradient": f"a background fading from {first} to {second}",
         "horizon": f"a {second} ground under a {first} sky",
-        "stripes": f"{first} and {second} stripes",
-        "checks": f"{first} and {second} checks",
+        "stripes": f"light and dark {first} stripes",
+        "checks": f"light and dark {first} checks",
         "clouds": f"{first} and {second} clouds",
     }[background.kind]
 

@@ -1,0 +1,25 @@
+"""The low-level branch's contrastive loss on feature maps (MindEye2, spec section 6.4).
+
+Legend: N feature vectors of a batch (pictures times places), E their width.
+"""
+
+import torch
+from torch import Tensor
+
+from mindeye_pl.losses.contrastive import similarities
+
+
+def soft_contrastive_loss(student: Tensor, teacher: Tensor, augmented: Tensor, *, temperature: float = 0.2) -> Tensor:
+    """Cross entropy of the student's similarities with the teacher's, in both directions.
+
+    Shape:
+        student `(N, E)`, teacher `(N, E)` of the picture, augmented `(N, E)` of its augmented view -> `()`.
+    """
+    targets = similarities(teacher, augmented) / temperature  # (N, N)
+    logits = similarities(student, augmented) / temperature
+    back = similarities(augmented, student) / temperature  # rows: the augmented teacher's vectors
+    return (_cross_entropy(targets, logits) + _cross_entropy(targets.T, back)) / 2
+
+
+def _cross_entropy(target_logits: Tensor, logits: Tensor) -> Tensor:
+    return -(torch.softmax(target_logits, -1) * torch.log_softmax(logits, -1)).sum(-1).mean()
