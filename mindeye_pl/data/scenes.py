@@ -199,7 +199,7 @@ def captions(scene: Scene) -> list[str]:
     first, *others = scene.objects
     behind = f"on {_describe_background(scene.background)}"
     if not others:
-        full, short = f"{_describe(first)} {behind}.", f"A {first.colour} {first.shape}."
+        full, short = f"{_describe(first)} {behind}.", f"a {first.colour} {first.shape}."
     else:
         second, *rest = others
         also = f", with {_join([_describe(thing) for thing in rest])}" if rest else ""
