@@ -109,8 +109,13 @@ class SimulationSettings:
         designed = self.designed_sessions * self.trials_per_session
         if designed % self.repetitions:
             refuse("trials_per_session", self.trials_per_session, f"trials in whole groups of {self.repetitions}")
-        if not 0 < self.num_shared < designed // self.repetitions:
-            refuse("num_shared", self.num_shared, f"1 to {designed // self.repetitions - 1}")
+        # At the most half, so that every session keeps trials that its z-scores can be fitted on.
+        if not 0 < self.num_shared <= self.stimuli_per_subject // 2:
+            refuse("num_shared", self.num_shared, f"1 to {self.stimuli_per_subject // 2}")
+        if min(self.seed, self.noise_level, self.noise_spread, self.session_drift) < 0:
+            refuse("seed, noise_level, noise_spread, session_drift", "a negative one", "0 or more")
+        if not 0 <= self.correlated_noise <= 1:
+            refuse("correlated_noise", self.correlated_noise, "a share, 0 to 1")
 
     @property
     def subjects(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mindeye_pl.data.scenes import NUM_SEMANTICS
 from mindeye_pl.data.visual_features import (
+    NUM_CHANNELS,
     NUM_COLOUR_FEATURES,
     NUM_FEATURES,
     ORIENTATIONS,
@@ -23,6 +24,12 @@ from mindeye_pl.data.visual_features import (
 #: Receptive-field sizes (half pictures) that end V1, V2 and V3; beyond is V4. Where the semantic share of a voxel's
 #: drive is the larger one, it is `higher_vis` whatever its size.
 _AREA_LIMITS = {"V1": 0.12, "V2": 0.17, "V3": 0.24, "V4": np.inf}
+
+#: Weight of the coloured edges against colour itself, and the Beta distribution of the energies' share of the tuning.
+#: Both keep the signal's dimension low against the trials of one session, as it is in the brain, where thousands of
+#: voxels share some tens of dimensions; only then can one hour of data place a new subject in the shared space.
+_EDGE_WEIGHT = 0.3
+_ENERGY_SHARE = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -151,13 +158,14 @@ def _receptive_fields(rng: np.random.Generator, sizes: np.ndarray) -> np.ndarray
 def _visual_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
     """Weights of the features, (F, V): some for colour and light, some for energy near one orientation and scale."""
     colour = rng.standard_normal((NUM_COLOUR_FEATURES, num_voxels))
+    colour[NUM_CHANNELS:] *= _EDGE_WEIGHT
     preferred = rng.uniform(0, np.pi, num_voxels)
     sharpness = rng.uniform(0, 2, num_voxels)
     orientation = np.exp(sharpness * (np.cos(2 * (ORIENTATIONS[:, None] - preferred)) - 1))  # (orientations, V)
     scales = np.log2(SCALES)[:, None]
     scale = np.exp(-0.5 * (scales - rng.uniform(scales.min(), scales.max(), num_voxels)) ** 2)  # (scales, V)
     energy = (scale[:, None] * orientation).reshape(-1, num_voxels)
-    share = rng.random(num_voxels)
+    share = rng.beta(*_ENERGY_SHARE, num_voxels)
     tuning = np.concatenate(
         [np.sqrt(1 - share) * colour / np.linalg.norm(colour, axis=0), np.sqrt(share) * energy / energy.sum(0)]
     )

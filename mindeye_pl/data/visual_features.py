@@ -13,7 +13,8 @@ GRID_SIZE = 16
 ORIENTATIONS = np.arange(4) * np.pi / 4
 #: Periods over the picture to which the energy filters are tuned.
 SCALES = (4.0, 8.0, 16.0)
-NUM_COLOUR_FEATURES = 5
+NUM_CHANNELS = 3
+NUM_COLOUR_FEATURES = NUM_CHANNELS + 2  # the channels, and the edges of the coloured ones
 NUM_FEATURES = NUM_COLOUR_FEATURES + len(SCALES) * len(ORIENTATIONS)
 
 _LUMINANCE = np.array([0.30, 0.59, 0.11], np.float32)
@@ -75,7 +76,7 @@ def _energy(luminance: np.ndarray) -> np.ndarray:
 
 @cache
 def _filters() -> np.ndarray:
-    """Transfer functions of the Gabor filters, (scales * orientations, 1.5 P, 1.5 P), zero at negative frequencies."""
+    """Transfer functions of the Gabor filters, (scales * orientations, 1.5 P, 1.5 P), one-sided."""
     size = RETINA_SIZE + 2 * (RETINA_SIZE // 4)
     frequency = (np.fft.fftfreq(size) * RETINA_SIZE).astype(np.float32)  # periods over the picture
     y, x = np.meshgrid(frequency, frequency, indexing="ij")
@@ -85,4 +86,6 @@ def _filters() -> np.ndarray:
             along = x * np.cos(orientation) + y * np.sin(orientation)
             across = y * np.cos(orientation) - x * np.sin(orientation)
             filters.append(np.exp(-0.5 * ((along - scale) ** 2 + across**2) / (0.4 * scale) ** 2))
-    return np.stack(filters).astype(np.float32)
+    transfer = np.stack(filters).astype(np.float32)
+    transfer[:, 0, 0] = 0  # the mean luminance is no energy
+    return transfer
