@@ -101,12 +101,17 @@ class ArtifactStore:
             found = manifest["fingerprint"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"{folder / MANIFEST} is unreadable", seen=error, wanted="the manifest of a finished artifact",
+                f"{folder / MANIFEST} is unreadable",
+                seen=error,
+                wanted="the manifest of a finished artifact",
                 mend=f"rm -r {folder}",
             ) from error
         if found != spec.fingerprint:
             raise UserError(
-                f"{folder} holds another artifact", seen=found[:12], wanted=spec.fingerprint[:12], mend=f"rm -r {folder}"
+                f"{folder} holds another artifact",
+                seen=found[:12],
+                wanted=spec.fingerprint[:12],
+                mend=f"rm -r {folder}",
             )
         return Artifact(folder, manifest)
 

@@ -32,6 +32,8 @@ def main() -> None:
     """Runs the command line; a user's mistake is one line on stderr and exit code 2."""
     register_resolvers()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here whole, not as Hydra's shortened trace
+    # Threads that wait spin by default: with another busy process on the machine a step would take fifty times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with mistakes_in_one_line():
         run_job()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -50,7 +51,15 @@ def experiment_overrides(experiment: str, overrides: Iterable[str]) -> list[str]
 
     What names the subject or the amount of data belongs to an experiment and is not carried over.
     """
-    own = ("+experiment=", "experiment=", "data.num_sessions=", "data.subject=", "finetune.start=", "pipeline=", "plan=")
+    own = (
+        "+experiment=",
+        "experiment=",
+        "data.num_sessions=",
+        "data.subject=",
+        "finetune.start=",
+        "pipeline=",
+        "plan=",
+    )
     return [f"+experiment={experiment}", *(item for item in overrides if not item.startswith(own))]
 
 
@@ -67,7 +76,7 @@ def check_config(config: DictConfig) -> None:
     _check_subjects(config)
 
 
-def _check_sweep(hydra_config: DictConfig) -> None:
+def _check_sweep(hydra_config: Any) -> None:
     experiment = hydra_config.runtime.choices.get("experiment")
     if hydra_config.mode != RunMode.MULTIRUN and hydra_config.sweeper.get("params"):
         raise UserError(
@@ -78,7 +87,7 @@ def _check_sweep(hydra_config: DictConfig) -> None:
         )
 
 
-def _check_keys(config: DictConfig, hydra_config: DictConfig) -> None:
+def _check_keys(config: DictConfig, hydra_config: Any) -> None:
     """Refuses keys that no group declares: Hydra merges a typo inside an experiment's body without a word."""
     experiment = hydra_config.runtime.choices.get("experiment")
     choices = {
@@ -86,7 +95,9 @@ def _check_keys(config: DictConfig, hydra_config: DictConfig) -> None:
         for group, choice in hydra_config.runtime.choices.items()
         if group != "experiment" and not group.startswith("hydra") and "@" not in group
     }
-    added = [item for item in hydra_config.overrides.task if item.startswith("+") and not item.startswith("+experiment")]
+    added = [
+        item for item in hydra_config.overrides.task if item.startswith("+") and not item.startswith("+experiment")
+    ]
     if experiment is None and not added:
         return  # Hydra itself refuses unknown keys on the command line
     known = set(_leaf_keys(compose_config([f"{group}={choice}" for group, choice in choices.items() if choice])))
@@ -102,7 +113,7 @@ def _check_keys(config: DictConfig, hydra_config: DictConfig) -> None:
 def _leaf_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in node:
         child = node._get_node(key)
-        path = f"{prefix}{key}"
+        path = f"{prefix}{key!s}"
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
             yield from _leaf_keys(child, f"{path}.")
         yield path
@@ -120,9 +131,7 @@ def _check_subjects(config: DictConfig) -> None:
     known = list(config.data.subjects)
     for name, value in (("data.subject", subject), *(("pretrain.subjects", other) for other in pretraining)):
         if value not in known:
-            raise UserError(
-                f"{name} is unknown", seen=value, wanted=f"one of {known}", mend=f"{name}={known[0]}"
-            )
+            raise UserError(f"{name} is unknown", seen=value, wanted=f"one of {known}", mend=f"{name}={known[0]}")
     if "finetune" in config.pipeline.steps and config.finetune.start == "pretrained" and subject in pretraining:
         others = ",".join(str(other) for other in pretraining if other != subject)
         raise UserError(

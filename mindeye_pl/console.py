@@ -1,7 +1,5 @@
 """The one rich console, and the log handler that speaks through it."""
 
-import logging
-
 from rich.console import Console
 from rich.logging import RichHandler
 

@@ -1,0 +1,1 @@
+"""What happens around epochs: seeds, history, checkpoints, words."""

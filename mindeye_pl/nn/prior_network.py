@@ -89,35 +89,37 @@ class CosineAttention(nn.Module):
         dim: D.
         head_dim: d.
         heads: H.
-        rotary: shared by all layers.
     """
 
     scale = 16.0
 
-    def __init__(self, dim: int, *, head_dim: int, heads: int, rotary: Rotary):
+    def __init__(self, dim: int, *, head_dim: int, heads: int):
         super().__init__()
         self.heads = heads
         self.norm = GainLayerNorm(dim)
         self.to_queries = nn.Linear(dim, heads * head_dim, bias=False)
         self.to_key_value = nn.Linear(dim, 2 * head_dim, bias=False)
         self.null_key_value = nn.Parameter(torch.randn(2, head_dim))
-        self.rotary = rotary
         self.to_out = nn.Linear(heads * head_dim, dim, bias=False)
         self.out_norm = GainLayerNorm(dim)
 
-    def forward(self, x: Tensor, position_bias: Tensor) -> Tensor:
-        """Shape: `(B, N, D)`, `(H, N, N + 1)` -> `(B, N, D)`."""
+    def forward(self, x: Tensor, rotary: Rotary, position_bias: Tensor) -> Tensor:
+        """Shape: `(B, N, D)`, the rotation of positions, `(H, N, N + 1)` -> `(B, N, D)`."""
         x = self.norm(x)
-        queries = self.rotary(self.to_queries(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))  # (B, H, N, d)
+        queries = rotary(self.to_queries(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))  # (B, H, N, d)
         keys, values = self.to_key_value(x).chunk(2, dim=-1)  # (B, N, d)
         null_key, null_value = (null.expand(len(x), 1, -1).to(keys.dtype) for null in self.null_key_value)
-        keys = torch.cat([null_key, self.rotary(keys)], dim=1)  # (B, N + 1, d)
+        keys = torch.cat([null_key, rotary(keys)], dim=1)  # (B, N + 1, d)
         values = torch.cat([null_value, values], dim=1)
         queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
         mask = position_bias.unsqueeze(0).to(queries.dtype)
         shape = (len(x), self.heads, *keys.shape[1:])
         attended = F.scaled_dot_product_attention(
-            queries, keys.unsqueeze(1).expand(shape), values.unsqueeze(1).expand(shape), attn_mask=mask, scale=self.scale
+            queries,
+            keys.unsqueeze(1).expand(shape),
+            values.unsqueeze(1).expand(shape),
+            attn_mask=mask,
+            scale=self.scale,
         )
         return self.out_norm(self.to_out(attended.transpose(1, 2).flatten(2)))
 
@@ -153,11 +155,9 @@ class PriorTransformer(nn.Module):
 
     def __init__(self, dim: int, *, depth: int, head_dim: int, heads: int):
         super().__init__()
-        rotary = Rotary(min(32, head_dim))
+        self.rotary = Rotary(min(32, head_dim))
         self.position_bias = RelativePositionBias(heads)
-        self.attention = nn.ModuleList(
-            CosineAttention(dim, head_dim=head_dim, heads=heads, rotary=rotary) for _ in range(depth)
-        )
+        self.attention = nn.ModuleList(CosineAttention(dim, head_dim=head_dim, heads=heads) for _ in range(depth))
         self.feed_forward = nn.ModuleList(FeedForward(dim) for _ in range(depth))
         self.norm = GainLayerNorm(dim, stable=True)
         self.project_out = nn.Linear(dim, dim, bias=False)
@@ -166,7 +166,7 @@ class PriorTransformer(nn.Module):
         """Shape: `(B, N, D)` -> `(B, N, D)`."""
         position_bias = self.position_bias(x.shape[1], x.shape[1] + 1)
         for attention, feed_forward in zip(self.attention, self.feed_forward, strict=True):
-            x = attention(x, position_bias) + x
+            x = attention(x, self.rotary, position_bias) + x
             x = feed_forward(x) + x
         return self.project_out(self.norm(x))
 

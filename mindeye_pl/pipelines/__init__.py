@@ -1,0 +1,1 @@
+"""One readable function for each step, and the run that orders them."""

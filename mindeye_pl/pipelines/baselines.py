@@ -25,9 +25,7 @@ def picture_means(voxels: np.ndarray, stimulus_ids: np.ndarray) -> tuple[np.ndar
     return (sums / counts[:, None]).astype(np.float32), ids
 
 
-def ridge_tokens(
-    voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarray, alphas: list[float]
-) -> np.ndarray:
+def ridge_tokens(voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarray, alphas: list[float]) -> np.ndarray:
     """Tokens of test pictures by ridge regression.
 
     Args:
@@ -45,6 +43,8 @@ def ridge_tokens(
     return predictions.reshape(len(test_voxels), *tokens.shape[1:])
 
 
-def noise_free_pair(layout: NSDLayout, subject: int, train_ids: np.ndarray, test_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def noise_free_pair(
+    layout: NSDLayout, subject: int, train_ids: np.ndarray, test_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Noise-free responses `(n, V)` and `(m, V)` to training and to test pictures of a simulated subject."""
     return read_noise_free(layout, subject, train_ids), read_noise_free(layout, subject, test_ids)

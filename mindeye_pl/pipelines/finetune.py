@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindeye_pl.artifacts import ArtifactSpec
-from mindeye_pl.errors import UserError
 from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import data_inputs, data_steps
 from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_shared_weights, read_weights
 from mindeye_pl.pipelines.pretrain import PRETRAIN, TRAINING_KEYS, datamodule, tags
@@ -35,7 +35,8 @@ def _spec(run: Run) -> ArtifactSpec:
             raise UserError("finetune.checkpoint does not exist", seen=path, wanted="a .safetensors or .pth file")
         inputs["checkpoint"] = fingerprint_file(path)
     sessions = config.data.num_sessions
-    label = f"subj0{config.data.subject}-{'all' if sessions == 'all' else f'{sessions}h'}-{config.finetune.start}-seed{config.seed}"
+    hours = "all" if sessions == "all" else f"{sessions}h"
+    label = f"subj0{config.data.subject}-{hours}-{config.finetune.start}-seed{config.seed}"
     return ArtifactSpec("finetune", label, by, inputs)
 
 
@@ -52,7 +53,13 @@ def _build(run: Run, folder: Path) -> None:
     model.freeze_all_but(settings.trainable)
     what = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
     fit(
-        run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what,
+        run,
+        FINETUNE,
+        folder,
+        model,
+        data,
+        epochs=settings.epochs,
+        what=what,
         tags=[*tags(run, [subject], config.data.num_sessions), settings.start],
     )
 

@@ -11,9 +11,16 @@ from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.pipelines.training import fit
 
-#: Nodes of the configuration that the weights of any trained composite depend on. Not the machine: trainer.precision only.
+#: Nodes of the configuration that the weights of any trained composite depend on; of the machine, precision alone.
 TRAINING_KEYS = (
-    "model", "embedder", "seed", "trainer.precision", "data.betas", "data.sampling", "data.validation_fraction")
+    "model",
+    "embedder",
+    "seed",
+    "trainer.precision",
+    "data.betas",
+    "data.sampling",
+    "data.validation_fraction",
+)
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
@@ -60,7 +67,16 @@ def _build(run: Run, folder: Path) -> None:
     model = build_model(run.config, [data.voxel_counts[subject] for subject in subjects])
     names = ", ".join(map(str, subjects))
     what = f"pretraining on {data.num_train_trials:,} trials of subjects {names}"
-    fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what, tags=tags(run, subjects, settings.num_sessions))
+    fit(
+        run,
+        PRETRAIN,
+        folder,
+        model,
+        data,
+        epochs=settings.epochs,
+        what=what,
+        tags=tags(run, subjects, settings.num_sessions),
+    )
 
 
 PRETRAIN = Step("pretrain", _spec, data_steps, _build)

@@ -62,4 +62,6 @@ def _embedder(run: Run) -> torch.nn.Module:
     try:
         return instantiate(config.network, pretrained_file=find_embedder_weights(run))
     except InstantiationException as error:
-        raise UserError(f"embedder={config.name} could not be loaded", seen=error.__cause__, mend=config.weights.mend) from error
+        raise UserError(
+            f"embedder={config.name} could not be loaded", seen=error.__cause__, mend=config.weights.mend
+        ) from error

@@ -26,7 +26,15 @@ LAST = "last"
 
 
 def fit(
-    run: Run, step: Step, folder: Path, model: Composite, data: LightningDataModule, *, epochs: int, what: str, tags: list[str]
+    run: Run,
+    step: Step,
+    folder: Path,
+    model: Composite,
+    data: LightningDataModule,
+    *,
+    epochs: int,
+    what: str,
+    tags: list[str],
 ) -> None:
     """Trains `model`, going on from the checkpoint in `folder` if a killed run left one, and writes its weights there.
 

@@ -1,0 +1,1 @@
+"""Trainable parts, one LightningModule each, and the composites that train them together."""

@@ -41,9 +41,7 @@ class Backbone(Stage):
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
     ):
-        network = MixerBackbone(
-            hidden_dim, num_tokens, token_dim, num_blocks=num_blocks, dropout=dropout, mixer=mixer
-        )
+        network = MixerBackbone(hidden_dim, num_tokens, token_dim, num_blocks=num_blocks, dropout=dropout, mixer=mixer)
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
 
     def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,7 +23,8 @@ SchedulerFactory = Callable[..., LRScheduler]
 class Composite(LightningModule):
     """Stages trained together; subclasses say what they compute, this class trains and logs them.
 
-    Every composite answers `forward`, `compute_loss` and `reconstruct`, so that pipelines and evaluation are written once.
+    Every composite answers `forward`, `compute_loss` and `reconstruct`, so that pipelines and evaluation are written
+    once.
 
     Args:
         optimizer: makes the optimiser from parameter groups.
@@ -108,7 +110,7 @@ class Composite(LightningModule):
             named["validation/pool_size"] = torch.tensor(float(len(batch)))
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), add_dataloader_idx=False)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The stages' groups in one optimiser, the schedule stepped with it."""
         assert self._optimizer is not None
         assert self._scheduler is not None

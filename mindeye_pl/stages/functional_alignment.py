@@ -26,9 +26,7 @@ class FunctionalAlignment(Stage):
     def __init__(
         self, voxel_counts: Sequence[int], hidden_dim: int, *, weight_decay: float = 1e-2, gain_decay: str = "published"
     ):
-        super().__init__(
-            PerSubjectLinear(voxel_counts, hidden_dim), weight_decay=weight_decay, gain_decay=gain_decay
-        )
+        super().__init__(PerSubjectLinear(voxel_counts, hidden_dim), weight_decay=weight_decay, gain_decay=gain_decay)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """The published optimiser decays the biases of this part, and of this part alone."""

@@ -4,9 +4,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 
-def published_onecycle(
-    optimizer: Optimizer, *, epochs: int, iterations_per_epoch: int, max_lr: float
-) -> OneCycleLR:
+def published_onecycle(optimizer: Optimizer, *, epochs: int, iterations_per_epoch: int, max_lr: float) -> OneCycleLR:
     """One cycle with its peak after two epochs, AdamW's beta1 going 0.95, 0.85, 0.95 against it.
 
     Args:

@@ -1,0 +1,1 @@
+"""W&B: the one place that imports it."""

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
@@ -19,6 +18,12 @@ from mindeye_pl.stages.low_level import LowLevel
 from mindeye_pl.stages.mindeye2 import MindEye2
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.renaming import Renaming
+
+#: The one table of rotary frequencies, which the published file repeats for every layer.
+ROTARY = "prior.network.network.transformer.rotary.frequencies"
+_PUBLISHED_ROTARY = "diffusion_prior.net.causal_transformer.layers.{}.0.rotary_emb.freqs"
+
+_LAYER = "diffusion_prior.net.causal_transformer.layers.0.0"
 
 #: Published key to the project's own, in both directions; `{i}` stands for a number.
 RENAMING = Renaming(
@@ -52,7 +57,6 @@ RENAMING = Renaming(
                 "layers.{i}.0.to_q.": "attention.{i}.to_queries.",
                 "layers.{i}.0.to_kv.": "attention.{i}.to_key_value.",
                 "layers.{i}.0.null_kv": "attention.{i}.null_key_value",
-                "layers.{i}.0.rotary_emb.freqs": "attention.{i}.rotary.frequencies",
                 "layers.{i}.0.to_out.0.": "attention.{i}.to_out.",
                 "layers.{i}.0.to_out.1.g": "attention.{i}.out_norm.gain",
                 "layers.{i}.1.0.g": "feed_forward.{i}.norm.gain",
@@ -111,32 +115,25 @@ def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:
 
     def shape(key: str) -> tuple[int, ...]:
         if key not in state:
-            raise UserError(
-                f"{path} is no MindEye2 checkpoint", seen=f"keys like {sorted(state)[0]}", wanted=key
-            )
+            raise UserError(f"{path} is no MindEye2 checkpoint", seen=f"keys like {sorted(state)[0]}", wanted=key)
         return tuple(state[key].shape)
 
     alignments = _count(state, r"ridge\.linears\.(\d+)\.weight")
     token_dim = shape("backbone.clip_proj.2.weight")[0]
     outputs, hidden_dim = shape("backbone.backbone_linear.weight")
-    common = {
-        "voxel_counts": tuple(shape(f"ridge.linears.{i}.weight")[1] for i in range(alignments)),
-        "hidden_dim": hidden_dim,
-        "num_tokens": outputs // token_dim,
-        "token_dim": token_dim,
-        "num_blocks": _count(state, r"backbone\.mixer_blocks1\.(\d+)\.0\.weight"),
-        "low_level": "backbone.blin1.weight" in state,
-    }
     depth = _count(state, r"diffusion_prior\.net\.causal_transformer\.layers\.(\d+)\.0\.norm\.g")
-    if depth == 0:
-        return Sizes(**common)
-    head_dim = shape("diffusion_prior.net.causal_transformer.layers.0.0.null_kv")[1]
+    head_dim = shape(f"{_LAYER}.null_kv")[1] if depth else 0
     return Sizes(
-        **common,
+        voxel_counts=tuple(shape(f"ridge.linears.{i}.weight")[1] for i in range(alignments)),
+        hidden_dim=hidden_dim,
+        num_tokens=outputs // token_dim,
+        token_dim=token_dim,
+        num_blocks=_count(state, r"backbone\.mixer_blocks1\.(\d+)\.0\.weight"),
+        low_level="backbone.blin1.weight" in state,
         prior_depth=depth,
         prior_head_dim=head_dim,
-        prior_heads=shape("diffusion_prior.net.causal_transformer.layers.0.0.to_q.weight")[0] // head_dim,
-        prior_timesteps=shape("diffusion_prior.noise_scheduler.betas")[0],
+        prior_heads=shape(f"{_LAYER}.to_q.weight")[0] // head_dim if depth else 0,
+        prior_timesteps=shape("diffusion_prior.noise_scheduler.betas")[0] if depth else 0,
     )
 
 
@@ -153,16 +150,26 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """
     own = {}
     for key, value in state.items():
-        if (renamed := RENAMING.to_own(key)) is None:
-            raise UserError(f"{path} is no MindEye2 checkpoint", seen=key, wanted="keys of ridge, backbone, diffusion_prior")
-        own[renamed] = value
+        if re.fullmatch(_PUBLISHED_ROTARY.format(r"\d+"), key):
+            own[ROTARY] = value
+        elif (renamed := RENAMING.to_own(key)) is None:
+            raise UserError(
+                f"{path} is no MindEye2 checkpoint", seen=key, wanted="keys of ridge, backbone, diffusion_prior"
+            )
+        else:
+            own[renamed] = value
     return own
 
 
 def to_published(model: MindEye2) -> dict[str, Tensor]:
     """The published state dict of a model."""
-    published = {}
+    published: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
+        if key == ROTARY:
+            assert model.prior is not None
+            depth = len(model.prior.network.network.transformer.attention)
+            published |= {_PUBLISHED_ROTARY.format(layer): value for layer in range(depth)}
+            continue
         renamed = RENAMING.to_published(key)
         assert renamed is not None, key
         published[renamed] = value

@@ -90,7 +90,9 @@ def test_more_sessions_than_exist(cli: CommandLine, nsd: NSDLayout) -> None:
 
 
 def test_subject_inside_the_pretraining_set(cli: CommandLine) -> None:
-    cli.refuses(*EXPERIMENT, "pretrain.subjects=[1,2]", says=("subject 1", "pretrain.subjects", "Mend: pretrain.subjects=[2]"))
+    cli.refuses(
+        *EXPERIMENT, "pretrain.subjects=[1,2]", says=("subject 1", "pretrain.subjects", "Mend: pretrain.subjects=[2]")
+    )
 
 
 def test_unknown_subject(cli: CommandLine) -> None:
@@ -132,7 +134,9 @@ def test_voxel_count_that_differs_from_the_checkpoint(cli: CommandLine, finished
 
 
 def test_sweep_without_multirun(cli: CommandLine) -> None:
-    cli.refuses("+experiment=sweeps/seeds_subj01_1h", "scale=tiny", says=("sweep", "Mend: python -m mindeye_pl -m +experiment="))
+    cli.refuses(
+        "+experiment=sweeps/seeds_subj01_1h", "scale=tiny", says=("sweep", "Mend: python -m mindeye_pl -m +experiment=")
+    )
 
 
 @pytest.mark.parametrize("override", ["finetune.epoch=3", "data.subjekt=1", "nonsense=1"])
@@ -141,7 +145,9 @@ def test_unknown_key_on_the_command_line(cli: CommandLine, override: str) -> Non
 
 
 def test_unknown_key_added_on_the_command_line(cli: CommandLine) -> None:
-    cli.refuses(*EXPERIMENT, "+finetune.epoch=3", says=("the command line", "finetune.epoch", "wanted: finetune.epochs"))
+    cli.refuses(
+        *EXPERIMENT, "+finetune.epoch=3", says=("the command line", "finetune.epoch", "wanted: finetune.epochs")
+    )
 
 
 def test_unknown_key_inside_an_experiment_file(cli: CommandLine, tmp_path: Path) -> None:
@@ -151,7 +157,9 @@ def test_unknown_key_inside_an_experiment_file(cli: CommandLine, tmp_path: Path)
         "# @package _global_\ndefaults:\n  - /experiment/finetune_subj01_1h\n  - _self_\nfinetune:\n  epoch: 3\n"
     )
     cli.refuses(
-        f"hydra.searchpath=[file://{folder.parent}]", "+experiment=typo", "scale=tiny",
+        f"hydra.searchpath=[file://{folder.parent}]",
+        "+experiment=typo",
+        "scale=tiny",
         says=("experiment=typo", "finetune.epoch", "wanted: finetune.epochs"),
     )
 
@@ -165,7 +173,9 @@ def test_unknown_experiment(cli: CommandLine) -> None:
 
 
 def test_paper_scale_says_what_it_lacks(cli: CommandLine) -> None:
-    cli.refuses("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", "logger=none", says=("data folder", "ViT-bigG-14"))
+    cli.refuses(
+        "+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", "logger=none", says=("data folder", "ViT-bigG-14")
+    )
 
 
 def test_unknown_trainable_part(cli: CommandLine) -> None:

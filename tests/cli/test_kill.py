@@ -54,7 +54,9 @@ def test_killed_at_several_points(finished_long: Path, tmp_path: Path) -> None:
     for moment, reached in MOMENTS.items():
         process = start(outputs)
         while not reached(outputs):
-            assert process.poll() is None, f"ended before it was killed {moment}: {process.stderr and process.stderr.read()}"
+            assert process.poll() is None, (
+                f"ended before it was killed {moment}: {process.stderr and process.stderr.read()}"
+            )
             time.sleep(0.002)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_stimuli, write_subject
 
 from mindeye_pl.data.layout import NSDLayout
+from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_stimuli, write_subject
 
 
 @pytest.fixture

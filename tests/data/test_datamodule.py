@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
 
 from mindeye_pl.data import datamodule as datamodule_file
 from mindeye_pl.data import shards
@@ -11,6 +10,7 @@ from mindeye_pl.data.betas import read_betas
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.files import check_files
 from mindeye_pl.errors import UserError
+from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from tests.data.small_nsd import StubTokens, make_trials
 
 from mindeye_pl.data.dataset import BrainDataset
+from tests.data.small_nsd import StubTokens, make_trials
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

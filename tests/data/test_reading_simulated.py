@@ -4,7 +4,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.data.small_nsd import StubTokens
 
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.fingerprint import fingerprint_files
@@ -12,6 +11,7 @@ from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.data.shards import read_behaviour
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.nsd import Behaviour
+from tests.data.small_nsd import StubTokens
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.data.small_nsd import make_trials
 
 from mindeye_pl.data.sampling import (
     SAMPLERS,
@@ -14,6 +13,7 @@ from mindeye_pl.data.sampling import (
     iterations_per_epoch,
 )
 from mindeye_pl.errors import UserError
+from tests.data.small_nsd import make_trials
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.small_nsd import add_array, write_shard
 
 from mindeye_pl.data import shards
 from mindeye_pl.data.shards import indexed_behaviour, read_behaviour
 from mindeye_pl.errors import UserError
+from tests.data.small_nsd import add_array, write_shard
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_shard
 
 from mindeye_pl.data.trials import Trials, count_sessions, is_validation, load_test_trials, load_training_trials
 from mindeye_pl.errors import UserError
 from mindeye_pl.nsd import Behaviour
+from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_shard
 
 
 def test_columns_are_taken_by_name():

@@ -60,7 +60,13 @@ def agree(seen: Tensor, wanted: Tensor, tolerance: float = 1e-4) -> None:
 
 def test_schedule(io: dict[str, Tensor]) -> None:
     schedule = CosineSchedule(100)
-    for name in ("alphas_cumprod", "alphas_cumprod_prev", "betas", "posterior_log_variance_clipped", "posterior_variance"):
+    for name in (
+        "alphas_cumprod",
+        "alphas_cumprod_prev",
+        "betas",
+        "posterior_log_variance_clipped",
+        "posterior_variance",
+    ):
         agree(getattr(schedule, name), io[f"prior.schedule.{name}"], 1e-6)
     assert schedule.alphas_cumprod[99].item() == pytest.approx(2.4286e-7, rel=1e-3)
 
