@@ -1,0 +1,124 @@
+"""Every option of every group and every experiment composes, resolves and builds what it describes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mindeye_pl import nsd
+from mindeye_pl.config import compose_config, conf_dir
+from mindeye_pl.pipelines.models import parameter_counts
+
+CONF = conf_dir()
+EXPERIMENTS = sorted(
+    str(path.relative_to(CONF / "experiment").with_suffix(""))
+    for path in (CONF / "experiment").rglob("*.yaml")
+    if "_base" not in path.parts
+)
+OPTIONS = sorted(
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name not in ("experiment", "hydra")
+)
+FIDELITY = list(OmegaConf.load(CONF / "fidelity" / "published.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()
+
+
+def resolved(*overrides: str) -> DictConfig:
+    config = compose_config(list(overrides))
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return config
+
+
+def build(config: DictConfig) -> dict[str, int]:
+    """Parameters of each part, on the meta device; optimiser and schedule as they would be made."""
+    counts = parameter_counts(config, [nsd.VOXEL_COUNTS[config.data.subject]])
+    optimizer = instantiate(config.optimizer)([torch.zeros(1, requires_grad=True)])
+    instantiate(config.scheduler)(optimizer, epochs=3, iterations_per_epoch=2)
+    return counts
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group(option: str) -> None:
+    build(resolved(option))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment(experiment: str) -> None:
+    config = resolved(f"+experiment={experiment}", "scale=tiny")
+    assert build(config)
+    assert config.data.subject not in config.pretrain.subjects
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"+experiment={experiment}" in text.splitlines()[1], "its command stands in its first comment"
+    scale = compose_config([]).scale
+    assert not any(f"{key}:" in text for key in scale if key != "name"), "an experiment repeats no number of scale"
+
+
+def test_paper_scale_has_the_papers_parameter_counts() -> None:
+    config = resolved("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd")
+    counts = build(config)
+    assert counts["alignment"] == 64_409_600
+    assert counts["backbone"] + counts["low_level"] == 1_903_020_028  # the published backbone holds the low-level branch
+    assert counts["prior"] == 259_865_216
+
+
+def test_small_scale_is_the_lighter_published_model() -> None:
+    config = resolved("+experiment=finetune_subj01_1h", "scale=small", "data=nsd")
+    counts = build(config)
+    assert "low_level" not in counts
+    assert counts["alignment"] == 1024 * (15_724 + 1)
+    assert counts["prior"] == 259_865_216
+
+
+def test_all_scales_say_the_same_things() -> None:
+    keys = {path.stem: set(OmegaConf.load(path).scale) for path in (CONF / "scale").glob("*.yaml")}
+    assert all(found == keys["laptop"] for found in keys.values()), keys
+
+
+@pytest.mark.parametrize("option", FIDELITY)
+@pytest.mark.parametrize("value", ["published", "corrected"])
+def test_each_fidelity_alone(option: str, value: str) -> None:
+    word = OmegaConf.load(CONF / "fidelity" / f"{value}.yaml")[option]
+    config = resolved(f"fidelity.{option}={word}", "scale=tiny")
+    instantiate(config.model, alignment={"voxel_counts": [5]})
+
+
+def test_corrected_flips_every_fidelity_and_reaches_its_group() -> None:
+    published, corrected = resolved("fidelity=published"), resolved("fidelity=corrected")
+    assert set(published.fidelity) == set(corrected.fidelity)
+    assert all(published.fidelity[option] != corrected.fidelity[option] for option in FIDELITY)
+    for place in (
+        "backbone.mixer",
+        "objective.mixco_permutation",
+        "objective.mixco_diagonal",
+        "finetune.inherit_bias",
+        "alignment.gain_decay",
+        "backbone.gain_decay",
+        "prior.gain_decay",
+        "embedder.network.input_range",
+        "data.sampling",
+        "data.repetitions",
+        "data.betas",
+        "metrics.names",
+    ):
+        assert OmegaConf.select(published, place) != OmegaConf.select(corrected, place), place
+
+
+def test_command_line_beats_experiment_beats_groups() -> None:
+    assert resolved("+experiment=scratch_subj02_40h").data.num_sessions == "all"
+    config = resolved("+experiment=scratch_subj02_40h", "data.num_sessions=2", "scale=tiny", "embedder=laptop")
+    assert (config.data.num_sessions, config.data.subject, config.embedder.name) == (2, 2, "laptop")
+
+
+def test_the_packaged_configuration_is_the_repositorys() -> None:
+    assert (Path(CONF) / "config.yaml").is_file()
