@@ -122,3 +122,11 @@ def test_command_line_beats_experiment_beats_groups() -> None:
 
 def test_the_packaged_configuration_is_the_repositorys() -> None:
     assert (Path(CONF) / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize("part", ["low_level", "prior"])
+def test_a_part_that_is_left_out_is_none(part: str) -> None:
+    config = resolved("scale=tiny", f"{part}=none")
+    model = instantiate(config.model, alignment={"voxel_counts": [5]})
+    assert getattr(model, part) is None
+    assert model.predict(torch.randn(1, 5)).tokens.shape == (1, 4, 16)
