@@ -1,6 +1,7 @@
 """The command line: compose, check, run, and say a user's mistake in one line."""
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from omegaconf.errors import OmegaConfBaseException
 from mindeye_pl.config import CONFIG_NAME, check_config, conf_dir, register_resolvers
 from mindeye_pl.errors import UserError
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: What the operating system says of a write that found no room; libraries below Python pass on only the words.
+_NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
 def run_job(config: DictConfig) -> None:
     """One job, the only one of a run or one of a sweep."""
+    logging.captureWarnings(True)  # into the log, so that stderr holds nothing but the line of a mistake
     with mistakes_in_one_line():  # here too, since Hydra adds words of its own to what a job raises
         check_config(config)
         from mindeye_pl.pipelines.run import run_experiment
@@ -45,22 +48,31 @@ def mistakes_in_one_line() -> Iterator[None]:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _exit(error)
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
+    except Exception as error:
+        if not found_no_room(error):
             raise
-        _exit(disk_full(error))
+        _exit(no_room(error))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 
-def disk_full(error: OSError) -> UserError:
-    """The user's view of a write that found no room."""
+def found_no_room(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is a write that found no room."""
+    while error is not None:
+        if getattr(error, "errno", None) in _NO_ROOM or any(words in str(error) for words in _NO_ROOM.values()):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def no_room(error: Exception) -> UserError:
+    """The user's view of it."""
     return UserError(
-        f"no room to write {error.filename or 'a file of this run'}",
-        seen=error.strerror,
+        f"no room to write {getattr(error, 'filename', None) or 'a file of this run'}",
+        seen=error,
         wanted="free space",
-        mend="free space, or paths.outputs=FOLDER on another disk, then the same command again; nothing finished is lost",
+        mend="make room, or paths.outputs=FOLDER on another disk; then the same command goes on where it was",
     )
 
 

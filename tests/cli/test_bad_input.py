@@ -1,7 +1,10 @@
-"""Every user's mistake is one line with the value seen, the value wanted and the mend; exit code 2; artifacts untouched."""
+"""Every user's mistake is one line: what, seen, wanted, mend; exit code 2, artifacts untouched."""
 
 import pickle
+import resource
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -180,3 +183,31 @@ def test_paper_scale_says_what_it_lacks(cli: CommandLine) -> None:
 
 def test_unknown_trainable_part(cli: CommandLine) -> None:
     cli.refuses(*EXPERIMENT, "finetune.trainable=cortex", says=("finetune.trainable", "cortex", "alignment"))
+
+
+def limited(outputs: Path, kilobytes: int, *more: str) -> subprocess.CompletedProcess:
+    """The command in a process whose files cannot grow past a size: to a program, a full disk."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, kilobytes * 1024))
+
+    command = [sys.executable, "-m", "mindeye_pl", *EXPERIMENT, f"paths.outputs={outputs}", *more]
+    return subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("kilobytes", "step"), [(100, "simulate"), (60, "pretrain")], ids=["a data file", "a checkpoint"]
+)
+def test_disk_full_while_writing(cli: CommandLine, finished: Path, kilobytes: int, step: str) -> None:
+    before = cli.artifacts()
+    another = "simulation.seed=5" if step == "simulate" else "seed=5"
+    result = limited(cli.outputs, kilobytes, another)
+    assert result.returncode == 2, result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert "no room to write" in line
+    assert "Mend: make room" in line
+    assert cli.artifacts() == before, "nothing half-written under a final name"
+    (work,) = (cli.outputs / "artifacts" / step).glob(".*.work")
+    assert not list(work.glob(".*.part"))
+    code, _, err = cli(*EXPERIMENT, another)  # with room again, the same command goes on
+    assert code == 0, err
