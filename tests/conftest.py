@@ -1,8 +1,15 @@
+"""Fixtures that several folders use: the tiny simulated NSD, and the command line run in this process."""
+
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from mindeye_pl import cli as command_line
 from mindeye_pl.data.simulated import SimulationSettings, simulate_nsd
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -23,3 +30,64 @@ def tiny_nsd(tiny_settings: SimulationSettings, tmp_path_factory: pytest.TempPat
     root = tmp_path_factory.mktemp("tiny_nsd")
     simulate_nsd(tiny_settings, root, workers=1, progress=False)
     return root
+
+
+class CommandLine:
+    """Runs `python -m mindeye_pl ARGS` with its results below one folder."""
+
+    def __init__(self, outputs: Path, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        self.outputs, self._capture, self._monkeypatch = outputs, capture, monkeypatch
+
+    def __call__(self, *args: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr."""
+        GlobalHydra.instance().clear()
+        self._monkeypatch.setattr(sys, "argv", ["mindeye_pl", *args, f"paths.outputs={self.outputs}"])
+        self._capture.readouterr()
+        try:
+            command_line.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = self._capture.readouterr()
+        return code, out, err
+
+    def refuses(self, *args: str, says: tuple[str, ...]) -> None:
+        """The command ends with exit code 2 and one line that says all of `says`; no finished artifact changes."""
+        before = self.artifacts()
+        code, _, err = self(*args)
+        lines = [line for line in err.splitlines() if line.strip()]
+        assert code == 2, err
+        assert len(lines) == 1, err
+        assert "Traceback" not in err
+        for words in says:
+            assert words in lines[0], f"{words!r} not in {lines[0]!r}"
+        after = self.artifacts()
+        assert {name: after[name] for name in before} == before
+
+    def artifacts(self) -> dict[str, int]:
+        """Every file of a finished artifact, with its modification time."""
+        files = (self.outputs / "artifacts").rglob("*")
+        return {str(p): p.stat().st_mtime_ns for p in files if p.is_file() and "/." not in str(p)}
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line with fresh outputs."""
+    monkeypatch.chdir(tmp_path)
+    return CommandLine(tmp_path / "outputs", capfd, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def finished_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of one finished tiny run, made once; copy before writing into it."""
+    outputs = tmp_path_factory.mktemp("finished")
+    command = [sys.executable, "-m", "mindeye_pl", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none"]
+    subprocess.run([*command, f"paths.outputs={outputs}"], check=True, capture_output=True, cwd=outputs)
+    return outputs
+
+
+@pytest.fixture
+def finished(finished_outputs: Path, cli: CommandLine) -> Path:
+    """A copy of a finished tiny run as the outputs of `cli`."""
+    shutil.copytree(finished_outputs, cli.outputs, symlinks=True)
+    return cli.outputs

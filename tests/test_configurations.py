@@ -68,7 +68,9 @@ def test_paper_scale_has_the_papers_parameter_counts() -> None:
     config = resolved("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd")
     counts = build(config)
     assert counts["alignment"] == 64_409_600
-    assert counts["backbone"] + counts["low_level"] == 1_903_020_028  # the published backbone holds the low-level branch
+    assert (
+        counts["backbone"] + counts["low_level"] == 1_903_020_028
+    )  # the published backbone holds the low-level branch
     assert counts["prior"] == 259_865_216
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from mindeye_pl.data.layout import NSDLayout
-from tests.cli.conftest import CommandLine
+from tests.conftest import CommandLine
 
 EXPERIMENT = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 
