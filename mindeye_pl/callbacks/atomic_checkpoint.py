@@ -11,8 +11,8 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Streams a checkpoint beside its final name, flushes it to disk and renames it.
 
-    Lightning's own plugin builds the whole file in memory first, which doubles the 27 GB of a full-size run, and does not
-    flush before the rename.
+    Lightning's own plugin builds the whole file in memory first, which doubles the 27 GB of a full-size run, and does
+    not flush before the rename.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:

@@ -10,8 +10,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 class EpochSeed(Callback):
     """Seeds every generator anew at the start of each training epoch.
 
-    An epoch's dropout, mixing and noise then depend on (seed, epoch, rank) and on nothing that came before, so a run that
-    goes on from an epoch's checkpoint draws what the undisturbed run drew.
+    An epoch's dropout, mixing and noise then depend on (seed, epoch, rank) and on nothing that came before, so a run
+    that goes on from an epoch's checkpoint draws what the undisturbed run drew.
 
     Args:
         seed: of the run.
