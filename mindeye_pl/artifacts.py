@@ -117,9 +117,9 @@ class ArtifactStore:
 
     @contextmanager
     def making(self, spec: ArtifactSpec) -> Iterator[Path | None]:
-        """Holds the artifact's lock; yields the work folder, or None when another process finished it.
+        """Holds the artifact's lock; yields the work folder, or None when somebody else made it.
 
-        The folder gets its final name when the block ends without an exception; otherwise it stays as it is and the next
+        The folder gets its final name when the block ends without an exception; otherwise it stays and the next
         maker goes on in it. The lock is the operating system's, so it dies with its owner.
         """
         work = self.work_folder(spec)

@@ -45,12 +45,17 @@ def test_made_once_and_found_again(tmp_path: Path) -> None:
     assert artifact.manifest["files"] == {"model": len("weights")}
 
 
-def test_a_failed_maker_leaves_work_but_no_artifact(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    with pytest.raises(RuntimeError), store.making(SPEC) as work:
+def fail_half_way(store: ArtifactStore) -> None:
+    with store.making(SPEC) as work:
         assert work is not None
         (work / "half").write_text("half")
         raise RuntimeError
+
+
+def test_a_failed_maker_leaves_work_but_no_artifact(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(RuntimeError):
+        fail_half_way(store)
     assert store.find(SPEC) is None
     with store.making(SPEC) as work:
         assert work is not None

@@ -42,5 +42,6 @@ class PlainWords(Callback):
             words += " = " + " + ".join(f"{name} {value:.2f}" for name, value in parts.items())
         if (found := metrics.get("validation/image_retrieval")) is not None:
             pool = metrics["validation/pool_size"]
-            words += f"; held-out pictures: the right one of {pool:.0f} found {found:.0%} of the time (chance {1 / pool:.0%})"
+            words += f"; held-out pictures: the right one of {pool:.0f} found {found:.0%} of the time"
+            words += f" (chance {1 / pool:.0%})"
         return words

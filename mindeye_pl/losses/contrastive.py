@@ -1,7 +1,7 @@
 """Contrastive losses between brain and picture embeddings (MindEye2, spec section 6.2).
 
-Similarities are computed in float32 whatever the precision of training: divided by a temperature of 0.006, the rounding of
-half precision would be tens of percent of a logit.
+Similarities are computed in float32 whatever the precision of training: divided by a temperature of 0.006, the
+rounding of half precision would be tens of percent of a logit.
 
 Legend: B batch, E flattened embedding width.
 """

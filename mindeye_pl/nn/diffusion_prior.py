@@ -4,6 +4,7 @@ Legend: B batch, S tokens, D token width, T timesteps.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +121,7 @@ class DiffusionPriorModel(nn.Module):
         schedule = self.schedule
         grid = torch.linspace(-1, schedule.timesteps, steps + 1)[:-1].int().flip(0).tolist()
         x = next(draws)
-        for time, after in zip(grid[:-1], grid[1:], strict=True):
+        for time, after in pairwise(grid):
             clean = self._guided(x, time, tokens, cond_scale)
             if after < 0:
                 return clean

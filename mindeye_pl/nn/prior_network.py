@@ -1,4 +1,4 @@
-"""The network of the diffusion prior: a transformer over [brain tokens | time | noisy tokens] (MindEye2, spec section 4).
+"""The diffusion prior's network: a transformer over [brain tokens | time | noisy tokens] (MindEye2, spec section 4).
 
 Legend: B batch, S tokens, D token width, N = 2 S + 1 sequence length, H heads, d head width.
 """
