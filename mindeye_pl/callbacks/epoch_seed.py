@@ -1,6 +1,7 @@
 """Randomness that depends on the seed and the epoch alone."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ class EpochSeed(Callback):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the epoch's seeds."""
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Draws the epoch's seeds before its first step: making the data iterator, which draws too, comes before it."""
+        if batch_idx > 0:
+            return
         entropy = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
         torch_seed, numpy_seed, python_seed = (int(word) for word in entropy.generate_state(3))
         torch.manual_seed(torch_seed)
