@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mindeye_pl.callbacks.atomic_checkpoint import AtomicCheckpointIO
+from mindeye_pl.callbacks.epoch_seed import EpochSeed
+from mindeye_pl.callbacks.history import History
+from mindeye_pl.callbacks.plain_words import PlainWords
+
+
+def trainer(epoch: int, **more: object) -> SimpleNamespace:
+    return SimpleNamespace(current_epoch=epoch, global_rank=0, is_global_zero=True, max_epochs=10, **more)
+
+
+def test_an_epoch_draws_the_same_whatever_came_before() -> None:
+    callback, draws = EpochSeed(3), {}
+    for epoch, before in ((4, 0), (4, 17), (5, 0)):
+        torch.randn(before)
+        callback.on_train_batch_start(trainer(epoch), None, None, 0)  # type: ignore[arg-type]
+        draws[epoch, before] = torch.rand(3)
+    assert torch.equal(draws[4, 0], draws[4, 17])
+    assert not torch.equal(draws[4, 0], draws[5, 0])
+    torch.manual_seed(0)
+    wanted = torch.rand(2)
+    torch.manual_seed(0)
+    callback.on_train_batch_start(trainer(4), None, None, 1)  # type: ignore[arg-type]
+    assert torch.equal(torch.rand(2), wanted), "later steps go on with the epoch's draws"
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+    plugin, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    plugin.save_checkpoint({"weights": torch.ones(3)}, path)
+
+    class Broken:
+        def __reduce__(self) -> str:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        plugin.save_checkpoint({"weights": Broken()}, path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(3))
+
+
+def test_history_forgets_the_epochs_that_are_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps([{"epoch": 0, "loss": 3.0}, {"epoch": 1, "loss": 2.0}]))
+    history = History(path)
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    metrics = {"train/loss_epoch": torch.tensor(1.5), "train/loss_step": torch.tensor(9.0)}
+    now = trainer(1, callback_metrics=metrics, optimizers=[optimizer])
+    history.on_train_start(now, None)  # type: ignore[arg-type]
+    history.on_train_epoch_start(now, None)  # type: ignore[arg-type]
+    history.on_train_batch_end(now, None, None, range(7), 0)  # type: ignore[arg-type]
+    history.on_train_epoch_end(now, None)  # type: ignore[arg-type]
+    first, second = json.loads(path.read_text())
+    assert first == {"epoch": 0, "loss": 3.0}
+    assert (second["epoch"], second["train/loss"], second["learning_rate"]) == (1, 1.5, 0.1)
+    assert second["trials_per_second"] > 0
+    assert "train/loss_step" not in second
+
+
+def test_the_line_in_plain_words() -> None:
+    metrics = {
+        "train/loss_epoch": 12.3,
+        "train/prior_epoch": 8.1,
+        "train/contrastive_epoch": 4.2,
+        "validation/image_retrieval": 0.45,
+        "validation/pool_size": 50.0,
+    }
+    assert PlainWords.line(3, 20, metrics) == (
+        "  epoch 3 of 20: loss 12.30 = prior 8.10 + contrastive 4.20; "
+        "held-out pictures: the right one of 50 found 45% of the time (chance 2%)"
+    )
