@@ -1,14 +1,23 @@
 """The one rich console, and the log handler that speaks through it."""
 
-from rich.console import Console
-from rich.logging import RichHandler
+import logging
 
-#: Plain words for people go here; the log file of a run receives the same lines.
+from rich.console import Console
+
+#: Plain words for people go here.
 console = Console(highlight=False, soft_wrap=True)
 
 
-class ConsoleHandler(RichHandler):
-    """Log lines without time and level, which the run's log file keeps."""
+class ConsoleHandler(logging.Handler):
+    """Log messages without time and level, which the run's log file keeps; the same message is shown once."""
 
     def __init__(self) -> None:
-        super().__init__(console=console, show_time=False, show_level=False, show_path=False, markup=False)
+        super().__init__()
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints the record's message."""
+        message = record.getMessage().strip()
+        if message not in self._shown:
+            self._shown.add(message)
+            console.print(message, markup=False, style="dim")

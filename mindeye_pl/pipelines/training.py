@@ -98,6 +98,7 @@ def fit(
 _ON_PURPOSE = (
     "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
     "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
+    "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
     "`isinstance.treespec, LeafSpec.` is deprecated",
 )
 
