@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mindeye_pl.artifacts import Artifact
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.pipelines.data import is_simulated
 from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
@@ -21,7 +23,7 @@ from mindeye_pl.pipelines.training import HISTORY
 from mindeye_pl.reports.curves import training_panels
 from mindeye_pl.reports.environment import environment
 from mindeye_pl.reports.page import ReportData, Training, UsedArtifact, write_report
-from mindeye_pl.reports.table import Row, in_plain_words, terminal_table
+from mindeye_pl.reports.table import COLUMNS, Column, Row, in_plain_words, terminal_table
 
 TITLES = {PRETRAIN.name: "Pretraining", FINETUNE.name: "Fine-tuning"}
 
@@ -42,6 +44,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
             summary=_summary(rows, made),
             simulated=is_simulated(run),
             rows=rows,
+            columns=[_labelled(column, run.config.metrics.names) for column in COLUMNS],
             trainings=[_training(step, artifact) for step, artifact in made if step.name in TITLES],
             settings=OmegaConf.to_yaml(run.config, resolve=True),
             environment=environment() | _cost(made) | {"seed": str(run.config.seed)},
@@ -75,6 +78,13 @@ def table_rows(run: Run) -> list[Row]:
         note = "ridge from all sessions without noise"
         rows.append(Row("noise-free ceiling", ceiling, simulated=simulated, note=note))
     return rows
+
+
+def _labelled(column: Column, names: str) -> Column:
+    """The column with the name that the published script (or the paper) gives its direction."""
+    source = "the published script prints it" if names == "published" else "the paper means it"
+    question = f'{column.question} "{published_label(column.score, names)}", as {source}.'
+    return replace(column, question=question)
 
 
 def hours_in_words(run: Run) -> str:

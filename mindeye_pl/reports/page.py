@@ -55,6 +55,7 @@ class ReportData:
         settings: the resolved configuration, as yaml.
         environment: versions, machine, commit, seed, time, memory: name to value.
         artifacts: with their fingerprints.
+        columns: of the table.
         more: further sections, after the curves.
     """
 
@@ -66,6 +67,7 @@ class ReportData:
     settings: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     artifacts: Sequence[UsedArtifact] = ()
+    columns: Sequence[Column] = COLUMNS
     more: Sequence[Section] = ()
 
 
@@ -78,7 +80,7 @@ def write_report(path: Path, data: ReportData) -> None:
 def render(data: ReportData) -> str:
     """The page as HTML."""
     parts = [
-        results_section(data.rows),
+        results_section(data.rows, data.columns),
         *(curves_section(training) for training in data.trainings),
         *data.more,
         settings_section(data.settings),
