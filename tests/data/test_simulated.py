@@ -351,7 +351,7 @@ def test_memory_is_bounded_by_a_session(tmp_path):
         tracemalloc.stop()
         return used
 
-    peak(3)  # what is made once: filters, reference scenes
+    peak(1)  # what is made once: filters, reference scenes
     short, long = peak(3), peak(6)
     betas_growth = 3 * 300 * 1500 * 4
     assert long - short < betas_growth / 3
