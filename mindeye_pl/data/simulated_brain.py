@@ -134,7 +134,7 @@ class SimulatedBrain:
         drive = _visual_drive(percepts, self.fields, self.visual_tuning)
         drive += percepts.semantic @ self.semantic_tuning
         drive += self.offset
-        return np.logaddexp(0, self.gain * (drive - self.threshold))
+        return np.logaddexp(0, 2 * self.gain * (drive - self.threshold)) / 2
 
     def regions(self) -> dict[str, np.ndarray]:
         """Masks `(V,)` bool by name, `nsd.ROIS`: all voxels, and the area that size and tuning put each one in."""

@@ -23,7 +23,10 @@ def test_folder_of_something_else(tmp_path):
 
 @pytest.mark.parametrize("subject", [0, 3, 9])
 def test_unknown_subject(small_nsd, subject):
-    with pytest.raises(UserError, match=rf"seen: {subject}; wanted: \[1, 2\]\)\. Mend: data\.subject=1"):
+    with pytest.raises(
+        UserError,
+        match=rf"subj0{subject}_.*subjects \[1, 2\]; wanted: subject {subject}\)\. Mend: data\.subjects=\[1, 2\]",
+    ):
         check_files(small_nsd, [1, subject])
 
 

@@ -74,7 +74,8 @@ def test_drive_against_a_naive_loop(brain, percepts):
             pooled = percepts.visual[picture].astype(float) @ brain.fields[:, voxel]
             drive = pooled @ brain.visual_tuning[:, voxel] + brain.offset[voxel]
             drive += percepts.semantic[picture].astype(float) @ brain.semantic_tuning[:, voxel]
-            expected[picture, voxel] = np.log1p(np.exp(brain.gain[voxel] * (drive - brain.threshold[voxel])))
+            steep = 2 * brain.gain[voxel]
+            expected[picture, voxel] = np.log1p(np.exp(steep * (drive - brain.threshold[voxel]))) / 2
     responses = brain.responses(seen)
     assert responses.dtype == np.float32
     np.testing.assert_allclose(responses, expected, rtol=1e-3, atol=1e-4)
