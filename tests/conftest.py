@@ -1,8 +1,10 @@
 """Fixtures that several folders use: the tiny simulated NSD, and the command line run in this process."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from omegaconf import OmegaConf
 
 from mindeye_pl import cli as command_line
 from mindeye_pl.data.simulated import SimulationSettings, simulate_nsd
+
+# Hypothesis keeps its examples beside the tests otherwise; a test run leaves nothing behind.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "mindeye_pl_hypothesis"))
 
 CONF = Path(__file__).parents[1] / "conf"
 
