@@ -5,6 +5,7 @@ Legend: B batch, b one subject's share of it, V voxels, h hidden width, S tokens
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -36,6 +37,23 @@ class BrainBatch:
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
+
+
+@dataclass
+class PictureBatch:
+    """What was made from some pictures, `(B, ...)` float32 or int64 by name."""
+
+    rows: dict[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.rows[name]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.rows.values())))
+
+    def to(self, *args: Any, **kwargs: Any) -> "PictureBatch":
+        """The batch with every tensor moved as by `Tensor.to`."""
+        return PictureBatch({name: rows.to(*args, **kwargs) for name, rows in self.rows.items()})
 
 
 @dataclass

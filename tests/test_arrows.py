@@ -26,7 +26,7 @@ OWN = {
 #: Which packages or top modules may import a library.
 LIBRARIES = {
     "hydra": {"cli", "config", "pipelines"},
-    "pytorch_lightning": {"stages", "callbacks", "pipelines", "data/datamodule"},
+    "pytorch_lightning": {"stages", "callbacks", "pipelines", "data/datamodule", "data/picture_datamodule"},
     "lightning_fabric": {"callbacks", "pipelines"},
     "wandb": {"tracking"},
 }

@@ -7,7 +7,7 @@ Legend: N pictures that a subject saw, T its trials, V its voxels, n the picture
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from functools import cache, partial
@@ -237,9 +237,28 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
 
 def _make_pictures(settings: SimulationSettings, start: int) -> tuple[np.ndarray, list[list[str]]]:
     """Some pictures as they are stored, `(n, 3, H, W)` float16, and their captions."""
-    ids = range(start, min(start + _PICTURES_PER_TASK, settings.num_stimuli))
-    scenes = [stimulus_scene(settings.seed, id_) for id_ in ids]
-    pictures = np.stack([render(scene, settings.image_size) for scene in scenes]).astype(np.float16)
+    return _paint(
+        settings.seed, range(start, min(start + _PICTURES_PER_TASK, settings.num_stimuli)), settings.image_size
+    )
+
+
+def paint_scenes(seed: int, count: int, size: int) -> Iterator[tuple[int, np.ndarray, list[list[str]]]]:
+    """Scenes without brains: parts of `count` pictures, each as (first index, pictures, captions).
+
+    Args:
+        seed: of the scenes; a world's own seed would give its stimuli.
+        count: of pictures.
+        size: side in pixels.
+    """
+    starts = range(0, count, _PICTURES_PER_TASK)
+    tasks = [partial(_paint, seed, range(start, min(start + _PICTURES_PER_TASK, count)), size) for start in starts]
+    for index, (pictures, words) in run_tasks(tasks, 0):
+        yield starts[index], pictures, words
+
+
+def _paint(seed: int, ids: range, size: int) -> tuple[np.ndarray, list[list[str]]]:
+    scenes = [stimulus_scene(seed, id_) for id_ in ids]
+    pictures = np.stack([render(scene, size) for scene in scenes]).astype(np.float16)
     return pictures, [captions(scene) for scene in scenes]
 
 

@@ -28,8 +28,8 @@ def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[st
     return {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.stages().items()}
 
 
-def save_weights(model: Composite, path: Path) -> None:
-    """Writes the composite's weights as safetensors."""
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """Writes the weights as safetensors."""
     from safetensors.torch import save_model
 
     save_model(model, str(path))

@@ -9,12 +9,15 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import SIMULATE
 from mindeye_pl.pipelines.evaluate import EVALUATE
 from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_UNCLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
 
-STEPS = {step.name: step for step in (SIMULATE, PRETRAIN, FINETUNE, EVALUATE)}
+STEPS = {
+    step.name: step for step in (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP)
+}
 
 
 def run_experiment(config: DictConfig) -> None:

@@ -2,13 +2,14 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from pytorch_lightning import Callback, LightningDataModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
@@ -19,7 +20,6 @@ from mindeye_pl.callbacks.plain_words import PlainWords
 from mindeye_pl.console import console
 from mindeye_pl.pipelines.models import WEIGHTS, save_weights
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.stages.composite import Composite
 
 HISTORY = "history.json"
 LAST = "last"
@@ -29,12 +29,13 @@ def fit(
     run: Run,
     step: Step,
     folder: Path,
-    model: Composite,
+    model: LightningModule,
     data: LightningDataModule,
     *,
     epochs: int,
     what: str,
     tags: list[str],
+    more_callbacks: Sequence[Callback] = (),
 ) -> None:
     """Trains `model`, going on from the checkpoint in `folder` if a killed run left one, and writes its weights there.
 
@@ -47,6 +48,7 @@ def fit(
         epochs: of training.
         what: for the words that the user reads.
         tags: for W&B.
+        more_callbacks: beside those of every training.
     """
     config = run.config
     _hush_lightning()
@@ -65,6 +67,7 @@ def fit(
             enable_version_counter=False,
         ),
     ]
+    callbacks += more_callbacks
     if logger:
         callbacks.append(LearningRateMonitor("step"))
     if progress := bool(config.callbacks.progress_bar and console.is_terminal):

@@ -2,26 +2,29 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.stages.composite import Composite
-from mindeye_pl.weights import mindeye2
+from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.nn.unclip_solvers import training_sigmas
+from mindeye_pl.weights import mindeye2, unclip
 
 #: The formats, by the name that `load_published` takes.
-ADAPTERS = {"mindeye2": mindeye2}
+ADAPTERS: dict[str, Any] = {"mindeye2": mindeye2, "unclip": unclip}
 
 
-def load_published(kind: str, path: str | Path) -> Composite:
-    """The composite of a published checkpoint, on the CPU in eval mode, every size read off the file.
+def load_published(kind: str, path: str | Path, **options: int) -> Any:
+    """The model of a published checkpoint, on the CPU in eval mode, every size read off the file.
 
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2`.
-        path: the checkpoint, `last.pth` for instance.
+        kind: `mindeye2` | `unclip`.
+        path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
+        options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said.
 
     Raises:
         UserError: when the file is missing, broken, of another architecture, or a pickle with code in it.
@@ -31,10 +34,17 @@ def load_published(kind: str, path: str | Path) -> Composite:
     published = adapter.read(path)
     own = adapter.to_own(published, path)
     with torch.device("meta"):
-        model = adapter.build(adapter.sizes(published, path))
+        model = adapter.build(adapter.sizes(published, path, **options))
     check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, own, path)
     model.load_state_dict(own, assign=True)
+    _recompute_buffers(model)
     return model.eval()
+
+
+def _recompute_buffers(model: torch.nn.Module) -> None:
+    """What is computed and not stored has no values on the meta device."""
+    if isinstance(model, UnCLIPModel):
+        model.sigmas = training_sigmas().float()
 
 
 def read_published(kind: str, path: str | Path) -> dict[str, Tensor]:

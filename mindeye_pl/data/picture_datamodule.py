@@ -1,0 +1,69 @@
+"""Batches of what was made from pictures: pixels, words, tokens, latents.
+
+Legend: N pictures, B batch.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mindeye_pl.data.pictures import Table
+from mindeye_pl.types import PictureBatch
+
+
+class PictureDataset(Dataset[PictureBatch]):
+    """Tables with one row for each picture; items are whole batches."""
+
+    def __init__(self, tables: Mapping[str, Table]):
+        self.tables = dict(tables)
+
+    def __getitem__(self, ids: np.ndarray) -> PictureBatch:
+        """The rows of the pictures that the sampler picked."""
+        rows = {name: torch.from_numpy(np.ascontiguousarray(table[ids])) for name, table in self.tables.items()}
+        return PictureBatch({name: row.float() if row.is_floating_point() else row for name, row in rows.items()})
+
+
+class ShuffledBatches(Sampler[np.ndarray]):
+    """Every picture once an epoch, in an order that the global generator draws at its start."""
+
+    def __init__(self, ids: np.ndarray, batch_size: int, shuffle: bool):
+        self.ids, self.batch_size, self.shuffle = ids, batch_size, shuffle
+
+    def __len__(self) -> int:
+        return max(len(self.ids) // self.batch_size, 1)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        ids = self.ids[torch.randperm(len(self.ids)).numpy()] if self.shuffle else self.ids
+        for index in range(len(self)):
+            yield ids[index * self.batch_size : (index + 1) * self.batch_size]
+
+
+class PictureDataModule(LightningDataModule):
+    """Training and held-out batches of pictures.
+
+    Args:
+        tables: what a batch holds, by name.
+        num_pictures: N.
+        batch_size: B.
+        num_validation: the last pictures, held out.
+    """
+
+    def __init__(self, tables: Mapping[str, Table], num_pictures: int, batch_size: int, num_validation: int):
+        super().__init__()
+        assert 0 < num_validation < num_pictures, (num_validation, num_pictures)
+        self._dataset, self._batch_size = PictureDataset(tables), batch_size
+        self._train, self._held_out = np.split(np.arange(num_pictures), [num_pictures - num_validation])
+
+    def train_dataloader(self) -> "DataLoader[PictureBatch]":
+        """Shuffled batches, the last incomplete one left out."""
+        return self._loader(ShuffledBatches(self._train, self._batch_size, shuffle=True))
+
+    def val_dataloader(self) -> "DataLoader[PictureBatch]":
+        """The held-out pictures."""
+        return self._loader(ShuffledBatches(self._held_out, self._batch_size, shuffle=False))
+
+    def _loader(self, sampler: ShuffledBatches) -> "DataLoader[PictureBatch]":
+        return DataLoader(self._dataset, sampler=sampler, batch_size=None)

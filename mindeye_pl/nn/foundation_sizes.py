@@ -1,0 +1,147 @@
+"""The foundation models' architectures, as classes of open_clip and diffusers: SDXL's sizes and the laptop's.
+
+Legend: C latent channels, S tokens, D token width.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import open_clip
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+
+def build_unet(
+    *,
+    channels: Sequence[int],
+    transformer_depth: Sequence[int],
+    head_dim: int,
+    token_dim: int,
+    size_dim: int,
+    latent_channels: int,
+    latent_size: int,
+    layers_per_block: int = 2,
+) -> "UNet2DConditionModel":
+    """A UNet wired as the SDXL unCLIP (MindEye2, spec section 7.4).
+
+    Args:
+        channels: of each level, the finest first.
+        transformer_depth: blocks of cross-attention at each level; 0 has none there.
+        head_dim: width of an attention head.
+        token_dim: D.
+        size_dim: length of the vector of sizes.
+        latent_channels: C.
+        latent_size: side of the latents.
+        layers_per_block: residual blocks of each level.
+    """
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    crosses = [depth > 0 for depth in transformer_depth]
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        down_block_types=tuple("CrossAttnDownBlock2D" if cross else "DownBlock2D" for cross in crosses),
+        up_block_types=tuple("CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(crosses)),
+        block_out_channels=tuple(channels),
+        layers_per_block=layers_per_block,
+        transformer_layers_per_block=[max(depth, 1) for depth in transformer_depth],
+        attention_head_dim=[width // head_dim for width in channels],  # the library's name for the number of heads
+        use_linear_projection=True,
+        cross_attention_dim=token_dim,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=size_dim,
+    )
+
+
+def build_vae(
+    *,
+    channels: Sequence[int],
+    latent_channels: int,
+    picture_size: int,
+    layers_per_block: int = 2,
+    scaling_factor: float = 0.13025,
+    groups: int = 32,
+) -> "AutoencoderKL":
+    """A variational autoencoder of pictures; each level but the last halves the side.
+
+    Args:
+        channels: of each level, the finest first.
+        latent_channels: C.
+        picture_size: side in pixels.
+        layers_per_block: residual blocks of each level.
+        scaling_factor: one over the standard deviation of the latents.
+        groups: of the group normalisations.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=tuple(channels),
+        layers_per_block=layers_per_block,
+        latent_channels=latent_channels,
+        norm_num_groups=groups,
+        sample_size=picture_size,
+        scaling_factor=scaling_factor,
+    )
+
+
+def build_clip(
+    *,
+    picture_size: int,
+    num_tokens: int,
+    token_dim: int,
+    layers: int,
+    heads: int,
+    vocabulary_size: int,
+    context_length: int,
+    text_layers: int,
+) -> "open_clip.CLIP":
+    """A small CLIP: both towers are `token_dim` wide, and so is the space that they share.
+
+    Args:
+        picture_size: side in pixels.
+        num_tokens: S, a square number.
+        token_dim: D.
+        layers: of the vision tower.
+        heads: of either tower.
+        vocabulary_size: words of the text tower.
+        context_length: words of a caption at most.
+        text_layers: of the text tower.
+
+    Raises:
+        ValueError: if the picture cannot be cut into that many patches.
+    """
+    import open_clip
+
+    return open_clip.CLIP(
+        embed_dim=token_dim,
+        vision_cfg={
+            "image_size": picture_size,
+            "patch_size": patch_size(picture_size, num_tokens),
+            "width": token_dim,
+            "layers": layers,
+            "head_width": token_dim // heads,
+        },
+        text_cfg={
+            "context_length": context_length,
+            "vocab_size": vocabulary_size,
+            "width": token_dim,
+            "heads": heads,
+            "layers": text_layers,
+        },
+    )
+
+
+def patch_size(picture_size: int, num_tokens: int) -> int:
+    """Side of a square patch in pixels.
+
+    Raises:
+        ValueError: if the picture cannot be cut into that many.
+    """
+    side = round(num_tokens**0.5)
+    if side**2 != num_tokens or picture_size % side:
+        raise ValueError(f"a picture of {picture_size} pixels cannot be cut into {num_tokens} square patches")
+    return picture_size // side

@@ -1,0 +1,207 @@
+"""The unCLIP: image tokens to the latents of a picture, and latents to pixels (MindEye2, spec section 7).
+
+Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W picture size, E length of the
+vector of sizes.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mindeye_pl.nn.unclip_solvers import SOLVERS, TRAIN_TIMESTEPS, training_sigmas
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+
+def published_pixels(decoded: Tensor) -> Tensor:
+    """What the published script makes of the decoder's output, to suit tokens of washed-out pictures."""
+    return (0.8 * decoded + 0.2).clamp(0, 1)
+
+
+def corrected_pixels(decoded: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1]."""
+    return ((decoded + 1) / 2).clamp(0, 1)
+
+
+PIXELS: dict[str, Callable[[Tensor], Tensor]] = {"published": published_pixels, "corrected": corrected_pixels}
+
+
+class UnCLIPModel(nn.Module):
+    """A latent diffusion model whose condition is CLIP's image tokens.
+
+    Args:
+        unet: takes tokens as `encoder_hidden_states` and the vector of sizes through its class embedding.
+        vae: its `scaling_factor` brings latents to about unit variance.
+        picture_size: (H, W) that it was made for.
+        null_tokens: "learned" keeps a table `(S, D)` that stands for "no condition", trained by dropping; "random" has
+            none, and standard-normal tokens stand for it, as published.
+        num_tokens: S, for the learned table.
+        output: "published" or "corrected" transform of the decoder's output to pixels.
+        packing: side of the square of latents that make one place of the UNet; 1 for SDXL, 2 makes a small model fast.
+    """
+
+    sigmas: Tensor  # (1000,)
+
+    def __init__(
+        self,
+        unet: "UNet2DConditionModel",
+        vae: "AutoencoderKL",
+        *,
+        picture_size: tuple[int, int] = (768, 768),
+        null_tokens: str = "random",
+        num_tokens: int = 256,
+        output: str = "published",
+        packing: int = 1,
+    ):
+        super().__init__()
+        assert null_tokens in ("random", "learned"), null_tokens
+        self.unet, self.vae = unet, vae
+        self.picture_size, self.output, self.packing = tuple(picture_size), output, packing
+        self.null_tokens = (
+            nn.Parameter(torch.zeros(num_tokens, unet.config["cross_attention_dim"]))
+            if null_tokens == "learned"
+            else None
+        )
+        sigmas = training_sigmas().float() if torch.get_default_device().type != "meta" else torch.empty(1000)
+        self.register_buffer("sigmas", sigmas, persistent=False)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the pictures that it was made for."""
+        shrink = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        rows, columns = self.picture_size
+        return self.vae.config["latent_channels"], rows // shrink, columns // shrink
+
+    def size_vector(self, original: tuple[int, int] | None = None, crop: tuple[int, int] = (0, 0)) -> Tensor:
+        """The original size and the crop's corner as Fourier features, `(1, E)`.
+
+        Args:
+            original: (H, W) in pixels; None is the model's own.
+            crop: (top, left) in pixels.
+        """
+        width = self.unet.config["projection_class_embeddings_input_dim"] // 4
+        numbers = torch.tensor([*(original or self.picture_size), *crop], dtype=torch.float32)  # (4,)
+        frequencies = torch.exp(-math.log(1e4) * torch.arange(width // 2, dtype=torch.float32) / (width // 2))
+        angles = numbers[:, None] * frequencies  # (4, width / 2)
+        return torch.cat([angles.cos(), angles.sin()], dim=1).view(1, -1).to(self.sigmas.device)
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
+        """The UNet: the noise in `latents`.
+
+        Shape:
+            latents `(B, C, h, w)` of unit variance, timesteps `(B,)` 0 to 999, tokens `(B, S, D)`, vector `(B, E)` ->
+            `(B, C, h, w)`.
+        """
+        packed = F.pixel_unshuffle(latents, self.packing)
+        predicted = self.unet(packed, timesteps, encoder_hidden_states=tokens, class_labels=vector).sample
+        return F.pixel_shuffle(predicted, self.packing)
+
+    def loss(self, latents: Tensor, tokens: Tensor, vector: Tensor, *, offset: float, drop: float) -> Tensor:
+        """Mean squared error of the predicted noise at random timesteps (spec section 7.2).
+
+        Args:
+            latents: `(B, C, h, w)`, scaled.
+            tokens: `(B, S, D)`.
+            vector: `(1, E)` or `(B, E)`.
+            offset: amplitude of the noise that a whole channel shares.
+            drop: share of pictures that lose their condition; 0 unless the null tokens are learned.
+        """
+        if drop:
+            assert self.null_tokens is not None, "only learned null tokens can be trained by dropping"
+            dropped = torch.rand(len(tokens), 1, 1, device=tokens.device) < drop
+            tokens = torch.where(dropped, self.null_tokens.to(tokens), tokens)
+        times = torch.randint(TRAIN_TIMESTEPS, (len(latents),), device=latents.device)
+        noise = torch.randn_like(latents)
+        noise = noise + offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
+        sigma = self.sigmas[times].view(-1, 1, 1, 1)
+        noisy = (latents + sigma * noise) / (sigma**2 + 1).sqrt()
+        predicted = self.denoise(noisy, times, tokens, vector.expand(len(latents), -1))
+        return (predicted.float() - noise).square().mean()
+
+    def start(self, seeds: Sequence[int], *, offset: float = 0.04) -> Tensor:
+        """Starting latents `(B, C, h, w)` of about unit variance, by the seed of each picture.
+
+        Args:
+            seeds: one for each picture; the same seed gives the same picture in whatever batch.
+            offset: amplitude of the noise that a whole picture shares.
+        """
+        draws, sigma = [], training_sigmas()[-1].float()
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            z, noise = torch.randn(2, *self.latent_shape, generator=generator)
+            shared = torch.randn(1, generator=generator)
+            draws.append((z + sigma * (noise + offset * shared)) / (1 + sigma**2).sqrt())
+        return torch.stack(draws).to(self.sigmas.device)
+
+    def uncond_tokens(self, seeds: Sequence[int], num_tokens: int) -> Tensor:
+        """What stands for "no condition", `(B, S, D)`: the learned table, or random tokens by seed."""
+        if self.null_tokens is not None:
+            return self.null_tokens.detach().expand(len(seeds), -1, -1)
+        shape = (num_tokens, self.unet.config["cross_attention_dim"])
+        # Another stream than that of the starting latents.
+        generators = [torch.Generator().manual_seed(seed + 2**32) for seed in seeds]
+        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.sigmas.device)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        tokens: Tensor,
+        *,
+        noise: Tensor,
+        uncond_tokens: Tensor | None = None,
+        vector: Tensor | None = None,
+        steps: int = 38,
+        guidance: float = 5.0,
+        solver: str = "euler_published",
+    ) -> Tensor:
+        """Latents of the pictures that tokens speak of.
+
+        Args:
+            tokens: `(B, S, D)`.
+            noise: `(B, C, h, w)` starting latents of unit variance, as `start` gives them.
+            uncond_tokens: `(B, S, D)`; needed where guidance is not 1.
+            vector: `(1, E)`; None is the model's own picture size, not cropped.
+            steps: of the solver.
+            guidance: classifier-free, 1 for none.
+            solver: one of `SOLVERS`.
+
+        Returns:
+            `(B, C, h, w)`, scaled; `decode` makes pixels of them.
+        """
+        scheduler = SOLVERS[solver](steps)
+        vector = self.size_vector() if vector is None else vector
+        guided = guidance != 1
+        assert uncond_tokens is not None or not guided, "guidance needs unconditional tokens"
+        conditions = torch.cat([uncond_tokens, tokens]) if guided and uncond_tokens is not None else tokens
+        latents = noise.float()
+        if solver == "euler_published":  # clean latents plus sigma times noise; the other solvers keep unit variance
+            latents = latents * (1 + self.sigmas[-1] ** 2).sqrt()
+        for time in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(latents, time)
+            both = torch.cat([scaled, scaled]) if guided else scaled
+            times = time.to(latents.device).expand(len(both))
+            predicted = self.denoise(both, times, conditions, vector.expand(len(both), -1)).float()
+            if guided:
+                without, given = predicted.chunk(2)
+                predicted = without + guidance * (given - without)
+            latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
+        return latents
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents `(B, C, h, w)` to pixels `(B, 3, H, W)` in [0, 1], in float32: half precision overflows."""
+        with torch.autocast(latents.device.type, enabled=False):
+            decoded = self.vae.decode(latents.float() / self.vae.config["scaling_factor"]).sample
+        return PIXELS[self.output](decoded)
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pixels `(B, 3, H, W)` in [0, 1] to the mode of their scaled latents `(B, C, h, w)`, in float32."""
+        with torch.autocast(pictures.device.type, enabled=False):
+            return self.vae.encode(2 * pictures.float() - 1).latent_dist.mode() * self.vae.config["scaling_factor"]

@@ -1,0 +1,62 @@
+"""The project's own foundation weights: safetensors whose header holds the sizes that the model is built from."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.weights.files import read_state
+
+#: Where the laptop's trained weights are shipped.
+LAPTOP = Path(__file__).parent / "laptop"
+
+
+def save_own(path: Path, weights: Mapping[str, Tensor], sizes: Mapping[str, Any], *, half: bool = False) -> None:
+    """Writes weights with the sizes of their model.
+
+    Args:
+        path: a `.safetensors` file; an older one stays whole until the new one is.
+        weights: by name.
+        sizes: plain data, the arguments that build the model.
+        half: stores floats as float16.
+    """
+    from safetensors.torch import save_file
+
+    def stored(value: Tensor) -> Tensor:
+        value = value.detach().cpu().contiguous()
+        return value.half() if half and value.is_floating_point() else value
+
+    beside = path.with_name(f".{path.name}.new")
+    save_file({key: stored(value) for key, value in weights.items()}, str(beside), {"sizes": json.dumps(sizes)})
+    beside.replace(path)
+
+
+def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights in float32, and the sizes of their model.
+
+    Raises:
+        UserError: when the file is missing, truncated, or holds no sizes.
+    """
+    from safetensors import safe_open
+
+    weights = read_state(path)
+    with safe_open(str(path), framework="pt") as file:
+        header = file.metadata() or {}
+    if "sizes" not in header:
+        raise UserError(f"{path} does not say the sizes of its model", wanted="a file that this project wrote")
+    return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, json.loads(header["sizes"])
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Gives a module built on the meta device, or any other, the weights; all must fit."""
+    module.load_state_dict(dict(weights), assign=True)
+    return module.requires_grad_(False).eval()
+
+
+def meta() -> torch.device:
+    """Where models are built whose weights come from a file: no memory, no random numbers."""
+    return torch.device("meta")
