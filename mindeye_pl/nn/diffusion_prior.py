@@ -3,7 +3,7 @@
 Legend: B batch, S tokens, D token width, T timesteps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import torch
@@ -90,7 +90,7 @@ class DiffusionPriorModel(nn.Module):
         *,
         steps: int = 20,
         cond_scale: float = 1.0,
-        noise: Tensor | Sequence[Tensor] | None = None,
+        noise: Tensor | Iterable[Tensor] | None = None,
     ) -> Tensor:
         """Target tokens for backbone tokens. Shape: `(B, S, D)` -> `(B, S, D)`.
 
@@ -143,7 +143,7 @@ class DiffusionPriorModel(nn.Module):
         return x
 
 
-def _draws(like: Tensor, noise: Tensor | Sequence[Tensor] | None) -> Iterator[Tensor]:
+def _draws(like: Tensor, noise: Tensor | Iterable[Tensor] | None) -> Iterator[Tensor]:
     if noise is not None:
         yield from (draw.to(like.device) for draw in noise)
         return

@@ -3,8 +3,12 @@
 Legend: C latent channels, S tokens, D token width.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mindeye_pl.nn.unclip import UnCLIPModel
 
 if TYPE_CHECKING:
     import open_clip
@@ -22,6 +26,7 @@ def build_unet(
     latent_channels: int,
     latent_size: int,
     layers_per_block: int = 2,
+    groups: int = 32,
 ) -> "UNet2DConditionModel":
     """A UNet wired as the SDXL unCLIP (MindEye2, spec section 7.4).
 
@@ -34,6 +39,7 @@ def build_unet(
         latent_channels: C.
         latent_size: side of the latents.
         layers_per_block: residual blocks of each level.
+        groups: of the group normalisations.
     """
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
@@ -46,6 +52,7 @@ def build_unet(
         up_block_types=tuple("CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(crosses)),
         block_out_channels=tuple(channels),
         layers_per_block=layers_per_block,
+        norm_num_groups=groups,
         transformer_layers_per_block=[max(depth, 1) for depth in transformer_depth],
         attention_head_dim=[width // head_dim for width in channels],  # the library's name for the number of heads
         use_linear_projection=True,
@@ -86,6 +93,45 @@ def build_vae(
         sample_size=picture_size,
         scaling_factor=scaling_factor,
     )
+
+
+def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", picture_size: int) -> UnCLIPModel:
+    """An unCLIP with learned null tokens around a VAE.
+
+    Args:
+        sizes: of `build_unet`, with `num_tokens` and `packing`.
+        vae: makes its latents.
+        picture_size: side in pixels.
+    """
+    own = dict(sizes)
+    num_tokens, packing = own.pop("num_tokens"), own.pop("packing")
+    shrink = 2 ** (len(vae.config["block_out_channels"]) - 1) * packing
+    unet = build_unet(
+        **own, latent_channels=vae.config["latent_channels"] * packing**2, latent_size=picture_size // shrink
+    )
+    return UnCLIPModel(
+        unet,
+        vae,
+        picture_size=(picture_size, picture_size),
+        null_tokens="learned",
+        num_tokens=num_tokens,
+        output="corrected",
+        packing=packing,
+    )
+
+
+def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> UnCLIPModel:
+    """An untrained unCLIP, the same on every call; its pictures are noise.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        unet: as `sizes` of `build_unclip`.
+        vae: of `build_vae`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = build_unclip(unet, build_vae(**vae), vae["picture_size"])
+    return model.requires_grad_(False).eval()
 
 
 def build_clip(

@@ -16,16 +16,13 @@ from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.console import console
 from mindeye_pl.data.betas import read_betas
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.test_set import TestSet, average_repetitions
-from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.pipelines.baselines import noise_free_pair, picture_means, ridge_tokens
+from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
-from mindeye_pl.pipelines.finetune import FINETUNE
-from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
@@ -59,36 +56,22 @@ class TestPictures:
 
 
 def _needs(run: Run) -> Sequence[Step]:
-    return (*data_steps(run), *([FINETUNE] if run.config.evaluate.checkpoint is None else []))
+    return (*data_steps(run), *checkpoint_steps(run))
 
 
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     by = run.plain("embedder", "metrics", "seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions")
     by |= run.plain("data.test_split", "data.validation_fraction")
-    inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split))
-    if config.evaluate.checkpoint is None:
-        inputs["finetune"] = run.spec(FINETUNE).fingerprint
-        label = run.spec(FINETUNE).label
-    else:
-        path = _checkpoint(run)
-        inputs["checkpoint"] = fingerprint_file(path)
-        by |= run.plain("model")
-        label = f"subj0{config.data.subject}-{path.stem}"
-    return ArtifactSpec("evaluate", label, by, inputs)
-
-
-def _checkpoint(run: Run) -> Path:
-    given = run.config.evaluate.checkpoint
-    if given is not None and not Path(given).is_file():
-        raise UserError("evaluate.checkpoint does not exist", seen=given, wanted="a .safetensors or .pth file")
-    return Path(given) if given is not None else run.make(FINETUNE).folder / WEIGHTS
+    label, own_by, own_inputs = checkpoint_identity(run)
+    inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
+    return ArtifactSpec("evaluate", label, by | own_by, inputs)
 
 
 def _build(run: Run, folder: Path) -> None:
     subject = run.config.data.subject
     data = datamodule(run, [subject], run.config.data.num_sessions, run.config.finetune.batch_size)
-    model = _model(run, data.voxel_counts[subject])
+    model = trained_model(run, data.voxel_counts[subject])
     brains = data.test_set(subject)
     tokens = target_tokens(run, brains.stimulus_ids.numpy())
     pictures = TestPictures(subject, brains, torch.from_numpy(tokens[brains.stimulus_ids.numpy()]).float())
@@ -108,22 +91,6 @@ def _build(run: Run, folder: Path) -> None:
         "rows": {name: [score.to_dict() for score in scores] for name, scores in rows.items()},
     }
     write_text(folder / SCORES, json.dumps(content, indent=1))
-
-
-def _model(run: Run, num_voxels: int) -> Composite:
-    path = _checkpoint(run)
-    weights = read_weights(path)
-    found = weights.get("alignment.network.linears.0.weight")
-    if found is not None and found.shape[1] != num_voxels:
-        raise UserError(
-            f"{path} was trained on other voxels than those of subject {run.config.data.subject}",
-            seen=f"{num_voxels} voxels in the data",
-            wanted=f"{found.shape[1]} voxels, as in the checkpoint",
-            mend="data.subject= the subject that the checkpoint belongs to",
-        )
-    model = build_model(run.config, [num_voxels])
-    load_weights(model, weights, path)
-    return model.eval().to("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
 
 
 def predict_retrieval(model: Composite, brains: TestSet) -> Tensor:

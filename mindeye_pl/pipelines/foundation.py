@@ -4,14 +4,13 @@ Legend: N pictures, B batch, S tokens, D token width, C latent channels.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from mindeye_pl.artifacts import ArtifactSpec, fingerprint, write_text
@@ -24,16 +23,15 @@ from mindeye_pl.data.simulated import paint_scenes
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, TokenStandardiser
-from mindeye_pl.nn.foundation_sizes import build_clip, build_unet, build_vae
-from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder
+from mindeye_pl.nn.foundation_sizes import build_clip, build_unclip, build_vae
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.training import fit
 from mindeye_pl.stages.foundation import CLIPTraining, Foundation, UnCLIPTraining, VAETraining
-from mindeye_pl.weights.own import fill, read_own, save_own
+from mindeye_pl.weights import laptop
+from mindeye_pl.weights.own import save_own
 
 PICTURES, CAPTIONS = "pictures.hdf5", "captions.json"
-CLIP_FILE, VAE_FILE, UNCLIP_FILE = "clip.safetensors", "vae.safetensors", "unclip.safetensors"
 
 _AT_ONCE = 256
 
@@ -158,7 +156,7 @@ def _build_clip(run: Run, folder: Path) -> None:
     network.visual.output_tokens = True
     mean, std = _token_moments(embedder, pictures)
     weights = {**network.state_dict(), "standardise.mean": mean, "standardise.std": std}
-    save_own(folder / CLIP_FILE, weights, sizes)
+    save_own(folder / laptop.CLIP, weights, sizes)
 
 
 @torch.no_grad()
@@ -191,53 +189,18 @@ def _build_vae(run: Run, folder: Path) -> None:
         held_out = torch.from_numpy(pictures.read(ids)).float()
         latents = torch.cat([network.encode(2 * part - 1).latent_dist.mode() for part in held_out.split(64)])
     sizes["scaling_factor"] = round(1 / float(latents.std()), 5)
-    save_own(folder / VAE_FILE, network.state_dict(), sizes)
+    save_own(folder / laptop.VAE, network.state_dict(), sizes)
 
 
 PRETRAIN_VAE = Step("pretrain_vae", _spec_of("vae"), _picture_steps, _build_vae)
-
-
-def load_clip(path: Path) -> tuple[Any, CLIPImageEmbedder]:
-    """The whole small CLIP of a file, and the embedder around its vision tower."""
-    weights, sizes = read_own(path)
-    standardise = TokenStandardiser(weights.pop("standardise.mean"), weights.pop("standardise.std"))
-    network = build_clip(**sizes)
-    fill(network, weights)
-    return network, CLIPImageEmbedder(network.visual, input_range="corrected", standardise=standardise)
-
-
-def build_laptop_unclip(sizes: Mapping[str, Any], vae: AutoencoderKL, picture_size: int) -> UnCLIPModel:
-    """An unCLIP with learned null tokens around a VAE.
-
-    Args:
-        sizes: of `build_unet`, with `num_tokens` and `packing`.
-        vae: makes its latents.
-        picture_size: side in pixels.
-    """
-    own = dict(sizes)
-    num_tokens, packing = own.pop("num_tokens"), own.pop("packing")
-    shrink = 2 ** (len(vae.config["block_out_channels"]) - 1) * packing
-    unet = build_unet(
-        **own, latent_channels=vae.config["latent_channels"] * packing**2, latent_size=picture_size // shrink
-    )
-    return UnCLIPModel(
-        unet,
-        vae,
-        picture_size=(picture_size, picture_size),
-        null_tokens="learned",
-        num_tokens=num_tokens,
-        output="corrected",
-        packing=packing,
-    )
 
 
 def _build_unclip(run: Run, folder: Path) -> None:
     from pytorch_lightning.callbacks import EMAWeightAveraging
 
     settings = run.config.foundation.unclip
-    _, embedder = load_clip(run.make(PRETRAIN_CLIP).folder / CLIP_FILE)
-    vae_weights, vae_sizes = read_own(run.make(PRETRAIN_VAE).folder / VAE_FILE)
-    vae: Any = fill(build_vae(**vae_sizes), vae_weights)
+    _, embedder = laptop.load_clip(run.make(PRETRAIN_CLIP).folder / laptop.CLIP)
+    vae = laptop.load_vae(run.make(PRETRAIN_VAE).folder / laptop.VAE)
     torch.manual_seed(run.config.seed)
     sizes = {
         **run.plain("foundation.unclip.sizes")["foundation.unclip.sizes"],
@@ -245,7 +208,7 @@ def _build_unclip(run: Run, folder: Path) -> None:
         "num_tokens": embedder.num_tokens,
         "packing": settings.packing,
     }
-    network = build_laptop_unclip(sizes, vae, vae_sizes["picture_size"])
+    network = build_unclip(sizes, vae, vae.config["sample_size"])
     pictures = _pictures(run)
 
     def moments(batch: np.ndarray) -> Tensor:
@@ -270,7 +233,7 @@ def _build_unclip(run: Run, folder: Path) -> None:
     average = EMAWeightAveraging(decay=settings.ema_decay)
     _fit(run, PRETRAIN_UNCLIP, folder, model, _data(run, "unclip", tables), [average])
     kept = {key: value for key, value in network.state_dict().items() if not key.startswith("vae.")}
-    save_own(folder / UNCLIP_FILE, kept, sizes)
+    save_own(folder / laptop.UNCLIP, kept, sizes)
 
 
 def _embedded(

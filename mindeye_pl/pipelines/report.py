@@ -11,18 +11,21 @@ from omegaconf import OmegaConf
 from mindeye_pl.artifacts import Artifact
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
+from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.score import Score
-from mindeye_pl.pipelines.data import is_simulated
+from mindeye_pl.pipelines.data import is_simulated, layout
 from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.pretrain import PRETRAIN
+from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.pipelines.step import Run, Step, order
 from mindeye_pl.pipelines.training import HISTORY
 from mindeye_pl.reports.curves import training_panels
 from mindeye_pl.reports.environment import environment
-from mindeye_pl.reports.page import ReportData, Training, UsedArtifact, write_report
+from mindeye_pl.reports.grid import GridRow, grid_section
+from mindeye_pl.reports.page import ReportData, Section, Training, UsedArtifact, write_report
 from mindeye_pl.reports.table import COLUMNS, Column, Row, in_plain_words, terminal_table
 
 TITLES = {PRETRAIN.name: "Pretraining", FINETUNE.name: "Fine-tuning"}
@@ -45,6 +48,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
             simulated=is_simulated(run),
             rows=rows,
             columns=[_labelled(column, run.config.metrics.names) for column in COLUMNS],
+            pictures=_pictures(run) if RECONSTRUCT in steps else (),
             trainings=[_training(step, artifact) for step, artifact in made if step.name in TITLES],
             settings=OmegaConf.to_yaml(run.config, resolve=True),
             environment=environment() | _cost(made) | {"seed": str(run.config.seed)},
@@ -56,6 +60,31 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     )
     console.print(f"\nreport: {path.resolve()}")
     return path
+
+
+def _pictures(run: Run) -> tuple[Section, ...]:
+    """The first test pictures, always the same ones, and what was reconstructed of them."""
+    artifact = run.find(RECONSTRUCT)
+    assert artifact is not None, "report comes after reconstruct"
+    made = {name: rows[: run.config.report.pictures] for name, rows in read_reconstructions(artifact).items()}
+    ids = made["stimulus_ids"].numpy()
+    described = json.loads(path.read_text()) if (path := layout(run).captions).exists() else None
+    columns = {
+        "Seen": Stimuli(layout(run).stimuli).read(ids),
+        "Reconstructed": made["images"].numpy(),
+        "From true tokens": made["images_from_true_tokens"].numpy(),
+    }
+    rows = [
+        GridRow(
+            f"stimulus {id_}",
+            {title: pictures[index] for title, pictures in columns.items()},
+            described[id_][0] if described else "",
+        )
+        for index, id_ in enumerate(ids.tolist())
+    ]
+    note = "From true tokens: the unCLIP given the picture's own tokens, the best that any brain could do."
+    section = grid_section("Reconstructions", list(columns), rows, note)
+    return (section,) if section else ()
 
 
 def table_rows(run: Run) -> list[Row]:

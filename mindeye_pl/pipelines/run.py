@@ -12,12 +12,12 @@ from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_UNCLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
+from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
 
-STEPS = {
-    step.name: step for step in (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP)
-}
+_ALL = (SIMULATE, PRETRAIN, FINETUNE, RECONSTRUCT, EVALUATE, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP)
+STEPS = {step.name: step for step in _ALL}
 
 
 def run_experiment(config: DictConfig) -> None:

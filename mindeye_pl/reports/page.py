@@ -56,6 +56,7 @@ class ReportData:
         environment: versions, machine, commit, seed, time, memory: name to value.
         artifacts: with their fingerprints.
         columns: of the table.
+        pictures: sections of pictures, after the table.
         more: further sections, after the curves.
     """
 
@@ -68,6 +69,7 @@ class ReportData:
     environment: Mapping[str, str] = field(default_factory=dict)
     artifacts: Sequence[UsedArtifact] = ()
     columns: Sequence[Column] = COLUMNS
+    pictures: Sequence[Section] = ()
     more: Sequence[Section] = ()
 
 
@@ -81,6 +83,7 @@ def render(data: ReportData) -> str:
     """The page as HTML."""
     parts = [
         results_section(data.rows, data.columns),
+        *data.pictures,
         *(curves_section(training) for training in data.trainings),
         *data.more,
         settings_section(data.settings),
@@ -88,7 +91,7 @@ def render(data: ReportData) -> str:
         artifacts_section(data.artifacts),
     ]
     sections = [part for part in parts if part is not None]
-    return _fill("page.html", title=data.title, summary=data.summary, simulated=data.simulated, sections=sections)
+    return fill("page.html", title=data.title, summary=data.summary, simulated=data.simulated, sections=sections)
 
 
 def results_section(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> Section | None:
@@ -100,7 +103,7 @@ def results_section(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) ->
         for row in rows
     ]
     title = title_of("Results", rows)
-    return Section("results", title, _fill("results.html", title=title, columns=columns, lines=lines))
+    return Section("results", title, fill("results.html", title=title, columns=columns, lines=lines))
 
 
 def _cell(score: Score | None) -> dict[str, Any] | None:
@@ -123,24 +126,24 @@ def curves_section(training: Training) -> Section | None:
     if not training.panels:
         return None
     charts = [{"title": panel.title, "words": in_words(panel), "svg": draw(panel)} for panel in training.panels]
-    return Section(training.title.lower().replace(" ", "-"), training.title, _fill("curves.html", charts=charts))
+    return Section(training.title.lower().replace(" ", "-"), training.title, fill("curves.html", charts=charts))
 
 
 def settings_section(settings: str) -> Section | None:
     """The resolved configuration, folded."""
-    return Section("settings", "Settings", _fill("settings.html", settings=settings)) if settings else None
+    return Section("settings", "Settings", fill("settings.html", settings=settings)) if settings else None
 
 
 def environment_section(environment: Mapping[str, str]) -> Section | None:
     """Names and values."""
     if not environment:
         return None
-    return Section("environment", "Environment", _fill("environment.html", environment=environment))
+    return Section("environment", "Environment", fill("environment.html", environment=environment))
 
 
 def artifacts_section(artifacts: Sequence[UsedArtifact]) -> Section | None:
     """What the run was made from, by fingerprint."""
-    return Section("artifacts", "Artifacts", _fill("artifacts.html", artifacts=artifacts)) if artifacts else None
+    return Section("artifacts", "Artifacts", fill("artifacts.html", artifacts=artifacts)) if artifacts else None
 
 
 @cache
@@ -156,5 +159,6 @@ def _templates() -> "Environment":
     )
 
 
-def _fill(template: str, **values: Any) -> str:
+def fill(template: str, **values: Any) -> str:
+    """A template of this package as HTML, every value escaped."""
     return _templates().get_template(template).render(**values)

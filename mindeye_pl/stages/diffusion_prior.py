@@ -3,7 +3,7 @@
 Legend: B batch, S tokens, D token width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -77,7 +77,7 @@ class DiffusionPrior(Stage):
         tokens: Tensor,
         steps: int | None = None,
         cond_scale: float = 1.0,
-        noise: Tensor | Sequence[Tensor] | None = None,
+        noise: Tensor | Iterable[Tensor] | None = None,
     ) -> Tensor:
         """Prior tokens `(B, S, D)` for backbone tokens `(B, S, D)`.
 

@@ -5,14 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.weights.files import read_state
-
-#: Where the laptop's trained weights are shipped.
-LAPTOP = Path(__file__).parent / "laptop"
 
 
 def save_own(path: Path, weights: Mapping[str, Tensor], sizes: Mapping[str, Any], *, half: bool = False) -> None:
@@ -52,11 +48,6 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Gives a module built on the meta device, or any other, the weights; all must fit."""
+    """Gives a module its weights, all of which must fit, and freezes it."""
     module.load_state_dict(dict(weights), assign=True)
     return module.requires_grad_(False).eval()
-
-
-def meta() -> torch.device:
-    """Where models are built whose weights come from a file: no memory, no random numbers."""
-    return torch.device("meta")

@@ -1,0 +1,59 @@
+"""The trained model that evaluation and reconstruction read: the fine-tuned one, or a checkpoint of the user's."""
+
+from pathlib import Path
+from typing import Any
+
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.stages.composite import Composite
+
+
+def checkpoint_steps(run: Run) -> tuple[Step, ...]:
+    """The step that makes the model; none where the user brings a checkpoint."""
+    return (FINETUNE,) if run.config.evaluate.checkpoint is None else ()
+
+
+def checkpoint_identity(run: Run) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """A label, and what it adds to `determined_by` and `inputs` of the artifacts that are made from the model."""
+    if run.config.evaluate.checkpoint is None:
+        spec = run.spec(FINETUNE)
+        return spec.label, {}, {"finetune": spec.fingerprint}
+    path = checkpoint_path(run)
+    label = f"subj0{run.config.data.subject}-{path.stem}"
+    return label, run.plain("model"), {"checkpoint": fingerprint_file(path)}
+
+
+def checkpoint_path(run: Run) -> Path:
+    """The weights, made now where they are missing.
+
+    Raises:
+        UserError: if the user's checkpoint does not exist.
+    """
+    given = run.config.evaluate.checkpoint
+    if given is not None and not Path(given).is_file():
+        raise UserError("evaluate.checkpoint does not exist", seen=given, wanted="a .safetensors or .pth file")
+    return Path(given) if given is not None else run.make(FINETUNE).folder / WEIGHTS
+
+
+def trained_model(run: Run, num_voxels: int) -> Composite:
+    """The model in eval mode, on the device of `trainer`.
+
+    Raises:
+        UserError: if it was trained on other voxels or is of another architecture.
+    """
+    path = checkpoint_path(run)
+    weights = read_weights(path)
+    found = weights.get("alignment.network.linears.0.weight")
+    if found is not None and found.shape[1] != num_voxels:
+        raise UserError(
+            f"{path} was trained on other voxels than those of subject {run.config.data.subject}",
+            seen=f"{num_voxels} voxels in the data",
+            wanted=f"{found.shape[1]} voxels, as in the checkpoint",
+            mend="data.subject= the subject that the checkpoint belongs to",
+        )
+    model = build_model(run.config, [num_voxels])
+    load_weights(model, weights, path)
+    return model.eval().to("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")

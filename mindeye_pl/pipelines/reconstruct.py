@@ -1,0 +1,149 @@
+"""Reconstruction: the test pictures, from voxels to pixels, each picture kept as soon as it is made.
+
+Legend: n test pictures, S tokens, D token width, H and W picture size.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning import Callback, LightningModule, Trainer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
+from mindeye_pl.console import console
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
+from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
+from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor, Sampling
+from mindeye_pl.weights import laptop
+
+RECONSTRUCTIONS, SETTINGS = "reconstructions.safetensors", "settings.json"
+_PICTURE = "picture-{:06d}.safetensors"
+
+
+def _needs(run: Run) -> Sequence[Step]:
+    return (*data_steps(run), *checkpoint_steps(run))
+
+
+def _spec(run: Run) -> ArtifactSpec:
+    config = run.config
+    if config.unclip is None:
+        raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop unclip.folder=FOLDER")
+    by = run.plain("unclip", "embedder", "seed", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
+    by |= run.plain("data.repetitions", "data.test_split", "data.validation_fraction")
+    del by["unclip"]["batch_size"]  # changes nothing
+    label, own_by, own_inputs = checkpoint_identity(run)
+    inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
+    if folder := config.unclip.get("folder"):
+        del by["unclip"]["folder"], by["unclip"]["network"]["folder"]
+        inputs |= {name: fingerprint_file(_weights(Path(folder) / name)) for name in (laptop.UNCLIP, laptop.VAE)}
+    return ArtifactSpec("reconstruct", f"{label}-{config.unclip.name}", by | own_by, inputs)
+
+
+def _weights(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(
+            "the unCLIP's weights are missing",
+            seen=path,
+            wanted="a folder with unclip.safetensors and vae.safetensors",
+            mend="unclip.folder=FOLDER, or python -m mindeye_pl pipeline=pretrain_foundation",
+        )
+    return path
+
+
+def _build(run: Run, folder: Path) -> None:
+    config = run.config
+    data = datamodule(run, [config.data.subject], config.data.num_sessions, config.finetune.batch_size)
+    brains = data.test_set(config.data.subject)
+    ids = brains.stimulus_ids
+    clip = torch.from_numpy(target_tokens(run, ids.numpy())[ids.numpy()])  # (n, S, D)
+    left = torch.tensor([i for i, id_ in enumerate(ids.tolist()) if not (folder / _PICTURE.format(id_)).exists()])
+    if len(left):
+        done = len(ids) - len(left)
+        console.print(f"reconstructing {len(left)} pictures" + (f", {done} are done" if done else ""))
+        queries = [
+            BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
+            for part in left.split(config.unclip.batch_size)
+        ]
+        _predict(run, folder, trained_model(run, data.voxel_counts[config.data.subject]), queries)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        if torch.distributed.get_rank():
+            return
+    _merge(folder, ids.tolist())
+    plain = {"simulated": is_simulated(run), "seed": config.seed, **run.plain("unclip")}
+    write_text(folder / SETTINGS, json.dumps(plain, indent=1))
+
+
+def _predict(run: Run, folder: Path, model: Any, queries: list[BrainQuery]) -> None:
+    settings = run.config.unclip
+    sampling = Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, run.config.seed)
+    reconstructor = Reconstructor(model, instantiate(settings.network, _convert_="all"), sampling).eval()
+    trainer: Trainer = instantiate(
+        run.config.trainer,
+        callbacks=[_PictureWriter(folder)],
+        logger=False,
+        default_root_dir=str(folder),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        _convert_="all",
+    )
+    # Items are whole batches; several devices share them through Lightning's own sampler.
+    loader: DataLoader[BrainQuery] = DataLoader(queries, batch_size=None)  # type: ignore[arg-type]
+    trainer.predict(reconstructor, loader, return_predictions=False)
+
+
+class _PictureWriter(Callback):
+    """Writes each picture with its intermediates into a file of its own, whole or not at all."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: BrainQuery,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes the batch's pictures."""
+        for index, id_ in enumerate(outputs["stimulus_ids"].tolist()):
+            path = self.folder / _PICTURE.format(id_)
+            beside = path.with_name(f".{path.name}")
+            save_file({name: _stored(rows[index]) for name, rows in outputs.items()}, str(beside))
+            beside.replace(path)
+
+
+def _stored(value: Tensor) -> Tensor:
+    value = value.cpu().contiguous()
+    return value.half() if value.is_floating_point() else value
+
+
+def _merge(folder: Path, ids: list[int]) -> None:
+    """One file of all pictures, ids ascending, in place of the many."""
+    paths = [folder / _PICTURE.format(id_) for id_ in ids]
+    pictures = [load_file(str(path)) for path in paths]
+    save_file({name: torch.stack([p[name] for p in pictures]) for name in pictures[0]}, str(folder / RECONSTRUCTIONS))
+    for path in paths:
+        path.unlink()
+
+
+def read_reconstructions(artifact: Artifact) -> dict[str, Tensor]:
+    """`stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` float16 in [0, 1], and the intermediates."""
+    return load_file(str(artifact.folder / RECONSTRUCTIONS))
+
+
+RECONSTRUCT = Step("reconstruct", _spec, _needs, _build)

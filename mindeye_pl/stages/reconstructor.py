@@ -1,0 +1,130 @@
+"""From voxels to pictures: a composite and an unCLIP run one after the other, a few test pictures at a time.
+
+Legend: B pictures, R responses to each, V voxels, S tokens, D token width, H and W picture size.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.stages.composite import Composite
+from mindeye_pl.stages.mindeye2 import MindEye2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the unCLIP samples.
+
+    Attributes:
+        solver: one of `nn.unclip_solvers.SOLVERS`.
+        steps: of the solver.
+        guidance: classifier-free; 1 for none.
+        offset: amplitude of the offset noise in the start.
+        seed: with the picture's id it makes the seed of each picture.
+    """
+
+    solver: str
+    steps: int
+    guidance: float
+    offset: float
+    seed: int
+
+
+@dataclass
+class BrainQuery:
+    """Responses to some pictures.
+
+    Attributes:
+        stimulus_ids: `(B,)`, of the pictures.
+        voxels: `(B, R, V)`.
+        weights: `(B, R)` share of each response.
+        tokens: `(B, S, D)` true target tokens, for the ceiling.
+    """
+
+    stimulus_ids: Tensor
+    voxels: Tensor
+    weights: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.stimulus_ids)
+
+    def to(self, *args: Any, **kwargs: Any) -> "BrainQuery":
+        """The query with every tensor moved as by `Tensor.to`."""
+        parts = (self.stimulus_ids, self.voxels, self.weights, self.tokens)
+        return BrainQuery(*(part.to(*args, **kwargs) for part in parts))
+
+
+class Reconstructor(LightningModule):
+    """Prior tokens, pictures, and the pictures from true tokens, which are the ceiling.
+
+    Every draw belongs to a picture and follows from its seed, so that batches and devices change nothing.
+
+    Args:
+        composite: trained, in eval mode.
+        unclip: makes pictures of tokens.
+        sampling: how.
+    """
+
+    def __init__(self, composite: Composite, unclip: UnCLIPModel, sampling: Sampling):
+        super().__init__()
+        self.composite, self.unclip, self.sampling = composite, unclip, sampling
+
+    def predict_step(self, query: BrainQuery, batch_index: int = 0) -> dict[str, Tensor]:
+        """`stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens`, `images` and `images_from_true_tokens`.
+
+        Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of a picture's responses are averaged before the
+        prior, as published.
+        """
+        seeds = [self.picture_seed(id_) for id_ in query.stimulus_ids.tolist()]
+        outputs = self.composite.predict(query.voxels.flatten(0, 1))
+        backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
+        prior = self._prior_tokens(backbone, seeds)
+        return {
+            "stimulus_ids": query.stimulus_ids,
+            "retrieval": retrieval,
+            "backbone_tokens": backbone,
+            "prior_tokens": prior,
+            "images": self.pictures(prior, seeds),
+            "images_from_true_tokens": self.pictures(query.tokens.float(), seeds),
+        }
+
+    def picture_seed(self, stimulus_id: int) -> int:
+        """The seed of a picture's draws."""
+        return (self.sampling.seed * 1_000_003 + stimulus_id) % 2**31
+
+    @staticmethod
+    def _averaged(outputs: Tensor, query: BrainQuery) -> Tensor:
+        repeated = outputs.unflatten(0, query.weights.shape)  # (B, R, S, D)
+        return torch.einsum("br,br...->b...", query.weights.to(repeated), repeated)
+
+    def _prior_tokens(self, backbone: Tensor, seeds: Sequence[int]) -> Tensor:
+        prior = self.composite.prior if isinstance(self.composite, MindEye2) else None
+        if prior is None:
+            return backbone
+        return prior.sample(backbone, noise=_draws(seeds, backbone))
+
+    def pictures(self, tokens: Tensor, seeds: Sequence[int]) -> Tensor:
+        """`(B, S, D)` tokens to `(B, 3, H, W)` pictures."""
+        sampling = self.sampling
+        latents = self.unclip.sample(
+            tokens,
+            noise=self.unclip.start(seeds, offset=sampling.offset),
+            uncond_tokens=self.unclip.uncond_tokens(seeds, tokens.shape[1]),
+            steps=sampling.steps,
+            guidance=sampling.guidance,
+            solver=sampling.solver,
+        )
+        return self.unclip.decode(latents)
+
+
+def _draws(seeds: Sequence[int], like: Tensor) -> Iterator[Tensor]:
+    """Standard-normal draws `(B, S, D)` without end, each picture's from its own seed."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    while True:
+        yield torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)

@@ -1,0 +1,75 @@
+"""Pictures from brains: whole files whenever it is stopped, and the same pictures in whatever batches."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mindeye_pl.pipelines import reconstruct
+from tests.conftest import CommandLine
+
+COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "pipeline=reconstruct", "unclip=tiny", "logger=none")
+
+
+def made(outputs: Path) -> dict[str, torch.Tensor]:
+    (path,) = (outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
+    return load_file(path)
+
+
+def test_reconstruct_killed_and_started_again(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after the first batch, then in other batches, it ends as one left alone does."""
+    assert cli(*COMMAND)[0] == 0
+    alone = made(cli.outputs)
+    (folder,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+    write = reconstruct._PictureWriter.on_predict_batch_end
+
+    def stop_after_one(self: reconstruct._PictureWriter, *args: object, **kwargs: object) -> None:
+        write(self, *args, **kwargs)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reconstruct._PictureWriter, "on_predict_batch_end", stop_after_one)
+        code, *_ = cli(*COMMAND)
+        assert code != 0
+    (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
+    assert len(list(work.glob("picture-*.safetensors"))) == 4
+
+    code, out, _ = cli(*COMMAND, "unclip.batch_size=7")
+    assert code == 0
+    assert "4 are done" in out
+    again = made(cli.outputs)
+    assert again.keys() == alone.keys()
+    for name, rows in alone.items():
+        torch.testing.assert_close(again[name], rows, atol=2e-3, rtol=1e-3, msg=name)  # stored in half precision
+    assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/picture-*"))
+
+
+def test_report_shows_the_same_first_pictures(cli: CommandLine) -> None:
+    assert cli(*COMMAND, "report.pictures=3")[0] == 0
+    page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
+    assert page.count("data:image/png") == 9
+    ids = made(cli.outputs)["stimulus_ids"][:3].tolist()
+    assert all(f"Reconstructed, stimulus {id_}" in page for id_ in ids)
+    assert 'src="http' not in page
+
+
+def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine) -> None:
+    assert cli(*COMMAND)[0] == 0
+    (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/settings.json")
+    settings = json.loads(path.read_text())
+    assert settings["simulated"] is True
+    assert settings["unclip"]["solver"] == "dpm_multistep"
+
+
+def test_without_unclip_or_weights(cli: CommandLine, tmp_path: Path) -> None:
+    base = tuple(item for item in COMMAND if not item.startswith("unclip"))
+    cli.refuses(*base, says=("reconstruct needs an unCLIP", "unclip=laptop"))
+    cli.refuses(
+        *base, "unclip=laptop", f"unclip.folder={tmp_path}", says=("unclip.safetensors", "pipeline=pretrain_foundation")
+    )
