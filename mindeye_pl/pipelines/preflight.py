@@ -8,6 +8,7 @@ from mindeye_pl.pipelines.data import layout, makes_its_data
 from mindeye_pl.pipelines.models import parameter_counts
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.pipelines.targets import find_embedder_weights
+from mindeye_pl.weights.locate import download_command
 
 
 def lacking(run: Run) -> list[str]:
@@ -17,7 +18,7 @@ def lacking(run: Run) -> list[str]:
         lacks.append(f"the data folder {layout(run).root} (paths.nsd=FOLDER, or docs/data.md)")
     weights = run.config.embedder.get("weights")
     if weights is not None and find_embedder_weights(run) is None:
-        lacks.append(f"the embedder's weights {weights.file} ({weights.mend}, or paths.weights=FOLDER)")
+        lacks.append(f"the embedder's weights {weights.file} ({download_command(weights)}, or paths.weights=FOLDER)")
     return lacks
 
 

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.check_weights import check_released_weights
 from mindeye_pl.pipelines.data import SIMULATE
 from mindeye_pl.pipelines.evaluate import EVALUATE
 from mindeye_pl.pipelines.finetune import FINETUNE
@@ -29,6 +30,9 @@ def run_experiment(config: DictConfig) -> None:
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
     run = Run(config, overrides)
     names = list(config.pipeline.steps)
+    if names == ["check_weights"]:
+        check_released_weights(run)
+        return
     steps = [_step(name) for name in names if name != "report"]
     if config.plan:
         print_plan(run, steps)

@@ -16,7 +16,7 @@ from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import SIMULATE, layout, makes_its_data
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.weights.locate import find_weights
+from mindeye_pl.weights.locate import download_command, find_weights
 
 
 def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
@@ -52,7 +52,7 @@ def find_embedder_weights(run: Run) -> Path | None:
     weights, folder = run.config.embedder.get("weights"), run.config.paths.weights
     if weights is None:
         return None
-    return find_weights(weights.repository, weights.file, Path(folder) if folder else None)
+    return find_weights(weights, Path(folder) if folder else None)
 
 
 def _embedder(run: Run) -> torch.nn.Module:
@@ -63,5 +63,5 @@ def _embedder(run: Run) -> torch.nn.Module:
         return instantiate(config.network, pretrained_file=find_embedder_weights(run))
     except InstantiationException as error:
         raise UserError(
-            f"embedder={config.name} could not be loaded", seen=error.__cause__, mend=config.weights.mend
+            f"embedder={config.name} could not be loaded", seen=error.__cause__, mend=download_command(config.weights)
         ) from error
