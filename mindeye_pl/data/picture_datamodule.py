@@ -27,16 +27,26 @@ class PictureDataset(Dataset[PictureBatch]):
 
 
 class ShuffledBatches(Sampler[np.ndarray]):
-    """Every picture once an epoch, in an order that the global generator draws at its start."""
+    """Every picture once an epoch, in an order that follows from the seed and the epoch alone.
 
-    def __init__(self, ids: np.ndarray, batch_size: int, shuffle: bool):
-        self.ids, self.batch_size, self.shuffle = ids, batch_size, shuffle
+    Args:
+        ids: `(N,)`.
+        batch_size: B; the last incomplete batch is left out.
+        seed: None keeps the order of the ids.
+    """
+
+    def __init__(self, ids: np.ndarray, batch_size: int, seed: int | None):
+        self.ids, self.batch_size, self.seed, self.epoch = ids, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says which epoch comes; a resumed training so goes on in the same order."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return max(len(self.ids) // self.batch_size, 1)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        ids = self.ids[torch.randperm(len(self.ids)).numpy()] if self.shuffle else self.ids
+        ids = self.ids if self.seed is None else np.random.default_rng((self.seed, self.epoch)).permutation(self.ids)
         for index in range(len(self)):
             yield ids[index * self.batch_size : (index + 1) * self.batch_size]
 
@@ -49,21 +59,25 @@ class PictureDataModule(LightningDataModule):
         num_pictures: N.
         batch_size: B.
         num_validation: the last pictures, held out.
+        seed: of the order.
     """
 
-    def __init__(self, tables: Mapping[str, Table], num_pictures: int, batch_size: int, num_validation: int):
+    def __init__(
+        self, tables: Mapping[str, Table], num_pictures: int, batch_size: int, num_validation: int, *, seed: int
+    ):
         super().__init__()
+        self._seed = seed
         assert 0 < num_validation < num_pictures, (num_validation, num_pictures)
         self._dataset, self._batch_size = PictureDataset(tables), batch_size
         self._train, self._held_out = np.split(np.arange(num_pictures), [num_pictures - num_validation])
 
     def train_dataloader(self) -> "DataLoader[PictureBatch]":
         """Shuffled batches, the last incomplete one left out."""
-        return self._loader(ShuffledBatches(self._train, self._batch_size, shuffle=True))
+        return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed))
 
     def val_dataloader(self) -> "DataLoader[PictureBatch]":
         """The held-out pictures."""
-        return self._loader(ShuffledBatches(self._held_out, self._batch_size, shuffle=False))
+        return self._loader(ShuffledBatches(self._held_out, self._batch_size, None))
 
     def _loader(self, sampler: ShuffledBatches) -> "DataLoader[PictureBatch]":
         return DataLoader(self._dataset, sampler=sampler, batch_size=None)

@@ -125,8 +125,9 @@ def _fit(
 
 def _data(run: Run, name: str, tables: dict[str, Any]) -> PictureDataModule:
     count = len(_pictures(run))
+    batch_size = run.config.foundation[name].batch_size
     return PictureDataModule(
-        tables, count, run.config.foundation[name].batch_size, run.config.foundation.pictures.num_validation
+        tables, count, batch_size, run.config.foundation.pictures.num_validation, seed=run.config.seed
     )
 
 

@@ -44,9 +44,10 @@ def _spec(run: Run) -> ArtifactSpec:
     del by["unclip"]["batch_size"]  # changes nothing
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
-    if folder := config.unclip.get("folder"):
+    if "folder" in config.unclip:
         del by["unclip"]["folder"], by["unclip"]["network"]["folder"]
-        inputs |= {name: fingerprint_file(_weights(Path(folder) / name)) for name in (laptop.UNCLIP, laptop.VAE)}
+        folder = Path(config.unclip.folder or "")
+        inputs |= {name: fingerprint_file(_weights(folder / name)) for name in (laptop.UNCLIP, laptop.VAE)}
     return ArtifactSpec("reconstruct", f"{label}-{config.unclip.name}", by | own_by, inputs)
 
 

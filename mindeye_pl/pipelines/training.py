@@ -100,6 +100,7 @@ def fit(
 #: Lightning's warnings about what is so on purpose.
 _ON_PURPOSE = (
     "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
+    "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
     "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
     "`isinstance.treespec, LeafSpec.` is deprecated",

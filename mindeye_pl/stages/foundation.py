@@ -64,7 +64,8 @@ class Foundation(LightningModule):
         scheduler: LRScheduler
         if self.warmup_steps is None:
             steps = int(self.trainer.estimated_stepping_batches)
-            scheduler = OneCycleLR(optimizer, self.max_lr, total_steps=steps, pct_start=0.1)
+            rise = max(0.1, min(2 / steps, 0.5))  # one step up at the least
+            scheduler = OneCycleLR(optimizer, self.max_lr, total_steps=steps, pct_start=rise)
         else:
             warmup = max(self.warmup_steps, 1)
             scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))

@@ -1,0 +1,103 @@
+"""The laptop's foundation models from scenes to files that make pictures; resumed after a kill they are the same."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import Trainer
+from safetensors.torch import load_file
+
+from mindeye_pl.callbacks.history import History
+from mindeye_pl.data.caption_words import vocabulary, word_numbers, words
+from mindeye_pl.data.pictures import PictureFolder
+from mindeye_pl.errors import UserError
+from mindeye_pl.weights.laptop import CLIP, UNCLIP, VAE, load_clip, load_unclip
+from tests.conftest import CommandLine
+
+COMMAND = ("pipeline=pretrain_foundation", "foundation=tiny", "scale=tiny", "logger=none")
+
+
+def folder(cli: CommandLine, step: str) -> Path:
+    (found,) = (cli.outputs / "artifacts" / step).glob("tiny-*")
+    return found
+
+
+def test_foundation_models_make_pictures(cli: CommandLine, tmp_path: Path) -> None:
+    assert cli(*COMMAND)[0] == 0
+    together = tmp_path / "weights"
+    together.mkdir()
+    for step, name in (("pretrain_clip", CLIP), ("pretrain_vae", VAE), ("pretrain_unclip", UNCLIP)):
+        (together / name).write_bytes((folder(cli, step) / name).read_bytes())
+        history = json.loads((folder(cli, step) / "history.json").read_text())
+        assert len(history) == 2
+        assert all(np.isfinite(record["validation/loss"]) for record in history)
+    clip, embedder = load_clip(together / CLIP)
+    unclip = load_unclip(together)
+    pictures = torch.rand(3, 3, 32, 32)
+    tokens = embedder(pictures)
+    assert tokens.shape == (3, 4, 16)
+    seeds = [1, 2, 3]
+    latents = unclip.sample(
+        tokens, noise=unclip.start(seeds), uncond_tokens=unclip.uncond_tokens(seeds, 4), steps=2, guidance=2
+    )
+    assert unclip.decode(latents).shape == (3, 3, 32, 32)
+    assert unclip.encode(pictures).shape == latents.shape
+    assert unclip.vae.config["scaling_factor"] != 0.13025  # measured, not SDXL's
+    assert clip.encode_text(word_numbers(["A large red circle."])).shape == (1, 16)
+
+
+def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the second epoch of the unCLIP, whose averaged weights have to come back too."""
+    assert cli(*COMMAND)[0] == 0
+    alone = load_file(folder(cli, "pretrain_unclip") / UNCLIP)
+    done = folder(cli, "pretrain_unclip")
+    done.rename(done.with_name(".kept-" + done.name))
+    start = History.on_train_epoch_start
+
+    def stop_in_second_epoch(self: History, trainer: Trainer, module: object) -> None:
+        start(self, trainer, module)  # type: ignore[arg-type]
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_start", stop_in_second_epoch)
+        with pytest.raises(RuntimeError, match="killed"):
+            cli(*COMMAND)
+    assert cli(*COMMAND)[0] == 0
+    again = load_file(folder(cli, "pretrain_unclip") / UNCLIP)
+    for name, value in alone.items():
+        assert torch.equal(again[name], value), name
+
+
+def test_vae_from_a_folder_of_pictures(cli: CommandLine, tmp_path: Path) -> None:
+    source = tmp_path / "pictures"
+    (source / "below").mkdir(parents=True)
+    for index in range(40):
+        pixels = np.random.default_rng(index).integers(0, 255, (48, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(source / "below" / f"{index}.png")
+    pictures = f"foundation.pictures.source={source}"
+    assert cli(*COMMAND, pictures, "pipeline.steps=[pretrain_vae]", "foundation.vae.epochs=1")[0] == 0
+    cli.refuses(*COMMAND, pictures, says=("pretrain_clip needs captions",))
+    cli.refuses(*COMMAND, f"foundation.pictures.source={tmp_path / 'none'}", says=("holds no picture",))
+
+
+def test_picture_folder(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20), (255, 0, 0)).save(tmp_path / "b.png")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    folder = PictureFolder(tmp_path, 16)
+    read = folder.read(np.array([1]))
+    assert read.shape == (1, 3, 16, 16)
+    np.testing.assert_allclose(read[0, :, 8, 8], [1, 0, 0])
+    with pytest.raises(UserError, match=r"a\.png is no whole picture"):
+        folder.read(np.array([0]))
+
+
+def test_captions_come_back_from_their_word_numbers() -> None:
+    text = "A large striped red circle to the left of a small blue star, on light and dark green stripes."
+    numbers = word_numbers([text, "A red thing."])
+    assert words(numbers)[0] == text
+    assert "<unknown>" in words(numbers)[1]
+    assert numbers.max() == len(vocabulary()) - 1  # the end, by which open_clip finds it
