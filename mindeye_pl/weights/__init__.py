@@ -10,10 +10,10 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import training_sigmas
-from mindeye_pl.weights import mindeye2, unclip
+from mindeye_pl.weights import bigg_to_l, mindeye2, unclip
 
 #: The formats, by the name that `load_published` takes.
-ADAPTERS: dict[str, Any] = {"mindeye2": mindeye2, "unclip": unclip}
+ADAPTERS: dict[str, Any] = {"mindeye2": mindeye2, "unclip": unclip, "bigg_to_l": bigg_to_l}
 
 
 def load_published(kind: str, path: str | Path, **options: int) -> Any:
@@ -22,7 +22,7 @@ def load_published(kind: str, path: str | Path, **options: int) -> Any:
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2` | `unclip`.
+        kind: `mindeye2` | `unclip` | `bigg_to_l`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said.
 
