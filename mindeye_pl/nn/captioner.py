@@ -37,7 +37,7 @@ class TokenConverter(nn.Module):
 
 
 class _GivenFeatures(nn.Module):
-    """Stands where GIT's vision tower was: the features come ready, under an axis that makes them look like pictures."""
+    """Stands where GIT's vision tower was: features come ready, under an axis that makes them look like pictures."""
 
     def forward(self, pixel_values: Tensor, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=pixel_values.squeeze(1))
@@ -56,7 +56,7 @@ class Captioner(nn.Module):
     def __init__(self, converter: TokenConverter, git: "GitForCausalLM"):
         super().__init__()
         self.converter, self.git = converter, git
-        git.git.image_encoder = _GivenFeatures()
+        self.git.git.image_encoder = _GivenFeatures()
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
