@@ -19,12 +19,14 @@ class BrainBatch:
         subject_index: for each of them, the index of its functional alignment.
         stimulus_ids: `(B,)` int64, rows in the pictures file.
         tokens: `(B, S, D)` target tokens, float16 or float32.
+        latents: `(B, C, h * w)` scaled VAE latents of the pictures, where a low-level branch learns them.
     """
 
     voxels: list[Tensor]
     subject_index: list[int]
     stimulus_ids: Tensor
     tokens: Tensor
+    latents: Tensor | None = None
 
     def to(self, *args, **kwargs) -> "BrainBatch":  # type: ignore[no-untyped-def]
         """The batch with every tensor moved as by `Tensor.to`."""
@@ -33,6 +35,7 @@ class BrainBatch:
             self.subject_index,
             self.stimulus_ids.to(*args, **kwargs),
             self.tokens.to(*args, **kwargs),
+            None if self.latents is None else self.latents.to(*args, **kwargs),
         )
 
     def __len__(self) -> int:
@@ -70,6 +73,10 @@ class StageLoss:
     parts: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
+    def __add__(self, other: "StageLoss") -> "StageLoss":
+        """Both losses in one."""
+        return StageLoss(self.total + other.total, self.parts | other.parts, self.outputs | other.outputs)
+
 
 @dataclass
 class Prediction:
@@ -79,7 +86,7 @@ class Prediction:
         aligned: `(B, h)` voxels in the shared space.
         tokens: `(B, S, D)` backbone tokens.
         retrieval: `(B, S, D)` retrieval embedding.
-        latents: `(B, 4, 28, 28)` latents of the blurry reconstruction, where the low-level branch is present.
+        latents: `(B, C, h, w)` latents of the blurry reconstruction, where the low-level branch is present.
         maps: `(B, 49, 512)` auxiliary feature maps of the same branch.
     """
 

@@ -31,11 +31,18 @@ class BrainDataset(Dataset[BrainBatch]):
         voxels: betas of each subject, `(n_s, V_s)` float32 or float16.
         trials: their trials, `n_s` of them.
         tokens: target tokens of every stimulus.
+        latents: their VAE latents, in the same kind of table.
     """
 
-    def __init__(self, voxels: Sequence[np.ndarray], trials: Sequence[Trials], tokens: TokenSource):
+    def __init__(
+        self,
+        voxels: Sequence[np.ndarray],
+        trials: Sequence[Trials],
+        tokens: TokenSource,
+        latents: TokenSource | None = None,
+    ):
         assert [len(betas) for betas in voxels] == [len(subject_trials) for subject_trials in trials]
-        self.voxels, self.trials, self.tokens = voxels, trials, tokens
+        self.voxels, self.trials, self.tokens, self.latents = voxels, trials, tokens, latents
 
     def __getitem__(self, index: BatchIndex) -> BrainBatch:
         """The batch of the trials that a sampler picked, voxels in float32."""
@@ -44,5 +51,10 @@ class BrainDataset(Dataset[BrainBatch]):
             voxels=[torch.from_numpy(self.voxels[place][taken]).float() for place, taken in index],  # (b, V_s)
             subject_index=[place for place, _ in index],
             stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
-            tokens=torch.from_numpy(np.ascontiguousarray(self.tokens[stimulus_ids])),  # (B, S, D)
+            tokens=_rows(self.tokens, stimulus_ids),  # (B, S, D)
+            latents=None if self.latents is None else _rows(self.latents, stimulus_ids),  # (B, C, h * w)
         )
+
+
+def _rows(table: TokenSource, stimulus_ids: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(table[stimulus_ids]))

@@ -1,6 +1,6 @@
 """The low-level head: latents of a blurry reconstruction and auxiliary feature maps (MindEye2, spec section 3).
 
-Legend: B batch, h hidden width.
+Legend: B batch, h hidden width, C latent channels, L side of the latents.
 """
 
 from torch import Tensor, nn
@@ -11,12 +11,16 @@ class LowLevelHead(nn.Module):
 
     Args:
         hidden_dim: h.
+        latent_channels: C.
+        latent_size: L, a multiple of 4; 28 as published.
     """
 
-    channels, side = 64, 7
+    channels = 64
 
-    def __init__(self, hidden_dim: int):
+    def __init__(self, hidden_dim: int, *, latent_channels: int = 4, latent_size: int = 28):
         super().__init__()
+        assert latent_size % 4 == 0, latent_size
+        self.side = latent_size // 4
         from diffusers.models.autoencoders.vae import Decoder
 
         self.from_hidden = nn.Linear(hidden_dim, self.channels * self.side**2)
@@ -24,7 +28,7 @@ class LowLevelHead(nn.Module):
         self.norm = nn.GroupNorm(1, self.channels)
         self.to_latents = Decoder(
             in_channels=self.channels,
-            out_channels=4,
+            out_channels=latent_channels,
             up_block_types=("UpDecoderBlock2D",) * 3,
             block_out_channels=(32, 64, 128),
             layers_per_block=1,
@@ -40,7 +44,7 @@ class LowLevelHead(nn.Module):
         )
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents and maps. Shape: `(B, h)` -> `(B, 4, 28, 28)`, `(B, 49, 512)`."""
+        """Latents and maps. Shape: `(B, h)` -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
         grid = self.dropout(self.from_hidden(hidden)).unflatten(-1, (self.channels, self.side, self.side))
-        grid = self.norm(grid)  # (B, 64, 7, 7)
+        grid = self.norm(grid)  # (B, 64, L / 4, L / 4)
         return self.to_latents(grid), self.to_maps(grid).flatten(2).transpose(1, 2)

@@ -61,15 +61,17 @@ class Backbone(Stage):
             mixing: how the voxels were mixed.
 
         Returns:
-            `contrastive` as the one part, `tokens` and `retrieval` as outputs.
+            `contrastive` as the one part, `hidden`, `tokens` and `retrieval` as outputs.
         """
-        tokens, retrieval = self(aligned)
+        hidden = self.network.hidden(aligned)  # (B, h)
+        tokens, retrieval = self.network.read_out(hidden)
+        outputs = {"hidden": hidden, "tokens": tokens, "retrieval": retrieval}
         if objective.contrastive_scale == 0:
-            return StageLoss(tokens.new_zeros(()), {}, {"tokens": tokens, "retrieval": retrieval})
+            return StageLoss(tokens.new_zeros(()), {}, outputs)
         brain, clip = retrieval.flatten(1), targets.flatten(1)  # (B, S*D)
         if mixing is not None:
             loss = bimixco_loss(brain, clip, mixing, temperature=temperature)
         else:
             loss = softclip_loss(brain, clip, temperature=temperature)
         loss = objective.contrastive_scale * loss
-        return StageLoss(loss, {"contrastive": loss.detach()}, {"tokens": tokens, "retrieval": retrieval})
+        return StageLoss(loss, {"contrastive": loss.detach()}, outputs)

@@ -61,7 +61,7 @@ class MindEye2(Composite):
         return Prediction(aligned, tokens, retrieval, latents, maps)
 
     def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> StageLoss:
-        """Contrastive and prior loss; voxels are mixed in training's first epochs, targets never."""
+        """Contrastive, prior and low-level loss; voxels are mixed in training's first epochs, targets never."""
         objective = self.objective
         voxels, mixing = batch.voxels, None
         if not self.training:
@@ -78,10 +78,11 @@ class MindEye2(Composite):
         loss = self.backbone.compute_loss(
             self.align(voxels, batch.subject_index), targets, objective, temperature=temperature, mixing=mixing
         )
-        if self.prior is None:
-            return loss
-        prior = self.prior.compute_loss(loss.outputs["tokens"], targets, scale=objective.prior_scale)
-        return StageLoss(loss.total + prior.total, loss.parts | prior.parts, loss.outputs | prior.outputs)
+        if self.prior is not None:
+            loss += self.prior.compute_loss(loss.outputs["tokens"], targets, scale=objective.prior_scale)
+        if self.low_level is not None and batch.latents is not None:
+            loss += self.low_level.compute_loss(loss.outputs["hidden"], batch.latents, scale=objective.low_level_scale)
+        return loss
 
     @torch.no_grad()
     def reconstruct(self, voxels: Tensor, subject_index: int = 0) -> Tensor:

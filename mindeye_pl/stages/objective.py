@@ -17,6 +17,7 @@ class Objective:
         validation_temperature: SoftCLIP's for the validation loss.
         contrastive_scale: weight of the contrastive loss; 0 switches it off.
         prior_scale: weight of the diffusion prior's loss.
+        low_level_scale: weight of the low-level branch's loss.
         mixco_permutation: `published` | `corrected`, see `losses.mixco`.
         mixco_diagonal: `published` | `corrected`, see `losses.mixco`.
     """
@@ -28,6 +29,7 @@ class Objective:
     validation_temperature: float = 0.006
     contrastive_scale: float = 1.0
     prior_scale: float = 30.0
+    low_level_scale: float = 0.5
     mixco_permutation: str = "published"
     mixco_diagonal: str = "published"
 

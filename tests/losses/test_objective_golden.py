@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss, temperature_schedule
 from mindeye_pl.losses.mixco import MixCo, mix_voxels
+from mindeye_pl.losses.soft_contrastive import soft_contrastive_loss
 from mindeye_pl.stages.schedule import published_onecycle
 from tests.golden import weights
 
@@ -88,3 +89,8 @@ def test_onecycle_of_few_epochs_still_cycles() -> None:
         assert math.isclose(max(rates), 1.0)
         assert rates[0] < 0.1
         assert rates[-1] < 0.1
+
+
+def test_soft_contrastive(io: dict[str, Tensor]) -> None:
+    vectors = (io[f"softcont.{name}"] for name in ("student", "teacher", "teacher_aug"))
+    torch.testing.assert_close(soft_contrastive_loss(*vectors), io["softcont.loss.0.2"][0], rtol=1e-4, atol=0)
