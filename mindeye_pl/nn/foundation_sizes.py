@@ -120,6 +120,19 @@ def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", picture_size: i
     )
 
 
+def random_vae(seed: int, **sizes: Any) -> "AutoencoderKL":
+    """An untrained VAE, the same on every call.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        sizes: arguments of `build_vae`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        vae = build_vae(**sizes)
+    return vae.requires_grad_(False).eval()
+
+
 def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> UnCLIPModel:
     """An untrained unCLIP, the same on every call; its pictures are noise.
 

@@ -8,7 +8,7 @@ from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import data_inputs, data_steps
 from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_shared_weights, read_weights
-from mindeye_pl.pipelines.pretrain import PRETRAIN, TRAINING_KEYS, datamodule, tags
+from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule, tags, trained_by
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.training import fit
 
@@ -25,7 +25,7 @@ def _needs(run: Run) -> Sequence[Step]:
 
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
-    by = run.plain(*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions")
+    by = trained_by(run, "finetune", "data.subject", "data.num_sessions")
     inputs = data_inputs(run, [config.data.subject])
     if PRETRAIN in _needs(run):
         inputs["pretrain"] = run.spec(PRETRAIN).fingerprint

@@ -7,7 +7,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import layout, makes_its_data
 from mindeye_pl.pipelines.models import parameter_counts
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.pipelines.targets import find_embedder_weights
+from mindeye_pl.pipelines.targets import find_group_weights
 from mindeye_pl.weights.locate import download_command
 
 
@@ -16,9 +16,13 @@ def lacking(run: Run) -> list[str]:
     lacks = []
     if not makes_its_data(run) and not layout(run).root.is_dir():
         lacks.append(f"the data folder {layout(run).root} (paths.nsd=FOLDER, or docs/data.md)")
-    weights = run.config.embedder.get("weights")
-    if weights is not None and find_embedder_weights(run) is None:
-        lacks.append(f"the embedder's weights {weights.file} ({download_command(weights)}, or paths.weights=FOLDER)")
+    groups = {"embedder": "the embedder's weights"}
+    if run.config.low_level is not None:
+        groups["vae"] = "the low-level VAE's weights"
+    for group, what in groups.items():
+        weights = run.config[group].get("weights")
+        if weights is not None and find_group_weights(run, group) is None:
+            lacks.append(f"{what} {weights.file} ({download_command(weights)}, or paths.weights=FOLDER)")
     return lacks
 
 

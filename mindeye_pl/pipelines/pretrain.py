@@ -1,6 +1,7 @@
 """Pretraining: one composite on many subjects."""
 
 from pathlib import Path
+from typing import Any
 
 from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.datamodule import NSDDataModule
@@ -8,7 +9,7 @@ from mindeye_pl.nsd import HOURS_PER_SESSION
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
 from mindeye_pl.pipelines.models import build_model
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.pipelines.targets import target_latents, target_tokens
 from mindeye_pl.pipelines.training import fit
 
 #: Nodes of the configuration that the weights of any trained composite depend on; of the machine, precision alone.
@@ -21,6 +22,11 @@ TRAINING_KEYS = (
     "data.sampling",
     "data.validation_fraction",
 )
+
+
+def trained_by(run: Run, *keys: str) -> dict[str, Any]:
+    """What a training depends on: `TRAINING_KEYS`, the VAE where a low-level branch learns its latents, and `keys`."""
+    return run.plain(*TRAINING_KEYS, *(["vae"] if run.config.low_level is not None else []), *keys)
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
@@ -42,6 +48,7 @@ def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
         num_workers=config.data.num_workers,
     )
     data.tokens = target_tokens(run, data.stimulus_ids_needed())
+    data.latents = target_latents(run, data.stimulus_ids_needed())
     return data
 
 
@@ -55,7 +62,7 @@ def tags(run: Run, subjects: list[int], num_sessions: int | str) -> list[str]:
 
 def _spec(run: Run) -> ArtifactSpec:
     subjects = list(run.config.pretrain.subjects)
-    by = run.plain(*TRAINING_KEYS, "pretrain")
+    by = trained_by(run, "pretrain")
     label = "subj" + "".join(f"0{subject}" for subject in subjects) + f"-seed{run.config.seed}"
     return ArtifactSpec("pretrain", label, by, data_inputs(run, subjects))
 

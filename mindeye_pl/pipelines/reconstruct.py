@@ -23,7 +23,7 @@ from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_step
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.pipelines.targets import load_vae, target_tokens
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor, Sampling
 from mindeye_pl.weights import laptop
 
@@ -89,7 +89,8 @@ def _build(run: Run, folder: Path) -> None:
 def _predict(run: Run, folder: Path, model: Any, queries: list[BrainQuery]) -> None:
     settings = run.config.unclip
     sampling = Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, run.config.seed)
-    reconstructor = Reconstructor(model, instantiate(settings.network, _convert_="all"), sampling).eval()
+    vae = load_vae(run) if run.config.low_level is not None else None
+    reconstructor = Reconstructor(model, instantiate(settings.network, _convert_="all"), sampling, vae).eval()
     trainer: Trainer = instantiate(
         run.config.trainer,
         callbacks=[_PictureWriter(folder)],

@@ -72,6 +72,7 @@ def _pictures(run: Run) -> tuple[Section, ...]:
     columns = {
         "Seen": Stimuli(layout(run).stimuli).read(ids),
         "Reconstructed": made["images"].numpy(),
+        **({"Blurry": made["blurry_images"].numpy()} if "blurry_images" in made else {}),
         "From true tokens": made["images_from_true_tokens"].numpy(),
     }
     rows = [

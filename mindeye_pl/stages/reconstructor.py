@@ -5,15 +5,18 @@ Legend: B pictures, R responses to each, V voxels, S tokens, D token width, H an
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.nn.unclip import UnCLIPModel, corrected_pixels
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.stages.mindeye2 import MindEye2
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 
 @dataclass(frozen=True)
@@ -69,23 +72,32 @@ class Reconstructor(LightningModule):
         composite: trained, in eval mode.
         unclip: makes pictures of tokens.
         sampling: how.
+        vae: makes blurry pictures of the low-level branch's latents, where there is such a branch.
     """
 
-    def __init__(self, composite: Composite, unclip: UnCLIPModel, sampling: Sampling):
+    def __init__(
+        self, composite: Composite, unclip: UnCLIPModel, sampling: Sampling, vae: "AutoencoderKL | None" = None
+    ):
         super().__init__()
-        self.composite, self.unclip, self.sampling = composite, unclip, sampling
+        self.composite, self.unclip, self.sampling, self.vae = composite, unclip, sampling, vae
 
     def predict_step(self, query: BrainQuery, batch_index: int = 0) -> dict[str, Tensor]:
         """`stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens`, `images` and `images_from_true_tokens`.
 
-        Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of a picture's responses are averaged before the
-        prior, as published.
+        With a low-level branch also its `latents` and the `blurry_images` that they decode to. Pictures are
+        `(B, 3, H, W)` float32 in [0, 1]; the outputs of a picture's responses are averaged before the prior, as
+        published.
         """
         seeds = [self.picture_seed(id_) for id_ in query.stimulus_ids.tolist()]
         outputs = self.composite.predict(query.voxels.flatten(0, 1))
         backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
         prior = self._prior_tokens(backbone, seeds)
-        return {
+        blurry = {}
+        if outputs.latents is not None and self.vae is not None:
+            latents = self._averaged(outputs.latents.float(), query)
+            decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
+            blurry = {"latents": latents, "blurry_images": corrected_pixels(decoded)}
+        return blurry | {
             "stimulus_ids": query.stimulus_ids,
             "retrieval": retrieval,
             "backbone_tokens": backbone,

@@ -59,6 +59,17 @@ def test_report_shows_the_same_first_pictures(cli: CommandLine) -> None:
     assert 'src="http' not in page
 
 
+def test_blurry_reconstruction_from_the_low_level_branch(cli: CommandLine) -> None:
+    code, out, _ = cli(*COMMAND, "low_level=vae_blur", "vae=tiny", "report.pictures=2")
+    assert code == 0
+    assert "+ low_level 0." in out
+    pictures = made(cli.outputs)
+    assert pictures["latents"].shape == (10, 4, 16, 16)
+    assert pictures["blurry_images"].shape == pictures["images"].shape == (10, 3, 32, 32)
+    page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
+    assert page.count('alt="Blurry, stimulus') == 2
+
+
 def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine) -> None:
     assert cli(*COMMAND)[0] == 0
     (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/settings.json")
