@@ -96,7 +96,7 @@ def test_each_fidelity_alone(option: str, value: str) -> None:
 
 
 def test_corrected_flips_every_fidelity_and_reaches_its_group() -> None:
-    published, corrected = resolved("fidelity=published"), resolved("fidelity=corrected")
+    published, corrected = (resolved(f"fidelity={name}", "embedder=openclip_l") for name in ("published", "corrected"))
     assert set(published.fidelity) == set(corrected.fidelity)
     assert all(published.fidelity[option] != corrected.fidelity[option] for option in FIDELITY)
     for place in (

@@ -26,10 +26,15 @@ def two_way_identification(*, query: Tensor, gallery: Tensor) -> Tensor:
     Shape:
         query `(N, ...)`, gallery `(N, ...)` -> scalar float64.
     """
+    return two_way_of_each(query=query, gallery=gallery).mean()
+
+
+def two_way_of_each(*, query: Tensor, gallery: Tensor) -> Tensor:
+    """As `two_way_identification`, of each query: `(N,)` float64; a tie is half a win, NaN where a feature is."""
     correlations = correlation_matrix(query, gallery)  # (N, N)
     own = correlations.diagonal()[:, None]
-    wins = (correlations < own).sum(1).double() / (len(correlations) - 1)
-    return torch.where(correlations.isnan().any(), torch.nan, wins.mean())
+    wins = (correlations < own).sum(1).double() + ((correlations == own).sum(1).double() - 1) / 2
+    return torch.where(correlations.isnan().any(1), torch.nan, wins / (len(correlations) - 1))
 
 
 def correlation_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -38,5 +43,10 @@ def correlation_distance(first: Tensor, second: Tensor) -> Tensor:
     Shape:
         `(N, ...)`, `(N, ...)` -> scalar float64.
     """
+    return (1 - correlation_of_each(first, second)).mean()
+
+
+def correlation_of_each(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson correlation of paired rows, `(N, ...)` and `(N, ...)` -> `(N,)` float64."""
     first, second = (_standardised(features.flatten(1).double()) for features in (first, second))
-    return (1 - (first * second).sum(1)).mean()
+    return (first * second).sum(1)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode
 from torchvision.transforms.v2.functional import resize as tv_resize
 
-from mindeye_pl.metrics.identification import correlation_distance
+from mindeye_pl.metrics.identification import correlation_of_each
 
 #: Side in pixels to which the published evaluation resizes.
 PUBLISHED_SIZE = 425
@@ -28,7 +28,12 @@ def pixcorr(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUB
     Shape:
         `(N, 3, H, W)`, `(N, 3, H, W)` in [0, 1] -> scalar float64.
     """
-    return 1 - correlation_distance(_resized(reconstructions, size), _resized(pictures, size))
+    return pixcorr_of_each(reconstructions, pictures, size=size).mean()
+
+
+def pixcorr_of_each(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLISHED_SIZE) -> Tensor:
+    """As `pixcorr`, of each pair: `(N,)` float64; a picture of one colour is unrelated to all."""
+    return correlation_of_each(_resized(reconstructions, size), _resized(pictures, size))
 
 
 def ssim(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLISHED_SIZE) -> Tensor:
@@ -37,6 +42,11 @@ def ssim(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLIS
     Shape:
         `(N, 3, H, W)`, `(N, 3, H, W)` in [0, 1] -> scalar float64.
     """
+    return ssim_of_each(reconstructions, pictures, size=size).mean()
+
+
+def ssim_of_each(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLISHED_SIZE) -> Tensor:
+    """As `ssim`, of each pair: `(N,)` float64."""
     from skimage.color import rgb2gray
     from skimage.metrics import structural_similarity
 
@@ -49,4 +59,4 @@ def ssim(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLIS
         )
         for first, second in zip(*grey, strict=True)
     ]
-    return torch.tensor(float(np.mean(scores)), dtype=torch.float64)
+    return torch.tensor(np.asarray(scores, dtype=np.float64))

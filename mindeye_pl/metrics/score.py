@@ -13,8 +13,8 @@ class Score:
     Attributes:
         name: of the metric, `image_retrieval` for instance.
         value: a share in [0, 1] for retrieval.
-        chance: what guessing would score.
-        pool_size: candidates that the right answer is picked from.
+        chance: what guessing would score, None where that is no one number: null rows then stand for it.
+        pool_size: candidates that the right answer is picked from, None where nothing is picked.
         num_pictures: pictures that the value is a mean over.
         interval: 95 % interval over pictures, None where it was not computed.
         higher_is_better: the direction of the metric.
@@ -22,8 +22,8 @@ class Score:
 
     name: str
     value: float
-    chance: float
-    pool_size: int
+    chance: float | None
+    pool_size: int | None
     num_pictures: int
     interval: Interval | None = None
     higher_is_better: bool = True

@@ -3,7 +3,6 @@
 Legend: B batch, H and W size of a picture in pixels, P size that the tower takes, S tokens, D token width.
 """
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-log = logging.getLogger(__name__)
 
 
 def washed_out(images: Tensor) -> Tensor:
@@ -76,6 +73,15 @@ class CLIPImageEmbedder(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             resized = resize(images.float(), self.image_size)
             return (self._to_input_range(resized) - self._mean) / self._std
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """CLIP's own embedding of pictures, the one that captions are compared with; not normalised.
+
+        Shape:
+            images `(B, 3, H, W)` in [0, 1] -> `(B, E)`.
+        """
+        embedding, _ = self.visual(self.preprocess(images).to(self.visual.conv1.weight.dtype))
+        return embedding
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeds pictures.
@@ -197,7 +203,7 @@ class TokenStandardiser(nn.Module):
         return (tokens - self.mean) / self.std
 
 
-def laptop_embedder(
+def random_embedder(
     seed: int = 0,
     *,
     image_size: int = 64,
@@ -230,7 +236,6 @@ def laptop_embedder(
     side = round(num_tokens**0.5)
     if side**2 != num_tokens or image_size % side:
         raise ValueError(f"a picture of {image_size} pixels cannot be cut into {num_tokens} square patches")
-    log.info("random-weight ViT serves as the laptop embedder until trained weights are shipped")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
         visual = VisionTransformer(

@@ -23,6 +23,7 @@ from mindeye_pl.metrics.score import Score
 from mindeye_pl.pipelines.baselines import noise_free_pair, picture_means, ridge_tokens
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
+from mindeye_pl.pipelines.foundation_models import identity
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
@@ -61,7 +62,9 @@ def _needs(run: Run) -> Sequence[Step]:
 
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
-    by = run.plain("embedder", "metrics", "seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions")
+    by = identity(run, "embedder") | run.plain(
+        "metrics", "seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions"
+    )
     by |= run.plain("data.test_split", "data.validation_fraction")
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindeye_pl.artifacts import ArtifactSpec
+from omegaconf import OmegaConf
+from safetensors.numpy import load_file, save_file
+
+from mindeye_pl.artifacts import ArtifactSpec, write_text
+from mindeye_pl.data.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import data_inputs, data_steps
@@ -13,6 +17,9 @@ from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.training import fit
 
 STARTS = ("pretrained", "scratch")
+
+#: Beside the weights: the settings that the model is rebuilt from, and the scaling of betas where one was fitted.
+CONFIG, BETAS = "config.yaml", "betas.safetensors"
 
 
 def _needs(run: Run) -> Sequence[Step]:
@@ -62,6 +69,17 @@ def _build(run: Run, folder: Path) -> None:
         what=what,
         tags=[*tags(run, [subject], config.data.num_sessions), settings.start],
     )
+    write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
+    if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
+        save_file({"mean": scaling.mean, "std": scaling.std}, folder / BETAS)
+
+
+def read_normalisation(folder: Path) -> BetaNormalisation:
+    """The scaling of betas that the model in a finished fine-tuning's folder was trained with."""
+    if not (folder / BETAS).exists():
+        return AsPublished()
+    found = load_file(folder / BETAS)
+    return ZScoreTrainSessions(found["mean"], found["std"])
 
 
 FINETUNE = Step("finetune", _spec, _needs, _build)

@@ -59,34 +59,40 @@ def _build_scenes(run: Run, folder: Path) -> None:
 SCENES = Step("scenes", _scenes_spec, lambda run: (), _build_scenes)
 
 
-def _simulated(run: Run) -> bool:
+def trains_on_scenes(run: Run) -> bool:
+    """Whether the pictures are simulated ones."""
     return run.config.foundation.pictures.source == "simulated"
 
 
 def _picture_steps(run: Run) -> tuple[Step, ...]:
-    return (SCENES,) if _simulated(run) else ()
+    return (SCENES,) if trains_on_scenes(run) else ()
 
 
-def _pictures(run: Run) -> Stimuli | PictureFolder:
-    """The pictures to train on.
+def pictures_of(run: Run) -> Stimuli | PictureFolder:
+    """The pictures to train on, and those held out.
 
     Raises:
         UserError: if the folder or the file is missing.
     """
     settings = run.config.foundation.pictures
-    if _simulated(run):
+    if trains_on_scenes(run):
         return Stimuli(run.make(SCENES).folder / PICTURES)
     source = Path(settings.source)
     return Stimuli(source) if source.suffix in (".hdf5", ".h5") else PictureFolder(source, settings.image_size)
 
 
 def _picture_inputs(run: Run) -> dict[str, str]:
-    if _simulated(run):
+    if trains_on_scenes(run):
         return {"pictures": run.spec(SCENES).fingerprint}
-    pictures = _pictures(run)
+    pictures = pictures_of(run)
     if isinstance(pictures, Stimuli):
         return {"pictures": fingerprint_file(pictures.path)}
     return {"pictures": fingerprint({"files": [str(p) for p in pictures.paths], "count": len(pictures)})}
+
+
+def held_out_ids(run: Run) -> np.ndarray:
+    """The pictures that no training sees, `(n,)`: the last ones."""
+    return np.arange(len(pictures_of(run)))[-run.config.foundation.pictures.num_validation :]
 
 
 class _Prepared:
@@ -118,13 +124,17 @@ def _fit(
     run: Run, step: Step, folder: Path, model: Foundation, data: PictureDataModule, callbacks: Sequence = ()
 ) -> None:
     settings = run.config.foundation[step.name.removeprefix("pretrain_")]
-    tags = [f"scale={run.config.scale.name}", f"seed={run.config.seed}", *(["simulated"] if _simulated(run) else [])]
+    tags = [
+        f"scale={run.config.scale.name}",
+        f"seed={run.config.seed}",
+        *(["simulated"] if trains_on_scenes(run) else []),
+    ]
     what = f"training the {run.config.foundation.name} {step.name.removeprefix('pretrain_')}"
     fit(run, step, folder, model, data, epochs=settings.epochs, what=what, tags=tags, more_callbacks=callbacks)
 
 
 def _data(run: Run, name: str, tables: dict[str, Any]) -> PictureDataModule:
-    count = len(_pictures(run))
+    count = len(pictures_of(run))
     batch_size = run.config.foundation[name].batch_size
     return PictureDataModule(
         tables, count, batch_size, run.config.foundation.pictures.num_validation, seed=run.config.seed
@@ -132,7 +142,7 @@ def _data(run: Run, name: str, tables: dict[str, Any]) -> PictureDataModule:
 
 
 def _build_clip(run: Run, folder: Path) -> None:
-    if not _simulated(run):
+    if not trains_on_scenes(run):
         raise UserError("pretrain_clip needs captions", seen=run.config.foundation.pictures.source, wanted="simulated")
     torch.manual_seed(run.config.seed)
     settings = run.config.foundation.clip
@@ -143,7 +153,7 @@ def _build_clip(run: Run, folder: Path) -> None:
         "context_length": CONTEXT_LENGTH,
     }
     network = build_clip(**sizes)
-    pictures = _pictures(run)
+    pictures = pictures_of(run)
     texts = json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
     words = word_numbers([full for full, _ in texts]).numpy()  # (N, L)
     embedder = CLIPImageEmbedder(network.visual, input_range="corrected")
@@ -180,14 +190,13 @@ def _build_vae(run: Run, folder: Path) -> None:
         "picture_size": run.config.foundation.pictures.image_size,
     }
     network = build_vae(**sizes)
-    pictures = _pictures(run)
+    pictures = pictures_of(run)
     model = VAETraining(network, max_lr=settings.max_lr, kl_scale=settings.kl_scale)
     _fit(run, PRETRAIN_VAE, folder, model, _data(run, "vae", {"pictures": _Prepared(pictures)}))
 
     network.eval()
-    ids = np.arange(len(pictures))[-run.config.foundation.pictures.num_validation :]
     with torch.no_grad():
-        held_out = torch.from_numpy(pictures.read(ids)).float()
+        held_out = torch.from_numpy(pictures.read(held_out_ids(run))).float()
         latents = torch.cat([network.encode(2 * part - 1).latent_dist.mode() for part in held_out.split(64)])
     sizes["scaling_factor"] = round(1 / float(latents.std()), 5)
     save_own(folder / laptop.VAE, network.state_dict(), sizes)
@@ -200,8 +209,8 @@ def _build_unclip(run: Run, folder: Path) -> None:
     from pytorch_lightning.callbacks import EMAWeightAveraging
 
     settings = run.config.foundation.unclip
-    _, embedder = laptop.load_clip(run.make(PRETRAIN_CLIP).folder / laptop.CLIP)
-    vae = laptop.load_vae(run.make(PRETRAIN_VAE).folder / laptop.VAE)
+    _, embedder = laptop.load_clip(run.make(PRETRAIN_CLIP).folder)
+    vae = laptop.load_vae(run.make(PRETRAIN_VAE).folder)
     torch.manual_seed(run.config.seed)
     sizes = {
         **run.plain("foundation.unclip.sizes")["foundation.unclip.sizes"],
@@ -210,7 +219,7 @@ def _build_unclip(run: Run, folder: Path) -> None:
         "packing": settings.packing,
     }
     network = build_unclip(sizes, vae, vae.config["sample_size"])
-    pictures = _pictures(run)
+    pictures = pictures_of(run)
 
     def moments(batch: np.ndarray) -> Tensor:
         with torch.no_grad():

@@ -5,10 +5,9 @@ from omegaconf import DictConfig
 from mindeye_pl import nsd
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import layout, makes_its_data
+from mindeye_pl.pipelines.foundation_models import lacking_weights
 from mindeye_pl.pipelines.models import parameter_counts
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.pipelines.targets import find_group_weights
-from mindeye_pl.weights.locate import download_command
 
 
 def lacking(run: Run) -> list[str]:
@@ -16,14 +15,7 @@ def lacking(run: Run) -> list[str]:
     lacks = []
     if not makes_its_data(run) and not layout(run).root.is_dir():
         lacks.append(f"the data folder {layout(run).root} (paths.nsd=FOLDER, or docs/data.md)")
-    groups = {"embedder": "the embedder's weights"}
-    if run.config.low_level is not None:
-        groups["vae"] = "the low-level VAE's weights"
-    for group, what in groups.items():
-        weights = run.config[group].get("weights")
-        if weights is not None and find_group_weights(run, group) is None:
-            lacks.append(f"{what} {weights.file} ({download_command(weights)}, or paths.weights=FOLDER)")
-    return lacks
+    return lacks + lacking_weights(run)
 
 
 def check_device(config: DictConfig) -> None:

@@ -17,15 +17,14 @@ from torch.utils.data import DataLoader
 
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.console import console
-from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
+from mindeye_pl.pipelines.foundation_models import identity, load_model, sampling_of
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.targets import load_vae, target_tokens
-from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor, Sampling
-from mindeye_pl.weights import laptop
+from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 
 RECONSTRUCTIONS, SETTINGS = "reconstructions.safetensors", "settings.json"
 _PICTURE = "picture-{:06d}.safetensors"
@@ -38,28 +37,14 @@ def _needs(run: Run) -> Sequence[Step]:
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     if config.unclip is None:
-        raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop unclip.folder=FOLDER")
-    by = run.plain("unclip", "embedder", "seed", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
-    by |= run.plain("data.repetitions", "data.test_split", "data.validation_fraction")
+        raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
+    by = identity(run, "embedder", "unclip", *(["vae"] if config.low_level is not None else []))
     del by["unclip"]["batch_size"]  # changes nothing
+    by |= run.plain("seed", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
+    by |= run.plain("data.repetitions", "data.test_split", "data.validation_fraction")
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
-    if "folder" in config.unclip:
-        del by["unclip"]["folder"], by["unclip"]["network"]["folder"]
-        folder = Path(config.unclip.folder or "")
-        inputs |= {name: fingerprint_file(_weights(folder / name)) for name in (laptop.UNCLIP, laptop.VAE)}
     return ArtifactSpec("reconstruct", f"{label}-{config.unclip.name}", by | own_by, inputs)
-
-
-def _weights(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(
-            "the unCLIP's weights are missing",
-            seen=path,
-            wanted="a folder with unclip.safetensors and vae.safetensors",
-            mend="unclip.folder=FOLDER, or python -m mindeye_pl pipeline=pretrain_foundation",
-        )
-    return path
 
 
 def _build(run: Run, folder: Path) -> None:
@@ -82,15 +67,14 @@ def _build(run: Run, folder: Path) -> None:
         if torch.distributed.get_rank():
             return
     _merge(folder, ids.tolist())
-    plain = {"simulated": is_simulated(run), "seed": config.seed, **run.plain("unclip")}
+    plain = {"simulated": is_simulated(run), "seed": config.seed, **identity(run, "unclip")}
     write_text(folder / SETTINGS, json.dumps(plain, indent=1))
 
 
 def _predict(run: Run, folder: Path, model: Any, queries: list[BrainQuery]) -> None:
-    settings = run.config.unclip
-    sampling = Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, run.config.seed)
-    vae = load_vae(run) if run.config.low_level is not None else None
-    reconstructor = Reconstructor(model, instantiate(settings.network, _convert_="all"), sampling, vae).eval()
+    sampling = sampling_of(run, run.config.seed)
+    vae = load_model(run, "vae") if run.config.low_level is not None else None
+    reconstructor = Reconstructor(model, load_model(run, "unclip"), sampling, vae).eval()
     trainer: Trainer = instantiate(
         run.config.trainer,
         callbacks=[_PictureWriter(folder)],

@@ -15,8 +15,10 @@ from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.score import Score
+from mindeye_pl.pipelines import evaluate_pictures
 from mindeye_pl.pipelines.data import is_simulated, layout
-from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
+from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SCORES, SHUFFLED, read_scores
+from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_reconstructions
@@ -25,8 +27,8 @@ from mindeye_pl.pipelines.training import HISTORY
 from mindeye_pl.reports.curves import training_panels
 from mindeye_pl.reports.environment import environment
 from mindeye_pl.reports.grid import GridRow, grid_section
-from mindeye_pl.reports.page import ReportData, Section, Training, UsedArtifact, write_report
-from mindeye_pl.reports.table import COLUMNS, Column, Row, in_plain_words, terminal_table
+from mindeye_pl.reports.page import ReportData, Results, Section, Training, UsedArtifact, write_report
+from mindeye_pl.reports.table import COLUMNS, PICTURE_COLUMNS, Column, Row, in_plain_words, terminal_table
 
 TITLES = {PRETRAIN.name: "Pretraining", FINETUNE.name: "Fine-tuning"}
 
@@ -34,9 +36,14 @@ TITLES = {PRETRAIN.name: "Pretraining", FINETUNE.name: "Fine-tuning"}
 def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     """Prints the table, writes the page and prints its path."""
     rows = table_rows(run) if EVALUATE in steps else []
+    pictures = picture_rows(run) if EVALUATE_PICTURES in steps else []
     if rows:
         console.print()
         console.print(terminal_table(f"Subject {run.config.data.subject}", rows))
+    if pictures:
+        console.print()
+        console.print(terminal_table("Reconstructions", pictures, PICTURE_COLUMNS))
+        console.print(beside_null(run), style="dim")
     path = Path(run.config.paths.reports) / run.experiment / "index.html"
     artifacts = [(step, run.find(step)) for step in order(run, steps)]
     made = [(step, artifact) for step, artifact in artifacts if artifact is not None]
@@ -46,8 +53,10 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
             title=run.experiment,
             summary=_summary(rows, made),
             simulated=is_simulated(run),
-            rows=rows,
-            columns=[_labelled(column, run.config.metrics.names) for column in COLUMNS],
+            results=[
+                Results("Results", rows, [_labelled(column, run.config.metrics.names) for column in COLUMNS]),
+                Results("Scores of reconstructions", pictures, PICTURE_COLUMNS, beside_null(run) if pictures else ""),
+            ],
             pictures=_pictures(run) if RECONSTRUCT in steps else (),
             trainings=[_training(step, artifact) for step, artifact in made if step.name in TITLES],
             settings=OmegaConf.to_yaml(run.config, resolve=True),
@@ -110,6 +119,46 @@ def table_rows(run: Run) -> list[Row]:
     return rows
 
 
+def picture_rows(run: Run) -> list[Row]:
+    """The rows of the reconstructions' table: null rows, the blur alone, experiments, and what true tokens give."""
+    own = run.find(EVALUATE_PICTURES)
+    assert own is not None, "report comes after evaluate_pictures"
+    simulated = is_simulated(run)
+
+    def row(name: str, line: str, note: str = "") -> list[Row]:
+        scores = read_scores(own, line)
+        return [Row(name, scores, simulated=simulated, note=note)] if scores else []
+
+    names = list(run.config.report.compare)
+    rows = [
+        *row("mean picture", evaluate_pictures.MEAN_PICTURE),
+        *row("another test picture", evaluate_pictures.OTHER_PICTURE),
+        *row("shuffled brains", evaluate_pictures.SHUFFLED),
+        *row("blurry alone", evaluate_pictures.BLURRY),
+    ]
+    if run.experiment not in names:
+        rows.append(Row(run.experiment, read_scores(own, MODEL), simulated=simulated, this_run=True))
+    rows += [_experiment_row(run, name, own, EVALUATE_PICTURES) for name in names]
+    return [*rows, *row("true tokens", evaluate_pictures.TRUE_TOKENS, note="no brain could do better")]
+
+
+def beside_null(run: Run) -> str:
+    """One sentence: which scores of the reconstructions are above which null rows, beyond doubt."""
+    own = run.find(EVALUATE_PICTURES)
+    assert own is not None, "report comes after evaluate_pictures"
+    titles = {column.score: column.title for column in PICTURE_COLUMNS}
+    content = json.loads((own.folder / SCORES).read_text())["above_null"]
+    not_above = [
+        f"{titles[metric]} above {null.replace('_', ' ')}"
+        for null, scores in content.items()
+        for metric, (_, low, _) in scores.items()
+        if low <= 0
+    ]
+    if not not_above:
+        return "Every score is above every null row, with 95 % intervals over the same pictures."
+    return f"With 95 % intervals over the same pictures, not shown: {'; '.join(not_above)}."
+
+
 def _labelled(column: Column, names: str) -> Column:
     """The column with the name that the published script (or the paper) gives its direction."""
     source = "the published script prints it" if names == "published" else "the paper means it"
@@ -123,12 +172,12 @@ def hours_in_words(run: Run) -> str:
     return "all sessions" if sessions == "all" else f"{sessions} hour" + ("s" if sessions != 1 else "")
 
 
-def _experiment_row(run: Run, name: str, own: Artifact) -> Row:
+def _experiment_row(run: Run, name: str, own: Artifact, step: Step = EVALUATE) -> Row:
     """The row of an experiment, under this run's other overrides; empty where it was not run."""
     overrides = experiment_overrides(name, run.overrides)
     try:
         other = Run(compose_config(overrides), overrides)
-        found = other.find(EVALUATE)
+        found = other.find(step)
     except UserError as error:  # of data that this experiment lacks and this run has not asked for
         return Row(name, status="cannot run", note=str(error))
     start = "pretrained" if other.config.finetune.start == "pretrained" else "from scratch"
@@ -140,6 +189,7 @@ def _experiment_row(run: Run, name: str, own: Artifact) -> Row:
 
 
 def _chance(score: Score) -> Score:
+    assert score.chance is not None, score.name
     return Score(score.name, score.chance, score.chance, score.pool_size, score.num_pictures)
 
 

@@ -9,6 +9,8 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.check_weights import check_released_weights
 from mindeye_pl.pipelines.data import SIMULATE
 from mindeye_pl.pipelines.evaluate import EVALUATE
+from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
+from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_UNCLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
@@ -17,8 +19,9 @@ from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
 
-_ALL = (SIMULATE, PRETRAIN, FINETUNE, RECONSTRUCT, EVALUATE, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP)
-STEPS = {step.name: step for step in _ALL}
+_BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, EVALUATE_PICTURES)
+_FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, EVALUATE_FOUNDATION)
+STEPS = {step.name: step for step in (*_BRAIN, *_FOUNDATION)}
 
 
 def run_experiment(config: DictConfig) -> None:
@@ -34,6 +37,11 @@ def run_experiment(config: DictConfig) -> None:
         check_released_weights(run)
         return
     steps = [_step(name) for name in names if name != "report"]
+    if config.unclip is None and RECONSTRUCT in steps:
+        steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_PICTURES)]
+        if not steps:
+            raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
+        console.print("unclip=none: no pictures are made")
     if config.plan:
         print_plan(run, steps)
         return

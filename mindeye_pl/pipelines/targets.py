@@ -2,23 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.console import console
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
-from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import SIMULATE, layout, makes_its_data
+from mindeye_pl.pipelines.foundation_models import identity, load_model
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.weights.locate import download_command, find_weights
 
 
 def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
@@ -43,14 +38,10 @@ def _filled(
     build: Callable[[Run, torch.device], Callable[[torch.Tensor], torch.Tensor]],
 ) -> TokenStore:
     config, stimuli = run.config[group], Stimuli(layout(run).stimuli)
-    weights = find_group_weights(run, group)
-    identity = {
-        group: OmegaConf.to_container(config, resolve=True),
-        "weights": fingerprint_file(weights) if weights else None,
-        "pictures": run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(stimuli.path),
-    }
-    folder = Path(run.config.paths.targets) / f"{config.name}-{fingerprint(identity)[:12]}"
-    store = TokenStore.create_or_open(folder, len(stimuli), *shape, description=identity)
+    pictures = run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(stimuli.path)
+    by = identity(run, group) | {"pictures": pictures}
+    folder = Path(run.config.paths.targets) / f"{config.name}-{fingerprint(by)[:12]}"
+    store = TokenStore.create_or_open(folder, len(stimuli), *shape, description=by)
     if len(missing := store.missing(stimulus_ids)):
         console.print(f"embedding {len(missing)} pictures with {group}={config.name}")
         device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
@@ -64,20 +55,8 @@ def _filled(
     return store
 
 
-def find_group_weights(run: Run, group: str) -> Path | None:
-    """The file of a foundation model's weights, if it needs one and it is on this machine."""
-    config, folder = run.config[group], run.config.paths.weights
-    if config.get("file"):
-        return Path(config.file)
-    if config.get("weights") is None:
-        return None
-    return find_weights(config.weights, Path(folder) if folder else None)
-
-
 def _embedder(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    config = run.config.embedder
-    where = {} if config.get("weights") is None else {"pretrained_file": find_group_weights(run, "embedder")}
-    embedder = _instantiated(config, **where).to(device)
+    embedder = load_model(run, "embedder").to(device)
 
     def embed(pictures: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
@@ -86,23 +65,7 @@ def _embedder(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.
     return embed
 
 
-def load_vae(run: Run) -> Any:
-    """The VAE whose latents the low-level branch learns."""
-    config = run.config.vae
-    return _instantiated(config, **({} if config.get("weights") is None else {"path": find_group_weights(run, "vae")}))
-
-
 def _latents(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    vae = load_vae(run).to(device)
+    vae = load_model(run, "vae").to(device)
     # The mode, in float32: half precision overflows in the VAE's encoder.
     return lambda pictures: vae.encode(2 * pictures - 1).latent_dist.mode().flatten(2) * vae.config["scaling_factor"]
-
-
-def _instantiated(config: DictConfig, **where: Path | None) -> Any:
-    try:
-        return instantiate(config.network, **where)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from error
-        mend = download_command(config.weights) if config.get("weights") is not None else None
-        raise UserError(f"{config.name} could not be loaded", seen=error.__cause__, mend=mend) from error

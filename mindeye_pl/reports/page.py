@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mindeye_pl.artifacts import write_text
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.reports.curves import Panel, draw, in_words
-from mindeye_pl.reports.table import COLUMNS, Column, Row, chance, interval, share, title_of
+from mindeye_pl.reports.table import COLUMNS, Column, Row, chance, interval, shown, title_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,6 +43,23 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Results:
+    """A table of scores.
+
+    Attributes:
+        title: "Retrieval" for instance.
+        rows: its lines.
+        columns: its metrics.
+        note: a sentence under it.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    columns: Sequence[Column] = COLUMNS
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that the page shows.
 
@@ -50,25 +67,23 @@ class ReportData:
         title: of the page.
         summary: one sentence in plain words.
         simulated: whether the data are; a banner says so.
-        rows: of the table.
+        results: the tables, in order; those without rows are left out.
         trainings: whose curves are drawn.
         settings: the resolved configuration, as yaml.
         environment: versions, machine, commit, seed, time, memory: name to value.
         artifacts: with their fingerprints.
-        columns: of the table.
-        pictures: sections of pictures, after the table.
+        pictures: sections of pictures, after the tables.
         more: further sections, after the curves.
     """
 
     title: str
     summary: str
     simulated: bool
-    rows: Sequence[Row] = ()
+    results: Sequence[Results] = ()
     trainings: Sequence[Training] = ()
     settings: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     artifacts: Sequence[UsedArtifact] = ()
-    columns: Sequence[Column] = COLUMNS
     pictures: Sequence[Section] = ()
     more: Sequence[Section] = ()
 
@@ -82,7 +97,7 @@ def write_report(path: Path, data: ReportData) -> None:
 def render(data: ReportData) -> str:
     """The page as HTML."""
     parts = [
-        results_section(data.rows, data.columns),
+        *map(results_section, data.results),
         *data.pictures,
         *(curves_section(training) for training in data.trainings),
         *data.more,
@@ -94,30 +109,36 @@ def render(data: ReportData) -> str:
     return fill("page.html", title=data.title, summary=data.summary, simulated=data.simulated, sections=sections)
 
 
-def results_section(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> Section | None:
-    """The table, each score with its 95 % interval drawn on a line from 0 to 100 %."""
+def results_section(results: Results) -> Section | None:
+    """The table, each score with its 95 % interval drawn on a line from 0 to 100 %, or from 0 to 1."""
+    rows, columns = results.rows, results.columns
     if not rows:
         return None
     lines = [
-        {"row": row, "cells": [_cell(row.score(column.score)) for column in columns], "chance": chance(row, columns)}
+        {
+            "row": row,
+            "cells": [_cell(row.score(column.score), column) for column in columns],
+            "chance": chance(row, columns),
+        }
         for row in rows
     ]
-    title = title_of("Results", rows)
-    return Section("results", title, fill("results.html", title=title, columns=columns, lines=lines))
+    title = title_of(results.title, rows)
+    html = fill("results.html", title=title, columns=columns, lines=lines, note=results.note)
+    return Section(results.title.lower().replace(" ", "-"), title, html)
 
 
-def _cell(score: Score | None) -> dict[str, Any] | None:
+def _cell(score: Score | None, column: Column) -> dict[str, Any] | None:
     """A score as text and as places on its line, in per cent."""
     if score is None:
         return None
-    low, high = (100 * end for end in score.interval or (score.value, score.value))
+    low, high = (min(max(100 * end, 0), 100) for end in score.interval or (score.value, score.value))
     return {
-        "value": share(score.value),
-        "interval": interval(score),
+        "value": shown(score, column),
+        "interval": interval(score, column),
         "low": low,
         "width": high - low,
-        "dot": 100 * score.value,
-        "chance": 100 * score.chance,
+        "dot": min(max(100 * score.value, 0), 100),
+        "chance": None if score.chance is None else 100 * score.chance,
     }
 
 

@@ -20,16 +20,24 @@ class Column:
         title: its head.
         score: name of the `Score` that it shows.
         question: what the score answers, in plain words.
+        form: "share" in per cent, or "number" with three digits.
     """
 
     title: str
     score: str
     question: str
+    form: str = "share"
 
 
 COLUMNS = (
     Column("Image retrieval", "image_retrieval", "Given a brain, which picture was seen?"),
     Column("Brain retrieval", "brain_retrieval", "Given a picture, which brain saw it?"),
+)
+
+PICTURE_COLUMNS = (
+    Column("PixCorr", "pixcorr", "How alike are the pixels? Correlation, 1 is the same.", "number"),
+    Column("SSIM", "ssim", "How alike is the structure of light and dark? 1 is the same.", "number"),
+    Column("CLIP 2-way", "clip_two_way", "Is it more like the seen picture than like another one, to CLIP?"),
 )
 
 
@@ -66,15 +74,23 @@ def share(value: float) -> str:
     return f"{100 * value:.{digits}f}{THIN_SPACE}%"
 
 
-def interval(score: Score) -> str:
-    """The 95 % interval in per cent, or nothing."""
-    return "" if score.interval is None else "–".join(f"{100 * end:.1f}" for end in score.interval)
+def shown(score: Score, column: Column) -> str:
+    """The value in the form of its column."""
+    return share(score.value) if column.form == "share" else f"{score.value:.3f}"
+
+
+def interval(score: Score, column: Column = COLUMNS[0]) -> str:
+    """The 95 % interval in the form of its column, without a unit, or nothing."""
+    if score.interval is None:
+        return ""
+    return "–".join(f"{100 * end:.1f}" if column.form == "share" else f"{end:.3f}" for end in score.interval)
 
 
 def chance(row: Row, columns: Sequence[Column] = COLUMNS) -> str:
     """Chance and pool size of a row; said for each column only where the columns differ."""
     scores = [score for column in columns if (score := row.score(column.score)) is not None]
-    return ", ".join(dict.fromkeys(f"{share(score.chance)} (1 of {score.pool_size})" for score in scores))
+    found = (f"{share(score.chance)} (1 of {score.pool_size})" for score in scores if score.chance is not None)
+    return ", ".join(dict.fromkeys(found))
 
 
 def title_of(title: str, rows: Sequence[Row]) -> str:
@@ -86,7 +102,9 @@ def terminal_table(title: str, rows: Sequence[Row], columns: Sequence[Column] = 
     """The table for the terminal, and under it the commands that fill empty rows, ready to be copied."""
     chances = {chance(row, columns) for row in rows if row.scores}
     one_chance = chances.pop() if len(chances) == 1 else None  # then the title has it, and names have its room
-    heading = title_of(title, rows) + (f", chance {one_chance}" if one_chance else "")
+    asked = [column.title for column in columns if any(_has_chance(row, column) for row in rows)]
+    whose = "" if len(asked) == len(columns) else f" of {', '.join(asked)}"
+    heading = title_of(title, rows) + (f", chance{whose} {one_chance}" if one_chance else "")
     table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
     for column in columns:
@@ -95,7 +113,7 @@ def terminal_table(title: str, rows: Sequence[Row], columns: Sequence[Column] = 
         table.add_column("Chance", justify="right", style="dim", no_wrap=True)
     mixed = len({row.simulated for row in rows}) > 1  # else the title says it for all
     for row in rows:
-        cells = [_terminal_cell(row.score(column.score)) for column in columns]
+        cells = [_terminal_cell(row.score(column.score), column) for column in columns]
         if not row.scores:
             cells[0] = Text(row.status, style="dim")
         name = Text(row.name, style="bold" if row.this_run else "")
@@ -112,10 +130,16 @@ def terminal_table(title: str, rows: Sequence[Row], columns: Sequence[Column] = 
     return Group(table, *commands)
 
 
-def _terminal_cell(score: Score | None) -> Text:
+def _has_chance(row: Row, column: Column) -> bool:
+    score = row.score(column.score)
+    return score is not None and score.chance is not None
+
+
+def _terminal_cell(score: Score | None, column: Column) -> Text:
     if score is None:
         return Text("")
-    return Text.assemble((share(score.value), "bold"), (f"  {interval(score)}" if score.interval else "", "dim"))
+    ends = interval(score, column)
+    return Text.assemble((shown(score, column), "bold"), (f"  {ends}" if ends else "", "dim"))
 
 
 def in_plain_words(score: Score) -> str:
@@ -124,6 +148,7 @@ def in_plain_words(score: Score) -> str:
     Args:
         score: an `image_retrieval` or a `brain_retrieval`.
     """
+    assert score.chance is not None, score.name
     tasks = {
         "image_retrieval": "From brain activity alone, the picture that was seen",
         "brain_retrieval": "Given a picture, the brain activity that it caused",

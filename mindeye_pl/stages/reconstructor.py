@@ -46,13 +46,13 @@ class BrainQuery:
         stimulus_ids: `(B,)`, of the pictures.
         voxels: `(B, R, V)`.
         weights: `(B, R)` share of each response.
-        tokens: `(B, S, D)` true target tokens, for the ceiling.
+        tokens: `(B, S, D)` true target tokens, for the ceiling; None where they are unknown.
     """
 
     stimulus_ids: Tensor
     voxels: Tensor
     weights: Tensor
-    tokens: Tensor
+    tokens: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
@@ -60,7 +60,7 @@ class BrainQuery:
     def to(self, *args: Any, **kwargs: Any) -> "BrainQuery":
         """The query with every tensor moved as by `Tensor.to`."""
         parts = (self.stimulus_ids, self.voxels, self.weights, self.tokens)
-        return BrainQuery(*(part.to(*args, **kwargs) for part in parts))
+        return BrainQuery(*(None if part is None else part.to(*args, **kwargs) for part in parts))  # type: ignore[arg-type]
 
 
 class Reconstructor(LightningModule):
@@ -70,15 +70,20 @@ class Reconstructor(LightningModule):
 
     Args:
         composite: trained, in eval mode.
-        unclip: makes pictures of tokens.
-        sampling: how.
+        unclip: makes pictures of tokens; None leaves them out.
+        sampling: how; goes with `unclip`.
         vae: makes blurry pictures of the low-level branch's latents, where there is such a branch.
     """
 
     def __init__(
-        self, composite: Composite, unclip: UnCLIPModel, sampling: Sampling, vae: "AutoencoderKL | None" = None
+        self,
+        composite: Composite,
+        unclip: UnCLIPModel | None = None,
+        sampling: Sampling | None = None,
+        vae: "AutoencoderKL | None" = None,
     ):
         super().__init__()
+        assert (unclip is None) == (sampling is None), "an unCLIP and how it samples go together"
         self.composite, self.unclip, self.sampling, self.vae = composite, unclip, sampling, vae
 
     def predict_step(self, query: BrainQuery, batch_index: int = 0) -> dict[str, Tensor]:
@@ -88,27 +93,28 @@ class Reconstructor(LightningModule):
         `(B, 3, H, W)` float32 in [0, 1]; the outputs of a picture's responses are averaged before the prior, as
         published.
         """
-        seeds = [self.picture_seed(id_) for id_ in query.stimulus_ids.tolist()]
+        seed = 0 if self.sampling is None else self.sampling.seed
+        seeds = [picture_seed(seed, id_) for id_ in query.stimulus_ids.tolist()]
         outputs = self.composite.predict(query.voxels.flatten(0, 1))
         backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
         prior = self._prior_tokens(backbone, seeds)
-        blurry = {}
-        if outputs.latents is not None and self.vae is not None:
-            latents = self._averaged(outputs.latents.float(), query)
-            decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
-            blurry = {"latents": latents, "blurry_images": corrected_pixels(decoded)}
-        return blurry | {
+        made = {
             "stimulus_ids": query.stimulus_ids,
             "retrieval": retrieval,
             "backbone_tokens": backbone,
             "prior_tokens": prior,
-            "images": self.pictures(prior, seeds),
-            "images_from_true_tokens": self.pictures(query.tokens.float(), seeds),
         }
-
-    def picture_seed(self, stimulus_id: int) -> int:
-        """The seed of a picture's draws."""
-        return (self.sampling.seed * 1_000_003 + stimulus_id) % 2**31
+        if outputs.latents is not None and self.vae is not None:
+            made["latents"] = latents = self._averaged(outputs.latents.float(), query)
+            made["blurry_images"] = corrected_pixels(
+                self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
+            )
+        if self.unclip is not None and self.sampling is not None:
+            made["images"] = sample_pictures(self.unclip, prior, self.sampling, seeds)
+            if query.tokens is not None:
+                true = query.tokens.float()
+                made["images_from_true_tokens"] = sample_pictures(self.unclip, true, self.sampling, seeds)
+        return made
 
     @staticmethod
     def _averaged(outputs: Tensor, query: BrainQuery) -> Tensor:
@@ -121,18 +127,23 @@ class Reconstructor(LightningModule):
             return backbone
         return prior.sample(backbone, noise=_draws(seeds, backbone))
 
-    def pictures(self, tokens: Tensor, seeds: Sequence[int]) -> Tensor:
-        """`(B, S, D)` tokens to `(B, 3, H, W)` pictures."""
-        sampling = self.sampling
-        latents = self.unclip.sample(
-            tokens,
-            noise=self.unclip.start(seeds, offset=sampling.offset),
-            uncond_tokens=self.unclip.uncond_tokens(seeds, tokens.shape[1]),
-            steps=sampling.steps,
-            guidance=sampling.guidance,
-            solver=sampling.solver,
-        )
-        return self.unclip.decode(latents)
+
+def picture_seed(seed: int, stimulus_id: int) -> int:
+    """The seed of a picture's draws."""
+    return (seed * 1_000_003 + stimulus_id) % 2**31
+
+
+def sample_pictures(unclip: UnCLIPModel, tokens: Tensor, sampling: Sampling, seeds: Sequence[int]) -> Tensor:
+    """`(B, S, D)` tokens to `(B, 3, H, W)` pictures, each from its own of B seeds; `sampling.seed` is not looked at."""
+    latents = unclip.sample(
+        tokens,
+        noise=unclip.start(seeds, offset=sampling.offset),
+        uncond_tokens=unclip.uncond_tokens(seeds, tokens.shape[1]),
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        solver=sampling.solver,
+    )
+    return unclip.decode(latents)
 
 
 def _draws(seeds: Sequence[int], like: Tensor) -> Iterator[Tensor]:

@@ -38,7 +38,7 @@ def load_published(kind: str, path: str | Path, **options: int) -> Any:
     check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, own, path)
     model.load_state_dict(own, assign=True)
     _recompute_buffers(model)
-    return model.eval()
+    return model.to("cpu").eval()  # Lightning's modules remember the meta device otherwise
 
 
 def _recompute_buffers(model: torch.nn.Module) -> None:

@@ -10,39 +10,46 @@ from mindeye_pl.weights.own import fill, read_own
 
 CLIP, VAE, UNCLIP = "clip.safetensors", "vae.safetensors", "unclip.safetensors"
 
+#: The files that the package ships, in half precision; MODEL_CARD.md beside them says what they are.
+SHIPPED = Path(__file__).parent / "shipped"
 
-def load_clip(path: str | Path) -> tuple[Any, CLIPImageEmbedder]:
-    """The whole small CLIP of a file, and the embedder around its vision tower.
+
+def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]:
+    """The whole small CLIP, and the embedder around its vision tower.
+
+    Args:
+        folder: that holds the file; None for the shipped one.
 
     Raises:
         UserError: if the file is missing, damaged or not this project's.
     """
-    weights, sizes = read_own(Path(path))
+    weights, sizes = read_own(_file(folder, CLIP))
     standardise = TokenStandardiser(weights.pop("standardise.mean"), weights.pop("standardise.std"))
     network = build_clip(**sizes)
     fill(network, weights)
     return network, CLIPImageEmbedder(network.visual, input_range="corrected", standardise=standardise)
 
 
-def load_vae(path: str | Path) -> Any:
-    """The VAE of a file, with `picture_size` in its configuration's `sample_size`.
+def load_embedder(folder: str | Path | None = None) -> CLIPImageEmbedder:
+    """The embedder of `load_clip` alone."""
+    return load_clip(folder)[1]
 
-    Raises:
-        UserError: as `load_clip`.
-    """
-    weights, sizes = read_own(Path(path))
+
+def load_vae(folder: str | Path | None = None) -> Any:
+    """The VAE, with `picture_size` in its configuration's `sample_size`; otherwise as `load_clip`."""
+    weights, sizes = read_own(_file(folder, VAE))
     return fill(build_vae(**sizes), weights)
 
 
-def load_unclip(folder: str | Path) -> UnCLIPModel:
-    """The unCLIP and the VAE of a folder, on the CPU in eval mode.
-
-    Raises:
-        UserError: as `load_clip`.
-    """
-    vae = load_vae(Path(folder) / VAE)
-    weights, sizes = read_own(Path(folder) / UNCLIP)
+def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
+    """The unCLIP around its VAE, on the CPU in eval mode; otherwise as `load_clip`."""
+    vae = load_vae(folder)
+    weights, sizes = read_own(_file(folder, UNCLIP))
     model = build_unclip(sizes, vae, vae.config["sample_size"])
     own = {f"vae.{key}": value for key, value in vae.state_dict().items()}
     fill(model, weights | own)
     return model
+
+
+def _file(folder: str | Path | None, name: str) -> Path:
+    return (SHIPPED if folder is None else Path(folder)) / name

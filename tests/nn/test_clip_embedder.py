@@ -1,6 +1,5 @@
 import contextlib
 import json
-import logging
 import runpy
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 
-from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, laptop_embedder, openclip_embedder, resize
+from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, openclip_embedder, random_embedder, resize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONF = Path(__file__).parents[2] / "conf"
@@ -126,23 +125,21 @@ def test_wrong_or_missing_weights_are_refused(tiny_model: open_clip.CLIP, tmp_pa
         openclip_embedder("ViT-Z")
 
 
-def test_laptop_embedder_follows_from_its_seed_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_random_embedder_follows_from_its_seed_alone() -> None:
     small = {"image_size": 16, "num_tokens": 4, "token_dim": 8, "layers": 1, "heads": 2}
     images = torch.rand(3, 3, 16, 16)
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    with caplog.at_level(logging.INFO):
-        first = laptop_embedder(3, **small)(images)
-    assert "random-weight ViT" in caplog.text
+    first = random_embedder(3, **small)(images)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(8)
-    assert torch.equal(laptop_embedder(3, **small)(images), first)
-    assert not torch.allclose(laptop_embedder(4, **small)(images), first, atol=1e-1)
+    assert torch.equal(random_embedder(3, **small)(images), first)
+    assert not torch.allclose(random_embedder(4, **small)(images), first, atol=1e-1)
 
 
 @pytest.mark.parametrize("input_range", ["published", "corrected"])
-def test_laptop_tokens_are_standard_and_tell_pictures_apart(input_range: str) -> None:
-    embedder = laptop_embedder(input_range=input_range)
+def test_random_tokens_are_standard_and_tell_pictures_apart(input_range: str) -> None:
+    embedder = random_embedder(input_range=input_range)
     assert (embedder.num_tokens, embedder.token_dim) == (64, 64)
     torch.manual_seed(0)
     colours, dots = torch.rand(64, 3, 1, 1), torch.rand(64, 3, 8, 8)
@@ -157,13 +154,13 @@ def test_laptop_tokens_are_standard_and_tell_pictures_apart(input_range: str) ->
     assert others.mean() < (raw @ raw.T)[~torch.eye(64, dtype=torch.bool)].mean()
 
 
-def test_laptop_embedder_needs_square_patches() -> None:
+def test_random_embedder_needs_square_patches() -> None:
     with pytest.raises(ValueError, match="square patches"):
-        laptop_embedder(image_size=64, num_tokens=50)
+        random_embedder(image_size=64, num_tokens=50)
 
 
 def test_embedder_is_frozen_but_lets_gradients_reach_the_picture() -> None:
-    embedder = laptop_embedder(image_size=16, num_tokens=4, token_dim=8, layers=1, heads=2)
+    embedder = random_embedder(image_size=16, num_tokens=4, token_dim=8, layers=1, heads=2)
     assert not embedder.training
     assert not any(parameter.requires_grad for parameter in embedder.parameters())
     images = torch.rand(1, 3, 24, 24, requires_grad=True)
@@ -175,7 +172,7 @@ def test_embedder_is_frozen_but_lets_gradients_reach_the_picture() -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "embedder").glob("*.yaml")))
 def test_configured_sizes_are_those_of_the_network(name: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(overrides=[f"+embedder={name}", "+fidelity=published"])
+        config = compose(overrides=[f"+embedder={name}", "+fidelity=published", "+foundation=laptop"])
     with torch.device("meta") if "weights" in config.embedder else contextlib.nullcontext():
         network = instantiate(config.embedder.network)
     assert (network.num_tokens, network.token_dim) == (config.embedder.num_tokens, config.embedder.token_dim)

@@ -79,8 +79,31 @@ def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine) -> None:
 
 
 def test_without_unclip_or_weights(cli: CommandLine, tmp_path: Path) -> None:
-    base = tuple(item for item in COMMAND if not item.startswith("unclip"))
-    cli.refuses(*base, says=("reconstruct needs an unCLIP", "unclip=laptop"))
-    cli.refuses(
-        *base, "unclip=laptop", f"unclip.folder={tmp_path}", says=("unclip.safetensors", "pipeline=pretrain_foundation")
-    )
+    cli.refuses(*COMMAND[:-2], "unclip=none", "logger=none", says=("reconstruct needs an unCLIP", "unclip=laptop"))
+    missing = ("unclip=laptop", f"foundation.folder={tmp_path}")
+    cli.refuses(*COMMAND, *missing, says=("unclip.safetensors", "vae.safetensors", "pipeline=pretrain_foundation"))
+
+
+def test_without_unclip_the_experiment_ends_in_retrieval(cli: CommandLine) -> None:
+    code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=tiny", "unclip=none", "logger=none")
+    assert code == 0
+    assert "unclip=none: no pictures are made" in out
+    assert "Image retrieval" in out
+    assert "PixCorr" not in out
+
+
+def test_scores_of_reconstructions_stand_beside_their_null_rows(cli: CommandLine) -> None:
+    code, out, _ = cli(*COMMAND)
+    assert code == 0
+    assert all(name in out for name in ("PixCorr", "SSIM", "CLIP 2-way", "mean picture", "shuffled brains"))
+    (path,) = (cli.outputs / "artifacts" / "evaluate_pictures").glob("subj*/scores.json")
+    content = json.loads(path.read_text())
+    pictures = made(cli.outputs)
+    assert content["stimulus_ids"] == pictures["stimulus_ids"].tolist()
+    assert set(content["rows"]) == {"model", "mean_picture", "other_picture", "shuffled", "true_tokens"}
+    mean = {score["name"]: score["value"] for score in content["rows"]["mean_picture"]}
+    assert mean["clip_two_way"] == pytest.approx(0.5)  # the same answer to every picture tells nothing apart
+    each, null = (content["of_each_picture"][row]["pixcorr"] for row in ("model", "shuffled"))
+    above = content["above_null"]["shuffled"]["pixcorr"]
+    assert above[0] == pytest.approx(sum(a - b for a, b in zip(each, null, strict=True)) / len(each), abs=1e-5)
+    assert above[1] <= above[0] <= above[2]

@@ -12,7 +12,7 @@ from PIL import Image
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.reports import page
 from mindeye_pl.reports.curves import training_panels
-from mindeye_pl.reports.page import ReportData, Section, Training, UsedArtifact, render, write_report
+from mindeye_pl.reports.page import ReportData, Results, Section, Training, UsedArtifact, render, write_report
 from mindeye_pl.reports.table import Row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -29,10 +29,15 @@ def report(simulated: bool = True, **changes: object) -> ReportData:
         "title": "Subject 1, one hour",
         "summary": "The picture is found.",
         "simulated": simulated,
-        "rows": [
-            Row("Fine-tuned, 1 hour", scores, simulated=simulated, this_run=True),
-            Row("From scratch, 1 hour", command=COMMAND, simulated=simulated),
-            Row("One direction only", scores[:1], note="a note", simulated=simulated),
+        "results": [
+            Results(
+                "Results",
+                [
+                    Row("Fine-tuned, 1 hour", scores, simulated=simulated, this_run=True),
+                    Row("From scratch, 1 hour", command=COMMAND, simulated=simulated),
+                    Row("One direction only", scores[:1], note="a note", simulated=simulated),
+                ],
+            )
         ],
         "trainings": [Training("Fine-tuning", training_panels(records)), Training("Pretraining", ())],
         "settings": "seed: 42\nscale:\n  name: laptop\n" + "a_very_long_key: " + "x" * 200,
@@ -118,7 +123,7 @@ def test_text_is_escaped() -> None:
         report(
             title=evil,
             summary=evil,
-            rows=[Row(evil, command=evil, note=evil, status=evil)],
+            results=[Results("Results", [Row(evil, command=evil, note=evil, status=evil)])],
             settings=evil,
             environment={evil: evil},
             artifacts=[UsedArtifact(evil, evil, evil)],

@@ -1,0 +1,118 @@
+"""The foundation models that a configuration names: where their files are, what identifies them, building them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.step import Run
+from mindeye_pl.stages.reconstructor import Sampling
+from mindeye_pl.weights import laptop
+from mindeye_pl.weights.locate import download_command, find_weights
+
+#: Keys of a group that say where its files are, and so nothing of what is made with them.
+_PLACES = ("folder", "path", "pretrained_file")
+
+#: The groups, and in whose words a missing file of theirs is reported.
+GROUPS = {
+    "embedder": "the embedder's weights",
+    "vae": "the low-level VAE's weights",
+    "unclip": "the unCLIP's weights",
+}
+
+
+def groups_in_use(run: Run) -> list[str]:
+    """The groups whose models this run loads."""
+    config = run.config
+    used = {
+        "embedder": True,
+        "vae": config.low_level is not None,
+        "unclip": config.unclip is not None and makes_pictures(config),
+    }
+    return [group for group in GROUPS if used[group]]
+
+
+def makes_pictures(config: DictConfig) -> bool:
+    """Whether the run ends in reconstructions."""
+    return config.unclip is not None and "reconstruct" in config.pipeline.steps
+
+
+def weight_files(run: Run, group: str) -> dict[str, Path | None]:
+    """The files of a group's weights by name, None for one that is not on this machine; empty for random weights."""
+    config = run.config[group]
+    if "files" in config:
+        folder = Path(config.folder) if config.folder else laptop.SHIPPED
+        return {name: folder / name if (folder / name).is_file() else None for name in config.files}
+    given = run.config.paths.weights
+    return {
+        released.file: find_weights(released, Path(given) if given else None) for released in _released(config).values()
+    }
+
+
+def _released(config: DictConfig) -> Mapping[str, Any]:
+    """The entries of `conf/weights` that a group needs, by the argument of its builder that takes the file."""
+    weights = config.get("weights")
+    if weights is None:
+        return {}
+    return {"path": weights} if "file" in weights else weights
+
+
+def lacking_weights(run: Run, groups: Sequence[str] | None = None) -> list[str]:
+    """The missing files of some groups, of all in use where None, each with what brings it."""
+    lacks = []
+    for group in groups_in_use(run) if groups is None else groups:
+        config, released = run.config[group], _released(run.config[group])
+        commands = {entry.file: f"{download_command(entry)}, or paths.weights=FOLDER" for entry in released.values()}
+        for name, path in weight_files(run, group).items():
+            if path is None:
+                where = commands.get(name) or f"not in {config.folder}; pipeline=pretrain_foundation makes it"
+                lacks.append(f"{GROUPS[group]} {name} ({where})")
+    return lacks
+
+
+def identity(run: Run, *groups: str) -> dict[str, Any]:
+    """What determines the models of some groups: their settings and their files' fingerprints, not their places."""
+    by = {}
+    for group in groups:
+        plain = run.plain(group)[group]
+        for node in (plain, plain["network"]):
+            for place in _PLACES:
+                node.pop(place, None)
+        files = {name: fingerprint_file(path) for name, path in weight_files(run, group).items() if path is not None}
+        by[group] = plain | {"files": files}
+    return by
+
+
+def load_model(run: Run, group: str) -> Any:
+    """The model of a group, on the CPU.
+
+    Raises:
+        UserError: if a file is missing or is not what it should be.
+    """
+    config = run.config[group]
+    where = {
+        argument: find_weights(released, Path(run.config.paths.weights) if run.config.paths.weights else None)
+        for argument, released in _released(config).items()
+    }
+    if "pretrained_file" in config.network and "path" in where:
+        where["pretrained_file"] = where.pop("path")
+    try:
+        return instantiate(config.network, **where, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        commands = [download_command(released) for released in _released(config).values()]
+        raise UserError(
+            f"{config.name} could not be loaded", seen=error.__cause__, mend="; ".join(commands) or None
+        ) from error
+
+
+def sampling_of(run: Run, seed: int) -> Sampling:
+    """How the configured unCLIP samples."""
+    settings = run.config.unclip
+    return Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, seed)

@@ -1,0 +1,53 @@
+"""Scores of reconstructions: their means, chance, null rows and orders."""
+
+import numpy as np
+import torch
+
+from mindeye_pl.metrics.identification import two_way_identification
+from mindeye_pl.metrics.pictures import CLIP_TWO_WAY, METRICS, PIXCORR, SSIM, derangement, score_each, scores_of
+from mindeye_pl.metrics.pixels import pixcorr, ssim
+
+
+def features(pictures: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
+
+
+def test_means_are_the_published_metrics() -> None:
+    torch.manual_seed(0)
+    seen, made = torch.rand(2, 7, 3, 24, 24)
+    values = score_each(made, seen, features=features, size=None)
+    scores = {score.name: score for score in scores_of(values, num_resamples=50)}
+    assert set(scores) == set(METRICS)
+    np.testing.assert_allclose(scores[PIXCORR].value, float(pixcorr(made, seen, size=None)), atol=1e-9)
+    np.testing.assert_allclose(scores[SSIM].value, float(ssim(made, seen, size=None)), atol=1e-9)
+    identified = two_way_identification(query=features(made), gallery=features(seen))
+    np.testing.assert_allclose(scores[CLIP_TWO_WAY].value, float(identified))
+    assert scores[CLIP_TWO_WAY].chance == 0.5
+    assert scores[PIXCORR].chance is None
+
+
+def test_the_picture_itself_is_best_and_unrelated_ones_are_at_chance() -> None:
+    torch.manual_seed(1)
+    seen, other = torch.rand(2, 60, 3, 16, 16)
+    best = score_each(seen, seen, features=features, size=None)
+    assert all(np.allclose(each, 1) for each in best.values())
+    for score in scores_of(score_each(other, seen, features=features, size=None), num_resamples=500):
+        assert score.interval is not None
+        chance = 0.5 if score.name == CLIP_TWO_WAY else 0.0
+        if score.name != SSIM:
+            assert score.interval[0] - 0.02 <= chance <= score.interval[1] + 0.02, score
+
+
+def test_the_same_answer_to_all_identifies_nothing() -> None:
+    torch.manual_seed(2)
+    seen = torch.rand(9, 3, 16, 16)
+    values = score_each(seen.mean(0, keepdim=True).expand_as(seen), seen, features=features, size=None)
+    np.testing.assert_allclose(values[CLIP_TWO_WAY].mean(), 0.5)
+
+
+def test_derangement_moves_everything() -> None:
+    for count in (2, 3, 50):
+        order = derangement(count, seed=0)
+        assert sorted(order.tolist()) == list(range(count))
+        assert (order != torch.arange(count)).all()
+        assert torch.equal(order, derangement(count, seed=0))
