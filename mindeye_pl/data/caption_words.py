@@ -3,7 +3,6 @@
 Legend: n captions, L words of a caption at most.
 """
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 CONTEXT_LENGTH = 48
 _OTHER_WORDS = "a an and with on the background fading from to ground under sky light dark small medium-sized large , ."
 _PAD, _START, _UNKNOWN, _END = "<pad>", "<start>", "<unknown>", "<end>"
+
+#: The words that pad, start and end a caption.
+MARKS = (_PAD, _START, _END)
 
 
 @cache
@@ -47,11 +49,3 @@ def _tokenizer() -> "Tokenizer":
 def word_numbers(texts: Sequence[str]) -> Tensor:
     """Captions to `(n, L)` int64, padded with 0."""
     return torch.tensor([encoding.ids for encoding in _tokenizer().encode_batch(list(texts))])
-
-
-def words(numbers: Tensor) -> list[str]:
-    """`(n, L)` word numbers to captions."""
-    names = {number: word for word, number in vocabulary().items()}
-    marks = {_PAD, _START, _END}
-    texts = [" ".join(word for number in row if (word := names[number]) not in marks) for row in numbers.tolist()]
-    return [re.sub(r" ([,.])", r"\1", text).capitalize() for text in texts]

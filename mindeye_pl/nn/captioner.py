@@ -3,10 +3,12 @@
 Legend: B pictures, S tokens, D token width, F = 257 features of ViT-L, G = 1024 their width, L words of a caption.
 """
 
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -49,13 +51,16 @@ class Captioner(nn.Module):
     Args:
         converter: to the features that GIT's own vision tower would give.
         git: the caption model of transformers; its vision tower is taken out.
+        text: word numbers `(B, L)` to B captions, as the tokenizer of the checkpoint does it.
     """
 
     git: Any  # `generate` of transformers is not typed for its own models
 
-    def __init__(self, converter: TokenConverter, git: "GitForCausalLM"):
+    def __init__(
+        self, converter: TokenConverter, git: "GitForCausalLM", text: Callable[[Tensor], list[str]] | None = None
+    ):
         super().__init__()
-        self.converter, self.git = converter, git
+        self.converter, self.git, self.text = converter, git, text
         self.git.git.image_encoder = _GivenFeatures()
         self.requires_grad_(False).eval()
 
@@ -65,10 +70,34 @@ class Captioner(nn.Module):
 
         Args:
             tokens: `(B, S, D)`.
-            max_length: of a caption, its first mark included.
+            max_length: L, the first mark included.
 
         Returns:
-            `(B, L)` int64; the tokenizer of the checkpoint turns them into words.
+            `(B, L)` int64, padded; the tokenizer of the checkpoint turns them into words.
         """
         features = self.converter(tokens)  # (B, F, G)
-        return self.git.generate(pixel_values=features.unsqueeze(1), max_length=max_length, do_sample=False)
+        found = self.git.generate(pixel_values=features.unsqueeze(1), max_length=max_length, do_sample=False)
+        return F.pad(found, (0, max_length - found.shape[1]), value=self.git.config.pad_token_id)
+
+    def loss(self, tokens: Tensor, words: Tensor) -> Tensor:
+        """Mean cross-entropy of each next word, `(B, S, D)` tokens and `(B, L)` padded words of their captions."""
+        pad = self.git.config.pad_token_id
+        features = self.converter(tokens).unsqueeze(1)  # (B, 1, F, G)
+        logits = self.git(input_ids=words, attention_mask=(words != pad).long(), pixel_values=features).logits
+        logits = logits[:, -words.shape[1] : -1]  # (B, L - 1, vocabulary), behind the features' places
+        return F.cross_entropy(logits.flatten(0, 1).float(), words[:, 1:].flatten(), ignore_index=pad)
+
+
+def plain_text(vocabulary: Sequence[str], marks: Sequence[str]) -> Callable[[Tensor], list[str]]:
+    """What turns word numbers `(B, L)` into sentences, for a vocabulary of whole words.
+
+    Args:
+        vocabulary: the word of each number.
+        marks: words that are not shown.
+    """
+
+    def text(numbers: Tensor) -> list[str]:
+        rows = [[word for number in row if (word := vocabulary[number]) not in marks] for row in numbers.tolist()]
+        return [" ".join(row).replace(" ,", ",").replace(" .", ".").capitalize() for row in rows]
+
+    return text

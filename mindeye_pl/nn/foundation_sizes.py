@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mindeye_pl.nn.captioner import Captioner, TokenConverter, plain_text
 from mindeye_pl.nn.unclip import UnCLIPModel
 
 if TYPE_CHECKING:
@@ -204,3 +205,58 @@ def patch_size(picture_size: int, num_tokens: int) -> int:
     if side**2 != num_tokens or picture_size % side:
         raise ValueError(f"a picture of {picture_size} pixels cannot be cut into {num_tokens} square patches")
     return picture_size // side
+
+
+def build_captioner(
+    *,
+    num_tokens: int,
+    token_dim: int,
+    width: int,
+    layers: int,
+    heads: int,
+    context_length: int,
+    vocabulary: Sequence[str],
+    marks: Sequence[str],
+) -> Captioner:
+    """A small captioner of whole words: GIT with a converter that keeps the number of tokens.
+
+    Args:
+        num_tokens: S.
+        token_dim: D.
+        width: of GIT.
+        layers: of GIT.
+        heads: of GIT.
+        context_length: words of a caption at most.
+        vocabulary: the word of each number.
+        marks: the words that pad, start and end a caption, in this order.
+    """
+    from transformers import GitConfig, GitForCausalLM
+
+    pad, start, end = (list(vocabulary).index(mark) for mark in marks)
+    vision = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = GitConfig(
+        vision_config=vision | {"image_size": 2, "patch_size": 1},  # taken out again by the captioner
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        max_position_embeddings=context_length,
+        pad_token_id=pad,
+        bos_token_id=start,
+        eos_token_id=end,
+    )
+    converter = TokenConverter(num_tokens, token_dim, num_features=num_tokens, feature_dim=width)
+    return Captioner(converter, GitForCausalLM(config), plain_text(vocabulary, marks))
+
+
+def random_captioner(seed: int, **sizes: Any) -> Captioner:
+    """An untrained captioner, the same on every call.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        sizes: arguments of `build_captioner`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build_captioner(**sizes)

@@ -17,7 +17,7 @@ from mindeye_pl.config import register_resolvers
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.pipelines.finetune import CONFIG, FINETUNE, read_normalisation
-from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model, sampling_of
+from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model, reconstructor_of
 from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.stages.composite import Composite
@@ -148,8 +148,15 @@ class Decoder:
             retrieval=made["retrieval"],
             images=made.get("images"),
             blurry_images=made.get("blurry_images"),
+            captions=self._captions(made.get("caption_words")),
             embed=self._embed,
         )
+
+    def _captions(self, words: Tensor | None) -> list[str] | None:
+        captioner = self.reconstructor.captioner
+        if words is None or captioner is None or captioner.text is None:
+            return None
+        return captioner.text(words.long())
 
     def _checked(self, betas: Tensor | np.ndarray) -> Tensor:
         array = np.array(betas.detach().cpu() if isinstance(betas, Tensor) else betas, dtype=np.float32)  # a copy
@@ -189,22 +196,18 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     load_weights(composite, weights, folder / WEIGHTS)
     config = run.config
     pictures = pictures and config.unclip is not None
-    groups = ["embedder", *(["unclip"] if pictures else []), *(["vae"] if config.low_level is not None else [])]
+    wanted = {"embedder": True, "unclip": pictures, "captioner": pictures, "vae": config.low_level is not None}
+    groups = [group for group, needed in wanted.items() if needed and config[group] is not None]
     if lacks := lacking_weights(run, groups):
         raise UserError(f"{path} lacks " + "; ".join(lacks))
     embedder = load_model(run, "embedder")
-    reconstructor = Reconstructor(
-        composite.eval(),
-        load_model(run, "unclip") if pictures else None,
-        sampling_of(run, seed) if pictures else None,
-        load_model(run, "vae") if config.low_level is not None else None,
-    )
+    reconstructor = reconstructor_of(run, composite.eval(), seed=seed, pictures=pictures)
 
     def embed(gallery: Tensor) -> Tensor:
         with torch.inference_mode():
             return torch.cat([embedder(part) for part in gallery.split(64)])
 
-    return Decoder(composite, reconstructor.eval(), normalise=read_normalisation(folder), embed=embed)
+    return Decoder(composite, reconstructor, normalise=read_normalisation(folder), embed=embed)
 
 
 def _finished(path: Path) -> tuple[Run, Path]:

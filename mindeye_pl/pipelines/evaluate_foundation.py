@@ -15,9 +15,10 @@ from torch import Tensor
 
 from mindeye_pl import __version__
 from mindeye_pl.artifacts import ArtifactSpec, write_text
-from mindeye_pl.data.caption_words import word_numbers
+from mindeye_pl.data.caption_words import CONTEXT_LENGTH, word_numbers
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.metrics.pictures import derangement, score_each, scores_of
+from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.pipelines.foundation import (
     CAPTIONS,
@@ -29,6 +30,7 @@ from mindeye_pl.pipelines.foundation import (
     pictures_of,
     trains_on_scenes,
 )
+from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.stages.reconstructor import Sampling, sample_pictures
 from mindeye_pl.weights import laptop
@@ -42,7 +44,13 @@ _AT_ONCE = 32
 
 
 def _needs(run: Run) -> Sequence[Step]:
-    return (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP)
+    return [step for step, _ in _models(run)]
+
+
+def _models(run: Run) -> list[tuple[Step, str]]:
+    """The models and their files; captions need scenes."""
+    captioner = [(PRETRAIN_CAPTIONER, laptop.CAPTIONER)] if trains_on_scenes(run) else []
+    return [(PRETRAIN_CLIP, laptop.CLIP), (PRETRAIN_VAE, laptop.VAE), *captioner, (PRETRAIN_UNCLIP, laptop.UNCLIP)]
 
 
 def _spec(run: Run) -> ArtifactSpec:
@@ -51,7 +59,7 @@ def _spec(run: Run) -> ArtifactSpec:
 
 
 def _build(run: Run, folder: Path) -> None:
-    for step, name in ((PRETRAIN_CLIP, laptop.CLIP), (PRETRAIN_VAE, laptop.VAE), (PRETRAIN_UNCLIP, laptop.UNCLIP)):
+    for step, name in _models(run):
         weights, sizes = read_own(run.make(step).folder / name)
         save_own(folder / name, weights, sizes, half=True)
     scores = held_out_scores(run, folder)
@@ -70,7 +78,9 @@ def held_out_scores(run: Run, folder: Path) -> dict[str, dict[str, float]]:
     scores = {"vae": _vae_scores(unclip, seen)}
     if trains_on_scenes(run):
         texts = json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
-        scores["clip"] = _clip_scores(network, embedder, seen, [texts[id_][0] for id_ in ids])
+        captions = [texts[id_][0] for id_ in ids]
+        scores["clip"] = _clip_scores(network, embedder, seen, captions)
+        scores["captioner"] = _captioner_scores(laptop.load_captioner(folder), embedder, seen, captions)
     seen, ids = seen[:_SAMPLED], ids[:_SAMPLED]
     sampling = Sampling(**run.plain("foundation.sampling")["foundation.sampling"], seed=run.config.seed)
     made = torch.cat(
@@ -100,14 +110,29 @@ def _clip_scores(network: Any, embedder: Any, seen: Tensor, captions: list[str])
     return {f"caption found among {len(captions)}": float(np.mean(hits))}
 
 
+def _captioner_scores(captioner: Captioner, embedder: Any, seen: Tensor, captions: list[str]) -> dict[str, float]:
+    """Captions from true tokens: how many are right to the last word, and the share of words in their place."""
+    said = torch.cat([captioner(embedder(part), max_length=CONTEXT_LENGTH) for part in seen.split(_AT_ONCE)])
+    wanted = word_numbers(captions)
+    right = said == wanted
+    return {
+        "captions right": float(right.all(1).float().mean()),
+        "words right": float(right[wanted != 0].float().mean()),
+    }
+
+
 def _card(run: Run, folder: Path, scores: dict[str, dict[str, float]]) -> str:
     settings = run.config.foundation
     source = "simulated scenes" if trains_on_scenes(run) else "pictures of the user's own"
     lines = [f"# The {settings.name} foundation models", ""]
-    lines += [f"CLIP, VAE and unCLIP for {settings.pictures.image_size}-pixel pictures, in half precision.", ""]
+    lines += [
+        f"CLIP, VAE, captioner and unCLIP for {settings.pictures.image_size}-pixel pictures, in half precision.",
+        "",
+    ]
     lines += [f"* Data: {settings.pictures.count:,} {source}, seed {settings.pictures.seed}; "]
     lines[-1] += f"the last {settings.pictures.num_validation} held out."
-    for name, file in (("clip", laptop.CLIP), ("vae", laptop.VAE), ("unclip", laptop.UNCLIP)):
+    for step, file in _models(run):
+        name = step.name.removeprefix("pretrain_")
         weights, _ = read_own(folder / file)
         count = sum(value.numel() for value in weights.values())
         batches = (settings.pictures.count - settings.pictures.num_validation) // settings[name].batch_size

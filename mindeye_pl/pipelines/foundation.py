@@ -64,7 +64,8 @@ def trains_on_scenes(run: Run) -> bool:
     return run.config.foundation.pictures.source == "simulated"
 
 
-def _picture_steps(run: Run) -> tuple[Step, ...]:
+def picture_steps(run: Run) -> tuple[Step, ...]:
+    """The step that paints the pictures, where they are simulated."""
     return (SCENES,) if trains_on_scenes(run) else ()
 
 
@@ -81,7 +82,8 @@ def pictures_of(run: Run) -> Stimuli | PictureFolder:
     return Stimuli(source) if source.suffix in (".hdf5", ".h5") else PictureFolder(source, settings.image_size)
 
 
-def _picture_inputs(run: Run) -> dict[str, str]:
+def picture_inputs(run: Run) -> dict[str, str]:
+    """The fingerprint of the pictures to train on."""
     if trains_on_scenes(run):
         return {"pictures": run.spec(SCENES).fingerprint}
     pictures = pictures_of(run)
@@ -112,7 +114,7 @@ class _Prepared:
 def _spec_of(name: str) -> Callable[[Run], ArtifactSpec]:
     def spec(run: Run) -> ArtifactSpec:
         by = run.plain(f"foundation.{name}", "foundation.pictures", "seed", "trainer.precision")
-        inputs = _picture_inputs(run)
+        inputs = picture_inputs(run)
         if name == "unclip":
             inputs |= {step.name: run.spec(step).fingerprint for step in (PRETRAIN_CLIP, PRETRAIN_VAE)}
         return ArtifactSpec(f"pretrain_{name}", f"{run.config.foundation.name}-seed{run.config.seed}", by, inputs)
@@ -120,9 +122,10 @@ def _spec_of(name: str) -> Callable[[Run], ArtifactSpec]:
     return spec
 
 
-def _fit(
+def fit_foundation(
     run: Run, step: Step, folder: Path, model: Foundation, data: PictureDataModule, callbacks: Sequence = ()
 ) -> None:
+    """Trains one of the models on its tables of pictures."""
     settings = run.config.foundation[step.name.removeprefix("pretrain_")]
     tags = [
         f"scale={run.config.scale.name}",
@@ -133,7 +136,8 @@ def _fit(
     fit(run, step, folder, model, data, epochs=settings.epochs, what=what, tags=tags, more_callbacks=callbacks)
 
 
-def _data(run: Run, name: str, tables: dict[str, Any]) -> PictureDataModule:
+def tables_of(run: Run, name: str, tables: dict[str, Any]) -> PictureDataModule:
+    """Batches of the rows that the tables have of each picture."""
     count = len(pictures_of(run))
     batch_size = run.config.foundation[name].batch_size
     return PictureDataModule(
@@ -161,7 +165,7 @@ def _build_clip(run: Run, folder: Path) -> None:
     network.visual.output_tokens = False  # open_clip's own forward wants the pooled embedding alone
     tables = {"pictures": _Prepared(pictures, embedder.preprocess), "words": words}
     model = CLIPTraining(network, max_lr=settings.max_lr, weight_decay=settings.weight_decay)
-    _fit(run, PRETRAIN_CLIP, folder, model, _data(run, "clip", tables))
+    fit_foundation(run, PRETRAIN_CLIP, folder, model, tables_of(run, "clip", tables))
 
     network.requires_grad_(False).eval()
     network.visual.output_tokens = True
@@ -179,7 +183,7 @@ def _token_moments(embedder: CLIPImageEmbedder, pictures: Stimuli | PictureFolde
     return tokens.mean(0), tokens.std(0)
 
 
-PRETRAIN_CLIP = Step("pretrain_clip", _spec_of("clip"), _picture_steps, _build_clip)
+PRETRAIN_CLIP = Step("pretrain_clip", _spec_of("clip"), picture_steps, _build_clip)
 
 
 def _build_vae(run: Run, folder: Path) -> None:
@@ -192,7 +196,7 @@ def _build_vae(run: Run, folder: Path) -> None:
     network = build_vae(**sizes)
     pictures = pictures_of(run)
     model = VAETraining(network, max_lr=settings.max_lr, kl_scale=settings.kl_scale)
-    _fit(run, PRETRAIN_VAE, folder, model, _data(run, "vae", {"pictures": _Prepared(pictures)}))
+    fit_foundation(run, PRETRAIN_VAE, folder, model, tables_of(run, "vae", {"pictures": _Prepared(pictures)}))
 
     network.eval()
     with torch.no_grad():
@@ -202,7 +206,7 @@ def _build_vae(run: Run, folder: Path) -> None:
     save_own(folder / laptop.VAE, network.state_dict(), sizes)
 
 
-PRETRAIN_VAE = Step("pretrain_vae", _spec_of("vae"), _picture_steps, _build_vae)
+PRETRAIN_VAE = Step("pretrain_vae", _spec_of("vae"), picture_steps, _build_vae)
 
 
 def _build_unclip(run: Run, folder: Path) -> None:
@@ -230,8 +234,8 @@ def _build_unclip(run: Run, folder: Path) -> None:
             return embedder(torch.from_numpy(batch).float())
 
     tables = {
-        "moments": _embedded(run, PRETRAIN_VAE, pictures, moments),
-        "tokens": _embedded(run, PRETRAIN_CLIP, pictures, tokens),
+        "moments": embedded(run, PRETRAIN_VAE, pictures, moments),
+        "tokens": embedded(run, PRETRAIN_CLIP, pictures, tokens),
     }
     model = UnCLIPTraining(
         network,
@@ -241,16 +245,16 @@ def _build_unclip(run: Run, folder: Path) -> None:
         checkpointing=settings.checkpointing,
     )
     average = EMAWeightAveraging(decay=settings.ema_decay)
-    _fit(run, PRETRAIN_UNCLIP, folder, model, _data(run, "unclip", tables), [average])
+    fit_foundation(run, PRETRAIN_UNCLIP, folder, model, tables_of(run, "unclip", tables), [average])
     kept = {key: value for key, value in network.state_dict().items() if not key.startswith("vae.")}
     save_own(folder / laptop.UNCLIP, kept, sizes)
 
 
-def _embedded(
+def embedded(
     run: Run, step: Step, pictures: Stimuli | PictureFolder, embed: Callable[[np.ndarray], Tensor]
 ) -> TokenStore:
     """What a frozen model makes of every picture, once, on disk."""
-    by = {step.name: run.spec(step).fingerprint, **_picture_inputs(run)}
+    by = {step.name: run.spec(step).fingerprint, **picture_inputs(run)}
     folder = Path(run.config.paths.targets) / f"{step.name}-{fingerprint(by)[:12]}"
     rows, width = embed(pictures.read(np.arange(1))).shape[1:]
     store = TokenStore.create_or_open(folder, len(pictures), rows, width, description=by)
@@ -264,6 +268,6 @@ def _embedded(
 PRETRAIN_UNCLIP = Step(
     "pretrain_unclip",
     _spec_of("unclip"),
-    lambda run: (*_picture_steps(run), PRETRAIN_CLIP, PRETRAIN_VAE),
+    lambda run: (*picture_steps(run), PRETRAIN_CLIP, PRETRAIN_VAE),
     _build_unclip,
 )

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.stages.reconstructor import Sampling
+from mindeye_pl.stages.composite import Composite
+from mindeye_pl.stages.reconstructor import Reconstructor, Sampling
 from mindeye_pl.weights import laptop
 from mindeye_pl.weights.locate import download_command, find_weights
 
@@ -23,6 +24,7 @@ GROUPS = {
     "embedder": "the embedder's weights",
     "vae": "the low-level VAE's weights",
     "unclip": "the unCLIP's weights",
+    "captioner": "the captioner's weights",
 }
 
 
@@ -32,7 +34,8 @@ def groups_in_use(run: Run) -> list[str]:
     used = {
         "embedder": True,
         "vae": config.low_level is not None,
-        "unclip": config.unclip is not None and makes_pictures(config),
+        "unclip": makes_pictures(config),
+        "captioner": config.captioner is not None and makes_pictures(config),
     }
     return [group for group in GROUPS if used[group]]
 
@@ -112,7 +115,27 @@ def load_model(run: Run, group: str) -> Any:
         ) from error
 
 
-def sampling_of(run: Run, seed: int) -> Sampling:
-    """How the configured unCLIP samples."""
-    settings = run.config.unclip
-    return Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, seed)
+def reconstructor_of(
+    run: Run, composite: Composite, *, seed: int | None = None, pictures: bool = True
+) -> Reconstructor:
+    """The composite with the configured models around it, in eval mode.
+
+    Args:
+        run: whose configuration it is.
+        composite: trained.
+        seed: of the pictures; None is the run's.
+        pictures: False leaves unCLIP and captioner out.
+    """
+    config = run.config
+    settings, captioner = (config.unclip, config.captioner) if pictures else (None, None)
+    seed = config.seed if seed is None else seed
+    return Reconstructor(
+        composite,
+        None if settings is None else load_model(run, "unclip"),
+        None
+        if settings is None
+        else Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, seed),
+        None if config.low_level is None else load_model(run, "vae"),
+        None if captioner is None else load_model(run, "captioner"),
+        20 if captioner is None else captioner.max_length,
+    ).eval()

@@ -20,13 +20,13 @@ from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
-from mindeye_pl.pipelines.foundation_models import identity, load_model, sampling_of
+from mindeye_pl.pipelines.foundation_models import identity, load_model, reconstructor_of
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 
-RECONSTRUCTIONS, SETTINGS = "reconstructions.safetensors", "settings.json"
+RECONSTRUCTIONS, CAPTIONS, SETTINGS = "reconstructions.safetensors", "captions.json", "settings.json"
 _PICTURE = "picture-{:06d}.safetensors"
 
 
@@ -38,7 +38,8 @@ def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     if config.unclip is None:
         raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
-    by = identity(run, "embedder", "unclip", *(["vae"] if config.low_level is not None else []))
+    optional = {"captioner": config.captioner is not None, "vae": config.low_level is not None}
+    by = identity(run, "embedder", "unclip", *(group for group, used in optional.items() if used))
     del by["unclip"]["batch_size"]  # changes nothing
     by |= run.plain("seed", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
     by |= run.plain("data.repetitions", "data.test_split", "data.validation_fraction")
@@ -61,20 +62,21 @@ def _build(run: Run, folder: Path) -> None:
             BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
             for part in left.split(config.unclip.batch_size)
         ]
-        _predict(run, folder, trained_model(run, data.voxel_counts[config.data.subject]), queries)
+        composite = trained_model(run, data.voxel_counts[config.data.subject])
+        _predict(run, folder, reconstructor_of(run, composite), queries)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         if torch.distributed.get_rank():
             return
     _merge(folder, ids.tolist())
+    if config.captioner is not None:
+        words = load_file(str(folder / RECONSTRUCTIONS))["caption_words"]
+        write_text(folder / CAPTIONS, json.dumps(load_model(run, "captioner").text(words), indent=1))
     plain = {"simulated": is_simulated(run), "seed": config.seed, **identity(run, "unclip")}
     write_text(folder / SETTINGS, json.dumps(plain, indent=1))
 
 
-def _predict(run: Run, folder: Path, model: Any, queries: list[BrainQuery]) -> None:
-    sampling = sampling_of(run, run.config.seed)
-    vae = load_model(run, "vae") if run.config.low_level is not None else None
-    reconstructor = Reconstructor(model, load_model(run, "unclip"), sampling, vae).eval()
+def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list[BrainQuery]) -> None:
     trainer: Trainer = instantiate(
         run.config.trainer,
         callbacks=[_PictureWriter(folder)],
@@ -125,6 +127,12 @@ def _merge(folder: Path, ids: list[int]) -> None:
     save_file({name: torch.stack([p[name] for p in pictures]) for name in pictures[0]}, str(folder / RECONSTRUCTIONS))
     for path in paths:
         path.unlink()
+
+
+def read_captions(artifact: Artifact) -> list[str] | None:
+    """The caption of each picture in the order of `stimulus_ids`, None where none were made."""
+    path = artifact.folder / CAPTIONS
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read_reconstructions(artifact: Artifact) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SCORE
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.pretrain import PRETRAIN
-from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
 from mindeye_pl.pipelines.step import Run, Step, order
 from mindeye_pl.pipelines.training import HISTORY
 from mindeye_pl.reports.curves import training_panels
@@ -42,7 +42,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
         console.print(terminal_table(f"Subject {run.config.data.subject}", rows))
     if pictures:
         console.print()
-        console.print(terminal_table("Reconstructions", pictures, PICTURE_COLUMNS))
+        console.print(terminal_table("Reconstructions", pictures, PICTURE_COLUMNS, commands=not rows))
         console.print(beside_null(run), style="dim")
     path = Path(run.config.paths.reports) / run.experiment / "index.html"
     artifacts = [(step, run.find(step)) for step in order(run, steps)]
@@ -77,6 +77,7 @@ def _pictures(run: Run) -> tuple[Section, ...]:
     assert artifact is not None, "report comes after reconstruct"
     made = {name: rows[: run.config.report.pictures] for name, rows in read_reconstructions(artifact).items()}
     ids = made["stimulus_ids"].numpy()
+    said = read_captions(artifact)
     described = json.loads(path.read_text()) if (path := layout(run).captions).exists() else None
     columns = {
         "Seen": Stimuli(layout(run).stimuli).read(ids),
@@ -89,6 +90,7 @@ def _pictures(run: Run) -> tuple[Section, ...]:
             f"stimulus {id_}",
             {title: pictures[index] for title, pictures in columns.items()},
             described[id_][0] if described else "",
+            said[index] if said else "",
         )
         for index, id_ in enumerate(ids.tolist())
     ]

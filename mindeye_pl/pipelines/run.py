@@ -13,6 +13,7 @@ from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_UNCLIP, PRETRAIN_VAE
+from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
@@ -20,7 +21,7 @@ from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
 
 _BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, EVALUATE_PICTURES)
-_FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, EVALUATE_FOUNDATION)
+_FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
 STEPS = {step.name: step for step in (*_BRAIN, *_FOUNDATION)}
 
 

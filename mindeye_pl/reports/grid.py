@@ -24,11 +24,13 @@ class GridRow:
         name: "stimulus 17" for instance.
         pictures: by the column's title, `(3, H, W)` floats in [0, 1]; a column that is missing stays empty.
         caption: what the seen picture shows, for those who do not see it.
+        said: the caption that was made from the brain.
     """
 
     name: str
     pictures: Mapping[str, np.ndarray]
     caption: str = ""
+    said: str = ""
 
 
 def grid_section(title: str, columns: Sequence[str], rows: Sequence[GridRow], note: str = "") -> Section | None:
@@ -46,11 +48,15 @@ def grid_section(title: str, columns: Sequence[str], rows: Sequence[GridRow], no
         {
             "name": row.name,
             "caption": row.caption,
+            "said": row.said,
             "cells": [_data_uri(row.pictures[column]) if column in row.pictures else None for column in columns],
         }
         for row in rows
     ]
-    html = fill("grid.html", title=title, columns=columns, lines=lines, note=note, width=_SHOWN_WIDTH)
+    captioned = any(row.said for row in rows)
+    html = fill(
+        "grid.html", title=title, columns=columns, lines=lines, note=note, captioned=captioned, width=_SHOWN_WIDTH
+    )
     return Section(title.lower().replace(" ", "-"), title, html)
 
 

@@ -98,8 +98,17 @@ def title_of(title: str, rows: Sequence[Row]) -> str:
     return f"{title} (simulated)" if any(row.simulated for row in rows) else title
 
 
-def terminal_table(title: str, rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> RenderableType:
-    """The table for the terminal, and under it the commands that fill empty rows, ready to be copied."""
+def terminal_table(
+    title: str, rows: Sequence[Row], columns: Sequence[Column] = COLUMNS, *, commands: bool = True
+) -> RenderableType:
+    """The table for the terminal, and under it the commands that fill empty rows, ready to be copied.
+
+    Args:
+        title: of the table.
+        rows: its lines.
+        columns: its metrics.
+        commands: False leaves them out, where a table above has the same ones.
+    """
     chances = {chance(row, columns) for row in rows if row.scores}
     one_chance = chances.pop() if len(chances) == 1 else None  # then the title has it, and names have its room
     asked = [column.title for column in columns if any(_has_chance(row, column) for row in rows)]
@@ -122,12 +131,12 @@ def terminal_table(title: str, rows: Sequence[Row], columns: Sequence[Column] = 
         if row.note:
             name.append(f"\n{row.note}", style="not bold dim")
         table.add_row(name, *cells, *([] if one_chance else [chance(row, columns)]))
-    commands = [
+    lines = [
         Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
         for row in rows
-        if not row.scores and row.command
+        if commands and not row.scores and row.command
     ]
-    return Group(table, *commands)
+    return Group(table, *lines)
 
 
 def _has_chance(row: Row, column: Column) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.types import PictureBatch, StageLoss
 
@@ -144,3 +145,29 @@ class UnCLIPTraining(Foundation):
         drop = self.drop if self.training else 0.0
         loss = self.network.loss(latents, batch["tokens"], self.network.size_vector(), offset=self.offset, drop=drop)
         return StageLoss(loss)
+
+
+class CaptionTraining(Foundation):
+    """The words of a caption from the tokens of its picture.
+
+    Args:
+        network: the captioner.
+        token_noise: standard deviation of the noise on standardised tokens, at most; each picture's is drawn between 0
+            and this, so that the captioner can later read what a brain says.
+        max_lr: see `Foundation`.
+        weight_decay: see `Foundation`.
+    """
+
+    network: Captioner
+
+    def __init__(self, network: Captioner, *, token_noise: float, max_lr: float, weight_decay: float = 1e-2):
+        super().__init__(network, max_lr=max_lr, weight_decay=weight_decay)
+        self.token_noise = token_noise
+
+    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+        """Takes `tokens` `(B, S, D)` and `words` `(B, L)`."""
+        tokens = batch["tokens"].float()
+        if self.training and self.token_noise:
+            amplitude = self.token_noise * torch.rand(len(tokens), 1, 1, device=tokens.device)
+            tokens = tokens + amplitude * torch.randn_like(tokens)
+        return StageLoss(self.network.loss(tokens, batch["words"]))

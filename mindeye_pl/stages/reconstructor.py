@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.unclip import UnCLIPModel, corrected_pixels
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.stages.mindeye2 import MindEye2
@@ -73,6 +74,8 @@ class Reconstructor(LightningModule):
         unclip: makes pictures of tokens; None leaves them out.
         sampling: how; goes with `unclip`.
         vae: makes blurry pictures of the low-level branch's latents, where there is such a branch.
+        captioner: makes words of tokens; None leaves them out.
+        caption_length: word numbers of a caption.
     """
 
     def __init__(
@@ -81,15 +84,19 @@ class Reconstructor(LightningModule):
         unclip: UnCLIPModel | None = None,
         sampling: Sampling | None = None,
         vae: "AutoencoderKL | None" = None,
+        captioner: Captioner | None = None,
+        caption_length: int = 20,
     ):
         super().__init__()
         assert (unclip is None) == (sampling is None), "an unCLIP and how it samples go together"
         self.composite, self.unclip, self.sampling, self.vae = composite, unclip, sampling, vae
+        self.captioner, self.caption_length = captioner, caption_length
 
     def predict_step(self, query: BrainQuery, batch_index: int = 0) -> dict[str, Tensor]:
         """`stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens`, `images` and `images_from_true_tokens`.
 
-        With a low-level branch also its `latents` and the `blurry_images` that they decode to. Pictures are
+        With a low-level branch also its `latents` and the `blurry_images` that they decode to, with a captioner the
+        `caption_words` `(B, L)` of the prior tokens. Pictures are
         `(B, 3, H, W)` float32 in [0, 1]; the outputs of a picture's responses are averaged before the prior, as
         published.
         """
@@ -109,6 +116,8 @@ class Reconstructor(LightningModule):
             made["blurry_images"] = corrected_pixels(
                 self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
             )
+        if self.captioner is not None:
+            made["caption_words"] = self.captioner(prior, max_length=self.caption_length)
         if self.unclip is not None and self.sampling is not None:
             made["images"] = sample_pictures(self.unclip, prior, self.sampling, seeds)
             if query.tokens is not None:

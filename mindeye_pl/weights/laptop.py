@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, TokenStandardiser
-from mindeye_pl.nn.foundation_sizes import build_clip, build_unclip, build_vae
+from mindeye_pl.nn.foundation_sizes import build_captioner, build_clip, build_unclip, build_vae
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.weights.own import fill, read_own
 
-CLIP, VAE, UNCLIP = "clip.safetensors", "vae.safetensors", "unclip.safetensors"
+CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
 
 #: The files that the package ships, in half precision; MODEL_CARD.md beside them says what they are.
 SHIPPED = Path(__file__).parent / "shipped"
@@ -49,6 +50,14 @@ def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
     own = {f"vae.{key}": value for key, value in vae.state_dict().items()}
     fill(model, weights | own)
     return model
+
+
+def load_captioner(folder: str | Path | None = None) -> Captioner:
+    """The captioner, on the CPU in eval mode; otherwise as `load_clip`."""
+    weights, sizes = read_own(_file(folder, CAPTIONER))
+    captioner = build_captioner(**sizes)
+    fill(captioner, weights)
+    return captioner
 
 
 def _file(folder: str | Path | None, name: str) -> Path:

@@ -53,6 +53,8 @@ def test_pictures_tokens_and_retrieval(finetuned: CommandLine, decoder: Decoder,
     assert result.images is not None
     assert result.blurry_images is not None
     assert result.images.shape == result.blurry_images.shape == (5, 3, 32, 32)
+    assert result.captions is not None
+    assert len(result.captions) == 5
     assert 0 <= result.images.min() <= result.images.max() <= 1
     assert len(result.save(tmp_path)) == len(list(tmp_path.glob("*.png"))) == 5
 

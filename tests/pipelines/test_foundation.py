@@ -11,10 +11,11 @@ from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
 from mindeye_pl.callbacks.history import History
-from mindeye_pl.data.caption_words import vocabulary, word_numbers, words
+from mindeye_pl.data.caption_words import MARKS, vocabulary, word_numbers
 from mindeye_pl.data.pictures import PictureFolder
 from mindeye_pl.errors import UserError
-from mindeye_pl.weights.laptop import CLIP, UNCLIP, VAE, load_clip, load_unclip
+from mindeye_pl.nn.captioner import plain_text
+from mindeye_pl.weights.laptop import UNCLIP, load_captioner, load_clip, load_unclip
 from tests.conftest import CommandLine
 
 COMMAND = ("pipeline=pretrain_foundation", "foundation=tiny", "scale=tiny", "logger=none")
@@ -25,15 +26,17 @@ def folder(cli: CommandLine, step: str) -> Path:
     return found
 
 
-def test_foundation_models_make_pictures(cli: CommandLine, tmp_path: Path) -> None:
+def test_foundation_models_make_pictures(cli: CommandLine) -> None:
     assert cli(*COMMAND)[0] == 0
-    together = tmp_path / "weights"
-    together.mkdir()
-    for step, name in (("pretrain_clip", CLIP), ("pretrain_vae", VAE), ("pretrain_unclip", UNCLIP)):
-        (together / name).write_bytes((folder(cli, step) / name).read_bytes())
+    for step in ("pretrain_clip", "pretrain_vae", "pretrain_unclip", "pretrain_captioner"):
         history = json.loads((folder(cli, step) / "history.json").read_text())
         assert len(history) == 2
         assert all(np.isfinite(record["validation/loss"]) for record in history)
+    together = folder(cli, "evaluate_foundation")
+    card = (together / "MODEL_CARD.md").read_text()
+    assert "96 simulated scenes, seed 1000; the last 16 held out" in card
+    assert "unclip.safetensors: " in card
+    assert "| unclip, another picture | pixcorr |" in card
     clip, embedder = load_clip(together)
     unclip = load_unclip(together)
     pictures = torch.rand(3, 3, 32, 32)
@@ -46,7 +49,24 @@ def test_foundation_models_make_pictures(cli: CommandLine, tmp_path: Path) -> No
     assert unclip.decode(latents).shape == (3, 3, 32, 32)
     assert unclip.encode(pictures).shape == latents.shape
     assert unclip.vae.config["scaling_factor"] != 0.13025  # measured, not SDXL's
+    captioner = load_captioner(together)
+    said = captioner(tokens, max_length=7)
+    assert said.shape == (3, 7)
+    assert captioner.text is not None
+    assert all(isinstance(sentence, str) for sentence in captioner.text(said))
     assert clip.encode_text(word_numbers(["A large red circle."])).shape == (1, 16)
+
+
+def test_an_experiment_with_foundation_models_of_ones_own(cli: CommandLine) -> None:
+    """The folder that the training ends in is what `foundation.folder` takes."""
+    assert cli(*COMMAND)[0] == 0
+    models = folder(cli, "evaluate_foundation")
+    choices = ("embedder=laptop", "embedder.num_tokens=4", "embedder.token_dim=16", "unclip=laptop", "unclip.steps=2")
+    code, out, _ = cli(
+        "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", *choices, f"foundation.folder={models}"
+    )
+    assert code == 0
+    assert "PixCorr" in out
 
 
 def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +118,7 @@ def test_picture_folder(tmp_path: Path) -> None:
 def test_captions_come_back_from_their_word_numbers() -> None:
     text = "A large striped red circle to the left of a small blue star, on light and dark green stripes."
     numbers = word_numbers([text, "A red thing."])
+    words = plain_text(list(vocabulary()), MARKS)
     assert words(numbers)[0] == text
     assert "<unknown>" in words(numbers)[1]
     assert numbers.max() == len(vocabulary()) - 1  # the end, by which open_clip finds it

@@ -54,6 +54,7 @@ def test_report_shows_the_same_first_pictures(cli: CommandLine) -> None:
     assert cli(*COMMAND, "report.pictures=3")[0] == 0
     page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
     assert page.count("data:image/png") == 9
+    assert page.count('<td class="said">') == 3
     ids = made(cli.outputs)["stimulus_ids"][:3].tolist()
     assert all(f"Reconstructed, stimulus {id_}" in page for id_ in ids)
     assert 'src="http' not in page
@@ -68,6 +69,16 @@ def test_blurry_reconstruction_from_the_low_level_branch(cli: CommandLine) -> No
     assert pictures["blurry_images"].shape == pictures["images"].shape == (10, 3, 32, 32)
     page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
     assert page.count('alt="Blurry, stimulus') == 2
+
+
+def test_captions_of_every_picture(cli: CommandLine) -> None:
+    assert cli(*COMMAND)[0] == 0
+    (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/captions.json")
+    captions, words = json.loads(path.read_text()), made(cli.outputs)["caption_words"]
+    assert len(captions) == len(words) == 10
+    assert set(" ".join(captions).lower().split()) <= {"a", "red", "circle"}
+    assert cli(*COMMAND, "captioner=none")[0] == 0
+    assert len(list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/captions.json"))) == 1
 
 
 def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine) -> None:
