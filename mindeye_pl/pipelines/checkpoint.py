@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.finetune import FINETUNE
-from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
+from mindeye_pl.pipelines.models import WEIGHTS, build_model, checkpoint_fingerprint, load_weights, read_weights
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.stages.composite import Composite
 
@@ -23,18 +22,12 @@ def checkpoint_identity(run: Run) -> tuple[str, dict[str, Any], dict[str, str]]:
         return spec.label, {}, {"finetune": spec.fingerprint}
     path = checkpoint_path(run)
     label = f"subj0{run.config.data.subject}-{path.stem}"
-    return label, run.plain("model"), {"checkpoint": fingerprint_file(path)}
+    return label, run.plain("model"), {"checkpoint": checkpoint_fingerprint("evaluate.checkpoint", path)}
 
 
 def checkpoint_path(run: Run) -> Path:
-    """The weights, made now where they are missing.
-
-    Raises:
-        UserError: if the user's checkpoint does not exist.
-    """
+    """The weights, made now where they are missing."""
     given = run.config.evaluate.checkpoint
-    if given is not None and not Path(given).is_file():
-        raise UserError("evaluate.checkpoint does not exist", seen=given, wanted="a .safetensors or .pth file")
     return Path(given) if given is not None else run.make(FINETUNE).folder / WEIGHTS
 
 

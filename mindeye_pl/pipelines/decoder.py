@@ -23,6 +23,7 @@ from mindeye_pl.pipelines.step import Run
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.weights import load_published
+from mindeye_pl.weights.deepspeed import is_deepspeed
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
 
     Args:
         source: the folder of a run (`outputs/runs/...`), of an artifact (`outputs/artifacts/finetune/...`), or a
-            published MindEye2 checkpoint, which knows its tokens but names no unCLIP.
+            published MindEye2 checkpoint (a file, or DeepSpeed's folder), which knows its tokens but names no unCLIP.
         pictures: False leaves the unCLIP out: tokens and retrieval alone, in less time and memory.
         seed: of the pictures.
 
@@ -187,7 +188,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
         UserError: if there is no finished model, or a foundation model's file is missing.
     """
     path = Path(source)
-    if path.is_file():
+    if path.is_file() or is_deepspeed(path):
         composite = load_published("mindeye2", path)
         return Decoder(composite, Reconstructor(composite).eval())
     run, folder = _finished(path)

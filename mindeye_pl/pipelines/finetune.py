@@ -8,10 +8,9 @@ from safetensors.numpy import load_file, save_file
 
 from mindeye_pl.artifacts import ArtifactSpec, write_text
 from mindeye_pl.data.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
-from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import data_inputs, data_steps
-from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_shared_weights, read_weights
+from mindeye_pl.pipelines.models import WEIGHTS, build_model, checkpoint_fingerprint, load_shared_weights, read_weights
 from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule, tags, trained_by
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.training import fit
@@ -37,10 +36,7 @@ def _spec(run: Run) -> ArtifactSpec:
     if PRETRAIN in _needs(run):
         inputs["pretrain"] = run.spec(PRETRAIN).fingerprint
     elif config.finetune.checkpoint is not None:
-        path = Path(config.finetune.checkpoint)
-        if not path.is_file():
-            raise UserError("finetune.checkpoint does not exist", seen=path, wanted="a .safetensors or .pth file")
-        inputs["checkpoint"] = fingerprint_file(path)
+        inputs["checkpoint"] = checkpoint_fingerprint("finetune.checkpoint", Path(config.finetune.checkpoint))
     sessions = config.data.num_sessions
     hours = "all" if sessions == "all" else f"{sessions}h"
     label = f"subj0{config.data.subject}-{hours}-{config.finetune.start}-seed{config.seed}"

@@ -14,7 +14,7 @@ from mindeye_pl.pipelines.step import Run
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.stages.reconstructor import Reconstructor, Sampling
 from mindeye_pl.weights import laptop
-from mindeye_pl.weights.locate import download_command, find_weights
+from mindeye_pl.weights.locate import download_command, find_weights, is_whole
 
 #: Keys of a group that say where its files are, and so nothing of what is made with them.
 _PLACES = ("folder", "path", "pretrained_file")
@@ -78,6 +78,19 @@ def lacking_weights(run: Run, groups: Sequence[str] | None = None) -> list[str]:
     return lacks
 
 
+def check_whole(run: Run) -> None:
+    """Looks at every weight file of this run before anything long begins; no tensor is read.
+
+    Raises:
+        UserError: naming the first file that is cut off or damaged.
+    """
+    for group in groups_in_use(run):
+        for path in weight_files(run, group).values():
+            if path is not None and not is_whole(path):
+                mend = "copy or download it again"
+                raise UserError(f"{path} is not whole", seen=f"{path.stat().st_size} bytes", mend=mend)
+
+
 def identity(run: Run, *groups: str) -> dict[str, Any]:
     """What determines the models of some groups: their settings and their files' fingerprints, not their places."""
     by = {}
@@ -125,17 +138,31 @@ def reconstructor_of(
         composite: trained.
         seed: of the pictures; None is the run's.
         pictures: False leaves unCLIP and captioner out.
+
+    Raises:
+        UserError: as `load_model`, and if unCLIP or captioner read tokens of another width than the embedder's.
     """
     config = run.config
-    settings, captioner = (config.unclip, config.captioner) if pictures else (None, None)
-    seed = config.seed if seed is None else seed
-    return Reconstructor(
-        composite,
-        None if settings is None else load_model(run, "unclip"),
-        None
-        if settings is None
-        else Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, seed),
-        None if config.low_level is None else load_model(run, "vae"),
-        None if captioner is None else load_model(run, "captioner"),
-        20 if captioner is None else captioner.max_length,
-    ).eval()
+    reconstructor = Reconstructor(composite, vae=None if config.low_level is None else load_model(run, "vae"))
+    if pictures and (settings := config.unclip) is not None:
+        unclip = load_model(run, "unclip")
+        _check_width(run, "unclip", unclip.unet.config["cross_attention_dim"])
+        seed = config.seed if seed is None else seed
+        sampling = Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, seed)
+        reconstructor.unclip, reconstructor.sampling = unclip, sampling
+    if pictures and config.captioner is not None:
+        captioner = load_model(run, "captioner")
+        _check_width(run, "captioner", captioner.converter.over_channels.in_features)
+        reconstructor.captioner, reconstructor.caption_length = captioner, config.captioner.max_length
+    return reconstructor.eval()
+
+
+def _check_width(run: Run, group: str, width: int) -> None:
+    embedder = run.config.embedder
+    if width != embedder.token_dim:
+        raise UserError(
+            f"{group}={run.config[group].name} reads other tokens than embedder={embedder.name} makes",
+            seen=f"tokens of width {embedder.token_dim}",
+            wanted=f"width {width}",
+            mend=f"an embedder and {group} that belong together, as scale= chooses them, or {group}=none",
+        )

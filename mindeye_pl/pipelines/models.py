@@ -8,11 +8,29 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
+from mindeye_pl.artifacts import fingerprint
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.errors import UserError
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.weights import check_weights, read_published
+from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed
 from mindeye_pl.weights.files import read_state
 
 WEIGHTS = "model.safetensors"
+
+
+def checkpoint_fingerprint(option: str, path: Path) -> str:
+    """The fingerprint of a checkpoint that the user brings: a file, or a folder that DeepSpeed saved.
+
+    Raises:
+        UserError: if there is no such thing, in the name of the option that gave it.
+    """
+    if is_deepspeed(path):
+        return fingerprint({file.name: fingerprint_file(file) for file in checkpoint_files(path)})
+    if not path.is_file():
+        wanted = "a .safetensors or .pth file, or the folder of a DeepSpeed checkpoint"
+        raise UserError(f"{option} does not exist", seen=path, wanted=wanted)
+    return fingerprint_file(path)
 
 
 def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> Composite:

@@ -14,6 +14,7 @@ from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_UNCLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
+from mindeye_pl.pipelines.foundation_models import check_whole
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
@@ -48,6 +49,7 @@ def run_experiment(config: DictConfig) -> None:
         return
     if lacks := lacking(run):
         raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(lacks))
+    check_whole(run)
     check_device(config)
     for step in steps:
         done = run.find(step) is not None

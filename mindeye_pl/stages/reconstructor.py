@@ -88,7 +88,6 @@ class Reconstructor(LightningModule):
         caption_length: int = 20,
     ):
         super().__init__()
-        assert (unclip is None) == (sampling is None), "an unCLIP and how it samples go together"
         self.composite, self.unclip, self.sampling, self.vae = composite, unclip, sampling, vae
         self.captioner, self.caption_length = captioner, caption_length
 
@@ -100,6 +99,7 @@ class Reconstructor(LightningModule):
         `(B, 3, H, W)` float32 in [0, 1]; the outputs of a picture's responses are averaged before the prior, as
         published.
         """
+        assert (self.unclip is None) == (self.sampling is None), "an unCLIP and how it samples go together"
         seed = 0 if self.sampling is None else self.sampling.seed
         seeds = [picture_seed(seed, id_) for id_ in query.stimulus_ids.tolist()]
         outputs = self.composite.predict(query.voxels.flatten(0, 1))

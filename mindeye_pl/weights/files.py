@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -24,13 +25,13 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and was not executed",
             seen=str(error).split("WeightsUnpickler error:")[-1].split("\n")[0].strip(),
             wanted="a checkpoint of plain tensors",
-            mend="convert it to safetensors where you trust it",
+            mend=f"python -m mindeye_pl.weights.convert {path} {path.with_suffix('.safetensors')}",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise UserError(

@@ -55,16 +55,22 @@ def verify(released: Released | Any, path: Path) -> None:
     size = path.stat().st_size
     if released.bytes is not None and size != released.bytes:
         raise UserError(f"{path} is not whole", seen=f"{size} bytes", wanted=f"{released.bytes} bytes", mend=mend)
-    if not _is_whole(path):
+    if not is_whole(path):
         raise UserError(f"{path} is not whole", seen=f"{size} bytes", wanted="a complete weight file", mend=mend)
     if released.sha256 is not None and (seen := _sha256(path)) != released.sha256:
         raise UserError(f"{path} has another checksum", seen=seen[:16], wanted=released.sha256[:16], mend=mend)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the format's own table of contents fits the file."""
+def is_whole(path: Path) -> bool:
+    """Whether the format's own table of contents fits the file: of safetensors, or of the zip that torch.save writes.
+
+    A format that has no such table counts as whole.
+    """
+    if path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
+        return True
     if path.suffix != ".safetensors":
-        return zipfile.is_zipfile(path)  # torch.save writes a zip, whose table stands at its end
+        # torch.save writes a zip, whose table stands at its end; before 1.6 it wrote bare pickles, which have none.
+        return zipfile.is_zipfile(path) or _first_byte(path) == b"\x80"
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -80,3 +86,8 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)

@@ -16,6 +16,7 @@ from mindeye_pl.stages.diffusion_prior import DiffusionPrior
 from mindeye_pl.stages.functional_alignment import FunctionalAlignment
 from mindeye_pl.stages.low_level import LowLevel
 from mindeye_pl.stages.mindeye2 import MindEye2
+from mindeye_pl.weights.deepspeed import is_deepspeed, read_deepspeed
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.renaming import Renaming
 
@@ -98,12 +99,12 @@ class Sizes:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The published state dict of a checkpoint file.
+    """The published state dict of a checkpoint file, or of a folder that DeepSpeed saved.
 
     Raises:
-        UserError: see `read_state`.
+        UserError: see `read_state` and `read_deepspeed`.
     """
-    return read_state(path, key="model_state_dict")
+    return read_deepspeed(path) if is_deepspeed(path) else read_state(path, key="model_state_dict")
 
 
 def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:

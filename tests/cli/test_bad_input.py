@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.weights import laptop
 from tests.conftest import CommandLine
 
 EXPERIMENT = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
@@ -177,8 +178,52 @@ def test_unknown_experiment(cli: CommandLine) -> None:
 
 def test_paper_scale_says_what_it_lacks(cli: CommandLine) -> None:
     cli.refuses(
-        "+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", "logger=none", says=("data folder", "ViT-bigG-14")
+        "+experiment=finetune_subj01_1h",
+        "scale=paper",
+        "data=nsd",
+        "logger=none",
+        says=(
+            "data folder",
+            "hf download laion/CLIP-ViT-bigG-14-laion2B-39B-b160k open_clip_model.safetensors",
+            "hf download pscotti/mindeyev2 sd_image_var_autoenc.pth --repo-type dataset",
+            "hf download pscotti/mindeyev2 unclip6_epoch0_step110000.ckpt --repo-type dataset",
+            "hf download pscotti/mindeyev2 bigG_to_L_epoch8.pth --repo-type dataset",
+            "hf download microsoft/git-large-coco model.safetensors",
+        ),
     )
+
+
+def test_foundation_file_that_is_cut_off(cli: CommandLine, tmp_path: Path) -> None:
+    """A truncated copy of a shipped file is named before anything is trained."""
+    for path in laptop.SHIPPED.glob("*.safetensors"):
+        content = path.read_bytes()
+        (tmp_path / path.name).write_bytes(content[: len(content) // 2] if path.name == laptop.UNCLIP else content)
+    choices = ("unclip=laptop", f"foundation.folder={tmp_path}")
+    cli.refuses(*EXPERIMENT, *choices, says=("unclip.safetensors", "is not whole"))
+    assert not cli.artifacts()
+
+
+@pytest.mark.parametrize("group", ["unclip", "captioner"])
+def test_foundation_model_for_another_token_width(cli: CommandLine, group: str) -> None:
+    cli.refuses(
+        *EXPERIMENT, f"{group}=laptop", "pipeline=reconstruct", says=(f"{group}=laptop", "width 16", "width 64")
+    )
+
+
+def test_checkpoint_of_another_token_width(cli: CommandLine, finished: Path, tmp_path: Path) -> None:
+    (path,) = (finished / "artifacts" / "finetune").glob("subj01*pretrained*/model.safetensors")
+    kept = tmp_path / "model.safetensors"
+    kept.write_bytes(path.read_bytes())
+    width = ("embedder.token_dim=24", "unclip=none", "captioner=none", "pipeline=evaluate")
+    cli.refuses(*EXPERIMENT, f"evaluate.checkpoint={kept}", *width, says=("another architecture", "backbone"))
+
+
+def test_unclip_pickle_with_code_is_never_executed(cli: CommandLine, tmp_path: Path) -> None:
+    marker, path = tmp_path / "executed", tmp_path / "unclip6_epoch0_step110000.ckpt"
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "hook": Malice(marker)}, path)
+    choices = ("unclip=sdxl", "captioner=none", f"paths.weights={tmp_path}", "pipeline=reconstruct")
+    cli.refuses(*EXPERIMENT, *choices, says=(path.name, "was not executed"))
+    assert not marker.exists()
 
 
 def test_unknown_trainable_part(cli: CommandLine) -> None:

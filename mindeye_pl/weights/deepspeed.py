@@ -1,0 +1,96 @@
+"""MindEye2 checkpoints that DeepSpeed saved: a folder of ZeRO partitions, put together without DeepSpeed.
+
+The ranks each hold a slice of every parameter group as one flat float32 vector; end to end the slices are the group's
+parameters in the order of `param_shapes`, with padding behind.
+"""
+
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.weights.convert import read_inert
+
+_MODEL = "mp_rank_00_model_states.pt"
+_PARTITION = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
+
+
+def is_deepspeed(path: Path) -> bool:
+    """Whether a path is such a folder, or the folder above it whose file `latest` names it."""
+    return path.is_dir() and (_tagged(path) / _MODEL).is_file()
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """The files that the weights are read from: the model's first, then the ranks' in order.
+
+    Raises:
+        UserError: if a rank's file is missing.
+    """
+    folder = _tagged(path)
+    ranks = {int(match[1]): file for file in folder.iterdir() if (match := _PARTITION.fullmatch(file.name))}
+    missing = [rank for rank in range(max(ranks, default=0) + 1) if rank not in ranks]
+    if missing:
+        raise UserError(f"{folder} is no whole DeepSpeed checkpoint", seen=f"no file of rank {missing[0]}")
+    return [folder / _MODEL, *(ranks[rank] for rank in sorted(ranks))]
+
+
+def read_deepspeed(path: Path) -> dict[str, Tensor]:
+    """The float32 weights and the buffers of a checkpoint of ZeRO stage 1 or 2, by their published names.
+
+    Raises:
+        UserError: if a file is missing or damaged, was saved by stage 3, or the partitions do not hold the parameters.
+    """
+    model_file, *rank_files = checkpoint_files(path)
+    model = read_inert(model_file)
+    ranks = [_partitions(file) for file in rank_files]
+    groups: list[dict[str, torch.Size]] = list(model["param_shapes"])
+    if not ranks or any(len(rank.groups) != len(groups) for rank in ranks):
+        raise UserError(f"{path} is no whole DeepSpeed checkpoint", seen="another number of parameter groups")
+    if (count := ranks[0].count) not in (None, len(ranks)):
+        raise UserError(f"{path} is no whole DeepSpeed checkpoint", seen=f"{len(ranks)} ranks", wanted=count)
+    state: dict[str, Tensor] = {name: model["module"][name].float() for name in model.get("buffer_names", ())}
+    for index, shapes in enumerate(groups):
+        flat = torch.cat([rank.groups[index] for rank in ranks])
+        wanted = sum(prod(shape) for shape in shapes.values())
+        if len(flat) < wanted:
+            raise UserError(f"{path} is no whole DeepSpeed checkpoint", seen=f"{len(flat)} numbers", wanted=wanted)
+        sizes = [prod(shape) for shape in shapes.values()]
+        for (name, shape), part in zip(shapes.items(), flat[:wanted].split(sizes), strict=True):
+            state[name] = part.view(shape)
+    for alias, name in dict(model.get("shared_params") or {}).items():
+        state[alias] = state[name]
+    # What was frozen is in no optimiser: it comes from the model itself.
+    for name in model.get("frozen_param_shapes") or ():
+        state[name] = model["module"][name].float()
+    return state
+
+
+@dataclass(frozen=True)
+class _Partitions:
+    """One rank's slice of each group, and how many ranks it says there were."""
+
+    groups: list[Tensor]
+    count: int | None
+
+
+def _partitions(file: Path) -> _Partitions:
+    content: dict[str, Any] = read_inert(file)["optimizer_state_dict"]
+    if "fp32_flat_groups" in content:
+        raise UserError(
+            f"{file} was saved by ZeRO stage 3",
+            wanted="stage 1 or 2",
+            mend="put it together with the zero_to_fp32.py that DeepSpeed writes beside it, and give its last.pth",
+        )
+    count = content.get("partition_count")
+    count = max(count) if isinstance(count, list | tuple) else count if isinstance(count, int) else None
+    return _Partitions(content["single_partition_of_fp32_groups"], count)
+
+
+def _tagged(path: Path) -> Path:
+    latest = path / "latest"
+    return path / latest.read_text().strip() if latest.is_file() else path
