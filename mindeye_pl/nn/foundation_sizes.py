@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mindeye_pl.nn.captioner import Captioner, TokenConverter, plain_text
+from mindeye_pl.nn.refiner import Refiner
+from mindeye_pl.nn.sdxl_text import SDXLText, text_tower
 from mindeye_pl.nn.unclip import UnCLIPModel
 
 if TYPE_CHECKING:
@@ -260,3 +262,19 @@ def random_captioner(seed: int, **sizes: Any) -> Captioner:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return build_captioner(**sizes)
+
+
+def random_refiner(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any], width: int) -> Refiner:
+    """An untrained refiner, the same on every call.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        unet: of `build_unet`, with 2 * `width` channels of text and a vector longer than `width` by a multiple of 12.
+        vae: of `build_vae`.
+        width: of both text towers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        towers = [text_tower(width=width, layers=1, heads=1, output_dim=width) for _ in range(2)]
+        size = (vae["picture_size"], vae["picture_size"])
+        return Refiner(build_unet(**unet), build_vae(**vae), SDXLText(*towers), picture_size=size)

@@ -4,7 +4,6 @@ Legend: B batch, S tokens, D token width, C latent channels, h and w latent size
 vector of sizes.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindeye_pl.nn.unclip_solvers import SOLVERS, TRAIN_TIMESTEPS, training_sigmas
+from mindeye_pl.nn.fourier import fourier_features
+from mindeye_pl.nn.unclip_solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -86,10 +86,8 @@ class UnCLIPModel(nn.Module):
             crop: (top, left) in pixels.
         """
         width = self.unet.config["projection_class_embeddings_input_dim"] // 4
-        numbers = torch.tensor([*(original or self.picture_size), *crop], dtype=torch.float32)  # (4,)
-        frequencies = torch.exp(-math.log(1e4) * torch.arange(width // 2, dtype=torch.float32) / (width // 2))
-        angles = numbers[:, None] * frequencies  # (4, width / 2)
-        return torch.cat([angles.cos(), angles.sin()], dim=1).view(1, -1).to(self.sigmas.device)
+        features = fourier_features([*(original or self.picture_size), *crop], width)  # (4, E / 4)
+        return features.view(1, -1).to(self.sigmas.device)
 
     def denoise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
         """The UNet: the noise in `latents`.
@@ -182,16 +180,11 @@ class UnCLIPModel(nn.Module):
         latents = noise.float()
         if solver == "euler_published":  # clean latents plus sigma times noise; the other solvers keep unit variance
             latents = latents * (1 + self.sigmas[-1] ** 2).sqrt()
-        for time in scheduler.timesteps:
-            scaled = scheduler.scale_model_input(latents, time)
-            both = torch.cat([scaled, scaled]) if guided else scaled
-            times = time.to(latents.device).expand(len(both))
-            predicted = self.denoise(both, times, conditions, vector.expand(len(both), -1)).float()
-            if guided:
-                without, given = predicted.chunk(2)
-                predicted = without + guidance * (given - without)
-            latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
-        return latents
+
+        def predict(scaled: Tensor, times: Tensor) -> Tensor:
+            return self.denoise(scaled, times, conditions, vector.expand(len(scaled), -1))
+
+        return integrate(scheduler, latents, predict, guidance=guidance)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Solvers of the unCLIP's sampling (MindEye2, spec sections 7.1, 7.4 and 7.5).
+"""Solvers of the unCLIP's and the refiner's sampling (MindEye2, spec sections 7.1, 7.4, 7.5 and 9).
 
 A solver is a scheduler of diffusers with its timesteps set.
 """
@@ -65,3 +65,28 @@ SOLVERS: dict[str, Callable[[int], Any]] = {
     "dpm_multistep": dpm_multistep,
     "unipc": unipc,
 }
+
+
+def integrate(
+    scheduler: Any, latents: Tensor, predict: Callable[[Tensor, Tensor], Tensor], *, guidance: float, begin: int = 0
+) -> Tensor:
+    """Latents after a solver's steps, with classifier-free guidance.
+
+    Args:
+        scheduler: fresh from one of `SOLVERS`.
+        latents: `(B, C, h, w)` as the solver wants them at its step `begin`.
+        predict: from latents of unit variance and timesteps `(N,)` to their noise. With guidance N is 2 B: the latents
+            without their condition, then the same latents with it.
+        guidance: 1 for none, and N is B.
+        begin: number of steps that are left out at the start.
+    """
+    scheduler.set_begin_index(begin)
+    for time in scheduler.timesteps[begin:]:
+        scaled = scheduler.scale_model_input(latents, time)
+        scaled = scaled if guidance == 1 else torch.cat([scaled, scaled])
+        predicted = predict(scaled, time.to(latents.device).expand(len(scaled))).float()
+        if guidance != 1:
+            without, given = predicted.chunk(2)
+            predicted = without + guidance * (given - without)
+        latents = scheduler.step(predicted, time, latents, return_dict=False)[0]
+    return latents

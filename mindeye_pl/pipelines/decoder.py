@@ -48,6 +48,7 @@ class Reconstruction:
         retrieval: `(n, S, D)` retrieval embedding.
         images: `(n, 3, H, W)` in [0, 1]; None where the decoder has no unCLIP.
         blurry_images: the same of the low-level branch; None where there is none.
+        refined_images: `(n, 3, H', W')` refined; None without a refiner.
         captions: n sentences; None where the decoder has no captioner.
         embed: pictures to target tokens, for a gallery of pictures.
     """
@@ -56,6 +57,7 @@ class Reconstruction:
     retrieval: Tensor
     images: Tensor | None = None
     blurry_images: Tensor | None = None
+    refined_images: Tensor | None = None
     captions: list[str] | None = None
     embed: Callable[[Tensor], Tensor] | None = None
 
@@ -149,6 +151,7 @@ class Decoder:
             retrieval=made["retrieval"],
             images=made.get("images"),
             blurry_images=made.get("blurry_images"),
+            refined_images=made.get("refined_images"),
             captions=self._captions(made.get("caption_words")),
             embed=self._embed,
         )
@@ -197,7 +200,8 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     load_weights(composite, weights, folder / WEIGHTS)
     config = run.config
     pictures = pictures and config.unclip is not None
-    wanted = {"embedder": True, "unclip": pictures, "captioner": pictures, "vae": config.low_level is not None}
+    wanted = {"embedder": True, "vae": config.low_level is not None}
+    wanted |= dict.fromkeys(("unclip", "captioner", "refine"), pictures)
     groups = [group for group, needed in wanted.items() if needed and config[group] is not None]
     if lacks := lacking_weights(run, groups):
         raise UserError(f"{path} lacks " + "; ".join(lacks))

@@ -25,7 +25,7 @@ from mindeye_pl.pipelines.step import Run, Step
 
 #: The lines of `scores.json` beside `MODEL`, by the names that the report knows.
 MEAN_PICTURE, OTHER_PICTURE, SHUFFLED = "mean_picture", "other_picture", "shuffled"
-BLURRY, TRUE_TOKENS = "blurry", "true_tokens"
+BLURRY, REFINED, TRUE_TOKENS = "blurry", "refined", "true_tokens"
 NULL_ROWS = (MEAN_PICTURE, OTHER_PICTURE, SHUFFLED)
 
 _AT_ONCE = 64
@@ -50,8 +50,9 @@ def _build(run: Run, folder: Path) -> None:
         SHUFFLED: images[lot],
         TRUE_TOKENS: made["images_from_true_tokens"].float(),
     }
-    if "blurry_images" in made:
-        rows[BLURRY] = _resized(made["blurry_images"], images)
+    for name, key in ((BLURRY, "blurry_images"), (REFINED, "refined_images")):
+        if key in made:
+            rows[name] = _resized(made[key], images)
     embedder = load_model(run, "embedder")
 
     def features(pictures: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.stages.composite import Composite
-from mindeye_pl.stages.reconstructor import Reconstructor, Sampling
+from mindeye_pl.stages.reconstructor import Reconstructor, Refinement, Sampling
 from mindeye_pl.weights import laptop
 from mindeye_pl.weights.locate import download_command, find_weights, is_whole
 
@@ -25,6 +25,7 @@ GROUPS = {
     "vae": "the low-level VAE's weights",
     "unclip": "the unCLIP's weights",
     "captioner": "the captioner's weights",
+    "refine": "the refiner's weights",
 }
 
 
@@ -36,6 +37,7 @@ def groups_in_use(run: Run) -> list[str]:
         "vae": config.low_level is not None,
         "unclip": makes_pictures(config),
         "captioner": config.captioner is not None and makes_pictures(config),
+        "refine": config.refine is not None and makes_pictures(config),
     }
     return [group for group in GROUPS if used[group]]
 
@@ -154,6 +156,16 @@ def reconstructor_of(
         captioner = load_model(run, "captioner")
         _check_width(run, "captioner", captioner.converter.over_channels.in_features)
         reconstructor.captioner, reconstructor.caption_length = captioner, config.captioner.max_length
+    if pictures and (settings := config.refine) is not None:
+        if config.captioner is None or config.unclip is None:
+            wanted = "an unCLIP and a captioner"
+            raise UserError(f"refine={settings.name} lacks what it refines", seen="one is none", wanted=wanted)
+        if settings.blend and config.low_level is None:
+            raise UserError(
+                "refine.blend mixes in the blurry reconstruction", seen="low_level=none", mend="refine.blend=0"
+            )
+        reconstructor.refiner = load_model(run, "refine")
+        reconstructor.refinement = Refinement(settings.guidance, settings.blend)
     return reconstructor.eval()
 
 

@@ -38,8 +38,8 @@ def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     if config.unclip is None:
         raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
-    optional = {"captioner": config.captioner is not None, "vae": config.low_level is not None}
-    by = identity(run, "embedder", "unclip", *(group for group, used in optional.items() if used))
+    optional = {"captioner": config.captioner, "refine": config.refine, "vae": config.low_level}
+    by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
     del by["unclip"]["batch_size"]  # changes nothing
     by |= run.plain("seed", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
     by |= run.plain("data.repetitions", "data.test_split", "data.validation_fraction")

@@ -83,6 +83,7 @@ def _pictures(run: Run) -> tuple[Section, ...]:
         "Seen": Stimuli(layout(run).stimuli).read(ids),
         "Reconstructed": made["images"].numpy(),
         **({"Blurry": made["blurry_images"].numpy()} if "blurry_images" in made else {}),
+        **({"Refined": made["refined_images"].numpy()} if "refined_images" in made else {}),
         "From true tokens": made["images_from_true_tokens"].numpy(),
     }
     rows = [
@@ -137,6 +138,7 @@ def picture_rows(run: Run) -> list[Row]:
         *row("another test picture", evaluate_pictures.OTHER_PICTURE),
         *row("shuffled brains", evaluate_pictures.SHUFFLED),
         *row("blurry alone", evaluate_pictures.BLURRY),
+        *row("refined", evaluate_pictures.REFINED),
     ]
     if run.experiment not in names:
         rows.append(Row(run.experiment, read_scores(own, MODEL), simulated=simulated, this_run=True))

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.nn.refiner import Refiner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import training_sigmas
-from mindeye_pl.weights import bigg_to_l, mindeye2, unclip
+from mindeye_pl.weights import bigg_to_l, mindeye2, sdxl_base, unclip
 
 #: The formats, by the name that `load_published` takes.
-ADAPTERS: dict[str, Any] = {"mindeye2": mindeye2, "unclip": unclip, "bigg_to_l": bigg_to_l}
+ADAPTERS: dict[str, Any] = {"mindeye2": mindeye2, "unclip": unclip, "bigg_to_l": bigg_to_l, "sdxl_base": sdxl_base}
 
 
 def load_published(kind: str, path: str | Path, **options: int) -> Any:
@@ -22,7 +23,7 @@ def load_published(kind: str, path: str | Path, **options: int) -> Any:
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2` | `unclip` | `bigg_to_l`.
+        kind: `mindeye2` | `unclip` | `bigg_to_l` | `sdxl_base`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said.
 
@@ -45,6 +46,9 @@ def _recompute_buffers(model: torch.nn.Module) -> None:
     """What is computed and not stored has no values on the meta device."""
     if isinstance(model, UnCLIPModel):
         model.sigmas = training_sigmas().float()
+    if isinstance(model, Refiner):
+        for tower in (model.text.clip_l, model.text.bigg):
+            tower.attn_mask = tower.build_causal_mask()
 
 
 def read_published(kind: str, path: str | Path) -> dict[str, Tensor]:

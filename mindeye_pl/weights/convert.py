@@ -1,7 +1,7 @@
 """`python -m mindeye_pl.weights.convert IN OUT.safetensors`: the tensors of a checkpoint whose pickle holds more.
 
 Checkpoints of Lightning and DeepSpeed carry objects beside their tensors, and unpickling an object can run any code.
-Here every class that is no tensor's becomes an inert stand-in: nothing of the file is executed, so nobody has to trust it.
+Here every class that is no tensor's becomes an inert stand-in: nothing of the file is executed.
 """
 
 import argparse

@@ -46,12 +46,13 @@ def sizes(state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64) -> Siz
     for key in (f"{UNET}input_blocks.0.0.weight", f"{UNET}label_emb.0.0.weight", f"{VAE}encoder.conv_in.weight"):
         if key not in state:
             raise UserError(f"{path} is no unCLIP checkpoint", seen=f"keys like {sorted(state)[0]}", wanted=key)
-    vae = _vae_sizes(state)
+    vae = vae_sizes(state)
     latent_size = vae["picture_size"] // 2 ** (len(vae["channels"]) - 1)
-    return Sizes(_unet_sizes(state, head_dim) | {"latent_size": latent_size}, vae)
+    return Sizes(unet_sizes(state, head_dim) | {"latent_size": latent_size}, vae)
 
 
-def _unet_sizes(state: Mapping[str, Tensor], head_dim: int) -> dict[str, Any]:
+def unet_sizes(state: Mapping[str, Tensor], head_dim: int) -> dict[str, Any]:
+    """Arguments of `build_unet`, but for the size of the latents."""
     first = state[f"{UNET}input_blocks.0.0.weight"]
     blocks = _count(state, rf"{UNET}input_blocks\.(\d+)\..*")
     channels, depths, layers = [first.shape[0]], [0], [0]
@@ -76,7 +77,8 @@ def _unet_sizes(state: Mapping[str, Tensor], head_dim: int) -> dict[str, Any]:
     }
 
 
-def _vae_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def vae_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of `build_vae`."""
     levels = _count(state, rf"{VAE}encoder\.down\.(\d+)\..*")
     return {
         "channels": [state[f"{VAE}encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)],
@@ -98,23 +100,32 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: for a key that belongs to no part, or another noise schedule.
     """
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
-
-    unet = {key: value for key, value in state.items() if key.startswith(UNET)}
-    vae = {key: value for key, value in state.items() if key.startswith(VAE)}
+    sizes(state, path)
     for key in state:
         if not key.startswith((UNET, VAE, EMBEDDER)) and key != SIGMAS:
             raise UserError(f"{path} is no unCLIP checkpoint", seen=key, wanted=f"keys of {UNET}*, {VAE}*")
     if SIGMAS in state and not torch.allclose(state[SIGMAS].double(), training_sigmas(), rtol=1e-4):
         raise UserError(f"{path} was trained with another noise schedule", seen=f"{SIGMAS}", wanted="0.0292 to 14.6146")
-    read_off = sizes(state, path)
-    config = {"layers_per_block": read_off.unet["layers_per_block"], "class_embed_type": "projection"}
+    return unet_and_vae(state, path)
+
+
+def unet_and_vae(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights of `unet.*` and `vae.*` in diffusers' names, from sgm's.
+
+    Raises:
+        UserError: for a weight of either that has no place.
+    """
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+    unet = {key: value for key, value in state.items() if key.startswith(UNET)}
+    vae = {key: value for key, value in state.items() if key.startswith(VAE)}
+    config = {"layers_per_block": unet_sizes(state, 1)["layers_per_block"], "class_embed_type": "projection"}
     own = {f"unet.{key}": value for key, value in convert_ldm_unet_checkpoint(unet, config).items()}
-    levels = read_off.vae["channels"]
+    levels = vae_sizes(state)["channels"]
     converted = convert_ldm_vae_checkpoint(vae, {"down_block_types": levels, "up_block_types": levels})
     own |= {f"vae.{key}": value for key, value in converted.items()}
     if len(own) != len(unet) + len(vae):  # the library's conversion leaves out what it does not know
-        raise UserError(f"{path} is no unCLIP checkpoint", seen=f"{len(unet) + len(vae)} weights", wanted=len(own))
+        raise UserError(f"{path} has weights without a place", seen=len(unet) + len(vae), wanted=len(own))
     return own
 
 

@@ -81,6 +81,23 @@ def test_captions_of_every_picture(cli: CommandLine) -> None:
     assert len(list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/captions.json"))) == 1
 
 
+def test_refined_reconstructions(cli: CommandLine) -> None:
+    choices = ("low_level=vae_blur", "refine=tiny", "report.pictures=2")
+    assert cli(*COMMAND, *choices)[0] == 0
+    plain = made(cli.outputs)
+    assert plain["refined_images"].shape == (10, 3, 32, 32)
+    page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
+    assert page.count('alt="Refined, stimulus') == 2
+    first = next((cli.outputs / "artifacts" / "reconstruct").glob("subj*"))
+    first.rename(first.with_name(".kept"))
+    assert cli(*COMMAND, *choices, "refine.blend=0.25")[0] == 0
+    blended = made(cli.outputs)
+    wanted = 0.75 * plain["refined_images"].float() + 0.25 * plain["blurry_images"].float()
+    torch.testing.assert_close(blended["refined_images"].float(), wanted, atol=2e-3, rtol=0)
+    cli.refuses(*COMMAND, "refine=tiny", "captioner=none", says=("refine=tiny", "captioner"))
+    cli.refuses(*COMMAND, "refine=tiny", "refine.blend=0.25", says=("refine.blend", "low_level=none"))
+
+
 def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine) -> None:
     assert cli(*COMMAND)[0] == 0
     (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/settings.json")

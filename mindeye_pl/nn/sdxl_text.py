@@ -1,0 +1,87 @@
+"""SDXL's two text towers: CLIP ViT-L's and OpenCLIP ViT-bigG's (MindEye2, spec section 9).
+
+Legend: B captions, L = 77 word pieces, E width of a tower: 768 and 1280, T = 2048 both together.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def text_tower(
+    *, width: int, layers: int, heads: int, output_dim: int | None, vocabulary: int = 49408, quick: bool = False
+) -> Any:
+    """A text transformer of open_clip.
+
+    Args:
+        width: E.
+        layers: transformer blocks.
+        heads: of attention.
+        output_dim: of the pooled embedding; None for a tower that is not asked for one.
+        vocabulary: word pieces.
+        quick: OpenAI's approximation of the GELU.
+    """
+    from open_clip.transformer import QuickGELU, TextTransformer
+
+    return TextTransformer(
+        width=width,
+        layers=layers,
+        heads=heads,
+        output_dim=output_dim,
+        vocab_size=vocabulary,
+        act_layer=QuickGELU if quick else nn.GELU,
+    )
+
+
+class SDXLText(nn.Module):
+    """Captions to what SDXL's UNet reads: hidden states of both towers before their last block, and one pooled vector.
+
+    Args:
+        clip_l: `text_tower` with OpenAI's GELU.
+        bigg: `text_tower` with a projection.
+    """
+
+    def __init__(self, clip_l: Any, bigg: Any):
+        super().__init__()
+        self.clip_l, self.bigg = clip_l, bigg
+        self.requires_grad_(False).eval()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from open_clip.tokenizer import SimpleTokenizer
+
+        return SimpleTokenizer()  # its vocabulary is part of open_clip
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of the pooled vector."""
+        return self.bigg.text_projection.shape[1]
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Word pieces for CLIP ViT-L, padded with the end mark, and for bigG, padded with zeros: `(B, L)` each."""
+        pieces: Tensor = self._tokenizer(list(captions)).to(self.bigg.positional_embedding.device)
+        end = self._tokenizer.eot_token_id
+        behind = (pieces == end).cumsum(1) > 0
+        return torch.where(behind, end, pieces), pieces
+
+    @torch.no_grad()
+    def forward(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """B captions to `(B, L, T)` hidden states and the `(B, E)` pooled vector of bigG."""
+        for_clip_l, for_bigg = self.tokenize(captions)
+        first, _ = _before_last_block(self.clip_l, for_clip_l)
+        second, pooled = _before_last_block(self.bigg, for_bigg)
+        return torch.cat([first, second], dim=-1), pooled
+
+
+def _before_last_block(tower: Any, pieces: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states `(B, L, E)` that the last block reads, and the tower's own output `(B, E)`."""
+    seen: list[Tensor] = []
+    hook = tower.transformer.resblocks[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        pooled = tower(pieces)
+    finally:
+        hook.remove()
+    return seen[0], pooled
