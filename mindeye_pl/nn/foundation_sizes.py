@@ -102,12 +102,12 @@ def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", picture_size: i
     """An unCLIP with learned null tokens around a VAE.
 
     Args:
-        sizes: of `build_unet`, with `num_tokens` and `packing`.
+        sizes: of `build_unet`, with `num_tokens`, `packing` and `token_positions`.
         vae: makes its latents.
         picture_size: side in pixels.
     """
     own = dict(sizes)
-    num_tokens, packing = own.pop("num_tokens"), own.pop("packing")
+    num_tokens, packing, positions = (own.pop(name) for name in ("num_tokens", "packing", "token_positions"))
     shrink = 2 ** (len(vae.config["block_out_channels"]) - 1) * packing
     unet = build_unet(
         **own, latent_channels=vae.config["latent_channels"] * packing**2, latent_size=picture_size // shrink
@@ -120,6 +120,7 @@ def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", picture_size: i
         num_tokens=num_tokens,
         output="corrected",
         packing=packing,
+        token_positions=positions,
     )
 
 

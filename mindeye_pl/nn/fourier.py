@@ -1,4 +1,4 @@
-"""Fourier features of plain numbers: sizes and corners as SDXL reads them (MindEye2, spec sections 7.1 and 9)."""
+"""Fourier features: of sizes and corners as SDXL reads them (MindEye2, spec sections 7.1 and 9), and of a grid's places."""
 
 import math
 from collections.abc import Sequence
@@ -17,3 +17,20 @@ def fourier_features(numbers: Sequence[float], width: int) -> Tensor:
     frequencies = torch.exp(-math.log(1e4) * torch.arange(width // 2, dtype=torch.float32) / (width // 2))
     angles = torch.tensor(numbers, dtype=torch.float32)[:, None] * frequencies  # (len(numbers), width / 2)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def grid_positions(count: int, width: int) -> Tensor:
+    """Features that tell the places of a square grid apart, row by row, `(count, width)` of unit variance.
+
+    Args:
+        count: of places, a square number.
+        width: of one place's features, a multiple of 4: sines and cosines of the row, then of the column.
+    """
+    side = round(count**0.5)
+    assert side**2 == count, f"{count} places make no square"
+    assert width % 4 == 0, width
+    cycles = torch.logspace(-2, 2, width // 4, base=2)  # a quarter of a cycle to four cycles over the side
+    angles = 2 * math.pi * (torch.arange(side)[:, None] + 0.5) / side * cycles  # (side, width / 4)
+    features = 2**0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows = features[:, None].expand(side, side, -1)
+    return torch.cat([rows, rows.transpose(0, 1)], dim=-1).reshape(count, width)

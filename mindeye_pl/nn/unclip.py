@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindeye_pl.nn.fourier import fourier_features
+from mindeye_pl.nn.fourier import fourier_features, grid_positions
 from mindeye_pl.nn.unclip_solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class UnCLIPModel(nn.Module):
             none, and standard-normal tokens stand for it, as published.
         num_tokens: S, for the learned table.
         output: "published" or "corrected" transform of the decoder's output to pixels.
+        token_positions: adds a learned table `(S, D)` to the tokens. CLIP's own say where in the picture they belong;
+            tokens that were standardised place by place do not, and attention cannot know it otherwise.
         packing: side of the square of latents that make one place of the UNet; 1 for SDXL, 2 makes a small model fast.
     """
 
@@ -58,6 +60,7 @@ class UnCLIPModel(nn.Module):
         num_tokens: int = 256,
         output: str = "published",
         packing: int = 1,
+        token_positions: bool = False,
     ):
         super().__init__()
         assert null_tokens in ("random", "learned"), null_tokens
@@ -67,6 +70,9 @@ class UnCLIPModel(nn.Module):
             nn.Parameter(torch.zeros(num_tokens, unet.config["cross_attention_dim"]))
             if null_tokens == "learned"
             else None
+        )
+        self.token_positions = (
+            nn.Parameter(grid_positions(num_tokens, unet.config["cross_attention_dim"])) if token_positions else None
         )
         sigmas = training_sigmas().float() if torch.get_default_device().type != "meta" else torch.empty(1000)
         self.register_buffer("sigmas", sigmas, persistent=False)
@@ -97,6 +103,8 @@ class UnCLIPModel(nn.Module):
             `(B, C, h, w)`.
         """
         packed = F.pixel_unshuffle(latents, self.packing)
+        if self.token_positions is not None:
+            tokens = tokens + self.token_positions.to(tokens)
         predicted = self.unet(packed, timesteps, encoder_hidden_states=tokens, class_labels=vector).sample
         return F.pixel_shuffle(predicted, self.packing)
 

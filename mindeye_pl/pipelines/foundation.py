@@ -221,6 +221,7 @@ def _build_unclip(run: Run, folder: Path) -> None:
         "token_dim": embedder.token_dim,
         "num_tokens": embedder.num_tokens,
         "packing": settings.packing,
+        "token_positions": settings.token_positions,
     }
     network = build_unclip(sizes, vae, vae.config["sample_size"])
     pictures = pictures_of(run)

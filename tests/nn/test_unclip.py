@@ -18,6 +18,7 @@ UNET = {
     "token_dim": 12,
     "num_tokens": 5,
     "packing": 2,
+    "token_positions": True,
 }
 VAE = {"channels": [4, 8], "latent_channels": 4, "layers_per_block": 1, "groups": 4, "picture_size": 32}
 
