@@ -44,6 +44,8 @@ def fetch_folder(
 def push_to_hub(folder: str | Path, repository: str, *, private: bool = True) -> str:
     """Uploads a folder to a model repository, made where it is missing, and returns the address of the commit.
 
+    Safetensors of the repository that are not in the folder are removed by the same commit.
+
     Args:
         folder: of `save_pretrained`.
         repository: `owner/name`.
@@ -59,10 +61,14 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = True) ->
     api = HfApi()
     with _in_one_line(repository):
         api.create_repo(repository, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message=_MESSAGE))
-
-
-_MESSAGE = "Upload from mindeye_pl"
+        # As in a folder, weights of an earlier export that are not part of this one would be taken for its own.
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=str(folder),
+            commit_message="Upload from mindeye_pl",
+            delete_patterns="*.safetensors",
+        )
+        return str(commit)
 
 
 def check_repository(repository: str) -> None:

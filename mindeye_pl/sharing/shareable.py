@@ -112,8 +112,8 @@ class Shareable(nn.Module):
             seen = str(error).splitlines()[-1].strip()
             raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}", seen=seen, mend="export it again") from error
         assert not any(value.is_meta for value in (*part.parameters(), *part.buffers())), "a value that is not stored"
-        part.facts = config.get("facts") or {}
-        return part.eval()
+        part.facts = facts if isinstance(facts := config.get("facts"), dict) else {}
+        return part.to("cpu").eval()  # Lightning's modules remember the meta device otherwise
 
     def push_to_hub(self, repository: str, *, private: bool = True) -> str:
         """Writes the part to a hub repository and returns the address of the commit.
