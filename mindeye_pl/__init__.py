@@ -4,14 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mindeye_pl.pipelines.decoder import load as load
+    from mindeye_pl.sharing.shareable import Shareable
+
+    from_pretrained = Shareable.from_pretrained
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`mindeye_pl.load`, imported when it is first asked for: the import of the package alone stays quick."""
+    """`load` and `from_pretrained`, imported when first asked for: the import of the package alone stays quick."""
     if name == "load":
         from mindeye_pl.pipelines.decoder import load
 
         return load
+    if name == "from_pretrained":
+        from mindeye_pl.sharing.shareable import Shareable
+
+        return Shareable.from_pretrained
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

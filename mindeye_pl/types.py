@@ -20,6 +20,7 @@ class BrainBatch:
         stimulus_ids: `(B,)` int64, rows in the pictures file.
         tokens: `(B, S, D)` target tokens, float16 or float32.
         latents: `(B, C, h * w)` scaled VAE latents of the pictures, where a low-level branch learns them.
+        maps: `(B, K * M, 512)` feature maps of the pictures and, behind each, of its K - 1 augmented views.
     """
 
     voxels: list[Tensor]
@@ -27,6 +28,7 @@ class BrainBatch:
     stimulus_ids: Tensor
     tokens: Tensor
     latents: Tensor | None = None
+    maps: Tensor | None = None
 
     def to(self, *args, **kwargs) -> "BrainBatch":  # type: ignore[no-untyped-def]
         """The batch with every tensor moved as by `Tensor.to`."""
@@ -36,6 +38,7 @@ class BrainBatch:
             self.stimulus_ids.to(*args, **kwargs),
             self.tokens.to(*args, **kwargs),
             None if self.latents is None else self.latents.to(*args, **kwargs),
+            None if self.maps is None else self.maps.to(*args, **kwargs),
         )
 
     def __len__(self) -> int:

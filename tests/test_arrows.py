@@ -17,9 +17,10 @@ OWN = {
     "data": {"artifacts", "console", "errors", "nsd", "types"},
     "metrics": {"errors", "types"},
     "tracking": {"errors", "types"},
+    "sharing": {"errors"},
     "reports": {"artifacts", "console", "errors", "metrics", "types", ""},
-    "stages": {"errors", "losses", "metrics", "nn", "types"},
-    "weights": {"errors", "losses", "nn", "nsd", "stages", "types"},
+    "stages": {"errors", "losses", "metrics", "nn", "sharing", "types"},
+    "weights": {"errors", "losses", "nn", "nsd", "sharing", "stages", "types"},
     "callbacks": {"artifacts", "console", "errors", "stages", "types"},
 }
 

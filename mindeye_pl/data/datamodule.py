@@ -76,6 +76,7 @@ class NSDDataModule(LightningDataModule):
         self.layout, self.subjects, self.cache_dir = NSDLayout(Path(root)), tuple(subjects), Path(cache_dir)
         self.tokens, self.num_sessions, self.batch_size = tokens, num_sessions, batch_size
         self.latents: TokenSource | None = None  # of a low-level branch
+        self.maps: TokenSource | None = None  # of the same branch
         self.repetitions, self.test_split = repetitions, test_split
         self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
         self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
@@ -185,7 +186,7 @@ class NSDDataModule(LightningDataModule):
         assert betas is not None, "call `setup` before the first batch"
         assert self.tokens is not None, "set `tokens` before the first batch"
         return DataLoader(
-            BrainDataset(betas, trials, self.tokens, self.latents),
+            BrainDataset(betas, trials, self.tokens, self.latents, self.maps),
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
             num_workers=self.num_workers,

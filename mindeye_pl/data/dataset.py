@@ -32,6 +32,7 @@ class BrainDataset(Dataset[BrainBatch]):
         trials: their trials, `n_s` of them.
         tokens: target tokens of every stimulus.
         latents: their VAE latents, in the same kind of table.
+        maps: their feature maps, in the same kind of table.
     """
 
     def __init__(
@@ -40,9 +41,11 @@ class BrainDataset(Dataset[BrainBatch]):
         trials: Sequence[Trials],
         tokens: TokenSource,
         latents: TokenSource | None = None,
+        maps: TokenSource | None = None,
     ):
         assert [len(betas) for betas in voxels] == [len(subject_trials) for subject_trials in trials]
-        self.voxels, self.trials, self.tokens, self.latents = voxels, trials, tokens, latents
+        self.voxels, self.trials = voxels, trials
+        self.tokens, self.latents, self.maps = tokens, latents, maps
 
     def __getitem__(self, index: BatchIndex) -> BrainBatch:
         """The batch of the trials that a sampler picked, voxels in float32."""
@@ -53,6 +56,7 @@ class BrainDataset(Dataset[BrainBatch]):
             stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
             tokens=_rows(self.tokens, stimulus_ids),  # (B, S, D)
             latents=None if self.latents is None else _rows(self.latents, stimulus_ids),  # (B, C, h * w)
+            maps=None if self.maps is None else _rows(self.maps, stimulus_ids),  # (B, K * M, 512)
         )
 
 

@@ -1,4 +1,4 @@
-"""Fourier features: of sizes and corners as SDXL reads them (MindEye2, spec sections 7.1 and 9), and of a grid's places."""
+"""Fourier features: of sizes and corners as SDXL reads them (MindEye2, spec 7.1 and 9), and of the places of a grid."""
 
 import math
 from collections.abc import Sequence

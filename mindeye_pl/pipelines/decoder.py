@@ -20,6 +20,8 @@ from mindeye_pl.pipelines.finetune import CONFIG, FINETUNE, read_normalisation
 from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model, reconstructor_of
 from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
 from mindeye_pl.pipelines.step import Run
+from mindeye_pl.sharing.folder import is_shared
+from mindeye_pl.sharing.hub import fetch_folder
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.weights import load_published
@@ -182,8 +184,9 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     """A decoder from a finished run, a fine-tuned artifact or a checkpoint.
 
     Args:
-        source: the folder of a run (`outputs/runs/...`), of an artifact (`outputs/artifacts/finetune/...`), or a
-            published MindEye2 checkpoint (a file, or DeepSpeed's folder), which knows its tokens but names no unCLIP.
+        source: the folder of a run (`outputs/runs/...`) or of an artifact (`outputs/artifacts/finetune/...`); or what
+            knows its tokens but names no unCLIP: the folder of an export, `owner/name` of a hub repository, or a
+            published MindEye2 checkpoint (a file, or DeepSpeed's folder).
         pictures: False leaves the unCLIP out: tokens and retrieval alone, in less time and memory.
         seed: of the pictures.
 
@@ -194,6 +197,10 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     if path.is_file() or is_deepspeed(path):
         composite = load_published("mindeye2", path)
         return Decoder(composite, Reconstructor(composite).eval())
+    if is_shared(path) or not path.exists():
+        folder = fetch_folder(source)
+        composite = Composite.from_pretrained(folder)
+        return Decoder(composite, Reconstructor(composite).eval(), normalise=read_normalisation(folder))
     run, folder = _finished(path)
     weights = read_weights(folder / WEIGHTS)
     composite = build_model(run.config, [weights["alignment.network.linears.0.weight"].shape[1]])

@@ -23,6 +23,7 @@ _PLACES = ("folder", "path", "pretrained_file")
 GROUPS = {
     "embedder": "the embedder's weights",
     "vae": "the low-level VAE's weights",
+    "maps": "the low-level feature maps' weights",
     "unclip": "the unCLIP's weights",
     "captioner": "the captioner's weights",
     "refine": "the refiner's weights",
@@ -34,12 +35,19 @@ def groups_in_use(run: Run) -> list[str]:
     config = run.config
     used = {
         "embedder": True,
-        "vae": config.low_level is not None,
+        **{group: group in low_level_groups(config) for group in ("vae", "maps")},
         "unclip": makes_pictures(config),
         "captioner": config.captioner is not None and makes_pictures(config),
         "refine": config.refine is not None and makes_pictures(config),
     }
     return [group for group in GROUPS if used[group]]
+
+
+def low_level_groups(config: DictConfig) -> list[str]:
+    """The groups whose models make what a low-level branch learns."""
+    if config.low_level is None:
+        return []
+    return ["vae", "maps"] if config.maps is not None else ["vae"]
 
 
 def makes_pictures(config: DictConfig) -> bool:

@@ -7,10 +7,10 @@ from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.nsd import HOURS_PER_SESSION
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
-from mindeye_pl.pipelines.foundation_models import identity
+from mindeye_pl.pipelines.foundation_models import identity, low_level_groups
 from mindeye_pl.pipelines.models import build_model
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.targets import target_latents, target_tokens
+from mindeye_pl.pipelines.targets import target_latents, target_maps, target_tokens
 from mindeye_pl.pipelines.training import fit
 
 #: Nodes of the configuration that the weights of any trained composite depend on; of the machine, precision alone.
@@ -25,9 +25,8 @@ TRAINING_KEYS = (
 
 
 def trained_by(run: Run, *keys: str) -> dict[str, Any]:
-    """What a training depends on: `TRAINING_KEYS`, the VAE where a low-level branch learns its latents, and `keys`."""
-    foundation = ["embedder", *(["vae"] if run.config.low_level is not None else [])]
-    return run.plain(*TRAINING_KEYS, *keys) | identity(run, *foundation)
+    """What a training depends on: `TRAINING_KEYS`, what the low-level branch learns, and `keys`."""
+    return run.plain(*TRAINING_KEYS, *keys) | identity(run, "embedder", *low_level_groups(run.config))
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
@@ -50,6 +49,7 @@ def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
     )
     data.tokens = target_tokens(run, data.stimulus_ids_needed())
     data.latents = target_latents(run, data.stimulus_ids_needed())
+    data.maps = target_maps(run, data.stimulus_ids_needed())
     return data
 
 

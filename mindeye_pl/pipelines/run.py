@@ -7,10 +7,12 @@ from rich.table import Table
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.check_weights import check_released_weights
+from mindeye_pl.pipelines.checkpoint import checkpoint_steps
 from mindeye_pl.pipelines.data import SIMULATE
 from mindeye_pl.pipelines.evaluate import EVALUATE
 from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
+from mindeye_pl.pipelines.export import EXPORT, check_export, export_run
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_UNCLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
@@ -38,7 +40,10 @@ def run_experiment(config: DictConfig) -> None:
     if names == ["check_weights"]:
         check_released_weights(run)
         return
-    steps = [_step(name) for name in names if name != "report"]
+    steps = [_step(name) for name in names if name not in ("report", EXPORT)]
+    if EXPORT in names:
+        check_export(run)
+        steps += [step for step in checkpoint_steps(run) if step not in steps]
     if config.unclip is None and RECONSTRUCT in steps:
         steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_PICTURES)]
         if not steps:
@@ -57,11 +62,13 @@ def run_experiment(config: DictConfig) -> None:
         console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
     if "report" in names:
         write_run_report(run, steps)
+    if EXPORT in names:
+        export_run(run)
 
 
 def _step(name: str) -> Step:
     if name not in STEPS:
-        raise UserError("pipeline.steps names no step", seen=name, wanted=f"some of {[*STEPS, 'report']}")
+        raise UserError("pipeline.steps names no step", seen=name, wanted=f"some of {[*STEPS, 'report', EXPORT]}")
     return STEPS[name]
 
 

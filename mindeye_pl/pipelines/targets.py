@@ -11,8 +11,9 @@ from mindeye_pl.console import console
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
+from mindeye_pl.nn.convnext import augmented_views
 from mindeye_pl.pipelines.data import SIMULATE, layout, makes_its_data
-from mindeye_pl.pipelines.foundation_models import identity, load_model
+from mindeye_pl.pipelines.foundation_models import identity, load_model, low_level_groups
 from mindeye_pl.pipelines.step import Run
 
 
@@ -28,6 +29,14 @@ def target_latents(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
         return None
     config = run.config.vae
     return _filled(run, stimulus_ids, "vae", (config.latent_channels, config.latent_size**2), _latents)
+
+
+def target_maps(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
+    """The store of the pictures' feature maps, those of augmented views behind the picture's own; None where unused."""
+    if "maps" not in low_level_groups(run.config):
+        return None
+    config = run.config.maps
+    return _filled(run, stimulus_ids, "maps", ((1 + config.views) * config.places, config.width), _maps)
 
 
 def _filled(
@@ -69,3 +78,14 @@ def _latents(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.T
     vae = load_model(run, "vae").to(device)
     # The mode, in float32: half precision overflows in the VAE's encoder.
     return lambda pictures: vae.encode(2 * pictures - 1).latent_dist.mode().flatten(2) * vae.config["scaling_factor"]
+
+
+def _maps(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    network, views = load_model(run, "maps").to(device), run.config.maps.views
+
+    def embed(pictures: torch.Tensor) -> torch.Tensor:
+        all_views = augmented_views(pictures.cpu(), views).to(device)  # (B, views, 3, H, W)
+        shown = torch.cat([pictures[:, None], all_views], dim=1)
+        return network(shown.flatten(0, 1)).unflatten(0, shown.shape[:2]).flatten(1, 2)  # (B, (1 + views) * M, 512)
+
+    return embed

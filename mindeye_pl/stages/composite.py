@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
+from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.stages.stage import Stage
 from mindeye_pl.types import BrainBatch, Prediction, StageLoss
 
@@ -20,7 +21,7 @@ OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
 
 
-class Composite(LightningModule):
+class Composite(Shareable, LightningModule):
     """Stages trained together; subclasses say what they compute, this class trains and logs them.
 
     Every composite answers `forward`, `compute_loss` and `reconstruct`, so that pipelines and evaluation are written

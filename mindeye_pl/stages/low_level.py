@@ -44,6 +44,16 @@ class LowLevel(Stage):
         """`(B, h)` to latents `(B, C, L, L)` and maps `(B, M, 512)`."""
         return self.network(hidden)
 
+    def draw_views(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Of `(B, K * M, 512)` maps the pictures' own `(B, M, 512)` and those of one augmented view each.
+
+        In training the view is drawn by lot, of one picture independently of another; in validation it is the first.
+        """
+        views = maps.unflatten(1, (-1, self.network.side**2))  # (B, K, M, 512)
+        count = len(views)
+        lots = torch.randint(1, views.shape[1], (count,)) if self.training else torch.ones(count, dtype=torch.long)
+        return views[:, 0], views[torch.arange(count), lots]
+
     def compute_loss(
         self,
         hidden: Tensor,

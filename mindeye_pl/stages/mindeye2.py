@@ -81,7 +81,10 @@ class MindEye2(Composite):
         if self.prior is not None:
             loss += self.prior.compute_loss(loss.outputs["tokens"], targets, scale=objective.prior_scale)
         if self.low_level is not None and batch.latents is not None:
-            loss += self.low_level.compute_loss(loss.outputs["hidden"], batch.latents, scale=objective.low_level_scale)
+            maps = self.low_level.draw_views(batch.maps) if batch.maps is not None else (None, None)
+            loss += self.low_level.compute_loss(
+                loss.outputs["hidden"], batch.latents, *maps, scale=objective.low_level_scale
+            )
         return loss
 
     @torch.no_grad()

@@ -5,8 +5,10 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from torch import nn
 
+from mindeye_pl.sharing.shareable import Shareable
 
-class Stage(LightningModule):
+
+class Stage(Shareable, LightningModule):
     """A trainable part around one network of `nn/`.
 
     A stage returns its loss and never logs: Lightning lets only the root module log, and a stage may be either.

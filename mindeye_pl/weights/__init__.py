@@ -1,5 +1,6 @@
 """Foreign weights: the published checkpoints, one adapter for each format; nothing else knows a foreign key name."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.refiner import Refiner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import training_sigmas
-from mindeye_pl.weights import bigg_to_l, mindeye2, sdxl_base, unclip
+from mindeye_pl.weights import bigg_to_l, convnext, mindeye2, sdxl_base, unclip
 
 #: The formats, by the name that `load_published` takes.
-ADAPTERS: dict[str, Any] = {"mindeye2": mindeye2, "unclip": unclip, "bigg_to_l": bigg_to_l, "sdxl_base": sdxl_base}
+ADAPTERS: dict[str, Any] = {
+    "mindeye2": mindeye2,
+    "unclip": unclip,
+    "bigg_to_l": bigg_to_l,
+    "sdxl_base": sdxl_base,
+    "convnext": convnext,
+}
 
 
 def load_published(kind: str, path: str | Path, **options: int) -> Any:
@@ -23,7 +30,7 @@ def load_published(kind: str, path: str | Path, **options: int) -> Any:
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2` | `unclip` | `bigg_to_l` | `sdxl_base`.
+        kind: `mindeye2` | `unclip` | `bigg_to_l` | `sdxl_base` | `convnext`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said.
 
@@ -40,6 +47,39 @@ def load_published(kind: str, path: str | Path, **options: int) -> Any:
     model.load_state_dict(own, assign=True)
     _recompute_buffers(model)
     return model.to("cpu").eval()  # Lightning's modules remember the meta device otherwise
+
+
+def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
+    """Writes a model as a checkpoint in the published format, for the published code to read.
+
+    `load_published` makes the same weights of it, bit for bit.
+
+    Args:
+        kind: `mindeye2`.
+        model: a `MindEye2`.
+        path: `last.pth` for instance; an older file stays whole until the new one is.
+
+    Raises:
+        UserError: for a model that the published code would compute otherwise, or a path that cannot be written.
+    """
+    path = Path(path)
+    state = {key: _alone(value) for key, value in ADAPTERS[kind].to_published(model).items()}
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save({"model_state_dict": state}, beside)
+        beside.replace(path)
+    except (RuntimeError, OSError) as error:
+        if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir():
+            raise
+        raise UserError(f"{path} cannot be written", seen=error, wanted="a file in a folder of yours") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _alone(value: Tensor) -> Tensor:
+    """Without the rest of a storage that it is a part of, which would be written too."""
+    value = value.detach().cpu()
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
 
 
 def _recompute_buffers(model: torch.nn.Module) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.sharing.folder import read_safetensors
 
 
 def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
@@ -23,7 +24,7 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError("the checkpoint does not exist", seen=path, wanted="a .pth or .safetensors file")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -42,13 +43,3 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
         seen = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} holds no state dict", seen=seen, wanted=f"`{key}`, or tensors by name")
     return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(path))
-    except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file", seen=error, mend="copy or download it again") from error

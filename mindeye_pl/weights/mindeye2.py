@@ -163,7 +163,17 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def to_published(model: MindEye2) -> dict[str, Tensor]:
-    """The published state dict of a model."""
+    """The published state dict of a model.
+
+    Raises:
+        UserError: for a model whose weights mean something else to the published code.
+    """
+    if model.backbone.network.mixer != "published":
+        raise UserError(
+            "the published code computes another backbone",
+            seen=f"fidelity.mixer={model.backbone.network.mixer}",
+            wanted="fidelity.mixer=published",
+        )
     published: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         if key == ROTARY:

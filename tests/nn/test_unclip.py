@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.nn.foundation_sizes import build_unet, random_unclip
+from mindeye_pl.nn.fourier import grid_positions
 from mindeye_pl.nn.unclip import PIXELS, UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import SOLVERS, euler_published, training_sigmas
 
@@ -16,7 +17,7 @@ UNET = {
     "layers_per_block": 1,
     "groups": 4,
     "token_dim": 12,
-    "num_tokens": 5,
+    "num_tokens": 4,
     "packing": 2,
     "token_positions": True,
 }
@@ -38,21 +39,21 @@ def pictures(unclip: UnCLIPModel, tokens: Tensor, seeds: list[int], **settings: 
 @pytest.mark.parametrize("batch", [1, 4, 7])
 def test_a_picture_does_not_depend_on_its_batch(unclip: UnCLIPModel, solver: str, batch: int) -> None:
     seeds = list(range(100, 108))
-    tokens = torch.randn(8, 5, 12, generator=torch.Generator().manual_seed(1))
+    tokens = torch.randn(8, 4, 12, generator=torch.Generator().manual_seed(1))
     whole = pictures(unclip, tokens, seeds, solver=solver)
     parts = [pictures(unclip, tokens[i : i + batch], seeds[i : i + batch], solver=solver) for i in range(0, 8, batch)]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-4, rtol=0)
 
 
 def test_other_seeds_give_other_pictures(unclip: UnCLIPModel) -> None:
-    tokens = torch.zeros(2, 5, 12)
+    tokens = torch.zeros(2, 4, 12)
     one, other = pictures(unclip, tokens, [1, 2])
     assert (one - other).abs().max() > 0.01
 
 
 def test_euler_is_the_textbook_one(unclip: UnCLIPModel) -> None:
     """A second implementation in five lines, guidance 1."""
-    tokens, noise = torch.randn(2, 5, 12), unclip.start([3, 4])
+    tokens, noise = torch.randn(2, 4, 12), unclip.start([3, 4])
     sigmas, times = euler_published(6).sigmas, euler_published(6).timesteps
     x, vector = noise * (1 + sigmas[0] ** 2).sqrt(), unclip.size_vector().expand(2, -1)
     with torch.no_grad():
@@ -63,8 +64,8 @@ def test_euler_is_the_textbook_one(unclip: UnCLIPModel) -> None:
 
 
 def test_guidance_of_one_ignores_the_null_tokens(unclip: UnCLIPModel) -> None:
-    tokens, noise = torch.randn(1, 5, 12), unclip.start([3])
-    given = unclip.sample(tokens, noise=noise, uncond_tokens=torch.randn(1, 5, 12), steps=3, guidance=1)
+    tokens, noise = torch.randn(1, 4, 12), unclip.start([3])
+    given = unclip.sample(tokens, noise=noise, uncond_tokens=torch.randn(1, 4, 12), steps=3, guidance=1)
     torch.testing.assert_close(given, unclip.sample(tokens, noise=noise, steps=3, guidance=1))
 
 
@@ -80,13 +81,13 @@ def test_solvers_go_to_the_same_place() -> None:
 
     model.denoise = exact  # type: ignore[method-assign]
     for solver in SOLVERS:
-        found = model.sample(torch.zeros(1, 5, 12), noise=model.start([0]), steps=20, guidance=1, solver=solver)
+        found = model.sample(torch.zeros(1, 4, 12), noise=model.start([0]), steps=20, guidance=1, solver=solver)
         torch.testing.assert_close(found, clean, atol=0.05, rtol=0, msg=solver)
 
 
 def test_loss_is_zero_for_the_exact_noise_and_reaches_the_null_tokens() -> None:
     model = random_unclip(0, UNET, VAE).requires_grad_(True)
-    latents, tokens = torch.randn(4, *model.latent_shape), torch.randn(4, 5, 12)
+    latents, tokens = torch.randn(4, *model.latent_shape), torch.randn(4, 4, 12)
     model.loss(latents, tokens, model.size_vector(), offset=0.04, drop=1.0).backward()
     assert model.null_tokens is not None
     assert model.null_tokens.grad is not None
@@ -114,3 +115,17 @@ def test_paper_size_on_the_meta_device() -> None:
     assert len(unet.state_dict()) == 1680
     keys = [key for key in unet.state_dict() if "attn2.to_k" in key or "attn2.to_v" in key]
     assert len(keys) == 140
+
+
+def test_positions_tell_tokens_apart() -> None:
+    """Without them attention sees a set of tokens; with them their order counts."""
+    places = grid_positions(16, 12)
+    assert torch.cdist(places, places).fill_diagonal_(9).min() > 0.5
+    torch.testing.assert_close(places.square().mean(), torch.tensor(1.0), atol=0.2, rtol=0)
+    latents, times, tokens = torch.randn(1, 4, 8, 8), torch.tensor([500]), torch.randn(1, 4, 12)
+    for positions in (False, True):
+        model = random_unclip(3, UNET | {"token_positions": positions}, VAE)
+        latents = torch.randn(1, *model.latent_shape)
+        with torch.no_grad():
+            first, turned = (model.denoise(latents, times, t, model.size_vector()) for t in (tokens, tokens.flip(1)))
+        assert torch.allclose(first, turned, atol=1e-5) != positions

@@ -135,3 +135,11 @@ def test_scores_of_reconstructions_stand_beside_their_null_rows(cli: CommandLine
     above = content["above_null"]["shuffled"]["pixcorr"]
     assert above[0] == pytest.approx(sum(a - b for a, b in zip(each, null, strict=True)) / len(each), abs=1e-5)
     assert above[1] <= above[0] <= above[2]
+
+
+def test_low_level_branch_is_compared_with_feature_maps(cli: CommandLine) -> None:
+    choices = ("low_level=vae_blur", "maps=tiny", "pipeline.steps=[finetune]", "finetune.start=scratch")
+    code, out, _ = cli(*COMMAND, *choices)
+    assert code == 0
+    assert "low_level_maps" in out
+    assert list((cli.outputs / "targets").glob("tiny-*"))

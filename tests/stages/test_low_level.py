@@ -48,3 +48,15 @@ def test_gradient_reaches_the_backbone() -> None:
     branch().compute_loss(hidden, torch.randn(2, 4, 16, 16)).total.backward()
     assert hidden.grad is not None
     assert hidden.grad.abs().sum() > 0
+
+
+def test_views_are_drawn_of_each_picture_apart() -> None:
+    low_level = LowLevel(8, latent_size=16)
+    maps = torch.arange(3.0).repeat_interleave(16).view(1, 48, 1).expand(40, 48, 512)  # view 0, 1 and 2 of 16 places
+    own, view = low_level.train().draw_views(maps)
+    assert own.shape == view.shape == (40, 16, 512)
+    assert (own == 0).all()
+    assert set(view.unique().tolist()) == {1.0, 2.0}
+    assert (view == view[:, :1, :1]).all()
+    _, fixed = low_level.eval().draw_views(maps)
+    assert (fixed == 1).all()

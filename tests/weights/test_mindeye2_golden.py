@@ -8,9 +8,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.nn.noise_schedule import CosineSchedule
+from mindeye_pl.stages.backbone import Backbone
+from mindeye_pl.stages.functional_alignment import FunctionalAlignment
 from mindeye_pl.stages.mindeye2 import MindEye2
-from mindeye_pl.weights import load_published
+from mindeye_pl.weights import load_published, save_published
 from mindeye_pl.weights.mindeye2 import to_published
 from tests.golden import weights as golden
 
@@ -115,3 +118,42 @@ def test_round_trip(model: MindEye2) -> None:
     back = to_published(model)
     assert back.keys() == published.keys()
     assert all(torch.equal(back[key], published[key]) for key in published)
+
+
+def test_written_as_published_and_read_again(model: MindEye2, tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    save_published("mindeye2", model, path)
+    assert [left.name for left in tmp_path.iterdir()] == ["last.pth"]
+    published, written = published_state(), torch.load(path, weights_only=True)["model_state_dict"]
+    assert written.keys() == published.keys()
+    assert all(torch.equal(written[key], value) for key, value in published.items())
+    again = load_published("mindeye2", path)
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+
+
+def test_written_as_published_are_the_weights_alone(tmp_path: Path) -> None:
+    """A weight that is a view of more is written without the rest."""
+    model = MindEye2(FunctionalAlignment([5], 8), Backbone(8, 4, 16, num_blocks=1))
+    row = torch.randn(1000, 8, 5)[3]
+    model.alignment.network.linears[0].weight.data = row
+    save_published("mindeye2", model, tmp_path / "last.pth")
+    assert (tmp_path / "last.pth").stat().st_size < 100_000
+    again = load_published("mindeye2", tmp_path / "last.pth")
+    assert torch.equal(again.alignment.network.linears[0].weight, row)
+
+
+def test_what_the_published_code_computes_otherwise_is_refused(model: MindEye2, tmp_path: Path) -> None:
+    corrected = MindEye2(FunctionalAlignment([5], 8), Backbone(8, 4, 16, num_blocks=1, mixer="corrected"))
+    with pytest.raises(UserError, match=r"fidelity\.mixer=published"):
+        save_published("mindeye2", corrected, tmp_path / "last.pth")
+    with pytest.raises(UserError, match="cannot be written"):
+        save_published("mindeye2", model, tmp_path / "nowhere" / "last.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_published_checkpoint_is_shared_as_it_was_loaded(model: MindEye2, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "out")
+    again = MindEye2.from_pretrained(tmp_path / "out")
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key

@@ -1,0 +1,1 @@
+"""Folders and hub repositories from which a trained part is rebuilt; knows no part by name."""

@@ -1,0 +1,266 @@
+"""A part in a folder is the part that was written; what is damaged, foreign or malicious is refused in one line."""
+
+import copy
+import functools
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import mindeye_pl
+from mindeye_pl.errors import UserError
+from mindeye_pl.sharing.plain import describe, rebuild
+from mindeye_pl.stages.backbone import Backbone
+from mindeye_pl.stages.composite import Composite
+from mindeye_pl.stages.diffusion_prior import DiffusionPrior
+from mindeye_pl.stages.functional_alignment import FunctionalAlignment
+from mindeye_pl.stages.low_level import LowLevel
+from mindeye_pl.stages.mindeye2 import MindEye2
+from mindeye_pl.stages.objective import Objective
+from mindeye_pl.stages.schedule import published_onecycle
+from mindeye_pl.stages.stage import Stage
+from tests.stages.test_mindeye2 import system
+
+FILES = {"model.safetensors", "config.json", "README.md"}
+
+
+class Doubling(Stage):
+    """A part of somebody's own."""
+
+    def __init__(self, width: int):
+        super().__init__(nn.Linear(width, 2 * width), weight_decay=0.0, gain_decay="published")
+
+
+@pytest.fixture
+def model() -> MindEye2:
+    torch.manual_seed(3)
+    return MindEye2(
+        FunctionalAlignment((9, 7), 12),
+        Backbone(12, 4, 16, num_blocks=2, mixer="corrected", dropout=0.3),
+        LowLevel(12, latent_size=16),
+        DiffusionPrior(4, 16, depth=1, head_dim=8, heads=2, sample_steps=4),
+        Objective(prior_scale=2.0),
+        functools.partial(torch.optim.AdamW, lr=1e-3),
+        functools.partial(published_onecycle, max_lr=1e-3),
+    )
+
+
+@pytest.fixture
+def folder(model: MindEye2, tmp_path: Path) -> Path:
+    model.facts = {"subject": 1, "hours": 1.0, "simulated": True, "seed": 42}
+    model.save_pretrained(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Exchanges entries of the composite's node."""
+    config = json.loads((folder / "config.json").read_text())
+    config["model"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_rebuilt_as_it_was(model: MindEye2, folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+    state = torch.get_rng_state()
+    again = mindeye_pl.from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), state), "no random number is drawn"
+    assert type(again) is MindEye2
+    assert again.device.type == again.backbone.device.type == "cpu"
+    assert not any(module.training for module in again.modules())
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+    voxels = torch.randn(3, 7)
+    wanted, seen = model.eval().predict(voxels, 1), again.predict(voxels, 1)
+    for name in ("aligned", "tokens", "retrieval", "latents", "maps"):
+        assert torch.equal(getattr(seen, name), getattr(wanted, name)), name
+    assert again.objective == model.objective
+    assert again.prior is not None
+    assert again.prior.sample_steps == 4
+    assert again.facts == model.facts
+
+
+def test_rebuilt_to_train_on(model: MindEye2, folder: Path) -> None:
+    again = MindEye2.from_pretrained(folder)
+    assert again._optimizer is not None
+    assert again._scheduler is not None
+    optimizer = again._optimizer([group for stage in again.stages().values() for group in stage.parameter_groups()])
+    assert isinstance(optimizer, torch.optim.AdamW)
+    again._scheduler(optimizer, epochs=3, iterations_per_epoch=2)
+    assert all(p.requires_grad for p in again.stages()["backbone"].parameters())
+
+
+def test_written_again_it_is_the_same_folder(folder: Path, tmp_path: Path) -> None:
+    Composite.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_each_stage_alone(model: MindEye2, tmp_path: Path) -> None:
+    for name, stage in model.stages().items():
+        stage.save_pretrained(tmp_path / name)
+        again = type(stage).from_pretrained(tmp_path, subfolder=name)
+        assert all(torch.equal(again.state_dict()[key], value) for key, value in stage.state_dict().items()), name
+    with pytest.raises(UserError, match="another part") as found:
+        Backbone.from_pretrained(tmp_path / "prior")
+    assert "DiffusionPrior" in str(found.value)
+
+
+def test_a_part_of_somebodys_own(tmp_path: Path) -> None:
+    Doubling(3).save_pretrained(tmp_path / "out")
+    assert isinstance(Stage.from_pretrained(tmp_path / "out"), Doubling)
+
+
+def test_copied_and_pickled_parts_remember(model: MindEye2) -> None:
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert describe(again) == describe(model)
+
+
+def test_arguments_are_plain_or_refused() -> None:
+    stage = FunctionalAlignment(OmegaConf.create([9, 7]), 12)
+    assert describe(stage)["voxel_counts"] == [9, 7]
+    assert describe(stage)["weight_decay"] == 1e-2, "defaults are taken down too"
+    stage.made_of["hidden_dim"] = object()
+    with pytest.raises(TypeError, match="no plain data"):
+        describe(stage)
+
+
+def test_functions_of_the_users_own_are_left_out() -> None:
+    node = describe(system())  # made with an optimiser and a schedule that are functions of the tests
+    assert node["optimizer"] is node["scheduler"] is None
+    assert rebuild(node)._optimizer is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "torch.load",
+        "torch.hub.load",
+        "torch.optim.swa_utils.AveragedModel",
+        "mindeye_pl.artifacts.os.system",
+        "mindeye_pl.artifacts.write_text",
+        "mindeye_pl.weights.save_published",
+        "mindeye_pl.stages.mindeye2.torch.load",
+        "mindeye_pl.stages.mindeye2.torch",
+        "mindeye_pl.stages.backbone.MixerBackbone",
+        "mindeye_pl.stages.schedule.OneCycleLR",
+        "mindeye_pl.stages.nowhere.Part",
+        "mindeye_pl.stages.schedule.nothing",
+        "tests.stages.test_mindeye2.system",
+        "",
+        ["os", "system"],
+    ],
+)
+@pytest.mark.parametrize("partial", [False, True])
+def test_nothing_but_parts_is_called(folder: Path, target: Any, partial: bool) -> None:
+    trace = folder / "trace"
+    edit(folder, optimizer={"_target_": target, "_partial_": partial, "path": str(trace), "command": f"touch {trace}"})
+    with pytest.raises(UserError, match="no known part and was not called") as found:
+        mindeye_pl.from_pretrained(folder)
+    assert "\n" not in str(found.value)
+    assert not trace.exists()
+
+
+def test_a_module_that_was_not_imported_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "foreign_part.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="foreign_part"):
+        rebuild({"_target_": "foreign_part.Part"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"alignment": None}, "does not fit"),
+        ({"alignment": "x"}, "does not fit"),
+        ({"backbone": {"_target_": "mindeye_pl.stages.backbone.Backbone", "width": 3}}, "describes no part"),
+        ({"unknown": 3}, "describes no part"),
+        ({"prior": None}, "does not fit"),
+        ({"_target_": "mindeye_pl.stages.objective.Objective"}, "describes no part"),
+    ],
+)
+def test_a_configuration_that_fits_no_part(folder: Path, changes: dict[str, Any], says: str) -> None:
+    edit(folder, **changes)
+    with pytest.raises(UserError, match=says) as found:
+        mindeye_pl.from_pretrained(folder)
+    assert "\n" not in str(found.value)
+
+
+def test_a_damaged_folder(folder: Path) -> None:
+    def refused(*words: str) -> None:
+        with pytest.raises(UserError) as found:
+            mindeye_pl.from_pretrained(folder)
+        assert "\n" not in str(found.value)
+        assert all(word in str(found.value) for word in words), str(found.value)
+
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    state = load_file(weights)
+    key = "backbone.network.to_tokens.weight"
+    save_file(state | {key: state[key][:-1].clone()}, weights)
+    refused("model.safetensors does not fit config.json", key)
+    save_file({name: value for name, value in state.items() if name != key}, weights)
+    refused("model.safetensors does not fit config.json", key)
+    weights.write_bytes(whole[:-8])
+    refused("model.safetensors is no whole safetensors file")
+    weights.unlink()
+    refused("model.safetensors", "do not exist")
+    for text, says in (("{", "no json"), ("[" * 100_000, "no json"), ("[]", "another program's"), ("{}", "another")):
+        (folder / "config.json").write_text(text)
+        refused("config.json", says)
+    (folder / "config.json").unlink()
+    refused("config.json cannot be read")
+
+
+def test_an_earlier_export_is_replaced_whole(model: MindEye2, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "scaling").write_bytes(b"scaling")
+    model.save_pretrained(folder, more={"betas.safetensors": tmp_path / "scaling"})
+    model.backbone.save_pretrained(folder / "backbone")
+    (folder / "LICENSE").write_text("the user's own")
+    assert (folder / "betas.safetensors").read_bytes() == b"scaling"
+    system().save_pretrained(folder)
+    assert {path.name for path in folder.iterdir()} == FILES | {"LICENSE"}
+    MindEye2.from_pretrained(folder)
+
+
+def test_another_folder_is_not_touched(model: MindEye2, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError) as found:
+            model.save_pretrained(place)
+        assert str(place) in str(found.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "file"}
+
+
+def test_a_write_that_fails_leaves_the_earlier_export(
+    model: MindEye2, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def no_room(*_: object, **__: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mindeye_pl.sharing.shareable.card", no_room)
+    with pytest.raises(OSError, match="No space"):
+        system().save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_card_is_one_that_the_hub_reads(folder: Path) -> None:
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "mindeye_pl"
+    assert {"fmri", "mindeye2", "simulated"} <= set(card.data.tags)
+    assert card.text.lstrip().startswith("# MindEye2, subject 1, 1 hour (simulated)")
+    assert "from_pretrained" in card.text
+    assert "| seed | 42 |" in card.text
