@@ -3,6 +3,8 @@
 Legend: B batch, h hidden width, C latent channels, L side of the latents.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 
@@ -13,11 +15,19 @@ class LowLevelHead(nn.Module):
         hidden_dim: h.
         latent_channels: C.
         latent_size: L, a multiple of 4; 28 as published.
+        widths: of the decoder's levels, the finest first.
     """
 
     channels = 64
 
-    def __init__(self, hidden_dim: int, *, latent_channels: int = 4, latent_size: int = 28):
+    def __init__(
+        self,
+        hidden_dim: int,
+        *,
+        latent_channels: int = 4,
+        latent_size: int = 28,
+        widths: Sequence[int] = (32, 64, 128),
+    ):
         super().__init__()
         assert latent_size % 4 == 0, latent_size
         self.side = latent_size // 4
@@ -29,9 +39,10 @@ class LowLevelHead(nn.Module):
         self.to_latents = Decoder(
             in_channels=self.channels,
             out_channels=latent_channels,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(32, 64, 128),
+            up_block_types=("UpDecoderBlock2D",) * len(widths),
+            block_out_channels=tuple(widths),
             layers_per_block=1,
+            norm_num_groups=min(32, *widths),
         )
         self.to_maps = nn.Sequential(
             nn.Conv2d(self.channels, 512, 1, bias=False),

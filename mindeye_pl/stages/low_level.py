@@ -3,6 +3,8 @@
 Legend: B batch, h hidden width, C latent channels, L side of the latents, M = (L / 4)^2 places of a feature map.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ class LowLevel(Stage):
         hidden_dim: h.
         latent_channels: C.
         latent_size: L.
+        widths: see `LowLevelHead`.
         contrastive_scale: weight of the feature maps' loss beside the latents'.
         weight_decay: AdamW's.
         gain_decay: `published` | `corrected`.
@@ -32,11 +35,12 @@ class LowLevel(Stage):
         *,
         latent_channels: int = 4,
         latent_size: int = 28,
+        widths: Sequence[int] = (32, 64, 128),
         contrastive_scale: float = 0.1,
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
     ):
-        network = LowLevelHead(hidden_dim, latent_channels=latent_channels, latent_size=latent_size)
+        network = LowLevelHead(hidden_dim, latent_channels=latent_channels, latent_size=latent_size, widths=widths)
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.contrastive_scale = contrastive_scale
 
