@@ -201,7 +201,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
         folder = fetch_folder(source)
         composite = Composite.from_pretrained(folder)
         return Decoder(composite, Reconstructor(composite).eval(), normalise=read_normalisation(folder))
-    run, folder = _finished(path)
+    run, folder = finished_run(path)
     weights = read_weights(folder / WEIGHTS)
     composite = build_model(run.config, [weights["alignment.network.linears.0.weight"].shape[1]])
     load_weights(composite, weights, folder / WEIGHTS)
@@ -222,7 +222,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     return Decoder(composite, reconstructor, normalise=read_normalisation(folder), embed=embed)
 
 
-def _finished(path: Path) -> tuple[Run, Path]:
+def finished_run(path: Path) -> tuple[Run, Path]:
     """The run that a folder speaks of, and the folder of its fine-tuned weights."""
     register_resolvers()
     if (path / WEIGHTS).is_file() and (path / CONFIG).is_file():
