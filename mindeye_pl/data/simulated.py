@@ -8,7 +8,7 @@ Legend: N pictures that a subject saw, T its trials, V its voxels, n the picture
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from functools import cache, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from mindeye_pl.data.visual_features import RETINA_SIZE, visual_features
 from mindeye_pl.errors import UserError
 
 #: Of the files, written into `simulation.json`; another number means other files.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _PICTURES_PER_TASK = 128
 _REFERENCE_SCENES = 256
@@ -65,6 +65,7 @@ class SimulationSettings:
         repetitions: presentations of each picture.
         num_shared: pictures that every subject sees; they are the test set.
         image_size: side of a stored picture in pixels. Voxels see a scene at their own resolution.
+        figure_gain: how much more voxels see of the objects than of the ground behind them; 1 treats both alike.
         noise_level: standard deviation of the noise over that of the signal, of the median voxel: 1 / ncsnr.
         noise_spread: standard deviation of the logarithm of that ratio over voxels.
         correlated_noise: share of the noise's variance that a few patterns over all voxels have in common.
@@ -83,6 +84,7 @@ class SimulationSettings:
     repetitions: int
     num_shared: int
     image_size: int
+    figure_gain: float
     noise_level: float
     noise_spread: float
     correlated_noise: float
@@ -112,8 +114,8 @@ class SimulationSettings:
         # At the most half, so that every session keeps trials that its z-scores can be fitted on.
         if not 0 < self.num_shared <= self.stimuli_per_subject // 2:
             refuse("num_shared", self.num_shared, f"1 to {self.stimuli_per_subject // 2}")
-        if min(self.seed, self.noise_level, self.noise_spread, self.session_drift) < 0:
-            refuse("seed, noise_level, noise_spread, session_drift", "a negative one", "0 or more")
+        if min(self.seed, self.figure_gain, self.noise_level, self.noise_spread, self.session_drift) < 0:
+            refuse("seed, figure_gain, noise_level, noise_spread, session_drift", "a negative one", "0 or more")
         if not 0 <= self.correlated_noise <= 1:
             refuse("correlated_noise", self.correlated_noise, "a share, 0 to 1")
 
@@ -212,7 +214,7 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
     brain = SimulatedBrain.sample(
         _rng(seed, _Purpose.VOXELS, subject),
         settings.voxel_counts[subject],
-        _reference(seed),
+        _reference(seed, settings.figure_gain),
         noise_level=settings.noise_level,
         noise_spread=settings.noise_spread,
     )
@@ -227,7 +229,7 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
         brain,
         noise.signal_scale,
         np.unique(design.stimulus_ids),
-        lambda ids: perceive([stimulus_scene(seed, int(id_)) for id_ in ids]),
+        lambda ids: perceive([stimulus_scene(seed, int(id_)) for id_ in ids], settings.figure_gain),
     )
     rngs = [_rng(seed, _Purpose.NOISE, subject, session) for session in range(design.num_sessions)]
     write_betas(layout.betas(subject), layout.noise_free(subject), design, noise, rngs)
@@ -274,16 +276,32 @@ def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray
     return np.sort(ids[: settings.num_shared]), np.sort(own[settings.subjects.index(subject)])
 
 
-def perceive(scenes: list[Scene]) -> Percepts:
-    """What voxels can see of some scenes."""
-    pictures = np.stack([render(scene, RETINA_SIZE) for scene in scenes])
-    return Percepts(visual_features(pictures), np.stack([semantics(scene) for scene in scenes]))
+def perceive(scenes: list[Scene], figure_gain: float = 1.0) -> Percepts:
+    """What voxels can see of some scenes.
+
+    Args:
+        scenes: n of them.
+        figure_gain: factor of all that the objects change in the maps of the ground. Visual cortex answers more to a
+            figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron
+            75:143).
+    """
+    meanings = np.stack([semantics(scene) for scene in scenes])
+    visual = _see(scenes)
+    if figure_gain != 1:
+        ground = _see([replace(scene, objects=()) for scene in scenes])
+        visual = ground + np.float32(figure_gain) * (visual - ground)
+    return Percepts(visual, meanings)
+
+
+def _see(scenes: list[Scene]) -> np.ndarray:
+    return visual_features(np.stack([render(scene, RETINA_SIZE) for scene in scenes]))
 
 
 @cache
-def _reference(seed: int) -> Percepts:
+def _reference(seed: int, figure_gain: float) -> Percepts:
     """Scenes that are no stimuli and set the scale of every voxel's drive."""
-    return perceive([draw_scene(_rng(seed, _Purpose.REFERENCE, index)) for index in range(_REFERENCE_SCENES)])
+    scenes = [draw_scene(_rng(seed, _Purpose.REFERENCE, index)) for index in range(_REFERENCE_SCENES)]
+    return perceive(scenes, figure_gain)
 
 
 def _rng(seed: int, purpose: _Purpose, *unit: int) -> np.random.Generator:

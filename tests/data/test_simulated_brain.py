@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from mindeye_pl.data.simulated_betas import TrialNoise, zscore
 from mindeye_pl.data.simulated_brain import Percepts, SimulatedBrain
 from mindeye_pl.data.visual_features import (
     GRID_SIZE,
+    NUM_CHANNELS,
     NUM_COLOUR_FEATURES,
     NUM_FEATURES,
     ORIENTATIONS,
@@ -104,6 +107,18 @@ def test_regions(brain):
     assert sizes == sorted(sizes)
     assert (brain.semantic_share[regions["higher_vis"]] > 0.5).all()
     assert min(mask.sum() for mask in areas) > 5
+
+
+def test_figure_gain_multiplies_what_objects_change():
+    scenes = [draw_scene(np.random.default_rng((2, seed))) for seed in range(4)]
+    ground = perceive([replace(scene, objects=()) for scene in scenes]).visual
+    plain, doubled = perceive(scenes).visual, perceive(scenes, figure_gain=2.0).visual
+    np.testing.assert_allclose(doubled - ground, 2 * (plain - ground), atol=1e-5)
+    colour = slice(NUM_CHANNELS)  # the filters of the other maps reach far
+    untouched = np.abs(plain - ground)[:, colour].max(1) == 0  # cells that no object covers
+    assert 0 < untouched.mean() < 1
+    for kind in range(NUM_CHANNELS):
+        np.testing.assert_array_equal(doubled[:, kind][untouched], ground[:, kind][untouched])
 
 
 def test_semantics_move_higher_voxels_only(brain, percepts):

@@ -1,0 +1,71 @@
+"""How often the main object of a simulated picture is seen again in its colour and its place.
+
+In a square window around the object, twice as wide as it, the reconstruction is correlated with the seen picture after
+each channel's mean in the window was taken off. What is left is how figure and ground differ: a reconstruction of the
+ground alone, and one of another picture, correlate by about 0. The object counts as seen above 0.5.
+
+python -m mindeye_pl +experiment=finetune_subj01_1h
+python benchmarks/objects_seen.py outputs/runs/finetune_subj01_1h/LAST
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindeye_pl.data.simulated import stimulus_scene
+from mindeye_pl.data.stimuli import Stimuli
+from mindeye_pl.metrics.intervals import bootstrap_interval
+from mindeye_pl.metrics.pictures import derangement
+from mindeye_pl.pipelines.data import is_simulated, layout
+from mindeye_pl.pipelines.decoder import finished_run
+from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_reconstructions
+
+_SEEN = 0.5
+
+
+def local_correlations(pictures: Tensor, seen: Tensor, stimulus_ids: list[int], seed: int) -> np.ndarray:
+    """Correlation around the main object, `(n,)`.
+
+    Args:
+        pictures: `(n, 3, H, W)`, reconstructions.
+        seen: the same of the seen pictures.
+        stimulus_ids: n of them.
+        seed: of the simulated world.
+    """
+    found = []
+    for picture, original, id_ in zip(pictures.numpy(), seen.numpy(), stimulus_ids, strict=True):
+        main, size = stimulus_scene(seed, id_).objects[0], picture.shape[-1]
+        axis = (np.arange(size) + 0.5) * (2 / size) - 1
+        columns, rows = (np.flatnonzero(np.abs(axis - centre) < 2 * main.radius) for centre in main.place)
+        window = np.ix_(range(3), rows, columns)
+        one, other = (x[window].reshape(3, -1) for x in (picture, original))
+        one, other = (x - x.mean(1, keepdims=True) for x in (one, other))
+        found.append((one * other).sum() / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-6))
+    return np.array(found)
+
+
+def main(run_folder: Path) -> None:
+    """Prints a line for each kind of picture, with its 95 % interval over pictures."""
+    run, _ = finished_run(run_folder)
+    artifact = run.find(RECONSTRUCT)
+    assert artifact is not None, "the run made no reconstructions"
+    assert is_simulated(run), "only a simulated world knows its objects"
+    made = read_reconstructions(artifact)
+    ids = made["stimulus_ids"].tolist()
+    rows = {name: made[name].float() for name in made if "images" in name}
+    rows["images, shuffled"] = rows["images"][derangement(len(ids), 0)]
+    seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(np.array(ids))).float()
+    for name, pictures in rows.items():
+        each = local_correlations(pictures, seen, ids, run.config.simulation.seed)
+        low, high = bootstrap_interval(each)
+        print(
+            f"{name:26s} local correlation {each.mean():5.2f} ({low:.2f} to {high:.2f}), "
+            f"main object seen in {100 * (each > _SEEN).mean():3.0f} % of {len(ids)}, simulated"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
