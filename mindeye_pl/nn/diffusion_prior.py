@@ -25,6 +25,7 @@ class DiffusionPriorModel(nn.Module):
         heads: attention heads.
         timesteps: T.
         drop_probability: of the brain tokens and, independently, of the noisy tokens of a sample, in the loss.
+        condition: see `PriorNetwork`.
     """
 
     def __init__(
@@ -37,11 +38,14 @@ class DiffusionPriorModel(nn.Module):
         heads: int = 32,
         timesteps: int = 100,
         drop_probability: float = 0.2,
+        condition: str = "sequence",
     ):
         super().__init__()
         self.drop_probability = drop_probability
         self.schedule = CosineSchedule(timesteps)
-        self.network = PriorNetwork(num_tokens, token_dim, depth=depth, head_dim=head_dim, heads=heads)
+        self.network = PriorNetwork(
+            num_tokens, token_dim, depth=depth, head_dim=head_dim, heads=heads, condition=condition
+        )
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, *, drop_conditions: bool = False) -> Tensor:
         """Predicted clean tokens. Shape: `(B, S, D)`, `(B,)`, `(B, S, D)` -> `(B, S, D)`.

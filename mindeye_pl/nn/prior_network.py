@@ -202,11 +202,17 @@ class PriorNetwork(nn.Module):
         depth: transformer layers.
         head_dim: d.
         heads: H.
+        condition: how the brain tokens are told. `sequence`, as published: they stand before the noisy tokens, and
+            attention has to learn which of them belongs to which place. `residual`: each one is also added to the noisy
+            token of its place, and the network predicts what is to be added to it; the weights are the same ones.
     """
 
-    def __init__(self, num_tokens: int, dim: int, *, depth: int, head_dim: int, heads: int):
+    def __init__(
+        self, num_tokens: int, dim: int, *, depth: int, head_dim: int, heads: int, condition: str = "sequence"
+    ):
         super().__init__()
-        self.num_tokens = num_tokens
+        assert condition in ("sequence", "residual"), condition
+        self.num_tokens, self.condition = num_tokens, condition
         self.position_query = nn.Parameter(torch.randn(num_tokens, dim) * dim**-0.5)
         self.null_brain_tokens = nn.Parameter(torch.randn(num_tokens, dim))
         self.null_noisy_tokens = nn.Parameter(torch.randn(num_tokens, dim))
@@ -218,6 +224,9 @@ class PriorNetwork(nn.Module):
         brain = torch.where(keep_brain[:, None, None], brain, self.null_brain_tokens.to(brain.dtype))
         noisy = torch.where(keep_noisy[:, None, None], noisy, self.null_noisy_tokens.to(noisy.dtype))
         noisy = noisy + self.position_query
+        if self.condition == "residual":
+            noisy = noisy + brain
         time = self.time_embedding(times).unsqueeze(1)  # (B, 1, D)
         sequence = torch.cat([brain, time, noisy], dim=1)  # (B, 2 S + 1, D)
-        return self.transformer(sequence)[:, -self.num_tokens :]
+        predicted = self.transformer(sequence)[:, -self.num_tokens :]
+        return brain + predicted if self.condition == "residual" else predicted

@@ -153,7 +153,8 @@ def reconstructor_of(
         UserError: as `load_model`, and if unCLIP or captioner read tokens of another width than the embedder's.
     """
     config = run.config
-    reconstructor = Reconstructor(composite, vae=None if config.low_level is None else load_model(run, "vae"))
+    vae = None if config.low_level is None else load_model(run, "vae")
+    reconstructor = Reconstructor(composite, prior_samples=config.reconstruct.prior_samples, vae=vae)
     if pictures and (settings := config.unclip) is not None:
         unclip = load_model(run, "unclip")
         _check_width(run, "unclip", unclip.unet.config["cross_attention_dim"])

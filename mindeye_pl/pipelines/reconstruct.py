@@ -41,7 +41,7 @@ def _spec(run: Run) -> ArtifactSpec:
     optional = {"captioner": config.captioner, "refine": config.refine, "vae": config.low_level}
     by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
     del by["unclip"]["batch_size"]  # changes nothing
-    by |= run.plain("seed", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
+    by |= run.plain("seed", "reconstruct", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
     by |= run.plain("data.repetitions", "data.test_split", "data.validation_fraction")
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
@@ -72,7 +72,7 @@ def _build(run: Run, folder: Path) -> None:
     if config.captioner is not None:
         words = load_file(str(folder / RECONSTRUCTIONS))["caption_words"]
         write_text(folder / CAPTIONS, json.dumps(load_model(run, "captioner").text(words), indent=1))
-    plain = {"simulated": is_simulated(run), "seed": config.seed, **identity(run, "unclip")}
+    plain = {"simulated": is_simulated(run), **run.plain("seed", "reconstruct"), **identity(run, "unclip")}
     write_text(folder / SETTINGS, json.dumps(plain, indent=1))
 
 

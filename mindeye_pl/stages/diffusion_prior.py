@@ -5,6 +5,7 @@ Legend: B batch, S tokens, D token width.
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel
@@ -24,6 +25,7 @@ class DiffusionPrior(Stage):
         timesteps: of the noise schedule.
         sample_steps: of sampling, unless the caller says otherwise.
         drop_probability: of the brain condition and, independently, of the noisy tokens, in the loss.
+        condition: `sequence` (published) | `residual`, see `PriorNetwork`.
         weight_decay: AdamW's.
         gain_decay: `published` | `corrected`.
     """
@@ -41,6 +43,7 @@ class DiffusionPrior(Stage):
         timesteps: int = 100,
         sample_steps: int = 20,
         drop_probability: float = 0.2,
+        condition: str = "sequence",
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
     ):
@@ -52,6 +55,7 @@ class DiffusionPrior(Stage):
             heads=heads,
             timesteps=timesteps,
             drop_probability=drop_probability,
+            condition=condition,
         )
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.sample_steps = sample_steps
@@ -78,6 +82,7 @@ class DiffusionPrior(Stage):
         steps: int | None = None,
         cond_scale: float = 1.0,
         noise: Tensor | Iterable[Tensor] | None = None,
+        samples: int = 1,
     ) -> Tensor:
         """Prior tokens `(B, S, D)` for backbone tokens `(B, S, D)`.
 
@@ -86,5 +91,10 @@ class DiffusionPrior(Stage):
             steps: of the published DDIM; as many as the schedule has are the full DDPM.
             cond_scale: classifier-free guidance, 1 for none.
             noise: standard-normal draws `(n, B, S, D)` in the order in which they are consumed, the start first.
+            samples: that are averaged. One alone, as published, has errors of its own; the mean of several is nearer to
+                what the brain says and less sure of the rest.
         """
-        return self.network.sample(tokens, steps=steps or self.sample_steps, cond_scale=cond_scale, noise=noise)
+        draws = None if noise is None else iter(noise)  # one after the other, not the same for each sample
+        steps = steps or self.sample_steps
+        drawn = [self.network.sample(tokens, steps=steps, cond_scale=cond_scale, noise=draws) for _ in range(samples)]
+        return torch.stack(drawn).mean(0) if samples > 1 else drawn[0]

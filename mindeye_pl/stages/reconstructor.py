@@ -85,6 +85,7 @@ class Reconstructor(LightningModule):
 
     Args:
         composite: trained, in eval mode.
+        prior_samples: of the diffusion prior, that are averaged; 1 as published.
         unclip: makes pictures of tokens; None leaves them out.
         sampling: how; goes with `unclip`.
         vae: makes blurry pictures of the low-level branch's latents, where there is such a branch.
@@ -97,6 +98,8 @@ class Reconstructor(LightningModule):
     def __init__(
         self,
         composite: Composite,
+        *,
+        prior_samples: int = 1,
         unclip: UnCLIPModel | None = None,
         sampling: Sampling | None = None,
         vae: "AutoencoderKL | None" = None,
@@ -106,7 +109,8 @@ class Reconstructor(LightningModule):
         refinement: Refinement | None = None,
     ):
         super().__init__()
-        self.composite, self.unclip, self.sampling, self.vae = composite, unclip, sampling, vae
+        self.composite, self.prior_samples = composite, prior_samples
+        self.unclip, self.sampling, self.vae = unclip, sampling, vae
         self.captioner, self.caption_length = captioner, caption_length
         self.refiner, self.refinement = refiner, refinement or Refinement()
 
@@ -165,7 +169,7 @@ class Reconstructor(LightningModule):
         prior = self.composite.prior if isinstance(self.composite, MindEye2) else None
         if prior is None:
             return backbone
-        return prior.sample(backbone, noise=_draws(seeds, backbone))
+        return prior.sample(backbone, noise=_draws(seeds, backbone), samples=self.prior_samples)
 
 
 def picture_seed(seed: int, stimulus_id: int) -> int:

@@ -6,7 +6,13 @@ from torch import Tensor
 
 from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel
 from mindeye_pl.nn.noise_schedule import CosineSchedule
-from mindeye_pl.nn.prior_network import CosineAttention, GainLayerNorm, RelativePositionBias, Rotary
+from mindeye_pl.nn.prior_network import (
+    CosineAttention,
+    GainLayerNorm,
+    PriorNetwork,
+    RelativePositionBias,
+    Rotary,
+)
 
 
 @pytest.fixture
@@ -113,3 +119,25 @@ def test_guidance_of_one_is_no_guidance(prior: DiffusionPriorModel) -> None:
     torch.testing.assert_close(
         plain, prior.sample(tokens, steps=20, cond_scale=1.0 + 1e-7, noise=noise), atol=1e-3, rtol=1e-3
     )
+
+
+def test_residual_condition_predicts_what_the_brain_tokens_lack() -> None:
+    torch.manual_seed(0)
+    residual = PriorNetwork(3, 16, depth=1, head_dim=8, heads=2, condition="residual").eval()
+    published = PriorNetwork(3, 16, depth=1, head_dim=8, heads=2).eval()
+    published.load_state_dict(residual.state_dict())  # the same weights
+    noisy, brain = torch.randn(2, 4, 3, 16)
+    times, keep = torch.randint(0, 100, (4,)), torch.ones(4, dtype=torch.bool)
+    lacking = residual(noisy, times, brain, keep, keep) - brain
+    torch.testing.assert_close(lacking, published(noisy + brain, times, brain, keep, keep))
+    torch.nn.init.zeros_(residual.transformer.project_out.weight)
+    torch.testing.assert_close(residual(noisy, times, brain, keep, keep), brain)
+
+
+def test_residual_condition_forgets_dropped_brain_tokens() -> None:
+    torch.manual_seed(0)
+    prior = DiffusionPriorModel(3, 16, depth=1, head_dim=8, heads=2, condition="residual").eval()
+    noisy, one, other = torch.randn(3, 4, 3, 16)
+    times = torch.randint(0, 100, (4,))
+    dropped = [prior.denoise(noisy, times, tokens, drop_conditions=True) for tokens in (one, other)]
+    assert torch.equal(*dropped)
