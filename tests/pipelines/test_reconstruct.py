@@ -1,13 +1,15 @@
 """Pictures from brains: whole files whenever it is stopped, and the same pictures in whatever batches."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from mindeye_pl.pipelines import reconstruct
 from tests.conftest import CommandLine
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "pipeline=reconstruct", "unclip=tiny", "logger=none")
@@ -18,8 +20,22 @@ def made(outputs: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-def test_reconstruct_killed_and_started_again(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped after the first batch, then in other batches, it ends as one left alone does."""
+#: Runs the command and kills itself, as an operator's `kill -9` would, once the first batch is on disk.
+KILLED = """
+import os, signal
+from mindeye_pl import cli
+from mindeye_pl.pipelines.reconstruct import _PictureWriter as Writer
+write = Writer.on_predict_batch_end
+def write_and_die(*args, **kwargs):
+    write(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+Writer.on_predict_batch_end = write_and_die
+cli.main()
+"""
+
+
+def test_reconstruct_killed_and_started_again(cli: CommandLine) -> None:
+    """Killed after the first batch, then in other batches, it ends as one left alone does."""
     assert cli(*COMMAND)[0] == 0
     alone = made(cli.outputs)
     (folder,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*")
@@ -27,16 +43,9 @@ def test_reconstruct_killed_and_started_again(cli: CommandLine, monkeypatch: pyt
         path.unlink()
     folder.rmdir()
 
-    write = reconstruct._PictureWriter.on_predict_batch_end
-
-    def stop_after_one(self: reconstruct._PictureWriter, *args: object, **kwargs: object) -> None:
-        write(self, *args, **kwargs)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(reconstruct._PictureWriter, "on_predict_batch_end", stop_after_one)
-        code, *_ = cli(*COMMAND)
-        assert code != 0
+    arguments = [sys.executable, "-c", KILLED, *COMMAND, f"paths.outputs={cli.outputs}"]
+    killed = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
     assert len(list(work.glob("picture-*.safetensors"))) == 4
 
