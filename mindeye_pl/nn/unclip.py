@@ -165,6 +165,8 @@ class UnCLIPModel(nn.Module):
         steps: int = 38,
         guidance: float = 5.0,
         solver: str = "euler_published",
+        draft: Tensor | None = None,
+        strength: float = 1.0,
     ) -> Tensor:
         """Latents of the pictures that tokens speak of.
 
@@ -176,23 +178,31 @@ class UnCLIPModel(nn.Module):
             steps: of the solver.
             guidance: classifier-free, 1 for none.
             solver: one of `SOLVERS`.
+            draft: `(B, C, h, w)` scaled latents of a first guess, a blurry reconstruction for instance: they are noised
+                and drawn again, image to image as in MindEye1 (spec section 8). None starts from noise.
+            strength: share of the steps that are taken from a draft, 1 for all; the first ones are left out.
 
         Returns:
             `(B, C, h, w)`, scaled; `decode` makes pixels of them.
         """
         scheduler = SOLVERS[solver](steps)
+        begin = 0 if draft is None else steps - min(int(steps * strength), steps)
         vector = self.size_vector() if vector is None else vector
         guided = guidance != 1
         assert uncond_tokens is not None or not guided, "guidance needs unconditional tokens"
         conditions = torch.cat([uncond_tokens, tokens]) if guided and uncond_tokens is not None else tokens
         latents = noise.float()
-        if solver == "euler_published":  # clean latents plus sigma times noise; the other solvers keep unit variance
+        if draft is not None and begin == steps:
+            return draft.float()
+        if draft is not None and begin:
+            latents = scheduler.add_noise(draft.float(), latents, scheduler.timesteps[begin : begin + 1])
+        elif solver == "euler_published":  # clean latents plus sigma times noise; the other solvers keep unit variance
             latents = latents * (1 + self.sigmas[-1] ** 2).sqrt()
 
         def predict(scaled: Tensor, times: Tensor) -> Tensor:
             return self.denoise(scaled, times, conditions, vector.expand(len(scaled), -1))
 
-        return integrate(scheduler, latents, predict, guidance=guidance)
+        return integrate(scheduler, latents, predict, guidance=guidance, begin=begin)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -159,7 +159,9 @@ def reconstructor_of(
         unclip = load_model(run, "unclip")
         _check_width(run, "unclip", unclip.unet.config["cross_attention_dim"])
         seed = config.seed if seed is None else seed
-        sampling = Sampling(settings.solver, settings.steps, settings.guidance, settings.offset, seed)
+        sampling = Sampling(
+            settings.solver, settings.steps, settings.guidance, settings.offset, seed, settings.strength
+        )
         reconstructor.unclip, reconstructor.sampling = unclip, sampling
     if pictures and config.captioner is not None:
         captioner = load_model(run, "captioner")

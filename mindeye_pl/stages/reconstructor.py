@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
@@ -31,6 +32,8 @@ class Sampling:
         guidance: classifier-free; 1 for none.
         offset: amplitude of the offset noise in the start.
         seed: with the picture's id it makes the seed of each picture.
+        strength: share of the steps that are taken from the blurry reconstruction, where there is one; 1 starts from
+            noise alone, as MindEye2 does.
     """
 
     solver: str
@@ -38,6 +41,7 @@ class Sampling:
     guidance: float
     offset: float
     seed: int
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class Reconstructor(LightningModule):
         if self.captioner is not None:
             made["caption_words"] = self.captioner(prior, max_length=self.caption_length)
         if self.unclip is not None and self.sampling is not None:
-            made["images"] = sample_pictures(self.unclip, prior, self.sampling, seeds)
+            made["images"] = sample_pictures(self.unclip, prior, self.sampling, seeds, made.get("blurry_images"))
             if query.tokens is not None:
                 true = query.tokens.float()
                 made["images_from_true_tokens"] = sample_pictures(self.unclip, true, self.sampling, seeds)
@@ -177,8 +181,24 @@ def picture_seed(seed: int, stimulus_id: int) -> int:
     return (seed * 1_000_003 + stimulus_id) % 2**31
 
 
-def sample_pictures(unclip: UnCLIPModel, tokens: Tensor, sampling: Sampling, seeds: Sequence[int]) -> Tensor:
-    """`(B, S, D)` tokens to `(B, 3, H, W)` pictures, each from its own of B seeds; `sampling.seed` is not looked at."""
+def sample_pictures(
+    unclip: UnCLIPModel, tokens: Tensor, sampling: Sampling, seeds: Sequence[int], blurry: Tensor | None = None
+) -> Tensor:
+    """Tokens to pictures.
+
+    Args:
+        unclip: draws them.
+        tokens: `(B, S, D)`.
+        sampling: how; its `seed` is not looked at.
+        seeds: B of them, one for each picture.
+        blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts.
+
+    Returns:
+        `(B, 3, H, W)` in [0, 1].
+    """
+    draft = None
+    if blurry is not None and sampling.strength < 1:
+        draft = unclip.encode(F.interpolate(blurry.float(), unclip.picture_size, mode="bilinear").clamp(0, 1))
     latents = unclip.sample(
         tokens,
         noise=unclip.start(seeds, offset=sampling.offset),
@@ -186,6 +206,8 @@ def sample_pictures(unclip: UnCLIPModel, tokens: Tensor, sampling: Sampling, see
         steps=sampling.steps,
         guidance=sampling.guidance,
         solver=sampling.solver,
+        draft=draft,
+        strength=sampling.strength,
     )
     return unclip.decode(latents)
 

@@ -63,6 +63,26 @@ def test_euler_is_the_textbook_one(unclip: UnCLIPModel) -> None:
     torch.testing.assert_close(unclip.sample(tokens, noise=noise, steps=6, guidance=1), x, atol=1e-4, rtol=1e-4)
 
 
+def test_a_draft_is_noised_and_drawn_again(unclip: UnCLIPModel) -> None:
+    """Image to image in five lines, the last four of six Euler steps."""
+    tokens, noise, draft = torch.randn(2, 4, 12), unclip.start([3, 4]), torch.randn(2, *unclip.latent_shape)
+    sigmas, times = euler_published(6).sigmas[2:], euler_published(6).timesteps[2:]
+    x, vector = draft + sigmas[0] * noise, unclip.size_vector().expand(2, -1)
+    with torch.no_grad():
+        for time, sigma, after in zip(times, sigmas[:-1], sigmas[1:], strict=True):
+            x = x + (after - sigma) * unclip.denoise(x / (1 + sigma**2).sqrt(), time.expand(2), tokens, vector)
+    settings = {"noise": noise, "steps": 6, "guidance": 1, "draft": draft}
+    torch.testing.assert_close(unclip.sample(tokens, strength=0.7, **settings), x, atol=1e-4, rtol=1e-4)  # type: ignore[arg-type]
+    for solver in SOLVERS:
+        assert torch.equal(unclip.sample(tokens, strength=0.0, solver=solver, **settings), draft)  # type: ignore[arg-type]
+        near = unclip.sample(tokens, strength=0.2, solver=solver, **settings)  # type: ignore[arg-type]
+        far = unclip.sample(tokens, strength=1.0, solver=solver, **settings)  # type: ignore[arg-type]
+        assert (near - draft).abs().mean() < (far - draft).abs().mean()
+        settings.pop("draft")
+        torch.testing.assert_close(unclip.sample(tokens, solver=solver, **settings), far)  # type: ignore[arg-type]
+        settings["draft"] = draft
+
+
 def test_guidance_of_one_ignores_the_null_tokens(unclip: UnCLIPModel) -> None:
     tokens, noise = torch.randn(1, 4, 12), unclip.start([3])
     given = unclip.sample(tokens, noise=noise, uncond_tokens=torch.randn(1, 4, 12), steps=3, guidance=1)
