@@ -24,6 +24,8 @@ from mindeye_pl.errors import UserError
 SCHEMA_VERSION = 1
 
 MANIFEST = "manifest.json"
+#: What a step wants to have said in its manifest beside what determines it, a json object.
+FACTS = "facts.json"
 
 
 def fingerprint(content: Any) -> str:
@@ -142,7 +144,9 @@ class ArtifactStore:
             lock.release()
 
     def _finish(self, spec: ArtifactSpec, work: Path, seconds: float) -> None:
-        files = sorted(path for path in work.rglob("*") if path.is_file())
+        facts = json.loads((work / FACTS).read_text()) if (work / FACTS).exists() else {}
+        (work / FACTS).unlink(missing_ok=True)
+        files = sorted(path for path in work.rglob("*") if path.is_file() and path.name != MANIFEST)
         manifest = {
             "schema": SCHEMA_VERSION,
             "step": spec.step,
@@ -152,6 +156,7 @@ class ArtifactStore:
             "inputs": spec.inputs,
             "seconds": round(seconds, 2),  # of the last process that worked on it
             "finished_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "facts": facts,
             "files": {str(path.relative_to(work)): path.stat().st_size for path in files},
         }
         for path in files:

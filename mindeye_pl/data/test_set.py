@@ -112,3 +112,18 @@ def average_repetitions(outputs: Tensor, weights: Tensor) -> Tensor:
         weights: `(n, R)`, of the same pictures.
     """
     return torch.einsum("nr,nr...->n...", weights.to(outputs), outputs)
+
+
+def first_repetitions(num_repetitions: Tensor, count: int) -> Tensor:
+    """Weights `(n, R)` float32 that average the first `count` responses in time, each with the same share.
+
+    A picture with fewer responses is answered by those that it has.
+
+    Args:
+        num_repetitions: `(n,)`, responses recorded of each picture.
+        count: 1 to R.
+    """
+    # Which response in time stands in each place (`fill_repetitions`), by the number recorded; 0 where one is repeated.
+    places = torch.tensor([[0, 0, 0], [1, 0, 0], [1, 0, 2], [1, 2, 3]])[num_repetitions]  # (n, R)
+    used = (places > 0) & (places <= count)
+    return used.float() / used.sum(1, keepdim=True)

@@ -1,58 +1,170 @@
-"""Reconstructions beside the seen pictures: scores of each picture, and their null rows.
+"""The scores of reconstructions: which there are under a protocol, and their means with intervals.
 
-Legend: N pairs of reconstruction and picture, H and W picture size.
+Legend: n pairs of reconstruction and picture, F features.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.identification import two_way_of_each
+from mindeye_pl.metrics.identification import correlation_matrix, influence_of_wins, two_way_wins
+from mindeye_pl.metrics.identification import identified as identified_among
 from mindeye_pl.metrics.intervals import bootstrap_interval
 from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
 from mindeye_pl.metrics.score import Score
 
-PIXCORR, SSIM, CLIP_TWO_WAY = "pixcorr", "ssim", "clip_two_way"
-METRICS = (PIXCORR, SSIM, CLIP_TWO_WAY)
+PIXCORR, SSIM, SSIM_RGB, LPIPS, FID = "pixcorr", "ssim", "ssim_rgb", "lpips", "fid"
+
+
+@dataclass(frozen=True)
+class TableMetric:
+    """One column of the reconstructions' table.
+
+    Attributes:
+        name: of its scores.
+        title: a few letters for the head of the column.
+        question: what it answers, in plain words.
+        form: "share" in per cent, or "number".
+        higher_is_better: its direction.
+        chance: what guessing scores; None where null rows stand for it.
+        pool_size: candidates that the right answer is picked from, None where nothing is picked.
+    """
+
+    name: str
+    title: str
+    question: str
+    form: str = "number"
+    higher_is_better: bool = True
+    chance: float | None = None
+    pool_size: int | None = None
+
+
+PIXEL_METRICS = (
+    TableMetric(PIXCORR, "PixCorr", "How alike are the pixels? Correlation, 1 is the same."),
+    TableMetric(SSIM, "SSIM", "How alike is the structure of light and dark? 1 is the same."),
+    TableMetric(SSIM_RGB, "SSIM (RGB)", "The same on colours, by torchmetrics."),
+)
+
+
+def two_way_metrics(name: str, title: str) -> tuple[TableMetric, TableMetric]:
+    """Both directions of two-way identification by one network's features."""
+    question = f"Is it more like the seen picture than like another one, to {title}?"
+    other = f"Is it more like the seen picture than another reconstruction is, to {title}?"
+    return (
+        TableMetric(f"{name}_two_way", f"{title} 2-way", question, "share", chance=0.5, pool_size=2),
+        TableMetric(f"{name}_two_way_paper", f"{title} 2-way, paper", other, "share", chance=0.5, pool_size=2),
+    )
+
+
+def n_way_metric(name: str, title: str, *, n: int, top_k: int) -> TableMetric:
+    """Being among the `top_k` nearest of n pictures by one network's features."""
+    which = f"among the {top_k} nearest of" if top_k > 1 else "the nearest of"
+    short = f"{title} {n}-way" + (f" top {top_k}" if top_k > 1 else "")
+    question = f"Is the seen picture {which} {n}, to {title}?"
+    return TableMetric(n_way_name(name, n, top_k), short, question, "share", chance=top_k / n, pool_size=n)
+
+
+def n_way_name(name: str, n: int, top_k: int) -> str:
+    """As in `clip_50_way_top5`."""
+    return f"{name}_{n}_way" + (f"_top{top_k}" if top_k > 1 else "")
+
+
+def distance_metric(name: str, title: str) -> TableMetric:
+    """Correlation distance of one network's features."""
+    question = f"How far is it from the seen picture, to {title}? 0 is the same."
+    return TableMetric(f"{name}_distance", title, question, higher_is_better=False)
+
+
+CLIP_TWO_WAY = "clip_two_way"
+BASIC_METRICS = (*PIXEL_METRICS[:2], two_way_metrics("clip", "CLIP")[0])
+
+LPIPS_METRIC = TableMetric(
+    LPIPS, "LPIPS", "How different do they look, to AlexNet's calibrated features? 0 is the same.", "number", False
+)
+
+
+def fid_metric(title: str) -> TableMetric:
+    """The distance of whole sets, by one network's features."""
+    question = f"How far are all reconstructions from all seen pictures, as sets, to {title}? 0 is the same."
+    return TableMetric(FID, "FID", question, "number", higher_is_better=False)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One metric of one line.
+
+    Attributes:
+        each: `(n,)` float64, of each picture, for sorting and for paired tests.
+        influence: `(n,)` float64 with the same mean, whose spread is that of the mean: where pictures are compared with
+            each other a picture counts also as what others are compared with.
+    """
+
+    each: np.ndarray
+    influence: np.ndarray
+
+    @classmethod
+    def independent(cls, each: Tensor) -> "Scored":
+        """Of pictures that are scored alone."""
+        values = each.cpu().numpy().astype(np.float64)
+        return cls(values, values)
+
+    def plain(self) -> list[list[float]]:
+        """Both as lists, for json."""
+        return [self.each.tolist(), self.influence.tolist()]
+
+
+def identified(correlations: Tensor) -> Scored:
+    """Two-way identification of each picture.
+
+    Args:
+        correlations: `(n, n)` of features, from `correlation_matrix`; rows are the fixed items.
+    """
+    each = identified_among(correlations, n=2)
+    return Scored(each.cpu().numpy(), influence_of_wins(two_way_wins(correlations)).cpu().numpy())
+
+
+def found_among(correlations: Tensor, *, n: int, top_k: int) -> Scored:
+    """n-way identification of each picture, the gallery taken as given; arguments as `identified`."""
+    return Scored.independent(identified_among(correlations, n=n, top_k=top_k))
 
 
 def score_each(
     reconstructions: Tensor, pictures: Tensor, *, features: Callable[[Tensor], Tensor], size: int | None
-) -> dict[str, np.ndarray]:
-    """PixCorr, SSIM and two-way identification of each picture.
+) -> dict[str, Scored]:
+    """PixCorr, SSIM and two-way identification alone: what a quick look needs (`BASIC_METRICS`).
 
     Args:
-        reconstructions: `(N, 3, H, W)` float32 in [0, 1].
+        reconstructions: `(n, 3, H, W)` float32 in [0, 1].
         pictures: the same of the seen pictures.
-        features: pictures to `(N, F)`, for identification.
+        features: pictures to `(n, F)`, for identification.
         size: side in pixels to which PixCorr and SSIM resize; None leaves the pictures as they are.
-
-    Returns:
-        `(N,)` float64 by name.
     """
-    identified = two_way_of_each(query=features(reconstructions), gallery=features(pictures))
-    values = {
-        PIXCORR: pixcorr_of_each(reconstructions, pictures, size=size),
-        SSIM: ssim_of_each(reconstructions, pictures, size=size),
-        CLIP_TWO_WAY: identified,
+    return {
+        PIXCORR: Scored.independent(pixcorr_of_each(reconstructions, pictures, size=size)),
+        SSIM: Scored.independent(ssim_of_each(reconstructions, pictures, size=size)),
+        CLIP_TWO_WAY: identified(correlation_matrix(features(reconstructions), features(pictures))),
     }
-    return {name: value.cpu().numpy() for name, value in values.items()}
 
 
-def scores_of(values: Mapping[str, np.ndarray], *, num_resamples: int = 2000, seed: int = 0) -> list[Score]:
-    """Means over pictures with their 95 % intervals, from `score_each`; PixCorr and SSIM have no chance level."""
+def scores_of(
+    values: Mapping[str, Scored], metrics: Sequence[TableMetric], *, num_resamples: int = 2000, seed: int = 0
+) -> list[Score]:
+    """Means over pictures with their 95 % intervals, in the order of `metrics`; those without values are left out."""
     return [
         Score(
-            name,
-            value=float(each.mean()),
-            chance=0.5 if name == CLIP_TWO_WAY else None,
-            pool_size=2 if name == CLIP_TWO_WAY else None,
-            num_pictures=len(each),
-            interval=bootstrap_interval(each, num_resamples=num_resamples, seed=seed),
+            metric.name,
+            value=float(values[metric.name].each.mean()),
+            chance=metric.chance,
+            pool_size=metric.pool_size,
+            num_pictures=len(values[metric.name].each),
+            interval=bootstrap_interval(values[metric.name].influence, num_resamples=num_resamples, seed=seed),
+            higher_is_better=metric.higher_is_better,
         )
-        for name, each in values.items()
+        for metric in metrics
+        if metric.name in values
     ]
 
 

@@ -1,6 +1,6 @@
-"""Evaluation: the one step that reads the test set.
+"""Evaluation of what is read from brains: retrieval, by repetitions too, beside null rows, ridge and the ceiling.
 
-Legend: n test pictures, V voxels, S tokens, D token width.
+Legend: n test pictures, R responses to each, V voxels, S tokens, D token width.
 """
 
 import json
@@ -16,7 +16,9 @@ from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.console import console
 from mindeye_pl.data.betas import read_betas
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.test_set import TestSet, average_repetitions
+from mindeye_pl import nsd
+from mindeye_pl.data.test_set import TestSet, average_repetitions, first_repetitions
+from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.score import Score
@@ -24,6 +26,7 @@ from mindeye_pl.pipelines.baselines import noise_free_pair, picture_means, ridge
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
 from mindeye_pl.pipelines.foundation_models import identity
+from mindeye_pl.pipelines.ledger import count_evaluation
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
@@ -37,6 +40,8 @@ _PICTURES_AT_ONCE = 32
 
 #: The lines of `scores.json`, by the names that the report knows.
 MODEL, SHUFFLED, RIDGE, CEILING = "model", "shuffled", "ridge", "ceiling"
+#: The model asked with the first response alone, with the first two, with all three.
+REPETITIONS = tuple(f"repetitions_{count}" for count in range(1, nsd.REPETITIONS + 1))
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,15 @@ def _build(run: Run, folder: Path) -> None:
     tokens = target_tokens(run, brains.stimulus_ids.numpy())
     pictures = TestPictures(subject, brains, torch.from_numpy(tokens[brains.stimulus_ids.numpy()]).float())
 
-    retrieval = predict_retrieval(model, brains)  # (n, S, D)
-    rows = {
-        MODEL: _scores(run, retrieval, pictures.clip),
-        SHUFFLED: shuffled_scores(brain=retrieval, clip=pictures.clip, seed=run.config.seed),
-    }
+    evaluations = count_evaluation(run, EVALUATE, folder)
+    console.print(f"  evaluation {evaluations} of this test set")
+    rows = {}
+    for count, name in enumerate(REPETITIONS, start=1):
+        weights = first_repetitions(brains.num_repetitions, count)
+        rows[name] = _scores(run, predict_retrieval(model, brains, weights), pictures.clip)
+    retrieval = predict_retrieval(model, brains, brains.weights)  # (n, S, D)
+    rows[MODEL] = _scores(run, retrieval, pictures.clip)
+    rows[SHUFFLED] = shuffled_scores(brain=retrieval, clip=pictures.clip, seed=run.config.seed)
     console.print("  fitting the ridge baseline")
     rows |= _baselines(run, data, pictures)
     _save_predictions(folder / PREDICTIONS, brains, retrieval)
@@ -91,19 +100,32 @@ def _build(run: Run, folder: Path) -> None:
         "subject": subject,
         "num_sessions": run.config.data.num_sessions,
         "simulated": is_simulated(run),
+        "stimulus_ids": brains.stimulus_ids.tolist(),
+        "effective_rank": {
+            "predicted": float(effective_rank(retrieval)),
+            "true": float(effective_rank(pictures.clip)),
+            "most": len(retrieval) - 1,
+        },
         "rows": {name: [score.to_dict() for score in scores] for name, scores in rows.items()},
     }
     write_text(folder / SCORES, json.dumps(content, indent=1))
 
 
-def predict_retrieval(model: Composite, brains: TestSet) -> Tensor:
-    """Retrieval embeddings `(n, S, D)` float32 on the CPU, the outputs of a picture's repetitions averaged."""
+def predict_retrieval(model: Composite, brains: TestSet, weights: Tensor) -> Tensor:
+    """Retrieval embeddings of the test pictures, the outputs for a picture's responses averaged.
+
+    Args:
+        model: in eval mode.
+        brains: the responses.
+        weights: `(n, R)` share of each response in a picture's answer.
+
+    Returns:
+        `(n, S, D)` float32 on the CPU.
+    """
     averaged = []
-    for voxels, weights in zip(
-        brains.voxels.split(_PICTURES_AT_ONCE), brains.weights.split(_PICTURES_AT_ONCE), strict=True
-    ):
-        outputs = model.predict(voxels.flatten(0, 1).to(model.device)).retrieval.float().cpu()  # (n * 3, S, D)
-        averaged.append(average_repetitions(outputs.unflatten(0, weights.shape), weights))
+    for voxels, shares in zip(brains.voxels.split(_PICTURES_AT_ONCE), weights.split(_PICTURES_AT_ONCE), strict=True):
+        outputs = model.predict(voxels.flatten(0, 1).to(model.device)).retrieval.float().cpu()  # (b * R, S, D)
+        averaged.append(average_repetitions(outputs.unflatten(0, shares.shape), shares))
     return torch.cat(averaged)
 
 

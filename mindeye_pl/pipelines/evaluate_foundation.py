@@ -17,7 +17,7 @@ from mindeye_pl import __version__
 from mindeye_pl.artifacts import ArtifactSpec, write_text
 from mindeye_pl.data.caption_words import CONTEXT_LENGTH, word_numbers
 from mindeye_pl.data.stimuli import Stimuli
-from mindeye_pl.metrics.pictures import derangement, score_each, scores_of
+from mindeye_pl.metrics.pictures import BASIC_METRICS, derangement, score_each, scores_of
 from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.pipelines.foundation import (
@@ -91,7 +91,7 @@ def held_out_scores(run: Run, folder: Path) -> dict[str, dict[str, float]]:
     )
     for name, shown in (("unclip", made), ("unclip, another picture", made[derangement(len(made), 0)])):
         values = score_each(shown, seen, features=embedder.pooled, size=None)
-        scores[name] = {score.name: score.value for score in scores_of(values, num_resamples=100)}
+        scores[name] = {score.name: score.value for score in scores_of(values, BASIC_METRICS, num_resamples=100)}
     return scores
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindeye_pl.data.betas import AsPublished, ZScoreTrainSessions, read_betas
-from mindeye_pl.data.test_set import average_repetitions, fill_repetitions, load_test_set
+from mindeye_pl.data.test_set import average_repetitions, fill_repetitions, first_repetitions, load_test_set
 from mindeye_pl.errors import UserError
 
 
@@ -81,3 +81,16 @@ def test_a_split_without_trials(write_nsd, tmp_path):
     layout = write_nsd(DESIGN[:1])  # one session: the older split leaves it out
     with pytest.raises(UserError, match=r"test/0\.tar holds no trial to score\. Mend: another data\.test_split"):
         load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache", split="test")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_first_repetitions_against_a_naive_mean(write_nsd, tmp_path, count):
+    layout = write_nsd(DESIGN)
+    test_set = load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache")
+    weights = first_repetitions(test_set.num_repetitions, count)
+    averaged = average_repetitions(test_set.voxels, weights)
+    stimuli = DESIGN.ravel()  # a trial's row in the betas is its place in time
+    betas = read_betas(layout, 1, np.arange(len(stimuli)))
+    for picture, found in zip(test_set.stimulus_ids.tolist(), averaged.numpy(), strict=True):
+        responses = betas[np.flatnonzero(stimuli == picture)[:count]]
+        np.testing.assert_allclose(found, responses.mean(0), atol=1e-6)

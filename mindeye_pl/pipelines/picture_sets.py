@@ -1,0 +1,176 @@
+"""What is scored: the reconstructions, and beside them what needs no brain and what no brain could better.
+
+Pictures come in *sets*, each of which a feature network reads once. A *line* of the table is a set in some order: shuffled
+brains are the reconstructions in another order, and the mean picture is one picture that stands for all.
+
+Legend: n test pictures, m pictures of a set, S tokens, D token width, H and W picture size.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
+
+from mindeye_pl.data.stimuli import Stimuli
+from mindeye_pl.metrics.pictures import derangement
+from mindeye_pl.metrics.retrieval import cosine_similarity
+from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.pipelines.data import layout
+from mindeye_pl.pipelines.foundation_models import load_model
+from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.step import Run
+from mindeye_pl.pipelines.targets import target_tokens
+
+#: The lines of the table. Null lines need no brain; no brain could better the ceilings.
+MODEL, BLURRY, REFINED = "model", "blurry", "refined"
+MEAN_PICTURE, GREY, OTHER_PICTURE, SHUFFLED, NEAREST = "mean_picture", "grey", "other_picture", "shuffled", "nearest"
+TRUE_TOKENS, VAE = "true_tokens", "vae"
+NULL_LINES = (GREY, MEAN_PICTURE, OTHER_PICTURE, SHUFFLED)
+CEILING_LINES = (TRUE_TOKENS, VAE)
+
+SEEN = "seen"
+
+_AT_ONCE = 64
+_MOST_FOR_MEAN = 2000
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table.
+
+    Attributes:
+        set: whose pictures it shows.
+        order: `(n,)` int64, the set's row that stands beside each seen picture.
+    """
+
+    set: str
+    order: Tensor
+
+
+@dataclass(frozen=True)
+class PictureSets:
+    """Everything that is scored, in one size.
+
+    Attributes:
+        stimulus_ids: `(n,)` int64 of the seen pictures.
+        sets: `(m, 3, H, W)` float16 in [0, 1] by name, the seen pictures among them.
+        lines: by name.
+    """
+
+    stimulus_ids: np.ndarray
+    sets: dict[str, Tensor]
+    lines: dict[str, Line]
+
+    @property
+    def names(self) -> list[str]:
+        """What a message calls each picture."""
+        return [f"stimulus {id_}" for id_ in self.stimulus_ids]
+
+    def pictures(self, line: str, rows: slice) -> Tensor:
+        """Some of a line's pictures, float32."""
+        chosen = self.lines[line]
+        return self.sets[chosen.set][chosen.order[rows]].float()
+
+
+def gather(run: Run, made: dict[str, Tensor]) -> PictureSets:
+    """The sets and lines that belong to some reconstructions.
+
+    Args:
+        run: its protocol gives the size of the pictures.
+        made: as `read_reconstructions` returns it: `stimulus_ids` and `images`, the rest where there is some.
+    """
+    ids = made["stimulus_ids"].numpy()
+    size = picture_size(run, made["images"])
+    sets = {MODEL: _brought_to(run, made["images"], size)}
+    sets[SEEN] = _brought_to(run, Stimuli(layout(run).stimuli).read(ids), size)
+    for name, key in ((BLURRY, "blurry_images"), (REFINED, "refined_images"), (TRUE_TOKENS, "images_from_true_tokens")):
+        if key in made:
+            sets[name] = _brought_to(run, made[key], size)
+    if REFINED in sets and BLURRY in sets and (share := run.config.protocol.blend):
+        sets[REFINED] = ((1 - share) * sets[REFINED].float() + share * sets[BLURRY].float()).half()
+    sets[MEAN_PICTURE] = _mean_picture(run, size)
+    sets[GREY] = torch.full_like(sets[MEAN_PICTURE], 0.5)
+    if "prior_tokens" in made:
+        sets[NEAREST] = _brought_to(run, _nearest_training(run, made["prior_tokens"]), size)
+    if run.config.unclip is not None:
+        sets[VAE] = _through_vae(run, ids, size)
+    own, alone = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.int64)
+    lot = derangement(len(ids), run.config.seed)
+    lines = {MODEL: Line(MODEL, own), MEAN_PICTURE: Line(MEAN_PICTURE, alone), GREY: Line(GREY, alone)}
+    lines |= {OTHER_PICTURE: Line(SEEN, lot), SHUFFLED: Line(MODEL, lot)}
+    lines |= {name: Line(name, own) for name in (NEAREST, BLURRY, REFINED, TRUE_TOKENS, VAE) if name in sets}
+    return PictureSets(ids, sets, lines)
+
+
+def picture_size(run: Run, images: Tensor) -> tuple[int, int]:
+    """(H, W) that the protocol brings every picture to; the reconstructions' own where it says none."""
+    side = run.config.protocol.size
+    return (side, side) if side is not None else (images.shape[-2], images.shape[-1])
+
+
+def _brought_to(run: Run, pictures: np.ndarray | Tensor, size: tuple[int, int]) -> Tensor:
+    """`(m, 3, H, W)` float16, a block at a time, so that only a block is ever held in float32."""
+    antialias = run.config.protocol.antialias
+    parts = [_resized(torch.as_tensor(part).float(), size, antialias) for part in _blocks(pictures)]
+    return torch.cat([part.clamp(0, 1).half() for part in parts])
+
+
+def _resized(pictures: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
+    if pictures.shape[-2:] == torch.Size(size):
+        return pictures
+    return resize(pictures, list(size), interpolation=InterpolationMode.BILINEAR, antialias=antialias)
+
+
+def _blocks(pictures: np.ndarray | Tensor) -> Iterator[np.ndarray | Tensor]:
+    for start in range(0, len(pictures), _AT_ONCE):
+        yield pictures[start : start + _AT_ONCE]
+
+
+def training_ids(run: Run) -> np.ndarray:
+    """The pictures that the model's subject saw in training, `(n,)` ascending."""
+    data = datamodule(run, [run.config.data.subject], run.config.data.num_sessions, run.config.finetune.batch_size)
+    return np.unique(data.train_trials[0].stimulus_ids)
+
+
+def _mean_picture(run: Run, size: tuple[int, int]) -> Tensor:
+    """The mean of pictures that the subject saw in training, `(1, 3, H, W)`: what one can say without a brain."""
+    ids, stimuli = training_ids(run)[:_MOST_FOR_MEAN], Stimuli(layout(run).stimuli)
+    total = torch.zeros(3, *size, dtype=torch.float64)
+    for start in range(0, len(ids), _AT_ONCE):
+        total += _brought_to(run, stimuli.read(ids[start : start + _AT_ONCE]), size).double().sum(0)
+    return (total / len(ids)).half()[None]
+
+
+def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
+    """For each prediction the training picture whose target tokens are the most similar: retrieval in place of drawing.
+
+    Args:
+        run: whose training pictures they are.
+        tokens: `(n, S, D)` predicted.
+    """
+    ids = training_ids(run)
+    store, best, found = target_tokens(run, ids), torch.full((len(tokens),), -2.0), torch.zeros(len(tokens)).long()
+    for start in range(0, len(ids), _AT_ONCE * 4):
+        some = ids[start : start + _AT_ONCE * 4]
+        similarity = cosine_similarity(query=tokens, gallery=torch.from_numpy(store[some])).float()  # (n, block)
+        value, place = similarity.max(1)
+        found = torch.where(value > best, place + start, found)
+        best = torch.maximum(best, value)
+    return Stimuli(layout(run).stimuli).read(ids[found.numpy()])
+
+
+@torch.inference_mode()
+def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """The seen pictures through the unCLIP's own VAE and back: what its decoder can draw at the most."""
+    unclip: UnCLIPModel = load_model(run, "unclip")
+    stimuli = Stimuli(layout(run).stimuli)
+    rows = []
+    for start in range(0, len(ids), 8):
+        pictures = torch.from_numpy(stimuli.read(ids[start : start + 8])).float()
+        again = unclip.vae.decode(unclip.vae.encode(2 * _resized(pictures, unclip.picture_size, antialias=True) - 1).latent_dist.mode())
+        rows.append(_brought_to(run, ((again.sample + 1) / 2).clamp(0, 1), size))
+    return torch.cat(rows)
+
