@@ -35,6 +35,7 @@ _MOST_FOR_MEAN = 2000
 def _spec(run: Run) -> ArtifactSpec:
     spec = run.spec(RECONSTRUCT)
     by = identity(run, "embedder") | run.plain("metrics.pixel_size", "metrics.bootstrap_resamples", "seed")
+    by |= run.plain("data.split")
     return ArtifactSpec("evaluate_pictures", spec.label, by, {"reconstruct": spec.fingerprint})
 
 
