@@ -68,12 +68,13 @@ def check_config(config: DictConfig) -> None:
 
     Raises:
         UserError: for a sweep experiment without `-m`, a key that no group declares, an unknown subject, a fine-tuning
-            subject inside the pretraining set, an unknown part in `finetune.trainable`.
+            subject inside the pretraining set, an unknown part in `finetune.trainable`, an unknown split.
     """
     if HydraConfig.initialized():
         _check_sweep(HydraConfig.get())
         _check_keys(config, HydraConfig.get())
     _check_subjects(config)
+    _check_split(config)
 
 
 def _check_sweep(hydra_config: Any) -> None:
@@ -144,3 +145,9 @@ def _check_subjects(config: DictConfig) -> None:
         raise UserError("pretrain.subjects names a subject twice", seen=pretraining, wanted="each once")
     if config.data.source == "nsd" and not set(known) <= set(nsd.SUBJECTS):
         raise UserError("data.subjects", seen=known, wanted=f"some of {list(nsd.SUBJECTS)}")
+
+
+def _check_split(config: DictConfig) -> None:
+    from mindeye_pl.data.splits import read_split
+
+    read_split(config.data.split)

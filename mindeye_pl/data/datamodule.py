@@ -19,6 +19,7 @@ from mindeye_pl.data.dataset import BrainDataset, TokenSource
 from mindeye_pl.data.files import check_files
 from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
+from mindeye_pl.data.splits import LeftOutCluster
 from mindeye_pl.data.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
 from mindeye_pl.data.trials import NumSessions, Trials, is_validation, load_training_trials, picture_hash
 from mindeye_pl.errors import UserError
@@ -44,6 +45,7 @@ class NSDDataModule(LightningDataModule):
         betas: "as_published", or "zscore_train_sessions".
         repetitions: how the test set's are averaged, "published" or "corrected".
         test_split: "new_test", or "test".
+        left_out: the cluster that is tested and not trained on; None for the standard split.
         validation_fraction: share of the training pictures held out, 0 for none as published.
         validation_pool: pictures of a subject's validation batch at most; published curves use 300 pictures.
         trials_per_session: nominal, 750 in NSD; sets the epoch's length and the size of the shuffle buffer.
@@ -65,6 +67,7 @@ class NSDDataModule(LightningDataModule):
         betas: str = "as_published",
         repetitions: str = "published",
         test_split: str = "new_test",
+        left_out: LeftOutCluster | None = None,
         validation_fraction: float = 0.05,
         validation_pool: int = 300,
         trials_per_session: int = nsd.TRIALS_PER_SESSION,
@@ -77,7 +80,7 @@ class NSDDataModule(LightningDataModule):
         self.tokens, self.num_sessions, self.batch_size = tokens, num_sessions, batch_size
         self.latents: TokenSource | None = None  # of a low-level branch
         self.maps: TokenSource | None = None  # of the same branch
-        self.repetitions, self.test_split = repetitions, test_split
+        self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
         self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
         self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
         _chosen("data.repetitions", REPETITION_WEIGHTS, repetitions)
@@ -93,13 +96,27 @@ class NSDDataModule(LightningDataModule):
     def trials(self) -> list[Trials]:
         """Trials of the training split in the sessions in use, for each subject, validation pictures among them.
 
+        A cluster that is left out is left out here, so that nothing that is fitted, trained or validated sees it.
+
         Raises:
-            UserError: if a file is missing or damaged, or there are fewer sessions than asked for.
+            UserError: if a file is missing or damaged, there are fewer sessions than asked for, or none of a subject's
+                trials is left.
         """
         check_files(self.layout, self.subjects)
-        return [
-            load_training_trials(self.layout, subject, self.num_sessions, self.cache_dir) for subject in self.subjects
-        ]
+        return [self._without_cluster(subject) for subject in self.subjects]
+
+    def _without_cluster(self, subject: int) -> Trials:
+        trials = load_training_trials(self.layout, subject, self.num_sessions, self.cache_dir)
+        if self.left_out is None:
+            return trials
+        left = trials.select(~self.left_out.holds(trials.stimulus_ids))
+        if len(left) == 0:
+            raise UserError(
+                f"data.split leaves subject {subject} no training picture in the sessions in use",
+                seen=self.left_out.name,
+                mend="more sessions, or more clusters",
+            )
+        return left
 
     @cached_property
     def train_trials(self) -> list[Trials]:
@@ -194,7 +211,7 @@ class NSDDataModule(LightningDataModule):
         )
 
     def test_set(self, subject: int) -> TestSet:
-        """The test pictures of a subject; only `evaluate` asks for them.
+        """The test pictures of a subject, of a cluster that is left out those alone; only `evaluate` asks for them.
 
         Raises:
             UserError: as `load_test_set`.
@@ -206,6 +223,7 @@ class NSDDataModule(LightningDataModule):
             cache_dir=self.cache_dir,
             split=self.test_split,
             repetitions=self.repetitions,
+            left_out=self.left_out,
         )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from mindeye_pl import nsd
 from mindeye_pl.data.betas import BetaNormalisation, read_betas
 from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.splits import LeftOutCluster
 from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
 
@@ -46,6 +47,7 @@ def load_test_set(
     cache_dir: Path,
     split: str = "new_test",
     repetitions: str = "published",
+    left_out: LeftOutCluster | None = None,
 ) -> TestSet:
     """Reads the test pictures of a subject and its responses in all sessions.
 
@@ -58,14 +60,19 @@ def load_test_set(
         repetitions: "published" averages three outputs always, the first response counting twice where there are two
             (a, a, b, as the published inference script orders them; its training script's a, b, a has the same mean);
             "corrected" averages the repetitions that exist, each with the same weight.
+        left_out: the cluster whose test pictures are wanted; None for all of them.
 
     Raises:
-        UserError: if a file is missing or damaged, there is no trial, or a picture has more than three repetitions.
+        UserError: if a file is missing or damaged, there is no trial, none of the cluster, or a picture has more than
+            three repetitions.
     """
     trials = load_test_trials(layout, subject, split, cache_dir)
     shard = layout.shard(subject, split)
     if len(trials) == 0:
         raise UserError(f"{shard} holds no trial to score", mend="another data.test_split")
+    if left_out is not None:
+        left_out.check_tested(trials.stimulus_ids, f"subject {subject}")
+        trials = trials.select(left_out.holds(trials.stimulus_ids))
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
     if counts.max() > nsd.REPETITIONS:
         raise UserError(f"{shard} shows a picture too often", seen=counts.max(), wanted=f"1 to {nsd.REPETITIONS} times")

@@ -70,7 +70,7 @@ def _spec(run: Run) -> ArtifactSpec:
     by = identity(run, "embedder") | run.plain(
         "metrics", "seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions"
     )
-    by |= run.plain("data.test_split", "data.validation_fraction")
+    by |= run.plain("data.split", "data.test_split", "data.validation_fraction")
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
     return ArtifactSpec("evaluate", label, by | own_by, inputs)

@@ -30,7 +30,7 @@ PARTS = "parts"
 def _spec(run: Run) -> ArtifactSpec:
     spec = run.spec(RECONSTRUCT)
     protocol = run.config.protocol
-    by = identity(run, "embedder") | run.plain("protocol", "metrics.bootstrap_resamples", "seed")
+    by = identity(run, "embedder") | run.plain("protocol", "metrics.bootstrap_resamples", "seed", "data.split")
     # A file that is fetched later fills the metrics that it was lacking for.
     used = [network.network for network in protocol.networks.values() if network.network != EMBEDDER]
     by["networks"] = [name for name in used if lacking_network(run, name) is None]

@@ -5,12 +5,13 @@ from typing import Any
 
 from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.splits import STANDARD
 from mindeye_pl.nsd import HOURS_PER_SESSION
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
 from mindeye_pl.pipelines.foundation_models import identity, low_level_groups
 from mindeye_pl.pipelines.models import build_model
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.targets import target_latents, target_maps, target_tokens
+from mindeye_pl.pipelines.targets import left_out_cluster, target_latents, target_maps, target_tokens
 from mindeye_pl.pipelines.training import fit
 
 #: Nodes of the configuration that the weights of any trained composite depend on; of the machine, precision alone.
@@ -20,6 +21,7 @@ TRAINING_KEYS = (
     "trainer.precision",
     "data.betas",
     "data.sampling",
+    "data.split",
     "data.validation_fraction",
 )
 
@@ -42,6 +44,7 @@ def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
         betas=config.data.betas,
         repetitions=config.data.repetitions,
         test_split=config.data.test_split,
+        left_out=left_out_cluster(run),
         validation_fraction=config.data.validation_fraction,
         trials_per_session=config.data.trials_per_session,
         seed=config.seed,
@@ -58,6 +61,7 @@ def tags(run: Run, subjects: list[int], num_sessions: int | str) -> list[str]:
     hours = num_sessions if num_sessions == "all" else f"{float(num_sessions) * HOURS_PER_SESSION:g}"
     facts = [f"subj0{subject}" for subject in subjects]
     facts += [f"hours={hours}", f"seed={run.config.seed}", f"scale={run.config.scale.name}"]
+    facts += [] if (split := run.config.data.split) == STANDARD else [f"split={split}"]
     return [*facts, "simulated"] if is_simulated(run) else facts
 
 

@@ -42,7 +42,7 @@ def _spec(run: Run) -> ArtifactSpec:
     by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
     del by["unclip"]["batch_size"]  # changes nothing
     by |= run.plain("seed", "reconstruct", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
-    by |= run.plain("data.repetitions", "data.test_split", "data.validation_fraction")
+    by |= run.plain("data.repetitions", "data.split", "data.test_split", "data.validation_fraction")
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
     return ArtifactSpec("reconstruct", f"{label}-{config.unclip.name}", by | own_by, inputs)

@@ -1,16 +1,20 @@
-"""Target tokens and VAE latents of the pictures that a run needs, embedded once and kept."""
+"""Target tokens, VAE latents and clusters of the pictures that a run needs, embedded once and kept."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 
 from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.console import console
 from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.data.splits import LeftOutCluster, kept_clusters, read_split
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
+from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.nn.convnext import augmented_views
 from mindeye_pl.pipelines.data import SIMULATE, layout, makes_its_data
 from mindeye_pl.pipelines.foundation_models import identity, load_model, low_level_groups
@@ -39,21 +43,77 @@ def target_maps(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
     return _filled(run, stimulus_ids, "maps", ((1 + config.views) * config.places, config.width), _maps)
 
 
+def left_out_cluster(run: Run) -> LeftOutCluster | None:
+    """The cluster that `data.split` leaves out of every training; None for the standard split.
+
+    Clusters are those of CLIP's own pooled embedding of all pictures of the pictures file, so that they depend neither
+    on the subject nor on the sessions. Of NSD's 73,000 pictures, ViT-bigG's pooled embeddings take 187 MB; its tokens,
+    which CLIP's training does not compare, would take 62 GB.
+
+    Raises:
+        UserError: for an unknown split, or a cluster without a test picture of `data.subject`, before anything is
+            trained.
+    """
+    name = read_split(run.config.data.split)
+    if name is None:
+        return None
+    for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
+        if run.plain(checkpoint)[checkpoint] is not None:
+            rank_zero_warn(f"data.split={name}: whether {checkpoint} was trained without this cluster is not known")
+    data, by = layout(run), _made_from(run, "embedder")
+    folder = Path(run.config.paths.artifacts) / "clusters"  # there as long as what was trained without them
+    file = f"{run.config.embedder.name}-k{name.k}-{fingerprint(by)[:12]}.json"
+    count = len(Stimuli(data.stimuli))
+    clusters = kept_clusters(folder / file, name.k, count, lambda: _pooled(run, count), description=by)
+    left_out = LeftOutCluster(name, clusters)
+    subject, split = run.config.data.subject, run.config.data.test_split
+    if data.shard(subject, split).is_file():  # pretraining alone does without
+        tested = load_test_trials(data, subject, split, Path(run.config.paths.cache)).stimulus_ids
+        left_out.check_tested(tested, f"subject {subject}")
+    return left_out
+
+
+def _pooled(run: Run, count: int) -> np.ndarray:
+    """CLIP's embedding of every picture, `(N, E)` float16, read through a memory map."""
+    embedder = load_model(run, "embedder").to(_device(run))
+
+    def embed(pictures: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(pictures.device.type, torch.float16, enabled=pictures.is_cuda):
+            return embedder.pooled(pictures)[:, None]  # (B, 1, E)
+
+    with torch.inference_mode():
+        width = embed(torch.zeros(1, 3, *embedder.image_size, device=_device(run))).shape[-1]
+    everything = np.arange(count)
+    store = _filled(run, everything, "embedder", (1, width), lambda *_: embed, kind="pooled")
+    return store[everything][:, 0]
+
+
+def _made_from(run: Run, group: str) -> dict[str, Any]:
+    """What determines whatever a group's model makes of the pictures."""
+    path = layout(run).stimuli
+    pictures = run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(path)
+    return identity(run, group) | {"pictures": pictures}
+
+
+def _device(run: Run) -> torch.device:
+    return torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+
+
 def _filled(
     run: Run,
     stimulus_ids: np.ndarray,
     group: str,
     shape: tuple[int, int],
     build: Callable[[Run, torch.device], Callable[[torch.Tensor], torch.Tensor]],
+    kind: str | None = None,
 ) -> TokenStore:
     config, stimuli = run.config[group], Stimuli(layout(run).stimuli)
-    pictures = run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(stimuli.path)
-    by = identity(run, group) | {"pictures": pictures}
+    by = _made_from(run, group) | ({"kind": kind} if kind else {})
     folder = Path(run.config.paths.targets) / f"{config.name}-{fingerprint(by)[:12]}"
     store = TokenStore.create_or_open(folder, len(stimuli), *shape, description=by)
     if len(missing := store.missing(stimulus_ids)):
         console.print(f"embedding {len(missing)} pictures with {group}={config.name}")
-        device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+        device = _device(run)
         embed = build(run, device)
 
         def embed_pictures(pictures: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,98 @@
+"""Held-out clusters through the command line: what is trained on, what is tested, what the artifacts are named by."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from safetensors.numpy import load_file
+
+from mindeye_pl.config import compose_config
+from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.shards import read_behaviour
+from mindeye_pl.data.trials import count_sessions
+from mindeye_pl.nsd import Behaviour
+from mindeye_pl.pipelines.evaluate import EVALUATE
+from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
+from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule
+from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
+from mindeye_pl.pipelines.step import Run
+from mindeye_pl.pipelines.targets import left_out_cluster
+from tests.conftest import CommandLine
+
+COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
+
+
+def run_of(outputs: Path, *more: str) -> Run:
+    GlobalHydra.instance().clear()
+    return Run(compose_config([*COMMAND, *more, f"paths.outputs={outputs}"]))
+
+
+def seen_by(layout: NSDLayout, subject: int) -> tuple[set[int], set[int]]:
+    """The pictures of a subject's training shards and of its test shard, read without the reader of trials."""
+    shards = [layout.shard(subject, "train", index) for index in range(count_sessions(layout, subject))]
+    train = np.concatenate([read_behaviour(shard)[:, Behaviour.STIMULUS] for shard in shards])
+    test = read_behaviour(layout.shard(subject, "new_test"))[:, Behaviour.STIMULUS]
+    return set(train.astype(int).tolist()), set(test.astype(int).tolist())
+
+
+def test_a_whole_experiment(cli: CommandLine) -> None:
+    code, out, err = cli(*COMMAND, "data.split=cluster_k2_0")
+    assert code == 0, err
+    assert "clusters of" in out
+    (path,) = (cli.outputs / "artifacts" / "clusters").glob("tiny-k2-*.json")
+    clusters = np.array(json.loads(path.read_text())["cluster_of_picture"])
+    (world,) = (cli.outputs / "artifacts" / "simulate").glob("tiny-*")
+    left_out = set(np.flatnonzero(clusters == 0).tolist())
+
+    run = run_of(cli.outputs, "data.split=cluster_k2_0")
+    for subject in (1, 2, 5, 7):
+        train, test = seen_by(NSDLayout(world), subject)
+        assert train & left_out, "there is something to leave out"
+        (trials,) = datamodule(run, [subject], "all", 6).trials
+        assert set(trials.stimulus_ids.tolist()) == train - left_out
+        assert set(datamodule(run, [subject], "all", 6).test_set(subject).stimulus_ids.tolist()) == test & left_out
+    _, test = seen_by(NSDLayout(world), 1)
+    (predictions,) = (cli.outputs / "artifacts" / "evaluate").glob("subj*/predictions.safetensors")
+    assert load_file(predictions)["stimulus_ids"].tolist() == sorted(test & left_out)
+    (pictures,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
+    assert load_file(pictures)["stimulus_ids"].tolist() == sorted(test & left_out)
+
+    before = path.stat().st_mtime_ns
+    code, out, _ = cli(*COMMAND, "data.split=cluster_k2_0")
+    assert code == 0
+    assert "evaluate: cached" in out
+    other = left_out_cluster(run_of(cli.outputs, "data.split=cluster_k2_1", "data.subject=2", "data.num_sessions=all"))
+    assert other is not None
+    np.testing.assert_array_equal(other.clusters, clusters)
+    assert path.stat().st_mtime_ns == before, "made once, whoever asks"
+
+    (weights,) = (cli.outputs / "artifacts" / "finetune").glob("subj*/model.safetensors")
+    with pytest.warns(UserWarning, match=r"data\.split=cluster_k2_0: whether evaluate\.checkpoint was trained without"):
+        left_out_cluster(run_of(cli.outputs, "data.split=cluster_k2_0", f"evaluate.checkpoint={weights}"))
+
+
+def test_every_artifact_is_named_by_its_split(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, f"data.split={split}") for split in ("standard", "cluster_k2_0", "cluster_k2_1")]
+    for step in (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, EVALUATE_PICTURES):
+        specs = [run.spec(step) for run in runs]
+        assert [spec.determined_by["data.split"] for spec in specs] == ["standard", "cluster_k2_0", "cluster_k2_1"]
+        assert len({spec.fingerprint for spec in specs}) == 3
+
+
+def test_an_unknown_split(cli: CommandLine) -> None:
+    says = ("data.split", "cluster_k5_5", "cluster_k{k}_{i}", "Mend: data.split=standard")
+    cli.refuses(*COMMAND, "data.split=cluster_k5_5", says=says)
+    assert not cli.artifacts()
+
+
+def test_too_many_clusters(cli: CommandLine) -> None:
+    """Ten test pictures cannot fill a hundred clusters: told before anything is trained."""
+    world = ("pipeline.steps=[pretrain]", "data.split=cluster_k100_99")
+    cli.refuses(
+        *COMMAND, *world, says=("data.split", "test pictures of subject 1", "cluster_k100_99", "Mend: data.split=")
+    )
+    cli.refuses(*COMMAND, "data.split=cluster_k9999_0", says=("data.split", "more clusters", "9999"))
+    assert not [name for name in cli.artifacts() if "/pretrain/" in name]
