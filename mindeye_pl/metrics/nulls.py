@@ -3,10 +3,14 @@
 Legend: N pairs of brain and picture.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.retrieval import cosine_similarity, hit_rates
+from mindeye_pl.metrics.checks import check_embeddings
+from mindeye_pl.metrics.identification import TIE
+from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.metrics.score import Score
 
 
@@ -23,25 +27,45 @@ def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: 
         `(num_shuffles,)` float64.
     """
     generator = torch.Generator().manual_seed(seed)
-    lots = (torch.randperm(len(similarity), generator=generator) for _ in range(num_shuffles))
-    return torch.stack([hit_rates(similarity[:, lot.to(similarity.device)], top_k).mean() for lot in lots]).cpu()
+    lots = torch.stack([torch.randperm(len(similarity), generator=generator) for _ in range(num_shuffles)])
+    hits = _hits_of_all(similarity, top_k).cpu()  # (N, N)
+    return hits[torch.arange(len(hits)), lots].mean(1)
 
 
-def shuffled_scores(*, brain: Tensor, clip: Tensor, num_shuffles: int = 1000, seed: int = 0) -> list[Score]:
+def _hits_of_all(similarity: Tensor, top_k: int) -> Tensor:
+    """What `hit_rates` would give query i if item j were its own, `(N, N)` float64: sorted once for all lots."""
+    ordered = similarity.sort(dim=1).values
+    not_above = torch.searchsorted(ordered, (similarity + TIE).contiguous(), right=True)  # no more similar than j
+    below = torch.searchsorted(ordered, (similarity - TIE).contiguous())
+    better = similarity.shape[1] - not_above
+    return ((top_k - better).double() / (not_above - below)).clamp(0, 1)
+
+
+def shuffled_scores(
+    *, brain: Tensor, clip: Tensor, num_shuffles: int = 1000, top_k: Sequence[int] = (1,), seed: int = 0
+) -> list[Score]:
     """Both directions of retrieval with shuffled brains; the interval holds 95 % of the shuffles.
 
     Args:
         brain: `(N, ...)` retrieval embeddings.
         clip: `(N, ...)` target tokens.
         num_shuffles: lots drawn.
+        top_k: as in `retrieval.retrieval_scores`, which also says how the scores are called and in which order.
         seed: of the lots.
+
+    Raises:
+        UserError: as `checks.check_embeddings`.
     """
+    check_embeddings(clip, what="target tokens")
+    check_embeddings(brain, what="retrieval embeddings", like=clip)
     similarity = cosine_similarity(query=brain, gallery=clip)  # (N, N)
-    scores = []
-    for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T)):
-        null = shuffled_accuracies(directed, num_shuffles=num_shuffles, seed=seed)
-        low, high = torch.quantile(null, torch.tensor([0.025, 0.975], dtype=null.dtype)).tolist()
-        scores.append(Score(name, float(null.mean()), 1 / len(brain), len(brain), len(brain), (low, high)))
+    num, scores = len(brain), []
+    for k in top_k:
+        for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T)):
+            null = shuffled_accuracies(directed, num_shuffles=num_shuffles, top_k=k, seed=seed)
+            low, high = torch.quantile(null, torch.tensor([0.025, 0.975], dtype=null.dtype)).tolist()
+            called = name if k == 1 else f"{name}_top{k}"
+            scores.append(Score(called, float(null.mean()), min(1.0, k / num), num, num, (low, high)))
     return scores
 
 

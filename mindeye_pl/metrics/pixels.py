@@ -1,7 +1,12 @@
-"""Metrics on pixels: PixCorr and SSIM as published (MindEye2, spec section 10).
+"""Metrics on pixels: PixCorr and SSIM (MindEye2, spec section 10).
 
-Legend: N pairs of pictures, H and W their size.
+Pictures go by a few at a time, as a thousand at the published size are gigabytes.
+
+Legend: N pairs of pictures, H and W their size, b pictures of a block.
 """
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,50 +14,133 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode
 from torchvision.transforms.v2.functional import resize as tv_resize
 
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.checks import check_pictures
 from mindeye_pl.metrics.identification import correlation_of_each
+
+Form = Literal["published", "torchmetrics"]
 
 #: Side in pixels to which the published evaluation resizes.
 PUBLISHED_SIZE = 425
 
+#: Side in pixels of the window that SSIM slides over a picture: a Gaussian of sigma 1.5, cut off at 3.5 sigma.
+SSIM_WINDOW = 11
 
-def _resized(pictures: Tensor, size: int | None) -> Tensor:
-    """Bilinear without antialiasing, as the published code's torchvision did on tensors."""
-    if size is None:
-        return pictures
-    return tv_resize(pictures, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=False)
+_PICTURES_AT_ONCE = 8
 
 
-def pixcorr(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLISHED_SIZE) -> Tensor:
-    """Mean Pearson correlation of all pixel values of each pair; 1 is best, 0 is unrelated.
+def pixcorr(
+    reconstructions: Tensor,
+    pictures: Tensor,
+    *,
+    size: int | None = PUBLISHED_SIZE,
+    antialias: bool = False,
+    names: Sequence[str] | None = None,
+) -> Tensor:
+    """Mean correlation of the pixel values of each pair.
 
-    Shape:
-        `(N, 3, H, W)`, `(N, 3, H, W)` in [0, 1] -> scalar float64.
+    Formula: mean over i of r(x_i, y_i), r the Pearson correlation over all 3 H W values of a picture
+    Range: -1 to 1
+    Direction: higher is better.
+    Chance: no one number; the row of another test picture stands for it. Photographs share a bright top and centre.
+    Weights: none
+    Not shown: what is in the picture. A blur of the right brightness beats a sharp picture of the right objects: the
+        low-level branch alone scores above the whole of MindEye2.
+    Source: MindEye2, spec section 10: 425 pixels, bilinear, not antialiased.
+
+    Args:
+        reconstructions: `(N, 3, H, W)` floating point in [0, 1].
+        pictures: `(N, 3, H, W)` the same of the seen pictures.
+        size: side in pixels to which both are resized; None leaves them as they are.
+        antialias: whether resizing smooths before it samples; the published code did not.
+        names: of the N pictures, for messages.
+
+    Returns:
+        A scalar, float64.
+
+    Raises:
+        UserError: as `checks.check_pictures`.
     """
-    return pixcorr_of_each(reconstructions, pictures, size=size).mean()
+    return pixcorr_of_each(reconstructions, pictures, size=size, antialias=antialias, names=names).mean()
 
 
-def pixcorr_of_each(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLISHED_SIZE) -> Tensor:
+def pixcorr_of_each(
+    reconstructions: Tensor,
+    pictures: Tensor,
+    *,
+    size: int | None = PUBLISHED_SIZE,
+    antialias: bool = False,
+    names: Sequence[str] | None = None,
+) -> Tensor:
     """As `pixcorr`, of each pair: `(N,)` float64; a picture of one colour is unrelated to all."""
-    return correlation_of_each(_resized(reconstructions, size), _resized(pictures, size))
+    pairs = _resized_pairs(reconstructions, pictures, size, antialias, names)
+    return torch.cat([correlation_of_each(some, others) for some, others in pairs])
 
 
-def ssim(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLISHED_SIZE) -> Tensor:
-    """Mean structural similarity of the grey pictures, Gaussian weights, as scikit-image computes it.
+def ssim(
+    reconstructions: Tensor,
+    pictures: Tensor,
+    *,
+    size: int | None = PUBLISHED_SIZE,
+    form: Form = "published",
+    antialias: bool = False,
+    names: Sequence[str] | None = None,
+) -> Tensor:
+    """Mean structural similarity of each pair, over windows of 11 pixels with Gaussian weights.
 
-    Shape:
-        `(N, 3, H, W)`, `(N, 3, H, W)` in [0, 1] -> scalar float64.
+    Formula: mean over i and windows of (2 m_x m_y + c_1) (2 s_xy + c_2) / ((m_x^2 + m_y^2 + c_1) (s_x^2 + s_y^2 + c_2)),
+        m and s the weighted means and (co)variances of a window, sigma 1.5, c_1 = 0.01^2, c_2 = 0.03^2
+    Range: -1 to 1
+    Direction: higher is better.
+    Chance: no one number; the rows of the grey picture and of another test picture stand for it.
+    Weights: none
+    Not shown: what is in the picture. Smooth pictures agree with smooth parts of any photograph: a blur, or a grey
+        square, scores above a sharp reconstruction of the right objects, and enlarging both raises it.
+    Source: MindEye2, spec section 10 ("published": scikit-image on grey pictures); torchmetrics ("torchmetrics": the
+        mean over the three colours).
+
+    Args:
+        reconstructions: `(N, 3, H, W)` floating point in [0, 1].
+        pictures: `(N, 3, H, W)` the same of the seen pictures.
+        size: side in pixels to which both are resized; None leaves them as they are.
+        form: "published" or "torchmetrics".
+        antialias: whether resizing smooths before it samples; the published code did not.
+        names: of the N pictures, for messages.
+
+    Returns:
+        A scalar, float64.
+
+    Raises:
+        UserError: as `checks.check_pictures`, and for pictures smaller than a window.
     """
-    return ssim_of_each(reconstructions, pictures, size=size).mean()
+    return ssim_of_each(reconstructions, pictures, size=size, form=form, antialias=antialias, names=names).mean()
 
 
-def ssim_of_each(reconstructions: Tensor, pictures: Tensor, *, size: int | None = PUBLISHED_SIZE) -> Tensor:
+def ssim_of_each(
+    reconstructions: Tensor,
+    pictures: Tensor,
+    *,
+    size: int | None = PUBLISHED_SIZE,
+    form: Form = "published",
+    antialias: bool = False,
+    names: Sequence[str] | None = None,
+) -> Tensor:
     """As `ssim`, of each pair: `(N,)` float64."""
+    of_pair = _SSIM_FORMS[form]
+    pairs = _resized_pairs(reconstructions, pictures, size, antialias, names)
+    side = min(reconstructions.shape[2:]) if size is None else size
+    if side < SSIM_WINDOW:
+        mend = "set a size to which they are resized"
+        raise UserError("the pictures are too small for SSIM", seen=side, wanted=f"{SSIM_WINDOW} or more", mend=mend)
+    return torch.cat([of_pair(some, others) for some, others in pairs])
+
+
+def _published_ssim(some: Tensor, others: Tensor) -> Tensor:
+    """scikit-image on grey pictures, `(b, 3, H, W)` twice -> `(b,)` float64 on the CPU."""
     from skimage.color import rgb2gray
     from skimage.metrics import structural_similarity
 
-    grey = [
-        rgb2gray(_resized(batch, size).permute(0, 2, 3, 1).cpu().numpy()) for batch in (reconstructions, pictures)
-    ]  # (N, H, W) each
+    grey = [rgb2gray(batch.permute(0, 2, 3, 1).float().cpu().numpy()) for batch in (some, others)]  # (b, H, W) each
     scores = [
         structural_similarity(
             first, second, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0
@@ -60,3 +148,37 @@ def ssim_of_each(reconstructions: Tensor, pictures: Tensor, *, size: int | None 
         for first, second in zip(*grey, strict=True)
     ]
     return torch.tensor(np.asarray(scores, dtype=np.float64))
+
+
+def _torchmetrics_ssim(some: Tensor, others: Tensor) -> Tensor:
+    """Torchmetrics on coloured pictures, `(b, 3, H, W)` twice -> `(b,)` float64."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    scores = structural_similarity_index_measure(
+        some.float(), others.float(), sigma=1.5, reduction="none", data_range=1.0
+    )
+    assert isinstance(scores, Tensor)
+    return scores.double()
+
+
+_SSIM_FORMS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {
+    "published": _published_ssim,
+    "torchmetrics": _torchmetrics_ssim,
+}
+
+
+def _resized_pairs(
+    reconstructions: Tensor, pictures: Tensor, size: int | None, antialias: bool, names: Sequence[str] | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few checked and resized pairs at a time, `(b, 3, size, size)` each."""
+    check_pictures(pictures, what="pictures", names=names)
+    check_pictures(reconstructions, what="reconstructions", names=names, like=pictures, same_size=size is None)
+    blocks = zip(reconstructions.split(_PICTURES_AT_ONCE), pictures.split(_PICTURES_AT_ONCE), strict=True)
+    return ((_resized(some, size, antialias), _resized(others, size, antialias)) for some, others in blocks)
+
+
+def _resized(pictures: Tensor, size: int | None, antialias: bool) -> Tensor:
+    """Bilinear; without antialiasing it is what the published code's torchvision did on tensors."""
+    if size is None:
+        return pictures
+    return tv_resize(pictures, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=antialias)

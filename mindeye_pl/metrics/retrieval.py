@@ -6,12 +6,18 @@ brains. Row i of the one belongs to row i of the other; what stands after the fi
 Legend: N pairs, F values of a flattened embedding, M pool size.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.checks import check_embeddings
+from mindeye_pl.metrics.identification import better_and_tied
 from mindeye_pl.metrics.intervals import hit_rate_interval
-from mindeye_pl.metrics.score import Score
+from mindeye_pl.metrics.score import Interval, Score
 
 #: What the published script prints: its similarity matrix is transposed, so its "fwd" is image to brain.
 PUBLISHED_LABELS = {"image_retrieval": "bwd", "brain_retrieval": "fwd"}
@@ -60,15 +66,43 @@ def hit_rates(similarity: Tensor, top_k: int = 1) -> Tensor:
     Ties share the hit, as if their order were drawn by lot, so embeddings that are all the same score chance and no
     more. A row with a NaN is NaN.
     """
-    own = similarity.diagonal()[:, None]  # (N, 1)
-    better = (similarity > own).sum(1)
-    tied = (similarity == own).sum(1).clamp_min(1)  # the own item among them
-    hits = ((top_k - better).double() / tied).clamp(0, 1)
-    return torch.where(similarity.isnan().any(1), torch.nan, hits)
+    better, tied = better_and_tied(similarity)  # the own item among the tied
+    return torch.where(similarity.isnan().any(1), torch.nan, _hits(better, tied, top_k))
+
+
+def _hits(better: Tensor, tied: Tensor, top_k: int) -> Tensor:
+    return ((top_k - better).double() / tied).clamp(0, 1)
+
+
+def ranks_of_own(similarity: Tensor) -> Tensor:
+    """Place of each query's own item, 1 for the most similar, `(N, N)` -> `(N,)` int64.
+
+    Ties take the middle of their places, the later one of two, so that embeddings that are all the same do not look
+    better than guessing.
+    """
+    better, tied = better_and_tied(similarity)
+    return 1 + better + tied // 2
+
+
+def nearest(similarity: Tensor, k: int) -> Tensor:
+    """The `k` most similar items of each query, the most similar first; of equal ones the first in the gallery.
+
+    Args:
+        similarity: `(N, M)`, queries by gallery.
+        k: how many; all M where there are fewer.
+
+    Returns:
+        `(N, k)` int64, places in the gallery.
+    """
+    assert k > 0, k
+    orders = [rows.argsort(dim=1, descending=True, stable=True)[:, :k] for rows in similarity.split(256)]
+    return torch.cat(orders)
 
 
 def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Tensor:
     """Share of queries whose own item is among the `top_k` most similar of the gallery by cosine.
+
+    It looks at nothing beforehand, so that training can log it: NaN in an embedding makes it NaN.
 
     Shape:
         query `(N, ...)`, gallery `(N, ...)` -> scalar float32; chance is `top_k / N`.
@@ -77,14 +111,65 @@ def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Ten
     return hit_rates(cosine_similarity(query=query, gallery=gallery), top_k).mean().float()
 
 
-def image_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1) -> Tensor:
-    """Share of brains `(N, ...)` that find their picture among the target tokens `(N, ...)`, a scalar."""
+def image_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
+    """Share of brains that find their picture among all pictures.
+
+    Formula: mean over i of [fewer than top_k pictures j have cos(b_i, c_j) > cos(b_i, c_i)]; ties are broken by lot
+    Range: 0 to 1
+    Direction: higher is better.
+    Chance: top_k / N, and top_k / 300 in the published pools
+    Weights: none for this function; those of the CLIP model that made the target tokens.
+    Not shown: what a reconstruction looks like: it is read off the brain's embedding before any picture is made. Test
+        pictures are unlike each other, so that their kind alone gives much of it away.
+    Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "bwd".
+
+    Args:
+        brain: `(N, ...)` retrieval embeddings, floating point.
+        clip: `(N, ...)` target tokens, in the same order.
+        top_k: how many of the most similar count as found.
+        names: of the N pictures, for messages.
+
+    Returns:
+        A scalar, float32.
+
+    Raises:
+        UserError: as `checks.check_embeddings`.
+    """
+    _check_pairs(brain, clip, names)
     return retrieval_accuracy(query=brain, gallery=clip, top_k=top_k)
 
 
-def brain_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1) -> Tensor:
-    """Share of pictures that find their brain among the retrieval embeddings, arguments as `image_retrieval`."""
+def brain_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
+    """Share of pictures that find their brain among all brains.
+
+    Formula: mean over i of [fewer than top_k brains j have cos(b_j, c_i) > cos(b_i, c_i)]; ties are broken by lot
+    Range: 0 to 1
+    Direction: higher is better.
+    Chance: top_k / N, and top_k / 300 in the published pools
+    Weights: none for this function; those of the CLIP model that made the target tokens.
+    Not shown: what a reconstruction looks like. A few embeddings that are near to every picture (hubs) pull it down
+        while each brain still finds its own picture, so read it beside image retrieval.
+    Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "fwd".
+
+    Args:
+        brain: as in `image_retrieval`, as all that follow.
+        clip: see there.
+        top_k: see there.
+        names: see there.
+
+    Returns:
+        A scalar, float32.
+
+    Raises:
+        UserError: as `checks.check_embeddings`.
+    """
+    _check_pairs(brain, clip, names)
     return retrieval_accuracy(query=clip, gallery=brain, top_k=top_k)
+
+
+def _check_pairs(brain: Tensor, clip: Tensor, names: Sequence[str] | None) -> None:
+    check_embeddings(clip, what="target tokens", names=names)
+    check_embeddings(brain, what="retrieval embeddings", names=names, like=clip)
 
 
 def draw_pools(num_pictures: int, pool_size: int = 300, num_pools: int = 30, seed: int = 42) -> np.ndarray:
@@ -103,46 +188,68 @@ def retrieval_scores(
     clip: Tensor,
     pool_size: int = 300,
     num_pools: int = 30,
+    top_k: Sequence[int] = (1,),
+    interval_method: str = "wilson",
     num_resamples: int = 2000,
     seed: int = 42,
+    names: Sequence[str] | None = None,
 ) -> list[Score]:
-    """Top-1 retrieval in both directions, as the mean over random pools and among all pictures.
+    """Retrieval in both directions, as the mean over random pools and among all pictures.
 
-    Intervals are bootstrapped over the pictures that ask; the galleries are taken as given.
+    Intervals are over the pictures that ask; the galleries are taken as given.
 
     Args:
-        brain: `(N, ...)` retrieval embeddings.
-        clip: `(N, ...)` target tokens.
+        brain: `(N, ...)` retrieval embeddings, floating point.
+        clip: `(N, ...)` target tokens, in the same order.
         pool_size: pictures of a pool; all of them where there are fewer.
         num_pools: pools drawn.
-        num_resamples: of the bootstrap.
+        top_k: how many of the most similar count as found, one set of scores for each.
+        interval_method: as in `intervals.hit_rate_interval`.
+        num_resamples: of a bootstrap; Wilson's interval draws nothing.
         seed: of pools and bootstrap.
+        names: of the N pictures, for messages.
 
     Returns:
-        `image_retrieval`, `brain_retrieval`, `image_retrieval_full`, `brain_retrieval_full`.
+        For the first of `top_k`: `image_retrieval`, `brain_retrieval`, `image_retrieval_full`, `brain_retrieval_full`;
+        then the same for each other one. Where it is not 1, the names end in it: `image_retrieval_top5`,
+        `image_retrieval_full_top5`.
+
+    Raises:
+        UserError: as `checks.check_embeddings`, and for a `top_k` that is not positive.
     """
+    if not top_k or min(top_k) < 1:
+        raise UserError("top_k of retrieval is wrong", seen=list(top_k), wanted="whole numbers of 1 or more")
+    _check_pairs(brain, clip, names)
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()  # (N, N), once for all pools
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
     everything = np.arange(len(similarity))[None]
-    return [
-        _pooled_score(name + suffix, directed, chosen, num_resamples, seed)
+    interval = partial(hit_rate_interval, method=interval_method, num_resamples=num_resamples, seed=seed)
+    by_set = [
+        _pooled_scores(name + suffix, directed, chosen, top_k, interval)
         for suffix, chosen in (("", pools), ("_full", everything))
         for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T))
     ]
+    return [scores[place] for place in range(len(top_k)) for scores in by_set]
 
 
-def _pooled_score(name: str, similarity: Tensor, pools: np.ndarray, num_resamples: int, seed: int) -> Score:
-    """Mean hit rate over pools of queries and their items alike."""
-    total, asked = np.zeros(len(similarity)), np.zeros(len(similarity))
+def _pooled_scores(
+    name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int], interval: Callable[..., Interval]
+) -> list[Score]:
+    """Mean hit rates over pools of queries and their items alike, one for each of `top_k`."""
+    total = np.zeros((len(top_k), len(similarity)))
+    asked = np.bincount(pools.ravel(), minlength=len(similarity))  # (N,)
     for pool in pools:
-        total[pool] += hit_rates(similarity[pool][:, pool]).numpy()
-        asked[pool] += 1
-    hits = total / np.maximum(asked, 1)  # (N,), mean over the pools that a picture was in
-    return Score(
-        name=name,
-        value=float(total.sum() / asked.sum()),
-        chance=1 / pools.shape[1],
-        pool_size=pools.shape[1],
-        num_pictures=int((asked > 0).sum()),
-        interval=hit_rate_interval(hits, weights=asked, num_resamples=num_resamples, seed=seed),
-    )
+        better, tied = better_and_tied(similarity[pool][:, pool])
+        for hits, k in zip(total, top_k, strict=True):
+            hits[pool] += _hits(better, tied, k).numpy()
+    return [
+        Score(
+            name=name if k == 1 else f"{name}_top{k}",
+            value=float(hits.sum() / asked.sum()),
+            chance=min(1.0, k / pools.shape[1]),
+            pool_size=pools.shape[1],
+            num_pictures=int((asked > 0).sum()),
+            interval=interval(hits / np.maximum(asked, 1), weights=asked),
+        )
+        for hits, k in zip(total, top_k, strict=True)
+    ]
