@@ -8,7 +8,7 @@ from rich.text import Text
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.weights.locate import download_command, find_weights, verify
+from mindeye_pl.weights.locate import download_command, find_weights, known_sha256, verify
 
 
 def check_released_weights(run: Run) -> None:
@@ -28,7 +28,7 @@ def check_released_weights(run: Run) -> None:
         else:
             try:
                 verify(released, path)
-                state = "present" if released.sha256 else "present, no checksum known"
+                state = "present" if known_sha256(released) else "present, no checksum known"
             except UserError as error:
                 state = "corrupt"
                 broken.append(error)

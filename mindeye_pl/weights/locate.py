@@ -1,7 +1,9 @@
-"""Where foreign weights are looked for: a folder of the user's, then the hub's cache; the network is never asked."""
+"""Where foreign weights are looked for: a folder of the user's, then the hubs' caches; the network is never asked."""
 
 import hashlib
+import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,9 +11,23 @@ from mindeye_pl.errors import UserError
 
 _CHUNK = 1 << 24
 
+#: torch.hub's files carry the beginning of their sha256 in their names.
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+
 
 class Released(Protocol):
-    """An entry of `conf/weights`."""
+    """An entry of `conf/weights`.
+
+    Attributes:
+        repository: `owner/name`.
+        repository_type: `model` or `dataset` of the Hugging Face hub, or `torch` for a file that torch.hub keeps.
+        file: the weights.
+        bytes: of the file, None where unknown.
+        sha256: of the file, None where unknown; of `torch` files the first digits stand in the name.
+
+    An entry may also have `with_files`, what has to lie beside the file, `other_names` of the same file, and `fetch`,
+    the command that brings a `torch` file.
+    """
 
     repository: str
     repository_type: str
@@ -21,28 +37,79 @@ class Released(Protocol):
 
 
 def find_weights(released: Released | Any, folder: Path | None) -> Path | None:
-    """The released file, if it is on this machine.
+    """The released file, if it is on this machine with all that has to lie beside it.
 
     Args:
         released: what is looked for.
-        folder: holds `owner/name/file`, `name/file` or `file`; None looks into the hub's cache alone.
+        folder: holds `owner/name/file`, `name/file` or, of an entry of one file, `file`; None looks into the hubs'
+            caches alone.
     """
-    repository, file = released.repository, released.file
+    for path in _candidates(released, folder):
+        if path.is_file() and all((path.parent / name).is_file() for name in _listed(released, "with_files")):
+            return path
+    return None
+
+
+def _candidates(released: Released | Any, folder: Path | None) -> Iterator[Path]:
+    repository, names = released.repository, [released.file, *_listed(released, "other_names")]
     if folder is not None:
-        name = repository.split("/")[-1]
-        for candidate in (folder / repository / file, folder / name / file, folder / file):
-            if candidate.is_file():
-                return candidate
+        places = [folder / repository, folder / repository.split("/")[-1]]
+        if not _listed(released, "with_files"):  # files that belong together have a folder of their own
+            places.append(folder)
+        yield from (place / name for place in places for name in names)
+    if released.repository_type == "torch":
+        import torch
+
+        yield from (Path(torch.hub.get_dir()) / "checkpoints" / name for name in names)
+        return
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(repository, file, repo_type=released.repository_type)
-    return Path(cached) if isinstance(cached, str) else None
+    for name in names:
+        cached = try_to_load_from_cache(repository, name, repo_type=released.repository_type)
+        if isinstance(cached, str):
+            yield Path(cached)
 
 
 def download_command(released: Released | Any) -> str:
     """What the user types to fetch it."""
+    if released.repository_type == "torch":
+        return released.fetch
     kind = "" if released.repository_type == "model" else f" --repo-type {released.repository_type}"
-    return f"hf download {released.repository} {released.file}{kind}"
+    return " ".join(["hf download", released.repository, *files_of(released)]) + kind
+
+
+def needed(released: Released | Any) -> str:
+    """What stands in place of a number that cannot be made without this file: the file, and what fetches it."""
+    return f"needs {', '.join(files_of(released))}: {download_command(released)}"
+
+
+def require_weights(released: Released | Any, folder: Path | None) -> Path:
+    """As `find_weights`.
+
+    Raises:
+        UserError: if it is not on this machine.
+    """
+    path = find_weights(released, folder)
+    if path is None:
+        raise UserError(
+            f"{', '.join(files_of(released))} of {released.repository} not found",
+            wanted=f"in {folder} or the hub's cache" if folder else "in paths.weights or the hub's cache",
+            mend=download_command(released),
+        )
+    return path
+
+
+def files_of(released: Released | Any) -> list[str]:
+    """The file and what has to lie beside it."""
+    return [released.file, *_listed(released, "with_files")]
+
+
+def known_sha256(released: Released | Any) -> str | None:
+    """The checksum that the file must have, or its first digits; None where nobody has published one."""
+    if released.sha256 is not None or released.repository_type != "torch":
+        return released.sha256
+    digits = _DIGEST_IN_NAME.search(released.file)
+    return digits[1] if digits else None
 
 
 def verify(released: Released | Any, path: Path) -> None:
@@ -57,8 +124,9 @@ def verify(released: Released | Any, path: Path) -> None:
         raise UserError(f"{path} is not whole", seen=f"{size} bytes", wanted=f"{released.bytes} bytes", mend=mend)
     if not is_whole(path):
         raise UserError(f"{path} is not whole", seen=f"{size} bytes", wanted="a complete weight file", mend=mend)
-    if released.sha256 is not None and (seen := _sha256(path)) != released.sha256:
-        raise UserError(f"{path} has another checksum", seen=seen[:16], wanted=released.sha256[:16], mend=mend)
+    wanted = known_sha256(released)
+    if wanted is not None and not (seen := _sha256(path)).startswith(wanted):
+        raise UserError(f"{path} has another checksum", seen=seen[:16], wanted=wanted[:16], mend=mend)
 
 
 def is_whole(path: Path) -> bool:
@@ -66,7 +134,7 @@ def is_whole(path: Path) -> bool:
 
     A format that has no such table counts as whole.
     """
-    if path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
+    if not path.name.endswith((".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar")):
         return True
     if path.suffix != ".safetensors":
         # torch.save writes a zip, whose table stands at its end; before 1.6 it wrote bare pickles, which have none.
@@ -78,6 +146,11 @@ def is_whole(path: Path) -> bool:
             return bool(file.keys())
     except SafetensorError:
         return False
+
+
+def _listed(released: Released | Any, key: str) -> list[str]:
+    """A list that an entry may leave out."""
+    return list(getattr(released, key, None) or [])
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,109 @@
+"""Fréchet distance between two sets of pictures, by the features of a network (Heusel et al. 2017).
+
+Legend: N pictures, M of the reference set, F features of each, B a batch of pictures, H and W their size.
+"""
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.score import Score
+
+
+def fid(features: Tensor, reference_features: Tensor) -> Tensor:
+    """Fréchet distance of two Gaussians fitted to the features of two sets of pictures.
+
+    Formula: |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), m the means and C the covariances over pictures
+    Range: 0 upwards
+    Direction: lower is better.
+    Chance: no one number; the row of another set of pictures stands for it
+    Weights: fid_inception, or those of another feature network, which makes another number
+    Not shown: whether any picture is that of its brain, as shuffled reconstructions score the same; it is biased
+        upwards for few pictures, and more so for fewer, so that only sets of equal size, with the same network and the
+        same reference set, can be compared, and 1,000 pictures never with a published number of 30,000
+    Source: Heusel et al. 2017; Mind Reader, spec section 8
+
+    Args:
+        features: `(N, F)`, N > 1.
+        reference_features: `(M, F)`, M > 1.
+
+    Returns:
+        A float64 scalar.
+
+    Raises:
+        UserError: for a set of fewer than two pictures.
+    """
+    assert features.shape[1:] == reference_features.shape[1:], f"{features.shape[1:]}, {reference_features.shape[1:]}"
+    if (fewest := min(len(features), len(reference_features))) < 2:
+        raise UserError("too few pictures for FID", seen=fewest, wanted="2 or more of each set")
+    first, second = features.flatten(1).double(), reference_features.flatten(1).double()
+    means = (first.mean(0) - second.mean(0)).square().sum()
+    roots = [_root_of_covariance(rows) for rows in (first, second)]  # (n, F) with root^T root = C
+    spread = sum(root.square().sum() for root in roots)
+    # tr (C_1 C_2)^(1/2) is the nuclear norm of root_1 root_2^T: no square root of a singular matrix has to be found.
+    return (means + spread - 2 * torch.linalg.matrix_norm(roots[0] @ roots[1].T, ord="nuc")).clamp_min(0)
+
+
+def _root_of_covariance(rows: Tensor) -> Tensor:
+    """A matrix of no more rows than columns whose square is the covariance of `rows`."""
+    centred = (rows - rows.mean(0)) / sqrt(len(rows) - 1)
+    return torch.linalg.qr(centred, mode="r").R if len(rows) > rows.shape[1] else centred
+
+
+def fid_score(features: Tensor, reference_features: Tensor, *, network: str, reference: str) -> Score:
+    """`fid` as one number of an evaluation, which names what it was measured by and against.
+
+    It has no interval: a bootstrap draws the same picture twice, which lifts every value above the one it is about.
+
+    Args:
+        features: `(N, F)`.
+        reference_features: `(M, F)`.
+        network: whose features these are, `fid_inception` for instance.
+        reference: the reference set in a word, `test_pictures` for instance.
+    """
+    return Score(
+        name=f"fid_{network.removeprefix('fid_')}_to_{reference}",
+        value=float(fid(features, reference_features)),
+        chance=None,
+        pool_size=None,
+        num_pictures=len(features),
+        higher_is_better=False,
+    )
+
+
+class FID(FrechetInceptionDistance):
+    """`fid` of everything seen since the last reset, in memory that does not grow with the pictures (torchmetrics).
+
+    `update(pictures, real=False)` takes in reconstructions and `update(pictures, real=True)` the reference set,
+    `(B, 3, H, W)` in [0, 1] each.
+
+    Args:
+        network: pictures in [0, 1] to features, `(B, 3, H, W)` -> `(B, F)`, and F as its `num_features`.
+        reference: the reference set in a word, for those who read the number.
+    """
+
+    chance = None
+    pool_size = None
+
+    def __init__(self, network: nn.Module, *, reference: str):
+        super().__init__(feature=network, normalize=True)
+        self.reference = reference
+
+    @torch.no_grad()
+    def update(self, pictures: Tensor, real: bool) -> None:
+        """Takes in a batch of one of the two sets."""
+        super().update(pictures, real=real)
+
+    def compute(self) -> Tensor:
+        """The distance, a scalar.
+
+        Raises:
+            UserError: for a set of fewer than two pictures.
+        """
+        fewest = int(min(self.fake_features_num_samples, self.real_features_num_samples))
+        if fewest < 2:
+            raise UserError("too few pictures for FID", seen=fewest, wanted="2 or more of each set")
+        return super().compute().clamp_min(0)

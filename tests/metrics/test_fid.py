@@ -1,0 +1,111 @@
+"""FID against scipy's square root of a matrix and torchmetrics' eigenvalues, and what it must say of known sets."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.fid import FID, fid, fid_score
+
+
+def draw(count: int, width: int, seed: int) -> Tensor:
+    """Rows of correlated features, each seed with another mean and covariance."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=generator) / width**0.5
+    return torch.randn(count, width, generator=generator) @ mixing + torch.randn(width, generator=generator)
+
+
+def by_scipy(first: Tensor, second: Tensor) -> float:
+    from scipy.linalg import sqrtm
+
+    first, second = first.double().numpy(), second.double().numpy()
+    covariances = [np.cov(rows, rowvar=False) for rows in (first, second)]
+    root = np.real(sqrtm(covariances[0] @ covariances[1]))
+    return float(((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root))
+
+
+class Means(nn.Module):
+    """Three features: the mean of each channel, and their squares."""
+
+    num_features = 6
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        means = pictures.mean((2, 3))
+        return torch.cat([means, means**2], 1)
+
+
+@pytest.mark.parametrize(("counts", "width"), [((200, 150), 12), ((40, 300), 32), ((33, 33), 32)])
+def test_agrees_with_scipy(counts: tuple[int, int], width: int) -> None:
+    first, second = draw(counts[0], width, 0), draw(counts[1], width, 1)
+    found = fid(first, second)
+    assert found.dtype == torch.float64
+    assert float(found) == pytest.approx(by_scipy(first, second), rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [8, 200])
+def test_agrees_with_torchmetrics_also_with_fewer_pictures_than_features(count: int) -> None:
+    first, second = draw(count, 24, 2), draw(count, 24, 3)
+    network = nn.Identity()
+    network.num_features = 24
+    metric = FID(network, reference="test_pictures")
+    for batch in first.split(50):
+        metric.update(batch, real=False)
+    metric.update(second, real=True)
+    assert float(metric.compute()) == pytest.approx(float(fid(first, second)), rel=1e-3)
+
+
+def test_one_feature_is_the_known_formula() -> None:
+    first, second = 2 + 3 * draw(500, 1, 4), draw(400, 1, 5)
+    wanted = (first.mean() - second.mean()) ** 2 + (first.std() - second.std()) ** 2
+    assert float(fid(first, second)) == pytest.approx(float(wanted), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [10, 500])
+def test_equal_sets_in_any_order_have_no_distance(count: int) -> None:
+    features = draw(count, 32, 6)
+    assert fid(features, features.flip(0)) == pytest.approx(0, abs=1e-9)
+
+
+def test_grows_with_noise_and_with_fewer_pictures() -> None:
+    features, noise = draw(2000, 16, 7), draw(2000, 16, 8)
+    distances = [float(fid(features + level * noise, features)) for level in (0, 0.1, 0.5, 2)]
+    assert distances == sorted(distances)
+    assert distances[1] > 0
+    same = torch.randn(4000, 16, generator=torch.Generator().manual_seed(9))
+    few, many = fid(same[:50], same[50:100]), fid(same[:2000], same[2000:])
+    assert few > 5 * many, "two samples of one distribution: biased upwards for few pictures"
+
+
+def test_says_nothing_of_which_picture_belongs_to_which_brain() -> None:
+    first, second = draw(60, 8, 10), draw(60, 8, 11)
+    torch.testing.assert_close(fid(first[torch.randperm(60)], second), fid(first, second))
+
+
+def test_too_few_pictures() -> None:
+    with pytest.raises(UserError, match="too few pictures for FID"):
+        fid(torch.zeros(1, 4), torch.zeros(5, 4))
+    with pytest.raises(UserError, match="too few pictures for FID"):
+        FID(Means(), reference="test_pictures").compute()
+
+
+def test_streaming_over_pictures() -> None:
+    generator = torch.Generator().manual_seed(12)
+    made, true = (torch.rand(40, 3, 8, 8, generator=generator) for _ in range(2))
+    network, metric = Means(), FID(Means(), reference="training_pictures")
+    for batch in made.split(7):
+        metric.update(batch, real=False)
+    for batch in true.split(40):
+        metric.update(batch, real=True)
+    assert float(metric.compute()) == pytest.approx(float(fid(network(made), network(true))), rel=1e-3)
+    assert metric.higher_is_better is False
+    assert metric.reference == "training_pictures"
+
+
+def test_the_score_names_its_network_and_its_reference() -> None:
+    first, second = draw(30, 4, 13), draw(20, 4, 14)
+    score = fid_score(first, second, network="fid_inception", reference="test_pictures")
+    assert score.name == "fid_inception_to_test_pictures"
+    assert fid_score(first, second, network="laptop_clip", reference="x").name == "fid_laptop_clip_to_x"
+    assert (score.value, score.num_pictures, score.higher_is_better) == (float(fid(first, second)), 30, False)
+    assert score.interval is score.chance is score.pool_size is None

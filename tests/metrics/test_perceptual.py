@@ -1,0 +1,74 @@
+"""LPIPS: its formula, and what it must say of equal and ever less equal pictures.
+
+AlexNet has random weights here; the weights of its layers are the package's.
+"""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.metrics.perceptual import LPIPS, lpips, lpips_of_each
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    import lpips as package
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return package.LPIPS(net="alex", pnet_rand=True, verbose=False).requires_grad_(False).eval()
+
+
+@pytest.fixture
+def pictures() -> Tensor:
+    return torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def by_hand(network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    total = torch.zeros(len(first))
+    inputs = [(2 * batch - 1 - shift.view(3, 1, 1)) / scale.view(3, 1, 1) for batch in (first, second)]
+    layers = zip(*(network.net(batch) for batch in inputs), strict=True)
+    for number, pair in enumerate(layers):
+        one, other = (layer / layer.norm(dim=1, keepdim=True).clamp_min(1e-10) for layer in pair)
+        weight = getattr(network, f"lin{number}").model[1].weight.view(1, -1, 1, 1)
+        total += (weight * (one - other) ** 2).sum(1).mean((1, 2))
+    return total
+
+
+def test_the_formula(network: nn.Module, pictures: Tensor) -> None:
+    others = pictures.flip(0)
+    found = lpips_of_each(others, pictures, network=network)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), by_hand(network, others, pictures), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(lpips(others, pictures, network=network), found.mean())
+
+
+def test_equal_pictures_have_no_distance_and_more_noise_more(network: nn.Module, pictures: Tensor) -> None:
+    assert lpips(pictures, pictures, network=network) == 0
+    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
+    smooth = torch.nn.functional.interpolate(pictures[..., ::16, ::16], scale_factor=16, mode="bilinear")
+    distances = [lpips(smooth + level * noise, smooth, network=network) for level in (0.02, 0.1, 0.5)]
+    assert 0 < distances[0] < distances[1] < distances[2]
+
+
+def test_symmetric_and_the_same_in_any_batch_and_order(network: nn.Module, pictures: Tensor) -> None:
+    others = pictures.roll(1, 0)
+    found = lpips_of_each(others, pictures, network=network)
+    torch.testing.assert_close(lpips_of_each(pictures, others, network=network), found)
+    torch.testing.assert_close(lpips_of_each(others, pictures, network=network, batch_size=2), found)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    torch.testing.assert_close(lpips_of_each(others[order], pictures[order], network=network), found[order])
+
+
+def test_streaming_is_the_mean_over_all(network: nn.Module, pictures: Tensor) -> None:
+    others, metric = pictures.roll(1, 0), LPIPS(network)
+    for rows in (slice(0, 2), slice(2, 5)):
+        metric.update(others[rows], pictures[rows])
+    torch.testing.assert_close(metric.compute(), lpips(others, pictures, network=network))
+    assert metric.higher_is_better is False
+
+
+def test_pictures_of_two_sizes_are_a_mistake(network: nn.Module, pictures: Tensor) -> None:
+    with pytest.raises(AssertionError, match="64"):
+        lpips(pictures[..., :32], pictures, network=network)
