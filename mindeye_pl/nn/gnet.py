@@ -125,7 +125,7 @@ class SpatialReadout(nn.Module):
     """
 
     def __init__(
-        self, num_voxels: int, channels: Sequence[int], map_sizes: Sequence[int], *, voxels_per_block: int = 1024
+        self, num_voxels: int, channels: Sequence[int], map_sizes: Sequence[int], *, voxels_per_block: int = 512
     ):
         super().__init__()
         self.voxels_per_block = voxels_per_block

@@ -81,5 +81,5 @@ def test_files_that_do_not_fit_end_in_one_line(small_nsd: NSDLayout, masks: dict
         file["subj02/deep"] = np.ones(5)
     with pytest.raises(UserError, match=r"ncsnr of subject 1 does not fit the betas \(seen: \(7, 1\)"):
         read_ncsnr(small_nsd, 1)
-    with pytest.raises(UserError, match="ncsnr of subject 2 does not fit the betas .*seen: a group"):
+    with pytest.raises(UserError, match=r"ncsnr of subject 2 does not fit the betas .*seen: a group"):
         read_ncsnr(small_nsd, 2)

@@ -41,7 +41,7 @@ def by_hand(gnet: GNet, pictures: torch.Tensor, subject: int) -> torch.Tensor:
     return torch.from_numpy(betas).float()
 
 
-@pytest.mark.parametrize("voxels_per_block", [1, 3, 1024])
+@pytest.mark.parametrize("voxels_per_block", [1, 3, 512])
 def test_readout_against_a_second_implementation(
     gnet: GNet, pictures: torch.Tensor, voxels_per_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
