@@ -12,7 +12,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.refiner import Refiner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import training_sigmas
-from mindeye_pl.weights import bigg_to_l, convnext, mindeye2, sdxl_base, unclip
+from mindeye_pl.weights import bigg_to_l, convnext, gnet, mindeye2, sdxl_base, unclip
 
 #: The formats, by the name that `load_published` takes.
 ADAPTERS: dict[str, Any] = {
@@ -21,6 +21,7 @@ ADAPTERS: dict[str, Any] = {
     "bigg_to_l": bigg_to_l,
     "sdxl_base": sdxl_base,
     "convnext": convnext,
+    "gnet": gnet,
 }
 
 
@@ -30,7 +31,7 @@ def load_published(kind: str, path: str | Path, **options: int) -> Any:
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2` | `unclip` | `bigg_to_l` | `sdxl_base` | `convnext`.
+        kind: `mindeye2` | `unclip` | `bigg_to_l` | `sdxl_base` | `convnext` | `gnet`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said.
 

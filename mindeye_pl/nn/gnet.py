@@ -1,0 +1,247 @@
+"""GNet, the encoding model behind the published brain correlation: pictures to betas (MindEye2, spec section 10).
+
+A convolutional encoder is shared by the subjects. A voxel pools each feature map over a spatial field of its own and
+weights the pooled features.
+
+Legend: B pictures, H and W their size in pixels, P side of the encoder's pictures (227), V voxels of one subject,
+K feature maps (2), C_k channels and G_k side of map k, F = sum of C_k.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Side in pixels of the pictures that the published encoder was trained on.
+PICTURE_SIZE = 227
+#: Sides of the two feature maps of such a picture.
+MAP_SIZES = (25, 13)
+
+
+def resize_by_pillow(pictures: Tensor, size: int = PICTURE_SIZE) -> Tensor:
+    """The published resize: Pillow's Lanczos filter on 8-bit pictures, fractions of a grey level cut off.
+
+    Shape:
+        `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 on the same device; no gradient passes.
+    """
+    from PIL import Image
+    from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+    resized = [
+        pil_to_tensor(to_pil_image(picture).resize((size, size), Image.Resampling.LANCZOS))
+        for picture in pictures.detach().float().cpu()
+    ]
+    return torch.stack(resized).to(pictures.device).float() / 255
+
+
+def resize_by_torch(pictures: Tensor, size: int = PICTURE_SIZE) -> Tensor:
+    """Antialiased bicubic resize on the pictures' device, without 8-bit steps; gradients pass.
+
+    Shape:
+        `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 in [0, 1].
+    """
+    pictures = pictures.float()
+    if tuple(pictures.shape[-2:]) == (size, size):
+        return pictures
+    return F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+#: How `GNet.predict` brings pictures to its size, by name.
+RESIZES: dict[str, Callable[[Tensor, int], Tensor]] = {"pillow": resize_by_pillow, "torch": resize_by_torch}
+
+
+def compress(values: Tensor) -> Tensor:
+    """Sign-keeping logarithm, log(1 + |x|) tanh(x), of any shape."""
+    return torch.log1p(values.abs()) * torch.tanh(values)
+
+
+class _Block(nn.Module):
+    """Batch norm, dropout of whole channels, 3x3 convolution, ReLU. `(B, in, G, G)` -> `(B, out, G, G)`."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, padding: int = 1):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels_in, momentum=0.25)
+        self.dropout = nn.Dropout2d(0.5)
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=padding)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.conv(self.dropout(self.norm(maps))).relu()
+
+
+class GNetEncoder(nn.Module):
+    """Pictures to two stacks of feature maps, a fine one and a coarse one.
+
+    Args:
+        prefilter: channels of the two convolutions in front, which are laid out as AlexNet's.
+        early: channels behind them.
+        width: channels of the trunk.
+        trunk: how many of a trunk layer's channels a voxel can read, and all of the last layer.
+    """
+
+    mean: Tensor  # (3, 1, 1)
+
+    def __init__(self, *, prefilter: Sequence[int] = (64, 192), early: int = 128, width: int = 256, trunk: int = 64):
+        super().__init__()
+        first, second = prefilter
+        assert trunk <= width, f"{trunk} of {width} channels"
+        self.trunk = trunk
+        self.channels = (early + 2 * trunk, 4 * trunk)  # C_k
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.prefilter = nn.Sequential(
+            nn.Conv2d(3, first, 11, stride=4, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(first, second, 5, padding=2),
+            nn.ReLU(),
+        )
+        self.early = _Block(second, early, padding=0)
+        self.fine = nn.ModuleList([_Block(early, width), _Block(width, width)])
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.coarse = nn.ModuleList([_Block(width, width) for _ in range(3)] + [_Block(width, trunk)])
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Shape: `(B, 3, P, P)` in [0, 1] -> `(B, C_k, G_k, G_k)` for k = 1, 2."""
+        maps = self.early(self.prefilter(pictures - self.mean))
+        fine, coarse = [maps], []
+        for block in self.fine:
+            maps = block(maps)
+            fine.append(maps[:, : self.trunk])
+        maps = self.pool(maps)
+        for block in self.coarse:
+            maps = block(maps)
+            coarse.append(maps[:, : self.trunk])
+        return [torch.cat(fine, 1), torch.cat(coarse, 1)]
+
+
+class SpatialReadout(nn.Module):
+    """One subject's voxels: a spatial field over each map, and weights of the features pooled under it.
+
+    Args:
+        num_voxels: V.
+        channels: C_k of the maps.
+        map_sizes: G_k of the maps.
+        voxels_per_block: voxels pooled at once. For all of them the pooled features of 100 pictures are 3 GB.
+    """
+
+    def __init__(
+        self, num_voxels: int, channels: Sequence[int], map_sizes: Sequence[int], *, voxels_per_block: int = 512
+    ):
+        super().__init__()
+        self.voxels_per_block = voxels_per_block
+        self.fields = nn.ParameterList(nn.Parameter(torch.zeros(num_voxels, side, side)) for side in map_sizes)
+        self.weight = nn.Parameter(0.01 * torch.randn(num_voxels, sum(channels)))
+        self.bias = nn.Parameter(torch.zeros(num_voxels))
+
+    def forward(self, maps: Sequence[Tensor], voxels: Tensor | None = None) -> Tensor:
+        """Betas of all voxels, or of some.
+
+        Args:
+            maps: `(B, C_k, G_k, G_k)` each.
+            voxels: `(V,)` bool, or `(v,)` int64; None for all.
+
+        Returns:
+            `(B, V)` or `(B, v)`.
+        """
+        compressed = [compress(features.flatten(2)) for features in maps]  # (B, C_k, G_k^2)
+        everything = torch.arange(len(self.bias), device=self.bias.device)
+        chosen = everything if voxels is None else everything[voxels.to(self.bias.device)]
+        return torch.cat([self._block(compressed, block) for block in chosen.split(self.voxels_per_block)], 1)
+
+    def _block(self, compressed: Sequence[Tensor], voxels: Tensor) -> Tensor:
+        pooled = [
+            torch.einsum("vg,bcg->bvc", field[voxels].flatten(1).softmax(1), features)
+            for field, features in zip(self.fields, compressed, strict=True)
+        ]
+        features = compress(torch.cat(pooled, 2))  # (B, v, F)
+        return torch.einsum("bvf,vf->bv", features, self.weight[voxels]) + self.bias[voxels]
+
+
+class GNet(nn.Module):
+    """The encoder and a read-out for each subject.
+
+    Args:
+        voxel_counts: V by subject.
+        prefilter: see `GNetEncoder`, as the three that follow.
+        early: see there.
+        width: see there.
+        trunk: see there.
+        map_sizes: G_k.
+    """
+
+    def __init__(
+        self,
+        voxel_counts: Mapping[int, int],
+        *,
+        prefilter: Sequence[int] = (64, 192),
+        early: int = 128,
+        width: int = 256,
+        trunk: int = 64,
+        map_sizes: Sequence[int] = MAP_SIZES,
+    ):
+        super().__init__()
+        self.encoder = GNetEncoder(prefilter=prefilter, early=early, width=width, trunk=trunk)
+        self.readouts = nn.ModuleDict(
+            {
+                str(subject): SpatialReadout(count, self.encoder.channels, map_sizes)
+                for subject, count in voxel_counts.items()
+            }
+        )
+
+    @property
+    def subjects(self) -> list[int]:
+        """Those that the model has voxels of."""
+        return sorted(map(int, self.readouts))
+
+    def num_voxels(self, subject: int) -> int:
+        """V."""
+        return len(self._readout(subject).bias)
+
+    def forward(self, pictures: Tensor, subject: int, voxels: Tensor | None = None) -> Tensor:
+        """Betas that the pictures should evoke.
+
+        Args:
+            pictures: `(B, 3, P, P)` float32 in [0, 1].
+            subject: one of `subjects`.
+            voxels: `(V,)` bool mask, or `(v,)` int64 indices, of those wanted; None for all.
+
+        Returns:
+            `(B, V)` or `(B, v)` float32, in the units of the betas that the model was trained on.
+        """
+        return self._readout(subject)(self.encoder(pictures), voxels)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        pictures: Tensor,
+        subject: int,
+        *,
+        voxels: Tensor | None = None,
+        resize: str = "pillow",
+        batch_size: int = 100,
+    ) -> Tensor:
+        """Betas for pictures of any size and number, as the published evaluation makes them.
+
+        Args:
+            pictures: `(N, 3, H, W)` in [0, 1].
+            subject: one of `subjects`.
+            voxels: as in `forward`.
+            resize: "pillow" for the published 8-bit Lanczos filter, "torch" for an antialiased bicubic one.
+            batch_size: pictures encoded at once.
+
+        Returns:
+            `(N, V)` or `(N, v)` float32 on the CPU.
+        """
+        assert not self.training, "dropout and batch statistics would change the betas: call eval() first"
+        assert len(pictures), "no picture"
+        to_size, device = RESIZES[resize], self.encoder.mean.device
+        betas = [
+            self(to_size(batch, PICTURE_SIZE).to(device), subject, voxels).cpu() for batch in pictures.split(batch_size)
+        ]
+        return torch.cat(betas)
+
+    def _readout(self, subject: int) -> SpatialReadout:
+        assert str(subject) in self.readouts, f"subject {subject} of {self.subjects}"
+        readout = self.readouts[str(subject)]
+        assert isinstance(readout, SpatialReadout)
+        return readout

@@ -1,0 +1,116 @@
+"""The ridge encoder against scikit-learn, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge, RidgeCV
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics import encoding
+from mindeye_pl.metrics.brain_correlation import voxel_correlation
+from mindeye_pl.metrics.encoding import RidgeEncoder, picture_features, small_pictures
+
+
+def problem(n: int, num_features: int, num_voxels: int = 9, m: int = 40) -> tuple[np.ndarray, ...]:
+    """Features and betas of training pictures, and of test pictures; voxels differ in noise."""
+    rng = np.random.default_rng(n)
+    features = (3 + rng.standard_normal((n + m, num_features)) * rng.uniform(0.1, 2, num_features)).astype(np.float32)
+    weights = rng.standard_normal((num_features, num_voxels)) / np.sqrt(num_features)
+    noise = np.linspace(0.05, 5, num_voxels) * rng.standard_normal((n + m, num_voxels))
+    betas = (1 + features @ weights + noise).astype(np.float32)
+    return features[:n], betas[:n], features[n:], betas[n:]
+
+
+def size_of(features: np.ndarray) -> float:
+    return float(np.sqrt(np.square(features - features.mean(0), dtype=np.float64).sum(1).mean()))
+
+
+@pytest.mark.parametrize(("n", "num_features"), [(80, 12), (40, 150)])
+def test_against_sklearn(n: int, num_features: int) -> None:
+    features, betas, test_features, _ = problem(n, num_features)
+    encoder = RidgeEncoder.fit(features, betas, voxels_per_block=4)
+    assert encoder.num_voxels == 9
+    predicted = encoder.predict(test_features)
+    assert predicted.dtype == np.float32
+    size = size_of(features)
+    by_sklearn = RidgeCV(alphas=encoding.ALPHAS, alpha_per_target=True).fit(features.astype(np.float64) / size, betas)
+    np.testing.assert_allclose(encoder.alphas, by_sklearn.alpha_)
+    assert len(set(encoder.alphas)) > 1, "noisier voxels want a larger penalty"
+    np.testing.assert_allclose(predicted, by_sklearn.predict(test_features / size), rtol=1e-3, atol=2e-3)
+    alone = Ridge(encoder.alphas[4]).fit(features.astype(np.float64) / size, betas[:, 4]).predict(test_features / size)
+    np.testing.assert_allclose(predicted[:, 4], alone, rtol=1e-3, atol=2e-3)
+
+
+def test_fewer_components_are_ridge_on_principal_components() -> None:
+    features, betas, test_features, _ = problem(80, 30)
+    encoder = RidgeEncoder.fit(features, betas, num_components=7)
+    centred = (features - features.mean(0)).astype(np.float64)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:7]
+    scores = centred @ axes.T
+    size = size_of(scores)
+    by_hand = RidgeCV(alphas=encoding.ALPHAS, alpha_per_target=True).fit(scores / size, betas)
+    wanted = by_hand.predict((test_features - features.mean(0)) @ axes.T / size)
+    np.testing.assert_allclose(encoder.predict(test_features), wanted, rtol=1e-3, atol=2e-3)
+
+
+def test_units_blocks_and_order_change_nothing() -> None:
+    features, betas, test_features, _ = problem(60, 20)
+    wanted = RidgeEncoder.fit(features, betas).predict(test_features)
+    scaled = RidgeEncoder.fit(1000 * features, betas).predict(1000 * test_features)
+    np.testing.assert_allclose(scaled, wanted, rtol=1e-3, atol=1e-3)
+    blocks = RidgeEncoder.fit(features, betas, voxels_per_block=1).predict(test_features)
+    np.testing.assert_allclose(blocks, wanted, rtol=1e-3, atol=1e-3)
+    order = np.random.default_rng(0).permutation(60)
+    shuffled = RidgeEncoder.fit(features[order], betas[order]).predict(test_features)
+    np.testing.assert_allclose(shuffled, wanted, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(RidgeEncoder.fit(features, betas).predict(test_features[3:5]), wanted[3:5], atol=1e-4)
+
+
+def test_large_features_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, betas, test_features, _ = problem(90, 25)
+    whole = RidgeEncoder.fit(features, betas).predict(test_features)
+    monkeypatch.setattr(encoding, "_BYTES_AT_ONCE", 4 * 25 * 30)  # thirty pictures
+    parts = RidgeEncoder.fit(features.astype(np.float16), betas).predict(test_features)
+    np.testing.assert_allclose(parts, whole, rtol=1e-2, atol=1e-2)
+
+
+def test_it_predicts_unseen_pictures_and_shuffled_ones_at_chance() -> None:
+    features, betas, test_features, test_betas = problem(150, 20, m=200)
+    encoder = RidgeEncoder.fit(features, betas)
+    measured = torch.from_numpy(test_betas)
+    assert voxel_correlation(torch.from_numpy(encoder.predict(test_features)), measured) > 0.4
+    shuffled = RidgeEncoder.fit(features, np.random.default_rng(0).permutation(betas))
+    assert voxel_correlation(torch.from_numpy(shuffled.predict(test_features)), measured).abs() < 0.15
+
+
+def test_features_of_pictures() -> None:
+    pictures = torch.rand(10, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    features = picture_features(small_pictures, pictures, batch_size=4)
+    assert features.shape == (10, 3 * 16 * 16)
+    assert features.dtype == np.float32
+    blocks = pictures.unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean((3, 5))
+    constant = small_pictures(torch.full((1, 3, 64, 64), 0.3))
+    torch.testing.assert_close(constant, torch.full((1, 3, 16, 16), 0.3))
+    correlation = np.corrcoef(features.ravel(), blocks.flatten().numpy())[0, 1]
+    assert correlation > 0.8
+
+
+def test_mistakes_are_told() -> None:
+    features, betas, test_features, _ = problem(30, 8)
+    ids = np.arange(100, 130)
+    encoder = RidgeEncoder.fit(features, betas, stimulus_ids=ids)
+    encoder.predict(test_features[:3], stimulus_ids=np.array([1, 2, 3]))
+    with pytest.raises(UserError, match=r"fitted on pictures that it is to score \(seen: 1 of 3, picture 105"):
+        encoder.predict(test_features[:3], stimulus_ids=np.array([1, 105, 3]))
+    with pytest.raises(UserError, match="fitted on other features"):
+        encoder.predict(test_features[:, 1:])
+    with pytest.raises(UserError, match=r"picture 100, 2 times.*average the repetitions first"):
+        RidgeEncoder.fit(features, betas, stimulus_ids=np.where(ids == 101, 100, ids))
+    with pytest.raises(UserError, match="too few pictures"):
+        RidgeEncoder.fit(features[:2], betas[:2])
+    with pytest.raises(UserError, match="the same for all pictures"):
+        RidgeEncoder.fit(np.ones_like(features), betas)
+    with pytest.raises(UserError, match="NaN or infinity"):
+        RidgeEncoder.fit(np.where(features > 5, np.nan, features), betas)
+    with pytest.raises(UserError, match="positive numbers"):
+        RidgeEncoder.fit(features, betas, alphas=(0.0, 1.0))
