@@ -81,17 +81,22 @@ def two_way_influence(
         direction: see there.
         names: see there.
     """
-    wins = two_way_wins(query=query, gallery=gallery, direction=direction, names=names)  # (N, N)
+    return influence_of_wins(two_way_wins(_directed(query, gallery, direction, names)))
+
+
+def influence_of_wins(wins: Tensor) -> Tensor:
+    """`two_way_influence` from the comparisons, `(N, N)` -> `(N,)` float64."""
     others = len(wins) - 1
     own, against = wins.sum(1) / others, wins.sum(0) / others
     return own + against - own.mean()
 
 
-def two_way_wins(
-    *, query: Tensor, gallery: Tensor, direction: Direction = "published", names: Sequence[str] | None = None
-) -> Tensor:
-    """Whether the fixed item i prefers its own to j, `(N, N)` float64: 1, 0, a half for ties, 0 on the diagonal."""
-    correlations = _directed(query, gallery, direction, names)
+def two_way_wins(correlations: Tensor) -> Tensor:
+    """Whether the fixed item i prefers its own to j, `(N, N)` float64: 1, 0, a half for ties, 0 on the diagonal.
+
+    Args:
+        correlations: `(N, N)` of features, rows the fixed items.
+    """
     own = correlations.diagonal()[:, None]
     wins = ((correlations < own - TIE).double() + (correlations <= own + TIE).double()) / 2
     return wins.fill_diagonal_(0)

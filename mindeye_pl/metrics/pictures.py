@@ -31,6 +31,7 @@ class TableMetric:
         higher_is_better: its direction.
         chance: what guessing scores; None where null rows stand for it.
         pool_size: candidates that the right answer is picked from, None where nothing is picked.
+        group: the table that it stands in.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TableMetric:
     higher_is_better: bool = True
     chance: float | None = None
     pool_size: int | None = None
+    group: str = "Reconstructions"
 
 
 PIXEL_METRICS = (
