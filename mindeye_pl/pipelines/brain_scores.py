@@ -24,8 +24,8 @@ from mindeye_pl.metrics.brain_correlation import (
 from mindeye_pl.metrics.pictures import Scored, TableMetric
 from mindeye_pl.pipelines.data import is_simulated, layout
 from mindeye_pl.pipelines.encoder import encoder_features, load_encoder
-from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model
-from mindeye_pl.pipelines.picture_scores import PictureScores, blocks, kept
+from mindeye_pl.pipelines.foundation_models import load_model
+from mindeye_pl.pipelines.picture_scores import PictureScores, blocks, kept, lacking_network
 from mindeye_pl.pipelines.picture_sets import SEEN, PictureSets
 from mindeye_pl.pipelines.step import Run
 
@@ -96,7 +96,7 @@ def score_brains(run: Run, sets: PictureSets, brains: TestSet, folder: Path, sco
     ncsnr = read_ncsnr(data, subject)
     averaged = effective_repetitions(brains.voxels, brains.weights)
     for name in run.config.protocol.encoders:
-        if lacks := lacking_encoder(run, name):
+        if name != RIDGE and (lacks := lacking_network(run, name)):
             scores.needs |= {metric_name(name, region): lacks for region in nsd.ROIS}
             continue
         predicted = _predictions(run, name, sets, folder / f"betas-{name}.npz")
@@ -116,11 +116,6 @@ def score_brains(run: Run, sets: PictureSets, brains: TestSet, folder: Path, sco
                 line: _normalised(of_line, measured, regions, ncsnr, averaged) for line, of_line in predicted.items()
             }
     return ceilings
-
-
-def lacking_encoder(run: Run, name: str) -> str | None:
-    """What is missing for an encoder; the ridge encoder needs no file."""
-    return None if name == RIDGE else "; ".join(lacking_weights(run, [f"features.{name}"])) or None
 
 
 def _predictions(run: Run, name: str, sets: PictureSets, path: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
@@ -57,7 +57,7 @@ def makes_pictures(config: DictConfig) -> bool:
 
 def weight_files(run: Run, group: str) -> dict[str, Path | None]:
     """The files of a group's weights by name, None for one that is not on this machine; empty for random weights."""
-    config = run.config[group]
+    config = node(run, group)
     if "files" in config:
         folder = Path(config.folder) if config.folder else laptop.SHIPPED
         return {name: folder / name if (folder / name).is_file() else None for name in config.files}
@@ -65,6 +65,11 @@ def weight_files(run: Run, group: str) -> dict[str, Path | None]:
     return {
         released.file: find_weights(released, Path(given) if given else None) for released in _released(config).values()
     }
+
+
+def node(run: Run, group: str) -> DictConfig:
+    """A group's node of the configuration; `features.alexnet` is one of several in a group."""
+    return OmegaConf.select(run.config, group)
 
 
 def _released(config: DictConfig) -> Mapping[str, Any]:
@@ -79,7 +84,8 @@ def lacking_weights(run: Run, groups: Sequence[str] | None = None) -> list[str]:
     """The missing files of some groups, of all in use where None, each with what brings it."""
     lacks = []
     for group in groups_in_use(run) if groups is None else groups:
-        config, released = run.config[group], _released(run.config[group])
+        config = node(run, group)
+        released = _released(config)
         commands = {entry.file: f"{download_command(entry)}, or paths.weights=FOLDER" for entry in released.values()}
         for name, path in weight_files(run, group).items():
             if path is None:
@@ -120,7 +126,7 @@ def load_model(run: Run, group: str) -> Any:
     Raises:
         UserError: if a file is missing or is not what it should be.
     """
-    config = run.config[group]
+    config = node(run, group)
     where = {
         argument: find_weights(released, Path(run.config.paths.weights) if run.config.paths.weights else None)
         for argument, released in _released(config).items()

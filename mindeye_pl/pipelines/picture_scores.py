@@ -41,10 +41,11 @@ from mindeye_pl.metrics.pictures import (
 )
 from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
 from mindeye_pl.metrics.score import Score
-from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model
+from mindeye_pl.pipelines.foundation_models import load_model, node, weight_files
 from mindeye_pl.pipelines.picture_features import FeaturesOfSets, Layers
 from mindeye_pl.pipelines.picture_sets import SEEN, PictureSets
 from mindeye_pl.pipelines.step import Run
+from mindeye_pl.weights.locate import needed
 
 #: The network by which a protocol asks for the CLIP of the experiment's own embedder, and its one layer.
 EMBEDDER = "embedder"
@@ -111,12 +112,12 @@ def score_pictures(run: Run, sets: PictureSets, folder: Path) -> PictureScores:
     protocol = run.config.protocol
     device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
     scores = PictureScores(kept(folder, "pixels", lambda: _pixel_scores(run, sets)))
-    networks = {name: network for name, network in protocol.networks.items()}
     if protocol.lpips:
-        scores.needs |= dict.fromkeys([LPIPS], lacking_network(run, LPIPS)) if lacking_network(run, LPIPS) else {}
-        if LPIPS not in scores.needs:
+        if lacks := lacking_network(run, LPIPS):
+            scores.needs[LPIPS] = lacks
+        else:
             scores.add(kept(folder, LPIPS, lambda: _lpips_scores(run, sets, device)))
-    for name, settings in networks.items():
+    for name, settings in protocol.networks.items():
         if lacks := lacking_network(run, settings.network):
             asked = _metrics_of(protocol, name, len(sets.stimulus_ids))
             scores.needs |= {metric.name: lacks for metric in asked}
@@ -211,7 +212,9 @@ def lacking_network(run: Run, network: str) -> str | None:
     """What is missing for a network of a protocol, and the command that brings it; None where it is all there."""
     if network == EMBEDDER:
         return None  # the run could not have come here without it
-    return "; ".join(lacking_weights(run, [f"features.{network}"])) or None
+    if None not in weight_files(run, f"features.{network}").values():
+        return None
+    return needed(node(run, f"features.{network}").weights)
 
 
 def load_layers(run: Run, network: str, device: torch.device) -> Layers:
