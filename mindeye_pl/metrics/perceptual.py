@@ -40,7 +40,9 @@ def lpips_of_each(reconstructions: Tensor, pictures: Tensor, *, network: nn.Modu
     """As `lpips`, of each pair: `(N,)` float64."""
     assert reconstructions.shape == pictures.shape, f"{tuple(reconstructions.shape)}, {tuple(pictures.shape)}"
     batches = zip(reconstructions.split(batch_size), pictures.split(batch_size), strict=True)
-    return torch.cat([network(first.float(), second.float(), normalize=True).flatten() for first, second in batches]).double()
+    return torch.cat(
+        [network(first.float(), second.float(), normalize=True).flatten() for first, second in batches]
+    ).double()
 
 
 class LPIPS(Metric):

@@ -26,7 +26,7 @@ class Released(Protocol):
         sha256: of the file, None where unknown; of `torch` files the first digits stand in the name.
 
     An entry may also have `with_files`, what has to lie beside the file, `other_names` of the same file, and `fetch`,
-    the command that brings a `torch` file.
+    the command that brings a file which the Hugging Face hub does not have.
     """
 
     repository: str
@@ -72,8 +72,9 @@ def _candidates(released: Released | Any, folder: Path | None) -> Iterator[Path]
 
 def download_command(released: Released | Any) -> str:
     """What the user types to fetch it."""
-    if released.repository_type == "torch":
-        return released.fetch
+    own: str | None = getattr(released, "fetch", None)
+    if own is not None:
+        return own
     kind = "" if released.repository_type == "model" else f" --repo-type {released.repository_type}"
     return " ".join(["hf download", released.repository, *files_of(released)]) + kind
 

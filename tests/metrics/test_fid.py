@@ -85,8 +85,10 @@ def test_says_nothing_of_which_picture_belongs_to_which_brain() -> None:
 def test_too_few_pictures() -> None:
     with pytest.raises(UserError, match="too few pictures for FID"):
         fid(torch.zeros(1, 4), torch.zeros(5, 4))
+    metric = FID(Means(), reference="test_pictures")
+    metric.update(torch.zeros(5, 3, 4, 4), real=True)
     with pytest.raises(UserError, match="too few pictures for FID"):
-        FID(Means(), reference="test_pictures").compute()
+        metric.compute()
 
 
 def test_streaming_over_pictures() -> None:

@@ -11,10 +11,14 @@ import open_clip
 import pytest
 import torch
 import torchvision.models as tv
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torchvision.transforms.functional import normalize, resize
 
+from mindeye_pl.config import conf_dir
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.fid import FID, fid
 from mindeye_pl.nn.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.feature_networks import IMAGENET_MEAN, IMAGENET_STD, RECIPES, FeatureNetwork
 from mindeye_pl.weights import feature_networks, laptop
@@ -107,8 +111,9 @@ def test_layers_and_widths_of_the_real_architectures(name: str) -> None:
 def test_the_same_values_as_torchvision(name: str, files: dict, pictures: Tensor) -> None:
     path, state = files[name]
     architecture, layers, size = PUBLISHED[name]
-    reference = architecture().eval()
-    reference.load_state_dict(state)
+    with torch.device("meta"):
+        reference = architecture().eval()
+    reference.load_state_dict(state, assign=True)
     wanted: dict[str, Tensor] = {}
     for layer, node in layers.items():
         reference.get_submodule(node).register_forward_hook(
@@ -250,6 +255,15 @@ def test_laptop_clip_is_its_pooled_embedding() -> None:
     assert network.num_features == wanted.shape[1]
 
 
+def test_fid_of_a_feature_network() -> None:
+    made, true = torch.rand(2, 12, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    network = load_feature_network("laptop_clip", None)
+    metric = FID(network, reference="test_pictures")
+    metric.update(made, real=False)
+    metric.update(true, real=True)
+    assert float(metric.compute()) == pytest.approx(float(fid(network(made), network(true))), rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def fid_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torch_fidelity import FeatureExtractorInceptionV3
@@ -298,3 +312,27 @@ def test_lpips_has_the_files_trunk_and_the_packages_layers(files: dict) -> None:
         load_lpips(None)
     with pytest.raises(UserError, match="is no alexnet"):
         load_lpips(files["swav"][0])
+
+
+@pytest.mark.parametrize("option", sorted((conf_dir() / "features").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_option_of_the_group(option: Path, files: dict, fid_file: Path) -> None:
+    name = option.stem
+    assert option.read_text().startswith(f"# @package features.{name}\n"), "so that several stand beside each other"
+    weights = OmegaConf.load(conf_dir() / "weights" / "released.yaml")
+    whole = OmegaConf.create({"weights": weights, "foundation": {"folder": None}, "node": OmegaConf.load(option)})
+    config = whole.node
+    assert config.name == name
+    if name == "clip_l":
+        assert config.weights.file == "open_clip_model.safetensors"
+        assert config.layers == list(RECIPES[name].layers)
+        with pytest.raises(UserError, match="clip_l needs its released file"):
+            feature_networks.load_feature_network(config.network.name, config.network.path)
+    elif name == "laptop_clip":
+        assert instantiate(config.network).layers == tuple(config.layers)
+    elif name == "lpips":
+        assert config.weights == weights.alexnet
+        assert instantiate(config.network, path=str(files["alexnet"][0])).pnet_type == "alex"
+    else:
+        path = fid_file if name == "fid_inception" else files[name][0]
+        assert instantiate(config.network, path=str(path)).layers == tuple(config.layers)
+        assert "file" in config.weights
