@@ -17,7 +17,8 @@ from mindeye_pl.metrics.caption_scores import (
     caption_values,
 )
 from mindeye_pl.metrics.captions import rouge_of_each, word_overlap_of_each
-from tests.metrics.test_captions import SMALL, bag
+from tests.metrics.test_captions import bag
+from tests.metrics.test_meteor import SMALL
 
 SCENES = [captions(draw_scene(np.random.default_rng(seed))) for seed in range(60)]
 REFERENCES = [full for full, _ in SCENES]

@@ -7,7 +7,8 @@ from mindeye_pl.metrics import captions
 from mindeye_pl.metrics.caption_streaming import Meteor, Rouge, SentenceSimilarity, TextSimilarity, WordOverlap
 from mindeye_pl.metrics.meteor import meteor_of_each
 from tests.metrics.test_caption_scores import PREDICTED, REFERENCES, SHORT
-from tests.metrics.test_captions import SMALL, bag
+from tests.metrics.test_captions import bag
+from tests.metrics.test_meteor import SMALL
 
 BOTH = [list(pair) for pair in zip(SHORT, REFERENCES, strict=True)]
 
