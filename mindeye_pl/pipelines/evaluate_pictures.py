@@ -9,39 +9,63 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.metrics.intervals import difference_over_pictures
 from mindeye_pl.metrics.pictures import TableMetric, scores_of
+from mindeye_pl.pipelines.brain_scores import RIDGE, brain_metrics, score_brains
+from mindeye_pl.pipelines.caption_evaluation import CaptionScores, lacking_text, score_captions
 from mindeye_pl.pipelines.data import is_simulated
+from mindeye_pl.pipelines.encoder import FIT_ENCODER
 from mindeye_pl.pipelines.evaluate import SCORES
 from mindeye_pl.pipelines.foundation_models import identity
 from mindeye_pl.pipelines.ledger import count_evaluation
 from mindeye_pl.pipelines.picture_scores import EMBEDDER, Lines, lacking_network, protocol_metrics, score_pictures
 from mindeye_pl.pipelines.picture_sets import MODEL, NULL_LINES, gather
-from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.pipelines.scored_pictures import (
+    scored_captions,
+    scored_identity,
+    scored_pictures,
+    scored_steps,
+    test_brains,
+)
 from mindeye_pl.pipelines.step import Run, Step
+
+#: Which brains and pictures the scores are of.
+_DATA = tuple(
+    f"data.{key}"
+    for key in ("subject", "num_sessions", "betas", "repetitions", "test_split", "split", "validation_fraction")
+)
 
 #: What is done of a killed evaluation lies here.
 PARTS = "parts"
 
 
 def _spec(run: Run) -> ArtifactSpec:
-    spec = run.spec(RECONSTRUCT)
+    label, inputs = scored_identity(run)
     protocol = run.config.protocol
-    by = identity(run, "embedder") | run.plain("protocol", "metrics.bootstrap_resamples", "seed", "data.split")
+    # The unCLIP's VAE and the captioner of true pictures are ceilings.
+    optional = [group for group in ("unclip", "captioner") if run.config[group] is not None]
+    by = identity(run, "embedder", *optional) | run.plain("protocol", "metrics.bootstrap_resamples", "seed", *_DATA)
+    by.get("unclip", {}).pop("batch_size", None)  # changes nothing
     # A file that is fetched later fills the metrics that it was lacking for.
-    used = [network.network for network in protocol.networks.values() if network.network != EMBEDDER]
-    by["networks"] = [name for name in used if lacking_network(run, name) is None]
-    return ArtifactSpec("evaluate_pictures", f"{spec.label}-{protocol.name}", by, {"reconstruct": spec.fingerprint})
+    networks = {network.network for network in protocol.networks.values()} | set(protocol.encoders)
+    networks |= {"lpips"} if protocol.lpips else set()
+    by["networks"] = sorted(
+        name for name in networks - {EMBEDDER, RIDGE} if lacking_network(run, name) is None
+    ) + [name for name in protocol.text if lacking_text(run, name) is None]
+    if RIDGE in protocol.encoders:
+        inputs |= {"fit_encoder": run.spec(FIT_ENCODER).fingerprint}
+    return ArtifactSpec("evaluate_pictures", f"{label}-{protocol.name}", by, inputs)
 
 
 def _build(run: Run, folder: Path) -> None:
     count_evaluation(run, EVALUATE_PICTURES, folder)
-    sets = gather(run, _made(run))
-    metrics = protocol_metrics(run.config.protocol, len(sets.stimulus_ids))
+    sets = gather(run, scored_pictures(run))
+    metrics = [*protocol_metrics(run.config.protocol, len(sets.stimulus_ids)), *brain_metrics(run)]
     scores = score_pictures(run, sets, folder / PARTS)
+    ceilings = score_brains(run, sets, test_brains(run), folder / PARTS, scores)
+    said = scored_captions(run)
+    captions = score_captions(run, said, sets.stimulus_ids) if said else CaptionScores()
     resamples = run.config.metrics.bootstrap_resamples
     content = {
         "subject": run.config.data.subject,
@@ -61,7 +85,9 @@ def _build(run: Run, folder: Path) -> None:
             ]
             for line, values in scores.values.items()
         },
-        "needs": scores.needs,
+        "needs": scores.needs | captions.needs,
+        "brain_ceilings": vars(ceilings),
+        "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},
         "above_null": _above_null(scores.values, metrics),
         "of_each_picture": {
             line: {name: scored.each.round(6).tolist() for name, scored in row.items()}
@@ -70,10 +96,6 @@ def _build(run: Run, folder: Path) -> None:
     }
     write_text(folder / SCORES, json.dumps(content, indent=1))
     shutil.rmtree(folder / PARTS)
-
-
-def _made(run: Run) -> dict[str, Tensor]:
-    return read_reconstructions(run.make(RECONSTRUCT))
 
 
 def _above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[str, list[float]]]:
@@ -96,7 +118,7 @@ def read_picture_scores(artifact: Artifact) -> dict[str, Any]:
 
 
 def _needs(run: Run) -> Sequence[Step]:
-    return (RECONSTRUCT,)
+    return (*scored_steps(run), *((FIT_ENCODER,) if RIDGE in run.config.protocol.encoders else ()))
 
 
 EVALUATE_PICTURES = Step("evaluate_pictures", _spec, _needs, _build)

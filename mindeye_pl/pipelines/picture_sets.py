@@ -6,8 +6,9 @@ brains are the reconstructions in another order, and the mean picture is one pic
 Legend: n test pictures, m pictures of a set, S tokens, D token width, H and W picture size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,12 +76,12 @@ class PictureSets:
         return self.sets[chosen.set][chosen.order[rows]].float()
 
 
-def gather(run: Run, made: dict[str, Tensor]) -> PictureSets:
+def gather(run: Run, made: Mapping[str, Any]) -> PictureSets:
     """The sets and lines that belong to some reconstructions.
 
     Args:
         run: its protocol gives the size of the pictures.
-        made: as `read_reconstructions` returns it: `stimulus_ids` and `images`, the rest where there is some.
+        made: as of `scored_pictures`: `stimulus_ids` and `images`, the rest where there is some.
     """
     ids = made["stimulus_ids"].numpy()
     size = picture_size(run, made["images"])
@@ -105,13 +106,13 @@ def gather(run: Run, made: dict[str, Tensor]) -> PictureSets:
     return PictureSets(ids, sets, lines)
 
 
-def picture_size(run: Run, images: Tensor) -> tuple[int, int]:
+def picture_size(run: Run, images: Any) -> tuple[int, int]:
     """(H, W) that the protocol brings every picture to; the reconstructions' own where it says none."""
     side = run.config.protocol.size
     return (side, side) if side is not None else (images.shape[-2], images.shape[-1])
 
 
-def _brought_to(run: Run, pictures: np.ndarray | Tensor, size: tuple[int, int]) -> Tensor:
+def _brought_to(run: Run, pictures: Any, size: tuple[int, int]) -> Tensor:
     """`(m, 3, H, W)` float16, a block at a time, so that only a block is ever held in float32."""
     antialias = run.config.protocol.antialias
     parts = [_resized(torch.as_tensor(part).float(), size, antialias) for part in _blocks(pictures)]
@@ -124,7 +125,7 @@ def _resized(pictures: Tensor, size: tuple[int, int], antialias: bool) -> Tensor
     return resize(pictures, list(size), interpolation=InterpolationMode.BILINEAR, antialias=antialias)
 
 
-def _blocks(pictures: np.ndarray | Tensor) -> Iterator[np.ndarray | Tensor]:
+def _blocks(pictures: Any) -> Iterator[Any]:
     for start in range(0, len(pictures), _AT_ONCE):
         yield pictures[start : start + _AT_ONCE]
 

@@ -9,6 +9,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.check_weights import check_released_weights
 from mindeye_pl.pipelines.checkpoint import checkpoint_steps
 from mindeye_pl.pipelines.data import SIMULATE
+from mindeye_pl.pipelines.encoder import FIT_ENCODER
 from mindeye_pl.pipelines.evaluate import EVALUATE
 from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
@@ -23,7 +24,7 @@ from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
 
-_BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, EVALUATE_PICTURES)
+_BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
 STEPS = {step.name: step for step in (*_BRAIN, *_FOUNDATION)}
 
@@ -44,7 +45,9 @@ def run_experiment(config: DictConfig) -> None:
     if EXPORT in names:
         check_export(run)
         steps += [step for step in checkpoint_steps(run) if step not in steps]
-    if config.unclip is None and RECONSTRUCT in steps:
+    if config.evaluate.reconstructions is not None:
+        steps = [step for step in steps if step is EVALUATE_PICTURES]
+    elif config.unclip is None and RECONSTRUCT in steps:
         steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_PICTURES)]
         if not steps:
             raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
