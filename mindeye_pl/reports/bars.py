@@ -55,10 +55,10 @@ class Bars:
         """Draws it on an empty figure."""
         axes = figure.subplots()
         places = range(len(self.labels))
-        axes.bar(places, self.values, width=0.56, color=palette.series[0], label="score")
+        axes.bar(places, self.values, width=0.56, color=palette.series[0], alpha=0.55, label="score")
         for place, interval in zip(places, self.intervals or (), strict=False):
             if interval is not None:
-                axes.vlines(place, *interval, color=palette.ink, linewidth=1.4)
+                axes.vlines(place, *interval, color=palette.ink, linewidth=1.8)
         known = [(place, best) for place, best in zip(places, self.ceilings or (), strict=False) if best is not None]
         if known:
             centres, heights = zip(*known, strict=True)

@@ -68,9 +68,7 @@ class Panel:
 
     def words(self) -> str:
         """The chart for those who cannot see it."""
-        lines = [
-            f"{series.name} from {self._point(series, 0)} to {self._point(series, -1)}" for series in self.series
-        ]
+        lines = [f"{series.name} from {self._point(series, 0)} to {self._point(series, -1)}" for series in self.series]
         lines += [f"{name} at {self._number(value)}" for name, value in self.references.items()]
         last = max(series.x[-1] for series in self.series)
         return f"{self.title}, to {self.x_label} {last:g}: {'; '.join(lines)}."

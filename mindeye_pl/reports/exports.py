@@ -94,7 +94,7 @@ def as_markdown(table: Results) -> str:
 
 
 def as_latex(table: Results) -> str:
-    """A `tabular` in the manner of booktabs, to be taken in with `\\input`; kinds of rows stand apart."""
+    """A `tabular` in the manner of booktabs, for the paper to take in as it is; kinds of rows stand apart."""
     columns = table.columns
     lines = [
         "% needs \\usepackage{booktabs} and \\usepackage{amssymb}",
@@ -112,7 +112,8 @@ def as_latex(table: Results) -> str:
             lines.append(f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{latex(KINDS[kind])}}}}} \\\\")
         for row in rows:
             name = f"\\textbf{{{latex(row.name)}}}" if row.this_run else latex(row.name)
-            said = f" {{\\footnotesize ({latex('; '.join(remarks(row, table.rows)))})}}" if remarks(row, table.rows) else ""
+            remark = latex("; ".join(remarks(row, table.rows)))
+            said = f" {{\\footnotesize ({remark})}}" if remark else ""
             lines.append(_latex_line([name + said, *(latex(_text(row, column)) for column in columns)]))
     lines += ["\\bottomrule", "\\end{tabular}"]
     return "\n".join([*lines, *(f"% {text}" for text in _key(table))]) + "\n"

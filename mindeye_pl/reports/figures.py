@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: Dots per inch of a PNG, as journals ask for.
 DPI = 300
-_FONT_SIZE = 9.5
+_SETTINGS: dict[Any, Any] = {"font.size": 9.5, "font.family": "sans-serif", "text.parse_math": False}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def as_svg(drawable: Drawable) -> str:
     """
     import matplotlib
 
-    with matplotlib.rc_context(_settings() | {"svg.fonttype": "none", "svg.hashsalt": drawable.words()}):
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": drawable.words()}
+    with matplotlib.rc_context(_SETTINGS | settings):
         written = StringIO()
         _drawn(drawable, PAGE).savefig(written, format="svg", metadata={"Date": None}, transparent=True)
     return _for_the_page(written.getvalue())
@@ -74,7 +75,8 @@ def write_figure(drawable: Drawable, stem: Path) -> list[Path]:
     import matplotlib
 
     paths = []
-    with matplotlib.rc_context(_settings() | {"pdf.fonttype": 42}):  # letters stay letters for whoever edits the PDF
+    settings: dict[Any, Any] = {"pdf.fonttype": 42}  # letters stay letters for whoever edits the PDF
+    with matplotlib.rc_context(_SETTINGS | settings):
         figure = _drawn(drawable, PAPER)
         for form, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             path = stem.with_name(f"{stem.name}.{form}")
@@ -83,10 +85,6 @@ def write_figure(drawable: Drawable, stem: Path) -> list[Path]:
             beside.replace(path)
             paths.append(path)
     return paths
-
-
-def _settings() -> dict[str, object]:
-    return {"font.size": _FONT_SIZE, "text.parse_math": False, "font.family": "sans-serif"}
 
 
 def _drawn(drawable: Drawable, palette: Palette) -> "Figure":

@@ -1,4 +1,4 @@
-"""Retrieval, to be looked at: the seen picture, those found first for the brain's response, and where the true one came.
+"""Retrieval, to be looked at: the seen picture, those found first from the brain, and where the true one came.
 
 Legend: H and W picture size in pixels.
 """
@@ -91,15 +91,12 @@ def gallery_section(
 
 
 def _line(thumbnails: Thumbnails, row: GalleryRow, num_found: int) -> Line:
-    cells: list[Cell | None] = [Cell(thumbnails.add(row.seen), "Seen", f"Seen, {row.name}", small=_rank(row))]
+    rank = f"rank {row.rank} of {row.pool_size}"
+    cells: list[Cell | None] = [Cell(thumbnails.add(row.seen), "Seen", f"Seen, {row.name}", small=rank)]
     for place, found in enumerate(row.found, 1):
         name = found.name or f"picture found {place}"
         alt = f"Found {place}: {name}{', the seen picture' if found.true else ''}"
         mark = TRUE if found.true else ""
         cells.append(Cell(thumbnails.add(found.picture), f"Found {place}", alt, mark, f"{found.similarity:.3f}"))
     cells += [None] * (num_found - len(row.found))
-    return Line(row.name, cells, {RANK.score: row.rank}, row.caption)
-
-
-def _rank(row: GalleryRow) -> str:
-    return f"rank {row.rank} of {row.pool_size}"
+    return Line(row.name, cells, {RANK.score: row.rank}, row.caption, shows_scores=False)

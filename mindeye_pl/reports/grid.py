@@ -63,7 +63,8 @@ def grid_section(
     if not len(rows):
         return None
     thumbnails = Thumbnails(len(rows) * len(columns), width)
-    lines, first = [], []
+    lines: list[Line] = []
+    first: list[GridRow] = []
     for row in rows:
         cells = [_cell(thumbnails, row, column) for column in columns]
         lines.append(Line(row.name, cells, row.scores, row.caption, row.said))

@@ -1,12 +1,11 @@
-"""A table of pictures that can be sorted and opened: what the grid of reconstructions and the retrieval gallery share."""
+"""A table of pictures to sort and to open: what the grid of reconstructions and the retrieval gallery share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mindeye_pl.metrics.score import Score
 from mindeye_pl.reports.figures import Drawable
 from mindeye_pl.reports.section import Section, fill, slug
-from mindeye_pl.reports.table import Column, shown
+from mindeye_pl.reports.table import Column, in_form
 from mindeye_pl.reports.thumbnails import Thumbnail
 
 #: Rows that are shown at first, and that `show more` adds.
@@ -44,6 +43,7 @@ class Line:
         scores: of this row alone, by score name.
         caption: what the seen picture shows.
         said: the caption that was made from the brain.
+        shows_scores: whether they are written under the pictures, or only sorted by.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Line:
     scores: Mapping[str, float] = field(default_factory=dict)
     caption: str = ""
     said: str = ""
+    shows_scores: bool = True
 
 
 def picture_table(
@@ -75,7 +76,11 @@ def picture_table(
         figures: for the export.
     """
     written = [
-        [(metric, value, _figure(metric, value)) for metric in metrics if (value := line.scores.get(metric.score)) is not None]
+        [
+            (metric, line.scores[metric.score], _figure(metric, line))
+            for metric in metrics
+            if metric.score in line.scores
+        ]
         for line in lines
     ]
     html = fill(
@@ -93,5 +98,5 @@ def picture_table(
     return Section(slug(title), title, html, pictures=pictures, figures=figures or {})
 
 
-def _figure(metric: Column, value: float) -> str:
-    return shown(Score(metric.score, value, None, None, 1), metric)
+def _figure(metric: Column, line: Line) -> str:
+    return in_form(line.scores[metric.score], metric)

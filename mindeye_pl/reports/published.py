@@ -39,19 +39,16 @@ def published_rows(
         Rows of kind "published" with their sources, none where nothing was published for these hours.
     """
     wanted_hours = 40 if hours == "all" else hours
-    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    names = [column.score for column in columns]
+    merged: dict[tuple[str, str], dict[str, tuple[Score, str, Mapping[str, Any]]]] = {}
     for table in _content()["tables"]:
         if table["hours"] not in ("any", wanted_hours) or (table.get("detail", False) and not detail):
             continue
         for method, whose, scores in _rows(table):
             if whose in ("mean", "any", subject):
-                line = merged.setdefault((method, _whose(whose)), {"scores": {}, "sources": [], "notes": []})
-                line["scores"] |= scores
-                line["sources"] += [(table["paper"], table["table"])]
-                line["notes"] += [note] if (note := table.get("note")) and note not in line["notes"] else []
-    names = [column.score for column in columns]
-    rows = [_row(method, whose, line, names) for (method, whose), line in merged.items()]
-    return [row for row in rows if row.scores]
+                line = merged.setdefault((method, _whose(whose)), {})
+                line |= {score.name: (score, table["paper"], table) for score in scores if score.name in names}
+    return [_row(method, whose, line, names) for (method, whose), line in merged.items() if line]
 
 
 @cache
@@ -60,16 +57,14 @@ def _content() -> dict[str, Any]:
     return content
 
 
-def _rows(table: Mapping[str, Any]) -> list[tuple[str, int | str, dict[str, Score]]]:
-    """Method, subject and scores of each line of a table; its scores remember nothing of the table."""
+def _rows(table: Mapping[str, Any]) -> list[tuple[str, int | str, list[Score]]]:
+    """Method, subject and scores of each line of a table."""
     found = []
     for method, *values in table["rows"]:
         whose = values.pop(0) if table["subject"] == "each" else table["subject"]
         pairs = zip(table["scores"], values, strict=True)
         num_pictures = table.get("num_pictures", NUM_PICTURES)
-        found.append(
-            (method, whose, {name: _score(name, value, num_pictures) for name, value in pairs if value is not None})
-        )
+        found.append((method, whose, [_score(name, value, num_pictures) for name, value in pairs if value is not None]))
     return found
 
 
@@ -92,11 +87,18 @@ def _whose(subject: int | str) -> str:
     return "" if subject == "any" else f"subject {subject}"
 
 
-def _row(method: str, whose: str, line: Mapping[str, Any], names: Sequence[str]) -> Row:
-    by_paper: dict[str, list[str]] = {}
-    for paper, table in dict.fromkeys(line["sources"]):
-        by_paper.setdefault(_content()["papers"][paper], []).append(table)
-    source = "; ".join(f"{paper}, {', '.join(tables)}" for paper, tables in by_paper.items())
-    scores = tuple(line["scores"][name] for name in names if name in line["scores"])
-    note = ", ".join(filter(None, [whose, *line["notes"]]))
-    return Row(method, scores, note=note, kind="published", source=source)
+def _row(
+    method: str, whose: str, line: Mapping[str, tuple[Score, str, Mapping[str, Any]]], names: Sequence[str]
+) -> Row:
+    """The scores of one method and subject, with the tables that they are from."""
+    by_paper: dict[str, dict[str, None]] = {}
+    for _, paper, table in line.values():
+        by_paper.setdefault(_content()["papers"][paper], {})[table["table"]] = None
+    notes = dict.fromkeys(table["note"] for _, _, table in line.values() if "note" in table)
+    return Row(
+        method,
+        tuple(line[name][0] for name in names if name in line),
+        note=", ".join(filter(None, [whose, *notes])),
+        kind="published",
+        source="; ".join(", ".join([paper, *tables]) for paper, tables in by_paper.items()),
+    )

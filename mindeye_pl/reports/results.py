@@ -14,7 +14,6 @@ from mindeye_pl.reports.table import (
     Row,
     by_kind,
     chance,
-    in_form,
     interval,
     remarks,
     shown,
@@ -131,8 +130,3 @@ def _one_chance(rows: Sequence[Row], column: Column) -> str:
     """Chance and pool size where all rows have the same, for the column's head."""
     found = {text for row in rows if row.score(column.score) and (text := chance(row, [column]))}
     return found.pop() if len(found) == 1 else ""
-
-
-def range_in_words(column: Column, limits: tuple[float, float]) -> str:
-    """Where the column's line begins and ends."""
-    return f"{in_form(limits[0], column)} to {in_form(limits[1], column)}"

@@ -38,7 +38,7 @@ class TokenMap:
     @property
     def size(self) -> tuple[float, float]:
         """Width and height in inches."""
-        return 7.0, 4.4
+        return 8.0, 4.4
 
     def words(self) -> str:
         """The map for those who cannot see it."""
@@ -55,10 +55,12 @@ class TokenMap:
             (line,) = axes.plot(*zip(predicted, true, strict=True), color=palette.ink, linewidth=0.9, alpha=0.45)
             line.set_gid(f"named: {name}")
         size = 26 if len(self.names) <= 100 else 12
-        axes.scatter(*self.true.T, s=size, marker="o", color=palette.series[0], label="true tokens", zorder=3)
-        axes.scatter(*self.predicted.T, s=size, marker="^", color=palette.series[1], label="predicted", zorder=4)
-        for set_label, number, share in ((axes.set_xlabel, 1, self.explained[0]), (axes.set_ylabel, 2, self.explained[1])):
-            set_label(f"component {number} ({share:.0%} of variance)", color=palette.ink)
+        (x, y), (true_x, true_y) = self.predicted.T, self.true.T
+        axes.scatter(true_x, true_y, s=size, marker="o", color=palette.series[0], label="true tokens", zorder=3)
+        axes.scatter(x, y, s=size, marker="^", color=palette.series[1], label="predicted", zorder=4)
+        first, second = (f"component {number + 1} ({self.explained[number]:.0%} of variance)" for number in range(2))
+        axes.set_xlabel(first, color=palette.ink)
+        axes.set_ylabel(second, color=palette.ink)
         plain_axes(axes, palette, grid="both")
         legend_above(axes, palette)
 

@@ -85,6 +85,9 @@
       table.append(...rows);
       for (const button of orders) button.ariaPressed = String(button.dataset.order === order);
       table.querySelector("[data-names]").ariaSort = { given: "none", number: "ascending" }[order] ?? "other";
+      const chosen = ["best", "worst"].includes(order) ? metric.value : null;
+      for (const found of all("data[data-score]", table))
+        found.parentElement.classList.toggle("sorted", found.dataset.score === chosen);
       seed.parentElement.hidden = order !== "random";
       show(Math.min(portion, rows.length));
     }
@@ -125,7 +128,7 @@
     viewer.querySelector(".place").textContent = `${rows.indexOf(row) + 1} of ${rows.length}`;
     viewer.querySelector(".caption").textContent = text(".caption");
     viewer.querySelector(".said").textContent = text(".said") && `From the brain: ${text(".said")}`;
-    viewer.querySelector(".scores").replaceChildren(...all(".score", row).map(found => found.cloneNode(true)));
+    viewer.querySelector(".scores").replaceChildren(...all("tr.scores:not([hidden]) .score", row).map(found => found.cloneNode(true)));
     viewer.querySelector(".shown").replaceChildren(...all("td:has(img)", row).map(cell => {
       const figure = document.createElement("figure"), words = document.createElement("figcaption");
       const image = cell.querySelector("img").cloneNode();
