@@ -1,18 +1,21 @@
-"""The page of a run: one HTML file that needs nothing else."""
+"""The page of a run or of a sweep: one HTML file that needs nothing else."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from mindeye_pl.artifacts import write_text
-from mindeye_pl.metrics.score import Score
-from mindeye_pl.reports.curves import Panel, draw, in_words
-from mindeye_pl.reports.table import COLUMNS, Column, Row, chance, interval, shown, title_of
+from mindeye_pl.reports.charts import charts_section
+from mindeye_pl.reports.curves import Panel
+from mindeye_pl.reports.exports import export_figures, export_tables
+from mindeye_pl.reports.results import Results, results_section
+from mindeye_pl.reports.section import Section, fill
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+__all__ = ["ReportData", "Results", "Section", "Training", "UsedArtifact", "render", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -34,32 +37,6 @@ class UsedArtifact:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page: an id for links, a heading and HTML that is already escaped."""
-
-    id: str
-    title: str
-    html: str
-
-
-@dataclass(frozen=True)
-class Results:
-    """A table of scores.
-
-    Attributes:
-        title: "Retrieval" for instance.
-        rows: its lines.
-        columns: its metrics.
-        note: a sentence under it.
-    """
-
-    title: str
-    rows: Sequence[Row]
-    columns: Sequence[Column] = COLUMNS
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class ReportData:
     """All that the page shows.
 
@@ -70,10 +47,11 @@ class ReportData:
         results: the tables, in order; those without rows are left out.
         trainings: whose curves are drawn.
         settings: the resolved configuration, as yaml.
-        environment: versions, machine, commit, seed, time, memory: name to value.
+        environment: versions, machine, commit, seed: name to value.
         artifacts: with their fingerprints.
         pictures: sections of pictures, after the tables.
         more: further sections, after the curves.
+        cost: time, peak memory, energy where it is known: name to value.
     """
 
     title: str
@@ -86,68 +64,95 @@ class ReportData:
     artifacts: Sequence[UsedArtifact] = ()
     pictures: Sequence[Section] = ()
     more: Sequence[Section] = ()
+    cost: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_report(path: Path, data: ReportData) -> None:
-    """Writes the page; an older one stays whole until the new one is."""
+def write_report(path: Path, data: ReportData, *, export: bool = False) -> None:
+    """Writes the page; an older one stays whole until the new one is.
+
+    Args:
+        path: of the page.
+        data: what it shows.
+        export: whether its figures and tables are written beside it, into `figures/` and `tables/`; the page links to
+            them and does without them.
+    """
+    sections = sections_of(data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, render(data))
+    files: list[Path] = []
+    if export:
+        figures = {name: figure for section in sections for name, figure in section.figures.items()}
+        files += export_figures(path.parent / "figures", figures)
+        files += export_tables(path.parent / "tables", [results for results in data.results if results.rows])
+    if files:
+        sections.append(files_section([file.relative_to(path.parent) for file in files]))
+    write_text(path, _page(data, sections))
 
 
 def render(data: ReportData) -> str:
     """The page as HTML."""
+    return _page(data, sections_of(data))
+
+
+def sections_of(data: ReportData) -> list[Section]:
+    """The parts of the page, in order; empty ones are left out."""
     parts = [
         *map(results_section, data.results),
         *data.pictures,
-        *(curves_section(training) for training in data.trainings),
+        *(charts_section(training.title, training.panels) for training in data.trainings),
         *data.more,
+        cost_section(data.cost),
         settings_section(data.settings),
         environment_section(data.environment),
         artifacts_section(data.artifacts),
     ]
-    sections = [part for part in parts if part is not None]
-    return fill("page.html", title=data.title, summary=data.summary, simulated=data.simulated, sections=sections)
+    return [part for part in parts if part is not None]
 
 
-def results_section(results: Results) -> Section | None:
-    """The table, each score with its 95 % interval drawn on a line from 0 to 100 %, or from 0 to 1."""
-    rows, columns = results.rows, results.columns
-    if not rows:
-        return None
-    lines = [
-        {
-            "row": row,
-            "cells": [_cell(row.score(column.score), column) for column in columns],
-            "chance": chance(row, columns),
-        }
-        for row in rows
-    ]
-    title = title_of(results.title, rows)
-    html = fill("results.html", title=title, columns=columns, lines=lines, note=results.note)
-    return Section(results.title.lower().replace(" ", "-"), title, html)
+def _page(data: ReportData, sections: Sequence[Section]) -> str:
+    style, script = _source("style.css"), _source("page.js")
+    html = fill(
+        "page.html",
+        title=data.title,
+        summary=data.summary,
+        simulated=data.simulated,
+        sections=sections,
+        opens=any(section.pictures for section in sections),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+    return _with_pictures(html, {key: uri for section in sections for key, uri in section.pictures.items()})
 
 
-def _cell(score: Score | None, column: Column) -> dict[str, Any] | None:
-    """A score as text and as places on its line, in per cent."""
-    if score is None:
-        return None
-    low, high = (min(max(100 * end, 0), 100) for end in score.interval or (score.value, score.value))
-    return {
-        "value": shown(score, column),
-        "interval": interval(score, column),
-        "low": low,
-        "width": high - low,
-        "dot": min(max(100 * score.value, 0), 100),
-        "chance": None if score.chance is None else 100 * score.chance,
-    }
+def _with_pictures(html: str, pictures: Mapping[str, str]) -> str:
+    """Each picture in the place where it comes first; in later places the script shows it again."""
+    placed: set[str] = set()
+
+    def place(found: re.Match[str]) -> str:
+        key = found[1]
+        if key in placed:
+            return f'data-same="picture-{key}"'
+        placed.add(key)
+        return f'id="picture-{key}" src="{pictures[key]}"'
+
+    return re.sub(r'src="picture:([0-9a-f]+)"', place, html)
 
 
-def curves_section(training: Training) -> Section | None:
-    """The charts of one training."""
-    if not training.panels:
-        return None
-    charts = [{"title": panel.title, "words": in_words(panel), "svg": draw(panel)} for panel in training.panels]
-    return Section(training.title.lower().replace(" ", "-"), training.title, fill("curves.html", charts=charts))
+@cache
+def _source(template: str) -> str:
+    """The page's style sheet or script, as it stands between its tags."""
+    return f"\n{(Path(__file__).parent / 'templates' / template).read_text()}"
+
+
+def _hash(source: str) -> str:
+    """As a content security policy names what it allows."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
+
+
+def cost_section(cost: Mapping[str, str]) -> Section | None:
+    """What the run took."""
+    return Section("cost", "Cost", fill("cost.html", cost=cost)) if cost else None
 
 
 def settings_section(settings: str) -> Section | None:
@@ -167,19 +172,13 @@ def artifacts_section(artifacts: Sequence[UsedArtifact]) -> Section | None:
     return Section("artifacts", "Artifacts", fill("artifacts.html", artifacts=artifacts)) if artifacts else None
 
 
-@cache
-def _templates() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def files_section(files: Sequence[Path]) -> Section:
+    """Links to the figures and tables beside the page, one line for each of them.
 
-    return Environment(
-        loader=PackageLoader("mindeye_pl.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def fill(template: str, **values: Any) -> str:
-    """A template of this package as HTML, every value escaped."""
-    return _templates().get_template(template).render(**values)
+    Args:
+        files: paths from the page's folder.
+    """
+    by_name: dict[tuple[str, str], list[Path]] = {}
+    for file in files:
+        by_name.setdefault((file.parent.as_posix(), file.stem), []).append(file)
+    return Section("files", "Files", fill("files.html", by_name=by_name))
