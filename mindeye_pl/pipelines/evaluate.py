@@ -136,6 +136,7 @@ def _scores(run: Run, brain: Tensor, clip: Tensor) -> list[Score]:
         clip=clip,
         pool_size=settings.pool_size,
         num_pools=settings.num_pools,
+        top_k=list(settings.top_k),
         num_resamples=settings.bootstrap_resamples,
         seed=run.config.seed,
     )
