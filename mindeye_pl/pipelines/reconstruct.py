@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.console import console
+from mindeye_pl.data.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETTINGS
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
@@ -26,7 +27,6 @@ from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 
-RECONSTRUCTIONS, CAPTIONS, SETTINGS = "reconstructions.safetensors", "captions.json", "settings.json"
 _PICTURE = "picture-{:06d}.safetensors"
 
 
