@@ -25,9 +25,12 @@ def find_weights(released: Released | Any, folder: Path | None) -> Path | None:
 
     Args:
         released: what is looked for.
-        folder: holds `owner/name/file`, `name/file` or `file`; None looks into the hub's cache alone.
+        folder: holds `owner/name/file`, `name/file` or `file`; None looks into the hub's cache alone. A file that is
+            named by its whole path is looked for there and nowhere else.
     """
     repository, file = released.repository, released.file
+    if is_given(released):
+        return path if (path := Path(file).expanduser()).is_file() else None
     if folder is not None:
         name = repository.split("/")[-1]
         for candidate in (folder / repository / file, folder / name / file, folder / file):
@@ -37,6 +40,11 @@ def find_weights(released: Released | Any, folder: Path | None) -> Path | None:
 
     cached = try_to_load_from_cache(repository, file, repo_type=released.repository_type)
     return Path(cached) if isinstance(cached, str) else None
+
+
+def is_given(released: Released | Any) -> bool:
+    """Whether the file is one of the user's own, named by its whole path."""
+    return Path(released.file).expanduser().is_absolute()
 
 
 def download_command(released: Released | Any) -> str:
