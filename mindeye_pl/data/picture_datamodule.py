@@ -27,28 +27,39 @@ class PictureDataset(Dataset[PictureBatch]):
 
 
 class ShuffledBatches(Sampler[np.ndarray]):
-    """Every picture once an epoch, in an order that follows from the seed and the epoch alone.
+    """Passes over the pictures, each in an order that follows from the seed and the pass alone.
 
     Args:
         ids: `(N,)`.
-        batch_size: B; the last incomplete batch is left out.
+        batch_size: B; the last incomplete batch of a pass is left out.
         seed: None keeps the order of the ids.
+        steps_per_epoch: batches of an epoch, which may be a part of a pass or several; None is one pass.
     """
 
-    def __init__(self, ids: np.ndarray, batch_size: int, seed: int | None):
+    def __init__(self, ids: np.ndarray, batch_size: int, seed: int | None, steps_per_epoch: int | None = None):
         self.ids, self.batch_size, self.seed, self.epoch = ids, batch_size, seed, 0
+        self._steps_per_pass = max(len(ids) // batch_size, 1)
+        self._steps_per_epoch = steps_per_epoch or self._steps_per_pass
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning says which epoch comes; a resumed training so goes on in the same order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(len(self.ids) // self.batch_size, 1)
+        return self._steps_per_epoch
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        ids = self.ids if self.seed is None else np.random.default_rng((self.seed, self.epoch)).permutation(self.ids)
-        for index in range(len(self)):
+        first = self.epoch * len(self)
+        ids = self._order(first // self._steps_per_pass)
+        for step in range(first, first + len(self)):
+            number, index = divmod(step, self._steps_per_pass)
+            if index == 0 and step > first:
+                ids = self._order(number)
             yield ids[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def _order(self, number: int) -> np.ndarray:
+        """The ids in the order of a pass."""
+        return self.ids if self.seed is None else np.random.default_rng((self.seed, number)).permutation(self.ids)
 
 
 class PictureDataModule(LightningDataModule):
@@ -60,20 +71,28 @@ class PictureDataModule(LightningDataModule):
         batch_size: B.
         num_validation: the last pictures, held out.
         seed: of the order.
+        steps_per_epoch: see `ShuffledBatches`.
     """
 
     def __init__(
-        self, tables: Mapping[str, Table], num_pictures: int, batch_size: int, num_validation: int, *, seed: int
+        self,
+        tables: Mapping[str, Table],
+        num_pictures: int,
+        batch_size: int,
+        num_validation: int,
+        *,
+        seed: int,
+        steps_per_epoch: int | None = None,
     ):
         super().__init__()
-        self._seed = seed
+        self._seed, self._steps_per_epoch = seed, steps_per_epoch
         assert 0 < num_validation < num_pictures, (num_validation, num_pictures)
         self._dataset, self._batch_size = PictureDataset(tables), batch_size
         self._train, self._held_out = np.split(np.arange(num_pictures), [num_pictures - num_validation])
 
     def train_dataloader(self) -> "DataLoader[PictureBatch]":
         """Shuffled batches, the last incomplete one left out."""
-        return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed))
+        return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch))
 
     def val_dataloader(self) -> "DataLoader[PictureBatch]":
         """The held-out pictures."""

@@ -1,16 +1,27 @@
-"""Pictures to train foundation models on: folders of them, beside the hdf5 files of `Stimuli`.
+"""Pictures to train foundation models on: folders of them and hdf5 files, as squares of one side.
 
-Legend: n pictures asked for, H and W size in pixels.
+Legend: n pictures asked for, N pictures in all, H and W size in pixels, P side of the squares.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from mindeye_pl.artifacts import fingerprint
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+#: EXIF's number of the entry that says how a camera was held; from 5 on, height and width change places.
+_ORIENTATION, _TURNED = 0x0112, 5
 
 
 class Table(Protocol):
@@ -20,12 +31,31 @@ class Table(Protocol):
         """The rows `(n, ...)` of `(n,)` ids."""
 
 
+class Pictures(Protocol):
+    """Pictures by number, as squares of one side."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """Pictures `(n, 3, P, P)` float16 RGB in [0, 1]."""
+
+    def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
+        """What was done to them, `(n, 4)` float32 pixels: original height and width, top and left of the crop.
+
+        The crop's corner is that in the picture whose shorter side was brought to P, as SDXL was trained.
+        """
+
+    def fingerprint(self) -> str:
+        """Tells one set of pictures from another, whatever its place."""
+
+
 class PictureFolder:
-    """The pictures below a folder, in the order of their names, cropped to squares of one size.
+    """The pictures below a folder, in the order of their names, as the middle squares of their shorter side.
 
     Args:
         root: searched through, sub-folders too.
-        image_size: side in pixels.
+        image_size: P.
 
     Raises:
         UserError: if the folder is missing or has no picture.
@@ -41,19 +71,113 @@ class PictureFolder:
         return len(self.paths)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Pictures `(n, 3, H, W)` float16 in [0, 1].
+        """See `Pictures.read`.
 
         Raises:
             UserError: for a file that is no picture.
         """
         return np.stack([self._read_one(self.paths[i]) for i in ids.tolist()])
 
-    def _read_one(self, path: Path) -> np.ndarray:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+    def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
+        """See `Pictures.size_and_crop`; of each file only the head is read.
 
-        try:
-            with Image.open(path) as image:
-                square = ImageOps.fit(image.convert("RGB"), (self.image_size,) * 2, Image.Resampling.LANCZOS)
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{path} is no whole picture", seen=error, mend=f"rm {path}") from error
+        Raises:
+            UserError: for a file that is no picture.
+        """
+        return np.stack([_size_and_crop(*self._size_of(self.paths[i]), self.image_size) for i in ids.tolist()])
+
+    def fingerprint(self) -> str:
+        """Follows from the files' names below the folder and from their sizes in bytes."""
+        return fingerprint({p.relative_to(self.root).as_posix(): p.stat().st_size for p in self.paths})
+
+    def _read_one(self, path: Path) -> np.ndarray:
+        from PIL import Image, ImageOps
+
+        with _opened(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            square = ImageOps.fit(upright, (self.image_size,) * 2, Image.Resampling.LANCZOS)
         return (np.asarray(square, np.float32) / 255).astype(np.float16).transpose(2, 0, 1)
+
+    def _size_of(self, path: Path) -> tuple[int, int]:
+        """Height and width as a viewer shows it."""
+        with _opened(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
+        return (width, height) if turned else (height, width)
+
+
+class PictureFile:
+    """The pictures of an hdf5 file, as the middle squares of their shorter side.
+
+    Args:
+        path: of the file, as `Stimuli` reads it; uint8 is taken for pictures in [0, 255].
+        image_size: P; pictures that are such squares pass unchanged.
+
+    Raises:
+        UserError: if the file is missing, damaged or holds no pictures.
+    """
+
+    def __init__(self, path: Path, image_size: int):
+        self.path, self.image_size, self._stimuli = path, image_size, Stimuli(path)
+        self._size = self._stimuli.shape[-2:]  # (H, W)
+
+    def __len__(self) -> int:
+        return len(self._stimuli)
+
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """See `Pictures.read`.
+
+        Raises:
+            UserError: see `Stimuli.read`.
+        """
+        pictures = self._stimuli.read(ids)
+        if pictures.dtype == np.uint8:
+            pictures = (pictures.astype(np.float32) / 255).astype(np.float16)
+        return pictures if self._size == (self.image_size,) * 2 else self._squares(pictures)
+
+    def _squares(self, pictures: np.ndarray) -> np.ndarray:
+        import torch
+        import torch.nn.functional as F
+
+        side = min(self._size)
+        top, left = ((length - side) // 2 for length in self._size)
+        middle = torch.from_numpy(pictures[..., top : top + side, left : left + side]).float()
+        resized = F.interpolate(middle, size=(self.image_size,) * 2, mode="bicubic", antialias=True)
+        return resized.clamp(0, 1).half().numpy()
+
+    def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
+        """See `Pictures.size_and_crop`; all pictures of a file are of one size."""
+        return np.tile(_size_and_crop(*self._size, self.image_size), (len(ids), 1))
+
+    def fingerprint(self) -> str:
+        """See `fingerprint_file`."""
+        return fingerprint_file(self.path)
+
+
+class SizesAndCrops:
+    """The table of `Pictures.size_and_crop`."""
+
+    def __init__(self, pictures: Pictures):
+        self._pictures = pictures
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        return self._pictures.size_and_crop(ids)
+
+
+def _size_and_crop(height: int, width: int, side: int) -> np.ndarray:
+    """Original size, and the corner of the middle square once the shorter side is `side`, `(4,)`."""
+    scale = side / min(height, width)
+    top, left = (round((length * scale - side) / 2) for length in (height, width))
+    return np.array([height, width, top, left], np.float32)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[Image]":
+    """The picture of a file; one that is none, or not whole, is the user's mistake."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is no whole picture", seen=error, mend=f"rm {path}") from error

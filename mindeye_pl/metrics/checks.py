@@ -46,10 +46,14 @@ def check_pictures(
         if not picture.is_floating_point():
             mend = "divide 8-bit pictures by 255"
             wanted = "floating point in [0, 1]"
-            raise UserError(f"{_the(what, place, names)} has a wrong type", seen=picture.dtype, wanted=wanted, mend=mend)
+            raise UserError(
+                f"{_the(what, place, names)} has a wrong type", seen=picture.dtype, wanted=wanted, mend=mend
+            )
     if same_size and like is not None and pictures[0].shape != like[0].shape:
         seen, wanted = (tuple(some[0].shape) for some in (pictures, like))
-        raise UserError(f"the {what} have another size than their pictures", seen=seen, wanted=wanted, mend="set a size")
+        raise UserError(
+            f"the {what} have another size than their pictures", seen=seen, wanted=wanted, mend="set a size"
+        )
     for place, picture in enumerate(pictures):
         low, high = picture.detach().aminmax()
         _check_finite(low + high, what, place, names)

@@ -219,9 +219,7 @@ def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_38
     products = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
     spreads = [products.new_zeros(len(side)) for side in sides]
     for start in range(0, first.shape[1], block_size):
-        centred = [
-            side[:, start : start + block_size].double() - mean for side, mean in zip(sides, means, strict=True)
-        ]
+        centred = [side[:, start : start + block_size].double() - mean for side, mean in zip(sides, means, strict=True)]
         products += centred[0] @ centred[1].T
         for spread, block in zip(spreads, centred, strict=True):
             spread += block.square().sum(1)

@@ -107,7 +107,9 @@ def _draws(num: int, num_resamples: int, seed: int) -> np.ndarray:
     return counts
 
 
-def _resampled(centred: np.ndarray, weights: np.ndarray, num_resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _resampled(
+    centred: np.ndarray, weights: np.ndarray, num_resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Weighted means of the resamples and their standard errors, `(R,)` each."""
     draws = _draws(len(centred), num_resamples, seed)
     squares = weights**2

@@ -4,7 +4,6 @@ Legend: B batch, H and W size of a picture in pixels, P size that the tower take
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -123,63 +122,6 @@ def _blur(images: Tensor, kernel: Tensor) -> Tensor:
     channels, (rows, columns) = images.shape[1], kernel.shape
     padded = F.pad(images, (columns // 2, columns // 2, rows // 2, rows // 2), mode="reflect")
     return F.conv2d(padded, kernel.expand(channels, 1, rows, columns), groups=channels)
-
-
-def openclip_embedder(
-    model_name: str, pretrained_file: str | Path | None = None, *, input_range: str = "published"
-) -> CLIPImageEmbedder:
-    """The vision tower of an open_clip model; its text tower is never built in memory.
-
-    ViT-bigG-14 has 256 tokens of 1664, ViT-L-14 256 of 1024.
-
-    Args:
-        model_name: as open_clip names it.
-        pretrained_file: the whole model's weights in open_clip's format, `.safetensors` or a `torch.save` of tensors.
-            None only under `torch.device("meta")`, where sizes are asked for.
-        input_range: see `CLIPImageEmbedder`.
-
-    Raises:
-        ValueError: if open_clip has no such model, or the file holds another one.
-    """
-    import open_clip
-
-    config = open_clip.get_model_config(model_name)
-    if config is None:
-        raise ValueError(f"open_clip has no model {model_name!r}; open_clip.list_models() names all")
-    on_meta = torch.get_default_device().type == "meta"
-    if pretrained_file is None and not on_meta:
-        raise ValueError(f"{model_name} without a weight file would give meaningless target tokens")
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-        visual = open_clip.CLIP(**config).visual
-    if pretrained_file is not None:
-        _load_visual(visual, Path(pretrained_file))
-    return CLIPImageEmbedder(visual, input_range=input_range)
-
-
-def _load_visual(visual: "VisionTransformer", path: Path) -> None:
-    """Gives `visual` the float32 weights under `visual.` of a file."""
-    weights = _read_visual(path)
-    wanted = {key: tuple(value.shape) for key, value in visual.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in weights.items()}
-    for key in sorted(wanted.keys() | found.keys()):
-        if wanted.get(key) != found.get(key):
-            raise ValueError(f"{path} holds another model: visual.{key} is {found.get(key)}, wanted {wanted.get(key)}")
-    visual.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
-
-
-def _read_visual(path: Path) -> dict[str, Tensor]:
-    """The tensors under `visual.`; the text tower's stay on disk."""
-    prefix = "visual."
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(str(path), framework="pt") as file:
-            keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 (no mapping)
-            return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    state = state.get("state_dict", state)
-    whole = {key.removeprefix("module."): value for key, value in state.items()}  # `module.` is left by data parallel
-    return {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
 
 
 class TokenStandardiser(nn.Module):

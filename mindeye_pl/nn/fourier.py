@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 
-def fourier_features(numbers: Sequence[float], width: int) -> Tensor:
+def fourier_features(numbers: Sequence[float] | Tensor, width: int) -> Tensor:
     """Cosines, then sines, of each number at frequencies that fall from 1 towards 1e-4, `(len(numbers), width)`.
 
     Args:
-        numbers: pixels, mostly.
+        numbers: pixels, mostly; a tensor is `(n,)`.
         width: of one number's features, even.
     """
-    frequencies = torch.exp(-math.log(1e4) * torch.arange(width // 2, dtype=torch.float32) / (width // 2))
-    angles = torch.tensor(numbers, dtype=torch.float32)[:, None] * frequencies  # (len(numbers), width / 2)
+    values = torch.as_tensor(numbers, dtype=torch.float32)
+    steps = torch.arange(width // 2, dtype=torch.float32, device=values.device)
+    frequencies = torch.exp(-math.log(1e4) * steps / (width // 2))
+    angles = values[:, None] * frequencies  # (len(numbers), width / 2)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

@@ -91,9 +91,16 @@ class UnCLIPModel(nn.Module):
             original: (H, W) in pixels; None is the model's own.
             crop: (top, left) in pixels.
         """
+        return self.size_vectors(torch.tensor([[*(original or self.picture_size), *crop]], device=self.sigmas.device))
+
+    def size_vectors(self, size_and_crop: Tensor) -> Tensor:
+        """Sizes and corners of many pictures as Fourier features.
+
+        Shape:
+            size_and_crop `(B, 4)`: original height and width, top and left of the crop, in pixels -> `(B, E)`.
+        """
         width = self.unet.config["projection_class_embeddings_input_dim"] // 4
-        features = fourier_features([*(original or self.picture_size), *crop], width)  # (4, E / 4)
-        return features.view(1, -1).to(self.sigmas.device)
+        return fourier_features(size_and_crop.flatten(), width).view(len(size_and_crop), -1)  # (B, 4 * E / 4)
 
     def denoise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
         """The UNet: the noise in `latents`.

@@ -156,9 +156,7 @@ def _normalised(
 ) -> dict[str, float]:
     """Correlation across pictures over each voxel's noise ceiling, mean of a region's voxels."""
     return {
-        region: float(
-            voxel_correlation_of_each(predicted, measured, mask, ncsnr=ncsnr, repetitions=averaged).nanmean()
-        )
+        region: float(voxel_correlation_of_each(predicted, measured, mask, ncsnr=ncsnr, repetitions=averaged).nanmean())
         for region, mask in regions.items()
     }
 

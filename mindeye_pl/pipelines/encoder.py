@@ -37,7 +37,9 @@ _AT_ONCE = 64
 def _spec(run: Run) -> ArtifactSpec:
     subject = run.config.data.subject
     by = identity(run, "embedder") | run.plain("data.subject", "data.betas", "data.split", "data.validation_fraction")
-    return ArtifactSpec("fit_encoder", f"subj0{subject}-ridge", by | {"seed": run.config.seed}, data_inputs(run, [subject]))
+    return ArtifactSpec(
+        "fit_encoder", f"subj0{subject}-ridge", by | {"seed": run.config.seed}, data_inputs(run, [subject])
+    )
 
 
 def _build(run: Run, folder: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindeye_pl import nsd
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.console import console
 from mindeye_pl.data.betas import read_betas
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl import nsd
 from mindeye_pl.data.test_set import TestSet, average_repetitions, first_repetitions
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores

@@ -16,14 +16,12 @@ from torch import Tensor
 from mindeye_pl import __version__
 from mindeye_pl.artifacts import ArtifactSpec, write_text
 from mindeye_pl.data.caption_words import CONTEXT_LENGTH, word_numbers
-from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.metrics.pictures import BASIC_METRICS, derangement, score_each, scores_of
 from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.pipelines.foundation import (
     CAPTIONS,
     PRETRAIN_CLIP,
-    PRETRAIN_UNCLIP,
     PRETRAIN_VAE,
     SCENES,
     held_out_ids,
@@ -31,6 +29,7 @@ from mindeye_pl.pipelines.foundation import (
     trains_on_scenes,
 )
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
+from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.stages.reconstructor import Sampling, sample_pictures
 from mindeye_pl.weights import laptop
@@ -71,8 +70,7 @@ def _build(run: Run, folder: Path) -> None:
 def held_out_scores(run: Run, folder: Path) -> dict[str, dict[str, float]]:
     """Scores of the models in `folder` on pictures that none of them was trained on."""
     ids = held_out_ids(run)
-    pictures: Stimuli | Any = pictures_of(run)
-    seen = torch.from_numpy(pictures.read(ids)).float()  # (N, 3, H, W)
+    seen = torch.from_numpy(pictures_of(run).read(ids)).float()  # (N, 3, H, W)
     network, embedder = laptop.load_clip(folder)
     unclip = laptop.load_unclip(folder)
     scores = {"vae": _vae_scores(unclip, seen)}

@@ -50,9 +50,9 @@ def _spec(run: Run) -> ArtifactSpec:
     # A file that is fetched later fills the metrics that it was lacking for.
     networks = {network.network for network in protocol.networks.values()} | set(protocol.encoders)
     networks |= {"lpips"} if protocol.lpips else set()
-    by["networks"] = sorted(
-        name for name in networks - {EMBEDDER, RIDGE} if lacking_network(run, name) is None
-    ) + [name for name in protocol.text if lacking_text(run, name) is None]
+    by["networks"] = sorted(name for name in networks - {EMBEDDER, RIDGE} if lacking_network(run, name) is None) + [
+        name for name in protocol.text if lacking_text(run, name) is None
+    ]
     if RIDGE in protocol.encoders:
         inputs |= {"fit_encoder": run.spec(FIT_ENCODER).fingerprint}
     return ArtifactSpec("evaluate_pictures", f"{label}-{protocol.name}", by, inputs)

@@ -1,35 +1,38 @@
-"""The laptop's foundation models, trained on simulated scenes or on the user's own pictures: CLIP, VAE, unCLIP.
+"""The pictures that foundation models are trained on, simulated scenes or the user's own, and the laptop's CLIP and VAE.
 
 Legend: N pictures, B batch, S tokens, D token width, C latent channels.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import torch
+from pytorch_lightning import Callback
 from torch import Tensor
 
-from mindeye_pl.artifacts import ArtifactSpec, fingerprint, write_text
-from mindeye_pl.console import console
+from mindeye_pl.artifacts import ArtifactSpec, write_text
 from mindeye_pl.data.caption_words import CONTEXT_LENGTH, vocabulary, word_numbers
-from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.picture_datamodule import PictureDataModule
-from mindeye_pl.data.pictures import PictureFolder
+from mindeye_pl.data.pictures import PictureFile, PictureFolder, Pictures
 from mindeye_pl.data.simulated import paint_scenes
-from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder
-from mindeye_pl.nn.foundation_sizes import build_clip, build_unclip, build_vae
+from mindeye_pl.nn.foundation_sizes import build_clip, build_vae
 from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.targets import filled_store
 from mindeye_pl.pipelines.training import fit
-from mindeye_pl.stages.foundation import CLIPTraining, Foundation, UnCLIPTraining, VAETraining
+from mindeye_pl.stages.foundation import CLIPTraining, Foundation, VAETraining
 from mindeye_pl.weights import laptop
 from mindeye_pl.weights.own import save_own
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 PICTURES, CAPTIONS = "pictures.hdf5", "captions.json"
 
@@ -69,27 +72,28 @@ def picture_steps(run: Run) -> tuple[Step, ...]:
     return (SCENES,) if trains_on_scenes(run) else ()
 
 
-def pictures_of(run: Run) -> Stimuli | PictureFolder:
+def pictures_of(run: Run) -> Pictures:
     """The pictures to train on, and those held out.
 
     Raises:
-        UserError: if the folder or the file is missing.
+        UserError: if the folder or the file is missing, or holds no more than those held out.
     """
     settings = run.config.foundation.pictures
     if trains_on_scenes(run):
-        return Stimuli(run.make(SCENES).folder / PICTURES)
+        return PictureFile(run.make(SCENES).folder / PICTURES, settings.image_size)
     source = Path(settings.source)
-    return Stimuli(source) if source.suffix in (".hdf5", ".h5") else PictureFolder(source, settings.image_size)
+    kind = PictureFile if source.suffix in (".hdf5", ".h5") else PictureFolder
+    pictures: Pictures = kind(source, settings.image_size)
+    if len(pictures) <= settings.num_validation:
+        wanted = f"more than the {settings.num_validation} that are held out"
+        mend = f"foundation.pictures.num_validation={len(pictures) // 10}, or more pictures"
+        raise UserError(f"{source} holds too few pictures", seen=len(pictures), wanted=wanted, mend=mend)
+    return pictures
 
 
 def picture_inputs(run: Run) -> dict[str, str]:
     """The fingerprint of the pictures to train on."""
-    if trains_on_scenes(run):
-        return {"pictures": run.spec(SCENES).fingerprint}
-    pictures = pictures_of(run)
-    if isinstance(pictures, Stimuli):
-        return {"pictures": fingerprint_file(pictures.path)}
-    return {"pictures": fingerprint({"files": [str(p) for p in pictures.paths], "count": len(pictures)})}
+    return {"pictures": run.spec(SCENES).fingerprint if trains_on_scenes(run) else pictures_of(run).fingerprint()}
 
 
 def held_out_ids(run: Run) -> np.ndarray:
@@ -100,7 +104,7 @@ def held_out_ids(run: Run) -> np.ndarray:
 class _Prepared:
     """A table of pictures as a model wants them."""
 
-    def __init__(self, pictures: Stimuli | PictureFolder, prepare: Callable[[Tensor], Tensor] | None = None):
+    def __init__(self, pictures: Pictures, prepare: Callable[[Tensor], Tensor] | None = None):
         self._pictures, self._prepare = pictures, prepare
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
@@ -108,24 +112,44 @@ class _Prepared:
         return read if self._prepare is None else self._prepare(torch.from_numpy(read).float()).numpy()
 
 
-# the three models
+# CLIP and VAE
 
 
-def _spec_of(name: str) -> Callable[[Run], ArtifactSpec]:
-    def spec(run: Run) -> ArtifactSpec:
-        by = run.plain(f"foundation.{name}", "foundation.pictures", "seed", "trainer.precision")
-        inputs = picture_inputs(run)
-        if name == "unclip":
-            inputs |= {step.name: run.spec(step).fingerprint for step in (PRETRAIN_CLIP, PRETRAIN_VAE)}
-        return ArtifactSpec(f"pretrain_{name}", f"{run.config.foundation.name}-seed{run.config.seed}", by, inputs)
+def foundation_spec(run: Run, name: str, inputs: Mapping[str, str] | None = None) -> ArtifactSpec:
+    """What determines one of the models.
 
-    return spec
+    Args:
+        run: whose configuration it is.
+        name: of its node of `foundation`.
+        inputs: fingerprints of what it is made from, beside the pictures.
+
+    Raises:
+        UserError: if the configured foundation has no such model.
+    """
+    foundation = run.config.foundation
+    if name not in foundation:
+        seen = f"foundation={foundation.name}"
+        mend = "foundation=laptop, or pipeline=pretrain_unclip"
+        raise UserError(f"pretrain_{name} has no settings", seen=seen, wanted=f"a foundation with {name}", mend=mend)
+    by = run.plain(f"foundation.{name}", "foundation.pictures", "seed", "trainer.precision")
+    by[f"foundation.{name}"].pop("weights", None)  # their content is among the inputs
+    if not trains_on_scenes(run):  # where pictures lie, and what scenes would be painted, changes nothing
+        by["foundation.pictures"] = {key: foundation.pictures[key] for key in ("image_size", "num_validation")}
+    label = f"{foundation.name}-seed{run.config.seed}"
+    return ArtifactSpec(f"pretrain_{name}", label, by, picture_inputs(run) | dict(inputs or {}))
 
 
 def fit_foundation(
-    run: Run, step: Step, folder: Path, model: Foundation, data: PictureDataModule, callbacks: Sequence = ()
+    run: Run,
+    step: Step,
+    folder: Path,
+    model: Foundation,
+    data: PictureDataModule,
+    *,
+    callbacks: Sequence[Callback] = (),
+    save: Callable[[], None] | None = None,
 ) -> None:
-    """Trains one of the models on its tables of pictures."""
+    """Trains one of the models on its tables of pictures; see `fit`."""
     settings = run.config.foundation[step.name.removeprefix("pretrain_")]
     tags = [
         f"scale={run.config.scale.name}",
@@ -133,15 +157,20 @@ def fit_foundation(
         *(["simulated"] if trains_on_scenes(run) else []),
     ]
     what = f"training the {run.config.foundation.name} {step.name.removeprefix('pretrain_')}"
-    fit(run, step, folder, model, data, epochs=settings.epochs, what=what, tags=tags, more_callbacks=callbacks)
+    more: dict[str, Any] = {"more_callbacks": callbacks, "save": save}
+    fit(run, step, folder, model, data, epochs=settings.epochs, what=what, tags=tags, **more)
 
 
 def tables_of(run: Run, name: str, tables: dict[str, Any]) -> PictureDataModule:
     """Batches of the rows that the tables have of each picture."""
-    count = len(pictures_of(run))
-    batch_size = run.config.foundation[name].batch_size
+    settings, num_validation = run.config.foundation[name], run.config.foundation.pictures.num_validation
     return PictureDataModule(
-        tables, count, batch_size, run.config.foundation.pictures.num_validation, seed=run.config.seed
+        tables,
+        len(pictures_of(run)),
+        settings.batch_size,
+        num_validation,
+        seed=run.config.seed,
+        steps_per_epoch=settings.get("steps_per_epoch"),
     )
 
 
@@ -175,7 +204,7 @@ def _build_clip(run: Run, folder: Path) -> None:
 
 
 @torch.no_grad()
-def _token_moments(embedder: CLIPImageEmbedder, pictures: Stimuli | PictureFolder) -> tuple[Tensor, Tensor]:
+def _token_moments(embedder: CLIPImageEmbedder, pictures: Pictures) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each token's channels over some pictures, `(S, D)` each."""
     ids = np.arange(min(2048, len(pictures)))
     batches = [ids[i : i + _AT_ONCE] for i in range(0, len(ids), _AT_ONCE)]
@@ -183,7 +212,13 @@ def _token_moments(embedder: CLIPImageEmbedder, pictures: Stimuli | PictureFolde
     return tokens.mean(0), tokens.std(0)
 
 
-PRETRAIN_CLIP = Step("pretrain_clip", _spec_of("clip"), picture_steps, _build_clip)
+PRETRAIN_CLIP = Step("pretrain_clip", lambda run: foundation_spec(run, "clip"), picture_steps, _build_clip)
+
+
+def clip_tokens(run: Run) -> TokenStore:
+    """The tokens that the trained CLIP makes of every picture."""
+    embedder = laptop.load_embedder(run.make(PRETRAIN_CLIP).folder)
+    return _embedded(run, PRETRAIN_CLIP, (embedder.num_tokens, embedder.token_dim), embedder.to)
 
 
 def _build_vae(run: Run, folder: Path) -> None:
@@ -206,69 +241,31 @@ def _build_vae(run: Run, folder: Path) -> None:
     save_own(folder / laptop.VAE, network.state_dict(), sizes)
 
 
-PRETRAIN_VAE = Step("pretrain_vae", _spec_of("vae"), picture_steps, _build_vae)
+PRETRAIN_VAE = Step("pretrain_vae", lambda run: foundation_spec(run, "vae"), picture_steps, _build_vae)
 
 
-def _build_unclip(run: Run, folder: Path) -> None:
-    from pytorch_lightning.callbacks import EMAWeightAveraging
-
-    settings = run.config.foundation.unclip
-    _, embedder = laptop.load_clip(run.make(PRETRAIN_CLIP).folder)
+def vae_moments(run: Run) -> TokenStore:
+    """The posterior that the trained VAE has of every picture, rows `(2 C, h * w)`."""
     vae = laptop.load_vae(run.make(PRETRAIN_VAE).folder)
-    torch.manual_seed(run.config.seed)
-    sizes = {
-        **run.plain("foundation.unclip.sizes")["foundation.unclip.sizes"],
-        "token_dim": embedder.token_dim,
-        "num_tokens": embedder.num_tokens,
-        "packing": settings.packing,
-        "token_positions": settings.token_positions,
-    }
-    network = build_unclip(sizes, vae, vae.config["sample_size"])
-    pictures = pictures_of(run)
-
-    def moments(batch: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            return vae.encode(2 * torch.from_numpy(batch).float() - 1).latent_dist.parameters.flatten(2)
-
-    def tokens(batch: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            return embedder(torch.from_numpy(batch).float())
-
-    tables = {
-        "moments": embedded(run, PRETRAIN_VAE, pictures, moments),
-        "tokens": embedded(run, PRETRAIN_CLIP, pictures, tokens),
-    }
-    model = UnCLIPTraining(
-        network,
-        offset=settings.offset,
-        drop=settings.drop,
-        max_lr=settings.max_lr,
-        checkpointing=settings.checkpointing,
-    )
-    average = EMAWeightAveraging(decay=settings.ema_decay)
-    fit_foundation(run, PRETRAIN_UNCLIP, folder, model, tables_of(run, "unclip", tables), [average])
-    kept = {key: value for key, value in network.state_dict().items() if not key.startswith("vae.")}
-    save_own(folder / laptop.UNCLIP, kept, sizes)
+    return _embedded(run, PRETRAIN_VAE, moments_shape(vae), partial(moments_of, vae))
 
 
-def embedded(
-    run: Run, step: Step, pictures: Stimuli | PictureFolder, embed: Callable[[np.ndarray], Tensor]
+def moments_shape(vae: "AutoencoderKL") -> tuple[int, int]:
+    """Of one row of moments: (2 C, h * w), for squares of the VAE's own size."""
+    side = vae.config["sample_size"] // 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return 2 * vae.config["latent_channels"], side**2
+
+
+def moments_of(vae: "AutoencoderKL", device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From pictures `(B, 3, H, W)` in [0, 1] to the moments of their posterior, in float32: half overflows."""
+    vae = vae.to(device)
+    return lambda pictures: vae.encode(2 * pictures - 1).latent_dist.parameters.flatten(2)
+
+
+def _embedded(
+    run: Run, step: Step, shape: tuple[int, int], build: Callable[[torch.device], Callable[[Tensor], Tensor]]
 ) -> TokenStore:
-    """What a frozen model makes of every picture, once, on disk."""
-    by = {step.name: run.spec(step).fingerprint, **picture_inputs(run)}
-    folder = Path(run.config.paths.targets) / f"{step.name}-{fingerprint(by)[:12]}"
-    rows, width = embed(pictures.read(np.arange(1))).shape[1:]
-    store = TokenStore.create_or_open(folder, len(pictures), rows, width, description=by)
-    ids = np.arange(len(pictures))
-    if len(store.missing(ids)):
-        console.print(f"embedding {len(pictures):,} pictures for {step.name}")
-        store.fill(ids, embed, pictures.read, batch_size=_AT_ONCE)
-    return store
-
-
-PRETRAIN_UNCLIP = Step(
-    "pretrain_unclip",
-    _spec_of("unclip"),
-    lambda run: (*picture_steps(run), PRETRAIN_CLIP, PRETRAIN_VAE),
-    _build_unclip,
-)
+    """What the model of a step makes of every picture, once, on disk."""
+    pictures, by = pictures_of(run), {step.name: run.spec(step).fingerprint, **picture_inputs(run)}
+    ids, what = np.arange(len(pictures)), f"for {step.name}"
+    return filled_store(run, step.name, pictures, ids, shape, build, by=by, what=what)

@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.caption_words import CONTEXT_LENGTH, MARKS, vocabulary, word_numbers
@@ -15,10 +13,9 @@ from mindeye_pl.pipelines.foundation import (
     CAPTIONS,
     PRETRAIN_CLIP,
     SCENES,
-    embedded,
+    clip_tokens,
     fit_foundation,
-    picture_inputs,
-    pictures_of,
+    foundation_spec,
     tables_of,
     trains_on_scenes,
 )
@@ -29,9 +26,7 @@ from mindeye_pl.weights.own import save_own
 
 
 def _spec(run: Run) -> ArtifactSpec:
-    by = run.plain("foundation.captioner", "foundation.pictures", "seed", "trainer.precision")
-    inputs = picture_inputs(run) | run.inputs(PRETRAIN_CAPTIONER)
-    return ArtifactSpec("pretrain_captioner", f"{run.config.foundation.name}-seed{run.config.seed}", by, inputs)
+    return foundation_spec(run, "captioner", run.inputs(PRETRAIN_CAPTIONER))
 
 
 def _build(run: Run, folder: Path) -> None:
@@ -40,25 +35,20 @@ def _build(run: Run, folder: Path) -> None:
             "pretrain_captioner needs captions", seen=run.config.foundation.pictures.source, wanted="simulated"
         )
     settings = run.config.foundation.captioner
-    embedder = laptop.load_embedder(run.make(PRETRAIN_CLIP).folder)
+    tokens = clip_tokens(run)
     torch.manual_seed(run.config.seed)
     sizes = {
         **run.plain("foundation.captioner.sizes")["foundation.captioner.sizes"],
-        "num_tokens": embedder.num_tokens,
-        "token_dim": embedder.token_dim,
+        "num_tokens": tokens.shape[1],
+        "token_dim": tokens.shape[2],
         "context_length": CONTEXT_LENGTH,
         "vocabulary": list(vocabulary()),
         "marks": list(MARKS),
     }
     network = build_captioner(**sizes).requires_grad_(True).train()
-
-    def tokens(batch: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            return embedder(torch.from_numpy(batch).float())
-
     texts = json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
     tables = {
-        "tokens": embedded(run, PRETRAIN_CLIP, pictures_of(run), tokens),
+        "tokens": tokens,
         "words": word_numbers([full for full, _ in texts]).numpy(),  # (N, L)
     }
     model = CaptionTraining(

@@ -14,14 +14,18 @@ from mindeye_pl.pipelines.step import Run
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.stages.reconstructor import Reconstructor, Refinement, Sampling
 from mindeye_pl.weights import laptop
-from mindeye_pl.weights.locate import download_command, find_weights, is_whole
+from mindeye_pl.weights.locate import download_command, find_weights, is_given, is_whole
 
 #: Keys of a group that say where its files are, and so nothing of what is made with them.
-_PLACES = ("folder", "path", "pretrained_file")
+_PLACES = ("folder", "path", "weights")
+
+#: The start of an unCLIP in training: a node of the group `foundation` that names files as the groups do.
+UNCLIP_START = "foundation.unclip"
 
 #: The groups, and in whose words a missing file of theirs is reported.
 GROUPS = {
     "embedder": "the embedder's weights",
+    UNCLIP_START: "the unCLIP's start",
     "vae": "the low-level VAE's weights",
     "maps": "the low-level feature maps' weights",
     "unclip": "the unCLIP's weights",
@@ -29,18 +33,35 @@ GROUPS = {
     "refine": "the refiner's weights",
 }
 
+#: The steps that train foundation models.
+FOUNDATION_STEPS = frozenset(
+    {"pretrain_clip", "pretrain_vae", "pretrain_captioner", "pretrain_unclip", "evaluate_foundation"}
+)
+
 
 def groups_in_use(run: Run) -> list[str]:
     """The groups whose models this run loads."""
     config = run.config
+    brains, from_sdxl = sees_brains(config), fine_tunes_sdxl(config)
     used = {
-        "embedder": True,
-        **{group: group in low_level_groups(config) for group in ("vae", "maps")},
+        "embedder": brains or from_sdxl,
+        UNCLIP_START: from_sdxl,
+        **{group: brains and group in low_level_groups(config) for group in ("vae", "maps")},
         "unclip": makes_pictures(config),
         "captioner": config.captioner is not None and makes_pictures(config),
         "refine": config.refine is not None and makes_pictures(config),
     }
     return [group for group in GROUPS if used[group]]
+
+
+def sees_brains(config: DictConfig) -> bool:
+    """Whether a step of the run is about brains; those that train foundation models are not."""
+    return not FOUNDATION_STEPS.issuperset(config.pipeline.steps)
+
+
+def fine_tunes_sdxl(config: DictConfig) -> bool:
+    """Whether the run trains an unCLIP from SDXL base."""
+    return "pretrain_unclip" in config.pipeline.steps and config.foundation.unclip.start == "sdxl_base"
 
 
 def low_level_groups(config: DictConfig) -> list[str]:
@@ -85,8 +106,10 @@ def lacking_weights(run: Run, groups: Sequence[str] | None = None) -> list[str]:
     lacks = []
     for group in groups_in_use(run) if groups is None else groups:
         config = node(run, group)
-        released = _released(config)
-        commands = {entry.file: f"{download_command(entry)}, or paths.weights=FOLDER" for entry in released.values()}
+        commands = {
+            entry.file: "no such file" if is_given(entry) else f"{download_command(entry)}, or paths.weights=FOLDER"
+            for entry in _released(config).values()
+        }
         for name, path in weight_files(run, group).items():
             if path is None:
                 where = commands.get(name) or f"not in {config.folder}; pipeline=pretrain_foundation makes it"
@@ -115,7 +138,7 @@ def identity(run: Run, *groups: str) -> dict[str, Any]:
         for node in (plain, plain["network"]):
             for place in _PLACES:
                 node.pop(place, None)
-        files = {name: fingerprint_file(path) for name, path in weight_files(run, group).items() if path is not None}
+        files = {path.name: fingerprint_file(path) for path in weight_files(run, group).values() if path is not None}
         by[group] = plain | {"files": files}
     return by
 
@@ -131,8 +154,6 @@ def load_model(run: Run, group: str) -> Any:
         argument: find_weights(released, Path(run.config.paths.weights) if run.config.paths.weights else None)
         for argument, released in _released(config).items()
     }
-    if "pretrained_file" in config.network and "path" in where:
-        where["pretrained_file"] = where.pop("path")
     try:
         return instantiate(config.network, **where, _convert_="all")
     except InstantiationException as error:

@@ -8,7 +8,6 @@ Legend: n test pictures, F features.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,7 +194,11 @@ def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: PictureSet
     return {
         line: [
             Score(
-                FID, float(fid(features.of_line(line, layer), reference)), None, None, len(reference),
+                FID,
+                float(fid(features.of_line(line, layer), reference)),
+                None,
+                None,
+                len(reference),
                 higher_is_better=False,
             )
         ]

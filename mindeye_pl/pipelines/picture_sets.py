@@ -171,7 +171,8 @@ def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor:
     rows = []
     for start in range(0, len(ids), 8):
         pictures = torch.from_numpy(stimuli.read(ids[start : start + 8])).float()
-        again = unclip.vae.decode(unclip.vae.encode(2 * _resized(pictures, unclip.picture_size, antialias=True) - 1).latent_dist.mode())
+        again = unclip.vae.decode(
+            unclip.vae.encode(2 * _resized(pictures, unclip.picture_size, antialias=True) - 1).latent_dist.mode()
+        )
         rows.append(_brought_to(run, ((again.sample + 1) / 2).clamp(0, 1), size))
     return torch.cat(rows)
-

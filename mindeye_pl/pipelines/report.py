@@ -124,7 +124,9 @@ def _looked_at(made: Sequence[tuple[Step, Artifact]]) -> dict[str, str]:
         if step in (EVALUATE, EVALUATE_PICTURES)
     }
     return {
-        f"evaluations of this test set, {name}": f"{count}, this one included" for name, count in counts.items() if count
+        f"evaluations of this test set, {name}": f"{count}, this one included"
+        for name, count in counts.items()
+        if count
     }
 
 

@@ -15,11 +15,12 @@ from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.export import EXPORT, check_export, export_run
 from mindeye_pl.pipelines.finetune import FINETUNE
-from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_UNCLIP, PRETRAIN_VAE
+from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.pipelines.foundation_models import check_whole
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
+from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order

@@ -1,8 +1,9 @@
 """Target tokens, VAE latents and clusters of the pictures that a run needs, embedded once and kept."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,16 +16,27 @@ from mindeye_pl.data.splits import LeftOutCluster, kept_clusters, read_split
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.data.trials import load_test_trials
+from mindeye_pl.errors import UserError
 from mindeye_pl.nn.convnext import augmented_views
 from mindeye_pl.pipelines.data import SIMULATE, layout, makes_its_data
 from mindeye_pl.pipelines.foundation_models import identity, load_model, low_level_groups
 from mindeye_pl.pipelines.step import Run
 
 
+class Readable(Protocol):
+    """Pictures by number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def read(self, ids: np.ndarray, /) -> np.ndarray:
+        """Pictures `(n, 3, H, W)` in [0, 1] of `(n,)` ids."""
+
+
 def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
     """The store that holds the tokens of these pictures; those that are missing are embedded now."""
     config = run.config.embedder
-    return _filled(run, stimulus_ids, "embedder", (config.num_tokens, config.token_dim), _embedder)
+    return _filled(run, stimulus_ids, "embedder", (config.num_tokens, config.token_dim), embed_tokens)
 
 
 def target_latents(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
@@ -109,23 +121,65 @@ def _filled(
 ) -> TokenStore:
     config, stimuli = run.config[group], Stimuli(layout(run).stimuli)
     by = _made_from(run, group) | ({"kind": kind} if kind else {})
-    folder = Path(run.config.paths.targets) / f"{config.name}-{fingerprint(by)[:12]}"
-    store = TokenStore.create_or_open(folder, len(stimuli), *shape, description=by)
-    if len(missing := store.missing(stimulus_ids)):
-        console.print(f"embedding {len(missing)} pictures with {group}={config.name}")
+    what = f"with {group}={config.name}"
+    return filled_store(run, config.name, stimuli, stimulus_ids, shape, partial(build, run), by=by, what=what)
+
+
+def filled_store(
+    run: Run,
+    name: str,
+    pictures: Readable,
+    ids: np.ndarray,
+    shape: tuple[int, int],
+    build: Callable[[torch.device], Callable[[torch.Tensor], torch.Tensor]],
+    *,
+    by: dict[str, Any],
+    what: str,
+) -> TokenStore:
+    """The store of what a frozen model makes of pictures; rows that are missing are made now.
+
+    Args:
+        run: whose device, batch size and folder of stores it uses.
+        name: begins the folder's name.
+        pictures: all of them.
+        ids: `(n,)` of those whose rows are wanted.
+        shape: of one row.
+        build: from a device to the model as a function; called only if a row is missing, and let go afterwards.
+        by: plain data that determines the rows.
+        what: makes them, for the words that the user reads.
+
+    Raises:
+        UserError: see `TokenStore`.
+    """
+    folder = Path(run.config.paths.targets) / f"{name}-{fingerprint(by)[:12]}"
+    store = TokenStore.create_or_open(folder, len(pictures), *shape, description=by)
+    if len(missing := store.missing(ids)):
+        console.print(f"embedding {len(missing):,} pictures {what}")
         device = _device(run)
-        embed = build(run, device)
+        embed = build(device)
 
         def embed_pictures(pictures: np.ndarray) -> torch.Tensor:
             with torch.inference_mode():
                 return embed(torch.from_numpy(pictures).float().to(device))
 
-        store.fill(missing, embed_pictures, stimuli.read, batch_size=run.config.scale.embed_batch_size)
+        store.fill(missing, embed_pictures, pictures.read, batch_size=run.config.scale.embed_batch_size)
     return store
 
 
-def _embedder(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    embedder = load_model(run, "embedder").to(device)
+def embed_tokens(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The configured embedder, from pictures `(B, 3, H, W)` in [0, 1] to tokens `(B, S, D)`, in half precision on GPUs.
+
+    Raises:
+        UserError: as `load_model`, and if it makes other tokens than the configuration says.
+    """
+    config, embedder = run.config.embedder, load_model(run, "embedder").to(device)
+    if (embedder.num_tokens, embedder.token_dim) != (config.num_tokens, config.token_dim):
+        raise UserError(
+            f"embedder={config.name} makes other tokens than its configuration says",
+            seen=f"{embedder.num_tokens} tokens of width {embedder.token_dim}",
+            wanted=f"{config.num_tokens} of width {config.token_dim}",
+            mend=f"embedder.num_tokens={embedder.num_tokens} embedder.token_dim={embedder.token_dim}",
+        )
 
     def embed(pictures: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def fit(
     what: str,
     tags: list[str],
     more_callbacks: Sequence[Callback] = (),
+    save: Callable[[], None] | None = None,
 ) -> None:
     """Trains `model`, going on from the checkpoint in `folder` if a killed run left one, and writes its weights there.
 
@@ -49,6 +50,7 @@ def fit(
         what: for the words that the user reads.
         tags: for W&B.
         more_callbacks: beside those of every training.
+        save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
     """
     config = run.config
     _hush_lightning()
@@ -87,8 +89,11 @@ def fit(
     )
     checkpoint = folder / f"{LAST}.ckpt"
     trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
-    save_weights(model, folder / WEIGHTS)
-    checkpoint.unlink()
+    if save is None:
+        save_weights(model, folder / WEIGHTS)
+    else:
+        save()
+    checkpoint.unlink(missing_ok=True)  # fewer epochs than between two checkpoints leave none
     if isinstance(logger, WandbLogger):
         from mindeye_pl.tracking.wandb_run import sync_hint
 

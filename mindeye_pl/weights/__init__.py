@@ -25,7 +25,7 @@ ADAPTERS: dict[str, Any] = {
 }
 
 
-def load_published(kind: str, path: str | Path, **options: int) -> Any:
+def load_published(kind: str, path: str | Path, **options: Any) -> Any:
     """The model of a published checkpoint, on the CPU in eval mode, every size read off the file.
 
     Every key of the file is used: one that belongs to no part is an error.
@@ -33,14 +33,29 @@ def load_published(kind: str, path: str | Path, **options: int) -> Any:
     Args:
         kind: `mindeye2` | `unclip` | `bigg_to_l` | `sdxl_base` | `convnext` | `gnet`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
-        options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said.
+        options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said, the
+            `picture_size` that it makes, 768, and its `output`, see `UnCLIPModel`.
 
     Raises:
         UserError: when the file is missing, broken, of another architecture, or a pickle with code in it.
     """
     path = Path(path)
+    return published_model(kind, ADAPTERS[kind].read(path), path, **options)
+
+
+def published_model(kind: str, published: Mapping[str, Tensor], path: Path, **options: Any) -> Any:
+    """The model of a published state dict; see `load_published`.
+
+    Args:
+        kind: the format.
+        published: the state dict.
+        path: where it comes from, for the words of an error.
+        options: what the shapes do not tell.
+
+    Raises:
+        UserError: when it is of another architecture.
+    """
     adapter = ADAPTERS[kind]
-    published = adapter.read(path)
     own = adapter.to_own(published, path)
     with torch.device("meta"):
         model = adapter.build(adapter.sizes(published, path, **options))
@@ -56,20 +71,26 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
     `load_published` makes the same weights of it, bit for bit.
 
     Args:
-        kind: `mindeye2`.
-        model: a `MindEye2`.
-        path: `last.pth` for instance; an older file stays whole until the new one is.
+        kind: `mindeye2` | `unclip`.
+        model: a `MindEye2`, or an `UnCLIPModel` of SDXL's kind.
+        path: `last.pth` or `unclip.safetensors` for instance; an older file stays whole until the new one is.
 
     Raises:
         UserError: for a model that the published code would compute otherwise, or a path that cannot be written.
     """
-    path = Path(path)
-    state = {key: _alone(value) for key, value in ADAPTERS[kind].to_published(model).items()}
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path, adapter = Path(path), ADAPTERS[kind]
+    state = {key: _alone(value) for key, value in adapter.to_published(model).items()}
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        torch.save({"model_state_dict": state}, beside)
+        if path.suffix == ".safetensors":
+            save_file(state, str(beside))
+        else:
+            torch.save({adapter.STATE_KEY: state}, beside)
         beside.replace(path)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir():
             raise
         raise UserError(f"{path} cannot be written", seen=error, wanted="a file in a folder of yours") from error
@@ -79,7 +100,7 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
 
 def _alone(value: Tensor) -> Tensor:
     """Without the rest of a storage that it is a part of, which would be written too."""
-    value = value.detach().cpu()
+    value = value.detach().cpu().contiguous()
     return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
 
 

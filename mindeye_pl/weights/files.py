@@ -35,9 +35,8 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
             mend=f"python -m mindeye_pl.weights.convert {path} {path.with_suffix('.safetensors')}",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is no whole checkpoint", seen=str(error).splitlines()[0], mend="copy or download it again"
-        ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # of an empty file torch says nothing
+        raise UserError(f"{path} is no whole checkpoint", seen=reason, mend="copy or download it again") from error
     state = content.get(key, content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         seen = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__

@@ -42,8 +42,10 @@ def find_weights(released: Released | Any, folder: Path | None) -> Path | None:
     Args:
         released: what is looked for.
         folder: holds `owner/name/file`, `name/file` or, of an entry of one file, `file`; None looks into the hubs'
-            caches alone.
+            caches alone. A file that is named by its whole path is looked for there and nowhere else.
     """
+    if is_given(released):
+        return path if (path := Path(released.file).expanduser()).is_file() else None
     for path in _candidates(released, folder):
         if path.is_file() and all((path.parent / name).is_file() for name in _listed(released, "with_files")):
             return path
@@ -68,6 +70,11 @@ def _candidates(released: Released | Any, folder: Path | None) -> Iterator[Path]
         cached = try_to_load_from_cache(repository, name, repo_type=released.repository_type)
         if isinstance(cached, str):
             yield Path(cached)
+
+
+def is_given(released: Released | Any) -> bool:
+    """Whether the file is one of the user's own, named by its whole path."""
+    return Path(released.file).expanduser().is_absolute()
 
 
 def download_command(released: Released | Any) -> str:

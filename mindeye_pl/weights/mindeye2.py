@@ -20,6 +20,9 @@ from mindeye_pl.weights.deepspeed import is_deepspeed, read_deepspeed
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.renaming import Renaming
 
+#: The entry of a checkpoint that holds the state dict.
+STATE_KEY = "model_state_dict"
+
 #: The one table of rotary frequencies, which the published file repeats for every layer.
 ROTARY = "prior.network.network.transformer.rotary.frequencies"
 _PUBLISHED_ROTARY = "diffusion_prior.net.causal_transformer.layers.{}.0.rotary_emb.freqs"
@@ -104,7 +107,7 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: see `read_state` and `read_deepspeed`.
     """
-    return read_deepspeed(path) if is_deepspeed(path) else read_state(path, key="model_state_dict")
+    return read_deepspeed(path) if is_deepspeed(path) else read_state(path, key=STATE_KEY)
 
 
 def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:

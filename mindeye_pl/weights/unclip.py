@@ -14,18 +14,24 @@ from mindeye_pl.nn.foundation_sizes import build_unet, build_vae
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import training_sigmas
 from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.sgm_names import unet_to_sgm, vae_to_sgm
 
 UNET, VAE, SIGMAS = "model.diffusion_model.", "first_stage_model.", "denoiser.sigmas"
 #: The CLIP tower that made the tokens in training; the target embedder has it in a file of its own.
 EMBEDDER = "conditioner.embedders."
 
 
+#: The entry of a checkpoint that holds the state dict.
+STATE_KEY = "state_dict"
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """What a checkpoint says of its models: the arguments of `build_unet` and of `build_vae`."""
+    """What a checkpoint says of its models: the arguments of `build_unet`, of `build_vae` and more of `UnCLIPModel`."""
 
     unet: dict[str, Any]
     vae: dict[str, Any]
+    output: str = "published"
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -34,11 +40,20 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: see `read_state`.
     """
-    return read_state(path, key="state_dict")
+    return read_state(path, key=STATE_KEY)
 
 
-def sizes(state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64) -> Sizes:
-    """Every size, read off the shapes; they do not tell the width of an attention head.
+def sizes(
+    state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64, picture_size: int = 768, output: str = "published"
+) -> Sizes:
+    """Every size, read off the shapes, but for what they do not tell.
+
+    Args:
+        state: the published state dict.
+        path: its file, for the words of an error.
+        head_dim: width of an attention head.
+        picture_size: side in pixels of the pictures that are made.
+        output: see `UnCLIPModel`.
 
     Raises:
         UserError: when a weight that every such unCLIP has is missing.
@@ -46,9 +61,9 @@ def sizes(state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64) -> Siz
     for key in (f"{UNET}input_blocks.0.0.weight", f"{UNET}label_emb.0.0.weight", f"{VAE}encoder.conv_in.weight"):
         if key not in state:
             raise UserError(f"{path} is no unCLIP checkpoint", seen=f"keys like {sorted(state)[0]}", wanted=key)
-    vae = vae_sizes(state)
-    latent_size = vae["picture_size"] // 2 ** (len(vae["channels"]) - 1)
-    return Sizes(unet_sizes(state, head_dim) | {"latent_size": latent_size}, vae)
+    vae = vae_sizes(state) | {"picture_size": picture_size}
+    latent_size = picture_size // 2 ** (len(vae["channels"]) - 1)
+    return Sizes(unet_sizes(state, head_dim) | {"latent_size": latent_size}, vae, output)
 
 
 def unet_sizes(state: Mapping[str, Tensor], head_dim: int) -> dict[str, Any]:
@@ -78,7 +93,7 @@ def unet_sizes(state: Mapping[str, Tensor], head_dim: int) -> dict[str, Any]:
 
 
 def vae_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of `build_vae`."""
+    """Arguments of `build_vae`, for pictures of the published size."""
     levels = _count(state, rf"{VAE}encoder\.down\.(\d+)\..*")
     return {
         "channels": [state[f"{VAE}encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)],
@@ -115,20 +130,47 @@ def unet_and_vae(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: for a weight of either that has no place.
     """
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     unet = {key: value for key, value in state.items() if key.startswith(UNET)}
     vae = {key: value for key, value in state.items() if key.startswith(VAE)}
     config = {"layers_per_block": unet_sizes(state, 1)["layers_per_block"], "class_embed_type": "projection"}
     own = {f"unet.{key}": value for key, value in convert_ldm_unet_checkpoint(unet, config).items()}
-    levels = vae_sizes(state)["channels"]
-    converted = convert_ldm_vae_checkpoint(vae, {"down_block_types": levels, "up_block_types": levels})
-    own |= {f"vae.{key}": value for key, value in converted.items()}
+    own |= {f"vae.{key}": value for key, value in vae_to_own(vae).items()}
     if len(own) != len(unet) + len(vae):  # the library's conversion leaves out what it does not know
         raise UserError(f"{path} has weights without a place", seen=len(unet) + len(vae), wanted=len(own))
     return own
 
 
+def vae_to_own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the VAE in diffusers' names, from sgm's with their prefix."""
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    levels = vae_sizes(state)["channels"]
+    return convert_ldm_vae_checkpoint(dict(state), {"down_block_types": levels, "up_block_types": levels})
+
+
+def to_published(model: UnCLIPModel) -> dict[str, Tensor]:
+    """The published state dict of a model: UNet, VAE and noise schedule; the CLIP tower has a file of its own.
+
+    Raises:
+        UserError: for a model that the published code has no place for.
+    """
+    more = {"packing": model.packing > 1, "null_tokens": model.null_tokens, "token_positions": model.token_positions}
+    if seen := [name for name, value in more.items() if value is not None and value is not False]:
+        raise UserError(
+            "the published unCLIP has no such part", seen=", ".join(seen), wanted="an unCLIP of SDXL's kind"
+        )
+    unet, vae = model.unet.config, model.vae.config
+    names = {
+        UNET: unet_to_sgm(model.unet.state_dict(), len(unet["block_out_channels"]), unet["layers_per_block"]),
+        VAE: vae_to_sgm(model.vae.state_dict(), len(vae["block_out_channels"]), vae["layers_per_block"]),
+    }
+    weights = {f"{prefix}{key}": value for prefix, part in names.items() for key, value in part.items()}
+    return weights | {SIGMAS: training_sigmas().float()}
+
+
 def build(sizes: Sizes) -> UnCLIPModel:
     """A model of these sizes, on the current default device."""
-    return UnCLIPModel(build_unet(**sizes.unet), build_vae(**sizes.vae))
+    size = (sizes.vae["picture_size"],) * 2
+    return UnCLIPModel(build_unet(**sizes.unet), build_vae(**sizes.vae), picture_size=size, output=sizes.output)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, openclip_embedder, random_embedder, resize
+from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, random_embedder, resize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONF = Path(__file__).parents[2] / "conf"
@@ -78,51 +78,6 @@ def test_resize_leaves_equal_sizes_and_does_not_blur_when_it_grows() -> None:
     assert resize(image, (12, 12)) is image
     grown = torch.nn.functional.interpolate(image, size=(30, 30), mode="bicubic", align_corners=True)
     torch.testing.assert_close(resize(image, (30, 30)), grown)
-
-
-@pytest.mark.parametrize(
-    ("model_name", "num_tokens", "token_dim"), [("ViT-bigG-14", 256, 1664), ("ViT-L-14-quickgelu", 256, 1024)]
-)
-def test_sizes_are_known_on_the_meta_device(model_name: str, num_tokens: int, token_dim: int) -> None:
-    with torch.device("meta"):
-        embedder = openclip_embedder(model_name)
-    assert (embedder.num_tokens, embedder.token_dim) == (num_tokens, token_dim)
-    assert all(parameter.is_meta for parameter in embedder.parameters())
-
-
-@pytest.fixture
-def tiny_model(monkeypatch: pytest.MonkeyPatch) -> open_clip.CLIP:
-    """A real open_clip model under a name that openclip_embedder finds."""
-    config = json.loads((CASE / "config.json").read_text())
-    monkeypatch.setattr(open_clip, "get_model_config", lambda name: config if name == "tiny" else None)
-    torch.manual_seed(1)
-    return open_clip.CLIP(**config)
-
-
-def test_weights_from_safetensors_and_from_torch_files(tiny_model: open_clip.CLIP, tmp_path: Path) -> None:
-    state = tiny_model.state_dict()
-    save_file({key: value.half() for key, value in state.items()}, tmp_path / "model.safetensors")
-    torch.save(state, tmp_path / "plain.bin")
-    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "parallel.pt")
-    images = torch.rand(1, 3, 224, 224)
-    expected = CLIPImageEmbedder(tiny_model.visual)(images)
-    for name, tolerance in (("model.safetensors", 2e-2), ("plain.bin", 1e-6), ("parallel.pt", 1e-6)):
-        embedder = openclip_embedder("tiny", tmp_path / name)
-        assert not hasattr(embedder.visual, "token_embedding")
-        assert all(parameter.dtype == torch.float32 for parameter in embedder.parameters())
-        torch.testing.assert_close(embedder(images), expected, rtol=tolerance, atol=tolerance)
-
-
-def test_wrong_or_missing_weights_are_refused(tiny_model: open_clip.CLIP, tmp_path: Path) -> None:
-    state = {key: value.contiguous() for key, value in tiny_model.state_dict().items()}
-    del state["visual.ln_post.bias"]
-    save_file(state, tmp_path / "short.safetensors")
-    with pytest.raises(ValueError, match=r"visual\.ln_post\.bias is None"):
-        openclip_embedder("tiny", tmp_path / "short.safetensors")
-    with pytest.raises(ValueError, match="without a weight file"):
-        openclip_embedder("tiny")
-    with pytest.raises(ValueError, match="no model"):
-        openclip_embedder("ViT-Z")
 
 
 def test_random_embedder_follows_from_its_seed_alone() -> None:

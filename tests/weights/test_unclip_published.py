@@ -1,0 +1,88 @@
+"""An unCLIP written in the published format: every key comes back, with its weight bit for bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.foundation_sizes import build_unet, random_unclip
+from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.weights import load_published, save_published
+from mindeye_pl.weights.sgm_names import unet_to_sgm
+from mindeye_pl.weights.unclip import to_published
+from tests.weights.test_unclip_golden import CASE, published_state, save
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> UnCLIPModel:
+    return load_published("unclip", save(tmp_path, published_state()), head_dim=16)
+
+
+def test_every_key_of_the_published_state_comes_back(model: UnCLIPModel) -> None:
+    found, wanted = to_published(model), published_state()
+    assert found.keys() == json.loads((CASE / "keys.json").read_text())["keys"].keys()
+    for key, value in wanted.items():
+        assert found[key].shape == value.shape, key
+        assert torch.equal(found[key], value), key
+
+
+@pytest.mark.parametrize("name", ["unclip.safetensors", "unclip.ckpt"])
+def test_written_and_read_again(model: UnCLIPModel, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "written" / name
+    path.parent.mkdir()
+    save_published("unclip", model, path)
+    assert [file.name for file in path.parent.iterdir()] == [name]
+    again = load_published("unclip", path, head_dim=16, picture_size=64, output="corrected")
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+    assert (again.picture_size, again.output) == ((64, 64), "corrected")
+    assert (model.picture_size, model.output) == ((768, 768), "published")
+
+
+def test_the_file_stands_alone(model: UnCLIPModel, tmp_path: Path) -> None:
+    """Weights that are views of one mapped file are written once each, and not with what lies around them."""
+    path, copy = tmp_path / "unclip.safetensors", tmp_path / "copy.safetensors"
+    save_published("unclip", model, path)
+    save_published("unclip", load_published("unclip", path, head_dim=16), copy)
+    assert copy.stat().st_size == path.stat().st_size
+    assert load_file(copy).keys() == load_file(path).keys()
+
+
+def test_what_the_format_has_no_place_for_is_refused(tmp_path: Path) -> None:
+    unet = {
+        "channels": [8],
+        "transformer_depth": [1],
+        "head_dim": 8,
+        "size_dim": 16,
+        "layers_per_block": 1,
+        "groups": 4,
+    }
+    unet |= {"token_dim": 16, "num_tokens": 4, "packing": 2, "token_positions": True}
+    vae = {"channels": [4, 8], "latent_channels": 4, "layers_per_block": 1, "groups": 4, "picture_size": 32}
+    with pytest.raises(UserError, match="packing, null_tokens, token_positions"):
+        save_published("unclip", random_unclip(0, unet, vae), tmp_path / "unclip.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_at_full_size_1680_keys() -> None:
+    with torch.device("meta"):
+        unet = build_unet(
+            channels=(320, 640, 1280),
+            transformer_depth=(0, 2, 10),
+            head_dim=64,
+            token_dim=1664,
+            size_dim=1024,
+            latent_channels=4,
+            latent_size=96,
+        )
+    published = unet_to_sgm(unet.state_dict(), levels=3, layers_per_block=2)
+    assert len(published) == 1680
+    assert sum(value.numel() for value in published.values()) == 2_501_272_324
+    # Names that only the full depth and number of levels have, as the released file gives them.
+    assert tuple(published["output_blocks.2.1.transformer_blocks.9.attn2.to_k.weight"].shape) == (1280, 1664)
+    assert tuple(published["output_blocks.5.2.conv.weight"].shape) == (640, 640, 3, 3)
+    assert tuple(published["input_blocks.6.0.op.weight"].shape) == (640, 640, 3, 3)
+    assert tuple(published["output_blocks.8.0.skip_connection.weight"].shape) == (320, 640, 1, 1)
