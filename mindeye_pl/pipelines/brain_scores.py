@@ -15,12 +15,8 @@ from mindeye_pl import nsd
 from mindeye_pl.data.noise_free import read_noise_free
 from mindeye_pl.data.regions import read_ncsnr, read_regions
 from mindeye_pl.data.test_set import TestSet, average_repetitions
-from mindeye_pl.metrics.brain_correlation import (
-    brain_correlation_by_region,
-    ceiling_between_repetitions_of_each,
-    effective_repetitions,
-    voxel_correlation_of_each,
-)
+from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_of_each
+from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_of_each, effective_repetitions
 from mindeye_pl.metrics.pictures import Scored, TableMetric
 from mindeye_pl.pipelines.data import is_simulated, layout
 from mindeye_pl.pipelines.encoder import encoder_features, load_encoder

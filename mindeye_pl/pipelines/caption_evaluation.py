@@ -1,4 +1,4 @@
-"""Scores of the captions that were read from brains, in the three published comparisons and beside those of other pictures.
+"""Scores of the captions that were read from brains, in the published comparisons and beside those of other pictures.
 
 Legend: n test pictures.
 """

@@ -1,7 +1,7 @@
 """The ridge encoder of a subject: pictures to the betas that they should evoke, fitted on training trials alone.
 
-It scores reconstructions by what they would evoke. All training trials of the subject are used, however few the decoder had:
-the measure stays the same along a curve over hours.
+It scores reconstructions by what they would evoke. All training trials of the subject are used, however few the decoder
+had: the measure stays the same along a curve over hours.
 
 Legend: n pictures, V voxels, S tokens, D token width, F features.
 """
@@ -56,7 +56,7 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def encoder_features(run: Run) -> Callable[[Tensor], Tensor]:
-    """Pictures `(n, 3, H, W)` in [0, 1] to features `(n, F)` float32 on the CPU: token averages and the small picture."""
+    """Pictures `(n, 3, H, W)` in [0, 1] to features `(n, F)` float32 on the CPU: token means and the small picture."""
     device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
     embedder: CLIPImageEmbedder = load_model(run, "embedder").to(device)
 

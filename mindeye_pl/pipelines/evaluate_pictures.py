@@ -99,7 +99,7 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def _above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[str, list[float]]]:
-    """Model minus each null line on the same pictures, better being positive: mean, and the ends of its 95 % interval."""
+    """Model minus each null line on the same pictures, positive where better: mean, and ends of its 95 % interval."""
     found: dict[str, dict[str, list[float]]] = {}
     for null in NULL_LINES:
         found[null] = {}

@@ -1,8 +1,8 @@
 """Scoring every line of the reconstructions' table by the metrics of a protocol.
 
 A protocol (`conf/protocol`) says to which size pictures are brought, which networks look at them and what is asked of
-their features, so that a printed number can stand beside the column of a paper. A network whose file is not on this machine
-leaves its metrics out, and the answer says what brings it.
+their features, so that a printed number can stand beside the column of a paper. A network whose file is not on this
+machine leaves its metrics out, and the answer says what brings it.
 
 Legend: n test pictures, F features.
 """
@@ -72,7 +72,7 @@ class PictureScores:
     def add(self, more: Lines) -> None:
         """Takes in further metrics."""
         for line, scored in more.items():
-            self.values[line] |= scored
+            self.values.setdefault(line, {}).update(scored)
 
 
 def protocol_metrics(protocol: DictConfig, num_pictures: int) -> list[TableMetric]:

@@ -1,7 +1,7 @@
 """What is scored: the reconstructions, and beside them what needs no brain and what no brain could better.
 
-Pictures come in *sets*, each of which a feature network reads once. A *line* of the table is a set in some order: shuffled
-brains are the reconstructions in another order, and the mean picture is one picture that stands for all.
+Pictures come in *sets*, each of which a feature network reads once. A *line* of the table is a set in some order:
+shuffled brains are the reconstructions in another order, and the mean picture is one picture that stands for all.
 
 Legend: n test pictures, m pictures of a set, S tokens, D token width, H and W picture size.
 """
