@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.container import Container
     from matplotlib.figure import Figure
 
 #: Dots per inch of a PNG, as journals ask for.
@@ -106,7 +107,7 @@ def plain_axes(axes: "Axes", palette: Palette, grid: str = "y") -> None:
     axes.spines["bottom"].set_color(palette.faint)
 
 
-def legend_above(axes: "Axes", palette: Palette, handles: "Sequence[Artist] | None" = None) -> None:
+def legend_above(axes: "Axes", palette: Palette, handles: "Sequence[Artist | Container] | None" = None) -> None:
     """The legend between the title and the chart, of all that has a label or of the artists given."""
     axes.legend(
         handles=handles,
