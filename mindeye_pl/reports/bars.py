@@ -55,7 +55,7 @@ class Bars:
         """Draws it on an empty figure."""
         axes = figure.subplots()
         places = range(len(self.labels))
-        axes.bar(places, self.values, width=0.56, color=palette.series[0], alpha=0.55, label="score")
+        bars = axes.bar(places, self.values, width=0.56, color=palette.series[0], alpha=0.55, label="score")
         for place, interval in zip(places, self.intervals or (), strict=False):
             if interval is not None:
                 axes.vlines(place, *interval, color=palette.ink, linewidth=1.8)
@@ -65,7 +65,7 @@ class Bars:
             ends = [(place - 0.38, place + 0.38) for place in centres]
             lines = axes.hlines(heights, *zip(*ends, strict=True), color=palette.series[1], linewidth=2)
             lines.set_label("ceiling")
-            legend_above(axes, palette)
+            legend_above(axes, palette, [bars, lines])
         axes.set_xticks(list(places), list(self.labels))
         axes.set_ylabel(self.y_label, color=palette.ink)
         axes.axhline(0, color=palette.faint, linewidth=0.8)

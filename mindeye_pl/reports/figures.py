@@ -1,13 +1,16 @@
 """Figures: drawn once, shown on the page as SVG in the page's colours, or written as PNG and PDF for a paper."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.container import Container
     from matplotlib.figure import Figure
 
 #: Dots per inch of a PNG, as journals ask for.
@@ -104,9 +107,10 @@ def plain_axes(axes: "Axes", palette: Palette, grid: str = "y") -> None:
     axes.spines["bottom"].set_color(palette.faint)
 
 
-def legend_above(axes: "Axes", palette: Palette) -> None:
-    """The legend between the title and the chart."""
+def legend_above(axes: "Axes", palette: Palette, handles: "Sequence[Artist | Container] | None" = None) -> None:
+    """The legend between the title and the chart, of all that has a label or of the artists given."""
     axes.legend(
+        handles=handles,
         loc="lower left",
         bbox_to_anchor=(0, 1),
         ncols=3,

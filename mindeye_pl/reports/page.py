@@ -122,7 +122,10 @@ def _page(data: ReportData, sections: Sequence[Section]) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
-    return _with_pictures(html, {key: uri for section in sections for key, uri in section.pictures.items()})
+    pictures: dict[str, str] = {}
+    for section in sections:
+        pictures = {**section.pictures, **pictures}  # as the first section that has it shrank it
+    return _with_pictures(html, pictures)
 
 
 def _with_pictures(html: str, pictures: Mapping[str, str]) -> str:

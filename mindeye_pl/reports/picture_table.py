@@ -75,14 +75,7 @@ def picture_table(
         note: a sentence under the table.
         figures: for the export.
     """
-    written = [
-        [
-            (metric, line.scores[metric.score], _figure(metric, line))
-            for metric in metrics
-            if metric.score in line.scores
-        ]
-        for line in lines
-    ]
+    written = [[(metric, value, in_form(value, metric)) for metric, value in _known(metrics, line)] for line in lines]
     html = fill(
         "pictures.html",
         id=slug(title),
@@ -98,5 +91,6 @@ def picture_table(
     return Section(slug(title), title, html, pictures=pictures, figures=figures or {})
 
 
-def _figure(metric: Column, line: Line) -> str:
-    return in_form(line.scores[metric.score], metric)
+def _known(metrics: Sequence[Column], line: Line) -> list[tuple[Column, float]]:
+    """The metrics that the row has a score of."""
+    return [(metric, line.scores[metric.score]) for metric in metrics if metric.score in line.scores]

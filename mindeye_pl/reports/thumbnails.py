@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 #: The base64 text of one section's pictures stays under so many bytes, however many there are.
-SECTION_BYTES = 18_000_000
+SECTION_BYTES = 21_000_000
 #: Pixels to a side, where there is room for them.
 WIDTH = 256
 #: Up to this many pixels to a side a picture is shown with its pixels kept apart.

@@ -38,7 +38,7 @@ class TokenMap:
     @property
     def size(self) -> tuple[float, float]:
         """Width and height in inches."""
-        return 8.0, 4.4
+        return 5.4, 4.4
 
     def words(self) -> str:
         """The map for those who cannot see it."""

@@ -1,0 +1,141 @@
+"""The grid of reconstructions and the retrieval gallery, without a browser.
+
+Legend: H and W picture size in pixels.
+"""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindeye_pl.reports.gallery import Found, GalleryRow, gallery_section
+from mindeye_pl.reports.grid import GridRow, grid_section
+from mindeye_pl.reports.page import ReportData, Section, render
+from mindeye_pl.reports.table import Column
+from mindeye_pl.reports.thumbnails import SECTION_BYTES, Thumbnails
+
+EVIL = "<img src=x onerror=alert(1)> & \"quotes\" 'too'"
+METRICS = (Column("PixCorr", "pixcorr", form="number"), Column("SwAV", "swav", form="number", higher_is_better=False))
+
+
+def picture(seed: int, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).random((3, size, size), dtype=np.float32)
+
+
+def photograph(seed: int, size: int = 768) -> np.ndarray:
+    """Noise with the spectrum of a photograph, (3, H, W): amplitudes fall with frequency."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)) + 1 / size
+    waves = np.fft.rfft2(rng.normal(size=(3, size, size))) / frequency
+    noise = np.fft.irfft2(waves, s=(size, size))
+    return np.clip(0.5 + 0.18 * noise / noise.std(), 0, 1).astype(np.float32)
+
+
+def page(*sections: Section | None) -> str:
+    return render(ReportData("t", "s", simulated=False, pictures=[part for part in sections if part]))
+
+
+def grid(count: int = 3, **changes: object) -> Section:
+    rows = [
+        GridRow(
+            f"stimulus {i}",
+            {"Seen": picture(i), "Reconstructed": picture(100 + i)},
+            "a scene",
+            "said",
+            {"pixcorr": i / 10, "swav": 1 - i / 10},
+        )
+        for i in range(count)
+    ]
+    section = grid_section("Reconstructions", ["Seen", "Reconstructed", "Refined"], rows, metrics=METRICS, **changes)  # type: ignore[arg-type]
+    assert section is not None
+    return section
+
+
+def decoded(uri: str) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def test_a_grid_shows_every_picture_with_words_and_scores() -> None:
+    html = page(grid())
+    assert html.count("<tbody") == 3
+    assert 'alt="Seen, stimulus 2"' in html
+    assert 'alt="Reconstructed, stimulus 0"' in html
+    assert "Refined, stimulus" not in html, "an empty cell has no picture"
+    assert '<span>PixCorr</span> <data value="0.2" data-score="pixcorr">0.200</data>' in html
+    assert "<span>SwAV ↓</span>" in html
+    assert re.search(r'<option value="swav" data-lower>', html)
+    assert grid_section("Reconstructions", ["Seen"], []) is None
+
+
+def test_pictures_come_back_as_they_were() -> None:
+    section = grid(1)
+    pixels = (picture(0) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    assert any(np.array_equal(decoded(uri), pixels) for uri in section.pictures.values())
+    assert all(uri.startswith("data:image/png") for uri in section.pictures.values())
+    assert page(section).count('class="pixels"') == 2, "few pixels are kept apart"
+
+
+def test_each_picture_is_in_the_page_once() -> None:
+    seen = [picture(i) for i in range(3)]
+    found = [[Found(seen[j], 0.5, true=j == i) for j in range(3)] for i in range(3)]
+    rows = [GalleryRow(f"stimulus {i}", seen[i], found[i], rank=i + 1, pool_size=3) for i in range(3)]
+    html = page(grid(), gallery_section(rows))
+    sources = re.findall(r'src="(data:[^"]+)"', html)
+    assert len(sources) == len(set(sources)) == 6
+    assert len(re.findall("data-same=", html)) == 12
+    known = set(re.findall(r'id="(picture-\w+)"', html))
+    assert set(re.findall(r'data-same="([^"]+)"', html)) <= known
+
+
+def test_the_true_one_is_marked_by_words_and_a_late_one_by_its_rank() -> None:
+    true = Found(picture(1), 0.9, True, "stimulus 1")
+    rows = [
+        GalleryRow("stimulus 1", picture(1), [true, Found(picture(2), 0.8)], 1, 300),
+        GalleryRow("stimulus 3", picture(3), [Found(picture(4), 0.7), Found(picture(5), 0.6)], 41, 300),
+    ]
+    section = gallery_section(rows)
+    assert section is not None
+    assert section.html.count("✓ seen picture") == 1
+    assert 'alt="Found 1: stimulus 1, the seen picture"' in section.html
+    assert "rank 41 of 300" in section.html
+    assert "came first in 1 of 2 rows" in section.html
+    assert "0.900" in section.html
+    with pytest.raises(AssertionError, match="stimulus 1"):
+        GalleryRow("stimulus 1", picture(1), [Found(picture(1), 0.9, True)], 2, 300)
+    assert gallery_section([]) is None
+
+
+def test_text_is_escaped() -> None:
+    row = GridRow(EVIL, {EVIL: picture(0)}, EVIL, EVIL, {"m": 0.5})
+    grid = grid_section(EVIL, [EVIL], [row], EVIL, metrics=[Column(EVIL, "m", EVIL)])
+    found = GalleryRow(EVIL, picture(0), [Found(picture(1), 0.1, False, EVIL)], 5, 9, EVIL)
+    html = page(grid, gallery_section([found], EVIL, EVIL))
+    assert "<img src=x" not in html
+    assert html.count("&lt;img src=x") > 12
+
+
+@pytest.mark.parametrize("num_pictures", [1000, 5000])
+def test_a_page_of_many_large_pictures_stays_small(num_pictures: int) -> None:
+    thumbnails = Thumbnails(num_pictures)
+    shown = [thumbnails.add(photograph(seed)) for seed in range(6)]
+    bytes_each = sum(map(len, thumbnails.uris.values())) / len(shown)
+    assert bytes_each * num_pictures < 1.05 * SECTION_BYTES < 25e6
+    assert all(64 <= thumbnail.width <= 256 and not thumbnail.pixelated for thumbnail in shown)
+    assert all(uri.startswith("data:image/jpeg") for uri in thumbnails.uris.values())
+
+
+def test_the_form_is_chosen_by_size_and_the_shape_is_kept() -> None:
+    thumbnails = Thumbnails(10, width=128)
+    flat = np.zeros((3, 300, 200), np.uint8)
+    small = thumbnails.add(flat)
+    assert (small.width, small.height) == (128, 192)
+    large = thumbnails.add(photograph(0, 512))
+    assert (large.width, large.height) == (128, 128)
+    again = thumbnails.add(flat.copy())
+    assert again == small
+    assert len(thumbnails.uris) == 2
+    close = decoded(thumbnails.uris[large.key]).astype(float) - 255 * photograph(0, 512).mean((1, 2))
+    assert abs(close.mean((0, 1))).max() < 3
