@@ -158,7 +158,9 @@ def to_published(model: UnCLIPModel) -> dict[str, Tensor]:
     """
     more = {"packing": model.packing > 1, "null_tokens": model.null_tokens, "token_positions": model.token_positions}
     if seen := [name for name, value in more.items() if value is not None and value is not False]:
-        raise UserError("the published unCLIP has no such part", seen=", ".join(seen), wanted="an unCLIP of SDXL's kind")
+        raise UserError(
+            "the published unCLIP has no such part", seen=", ".join(seen), wanted="an unCLIP of SDXL's kind"
+        )
     unet, vae = model.unet.config, model.vae.config
     names = {
         UNET: unet_to_sgm(model.unet.state_dict(), len(unet["block_out_channels"]), unet["layers_per_block"]),

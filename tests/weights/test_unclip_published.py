@@ -52,7 +52,14 @@ def test_the_file_stands_alone(model: UnCLIPModel, tmp_path: Path) -> None:
 
 
 def test_what_the_format_has_no_place_for_is_refused(tmp_path: Path) -> None:
-    unet = {"channels": [8], "transformer_depth": [1], "head_dim": 8, "size_dim": 16, "layers_per_block": 1, "groups": 4}
+    unet = {
+        "channels": [8],
+        "transformer_depth": [1],
+        "head_dim": 8,
+        "size_dim": 16,
+        "layers_per_block": 1,
+        "groups": 4,
+    }
     unet |= {"token_dim": 16, "num_tokens": 4, "packing": 2, "token_positions": True}
     vae = {"channels": [4, 8], "latent_channels": 4, "layers_per_block": 1, "groups": 4, "picture_size": 32}
     with pytest.raises(UserError, match="packing, null_tokens, token_positions"):
