@@ -1,4 +1,4 @@
-"""The pictures that foundation models are trained on, simulated scenes or the user's own, and the laptop's CLIP and VAE.
+"""The pictures that foundation models learn from, simulated scenes or the user's own, and the laptop's CLIP and VAE.
 
 Legend: N pictures, B batch, S tokens, D token width, C latent channels.
 """

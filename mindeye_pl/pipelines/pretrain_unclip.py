@@ -40,10 +40,11 @@ from mindeye_pl.stages.foundation import UnCLIPTraining
 from mindeye_pl.weights import laptop, save_published, sdxl_surgery
 from mindeye_pl.weights.own import save_own
 
+#: An unCLIP, and what writes it to a file.
+Written = tuple[UnCLIPModel, Callable[[Path], None]]
+
 #: SDXL's VAE halves a picture three times, its UNet twice more.
 _SDXL_MULTIPLE = 32
-
-Written = tuple[UnCLIPModel, Callable[[Path], None]]
 
 
 @dataclass(frozen=True)

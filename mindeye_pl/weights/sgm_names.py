@@ -67,7 +67,8 @@ def vae_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int) 
         layers_per_block: residual blocks of each level of the encoder; the decoder has one more.
     """
     names = {name: name for name in ("quant_conv", "post_quant_conv")}
-    blocks, attentions = {}, {}
+    blocks: dict[str, str] = {}
+    attentions: dict[str, str] = {}
     for part in ("encoder", "decoder"):
         names |= {f"{part}.{name}": f"{part}.{name}" for name in ("conv_in", "conv_out")}
         names[f"{part}.norm_out"] = f"{part}.conv_norm_out"

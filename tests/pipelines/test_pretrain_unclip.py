@@ -1,4 +1,4 @@
-"""The unCLIP from SDXL base: small files in the released formats, pictures of the user's own, the published format out."""
+"""The unCLIP from SDXL base: small files in the released formats and a user's pictures in, the published format out."""
 
 import json
 import shutil
@@ -105,12 +105,11 @@ def test_from_an_hdf5_file(cli: CommandLine, command: tuple[str, ...], tmp_path:
     path = tmp_path / "pictures.hdf5"
     with h5py.File(path, "w") as file:
         file["images"] = np.random.default_rng(0).random((12, 3, 40, 40)).astype(np.float16)
-    code, out, err = cli(*command, f"foundation.pictures.source={path}", "foundation.unclip.epochs=1")
+    code, _, err = cli(*command, f"foundation.pictures.source={path}", "foundation.unclip.epochs=1")
     assert code == 0, err
-    assert load_published("unclip", made(cli) / "unclip.safetensors", head_dim=16).latent_shape[0] == 4
-    assert cli(*command, f"foundation.pictures.source={path}", "foundation.unclip.epochs=1", "plan=true")[1].count(
-        "cached"
-    )
+    (record,) = json.loads((made(cli) / "history.json").read_text())
+    assert np.isfinite(record["validation/loss"])
+    load_published("unclip", made(cli) / "unclip.safetensors", head_dim=16)
 
 
 @pytest.mark.parametrize("still", ["foundation.unclip.epochs=0", "foundation.unclip.max_lr=0"])
@@ -172,7 +171,7 @@ def test_killed_while_the_file_is_written_nothing_is_trained_again(
 def test_one_big_model_at_a_time_and_none_twice(
     cli: CommandLine, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The embedder is gone when SDXL comes, and neither it nor the VAE's encoder is asked again for the same pictures."""
+    """The embedder is gone when SDXL comes, and is not asked again for the same pictures."""
     alive: list[weakref.ref] = []
     loaded: list[str] = []
 
