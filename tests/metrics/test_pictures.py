@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mindeye_pl.metrics.identification import two_way_identification
-from mindeye_pl.metrics.pictures import CLIP_TWO_WAY, METRICS, PIXCORR, SSIM, derangement, score_each, scores_of
+from mindeye_pl.metrics.pictures import BASIC_METRICS, CLIP_TWO_WAY, PIXCORR, SSIM, derangement, score_each, scores_of
 from mindeye_pl.metrics.pixels import pixcorr, ssim
 
 
@@ -16,8 +16,8 @@ def test_means_are_the_published_metrics() -> None:
     torch.manual_seed(0)
     seen, made = torch.rand(2, 7, 3, 24, 24)
     values = score_each(made, seen, features=features, size=None)
-    scores = {score.name: score for score in scores_of(values, num_resamples=50)}
-    assert set(scores) == set(METRICS)
+    scores = {score.name: score for score in scores_of(values, BASIC_METRICS, num_resamples=50)}
+    assert set(scores) == {metric.name for metric in BASIC_METRICS}
     np.testing.assert_allclose(scores[PIXCORR].value, float(pixcorr(made, seen, size=None)), atol=1e-9)
     np.testing.assert_allclose(scores[SSIM].value, float(ssim(made, seen, size=None)), atol=1e-9)
     identified = two_way_identification(query=features(made), gallery=features(seen))
@@ -30,8 +30,8 @@ def test_the_picture_itself_is_best_and_unrelated_ones_are_at_chance() -> None:
     torch.manual_seed(1)
     seen, other = torch.rand(2, 60, 3, 16, 16)
     best = score_each(seen, seen, features=features, size=None)
-    assert all(np.allclose(each, 1) for each in best.values())
-    for score in scores_of(score_each(other, seen, features=features, size=None), num_resamples=500):
+    assert all(np.allclose(scored.each, 1) for scored in best.values())
+    for score in scores_of(score_each(other, seen, features=features, size=None), BASIC_METRICS, num_resamples=500):
         assert score.interval is not None
         chance = 0.5 if score.name == CLIP_TWO_WAY else 0.0
         if score.name != SSIM:
@@ -42,7 +42,7 @@ def test_the_same_answer_to_all_identifies_nothing() -> None:
     torch.manual_seed(2)
     seen = torch.rand(9, 3, 16, 16)
     values = score_each(seen.mean(0, keepdim=True).expand_as(seen), seen, features=features, size=None)
-    np.testing.assert_allclose(values[CLIP_TWO_WAY].mean(), 0.5)
+    np.testing.assert_allclose(values[CLIP_TWO_WAY].each.mean(), 0.5)
 
 
 def test_derangement_moves_everything() -> None:
