@@ -31,7 +31,7 @@ def test_mindeye2_as_its_paper_prints_it() -> None:
     rows = {(row.name, row.note): row for row in published_rows(1, "all", ALL)}
     mean = rows["MindEye2", "mean of subjects 1, 2, 5, 7"]
     assert mean.score("pixcorr").value == 0.322  # type: ignore[union-attr]
-    assert mean.score("brain_correlation_v1").value == 0.364  # type: ignore[union-attr]
+    assert mean.score("brain_gnet_V1").value == 0.364  # type: ignore[union-attr]
     assert mean.source == "arXiv:2403.11207, Table 1, Table 3, mean of Table 7"
     own = rows["MindEye2", "subject 1"]
     image = own.score("image_retrieval")
