@@ -19,7 +19,7 @@ LEDGER = "test_evaluations.json"
 
 
 def count_evaluation(run: Run, step: Step, folder: Path) -> int:
-    """Writes down that `step` looks at the test set; returns how many evaluations that makes, this one included.
+    """Writes down that `step` looks at the test set; returns which evaluation of it this is, 1 for the first.
 
     The same evaluation, taken up again after a stop or made anew after its artifact was removed, counts once.
 
@@ -37,7 +37,8 @@ def count_evaluation(run: Run, step: Step, folder: Path) -> int:
         entry = f"{step.name}/{run.spec(step).name}"
         looked.setdefault(entry, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         write_text(path, json.dumps(ledger, indent=1))
-    count = sum(name.startswith(f"{step.name}/") for name in looked)
+    of_this_step = [name for name in looked if name.startswith(f"{step.name}/")]
+    count = of_this_step.index(entry) + 1
     write_text(folder / FACTS, json.dumps({"test_set": test_set, "test_evaluations": count}))
     return count
 

@@ -47,9 +47,9 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     tables = [retrieval] if retrieval else []
     pictures, figures = [], []
     if EVALUATE_PICTURES in steps:
-        tables += picture_results(run)
-        tables += [captions] if (captions := caption_results(run)) else []
-        pictures.append(reconstructions_section(run))
+        scored = picture_results(run)
+        tables += [*scored, *([captions] if (captions := caption_results(run)) else [])]
+        pictures.append(reconstructions_section(run, scored))
         figures.append(regions_section(run))
     if retrieval:
         pictures.append(retrieval_section(run))

@@ -4,7 +4,7 @@ Legend: n test pictures, S tokens, D token width, F = S D.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from mindeye_pl.pipelines.brain_scores import TITLES, metric_name
 from mindeye_pl.pipelines.data import layout
 from mindeye_pl.pipelines.evaluate import EVALUATE, MODEL, PREDICTIONS, REPETITIONS, SCORES, read_scores
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES, read_picture_scores
-from mindeye_pl.pipelines.report_rows import found, picture_results
+from mindeye_pl.pipelines.report_rows import found
 from mindeye_pl.pipelines.scored_pictures import scored_captions, scored_pictures
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.pipelines.targets import target_tokens
@@ -29,6 +29,7 @@ from mindeye_pl.reports.charts import charts_section
 from mindeye_pl.reports.curves import Panel, Series
 from mindeye_pl.reports.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.grid import GridRow, grid_section
+from mindeye_pl.reports.results import Results
 from mindeye_pl.reports.section import Section
 from mindeye_pl.reports.tokens import token_map_section
 
@@ -80,10 +81,15 @@ class _Rows:
             )
 
 
-def reconstructions_section(run: Run) -> Section | None:
-    """The first test pictures, always the same ones, and what was reconstructed of them."""
+def reconstructions_section(run: Run, tables: Sequence[Results]) -> Section | None:
+    """The first test pictures, always the same ones, and what was reconstructed of them.
+
+    Args:
+        run: finished.
+        tables: whose scores the pictures can be sorted by.
+    """
     rows = _Rows(run, run.config.report.pictures)
-    metrics = [column for results in picture_results(run) for column in results.columns if column.score != "fid"]
+    metrics = [column for results in tables for column in results.columns if column.score != "fid"]
     notes = ["From true tokens: the unCLIP given the picture's own tokens."] if "From true tokens" in rows.keys else []
     return grid_section(
         "Pictures",

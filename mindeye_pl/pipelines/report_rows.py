@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from mindeye_pl.artifacts import Artifact
-from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.caption_scores import CEILING as CAPTION_CEILING
 from mindeye_pl.metrics.caption_scores import PREDICTED_PICTURE, PREDICTED_REFERENCE
@@ -203,16 +202,15 @@ def _experiments(run: Run, own: Artifact, step: Step, scores: tuple[Score, ...])
 
 def _experiment_row(run: Run, name: str, own: Artifact, step: Step) -> Row:
     """The row of an experiment, under this run's other overrides; empty where it was not run."""
-    overrides = experiment_overrides(name, run.overrides)
+    other = run.of_experiment(name)
     try:
-        other = Run(compose_config(overrides), overrides)
         artifact = other.find(step)
     except UserError as error:  # of data that this experiment lacks and this run has not asked for
         return Row(name, status="cannot run", note=str(error))
     start = "pretrained" if other.config.finetune.start == "pretrained" else "from scratch"
     label = f"{start}, {hours_in_words(other)}"
     if artifact is None:
-        return Row(label, command=" ".join(["python -m mindeye_pl", *overrides]), simulated=is_simulated(run))
+        return Row(label, command=" ".join(["python -m mindeye_pl", *other.overrides]), simulated=is_simulated(run))
     mine = artifact.fingerprint == own.fingerprint
     return Row(label, read_scores(artifact, MODEL), simulated=is_simulated(run), this_run=mine)
 

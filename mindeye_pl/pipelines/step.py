@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, ArtifactStore
+from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
 
 
@@ -42,12 +43,20 @@ class Run:
         self.overrides = list(overrides)
         self.store = ArtifactStore(Path(config.paths.artifacts))
         self._specs: dict[str, ArtifactSpec] = {}
+        self._others: dict[str, Run] = {}
 
     @cached_property
     def experiment(self) -> str:
         """The experiment's name, `adhoc` where none was asked for."""
         given = [item.split("=", 1)[1] for item in self.overrides if item.lstrip("+").startswith("experiment=")]
         return given[-1] if given else "adhoc"
+
+    def of_experiment(self, name: str) -> "Run":
+        """The run of another experiment under this run's other overrides, composed once."""
+        if name not in self._others:
+            overrides = experiment_overrides(name, self.overrides)
+            self._others[name] = Run(compose_config(overrides), overrides)
+        return self._others[name]
 
     def spec(self, step: Step) -> ArtifactSpec:
         """The step's spec under this configuration."""
