@@ -1,7 +1,7 @@
 """Metrics that gather batches before they answer: classes of the same names as the functions.
 
-The answer is that of the whole set, whatever the batches were, in whatever order they came. Metrics of single pairs keep
-one number for each picture; those that compare every picture with every other keep the embeddings until `compute`.
+The answer is that of the whole set, whatever the batches were, in whatever order they came. Metrics of single pairs
+keep one number for each picture; those that compare every picture with every other keep the embeddings until `compute`.
 
 Legend: B batch, N pictures since the last reset.
 """
@@ -91,9 +91,7 @@ class SSIM(MeanOverPictures):
 
     def update(self, reconstructions: Tensor, pictures: Tensor) -> None:
         """Takes in pairs, `(B, 3, H, W)` each."""
-        each = pixels.ssim_of_each(
-            reconstructions, pictures, size=self.size, form=self.form, antialias=self.antialias
-        )
+        each = pixels.ssim_of_each(reconstructions, pictures, size=self.size, form=self.form, antialias=self.antialias)
         self.values.append(each.detach().to(self.device))  # scikit-image leaves them on the CPU
 
 
@@ -180,9 +178,7 @@ class NWayIdentification(PairedEmbeddings):
     def compute(self) -> Tensor:
         """The share identified, a float64 scalar."""
         n = self.n or self.num_pictures
-        return identification.n_way_identification(
-            **self.pairs(), n=n, top_k=self.top_k, direction=self.direction
-        )
+        return identification.n_way_identification(**self.pairs(), n=n, top_k=self.top_k, direction=self.direction)
 
 
 class RetrievalAccuracy(PairedEmbeddings):
