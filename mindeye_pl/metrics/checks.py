@@ -44,22 +44,18 @@ def check_pictures(
             wanted = "(3, height, width), the same for all"
             raise UserError(f"{_the(what, place, names)} has a wrong shape", seen=tuple(picture.shape), wanted=wanted)
         if not picture.is_floating_point():
-            mend = "divide 8-bit pictures by 255"
-            wanted = "floating point in [0, 1]"
-            raise UserError(
-                f"{_the(what, place, names)} has a wrong type", seen=picture.dtype, wanted=wanted, mend=mend
-            )
+            problem, wanted = f"{_the(what, place, names)} has a wrong type", "floating point in [0, 1]"
+            raise UserError(problem, seen=picture.dtype, wanted=wanted, mend="divide 8-bit pictures by 255")
     if same_size and like is not None and pictures[0].shape != like[0].shape:
-        seen, wanted = (tuple(some[0].shape) for some in (pictures, like))
-        raise UserError(
-            f"the {what} have another size than their pictures", seen=seen, wanted=wanted, mend="set a size"
-        )
+        sizes = [tuple(some[0].shape) for some in (pictures, like)]
+        problem = f"the {what} have another size than their pictures"
+        raise UserError(problem, seen=sizes[0], wanted=sizes[1], mend="set a size to which both are resized")
     for place, picture in enumerate(pictures):
         low, high = picture.detach().aminmax()
         _check_finite(low + high, what, place, names)
         if low < -ROUNDING or high > 1 + ROUNDING:
-            seen = f"{low.item():.4g} to {high.item():.4g}"
-            raise UserError(f"{_the(what, place, names)} has values outside [0, 1]", seen=seen, wanted="0 to 1")
+            span = f"{low.item():.4g} to {high.item():.4g}"
+            raise UserError(f"{_the(what, place, names)} has values outside [0, 1]", seen=span, wanted="0 to 1")
 
 
 def check_embeddings(

@@ -12,6 +12,7 @@ Legend: N pairs of reconstruction and picture, F features, n candidates of which
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,8 +37,8 @@ def two_way_identification(
     Direction: higher is better.
     Chance: 1/2
     Weights: none for this function; those of the network that made the features.
-    Not shown: whether the objects are right. It saturates: the distractors are other photographs, most of them of quite
-        another kind, so that the right kind of scene is enough for 95 %.
+    Not shown: whether the objects are right. It saturates: most distractors are photographs of quite another kind, so
+        that the right kind of scene wins nearly all comparisons. Compare n-way identification with n = N.
     Source: MindEye2, spec section 10, for the code's direction; MindEye2's appendix A.9 for the paper's.
 
     Args:
@@ -173,7 +174,7 @@ def identified(similarity: Tensor, *, n: int, top_k: int = 1) -> Tensor:
         raise UserError("n-way identification cannot count so many", seen=f"top_k={top_k}", wanted=f"1 to {n}")
     better, tied = better_and_tied(similarity)
     # With t ties the own item stands behind b, b + 1, ..., b + t others, each as likely as the next.
-    found = similarity.new_tensor(_found_behind(num, n, top_k), dtype=torch.float64)  # (N,)
+    found = torch.from_numpy(_found_behind(num, n, top_k)).to(similarity.device)  # (N,)
     summed = torch.cat([found.new_zeros(1), found.cumsum(0)])  # (N + 1,)
     return (summed[better + tied] - summed[better]) / tied
 
@@ -185,11 +186,11 @@ def better_and_tied(similarity: Tensor) -> tuple[Tensor, Tensor]:
     return better, ((similarity >= own - TIE).sum(1) - better).clamp_min(1)
 
 
-def _found_behind(num: int, n: int, top_k: int) -> list[float]:
-    """Probability of being among the best `top_k` of n, for an item behind 0, 1, ..., N - 1 of the N - 1 others."""
+def _found_behind(num: int, n: int, top_k: int) -> np.ndarray:
+    """Probability of being among the best `top_k` of n, for an item behind 0, 1, ..., N - 1 others: `(N,)` float64."""
     from scipy.stats import hypergeom
 
-    return [float(hypergeom.cdf(top_k - 1, num - 1, behind, n - 1)) for behind in range(num)]
+    return hypergeom.cdf(top_k - 1, num - 1, np.arange(num), n - 1)
 
 
 def _directed(query: Tensor, gallery: Tensor, direction: Direction, names: Sequence[str] | None) -> Tensor:
@@ -222,7 +223,7 @@ def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_38
         centred = [side[:, start : start + block_size].double() - mean for side, mean in zip(sides, means, strict=True)]
         products += centred[0] @ centred[1].T
         for spread, block in zip(spreads, centred, strict=True):
-            spread += block.square().sum(1)
+            spread += torch.linalg.vector_norm(block, dim=1).square()
     scales = [
         _inverse_norm(spread, mean, first.shape[1]) for spread, mean in zip(spreads, means, strict=True)
     ]  # (N,), (M,)

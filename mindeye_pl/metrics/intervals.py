@@ -49,10 +49,11 @@ def bootstrap_interval(
 ) -> Interval:
     """Bootstrap interval of the (weighted) mean, pictures drawn with replacement.
 
-    The default is the bootstrap of Student's t. Of 1,500 simulated sets of 100 values each, a 95 % interval by the three
-    methods (bootstrap-t, percentile, BCa) held the true mean in 95, 95, 95 % of normal values; in 95, 94, 94 % of
-    1 minus exponential ones, as two-way identification looks; and in 95, 93, 94 % of values crowded at 1 (beta of 9 and
-    0.3). The two others fall short on the side where the tail is.
+    The default is the bootstrap of Student's t. Of 1,500 simulated sets of 100 values each, a 95 % interval by the
+    three methods (bootstrap-t, percentile, BCa) held the true mean in 95, 95, 95 % of normal values; in 95, 94, 94 % of
+    1 minus exponential ones; and in 95, 93, 94 % of values crowded at 1 (beta of 9 and 0.3). Of two-way identification
+    itself, at scores of 0.95 to 0.97, they held it in 93 to 95, 91 to 93 and 92 to 94 %. The two others fall short on
+    the side where the tail is.
 
     Args:
         values: `(n,)`, one for each picture.
@@ -64,9 +65,13 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        The two ends, equal where all values are: resampling cannot see beyond them.
+        The two ends, equal where all values are, as resampling cannot see beyond them; Wilson's where all lie on one of
+        the bounds.
     """
     values, weights = _sorted(values, weights)
+    if np.ptp(values) == 0 and bounds is not None and values[0] in bounds:
+        low, high = wilson_interval(len(values) * int(values[0] == bounds[1]), len(values), confidence=confidence)
+        return bounds[0] + low * (bounds[1] - bounds[0]), bounds[0] + high * (bounds[1] - bounds[0])
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     mean = float(weights @ values / weights.sum())
@@ -156,7 +161,8 @@ def hit_rate_interval(
     A picture asked in several pools has a mean of hits, which varies less than hits do. Wilson's formula is then given
     the number of yes-or-no pictures that would be as sure: n p (1 - p) / s^2, both p and s^2 with Wilson's z^2 added
     pictures of which half are hits. For hits of 0 and 1 that is n, and the interval is Wilson's own. Where all are hits
-    the bootstrap would claim certainty, and at 2 % of 100 pictures it holds the truth in 85 % of sets; this one in 95 %.
+    the bootstrap would claim certainty, and of sets of 100 pictures with a rate of 2 % it holds the truth in 85 %; this
+    one in 95 %.
 
     Args:
         hits: `(n,)` in [0, 1].

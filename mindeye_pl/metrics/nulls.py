@@ -34,9 +34,10 @@ def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: 
 
 def _hits_of_all(similarity: Tensor, top_k: int) -> Tensor:
     """What `hit_rates` would give query i if item j were its own, `(N, N)` float64: sorted once for all lots."""
-    ordered = similarity.sort(dim=1).values
-    not_above = torch.searchsorted(ordered, (similarity + TIE).contiguous(), right=True)  # no more similar than j
-    below = torch.searchsorted(ordered, (similarity - TIE).contiguous())
+    similarity = similarity.contiguous()  # it may be the transposed one
+    ordered = similarity.sort(dim=1).values.contiguous()
+    not_above = torch.searchsorted(ordered, similarity + TIE, right=True)  # items no more similar than j
+    below = torch.searchsorted(ordered, similarity - TIE)
     better = similarity.shape[1] - not_above
     return ((top_k - better).double() / (not_above - below)).clamp(0, 1)
 

@@ -42,10 +42,10 @@ def pixcorr(
     Formula: mean over i of r(x_i, y_i), r the Pearson correlation over all 3 H W values of a picture
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test picture stands for it. Photographs share a bright top and centre.
+    Chance: no one number; the row of another test picture stands for it. Unrelated photographs may correlate.
     Weights: none
     Not shown: what is in the picture. A blur of the right brightness beats a sharp picture of the right objects: the
-        low-level branch alone scores above the whole of MindEye2.
+        low-level branch alone scores 0.40, the whole of MindEye2 0.32.
     Source: MindEye2, spec section 10: 425 pixels, bilinear, not antialiased.
 
     Args:
@@ -88,16 +88,16 @@ def ssim(
 ) -> Tensor:
     """Mean structural similarity of each pair, over windows of 11 pixels with Gaussian weights.
 
-    Formula: mean over i and windows of (2 m_x m_y + c_1) (2 s_xy + c_2) / ((m_x^2 + m_y^2 + c_1) (s_x^2 + s_y^2 + c_2)),
-        m and s the weighted means and (co)variances of a window, sigma 1.5, c_1 = 0.01^2, c_2 = 0.03^2
+    Formula: mean over i and windows of (2 m_x m_y + c_1) (2 s_xy + c_2) / ((m_x^2 + m_y^2 + c_1) (s_x^2 + s_y^2 +
+        c_2)), m and s the weighted means and (co)variances of a window, sigma 1.5, c_1 = 0.01^2, c_2 = 0.03^2
     Range: -1 to 1
     Direction: higher is better.
     Chance: no one number; the rows of the grey picture and of another test picture stand for it.
     Weights: none
-    Not shown: what is in the picture. Smooth pictures agree with smooth parts of any photograph: a blur, or a grey
-        square, scores above a sharp reconstruction of the right objects, and enlarging both raises it.
-    Source: MindEye2, spec section 10 ("published": scikit-image on grey pictures); torchmetrics ("torchmetrics": the
-        mean over the three colours).
+    Not shown: what is in the picture. Smooth pictures agree with the smooth parts of any photograph: the low-level
+        branch alone scores 0.54, the whole of MindEye2 0.43, and pictures made from the true tokens 0.23.
+    Source: MindEye2, spec section 10 ("published": scikit-image, grey pictures, windows inside them); torchmetrics
+        ("torchmetrics": the mean over three colours, windows over mirrored borders too).
 
     Args:
         reconstructions: `(N, 3, H, W)` floating point in [0, 1].

@@ -54,8 +54,8 @@ def cosine_similarity(*, query: Tensor, gallery: Tensor, block_size: int = 16_38
         q = query[:, start : start + block_size].double()
         g = gallery[:, start : start + block_size].double()
         dots += q @ g.T
-        query_squares += q.square().sum(1)
-        gallery_squares += g.square().sum(1)
+        query_squares += torch.linalg.vector_norm(q, dim=1).square()
+        gallery_squares += torch.linalg.vector_norm(g, dim=1).square()
     norms = query_squares.sqrt()[:, None] * gallery_squares.sqrt()[None, :]
     return dots / norms.clamp_min(1e-12)
 

@@ -1,7 +1,7 @@
 """Metrics that gather batches before they answer: classes of the same names as the functions.
 
-The answer is that of the whole set, whatever the batches were, in whatever order they came. Metrics of single pairs keep
-one number for each picture; those that compare every picture with every other keep the embeddings until `compute`.
+The answer is that of the whole set, whatever the batches were, in whatever order they came. Metrics of single pairs
+keep one number for each picture; those that compare every picture with every other keep the embeddings until `compute`.
 
 Legend: B batch, N pictures since the last reset.
 """

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mindeye_pl.metrics.nulls import p_value, shuffled_accuracies
+from mindeye_pl.metrics.nulls import p_value, shuffled_accuracies, shuffled_scores
 from mindeye_pl.metrics.retrieval import cosine_similarity, hit_rates
 
 
@@ -27,3 +27,25 @@ def test_p_values_of_nothing_are_uniform() -> None:
         null = shuffled_accuracies(similarity, num_shuffles=60, seed=seed)
         p_values.append(p_value(hit_rates(similarity).mean().item(), null))
     assert sum(p <= 0.1 for p in p_values) / 60 < 0.2
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_lots_are_scored_as_one_by_one(top_k: int) -> None:
+    similarity = torch.randint(0, 4, (15, 15), generator=torch.Generator().manual_seed(0)).double()  # full of ties
+    generator = torch.Generator().manual_seed(7)
+    lots = [torch.randperm(15, generator=generator) for _ in range(20)]
+    expected = torch.stack([hit_rates(similarity[:, lot], top_k).mean() for lot in lots])
+    found = shuffled_accuracies(similarity, num_shuffles=20, top_k=top_k, seed=7)
+    torch.testing.assert_close(found, expected)
+
+
+def test_null_scores_hold_chance_for_each_top_k() -> None:
+    brain, clip = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(3))
+    scores = shuffled_scores(brain=brain, clip=clip, num_shuffles=300, top_k=(1, 5))
+    sides = ("image_retrieval", "brain_retrieval")
+    assert [score.name for score in scores] == [side + suffix for suffix in ("", "_top5") for side in sides]
+    for score in scores:
+        assert score.interval is not None
+        assert score.chance is not None
+        assert score.interval[0] <= score.chance <= score.interval[1]
+        assert score.value == pytest.approx(score.chance, abs=0.01)

@@ -16,7 +16,9 @@ from mindeye_pl.metrics.retrieval import (
     draw_pools,
     hit_rates,
     image_retrieval,
+    nearest,
     published_label,
+    ranks_of_own,
     retrieval_accuracy,
     retrieval_scores,
 )
@@ -103,7 +105,7 @@ def test_perfect_pairs_are_found_and_collapsed_ones_score_chance() -> None:
 def test_nan_is_not_a_hit() -> None:
     brain, clip = pairs(6, 0.0)
     brain[2] = torch.nan
-    assert image_retrieval(brain=brain, clip=clip).isnan()
+    assert retrieval_accuracy(query=brain, gallery=clip).isnan()
     assert hit_rates(cosine_similarity(query=brain, gallery=clip)).isnan().tolist() == [i == 2 for i in range(6)]
 
 
@@ -139,6 +141,45 @@ def test_scores_stand_beside_chance_pool_and_interval() -> None:
     assert scores["image_retrieval_full"].value == pytest.approx(image_retrieval(brain=brain, clip=clip).item())
     by_hand = [image_retrieval(brain=brain[pool], clip=clip[pool]).item() for pool in draw_pools(80, 20, 30)]
     assert scores["image_retrieval"].value == pytest.approx(np.mean(by_hand))
+
+
+def test_top_k_stands_in_the_name() -> None:
+    brain, clip = pairs(40, 2.0)
+    scores = retrieval_scores(brain=brain, clip=clip, pool_size=20, num_pools=5, top_k=(1, 5, 30))
+    assert scores[:4] == retrieval_scores(brain=brain, clip=clip, pool_size=20, num_pools=5)
+    names = [score.name for score in scores[4:]]
+    assert names == [
+        f"{side}_retrieval{pool}_top{k}" for k in (5, 30) for pool in ("", "_full") for side in ("image", "brain")
+    ]
+    named = {score.name: score for score in scores}
+    assert named["brain_retrieval_full_top5"].value == pytest.approx(
+        brain_retrieval(brain=brain, clip=clip, top_k=5).item()
+    )
+    assert named["image_retrieval_top5"].chance == 5 / 20
+    assert (named["image_retrieval_top30"].value, named["image_retrieval_top30"].chance) == (1, 1)
+    assert named["image_retrieval_top5"].value > named["image_retrieval"].value
+
+
+def test_ranks_and_the_nearest_against_sorting() -> None:
+    brain, clip = pairs(30, 3.0)
+    similarity = cosine_similarity(query=brain, gallery=clip)
+    order = np.argsort(-similarity.numpy(), axis=1)
+    expected = [int(np.flatnonzero(order[i] == i)[0]) + 1 for i in range(30)]
+    assert ranks_of_own(similarity).tolist() == expected
+    assert ranks_of_own(similarity).dtype == torch.int64
+    np.testing.assert_array_equal(nearest(similarity, 4), order[:, :4])
+    np.testing.assert_array_equal(nearest(similarity[:5], 100), order[:5])
+    for k in (1, 5):
+        assert hit_rates(similarity, k).tolist() == (np.array(expected) <= k).astype(float).tolist()
+    assert torch.equal(nearest(torch.zeros(2, 4), 3), torch.arange(3).expand(2, 3))
+    assert ranks_of_own(torch.zeros(4, 4)).tolist() == [3] * 4
+
+
+@pytest.mark.parametrize("width", [3, 20_000])
+def test_one_embedding_for_all_brains_scores_chance_exactly(width: int) -> None:
+    same, clip = torch.randn(1, width).expand(40, -1), torch.randn(40, width)
+    for name, metric in (("image", image_retrieval), ("brain", brain_retrieval)):
+        assert metric(brain=same, clip=clip, top_k=3).item() == pytest.approx(3 / 40), name
 
 
 def test_fewer_pictures_than_a_pool_are_all_used() -> None:

@@ -1,0 +1,84 @@
+"""What the evaluation of 1,000 pictures costs at the paper's token size, on random tokens: seconds and peak memory.
+
+The tokens, 256 x 1664 values of each picture in half precision, lie in memory-mapped files (0.85 GB each). The peak is
+that of the process, pages of these files included. Nothing here was decoded from a brain: the predicted tokens are the
+true ones with noise.
+
+python benchmarks/evaluation_at_scale.py [PICTURES]
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindeye_pl.metrics.effective_rank import effective_rank_ratio
+from mindeye_pl.metrics.identification import two_way_influence
+from mindeye_pl.metrics.intervals import bootstrap_interval
+from mindeye_pl.metrics.retrieval import retrieval_scores
+
+TOKENS, WIDTH = 256, 1664
+#: Cosines of so many random values have a spread of 1 / 650, so that about half of the pictures are found again.
+NOISE = 200.0
+
+
+def random_tokens(folder: Path, num: int) -> tuple[Tensor, Tensor]:
+    """Predicted and true tokens `(num, 256, 1664)` float16 on disk, written picture by picture."""
+    names = folder / "predicted.npy", folder / "true.npy"
+    for name in names:
+        np.lib.format.open_memmap(name, mode="w+", dtype=np.float16, shape=(num, TOKENS, WIDTH)).flush()
+    predicted, true = (np.load(name, mmap_mode="r+") for name in names)
+    rng = np.random.default_rng(0)
+    for i in range(num):
+        values = rng.standard_normal((TOKENS, WIDTH), dtype=np.float32)
+        true[i] = values
+        predicted[i] = values + NOISE * rng.standard_normal((TOKENS, WIDTH), dtype=np.float32)
+    return torch.from_numpy(predicted), torch.from_numpy(true)
+
+
+def peak_gb() -> float:
+    """The most memory that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Prints the seconds that the block took, those on all processors together, and the peak up to its end."""
+    start, busy = time.perf_counter(), time.process_time()
+    yield
+    wall, busy = time.perf_counter() - start, time.process_time() - busy
+    print(f"{what}: {wall:.1f} s ({busy:.1f} s of processor time), peak {peak_gb():.2f} GB", flush=True)
+
+
+def main(num: int) -> None:
+    """Prints the scores, what each part took, and the peak."""
+    print(f"{num} pictures x {TOKENS} x {WIDTH} tokens, float16, random; {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        with timed("writing the tokens"):
+            predicted, true = random_tokens(Path(folder), num)
+        with timed("retrieval, two directions, 30 pools of 300 and all, top 1, 5 and 10"):
+            scores = retrieval_scores(brain=predicted, clip=true, top_k=(1, 5, 10))
+        with timed("two-way identification with its interval"):
+            influence = two_way_influence(query=predicted, gallery=true)
+            interval = bootstrap_interval(influence.numpy(), bounds=(0, 1))
+        with timed("effective rank of both"):
+            ratio = effective_rank_ratio(predicted, true).item()
+        for score in scores:
+            assert score.interval is not None
+            low, high = score.interval
+            print(f"  {score.name:28s} {score.value:.3f} ({low:.3f} to {high:.3f}), chance {score.chance:.4f}")
+        low, high = interval
+        print(f"  {'two-way identification':28s} {influence.mean():.3f} ({low:.3f} to {high:.3f}), chance 1/2")
+        print(f"  {'effective rank ratio':28s} {ratio:.3f}")
+    print(f"peak {peak_gb():.2f} GB" + (", under 6 GB" if peak_gb() < 6 else ", OVER 6 GB"))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)

@@ -1,0 +1,70 @@
+"""The page on metrics is up to date, and every metric says all that it must."""
+
+from pathlib import Path
+
+import pytest
+
+from mindeye_pl.metrics import describe
+from mindeye_pl.metrics.describe import FIELDS, Metric, fields_of, is_metric, metrics, page
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+OWN = {
+    "brain_retrieval",
+    "correlation_distance",
+    "effective_rank",
+    "effective_rank_ratio",
+    "image_retrieval",
+    "n_way_identification",
+    "pixcorr",
+    "ssim",
+    "two_way_identification",
+}
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "python -m mindeye_pl.metrics.describe > docs/metrics.md"
+
+
+def test_every_metric_has_all_lines_and_a_class() -> None:
+    found = {metric.name: metric for metric in metrics()}
+    assert set(found) >= OWN
+    for metric in found.values():
+        assert tuple(metric.fields) == FIELDS
+        assert metric.fields["Direction"] in ("higher is better.", "lower is better."), metric.name
+        assert metric.summary.endswith("."), metric.name
+    assert all(found[name].streaming for name in OWN)
+
+
+def test_the_class_has_the_direction_of_the_docstring() -> None:
+    def direction(metric: Metric) -> str:
+        module, name = (metric.streaming or "").removeprefix("metrics.").split(".")
+        higher = getattr(describe._module(module), name).higher_is_better
+        return "higher is better." if higher else "lower is better."
+
+    for metric in metrics():
+        if metric.streaming:
+            assert metric.fields["Direction"] == direction(metric), metric.name
+
+
+def test_order_is_that_of_the_sections() -> None:
+    modules = list(dict.fromkeys(metric.module for metric in metrics()))
+    known = [module for module in describe.SECTIONS if module in modules]
+    assert modules == known + sorted(set(modules) - set(known))
+
+
+def test_a_metric_that_lacks_a_line_is_named() -> None:
+    def half_a_metric() -> None:
+        """Says little.
+
+        Formula: one
+            and two
+        Range: 0 to 1
+        """
+
+    assert is_metric(half_a_metric)
+    with pytest.raises(ValueError, match=r"half_a_metric has the lines \('Formula', 'Range'\)"):
+        fields_of(half_a_metric)
+    half_a_metric.__doc__ = "Says all.\n\n" + "\n".join(f"{field}: a\n    b" for field in FIELDS) + "\n\nArgs:\n  x: y"
+    assert fields_of(half_a_metric) == dict.fromkeys(FIELDS, "a b")
+    assert not is_metric(page)
