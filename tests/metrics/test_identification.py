@@ -145,7 +145,7 @@ def test_the_order_of_the_pictures_changes_nothing(direction: Direction) -> None
 
 def test_influence_is_what_a_picture_adds() -> None:
     query, gallery = pairs(12, 3.0)
-    wins = two_way_wins(query=query, gallery=gallery)
+    wins = two_way_wins(correlation_matrix(query, gallery))
     score = two_way_identification(query=query, gallery=gallery).item()
     influence = two_way_influence(query=query, gallery=gallery)
     assert influence.mean().item() == pytest.approx(score)
