@@ -59,8 +59,8 @@ def _spec(run: Run) -> ArtifactSpec:
 
 
 def _build(run: Run, folder: Path) -> None:
-    count_evaluation(run, EVALUATE_PICTURES, folder)
     sets = gather(run, scored_pictures(run))
+    count_evaluation(run, EVALUATE_PICTURES, folder)
     metrics = [*protocol_metrics(run.config.protocol, len(sets.stimulus_ids)), *brain_metrics(run)]
     scores = score_pictures(run, sets, folder / PARTS)
     ceilings = score_brains(run, sets, test_brains(run), folder / PARTS, scores)
