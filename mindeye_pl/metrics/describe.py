@@ -40,7 +40,7 @@ Made from the code by `python -m mindeye_pl.metrics.describe > docs/metrics.md`;
 
 * **Chance** is what guessing scores, and **pool** the number of candidates that the right answer is picked from. A
   share says nothing without both: 90 % of 2 and 90 % of 300 are different worlds, and top-5 of 300 is not top-1. Where
-  chance is no one number, *null rows* stand for it: another test picture, a grey one, the mean picture, shuffled brains.
+  chance is no one number, *null rows* stand for it: another test picture, grey, the mean picture, shuffled brains.
 * **Range** and **direction** are those of the number as computed here.
 * **Intervals** are 95 % intervals over pictures: what the score would be on other pictures of the same kind, for the
   same model and the same subject. They say nothing of other seeds or other subjects; for those, subjects (or seeds) are
