@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mindeye_pl.metrics.identification import correlation_matrix, influence_of_wins, two_way_wins
 from mindeye_pl.metrics.identification import identified as identified_among
-from mindeye_pl.metrics.intervals import bootstrap_interval
+from mindeye_pl.metrics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
-from mindeye_pl.metrics.score import Score
+from mindeye_pl.metrics.score import Interval, Score
 
 PIXCORR, SSIM, SSIM_RGB, LPIPS, FID = "pixcorr", "ssim", "ssim_rgb", "lpips", "fid"
 
@@ -162,12 +162,20 @@ def scores_of(
             chance=metric.chance,
             pool_size=metric.pool_size,
             num_pictures=len(values[metric.name].each),
-            interval=bootstrap_interval(values[metric.name].influence, num_resamples=num_resamples, seed=seed),
+            interval=_interval(metric, values[metric.name].influence, num_resamples, seed),
             higher_is_better=metric.higher_is_better,
         )
         for metric in metrics
         if metric.name in values
     ]
+
+
+def _interval(metric: TableMetric, influence: np.ndarray, num_resamples: int, seed: int) -> Interval:
+    """Of a mean; a share stays between none and all."""
+    if metric.pool_size not in (None, 2):  # found or not found
+        return hit_rate_interval(influence)
+    bounds = (0.0, 1.0) if metric.form == "share" else None
+    return bootstrap_interval(influence, num_resamples=num_resamples, seed=seed, bounds=bounds)
 
 
 def derangement(count: int, seed: int) -> Tensor:

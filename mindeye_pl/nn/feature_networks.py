@@ -142,9 +142,11 @@ def _headless_resnet50() -> nn.Module:
 
 
 def _openclip_visual(model_name: str = "ViT-L-14-quickgelu") -> nn.Module:
-    from mindeye_pl.nn.clip_embedder import openclip_embedder
+    import open_clip
 
-    visual = openclip_embedder(model_name).visual
+    config = open_clip.get_model_config(model_name)
+    assert config is not None, model_name
+    visual = open_clip.CLIP(**config).visual
     visual.output_tokens = False  # the projected embedding alone, as `encode_image` gives it
     return visual
 

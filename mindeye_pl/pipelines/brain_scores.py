@@ -92,8 +92,8 @@ def score_brains(run: Run, sets: PictureSets, brains: TestSet, folder: Path, sco
     ncsnr = read_ncsnr(data, subject)
     averaged = effective_repetitions(brains.voxels, brains.weights)
     for name in run.config.protocol.encoders:
-        if name != RIDGE and (lacks := lacking_network(run, name)):
-            scores.needs |= {metric_name(name, region): lacks for region in nsd.ROIS}
+        if name != RIDGE and (missing := lacking_network(run, name)):
+            scores.needs |= {metric_name(name, region): missing for region in nsd.ROIS}
             continue
         predicted = _predictions(run, name, sets, folder / f"betas-{name}.npz")
 
@@ -123,7 +123,7 @@ def _predictions(run: Run, name: str, sets: PictureSets, path: Path) -> dict[str
             for key, pictures in sets.sets.items()
         }
         with beside.open("wb") as file:
-            np.savez(file, **made)
+            np.savez(file, **made)  # type: ignore[arg-type]
         beside.replace(path)
     with np.load(path, allow_pickle=False) as stored:
         betas = {key: torch.from_numpy(stored[key]) for key in stored.files}

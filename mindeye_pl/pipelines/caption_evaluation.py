@@ -83,13 +83,16 @@ def score_captions(run: Run, predicted: list[str], stimulus_ids: np.ndarray) -> 
     references = _references(path, stimulus_ids)
     scores, embedders = CaptionScores(), {}
     for name in run.config.protocol.text:
-        if lacks := lacking_text(run, name):
-            scores.needs[name] = lacks
+        if missing := lacking_text(run, name):
+            scores.needs[name] = missing
         else:
             embedders[name] = _text_embedder(run, name)
-    if run.config.protocol.meteor and (lacks := lacking_wordnet()):
-        scores.needs["meteor"] = f"needs {lacks.removeprefix('needs ')}"
-    wordnet = read_wordnet() if run.config.protocol.meteor and "meteor" not in scores.needs else None
+    wordnet = None
+    if run.config.protocol.meteor:
+        if no_wordnet := lacking_wordnet():
+            scores.needs["meteor"] = no_wordnet
+        else:
+            wordnet = read_wordnet()
     metrics = caption_metrics(wordnet=wordnet, embedders=embedders, several=run.config.protocol.several_captions)
     how: dict[str, Any] = {"num_resamples": run.config.metrics.bootstrap_resamples, "seed": run.config.seed}
     true = captions_of_true_pictures(run, stimulus_ids)

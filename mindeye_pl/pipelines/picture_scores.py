@@ -10,6 +10,7 @@ Legend: n test pictures, F features.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,14 +118,13 @@ def score_pictures(run: Run, sets: PictureSets, folder: Path) -> PictureScores:
         else:
             scores.add(kept(folder, LPIPS, lambda: _lpips_scores(run, sets, device)))
     for name, settings in protocol.networks.items():
-        if lacks := lacking_network(run, settings.network):
+        if missing := lacking_network(run, settings.network):
             asked = _metrics_of(protocol, name, len(sets.stimulus_ids))
-            scores.needs |= {metric.name: lacks for metric in asked}
+            scores.needs |= {metric.name: missing for metric in asked}
             continue
-        features = FeaturesOfSets(
-            folder / settings.network, sets, lambda chosen=settings.network: load_layers(run, chosen, device), device
-        )
-        scores.add(kept(folder, name, lambda chosen=name, made=features: _feature_scores(protocol, chosen, made, sets)))
+        load = partial(load_layers, run, settings.network, device)
+        features = FeaturesOfSets(folder / settings.network, sets, load, device)
+        scores.add(kept(folder, name, partial(_feature_scores, protocol, name, features, sets)))
         if protocol.fid == name:
             scores.of_sets = _fid_scores(protocol, features, sets)
     return scores

@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.metrics.pictures import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
-from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.nn.unclip import UnCLIPModel, corrected_pixels
 from mindeye_pl.pipelines.data import layout
 from mindeye_pl.pipelines.foundation_models import load_model
 from mindeye_pl.pipelines.pretrain import datamodule
@@ -166,13 +166,13 @@ def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
 @torch.inference_mode()
 def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor:
     """The seen pictures through the unCLIP's own VAE and back: what its decoder can draw at the most."""
-    unclip: UnCLIPModel = load_model(run, "unclip")
-    stimuli = Stimuli(layout(run).stimuli)
-    rows = []
+    device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+    unclip: UnCLIPModel = load_model(run, "unclip").to(device)
+    rows, columns = unclip.picture_size
+    stimuli, parts = Stimuli(layout(run).stimuli), []
     for start in range(0, len(ids), 8):
         pictures = torch.from_numpy(stimuli.read(ids[start : start + 8])).float()
-        again = unclip.vae.decode(
-            unclip.vae.encode(2 * _resized(pictures, unclip.picture_size, antialias=True) - 1).latent_dist.mode()
-        )
-        rows.append(_brought_to(run, ((again.sample + 1) / 2).clamp(0, 1), size))
-    return torch.cat(rows)
+        latents = unclip.encode(_resized(pictures, (rows, columns), antialias=True).to(device))
+        again = unclip.vae.decode(latents / unclip.vae.config["scaling_factor"]).sample
+        parts.append(_brought_to(run, corrected_pixels(again).cpu(), size))
+    return torch.cat(parts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def picture_results(run: Run) -> list[Results]:
 
 def _column(metric: TableMetric) -> Column:
     limits = None if metric.name == "fid" else (0.0, 1.0)
-    form = "share" if metric.form == "share" else "number"
+    form: Literal["share", "number"] = "share" if metric.form == "share" else "number"
     return Column(metric.title, metric.name, metric.question, form, metric.higher_is_better, limits=limits)
 
 

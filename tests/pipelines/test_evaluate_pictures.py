@@ -1,4 +1,4 @@
-"""The evaluation of reconstructions: every line beside its null rows, pictures of anybody, and nothing lost when killed."""
+"""The evaluation of reconstructions: every line beside null rows, pictures of anybody, and nothing lost when killed."""
 
 import json
 import shutil
