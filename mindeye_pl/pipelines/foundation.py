@@ -258,7 +258,7 @@ def moments_shape(vae: "AutoencoderKL") -> tuple[int, int]:
 
 def moments_of(vae: "AutoencoderKL", device: torch.device) -> Callable[[Tensor], Tensor]:
     """From pictures `(B, 3, H, W)` in [0, 1] to the moments of their posterior, in float32: half overflows."""
-    vae = vae.to(device)  # type: ignore[arg-type]
+    vae.to(device)  # type: ignore[arg-type]  # the library's decorator hides its arguments
     return lambda pictures: vae.encode(2 * pictures - 1).latent_dist.parameters.flatten(2)
 
 

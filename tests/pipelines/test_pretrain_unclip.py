@@ -17,8 +17,11 @@ from pytorch_lightning import Trainer
 from safetensors.torch import load_file, save_file
 
 from mindeye_pl.callbacks.history import History
+from mindeye_pl.config import compose_config
 from mindeye_pl.data.pictures import PictureFolder
 from mindeye_pl.data.targets import TokenStore
+from mindeye_pl.pipelines.foundation_models import load_model
+from mindeye_pl.pipelines.step import Run
 from mindeye_pl.weights import load_published, sdxl_surgery
 from mindeye_pl.weights.openclip import load_openclip
 from mindeye_pl.weights.sdxl_surgery import KEY_VALUE, LABEL
@@ -68,7 +71,7 @@ def command(released: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> 
         *("embedder.num_tokens=4", "embedder.token_dim=16"),
         *(f"foundation.pictures.source={pictures}", "foundation.pictures.num_validation=4"),
         *(f"foundation.pictures.image_size={SIZE}", "foundation.unclip.sizes={head_dim: 16, size_dim: 64}"),
-        *("foundation.unclip.batch_size=2", "foundation.unclip.epochs=2", "foundation.unclip.steps_per_epoch=3"),
+        *("foundation.unclip.batch_size=2", "foundation.unclip.epochs=2", "foundation.unclip.steps_per_epoch=2"),
         *("foundation.unclip.max_lr=1e-3", "foundation.unclip.warmup_steps=2", "foundation.unclip.ema_decay=0.5"),
     )
 
@@ -116,7 +119,7 @@ def test_from_an_hdf5_file(cli: CommandLine, command: tuple[str, ...], tmp_path:
 def test_at_first_only_what_the_surgery_made_anew_differs_from_sdxl(
     cli: CommandLine, command: tuple[str, ...], released: Path, still: str
 ) -> None:
-    assert cli(*command, still)[0] == 0
+    assert cli(*command, "foundation.unclip.epochs=1", still)[0] == 0
     base = load_file(released / "sd_xl_base_1.0.safetensors")
     start = load_file(made(cli) / "unclip.safetensors")
     parts = ("model.diffusion_model.", "first_stage_model.")
@@ -158,12 +161,13 @@ def test_killed_while_the_file_is_written_nothing_is_trained_again(
     cli: CommandLine, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing ten gigabytes takes its time; the checkpoint stays until it is done."""
+    short = "foundation.unclip.epochs=1"
     with monkeypatch.context() as patch:
         patch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert cli(*command)[0] == 130
+        assert cli(*command, short)[0] == 130
     trained: list[int] = []
     monkeypatch.setattr(History, "on_train_batch_end", lambda *_: trained.append(1))
-    assert cli(*command)[0] == 0
+    assert cli(*command, short)[0] == 0
     assert not trained
     assert (made(cli) / "unclip.safetensors").is_file()
 
@@ -188,19 +192,18 @@ def test_one_big_model_at_a_time_and_none_twice(
     monkeypatch.setattr("mindeye_pl.weights.openclip.load_openclip", remembered("embedder", load_openclip))
     for name in ("load_vae", "load_unclip_start"):
         monkeypatch.setattr(sdxl_surgery, name, remembered(name, getattr(sdxl_surgery, name)))
-    assert cli(*command)[0] == 0
+    assert cli(*command, "foundation.unclip.epochs=0")[0] == 0
     assert loaded == ["embedder beside 0", "load_vae beside 0", "load_unclip_start beside 0"]
     loaded.clear()
-    _, out, _ = cli(*command, "foundation.unclip.max_lr=1e-4")
+    _, out, _ = cli(*command, "foundation.unclip.epochs=0", "foundation.unclip.max_lr=1e-4")
     assert loaded == ["load_vae beside 0", "load_unclip_start beside 0"]
     assert "embedding" not in out
 
 
-@pytest.mark.parametrize("fidelity", ["published", "corrected"])
 def test_clip_sees_the_picture_itself_whatever_brains_are_decoded_with(
-    cli: CommandLine, command: tuple[str, ...], released: Path, pictures: Path, fidelity: str
+    cli: CommandLine, command: tuple[str, ...], released: Path, pictures: Path
 ) -> None:
-    assert cli(*command, f"fidelity={fidelity}", "foundation.unclip.epochs=0")[0] == 0
+    assert cli(*command, "fidelity.input_range=published", "foundation.unclip.epochs=0")[0] == 0
     (folder,) = (cli.outputs / "targets").glob("openclip_bigg-*")
     ids, seen = np.arange(14), PictureFolder(pictures, SIZE)
     embedder = load_openclip("tiny", released / "open_clip_model.safetensors", input_range="corrected")
@@ -225,19 +228,19 @@ def test_each_picture_is_told_its_own_size_and_crop(
     assert len(known) > 10
 
 
-def test_its_file_makes_the_reconstructions_of_an_experiment(cli: CommandLine, command: tuple[str, ...]) -> None:
-    assert cli(*command)[0] == 0
-    own = ("unclip=sdxl", f"unclip.weights.file={made(cli) / 'unclip.safetensors'}", "unclip.network.head_dim=16")
-    sampling = ("unclip.steps=2", f"unclip.network.picture_size={SIZE}", "captioner=none")
-    experiment = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "pipeline=reconstruct")
-    code, _, err = cli(*experiment, *own, *sampling)
-    assert code == 0, err
-    (folder,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj01*")
-    images = load_file(folder / "reconstructions.safetensors")["images"]
-    assert images.shape[1:] == (3, SIZE, SIZE)
-    cli.refuses(*experiment, *own, "embedder=laptop", "captioner=none", says=("unclip=sdxl", "width 64", "width 16"))
-    gone = f"unclip.weights.file={made(cli) / 'gone.safetensors'}"
-    cli.refuses(*experiment, "unclip=sdxl", gone, says=("the unCLIP's weights", "gone.safetensors (no such file)"))
+def test_its_file_is_the_unclip_of_an_experiment(cli: CommandLine, command: tuple[str, ...]) -> None:
+    assert cli(*command, "foundation.unclip.epochs=0")[0] == 0
+    path = made(cli) / "unclip.safetensors"
+    own = ("unclip=sdxl", f"unclip.weights.file={path}", "unclip.network.head_dim=16")
+    for fidelity in ("published", "corrected"):
+        overrides = ["scale=tiny", *own, f"unclip.network.picture_size={SIZE}", f"fidelity={fidelity}"]
+        unclip = load_model(Run(compose_config(overrides)), "unclip")
+        assert (unclip.picture_size, unclip.output) == ((SIZE, SIZE), fidelity)
+        key = "model.diffusion_model.out.2.weight"
+        assert torch.equal(unclip.unet.conv_out.weight, load_file(path)[key])
+    experiment = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "unclip=sdxl")
+    gone = f"unclip.weights.file={path.with_name('gone.safetensors')}"
+    cli.refuses(*experiment, gone, says=("the unCLIP's weights", "gone.safetensors (no such file)"))
 
 
 def test_missing_files_are_named_with_their_commands_before_anything_begins(
