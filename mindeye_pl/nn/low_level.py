@@ -56,6 +56,14 @@ class LowLevelHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Latents and maps. Shape: `(B, h)` -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
+        grid = self.grid(hidden)
+        return self.to_latents(grid), self.maps(grid)
+
+    def grid(self, hidden: Tensor) -> Tensor:
+        """What latents and maps are made from. Shape: `(B, h)` -> `(B, 64, L / 4, L / 4)`."""
         grid = self.dropout(self.from_hidden(hidden)).unflatten(-1, (self.channels, self.side, self.side))
-        grid = self.norm(grid)  # (B, 64, L / 4, L / 4)
-        return self.to_latents(grid), self.to_maps(grid).flatten(2).transpose(1, 2)
+        return self.norm(grid)
+
+    def maps(self, grid: Tensor) -> Tensor:
+        """Shape: `(B, 64, L / 4, L / 4)` -> `(B, (L / 4)^2, 512)`."""
+        return self.to_maps(grid).flatten(2).transpose(1, 2)

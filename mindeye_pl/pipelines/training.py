@@ -56,6 +56,8 @@ def fit(
     _hush_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
+    # `trainer.deterministic` would fill every new tensor with NaN, in case somebody reads it before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     logger = _logger(run, step, folder, tags)
     callbacks: list[Callback] = [
         EpochSeed(config.seed),

@@ -79,10 +79,12 @@ class LowLevel(Stage):
             scale: weight of the loss.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            predicted, student = self(hidden.float())
+            grid = self.network.grid(hidden.float())
+            predicted = self.network.to_latents(grid)
             l1 = scale * (predicted - latents.float().view_as(predicted)).abs().mean()
             loss = StageLoss(l1, {"low_level": l1.detach()}, {"latents": predicted})
             if maps is not None and augmented_maps is not None:
+                student = self.network.maps(grid)  # not made where nothing is compared with them
                 vectors = (part.float().flatten(0, 1) for part in (student, maps, augmented_maps))  # (B * M, 512) each
                 contrastive = scale * self.contrastive_scale * soft_contrastive_loss(*vectors)
                 loss.total = l1 + contrastive
