@@ -46,6 +46,8 @@ def run_tasks(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[tupl
 
 
 def _prepare_worker() -> None:
+    import numpy  # noqa: F401 (a limit binds the libraries that are loaded by then)
+
     threadpool_limits(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

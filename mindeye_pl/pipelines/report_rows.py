@@ -31,8 +31,8 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     picture_sets.MEAN_PICTURE: ("mean picture", "null", "of the training pictures"),
     picture_sets.OTHER_PICTURE: ("another picture", "null", "of the test set"),
     picture_sets.SHUFFLED: ("shuffled brains", "null", ""),
-    picture_sets.NEAREST: ("nearest training picture", "null", "by the predicted tokens, nothing is drawn"),
-    picture_sets.BLURRY: ("blurry alone", "null", "of the low-level branch"),
+    picture_sets.NEAREST: ("nearest training picture", "baseline", "by the predicted tokens, nothing is drawn"),
+    picture_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     picture_sets.REFINED: ("refined", "model", ""),
     picture_sets.TRUE_TOKENS: ("true tokens", "ceiling", "the unCLIP given the picture's own tokens"),
     picture_sets.VAE: ("through the VAE", "ceiling", "the picture encoded and decoded"),
@@ -118,8 +118,8 @@ def picture_rows(run: Run, content: dict[str, Any], columns: Sequence[Column]) -
         if any(score.name in {column.score for column in columns} for score in scores):
             differs = beyond_doubt(_of_each(content, line), model, columns)
             rows[line] = Row(name, scores, note=note, simulated=simulated, kind=kind, differs=differs)
-    before = [row for row in rows.values() if row.kind == "null"]
-    after = [row for row in rows.values() if row.kind != "null"]
+    before = [row for row in rows.values() if row.kind in ("null", "baseline")]
+    after = [row for row in rows.values() if row.kind not in ("null", "baseline")]
     own_scores = tuple(Score.from_dict(plain) for plain in content["rows"][MODEL])
     return [*before, *_published(run, columns), *_experiments(run, own, EVALUATE_PICTURES, own_scores), *after]
 
@@ -134,10 +134,10 @@ def caption_results(run: Run) -> Results | None:
     if not content["captions"] and not any(c.name in content["needs"] for c in caption_columns(run)):
         return None
     lines: dict[str, tuple[str, Kind]] = {
-        caption_evaluation.SHUFFLED: ("of another picture, beside the reference", "null"),
-        PREDICTED_REFERENCE: ("from the brain, beside the reference", "model"),
-        PREDICTED_PICTURE: ("from the brain, beside that of the true picture", "model"),
-        CAPTION_CEILING: ("of the true picture, beside the reference", "ceiling"),
+        caption_evaluation.SHUFFLED: ("another picture's, reference", "null"),
+        PREDICTED_REFERENCE: ("brain, reference", "model"),
+        PREDICTED_PICTURE: ("brain, true picture's", "model"),
+        CAPTION_CEILING: ("true picture's, reference", "ceiling"),
     }
     columns = [_column(metric) for metric in caption_columns(run)]
     needs = [f"{c.title} {content['needs'][c.score]}" for c in columns if c.score in content["needs"]]
@@ -150,7 +150,8 @@ def caption_results(run: Run) -> Results | None:
     if rows:
         place = next(place for place, row in enumerate(rows) if row.kind != "null")
         rows[place:place] = _published(run, columns)
-    return Results("Captions", rows, columns, needs=needs)
+    note = "Each row compares two captions of a picture: from the brain, from its true tokens, or the reference."
+    return Results("Captions", rows, columns, note, needs=needs)
 
 
 def beside_null(content: dict[str, Any]) -> str:

@@ -222,7 +222,7 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
     groups = by_kind(rows)
     for kind, members in groups:
         if len(groups) > 1:
-            table.add_row(Text(KINDS[kind], style="dim italic"))
+            table.add_row(Text(KINDS[kind].partition(":")[0], style="dim italic"))
         for row in members:
             cells = [_terminal_cell(row, column) for column in columns]
             if not row.scores:
