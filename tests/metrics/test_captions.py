@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics.pairwise import paired_cosine_distances
 
 from mindeye_pl.errors import UserError
@@ -25,6 +24,7 @@ from mindeye_pl.metrics.captions import (
     word_overlap_of_each,
 )
 from mindeye_pl.metrics.meteor import meteor, meteor_of_each
+from tests.metrics.rouge_reference import RougeScorer
 from tests.metrics.test_meteor import SMALL
 
 WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
