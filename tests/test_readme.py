@@ -86,7 +86,7 @@ def test_the_report_fills_a_row_that_was_empty(cli: CommandLine, finished: Path)
 def test_plan_prints_and_makes_nothing(cli: CommandLine) -> None:
     code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=tiny", "plan=true")
     assert code == 0
-    assert out.count("will run") == 6
+    assert out.count("will run") == 7
     assert not (cli.outputs / "artifacts").exists()
     code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", "plan=true")
     assert code == 0
