@@ -83,7 +83,7 @@ def score_brains(run: Run, sets: PictureSets, brains: TestSet, folder: Path, sco
     """
     subject, data = run.config.data.subject, layout(run)
     if not data.region_masks.is_file():
-        lacks = f"{data.region_masks} (docs/data.md)"
+        lacks = f"needs {data.region_masks} (docs/data.md)"
         scores.needs |= {metric.name: lacks for metric in brain_metrics(run)}
         return BrainCeilings()
     regions = {name: mask for name, mask in read_regions(data, subject).items() if mask.sum() >= 2}
@@ -133,7 +133,7 @@ def _predictions(run: Run, name: str, sets: PictureSets, path: Path) -> dict[str
 
 def _encoder(run: Run, name: str, sets: PictureSets) -> Encoder:
     if name == GNET:
-        device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+        device = run.device
         gnet, subject = load_model(run, f"features.{GNET}").to(device), run.config.data.subject
 
         @torch.inference_mode()

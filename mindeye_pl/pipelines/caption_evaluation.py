@@ -20,7 +20,7 @@ from mindeye_pl.metrics.pictures import TableMetric, derangement
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.nn.text_embedders import OpenCLIPTextEmbedder
 from mindeye_pl.pipelines.data import layout
-from mindeye_pl.pipelines.foundation_models import load_model
+from mindeye_pl.pipelines.foundation_models import is_there, load_model
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.weights.laptop import load_clip
@@ -110,8 +110,8 @@ def _references(path: Path, stimulus_ids: np.ndarray) -> list[Reference]:
 
 
 def captions_of_true_pictures(run: Run, stimulus_ids: np.ndarray) -> list[str] | None:
-    """What the run's captioner says of the pictures' own tokens; None where there is no captioner."""
-    if run.config.captioner is None:
+    """What the run's captioner says of the pictures' own tokens; None where there is no captioner, or not its file."""
+    if not is_there(run, "captioner"):
         return None
     captioner = load_model(run, "captioner")
     tokens = torch.from_numpy(target_tokens(run, stimulus_ids)[stimulus_ids]).float()
@@ -128,8 +128,7 @@ def lacking_text(run: Run, name: str) -> str | None:
 
 
 def _text_file(run: Run, name: str) -> Path | None:
-    given = run.config.paths.weights
-    return find_weights(run.config.weights[name], Path(given) if given else None)
+    return find_weights(run.config.weights[name], run.weights_folder)
 
 
 def _text_embedder(run: Run, name: str) -> TextEmbedder:

@@ -1,7 +1,5 @@
 """Which released files are on this machine, which are missing and what fetches them."""
 
-from pathlib import Path
-
 from rich.table import Table
 from rich.text import Text
 
@@ -17,12 +15,10 @@ def check_released_weights(run: Run) -> None:
     Raises:
         UserError: at the end, if a file that is there is not whole or not the released one.
     """
-    given = run.config.paths.weights
-    folder = Path(given) if given else None
     table = Table("name", "state", "what for", "licence", "saw COCO", box=None, pad_edge=False)
     commands, broken = [], []
     for name, released in run.config.weights.items():
-        path, state = find_weights(released, folder), "missing"
+        path, state = find_weights(released, run.weights_folder), "missing"
         if path is None:
             commands.append(f"{name}: {download_command(released)}")
         else:

@@ -49,4 +49,4 @@ def trained_model(run: Run, num_voxels: int) -> Composite:
         )
     model = build_model(run.config, [num_voxels])
     load_weights(model, weights, path)
-    return model.eval().to("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+    return model.eval().to(run.device)

@@ -24,7 +24,7 @@ from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.pipelines.baselines import picture_means
 from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
 from mindeye_pl.pipelines.foundation_models import identity, load_model
-from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.step import Run, Step
 
 ENCODER = "encoder.safetensors"
@@ -44,7 +44,7 @@ def _spec(run: Run) -> ArtifactSpec:
 
 def _build(run: Run, folder: Path) -> None:
     subject = run.config.data.subject
-    data = datamodule(run, [subject], "all", run.config.finetune.batch_size)
+    data = subject_data(run, "all")
     (trials,) = data.train_trials
     betas = data.normalisation(subject)(read_betas(layout(run), subject, trials.beta_rows))  # (trials, V)
     means, ids = picture_means(betas, trials.stimulus_ids)
@@ -57,7 +57,7 @@ def _build(run: Run, folder: Path) -> None:
 
 def encoder_features(run: Run) -> Callable[[Tensor], Tensor]:
     """Pictures `(n, 3, H, W)` in [0, 1] to features `(n, F)` float32 on the CPU: token means and the small picture."""
-    device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+    device = run.device
     embedder: CLIPImageEmbedder = load_model(run, "embedder").to(device)
 
     @torch.inference_mode()

@@ -27,7 +27,7 @@ from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_step
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
 from mindeye_pl.pipelines.foundation_models import identity
 from mindeye_pl.pipelines.ledger import count_evaluation
-from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.stages.composite import Composite
@@ -78,7 +78,7 @@ def _spec(run: Run) -> ArtifactSpec:
 
 def _build(run: Run, folder: Path) -> None:
     subject = run.config.data.subject
-    data = datamodule(run, [subject], run.config.data.num_sessions, run.config.finetune.batch_size)
+    data = subject_data(run)
     model = trained_model(run, data.voxel_counts[subject])
     brains = data.test_set(subject)
     tokens = target_tokens(run, brains.stimulus_ids.numpy())
@@ -92,7 +92,9 @@ def _build(run: Run, folder: Path) -> None:
         rows[name] = _scores(run, predict_retrieval(model, brains, weights), pictures.clip)
     retrieval = predict_retrieval(model, brains, brains.weights)  # (n, S, D)
     rows[MODEL] = _scores(run, retrieval, pictures.clip)
-    rows[SHUFFLED] = shuffled_scores(brain=retrieval, clip=pictures.clip, seed=run.config.seed)
+    rows[SHUFFLED] = shuffled_scores(
+        brain=retrieval, clip=pictures.clip, top_k=list(run.config.metrics.top_k), seed=run.config.seed
+    )
     console.print("  fitting the ridge baseline")
     rows |= _baselines(run, data, pictures)
     _save_predictions(folder / PREDICTIONS, brains, retrieval)
@@ -154,7 +156,7 @@ def _baselines(run: Run, data: NSDDataModule, pictures: TestPictures) -> dict[st
     predicted = ridge_tokens(voxels, tokens[ids], test_voxels, alphas)
     rows = {RIDGE: _scores(run, torch.from_numpy(predicted), pictures.clip)}
     if is_simulated(run):
-        everything = datamodule(run, [pictures.subject], "all", run.config.finetune.batch_size)
+        everything = subject_data(run, "all")
         ids = np.unique(everything.train_trials[0].stimulus_ids)
         tokens = target_tokens(run, ids)
         clean, test_clean = noise_free_pair(layout(run), pictures.subject, ids, pictures.brains.stimulus_ids.numpy())

@@ -17,7 +17,7 @@ from mindeye_pl.pipelines.caption_evaluation import CaptionScores, lacking_text,
 from mindeye_pl.pipelines.data import is_simulated
 from mindeye_pl.pipelines.encoder import FIT_ENCODER
 from mindeye_pl.pipelines.evaluate import SCORES
-from mindeye_pl.pipelines.foundation_models import identity
+from mindeye_pl.pipelines.foundation_models import identity, is_there
 from mindeye_pl.pipelines.ledger import count_evaluation
 from mindeye_pl.pipelines.picture_scores import EMBEDDER, Lines, lacking_network, protocol_metrics, score_pictures
 from mindeye_pl.pipelines.picture_sets import MODEL, NULL_LINES, gather
@@ -44,7 +44,7 @@ def _spec(run: Run) -> ArtifactSpec:
     label, inputs = scored_identity(run)
     protocol = run.config.protocol
     # The unCLIP's VAE and the captioner of true pictures are ceilings.
-    optional = [group for group in ("unclip", "captioner") if run.config[group] is not None]
+    optional = [group for group in ("unclip", "captioner") if is_there(run, group)]
     by = identity(run, "embedder", *optional) | run.plain("protocol", "metrics.bootstrap_resamples", "seed", *_DATA)
     by.get("unclip", {}).pop("batch_size", None)  # changes nothing
     # A file that is fetched later fills the metrics that it was lacking for.

@@ -43,10 +43,11 @@ def groups_in_use(run: Run) -> list[str]:
     """The groups whose models this run loads."""
     config = run.config
     brains, from_sdxl = sees_brains(config), fine_tunes_sdxl(config)
+    trains = brains and config.evaluate.reconstructions is None
     used = {
         "embedder": brains or from_sdxl,
         UNCLIP_START: from_sdxl,
-        **{group: brains and group in low_level_groups(config) for group in ("vae", "maps")},
+        **{group: trains and group in low_level_groups(config) for group in ("vae", "maps")},
         "unclip": makes_pictures(config),
         "captioner": config.captioner is not None and makes_pictures(config),
         "refine": config.refine is not None and makes_pictures(config),
@@ -72,8 +73,14 @@ def low_level_groups(config: DictConfig) -> list[str]:
 
 
 def makes_pictures(config: DictConfig) -> bool:
-    """Whether the run ends in reconstructions."""
-    return config.unclip is not None and "reconstruct" in config.pipeline.steps
+    """Whether the run makes reconstructions; those that the user brings are only scored."""
+    own = config.evaluate.reconstructions is None
+    return own and config.unclip is not None and "reconstruct" in config.pipeline.steps
+
+
+def is_there(run: Run, group: str) -> bool:
+    """Whether the group is in use and all its files are on this machine."""
+    return run.config[group] is not None and None not in weight_files(run, group).values()
 
 
 def weight_files(run: Run, group: str) -> dict[str, Path | None]:
@@ -82,10 +89,7 @@ def weight_files(run: Run, group: str) -> dict[str, Path | None]:
     if "files" in config:
         folder = Path(config.folder) if config.folder else laptop.SHIPPED
         return {name: folder / name if (folder / name).is_file() else None for name in config.files}
-    given = run.config.paths.weights
-    return {
-        released.file: find_weights(released, Path(given) if given else None) for released in _released(config).values()
-    }
+    return {released.file: find_weights(released, run.weights_folder) for released in _released(config).values()}
 
 
 def node(run: Run, group: str) -> DictConfig:
@@ -135,9 +139,9 @@ def identity(run: Run, *groups: str) -> dict[str, Any]:
     by = {}
     for group in groups:
         plain = run.plain(group)[group]
-        for node in (plain, plain["network"]):
+        for settings in (plain, plain["network"]):
             for place in _PLACES:
-                node.pop(place, None)
+                settings.pop(place, None)
         files = {path.name: fingerprint_file(path) for path in weight_files(run, group).values() if path is not None}
         by[group] = plain | {"files": files}
     return by
@@ -150,10 +154,7 @@ def load_model(run: Run, group: str) -> Any:
         UserError: if a file is missing or is not what it should be.
     """
     config = node(run, group)
-    where = {
-        argument: find_weights(released, Path(run.config.paths.weights) if run.config.paths.weights else None)
-        for argument, released in _released(config).items()
-    }
+    where = {argument: find_weights(released, run.weights_folder) for argument, released in _released(config).items()}
     try:
         return instantiate(config.network, **where, _convert_="all")
     except InstantiationException as error:

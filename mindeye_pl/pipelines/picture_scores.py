@@ -110,7 +110,7 @@ def score_pictures(run: Run, sets: PictureSets, folder: Path) -> PictureScores:
         folder: of the step's work; a killed evaluation takes up again what it finds there.
     """
     protocol = run.config.protocol
-    device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+    device = run.device
     scores = PictureScores(kept(folder, "pixels", lambda: _pixel_scores(run, sets)))
     if protocol.lpips:
         if lacks := lacking_network(run, LPIPS):

@@ -20,8 +20,8 @@ from mindeye_pl.metrics.pictures import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.nn.unclip import UnCLIPModel, corrected_pixels
 from mindeye_pl.pipelines.data import layout
-from mindeye_pl.pipelines.foundation_models import load_model
-from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.foundation_models import is_there, load_model
+from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.pipelines.targets import target_tokens
 
@@ -96,7 +96,7 @@ def gather(run: Run, made: Mapping[str, Any]) -> PictureSets:
     sets[GREY] = torch.full_like(sets[MEAN_PICTURE], 0.5)
     if "prior_tokens" in made:
         sets[NEAREST] = _brought_to(run, _nearest_training(run, made["prior_tokens"]), size)
-    if run.config.unclip is not None:
+    if is_there(run, "unclip"):
         sets[VAE] = _through_vae(run, ids, size)
     own, alone = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.int64)
     lot = derangement(len(ids), run.config.seed)
@@ -132,8 +132,7 @@ def _blocks(pictures: Any) -> Iterator[Any]:
 
 def training_ids(run: Run) -> np.ndarray:
     """The pictures that the model's subject saw in training, `(n,)` ascending."""
-    data = datamodule(run, [run.config.data.subject], run.config.data.num_sessions, run.config.finetune.batch_size)
-    return np.unique(data.train_trials[0].stimulus_ids)
+    return np.unique(subject_data(run).train_trials[0].stimulus_ids)
 
 
 def _mean_picture(run: Run, size: tuple[int, int]) -> Tensor:
@@ -166,7 +165,7 @@ def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
 @torch.inference_mode()
 def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor:
     """The seen pictures through the unCLIP's own VAE and back: what its decoder can draw at the most."""
-    device = torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
+    device = run.device
     unclip: UnCLIPModel = load_model(run, "unclip").to(device)
     rows, columns = unclip.picture_size
     stimuli, parts = Stimuli(layout(run).stimuli), []

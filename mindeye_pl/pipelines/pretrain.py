@@ -32,9 +32,24 @@ def trained_by(run: Run, *keys: str) -> dict[str, Any]:
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
-    """The data of these subjects with their target tokens, embedded now where they are missing."""
+    """The data of these subjects with all that a training learns of their pictures, made now where it is missing."""
+    data = brain_data(run, subjects, num_sessions, batch_size)
+    data.tokens = target_tokens(run, data.stimulus_ids_needed())
+    data.latents = target_latents(run, data.stimulus_ids_needed())
+    data.maps = target_maps(run, data.stimulus_ids_needed())
+    return data
+
+
+def subject_data(run: Run, num_sessions: int | str | None = None) -> NSDDataModule:
+    """Trials and test set of the run's subject in so many sessions, its own number where None; nothing is embedded."""
+    sessions = run.config.data.num_sessions if num_sessions is None else num_sessions
+    return brain_data(run, [run.config.data.subject], sessions, run.config.finetune.batch_size)
+
+
+def brain_data(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
+    """The data of these subjects alone, without what a training learns of their pictures."""
     config = run.config
-    data = NSDDataModule(
+    return NSDDataModule(
         layout(run).root,
         subjects,
         cache_dir=config.paths.cache,
@@ -50,10 +65,6 @@ def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
         seed=config.seed,
         num_workers=config.data.num_workers,
     )
-    data.tokens = target_tokens(run, data.stimulus_ids_needed())
-    data.latents = target_latents(run, data.stimulus_ids_needed())
-    data.maps = target_maps(run, data.stimulus_ids_needed())
-    return data
 
 
 def tags(run: Run, subjects: list[int], num_sessions: int | str) -> list[str]:

@@ -22,7 +22,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
 from mindeye_pl.pipelines.foundation_models import identity, load_model, reconstructor_of
-from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
@@ -50,7 +50,7 @@ def _spec(run: Run) -> ArtifactSpec:
 
 def _build(run: Run, folder: Path) -> None:
     config = run.config
-    data = datamodule(run, [config.data.subject], config.data.num_sessions, config.finetune.batch_size)
+    data = subject_data(run)
     brains = data.test_set(config.data.subject)
     ids = brains.stimulus_ids
     clip = torch.from_numpy(target_tokens(run, ids.numpy())[ids.numpy()])  # (n, S, D)

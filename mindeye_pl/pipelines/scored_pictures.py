@@ -17,7 +17,7 @@ from mindeye_pl.data.test_set import TestSet
 from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
-from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import left_out_cluster
@@ -86,6 +86,4 @@ def test_ids(run: Run) -> np.ndarray:
 
 def test_brains(run: Run) -> TestSet:
     """The measured responses to the test pictures, in the order of `test_ids`."""
-    config = run.config
-    data = datamodule(run, [config.data.subject], config.data.num_sessions, config.finetune.batch_size)
-    return data.test_set(config.data.subject)
+    return subject_data(run).test_set(run.config.data.subject)

@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, ArtifactStore
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,19 @@ class Run:
         """The experiment's name, `adhoc` where none was asked for."""
         given = [item.split("=", 1)[1] for item in self.overrides if item.lstrip("+").startswith("experiment=")]
         return given[-1] if given else "adhoc"
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where the run's frozen models work."""
+        import torch
+
+        return torch.device("cuda" if self.config.trainer.accelerator == "gpu" else "cpu")
+
+    @cached_property
+    def weights_folder(self) -> Path | None:
+        """The user's folder of foundation weights, `paths.weights`."""
+        given = self.config.paths.weights
+        return Path(given) if given else None
 
     def of_experiment(self, name: str) -> "Run":
         """The run of another experiment under this run's other overrides, composed once."""

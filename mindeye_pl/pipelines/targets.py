@@ -87,14 +87,14 @@ def left_out_cluster(run: Run) -> LeftOutCluster | None:
 
 def _pooled(run: Run, count: int) -> np.ndarray:
     """CLIP's embedding of every picture, `(N, E)` float16, read through a memory map."""
-    embedder = load_model(run, "embedder").to(_device(run))
+    embedder = load_model(run, "embedder").to(run.device)
 
     def embed(pictures: torch.Tensor) -> torch.Tensor:
         with torch.autocast(pictures.device.type, torch.float16, enabled=pictures.is_cuda):
             return embedder.pooled(pictures)[:, None]  # (B, 1, E)
 
     with torch.inference_mode():
-        width = embed(torch.zeros(1, 3, *embedder.image_size, device=_device(run))).shape[-1]
+        width = embed(torch.zeros(1, 3, *embedder.image_size, device=run.device)).shape[-1]
     everything = np.arange(count)
     store = _filled(run, everything, "embedder", (1, width), lambda *_: embed, kind="pooled")
     return store[everything][:, 0]
@@ -105,10 +105,6 @@ def _made_from(run: Run, group: str) -> dict[str, Any]:
     path = layout(run).stimuli
     pictures = run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(path)
     return identity(run, group) | {"pictures": pictures}
-
-
-def _device(run: Run) -> torch.device:
-    return torch.device("cuda" if run.config.trainer.accelerator == "gpu" else "cpu")
 
 
 def _filled(
@@ -155,7 +151,7 @@ def filled_store(
     store = TokenStore.create_or_open(folder, len(pictures), *shape, description=by)
     if len(missing := store.missing(ids)):
         console.print(f"embedding {len(missing):,} pictures {what}")
-        device = _device(run)
+        device = run.device
         embed = build(device)
 
         def embed_pictures(pictures: np.ndarray) -> torch.Tensor:

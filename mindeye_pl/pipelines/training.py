@@ -57,7 +57,7 @@ def fit(
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
     # `trainer.deterministic` would fill every new tensor with NaN, in case somebody reads it before it is written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     logger = _logger(run, step, folder, tags)
     callbacks: list[Callback] = [
         EpochSeed(config.seed),
