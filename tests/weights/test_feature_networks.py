@@ -327,6 +327,10 @@ def test_every_option_of_the_group(option: Path, files: dict, fid_file: Path) ->
         assert config.layers == list(RECIPES[name].layers)
         with pytest.raises(UserError, match="clip_l needs its released file"):
             feature_networks.load_feature_network(config.network.name, config.network.path)
+    elif name == "gnet":  # tests/weights/test_gnet_golden.py loads a file of its format
+        assert config.weights == weights.gnet
+        with pytest.raises(UserError, match="nowhere"):
+            load_published(config.network.kind, "nowhere.pt")
     elif name == "laptop_clip":
         assert instantiate(config.network).layers == tuple(config.layers)
     elif name == "lpips":
