@@ -21,7 +21,7 @@ quickstart: setup  ## one hour of brain data to a table of scores and a report, 
 	$(BIN)/python -m mindeye_pl +experiment=finetune_subj01_1h
 
 test: setup  ## the default tests, under six minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2  # two processes, so one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 test-slow: setup  ## the slow tests
 	$(BIN)/python -m pytest -m slow

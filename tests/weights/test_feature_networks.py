@@ -21,7 +21,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.fid import FID, fid
 from mindeye_pl.nn.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.feature_networks import IMAGENET_MEAN, IMAGENET_STD, RECIPES, FeatureNetwork
-from mindeye_pl.weights import feature_networks, laptop
+from mindeye_pl.weights import feature_networks, laptop, load_published
 from mindeye_pl.weights.feature_networks import load_feature_network, load_lpips
 
 #: By network: torchvision's, the module whose output is a layer, and the side that the published evaluation gives it.
