@@ -76,8 +76,9 @@ def data_worth(
     """What a method is worth in data: "pretraining is worth 3.1 times the data at 1 h".
 
     The interval is the bootstrap's, by quantiles: in each resample pictures are drawn with replacement, and so are
-    seeds, the same ones for both methods. Few seeds are drawn from few, so that with three of them it is rather too
-    narrow than too wide.
+    seeds, the same ones for both methods. Luck that differs from picture to picture is drawn twice, which makes it too
+    wide (Owen, The pigeonhole bootstrap, 2007); a seed's luck with all pictures is drawn from few, which makes it too
+    narrow with two or three seeds.
 
     Args:
         amounts: `(H,)` of the reference's curve, positive and ascending.

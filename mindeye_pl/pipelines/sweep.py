@@ -19,7 +19,7 @@ from mindeye_pl.reports.charts import charts_section
 from mindeye_pl.reports.environment import environment
 from mindeye_pl.reports.page import ReportData, UsedArtifact, write_report
 from mindeye_pl.reports.results import Results
-from mindeye_pl.reports.table import Column, Row, terminal_table
+from mindeye_pl.reports.table import COLUMNS, PICTURE_COLUMNS, Column, Row, terminal_table
 
 #: Columns of the terminal, which has room for no more.
 TERMINAL_COLUMNS = 3
@@ -69,9 +69,11 @@ def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) ->
     simulated = is_simulated(run)
     columns = _columns(cells, list(config.sweep.columns))
     scores = [column.score for column in columns]
+    key, baseline = _compared(config, jobs, cells)
+    if key is not None and len(cells[0].settings) == 1:
+        cells.sort(key=lambda cell: cell.settings[key] != baseline)  # what the others are compared with comes first
     rows = [_row(cell, scores, simulated) for cell in cells]
     tables = [Results("Sweep", rows, columns, _about_intervals(cells))]
-    key, baseline = _compared(config, jobs, cells)
     said: list[str] = []
     if key is not None:
         if differences := compare(cells, key, baseline, columns, simulated=simulated):
@@ -113,13 +115,10 @@ def _print(data: ReportData, said: Sequence[str]) -> None:
 
 def _columns(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Column]:
     """Of the scores that any job has, in the order asked for."""
-    from mindeye_pl.metrics.pictures import BASIC_METRICS
-    from mindeye_pl.reports.table import COLUMNS, PICTURE_COLUMNS
-
     known = {column.score: column for column in (*COLUMNS, *PICTURE_COLUMNS)}
-    assert {metric.name for metric in BASIC_METRICS} <= known.keys()
     there = {name for cell in cells for scores in cell.by_seed.values() for name in scores.scores}
-    return [known.get(name, Column(name, name, form="number")) for name in wanted if name in there]
+    shown = [name for name in wanted if name in there] or wanted[:1]  # a table of failures has one empty column
+    return [known.get(name, Column(name, name, form="number")) for name in shown]
 
 
 def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
