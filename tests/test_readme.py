@@ -57,7 +57,7 @@ def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine) 
         "fine-tuning subject 1",
         "Subject 1 (simulated)",
         "chance",
-        "ridge regression",
+        "ridge, 1 h",
         "report:",
     ):
         assert words in out
@@ -74,13 +74,13 @@ def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine) 
 def test_the_report_fills_a_row_that_was_empty(cli: CommandLine, finished: Path) -> None:
     options = ("scale=tiny", "logger=none")
     _, out, _ = cli("+experiment=finetune_subj01_1h", *options)
-    assert re.search(r"from scratch, 1 hour +not run yet", out)
+    assert re.search(r"scratch, 1 h +not run yet", out)
     (command,) = (line for line in out.splitlines() if line.startswith("python -m") and "scratch_subj01_1h" in line)
     words = [word for word in shlex.split(command)[3:] if not word.startswith("paths.outputs=")]
     code, _, err = cli(*words)
     assert code == 0, err
     _, out, _ = cli("+experiment=finetune_subj01_1h", *options)
-    assert re.search(r"from scratch, 1 hour +\d", out)
+    assert re.search(r"scratch, 1 h +\d", out)
 
 
 def test_plan_prints_and_makes_nothing(cli: CommandLine) -> None:

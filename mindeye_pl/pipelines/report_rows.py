@@ -31,7 +31,7 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     picture_sets.MEAN_PICTURE: ("mean picture", "null", "of the training pictures"),
     picture_sets.OTHER_PICTURE: ("another picture", "null", "of the test set"),
     picture_sets.SHUFFLED: ("shuffled brains", "null", ""),
-    picture_sets.NEAREST: ("nearest training picture", "baseline", "by the predicted tokens, nothing is drawn"),
+    picture_sets.NEAREST: ("nearest picture", "baseline", "of the training pictures, by the predicted tokens; nothing is drawn"),
     picture_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     picture_sets.REFINED: ("refined", "model", ""),
     picture_sets.TRUE_TOKENS: ("true tokens", "ceiling", "the unCLIP given the picture's own tokens"),
@@ -54,7 +54,7 @@ def retrieval_results(run: Run) -> Results:
     rows = [
         Row("chance", tuple(map(_chance, model)), simulated=simulated, kind="null"),
         Row("shuffled brains", read_scores(own, SHUFFLED), simulated=simulated, kind="null"),
-        Row(f"ridge regression, {hours}", read_scores(own, RIDGE), simulated=simulated, kind="baseline"),
+        Row(f"ridge, {hours}", read_scores(own, RIDGE), simulated=simulated, kind="baseline"),
         *_published(run, columns),
         *_experiments(run, own, EVALUATE, model),
     ]
@@ -172,7 +172,7 @@ def beside_null(content: dict[str, Any]) -> str:
 def hours_in_words(run: Run) -> str:
     """How much of the subject's data is in use."""
     sessions = run.config.data.num_sessions
-    return "all sessions" if sessions == "all" else f"{sessions} hour" + ("s" if sessions != 1 else "")
+    return "all h" if sessions == "all" else f"{sessions} h"
 
 
 def found(run: Run, step: Step) -> Artifact:
@@ -208,7 +208,7 @@ def _experiment_row(run: Run, name: str, own: Artifact, step: Step) -> Row:
         artifact = other.find(step)
     except UserError as error:  # of data that this experiment lacks and this run has not asked for
         return Row(name, status="cannot run", note=str(error))
-    start = "pretrained" if other.config.finetune.start == "pretrained" else "from scratch"
+    start = "pretrained" if other.config.finetune.start == "pretrained" else "scratch"
     label = f"{start}, {hours_in_words(other)}"
     if artifact is None:
         return Row(label, command=" ".join(["python -m mindeye_pl", *other.overrides]), simulated=is_simulated(run))

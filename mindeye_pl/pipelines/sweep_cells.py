@@ -38,7 +38,7 @@ WORDS = {
 }
 VALUES = {
     (START, "pretrained"): "pretrained",
-    (START, "scratch"): "from scratch",
+    (START, "scratch"): "scratch",
     ("ablation", "none"): "whole model",
     ("model", "mindeye1"): "MindEye1",
     ("model", "mindeye2"): "MindEye2",
@@ -47,7 +47,7 @@ VALUES = {
 
 
 def in_words(key: str, value: str) -> str:
-    """A swept parameter for people: "1 h", "from scratch"."""
+    """A swept parameter for people: "1 h", "scratch"."""
     if (key, value) in VALUES:
         return VALUES[key, value]
     plain = value.replace("_", " ") if key in ("ablation", "fidelity") else value

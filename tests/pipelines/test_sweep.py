@@ -43,7 +43,7 @@ def test_the_table_has_a_row_for_each_setting(swept: tuple[Path, str]) -> None:
     _, out = swept
     table = table_of(out)
     for hours in ("0.5 h", "1 h"):
-        for start in ("from scratch", "pretrained"):
+        for start in ("scratch", "pretrained"):
             assert f"{hours}, {start}" in table
     assert re.search(r"By image retrieval pretraining is worth .* times the data at 1 h, 95 % interval .* to ", table)
     assert "Paired differences (simulated)" in table

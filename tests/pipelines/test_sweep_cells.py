@@ -56,7 +56,7 @@ def test_swept_keys_are_those_that_differ(jobs: list[Job]) -> None:
 
 def test_jobs_that_differ_in_the_seed_are_one_cell(jobs: list[Job]) -> None:
     cells = cells_of(jobs)
-    assert [cell.name for cell in cells][:2] == ["1 h, from scratch", "2 h, from scratch"]
+    assert [cell.name for cell in cells][:2] == ["1 h, scratch", "2 h, scratch"]
     assert all(list(cell.jobs) == ["1", "2"] for cell in cells)
     each = cells[0].of_each("image_retrieval")
     assert each is not None
@@ -81,9 +81,9 @@ def test_the_order_of_jobs_changes_no_score(jobs: list[Job]) -> None:
 def test_differences_are_paired_by_picture_and_seed(jobs: list[Job]) -> None:
     cells = cells_of(jobs)
     rows = compare(cells, "finetune.start", "scratch", [RETRIEVAL], simulated=True)
-    assert [row.name for row in rows] == [f"{hours} h: pretrained − from scratch" for hours in (1, 2, 4)]
+    assert [row.name for row in rows] == [f"{hours} h: pretrained − scratch" for hours in (1, 2, 4)]
     first, second = (
-        next(cell for cell in cells if cell.name == f"1 h, {start}") for start in ("pretrained", "from scratch")
+        next(cell for cell in cells if cell.name == f"1 h, {start}") for start in ("pretrained", "scratch")
     )
     arrays = [cell.of_each("image_retrieval") for cell in (first, second)]
     expected = difference_over_pictures(*arrays)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def test_without_hours_differences_are_said(tmp_path: Path) -> None:
 
 def test_curves_have_a_line_for_each_start_and_bars_over_seeds(jobs: list[Job]) -> None:
     (panel,) = curves(cells_of(jobs), [RETRIEVAL])
-    assert [series.name for series in panel.series] == ["from scratch", "pretrained"]
+    assert [series.name for series in panel.series] == ["scratch", "pretrained"]
     assert list(panel.series[0].x) == [1, 2, 4]
     assert panel.log_x
     assert panel.references == {"chance": 0.01}
@@ -138,7 +138,7 @@ def test_one_amount_of_data_has_no_curve(jobs: list[Job]) -> None:
     ("key", "value", "words"),
     [
         ("data.num_sessions", "0.25", "0.25 h"),
-        ("finetune.start", "scratch", "from scratch"),
+        ("finetune.start", "scratch", "scratch"),
         ("ablation", "no_low_level", "no low level"),
         ("model", "mindeye1", "MindEye1"),
         ("pretrain.subjects", "[2]", "pretrained on [2]"),
