@@ -68,6 +68,7 @@ def run_experiment(config: DictConfig) -> None:
         write_run_report(run, steps)
     if EXPORT in names:
         export_run(run)
+    run.tracking.say_how_to_sync(order(run, steps))
 
 
 def _step(name: str) -> Step:
