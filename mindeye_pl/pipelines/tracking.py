@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
-from mindeye_pl.artifacts import MANIFEST, Artifact
+from mindeye_pl.artifacts import Artifact
 from mindeye_pl.console import console
 from mindeye_pl.nsd import HOURS_PER_SESSION
 from mindeye_pl.tracking.sync import sync_command
@@ -55,6 +55,7 @@ class Tracking:
     def __init__(self, run: "Run"):
         self._run, self._settings = run, run.config.logger
         self._open: dict[str, TrackedRun] = {}
+        self._stores: dict[str, dict[str, tuple[TrackedFolder, bool]]] = {}
         self._folders: dict[Path, None] = {}
         self._ids: dict[str, None] = {}
         self._mode = self._settings.mode if self._settings.name == "wandb" else "disabled"
@@ -96,11 +97,10 @@ class Tracking:
             fingerprint: of that.
             filled: whether rows of it were made now.
         """
-        store = TrackedFolder(
-            f"targets-{folder.name}", TARGETS, fingerprint, folder, {"determined_by": by}, files_fixed=False
-        )
-        for tracked in self._open.values():
-            self._log_folder(tracked, store, output=filled)
+        store = TrackedFolder(f"targets-{folder.name}", TARGETS, fingerprint, folder, {"determined_by": by}, grows=True)
+        for name in self._open:
+            stores = self._stores.setdefault(name, {})
+            stores[fingerprint] = store, filled or stores.get(fingerprint, (store, False))[1]
 
     def say_how_to_sync(self, steps: Sequence["Step"]) -> None:
         """Prints the one line that uploads the offline runs of these steps, if this process made any.
@@ -141,6 +141,8 @@ class Tracking:
                 from mindeye_pl.pipelines.tracked_results import log_results  # which knows the steps, and they this
 
                 log_results(self._run, step, artifact, tracked)
+                for store, filled in self._stores.pop(step.name, {}).values():
+                    self._log_folder(tracked, store, output=filled)
                 self._log_folder(tracked, _tracked_folder(step, artifact), output=True)
         tracked.finish(ok=artifact is not None)
         if not tracked.finished and not tracked.offline:
@@ -195,12 +197,10 @@ def _run_id(run: "Run", step: "Step") -> str:
 
 
 def _tracked_folder(step: "Step", artifact: Artifact) -> TrackedFolder:
-    """A finished artifact; its versions are those of one step and label."""
-    manifest = artifact.manifest
-    metadata = {key: value for key, value in manifest.items() if key not in ("fingerprint", "files")}
-    assert (artifact.folder / MANIFEST).is_file()  # it makes every version differ
-    name = f"{step.name}-{manifest['label']}"
-    return TrackedFolder(name, _TYPES.get(step.name, CHECKPOINT), artifact.fingerprint, artifact.folder, metadata)
+    """A finished artifact under its folder's name; W&B's manifest holds ours, in which no two makings are the same."""
+    metadata = {key: value for key, value in artifact.manifest.items() if key not in ("fingerprint", "files")}
+    name, kind = f"{step.name}-{artifact.folder.name}", _TYPES.get(step.name, CHECKPOINT)
+    return TrackedFolder(name, kind, artifact.fingerprint, artifact.folder, metadata)
 
 
 def tags(run: "Run", step: "Step") -> list[str]:

@@ -24,13 +24,13 @@ class TrackedFolder:
     """A folder, or a thing without one, that a run made or was made from.
 
     Attributes:
-        name: of the W&B artifact; the same for all versions of one thing.
+        name: of the W&B artifact, with the digits by which the folder is known on disk.
         type: data, targets, checkpoint, reconstructions or scores.
         fingerprint: of all that determines the content.
         folder: with its files; None for what is known by its fingerprint alone.
         metadata: plain data.
-        files_fixed: False for a folder that still grows: its path stands for its content, and its large files are
-            never uploaded.
+        grows: for a folder that is filled bit by bit: the paths of its tables stand for their content, and only what
+            describes them is uploaded.
     """
 
     name: str
@@ -38,7 +38,7 @@ class TrackedFolder:
     fingerprint: str
     folder: Path | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    files_fixed: bool = True
+    grows: bool = False
 
     @property
     def alias(self) -> str:
@@ -67,11 +67,11 @@ def artifact_of(tracked: TrackedFolder, *, upload: str, below_mb: float, checksu
     for path in sorted(path for path in tracked.folder.rglob("*") if path.is_file()):
         name, facts = str(path.relative_to(tracked.folder)), path.stat()
         small = facts.st_size < below_mb * 1e6
-        if small if not tracked.files_fixed or upload == REFERENCES else upload == FILES:
+        if path.suffix == ".json" if tracked.grows else small or upload == FILES:
             # Finished files do not change: no copy is made of them.
             artifact.add_file(str(path), name=name, policy="immutable")
         else:
-            known = (str(path.resolve()), name, facts.st_size, facts.st_mtime_ns, checksums and tracked.files_fixed)
+            known = (str(path.resolve()), name, facts.st_size, facts.st_mtime_ns, checksums and not tracked.grows)
             artifact.manifest.add_entry(_reference(*known))
     return artifact
 
@@ -87,8 +87,8 @@ def _reference(path: str, name: str, size: int, modified_ns: int, checksum: bool
 
 
 def artifact_name(words: str) -> str:
-    """The words as W&B takes them for the name of an artifact."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", words)[:_MOST_LETTERS]
+    """The words as W&B takes them for the name of an artifact; of too many, the last ones, with the digits, stay."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", words)[-_MOST_LETTERS:]
 
 
 def check_upload(upload: str) -> None:

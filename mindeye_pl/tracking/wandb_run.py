@@ -3,6 +3,7 @@
 Legend: H and W picture size in pixels.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -161,12 +162,17 @@ def start_run(folder: Path, identity: RunIdentity, *, mode: str) -> TrackedRun |
         identity: of the run.
         mode: online or offline.
     """
-    for attempt in dict.fromkeys((mode, "offline")):
-        try:
-            return TrackedRun(_start(folder, identity, attempt), identity.name)
-        except Exception as error:  # W&B raises many kinds, and the operating system some
-            instead = "it is kept offline" if attempt != "offline" else "it is not tracked"
-            _log.warning("W&B failed to open the run of %s, %s: %s", identity.name, instead, one_line(error))
+    try:
+        return TrackedRun(_start(folder, identity, mode), identity.name)
+    except Exception as error:  # W&B raises many kinds, and the operating system some
+        if mode != "offline":
+            _log.warning("W&B cannot be reached, %s is kept offline: %s", identity.name, one_line(error))
+        _forget_attempt()
+    try:  # its own process may have been the trouble, and there is a new one now
+        return TrackedRun(_start(folder, identity, "offline"), identity.name)
+    except Exception as error:
+        _log.warning("W&B failed to open a run, %s is not tracked: %s", identity.name, one_line(error))
+        _forget_attempt()
     return None
 
 
@@ -175,7 +181,7 @@ def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
     os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb" / "data").resolve()))
     import wandb
 
-    logging.getLogger("wandb").setLevel(logging.ERROR)
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # what matters is said by us, in one line
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {
         "silent": True,
@@ -203,6 +209,14 @@ def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
         save_code=False,
         settings=wandb.Settings(**{key: value for key, value in wanted.items() if key in known}),  # type: ignore[arg-type]
     )
+
+
+def _forget_attempt() -> None:
+    """Ends W&B's own process, which holds the id of a run that it could not open for taken."""
+    with contextlib.suppress(Exception):
+        import wandb
+
+        wandb.teardown()
 
 
 def one_line(error: Exception) -> str:
