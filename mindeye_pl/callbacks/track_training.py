@@ -19,16 +19,17 @@ class TrackTraining(Callback):
     """Logs every loss part, validation, learning rates, throughput and memory, each once.
 
     * `train/*`, `validation/*`: means over an epoch, one row for each epoch, with `epoch` and `performance/*`.
-    * `train_step/*`: the losses of one step, every `trainer.log_every_n_steps` steps.
+    * `train_step/*`: the losses of one step, every so many steps.
     * `lr/*`: the learning rate of each group of parameters, with the latter.
 
     Args:
         log: takes the rows.
         history: has the records of the epochs; it comes before this callback.
+        every_n_steps: how many.
     """
 
-    def __init__(self, log: Log, history: History):
-        self.write, self.history = log, history
+    def __init__(self, log: Log, history: History, every_n_steps: int):
+        self.write, self.history, self.every_n_steps = log, history, every_n_steps
         self._last_step = -1
 
     def on_train_batch_end(
@@ -36,7 +37,7 @@ class TrackTraining(Callback):
     ) -> None:
         """Logs the losses of some of the steps."""
         step = trainer.global_step
-        if not trainer.is_global_zero or step == self._last_step or step % trainer.log_every_n_steps:
+        if not trainer.is_global_zero or step == self._last_step or step % self.every_n_steps:
             return
         losses = {
             name.removesuffix("_step").replace("train/", "train_step/", 1): float(value)

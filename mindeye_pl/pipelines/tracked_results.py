@@ -56,7 +56,7 @@ def log_results(run: Run, step: Step, artifact: Artifact, tracked: TrackedRun) -
 
 def summary_of(scores: Iterable[Plain], prefix: str = "") -> dict[str, float]:
     """Scores as numbers of a run: `score/NAME`, with `_low`, `_high`, `_chance`, `_pool` and `_pictures` beside it."""
-    summary = {}
+    summary: dict[str, float] = {}
     for score in scores:
         low, high = score["interval"] or (None, None)
         parts = {"": score["value"], "_low": low, "_high": high, "_chance": score["chance"]}

@@ -59,13 +59,11 @@ class Tracking:
         self._folders: dict[Path, None] = {}
         self._ids: dict[str, None] = {}
         self._mode = self._settings.mode if self._settings.name == "wandb" else "disabled"
-        if self._mode != "disabled":
-            check_upload(self._settings.upload)
 
     @property
     def enabled(self) -> bool:
         """Whether this process opens W&B runs."""
-        return self._mode != "disabled" and rank_zero_only.rank == 0
+        return self._mode != "disabled" and getattr(rank_zero_only, "rank", 0) == 0
 
     @contextmanager
     def of(self, step: "Step") -> Iterator[Callable[[], None]]:
@@ -117,9 +115,9 @@ class Tracking:
     def _start(self, step: "Step") -> None:
         if not self.enabled or step.name in self._open:
             return
+        check_upload(self._settings.upload)
         with _surviving(step):
-            settings = self._settings
-            tracked = start_run(Path(settings.folder), self._identity(step), mode=self._mode)
+            tracked = start_run(Path(self._settings.folder), self._identity(step), mode=self._mode)
             if tracked is None:
                 self._mode = "disabled"  # once is enough
                 return

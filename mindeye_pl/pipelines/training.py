@@ -70,7 +70,7 @@ def fit(
     ]
     callbacks += more_callbacks
     if log := _log(run, step):
-        callbacks.append(TrackTraining(log, history))
+        callbacks.append(TrackTraining(log, history, config.trainer.log_every_n_steps))
     if progress := bool(config.callbacks.progress_bar and console.is_terminal):
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
     trainer: Trainer = instantiate(

@@ -16,8 +16,6 @@ import numpy as np
 
 from mindeye_pl.tracking.wandb_artifact import TrackedFolder, artifact_of
 
-os.environ.setdefault("WANDB_SILENT", "true")  # the hint that matters is printed by us
-
 _log = logging.getLogger(__name__)
 
 Call = TypeVar("Call", bound=Callable[..., None])
@@ -29,6 +27,9 @@ STEP = "trainer/global_step"
 _REACH_S, _UPLOAD_S = 60.0, 600.0
 #: Seconds until what is logged is in the run's file. A kill takes W&B's own process along, and with it what is later.
 _FLUSH_S = 0.2
+
+#: Where we told W&B to keep copies, None before the first run.
+_copies: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ def start_run(folder: Path, identity: RunIdentity, *, mode: str) -> TrackedRun |
 
 
 def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
-    # Copies of what is logged are kept here until they are uploaded, rather than in the user's home.
-    os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb" / "data").resolve()))
+    os.environ.setdefault("WANDB_SILENT", "true")  # the hint that matters is printed by us
+    _keep_copies_in(folder / "wandb" / "data")
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.CRITICAL)  # what matters is said by us, in one line
@@ -209,6 +210,13 @@ def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
         save_code=False,
         settings=wandb.Settings(**{key: value for key, value in wanted.items() if key in known}),  # type: ignore[arg-type]
     )
+
+
+def _keep_copies_in(folder: Path) -> None:
+    """Keeps W&B's copies of what waits for an upload beside its record, not in the home, unless the user says where."""
+    global _copies
+    if os.environ.get("WANDB_DATA_DIR") == _copies:
+        _copies = os.environ["WANDB_DATA_DIR"] = str(folder.resolve())
 
 
 def _forget_attempt() -> None:

@@ -16,8 +16,6 @@ from wandb.proto import wandb_internal_pb2
 
 BLOCK = 32 * 1024
 
-Artifact = wandb_internal_pb2.ArtifactRecord
-
 
 def read(file: Path) -> Iterator[wandb_internal_pb2.Record]:
     """The records of a `.wandb` file: a header of 7 bytes, then a LevelDB log of protocol buffers."""
@@ -79,12 +77,12 @@ class OfflineRecord:
         content = json.loads((self.folder / "files" / self.logged(name)["path"]).read_text())
         return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
-    def outputs(self) -> list[Artifact]:
+    def outputs(self) -> list[Any]:
         """The artifacts that the run made, but for those that hold its tables."""
         found = self.of_kind("artifact")
         return [artifact for artifact in found if not artifact.use_after_commit and artifact.type != "run_table"]
 
-    def inputs(self) -> list[Artifact]:
+    def inputs(self) -> list[Any]:
         """The artifacts that it was made from: `wandb sync` links them."""
         return [artifact for artifact in self.of_kind("artifact") if artifact.use_after_commit]
 

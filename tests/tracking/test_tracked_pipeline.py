@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,14 @@ def records(outputs: Path) -> dict[str, OfflineRecord]:
     found = offline_records(outputs)
     assert all(len(each) == 1 for each in found.values())
     return {step: each[0] for step, each in found.items()}
+
+
+@pytest.fixture
+def simulated(outputs: Path, cli: CommandLine) -> CommandLine:
+    """The command line with outputs of its own, where the data are simulated and nothing is trained."""
+    for folder in ("artifacts/simulate", "targets"):
+        shutil.copytree(outputs / folder, cli.outputs / folder)
+    return cli
 
 
 def artifact(outputs: Path, step: str) -> Path:
@@ -221,7 +230,7 @@ def test_one_line_uploads_all_and_wandb_gets_the_same(outputs: Path, records: di
 def test_cached_steps_open_no_run(outputs: Path, cli: CommandLine) -> None:
     cli.outputs = outputs
     before = sorted((outputs / "wandb").iterdir())
-    code, out, err = cli(*COMMAND, *PICTURES)
+    code, out, err = cli(*COMMAND, *PICTURES, "pipeline.steps=[evaluate,reconstruct,evaluate_pictures]")
     assert code == 0, err
     assert "evaluate: cached" in out
     assert "wandb sync" not in out
@@ -243,15 +252,15 @@ cli.main()
 """
 
 
-def test_a_killed_training_goes_on_in_its_run(finished: Path, cli: CommandLine) -> None:
+def test_a_killed_training_goes_on_in_its_run(simulated: CommandLine) -> None:
     command = (*COMMAND, "pipeline.steps=[pretrain]", "pretrain.epochs=4", "callbacks.checkpoint_every_n_epochs=1")
-    arguments = [sys.executable, "-c", KILLED, *command, f"paths.outputs={cli.outputs}"]
+    arguments = [sys.executable, "-c", KILLED, *command, f"paths.outputs={simulated.outputs}"]
     killed = subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again = [sys.executable, "-m", "mindeye_pl", *command, f"paths.outputs={cli.outputs}"]
+    again = [sys.executable, "-m", "mindeye_pl", *command, f"paths.outputs={simulated.outputs}"]
     said = subprocess.run(again, capture_output=True, text=True, env=environment(), timeout=120, check=False)
     assert said.returncode == 0, said.stderr
-    first, second = offline_records(cli.outputs)["pretrain"]
+    first, second = offline_records(simulated.outputs)["pretrain"]
     assert first.run.run_id == second.run.run_id
     assert not first.of_kind("exit")
     epochs = [[row["epoch"] for row in record.history if "epoch" in row] for record in (first, second)]
@@ -270,25 +279,25 @@ def test_a_killed_training_goes_on_in_its_run(finished: Path, cli: CommandLine) 
     assert [row["_step"] for row in rows] == list(range(len(rows)))
 
 
-def test_disabled_tracks_nothing(finished: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_tracks_nothing(simulated: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    code, out, err = cli(*COMMAND[:2], "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
+    code, out, err = simulated(*COMMAND[:2], "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
     assert code == 0, err
     assert "wandb sync" not in out
-    assert not (cli.outputs / "wandb").exists()
+    assert not (simulated.outputs / "wandb").exists()
 
 
-def test_csv_has_the_same_rows_and_a_second_file_when_it_goes_on(finished: Path, cli: CommandLine) -> None:
-    code, _, err = cli(*COMMAND[:2], "logger=csv", "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
+def test_csv_has_the_same_rows_and_a_second_file_when_it_goes_on(simulated: CommandLine) -> None:
+    code, _, err = simulated(*COMMAND[:2], "logger=csv", "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
     assert code == 0, err
-    (file,) = (cli.outputs / "csv" / "pretrain").glob("*/version_0/metrics.csv")
+    (file,) = (simulated.outputs / "csv" / "pretrain").glob("*/version_0/metrics.csv")
     head = file.read_text().splitlines()[0].split(",")
     assert {"train/loss", "validation/loss", "train_step/prior", "lr/backbone", "epoch"} <= set(head)
 
 
-def test_an_unwritable_record_stops_no_training(finished: Path, cli: CommandLine) -> None:
-    (cli.outputs / "wandb").write_text("a file where the folder would be")
-    code, out, err = cli(*COMMAND, "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
+def test_an_unwritable_record_stops_no_training(simulated: CommandLine) -> None:
+    (simulated.outputs / "wandb").write_text("a file where the folder would be")
+    code, out, err = simulated(*COMMAND, "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
     assert code == 0, err
     assert out.count("W&B") == 1
     assert "pretrain: done" in out
