@@ -68,15 +68,17 @@ class TrackTraining(Callback):
 
 
 def group_names(module: LightningModule, optimizer: Optimizer) -> list[str]:
-    """A name for each group of an optimiser's parameters: the part that they belong to, and whether they decay.
+    """A name for each group of an optimiser's parameters: the part that they belong to, as in `backbone`.
 
-    As in `backbone` and `backbone_no_decay`; a group of several parts has the names of all.
+    Of two groups of one part the one without weight decay is `backbone_no_decay`; a group of several parts has the
+    names of all.
     """
     owners = {id(parameter): name.split(".")[0] for name, parameter in module.named_parameters()}
+    groups = optimizer.param_groups
+    parts = ["+".join(dict.fromkeys(owners.get(id(p), "other") for p in group["params"])) for group in groups]
     names: list[str] = []
-    for group in optimizer.param_groups:
-        parts = dict.fromkeys(owners.get(id(parameter), "other") for parameter in group["params"])
-        name = "+".join(parts) + ("" if group.get("weight_decay") else "_no_decay")
+    for part, group in zip(parts, groups, strict=True):
+        name = part if parts.count(part) == 1 or group.get("weight_decay") else f"{part}_no_decay"
         count = sum(other == name or other.startswith(f"{name}_group") for other in names)
         names.append(f"{name}_group{count + 1}" if count else name)
     return names

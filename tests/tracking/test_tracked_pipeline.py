@@ -257,9 +257,8 @@ def test_a_killed_training_goes_on_in_its_run(simulated: CommandLine) -> None:
     arguments = [sys.executable, "-c", KILLED, *command, f"paths.outputs={simulated.outputs}"]
     killed = subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again = [sys.executable, "-m", "mindeye_pl", *command, f"paths.outputs={simulated.outputs}"]
-    said = subprocess.run(again, capture_output=True, text=True, env=environment(), timeout=120, check=False)
-    assert said.returncode == 0, said.stderr
+    code, out, err = simulated(*command)
+    assert code == 0, err
     first, second = offline_records(simulated.outputs)["pretrain"]
     assert first.run.run_id == second.run.run_id
     assert not first.of_kind("exit")
@@ -267,7 +266,7 @@ def test_a_killed_training_goes_on_in_its_run(simulated: CommandLine) -> None:
     assert epochs[1] == [2, 3]
     assert epochs[0] in ([0, 1], [0])  # what is logged is on disk a fifth of a second later
 
-    command_line = said.stdout.strip().splitlines()[-1].split("to upload: ")[1]
+    command_line = out.strip().splitlines()[-1].split("to upload: ")[1]
     assert command_line.startswith("WANDB_RESUME=allow ")
     with wandb_server() as server:
         search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
