@@ -11,7 +11,7 @@ from mindeye_pl.data.betas import AsPublished, BetaNormalisation, ZScoreTrainSes
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import data_inputs, data_steps
 from mindeye_pl.pipelines.models import WEIGHTS, build_model, checkpoint_fingerprint, load_shared_weights, read_weights
-from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule, tags, trained_by
+from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule, trained_by
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.training import fit
 
@@ -55,16 +55,7 @@ def _build(run: Run, folder: Path) -> None:
         start = "from the pretrained model"
     model.freeze_all_but(settings.trainable)
     what = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
-    fit(
-        run,
-        FINETUNE,
-        folder,
-        model,
-        data,
-        epochs=settings.epochs,
-        what=what,
-        tags=[*tags(run, [subject], config.data.num_sessions), settings.start],
-    )
+    fit(run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what)
     write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
         save_file({"mean": scaling.mean, "std": scaling.std}, folder / BETAS)

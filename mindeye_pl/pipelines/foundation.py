@@ -151,14 +151,9 @@ def fit_foundation(
 ) -> None:
     """Trains one of the models on its tables of pictures; see `fit`."""
     settings = run.config.foundation[step.name.removeprefix("pretrain_")]
-    tags = [
-        f"scale={run.config.scale.name}",
-        f"seed={run.config.seed}",
-        *(["simulated"] if trains_on_scenes(run) else []),
-    ]
     what = f"training the {run.config.foundation.name} {step.name.removeprefix('pretrain_')}"
     more: dict[str, Any] = {"more_callbacks": callbacks, "save": save}
-    fit(run, step, folder, model, data, epochs=settings.epochs, what=what, tags=tags, **more)
+    fit(run, step, folder, model, data, epochs=settings.epochs, what=what, **more)
 
 
 def tables_of(run: Run, name: str, tables: dict[str, Any]) -> PictureDataModule:

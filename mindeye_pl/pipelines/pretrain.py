@@ -5,9 +5,7 @@ from typing import Any
 
 from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.splits import STANDARD
-from mindeye_pl.nsd import HOURS_PER_SESSION
-from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
+from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
 from mindeye_pl.pipelines.foundation_models import identity, low_level_groups
 from mindeye_pl.pipelines.models import build_model
 from mindeye_pl.pipelines.step import Run, Step
@@ -67,15 +65,6 @@ def brain_data(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
     )
 
 
-def tags(run: Run, subjects: list[int], num_sessions: int | str) -> list[str]:
-    """What a dashboard filters by."""
-    hours = num_sessions if num_sessions == "all" else f"{float(num_sessions) * HOURS_PER_SESSION:g}"
-    facts = [f"subj0{subject}" for subject in subjects]
-    facts += [f"hours={hours}", f"seed={run.config.seed}", f"scale={run.config.scale.name}"]
-    facts += [] if (split := run.config.data.split) == STANDARD else [f"split={split}"]
-    return [*facts, "simulated"] if is_simulated(run) else facts
-
-
 def _spec(run: Run) -> ArtifactSpec:
     subjects = list(run.config.pretrain.subjects)
     by = trained_by(run, "pretrain")
@@ -90,16 +79,7 @@ def _build(run: Run, folder: Path) -> None:
     model = build_model(run.config, [data.voxel_counts[subject] for subject in subjects])
     names = ", ".join(map(str, subjects))
     what = f"pretraining on {data.num_train_trials:,} trials of subjects {names}"
-    fit(
-        run,
-        PRETRAIN,
-        folder,
-        model,
-        data,
-        epochs=settings.epochs,
-        what=what,
-        tags=tags(run, subjects, settings.num_sessions),
-    )
+    fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what)
 
 
 PRETRAIN = Step("pretrain", _spec, data_steps, _build)

@@ -78,6 +78,7 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
         write_run_report(run, steps)
     if EXPORT in names:
         export_run(run)
+    run.tracking.say_how_to_sync(order(run, steps))
 
 
 def _step(name: str) -> Step:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, ArtifactStore
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
+from mindeye_pl.pipelines.tracking import Tracking
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,11 @@ class Run:
         given = self.config.paths.weights
         return Path(given) if given else None
 
+    @cached_property
+    def tracking(self) -> Tracking:
+        """The W&B runs of the steps that are made."""
+        return Tracking(self)
+
     def of_experiment(self, name: str) -> "Run":
         """The run of another experiment under this run's other overrides, composed once."""
         if name not in self._others:
@@ -96,9 +102,10 @@ class Run:
         if (artifact := self.store.find(spec)) is None:
             for need in step.needs(self):
                 self.make(need)
-            with self.store.making(spec) as work:
+            with self.tracking.of(step) as track, self.store.making(spec) as work:
                 if work is not None:
                     console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
+                    track()
                     step.build(self, work)
                     self.made.append(step.name)
             artifact = self.store.find(spec)

@@ -149,7 +149,8 @@ def filled_store(
     """
     folder = Path(run.config.paths.targets) / f"{name}-{fingerprint(by)[:12]}"
     store = TokenStore.create_or_open(folder, len(pictures), *shape, description=by)
-    if len(missing := store.missing(ids)):
+    missing = store.missing(ids)
+    if len(missing):
         console.print(f"embedding {len(missing):,} pictures {what}")
         device = run.device
         embed = build(device)
@@ -159,6 +160,7 @@ def filled_store(
                 return embed(torch.from_numpy(pictures).float().to(device))
 
         store.fill(missing, embed_pictures, pictures.read, batch_size=run.config.scale.embed_batch_size)
+    run.tracking.uses_store(folder, by, fingerprint(by), filled=len(missing) > 0)
     return store
 
 

@@ -2,21 +2,20 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger
 
 from mindeye_pl.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from mindeye_pl.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.callbacks.history import History
 from mindeye_pl.callbacks.plain_words import PlainWords
+from mindeye_pl.callbacks.track_training import Log, TrackTraining
 from mindeye_pl.console import console
 from mindeye_pl.pipelines.models import WEIGHTS, save_weights
 from mindeye_pl.pipelines.step import Run, Step
@@ -34,7 +33,6 @@ def fit(
     *,
     epochs: int,
     what: str,
-    tags: list[str],
     more_callbacks: Sequence[Callback] = (),
     save: Callable[[], None] | None = None,
 ) -> None:
@@ -48,7 +46,6 @@ def fit(
         data: the data module.
         epochs: of training.
         what: for the words that the user reads.
-        tags: for W&B.
         more_callbacks: beside those of every training.
         save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
     """
@@ -58,10 +55,10 @@ def fit(
     torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
     # `trainer.deterministic` would fill every new tensor with NaN, in case somebody reads it before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    logger = _logger(run, step, folder, tags)
+    history = History(folder / HISTORY)
     callbacks: list[Callback] = [
         EpochSeed(config.seed),
-        History(folder / HISTORY),
+        history,
         PlainWords(what),
         ModelCheckpoint(
             folder,
@@ -72,15 +69,15 @@ def fit(
         ),
     ]
     callbacks += more_callbacks
-    if logger:
-        callbacks.append(LearningRateMonitor("step"))
+    if log := _log(run, step):
+        callbacks.append(TrackTraining(log, history, config.trainer.log_every_n_steps))
     if progress := bool(config.callbacks.progress_bar and console.is_terminal):
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
     trainer: Trainer = instantiate(
         config.trainer,
         max_epochs=epochs,
         callbacks=callbacks,
-        logger=logger or False,
+        logger=False,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=str(folder),
         enable_progress_bar=progress,
@@ -96,12 +93,6 @@ def fit(
     else:
         save()
     checkpoint.unlink(missing_ok=True)  # fewer epochs than between two checkpoints leave none
-    if isinstance(logger, WandbLogger):
-        from mindeye_pl.tracking.wandb_run import sync_hint
-
-        if hint := sync_hint(logger.experiment):
-            console.print(f"  W&B is offline; to upload: {hint}")
-        logger.experiment.finish()
 
 
 #: Lightning's warnings about what is so on purpose.
@@ -121,26 +112,15 @@ def _hush_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _logger(run: Run, step: Step, folder: Path, tags: list[str]) -> Logger | None:
-    settings: Any = run.config.logger
-    if settings.name == "none":
-        return None
-    if settings.name == "csv":
-        return CSVLogger(Path(run.config.paths.outputs) / "csv", name=step.name, version=run.spec(step).name)
-    from mindeye_pl.tracking.wandb_run import start_wandb_run
+def _log(run: Run, step: Step) -> Log | None:
+    """Where the training's rows go besides the report's history."""
+    if run.config.logger.name != "csv":
+        return run.tracking.log_of(step)
+    # A training that goes on writes a further version: Lightning's logger would empty the file of the first part.
+    logger = CSVLogger(Path(run.config.paths.outputs) / "csv" / step.name, name=run.spec(step).name)
 
-    spec = run.spec(step)
-    return WandbLogger(
-        experiment=start_wandb_run(
-            Path(settings.folder),
-            project=settings.project,
-            entity=settings.entity,
-            mode=settings.mode,
-            run_id=spec.fingerprint[:16],
-            name=f"{step.name} {spec.label}",
-            group=run.experiment.replace("/", "-"),
-            job_type=step.name,
-            tags=tags,
-            config=OmegaConf.to_container(run.config, resolve=True),  # type: ignore[arg-type]
-        )
-    )
+    def log(values: Mapping[str, float], global_step: int) -> None:
+        logger.log_metrics(dict(values), global_step)
+        logger.save()
+
+    return log

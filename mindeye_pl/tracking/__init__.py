@@ -1,1 +1,1 @@
-"""W&B: the one place that imports it."""
+"""W&B: the one place that imports it, with runs, artifacts and the line that uploads them."""

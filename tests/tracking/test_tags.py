@@ -1,0 +1,33 @@
+from omegaconf import OmegaConf, open_dict
+
+from mindeye_pl.config import compose_config
+from mindeye_pl.pipelines.evaluate import EVALUATE
+from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP
+from mindeye_pl.pipelines.pretrain import PRETRAIN
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.tracking import tags
+
+
+def tags_of(step: Step, *overrides: str) -> set[str]:
+    return set(tags(Run(compose_config([*overrides, "scale=tiny"])), step))
+
+
+def test_a_step_is_tagged_by_what_it_depends_on() -> None:
+    always = {"seed=42", "scale=tiny", "simulated"}
+    assert tags_of(FINETUNE, "+experiment=scratch_subj02_40h") == always | {"subj02", "hours=all", "scratch"}
+    assert tags_of(EVALUATE, "data.num_sessions=0.5", "seed=7") == {
+        *("subj01", "hours=0.5", "pretrained", "seed=7", "scale=tiny", "simulated")
+    }
+    assert tags_of(EVALUATE, "evaluate.checkpoint=model.pth") == always | {"subj01", "hours=1", "checkpoint"}
+    assert "split=cluster_k5_0" in tags_of(PRETRAIN, "data.split=cluster_k5_0")
+    assert tags_of(PRETRAIN_CLIP, "pipeline=pretrain_foundation", "foundation=tiny") == always
+
+
+def test_an_ablation_is_a_tag() -> None:
+    config = compose_config(["scale=tiny"])
+    with open_dict(config):
+        config.ablation = OmegaConf.create({"name": "no_prior"})
+    assert "ablation=no_prior" in tags(Run(config), FINETUNE)
+    config.ablation.name = "x" * 100
+    assert max(map(len, tags(Run(config), FINETUNE))) == 64
