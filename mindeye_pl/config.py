@@ -85,9 +85,11 @@ def check_config(config: DictConfig) -> None:
 
 def _check_sweep(hydra_config: Any) -> None:
     experiment = hydra_config.runtime.choices.get("experiment")
-    if hydra_config.mode != RunMode.MULTIRUN and hydra_config.sweeper.get("params"):
+    params = hydra_config.sweeper.get("params") or {}
+    given = {item.lstrip("+").split("=", 1)[0] for item in hydra_config.overrides.task}
+    if hydra_config.mode != RunMode.MULTIRUN and not given.issuperset(params):  # else it is one job of the sweep
         raise UserError(
-            f"+experiment={experiment} is a sweep of {', '.join(hydra_config.sweeper.params)}",
+            f"+experiment={experiment} is a sweep of {', '.join(params)}",
             seen="a single run",
             wanted="a multirun",
             mend=f"python -m mindeye_pl -m +experiment={experiment}",

@@ -31,7 +31,11 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     picture_sets.MEAN_PICTURE: ("mean picture", "null", "of the training pictures"),
     picture_sets.OTHER_PICTURE: ("another picture", "null", "of the test set"),
     picture_sets.SHUFFLED: ("shuffled brains", "null", ""),
-    picture_sets.NEAREST: ("nearest picture", "baseline", "of the training pictures, by the predicted tokens; nothing is drawn"),
+    picture_sets.NEAREST: (
+        "nearest picture",
+        "baseline",
+        "of the training ones, by predicted tokens; nothing is drawn",
+    ),
     picture_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     picture_sets.REFINED: ("refined", "model", ""),
     picture_sets.TRUE_TOKENS: ("true tokens", "ceiling", "the unCLIP given the picture's own tokens"),

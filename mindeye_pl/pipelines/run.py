@@ -26,6 +26,7 @@ from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
 from mindeye_pl.pipelines.sweep_jobs import Job
+from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 
 _BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
@@ -47,6 +48,9 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     names = list(config.pipeline.steps)
     if names == ["check_weights"]:
         check_released_weights(run)
+        return
+    if names == [WANDB_SWEEPS]:
+        write_wandb_sweeps(config, overrides)
         return
     steps = [_step(name) for name in names if name not in ("report", EXPORT)]
     if EXPORT in names:

@@ -28,6 +28,13 @@ _REACH_S, _UPLOAD_S = 60.0, 600.0
 #: Seconds until what is logged is in the run's file. A kill takes W&B's own process along, and with it what is later.
 _FLUSH_S = 0.2
 
+#: The step whose run has the score that a W&B sweep looks at.
+_SCORED = "evaluate"
+
+#: What W&B's sweep agent tells its jobs, by the names of settings.
+_AGENT_SETTINGS = ("sweep_id", "run_id", "sweep_param_path")
+_agent: dict[str, str] = {}
+
 #: Where we told W&B to keep copies, None before the first run.
 _copies: str | None = None
 
@@ -195,12 +202,14 @@ def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
         "x_transaction_log_flush_interval": _FLUSH_S,
     }
     known = wandb.Settings.model_fields
+    agents = _agents_run(identity.job_type)
+    wanted |= agents
     return wandb.init(
         dir=str(folder),
         project=identity.project,
         entity=identity.entity,
         mode=mode,  # type: ignore[arg-type]
-        id=identity.run_id,
+        id=agents.get("run_id", identity.run_id),
         resume="allow" if mode == "online" else None,  # offline it is said to `wandb sync`, see `sync_command`
         name=identity.name,
         group=identity.group,
@@ -210,6 +219,16 @@ def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
         save_code=False,
         settings=wandb.Settings(**{key: value for key, value in wanted.items() if key in known}),  # type: ignore[arg-type]
     )
+
+
+def _agents_run(job_type: str) -> dict[str, str]:
+    """Settings of the run that W&B's sweep agent waits for, if this process is one of its jobs: that with the score.
+
+    They are taken out of the environment, from which W&B would give them to every run.
+    """
+    if "WANDB_SWEEP_ID" in os.environ:
+        _agent.update({name: os.environ.pop(f"WANDB_{name.upper()}", "") for name in _AGENT_SETTINGS})
+    return {name: value for name, value in _agent.items() if value} if job_type == _SCORED else {}
 
 
 def _keep_copies_in(folder: Path) -> None:

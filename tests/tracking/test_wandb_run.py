@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,20 @@ def test_wandbs_own_process_may_die(tmp_path: Path) -> None:
     assert again is not None
     again.finish(ok=True)
     assert again.finished
+
+
+def test_the_run_with_the_score_is_the_one_that_a_sweeps_agent_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_run, "_agent", {})
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    monkeypatch.setenv("WANDB_RUN_ID", "agents")
+    for job_type in ("finetune", "evaluate"):
+        run = start_run(tmp_path, replace(identity(f"own-{job_type}"), job_type=job_type), mode="offline")
+        assert run is not None
+        run.finish(ok=True)
+    runs = [finished_record(folder).run for folder in sorted(tmp_path.glob("wandb/offline-run-*"))]
+    assert {run.job_type: (run.run_id, run.sweep_id) for run in runs} == {
+        "finetune": ("own-finetune", ""),
+        "evaluate": ("agents", "sweep1"),
+    }

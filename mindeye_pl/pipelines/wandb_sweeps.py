@@ -1,0 +1,93 @@
+"""W&B's sweep files, made from the sweep experiments, so that the two cannot differ.
+
+Each job of W&B's agent is one command line of the sweep: the experiment, and a value for every swept parameter.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from mindeye_pl.artifacts import write_text
+from mindeye_pl.config import CONFIG_NAME, conf_dir
+from mindeye_pl.console import console
+
+#: As `pipeline.steps` names it.
+WANDB_SWEEPS = "wandb_sweeps"
+
+_HEAD = "# Made by `python -m mindeye_pl pipeline=wandb_sweeps{more}`; start it with `wandb sweep {path}`.\n"
+#: Of the command that writes the files, and not of a sweep's jobs.
+_OWN = ("pipeline=", "sweep.wandb_folder=", "paths.", "plan=", "logger")
+
+
+def write_wandb_sweeps(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
+    """Writes `NAME.yaml` for every experiment of `conf/experiment/sweeps` into `sweep.wandb_folder`.
+
+    Args:
+        config: the composed configuration.
+        overrides: of the command line; what is not about this command, as `scale=paper`, is given to each job.
+
+    Returns:
+        The files.
+    """
+    more = [item for item in overrides if not item.startswith(_OWN)]
+    folder = Path(config.sweep.wandb_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for source in sorted((conf_dir() / "experiment" / "sweeps").glob("*.yaml")):
+        path = folder / source.name
+        head = _HEAD.format(more="".join(f" {item}" for item in more), path=path.as_posix())
+        content = wandb_sweep(f"sweeps/{source.stem}", more)
+        write_text(path, head + yaml.safe_dump(content, sort_keys=False, width=120))
+        paths.append(path)
+        console.print(f"{path}")
+    return paths
+
+
+def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
+    """One sweep in W&B's own format: a grid over the parameters of `hydra.sweeper.params`.
+
+    Args:
+        experiment: below `conf/experiment`.
+        more: overrides that every job gets, `scale=paper` for instance.
+    """
+    config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
+    swept = map(str, config.hydra.sweeper.params)
+    return {
+        "name": experiment.replace("/", "-"),
+        "description": _question(experiment),
+        "project": config.logger.get("project", "mindeye_pl"),
+        "method": "grid",
+        "metric": {"name": f"score/{config.sweep.metric}", "goal": "maximize"},
+        # The experiment's plus sign is nothing that W&B takes in a parameter's name.
+        "command": ["${env}", "python", "-m", "mindeye_pl", f"+experiment={experiment}", *more, "${args_no_hyphens}"],
+        "parameters": {key: {"values": [_plain(value) for value in _values(key, config)]} for key in swept},
+    }
+
+
+def _values(key: str, config: DictConfig) -> list[str]:
+    """What Hydra's own sweeper would go through, lists, ranges and globs alike."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    (override,) = parser.parse_overrides([f"{key}={config.hydra.sweeper.params[key]}"])
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_string()]
+
+
+def _plain(value: str) -> int | float | str:
+    """A number where it is written as that number again, so that the command line is the same one."""
+    for kind in (int, float):
+        try:
+            if str(kind(value)) == value:
+                return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _question(experiment: str) -> str:
+    """The experiment file's own words, its third line."""
+    return (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()[2].removeprefix("# ")
