@@ -6,15 +6,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mindeye_pl.config import CONFIG_NAME, check_config, conf_dir, register_resolvers
+from mindeye_pl.config import CONFIG_NAME, check_config, command_line, conf_dir, register_resolvers
 from mindeye_pl.errors import UserError
+
+if TYPE_CHECKING:
+    from mindeye_pl.pipelines.sweep_jobs import Job
 
 #: What the operating system says of a write that found no room; libraries below Python pass on only the words.
 _NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
@@ -23,12 +30,40 @@ _NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, err
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
 def run_job(config: DictConfig) -> None:
     """One job, the only one of a run or one of a sweep."""
+    register_resolvers()  # a launcher's own process has not been through `main`
     logging.captureWarnings(True)  # into the log, so that stderr holds nothing but the line of a mistake
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not config.plan:
+        _run_job_of_sweep(config)
+        return
     with mistakes_in_one_line():  # here too, since Hydra adds words of its own to what a job raises
-        check_config(config)
-        from mindeye_pl.pipelines.run import run_experiment
+        _run(config)
 
-        run_experiment(config)
+
+def _run(config: DictConfig, job: "Job | None" = None) -> None:
+    check_config(config)
+    from mindeye_pl.pipelines.run import run_experiment
+
+    run_experiment(config, job)
+
+
+def _run_job_of_sweep(config: DictConfig) -> None:
+    """A job that fails says so in its record and leaves the others alone."""
+    from mindeye_pl.pipelines.sweep_jobs import Job, recorded
+
+    settings = HydraConfig.get()
+    job = Job(settings.job.num, command_line(settings))
+    with recorded(job, Path(settings.runtime.output_dir), line_of):
+        _run(config, job)
+
+
+class SweepReport(Callback):
+    """Hydra's hook at both ends of a multirun; it swallows what its hooks raise, so this one only remembers."""
+
+    sweep: DictConfig | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remembers the sweep's configuration, in which no job's overrides are."""
+        type(self).sweep = config
 
 
 def main() -> None:
@@ -37,8 +72,21 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here whole, not as Hydra's shortened trace
     # Threads that wait spin by default: with another busy process on the machine a step would take fifty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    SweepReport.sweep = None
     with mistakes_in_one_line():
-        run_job()
+        try:
+            run_job()
+        except Exception:
+            _report_sweep()  # of the jobs that ended before a launcher gave up
+            raise
+        _report_sweep()
+
+
+def _report_sweep() -> None:
+    if (sweep := SweepReport.sweep) is not None and not sweep.plan:
+        from mindeye_pl.pipelines.sweep import write_sweep_report
+
+        write_sweep_report(sweep)
 
 
 @contextmanager
@@ -46,15 +94,27 @@ def mistakes_in_one_line() -> Iterator[None]:
     """Turns a mistake that the user can mend into one line on stderr and exit code 2."""
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        _exit(error)
-    except Exception as error:
-        if not found_no_room(error):
-            raise
-        _exit(no_room(error))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if (line := line_of(error)) is None:
+            raise
+        print(f"mindeye_pl: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+def line_of(error: Exception) -> str | None:
+    """A mistake that the user can mend in one line; None for what is none."""
+    if found_no_room(error):
+        error = no_room(error)
+    if not isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return None
+    cause = error.__cause__
+    words = [str(error)]
+    if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
+        words.append(str(cause))
+    return " ".join(" ".join(words).split()) or type(error).__name__
 
 
 def found_no_room(error: BaseException | None) -> bool:
@@ -74,12 +134,3 @@ def no_room(error: Exception) -> UserError:
         wanted="free space",
         mend="make room, or paths.outputs=FOLDER on another disk; then the same command goes on where it was",
     )
-
-
-def _exit(error: Exception) -> NoReturn:
-    cause = error.__cause__
-    words = [str(error)]
-    if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
-        words.append(str(cause))
-    print("mindeye_pl: " + (" ".join(" ".join(words).split()) or type(error).__name__), file=sys.stderr)
-    sys.exit(2)

@@ -37,6 +37,12 @@ def _other_subjects(subjects: Iterable[int], subject: int) -> list[int]:
     return [other for other in subjects if other != subject]
 
 
+def command_line(hydra_config: Any) -> list[str]:
+    """The overrides that compose this configuration again: the task's, and further folders of configuration."""
+    folders = (item for item in hydra_config.overrides.hydra if item.startswith("hydra.searchpath="))
+    return [*hydra_config.overrides.task, *folders]
+
+
 def compose_config(overrides: list[str]) -> DictConfig:
     """The configuration that the command line `overrides` asks for, with or without a running Hydra application."""
     register_resolvers()
@@ -94,18 +100,19 @@ def _check_keys(config: DictConfig, hydra_config: Any) -> None:
     choices = {
         group: choice
         for group, choice in hydra_config.runtime.choices.items()
-        if group != "experiment" and not group.startswith("hydra") and "@" not in group
+        if group not in ("experiment", "ablation") and not group.startswith("hydra") and "@" not in group
     }
     added = [
         item for item in hydra_config.overrides.task if item.startswith("+") and not item.startswith("+experiment")
     ]
-    if experiment is None and not added:
+    ablation = hydra_config.runtime.choices.get("ablation")
+    if experiment is None and ablation == "none" and not added:
         return  # Hydra itself refuses unknown keys on the command line
     known = set(_leaf_keys(compose_config([f"{group}={choice}" for group, choice in choices.items() if choice])))
     for key in _leaf_keys(config):
         if key not in known and not any(key.startswith(prefix + ".") for prefix in _OPEN_NODES):
             by_user = any(item.lstrip("+").startswith(key) for item in added)
-            where = "the command line" if by_user else f"experiment={experiment}"
+            where = "the command line" if by_user else f"experiment={experiment} or ablation={ablation}"
             raise UserError(
                 f"unknown key in {where}", seen=key, wanted=_nearest(key, known), mend=f"correct or remove `{key}`"
             )

@@ -1,5 +1,6 @@
 """Every option of every group and every experiment composes, resolves and builds what it describes."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def test_every_experiment(experiment: str) -> None:
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     assert f"+experiment={experiment}" in text.splitlines()[1], "its command stands in its first comment"
     scale = compose_config([]).scale
-    assert not any(f"{key}:" in text for key in scale if key != "name"), "an experiment repeats no number of scale"
+    repeated = [key for key in scale if key not in ("name", "sweep") and re.search(rf"^\s*{key}:", text, re.MULTILINE)]
+    assert not repeated, "an experiment repeats no number of scale"
 
 
 def test_paper_scale_has_the_papers_parameter_counts() -> None:

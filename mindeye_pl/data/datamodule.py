@@ -39,7 +39,7 @@ class NSDDataModule(LightningDataModule):
         subjects: in the order of their functional alignments.
         cache_dir: where the indices of tar shards are kept.
         tokens: target tokens by stimulus id; may be set later, before the first batch.
-        num_sessions: the first n sessions of every subject, or "all".
+        num_sessions: the first n sessions of every subject, a part of one too, or "all".
         batch_size: trials of a batch on one rank, over all subjects; a rest that does not divide equally is left out.
         sampling: "published" (sessions drawn with replacement) or "corrected" (trials drawn without).
         betas: "as_published", or "zscore_train_sessions".
@@ -175,6 +175,7 @@ class NSDDataModule(LightningDataModule):
             batch_size=self.batch_size,
             trials_per_session=self.trials_per_session,
             seed=self.seed,
+            num_sessions=None if self.num_sessions == "all" else self.num_sessions,
             rank=rank,
             world_size=world_size,
         )

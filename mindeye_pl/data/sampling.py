@@ -21,7 +21,7 @@ BatchIndex = list[tuple[int, np.ndarray]]
 
 
 def iterations_per_epoch(
-    *, trials_per_session: int, num_sessions: int, batch_size: int, num_subjects: int, world_size: int = 1
+    *, trials_per_session: int, num_sessions: float, batch_size: int, num_subjects: int, world_size: int = 1
 ) -> int:
     """Batches of one epoch on one rank, as the published code counts them (MindEye2, spec section 1.4).
 
@@ -29,7 +29,7 @@ def iterations_per_epoch(
 
     Args:
         trials_per_session: 750 in NSD.
-        num_sessions: sessions in use, of the subject with the most of them.
+        num_sessions: sessions in use, of the subject with the most of them; a part of one counts as that part.
         batch_size: trials of a batch on one rank, over all subjects.
         num_subjects: subjects that share the batch; a rest that does not divide equally is left out.
         world_size: number of ranks.
@@ -44,7 +44,7 @@ def iterations_per_epoch(
             wanted=f"at least {num_subjects}",
         )
     share = batch_size // num_subjects
-    trials = trials_per_session * num_sessions // world_size
+    trials = int(trials_per_session * num_sessions) // world_size
     if trials < share * num_subjects:
         raise UserError("the batch is larger than an epoch", seen=batch_size, wanted=f"at most {trials}")
     return trials // (share * num_subjects)
@@ -61,6 +61,7 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
         batch_size: trials of a batch on one rank, over all subjects.
         trials_per_session: nominal, 750 in NSD; the epoch's length follows from it.
         seed: of the draws.
+        num_sessions: in use, where the last one is used in part; None where all that the trials come from are whole.
         rank: this process.
         world_size: number of processes.
 
@@ -75,12 +76,13 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
         batch_size: int,
         trials_per_session: int,
         seed: int,
+        num_sessions: float | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
         self.num_iterations = iterations_per_epoch(
             trials_per_session=trials_per_session,
-            num_sessions=max(len(np.unique(subject_trials.sessions)) for subject_trials in trials),
+            num_sessions=num_sessions or max(len(np.unique(subject_trials.sessions)) for subject_trials in trials),
             batch_size=batch_size,
             num_subjects=len(trials),
             world_size=world_size,

@@ -1,5 +1,6 @@
 """Which trials there are: their stimuli, their betas, their sessions (MindEye2, spec sections 1.2 to 1.4)."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.nsd import Behaviour
 
-NumSessions = int | Literal["all"]
+#: A part of a session is its first trials: 1.5 is the first session and the first half of the second one's trials.
+NumSessions = int | float | Literal["all"]
 TEST_SPLITS = ("new_test", "test")
 
 
@@ -60,26 +62,36 @@ def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessi
     Args:
         layout: the data.
         subject: 1 to 8.
-        num_sessions: the first n sessions, or "all".
+        num_sessions: the first n sessions, a part of one too, or "all".
         cache_dir: where the indices of shards are kept.
 
     Raises:
-        UserError: if more sessions are asked for than exist, or a file is missing, damaged or of other data.
+        UserError: if more sessions are asked for than exist, or none, or a file is missing, damaged or of other data.
     """
     existing = count_sessions(layout, subject)
     if existing == 0:
         raise UserError(
             f"{layout.shard(subject, 'train').parent} holds no shards", wanted="0.tar, 1.tar, ...", mend=SET_ROOT
         )
-    if num_sessions != "all" and not 1 <= num_sessions <= existing:
+    if num_sessions != "all" and not 0 < num_sessions <= existing:
         raise UserError(
             f"data.num_sessions: subject {subject} has other sessions in {layout.root}",
             seen=num_sessions,
-            wanted=f"1 to {existing}, or all",
+            wanted=f"above 0 to {existing}, or all",
             mend=f"data.num_sessions={existing}",
         )
-    first = existing if num_sessions == "all" else num_sessions
-    return _load(layout, subject, (layout.shard(subject, "train", index) for index in range(first)), cache_dir)
+    number = existing if num_sessions == "all" else num_sessions
+    shards = (layout.shard(subject, "train", index) for index in range(math.ceil(number)))
+    return _without_later_part(_load(layout, subject, shards, cache_dir), number)
+
+
+def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
+    """Those of the first sessions, of the last one its first trials alone where the number ends in a part."""
+    if num_sessions == math.ceil(num_sessions):
+        return trials
+    last = trials.sessions == trials.sessions[-1]
+    earlier, num_last = len(trials) - int(last.sum()), int(last.sum())
+    return trials.select(np.arange(earlier + max(1, round(num_last * (num_sessions % 1)))))
 
 
 def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:

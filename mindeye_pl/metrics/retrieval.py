@@ -232,16 +232,48 @@ def retrieval_scores(
     return [scores[place] for place in range(len(top_k)) for scores in by_set]
 
 
-def _pooled_scores(
-    name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int], interval: Callable[..., Interval]
-) -> list[Score]:
-    """Mean hit rates over pools of queries and their items alike, one for each of `top_k`."""
+def retrieval_of_each(
+    *, brain: Tensor, clip: Tensor, pool_size: int = 300, num_pools: int = 30, seed: int = 42
+) -> dict[str, np.ndarray]:
+    """What every picture adds to `image_retrieval` and `brain_retrieval`, so that models can be compared in pairs.
+
+    Args:
+        brain: as in `retrieval_scores`, as all that follow.
+        clip: see there.
+        pool_size: see there.
+        num_pools: see there.
+        seed: see there.
+
+    Returns:
+        `(N,)` float64 in [0, 1] for each direction: the share of its pools in which the picture is found; a picture
+        that no pool asks for has the mean of the others.
+    """
+    similarity = cosine_similarity(query=brain, gallery=clip).cpu()
+    pools = draw_pools(len(similarity), pool_size, num_pools, seed)
+    directed = {"image_retrieval": similarity, "brain_retrieval": similarity.T}
+    return {name: _mean_hits(*_pooled_hits(matrix, pools, (1,)))[0] for name, matrix in directed.items()}
+
+
+def _mean_hits(total: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    shares = total / np.maximum(asked, 1)
+    return np.where(asked > 0, shares, total.sum(1, keepdims=True) / asked.sum())
+
+
+def _pooled_hits(similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Hits of each query summed over pools, `(k, N)`, and how many pools asked for it, `(N,)`."""
     total = np.zeros((len(top_k), len(similarity)))
-    asked = np.bincount(pools.ravel(), minlength=len(similarity))  # (N,)
     for pool in pools:
         better, tied = better_and_tied(similarity[pool][:, pool])
         for hits, k in zip(total, top_k, strict=True):
             hits[pool] += _hits(better, tied, k).numpy()
+    return total, np.bincount(pools.ravel(), minlength=len(similarity))
+
+
+def _pooled_scores(
+    name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int], interval: Callable[..., Interval]
+) -> list[Score]:
+    """Mean hit rates over pools of queries and their items alike, one for each of `top_k`."""
+    total, asked = _pooled_hits(similarity, pools, top_k)
     return [
         Score(
             name=name if k == 1 else f"{name}_top{k}",

@@ -20,7 +20,7 @@ from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.test_set import TestSet, average_repetitions, first_repetitions
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
-from mindeye_pl.metrics.retrieval import retrieval_scores
+from mindeye_pl.metrics.retrieval import retrieval_of_each, retrieval_scores
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.pipelines.baselines import noise_free_pair, picture_means, ridge_tokens
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
@@ -109,6 +109,7 @@ def _build(run: Run, folder: Path) -> None:
             "most": len(retrieval) - 1,
         },
         "rows": {name: [score.to_dict() for score in scores] for name, scores in rows.items()},
+        "of_each_picture": {MODEL: _of_each(run, retrieval, pictures.clip)},
     }
     write_text(folder / SCORES, json.dumps(content, indent=1))
 
@@ -142,6 +143,14 @@ def _scores(run: Run, brain: Tensor, clip: Tensor) -> list[Score]:
         num_resamples=settings.bootstrap_resamples,
         seed=run.config.seed,
     )
+
+
+def _of_each(run: Run, brain: Tensor, clip: Tensor) -> dict[str, list[float]]:
+    settings = run.config.metrics
+    each = retrieval_of_each(
+        brain=brain, clip=clip, pool_size=settings.pool_size, num_pools=settings.num_pools, seed=run.config.seed
+    )
+    return {name: values.round(6).tolist() for name, values in each.items()}
 
 
 def _baselines(run: Run, data: NSDDataModule, pictures: TestPictures) -> dict[str, list[Score]]:

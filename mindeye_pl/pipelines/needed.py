@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mindeye_pl.config import CONFIG_NAME, compose_config, experiment_overrides
@@ -49,7 +50,7 @@ def _jobs(run: Run, experiment: str) -> Iterator[Run]:
     overrides = experiment_overrides(experiment, [item for item in run.overrides if not item.startswith("artifacts.")])
     sweeper = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True).hydra.sweeper
     given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    params = OverridesParser.create().parse_overrides(given)
+    params = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(given)
     values = [
         list(param.sweep_string_iterator()) if param.is_sweep_override() else [param.get_value_element_as_str()]
         for param in params

@@ -200,4 +200,5 @@ def tokens_section(run: Run) -> Section | None:
 
 def report_folder(run: Run) -> Path:
     """Where the page lies, with its figures and tables."""
-    return Path(run.config.paths.reports) / run.experiment
+    folder = Path(run.config.paths.reports) / run.experiment
+    return folder if run.job is None else folder / "jobs" / str(run.job)

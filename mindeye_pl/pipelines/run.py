@@ -4,6 +4,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.table import Table
 
+from mindeye_pl.config import command_line
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.artifacts import ARTIFACTS, manage_artifacts
@@ -25,20 +26,25 @@ from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
+from mindeye_pl.pipelines.sweep_jobs import Job
 
 _BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
 STEPS = {step.name: step for step in (*_BRAIN, *_FOUNDATION)}
 
 
-def run_experiment(config: DictConfig) -> None:
+def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     """Makes what `pipeline.steps` names, in order, from finished artifacts where there are any.
+
+    Args:
+        config: the composed configuration.
+        job: of a sweep, whose record gets what was made and found.
 
     Raises:
         UserError: for an unknown step, missing files or a missing device, before anything long begins.
     """
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
-    run = Run(config, overrides)
+    overrides = command_line(HydraConfig.get()) if HydraConfig.initialized() else ()
+    run = Run(config, overrides, job=job.number if job else None)
     names = list(config.pipeline.steps)
     if names == ["check_weights"]:
         check_released_weights(run)
@@ -62,7 +68,11 @@ def run_experiment(config: DictConfig) -> None:
         done = run.find(step) is not None
         artifact = run.make(step)
         console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
-    if "report" in names:
+    if job is not None:
+        finished = ((step.name, run.find(step)) for step in order(run, steps))
+        job.artifacts = {name: str(artifact.folder) for name, artifact in finished if artifact is not None}
+        job.made = run.made
+    if "report" in names and (job is None or config.sweep.pages):
         write_run_report(run, steps)
     if EXPORT in names:
         export_run(run)

@@ -43,10 +43,11 @@ class Run:
     Args:
         config: the composed configuration.
         overrides: the command line that composed it, for the commands printed to the user.
+        job: its number in a sweep, None for a run of its own.
     """
 
-    def __init__(self, config: DictConfig, overrides: Sequence[str] = ()):
-        self.config = config
+    def __init__(self, config: DictConfig, overrides: Sequence[str] = (), job: int | None = None):
+        self.config, self.job = config, job
         self.overrides = list(overrides)
         # Configurations of before there was a shared store, saved beside a model, are read too.
         shared = OmegaConf.select(config, "paths.shared_artifacts")
@@ -54,6 +55,7 @@ class Run:
         self.store = ArtifactStore(
             Path(config.paths.artifacts), Path(shared) if shared else None, locks=locks, made_with=environment
         )
+        self.made: list[str] = []  # names of the steps that were not found finished
         self._specs: dict[str, ArtifactSpec] = {}
         self._others: dict[str, Run] = {}
 
@@ -107,6 +109,7 @@ class Run:
                 if work is not None:
                     console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
                     step.build(self, work)
+                    self.made.append(step.name)
             artifact = self.store.find(spec)
             assert artifact is not None
         return artifact

@@ -216,7 +216,7 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
     table.add_column("")
     for column in columns:
         table.add_column(column.head, justify="right", no_wrap=True)
-    if not one_chance:
+    if one_chance is None:
         table.add_column("Chance", justify="right", style="dim", no_wrap=True)
     mixed = len({row.simulated for row in rows}) > 1  # else the title says it for all
     groups = by_kind(rows)
@@ -232,7 +232,7 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
                 name.append(" (simulated)", style="not bold dim")
             for remark in remarks(row, rows):
                 name.append(f"\n{remark}", style="not bold dim")
-            table.add_row(name, *cells, *([] if one_chance else [chance(row, columns)]))
+            table.add_row(name, *cells, *([chance(row, columns)] if one_chance is None else []))
     return table
 
 

@@ -163,7 +163,7 @@ def test_what_a_user_may_get_wrong(make):
         make(repetitions="mean")
     with pytest.raises(UserError, match=r"betas of subjects \[1, 2\].*Mend: data\.subjects=\[1, 2\]"):
         make((1, 5)).voxel_counts  # noqa: B018
-    with pytest.raises(UserError, match=r"seen: 4; wanted: 1 to 3, or all\)\. Mend: data\.num_sessions=3"):
+    with pytest.raises(UserError, match=r"seen: 4; wanted: above 0 to 3, or all\)\. Mend: data\.num_sessions=3"):
         make(num_sessions=4).setup()
     with pytest.raises(UserError, match=r"too few distinct training pictures"):
         make((1,), num_sessions=1, batch_size=19).train_sampler()

@@ -213,3 +213,11 @@ def test_fixed_batches_never_change():
     sampler.set_epoch(3)
     assert [batch[0][0] for batch in sampler] == first == [0, 1]
     assert len(sampler) == 2
+
+
+def test_an_epoch_of_a_part_of_a_session_is_as_much_shorter(sampler_class):
+    trials = [nsd_like(1, 1, 96).select(np.arange(40))]  # half of the session's trials
+    sampler = sampler_class(trials, batch_size=8, trials_per_session=96, seed=0, num_sessions=0.5)
+    assert len(epoch_of(sampler)) == 6
+    whole = sampler_class(trials, batch_size=8, trials_per_session=96, seed=0)
+    assert len(whole) == 12

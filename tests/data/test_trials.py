@@ -30,6 +30,20 @@ def test_first_sessions_without_shared_pictures(small_nsd, tmp_path, num_session
     assert (np.diff(trials.beta_rows) > 0).all()
 
 
+@pytest.mark.parametrize(("num_sessions", "whole"), [(0.25, 0), (0.5, 0), (1.5, 1), (3.1, 3)])
+def test_a_part_of_a_session_is_its_first_trials(small_nsd, tmp_path, num_sessions, whole):
+    part = load_training_trials(small_nsd, 1, num_sessions, tmp_path / "cache")
+    more = load_training_trials(small_nsd, 1, whole + 1, tmp_path / "cache")
+    earlier = int((more.sessions <= whole).sum())
+    taken = round((num_sessions - whole) * int((more.sessions == whole + 1).sum()))
+    assert len(part) == earlier + taken
+    np.testing.assert_array_equal(part.beta_rows, more.beta_rows[: len(part)])
+
+
+def test_the_smallest_part_is_one_trial(small_nsd, tmp_path):
+    assert len(load_training_trials(small_nsd, 1, 1e-6, tmp_path / "cache")) == 1
+
+
 def test_both_test_splits(small_nsd, tmp_path):
     new, old = (load_test_trials(small_nsd, 1, split, tmp_path / "cache") for split in ("new_test", "test"))
     assert new.stimulus_ids.max() < NUM_SHARED
@@ -44,7 +58,7 @@ def test_both_test_splits(small_nsd, tmp_path):
 @pytest.mark.parametrize("asked", [0, 5, 40])
 def test_more_sessions_than_there_are(small_nsd, tmp_path, asked):
     assert count_sessions(small_nsd, 1) == 4
-    with pytest.raises(UserError, match=rf"seen: {asked}; wanted: 1 to 4, or all\)\. Mend: data\.num_sessions=4"):
+    with pytest.raises(UserError, match=rf"seen: {asked}; wanted: above 0 to 4, or all\)\. Mend: data\.num_sessions=4"):
         load_training_trials(small_nsd, 1, asked, tmp_path / "cache")
 
 

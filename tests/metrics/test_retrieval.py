@@ -20,6 +20,7 @@ from mindeye_pl.metrics.retrieval import (
     published_label,
     ranks_of_own,
     retrieval_accuracy,
+    retrieval_of_each,
     retrieval_scores,
 )
 
@@ -193,3 +194,22 @@ def test_mismatched_pairs_are_a_mistake() -> None:
         retrieval_accuracy(query=torch.ones(3, 2), gallery=torch.ones(4, 2))
     with pytest.raises(AssertionError, match="2 and 3 values"):
         retrieval.cosine_similarity(query=torch.ones(3, 2), gallery=torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("pool_size", [7, 20])
+def test_scores_of_each_picture_have_the_score_as_their_mean(pool_size: int) -> None:
+    brain, clip = pairs(20, noise=2.0)
+    settings = {"brain": brain, "clip": clip, "pool_size": pool_size, "num_pools": 50, "seed": 3}
+    scores = {score.name: score.value for score in retrieval_scores(**settings)}
+    asked = np.bincount(draw_pools(20, pool_size, 50, 3).ravel(), minlength=20)
+    for name, each in retrieval_of_each(**settings).items():
+        assert each.shape == (20,)
+        assert np.average(each, weights=asked) == pytest.approx(scores[name], abs=1e-12)
+
+
+def test_a_picture_that_no_pool_asks_for_has_the_mean_of_the_others() -> None:
+    brain, clip = pairs(20, noise=2.0)
+    each = retrieval_of_each(brain=brain, clip=clip, pool_size=5, num_pools=1, seed=0)["image_retrieval"]
+    asked = draw_pools(20, 5, 1, 0)[0]
+    left = np.setdiff1d(np.arange(20), asked)
+    assert each[left] == pytest.approx(np.full(15, each[asked].mean()))
