@@ -182,10 +182,12 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename2 or error.filename or path
+        where = Path(error.filename2 or error.filename or path)
         if error.errno in _UNSUPPORTED:
             raise _no_locks(path) from error
         if error.errno in _NO_FOLDER:
+            while not os.path.lexists(where):
+                where = where.parent
             raise UserError(
                 f"{where} is in the way",
                 seen="a file",
