@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Entry:
         inputs: fingerprints of what it is made from, by name; empty where they are unknown.
         manifest: of a finished artifact that has a readable one.
         differences: of its files from its manifest.
+        seen: what tells this folder from a later one of the same name, and from itself after a change.
     """
 
     folder: Path
@@ -49,7 +50,8 @@ class Entry:
     fingerprint: str = ""
     inputs: dict[str, str] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
-    differences: Differences = Differences()
+    differences: Differences = field(default_factory=Differences)
+    seen: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -86,11 +88,12 @@ def read_store(root: Path, step: str | None = None, *, checksums: bool = False) 
         for folder in steps:
             for path in sorted(folder.iterdir(), key=lambda path: (path.name.startswith("."), path.name)):
                 try:
+                    seen = _seen(path)
                     entry = _read(path, checksums=checksums)
                 except FileNotFoundError:
                     continue  # removed or finished while we were looking
                 if entry is not None:
-                    yield entry
+                    yield replace(entry, seen=seen)
     except PermissionError as error:
         raise UserError(f"{error.filename} may not be read", seen=error.strerror, wanted="a store to read") from error
 
@@ -192,7 +195,7 @@ def with_inputs(fingerprints: set[str], entries: Sequence[Entry]) -> set[str]:
 
 
 def remove(entry: Entry, *, locks: str) -> bool:
-    """Removes an artifact, unless somebody is making it now or has made it anew since it was looked at.
+    """Removes an artifact, unless somebody is making it now, or has changed it since it was looked at.
 
     It is renamed before it is deleted, so that a kill in between leaves nothing half-there under a final name.
 
@@ -206,16 +209,21 @@ def remove(entry: Entry, *, locks: str) -> bool:
         if not free:
             return False
         try:
-            now = _read(entry.folder, checksums=False)
+            changed = _seen(entry.folder) != entry.seen
         except FileNotFoundError:
-            now = None
-        if now is None or now.manifest != entry.manifest:
+            changed = True
+        if changed:
             return False
         with storing(entry.folder):
             _rename_and_delete(entry.folder)
             if entry.state == UNFINISHED:
                 entry.folder.with_suffix(".maker.json").unlink(missing_ok=True)
     return True
+
+
+def _seen(folder: Path) -> tuple[int, ...]:
+    state = folder.lstat()
+    return state.st_dev, state.st_ino, state.st_ctime_ns
 
 
 def _rename_and_delete(folder: Path) -> None:

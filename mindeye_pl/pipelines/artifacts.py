@@ -180,7 +180,7 @@ def _remove(run: Run, entries: Sequence[Entry]) -> None:
             console.print(f"{entry.name}: not removed: {error}", markup=False)
             continue
         freed += entry.size if removed else 0
-        words = "removed" if removed else "left alone: somebody makes it, or has made it anew"
+        words = "removed" if removed else "left alone: somebody makes it, or has just changed it"
         console.print(f"{entry.name}: {words}", markup=False)
     console.print(f"{in_bytes(freed)} freed", markup=False)
     if failed:
