@@ -25,6 +25,10 @@ _NEEDED: dict[str, type | tuple[type, ...]] = {
 }
 
 
+class UnreadableError(UserError):
+    """What lies there is somebody's who lets nobody else read it, which is no damage."""
+
+
 @dataclass(frozen=True)
 class Differences:
     """How a folder differs from its manifest; empty where it is whole.
@@ -185,8 +189,8 @@ def remake(folder: Path) -> str:
     return f"rm -r {shlex.quote(str(folder))}"
 
 
-def _may_not_read(folder: Path, error: OSError) -> UserError:
-    return UserError(
+def _may_not_read(folder: Path, error: OSError) -> UnreadableError:
+    return UnreadableError(
         f"{folder} may not be read",
         seen=error.strerror or error,
         mend=f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own",

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mindeye_pl.artifact_files import Differences, compare, folder_bytes, read_manifest, remake
+from mindeye_pl.artifact_files import Differences, UnreadableError, compare, folder_bytes, read_manifest, remake
 from mindeye_pl.artifact_locks import Maker, held_if_free, is_held, storing
 from mindeye_pl.artifacts import SCHEMA_VERSION, spec_fingerprint
 from mindeye_pl.errors import UserError
 
 #: The states of an entry.
-WHOLE, DAMAGED, OTHER_SCHEMA = "whole", "damaged", "other schema"
+WHOLE, DAMAGED, OTHER_SCHEMA, UNREADABLE = "whole", "damaged", "other schema", "unreadable"
 MAKING, UNFINISHED, REMOVED = "being made", "unfinished", "half removed"
 
 _FINISHED = re.compile(r"(?P<label>.+)-(?P<digits>[0-9a-f]{12})")
@@ -30,7 +30,7 @@ class Entry:
         step: that made it.
         label: a few words for people; empty for work whose maker left no note.
         digits: the first twelve of the fingerprint.
-        state: one of the six above.
+        state: one of the seven above.
         size: of its files, in bytes.
         why: in words, what is wrong or who works on it.
         fingerprint: whole; empty where it is unknown.
@@ -129,6 +129,8 @@ def _finished(path: Path, step: str, label: str, digits: str, *, checksums: bool
     try:
         manifest = read_manifest(path)
         differences = compare(path, manifest, checksums=checksums)
+    except UnreadableError as error:
+        return Entry(path, step, label, digits, UNREADABLE, size, str(error.seen))
     except UserError as error:
         return Entry(path, step, label, digits, DAMAGED, size, f"{error.what}: {error.seen}")
     state, why = WHOLE, str(differences)

@@ -23,6 +23,7 @@ from mindeye_pl.artifact_inventory import (
     users,
     with_inputs,
 )
+from mindeye_pl.artifact_locks import NO_LOCKS
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.needed import needed_by
@@ -125,11 +126,9 @@ def _prune(run: Run, asked_steps: Callable[[Run], list[Step]]) -> None:
     needed = None
     if settings.keep_used_by is not None:
         needed = needed_by(run, list(settings.keep_used_by), asked_steps)
-    chosen = [
-        (entry, why)
-        for entry, why in _candidates(entries, list(settings.prune), needed)
-        if settings.step in (None, entry.step)
-    ]
+    # Without locks nobody can tell unfinished work from work that is being done.
+    rules = [rule for rule in settings.prune if not (rule == UNFINISHED and run.store.locks == NO_LOCKS)]
+    chosen = [(entry, why) for entry, why in _candidates(entries, rules, needed) if settings.step in (None, entry.step)]
     if not chosen:
         console.print(f"{root}: nothing to remove", markup=False)
         return

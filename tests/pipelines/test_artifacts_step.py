@@ -253,6 +253,13 @@ def test_what_is_being_made_is_kept_and_what_it_is_made_from(
     assert not work.exists()
 
 
+def test_without_locks_unfinished_work_may_be_somebodys(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    work = unfinished(tmp_path, ArtifactSpec("finetune", "subj09", {"epochs": 1}))
+    manage(tmp_path, action="prune", dry_run=False, locks="none")
+    assert "nothing to remove" in capfd.readouterr().out
+    assert work.exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
