@@ -1,5 +1,7 @@
 """Carrying out an experiment: its ordered steps, or the plan of them."""
 
+from collections.abc import Callable
+
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.table import Table
@@ -7,6 +9,7 @@ from rich.table import Table
 from mindeye_pl.config import command_line
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.artifacts import ARTIFACTS, manage_artifacts
 from mindeye_pl.pipelines.check_weights import check_released_weights
 from mindeye_pl.pipelines.checkpoint import checkpoint_steps
 from mindeye_pl.pipelines.data import SIMULATE
@@ -46,22 +49,13 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     overrides = command_line(HydraConfig.get()) if HydraConfig.initialized() else ()
     run = Run(config, overrides, job=job.number if job else None)
     names = list(config.pipeline.steps)
-    if names == ["check_weights"]:
-        check_released_weights(run)
+    if len(names) == 1 and names[0] in COMMANDS:
+        COMMANDS[names[0]](run)
         return
-    if names == [WANDB_SWEEPS]:
-        write_wandb_sweeps(config, overrides)
-        return
-    steps = [_step(name) for name in names if name not in ("report", EXPORT)]
     if EXPORT in names:
         check_export(run)
-        steps += [step for step in checkpoint_steps(run) if step not in steps]
-    if config.evaluate.reconstructions is not None:
-        steps = [step for step in steps if step is EVALUATE_PICTURES]
-    elif config.unclip is None and RECONSTRUCT in steps:
-        steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_PICTURES)]
-        if not steps:
-            raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
+    steps = asked_steps(run)
+    if config.unclip is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
         console.print("unclip=none: no pictures are made")
     if config.plan:
         print_plan(run, steps)
@@ -85,6 +79,33 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     run.tracking.say_how_to_sync(order(run, steps))
 
 
+def asked_steps(run: Run) -> list[Step]:
+    """The steps that `pipeline.steps` asks for, less those that the configuration leaves out.
+
+    Raises:
+        UserError: for an unknown step, or if pictures alone are asked for and there is nothing to make them with.
+    """
+    config, names = run.config, list(run.config.pipeline.steps)
+    steps = [_step(name) for name in names if name not in ("report", EXPORT)]
+    if EXPORT in names:
+        steps += [step for step in checkpoint_steps(run) if step not in steps]
+    if config.evaluate.reconstructions is not None:
+        return [step for step in steps if step is EVALUATE_PICTURES]
+    if config.unclip is None and RECONSTRUCT in steps:
+        steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_PICTURES)]
+        if not steps:
+            raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
+    return steps
+
+
+#: What is no step but a command of its own, asked for alone.
+COMMANDS: dict[str, Callable[[Run], object]] = {
+    "check_weights": check_released_weights,
+    WANDB_SWEEPS: write_wandb_sweeps,
+    ARTIFACTS: lambda run: manage_artifacts(run, asked_steps),
+}
+
+
 def _step(name: str) -> Step:
     if name not in STEPS:
         raise UserError("pipeline.steps names no step", seen=name, wanted=f"some of {[*STEPS, 'report', EXPORT]}")
@@ -103,8 +124,8 @@ def print_plan(run: Run, steps: list[Step]) -> None:
             table.add_row(step.name, "", "will run when nothing is lacking", "")
             continue
         spec = run.spec(step)
-        cached = run.store.find(spec) is not None
+        found = run.store.find(spec)
         started = run.store.work_folder(spec).exists()
-        state = "cached" if cached else "will run, from its last checkpoint" if started else "will run"
-        table.add_row(step.name, spec.label, state, str(run.store.folder(spec)))
+        state = "cached" if found else "will run, from its last checkpoint" if started else "will run"
+        table.add_row(step.name, spec.label, state, str(found.folder if found else run.store.folder(spec)))
     console.print(table)

@@ -1,17 +1,19 @@
 """Steps and the run that makes them: each step is made once, from the steps it needs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mindeye_pl.artifact_locks import REQUIRED
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, ArtifactStore
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
 from mindeye_pl.pipelines.tracking import Tracking
+from mindeye_pl.reports.environment import environment
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +28,14 @@ class Step:
         spec: what determines the artifact under a run's configuration; reads no result of another step.
         needs: the steps whose artifacts it is made from.
         build: fills the work folder, going on with what a killed maker left there.
+        version: raised when the same settings come to mean other content; artifacts of before are not reused.
     """
 
     name: str
     spec: Callable[["Run"], ArtifactSpec]
     needs: Callable[["Run"], Sequence["Step"]]
     build: Callable[["Run", Path], None]
+    version: int = 1
 
 
 class Run:
@@ -46,7 +50,12 @@ class Run:
     def __init__(self, config: DictConfig, overrides: Sequence[str] = (), job: int | None = None):
         self.config, self.job = config, job
         self.overrides = list(overrides)
-        self.store = ArtifactStore(Path(config.paths.artifacts))
+        # Configurations of before there was a shared store, saved beside a model, are read too.
+        shared = OmegaConf.select(config, "paths.shared_artifacts")
+        locks = OmegaConf.select(config, "artifacts.locks", default=REQUIRED)
+        self.store = ArtifactStore(
+            Path(config.paths.artifacts), Path(shared) if shared else None, locks=locks, made_with=environment
+        )
         self.made: list[str] = []  # names of the steps that were not found finished
         self._specs: dict[str, ArtifactSpec] = {}
         self._others: dict[str, Run] = {}
@@ -85,7 +94,7 @@ class Run:
     def spec(self, step: Step) -> ArtifactSpec:
         """The step's spec under this configuration."""
         if step.name not in self._specs:
-            self._specs[step.name] = step.spec(self)
+            self._specs[step.name] = replace(step.spec(self), version=step.version)
         return self._specs[step.name]
 
     def inputs(self, step: Step) -> dict[str, str]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from mindeye_pl.artifacts import write_text
 from mindeye_pl.config import CONFIG_NAME, conf_dir
 from mindeye_pl.console import console
+from mindeye_pl.pipelines.step import Run
 
 #: As `pipeline.steps` names it.
 WANDB_SWEEPS = "wandb_sweeps"
@@ -25,18 +26,16 @@ _HEAD = "# Made by `python -m mindeye_pl pipeline=wandb_sweeps{more}`; start it 
 _OWN = ("pipeline=", "sweep.wandb_folder=", "paths.", "plan=", "logger")
 
 
-def write_wandb_sweeps(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
+def write_wandb_sweeps(run: Run) -> list[Path]:
     """Writes `NAME.yaml` for every experiment of `conf/experiment/sweeps` into `sweep.wandb_folder`.
 
-    Args:
-        config: the composed configuration.
-        overrides: of the command line; what is not about this command, as `scale=paper`, is given to each job.
+    What the command line says that is not about this command, `scale=paper` for instance, is given to each job.
 
     Returns:
         The files.
     """
-    more = [item for item in overrides if not item.startswith(_OWN)]
-    folder = Path(config.sweep.wandb_folder)
+    more = [item for item in run.overrides if not item.startswith(_OWN)]
+    folder = Path(run.config.sweep.wandb_folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for source in sorted((conf_dir() / "experiment" / "sweeps").glob("*.yaml")):
