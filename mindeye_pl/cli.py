@@ -20,15 +20,32 @@ from mindeye_pl.errors import UserError
 _NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
+#: One of these is set where torchrun, srun or rank 0 itself started this process as one of several.
+_RANK_VARIABLES = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID", "MINDEYE_PL_LEADER")
+
+
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
 def run_job(config: DictConfig) -> None:
     """One job, the only one of a run or one of a sweep."""
     logging.captureWarnings(True)  # into the log, so that stderr holds nothing but the line of a mistake
     with mistakes_in_one_line():  # here too, since Hydra adds words of its own to what a job raises
+        if among_ranks():  # a cluster's launcher calls this function in every rank
+            return
         check_config(config)
+        from mindeye_pl.pipelines.ranks import leading
         from mindeye_pl.pipelines.run import run_experiment
 
-        run_experiment(config)
+        with leading():
+            run_experiment(config)
+
+
+def among_ranks() -> bool:
+    """Whether this process is one of several ranks and not the first: it then follows rank 0 to the end."""
+    if not any(name in os.environ for name in _RANK_VARIABLES):
+        return False
+    from mindeye_pl.pipelines.ranks import take_part
+
+    return take_part()
 
 
 def main() -> None:
@@ -38,7 +55,8 @@ def main() -> None:
     # Threads that wait spin by default: with another busy process on the machine a step would take fifty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with mistakes_in_one_line():
-        run_job()
+        if not among_ranks():  # ranks that follow compose nothing: rank 0 tells them all
+            run_job()
 
 
 @contextmanager

@@ -22,8 +22,10 @@ from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
+from mindeye_pl.pipelines.ranks import ranks_from_outside
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
+from mindeye_pl.pipelines.strategies import check_strategy
 
 _BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
@@ -60,6 +62,7 @@ def run_experiment(config: DictConfig) -> None:
         raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(lacks))
     check_whole(run)
     check_device(config)
+    check_strategy(config, ranks_from_outside())
     for step in steps:
         done = run.find(step) is not None
         artifact = run.make(step)
