@@ -27,6 +27,7 @@ from mindeye_pl.pipelines.ranks import follows, place, started_here, together
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import trainer_options
 from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.pipelines.training import hush_lightning
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 
 _PICTURE = "picture-{:06d}.safetensors"
@@ -76,6 +77,7 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list[BrainQuery]) -> None:
+    hush_lightning()
     rank, world_size = place()
     trainer: Trainer = instantiate(
         run.config.trainer,

@@ -62,7 +62,7 @@ def fit(
     config = run.config
     if save is not None and shards_weights(strategy := config.trainer.get("strategy", "auto")):
         raise UserError(f"{step.name} is not trained in shards", seen=strategy, mend="trainer.strategy=ddp")
-    _hush_lightning()
+    hush_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
     # `trainer.deterministic` would fill every new tensor with NaN, in case somebody reads it before it is written.
@@ -123,6 +123,7 @@ _ON_PURPOSE = (
     "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
     "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
     "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all pictures
+    "Total length of .* across ranks is zero",  # the data module says of its own why there is no validation
     "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
     "`isinstance.treespec, LeafSpec.` is deprecated",
@@ -137,7 +138,7 @@ def _remove(checkpoint: Path) -> None:
         checkpoint.unlink(missing_ok=True)
 
 
-def _hush_lightning() -> None:
+def hush_lightning() -> None:
     """Leaves the words about training to `PlainWords`."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
