@@ -108,9 +108,7 @@ class PictureDataModule(LightningDataModule):
         """Shuffled batches, the last incomplete one left out."""
         trainer = self.trainer
         ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
-        return self._loader(
-            ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks)
-        )
+        return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks))
 
     def val_dataloader(self) -> "DataLoader[PictureBatch]":
         """The held-out pictures, the same on every rank."""

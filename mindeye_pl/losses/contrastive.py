@@ -30,9 +30,7 @@ def info_nce_loss(brain: Tensor, clip: Tensor, *, temperature: float) -> Tensor:
     return _both_directions(similarities(brain, clip) / temperature, torch.eye(len(brain), device=brain.device))
 
 
-def bimixco_loss(
-    brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float, negatives: str = "local"
-) -> Tensor:
+def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float, negatives: str = "local") -> Tensor:
     """InfoNCE whose targets are the shares that each mixed sample is made of.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import IO
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 #: In the environment of a rank that was started here: the process that leads it.
 LEADER = "MINDEYE_PL_LEADER"

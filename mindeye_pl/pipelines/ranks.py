@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.rank_processes import LEADER, RankProcesses, end_with_leader
@@ -256,7 +256,7 @@ def _find_place() -> None:
 def _store(rank: int) -> Store:
     """The store that all ranks know, at the address where Lightning's process group will be."""
     if "SLURM_PROCID" in os.environ and "MASTER_ADDR" not in os.environ:
-        from pytorch_lightning.plugins.environments import SLURMEnvironment
+        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
         environment = SLURMEnvironment()
         os.environ.update(MASTER_ADDR=environment.main_address, MASTER_PORT=str(environment.main_port))

@@ -21,8 +21,8 @@ from mindeye_pl.pipelines.foundation_models import check_whole
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
-from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.ranks import ranks_from_outside
+from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
 from mindeye_pl.pipelines.strategies import check_strategy

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import FSDPStrategy
 
 from mindeye_pl.errors import UserError
@@ -33,7 +33,7 @@ def num_ranks(config: DictConfig) -> int:
 
 def _devices(trainer: DictConfig) -> int:
     """Devices of one machine, as Lightning reads `devices`."""
-    asked = OmegaConf.to_object(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices
+    asked: Any = OmegaConf.to_object(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices
     if isinstance(asked, str) and "," in asked:
         asked = [part for part in asked.split(",") if part.strip()]
     if isinstance(asked, list):

@@ -88,9 +88,7 @@ class LowLevel(Stage):
             if maps is not None and augmented_maps is not None:
                 student = self.network.maps(grid)  # not made where nothing is compared with them
                 vectors = (part.float().flatten(0, 1) for part in (student, maps, augmented_maps))  # (B * M, 512) each
-                contrastive = scale * self.contrastive_scale * soft_contrastive_loss(
-                    *vectors, negatives=negatives
-                )
+                contrastive = scale * self.contrastive_scale * soft_contrastive_loss(*vectors, negatives=negatives)
                 loss.total = l1 + contrastive
                 loss.parts["low_level_maps"] = contrastive.detach()
         return loss

@@ -7,7 +7,6 @@ from torch import nn
 
 from mindeye_pl.sharing.shareable import Shareable
 
-
 #: What PyTorch puts into the names of parameters that are sharded.
 _FSDP_PREFIX = "_fsdp_wrapped_module."
 

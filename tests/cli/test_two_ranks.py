@@ -88,7 +88,11 @@ def test_two_ranks_make_the_same_artifacts_and_speak_once(finished_outputs: Path
 def test_two_ranks_draw_the_pictures_that_one_draws(finished_outputs: Path, tmp_path: Path) -> None:
     (checkpoint,) = (finished_outputs / "artifacts" / "finetune").glob("*/model.safetensors")
     drawn = []
-    for name, devices in (("one", ()), ("two", TWO), ("more_ranks_than_batches", ("trainer.devices=2", "unclip.batch_size=64"))):
+    for name, devices in (
+        ("one", ()),
+        ("two", TWO),
+        ("more_ranks_than_batches", ("trainer.devices=2", "unclip.batch_size=64")),
+    ):
         more = (f"evaluate.checkpoint={checkpoint}", "pipeline.steps=[reconstruct]", *devices)
         code, _, err = run(tmp_path / name, *COMMAND, *more)
         assert (code, err) == (0, "")
