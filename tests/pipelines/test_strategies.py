@@ -10,11 +10,13 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from pytorch_lightning import Trainer
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import FSDPStrategy
 from safetensors.torch import load_file
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader
 
+from mindeye_pl.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from mindeye_pl.config import compose_config
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.models import save_weights
@@ -120,51 +122,54 @@ class OnCPU(FSDPStrategy):
         return FullyShardedDataParallel(model, mixed_precision=precision, device_id=device, **self.kwargs)
 
 
-def sharded_training(rank: int, folder: Path) -> tuple[dict[str, Any], list[str], bool]:
-    """Trains in two shards; the gathered weights, the names that AdamW decays, and whether it was sharded."""
-    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    config = compose_config(["trainer=fsdp"])
-    nodes = {
-        key: instantiate(config.trainer.strategy[key], _convert_="all")
-        for key in ("auto_wrap_policy", "mixed_precision")
-    }
-    model = system(gain_decay="corrected")
-    trainer = Trainer(
-        accelerator="cpu", devices=2, strategy=OnCPU(**nodes), max_epochs=2, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
-        default_root_dir=str(folder),
-    )  # fmt: skip
+def trainer_of(folder: Path, **options: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    quiet |= {"logger": False, "enable_checkpointing": False, "use_distributed_sampler": False}
+    return Trainer(accelerator="cpu", max_epochs=2, default_root_dir=str(folder), **quiet, **options)
+
+
+def sharded_trainer(folder: Path) -> Trainer:
+    configured = compose_config(["trainer=fsdp"]).trainer.strategy
+    keys = ("auto_wrap_policy", "mixed_precision")
+    strategy = OnCPU(**{key: instantiate(configured[key], _convert_="all") for key in keys})
+    return trainer_of(folder, devices=2, strategy=strategy, plugins=[AtomicCheckpointIO(), LightningEnvironment()])
+
+
+def sharded_training(rank: int, folder: Path) -> dict[str, Any]:
+    """Trains in two shards, and then takes up the checkpoint as a run does that was killed after its last epoch."""
+    os.environ.update(LOCAL_RANK=str(rank))
+    model, trainer, checkpoint = system(gain_decay="corrected"), sharded_trainer(folder), folder / "last.ckpt"
     torch.manual_seed(7)  # the same draws on both ranks, and in the one process below
     trainer.fit(model, DataLoader([batch()] * 2, batch_size=None))
+    trainer.save_checkpoint(checkpoint)
     names = {id(p): name.replace("_fsdp_wrapped_module.", "") for name, p in model.named_parameters()}
     groups = trainer.optimizers[0].param_groups
-    decayed = [names[id(p)] for group in groups if group["weight_decay"] > 0 for p in group["params"]]
-    weights = full_weights(trainer)
+    again = sharded_trainer(folder)
+    resumed = system(gain_decay="corrected")
+    again.fit(resumed, DataLoader([batch()] * 2, batch_size=None), ckpt_path=str(checkpoint), weights_only=True)
+    weights, resumed_weights = full_weights(trainer), full_weights(again)
     assert weights is not None
+    assert resumed_weights is not None
     if rank == 0:
         save_weights(model, folder / "gathered.safetensors", weights)
-    return (
-        dict(weights),
-        decayed,
-        any(isinstance(part, FullyShardedDataParallel) for part in trainer.strategy.model.modules()),
-    )
+    return {
+        "decayed": [names[id(p)] for group in groups if group["weight_decay"] > 0 for p in group["params"]],
+        "sharded": any(isinstance(part, FullyShardedDataParallel) for part in trainer.strategy.model.modules()),
+        "weights": weights,
+        "resumed": resumed_weights,
+    }
 
 
 def test_weights_that_are_sharded_are_saved_whole(tmp_path: Path) -> None:
-    (_, decayed, was_sharded), (others, _, _) = on_two_ranks(sharded_training, tmp_path, tmp_path)
-    assert was_sharded
-    assert not others, "rank 0 alone holds them"
+    first, second = on_two_ranks(sharded_training, tmp_path, tmp_path)
+    assert first["sharded"]
+    assert not second["weights"], "rank 0 alone holds them"
     model = system(gain_decay="corrected")
-    assert set(decayed) == {n for n, p in model.named_parameters() if p.requires_grad and p.ndim >= 2}
-    trainer = Trainer(
-        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=str(tmp_path),
-    )  # fmt: skip
+    assert set(first["decayed"]) == {n for n, p in model.named_parameters() if p.requires_grad and p.ndim >= 2}
     torch.manual_seed(7)
-    trainer.fit(model, DataLoader([batch()] * 2, batch_size=None))
+    trainer_of(tmp_path, devices=1).fit(model, DataLoader([batch()] * 2, batch_size=None))
     found = load_file(tmp_path / "gathered.safetensors")
-    assert found.keys() == model.state_dict().keys()
+    assert found.keys() == first["resumed"].keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(
-            found[name], value, rtol=1e-3, atol=1e-5, msg=lambda words, name=name: f"{name}: {words}"
-        )
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
+        assert torch.equal(found[name], first["resumed"][name]), name
