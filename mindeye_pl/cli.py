@@ -27,23 +27,40 @@ if TYPE_CHECKING:
 _NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
+#: One of these is set where torchrun, srun or rank 0 itself started this process as one of several.
+_RANK_VARIABLES = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID", "MINDEYE_PL_LEADER")
+
+
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
 def run_job(config: DictConfig) -> None:
     """One job, the only one of a run or one of a sweep."""
     register_resolvers()  # a launcher's own process has not been through `main`
     logging.captureWarnings(True)  # into the log, so that stderr holds nothing but the line of a mistake
-    if HydraConfig.get().mode == RunMode.MULTIRUN and not config.plan:
-        _run_job_of_sweep(config)
-        return
     with mistakes_in_one_line():  # here too, since Hydra adds words of its own to what a job raises
-        _run(config)
+        if among_ranks():  # a cluster's launcher calls this function in every rank
+            return
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not config.plan:
+            _run_job_of_sweep(config)
+        else:
+            _run(config)
 
 
 def _run(config: DictConfig, job: "Job | None" = None) -> None:
     check_config(config)
+    from mindeye_pl.pipelines.ranks import leading
     from mindeye_pl.pipelines.run import run_experiment
 
-    run_experiment(config, job)
+    with leading():
+        run_experiment(config, job)
+
+
+def among_ranks() -> bool:
+    """Whether this process is one of several ranks and not the first: it then follows rank 0 to the end."""
+    if not any(name in os.environ for name in _RANK_VARIABLES):
+        return False
+    from mindeye_pl.pipelines.ranks import take_part
+
+    return take_part()
 
 
 def _run_job_of_sweep(config: DictConfig) -> None:
@@ -74,6 +91,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     SweepReport.sweep = None
     with mistakes_in_one_line():
+        if among_ranks():  # ranks that follow compose nothing: rank 0 tells them all
+            return
         try:
             run_job()
         except Exception:

@@ -33,13 +33,26 @@ class ShuffledBatches(Sampler[np.ndarray]):
         ids: `(N,)`.
         batch_size: B; the last incomplete batch of a pass is left out.
         seed: None keeps the order of the ids.
-        steps_per_epoch: batches of an epoch, which may be a part of a pass or several; None is one pass.
+        steps_per_epoch: batches of an epoch over all ranks, which may be a part of a pass or several; None is one pass.
+        rank: of this process; it takes every `world_size`-th batch of a pass.
+        world_size: number of processes.
     """
 
-    def __init__(self, ids: np.ndarray, batch_size: int, seed: int | None, steps_per_epoch: int | None = None):
+    def __init__(
+        self,
+        ids: np.ndarray,
+        batch_size: int,
+        seed: int | None,
+        steps_per_epoch: int | None = None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
         self.ids, self.batch_size, self.seed, self.epoch = ids, batch_size, seed, 0
-        self._steps_per_pass = max(len(ids) // batch_size, 1)
-        self._steps_per_epoch = steps_per_epoch or self._steps_per_pass
+        self.rank, self.world_size = rank, world_size
+        self._steps_per_pass = max(len(ids) // batch_size // world_size, 1)
+        of_a_rank = max(steps_per_epoch // world_size, 1) if steps_per_epoch else self._steps_per_pass
+        self._steps_per_epoch = of_a_rank
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning says which epoch comes; a resumed training so goes on in the same order."""
@@ -55,6 +68,7 @@ class ShuffledBatches(Sampler[np.ndarray]):
             number, index = divmod(step, self._steps_per_pass)
             if index == 0 and step > first:
                 ids = self._order(number)
+            index = index * self.world_size + self.rank
             yield ids[index * self.batch_size : (index + 1) * self.batch_size]
 
     def _order(self, number: int) -> np.ndarray:
@@ -68,7 +82,7 @@ class PictureDataModule(LightningDataModule):
     Args:
         tables: what a batch holds, by name.
         num_pictures: N.
-        batch_size: B.
+        batch_size: B, on one rank.
         num_validation: the last pictures, held out.
         seed: of the order.
         steps_per_epoch: see `ShuffledBatches`.
@@ -92,10 +106,12 @@ class PictureDataModule(LightningDataModule):
 
     def train_dataloader(self) -> "DataLoader[PictureBatch]":
         """Shuffled batches, the last incomplete one left out."""
-        return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch))
+        trainer = self.trainer
+        ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
+        return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks))
 
     def val_dataloader(self) -> "DataLoader[PictureBatch]":
-        """The held-out pictures."""
+        """The held-out pictures, the same on every rank."""
         return self._loader(ShuffledBatches(self._held_out, self._batch_size, None))
 
     def _loader(self, sampler: ShuffledBatches) -> "DataLoader[PictureBatch]":

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.losses.mixco import MixCo
+from mindeye_pl.losses.negatives import gather_rows, gather_targets
 
 
 def similarities(query: Tensor, gallery: Tensor) -> Tensor:
@@ -29,21 +30,38 @@ def info_nce_loss(brain: Tensor, clip: Tensor, *, temperature: float) -> Tensor:
     return _both_directions(similarities(brain, clip) / temperature, torch.eye(len(brain), device=brain.device))
 
 
-def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float) -> Tensor:
+def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float, negatives: str = "local") -> Tensor:
     """InfoNCE whose targets are the shares that each mixed sample is made of.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.
+
+    Args:
+        brain: of the mixed samples.
+        clip: of the pictures before mixing.
+        mixing: of this process's share of the batch.
+        temperature: of the logits.
+        negatives: `local` | `gathered`, see `losses.negatives`.
     """
+    targets = mixing.targets().to(brain.device)
+    if negatives == "gathered":
+        brain, clip, targets = gather_rows(brain), gather_rows(clip), gather_targets(targets)
     logits = similarities(brain, clip) / temperature  # (B, B)
-    targets = mixing.targets().to(logits.device)
     return _both_directions(logits, targets, targets.T)
 
 
-def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float) -> Tensor:
+def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives: str = "local") -> Tensor:
     """InfoNCE whose targets are the pictures' similarities among themselves.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.
+
+    Args:
+        brain: of the samples.
+        clip: of their pictures.
+        temperature: of the logits.
+        negatives: `local` | `gathered`, see `losses.negatives`.
     """
+    if negatives == "gathered":
+        brain, clip = gather_rows(brain), gather_rows(clip)
     targets = (similarities(clip, clip) / temperature).softmax(-1)  # (B, B)
     return _both_directions(similarities(brain, clip) / temperature, targets)
 

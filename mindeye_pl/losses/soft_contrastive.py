@@ -7,14 +7,21 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.losses.contrastive import similarities
+from mindeye_pl.losses.negatives import gather_rows
 
 
-def soft_contrastive_loss(student: Tensor, teacher: Tensor, augmented: Tensor, *, temperature: float = 0.2) -> Tensor:
+def soft_contrastive_loss(
+    student: Tensor, teacher: Tensor, augmented: Tensor, *, temperature: float = 0.2, negatives: str = "local"
+) -> Tensor:
     """Cross entropy of the student's similarities with the teacher's, in both directions.
 
     Shape:
         student `(N, E)`, teacher `(N, E)` of the picture, augmented `(N, E)` of its augmented view -> `()`.
+
+    `negatives` is `local` or `gathered`, see `losses.negatives`.
     """
+    if negatives == "gathered":
+        student, teacher, augmented = gather_rows(student), gather_rows(teacher), gather_rows(augmented)
     targets = similarities(teacher, augmented) / temperature  # (N, N)
     logits = similarities(student, augmented) / temperature
     back = similarities(augmented, student) / temperature  # rows: the augmented teacher's vectors

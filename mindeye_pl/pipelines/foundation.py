@@ -25,6 +25,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.nn.foundation_sizes import build_clip, build_vae
 from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.strategies import determined_by_trainer
 from mindeye_pl.pipelines.targets import filled_store
 from mindeye_pl.pipelines.training import fit
 from mindeye_pl.stages.foundation import CLIPTraining, Foundation, VAETraining
@@ -132,6 +133,7 @@ def foundation_spec(run: Run, name: str, inputs: Mapping[str, str] | None = None
         mend = "foundation=laptop, or pipeline=pretrain_unclip"
         raise UserError(f"pretrain_{name} has no settings", seen=seen, wanted=f"a foundation with {name}", mend=mend)
     by = run.plain(f"foundation.{name}", "foundation.pictures", "seed", "trainer.precision")
+    by |= determined_by_trainer(run.config)
     by[f"foundation.{name}"].pop("weights", None)  # their content is among the inputs
     if not trains_on_scenes(run):  # where pictures lie, and what scenes would be painted, changes nothing
         by["foundation.pictures"] = {key: foundation.pictures[key] for key in ("image_size", "num_validation")}

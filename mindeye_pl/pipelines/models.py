@@ -46,11 +46,20 @@ def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[st
     return {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.stages().items()}
 
 
-def save_weights(model: torch.nn.Module, path: Path) -> None:
-    """Writes the weights as safetensors."""
-    from safetensors.torch import save_model
+def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tensor] | None = None) -> None:
+    """Writes the weights as safetensors.
 
-    save_model(model, str(path))
+    Args:
+        model: whose they are.
+        path: of the file.
+        gathered: all of them, where the model itself holds a part alone.
+    """
+    from safetensors.torch import save_file, save_model
+
+    if gathered is None:
+        save_model(model, str(path))
+    else:
+        save_file(dict(gathered), str(path))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

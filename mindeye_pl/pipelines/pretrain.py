@@ -9,10 +9,11 @@ from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
 from mindeye_pl.pipelines.foundation_models import identity, low_level_groups
 from mindeye_pl.pipelines.models import build_model
 from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.strategies import determined_by_trainer
 from mindeye_pl.pipelines.targets import left_out_cluster, target_latents, target_maps, target_tokens
 from mindeye_pl.pipelines.training import fit
 
-#: Nodes of the configuration that the weights of any trained composite depend on; of the machine, precision alone.
+#: Nodes of the configuration that the weights of any trained composite depend on.
 TRAINING_KEYS = (
     "model",
     "seed",
@@ -25,8 +26,9 @@ TRAINING_KEYS = (
 
 
 def trained_by(run: Run, *keys: str) -> dict[str, Any]:
-    """What a training depends on: `TRAINING_KEYS`, what the low-level branch learns, and `keys`."""
-    return run.plain(*TRAINING_KEYS, *keys) | identity(run, "embedder", *low_level_groups(run.config))
+    """What a training depends on: `TRAINING_KEYS`, ranks, what the low-level branch learns, and `keys`."""
+    by = run.plain(*TRAINING_KEYS, *keys) | determined_by_trainer(run.config)
+    return by | identity(run, "embedder", *low_level_groups(run.config))
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:

@@ -23,8 +23,11 @@ from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_step
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
 from mindeye_pl.pipelines.foundation_models import identity, load_model, reconstructor_of
 from mindeye_pl.pipelines.pretrain import subject_data
+from mindeye_pl.pipelines.ranks import follows, place, started_here, together
 from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.strategies import trainer_options
 from mindeye_pl.pipelines.targets import target_tokens
+from mindeye_pl.pipelines.training import hush_lightning
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 
 _PICTURE = "picture-{:06d}.safetensors"
@@ -54,20 +57,17 @@ def _build(run: Run, folder: Path) -> None:
     brains = data.test_set(config.data.subject)
     ids = brains.stimulus_ids
     clip = torch.from_numpy(target_tokens(run, ids.numpy())[ids.numpy()])  # (n, S, D)
-    left = torch.tensor([i for i, id_ in enumerate(ids.tolist()) if not (folder / _PICTURE.format(id_)).exists()])
-    if len(left):
+    left = [i for i, id_ in enumerate(ids.tolist()) if not (folder / _PICTURE.format(id_)).exists()]
+    if left or follows():
         done = len(ids) - len(left)
         console.print(f"reconstructing {len(left)} pictures" + (f", {done} are done" if done else ""))
-        queries = [
-            BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
-            for part in left.split(config.unclip.batch_size)
-        ]
-        composite = trained_model(run, data.voxel_counts[config.data.subject])
-        _predict(run, folder, reconstructor_of(run, composite), queries)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        if torch.distributed.get_rank():
-            return
+        with together(run, RECONSTRUCT, folder, left=left) as agreed:
+            queries = [
+                BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
+                for part in torch.tensor(agreed["left"]).split(config.unclip.batch_size)
+            ]
+            composite = trained_model(run, data.voxel_counts[config.data.subject])
+            _predict(run, folder, reconstructor_of(run, composite), queries)
     _merge(folder, ids.tolist())
     if config.captioner is not None:
         words = load_file(str(folder / RECONSTRUCTIONS))["caption_words"]
@@ -77,6 +77,8 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list[BrainQuery]) -> None:
+    hush_lightning()
+    rank, world_size = place()
     trainer: Trainer = instantiate(
         run.config.trainer,
         callbacks=[_PictureWriter(folder)],
@@ -85,10 +87,13 @@ def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
+        use_distributed_sampler=False,
         _convert_="all",
+        **trainer_options(run.config, started_here=started_here(), sharded=False),
     )
-    # Items are whole batches; several devices share them through Lightning's own sampler.
-    loader: DataLoader[BrainQuery] = DataLoader(queries, batch_size=None)  # type: ignore[arg-type]
+    # Items are whole batches; each rank takes its own, and one that comes too late for any takes none.
+    shard = queries[rank::world_size]
+    loader: DataLoader[BrainQuery] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
     trainer.predict(reconstructor, loader, return_predictions=False)
 
 

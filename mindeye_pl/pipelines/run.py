@@ -25,9 +25,11 @@ from mindeye_pl.pipelines.foundation_models import check_whole
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
+from mindeye_pl.pipelines.ranks import ranks_from_outside
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.step import Run, Step, order
+from mindeye_pl.pipelines.strategies import check_strategy
 from mindeye_pl.pipelines.sweep_jobs import Job
 from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 
@@ -64,6 +66,7 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
         raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(lacks))
     check_whole(run)
     check_device(config)
+    check_strategy(config, ranks_from_outside())
     for step in steps:
         done = run.find(step) is not None
         artifact = run.make(step)

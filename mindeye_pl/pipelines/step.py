@@ -1,5 +1,6 @@
 """Steps and the run that makes them: each step is made once, from the steps it needs."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,11 +13,16 @@ from mindeye_pl.artifact_locks import REQUIRED
 from mindeye_pl.artifacts import Artifact, ArtifactSpec, ArtifactStore
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.ranks import follows, place
 from mindeye_pl.pipelines.tracking import Tracking
 from mindeye_pl.reports.environment import environment
 
 if TYPE_CHECKING:
     import torch
+
+
+_SEEN_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,14 @@ class Run:
         return self.store.find(self.spec(step))
 
     def make(self, step: Step) -> Artifact:
-        """The step's artifact, made now with all that it needs where it is missing."""
+        """The step's artifact, made now with all that it needs where it is missing.
+
+        Raises:
+            UserError: in a rank that only follows, if it does not see what rank 0 has made.
+        """
         spec = self.spec(step)
+        if follows():
+            return self._see(spec)
         if (artifact := self.store.find(spec)) is None:
             for need in step.needs(self):
                 self.make(need)
@@ -119,6 +131,16 @@ class Run:
                     self.made.append(step.name)
             artifact = self.store.find(spec)
             assert artifact is not None
+        return artifact
+
+    def _see(self, spec: ArtifactSpec) -> Artifact:
+        """An artifact that rank 0 has made; a file system between machines may show it a little later."""
+        until = time.monotonic() + _SEEN_WITHIN_S
+        while (artifact := self.store.find(spec)) is None:
+            if time.monotonic() > until:
+                seen = f"rank {place()[0]} does not find {self.store.folder(spec)}, which rank 0 has made"
+                raise UserError(seen, mend="paths.outputs=FOLDER on a file system that all machines share")
+            time.sleep(0.2)
         return artifact
 
     def plain(self, *keys: str) -> dict[str, Any]:

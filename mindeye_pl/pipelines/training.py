@@ -1,6 +1,7 @@
 """The one training loop, used by pretraining and fine-tuning alike."""
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,11 @@ from mindeye_pl.callbacks.history import History
 from mindeye_pl.callbacks.plain_words import PlainWords
 from mindeye_pl.callbacks.track_training import Log, TrackTraining
 from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.models import WEIGHTS, save_weights
+from mindeye_pl.pipelines.ranks import follows, started_here, together
 from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.strategies import full_weights, shards_weights, trainer_options
 
 HISTORY = "history.json"
 LAST = "last"
@@ -48,9 +52,14 @@ def fit(
         what: for the words that the user reads.
         more_callbacks: beside those of every training.
         save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
+
+    Raises:
+        UserError: for weights that `save` cannot write because no rank holds them all.
     """
     config = run.config
-    _hush_lightning()
+    if save is not None and shards_weights(strategy := config.trainer.get("strategy", "auto")):
+        raise UserError(f"{step.name} is not trained in shards", seen=strategy, mend="trainer.strategy=ddp")
+    hush_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
     # `trainer.deterministic` would fill every new tensor with NaN, in case somebody reads it before it is written.
@@ -73,47 +82,65 @@ def fit(
         callbacks.append(TrackTraining(log, history, config.trainer.log_every_n_steps))
     if progress := bool(config.callbacks.progress_bar and console.is_terminal):
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
-    trainer: Trainer = instantiate(
-        config.trainer,
-        max_epochs=epochs,
-        callbacks=callbacks,
-        logger=False,
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=str(folder),
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,  # the project's samplers know their rank
-        num_sanity_val_steps=0,
-        _convert_="all",
-    )
     checkpoint = folder / f"{LAST}.ckpt"
-    trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+    with together(run, step, folder, going_on=checkpoint.exists()) as agreed:
+        options = trainer_options(config, started_here=started_here())
+        options["plugins"].append(AtomicCheckpointIO())
+        trainer: Trainer = instantiate(
+            config.trainer,
+            max_epochs=epochs,
+            callbacks=callbacks,
+            logger=False,
+            default_root_dir=str(folder),
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # the project's samplers know their rank
+            num_sanity_val_steps=0,
+            _convert_="all",
+            **options,
+        )
+        going_on = str(checkpoint) if agreed["going_on"] else None
+        trainer.fit(model, datamodule=data, ckpt_path=going_on, weights_only=True)
+        weights = full_weights(trainer)
     if save is None:
-        save_weights(model, folder / WEIGHTS)
+        save_weights(model, folder / WEIGHTS, weights)
     else:
         save()
-    checkpoint.unlink(missing_ok=True)  # fewer epochs than between two checkpoints leave none
+    _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
 
 
 #: Lightning's warnings about what is so on purpose.
 _ON_PURPOSE = (
     "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
     "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
+    "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all pictures
+    "Total length of .* across ranks is zero",  # the data module says of its own why there is no validation
     "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
     "`isinstance.treespec, LeafSpec.` is deprecated",
 )
 
 
-def _hush_lightning() -> None:
+def _remove(checkpoint: Path) -> None:
+    """Removes a checkpoint, which is a folder where each rank wrote its own part."""
+    if checkpoint.is_dir():
+        shutil.rmtree(checkpoint)
+    else:
+        checkpoint.unlink(missing_ok=True)
+
+
+def hush_lightning() -> None:
     """Leaves the words about training to `PlainWords`."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in _ON_PURPOSE:
         warnings.filterwarnings("ignore", message)
 
 
 def _log(run: Run, step: Step) -> Log | None:
-    """Where the training's rows go besides the report's history."""
+    """Where the training's rows go besides the report's history; nowhere in ranks that follow."""
+    if follows():
+        return None
     if run.config.logger.name != "csv":
         return run.tracking.log_of(step)
     # A training that goes on writes a further version: Lightning's logger would empty the file of the first part.

@@ -49,7 +49,14 @@ class Backbone(Stage):
         return self.network(aligned)
 
     def compute_loss(
-        self, aligned: Tensor, targets: Tensor, objective: Objective, *, temperature: float, mixing: MixCo | None = None
+        self,
+        aligned: Tensor,
+        targets: Tensor,
+        objective: Objective,
+        *,
+        temperature: float,
+        mixing: MixCo | None = None,
+        negatives: str = "local",
     ) -> StageLoss:
         """The contrastive loss of the retrieval embedding against the target tokens.
 
@@ -59,6 +66,7 @@ class Backbone(Stage):
             objective: its contrastive scale.
             temperature: of BiMixCo where `mixing` is given, else of SoftCLIP.
             mixing: how the voxels were mixed.
+            negatives: `local` | `gathered`, see `losses.negatives`.
 
         Returns:
             `contrastive` as the one part, `hidden`, `tokens` and `retrieval` as outputs.
@@ -70,8 +78,8 @@ class Backbone(Stage):
             return StageLoss(tokens.new_zeros(()), {}, outputs)
         brain, clip = retrieval.flatten(1), targets.flatten(1)  # (B, S*D)
         if mixing is not None:
-            loss = bimixco_loss(brain, clip, mixing, temperature=temperature)
+            loss = bimixco_loss(brain, clip, mixing, temperature=temperature, negatives=negatives)
         else:
-            loss = softclip_loss(brain, clip, temperature=temperature)
+            loss = softclip_loss(brain, clip, temperature=temperature, negatives=negatives)
         loss = objective.contrastive_scale * loss
         return StageLoss(loss, {"contrastive": loss.detach()}, outputs)

@@ -86,7 +86,7 @@ class Composite(Shareable, LightningModule):
         """One step; logs the total and each part under its own name."""
         loss = self.compute_loss(batch, epoch=self.current_epoch, num_epochs=self.trainer.max_epochs or 1)
         named = {"train/loss": loss.total.detach()} | {f"train/{name}": part for name, part in loss.parts.items()}
-        self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch))
+        self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss.total
 
     def on_train_epoch_end(self) -> None:

@@ -56,7 +56,8 @@ class Foundation(LightningModule):
 
     def _log(self, split: str, loss: StageLoss, size: int, *, on_step: bool) -> None:
         named = {"loss": loss.total.detach(), **loss.parts}
-        self.log_dict({f"{split}/{k}": v for k, v in named.items()}, on_step=on_step, on_epoch=True, batch_size=size)
+        named = {f"{split}/{name}": value for name, value in named.items()}
+        self.log_dict(named, on_step=on_step, on_epoch=True, batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over the trainable parameters, the schedule stepped with it."""

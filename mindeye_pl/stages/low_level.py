@@ -66,6 +66,7 @@ class LowLevel(Stage):
         augmented_maps: Tensor | None = None,
         *,
         scale: float = 1.0,
+        negatives: str = "local",
     ) -> StageLoss:
         """L1 to the latents, and the soft contrastive loss of the maps where they are given (spec section 6.4).
 
@@ -77,6 +78,7 @@ class LowLevel(Stage):
             maps: `(B, M, 512)` ConvNeXt features of the pictures.
             augmented_maps: `(B, M, 512)`, of their augmented views.
             scale: weight of the loss.
+            negatives: of the maps' loss, `local` | `gathered`, see `losses.negatives`.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             grid = self.network.grid(hidden.float())
@@ -86,7 +88,7 @@ class LowLevel(Stage):
             if maps is not None and augmented_maps is not None:
                 student = self.network.maps(grid)  # not made where nothing is compared with them
                 vectors = (part.float().flatten(0, 1) for part in (student, maps, augmented_maps))  # (B * M, 512) each
-                contrastive = scale * self.contrastive_scale * soft_contrastive_loss(*vectors)
+                contrastive = scale * self.contrastive_scale * soft_contrastive_loss(*vectors, negatives=negatives)
                 loss.total = l1 + contrastive
                 loss.parts["low_level_maps"] = contrastive.detach()
         return loss

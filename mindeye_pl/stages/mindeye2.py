@@ -74,16 +74,22 @@ class MindEye2(Composite):
             voxels = mix_voxels(voxels, mixing)
         else:
             temperature = objective.softclip_temperature(epoch, num_epochs)
+        negatives = objective.negatives if self.training else "local"  # all ranks validate the same pictures
         targets = batch.tokens.float()  # (B, S, D)
         loss = self.backbone.compute_loss(
-            self.align(voxels, batch.subject_index), targets, objective, temperature=temperature, mixing=mixing
+            self.align(voxels, batch.subject_index),
+            targets,
+            objective,
+            temperature=temperature,
+            mixing=mixing,
+            negatives=negatives,
         )
         if self.prior is not None:
             loss += self.prior.compute_loss(loss.outputs["tokens"], targets, scale=objective.prior_scale)
         if self.low_level is not None and batch.latents is not None:
             maps = self.low_level.draw_views(batch.maps) if batch.maps is not None else (None, None)
             loss += self.low_level.compute_loss(
-                loss.outputs["hidden"], batch.latents, *maps, scale=objective.low_level_scale
+                loss.outputs["hidden"], batch.latents, *maps, scale=objective.low_level_scale, negatives=negatives
             )
         return loss
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.losses.contrastive import temperature_schedule
+from mindeye_pl.losses.negatives import CHOICES
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Objective:
         low_level_scale: weight of the low-level branch's loss.
         mixco_permutation: `published` | `corrected`, see `losses.mixco`.
         mixco_diagonal: `published` | `corrected`, see `losses.mixco`.
+        negatives: `local` (published) | `gathered`, see `losses.negatives`; training alone asks for it.
+
+    Raises:
+        UserError: for a choice of negatives that there is not.
     """
 
     mixup_fraction: float = 0.33
@@ -32,6 +38,11 @@ class Objective:
     low_level_scale: float = 0.5
     mixco_permutation: str = "published"
     mixco_diagonal: str = "published"
+    negatives: str = "local"
+
+    def __post_init__(self) -> None:
+        if self.negatives not in CHOICES:
+            raise UserError("objective.negatives: no such choice", seen=self.negatives, wanted=" or ".join(CHOICES))
 
     def mixing_epochs(self, num_epochs: int) -> int:
         """The number of epochs that mix; they come first."""

@@ -7,6 +7,9 @@ from torch import nn
 
 from mindeye_pl.sharing.shareable import Shareable
 
+#: What PyTorch puts into the names of parameters that are sharded.
+_FSDP_PREFIX = "_fsdp_wrapped_module."
+
 
 class Stage(Shareable, LightningModule):
     """A trainable part around one network of `nn/`.
@@ -26,12 +29,14 @@ class Stage(Shareable, LightningModule):
         self.network = network
         self.weight_decay = weight_decay
         self.gain_decay = gain_decay
+        # Noted now: a strategy that shards the weights flattens them before the optimiser is made.
+        self._matrices = frozenset(name for name, p in network.named_parameters() if p.ndim >= 2)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether AdamW decays this parameter."""
         if self.gain_decay == "published":
             return "bias" not in name
-        return parameter.ndim >= 2
+        return name.replace(_FSDP_PREFIX, "") in self._matrices
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trainable parameters as one decayed and one free group; empty groups are left out."""

@@ -1,7 +1,9 @@
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +13,9 @@ from mindeye_pl.callbacks.history import History
 from mindeye_pl.callbacks.plain_words import PlainWords
 
 
-def trainer(epoch: int, **more: object) -> SimpleNamespace:
-    return SimpleNamespace(current_epoch=epoch, global_rank=0, is_global_zero=True, max_epochs=10, **more)
+def trainer(epoch: int, rank: int = 0, **more: object) -> SimpleNamespace:
+    place = {"global_rank": rank, "is_global_zero": rank == 0, "world_size": 2}
+    return SimpleNamespace(current_epoch=epoch, max_epochs=10, **place, **more)
 
 
 def test_an_epoch_draws_the_same_whatever_came_before() -> None:
@@ -28,6 +31,17 @@ def test_an_epoch_draws_the_same_whatever_came_before() -> None:
     torch.manual_seed(0)
     callback.on_train_batch_start(trainer(4), None, None, 1)  # type: ignore[arg-type]
     assert torch.equal(torch.rand(2), wanted), "later steps go on with the epoch's draws"
+
+
+def test_each_rank_draws_its_own() -> None:
+    draws = []
+    for rank in (0, 1, 0):
+        EpochSeed(3).on_train_batch_start(trainer(2, rank), None, None, 0)  # type: ignore[arg-type]
+        draws.append((torch.rand(3), np.random.rand(3), random.random()))
+    assert torch.equal(draws[0][0], draws[2][0])
+    assert not torch.equal(draws[0][0], draws[1][0])
+    assert not (draws[0][1] == draws[1][1]).any()
+    assert draws[0][2] != draws[1][2]
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -53,12 +67,13 @@ def test_history_forgets_the_epochs_that_are_done_again(tmp_path: Path) -> None:
     now = trainer(1, callback_metrics=metrics, optimizers=[optimizer])
     history.on_train_start(now, None)  # type: ignore[arg-type]
     history.on_train_epoch_start(now, None)  # type: ignore[arg-type]
+    history._started -= 1.0  # seconds
     history.on_train_batch_end(now, None, None, range(7), 0)  # type: ignore[arg-type]
     history.on_train_epoch_end(now, None)  # type: ignore[arg-type]
     first, second = json.loads(path.read_text())
     assert first == {"epoch": 0, "loss": 3.0}
     assert (second["epoch"], second["train/loss"], second["learning_rate"]) == (1, 1.5, 0.1)
-    assert second["trials_per_second"] > 0
+    assert second["trials_per_second"] == pytest.approx(14.0, abs=0.2), "of both ranks"
     assert "train/loss_step" not in second
 
 

@@ -115,3 +115,14 @@ def test_epochs_of_any_length_are_cut_from_the_same_passes(steps_per_epoch: int 
         one_pass = seen[4 * number : 4 * number + 4]
         np.testing.assert_array_equal(one_pass, list(reference))
         assert len(set(np.concatenate(one_pass))) == 16
+
+
+@pytest.mark.parametrize("steps_per_epoch", [None, 6])
+def test_ranks_share_the_pictures_of_a_pass(steps_per_epoch):
+    ids, ranks = np.arange(24), []
+    for rank in range(2):
+        sampler = ShuffledBatches(ids, 4, seed=3, steps_per_epoch=steps_per_epoch, rank=rank, world_size=2)
+        sampler.set_epoch(1)
+        ranks.append(np.concatenate(list(sampler)))
+        assert len(sampler) == 3
+    assert sorted(np.concatenate(ranks)) == list(range(24))

@@ -221,3 +221,40 @@ def test_an_epoch_of_a_part_of_a_session_is_as_much_shorter(sampler_class):
     assert len(epoch_of(sampler)) == 6
     whole = sampler_class(trials, batch_size=8, trials_per_session=96, seed=0)
     assert len(whole) == 12
+
+
+def ranks_of(rule, trials, world_size: int, epoch: int = 0, **settings):
+    samplers = [SAMPLERS[rule](trials, rank=rank, world_size=world_size, **settings) for rank in range(world_size)]
+    for sampler in samplers:
+        sampler.set_epoch(epoch)
+    return samplers
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_the_corrected_shards_are_disjoint_and_complete(world_size):
+    trials = [make_trials(np.arange(48), 24, 1), make_trials(np.arange(48), 24, 2)]
+    for epoch in range(3):
+        ranks = ranks_of("corrected", trials, world_size, epoch, batch_size=4, trials_per_session=48, seed=0)
+        for place in range(2):
+            shards = [{int(trial) for batch in rank for trial in batch[place][1]} for rank in ranks]
+            assert sum(map(len, shards)) == 48, "no trial on two ranks"
+            assert set().union(*shards) == set(range(48)), "and none on no rank"
+
+
+def test_the_published_ranks_draw_streams_of_their_own():
+    """Sessions are drawn with replacement by each rank for itself: trials may fall to two ranks, or to none."""
+    trials = [make_trials(np.arange(480), 60, 1)]
+    ranks = ranks_of("published", trials, 2, batch_size=8, trials_per_session=60, seed=0)
+    shards = [np.array([batch[0][1] for batch in rank]) for rank in ranks]
+    assert shards[0].shape == shards[1].shape == (30, 8), "an epoch of one rank is half of what one process would do"
+    assert not (shards[0] == shards[1]).all(axis=1).any(), "no batch comes on both"
+    taken = [set(shard.ravel().tolist()) for shard in shards]
+    assert taken[0] & taken[1]
+    assert len(taken[0] | taken[1]) < 480
+    for seed in range(5):  # neither stream tells of the other: one rank's draws do not depend on how many there are
+        alone, beside = (
+            list(ranks_of("published", trials, world_size, batch_size=8, trials_per_session=60, seed=seed)[0])
+            for world_size in (2, 3)
+        )
+        for batch, other in zip(alone, beside, strict=False):
+            np.testing.assert_array_equal(batch[0][1], other[0][1])
