@@ -9,6 +9,7 @@ from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.check_weights import check_released_weights
 from mindeye_pl.pipelines.checkpoint import checkpoint_steps
+from mindeye_pl.pipelines.dashboard import make_dashboard
 from mindeye_pl.pipelines.data import SIMULATE
 from mindeye_pl.pipelines.encoder import FIT_ENCODER
 from mindeye_pl.pipelines.evaluate import EVALUATE
@@ -47,6 +48,9 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     names = list(config.pipeline.steps)
     if names == ["check_weights"]:
         check_released_weights(run)
+        return
+    if names == ["dashboard"]:
+        make_dashboard(config)
         return
     steps = [_step(name) for name in names if name not in ("report", EXPORT)]
     if EXPORT in names:
