@@ -56,9 +56,8 @@ def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
             ),
         )
     except ValueError as error:  # pydantic's are among them
-        raise UserError(
-            "conf/tracking describes no view", seen=one_line(error), mend="see docs/dashboards.md"
-        ) from error
+        mend = "the keys of docs/dashboards.md"
+        raise UserError("conf/tracking describes no view", seen=one_line(error), mend=mend) from error
     view = workspace._to_model()  # the package has no public way to a view's JSON
     view.name = f"nw-{view_name(name)}-v"
     (shown,) = view.spec.section.run_sets
