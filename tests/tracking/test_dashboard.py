@@ -258,6 +258,11 @@ def test_a_saved_dashboard_is_renewed_and_not_doubled(views: Views, capsys: pyte
     config.tracking.name = "another"
     make_dashboard(config)
     assert len(views.saved) == 2
+    capsys.readouterr()
+    config.plan, config.tracking.name = True, "a third"
+    make_dashboard(config)
+    assert json.loads(capsys.readouterr().out)["name"] == "a third"
+    assert len(views.saved) == 2
     assert ws.Workspace.from_url(address).name == "mindeye_pl"
 
 
