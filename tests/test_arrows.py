@@ -30,6 +30,7 @@ LIBRARIES = {
     "pytorch_lightning": {"stages", "callbacks", "pipelines", "data/datamodule", "data/picture_datamodule"},
     "lightning_fabric": {"callbacks", "pipelines"},
     "wandb": {"tracking"},
+    "wandb_workspaces": {"tracking"},
 }
 
 

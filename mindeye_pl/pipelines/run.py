@@ -12,6 +12,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.artifacts import ARTIFACTS, manage_artifacts
 from mindeye_pl.pipelines.check_weights import check_released_weights
 from mindeye_pl.pipelines.checkpoint import checkpoint_steps
+from mindeye_pl.pipelines.dashboard import make_dashboard
 from mindeye_pl.pipelines.data import SIMULATE
 from mindeye_pl.pipelines.encoder import FIT_ENCODER
 from mindeye_pl.pipelines.evaluate import EVALUATE
@@ -105,6 +106,7 @@ def asked_steps(run: Run) -> list[Step]:
 COMMANDS: dict[str, Callable[[Run], object]] = {
     "check_weights": check_released_weights,
     WANDB_SWEEPS: write_wandb_sweeps,
+    "dashboard": lambda run: make_dashboard(run.config),
     ARTIFACTS: lambda run: manage_artifacts(run, asked_steps),
 }
 

@@ -9,7 +9,12 @@ def wandb_mode() -> str:
     """`online` where the user has a W&B key or asked for it by WANDB_MODE, else `offline`."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode
-    return "online" if os.environ.get("WANDB_API_KEY") or _netrc_has_key() else "offline"
+    return "online" if has_key() else "offline"
+
+
+def has_key() -> bool:
+    """Whether the user has a W&B key, in WANDB_API_KEY or from `wandb login`."""
+    return bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_key()
 
 
 def _netrc_has_key() -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from safetensors.numpy import load_file
 
+from mindeye_pl.config import compose_config
 from tests.conftest import CommandLine
 from tests.tracking.offline_record import OfflineRecord, offline_records
 from tests.tracking.wandb_server import KEY, wandb_server
@@ -140,6 +143,36 @@ def test_tables_of_scores_have_null_rows_and_ceilings(outputs: Path, records: di
         (row,) = (row for row in rows if row["line"] == "model" and row["metric"] == first["name"])
         assert [row["value"], row["low"], row["high"]] == pytest.approx([first["value"], *first["interval"]])
     assert {row["line"] for row in records["evaluate_pictures"].table("caption_scores")} >= {"shuffled"}
+
+
+def test_every_panel_of_the_dashboard_has_a_name_that_is_logged(records: dict[str, OfflineRecord]) -> None:
+    config = compose_config([])
+    summary = {name for record in records.values() for name in record.summary}
+    logged = [item for record in records.values() for row in record.history for item in row.items()]
+    curves = {name for name, value in logged if not isinstance(value, dict)}
+    tables, pictures = (
+        {name for name, value in logged if isinstance(value, dict) and value["_type"] == kind}
+        for kind in ("table-file", "images/separated")
+    )
+
+    def known(name: str) -> bool:
+        path = name.removeprefix("config.")
+        return name in summary if path == name else OmegaConf.select(config, path) is not None
+
+    panels = [panel for section in config.tracking.sections.values() for panel in section.panels]
+    of_kind = {kind: [panel for panel in panels if panel.kind == kind] for kind in {panel.kind for panel in panels}}
+    drawn = {name for panel in of_kind["line"] for name in panel.get("y", ())}
+    assert drawn <= curves
+    assert drawn >= {name for name in curves if name.startswith(("train/", "validation/", "performance/"))}
+    for panel in of_kind["line"]:
+        assert "pattern" not in panel or any(re.search(panel.pattern, name) for name in curves), panel.pattern
+    assert {panel.name for panel in of_kind["table"]} == tables
+    assert {key for panel in of_kind["media"] for key in panel["keys"]} == pictures
+    assert {name for panel in of_kind["bar"] for name in panel.metrics} <= summary
+    assert all(known(name) for panel in of_kind["scatter"] for name in (panel.x, panel.y))
+    assert all(known(name) for panel in of_kind["parallel"] for name in panel.columns)
+    assert all(known(name) for name in config.tracking.runs.columns if name != "run.tags")
+    assert of_kind.keys() == {"line", "bar", "scatter", "parallel", "media", "table", "text", "run_comparer"}
 
 
 def test_pictures_with_their_captions(outputs: Path, records: dict[str, OfflineRecord]) -> None:

@@ -1,0 +1,34 @@
+"""The dashboard of an experiment's W&B project: saved where W&B is online, else printed."""
+
+import json
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
+from mindeye_pl.tracking.dashboard import build_view, save_view, spec_of
+from mindeye_pl.tracking.mode import has_key
+
+
+def make_dashboard(config: DictConfig) -> None:
+    """Saves the view that `conf/tracking` describes; with `plan=true`, or offline, prints what would be saved as JSON.
+
+    Raises:
+        UserError: without W&B as the logger, without its extra, online without a key; for a description that is wrong;
+            where the server knows no entity or no such project.
+    """
+    logger = config.logger
+    if logger.name != "wandb":
+        raise UserError("a dashboard is a view of W&B", seen=f"logger={logger.name}", mend="logger=wandb")
+    dashboard: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    view = build_view(dashboard, entity=logger.entity, project=logger.project)
+    if config.plan or logger.mode != "online":
+        content = {"entity": logger.entity, "project": logger.project, "name": view.display_name, "view": view.name}
+        print(json.dumps(content | {"spec": spec_of(view)}, indent=1))  # and nothing else, for programs that read it
+        return
+    if not has_key():
+        raise UserError(
+            "logger.mode=online without a W&B key", mend="wandb login, or WANDB_API_KEY; logger.mode=offline prints it"
+        )
+    console.print(f"dashboard: {save_view(view)}", markup=False)
