@@ -62,9 +62,10 @@ def _build(run: Run, folder: Path) -> None:
         done = len(ids) - len(left)
         console.print(f"reconstructing {len(left)} pictures" + (f", {done} are done" if done else ""))
         with together(run, RECONSTRUCT, folder, left=left) as agreed:
+            share = -(-len(agreed["left"]) // place()[1])
             queries = [
                 BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
-                for part in torch.tensor(agreed["left"]).split(config.unclip.batch_size)
+                for part in torch.tensor(agreed["left"]).split(min(config.unclip.batch_size, share))
             ]
             composite = trained_model(run, data.voxel_counts[config.data.subject])
             _predict(run, folder, reconstructor_of(run, composite), queries)
@@ -91,7 +92,8 @@ def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list
         _convert_="all",
         **trainer_options(run.config, started_here=started_here(), sharded=False),
     )
-    # Items are whole batches; each rank takes its own, and one that comes too late for any takes none.
+    # Items are whole batches. Each rank takes its own, or none where there are fewer pictures than ranks.
+    reconstructor.allow_zero_length_dataloader_with_multiple_devices = True
     shard = queries[rank::world_size]
     loader: DataLoader[BrainQuery] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
     trainer.predict(reconstructor, loader, return_predictions=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
@@ -42,6 +43,11 @@ def artifacts(outputs: Path) -> set[str]:
 
 def weights(outputs: Path, step: str = "finetune") -> dict[str, torch.Tensor]:
     (path,) = (outputs / "artifacts" / step).glob("subj*/model.safetensors")
+    return load_file(path)
+
+
+def reconstructions(outputs: Path) -> dict[str, torch.Tensor]:
+    (path,) = (outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
     return load_file(path)
 
 
@@ -87,22 +93,28 @@ def test_two_ranks_make_the_same_artifacts_and_speak_once(finished_outputs: Path
 @pytest.mark.slow
 def test_two_ranks_draw_the_pictures_that_one_draws(finished_outputs: Path, tmp_path: Path) -> None:
     (checkpoint,) = (finished_outputs / "artifacts" / "finetune").glob("*/model.safetensors")
-    drawn = []
-    for name, devices in (
-        ("one", ()),
-        ("two", TWO),
-        ("more_ranks_than_batches", ("trainer.devices=2", "unclip.batch_size=64")),
-    ):
-        more = (f"evaluate.checkpoint={checkpoint}", "pipeline.steps=[reconstruct]", *devices)
-        code, _, err = run(tmp_path / name, *COMMAND, *more)
+    more = (f"evaluate.checkpoint={checkpoint}", "pipeline.steps=[reconstruct]")
+    wanted = reconstructions(finished_outputs)
+
+    def assert_two_ranks_draw_them() -> None:
+        code, _, err = run(tmp_path, *COMMAND, *TWO, *more)
         assert (code, err) == (0, "")
-        (path,) = (tmp_path / name / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
-        assert not list(path.parent.glob("picture-*")), "the shards are merged"
-        drawn.append(load_file(path))
-    for other in drawn[1:]:
-        assert other.keys() == drawn[0].keys()
-        for name, value in drawn[0].items():
-            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-3)
+        found = reconstructions(tmp_path)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-3)
+
+    assert_two_ranks_draw_them()
+    (folder,) = (tmp_path / "artifacts" / "reconstruct").glob("subj*")
+    assert not list(folder.glob("picture-*")), "the shards are merged"
+    # All but one picture as a killed run leaves them: one rank has nothing to do.
+    work = folder.with_name(f".{folder.name[-12:]}.work")
+    work.mkdir()
+    for index, id_ in enumerate(wanted["stimulus_ids"].tolist()[:-1]):
+        rows = {name: value[index].clone() for name, value in wanted.items()}
+        save_file(rows, work / f"picture-{id_:06d}.safetensors")
+    shutil.rmtree(folder)
+    assert_two_ranks_draw_them()
 
 
 @pytest.mark.slow
