@@ -84,21 +84,26 @@ def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) ->
             if column.score == config.sweep.metric
             for sentence in sentences(cells, key, baseline, column)
         ]
-    bars = "Bars: from the lowest to the highest seed."
-    charts = charts_section("Scores against hours", curves(cells, columns), bars)
+    note = " ".join([*said, "Bars: from the lowest to the highest seed."])
+    charts = charts_section("Scores against hours", curves(cells, columns), note)
     data = ReportData(
         title=name,
-        summary=" ".join(said) or f"{len(jobs)} jobs.",
+        summary=_headline(said) or f"{len(jobs)} jobs.",
         simulated=simulated,
         results=tables,
-        pictures=[section for section in (sweep_pictures(run, cells),) if section],
-        more=[charts] if charts else [],
+        pictures=[section for section in (charts, sweep_pictures(run, cells)) if section],
         settings=OmegaConf.to_yaml(run.config, resolve=True),
         environment=environment(),
         cost=_cost(jobs, cells),
         artifacts=_artifacts(jobs),
     )
     return data, said
+
+
+def _headline(said: Sequence[str]) -> str:
+    """The sentence about one hour where there is one, else the first."""
+    about_an_hour = [sentence for sentence in said if " at 1 h" in sentence]
+    return next(iter([*about_an_hour, *said]), "")
 
 
 def _print(data: ReportData, said: Sequence[str]) -> None:
