@@ -11,8 +11,8 @@ from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import is_simulated
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.pipelines.sweep_cells import HOURS, SEED, Cell, cells_of, manifest_of, swept_keys
-from mindeye_pl.pipelines.sweep_findings import compare, curves, sentences
+from mindeye_pl.pipelines.sweep_cells import Cell, cells_of, manifest_of
+from mindeye_pl.pipelines.sweep_findings import compare, compared, curves, sentences
 from mindeye_pl.pipelines.sweep_jobs import Job, read_jobs
 from mindeye_pl.pipelines.sweep_pictures import sweep_pictures
 from mindeye_pl.reports.charts import charts_section
@@ -69,7 +69,7 @@ def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) ->
     simulated = is_simulated(run)
     columns = _columns(cells, list(config.sweep.columns))
     scores = [column.score for column in columns]
-    key, baseline = _compared(config, jobs, cells)
+    key, baseline = compared(jobs, cells, config.sweep.compare, config.sweep.baseline)
     if key is not None and len(cells[0].settings) == 1:
         cells.sort(key=lambda cell: cell.settings[key] != baseline)  # what the others are compared with comes first
     rows = [_row(cell, scores, simulated) for cell in cells]
@@ -137,23 +137,6 @@ def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
 def _about_intervals(cells: Sequence[Cell]) -> str:
     mean = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
     return f"{mean}95 % intervals over the test pictures."
-
-
-def _compared(config: DictConfig, jobs: Sequence[Job], cells: Sequence[Cell]) -> tuple[str | None, str]:
-    """The swept parameter whose values are compared, and the value that the others are compared with."""
-    keys = [key for key in swept_keys(jobs) if key not in (SEED, HOURS)]
-    key = config.sweep.compare or (keys[-1] if keys else None)
-    if key is None:
-        return None, ""
-    if key not in cells[0].settings:
-        raise UserError(
-            "sweep.compare is not swept", seen=key, wanted=f"one of {keys}", mend=f"sweep.compare={keys[0]}"
-        )
-    values = list(dict.fromkeys(cell.settings[key] for cell in cells))
-    baseline = values[0] if config.sweep.baseline is None else str(config.sweep.baseline)
-    if baseline not in values:
-        raise UserError("sweep.baseline is not swept", seen=baseline, wanted=f"one of {values}")
-    return key, baseline
 
 
 def _differences(rows: Sequence[Row], columns: Sequence[Column]) -> Results:

@@ -8,16 +8,56 @@ from dataclasses import replace
 
 import numpy as np
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.data_worth import DataWorth, data_worth
 from mindeye_pl.metrics.data_worth import in_words as worth_in_words
 from mindeye_pl.metrics.intervals import Difference, difference_over_pictures, difference_over_seeds
 from mindeye_pl.metrics.score import Score
-from mindeye_pl.pipelines.sweep_cells import HOURS, START, Cell, common_seeds, in_words, pairs, sorted_by
+from mindeye_pl.pipelines.sweep_cells import (
+    HOURS,
+    SEED,
+    START,
+    Cell,
+    common_seeds,
+    in_words,
+    pairs,
+    sorted_by,
+    swept_keys,
+)
+from mindeye_pl.pipelines.sweep_jobs import Job
 from mindeye_pl.reports.curves import Panel, Series
 from mindeye_pl.reports.table import Column, Row
 
 #: What a value of a compared parameter is called where it is worth so much data.
 _NOUNS = {(START, "pretrained"): "pretraining"}
+
+
+def compared(jobs: Sequence[Job], cells: Sequence[Cell], key: str | None, baseline: object) -> tuple[str | None, str]:
+    """The swept parameter whose values are compared, and the value that the others are compared with.
+
+    Args:
+        jobs: of the sweep.
+        cells: of the same.
+        key: the parameter; None for the last one that is swept, seed and hours aside.
+        baseline: the value; None for the first one.
+
+    Returns:
+        Both; None for the parameter where nothing but seed and hours is swept.
+
+    Raises:
+        UserError: for what is not swept.
+    """
+    keys = [swept for swept in swept_keys(jobs) if swept not in (SEED, HOURS)]
+    if key is None and not keys:
+        return None, ""
+    key = key or keys[-1]
+    if key not in keys:
+        raise UserError("sweep.compare is not swept", seen=key, wanted=f"one of {keys}")
+    values = list(dict.fromkeys(cell.settings[key] for cell in cells))
+    chosen = values[0] if baseline is None else str(baseline)
+    if chosen not in values:
+        raise UserError("sweep.baseline is not swept", seen=chosen, wanted=f"one of {values}")
+    return key, chosen
 
 
 def compare(cells: Sequence[Cell], key: str, baseline: str, columns: Sequence[Column], *, simulated: bool) -> list[Row]:

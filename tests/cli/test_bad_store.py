@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 
 #: Of Linux: what lets the superuser write and read everything, and the call that gives it up.

@@ -135,18 +135,6 @@ def test_a_typo_in_an_ablation_is_refused(cli: CommandLine, tmp_path: Path) -> N
     cli.refuses(*command, says=("unknown key", "prior.weigth_decay", "prior.weight_decay"))
 
 
-@pytest.mark.parametrize(
-    ("more", "says"),
-    [
-        (("sweep.baseline=3",), ("sweep.baseline is not swept", "seen: 3")),
-        (("sweep.compare=model",), ("sweep.compare is not swept", "seen: model")),
-    ],
-)
-def test_mistakes_in_what_is_compared(swept: tuple[Path, str], cli: CommandLine, more: tuple, says: tuple) -> None:
-    cli.outputs = swept[0]
-    cli.refuses(*SWEEP, *QUICK, *more, says=says)
-
-
 def test_a_sweep_that_only_plans_makes_nothing(cli: CommandLine) -> None:
     code, out, err = cli(*SWEEP, *QUICK, "plan=true")
     assert code == 0, err

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.intervals import difference_over_pictures
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.pipelines.sweep_cells import Cell, cells_of, common_seeds, in_words, pairs, swept_keys
-from mindeye_pl.pipelines.sweep_findings import compare, curves, sentences
+from mindeye_pl.pipelines.sweep_findings import compare, compared, curves, sentences
 from mindeye_pl.pipelines.sweep_jobs import Job, read_jobs, recorded
 from mindeye_pl.reports.table import COLUMNS
 
@@ -118,6 +119,18 @@ def test_without_hours_differences_are_said(tmp_path: Path) -> None:
     worse, nothing = sentences(cells_of(made), "ablation", "none", RETRIEVAL)
     assert worse == "no prior: image retrieval -20 points against whole model, 95 % interval -20 to -20."
     assert nothing.endswith(", which may be nothing.")
+
+
+def test_what_is_compared_with_what(jobs: list[Job]) -> None:
+    cells = cells_of(jobs)
+    assert compared(jobs, cells, None, None) == ("finetune.start", "scratch")
+    assert compared(jobs, cells, None, "pretrained") == ("finetune.start", "pretrained")
+    only_hours = [job for job in jobs if job.settings()["finetune.start"] == "scratch"]
+    assert compared(only_hours, cells_of(only_hours), None, None) == (None, "")
+    with pytest.raises(UserError, match=r"sweep\.compare is not swept \(seen: model; wanted: one of"):
+        compared(jobs, cells, "model", None)
+    with pytest.raises(UserError, match=r"sweep\.baseline is not swept \(seen: 3; wanted: one of"):
+        compared(jobs, cells, None, 3)
 
 
 def test_curves_have_a_line_for_each_start_and_bars_over_seeds(jobs: list[Job]) -> None:

@@ -285,6 +285,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_in_its_run(simulated: CommandLine) -> None:
     command = (*COMMAND, "pipeline.steps=[pretrain]", "pretrain.epochs=4", "callbacks.checkpoint_every_n_epochs=1")
     arguments = [sys.executable, "-c", KILLED, *command, f"paths.outputs={simulated.outputs}"]
