@@ -4,6 +4,7 @@ Each job of W&B's agent is one command line of the sweep: the experiment, and a 
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,11 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
 
     Args:
         experiment: below `conf/experiment`.
-        more: overrides that every job gets, `scale=paper` for instance.
+        more: overrides that every job gets, `scale=paper` for instance; they beat the sweep, as they do under `-m`.
     """
     config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
-    swept = map(str, config.hydra.sweeper.params)
+    given = {item.lstrip("+~").split("=", 1)[0] for item in more}
+    swept = [str(key) for key in config.hydra.sweeper.params or () if str(key).lstrip("+") not in given]
     return {
         "name": experiment.replace("/", "-"),
         "description": _question(experiment),
@@ -88,5 +90,7 @@ def _plain(value: str) -> int | float | str:
 
 
 def _question(experiment: str) -> str:
-    """The experiment file's own words, its third line."""
-    return (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()[2].removeprefix("# ")
+    """The experiment file's own words: its first comment without the command; its name where it has none."""
+    lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
+    return " ".join(line for line in comment if not line.startswith(("@package", "python -m"))) or experiment
