@@ -131,6 +131,8 @@ class Run:
                     self.made.append(step.name)
             artifact = self.store.find(spec)
             assert artifact is not None
+        if step.name not in self.made:
+            self.tracking.show_finished(step)
         return artifact
 
     def _see(self, spec: ArtifactSpec) -> Artifact:

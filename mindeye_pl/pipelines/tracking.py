@@ -1,6 +1,7 @@
 """Every step that is really made is one W&B run, with what it was made from and what came of it.
 
-What is finished is not made, so it opens no run. Of several processes that make a step together, the first tracks it.
+What is finished is not made, so it opens no run, but for the one that W&B's sweep agent waits for. Of several processes
+that make a step together, the first tracks it.
 """
 
 import logging
@@ -17,7 +18,7 @@ from mindeye_pl.console import console
 from mindeye_pl.nsd import HOURS_PER_SESSION
 from mindeye_pl.tracking.sync import sync_command
 from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder, check_upload
-from mindeye_pl.tracking.wandb_run import RunIdentity, TrackedRun, one_line, start_run
+from mindeye_pl.tracking.wandb_run import RunIdentity, TrackedRun, agent_waits_for, one_line, start_run
 
 if TYPE_CHECKING:
     from mindeye_pl.pipelines.step import Run, Step
@@ -58,6 +59,7 @@ class Tracking:
         self._stores: dict[str, dict[str, tuple[TrackedFolder, bool]]] = {}
         self._folders: dict[Path, None] = {}
         self._ids: dict[str, None] = {}
+        self._shown: set[str] = set()
         self._mode = self._settings.mode if self._settings.name == "wandb" else "disabled"
 
     @property
@@ -77,6 +79,13 @@ class Tracking:
             self._finish(step, ok=False)
             raise
         self._finish(step, ok=True)
+
+    def show_finished(self, step: "Step") -> None:
+        """Logs a step that was found finished, if this process is a job of W&B's sweep agent and it has the score."""
+        if self.enabled and step.name not in self._shown and agent_waits_for(step.name):
+            self._shown.add(step.name)
+            self._start(step)
+            self._finish(step, ok=True)
 
     def log_of(self, step: "Step") -> Callable[..., None] | None:
         """What takes the rows of a training, `(values, step)`; None where the step is not tracked."""
@@ -125,7 +134,7 @@ class Tracking:
             if tracked.offline:
                 self._mode = "offline"  # the next step does not wait for the server again
                 self._folders[tracked.folder.parent] = None
-                self._ids[_run_id(self._run, step)] = None
+                self._ids[tracked.run_id] = None
             for used in self._inputs(step):
                 self._log_folder(tracked, used, output=False)
 

@@ -91,6 +91,7 @@ class TrackedRun:
     def __init__(self, run: Any, name: str):
         self._run: Any = run
         self.name = name
+        self.run_id: str = run.id
         self.offline: bool = run.offline
         #: The folder of this process's record of the run.
         self.folder = Path(run.settings.sync_dir)
@@ -219,6 +220,11 @@ def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
         save_code=False,
         settings=wandb.Settings(**{key: value for key, value in wanted.items() if key in known}),  # type: ignore[arg-type]
     )
+
+
+def agent_waits_for(job_type: str) -> bool:
+    """Whether this process is a job of W&B's sweep agent whose run is that of this step."""
+    return bool(_agents_run(job_type))
 
 
 def _agents_run(job_type: str) -> dict[str, str]:

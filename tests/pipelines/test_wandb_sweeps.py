@@ -5,10 +5,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.config import conf_dir, register_resolvers
+from mindeye_pl.pipelines import wandb_sweeps
+from mindeye_pl.tracking import wandb_run
 from tests.conftest import CommandLine
+from tests.tracking.offline_record import offline_records
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted(path.stem for path in (conf_dir() / "experiment" / "sweeps").glob("*.yaml"))
@@ -79,3 +88,65 @@ def test_a_job_that_lacks_a_parameter_is_a_sweep_without_m(cli: CommandLine) -> 
         "scale=tiny",
         says=("is a sweep", "-m +experiment=sweeps/hours_subj01"),
     )
+
+
+def test_hydras_own_ways_of_writing_a_sweep() -> None:
+    written = {
+        "1,2,3": [1, 2, 3],
+        "range(1,4)": [1, 2, 3],
+        "choice(a,b)": ["a", "b"],
+        "glob(no_m*)": ["no_mixco"],
+        "[1],[2,5]": ["[1]", "[2,5]"],
+        "1.0,2.5": [1.0, 2.5],
+        "1": [1],
+    }
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for words, values in written.items():
+            config = OmegaConf.create({"hydra": {"sweeper": {"params": {"ablation": words}}}})
+            found = [wandb_sweeps._plain(value) for value in wandb_sweeps._values("ablation", config)]
+            assert found == values
+            assert list(map(type, found)) == list(map(type, values))
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [*((name, []) for name in SWEEPS), ("hours_subj01", ["scale=tiny", "seed=7"])]
+)
+def test_the_grid_is_that_of_hydras_own_sweeper(name: str, more: list[str]) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        sweep = wandb_sweeps.wandb_sweep(f"sweeps/{name}", more)
+        given = [f"+experiment=sweeps/{name}", *more]
+        config = wandb_sweeps.compose(wandb_sweeps.CONFIG_NAME, overrides=given, return_hydra_config=True)
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        params = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
+        (basic,) = (one for one in Plugins.instance().discover(Sweeper) if one.__name__ == "BasicSweeper")
+        (hydras,) = basic.split_arguments(parser.parse_overrides([*params, *given]), None)
+    assert sorted(sorted(command(sweep, job)) for job in jobs(sweep)) == sorted(map(sorted, hydras))
+
+
+def test_what_a_sweep_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb_sweeps, "conf_dir", lambda: tmp_path)
+    (tmp_path / "experiment").mkdir()
+    path = tmp_path / "experiment" / "mine.yaml"
+    path.write_text("# @package _global_\n# python -m mindeye_pl -m +experiment=mine\n# One?\n# Two.\nseed: 1\n# No.\n")
+    assert wandb_sweeps._question("mine") == "One? Two."
+    path.write_text("# @package _global_\ndefaults: []\n")
+    assert wandb_sweeps._question("mine") == "mine"
+
+
+def test_the_agents_run_has_the_score_also_when_it_was_made_before(
+    cli: CommandLine, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_run, "_agent", {})
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    monkeypatch.setenv("WANDB_RUN_ID", "agents")
+    code, out, err = cli("+experiment=finetune_subj01_1h", "scale=tiny", "logger.mode=offline")
+    assert code == 0, err
+    assert "evaluate: cached" in out
+    assert "wandb sync" in out
+    assert "-agents" in out
+    records = offline_records(finished)
+    assert list(records) == ["evaluate"]
+    (record,) = records["evaluate"]
+    assert (record.run.run_id, record.run.sweep_id) == ("agents", "sweep1")
+    assert 0 <= record.summary["score/image_retrieval"] <= 1
