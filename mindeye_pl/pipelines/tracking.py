@@ -226,7 +226,7 @@ def tags(run: "Run", step: "Step") -> list[str]:
     if step.name in _OF_MODEL:
         given = config.finetune.checkpoint if step.name == "finetune" else config.evaluate.checkpoint
         facts += [config.finetune.start if given is None else "checkpoint"]
-    if (ablation := OmegaConf.select(config, "ablation.name")) is not None:
+    if (ablation := config.ablation.name) != "none":
         facts += [f"ablation={ablation}"]
     facts += [f"seed={config.seed}", f"scale={config.scale.name}"]
     facts += [] if config.data.split == STANDARD else [f"split={config.data.split}"]

@@ -17,8 +17,11 @@ from omegaconf import DictConfig
 from mindeye_pl.artifacts import write_text
 from mindeye_pl.config import CONFIG_NAME, conf_dir
 from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.step import Run
 
+#: W&B's agent waits for the run of the step `evaluate`.
+SCORES_OF_EVALUATE = ("image_retrieval", "brain_retrieval", "image_retrieval_full", "brain_retrieval_full")
 #: As `pipeline.steps` names it.
 WANDB_SWEEPS = "wandb_sweeps"
 
@@ -55,8 +58,18 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
     Args:
         experiment: below `conf/experiment`.
         more: overrides that every job gets, `scale=paper` for instance; they beat the sweep, as they do under `-m`.
+
+    Raises:
+        UserError: for a `sweep.metric` that the agent would look for in vain.
     """
     config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
+    if (metric := config.sweep.metric) not in SCORES_OF_EVALUATE:
+        raise UserError(
+            "sweep.metric is no score of the run that W&B's agent waits for",
+            seen=metric,
+            wanted=f"one of {list(SCORES_OF_EVALUATE)}",
+            mend="sweep.metric=image_retrieval",
+        )
     given = {item.lstrip("+~").split("=", 1)[0] for item in more}
     swept = [str(key) for key in config.hydra.sweeper.params or () if str(key).lstrip("+") not in given]
     return {
@@ -64,7 +77,7 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
         "description": _question(experiment),
         "project": config.logger.get("project", "mindeye_pl"),
         "method": "grid",
-        "metric": {"name": f"score/{config.sweep.metric}", "goal": "maximize"},
+        "metric": {"name": f"score/{metric}", "goal": "maximize"},
         # The experiment's plus sign is nothing that W&B takes in a parameter's name.
         "command": ["${env}", "python", "-m", "mindeye_pl", f"+experiment={experiment}", *more, "${args_no_hyphens}"],
         "parameters": {key: {"values": [_plain(value) for value in _values(key, config)]} for key in swept},
@@ -79,13 +92,17 @@ def _values(key: str, config: DictConfig) -> list[str]:
 
 
 def _plain(value: str) -> int | float | str:
-    """A number where it is written as that number again, so that the command line is the same one."""
+    """A number where it is written as that number again, so that the command line is the same one.
+
+    A whole number with a point stays text: W&B's server may give it back without the point.
+    """
     for kind in (int, float):
         try:
-            if str(kind(value)) == value:
-                return kind(value)
+            number = kind(value)
         except ValueError:
             continue
+        if str(number) == value and (kind is int or not float(number).is_integer()):
+            return number
     return value
 
 

@@ -150,3 +150,8 @@ def test_the_agents_run_has_the_score_also_when_it_was_made_before(
     (record,) = records["evaluate"]
     assert (record.run.run_id, record.run.sweep_id) == ("agents", "sweep1")
     assert 0 <= record.summary["score/image_retrieval"] <= 1
+
+
+def test_a_score_that_the_agent_would_look_for_in_vain(cli: CommandLine, tmp_path: Path) -> None:
+    command = ("pipeline=wandb_sweeps", f"sweep.wandb_folder={tmp_path}", "sweep.metric=pixcorr")
+    cli.refuses(*command, says=("sweep.metric", "pixcorr", "image_retrieval"))
