@@ -125,10 +125,8 @@ def mistakes_in_one_line() -> Iterator[None]:
 
 def line_of(error: Exception) -> str | None:
     """A mistake that the user can mend in one line; None for what is none."""
-    if found_no_room(error):
-        error = no_room(error)
     if not isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        return None
+        return str(no_room(error)) if found_no_room(error) else None
     cause = error.__cause__
     words = [str(error)]
     if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
@@ -138,9 +136,11 @@ def line_of(error: Exception) -> str | None:
 
 def found_no_room(error: BaseException | None) -> bool:
     """Whether an error, or one that it came from, is a write that found no room."""
-    while error is not None:
+    seen: set[int] = set()  # a cause may lead back to where it came from
+    while error is not None and id(error) not in seen:
         if getattr(error, "errno", None) in _NO_ROOM or any(words in str(error) for words in _NO_ROOM.values()):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 
