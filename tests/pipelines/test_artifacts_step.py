@@ -307,7 +307,7 @@ def test_ages_in_words(utc: str, words: str) -> None:
 
 
 def test_a_steps_version_is_part_of_its_fingerprint(tmp_path: Path) -> None:
-    config = OmegaConf.create({"paths": {"artifacts": str(tmp_path)}})
+    config = OmegaConf.create({"paths": {"artifacts": str(tmp_path)}, "logger": {"name": "none"}})
     made = []
 
     def build(run: Run, folder: Path) -> None:

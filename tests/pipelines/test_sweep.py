@@ -112,19 +112,25 @@ def test_a_new_ablation_is_one_small_file(cli: CommandLine, tmp_path: Path) -> N
     folder.mkdir(parents=True)
     (folder / "no_decay.yaml").write_text(ABLATION)
     assert len(ABLATION.splitlines()) <= 10
-    code, out, err = cli("-m", "+experiment=sweeps/ablate_parts", *QUICK, f"hydra.searchpath=[file://{folder.parent}]")
+    asked = ("ablation=no_mixco,no_decay,none", f"hydra.searchpath=[file://{folder.parent}]")
+    code, out, err = cli("-m", "+experiment=sweeps/ablate_parts", *QUICK, *asked)
     assert code == 0, err
     table = table_of(out)
-    for path in (conf_dir() / "ablation").glob("*.yaml"):
-        assert path.stem == "none" or path.stem.replace("_", " ") in table
     assert re.search(r"^no decay: image retrieval .* against whole model", table, re.MULTILINE)
-    assert table.index("whole model") < table.index("no decay"), "what the others are compared with comes first"
+    places = [table.index(words) for words in ("whole model", "no mixco", "no decay")]
+    assert places == sorted(places), "what the others are compared with comes first"
     decays = {
         json.loads(path.read_text())["determined_by"]["model"]["prior"]["weight_decay"]
         for path in (cli.outputs / "artifacts" / "finetune").glob("*/manifest.json")
-        if json.loads(path.read_text())["determined_by"]["model"]["prior"]
     }
     assert decays == {0.0, 0.01}
+
+
+def test_the_sweep_takes_up_every_file_of_the_projects_folder(cli: CommandLine) -> None:
+    code, out, err = cli("-m", "+experiment=sweeps/ablate_parts", *QUICK, "plan=true")
+    assert code == 0, err
+    for path in (conf_dir() / "ablation").glob("*.yaml"):
+        assert f"ablation={path.stem} " in out
 
 
 def test_a_typo_in_an_ablation_is_refused(cli: CommandLine, tmp_path: Path) -> None:
