@@ -31,6 +31,10 @@ class DiffusionPriorModel(nn.Module):
         target_scale: of the target tokens in the diffusion. `one`: as they are. `sqrt_width`: times the square root of
             D, so that tokens of norm 1 are as large as the noise; the loss and the predictions are at that scale, and
             samples are brought back from it.
+        layout: see `PriorNetwork`, as for the three that follow.
+        padding: tokens before the brain's.
+        time_table: times with a learned embedding each.
+        inner_norm: inside the feed-forward layers.
     """
 
     def __init__(
@@ -45,6 +49,10 @@ class DiffusionPriorModel(nn.Module):
         drop_probability: float = 0.2,
         condition: str = "sequence",
         target_scale: str = "one",
+        layout: str = "parallel",
+        padding: int = 0,
+        time_table: int = 0,
+        inner_norm: bool = False,
     ):
         super().__init__()
         assert target_scale in ("one", "sqrt_width"), target_scale
@@ -52,7 +60,16 @@ class DiffusionPriorModel(nn.Module):
         self.drop_probability = drop_probability
         self.schedule = CosineSchedule(timesteps)
         self.network = PriorNetwork(
-            num_tokens, token_dim, depth=depth, head_dim=head_dim, heads=heads, condition=condition
+            num_tokens,
+            token_dim,
+            depth=depth,
+            head_dim=head_dim,
+            heads=heads,
+            condition=condition,
+            layout=layout,
+            padding=padding,
+            time_table=time_table,
+            inner_norm=inner_norm,
         )
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, *, drop_conditions: bool = False) -> Tensor:

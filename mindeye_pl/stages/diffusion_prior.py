@@ -29,6 +29,10 @@ class DiffusionPrior(Stage):
         target_scale: `one` (MindEye2) | `sqrt_width` (MindEye1), see `DiffusionPriorModel`.
         renormalise: what is done to a sample before it is used. `none` (MindEye2) | `first_token` (MindEye1), see
             `by_first_token`.
+        layout: `parallel` | `causal` (MindEye1's class-token model), see `PriorNetwork`, as for the three that follow.
+        padding: tokens before the brain's.
+        time_table: times with a learned embedding each.
+        inner_norm: inside the feed-forward layers.
         weight_decay: AdamW's.
         gain_decay: `published` | `corrected`.
     """
@@ -49,6 +53,10 @@ class DiffusionPrior(Stage):
         condition: str = "sequence",
         target_scale: str = "one",
         renormalise: str = "none",
+        layout: str = "parallel",
+        padding: int = 0,
+        time_table: int = 0,
+        inner_norm: bool = False,
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
     ):
@@ -63,6 +71,10 @@ class DiffusionPrior(Stage):
             drop_probability=drop_probability,
             condition=condition,
             target_scale=target_scale,
+            layout=layout,
+            padding=padding,
+            time_table=time_table,
+            inner_norm=inner_norm,
         )
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.sample_steps = sample_steps

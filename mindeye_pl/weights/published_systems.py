@@ -20,14 +20,11 @@ from mindeye_pl.weights.published_format import PublishedFormat, count, numbered
 #: The one table of rotary frequencies, which the published files repeat for every layer.
 ROTARY = "prior.network.network.transformer.rotary.frequencies"
 
+#: Prefixes that every prior has.
 _PRIOR = {
     "noise_scheduler.": "prior.network.schedule.",
     "net.learned_query": "prior.network.network.position_query",
-    "net.null_brain_embeds": "prior.network.network.null_brain_tokens",
     "net.null_image_embed": "prior.network.network.null_noisy_tokens",
-    "net.to_time_embeds.0.1.net.0.0.": "prior.network.network.time_embedding.network.0.",
-    "net.to_time_embeds.0.1.net.1.0.": "prior.network.network.time_embedding.network.2.",
-    "net.to_time_embeds.0.1.net.2.": "prior.network.network.time_embedding.network.4.",
     **{
         f"net.causal_transformer.{theirs}": f"prior.network.network.transformer.{ours}"
         for theirs, ours in {
@@ -42,8 +39,22 @@ _PRIOR = {
             "layers.{i}.0.to_out.1.g": "attention.{i}.out_norm.gain",
             "layers.{i}.1.0.g": "feed_forward.{i}.norm.gain",
             "layers.{i}.1.1.": "feed_forward.{i}.expand.",
+            "layers.{i}.1.3.g": "feed_forward.{i}.inner_norm.gain",
             "layers.{i}.1.5.": "feed_forward.{i}.contract.",
         }.items()
+    },
+    "net.to_time_embeds.0.weight": "prior.network.network.time_embedding.weight",
+    "net.to_time_embeds.0.1.net.0.0.": "prior.network.network.time_embedding.network.0.",
+    "net.to_time_embeds.0.1.net.1.0.": "prior.network.network.time_embedding.network.2.",
+    "net.to_time_embeds.0.1.net.2.": "prior.network.network.time_embedding.network.4.",
+}
+
+#: What the layouts of `PriorNetwork` call their learned tokens.
+_LAYOUTS = {
+    "parallel": {"net.null_brain_embeds": "prior.network.network.null_brain_tokens"},
+    "causal": {
+        "net.null_text_embeds": "prior.network.network.null_brain_tokens",
+        "net.null_text_encodings": "prior.network.network.padding_tokens",
     },
 }
 
@@ -57,12 +68,18 @@ class PriorSizes:
         head_dim: width of its attention heads.
         heads: their number.
         timesteps: of its schedule.
+        padding: tokens of its layout's padding.
+        time_table: times with a learned embedding each.
+        inner_norm: whether its feed-forward layers have one.
     """
 
     depth: int
     head_dim: int
     heads: int
     timesteps: int
+    padding: int
+    time_table: int
+    inner_norm: bool
 
 
 class PublishedSystem(PublishedFormat):
@@ -83,11 +100,13 @@ class PublishedSystem(PublishedFormat):
         prior_prefix: str = "",
         prior_options: Mapping[str, str] | None = None,
     ):
-        super().__init__(name, {**parts, **{f"{prior_prefix}{theirs}": ours for theirs, ours in _PRIOR.items()}})
+        options = {"condition": "sequence", "target_scale": "one", "renormalise": "none", "layout": "parallel"}
+        options |= prior_options or {}
+        prior = _PRIOR | _LAYOUTS[options["layout"]]
+        super().__init__(name, {**parts, **{f"{prior_prefix}{theirs}": ours for theirs, ours in prior.items()}})
+        self._prior_options = options
         self._prefix = prior_prefix
         self._rotary = f"{prior_prefix}net.causal_transformer.layers.{{i}}.0.rotary_emb.freqs"
-        self._prior_options = {"condition": "sequence", "target_scale": "one", "renormalise": "none"}
-        self._prior_options |= prior_options or {}
 
     def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         """The project's state dict, with the one rotary table once.
@@ -140,7 +159,14 @@ class PublishedSystem(PublishedFormat):
             head_dim=head_dim,
             heads=shape(f"{layers}0.0.to_q.weight")[0] // head_dim,
             timesteps=shape(f"{self._prefix}noise_scheduler.betas")[0],
+            padding=self._length(state, "net.null_text_encodings", -2),
+            time_table=self._length(state, "net.to_time_embeds.0.weight", 0),
+            inner_norm=f"{layers}0.1.3.g" in state,
         )
+
+    def _length(self, state: Mapping[str, Tensor], key: str, dimension: int) -> int:
+        """Of a weight that not every prior has; 0 where it is missing."""
+        return state[self._prefix + key].shape[dimension] if self._prefix + key in state else 0
 
     def build_prior(self, num_tokens: int, token_dim: int, sizes: PriorSizes | None) -> DiffusionPrior | None:
         """The system's prior for S tokens of width D, None where there are no sizes of one."""
