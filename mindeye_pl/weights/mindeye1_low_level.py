@@ -63,22 +63,22 @@ def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:
     """
     shape = FORMAT.shapes(state, path)
     hidden_dim, voxel_count = shape("lin0.0.weight")
-    channels = shape("norm.weight")[0]
+    channels = shape("norm.weight", 1)[0]
     if channels != LowLevelHead.channels:
         raise UserError(
             f"{path} is a variant of the low-level model that is not supported",
             seen=f"a grid of {channels} channels",
             wanted=f"{LowLevelHead.channels} channels, upsampled 4 times",
         )
-    blocks = count(state, "upsampler.up_blocks.{i}.resnets.0.conv1.weight")
+    blocks = max(1, count(state, "upsampler.up_blocks.{i}.resnets.0.conv1.weight"))
     return Sizes(
         voxel_counts=(voxel_count,),
         hidden_dim=hidden_dim,
         num_blocks=count(state, "mlp.{i}.0.weight"),
-        latent_channels=shape("upsampler.conv_out.weight")[0],
+        latent_channels=shape("upsampler.conv_out.weight", 4)[0],
         latent_size=4 * isqrt(shape("lin1.weight")[0] // channels),
         widths=tuple(
-            shape(f"upsampler.up_blocks.{block}.resnets.0.conv1.weight")[0] for block in reversed(range(blocks))
+            shape(f"upsampler.up_blocks.{block}.resnets.0.conv1.weight", 4)[0] for block in reversed(range(blocks))
         ),
         maps=any(key.startswith("maps_projector.") for key in state),
     )

@@ -50,17 +50,20 @@ class PublishedFormat:
             published[renamed] = value
         return published
 
-    def shapes(self, state: Mapping[str, Tensor], path: Path) -> Callable[[str], tuple[int, ...]]:
-        """A function from a published key to its shape.
+    def shapes(self, state: Mapping[str, Tensor], path: Path) -> Callable[..., tuple[int, ...]]:
+        """A function from a published key, and the number of its dimensions, 2 where nothing is said, to its shape.
 
         Raises:
-            UserError: by that function, for a weight that is missing.
+            UserError: by that function, for a weight that is missing, empty or of another number of dimensions.
         """
 
-        def shape(key: str) -> tuple[int, ...]:
+        def shape(key: str, dimensions: int = 2) -> tuple[int, ...]:
             if key not in state:
                 raise self._refusal(path, seen=f"keys like {sorted(state)[0]}", wanted=key)
-            return tuple(state[key].shape)
+            found = tuple(state[key].shape)
+            if len(found) != dimensions or 0 in found:
+                raise self._refusal(path, seen=f"{key} of shape {found}", wanted=f"{dimensions} dimensions")
+            return found
 
         return shape
 

@@ -8,6 +8,7 @@ Legend: S tokens, D token width.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,7 +101,12 @@ class PublishedSystem(PublishedFormat):
         prior_prefix: str = "",
         prior_options: Mapping[str, str] | None = None,
     ):
-        options = {"condition": "sequence", "target_scale": "one", "renormalise": "none", "layout": "parallel"}
+        options: dict[str, Any] = {
+            "condition": "sequence",
+            "target_scale": "one",
+            "renormalise": "none",
+            "layout": "parallel",
+        }
         options |= prior_options or {}
         prior = _PRIOR | _LAYOUTS[options["layout"]]
         super().__init__(name, {**parts, **{f"{prior_prefix}{theirs}": ours for theirs, ours in prior.items()}})
@@ -154,19 +160,16 @@ class PublishedSystem(PublishedFormat):
         if not depth:
             return None
         head_dim = shape(f"{layers}0.0.null_kv")[1]
+        padding, time_table = (self._prefix + key for key in ("net.null_text_encodings", "net.to_time_embeds.0.weight"))
         return PriorSizes(
             depth=depth,
             head_dim=head_dim,
             heads=shape(f"{layers}0.0.to_q.weight")[0] // head_dim,
-            timesteps=shape(f"{self._prefix}noise_scheduler.betas")[0],
-            padding=self._length(state, "net.null_text_encodings", -2),
-            time_table=self._length(state, "net.to_time_embeds.0.weight", 0),
+            timesteps=shape(f"{self._prefix}noise_scheduler.betas", 1)[0],
+            padding=shape(padding, 3)[1] if padding in state else 0,
+            time_table=shape(time_table)[0] if time_table in state else 0,
             inner_norm=f"{layers}0.1.3.g" in state,
         )
-
-    def _length(self, state: Mapping[str, Tensor], key: str, dimension: int) -> int:
-        """Of a weight that not every prior has; 0 where it is missing."""
-        return state[self._prefix + key].shape[dimension] if self._prefix + key in state else 0
 
     def build_prior(self, num_tokens: int, token_dim: int, sizes: PriorSizes | None) -> DiffusionPrior | None:
         """The system's prior for S tokens of width D, None where there are no sizes of one."""
