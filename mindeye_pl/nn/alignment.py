@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 
 class PerSubjectLinear(nn.Module):
-    """`linears[i]` maps subject i's voxels to the shared space, with a bias and without an activation.
+    """`linears[i]` maps subject i's voxels to the shared space, without an activation.
 
     Args:
         voxel_counts: V of each subject.
         hidden_dim: h.
+        bias: whether the maps have one.
     """
 
-    def __init__(self, voxel_counts: Sequence[int], hidden_dim: int):
+    def __init__(self, voxel_counts: Sequence[int], hidden_dim: int, *, bias: bool = True):
         super().__init__()
-        self.linears = nn.ModuleList(nn.Linear(count, hidden_dim) for count in voxel_counts)
+        self.linears = nn.ModuleList(nn.Linear(count, hidden_dim, bias=bias) for count in voxel_counts)
 
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
         """Shape: `(B, V)` -> `(B, h)`."""

@@ -1,12 +1,61 @@
-"""The backbone: mixer blocks, one linear map to the tokens, and the retrieval head (MindEye2, spec section 3).
+"""The backbone: blocks, one linear map to the tokens, and the retrieval head.
 
-Legend: B batch, h hidden width, S tokens, D token width.
+`MixerBackbone` is MindEye2's (spec section 3); MindEye1's, on the same read-out, is `nn.mlp_backbone`.
+
+Legend: B batch, h hidden width, S tokens, D token width, R width of the retrieval head.
 """
+
+from abc import abstractmethod
 
 from torch import Tensor, nn
 
 
-class MixerBackbone(nn.Module):
+class TokenBackbone(nn.Module):
+    """What every backbone does with the vector that its blocks make: tokens, and from them the retrieval embedding.
+
+    Subclasses make their blocks, call `add_read_out`, and say what the blocks compute.
+    """
+
+    token_shape: tuple[int, int]
+
+    def add_read_out(self, hidden_dim: int, num_tokens: int, token_dim: int, *, retrieval_dim: int) -> None:
+        """Makes the map to the tokens and the retrieval head, after the blocks.
+
+        Args:
+            hidden_dim: h.
+            num_tokens: S.
+            token_dim: D.
+            retrieval_dim: R.
+        """
+        self.token_shape = (num_tokens, token_dim)
+        self.to_tokens = nn.Linear(hidden_dim, num_tokens * token_dim)
+        self.retrieval_head = nn.Sequential(
+            nn.LayerNorm(token_dim),
+            nn.GELU(),
+            nn.Linear(token_dim, retrieval_dim),
+            nn.LayerNorm(retrieval_dim),
+            nn.GELU(),
+            nn.Linear(retrieval_dim, retrieval_dim),
+            nn.LayerNorm(retrieval_dim),
+            nn.GELU(),
+            nn.Linear(retrieval_dim, token_dim),
+        )
+
+    @abstractmethod
+    def hidden(self, aligned: Tensor) -> Tensor:
+        """What the blocks make of the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+
+    def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone tokens and retrieval embedding. Shape: `(B, h)` -> `(B, S, D)`, `(B, S, D)`."""
+        return self.read_out(self.hidden(aligned))
+
+    def read_out(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, from what the blocks made."""
+        tokens = self.to_tokens(hidden).unflatten(-1, self.token_shape)  # (B, S, D)
+        return tokens, self.retrieval_head(tokens)
+
+
+class MixerBackbone(TokenBackbone):
     """The shared space to image tokens.
 
     Args:
@@ -34,21 +83,9 @@ class MixerBackbone(nn.Module):
         super().__init__()
         assert mixer in ("published", "corrected"), mixer
         self.mixer = mixer
-        self.token_shape = (num_tokens, token_dim)
         self.channel_blocks = nn.ModuleList(_mixer_block(hidden_dim, dropout) for _ in range(num_blocks))
         self.sequence_blocks = nn.ModuleList(_mixer_block(1, dropout) for _ in range(num_blocks))
-        self.to_tokens = nn.Linear(hidden_dim, num_tokens * token_dim)
-        self.retrieval_head = nn.Sequential(
-            nn.LayerNorm(token_dim),
-            nn.GELU(),
-            nn.Linear(token_dim, token_dim),
-            nn.LayerNorm(token_dim),
-            nn.GELU(),
-            nn.Linear(token_dim, token_dim),
-            nn.LayerNorm(token_dim),
-            nn.GELU(),
-            nn.Linear(token_dim, token_dim),
-        )
+        self.add_read_out(hidden_dim, num_tokens, token_dim, retrieval_dim=token_dim)
 
     def hidden(self, aligned: Tensor) -> Tensor:
         """What the mixer blocks make of the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
@@ -61,15 +98,6 @@ class MixerBackbone(nn.Module):
             aligned = aligned + channel_block(aligned)
             aligned = aligned + sequence_block(aligned.unsqueeze(-1)).squeeze(-1)
         return aligned
-
-    def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone tokens and retrieval embedding. Shape: `(B, h)` -> `(B, S, D)`, `(B, S, D)`."""
-        return self.read_out(self.hidden(aligned))
-
-    def read_out(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, from what the mixer blocks made."""
-        tokens = self.to_tokens(hidden).unflatten(-1, self.token_shape)  # (B, S, D)
-        return tokens, self.retrieval_head(tokens)
 
 
 def _mixer_block(width: int, dropout: float) -> nn.Sequential:

@@ -1,4 +1,6 @@
-"""The diffusion prior: its loss and its samplers around the prior network (MindEye2, spec sections 4.4 and 4.5).
+"""The diffusion prior: its loss and its samplers around the prior network.
+
+MindEye2, spec sections 4.4 and 4.5; MindEye1, spec section 4.3, by `target_scale="sqrt_width"`.
 
 Legend: B batch, S tokens, D token width, T timesteps.
 """
@@ -26,6 +28,13 @@ class DiffusionPriorModel(nn.Module):
         timesteps: T.
         drop_probability: of the brain tokens and, independently, of the noisy tokens of a sample, in the loss.
         condition: see `PriorNetwork`.
+        target_scale: of the target tokens in the diffusion. `one`: as they are. `sqrt_width`: times the square root of
+            D, so that tokens of norm 1 are as large as the noise; the loss and the predictions are at that scale, and
+            samples are brought back from it.
+        layout: see `PriorNetwork`, as for the three that follow.
+        padding: tokens before the brain's.
+        time_table: times with a learned embedding each.
+        inner_norm: inside the feed-forward layers.
     """
 
     def __init__(
@@ -39,18 +48,35 @@ class DiffusionPriorModel(nn.Module):
         timesteps: int = 100,
         drop_probability: float = 0.2,
         condition: str = "sequence",
+        target_scale: str = "one",
+        layout: str = "parallel",
+        padding: int = 0,
+        time_table: int = 0,
+        inner_norm: bool = False,
     ):
         super().__init__()
+        assert target_scale in ("one", "sqrt_width"), target_scale
+        self.scale = token_dim**0.5 if target_scale == "sqrt_width" else 1.0
         self.drop_probability = drop_probability
         self.schedule = CosineSchedule(timesteps)
         self.network = PriorNetwork(
-            num_tokens, token_dim, depth=depth, head_dim=head_dim, heads=heads, condition=condition
+            num_tokens,
+            token_dim,
+            depth=depth,
+            head_dim=head_dim,
+            heads=heads,
+            condition=condition,
+            layout=layout,
+            padding=padding,
+            time_table=time_table,
+            inner_norm=inner_norm,
         )
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, *, drop_conditions: bool = False) -> Tensor:
         """Predicted clean tokens. Shape: `(B, S, D)`, `(B,)`, `(B, S, D)` -> `(B, S, D)`.
 
-        `drop_conditions` puts the learned null tokens in place of the brain tokens and of the noisy ones.
+        Noisy and clean tokens are at the diffusion's scale. `drop_conditions` puts the learned null tokens in place of
+        the brain tokens and of the noisy ones.
         """
         keep = torch.full((len(noisy),), not drop_conditions, device=noisy.device)
         return self.network(noisy, times, tokens, keep, keep)
@@ -74,8 +100,9 @@ class DiffusionPriorModel(nn.Module):
             drop_probability: the module's own where None.
 
         Returns:
-            The loss `()` and the prediction `(B, S, D)`.
+            The loss `()` and the prediction `(B, S, D)`, both at the diffusion's scale.
         """
+        clean = clean * self.scale
         batch, device = len(clean), clean.device
         if times is None:
             times = torch.randint(0, self.schedule.timesteps, (batch,), device=device)
@@ -106,8 +133,10 @@ class DiffusionPriorModel(nn.Module):
         """
         draws = _draws(tokens, noise)
         if steps < self.schedule.timesteps:
-            return self._sample_ddim(tokens, steps, cond_scale, draws)
-        return self._sample_ddpm(tokens, cond_scale, draws)
+            sampled = self._sample_ddim(tokens, steps, cond_scale, draws)
+        else:
+            sampled = self._sample_ddpm(tokens, cond_scale, draws)
+        return sampled / self.scale
 
     def _guided(self, noisy: Tensor, time: int, tokens: Tensor, cond_scale: float) -> Tensor:
         times = torch.full((len(tokens),), time, device=tokens.device)
@@ -145,6 +174,14 @@ class DiffusionPriorModel(nn.Module):
             draw = next(draws)  # drawn at the last step too, as published, and not used there
             x = mean + (0.5 * schedule.posterior_log_variance_clipped[time]).exp() * draw if time else mean
         return x
+
+
+def by_first_token(tokens: Tensor) -> Tensor:
+    """Tokens by the norm of each sample's first one, which is the class token. Shape: `(B, S, D)` -> `(B, S, D)`.
+
+    So are MindEye1's target tokens made, and so are its samples brought back to them (spec sections 3.1 and 4.3).
+    """
+    return tokens / (tokens[:, :1].norm(dim=-1, keepdim=True) + 1e-6)
 
 
 def _draws(like: Tensor, noise: Tensor | Iterable[Tensor] | None) -> Iterator[Tensor]:

@@ -1,6 +1,8 @@
-"""The diffusion prior's network: a transformer over [brain tokens | time | noisy tokens] (MindEye2, spec section 4).
+"""The diffusion prior's network: a transformer over brain tokens, time and noisy tokens.
 
-Legend: B batch, S tokens, D token width, N = 2 S + 1 sequence length, H heads, d head width.
+MindEye2, spec section 4; MindEye1, spec section 4.2, and its class-token model, section 6.1.
+
+Legend: B batch, S tokens, D token width, N sequence length, P padding tokens, H heads, d head width.
 """
 
 import math
@@ -129,18 +131,20 @@ class FeedForward(nn.Module):
 
     Args:
         dim: D.
+        inner_norm: whether the SwiGLU's output is normed.
     """
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, *, inner_norm: bool = False):
         super().__init__()
         self.norm = GainLayerNorm(dim)
         self.expand = nn.Linear(dim, 8 * dim, bias=False)
+        self.inner_norm = GainLayerNorm(4 * dim) if inner_norm else nn.Identity()
         self.contract = nn.Linear(4 * dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: `(B, N, D)` -> `(B, N, D)`."""
         value, gate = self.expand(self.norm(x)).chunk(2, dim=-1)
-        return self.contract(value * F.silu(gate))
+        return self.contract(self.inner_norm(value * F.silu(gate)))
 
 
 class PriorTransformer(nn.Module):
@@ -151,20 +155,28 @@ class PriorTransformer(nn.Module):
         depth: layers.
         head_dim: d.
         heads: H.
+        causal: whether a token sees the null key, itself and earlier tokens alone.
+        inner_norm: of the feed-forward layers.
     """
 
-    def __init__(self, dim: int, *, depth: int, head_dim: int, heads: int):
+    def __init__(
+        self, dim: int, *, depth: int, head_dim: int, heads: int, causal: bool = False, inner_norm: bool = False
+    ):
         super().__init__()
+        self.causal = causal
         self.rotary = Rotary(min(32, head_dim))
         self.position_bias = RelativePositionBias(heads)
         self.attention = nn.ModuleList(CosineAttention(dim, head_dim=head_dim, heads=heads) for _ in range(depth))
-        self.feed_forward = nn.ModuleList(FeedForward(dim) for _ in range(depth))
+        self.feed_forward = nn.ModuleList(FeedForward(dim, inner_norm=inner_norm) for _ in range(depth))
         self.norm = GainLayerNorm(dim, stable=True)
         self.project_out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: `(B, N, D)` -> `(B, N, D)`."""
-        position_bias = self.position_bias(x.shape[1], x.shape[1] + 1)
+        position_bias = self.position_bias(x.shape[1], x.shape[1] + 1)  # (H, N, N + 1), the null key first
+        if self.causal:
+            later = torch.ones(position_bias.shape[1:], dtype=torch.bool, device=x.device).triu(2)
+            position_bias = position_bias.masked_fill(later, -math.inf)
         for attention, feed_forward in zip(self.attention, self.feed_forward, strict=True):
             x = attention(x, self.rotary, position_bias) + x
             x = feed_forward(x) + x
@@ -205,28 +217,56 @@ class PriorNetwork(nn.Module):
         condition: how the brain tokens are told. `sequence`, as published: they stand before the noisy tokens, and
             attention has to learn which of them belongs to which place. `residual`: each one is also added to the noisy
             token of its place, and the network predicts what is to be added to it; the weights are the same ones.
+        layout: of the sequence. `parallel`: [brain | time | noisy]; learned positions are added to the noisy tokens,
+            every token sees every other, and the prediction is read at the noisy tokens' places. `causal`, of the
+            text-to-image prior that MindEye1's class-token model starts from: [padding | brain | time | noisy | query];
+            no token sees a later one, and the prediction is read at the places of the query, which is learned.
+        padding: number of learned tokens that stand in the causal layout where a text's words stood.
+        time_table: number of times that have a learned embedding each; 0 for continuous sinusoids.
+        inner_norm: see `FeedForward`.
     """
 
     def __init__(
-        self, num_tokens: int, dim: int, *, depth: int, head_dim: int, heads: int, condition: str = "sequence"
+        self,
+        num_tokens: int,
+        dim: int,
+        *,
+        depth: int,
+        head_dim: int,
+        heads: int,
+        condition: str = "sequence",
+        layout: str = "parallel",
+        padding: int = 0,
+        time_table: int = 0,
+        inner_norm: bool = False,
     ):
         super().__init__()
         assert condition in ("sequence", "residual"), condition
-        self.num_tokens, self.condition = num_tokens, condition
+        assert layout in ("parallel", "causal"), layout
+        assert layout == "causal" or padding == 0, padding
+        self.num_tokens, self.condition, self.layout = num_tokens, condition, layout
         self.position_query = nn.Parameter(torch.randn(num_tokens, dim) * dim**-0.5)
         self.null_brain_tokens = nn.Parameter(torch.randn(num_tokens, dim))
         self.null_noisy_tokens = nn.Parameter(torch.randn(num_tokens, dim))
-        self.time_embedding = TimeEmbedding(dim)
-        self.transformer = PriorTransformer(dim, depth=depth, head_dim=head_dim, heads=heads)
+        if layout == "causal":
+            self.padding_tokens = nn.Parameter(torch.randn(padding, dim))
+        self.time_embedding = nn.Embedding(time_table, dim) if time_table else TimeEmbedding(dim)
+        self.transformer = PriorTransformer(
+            dim, depth=depth, head_dim=head_dim, heads=heads, causal=layout == "causal", inner_norm=inner_norm
+        )
 
     def forward(self, noisy: Tensor, times: Tensor, brain: Tensor, keep_brain: Tensor, keep_noisy: Tensor) -> Tensor:
         """Shape: `(B, S, D)`, `(B,)`, `(B, S, D)`, `(B,)` bool, `(B,)` bool -> `(B, S, D)`."""
         brain = torch.where(keep_brain[:, None, None], brain, self.null_brain_tokens.to(brain.dtype))
         noisy = torch.where(keep_noisy[:, None, None], noisy, self.null_noisy_tokens.to(noisy.dtype))
-        noisy = noisy + self.position_query
+        if self.layout == "parallel":
+            noisy = noisy + self.position_query
         if self.condition == "residual":
             noisy = noisy + brain
         time = self.time_embedding(times).unsqueeze(1)  # (B, 1, D)
         sequence = torch.cat([brain, time, noisy], dim=1)  # (B, 2 S + 1, D)
+        if self.layout == "causal":
+            padding, query = (part.expand(len(noisy), -1, -1) for part in (self.padding_tokens, self.position_query))
+            sequence = torch.cat([padding, sequence, query], dim=1)  # (B, P + 3 S + 1, D)
         predicted = self.transformer(sequence)[:, -self.num_tokens :]
         return brain + predicted if self.condition == "residual" else predicted

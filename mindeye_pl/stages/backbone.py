@@ -7,42 +7,17 @@ from torch import Tensor
 
 from mindeye_pl.losses.contrastive import bimixco_loss, softclip_loss
 from mindeye_pl.losses.mixco import MixCo
-from mindeye_pl.nn.backbone import MixerBackbone
+from mindeye_pl.nn.backbone import MixerBackbone, TokenBackbone
+from mindeye_pl.nn.mlp_backbone import MLPBackbone
 from mindeye_pl.stages.objective import Objective
 from mindeye_pl.stages.stage import Stage
 from mindeye_pl.types import StageLoss
 
 
-class Backbone(Stage):
-    """Mixer blocks, a linear map to the tokens and the retrieval head (spec of MindEye2, section 3).
+class BackboneStage(Stage):
+    """What every backbone learns: tokens for the prior, and a retrieval embedding near the target tokens."""
 
-    Args:
-        hidden_dim: h.
-        num_tokens: S.
-        token_dim: D.
-        num_blocks: mixer blocks.
-        dropout: inside the blocks.
-        mixer: `published` (the first blocks are inert) | `corrected`.
-        weight_decay: AdamW's.
-        gain_decay: `published` | `corrected`.
-    """
-
-    network: MixerBackbone
-
-    def __init__(
-        self,
-        hidden_dim: int,
-        num_tokens: int,
-        token_dim: int,
-        *,
-        num_blocks: int = 4,
-        dropout: float = 0.15,
-        mixer: str = "published",
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
-    ):
-        network = MixerBackbone(hidden_dim, num_tokens, token_dim, num_blocks=num_blocks, dropout=dropout, mixer=mixer)
-        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
+    network: TokenBackbone
 
     def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, h)` to backbone tokens `(B, S, D)` and retrieval embedding `(B, S, D)`."""
@@ -83,3 +58,77 @@ class Backbone(Stage):
             loss = softclip_loss(brain, clip, temperature=temperature, negatives=negatives)
         loss = objective.contrastive_scale * loss
         return StageLoss(loss, {"contrastive": loss.detach()}, outputs)
+
+
+class Backbone(BackboneStage):
+    """MindEye2's: mixer blocks, a linear map to the tokens and the retrieval head (spec of MindEye2, section 3).
+
+    Args:
+        hidden_dim: h.
+        num_tokens: S.
+        token_dim: D.
+        num_blocks: mixer blocks.
+        dropout: inside the blocks.
+        mixer: `published` (the first blocks are inert) | `corrected`.
+        weight_decay: AdamW's.
+        gain_decay: `published` | `corrected`.
+    """
+
+    network: MixerBackbone
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_tokens: int,
+        token_dim: int,
+        *,
+        num_blocks: int = 4,
+        dropout: float = 0.15,
+        mixer: str = "published",
+        weight_decay: float = 1e-2,
+        gain_decay: str = "published",
+    ):
+        network = MixerBackbone(hidden_dim, num_tokens, token_dim, num_blocks=num_blocks, dropout=dropout, mixer=mixer)
+        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
+
+
+class ResidualBackbone(BackboneStage):
+    """MindEye1's: a residual MLP, a linear map to the tokens and the retrieval head (spec of MindEye1, section 4.1).
+
+    Args:
+        hidden_dim: h.
+        num_tokens: S.
+        token_dim: D.
+        num_blocks: residual blocks.
+        stem_dropout: before the first block.
+        dropout: inside the blocks.
+        retrieval_dim: width of the retrieval head.
+        weight_decay: AdamW's.
+        gain_decay: `published` | `corrected`.
+    """
+
+    network: MLPBackbone
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_tokens: int,
+        token_dim: int,
+        *,
+        num_blocks: int = 4,
+        stem_dropout: float = 0.5,
+        dropout: float = 0.15,
+        retrieval_dim: int = 2048,
+        weight_decay: float = 1e-2,
+        gain_decay: str = "published",
+    ):
+        network = MLPBackbone(
+            hidden_dim,
+            num_tokens,
+            token_dim,
+            num_blocks=num_blocks,
+            stem_dropout=stem_dropout,
+            dropout=dropout,
+            retrieval_dim=retrieval_dim,
+        )
+        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel
+from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel, by_first_token
 from mindeye_pl.stages.stage import Stage
 from mindeye_pl.types import StageLoss
 
 
 class DiffusionPrior(Stage):
-    """Predicts clean tokens from noisy ones and the backbone's (spec of MindEye2, section 4).
+    """Predicts clean tokens from noisy ones and the backbone's (MindEye2, spec section 4; MindEye1, 4.2 and 4.3).
 
     Args:
         num_tokens: S.
@@ -26,6 +26,13 @@ class DiffusionPrior(Stage):
         sample_steps: of sampling, unless the caller says otherwise.
         drop_probability: of the brain condition and, independently, of the noisy tokens, in the loss.
         condition: `sequence` (published) | `residual`, see `PriorNetwork`.
+        target_scale: `one` (MindEye2) | `sqrt_width` (MindEye1), see `DiffusionPriorModel`.
+        renormalise: what is done to a sample before it is used. `none` (MindEye2) | `first_token` (MindEye1), see
+            `by_first_token`.
+        layout: `parallel` | `causal` (MindEye1's class-token model), see `PriorNetwork`, as for the three that follow.
+        padding: tokens before the brain's.
+        time_table: times with a learned embedding each.
+        inner_norm: inside the feed-forward layers.
         weight_decay: AdamW's.
         gain_decay: `published` | `corrected`.
     """
@@ -44,9 +51,16 @@ class DiffusionPrior(Stage):
         sample_steps: int = 20,
         drop_probability: float = 0.2,
         condition: str = "sequence",
+        target_scale: str = "one",
+        renormalise: str = "none",
+        layout: str = "parallel",
+        padding: int = 0,
+        time_table: int = 0,
+        inner_norm: bool = False,
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
     ):
+        assert renormalise in ("none", "first_token"), renormalise
         network = DiffusionPriorModel(
             num_tokens,
             token_dim,
@@ -56,9 +70,15 @@ class DiffusionPrior(Stage):
             timesteps=timesteps,
             drop_probability=drop_probability,
             condition=condition,
+            target_scale=target_scale,
+            layout=layout,
+            padding=padding,
+            time_table=time_table,
+            inner_norm=inner_norm,
         )
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.sample_steps = sample_steps
+        self.renormalise = renormalise
 
     def compute_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> StageLoss:
         """Mean squared error of the clean tokens at random times; conditions are dropped in validation too.
@@ -70,7 +90,7 @@ class DiffusionPrior(Stage):
         """
         loss, prediction = self.network.loss(targets, tokens)
         loss = scale * loss
-        return StageLoss(loss, {"prior": loss.detach()}, {"prior_tokens": prediction})
+        return StageLoss(loss, {"prior": loss.detach()}, {"prior_tokens": prediction / self.network.scale})
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, drop_conditions: bool = False) -> Tensor:
         """Noisy tokens `(B, S, D)` at integer `times` `(B,)` to predicted clean tokens `(B, S, D)`."""
@@ -84,7 +104,7 @@ class DiffusionPrior(Stage):
         noise: Tensor | Iterable[Tensor] | None = None,
         samples: int = 1,
     ) -> Tensor:
-        """Prior tokens `(B, S, D)` for backbone tokens `(B, S, D)`.
+        """Prior tokens `(B, S, D)` for backbone tokens `(B, S, D)`, at the targets' scale and not yet renormalised.
 
         Args:
             tokens: the condition.
@@ -98,3 +118,7 @@ class DiffusionPrior(Stage):
         steps = steps or self.sample_steps
         drawn = [self.network.sample(tokens, steps=steps, cond_scale=cond_scale, noise=draws) for _ in range(samples)]
         return torch.stack(drawn).mean(0) if samples > 1 else drawn[0]
+
+    def renormalised(self, tokens: Tensor) -> Tensor:
+        """Sampled tokens `(B, S, D)` as the picture's generator takes them, `(B, S, D)`."""
+        return by_first_token(tokens) if self.renormalise == "first_token" else tokens

@@ -12,11 +12,13 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.refiner import Refiner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import training_sigmas
-from mindeye_pl.weights import bigg_to_l, convnext, gnet, mindeye2, sdxl_base, unclip
+from mindeye_pl.weights import bigg_to_l, convnext, gnet, mindeye1, mindeye1_low_level, mindeye2, sdxl_base, unclip
 
 #: The formats, by the name that `load_published` takes.
 ADAPTERS: dict[str, Any] = {
     "mindeye2": mindeye2,
+    "mindeye1": mindeye1,
+    "mindeye1_low_level": mindeye1_low_level,
     "unclip": unclip,
     "bigg_to_l": bigg_to_l,
     "sdxl_base": sdxl_base,
@@ -31,7 +33,8 @@ def load_published(kind: str, path: str | Path, **options: Any) -> Any:
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2` | `unclip` | `bigg_to_l` | `sdxl_base` | `convnext` | `gnet`.
+        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `unclip` | `bigg_to_l` | `sdxl_base` | `convnext` |
+            `gnet`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said, the
             `picture_size` that it makes, 768, and its `output`, see `UnCLIPModel`.
@@ -71,8 +74,8 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
     `load_published` makes the same weights of it, bit for bit.
 
     Args:
-        kind: `mindeye2` | `unclip`.
-        model: a `MindEye2`, or an `UnCLIPModel` of SDXL's kind.
+        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `unclip`.
+        model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, or an `UnCLIPModel` of SDXL's kind.
         path: `last.pth` or `unclip.safetensors` for instance; an older file stays whole until the new one is.
 
     Raises:

@@ -10,6 +10,7 @@ from mindeye_pl.weights import check_weights
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.own import fill
 from mindeye_pl.weights.renaming import Renaming
+from mindeye_pl.weights.vae_names import older_attention_names
 
 SIZES: dict[str, Any] = {
     "channels": (128, 256, 512, 512),
@@ -18,13 +19,9 @@ SIZES: dict[str, Any] = {
     "scaling_factor": 0.18215,
 }
 
-#: Names of the middle block's attention before diffusers 0.16; today's pass through unchanged.
+#: The attention under its older names; today's pass through unchanged.
 RENAMING = Renaming(
-    {
-        f"{part}.mid_block.attentions.0.{old}.": f"{part}.mid_block.attentions.0.{new}."
-        for part in ("encoder", "decoder")
-        for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
-    }
+    {old: new for part in ("encoder.", "decoder.") for old, new in older_attention_names(part, part).items()}
 )
 
 

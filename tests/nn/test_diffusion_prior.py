@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel
+from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel, by_first_token
 from mindeye_pl.nn.noise_schedule import CosineSchedule
 from mindeye_pl.nn.prior_network import (
     CosineAttention,
@@ -141,3 +141,27 @@ def test_residual_condition_forgets_dropped_brain_tokens() -> None:
     times = torch.randint(0, 100, (4,))
     dropped = [prior.denoise(noisy, times, tokens, drop_conditions=True) for tokens in (one, other)]
     assert torch.equal(*dropped)
+
+
+def test_scaled_targets_are_larger_in_the_diffusion_alone() -> None:
+    """The same as the plain loss of targets that are sqrt(D) times as large, and the sample is brought back."""
+    torch.manual_seed(0)
+    plain = DiffusionPriorModel(3, 16, depth=1, head_dim=8, heads=2).eval()
+    scaled = DiffusionPriorModel(3, 16, depth=1, head_dim=8, heads=2, target_scale="sqrt_width").eval()
+    scaled.load_state_dict(plain.state_dict())
+    clean, tokens, noise = torch.randn(3, 4, 3, 16)
+    given = {"times": torch.tensor([0, 10, 50, 99]), "noise": noise, "drop_probability": 0.0}
+    for seen, wanted in zip(scaled.loss(clean, tokens, **given), plain.loss(4 * clean, tokens, **given), strict=True):
+        torch.testing.assert_close(seen, wanted)
+    for steps in (20, 100):
+        draws = torch.randn(101, 4, 3, 16)
+        wanted = plain.sample(tokens, steps=steps, noise=draws) / 4
+        torch.testing.assert_close(scaled.sample(tokens, steps=steps, noise=draws), wanted)
+
+
+def test_renormalised_tokens_have_a_class_token_of_norm_one() -> None:
+    tokens = 3 * torch.randn(4, 3, 16)
+    renormalised = by_first_token(tokens)
+    torch.testing.assert_close(renormalised[:, 0].norm(dim=-1), torch.ones(4))
+    torch.testing.assert_close(renormalised * tokens[:, :1].norm(dim=-1, keepdim=True), tokens)
+    assert by_first_token(torch.zeros(1, 2, 4)).isfinite().all()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mindeye_pl.losses.mixco import MixCo
-from mindeye_pl.stages import mindeye2
+from mindeye_pl.stages import brain_to_tokens
 from mindeye_pl.stages.backbone import Backbone
 from mindeye_pl.stages.diffusion_prior import DiffusionPrior
 from mindeye_pl.stages.functional_alignment import FunctionalAlignment
@@ -132,7 +132,10 @@ def drawn(model: MindEye2, taken: Shard) -> Iterator[None]:
     assert model.prior is not None
     network = model.prior.network
     handed_in = partial(type(network).loss, network, times=taken.times, noise=taken.noise)
-    with mock.patch.object(network, "loss", handed_in), mock.patch.object(mindeye2, "draw_mixco", mixing_of(taken)):
+    with (
+        mock.patch.object(network, "loss", handed_in),
+        mock.patch.object(brain_to_tokens, "draw_mixco", mixing_of(taken)),
+    ):
         yield
 
 

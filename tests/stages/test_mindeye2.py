@@ -68,11 +68,13 @@ def test_parts_sum_to_the_total() -> None:
 
 
 def test_voxels_are_mixed_in_the_first_epochs_of_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mindeye_pl.stages import mindeye2
+    from mindeye_pl.stages import brain_to_tokens
 
     mixed: list[int] = []
-    mix_voxels = mindeye2.mix_voxels
-    monkeypatch.setattr(mindeye2, "mix_voxels", lambda voxels, mixing: mixed.append(1) or mix_voxels(voxels, mixing))
+    mix_voxels = brain_to_tokens.mix_voxels
+    monkeypatch.setattr(
+        brain_to_tokens, "mix_voxels", lambda voxels, mixing: mixed.append(1) or mix_voxels(voxels, mixing)
+    )
     model = system()
     for epoch in range(10):
         model.compute_loss(batch(), epoch=epoch, num_epochs=10)
