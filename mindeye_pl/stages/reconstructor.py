@@ -15,8 +15,8 @@ from torch import Tensor
 from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.refiner import Refiner, blend
 from mindeye_pl.nn.unclip import UnCLIPModel, corrected_pixels
+from mindeye_pl.stages.brain_to_tokens import BrainToTokens
 from mindeye_pl.stages.composite import Composite
-from mindeye_pl.stages.mindeye2 import MindEye2
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -170,10 +170,11 @@ class Reconstructor(LightningModule):
         return torch.einsum("br,br...->b...", query.weights.to(repeated), repeated)
 
     def _prior_tokens(self, backbone: Tensor, seeds: Sequence[int]) -> Tensor:
-        prior = self.composite.prior if isinstance(self.composite, MindEye2) else None
+        prior = self.composite.prior if isinstance(self.composite, BrainToTokens) else None
         if prior is None:
             return backbone
-        return prior.sample(backbone, noise=_draws(seeds, backbone), samples=self.prior_samples)
+        sampled = prior.sample(backbone, noise=_draws(seeds, backbone), samples=self.prior_samples)
+        return prior.renormalised(sampled)
 
 
 def picture_seed(seed: int, stimulus_id: int) -> int:

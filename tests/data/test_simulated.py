@@ -337,6 +337,7 @@ def test_a_world_without_noise(tiny_settings, tmp_path):
         np.testing.assert_array_equal(*values[rows_of_both])
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_a_session(tmp_path):
     """Twice the sessions need no more memory; a whole betas matrix never stands in it."""
 

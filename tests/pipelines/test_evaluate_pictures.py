@@ -86,6 +86,7 @@ def test_captions_in_the_published_comparisons(finished: Path) -> None:
     assert names == ["rougeL", "rouge1", "laptop_text", "word_overlap"]
 
 
+@pytest.mark.slow
 def test_the_manifest_counts_evaluations_of_the_test_set(cli: CommandLine, finished: Path) -> None:
     def count() -> list[int]:
         manifests = (cli.outputs / "artifacts" / "evaluate_pictures").glob("subj*/manifest.json")
@@ -145,6 +146,7 @@ def test_pictures_that_do_not_fit_are_refused(cli: CommandLine, finished: Path, 
     cli.refuses(*EVALUATE, "evaluate.reconstructions=/nowhere", says=("evaluate.reconstructions", "/nowhere"))
 
 
+@pytest.mark.slow
 def test_a_published_protocol_says_what_it_needs(cli: CommandLine, finished: Path) -> None:
     code, out, err = cli(*EVALUATE, "protocol=mindeye2")
     assert code == 0, err

@@ -57,6 +57,7 @@ def test_foundation_models_make_pictures(cli: CommandLine) -> None:
     assert clip.encode_text(word_numbers(["A large red circle."])).shape == (1, 16)
 
 
+@pytest.mark.slow
 def test_an_experiment_with_foundation_models_of_ones_own(cli: CommandLine) -> None:
     """The folder that the training ends in is what `foundation.folder` takes."""
     assert cli(*COMMAND)[0] == 0

@@ -68,6 +68,7 @@ def test_report_shows_the_same_first_pictures(cli: CommandLine, finished: Path) 
     assert 'src="http' not in page
 
 
+@pytest.mark.slow
 def test_blurry_reconstruction_from_the_low_level_branch(cli: CommandLine) -> None:
     code, out, _ = cli(*COMMAND, "low_level=vae_blur", "vae=tiny", "report.pictures=2", "finetune.start=scratch")
     assert code == 0
@@ -88,6 +89,7 @@ def test_captions_of_every_picture(cli: CommandLine, finished: Path) -> None:
     assert len(list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/captions.json"))) == 1
 
 
+@pytest.mark.slow
 def test_refined_reconstructions(cli: CommandLine) -> None:
     choices = ("low_level=vae_blur", "refine=tiny", "report.pictures=2", "finetune.start=scratch")
     assert cli(*COMMAND, *choices)[0] == 0

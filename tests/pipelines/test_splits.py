@@ -38,6 +38,7 @@ def seen_by(layout: NSDLayout, subject: int) -> tuple[set[int], set[int]]:
     return set(train.astype(int).tolist()), set(test.astype(int).tolist())
 
 
+@pytest.mark.slow
 def test_a_whole_experiment(cli: CommandLine) -> None:
     code, out, err = cli(*COMMAND, "data.split=cluster_k2_0")
     assert code == 0, err

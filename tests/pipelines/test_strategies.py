@@ -160,6 +160,7 @@ def sharded_training(rank: int, folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_weights_that_are_sharded_are_saved_whole(tmp_path: Path) -> None:
     first, second = on_two_ranks(sharded_training, tmp_path, tmp_path)
     assert first["sharded"]
