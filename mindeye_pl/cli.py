@@ -74,7 +74,7 @@ def _run_job_of_sweep(config: DictConfig) -> None:
 
 
 class SweepReport(Callback):
-    """Hydra's hook at both ends of a multirun; it swallows what its hooks raise, so this one only remembers."""
+    """Hydra's hook before a multirun; Hydra swallows what its hooks raise, so this one only remembers."""
 
     sweep: DictConfig | None = None
 

@@ -1,12 +1,13 @@
 """Where the configuration lies, the resolvers it uses, and the checks that no single group can make."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -50,6 +51,18 @@ def compose_config(overrides: list[str]) -> DictConfig:
         return compose(CONFIG_NAME, overrides=overrides)
     with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mindeye_pl"):
         return compose(CONFIG_NAME, overrides=overrides)
+
+
+def sweep_values(params: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """What Hydra's basic sweeper goes through for each of `hydra.sweeper.params`: lists, ranges and globs alike."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    parsed = parser.parse_overrides([f"{key}={value}" for key, value in (params or {}).items()])
+    return {
+        str(one.get_key_element()): list(one.sweep_string_iterator())
+        if one.is_sweep_override()
+        else [str(one.get_value_element_as_str())]
+        for one in parsed
+    }
 
 
 def experiment_overrides(experiment: str, overrides: Iterable[str]) -> list[str]:

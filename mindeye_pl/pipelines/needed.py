@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from mindeye_pl.config import CONFIG_NAME, compose_config, experiment_overrides
+from mindeye_pl.config import CONFIG_NAME, compose_config, experiment_overrides, sweep_values
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.step import Run, Step, order
 
@@ -49,14 +47,9 @@ def _jobs(run: Run, experiment: str) -> Iterator[Run]:
     """The run of an experiment; of a sweep, one for each job, as Hydra's basic sweeper would start it."""
     overrides = experiment_overrides(experiment, [item for item in run.overrides if not item.startswith("artifacts.")])
     sweeper = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True).hydra.sweeper
-    given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    params = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(given)
-    values = [
-        list(param.sweep_string_iterator()) if param.is_sweep_override() else [param.get_value_element_as_str()]
-        for param in params
-    ]
-    for job in product(*values):
-        own = [f"{param.get_key_element()}={value}" for param, value in zip(params, job, strict=True)]
+    values = sweep_values(sweeper.get("params"))
+    for job in product(*values.values()):
+        own = [f"{key}={value}" for key, value in zip(values, job, strict=True)]
         yield Run(compose_config([*own, *overrides]), [*own, *overrides])
 
 

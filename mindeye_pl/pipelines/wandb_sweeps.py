@@ -10,12 +10,9 @@ from typing import Any
 
 import yaml
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
 from mindeye_pl.artifacts import write_text
-from mindeye_pl.config import CONFIG_NAME, conf_dir
+from mindeye_pl.config import CONFIG_NAME, conf_dir, sweep_values
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.step import Run
@@ -71,7 +68,7 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
             mend="sweep.metric=image_retrieval",
         )
     given = {item.lstrip("+~").split("=", 1)[0] for item in more}
-    swept = [str(key) for key in config.hydra.sweeper.params or () if str(key).lstrip("+") not in given]
+    swept = sweep_values(config.hydra.sweeper.params)
     return {
         "name": experiment.replace("/", "-"),
         "description": _question(experiment),
@@ -80,15 +77,12 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
         "metric": {"name": f"score/{metric}", "goal": "maximize"},
         # The experiment's plus sign is nothing that W&B takes in a parameter's name.
         "command": ["${env}", "python", "-m", "mindeye_pl", f"+experiment={experiment}", *more, "${args_no_hyphens}"],
-        "parameters": {key: {"values": [_plain(value) for value in _values(key, config)]} for key in swept},
+        "parameters": {
+            key: {"values": [_plain(value) for value in values]}
+            for key, values in swept.items()
+            if key.lstrip("+") not in given
+        },
     }
-
-
-def _values(key: str, config: DictConfig) -> list[str]:
-    """What Hydra's own sweeper would go through, lists, ranges and globs alike."""
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    (override,) = parser.parse_overrides([f"{key}={config.hydra.sweeper.params[key]}"])
-    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_string()]
 
 
 def _plain(value: str) -> int | float | str:

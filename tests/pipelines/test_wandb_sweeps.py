@@ -10,10 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from mindeye_pl.config import conf_dir, register_resolvers
+from mindeye_pl.config import conf_dir, register_resolvers, sweep_values
 from mindeye_pl.pipelines import wandb_sweeps
 from mindeye_pl.tracking import wandb_run
 from tests.conftest import CommandLine
@@ -102,8 +101,7 @@ def test_hydras_own_ways_of_writing_a_sweep() -> None:
     }
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for words, values in written.items():
-            config = OmegaConf.create({"hydra": {"sweeper": {"params": {"ablation": words}}}})
-            found = [wandb_sweeps._plain(value) for value in wandb_sweeps._values("ablation", config)]
+            found = [wandb_sweeps._plain(value) for value in sweep_values({"ablation": words})["ablation"]]
             assert found == values
             assert list(map(type, found)) == list(map(type, values))
 
