@@ -25,6 +25,7 @@ OPTIONS = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name not in ("experiment", "hydra")
 )
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 FIDELITY = list(OmegaConf.load(CONF / "fidelity" / "published.yaml"))
 
 
@@ -84,9 +85,20 @@ def test_small_scale_is_the_lighter_published_model() -> None:
     assert counts["prior"] == 259_865_216
 
 
-def test_all_scales_say_the_same_things() -> None:
-    keys = {path.stem: set(OmegaConf.load(path).scale) for path in (CONF / "scale").glob("*.yaml")}
-    assert all(found == keys["laptop"] for found in keys.values()), keys
+def test_paper_scale_has_mindeye1s_published_parameter_counts() -> None:
+    config = resolved("+experiment=finetune_subj01_1h", "model=mindeye1", "scale=paper", "data=nsd")
+    counts = build(config)
+    assert counts["alignment"] + counts["backbone"] == 947_579_904
+    assert counts["prior"] == 56_055_168 + 16  # the frozen rotary frequencies
+    assert (config.finetune.epochs, config.finetune.batch_size) == (240, 32)
+    assert (config.embedder.num_tokens, config.embedder.token_dim) == (257, 768)
+    assert (config.prior.renormalise, config.prior.target_scale) == ("first_token", "sqrt_width")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("scale", [path.stem for path in (CONF / "scale").glob("*.yaml")])
+def test_all_scales_say_the_same_things_of_all_systems(scale: str, model: str) -> None:
+    assert set(resolved(f"scale={scale}", f"model={model}").scale) == set(resolved("scale=laptop").scale)
 
 
 @pytest.mark.parametrize("option", FIDELITY)

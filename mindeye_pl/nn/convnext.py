@@ -66,22 +66,47 @@ class ConvNextMaps(nn.Module):
         return self.maps_projector(places)
 
 
-def augmented_views(pictures: Tensor, count: int) -> Tensor:
-    """Each picture in other colours and a little cropped (spec section 6.4).
-
-    The draws follow from the picture itself, so that a store that is filled in other batches holds the same views.
-
-    Shape:
-        `(B, 3, H, W)` in [0, 1], on the CPU -> `(B, count, 3, H, W)`.
-    """
-    draw = v2.Compose(
+def _mindeye2_views(size: Sequence[int]) -> v2.Transform:
+    return v2.Compose(
         [
             v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.8),
             v2.RandomGrayscale(0.1),
             v2.RandomSolarize(threshold=0.5, p=0.1),
-            v2.RandomResizedCrop(list(pictures.shape[-2:]), scale=(0.9, 0.9), ratio=(1, 1)),
+            v2.RandomResizedCrop(list(size), scale=(0.9, 0.9), ratio=(1, 1)),
         ]
     )
+
+
+def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
+    return v2.Compose(
+        [
+            v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.8),
+            v2.RandomGrayscale(0.2),
+            v2.RandomSolarize(threshold=0.5, p=0.2),
+            v2.RandomApply([v2.GaussianBlur(7, sigma=(0.1, 2.0))], p=0.1),
+            v2.RandomResizedCrop(list(size), scale=(0.5, 1.0)),
+        ]
+    )
+
+
+#: How a system's second view of a picture is drawn (spec of MindEye2, section 6.4; of MindEye1, section 7.2).
+AUGMENTATIONS = {"mindeye2": _mindeye2_views, "mindeye1": _mindeye1_views}
+
+
+def augmented_views(pictures: Tensor, count: int, *, augmentation: str = "mindeye2") -> Tensor:
+    """Each picture in other colours and cropped.
+
+    The draws follow from the picture itself, so that a store that is filled in other batches holds the same views.
+
+    Args:
+        pictures: `(B, 3, H, W)` in [0, 1], on the CPU.
+        count: views of each.
+        augmentation: one of `AUGMENTATIONS`.
+
+    Returns:
+        `(B, count, 3, H, W)`.
+    """
+    draw = AUGMENTATIONS[augmentation](pictures.shape[-2:])
     views = []
     with torch.random.fork_rng(devices=[]):
         for picture in pictures:

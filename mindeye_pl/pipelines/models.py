@@ -36,7 +36,10 @@ def checkpoint_fingerprint(option: str, path: Path) -> str:
 def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> Composite:
     """The configured composite with fresh weights that depend on `seed` alone."""
     torch.manual_seed(config.seed)
-    return instantiate(config.model, alignment={"voxel_counts": list(voxel_counts)})
+    reads_voxels = [
+        name for name, part in config.model.items() if isinstance(part, DictConfig) and "voxel_counts" in part
+    ]
+    return instantiate(config.model, **{name: {"voxel_counts": list(voxel_counts)} for name in reads_voxels})
 
 
 def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[str, int]:
@@ -84,7 +87,7 @@ def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) ->
 
 
 def load_shared_weights(model: Composite, weights: Mapping[str, Tensor], path: Path, *, inherit_bias: str) -> None:
-    """Loads what a new subject can use of a pretrained model: everything but the alignments.
+    """Loads what a new subject can use of a pretrained model: everything but what reads one subject's voxels.
 
     `inherit_bias=published` also takes over the alignment bias of the first pretraining subject, as the published
     fine-tuning does (spec of MindEye2, section 6.7).
@@ -92,9 +95,10 @@ def load_shared_weights(model: Composite, weights: Mapping[str, Tensor], path: P
     Raises:
         UserError: as `load_weights`.
     """
-    own = {key: value for key, value in model.state_dict().items() if key.startswith("alignment.")}
-    shared = {key: value for key, value in weights.items() if not key.startswith("alignment.")}
-    first_bias = "alignment.network.linears.0.bias"
-    if inherit_bias == "published" and first_bias in weights:
-        own[first_bias] = weights[first_bias]
+    alignments = model.alignment_prefixes()
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(alignments)}
+    shared = {key: value for key, value in weights.items() if not key.startswith(alignments)}
+    for prefix in alignments:
+        if inherit_bias == "published" and (first := f"{prefix}linears.0.bias") in weights:
+            own[first] = weights[first]
     load_weights(model, own | shared, path)

@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_warn
+from torchvision.transforms.v2.functional import resize
 
 from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.console import console
@@ -187,16 +189,31 @@ def embed_tokens(run: Run, device: torch.device) -> Callable[[torch.Tensor], tor
 
 
 def _latents(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    vae = load_model(run, "vae").to(device)
-    # The mode, in float32: half precision overflows in the VAE's encoder.
-    return lambda pictures: vae.encode(2 * pictures - 1).latent_dist.mode().flatten(2) * vae.config["scaling_factor"]
+    vae, config = load_model(run, "vae").to(device), run.config.vae
+
+    def encode(pictures: torch.Tensor) -> torch.Tensor:
+        # The mode, in float32: half precision overflows in the VAE's encoder.
+        latents = vae.encode(2 * _resized(pictures, config) - 1).latent_dist.mode()
+        return latents.flatten(2) * vae.config["scaling_factor"]
+
+    return encode
+
+
+def _resized(pictures: torch.Tensor, config: DictConfig) -> torch.Tensor:
+    """Pictures `(B, 3, H, W)` at the size that a group asks for, as they are where it asks for none."""
+    side = config.get("picture_size")
+    if side is None or tuple(pictures.shape[-2:]) == (side, side):
+        return pictures
+    return resize(pictures, [side, side], antialias=True)
 
 
 def _maps(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    network, views = load_model(run, "maps").to(device), run.config.maps.views
+    network, config = load_model(run, "maps").to(device), run.config.maps
+    draw = partial(augmented_views, count=config.views, augmentation=config.get("augmentation", "mindeye2"))
 
     def embed(pictures: torch.Tensor) -> torch.Tensor:
-        all_views = augmented_views(pictures.cpu(), views).to(device)  # (B, views, 3, H, W)
+        pictures = _resized(pictures, config)
+        all_views = draw(pictures.cpu()).to(device)  # (B, views, 3, H, W)
         shown = torch.cat([pictures[:, None], all_views], dim=1)
         return network(shown.flatten(0, 1)).unflatten(0, shown.shape[:2]).flatten(1, 2)  # (B, (1 + views) * M, 512)
 

@@ -5,7 +5,7 @@ Legend: B batch, h hidden width, S tokens, D token width.
 
 from torch import Tensor
 
-from mindeye_pl.losses.contrastive import bimixco_loss, softclip_loss
+from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss
 from mindeye_pl.losses.mixco import MixCo
 from mindeye_pl.nn.backbone import MixerBackbone, TokenBackbone
 from mindeye_pl.nn.mlp_backbone import MLPBackbone
@@ -31,6 +31,7 @@ class BackboneStage(Stage):
         *,
         temperature: float,
         mixing: MixCo | None = None,
+        soft: bool = True,
         negatives: str = "local",
     ) -> StageLoss:
         """The contrastive loss of the retrieval embedding against the target tokens.
@@ -39,8 +40,10 @@ class BackboneStage(Stage):
             aligned: `(B, h)`.
             targets: `(B, S, D)` target tokens, of the pictures before mixing.
             objective: its contrastive scale.
-            temperature: of BiMixCo where `mixing` is given, else of SoftCLIP.
-            mixing: how the voxels were mixed.
+            temperature: of the logits.
+            mixing: how the voxels were mixed, for BiMixCo.
+            soft: of unmixed voxels, whether the targets are the pictures' likenesses (SoftCLIP) or the own picture alone
+                (InfoNCE, of this process's pictures).
             negatives: `local` | `gathered`, see `losses.negatives`.
 
         Returns:
@@ -54,6 +57,8 @@ class BackboneStage(Stage):
         brain, clip = retrieval.flatten(1), targets.flatten(1)  # (B, S*D)
         if mixing is not None:
             loss = bimixco_loss(brain, clip, mixing, temperature=temperature, negatives=negatives)
+        elif not soft:
+            loss = info_nce_loss(brain, clip, temperature=temperature)
         else:
             loss = softclip_loss(brain, clip, temperature=temperature, negatives=negatives)
         loss = objective.contrastive_scale * loss

@@ -13,7 +13,7 @@ from mindeye_pl.stages.backbone import BackboneStage
 from mindeye_pl.stages.composite import Composite, OptimizerFactory, SchedulerFactory
 from mindeye_pl.stages.diffusion_prior import DiffusionPrior
 from mindeye_pl.stages.functional_alignment import FunctionalAlignment
-from mindeye_pl.stages.low_level import LowLevel
+from mindeye_pl.stages.low_level import LowLevelStage
 from mindeye_pl.stages.objective import Objective
 from mindeye_pl.types import BrainBatch, Prediction, StageLoss
 
@@ -24,7 +24,7 @@ class BrainToTokens(Composite):
     Args:
         alignment: voxels of each subject to the shared space.
         backbone: shared space to tokens and retrieval embedding.
-        low_level: the backbone's hidden vector to a blurry reconstruction; None leaves it out.
+        low_level: to a blurry reconstruction, from the backbone's hidden vector or from the voxels; None leaves it out.
         prior: backbone tokens to target tokens; None leaves the backbone tokens as the prediction.
         objective: the numbers of the loss.
         optimizer: see `Composite`.
@@ -35,7 +35,7 @@ class BrainToTokens(Composite):
         self,
         alignment: FunctionalAlignment,
         backbone: BackboneStage,
-        low_level: LowLevel | None = None,
+        low_level: LowLevelStage | None = None,
         prior: DiffusionPrior | None = None,
         objective: Objective | None = None,
         optimizer: OptimizerFactory | None = None,
@@ -57,39 +57,38 @@ class BrainToTokens(Composite):
         aligned = self.align(voxels, subject_index)  # (B, h)
         hidden = self.backbone.network.hidden(aligned)  # (B, h)
         tokens, retrieval = self.backbone.network.read_out(hidden)  # (B, S, D) each
-        latents, maps = self.low_level(hidden) if self.low_level is not None else (None, None)
+        latents, maps = None, None
+        if self.low_level is not None:
+            latents, maps = self.low_level(self.low_level.hidden(voxels, subject_index, hidden))
         return Prediction(aligned, tokens, retrieval, latents, maps)
 
     def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> StageLoss:
         """Contrastive, prior and low-level loss; voxels are mixed in training's first epochs, targets never."""
-        objective = self.objective
-        voxels, mixing = batch.voxels, None
-        if not self.training:
-            temperature = objective.validation_temperature
-        elif epoch < objective.mixing_epochs(num_epochs):
-            temperature = objective.bimixco_temperature
+        objective, mixing, voxels = self.objective, None, batch.voxels
+        phase = objective.phase(epoch, num_epochs, training=self.training)
+        if phase.mixes:
             mixing = draw_mixco(
                 [len(v) for v in voxels], permutation=objective.mixco_permutation, diagonal=objective.mixco_diagonal
             )
             voxels = mix_voxels(voxels, mixing)
-        else:
-            temperature = objective.softclip_temperature(epoch, num_epochs)
         negatives = objective.negatives if self.training else "local"  # all ranks validate the same pictures
         targets = batch.tokens.float()  # (B, S, D)
         loss = self.backbone.compute_loss(
             self.align(voxels, batch.subject_index),
             targets,
             objective,
-            temperature=temperature,
+            temperature=phase.temperature,
             mixing=mixing,
+            soft=phase.soft,
             negatives=negatives,
         )
         if self.prior is not None:
             loss += self.prior.compute_loss(loss.outputs["tokens"], targets, scale=objective.prior_scale)
         if self.low_level is not None and batch.latents is not None:
             maps = self.low_level.draw_views(batch.maps) if batch.maps is not None else (None, None)
+            hidden = self.low_level.hidden_of(batch, loss.outputs["hidden"])  # (B, h)
             loss += self.low_level.compute_loss(
-                loss.outputs["hidden"], batch.latents, *maps, scale=objective.low_level_scale, negatives=negatives
+                hidden, batch.latents, *maps, scale=objective.low_level_scale, negatives=negatives
             )
         return loss
 

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
+from mindeye_pl.nn.alignment import PerSubjectLinear
 from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.stages.stage import Stage
 from mindeye_pl.types import BrainBatch, Prediction, StageLoss
@@ -56,6 +57,10 @@ class Composite(Shareable, LightningModule):
     def stages(self) -> dict[str, Stage]:
         """The parts by name, in the order of the optimiser groups."""
         return {name: module for name, module in self.named_children() if isinstance(module, Stage)}
+
+    def alignment_prefixes(self) -> tuple[str, ...]:
+        """What the names of weights that read one subject's voxels begin with."""
+        return tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, PerSubjectLinear))
 
     def freeze_all_but(self, trainable: str | Sequence[str]) -> None:
         """Leaves only the named parts trainable; the others stop learning and run without dropout.

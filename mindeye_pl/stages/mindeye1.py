@@ -8,7 +8,7 @@ class MindEye1(BrainToTokens):
     """The MindEye1 system (arXiv 2305.18274): a residual MLP, and a prior whose samples are renormalised.
 
     Its functional alignment is the first linear map of the published backbone. What a blurry reconstruction is made
-    from is a model of its own, `nn.low_level.LowLevelModel`.
+    from is a model of its own.
     """
 
     backbone: ResidualBackbone

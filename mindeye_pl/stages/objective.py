@@ -1,4 +1,4 @@
-"""The numbers and phases of MindEye2's objective (spec of MindEye2, sections 6.1 to 6.5)."""
+"""The numbers and phases of the objective (spec of MindEye2, sections 6.1 to 6.5; of MindEye1, section 5)."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,9 @@ class Objective:
         bimixco_temperature: of BiMixCo's logits.
         softclip_temperature_start: SoftCLIP's in its first epoch.
         softclip_temperature_end: and in its last.
-        validation_temperature: SoftCLIP's for the validation loss.
+        validation_temperature: SoftCLIP's for the validation loss, where that is the same in every epoch.
+        validation: `fixed` (MindEye2), SoftCLIP at one temperature | `by_phase` (MindEye1), InfoNCE while training mixes
+            voxels, then SoftCLIP at the epoch's temperature.
         contrastive_scale: weight of the contrastive loss; 0 switches it off.
         prior_scale: weight of the diffusion prior's loss.
         low_level_scale: weight of the low-level branch's loss.
@@ -25,7 +27,7 @@ class Objective:
         negatives: `local` (published) | `gathered`, see `losses.negatives`; training alone asks for it.
 
     Raises:
-        UserError: for a choice of negatives that there is not.
+        UserError: for a choice of negatives or of validation that there is not.
     """
 
     mixup_fraction: float = 0.33
@@ -33,6 +35,7 @@ class Objective:
     softclip_temperature_start: float = 0.004
     softclip_temperature_end: float = 0.0075
     validation_temperature: float = 0.006
+    validation: str = "fixed"
     contrastive_scale: float = 1.0
     prior_scale: float = 30.0
     low_level_scale: float = 0.5
@@ -43,6 +46,8 @@ class Objective:
     def __post_init__(self) -> None:
         if self.negatives not in CHOICES:
             raise UserError("objective.negatives: no such choice", seen=self.negatives, wanted=" or ".join(CHOICES))
+        if self.validation not in ("fixed", "by_phase"):
+            raise UserError("objective.validation: no such choice", seen=self.validation, wanted="fixed or by_phase")
 
     def mixing_epochs(self, num_epochs: int) -> int:
         """The number of epochs that mix; they come first."""
@@ -55,3 +60,26 @@ class Objective:
             num_epochs - mixing, start=self.softclip_temperature_start, end=self.softclip_temperature_end
         )
         return float(schedule[epoch - mixing])
+
+    def phase(self, epoch: int, num_epochs: int, *, training: bool) -> "Phase":
+        """What the contrastive loss is in an epoch of training or of validation."""
+        if not training and self.validation == "fixed":
+            return Phase(mixes=False, soft=True, temperature=self.validation_temperature)
+        if epoch < self.mixing_epochs(num_epochs):
+            return Phase(mixes=training, soft=False, temperature=self.bimixco_temperature)
+        return Phase(mixes=False, soft=True, temperature=self.softclip_temperature(epoch, num_epochs))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What the contrastive loss is in one epoch.
+
+    Attributes:
+        mixes: whether voxels are mixed, for BiMixCo.
+        soft: whether it is SoftCLIP.
+        temperature: of the logits.
+    """
+
+    mixes: bool
+    soft: bool
+    temperature: float

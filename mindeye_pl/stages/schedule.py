@@ -11,11 +11,11 @@ def published_onecycle(optimizer: Optimizer, *, epochs: int, iterations_per_epoc
         optimizer: AdamW.
         epochs: of training.
         iterations_per_epoch: optimiser steps in each.
-        max_lr: at the peak; it starts at a 25th and ends at a 25,000th of it.
+        max_lr: at the peak; it starts at a 25th and ends at a 25,000th of it. A parameter group's is its `lr_scale` of it.
     """
     return OneCycleLR(
         optimizer,
-        max_lr=max_lr,
+        max_lr=[max_lr * group.get("lr_scale", 1.0) for group in optimizer.param_groups],
         total_steps=epochs * iterations_per_epoch,
         pct_start=min(2 / epochs, 0.5),  # a run of fewer than four epochs peaks half way
         final_div_factor=1000,

@@ -21,14 +21,16 @@ class Stage(Shareable, LightningModule):
         weight_decay: AdamW's, for the parameters that are decayed.
         gain_decay: `published` decays every parameter whose name does not contain "bias", so norm gains and learned
             vectors too (spec of MindEye2, section 6.6); `corrected` decays matrices alone.
+        lr_scale: this part's share of the schedule's learning rate.
     """
 
-    def __init__(self, network: nn.Module, *, weight_decay: float, gain_decay: str):
+    def __init__(self, network: nn.Module, *, weight_decay: float, gain_decay: str, lr_scale: float = 1.0):
         super().__init__()
         assert gain_decay in ("published", "corrected"), gain_decay
         self.network = network
         self.weight_decay = weight_decay
         self.gain_decay = gain_decay
+        self.lr_scale = lr_scale
         # Noted now: a strategy that shards the weights flattens them before the optimiser is made.
         self._matrices = frozenset(name for name, p in network.named_parameters() if p.ndim >= 2)
 
@@ -44,4 +46,4 @@ class Stage(Shareable, LightningModule):
         decayed = [p for name, p in trainable if self.decays(name, p)]
         free = [p for name, p in trainable if not self.decays(name, p)]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        return [group for group in groups if group["params"]]
+        return [group | {"lr_scale": self.lr_scale} for group in groups if group["params"]]
