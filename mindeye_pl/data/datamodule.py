@@ -41,7 +41,8 @@ class NSDDataModule(LightningDataModule):
         tokens: target tokens by stimulus id; may be set later, before the first batch.
         num_sessions: the first n sessions of every subject, a part of one too, or "all".
         batch_size: trials of a batch on one rank, over all subjects; a rest that does not divide equally is left out.
-        sampling: "published" (sessions drawn with replacement) or "corrected" (trials drawn without).
+        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without) or "by_picture"
+            (pictures drawn without, MindEye1's rule).
         betas: "as_published", or "zscore_train_sessions".
         repetitions: how the test set's are averaged, "published" or "corrected".
         test_split: "new_test", or "test".

@@ -83,7 +83,7 @@ def test_validation_pool_and_none(make):
         assert little.val_dataloader() == []
 
 
-@pytest.mark.parametrize("sampling", ["published", "corrected"])
+@pytest.mark.parametrize("sampling", ["published", "corrected", "by_picture"])
 def test_workers_change_nothing(make, sampling):
     alone, with_workers = make(sampling=sampling), make(sampling=sampling, num_workers=2)
     for data in (alone, with_workers):
@@ -152,7 +152,7 @@ def test_half_precision_is_in_memory_alone(make):
 
 def test_what_a_user_may_get_wrong(make):
     with pytest.raises(
-        UserError, match=r"data\.sampling: no such choice \(seen: random; wanted: published or corrected"
+        UserError, match=r"data\.sampling: no such choice \(seen: random; wanted: published or corrected or by_picture"
     ):
         make(sampling="random")
     with pytest.raises(UserError, match=r"data\.betas: no such choice"):
