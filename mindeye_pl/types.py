@@ -1,6 +1,7 @@
 """What the parts hand to each other.
 
-Legend: B batch, b one subject's share of it, V voxels, h hidden width, S tokens, D token width.
+Legend: B batch, b one subject's share of it, V voxels, R slots for repetitions, h hidden width, S tokens, D token
+width.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ class BrainBatch:
         tokens: `(B, S, D)` target tokens, float16 or float32.
         latents: `(B, C, h * w)` scaled VAE latents of the pictures, where a low-level branch learns them.
         maps: `(B, K * M, 512)` feature maps of the pictures and, behind each, of its K - 1 augmented views.
+        repetitions: one `(b, R, V_s)` float tensor for each subject, the responses in use to each trial's picture,
+            where a low-level model mixes them (MindEye1, spec section 7.3); fewer than R come again from the first.
     """
 
     voxels: list[Tensor]
@@ -29,6 +32,7 @@ class BrainBatch:
     tokens: Tensor
     latents: Tensor | None = None
     maps: Tensor | None = None
+    repetitions: list[Tensor] | None = None
 
     def to(self, *args, **kwargs) -> "BrainBatch":  # type: ignore[no-untyped-def]
         """The batch with every tensor moved as by `Tensor.to`."""
@@ -39,6 +43,7 @@ class BrainBatch:
             self.tokens.to(*args, **kwargs),
             None if self.latents is None else self.latents.to(*args, **kwargs),
             None if self.maps is None else self.maps.to(*args, **kwargs),
+            None if self.repetitions is None else [slots.to(*args, **kwargs) for slots in self.repetitions],
         )
 
     def __len__(self) -> int:

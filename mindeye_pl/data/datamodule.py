@@ -41,7 +41,8 @@ class NSDDataModule(LightningDataModule):
         tokens: target tokens by stimulus id; may be set later, before the first batch.
         num_sessions: the first n sessions of every subject, a part of one too, or "all".
         batch_size: trials of a batch on one rank, over all subjects; a rest that does not divide equally is left out.
-        sampling: "published" (sessions drawn with replacement) or "corrected" (trials drawn without).
+        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without) or "by_picture"
+            (pictures drawn without, MindEye1's rule).
         betas: "as_published", or "zscore_train_sessions".
         repetitions: how the test set's are averaged, "published" or "corrected".
         test_split: "new_test", or "test".
@@ -52,6 +53,7 @@ class NSDDataModule(LightningDataModule):
         seed: of the draws and of the validation split.
         num_workers: of the data loaders; with 0 a batch costs a copy of its betas and tokens.
         half_precision: keeps betas in memory as float16, as the published training does; batches are float32 anyway.
+        repetition_slots: of `BrainBatch.repetitions`, filled by the responses in use; 0 leaves them out.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class NSDDataModule(LightningDataModule):
         seed: int = 42,
         num_workers: int = 0,
         half_precision: bool = False,
+        repetition_slots: int = 0,
     ):
         super().__init__()
         self.layout, self.subjects, self.cache_dir = NSDLayout(Path(root)), tuple(subjects), Path(cache_dir)
@@ -86,9 +89,10 @@ class NSDDataModule(LightningDataModule):
         _chosen("data.repetitions", REPETITION_WEIGHTS, repetitions)
         if not 0 <= validation_fraction < 1:
             raise UserError("data.validation_fraction", seen=validation_fraction, wanted="0 to below 1")
+        assert repetition_slots >= 0, repetition_slots
         self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
-        self.half_precision = half_precision
+        self.half_precision, self.repetition_slots = half_precision, repetition_slots
         self._train_betas: list[np.ndarray] | None = None  # (n_s, V_s) of each subject
         self._validation_betas: list[np.ndarray] | None = None
 
@@ -128,6 +132,14 @@ class NSDDataModule(LightningDataModule):
         """For each subject, the first trial of each validation picture, at most `validation_pool` of them."""
         return [self._first_of_each_picture(trials.select(self._held_out(trials))) for trials in self.trials]
 
+    @cached_property
+    def _validation_reads(self) -> list[Trials]:
+        """For each subject, the trials behind validation: with slots to fill, all repetitions of its pictures."""
+        if not self.repetition_slots:
+            return self.validation_trials
+        pairs = zip(self.trials, self.validation_trials, strict=True)
+        return [trials.select(np.isin(trials.stimulus_ids, shown.stimulus_ids)) for trials, shown in pairs]
+
     def _held_out(self, trials: Trials) -> np.ndarray:
         return is_validation(trials.stimulus_ids, self.validation_fraction, self.seed)
 
@@ -161,7 +173,7 @@ class NSDDataModule(LightningDataModule):
         """Reads the betas that training and validation use; those of other sessions and of test trials stay on disk."""
         if self._train_betas is None:
             normalisations = list(map(self.normalisation, self.subjects))
-            self._validation_betas = list(map(self._read, self.validation_trials, normalisations))
+            self._validation_betas = list(map(self._read, self._validation_reads, normalisations))
             self._train_betas = list(map(self._read, self.train_trials, normalisations))
 
     def _read(self, trials: Trials, normalisation: BetaNormalisation) -> np.ndarray:
@@ -188,15 +200,18 @@ class NSDDataModule(LightningDataModule):
 
     def val_dataloader(self) -> "DataLoader[BrainBatch] | list":
         """One batch for each subject: single trials of distinct pictures that are neither trained on nor shared1000."""
+        shown = zip(self._validation_reads, self.validation_trials, strict=True)
         batches: list[BatchIndex] = [
-            [(place, np.arange(len(trials)))] for place, trials in enumerate(self.validation_trials) if len(trials)
+            [(place, np.flatnonzero(np.isin(reads.beta_rows, trials.beta_rows)))]
+            for place, (reads, trials) in enumerate(shown)
+            if len(trials)
         ]
         if self.validation_fraction and len(batches) < len(self.subjects):
             rank_zero_warn(
                 f"{len(self.subjects) - len(batches)} subjects have no validation picture in the sessions in use: "
                 f"raise data.validation_fraction ({self.validation_fraction}) to see their curves"
             )
-        return self._loader(self._validation_betas, self.validation_trials, FixedBatches(batches)) if batches else []
+        return self._loader(self._validation_betas, self._validation_reads, FixedBatches(batches)) if batches else []
 
     def _loader(
         self, betas: list[np.ndarray] | None, trials: list[Trials], sampler: Sampler[BatchIndex]
@@ -204,7 +219,7 @@ class NSDDataModule(LightningDataModule):
         assert betas is not None, "call `setup` before the first batch"
         assert self.tokens is not None, "set `tokens` before the first batch"
         return DataLoader(
-            BrainDataset(betas, trials, self.tokens, self.latents, self.maps),
+            BrainDataset(betas, trials, self.tokens, self.latents, self.maps, self.repetition_slots),
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
             num_workers=self.num_workers,

@@ -1,6 +1,6 @@
 """Batches of brains with their target tokens.
 
-Legend: B batch, b one subject's share of it, n trials, V voxels, S tokens, D token width.
+Legend: B batch, b one subject's share of it, n trials, V voxels, R slots for repetitions, S tokens, D token width.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mindeye_pl.data.repetitions import slots_of_trials
 from mindeye_pl.data.sampling import BatchIndex
 from mindeye_pl.data.trials import Trials
 from mindeye_pl.types import BrainBatch
@@ -33,6 +34,8 @@ class BrainDataset(Dataset[BrainBatch]):
         tokens: target tokens of every stimulus.
         latents: their VAE latents, in the same kind of table.
         maps: their feature maps, in the same kind of table.
+        repetition_slots: R, the responses to its picture that stand beside each trial, taken from `voxels`; 0 for none.
+            In memory they are an index of R numbers a trial.
     """
 
     def __init__(
@@ -42,22 +45,35 @@ class BrainDataset(Dataset[BrainBatch]):
         tokens: TokenSource,
         latents: TokenSource | None = None,
         maps: TokenSource | None = None,
+        repetition_slots: int = 0,
     ):
         assert [len(betas) for betas in voxels] == [len(subject_trials) for subject_trials in trials]
         self.voxels, self.trials = voxels, trials
         self.tokens, self.latents, self.maps = tokens, latents, maps
+        self.slots: list[np.ndarray] | None = None  # (n_s, R) of each subject, indices into its trials
+        if repetition_slots:
+            self.slots = [slots_of_trials(subject_trials.stimulus_ids, repetition_slots) for subject_trials in trials]
 
     def __getitem__(self, index: BatchIndex) -> BrainBatch:
         """The batch of the trials that a sampler picked, voxels in float32."""
         stimulus_ids = np.concatenate([self.trials[place].stimulus_ids[taken] for place, taken in index])
         return BrainBatch(
-            voxels=[torch.from_numpy(self.voxels[place][taken]).float() for place, taken in index],  # (b, V_s)
+            voxels=[self._betas(place, taken) for place, taken in index],  # (b, V_s)
             subject_index=[place for place, _ in index],
             stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
             tokens=_rows(self.tokens, stimulus_ids),  # (B, S, D)
             latents=None if self.latents is None else _rows(self.latents, stimulus_ids),  # (B, C, h * w)
             maps=None if self.maps is None else _rows(self.maps, stimulus_ids),  # (B, K * M, 512)
+            repetitions=self._repetitions(index),  # (b, R, V_s)
         )
+
+    def _betas(self, place: int, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.voxels[place][rows]).float()
+
+    def _repetitions(self, index: BatchIndex) -> list[torch.Tensor] | None:
+        if self.slots is None:
+            return None
+        return [self._betas(place, self.slots[place][taken]) for place, taken in index]
 
 
 def _rows(table: TokenSource, stimulus_ids: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Which trials make up each training batch (MindEye2, spec section 1.4).
+"""Which trials make up each training batch (MindEye2, spec section 1.4; MindEye1, spec section 2.3).
 
 Every batch holds an equal share of each subject, and no picture twice within a share: the contrastive losses would
 take the second showing of a picture for a wrong answer to the first.
@@ -13,6 +13,8 @@ from itertools import chain, islice
 import numpy as np
 from torch.utils.data import DistributedSampler
 
+from mindeye_pl import nsd
+from mindeye_pl.data.repetitions import cyclic_slots
 from mindeye_pl.data.trials import Trials
 from mindeye_pl.errors import UserError
 
@@ -59,7 +61,7 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
     Args:
         trials: training trials of each subject.
         batch_size: trials of a batch on one rank, over all subjects.
-        trials_per_session: nominal, 750 in NSD; the epoch's length follows from it.
+        trials_per_session: nominal, 750 in NSD; the epoch's length follows from it where it does not from pictures.
         seed: of the draws.
         num_sessions: in use, where the last one is used in part; None where all that the trials come from are whole.
         rank: this process.
@@ -80,15 +82,15 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
         rank: int = 0,
         world_size: int = 1,
     ):
+        self.trials, self.trials_per_session, self.share = list(trials), trials_per_session, batch_size // len(trials)
         self.num_iterations = iterations_per_epoch(
-            trials_per_session=trials_per_session,
-            num_sessions=num_sessions or max(len(np.unique(subject_trials.sessions)) for subject_trials in trials),
+            trials_per_session=self._trials_per_epoch(num_sessions),
+            num_sessions=1,
             batch_size=batch_size,
             num_subjects=len(trials),
             world_size=world_size,
         )
         super().__init__(range(self.num_iterations), num_replicas=world_size, rank=rank, seed=seed)  # type: ignore[arg-type]
-        self.trials, self.trials_per_session, self.share = list(trials), trials_per_session, batch_size // len(trials)
         for subject_trials in self.trials:
             distinct = len(np.unique(subject_trials.stimulus_ids))
             if distinct < self.share:
@@ -98,6 +100,11 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
                     wanted=f"at least {self.share}",
                     mend=f"a batch size of at most {distinct * len(self.trials)}, or more sessions",
                 )
+
+    def _trials_per_epoch(self, num_sessions: float | None) -> int:
+        """Trials of an epoch over all ranks and subjects, nominally: those of the longest subject, test trials too."""
+        longest = max(len(np.unique(subject_trials.sessions)) for subject_trials in self.trials)
+        return int(self.trials_per_session * (num_sessions or longest))
 
     @abstractmethod
     def draw(self, trials: Trials) -> np.ndarray:
@@ -151,10 +158,32 @@ class WithoutReplacement(EqualShareSampler):
 
     def draw(self, trials: Trials) -> np.ndarray:
         """See the base class."""
-        rng = np.random.default_rng((self.seed, self.epoch, trials.subject))
+        return self._dealt(trials.subject, trials.stimulus_ids)
+
+    def _dealt(self, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
+        """This rank's batches, `(K, b)` indices into `(n,)` stimulus ids."""
+        rng = np.random.default_rng((self.seed, self.epoch, subject))
         num_batches = self.num_replicas * self.num_iterations
-        drawn = _draw_evenly(trials.stimulus_ids, num_batches, self.share, rng)
-        return _deal(drawn, trials.stimulus_ids[drawn], num_batches, rng)[self.rank :: self.num_replicas]
+        drawn = _draw_evenly(stimulus_ids, num_batches, self.share, rng)
+        return _deal(drawn, stimulus_ids[drawn], num_batches, rng)[self.rank :: self.num_replicas]
+
+
+class ByPicture(WithoutReplacement):
+    """MindEye1's rule (spec section 2.3): a picture comes once an epoch, in step i its repetition i mod 3.
+
+    A picture with fewer repetitions gives the ones that it has in turn. An epoch is as long as there are pictures,
+    a third of the trials. The published loader draws its shards of pictures with replacement; here pictures are dealt,
+    so that none comes a second time before all have come once.
+    """
+
+    def _trials_per_epoch(self, num_sessions: float | None) -> int:
+        return max(len(np.unique(subject_trials.stimulus_ids)) for subject_trials in self.trials)
+
+    def draw(self, trials: Trials) -> np.ndarray:
+        """See the base class."""
+        slots = cyclic_slots(trials.stimulus_ids, nsd.REPETITIONS)  # (N, R)
+        pictures = self._dealt(trials.subject, np.arange(len(slots)))  # (K, b)
+        return slots[pictures, np.arange(len(pictures))[:, None] % nsd.REPETITIONS]
 
 
 class FixedBatches(DistributedSampler[BatchIndex]):
@@ -172,7 +201,11 @@ class FixedBatches(DistributedSampler[BatchIndex]):
 
 
 #: Values of the option `data.sampling`.
-SAMPLERS: dict[str, type[EqualShareSampler]] = {"published": ResampledSessions, "corrected": WithoutReplacement}
+SAMPLERS: dict[str, type[EqualShareSampler]] = {
+    "published": ResampledSessions,
+    "corrected": WithoutReplacement,
+    "by_picture": ByPicture,
+}
 
 
 def _endless_sessions(trials: Trials, rng: np.random.Generator) -> Iterator[int]:

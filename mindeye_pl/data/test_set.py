@@ -15,6 +15,7 @@ from torch import Tensor
 from mindeye_pl import nsd
 from mindeye_pl.data.betas import BetaNormalisation, read_betas
 from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.repetitions import slots_of_pictures
 from mindeye_pl.data.splits import LeftOutCluster
 from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
@@ -102,11 +103,9 @@ def fill_repetitions(stimulus_ids: np.ndarray) -> np.ndarray:
     Returns:
         `(N, R)` indices of trials, pictures ascending.
     """
-    order = np.argsort(stimulus_ids, kind="stable")
-    _, first, counts = np.unique(stimulus_ids[order], return_index=True, return_counts=True)
     # Repetition (0-based) that stands in each of the three places, by the number recorded.
     filling = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 2]])
-    return order[first[:, None] + filling[counts]]
+    return slots_of_pictures(stimulus_ids, lambda counts: filling[counts])
 
 
 def average_repetitions(outputs: Tensor, weights: Tensor) -> Tensor:

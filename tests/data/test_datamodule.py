@@ -83,7 +83,7 @@ def test_validation_pool_and_none(make):
         assert little.val_dataloader() == []
 
 
-@pytest.mark.parametrize("sampling", ["published", "corrected"])
+@pytest.mark.parametrize("sampling", ["published", "corrected", "by_picture"])
 def test_workers_change_nothing(make, sampling):
     alone, with_workers = make(sampling=sampling), make(sampling=sampling, num_workers=2)
     for data in (alone, with_workers):
@@ -152,7 +152,7 @@ def test_half_precision_is_in_memory_alone(make):
 
 def test_what_a_user_may_get_wrong(make):
     with pytest.raises(
-        UserError, match=r"data\.sampling: no such choice \(seen: random; wanted: published or corrected"
+        UserError, match=r"data\.sampling: no such choice \(seen: random; wanted: published or corrected or by_picture"
     ):
         make(sampling="random")
     with pytest.raises(UserError, match=r"data\.betas: no such choice"):
@@ -228,3 +228,31 @@ def test_files_are_looked_for_before_anything_is_read(make, small_nsd):
     small_nsd.stimuli.unlink()
     with pytest.raises(UserError, match="is missing"):
         make().trials  # noqa: B018
+
+
+@pytest.mark.parametrize("num_sessions", [2, "all"])
+def test_slots_are_filled_by_the_sessions_in_use_alone(make, small_nsd, num_sessions):
+    settings = {"num_sessions": num_sessions, "validation_fraction": 0.4}
+    plain, data = make(**settings), make(repetition_slots=3, **settings)
+    for module in (plain, data):
+        module.setup()
+    for loaders in ((m.train_dataloader() for m in (plain, data)), (m.val_dataloader() for m in (plain, data))):
+        for batch, filled in zip(*loaders, strict=True):
+            assert batch.repetitions is None
+            assert all(map(torch.equal, batch.voxels, filled.voxels))
+            assert torch.equal(batch.stimulus_ids, filled.stimulus_ids)
+            pictures = iter(filled.stimulus_ids.tolist())
+            for place, slots in zip(filled.subject_index, filled.repetitions, strict=True):
+                known = data.trials[place]  # of the sessions in use
+                betas = read_betas(small_nsd, known.subject, known.beta_rows)
+                for filled_slots in slots:
+                    repetitions = betas[known.stimulus_ids == next(pictures)]
+                    np.testing.assert_array_equal(filled_slots, repetitions[np.arange(3) % len(repetitions)])
+
+
+def test_slots_change_no_picture_that_is_validated(make):
+    few = make((1,), repetition_slots=3, validation_pool=2)
+    few.setup()
+    (batch,) = few.val_dataloader()
+    assert len(batch) == len(few.validation_trials[0]) == 2
+    assert len(few._validation_betas[0]) <= 2 * 3

@@ -33,3 +33,21 @@ def test_batches_own_their_memory():
     batch = BrainDataset(voxels, [make_trials(np.arange(4), 4)], StubTokens())[[(0, np.arange(4))]]
     batch.voxels[0] += 1  # as augmentation in place would
     assert not voxels[0].any()
+
+
+def test_slots_hold_the_responses_to_each_trials_picture():
+    stimulus_ids = [np.array([5, 8, 5, 9, 5, 8]), np.array([7, 7])]
+    voxels = [np.random.default_rng(s).normal(size=(len(ids), 3 + s)) for s, ids in enumerate(stimulus_ids)]
+    trials = [make_trials(ids, 10, s + 1) for s, ids in enumerate(stimulus_ids)]
+    plain = BrainDataset(voxels, trials, StubTokens())
+    assert plain[[(0, np.array([0]))]].repetitions is None
+    index = [(0, np.array([4, 1, 3])), (1, np.array([1]))]
+    batch = BrainDataset(voxels, trials, StubTokens(), repetition_slots=3)[index]
+    assert [tuple(slots.shape) for slots in batch.repetitions] == [(3, 3, 3), (1, 3, 4)]
+    rows = [np.array([[0, 2, 4], [1, 5, 1], [3, 3, 3]]), np.array([[0, 1, 0]])]
+    for place, slots in enumerate(batch.repetitions):
+        assert slots.dtype == torch.float32
+        np.testing.assert_array_equal(slots, voxels[place][rows[place]].astype(np.float32))
+    assert torch.equal(batch.voxels[0], plain[index].voxels[0])
+    moved = batch.to(torch.float64)
+    assert [slots.dtype for slots in moved.repetitions] == [torch.float64] * 2

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mindeye_pl.data.sampling import (
     SAMPLERS,
+    ByPicture,
     FixedBatches,
     ResampledSessions,
     WithoutReplacement,
@@ -69,8 +70,10 @@ def epoch_of(sampler):
     seed=st.integers(0, 2**32),
 )
 def test_equal_shares_without_a_picture_twice(rule, num_subjects, share, num_sessions, world_size, epoch, seed):
-    assume(share * num_subjects <= 60 * num_sessions // world_size)
     trials = [nsd_like(subject, num_sessions, 60) for subject in range(1, num_subjects + 1)]
+    pictures = max(len(set(subject_trials.stimulus_ids)) for subject_trials in trials)
+    counted = pictures if rule == "by_picture" else 60 * num_sessions
+    assume(share * num_subjects <= counted // world_size)
     for rank in range(world_size):
         sampler = SAMPLERS[rule](
             trials,
@@ -81,7 +84,7 @@ def test_equal_shares_without_a_picture_twice(rule, num_subjects, share, num_ses
             world_size=world_size,
         )
         sampler.set_epoch(epoch)
-        assert len(sampler) == 60 * num_sessions // world_size // (share * num_subjects)
+        assert len(sampler) == counted // world_size // (share * num_subjects)
         for batch in epoch_of(sampler):
             assert [place for place, _ in batch] == list(range(num_subjects))
             for place, taken in batch:
@@ -195,9 +198,10 @@ def test_buffer_draws_as_a_naive_one_does():
 
 
 def test_too_few_pictures(sampler_class):
-    trials = make_trials(np.repeat(np.arange(5), 6), 30, subject=7)
-    with pytest.raises(UserError, match=r"subject 7 has too few distinct .*seen: 5; wanted: at least 6.*at most 5"):
-        sampler_class([trials], batch_size=6, trials_per_session=30, seed=0)
+    trials = [make_trials(np.repeat(np.arange(5), 6), 30, subject=7), make_trials(np.arange(30), 30, subject=8)]
+    wanted = r"subject 7 has too few distinct .*seen: 5; wanted: at least 6.*at most 10"
+    with pytest.raises(UserError, match=wanted):
+        sampler_class(trials, batch_size=12, trials_per_session=30, seed=0)
 
 
 def test_published_rule_gives_up_where_batches_hardly_ever_are_distinct():
@@ -215,7 +219,9 @@ def test_fixed_batches_never_change():
     assert len(sampler) == 2
 
 
-def test_an_epoch_of_a_part_of_a_session_is_as_much_shorter(sampler_class):
+@pytest.mark.parametrize("rule", ["published", "corrected"])
+def test_an_epoch_of_a_part_of_a_session_is_as_much_shorter(rule):
+    sampler_class = SAMPLERS[rule]
     trials = [nsd_like(1, 1, 96).select(np.arange(40))]  # half of the session's trials
     sampler = sampler_class(trials, batch_size=8, trials_per_session=96, seed=0, num_sessions=0.5)
     assert len(epoch_of(sampler)) == 6
@@ -258,3 +264,46 @@ def test_the_published_ranks_draw_streams_of_their_own():
         )
         for batch, other in zip(alone, beside, strict=False):
             np.testing.assert_array_equal(batch[0][1], other[0][1])
+
+
+def by_picture(trials, rank: int = 0, world_size: int = 1, **settings) -> ByPicture:
+    (sampler,) = ranks_of("by_picture", trials, world_size, **settings)[rank : rank + 1]
+    return sampler
+
+
+def test_by_picture_has_mindeye1s_steps_in_an_epoch():
+    trials = [make_trials(np.repeat(np.arange(8859), 3), 750)]
+    for world_size, steps in ((1, 276), (2, 138)):
+        assert len(by_picture(trials, world_size=world_size, batch_size=32, trials_per_session=750, seed=0)) == steps
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3), st.integers(0, 99))
+def test_by_picture_takes_each_picture_once_and_one_slot_a_step(num_sessions, share, world_size, seed):
+    trials = nsd_like(1, num_sessions, 40)
+    pictures, counts = np.unique(trials.stimulus_ids, return_counts=True)
+    assert len(set(counts)) > 1
+    assume(share * world_size <= len(pictures))
+    ranks = ranks_of("by_picture", [trials], world_size, epoch=seed, batch_size=share, trials_per_session=40, seed=seed)
+    shown = []
+    for sampler in ranks:
+        for step, batch in enumerate(sampler):
+            for trial in batch[0][1]:
+                repetitions = np.flatnonzero(trials.stimulus_ids == trials.stimulus_ids[trial])
+                assert trial == repetitions[(step % 3) % len(repetitions)]
+                shown.append(int(trials.stimulus_ids[trial]))
+    assert len(set(shown)) == len(shown), "no picture twice, on one rank or on two"
+    assert len(shown) == len(pictures) // world_size // share * share * world_size
+
+
+def test_by_picture_shuffles_and_brings_every_trial_in_time():
+    trials = [make_trials(np.repeat(np.arange(30), 3), 30)]
+    sampler, epochs = by_picture(trials, batch_size=10, trials_per_session=30, seed=0), []
+    for epoch in range(60):
+        sampler.set_epoch(epoch)
+        epochs.append([batch[0][1].tolist() for batch in sampler])
+    assert len({str(epoch) for epoch in epochs}) == 60
+    counts = Counter(trial for epoch in epochs for batch in epoch for trial in batch)
+    assert set(counts) == set(range(90))
+    assert abs(np.mean(list(counts.values())) - 20) < 1e-9
+    assert max(counts.values()) < 45  # binomial of 60 draws with chance 1/3: mean 20, standard deviation 3.7
