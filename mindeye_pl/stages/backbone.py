@@ -42,8 +42,8 @@ class BackboneStage(Stage):
             objective: its contrastive scale.
             temperature: of the logits.
             mixing: how the voxels were mixed, for BiMixCo.
-            soft: of unmixed voxels, whether the targets are the pictures' likenesses (SoftCLIP) or the own picture alone
-                (InfoNCE, of this process's pictures).
+            soft: of unmixed voxels, whether the targets are the pictures' likenesses (SoftCLIP) or the own picture
+                alone (InfoNCE, of this process's pictures).
             negatives: `local` | `gathered`, see `losses.negatives`.
 
         Returns:

@@ -17,8 +17,8 @@ class Objective:
         softclip_temperature_start: SoftCLIP's in its first epoch.
         softclip_temperature_end: and in its last.
         validation_temperature: SoftCLIP's for the validation loss, where that is the same in every epoch.
-        validation: `fixed` (MindEye2), SoftCLIP at one temperature | `by_phase` (MindEye1), InfoNCE while training mixes
-            voxels, then SoftCLIP at the epoch's temperature.
+        validation: `fixed` (MindEye2), SoftCLIP at one temperature | `by_phase` (MindEye1), InfoNCE while training
+            mixes voxels, then SoftCLIP at the epoch's temperature.
         contrastive_scale: weight of the contrastive loss; 0 switches it off.
         prior_scale: weight of the diffusion prior's loss.
         low_level_scale: weight of the low-level branch's loss.

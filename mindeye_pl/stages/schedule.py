@@ -11,7 +11,8 @@ def published_onecycle(optimizer: Optimizer, *, epochs: int, iterations_per_epoc
         optimizer: AdamW.
         epochs: of training.
         iterations_per_epoch: optimiser steps in each.
-        max_lr: at the peak; it starts at a 25th and ends at a 25,000th of it. A parameter group's is its `lr_scale` of it.
+        max_lr: at the peak; it starts at a 25th and ends at a 25,000th of it. A parameter group with an `lr_scale` has
+            that share of it.
     """
     return OneCycleLR(
         optimizer,
