@@ -23,6 +23,7 @@ class LowLevelStage(Stage):
     Args:
         network: the part itself.
         contrastive_scale: weight of the feature maps' loss beside the latents'.
+        contrastive_temperature: of the same.
         latent_scale: what the latents' L1 is divided by.
         weight_decay: AdamW's.
         gain_decay: `published` | `corrected`.
@@ -34,13 +35,15 @@ class LowLevelStage(Stage):
         network: nn.Module,
         *,
         contrastive_scale: float,
+        contrastive_temperature: float,
         latent_scale: float,
         weight_decay: float,
         gain_decay: str,
         lr_scale: float = 1.0,
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay, lr_scale=lr_scale)
-        self.contrastive_scale, self.latent_scale = contrastive_scale, latent_scale
+        self.contrastive_scale, self.contrastive_temperature = contrastive_scale, contrastive_temperature
+        self.latent_scale = latent_scale
 
     @property
     @abstractmethod
@@ -105,7 +108,10 @@ class LowLevelStage(Stage):
             if maps is not None and augmented_maps is not None:
                 student = self.head.maps(grid)  # not made where nothing is compared with them
                 vectors = (part.float().flatten(0, 1) for part in (student, maps, augmented_maps))  # (B * M, 512) each
-                contrastive = scale * self.contrastive_scale * soft_contrastive_loss(*vectors, negatives=negatives)
+                contrastive = soft_contrastive_loss(
+                    *vectors, temperature=self.contrastive_temperature, negatives=negatives
+                )
+                contrastive = scale * self.contrastive_scale * contrastive
                 loss.total = l1 + contrastive
                 loss.parts["low_level_maps"] = contrastive.detach()
         return loss
@@ -140,6 +146,7 @@ class LowLevel(LowLevelStage):
         super().__init__(
             LowLevelHead(hidden_dim, latent_channels=latent_channels, latent_size=latent_size, widths=widths),
             contrastive_scale=contrastive_scale,
+            contrastive_temperature=0.2,
             latent_scale=1.0,
             weight_decay=weight_decay,
             gain_decay=gain_decay,
@@ -205,6 +212,7 @@ class SeparateLowLevel(LowLevelStage):
         super().__init__(
             network,
             contrastive_scale=contrastive_scale,
+            contrastive_temperature=0.075,
             latent_scale=latent_scale,
             weight_decay=weight_decay,
             gain_decay=gain_decay,

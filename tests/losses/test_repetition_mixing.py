@@ -1,0 +1,44 @@
+"""MindEye1's three ways of using the repetitions of a picture."""
+
+import torch
+
+from mindeye_pl.losses.repetition_mixing import SHARES, mix_repetitions
+
+B, R, V = 5, 3, 4
+REPETITIONS = torch.eye(R).repeat(B, 1, 1)[..., :R]  # voxel r is 1 in repetition r alone: the mix is the weights
+
+
+def weights(seed: int) -> torch.Tensor:
+    torch.manual_seed(seed)
+    return mix_repetitions(REPETITIONS)
+
+
+def kind(drawn: torch.Tensor) -> str:
+    if torch.allclose(drawn, torch.full_like(drawn, 1 / R)):
+        return "mean"
+    return "one" if set(drawn.unique().tolist()) == {0.0, 1.0} else "combination"
+
+
+def test_every_sample_is_a_convex_combination_of_its_own_repetitions() -> None:
+    for seed in range(20):
+        drawn = weights(seed)
+        assert (drawn >= 0).all()
+        torch.testing.assert_close(drawn.sum(1), torch.ones(B))
+
+
+def test_the_ways_come_in_their_published_shares() -> None:
+    kinds = [kind(weights(seed)) for seed in range(1000)]
+    for name, share in zip(("combination", "mean", "one"), SHARES, strict=True):
+        assert abs(kinds.count(name) / len(kinds) - share) < 0.05, name  # three standard deviations
+
+
+def test_samples_of_a_batch_draw_their_own_weights() -> None:
+    drawn = next(w for w in map(weights, range(50)) if kind(w) == "combination")
+    assert len({tuple(row) for row in drawn.tolist()}) == B
+
+
+def test_equal_repetitions_give_themselves() -> None:
+    voxels = torch.randn(B, 1, V).expand(B, R, V)
+    for seed in range(10):
+        torch.manual_seed(seed)
+        torch.testing.assert_close(mix_repetitions(voxels), voxels[:, 0])
