@@ -189,7 +189,9 @@ def _worth(cells: Sequence[Cell], key: str, baseline: str, metric: str) -> list[
         line = _without_hours(cell) | {key: baseline}
         curve = sorted_by([other for other in cells if _without_hours(other) == line], lambda cell: cell.hours)
         if value != baseline and (worth := _worth_of(cell, curve, metric)) is not None:
-            said.append(worth_in_words(worth, _NOUNS.get((key, value), in_words(key, value))))
+            noun = _NOUNS.get((key, value), in_words(key, value))
+            others = ", ".join(in_words(*item) for item in _without_hours(cell).items() if item[0] != key)
+            said.append(worth_in_words(worth, f"{noun} ({others})" if others else noun))
     return said
 
 
