@@ -1,14 +1,21 @@
-"""Pictures to target tokens: the patch tokens of an open_clip vision tower (MindEye2, spec section 5).
+"""Pictures to target tokens, by an open_clip vision tower.
 
-Legend: B batch, H and W size of a picture in pixels, P size that the tower takes, S tokens, D token width.
+MindEye2 takes the patch tokens before the projection (spec section 5), MindEye1 all tokens behind it, or the class token
+alone (spec section 3).
+
+Legend: B batch, H and W size of a picture in pixels, P size that the tower takes, S tokens, D token width, N patches, F the
+tower's width, E width behind its projection.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mindeye_pl.nn.diffusion_prior import by_first_token
 
 if TYPE_CHECKING:
     from open_clip.transformer import VisionTransformer
@@ -30,15 +37,47 @@ def unchanged(images: Tensor) -> Tensor:
 INPUT_RANGES: dict[str, Callable[[Tensor], Tensor]] = {"published": washed_out, "corrected": unchanged}
 
 
+def patch_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
+    """MindEye2's: patches after `ln_post` as they are. See `hidden_tokens`; -> `(B, N, F)`."""
+    return patches
+
+
+def hidden_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
+    """MindEye1's: the class token and every patch behind the projection, by the norm of the class token.
+
+    Shape:
+        embedding `(B, E)` of the projected class token, patches `(B, N, F)` after `ln_post`, projection `(F, E)` ->
+        `(B, 1 + N, E)`.
+    """
+    return by_first_token(torch.cat([embedding[:, None], patches @ projection], dim=1))
+
+
+def class_token(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
+    """CLIP's own embedding as one token, not normalised. See `hidden_tokens`; -> `(B, 1, E)`."""
+    return embedding[:, None]
+
+
+TOKENS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "patches": patch_tokens,
+    "hidden": hidden_tokens,
+    "class": class_token,
+}
+
+
 class CLIPImageEmbedder(nn.Module):
-    """Target tokens: patch tokens after `ln_post`, without the class token, before `proj`, not normalised.
+    """Target tokens of pictures.
 
     The module is frozen and in eval mode; gradients still flow to the pictures.
 
     Args:
         visual: the tower of an open_clip model.
-        input_range: "published" feeds the washed-out picture that released weights were trained with, "corrected" the
-            picture itself.
+        tokens: which ones. "patches" `(N, F)`, after `ln_post`, without the class token, before `proj`, not normalised;
+            "hidden" `(1 + N, E)`, the class token first, all behind `proj` and over the class token's norm; "class"
+            `(1, E)`, the class token behind `proj`, not normalised.
+        input_range: "published" feeds the washed-out picture that released weights of MindEye2 were trained with,
+            "corrected" the picture itself, as MindEye1 does.
+        resizing: of `RESIZERS`. "stretched" is MindEye2's, the other two cut out the middle square as MindEye1 does:
+            "published" samples without smoothing, "corrected" smooths before.
         standardise: applied to the tokens, `(B, S, D)` to the same shape; none for CLIP itself.
     """
 
@@ -46,18 +85,33 @@ class CLIPImageEmbedder(nn.Module):
     _std: Tensor
 
     def __init__(
-        self, visual: "VisionTransformer", *, input_range: str = "published", standardise: nn.Module | None = None
+        self,
+        visual: "VisionTransformer",
+        *,
+        tokens: str = "patches",
+        input_range: str = "published",
+        resizing: str = "stretched",
+        standardise: nn.Module | None = None,
     ):
         super().__init__()
-        if input_range not in INPUT_RANGES:
-            raise ValueError(f"input_range is {input_range!r}, wanted {' or '.join(INPUT_RANGES)}")
+        choices: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("tokens", tokens, TOKENS),
+            ("input_range", input_range, INPUT_RANGES),
+            ("resizing", resizing, RESIZERS),
+        )
+        for option, value, known in choices:
+            if value not in known:
+                raise ValueError(f"{option} is {value!r}, wanted {' or '.join(known)}")
         visual.output_tokens = True
         self.visual = visual
         self.standardise = standardise or nn.Identity()
-        self._to_input_range = INPUT_RANGES[input_range]
+        self._tokens, self._to_input_range, self._resize = TOKENS[tokens], INPUT_RANGES[input_range], RESIZERS[resizing]
         self.image_size: tuple[int, int] = visual.image_size
-        self.num_tokens: int = visual.grid_size[0] * visual.grid_size[1]
-        self.token_dim: int = visual.positional_embedding.shape[-1]
+        patches, (width, projected) = visual.grid_size[0] * visual.grid_size[1], visual.proj.shape
+        sizes = {"patches": (patches, width), "hidden": (1 + patches, projected), "class": (1, projected)}
+        self.num_tokens: int
+        self.token_dim: int
+        self.num_tokens, self.token_dim = sizes[tokens]
         self.register_buffer("_mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -70,7 +124,7 @@ class CLIPImageEmbedder(nn.Module):
         """
         # The blur is a convolution, which autocast would round to half precision.
         with torch.autocast(images.device.type, enabled=False):
-            resized = resize(images.float(), self.image_size)
+            resized = self._resize(images.float(), self.image_size)
             return (self._to_input_range(resized) - self._mean) / self._std
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -89,8 +143,7 @@ class CLIPImageEmbedder(nn.Module):
             images `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`, in the dtype of the tower or of autocast.
         """
         pixels = self.preprocess(images).to(self.visual.conv1.weight.dtype)  # (B, 3, P, P)
-        _, tokens = self.visual(pixels)
-        return self.standardise(tokens)  # (B, S, D)
+        return self.standardise(self._tokens(*self.visual(pixels), self.visual.proj))  # (B, S, D)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -106,6 +159,27 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
         vertical, horizontal = (_gaussian_kernel(factor).to(images) for factor in factors)
         images = _blur(_blur(images, vertical.view(-1, 1)), horizontal.view(1, -1))
     return F.interpolate(images, size=size, mode="bicubic", align_corners=True)
+
+
+def middle_square(images: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
+    """The shorter side resized bicubically and the middle cut out, as torchvision does (MindEye1, spec section 3.1).
+
+    Shape:
+        images `(B, C, H, W)` -> `(B, C, *size)`, of a square `size`.
+    """
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import center_crop
+    from torchvision.transforms.v2.functional import resize as tv_resize
+
+    resized = tv_resize(images, [size[0]], interpolation=InterpolationMode.BICUBIC, antialias=antialias)
+    return center_crop(resized, list(size))
+
+
+RESIZERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "stretched": resize,
+    "published": partial(middle_square, antialias=False),
+    "corrected": partial(middle_square, antialias=True),
+}
 
 
 def _gaussian_kernel(factor: float) -> Tensor:

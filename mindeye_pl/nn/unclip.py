@@ -1,5 +1,7 @@
 """The unCLIP: image tokens to the latents of a picture, and latents to pixels (MindEye2, spec section 7).
 
+Versatile Diffusion's image flow is one too (MindEye1, spec section 8): tokens of width 768, no vector of sizes.
+
 Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W picture size, E length of the
 vector of sizes.
 """
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mindeye_pl.nn.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.fourier import fourier_features, grid_positions
 from mindeye_pl.nn.unclip_solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
 
@@ -32,15 +35,30 @@ def corrected_pixels(decoded: Tensor) -> Tensor:
 PIXELS: dict[str, Callable[[Tensor], Tensor]] = {"published": published_pixels, "corrected": corrected_pixels}
 
 
+def clip_range(images: Tensor) -> Tensor:
+    """What MindEye1 gives the VAE of its blurry picture: the range that CLIP reads (spec section 8.4)."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(images) for values in (CLIP_MEAN, CLIP_STD))
+    return (images - mean) / std
+
+
+def vae_range(images: Tensor) -> Tensor:
+    """[0, 1] to [-1, 1], which the VAE was trained on."""
+    return 2 * images - 1
+
+
+DRAFT_RANGES: dict[str, Callable[[Tensor], Tensor]] = {"published": clip_range, "corrected": vae_range}
+
+
 class UnCLIPModel(nn.Module):
     """A latent diffusion model whose condition is CLIP's image tokens.
 
     Args:
-        unet: takes tokens as `encoder_hidden_states` and the vector of sizes through its class embedding.
+        unet: takes tokens as `encoder_hidden_states` and the vector of sizes through its class embedding, where it has
+            one.
         vae: its `scaling_factor` brings latents to about unit variance.
         picture_size: (H, W) that it was made for.
         null_tokens: "learned" keeps a table `(S, D)` that stands for "no condition", trained by dropping; "random" has
-            none, and standard-normal tokens stand for it, as published.
+            none, and standard-normal tokens stand for it, as published for SDXL; "zeros" are Versatile Diffusion's.
         num_tokens: S, for the learned table.
         output: "published" or "corrected" transform of the decoder's output to pixels.
         token_positions: adds a learned table `(S, D)` to the tokens. CLIP's own say where in the picture they belong;
@@ -63,8 +81,9 @@ class UnCLIPModel(nn.Module):
         token_positions: bool = False,
     ):
         super().__init__()
-        assert null_tokens in ("random", "learned"), null_tokens
+        assert null_tokens in ("random", "learned", "zeros"), null_tokens
         self.unet, self.vae = unet, vae
+        self.unconditional = null_tokens
         self.picture_size, self.output, self.packing = tuple(picture_size), output, packing
         self.null_tokens = (
             nn.Parameter(torch.zeros(num_tokens, unet.config["cross_attention_dim"]))
@@ -84,13 +103,20 @@ class UnCLIPModel(nn.Module):
         rows, columns = self.picture_size
         return self.vae.config["latent_channels"], rows // shrink, columns // shrink
 
-    def size_vector(self, original: tuple[int, int] | None = None, crop: tuple[int, int] = (0, 0)) -> Tensor:
-        """The original size and the crop's corner as Fourier features, `(1, E)`.
+    @property
+    def knows_sizes(self) -> bool:
+        """Whether the UNet is told the original size and the crop."""
+        return self.unet.config["class_embed_type"] is not None
+
+    def size_vector(self, original: tuple[int, int] | None = None, crop: tuple[int, int] = (0, 0)) -> Tensor | None:
+        """The original size and the crop's corner as Fourier features, `(1, E)`; None where the UNet is not told them.
 
         Args:
             original: (H, W) in pixels; None is the model's own.
             crop: (top, left) in pixels.
         """
+        if not self.knows_sizes:
+            return None
         return self.size_vectors(torch.tensor([[*(original or self.picture_size), *crop]], device=self.sigmas.device))
 
     def size_vectors(self, size_and_crop: Tensor) -> Tensor:
@@ -102,26 +128,28 @@ class UnCLIPModel(nn.Module):
         width = self.unet.config["projection_class_embeddings_input_dim"] // 4
         return fourier_features(size_and_crop.flatten(), width).view(len(size_and_crop), -1)  # (B, 4 * E / 4)
 
-    def denoise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
+    def denoise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, vector: Tensor | None = None) -> Tensor:
         """The UNet: the noise in `latents`.
 
         Shape:
-            latents `(B, C, h, w)` of unit variance, timesteps `(B,)` 0 to 999, tokens `(B, S, D)`, vector `(B, E)` ->
-            `(B, C, h, w)`.
+            latents `(B, C, h, w)` of unit variance, timesteps `(B,)` 0 to 999, tokens `(B, S, D)`, vector `(1, E)` or
+            `(B, E)`, None where the UNet is not told sizes -> `(B, C, h, w)`.
         """
+        if vector is not None:
+            vector = vector.expand(len(latents), -1)
         packed = F.pixel_unshuffle(latents, self.packing)
         if self.token_positions is not None:
             tokens = tokens + self.token_positions.to(tokens)
         predicted = self.unet(packed, timesteps, encoder_hidden_states=tokens, class_labels=vector).sample
         return F.pixel_shuffle(predicted, self.packing)
 
-    def loss(self, latents: Tensor, tokens: Tensor, vector: Tensor, *, offset: float, drop: float) -> Tensor:
+    def loss(self, latents: Tensor, tokens: Tensor, vector: Tensor | None, *, offset: float, drop: float) -> Tensor:
         """Mean squared error of the predicted noise at random timesteps (spec section 7.2).
 
         Args:
             latents: `(B, C, h, w)`, scaled.
             tokens: `(B, S, D)`.
-            vector: `(1, E)` or `(B, E)`.
+            vector: see `denoise`.
             offset: amplitude of the noise that a whole channel shares.
             drop: share of pictures that lose their condition; 0 unless the null tokens are learned.
         """
@@ -134,7 +162,7 @@ class UnCLIPModel(nn.Module):
         noise = noise + offset * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
         sigma = self.sigmas[times].view(-1, 1, 1, 1)
         noisy = (latents + sigma * noise) / (sigma**2 + 1).sqrt()
-        predicted = self.denoise(noisy, times, tokens, vector.expand(len(latents), -1))
+        predicted = self.denoise(noisy, times, tokens, vector)
         return (predicted.float() - noise).square().mean()
 
     def start(self, seeds: Sequence[int], *, offset: float = 0.04) -> Tensor:
@@ -153,13 +181,22 @@ class UnCLIPModel(nn.Module):
         return torch.stack(draws).to(self.sigmas.device)
 
     def uncond_tokens(self, seeds: Sequence[int], num_tokens: int) -> Tensor:
-        """What stands for "no condition", `(B, S, D)`: the learned table, or random tokens by seed."""
+        """What stands for "no condition", `(B, S, D)`: the learned table, random tokens by seed, or zeros."""
         if self.null_tokens is not None:
             return self.null_tokens.detach().expand(len(seeds), -1, -1)
         shape = (num_tokens, self.unet.config["cross_attention_dim"])
-        # Another stream than that of the starting latents.
-        generators = [torch.Generator().manual_seed(seed + 2**32) for seed in seeds]
-        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.sigmas.device)
+        if self.unconditional == "zeros":
+            return torch.zeros(len(seeds), *shape, device=self.sigmas.device)
+        return self._draws(seeds, shape, stream=1)
+
+    def posterior_noise(self, seeds: Sequence[int]) -> Tensor:
+        """Draws `(B, C, h, w)` for `encode`, by the seed of each picture."""
+        return self._draws(seeds, self.latent_shape, stream=3)  # the refiner's is the second
+
+    def _draws(self, seeds: Sequence[int], shape: Sequence[int], *, stream: int) -> Tensor:
+        """Standard-normal draws `(B, *shape)` of another stream than that of the starting latents."""
+        generators = [torch.Generator().manual_seed(seed + stream * 2**32) for seed in seeds]
+        return torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(self.sigmas.device)
 
     @torch.no_grad()
     def sample(
@@ -207,7 +244,7 @@ class UnCLIPModel(nn.Module):
             latents = latents * (1 + self.sigmas[-1] ** 2).sqrt()
 
         def predict(scaled: Tensor, times: Tensor) -> Tensor:
-            return self.denoise(scaled, times, conditions, vector.expand(len(scaled), -1))
+            return self.denoise(scaled, times, conditions, vector)
 
         return integrate(scheduler, latents, predict, guidance=guidance, begin=begin)
 
@@ -219,7 +256,17 @@ class UnCLIPModel(nn.Module):
         return PIXELS[self.output](decoded)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Pixels `(B, 3, H, W)` in [0, 1] to the mode of their scaled latents `(B, C, h, w)`, in float32."""
+    def encode(self, pictures: Tensor, *, draft_range: str = "corrected", noise: Tensor | None = None) -> Tensor:
+        """Pixels `(B, 3, H, W)` in [0, 1] to their scaled latents `(B, C, h, w)`, in float32.
+
+        Args:
+            pictures: that are encoded.
+            draft_range: the range in which the VAE sees them. "corrected" is its own, [-1, 1]; "published" is CLIP's, in
+                which MindEye1 encodes its blurry pictures.
+            noise: `(B, C, h, w)` standard-normal draws that say which of the posterior's latents are taken; None takes
+                the mode.
+        """
         with torch.autocast(pictures.device.type, enabled=False):
-            return self.vae.encode(2 * pictures.float() - 1).latent_dist.mode() * self.vae.config["scaling_factor"]
+            posterior = self.vae.encode(DRAFT_RANGES[draft_range](pictures.float())).latent_dist
+            latents = posterior.mode() if noise is None else posterior.mean + posterior.std * noise
+        return latents * self.vae.config["scaling_factor"]

@@ -1,4 +1,4 @@
-"""Solvers of the unCLIP's and the refiner's sampling (MindEye2, spec sections 7.1, 7.4, 7.5 and 9).
+"""Solvers of the unCLIP's and the refiner's sampling (MindEye2, spec sections 7.1, 7.4, 7.5 and 9; MindEye1, 8).
 
 A solver is a scheduler of diffusers with its timesteps set.
 """
@@ -60,10 +60,32 @@ def unipc(steps: int) -> Any:
     return scheduler
 
 
+def unipc_published(steps: int) -> Any:
+    """UniPC of second order as MindEye1 took it: equal strides down from 999, ending at timestep 0 and its noise.
+
+    Of Versatile Diffusion's own scheduler settings it keeps the betas; an offset of the steps and a last alpha of one are
+    none of UniPC's.
+    """
+    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+    scheduler = UniPCMultistepScheduler(
+        num_train_timesteps=TRAIN_TIMESTEPS,
+        prediction_type="epsilon",
+        solver_order=2,
+        solver_type="bh2",
+        timestep_spacing="linspace",
+        final_sigmas_type="sigma_min",
+        **BETAS,
+    )
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
 SOLVERS: dict[str, Callable[[int], Any]] = {
     "euler_published": euler_published,
     "dpm_multistep": dpm_multistep,
     "unipc": unipc,
+    "unipc_published": unipc_published,
 }
 
 

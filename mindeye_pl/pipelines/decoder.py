@@ -24,7 +24,7 @@ from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.hub import fetch_folder
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
-from mindeye_pl.weights import load_published
+from mindeye_pl.weights import load_published_system
 from mindeye_pl.weights.deepspeed import is_deepspeed
 
 
@@ -186,7 +186,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     Args:
         source: the folder of a run (`outputs/runs/...`) or of an artifact (`outputs/artifacts/finetune/...`); or what
             knows its tokens but names no unCLIP: the folder of an export, `owner/name` of a hub repository, or a
-            published MindEye2 checkpoint (a file, or DeepSpeed's folder).
+            published checkpoint of MindEye2 (a file, or DeepSpeed's folder) or of MindEye1.
         pictures: False leaves the unCLIP out: tokens and retrieval alone, in less time and memory.
         seed: of the pictures.
 
@@ -195,7 +195,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     """
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
-        composite = load_published("mindeye2", path)
+        composite = load_published_system(path)
         return Decoder(composite, Reconstructor(composite).eval())
     if is_shared(path) or not path.exists():
         folder = fetch_folder(source)

@@ -142,9 +142,18 @@ def identity(run: Run, *groups: str) -> dict[str, Any]:
         for settings in (plain, plain["network"]):
             for place in _PLACES:
                 settings.pop(place, None)
-        files = {path.name: fingerprint_file(path) for path in weight_files(run, group).values() if path is not None}
+        files = {
+            _short(name, path): fingerprint_file(path)
+            for name, path in weight_files(run, group).items()
+            if path is not None
+        }
         by[group] = plain | {"files": files}
     return by
+
+
+def _short(name: str, path: Path) -> str:
+    """A file as its repository names it, whose folders may have files of the same name; one of the user's by its own."""
+    return path.name if Path(name).is_absolute() else str(Path(name).with_name(path.name))
 
 
 def load_model(run: Run, group: str) -> Any:
@@ -188,9 +197,18 @@ def reconstructor_of(
         _check_width(run, "unclip", unclip.unet.config["cross_attention_dim"])
         seed = config.seed if seed is None else seed
         sampling = Sampling(
-            settings.solver, settings.steps, settings.guidance, settings.offset, seed, settings.strength
+            settings.solver,
+            settings.steps,
+            settings.guidance,
+            settings.offset,
+            seed,
+            settings.strength,
+            draft_range=settings.get("draft_range", "corrected"),
+            draft_posterior=settings.get("draft_posterior", "mode"),
         )
         reconstructor.unclip, reconstructor.sampling = unclip, sampling
+        if (count := candidates(config)) > 1:
+            reconstructor.candidates, reconstructor.embedder = count, load_model(run, "embedder")
     if pictures and config.captioner is not None:
         captioner = load_model(run, "captioner")
         _check_width(run, "captioner", captioner.converter.over_channels.in_features)
@@ -206,6 +224,18 @@ def reconstructor_of(
         reconstructor.refiner = load_model(run, "refine")
         reconstructor.refinement = Refinement(settings.guidance, settings.blend)
     return reconstructor.eval()
+
+
+def candidates(config: DictConfig) -> int:
+    """How many pictures are made for each one, of which the best is kept.
+
+    Raises:
+        UserError: if it is no number that can be made.
+    """
+    count = config.reconstruct.get("candidates", 1)  # runs of before have no such key
+    if not isinstance(count, int) or count < 1:
+        raise UserError("reconstruct.candidates is no number of pictures", seen=count, wanted="1 or more")
+    return count
 
 
 def _check_width(run: Run, group: str, width: int) -> None:

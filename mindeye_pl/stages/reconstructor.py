@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.refiner import Refiner, blend
-from mindeye_pl.nn.unclip import UnCLIPModel, corrected_pixels
+from mindeye_pl.nn.unclip import DRAFT_RANGES, UnCLIPModel, corrected_pixels
 from mindeye_pl.stages.brain_to_tokens import BrainToTokens
 from mindeye_pl.stages.composite import Composite
 
@@ -33,7 +33,9 @@ class Sampling:
         offset: amplitude of the offset noise in the start.
         seed: with the picture's id it makes the seed of each picture.
         strength: share of the steps that are taken from the blurry reconstruction, where there is one; 1 starts from
-            noise alone, as MindEye2 does.
+            noise alone, as MindEye2 does, and 0 leaves the blurry picture as it is.
+        draft_range: in which the VAE sees the blurry picture, "published" | "corrected", see `UnCLIPModel.encode`.
+        draft_posterior: which latents of it are taken: "mode", or "sampled", as MindEye1 does.
     """
 
     solver: str
@@ -42,6 +44,12 @@ class Sampling:
     offset: float
     seed: int
     strength: float = 1.0
+    draft_range: str = "corrected"
+    draft_posterior: str = "mode"
+
+    def __post_init__(self) -> None:
+        assert self.draft_range in DRAFT_RANGES, self.draft_range
+        assert self.draft_posterior in ("mode", "sampled"), self.draft_posterior
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,9 @@ class Reconstructor(LightningModule):
         prior_samples: of the diffusion prior, that are averaged; 1 as published.
         unclip: makes pictures of tokens; None leaves them out.
         sampling: how; goes with `unclip`.
+        candidates: pictures that are made for each one, of which the nearest to the brain's retrieval embedding is
+            kept (MindEye1, spec section 8.6); 16 as published for MindEye1, 1 takes what comes.
+        embedder: pictures to target tokens; more than one candidate needs it.
         vae: makes blurry pictures of the low-level branch's latents, where there is such a branch.
         captioner: makes words of tokens; None leaves them out.
         caption_length: word numbers of a caption.
@@ -106,6 +117,8 @@ class Reconstructor(LightningModule):
         prior_samples: int = 1,
         unclip: UnCLIPModel | None = None,
         sampling: Sampling | None = None,
+        candidates: int = 1,
+        embedder: nn.Module | None = None,
         vae: "AutoencoderKL | None" = None,
         captioner: Captioner | None = None,
         caption_length: int = 20,
@@ -115,6 +128,7 @@ class Reconstructor(LightningModule):
         super().__init__()
         self.composite, self.prior_samples = composite, prior_samples
         self.unclip, self.sampling, self.vae = unclip, sampling, vae
+        self.candidates, self.embedder = candidates, embedder
         self.captioner, self.caption_length = captioner, caption_length
         self.refiner, self.refinement = refiner, refinement or Refinement()
 
@@ -122,37 +136,61 @@ class Reconstructor(LightningModule):
         """`stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens`, `images` and `images_from_true_tokens`.
 
         With a low-level branch also its `latents` and the `blurry_images` that they decode to, with a captioner the
-        `caption_words` `(B, L)` of the prior tokens. Pictures are
-        `(B, 3, H, W)` float32 in [0, 1]; the outputs of a picture's responses are averaged before the prior, as
-        published.
+        `caption_words` `(B, L)` of the prior tokens, with several candidates which `candidate` was kept and its
+        `candidate_similarity` to the brain, `(B,)` each. Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of a
+        picture's responses are averaged before the prior, as published.
         """
         assert (self.unclip is None) == (self.sampling is None), "an unCLIP and how it samples go together"
         seed = 0 if self.sampling is None else self.sampling.seed
         seeds = [picture_seed(seed, id_) for id_ in query.stimulus_ids.tolist()]
         outputs = self.composite.predict(query.voxels.flatten(0, 1))
         backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
-        prior = self._prior_tokens(backbone, seeds)
-        made = {
-            "stimulus_ids": query.stimulus_ids,
-            "retrieval": retrieval,
-            "backbone_tokens": backbone,
-            "prior_tokens": prior,
-        }
+        made = {"stimulus_ids": query.stimulus_ids, "retrieval": retrieval, "backbone_tokens": backbone}
         if outputs.latents is not None and self.vae is not None:
             made["latents"] = latents = self._averaged(outputs.latents.float(), query)
             made["blurry_images"] = corrected_pixels(
                 self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
             )
+        made |= self._best_candidate(made, seeds)
         if self.captioner is not None:
-            made["caption_words"] = self.captioner(prior, max_length=self.caption_length)
+            made["caption_words"] = self.captioner(made["prior_tokens"], max_length=self.caption_length)
         if self.unclip is not None and self.sampling is not None:
-            made["images"] = sample_pictures(self.unclip, prior, self.sampling, seeds, made.get("blurry_images"))
             if query.tokens is not None:
                 true = query.tokens.float()
                 made["images_from_true_tokens"] = sample_pictures(self.unclip, true, self.sampling, seeds)
             if self.refiner is not None:
                 made["refined_images"] = self._refined(made, seeds)
         return made
+
+    def _best_candidate(self, made: dict[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
+        """`prior_tokens` and `images`; of several candidates, one after the other, those of the nearest.
+
+        No more than two candidates are held at once, and the unCLIP makes as many pictures at once as without them.
+        """
+        best = self._candidate(made, seeds, 0)
+        for index in range(1, 1 if self.unclip is None else self.candidates):
+            other = self._candidate(made, seeds, index)
+            nearer = other["candidate_similarity"] > best["candidate_similarity"]  # (B,)
+            for name, rows in best.items():
+                best[name] = torch.where(nearer.view(-1, *[1] * (rows.ndim - 1)), other[name], rows)
+        return best
+
+    def _candidate(self, made: dict[str, Tensor], seeds: Sequence[int], index: int) -> dict[str, Tensor]:
+        """A draw of the prior and, where there is an unCLIP, its picture; among several how near it is to the brain."""
+        seeds = [candidate_seed(seed, index) for seed in seeds]
+        drawn = {"prior_tokens": self._prior_tokens(made["backbone_tokens"], seeds)}
+        if self.unclip is not None and self.sampling is not None:
+            blurry = made.get("blurry_images")
+            drawn["images"] = sample_pictures(self.unclip, drawn["prior_tokens"], self.sampling, seeds, blurry)
+            if self.candidates > 1:
+                drawn["candidate"] = torch.full_like(made["stimulus_ids"], index)
+                drawn["candidate_similarity"] = self._similarity(drawn["images"], made["retrieval"])
+        return drawn
+
+    def _similarity(self, images: Tensor, retrieval: Tensor) -> Tensor:
+        """Cosine `(B,)` of the target tokens of pictures and retrieval embeddings, all of a picture's as one vector."""
+        assert self.embedder is not None, "several candidates need an embedder"
+        return F.cosine_similarity(self.embedder(images).float().flatten(1), retrieval.float().flatten(1))
 
     def _refined(self, made: dict[str, Tensor], seeds: Sequence[int]) -> Tensor:
         assert self.refiner is not None
@@ -182,6 +220,11 @@ def picture_seed(seed: int, stimulus_id: int) -> int:
     return (seed * 1_000_003 + stimulus_id) % 2**31
 
 
+def candidate_seed(seed: int, candidate: int) -> int:
+    """The seed of a candidate's draws: the picture's own for the first, and never that of another of its streams."""
+    return seed + candidate * 2**40
+
+
 def sample_pictures(
     unclip: UnCLIPModel, tokens: Tensor, sampling: Sampling, seeds: Sequence[int], blurry: Tensor | None = None
 ) -> Tensor:
@@ -192,14 +235,18 @@ def sample_pictures(
         tokens: `(B, S, D)`.
         sampling: how; its `seed` is not looked at.
         seeds: B of them, one for each picture.
-        blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts.
+        blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts; 0 returns it at the size (H, W).
 
     Returns:
         `(B, 3, H, W)` in [0, 1].
     """
     draft = None
     if blurry is not None and sampling.strength < 1:
-        draft = unclip.encode(F.interpolate(blurry.float(), unclip.picture_size, mode="bilinear").clamp(0, 1))
+        blurry = F.interpolate(blurry.float(), unclip.picture_size, mode="bilinear").clamp(0, 1)
+        if sampling.strength == 0:
+            return blurry
+        noise = unclip.posterior_noise(seeds) if sampling.draft_posterior == "sampled" else None
+        draft = unclip.encode(blurry, draft_range=sampling.draft_range, noise=noise)
     latents = unclip.sample(
         tokens,
         noise=unclip.start(seeds, offset=sampling.offset),

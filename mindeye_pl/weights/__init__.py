@@ -12,7 +12,18 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.refiner import Refiner
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.nn.unclip_solvers import training_sigmas
-from mindeye_pl.weights import bigg_to_l, convnext, gnet, mindeye1, mindeye1_low_level, mindeye2, sdxl_base, unclip
+from mindeye_pl.stages.brain_to_tokens import BrainToTokens
+from mindeye_pl.weights import (
+    bigg_to_l,
+    convnext,
+    gnet,
+    mindeye1,
+    mindeye1_low_level,
+    mindeye2,
+    sdxl_base,
+    unclip,
+    versatile_diffusion,
+)
 
 #: The formats, by the name that `load_published` takes.
 ADAPTERS: dict[str, Any] = {
@@ -20,6 +31,7 @@ ADAPTERS: dict[str, Any] = {
     "mindeye1": mindeye1,
     "mindeye1_low_level": mindeye1_low_level,
     "unclip": unclip,
+    "versatile_diffusion": versatile_diffusion,
     "bigg_to_l": bigg_to_l,
     "sdxl_base": sdxl_base,
     "convnext": convnext,
@@ -33,9 +45,9 @@ def load_published(kind: str, path: str | Path, **options: Any) -> Any:
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `unclip` | `bigg_to_l` | `sdxl_base` | `convnext` |
-            `gnet`.
-        path: the checkpoint, `last.pth` or `unclip.ckpt` for instance.
+        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `unclip` | `versatile_diffusion` | `bigg_to_l` |
+            `sdxl_base` | `convnext` | `gnet`.
+        path: the checkpoint, `last.pth` or `unclip.ckpt` for instance; of Versatile Diffusion its pipeline's folder.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said, the
             `picture_size` that it makes, 768, and its `output`, see `UnCLIPModel`.
 
@@ -66,6 +78,13 @@ def published_model(kind: str, published: Mapping[str, Tensor], path: Path, **op
     model.load_state_dict(own, assign=True)
     _recompute_buffers(model)
     return model.to("cpu").eval()  # Lightning's modules remember the meta device otherwise
+
+
+def load_published_system(path: str | Path) -> BrainToTokens:
+    """The model of a published checkpoint of MindEye2 or of MindEye1, whichever its keys say; see `load_published`."""
+    path = Path(path)
+    published = mindeye2.read(path)  # MindEye1's files are of the same format
+    return published_model("mindeye1" if mindeye1.is_mindeye1(published) else "mindeye2", published, path)
 
 
 def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:

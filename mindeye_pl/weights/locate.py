@@ -108,8 +108,8 @@ def require_weights(released: Released | Any, folder: Path | None) -> Path:
 
 
 def files_of(released: Released | Any) -> list[str]:
-    """The file and what has to lie beside it."""
-    return [released.file, *_listed(released, "with_files")]
+    """The file and what has to lie beside it, as the repository names them."""
+    return [released.file, *(str(Path(released.file).with_name(name)) for name in _listed(released, "with_files"))]
 
 
 def known_sha256(released: Released | Any) -> str | None:

@@ -72,6 +72,11 @@ def read(path: Path) -> dict[str, Tensor]:
     return read_state(path, key=STATE_KEY)
 
 
+def is_mindeye1(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is one of MindEye1, and not MindEye2's, by its keys."""
+    return any(key.startswith("voxel2clip.") for key in state)
+
+
 def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:
     """Every size, read off the shapes.
 

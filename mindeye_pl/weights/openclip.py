@@ -1,4 +1,4 @@
-"""Vision towers in open_clip's whole-model format, ViT-bigG-14 and ViT-L-14 among them (MindEye2, spec section 5)."""
+"""Vision towers in open_clip's whole-model format (MindEye2, spec section 5; MindEye1, spec section 3)."""
 
 from pathlib import Path
 
@@ -13,17 +13,24 @@ VISUAL = "visual."
 
 
 def load_openclip(
-    model_name: str, path: str | Path | None = None, *, input_range: str = "published"
+    model_name: str,
+    path: str | Path | None = None,
+    *,
+    tokens: str = "patches",
+    input_range: str = "published",
+    resizing: str = "stretched",
 ) -> CLIPImageEmbedder:
     """The vision tower of an open_clip model, in float32; its text tower stays on disk.
 
-    ViT-bigG-14 has 256 tokens of 1664, ViT-L-14 256 of 1024.
+    ViT-bigG-14 has 256 patches of 1664, ViT-L-14 256 of 1024, and 257 hidden tokens of 768.
 
     Args:
         model_name: as open_clip names it.
         path: the whole model's weights, `.safetensors` or a `torch.save` of tensors. None only under
             `torch.device("meta")`, where sizes are asked for.
-        input_range: see `CLIPImageEmbedder`.
+        tokens: see `CLIPImageEmbedder`, as for the two that follow.
+        input_range: of the picture that CLIP sees.
+        resizing: of the picture to the tower's size.
 
     Raises:
         UserError: if open_clip has no such model, or the file is missing, broken, a pickle with code in it, or of
@@ -44,4 +51,4 @@ def load_openclip(
         weights = {key: value for key, value in whole.items() if key.startswith(VISUAL)}
         check_weights({VISUAL + key: tuple(value.shape) for key, value in visual.state_dict().items()}, weights, path)
         visual.load_state_dict({k.removeprefix(VISUAL): v.float() for k, v in weights.items()}, assign=True)
-    return CLIPImageEmbedder(visual, input_range=input_range)
+    return CLIPImageEmbedder(visual, tokens=tokens, input_range=input_range, resizing=resizing)

@@ -156,11 +156,15 @@ def to_published(model: UnCLIPModel) -> dict[str, Tensor]:
     Raises:
         UserError: for a model that the published code has no place for.
     """
-    more = {"packing": model.packing > 1, "null_tokens": model.null_tokens, "token_positions": model.token_positions}
-    if seen := [name for name, value in more.items() if value is not None and value is not False]:
-        raise UserError(
-            "the published unCLIP has no such part", seen=", ".join(seen), wanted="an unCLIP of SDXL's kind"
-        )
+    other = {
+        "packing": model.packing > 1,
+        "null_tokens": model.unconditional != "random",
+        "token_positions": model.token_positions is not None,
+        "no vector of sizes": not model.knows_sizes,
+    }
+    if any(other.values()):
+        seen = ", ".join(name for name, is_so in other.items() if is_so)
+        raise UserError("the published unCLIP is another", seen=seen, wanted="an unCLIP of SDXL's kind")
     unet, vae = model.unet.config, model.vae.config
     names = {
         UNET: unet_to_sgm(model.unet.state_dict(), len(unet["block_out_channels"]), unet["layers_per_block"]),

@@ -102,7 +102,8 @@ def test_solvers_go_to_the_same_place() -> None:
     model.denoise = exact  # type: ignore[method-assign]
     for solver in SOLVERS:
         found = model.sample(torch.zeros(1, 4, 12), noise=model.start([0]), steps=20, guidance=1, solver=solver)
-        torch.testing.assert_close(found, clean, atol=0.05, rtol=0, msg=solver)
+        left = float(SOLVERS[solver](20).sigmas[-1])  # noise over signal where the solver ends
+        torch.testing.assert_close(found, clean, atol=0.05 + 4 * left, rtol=0, msg=solver)
 
 
 def test_loss_is_zero_for_the_exact_noise_and_reaches_the_null_tokens() -> None:
