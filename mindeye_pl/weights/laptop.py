@@ -31,9 +31,17 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
     return network, CLIPImageEmbedder(network.visual, input_range="corrected", standardise=standardise)
 
 
-def load_embedder(folder: str | Path | None = None) -> CLIPImageEmbedder:
-    """The embedder of `load_clip` alone."""
-    return load_clip(folder)[1]
+def load_embedder(folder: str | Path | None = None, tokens: str = "patches") -> CLIPImageEmbedder:
+    """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
+
+    Args:
+        folder: see `load_clip`.
+        tokens: see `CLIPImageEmbedder`.
+    """
+    clip, embedder = load_clip(folder)
+    if tokens == "patches":
+        return embedder
+    return CLIPImageEmbedder(clip.visual, tokens=tokens, input_range="corrected", resizing="stretched")
 
 
 def load_vae(folder: str | Path | None = None) -> Any:
