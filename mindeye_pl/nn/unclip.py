@@ -262,8 +262,8 @@ class UnCLIPModel(nn.Module):
 
         Args:
             pictures: that are encoded.
-            draft_range: the range in which the VAE sees them. "corrected" is its own, [-1, 1]; "published" is CLIP's, in
-                which MindEye1 encodes its blurry pictures.
+            draft_range: the range in which the VAE sees them. "corrected" is its own, [-1, 1]; "published" is CLIP's,
+                in which MindEye1 encodes its blurry pictures.
             noise: `(B, C, h, w)` standard-normal draws that say which of the posterior's latents are taken; None takes
                 the mode.
         """

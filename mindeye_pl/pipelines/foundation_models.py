@@ -152,7 +152,7 @@ def identity(run: Run, *groups: str) -> dict[str, Any]:
 
 
 def _short(name: str, path: Path) -> str:
-    """A file as its repository names it, whose folders may have files of the same name; one of the user's by its own."""
+    """A file as its repository names it, whose folders may hold one name twice; of the user's own the name alone."""
     return path.name if Path(name).is_absolute() else str(Path(name).with_name(path.name))
 
 

@@ -44,7 +44,7 @@ def _spec(run: Run) -> ArtifactSpec:
     sampling_of(config.unclip, config.seed)  # refuses what it does not know before anything is made
     optional = {"captioner": config.captioner, "refine": config.refine, "vae": config.low_level}
     by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
-    for key in ("batch_size", "candidates"):  # the one changes nothing, the other is a default of reconstruct.candidates
+    for key in ("batch_size", "candidates"):  # the one changes nothing, the other is the default of what comes below
         by["unclip"].pop(key, None)
     by |= run.plain("seed", "reconstruct", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
     if candidates(config) == 1:  # as it was before there were several

@@ -59,7 +59,7 @@ class Sampling:
         Raises:
             UserError: naming the option.
         """
-        known = {"solver": SOLVERS, "draft_range": DRAFT_RANGES, "draft_posterior": ("mode", "sampled")}
+        known = {"solver": list(SOLVERS), "draft_range": list(DRAFT_RANGES), "draft_posterior": ["mode", "sampled"]}
         for option, names in known.items():
             if (seen := getattr(self, option)) not in names:
                 raise UserError(f"there is no such {option}", seen=seen, wanted=" or ".join(names))
@@ -152,8 +152,8 @@ class Reconstructor(LightningModule):
 
         With a low-level branch also its `latents` and the `blurry_images` that they decode to, with a captioner the
         `caption_words` `(B, L)` of the prior tokens, with several candidates which `candidate` was kept and its
-        `candidate_similarity` to the brain, `(B,)` each. Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of a
-        picture's responses are averaged before the prior, as published.
+        `candidate_similarity` to the brain, `(B,)` each. Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of
+        a picture's responses are averaged before the prior, as published.
         """
         assert (self.unclip is None) == (self.sampling is None), "an unCLIP and how it samples go together"
         seed = 0 if self.sampling is None else self.sampling.seed
@@ -250,7 +250,7 @@ def sample_pictures(
         tokens: `(B, S, D)`.
         sampling: how; its `seed` is not looked at.
         seeds: B of them, one for each picture.
-        blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts; 0 returns it at the size (H, W).
+        blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts; 0 returns it, of size (H, W).
 
     Returns:
         `(B, 3, H, W)` in [0, 1].

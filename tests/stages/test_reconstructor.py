@@ -65,9 +65,7 @@ def test_the_candidate_that_is_kept_is_the_nearest_of_all(unclip: UnCLIPModel, e
     """Every candidate by hand, as the single sample of its own seed."""
     ids, several = [3, 8, 21], 5
     kept = made(best_of(several, unclip, embedder), query(*ids))
-    alone = [
-        made(Reconstructor(system(), unclip=unclip, sampling=SAMPLING, candidates=1), query(id_)) for id_ in ids
-    ]
+    alone = [made(Reconstructor(system(), unclip=unclip, sampling=SAMPLING, candidates=1), query(id_)) for id_ in ids]
     chosen = []
     for row, (id_, single) in enumerate(zip(ids, alone, strict=True)):
         brain, similarities, pictures = single["retrieval"].flatten(1), [], []
