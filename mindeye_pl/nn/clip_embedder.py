@@ -1,10 +1,10 @@
 """Pictures to target tokens, by an open_clip vision tower.
 
-MindEye2 takes the patch tokens before the projection (spec section 5), MindEye1 all tokens behind it, or the class token
-alone (spec section 3).
+MindEye2 takes the patch tokens before the projection (spec section 5), MindEye1 all tokens behind it, or the class
+token alone (spec section 3).
 
-Legend: B batch, H and W size of a picture in pixels, P size that the tower takes, S tokens, D token width, N patches, F the
-tower's width, E width behind its projection.
+Legend: B batch, H and W size of a picture in pixels, P size that the tower takes, S tokens, D token width, N patches, F
+the tower's width, E width behind its projection.
 """
 
 from collections.abc import Callable
@@ -143,7 +143,8 @@ class CLIPImageEmbedder(nn.Module):
             images `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`, in the dtype of the tower or of autocast.
         """
         pixels = self.preprocess(images).to(self.visual.conv1.weight.dtype)  # (B, 3, P, P)
-        return self.standardise(self._tokens(*self.visual(pixels), self.visual.proj))  # (B, S, D)
+        embedding, patches = self.visual(pixels)
+        return self.standardise(self._tokens(embedding, patches, self.visual.proj))  # (B, S, D)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindeye_pl.nn.fourier import fourier_features
+from mindeye_pl.nn.random_streams import stream_seed
 from mindeye_pl.nn.sdxl_text import SDXLText
 from mindeye_pl.nn.unclip import corrected_pixels
 from mindeye_pl.nn.unclip_solvers import euler_published, integrate
@@ -56,10 +57,8 @@ class Refiner(nn.Module):
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Standard-normal draws `(2, B, C, h, w)`, of posterior and start, each picture's from its seed."""
-        draws = [
-            torch.randn(2, *self.latent_shape, generator=torch.Generator().manual_seed(seed + 2**33)) for seed in seeds
-        ]
-        return torch.stack(draws, dim=1)
+        generators = [torch.Generator().manual_seed(stream_seed(seed, 2)) for seed in seeds]  # not the unCLIP's streams
+        return torch.stack([torch.randn(2, *self.latent_shape, generator=g) for g in generators], dim=1)
 
     def condition(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Captions to hidden states `(B, 77, T)` and the vector `(B, E)`: pooled text, size, crop and target size."""

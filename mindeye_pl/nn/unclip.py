@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mindeye_pl.nn.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.fourier import fourier_features, grid_positions
+from mindeye_pl.nn.random_streams import stream_seed
 from mindeye_pl.nn.unclip_solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class UnCLIPModel(nn.Module):
 
     def _draws(self, seeds: Sequence[int], shape: Sequence[int], *, stream: int) -> Tensor:
         """Standard-normal draws `(B, *shape)` of another stream than that of the starting latents."""
-        generators = [torch.Generator().manual_seed(seed + stream * 2**32) for seed in seeds]
+        generators = [torch.Generator().manual_seed(stream_seed(seed, stream)) for seed in seeds]
         return torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(self.sigmas.device)
 
     @torch.no_grad()
@@ -261,8 +262,8 @@ class UnCLIPModel(nn.Module):
 
         Args:
             pictures: that are encoded.
-            draft_range: the range in which the VAE sees them. "corrected" is its own, [-1, 1]; "published" is CLIP's, in
-                which MindEye1 encodes its blurry pictures.
+            draft_range: the range in which the VAE sees them. "corrected" is its own, [-1, 1]; "published" is CLIP's,
+                in which MindEye1 encodes its blurry pictures.
             noise: `(B, C, h, w)` standard-normal draws that say which of the posterior's latents are taken; None takes
                 the mode.
         """

@@ -63,8 +63,8 @@ def unipc(steps: int) -> Any:
 def unipc_published(steps: int) -> Any:
     """UniPC of second order as MindEye1 took it: equal strides down from 999, ending at timestep 0 and its noise.
 
-    Of Versatile Diffusion's own scheduler settings it keeps the betas; an offset of the steps and a last alpha of one are
-    none of UniPC's.
+    Of Versatile Diffusion's own scheduler settings it keeps the betas; an offset of the steps and a last alpha of one
+    are none of UniPC's.
     """
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 

@@ -195,7 +195,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
     """
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
-        composite = load_published_system(path)
+        composite: Composite = load_published_system(path)
         return Decoder(composite, Reconstructor(composite).eval())
     if is_shared(path) or not path.exists():
         folder = fetch_folder(source)

@@ -8,6 +8,7 @@ Legend: n pictures, V voxels, S tokens, D token width, F features.
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,8 @@ def encoder_features(run: Run) -> Callable[[Tensor], Tensor]:
     @torch.inference_mode()
     def features(pictures: Tensor) -> Tensor:
         tokens = embedder(pictures.to(device)).float()  # (n, S, D)
-        side = round(tokens.shape[1] ** 0.5)
-        grid = tokens.mT.unflatten(2, (side, side))  # (n, D, rows, columns)
+        side = isqrt(tokens.shape[1])
+        grid = tokens[:, -(side**2) :].mT.unflatten(2, (side, side))  # (n, D, rows, columns), without a class token
         seen = F.adaptive_avg_pool2d(grid, min(_CELLS, side)).flatten(1).cpu()
         groups = (seen, small_pictures(pictures).flatten(1) - 0.5)
         # One scale for both: a feature counts by what it varies, and the groups differ in number and in unit.

@@ -152,7 +152,7 @@ def identity(run: Run, *groups: str) -> dict[str, Any]:
 
 
 def _short(name: str, path: Path) -> str:
-    """A file as its repository names it, whose folders may have files of the same name; one of the user's by its own."""
+    """A file as its repository names it, whose folders may hold one name twice; of the user's own the name alone."""
     return path.name if Path(name).is_absolute() else str(Path(name).with_name(path.name))
 
 
@@ -195,17 +195,7 @@ def reconstructor_of(
     if pictures and (settings := config.unclip) is not None:
         unclip = load_model(run, "unclip")
         _check_width(run, "unclip", unclip.unet.config["cross_attention_dim"])
-        seed = config.seed if seed is None else seed
-        sampling = Sampling(
-            settings.solver,
-            settings.steps,
-            settings.guidance,
-            settings.offset,
-            seed,
-            settings.strength,
-            draft_range=settings.get("draft_range", "corrected"),
-            draft_posterior=settings.get("draft_posterior", "mode"),
-        )
+        sampling = sampling_of(settings, config.seed if seed is None else seed)
         reconstructor.unclip, reconstructor.sampling = unclip, sampling
         if (count := candidates(config)) > 1:
             reconstructor.candidates, reconstructor.embedder = count, load_model(run, "embedder")
@@ -224,6 +214,18 @@ def reconstructor_of(
         reconstructor.refiner = load_model(run, "refine")
         reconstructor.refinement = Refinement(settings.guidance, settings.blend)
     return reconstructor.eval()
+
+
+def sampling_of(settings: DictConfig, seed: int) -> Sampling:
+    """How an unCLIP samples, by its group.
+
+    Raises:
+        UserError: if the group asks for what a sampler does not know.
+    """
+    optional = {option: settings[option] for option in ("draft_range", "draft_posterior") if option in settings}
+    return Sampling(
+        settings.solver, settings.steps, settings.guidance, settings.offset, seed, settings.strength, **optional
+    )
 
 
 def candidates(config: DictConfig) -> int:

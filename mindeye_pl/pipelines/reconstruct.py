@@ -21,7 +21,7 @@ from mindeye_pl.data.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETT
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
-from mindeye_pl.pipelines.foundation_models import candidates, identity, load_model, reconstructor_of
+from mindeye_pl.pipelines.foundation_models import candidates, identity, load_model, reconstructor_of, sampling_of
 from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.ranks import follows, place, started_here, together
 from mindeye_pl.pipelines.step import Run, Step
@@ -41,9 +41,10 @@ def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     if config.unclip is None:
         raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
+    sampling_of(config.unclip, config.seed)  # refuses what it does not know before anything is made
     optional = {"captioner": config.captioner, "refine": config.refine, "vae": config.low_level}
     by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
-    for key in ("batch_size", "candidates"):  # the one changes nothing, the other is a default of reconstruct.candidates
+    for key in ("batch_size", "candidates"):  # the one changes nothing, the other is the default of what comes below
         by["unclip"].pop(key, None)
     by |= run.plain("seed", "reconstruct", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
     if candidates(config) == 1:  # as it was before there were several

@@ -12,14 +12,20 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.nn.captioner import Captioner
+from mindeye_pl.nn.random_streams import stream_seed
 from mindeye_pl.nn.refiner import Refiner, blend
 from mindeye_pl.nn.unclip import DRAFT_RANGES, UnCLIPModel, corrected_pixels
+from mindeye_pl.nn.unclip_solvers import SOLVERS
 from mindeye_pl.stages.brain_to_tokens import BrainToTokens
 from mindeye_pl.stages.composite import Composite
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+#: Streams of a picture's seed below this are those that its unCLIP and its refiner draw from.
+_CANDIDATES = 16
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,17 @@ class Sampling:
     draft_posterior: str = "mode"
 
     def __post_init__(self) -> None:
-        assert self.draft_range in DRAFT_RANGES, self.draft_range
-        assert self.draft_posterior in ("mode", "sampled"), self.draft_posterior
+        """Refuses what a sampler does not know.
+
+        Raises:
+            UserError: naming the option.
+        """
+        known = {"solver": list(SOLVERS), "draft_range": list(DRAFT_RANGES), "draft_posterior": ["mode", "sampled"]}
+        for option, names in known.items():
+            if (seen := getattr(self, option)) not in names:
+                raise UserError(f"there is no such {option}", seen=seen, wanted=" or ".join(names))
+        if not 0 <= self.strength <= 1:
+            raise UserError("strength is a share of the steps", seen=self.strength, wanted="0 to 1")
 
 
 @dataclass(frozen=True)
@@ -137,8 +152,8 @@ class Reconstructor(LightningModule):
 
         With a low-level branch also its `latents` and the `blurry_images` that they decode to, with a captioner the
         `caption_words` `(B, L)` of the prior tokens, with several candidates which `candidate` was kept and its
-        `candidate_similarity` to the brain, `(B,)` each. Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of a
-        picture's responses are averaged before the prior, as published.
+        `candidate_similarity` to the brain, `(B,)` each. Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of
+        a picture's responses are averaged before the prior, as published.
         """
         assert (self.unclip is None) == (self.sampling is None), "an unCLIP and how it samples go together"
         seed = 0 if self.sampling is None else self.sampling.seed
@@ -221,8 +236,8 @@ def picture_seed(seed: int, stimulus_id: int) -> int:
 
 
 def candidate_seed(seed: int, candidate: int) -> int:
-    """The seed of a candidate's draws: the picture's own for the first, and never that of another of its streams."""
-    return seed + candidate * 2**40
+    """The seed of a candidate's draws: the picture's own for the first."""
+    return seed if candidate == 0 else stream_seed(seed, _CANDIDATES + candidate)
 
 
 def sample_pictures(
@@ -235,7 +250,7 @@ def sample_pictures(
         tokens: `(B, S, D)`.
         sampling: how; its `seed` is not looked at.
         seeds: B of them, one for each picture.
-        blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts; 0 returns it at the size (H, W).
+        blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts; 0 returns it, of size (H, W).
 
     Returns:
         `(B, 3, H, W)` in [0, 1].

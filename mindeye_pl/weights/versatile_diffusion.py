@@ -1,8 +1,8 @@
 """Versatile Diffusion's image flow as diffusers keeps it: the folder of its pipeline (MindEye1, spec section 8).
 
-Two of the folder's models draw pictures of image tokens: `image_unet`, a plain UNet with tokens of width 768, and `vae`,
-Stable Diffusion's. The pipeline that MindEye1 took mixes the image flow with a text flow; at its mix ratio of 0 that is
-`image_unet` alone.
+Two of the folder's models draw pictures of image tokens: `image_unet`, a plain UNet with tokens of width 768, and
+`vae`, Stable Diffusion's. The pipeline that MindEye1 took mixes the image flow with a text flow; at its mix ratio of 0
+that is `image_unet` alone.
 """
 
 import json

@@ -70,7 +70,7 @@ def published_pixels(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_hidden_tokens_are_those_of_transformers(theirs: CLIPVisionModelWithProjection, visual: torch.nn.Module) -> None:
+def test_hidden_tokens_are_transformers(theirs: CLIPVisionModelWithProjection, visual: torch.nn.Module) -> None:
     images = torch.rand(3, 3, 48, 80)
     last = theirs.vision_model(published_pixels(images)).last_hidden_state
     projected = theirs.visual_projection(theirs.vision_model.post_layernorm(last))

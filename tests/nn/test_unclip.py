@@ -51,6 +51,20 @@ def test_other_seeds_give_other_pictures(unclip: UnCLIPModel) -> None:
     assert (one - other).abs().max() > 0.01
 
 
+def test_no_two_streams_of_a_picture_are_the_same() -> None:
+    """Starting noise, null tokens and the noise of a draft's posterior, all of as many numbers."""
+    model = random_unclip(0, UNET | {"packing": 1}, VAE)
+    model.null_tokens, model.unconditional = None, "random"
+    count, width = model.start([7]).numel(), UNET["token_dim"]
+    assert isinstance(width, int)
+    streams = [model.start([7]), model.uncond_tokens([7], -(-count // width)), model.posterior_noise([7])]
+    generator = torch.Generator().manual_seed(7)
+    drawn = [torch.randn(count, generator=generator) for _ in range(2)]  # what the start is made of
+    together = torch.stack([part.flatten()[:count] for part in (*drawn, *streams[1:])])
+    assert together.corrcoef().fill_diagonal_(0).abs().max() < 0.15
+    assert torch.equal(model.uncond_tokens([7, 8], 4)[1:], model.uncond_tokens([8], 4))
+
+
 def test_euler_is_the_textbook_one(unclip: UnCLIPModel) -> None:
     """A second implementation in five lines, guidance 1."""
     tokens, noise = torch.randn(2, 4, 12), unclip.start([3, 4])

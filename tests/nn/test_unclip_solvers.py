@@ -1,5 +1,7 @@
 """The published UniPC, written out from its formulas over a table of alphas."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def written_out(x: Tensor, noise_in: object, begin: int) -> Tensor:
     times = np.linspace(0, 999, STEPS + 1).round()[::-1].astype(int)[begin:]
     clean: list[Tensor] = []
     before = x
-    for place, (time, after) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for place, (time, after) in enumerate(pairwise(times)):
         seen = (x - noise[time] * noise_in(x, time)) / signal[time]  # type: ignore[operator]
         if place:  # the step that led here is made again with what is seen here
             came, h = times[place - 1], half_log[time] - half_log[times[place - 1]]

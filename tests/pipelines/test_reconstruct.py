@@ -107,6 +107,26 @@ def test_refined_reconstructions(cli: CommandLine) -> None:
     cli.refuses(*COMMAND, "refine=tiny", "refine.blend=0.25", says=("refine.blend", "low_level=none"))
 
 
+def test_the_best_of_several_candidates(cli: CommandLine, finished: Path) -> None:
+    """One candidate is what there was before; of three the nearest is kept, and which one is written down."""
+    before, steps = made(cli.outputs), "pipeline.steps=[reconstruct]"
+    assert cli(*COMMAND, steps, "reconstruct.candidates=1")[0] == 0
+    assert not {"candidate", "candidate_similarity"} & made(cli.outputs).keys()  # the same artifact
+    first = next((cli.outputs / "artifacts" / "reconstruct").glob("subj*"))
+    first.rename(first.with_name(".kept"))
+    assert cli(*COMMAND, steps, "reconstruct.candidates=3", "unclip.batch_size=7")[0] == 0
+    best = made(cli.outputs)
+    chosen = best["candidate"]
+    assert set(chosen.tolist()) <= {0, 1, 2}
+    assert (chosen > 0).any()
+    assert torch.isfinite(best["candidate_similarity"]).all()
+    same = chosen == 0
+    torch.testing.assert_close(best["images"][same], before["images"][same], atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(best["retrieval"], before["retrieval"], atol=2e-3, rtol=1e-3)
+    cli.refuses(*COMMAND, steps, "reconstruct.candidates=0", says=("reconstruct.candidates", "1 or more"))
+    cli.refuses(*COMMAND, steps, "unclip.solver=heun", says=("no such solver", "unipc_published"))
+
+
 def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine, finished: Path) -> None:
     (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/settings.json")
     settings = json.loads(path.read_text())

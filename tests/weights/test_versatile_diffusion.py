@@ -19,8 +19,8 @@ from mindeye_pl.nn.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.stages.reconstructor import Sampling, sample_pictures
 from mindeye_pl.weights import load_published, save_published
-from mindeye_pl.weights.versatile_diffusion import load_versatile_diffusion
 from mindeye_pl.weights.vae_names import older_attention_names
+from mindeye_pl.weights.versatile_diffusion import load_versatile_diffusion
 
 TOKENS, WIDTH, SIDE = 5, 12, 16
 #: As the repository's scheduler folder says; MindEye1 made a UniPC of it.
