@@ -53,7 +53,18 @@ class MindEye1Layout:
         return f"hf download {_REPOSITORY} {name} --repo-type dataset --local-dir {folder}"
 
     def missing(self, subjects: Sequence[int]) -> list[Path]:
-        """The shards of some subjects that are not there."""
+        """The shards of some subjects that are not there.
+
+        Raises:
+            UserError: for a subject without such files.
+        """
+        if others := [subject for subject in subjects if subject not in SUBJECTS]:
+            raise UserError(
+                "MindEye1 prepared NSD for four subjects",
+                seen=f"subject {others[0]}",
+                wanted=f"some of {list(SUBJECTS)}",
+                mend=f"data.subjects={[subject for subject in subjects if subject in SUBJECTS]}",
+            )
         return [path for subject in subjects for _, path in self.shards_of(subject) if not path.is_file()]
 
     def check(self, subjects: Sequence[int]) -> None:
@@ -62,10 +73,6 @@ class MindEye1Layout:
         Raises:
             UserError: naming the first that is not and the command that brings it, or a subject without such files.
         """
-        if others := [subject for subject in subjects if subject not in SUBJECTS]:
-            raise UserError(
-                "MindEye1 prepared NSD for four subjects", seen=f"subject {others[0]}", wanted=f"some of {SUBJECTS}"
-            )
         if missing := self.missing(subjects):
             number = sum(1 for subject in subjects for _ in self.shards_of(subject))
             raise UserError(
