@@ -103,8 +103,8 @@ def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSett
     for split, path in source.shards_of(subject):
         with Shard(path, source.fetch(path)) as shard:
             samples = read_samples(shard, repeated_slots=settings.repeated_slots, first_trial=settings.first_trial)
-            if num_voxels is None and samples:
-                num_voxels = shard.voxels(next(shard.grouped())[1][VOXELS], None).shape[1]
+            if samples and not any(part.samples for part in parts):  # the first of all, before room is taken for them
+                num_voxels = shard.voxels(next(shard.grouped())[1][VOXELS], num_voxels).shape[1]
         parts.append(Part(split, path, samples))
     one = IndexedSubject(subject, num_voxels or 0, parts)
     for split in SPLITS:
