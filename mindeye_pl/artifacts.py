@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from mindeye_pl.artifact_files import MANIFEST as MANIFEST
-from mindeye_pl.artifact_files import check_sizes, file_names, flush, read_manifest, remake, sha256
+from mindeye_pl.artifact_files import check_sizes, file_names, read_manifest, remake, sha256
+from mindeye_pl.artifact_files import flush as flush
 from mindeye_pl.artifact_files import write_text as write_text
 from mindeye_pl.artifact_locks import NO_LOCKS, REQUIRED, Maker, held, storing
 from mindeye_pl.console import console

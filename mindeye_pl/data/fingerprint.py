@@ -1,7 +1,7 @@
 """A fingerprint that tells one dataset from another, without reading 70 GB."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mindeye_pl.data.files import check_files
@@ -38,7 +38,12 @@ def fingerprint_files(
     check_files(layout, subjects, splits=())
     shards = [layout.shard(subject, split).parent.glob("*.tar") for subject in subjects for split in splits]
     files = {layout.stimuli, *map(layout.betas, subjects), *(shard for folder in shards for shard in folder)}
+    return fingerprint_folder(layout.root, files)
+
+
+def fingerprint_folder(root: Path, files: Iterable[Path]) -> str:
+    """Fingerprint of some files by their names below `root` and by what is in them (`fingerprint_file`)."""
     digest = hashlib.sha256()
     for path in sorted(files):
-        digest.update(f"{path.relative_to(layout.root).as_posix()} {fingerprint_file(path)}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()} {fingerprint_file(path)}\n".encode())
     return digest.hexdigest()

@@ -26,12 +26,20 @@ def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
     training, test = trials[~design.is_shared], trials[design.is_shared]
     for index in range(design.num_sessions):
         first, last = np.searchsorted(session[training], (index, index + 1))
-        _write_shard(layout.shard(subject, "train", index), design, training[first:last], first_number=first)
-    _write_shard(layout.shard(subject, "new_test"), design, test)
-    _write_shard(layout.shard(subject, "test"), design, test[session[test] < design.num_sessions - _OLD_TEST_WITHOUT])
+        write_shard(layout.shard(subject, "train", index), design, training[first:last], first_number=first)
+    write_shard(layout.shard(subject, "new_test"), design, test)
+    write_shard(layout.shard(subject, "test"), design, test[session[test] < design.num_sessions - _OLD_TEST_WITHOUT])
 
 
-def _write_shard(path: Path, design: Design, trials: np.ndarray, first_number: int = 0) -> None:
+def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: int = 0) -> None:
+    """Writes the behaviour of some trials.
+
+    Args:
+        path: of the shard.
+        design: who saw what when.
+        trials: `(n,)` rows of the design, ascending.
+        first_number: of the first sample; the others are counted on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for start in range(0, len(trials), _TRIALS_AT_ONCE):

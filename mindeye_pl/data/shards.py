@@ -1,16 +1,15 @@
 """Behaviour arrays in tar shards (MindEye2, spec section 1.2), each shard read once and then kept as an index."""
 
 import hashlib
-import io
 import os
-import tarfile
 import tempfile
 from pathlib import Path
+from tarfile import TarInfo
 
 import numpy as np
 
 from mindeye_pl.data.files import FETCH_AGAIN
-from mindeye_pl.errors import UserError
+from mindeye_pl.data.tar_files import TarShard
 from mindeye_pl.nsd import Behaviour
 
 
@@ -20,32 +19,16 @@ def read_behaviour(shard: Path) -> np.ndarray:
     Raises:
         UserError: if the shard is missing, truncated, no tar, or holds other arrays.
     """
-    if not shard.is_file():
-        raise UserError(f"{shard} is missing", wanted="a tar shard of behaviour arrays", mend=FETCH_AGAIN)
-    try:
-        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            members = [member for member in tar if member.isfile() and member.name.endswith(".behav.npy")]
-            # A shard that was cut between two members reads without a complaint; only its end mark is missing.
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end-of-archive mark")
-            rows = [_behaviour_row(shard, member, tar) for member in members]
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{shard} is truncated or no tar file", seen=error, mend=FETCH_AGAIN) from error
+    with TarShard(shard, holds="behaviour arrays", mend=FETCH_AGAIN) as tar:
+        rows = [_behaviour_row(tar, member) for member in tar.members if member.name.endswith(".behav.npy")]
     return np.concatenate(rows) if rows else np.empty((0, len(Behaviour)))
 
 
-def _behaviour_row(shard: Path, member: tarfile.TarInfo, tar: tarfile.TarFile) -> np.ndarray:
+def _behaviour_row(tar: TarShard, member: TarInfo) -> np.ndarray:
     wanted = f"(1, {len(Behaviour)}) numbers"
-    content = tar.extractfile(member)
-    assert content is not None, member.name
-    try:
-        row = np.load(io.BytesIO(content.read()), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{shard}, member {member.name}: no numpy array", seen=error, wanted=wanted) from error
-    if row.shape != (1, len(Behaviour)) or not np.issubdtype(row.dtype, np.number):
-        seen = f"{row.shape} {row.dtype}"
-        raise UserError(f"{shard}, member {member.name}: another array", seen=seen, wanted=wanted)
+    row = tar.read_array(member, wanted)
+    if row.shape != (1, len(Behaviour)):
+        raise tar.refusal(member.name, "another array", seen=f"{row.shape} {row.dtype}", wanted=wanted)
     return row.astype(np.float64)
 
 

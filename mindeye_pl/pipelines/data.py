@@ -1,4 +1,4 @@
-"""The data of a run: the simulated world made on demand, or the user's NSD, and what identifies either."""
+"""The data of a run: the simulated world or MindEye1's files, made readable on demand, or the user's NSD as it is."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.files import check_files
 from mindeye_pl.data.fingerprint import fingerprint_files
 from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.pipelines.mindeye1_data import CONVERT_MINDEYE1, is_converted
 from mindeye_pl.pipelines.step import Run, Step
 
 
@@ -33,31 +34,34 @@ def _remove(path: Path) -> None:
 SIMULATE = Step("simulate", _spec, lambda run: (), _build)
 
 
-def makes_its_data(run: Run) -> bool:
-    """Whether the run simulates its data, rather than reading a folder that the user names."""
-    return run.config.data.source == "simulated" and run.config.data.root is None
+def made_by(run: Run) -> Step | None:
+    """The step that makes the run's data; None where they are read from a folder that the user names."""
+    if is_converted(run):
+        return CONVERT_MINDEYE1
+    return SIMULATE if run.config.data.source == "simulated" and run.config.data.root is None else None
 
 
 def data_steps(run: Run) -> tuple[Step, ...]:
     """The step that other steps need for data; none where the user brings a folder."""
-    return (SIMULATE,) if makes_its_data(run) else ()
+    step = made_by(run)
+    return () if step is None else (step,)
 
 
 def layout(run: Run) -> NSDLayout:
-    """The data on disk, simulated now if need be."""
-    if makes_its_data(run):
-        return NSDLayout(run.make(SIMULATE).folder)
-    return NSDLayout(Path(run.config.data.root or "nsd"))
+    """The data on disk, made now if need be."""
+    step = made_by(run)
+    return NSDLayout(Path(run.config.data.root or "nsd") if step is None else run.make(step).folder)
 
 
 def is_simulated(run: Run) -> bool:
     """Whether every number of this run has to say *simulated*."""
-    return makes_its_data(run) or layout(run).simulation.exists()
+    step = made_by(run)
+    return layout(run).simulation.exists() if step is None else step is SIMULATE
 
 
 def data_inputs(run: Run, subjects: Sequence[int], splits: Sequence[str] = ("train",)) -> dict[str, str]:
-    """The fingerprint of the data of these subjects, as a spec's input; a world still to be simulated has one too."""
-    if makes_its_data(run):
-        return {"data": run.spec(SIMULATE).fingerprint}
+    """The fingerprint of the data of these subjects, as a spec's input; data still to be made have one too."""
+    if (step := made_by(run)) is not None:
+        return {"data": run.spec(step).fingerprint}
     check_files(layout(run), subjects, splits)
     return {"data": fingerprint_files(layout(run), subjects, splits)}

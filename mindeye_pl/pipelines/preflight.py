@@ -4,8 +4,9 @@ from omegaconf import DictConfig
 
 from mindeye_pl import nsd
 from mindeye_pl.errors import UserError
-from mindeye_pl.pipelines.data import layout, makes_its_data
+from mindeye_pl.pipelines.data import layout, made_by
 from mindeye_pl.pipelines.foundation_models import lacking_weights, sees_brains
+from mindeye_pl.pipelines.mindeye1_data import is_converted, lacking_shards
 from mindeye_pl.pipelines.models import parameter_counts
 from mindeye_pl.pipelines.step import Run
 
@@ -13,7 +14,9 @@ from mindeye_pl.pipelines.step import Run
 def lacking(run: Run) -> list[str]:
     """The files that this configuration needs and that are not here, each with what brings it."""
     lacks = []
-    if sees_brains(run.config) and not makes_its_data(run) and not layout(run).root.is_dir():
+    if sees_brains(run.config) and is_converted(run):
+        lacks += lacking_shards(run)
+    if sees_brains(run.config) and made_by(run) is None and not layout(run).root.is_dir():
         lacks.append(f"the data folder {layout(run).root} (paths.nsd=FOLDER, or docs/data.md)")
     if not sees_brains(run.config) and run.config.foundation.pictures.source is None:
         lacks.append("pictures to train on (foundation.pictures.source=FOLDER, or an hdf5 file)")

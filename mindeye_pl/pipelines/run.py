@@ -23,6 +23,7 @@ from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.pipelines.foundation_models import check_whole
+from mindeye_pl.pipelines.mindeye1_data import CONVERT_MINDEYE1
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
@@ -34,9 +35,10 @@ from mindeye_pl.pipelines.strategies import check_strategy
 from mindeye_pl.pipelines.sweep_jobs import Job
 from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 
-_BRAIN = (SIMULATE, PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
+_DATA = (SIMULATE, CONVERT_MINDEYE1)
+_BRAIN = (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
-STEPS = {step.name: step for step in (*_BRAIN, *_FOUNDATION)}
+STEPS = {step.name: step for step in (*_DATA, *_BRAIN, *_FOUNDATION)}
 
 
 def run_experiment(config: DictConfig, job: Job | None = None) -> None:

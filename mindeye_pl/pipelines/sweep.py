@@ -149,7 +149,7 @@ def _cost(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, str]:
     cost = {cell.name: f"{cell.seconds() / 60:.1f} min" for cell in cells}
     own = {folder for job in jobs for folder in job.artifacts.values()}
     everything = {folder: manifest_of(folder) for folder in own}
-    for step in ("simulate", "pretrain", "fit_encoder"):
+    for step in ("simulate", "convert_mindeye1", "pretrain", "fit_encoder"):
         seconds = [manifest["seconds"] for manifest in everything.values() if manifest["step"] == step]
         if seconds:
             times = f", {len(seconds)} times" if len(seconds) > 1 else ""

@@ -20,7 +20,7 @@ from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.convnext import augmented_views
-from mindeye_pl.pipelines.data import SIMULATE, layout, makes_its_data
+from mindeye_pl.pipelines.data import layout, made_by
 from mindeye_pl.pipelines.foundation_models import identity, load_model, low_level_groups
 from mindeye_pl.pipelines.step import Run
 
@@ -104,8 +104,8 @@ def _pooled(run: Run, count: int) -> np.ndarray:
 
 def _made_from(run: Run, group: str) -> dict[str, Any]:
     """What determines whatever a group's model makes of the pictures."""
-    path = layout(run).stimuli
-    pictures = run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(path)
+    step = made_by(run)
+    pictures = fingerprint_file(layout(run).stimuli) if step is None else run.spec(step).fingerprint
     return identity(run, group) | {"pictures": pictures}
 
 

@@ -30,6 +30,7 @@ DATA, TARGETS, CHECKPOINT, RECONSTRUCTIONS, SCORES = "data", "targets", "checkpo
 #: Types of W&B artifacts by step; the other steps train something.
 _TYPES = {
     "simulate": DATA,
+    "convert_mindeye1": DATA,
     "scenes": DATA,
     "reconstruct": RECONSTRUCTIONS,
     "evaluate": SCORES,

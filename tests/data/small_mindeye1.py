@@ -1,0 +1,106 @@
+"""A dataset in MindEye2's layout told again as MindEye1's shards, written without the package's own reader of those."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.mindeye1_layout import MindEye1Layout
+from mindeye_pl.data.shards import read_behaviour
+from mindeye_pl.nsd import Behaviour
+from tests.data.small_nsd import add_array
+
+SHARDS = {"train": 3, "val": 1, "test": 2}
+_NUM_VAL = 4
+
+
+def write_avg_split(world: NSDLayout, subjects: Iterable[int], source_dir: Path) -> MindEye1Layout:
+    """Every picture of some subjects with its three slots, a slot without a repetition filled with an earlier one."""
+    layout = MindEye1Layout(source_dir, SHARDS)
+    with h5py.File(world.stimuli) as file:
+        pictures = file["images"][:]
+    for subject in subjects:
+        with h5py.File(world.betas(subject)) as file:
+            betas = file["betas"][:]
+        shards = dict.fromkeys(path for _, path in layout.shards_of(subject))
+        samples = {"test": _samples(world.shard(subject, "new_test"))}
+        every = [_samples(path) for path in sorted(world.shard(subject, "train").parent.iterdir(), key=_number)]
+        merged: dict[int, list[int]] = {}
+        for session in every:
+            for picture, trials in session.items():
+                merged.setdefault(picture, []).extend(trials)
+        order = np.random.default_rng(subject).permutation(list(merged)).tolist()
+        samples["val"] = {picture: merged[picture] for picture in order[:_NUM_VAL]}
+        samples["train"] = {picture: merged[picture] for picture in order[_NUM_VAL:]}
+        for split, number in SHARDS.items():
+            paths = [path for of, path in layout.shards_of(subject) if of == split]
+            for index, path in enumerate(paths):
+                part = list(samples[split].items())[index::number]
+                write_samples(path, [_members(betas, pictures, *one) for one in part])
+        assert all(path.is_file() for path in shards)
+        totals = {split: len(samples[split]) for split in ("train", "val")}
+        layout.metadata(subject).write_text(json.dumps({"totals": totals}))
+    return layout
+
+
+def _number(path: Path) -> int:
+    return int(path.stem)
+
+
+def _samples(shard: Path) -> dict[int, list[int]]:
+    """The trials of each picture, in order of time."""
+    trials: dict[int, list[int]] = {}
+    for row in read_behaviour(shard).astype(int):
+        trials.setdefault(int(row[Behaviour.STIMULUS]), []).append(int(row[Behaviour.BETA_ROW]))
+    return trials
+
+
+def _members(betas: np.ndarray, pictures: np.ndarray, picture: int, trials: list[int]) -> dict[str, object]:
+    filled = np.array(trials)[np.arange(3) % len(trials)]
+    return {
+        "png": encoded(pictures[picture]),
+        "nsdgeneral.npy": betas[filled],
+        "trial.npy": filled,
+        "coco73k.npy": np.array(picture),
+        "num_uniques.npy": np.array([len(trials)]),
+        "wholebrain_3d.npy": np.zeros((3, 2)),  # a member that nobody asks for
+    }
+
+
+def encoded(picture: np.ndarray, kind: str = "PNG") -> bytes:
+    """`(3, H, W)` of numbers in [0, 1], as a picture file."""
+    content = io.BytesIO()
+    pixels = np.round(255 * picture.astype(np.float32)).astype(np.uint8)
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(content, kind)
+    return content.getvalue()
+
+
+def write_samples(path: Path, samples: list[Mapping[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for number, members in enumerate(samples):
+            for ending, content in members.items():
+                if isinstance(content, np.ndarray):
+                    add_array(tar, f"sample{number:09d}.{ending}", content)
+                elif isinstance(content, bytes):
+                    member = tarfile.TarInfo(f"sample{number:09d}.{ending}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+
+def read_members(path: Path) -> list[dict[str, object]]:
+    """The samples of a shard, to be changed and written again."""
+    samples: dict[str, dict[str, object]] = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            name, _, ending = member.name.partition(".")
+            content = tar.extractfile(member).read()
+            array = np.load(io.BytesIO(content)) if ending.endswith("npy") else content
+            samples.setdefault(name, {})[ending] = array
+    return list(samples.values())
