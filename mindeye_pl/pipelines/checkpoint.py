@@ -22,7 +22,18 @@ def checkpoint_identity(run: Run) -> tuple[str, dict[str, Any], dict[str, str]]:
         return spec.label, {}, {"finetune": spec.fingerprint}
     path = checkpoint_path(run)
     label = f"subj0{run.config.data.subject}-{path.stem}"
-    return label, run.plain("model"), {"checkpoint": checkpoint_fingerprint("evaluate.checkpoint", path)}
+    inputs = {"checkpoint": checkpoint_fingerprint("evaluate.checkpoint", path)}
+    if (low_level := _low_level_path(run)) is not None:
+        inputs["low_level"] = checkpoint_fingerprint("evaluate.low_level_checkpoint", low_level)
+    return label, run.plain("model"), inputs
+
+
+def _low_level_path(run: Run) -> Path | None:
+    given = run.config.evaluate.low_level_checkpoint
+    if given is not None and run.config.evaluate.checkpoint is None:
+        wanted = "evaluate.checkpoint=last.pth, which it goes with"
+        raise UserError("evaluate.low_level_checkpoint stands alone", seen=given, wanted=wanted)
+    return None if given is None else Path(given)
 
 
 def checkpoint_path(run: Run) -> Path:
@@ -38,7 +49,7 @@ def trained_model(run: Run, num_voxels: int) -> Composite:
         UserError: if it was trained on other voxels or is of another architecture.
     """
     path = checkpoint_path(run)
-    weights = read_weights(path)
+    weights = read_weights(path, _low_level_path(run))
     found = weights.get("alignment.network.linears.0.weight")
     if found is not None and found.shape[1] != num_voxels:
         raise UserError(

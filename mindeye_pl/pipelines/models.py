@@ -12,7 +12,7 @@ from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.stages.composite import Composite
-from mindeye_pl.weights import check_weights, read_published
+from mindeye_pl.weights import check_weights, read_published, read_published_system
 from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed
 from mindeye_pl.weights.files import read_state
 
@@ -65,15 +65,21 @@ def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tens
         save_file(dict(gathered), str(path))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]:
     """The weights of a safetensors file, or of a published checkpoint, under the project's own names.
+
+    Args:
+        path: of the file.
+        low_level: the published checkpoint of MindEye1's low-level model, which goes with another one.
 
     Raises:
         UserError: for a file that is missing, broken, of another kind, or a pickle with code in it.
     """
-    if path.suffix == ".safetensors":
-        return read_state(path)
-    return read_published("mindeye2", path)
+    weights = read_state(path) if path.suffix == ".safetensors" else read_published_system(path)
+    if low_level is not None:
+        own = read_published("mindeye1_low_level", low_level)
+        weights |= {f"low_level.network.{key}": value for key, value in own.items()}
+    return weights
 
 
 def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) -> None:

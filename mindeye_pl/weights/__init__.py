@@ -83,8 +83,24 @@ def published_model(kind: str, published: Mapping[str, Tensor], path: Path, **op
 def load_published_system(path: str | Path) -> BrainToTokens:
     """The model of a published checkpoint of MindEye2 or of MindEye1, whichever its keys say; see `load_published`."""
     path = Path(path)
+    kind, published = _system_of(path)
+    return published_model(kind, published, path)
+
+
+def read_published_system(path: str | Path) -> dict[str, Tensor]:
+    """The weights of such a checkpoint under the project's own names.
+
+    Raises:
+        UserError: as `load_published`.
+    """
+    path = Path(path)
+    kind, published = _system_of(path)
+    return ADAPTERS[kind].to_own(published, path)
+
+
+def _system_of(path: Path) -> tuple[str, dict[str, Tensor]]:
     published = mindeye2.read(path)  # MindEye1's files are of the same format
-    return published_model("mindeye1" if mindeye1.is_mindeye1(published) else "mindeye2", published, path)
+    return "mindeye1" if mindeye1.is_mindeye1(published) else "mindeye2", published
 
 
 def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.stages.backbone import ResidualBackbone
 from mindeye_pl.stages.functional_alignment import FunctionalAlignment
+from mindeye_pl.stages.low_level import SeparateLowLevel
 from mindeye_pl.stages.mindeye1 import MindEye1
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.published_format import STATE_KEY, count
@@ -120,19 +121,20 @@ def _as_tokens(value: Tensor) -> Tensor:
 
 
 def to_published(model: MindEye1) -> dict[str, Tensor]:
-    """The published state dict of a model of one subject.
+    """The published state dict of a model of one subject; its low-level model has a file of its own.
 
     Raises:
         UserError: for a model that the published code has no place for, or would compute otherwise.
     """
-    if (subjects := len(model.alignment.network.linears)) != 1 or model.low_level is not None:
+    branch = model.low_level is not None and not isinstance(model.low_level, SeparateLowLevel)
+    if (subjects := len(model.alignment.network.linears)) != 1 or branch:
         raise UserError(
             "the published MindEye1 has one subject and no low-level branch",
             seen=f"{subjects} subjects" if subjects != 1 else "a low-level branch",
-            wanted="a model of one subject, with low_level=none",
+            wanted="a model of one subject, with low_level=none or low_level=separate",
         )
     if model.prior is None or model.prior.network.network.layout == "parallel":
-        return SYSTEM.published_state(model)
+        return SYSTEM.published_state(model, without="low_level.")
     published = CLASS_TOKEN.published_state(model)
     for key, dimensions in _DIMENSIONS.items():
         published[key] = published[key].squeeze(0) if dimensions == 1 else published[key].unsqueeze(0)

@@ -130,13 +130,17 @@ class PublishedSystem(PublishedFormat):
                 )
         return own
 
-    def published_state(self, model: BrainToTokens) -> dict[str, Tensor]:
+    def published_state(self, model: BrainToTokens, *, without: str | None = None) -> dict[str, Tensor]:
         """The published state dict of a model.
+
+        Args:
+            model: of the system.
+            without: prefix of the weights that have a file of their own.
 
         Raises:
             UserError: for a prior whose weights mean something else to the published code.
         """
-        own = dict(model.state_dict())
+        own = {k: value for k, value in model.state_dict().items() if without is None or not k.startswith(without)}
         if (prior := model.prior) is None:
             return self.to_published(own)
         for option, wanted in self._prior_options.items():
