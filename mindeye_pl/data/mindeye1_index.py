@@ -99,7 +99,8 @@ def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSett
         UserError: if a shard is missing or cut off, a sample lacks something, or two of them contradict each other.
     """
     check_rule(settings.repeated_slots)
-    parts, num_voxels = [], (settings.voxel_counts or {}).get(subject)
+    parts: list[Part] = []
+    num_voxels = (settings.voxel_counts or {}).get(subject)
     for split, path in source.shards_of(subject):
         with Shard(path, source.fetch(path)) as shard:
             samples = read_samples(shard, repeated_slots=settings.repeated_slots, first_trial=settings.first_trial)
