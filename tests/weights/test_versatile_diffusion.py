@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel, UniPCMultistepScheduler
 from diffusers.models.transformers.dual_transformer_2d import DualTransformer2DModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
-from hydra.utils import instantiate
 from torch import Tensor
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.unclip import UnCLIPModel
+from mindeye_pl.pipelines.foundation_models import identity, lacking_weights, load_model
+from mindeye_pl.pipelines.step import Run
 from mindeye_pl.stages.reconstructor import Sampling, sample_pictures
 from mindeye_pl.weights import load_published, save_published
 from mindeye_pl.weights.vae_names import older_attention_names
@@ -251,9 +252,20 @@ def test_it_is_not_written_in_the_format_of_sdxls_unclip(folder: Path, tmp_path:
         save_published("unclip", load_published("versatile_diffusion", folder), tmp_path / "unclip.safetensors")
 
 
-def test_the_configured_network_is_the_folders(folder: Path) -> None:
-    network = compose_config(["unclip=versatile_diffusion"]).unclip.network
-    files = {name: folder / name / "diffusion_pytorch_model.safetensors" for name in ("image_unet", "vae")}
-    model = instantiate(network, **files)
+def test_both_files_are_found_and_count(folder: Path, tmp_path: Path) -> None:
+    """They have one name in two folders of the repository."""
+    overrides = ["unclip=versatile_diffusion", "embedder=clip_l_hidden", f"paths.weights={tmp_path}"]
+    run = Run(compose_config(overrides), overrides)
+    lacks = " ".join(lacking_weights(run, ["unclip"]))
+    for name in ("image_unet", "vae"):
+        repository = f"hf download shi-labs/versatile-diffusion {name}/"
+        assert f"{repository}diffusion_pytorch_model.bin {name}/config.json" in lacks
+    shutil.copytree(folder, tmp_path / "shi-labs" / "versatile-diffusion")
+    assert not lacking_weights(run, ["unclip"])
+    files = identity(run, "unclip")["unclip"]["files"]
+    assert sorted(files) == [f"{name}/diffusion_pytorch_model.safetensors" for name in ("image_unet", "vae")]
+    assert len(set(files.values())) == 2
     state = load_published("versatile_diffusion", folder).state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(value, state[key]) for key, value in load_model(run, "unclip").state_dict().items())
+    assert run.config.reconstruct.candidates == 16
+    assert compose_config([]).reconstruct.candidates == compose_config(["unclip=none"]).reconstruct.candidates == 1
