@@ -71,6 +71,7 @@ def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine) 
     assert cli.artifacts() == before
 
 
+@pytest.mark.slow
 def test_the_report_fills_a_row_that_was_empty(cli: CommandLine, finished: Path) -> None:
     options = ("scale=tiny", "logger=none")
     _, out, _ = cli("+experiment=finetune_subj01_1h", *options)

@@ -12,7 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "pretrain.epochs=4", "finetune.epochs=4")
+COMMAND = (
+    "+experiment=finetune_subj01_1h",
+    "scale=tiny",
+    "logger=none",
+    "pretrain.epochs=4",
+    "finetune.epochs=4",
+    "pipeline.steps=[finetune]",
+)
 
 
 def start(outputs: Path) -> subprocess.Popen:
