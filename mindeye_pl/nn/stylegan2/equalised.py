@@ -17,10 +17,8 @@ from mindeye_pl.nn.stylegan2.filters import blur, downsample
 
 def activate(features: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
     """Leaky ReLU, scaled by sqrt(2) so that it keeps the variance, times `gain`; clamped to +-`clamp` before `gain`."""
-    features = F.leaky_relu(features, 0.2) * math.sqrt(2)
-    if clamp is not None:
-        features = features.clamp(-clamp, clamp)
-    return features * gain if gain != 1 else features
+    features = F.leaky_relu(features, 0.2) * (math.sqrt(2) * gain)
+    return features if clamp is None else features.clamp(-clamp * gain, clamp * gain)
 
 
 def add_channel_bias(features: Tensor, bias: Tensor) -> Tensor:
