@@ -17,6 +17,7 @@ from mindeye_pl.weights import (
     bigg_to_l,
     convnext,
     gnet,
+    mind_reader_mapper,
     mindeye1,
     mindeye1_low_level,
     mindeye2,
@@ -30,6 +31,7 @@ ADAPTERS: dict[str, Any] = {
     "mindeye2": mindeye2,
     "mindeye1": mindeye1,
     "mindeye1_low_level": mindeye1_low_level,
+    "mind_reader_mapper": mind_reader_mapper,
     "unclip": unclip,
     "versatile_diffusion": versatile_diffusion,
     "bigg_to_l": bigg_to_l,
@@ -45,11 +47,11 @@ def load_published(kind: str, path: str | Path, **options: Any) -> Any:
     Every key of the file is used: one that belongs to no part is an error.
 
     Args:
-        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `unclip` | `versatile_diffusion` | `bigg_to_l` |
-            `sdxl_base` | `convnext` | `gnet`.
+        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `mind_reader_mapper` | `unclip` | `versatile_diffusion` |
+            `bigg_to_l` | `sdxl_base` | `convnext` | `gnet`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance; of Versatile Diffusion its pipeline's folder.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said, the
-            `picture_size` that it makes, 768, and its `output`, see `UnCLIPModel`.
+            `picture_size` that it makes, 768, and its `output`, see `UnCLIPModel`; `sigmoid` of a mapper.
 
     Raises:
         UserError: when the file is missing, broken, of another architecture, or a pickle with code in it.
@@ -109,8 +111,8 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
     `load_published` makes the same weights of it, bit for bit.
 
     Args:
-        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `unclip`.
-        model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, or an `UnCLIPModel` of SDXL's kind.
+        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `mind_reader_mapper` | `unclip`.
+        model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, a `VoxelCNN`, or an `UnCLIPModel` of SDXL's kind.
         path: `last.pth` or `unclip.safetensors` for instance; an older file stays whole until the new one is.
 
     Raises:
@@ -126,7 +128,7 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
         if path.suffix == ".safetensors":
             save_file(state, str(beside))
         else:
-            torch.save({adapter.STATE_KEY: state}, beside)
+            torch.save(state if adapter.STATE_KEY is None else {adapter.STATE_KEY: state}, beside)
         beside.replace(path)
     except (RuntimeError, OSError, SafetensorError) as error:
         if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir():

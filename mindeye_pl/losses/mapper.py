@@ -1,0 +1,79 @@
+"""Losses of a mapper from voxels to an embedding, and its targets (Mind Reader, spec sections 3.3 and 4.1).
+
+Legend: B batch, D embedding width.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mindeye_pl.losses.contrastive import info_nce_loss
+
+#: Where the elements of a CLIP embedding are clamped: few of them lie outside, and those far.
+CLAMP = 1.5
+#: Of the contrastive part.
+TEMPERATURE = 0.5
+
+
+class MapperWeights(NamedTuple):
+    """What each part of the loss counts; see `MapperLoss`."""
+
+    mse: float
+    cosine: float
+    contrastive: float = 0.0
+
+
+#: The two stages of training; the second halves the first and adds as much contrastive loss.
+STAGE_A = MapperWeights(mse=0.4, cosine=0.6)
+STAGE_B = MapperWeights(mse=0.2, cosine=0.3, contrastive=0.5)
+
+
+class MapperLoss(NamedTuple):
+    """The weighted sum and its parts before weighting, each of shape `()` in float32.
+
+    Attributes:
+        total: the weighted sum.
+        mse: mean squared error over samples and dimensions.
+        cosine: one minus the cosine, mean over samples.
+        contrastive: symmetric InfoNCE of cosines; None where its weight is 0.
+    """
+
+    total: Tensor
+    mse: Tensor
+    cosine: Tensor
+    contrastive: Tensor | None
+
+
+def clamp_then_normalise(embeddings: Tensor, *, limit: float = CLAMP) -> Tensor:
+    """Elements clamped to [-limit, limit], and then each row brought to length one.
+
+    The order matters: the elements of a row of length one are all inside.
+
+    Shape:
+        `(..., D)` -> `(..., D)` float32.
+    """
+    return F.normalize(embeddings.float().clamp(-limit, limit), dim=-1)
+
+
+def mapper_loss(
+    predicted: Tensor, target: Tensor, weights: MapperWeights, *, temperature: float = TEMPERATURE
+) -> MapperLoss:
+    """Squared error, cosine and contrastive loss of predicted embeddings.
+
+    Args:
+        predicted: `(B, D)`, not normalised.
+        target: `(B, D)`, of length one.
+        weights: `STAGE_A`, `STAGE_B` or others.
+        temperature: of the contrastive part.
+    """
+    with torch.autocast(predicted.device.type, enabled=False):
+        predicted, target = predicted.float(), target.float()
+        mse = F.mse_loss(predicted, target)
+        cosine = 1 - F.cosine_similarity(predicted, target).mean()
+        total = weights.mse * mse + weights.cosine * cosine
+        if not weights.contrastive:
+            return MapperLoss(total, mse, cosine, None)
+        contrastive = info_nce_loss(predicted, target, temperature=temperature)
+        return MapperLoss(total + weights.contrastive * contrastive, mse, cosine, contrastive)

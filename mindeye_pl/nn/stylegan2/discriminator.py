@@ -1,0 +1,165 @@
+"""The discriminator of Lafite and Mind Reader: StyleGAN2's residual one, a head for each embedding (spec section 6).
+
+Legend: B batch, E_k width of embedding k, P side of a picture, C channels, S side of the maps of one block.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.nn.stylegan2.conditions import condition_widths, select_conditions
+from mindeye_pl.nn.stylegan2.equalised import EqualisedConv2d, EqualisedLinear
+from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
+from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
+
+#: How the match of embeddings enters a logit: summed over the batch, or each sample's own.
+PROJECTION_REDUCTIONS = ("batch_sum", "per_sample")
+
+
+class Judgement(NamedTuple):
+    """What a discriminator says of pictures.
+
+    Attributes:
+        logits: `(B,)` float32, higher for real pictures that match their embeddings.
+        semantics: `(B, E_k)` float32 each, the embeddings that the pictures seem to have.
+    """
+
+    logits: Tensor
+    semantics: tuple[Tensor, ...]
+
+
+def minibatch_deviation(features: Tensor, group_size: int = 4) -> Tensor:
+    """Mean over all places and channels of the standard deviation within a group of samples (arXiv 1710.10196, 3).
+
+    A batch that is no multiple of the group size is parted into the largest equal groups below it.
+
+    Shape:
+        `(B, C, S, S)` -> `(B, 1, S, S)` float32, the same for every sample of a group.
+    """
+    batch, _, height, width = features.shape
+    size = max(count for count in range(1, group_size + 1) if batch % count == 0)
+    groups = features.float().reshape(size, batch // size, -1)  # sample i is in group i modulo batch / size
+    deviation = (groups.var(0, correction=0) + 1e-8).sqrt().mean(1)  # (groups,)
+    return deviation.repeat(size)[:, None, None, None].expand(-1, 1, height, width)
+
+
+def project(semantics: Sequence[Tensor], conditions: Sequence[Tensor], *, reduction: str = "batch_sum") -> Tensor:
+    """How well pictures match their embeddings: inner products, mean over the embeddings.
+
+    Args:
+        semantics: `(B, E_k)` each, what the pictures seem to have.
+        conditions: `(B, E_k)` each, what they should have.
+        reduction: `batch_sum` sums over the batch too, as published, so that every logit gets the same number, and no
+            sample is told whether it is its own picture that does not match; `per_sample` does not.
+
+    Returns:
+        `(B,)` for `per_sample`, else `()`.
+    """
+    assert reduction in PROJECTION_REDUCTIONS, f"{reduction}, not one of {PROJECTION_REDUCTIONS}"
+    products = [(seen * wanted).sum(1) for seen, wanted in zip(semantics, conditions, strict=True)]
+    match = torch.stack(products).mean(0)
+    return match.sum() if reduction == "batch_sum" else match
+
+
+class _Block(nn.Module):
+    """Two convolutions, the second of which halves the sides, and a skip. `(B, in, S, S)` -> `(B, out, S/2, S/2)`."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, clamp: float | None, mixed: bool):
+        super().__init__()
+        self.mixed = mixed
+        half = math.sqrt(0.5)  # keeps the variance of the sum
+        self.convs = nn.Sequential(
+            EqualisedConv2d(in_channels, in_channels, 3, clamp=clamp),
+            EqualisedConv2d(in_channels, out_channels, 3, down=True, gain=half, clamp=clamp),
+        )
+        self.skip = EqualisedConv2d(in_channels, out_channels, 1, down=True, plain=True, gain=half)
+
+    def forward(self, features: Tensor) -> Tensor:
+        with precision_of(features, mixed=self.mixed):
+            if not self.mixed:
+                features = features.float()
+            return self.skip(features) + self.convs(features)
+
+
+class Discriminator(nn.Module):
+    """Pictures and embeddings to logits, and the embeddings that the pictures seem to have.
+
+    At the published sizes, 256 pixels and both embeddings, it has 29,389,441 parameters; with one embedding 29,126,785.
+
+    Args:
+        picture_size: P, a power of two of at least 16.
+        condition: `image` | `caption` | `both` | `signed_maximum`, see `conditions`; it need not be the generator's.
+        image_dim: E of the image embedding.
+        caption_dim: E of the caption embedding.
+        channel_base: maps of side S have this number divided by S channels,
+        channel_max: and no more than this.
+        group_size: samples whose standard deviation is a feature of theirs.
+        projection_reduction: `batch_sum` (published) | `per_sample` (corrected), see `project`.
+        clamp: bound of the activations, which keeps half precision from overflowing; None for no bound.
+        mixed_resolutions: how many of the highest resolutions follow autocast; the others stay in float32.
+    """
+
+    def __init__(
+        self,
+        picture_size: int = 256,
+        *,
+        condition: str = "both",
+        image_dim: int = 512,
+        caption_dim: int = 512,
+        channel_base: int = 32_768,
+        channel_max: int = 512,
+        group_size: int = 4,
+        projection_reduction: str = "batch_sum",
+        clamp: float | None = 256.0,
+        mixed_resolutions: int = 4,
+    ):
+        super().__init__()
+        assert projection_reduction in PROJECTION_REDUCTIONS, projection_reduction
+        self.condition = condition
+        self.group_size = group_size
+        self.projection_reduction = projection_reduction
+        self.mixed = mixed_resolutions > 0
+        scale = sides(picture_size)[::-1]
+        channels = [channels_at(side, base=channel_base, most=channel_max) for side in scale]
+        self.from_picture = EqualisedConv2d(3, channels[0], 1, clamp=clamp)
+        self.blocks = nn.ModuleList(
+            _Block(channels[k], channels[k + 1], clamp=clamp, mixed=k < mixed_resolutions)
+            for k in range(len(channels) - 1)
+        )
+        last = channels[-1]
+        self.conv = EqualisedConv2d(last + 1, last, 3, clamp=clamp)
+        self.linear = EqualisedLinear(last * scale[-1] ** 2, last, activation=True)
+        self.realness = EqualisedLinear(last, 1)
+        self.semantics = nn.ModuleList(
+            EqualisedLinear(last, width) for width in condition_widths(condition, image_dim, caption_dim)
+        )
+
+    def forward(self, pictures: Tensor, image: Tensor | None = None, caption: Tensor | None = None) -> Judgement:
+        """Judges pictures that are said to have these embeddings.
+
+        Args:
+            pictures: `(B, 3, P, P)` in [-1, 1].
+            image: `(B, E)`; None where the discriminator is conditioned on captions alone.
+            caption: `(B, E)`; None where it is conditioned on images alone.
+        """
+        conditions = select_conditions(self.condition, image, caption)
+        hidden = self._hidden(pictures)  # (B, C)
+        with full_precision(hidden):
+            semantics = tuple(head(hidden) for head in self.semantics)
+            match = project(
+                semantics, [condition.float() for condition in conditions], reduction=self.projection_reduction
+            )
+            return Judgement(self.realness(hidden)[:, 0] + match, semantics)
+
+    def _hidden(self, pictures: Tensor) -> Tensor:
+        with precision_of(pictures, mixed=self.mixed):
+            features = self.from_picture(pictures)
+        for block in self.blocks:
+            features = block(features)
+        with full_precision(features):
+            features = features.float()
+            features = self.conv(torch.cat([features, minibatch_deviation(features, self.group_size)], 1))
+            return self.linear(features.flatten(1))

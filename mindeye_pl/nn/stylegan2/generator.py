@@ -1,0 +1,244 @@
+"""The generator of Lafite and Mind Reader: StyleGAN2's with skip outputs, conditioned in its styles (spec section 5).
+
+Legend: B batch, Z width of a latent, W width of an intermediate latent, E width of an embedding, P side of a picture,
+L layers with an intermediate latent of their own, C channels, S side of the maps of one block.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.nn.stylegan2.conditions import StyleInjection, condition_widths, select_conditions
+from mindeye_pl.nn.stylegan2.equalised import activate, add_channel_bias
+from mindeye_pl.nn.stylegan2.filters import upsample
+from mindeye_pl.nn.stylegan2.mapping import MappingNetwork, truncate
+from mindeye_pl.nn.stylegan2.modulated_conv import ModulatedConv2d
+from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
+from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
+
+#: What is added to the maps: new draws, the draws that a network was made with, or nothing.
+NOISES = ("random", "fixed", "none")
+
+
+class _LayerOptions(NamedTuple):
+    """What all layers have in common; see `Generator`."""
+
+    w_dim: int
+    widths: tuple[int, ...]  # E_k of the conditions
+    fused: bool
+    clamp: float | None
+
+
+class _StyledConv(nn.Module):
+    """Modulated convolution, noise, bias, leaky ReLU. `(B, in, S or S / 2, ...)` -> `(B, out, S, S)`."""
+
+    noise: Tensor  # (S, S)
+
+    def __init__(self, in_channels: int, out_channels: int, side: int, *, up: bool, options: _LayerOptions):
+        super().__init__()
+        self.style = StyleInjection(in_channels, options.w_dim, options.widths)
+        self.conv = ModulatedConv2d(in_channels, out_channels, 3, up=up, fused=options.fused)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise", torch.randn(side, side))
+        self.clamp = options.clamp
+
+    def forward(self, features: Tensor, w: Tensor, conditions: Sequence[Tensor], noise: str) -> Tensor:
+        features = self.conv(features, self.style(w, conditions))
+        if noise != "none":
+            drawn = self.noise if noise == "fixed" else torch.randn_like(features[:, :1], dtype=torch.float32)
+            features = features + (drawn * self.noise_strength).to(features.dtype)
+        return activate(add_channel_bias(features, self.bias), clamp=self.clamp)
+
+
+class _ToPicture(nn.Module):
+    """A block's share of the picture. `(B, C, S, S)` -> `(B, 3, S, S)` float32."""
+
+    def __init__(self, channels: int, *, options: _LayerOptions):
+        super().__init__()
+        self.style = StyleInjection(channels, options.w_dim, options.widths)
+        self.conv = ModulatedConv2d(channels, 3, 1, demodulate=False, fused=options.fused)
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.clamp = options.clamp
+
+    def forward(self, features: Tensor, w: Tensor, conditions: Sequence[Tensor]) -> Tensor:
+        picture = add_channel_bias(self.conv(features, self.style(w, conditions)).float(), self.bias)
+        return picture if self.clamp is None else picture.clamp(-self.clamp, self.clamp)
+
+
+class _Block(nn.Module):
+    """The layers of one resolution: two convolutions, the first of which doubles the sides, and a share of the picture.
+
+    The first block has one convolution, of a learned constant.
+    """
+
+    def __init__(self, in_channels: int | None, channels: int, side: int, *, mixed: bool, options: _LayerOptions):
+        super().__init__()
+        self.mixed = mixed
+        if in_channels is None:
+            self.constant = nn.Parameter(torch.randn(channels, side, side))
+            convs = [_StyledConv(channels, channels, side, up=False, options=options)]
+        else:
+            convs = [
+                _StyledConv(in_channels, channels, side, up=True, options=options),
+                _StyledConv(channels, channels, side, up=False, options=options),
+            ]
+        self.convs = nn.ModuleList(convs)
+        self.to_picture = _ToPicture(channels, options=options)
+
+    def forward(
+        self,
+        features: Tensor | None,
+        picture: Tensor | None,
+        styles: Sequence[Tensor],
+        conditions: Sequence[Tensor],
+        noise: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Maps and picture of the resolution.
+
+        Args:
+            features: `(B, in, S / 2, S / 2)`; None for the first block.
+            picture: `(B, 3, S / 2, S / 2)`; None for the first block.
+            styles: `(B, W)` of each convolution, and of the share of the picture.
+            conditions: `(B, E)` each.
+            noise: one of `NOISES`.
+        """
+        *of_convs, of_picture = styles
+        with precision_of(of_picture, mixed=self.mixed):
+            if features is None:
+                features = self.constant.expand(len(of_picture), -1, -1, -1)
+            elif not self.mixed:
+                features = features.float()
+            for conv, w in zip(self.convs, of_convs, strict=True):
+                features = conv(features, w, conditions, noise)
+            share = self.to_picture(features, of_picture, conditions)
+        with full_precision(share):
+            return features, share if picture is None else upsample(picture) + share
+
+
+class Generator(nn.Module):
+    """Latents and embeddings to pictures.
+
+    At the published sizes, 256 pixels and both embeddings, it has 55,503,266 parameters; with one embedding 44,997,026.
+
+    Args:
+        picture_size: P, a power of two of at least 16.
+        latent_dim: Z.
+        w_dim: W.
+        condition: `image` | `caption` | `both` | `signed_maximum`, see `conditions`.
+        image_dim: E of the image embedding.
+        caption_dim: E of the caption embedding.
+        channel_base: maps of side S have this number divided by S channels,
+        channel_max: and no more than this.
+        mapping_layers: layers of the mapping network.
+        clamp: bound of the activations, which keeps half precision from overflowing; None for no bound.
+        mixed_resolutions: how many of the highest resolutions follow autocast; the others stay in float32.
+        fused: see `modulated_conv2d`.
+    """
+
+    def __init__(
+        self,
+        picture_size: int = 256,
+        *,
+        latent_dim: int = 512,
+        w_dim: int = 512,
+        condition: str = "both",
+        image_dim: int = 512,
+        caption_dim: int = 512,
+        channel_base: int = 32_768,
+        channel_max: int = 512,
+        mapping_layers: int = 8,
+        clamp: float | None = 256.0,
+        mixed_resolutions: int = 4,
+        fused: bool = True,
+    ):
+        super().__init__()
+        self.condition = condition
+        options = _LayerOptions(w_dim, condition_widths(condition, image_dim, caption_dim), fused, clamp)
+        self.mapping = MappingNetwork(latent_dim, w_dim, num_layers=mapping_layers)
+        scale = sides(picture_size)
+        channels = [channels_at(side, base=channel_base, most=channel_max) for side in scale]
+        self.blocks = nn.ModuleList(
+            _Block(
+                channels[k - 1] if k else None,
+                channels[k],
+                side,
+                mixed=k >= len(scale) - mixed_resolutions,
+                options=options,
+            )
+            for k, side in enumerate(scale)
+        )
+        #: L: one for each convolution, and one for the last share of the picture.
+        self.num_layers = 2 * len(scale)
+
+    def forward(
+        self,
+        latents: Tensor,
+        image: Tensor | None = None,
+        caption: Tensor | None = None,
+        *,
+        truncation: float = 1.0,
+        noise: str = "random",
+    ) -> Tensor:
+        """Pictures of latents and embeddings.
+
+        Args:
+            latents: `(B, Z)`; zeros as in Mind Reader's training make the embeddings alone decide.
+            image: `(B, E)`; None where the generator is conditioned on captions alone.
+            caption: `(B, E)`; None where it is conditioned on images alone.
+            truncation: see `styles`.
+            noise: `random` | `fixed` | `none`; only the first draws, with PyTorch's global generator.
+
+        Returns:
+            `(B, 3, P, P)` float32, in [-1, 1] but for what overshoots.
+        """
+        return self.synthesise(self.styles(latents, truncation=truncation), image, caption, noise=noise)
+
+    def styles(self, latents: Tensor, *, truncation: float = 1.0, truncated_layers: int | None = None) -> Tensor:
+        """The intermediate latent of each layer: one and the same, until styles are mixed.
+
+        Args:
+            latents: `(B, Z)`.
+            truncation: share of the distance from the average intermediate latent that is kept.
+            truncated_layers: in how many of the first layers; None for all.
+
+        Returns:
+            `(B, L, W)` float32.
+        """
+        w = self.mapping(latents)
+        if self.training:
+            self.mapping.update_average(w)
+        styles = w[:, None].expand(-1, self.num_layers, -1)
+        return truncate(styles, self.mapping.average, truncation, num_layers=truncated_layers)
+
+    def synthesise(
+        self, styles: Tensor, image: Tensor | None = None, caption: Tensor | None = None, *, noise: str = "random"
+    ) -> Tensor:
+        """Pictures of intermediate latents and embeddings.
+
+        A block's share of the picture has the same intermediate latent as the next block's first convolution.
+
+        Args:
+            styles: `(B, L, W)`.
+            image: see `forward`, as the two that follow.
+            caption: see there.
+            noise: see there.
+
+        Returns:
+            `(B, 3, P, P)` float32.
+        """
+        assert noise in NOISES, f"{noise}, not one of {NOISES}"
+        assert styles.shape[1] == self.num_layers, f"{styles.shape[1]} styles for {self.num_layers} layers"
+        conditions = select_conditions(self.condition, image, caption)
+        features: Tensor | None = None
+        picture: Tensor | None = None
+        layers, used = styles.unbind(1), 0
+        for block in self.blocks:
+            assert isinstance(block, _Block)
+            count = len(block.convs)
+            features, picture = block(features, picture, layers[used : used + count + 1], conditions, noise)
+            used += count
+        assert picture is not None
+        return picture
