@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 
 from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.files import check_files
-from mindeye_pl.data.fingerprint import fingerprint_files
+from mindeye_pl.data.fingerprint import fingerprint_file, fingerprint_files
 from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.pipelines.step import Run, Step
 
@@ -61,3 +61,8 @@ def data_inputs(run: Run, subjects: Sequence[int], splits: Sequence[str] = ("tra
         return {"data": run.spec(SIMULATE).fingerprint}
     check_files(layout(run), subjects, splits)
     return {"data": fingerprint_files(layout(run), subjects, splits)}
+
+
+def pictures_fingerprint(run: Run) -> str:
+    """The fingerprint of the pictures file; a world still to be simulated has one too."""
+    return run.spec(SIMULATE).fingerprint if makes_its_data(run) else fingerprint_file(layout(run).stimuli)
