@@ -44,8 +44,8 @@ def count_sketch(width: int, seed: int) -> Callable[[Tensor], Tensor]:
     """A random projection of the flattened tokens, which keeps inner products up to noise of about `width ** -0.5`.
 
     Every value is added, with a random sign, to one random place of the vector (the count sketch of Charikar et al.
-    2002; feature hashing, Weinberger et al. 2009, whose inner products are unbiased). Unlike a dense projection it costs
-    no more than reading the tokens, and no memory beside them: 426,000 values to 1,024 would take a matrix of 1.7 GB.
+    2002; feature hashing, Weinberger et al. 2009, whose inner products are unbiased). It costs no more than reading the
+    tokens, and no memory beside them, where a dense matrix from 426,000 values to 1,024 would take 1.7 GB.
 
     Args:
         width: F.

@@ -35,7 +35,9 @@ def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
     if kind not in (AUTO, *KINDS):
         raise UserError("retrieve.source is unknown", seen=kind, wanted=f"one of {[AUTO, *KINDS]}")
     if not path.exists():
-        raise UserError("the gallery does not exist", seen=path, mend="retrieve.gallery=PATH, or null for the data's own")
+        raise UserError(
+            "the gallery does not exist", seen=path, mend="retrieve.gallery=PATH, or null for the data's own"
+        )
     return KINDS[_kind_of(path) if kind == AUTO else kind](path, image_size)
 
 
@@ -50,7 +52,9 @@ def _kind_of(path: Path) -> str:
     if suffix == _NPY:
         return "vectors"
     wanted = f"a folder, or a file of {[_TAR, *_HDF5, _NPY]}"
-    raise UserError("the gallery is of no known kind", seen=path, wanted=wanted, mend=f"retrieve.source= one of {list(KINDS)}")
+    raise UserError(
+        "the gallery is of no known kind", seen=path, wanted=wanted, mend=f"retrieve.source= one of {list(KINDS)}"
+    )
 
 
 def _shards(path: Path) -> list[Path]:

@@ -130,17 +130,17 @@ class Joined:
     """Galleries one behind the other.
 
     Args:
-        galleries: in order.
+        galleries: in order; `parts` holds them.
     """
 
     def __init__(self, galleries: Sequence[Gallery]):
-        self._galleries = list(galleries)
-        self.holds_pictures = all(gallery.holds_pictures for gallery in self._galleries)
+        self.parts = list(galleries)
+        self.holds_pictures = all(gallery.holds_pictures for gallery in self.parts)
 
     @property
     def starts(self) -> np.ndarray:
         """The place of each gallery's first picture, and N behind them."""
-        return np.cumsum([0, *map(len, self._galleries)])
+        return np.cumsum([0, *map(len, self.parts)])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -167,13 +167,13 @@ class Joined:
 
     def fingerprint(self) -> str:
         """Follows from those of the galleries."""
-        return fingerprint([gallery.fingerprint() for gallery in self._galleries])
+        return fingerprint([gallery.fingerprint() for gallery in self.parts])
 
     def _parts(self, places: np.ndarray) -> list[tuple[Gallery, np.ndarray, int]]:
         """The galleries that hold some of the ascending places, with the places counted from their own starts."""
         starts = self.starts
         bounds = np.searchsorted(places, starts)
-        parts = zip(self._galleries, bounds[:-1], bounds[1:], starts[:-1], strict=True)
+        parts = zip(self.parts, bounds[:-1], bounds[1:], starts[:-1], strict=True)
         return [(gallery, places[low:high] - start, int(start)) for gallery, low, high, start in parts if low < high]
 
 
