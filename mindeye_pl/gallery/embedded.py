@@ -136,9 +136,8 @@ def embed_gallery(
     wanted = {f"vectors-{first:012d}.safetensors": (first, last) for first, last in portions(gallery, PLACES)}
     left = {name: bounds for name, bounds in wanted.items() if not (folder / name).exists()}
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, disable=not (progress and left and console.is_terminal), transient=True
-    ) as bar:
+    hidden = not (progress and left and console.is_terminal)
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         task = bar.add_task("embedding the gallery", total=len(gallery), completed=_places(wanted) - _places(left))
         for name, (first, last) in left.items():
             parts = []

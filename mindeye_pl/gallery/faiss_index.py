@@ -3,6 +3,7 @@
 Legend: n queries, k pictures found for each, F width of a vector, N vectors in all.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,13 +19,21 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
 
-#: FAISS's own descriptions of the kinds; `np` leaves out the ordering of codes for Hamming distances, which takes minutes.
+#: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
 KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", "ivf_pq": "IVF{lists},PQ{code_bytes}np"}
 
 #: K-means asks for so many vectors for each centre; a code of one byte has 256 of them.
 _VECTORS_PER_CENTRE, _CODES = 39, 256
 
 _TRAINED = "trained.faiss"
+
+
+def load_faiss() -> Any:
+    """FAISS, loaded when it is first needed and without its words about processors."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    import faiss
+
+    return faiss
 
 
 @dataclass(frozen=True)
@@ -116,8 +125,7 @@ class FaissIndex:
         return max(1, min(usual, count // _VECTORS_PER_CENTRE))
 
     def _empty(self, lists: int) -> Any:
-        import faiss
-
+        faiss = load_faiss()
         build = self._build
         if build.kind == "ivf_pq" and self.dim % build.code_bytes:
             divisors = [size for size in (4, 8, 16, 32, 48, 64, 96) if self.dim % size == 0]
@@ -139,8 +147,7 @@ class FaissIndex:
 
     def add(self, part: int, pieces: Iterable[Piece]) -> None:
         """See `VectorIndex.add`; the shard's name appears when it is whole."""
-        import faiss
-
+        faiss = load_faiss()
         index, places = faiss.read_index(str(self.folder / _TRAINED)), []
         # A graph grown by several threads depends on their race: no two builds would be the same.
         with _threads(1 if self._build.kind == "hnsw" and self._build.threads is None else self._build.threads):
@@ -165,8 +172,7 @@ class FaissIndex:
     @cached_property
     def _shards(self) -> list[tuple[Any, np.ndarray]]:
         """Every shard with the places of its vectors, both memory-mapped."""
-        import faiss
-
+        faiss = load_faiss()
         # Lists of IVF are mapped by the one flag, vectors and graphs by the other.
         flags = faiss.IO_FLAG_MMAP if self._build.kind == "ivf_pq" else faiss.IO_FLAG_MMAP_IFC
         shards = []
@@ -185,8 +191,7 @@ class FaissIndex:
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `VectorIndex.search`."""
-        import faiss
-
+        faiss = load_faiss()
         check_queries(queries, self.dim)
         rows = unit_rows(queries)
         best = faiss.ResultHeap(len(rows), k, keep_max=True)
@@ -198,8 +203,7 @@ class FaissIndex:
         return best.D, best.I
 
     def _parameters(self, k: int) -> Any:
-        import faiss
-
+        faiss = load_faiss()
         if self._build.kind == "ivf_pq":
             return faiss.SearchParametersIVF(nprobe=self._search.probes)
         if self._build.kind == "hnsw":
@@ -213,10 +217,8 @@ class FaissIndex:
 
 def _write(index: Any, path: Path) -> None:
     """Writes beside, flushes, renames."""
-    import faiss
-
     beside = path.with_name(f".{path.name}")
-    faiss.write_index(index, str(beside))
+    load_faiss().write_index(index, str(beside))
     flush(beside)
     beside.replace(path)
 
@@ -224,8 +226,7 @@ def _write(index: Any, path: Path) -> None:
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     """So many threads for FAISS inside the block, as many as before where None."""
-    import faiss
-
+    faiss = load_faiss()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count or before)
     try:

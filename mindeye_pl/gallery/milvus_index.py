@@ -99,7 +99,7 @@ class MilvusIndex:
                 f"Milvus at {self._build.uri} is not reachable, or refuses",
                 seen=getattr(error, "message", None) or error,
                 wanted="a Milvus that answers",
-                mend=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where it asks, or index=faiss; what is done stays",
+                mend=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; what is done stays",
             ) from error
 
     def train(self, gallery: EmbeddedGallery) -> None:

@@ -5,6 +5,7 @@ Legend: n places asked for, N places of the gallery, P side of the square pictur
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -186,4 +187,4 @@ def portions(gallery: Gallery, size: int, start: int = 0) -> list[tuple[int, int
     bounds = [0]
     for end in ends:
         bounds += [*range(bounds[-1] + size, end, size), end] if end > bounds[-1] else []
-    return [(first, last) for first, last in zip(bounds, bounds[1:], strict=False) if first >= start]
+    return [(first, last) for first, last in pairwise(bounds) if first >= start]

@@ -44,8 +44,8 @@ class GalleryRow:
         name: of the seen picture, "stimulus 17" for instance.
         seen: `(3, H, W)` floats in [0, 1] or uint8.
         found: those found first, the most similar one first.
-        rank: at which the seen picture came, 1 for the first; None where that is not known: it is not in the gallery, or
-            not among the first that a search looked at.
+        rank: at which the seen picture came, 1 for the first; None where it is not in the gallery, or not among the
+            first that were put in order.
         pool_size: pictures that it was looked for among.
         searched: how many were put in order, where that was not the whole pool.
         caption: what the seen picture shows, for those who do not see it.
@@ -111,6 +111,5 @@ def _line(thumbnails: Thumbnails, row: GalleryRow, num_found: int) -> Line:
         mark = TRUE if found.true else ""
         cells.append(Cell(thumbnails.add(found.picture), f"Found {place}", alt, mark, f"{found.similarity:.3f}"))
     cells += [None] * (num_found - len(row.found))
-    return Line(
-        row.name, cells, {RANK.score: row.rank} if row.rank is not None else {}, row.caption, shows_scores=False
-    )
+    scores = {} if row.rank is None else {RANK.score: float(row.rank)}
+    return Line(row.name, cells, scores, row.caption, shows_scores=False)
