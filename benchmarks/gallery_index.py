@@ -144,10 +144,8 @@ def main(count: int) -> None:
             embed_gallery(Between(scenes, size), root / part, np.asarray, batch_size=8192, skip_unreadable=False)
             seconds = time.perf_counter() - start
             print(f"{size:,} vectors of {WIDTH} written in {seconds:.0f} s, {folder_bytes(root / part) / 1e6:.0f} MB")
-        print(
-            "\n| index | vectors | build, CPU s | x exact | MB | x exact | peak, GB | queries/CPU s | x exact | recall@10 |"
-        )
-        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+        heads = ["index", "vectors", "build, CPU s", "x exact", "MB", "x exact", "peak, GB", "queries/CPU s", "x exact"]
+        print(f"\n| {' | '.join(heads)} | recall@{FOUND} |\n|{' --- |' * (len(heads) + 1)}", flush=True)
         found: dict[str, dict[str, Any]] = {}
         for kind, (_, part) in KINDS.items():
             command = [sys.executable, __file__, "--one", kind, str(root)]

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 
+#: Values of a vector; Milvus takes no more, and a million of these take 65 GB.
+WIDEST = 32_768
+
 
 def class_token(tokens: Tensor) -> Tensor:
     """The only token, as the class-token model of MindEye1 has it (spec of MindEye1, section 9.2).
@@ -36,8 +39,23 @@ def mean_of_tokens(tokens: Tensor) -> Tensor:
 
 
 def flattened(tokens: Tensor) -> Tensor:
-    """Shape: tokens `(B, S, D)` -> `(B, S * D)`; the cosine is that of the evaluation."""
-    return tokens.flatten(1)
+    """All values; the cosine is that of the evaluation.
+
+    Shape:
+        tokens `(B, S, D)` -> `(B, S * D)`.
+
+    Raises:
+        UserError: for more values than an index takes.
+    """
+    vectors = tokens.flatten(1)
+    if vectors.shape[1] > WIDEST:
+        raise UserError(
+            "flattened tokens are too wide for an index",
+            seen=f"{vectors.shape[1]:,} values",
+            wanted=f"{WIDEST:,} at most",
+            mend="retrieve.vector=projected, or class_token",
+        )
+    return vectors
 
 
 def count_sketch(width: int, seed: int) -> Callable[[Tensor], Tensor]:

@@ -200,7 +200,7 @@ class FaissIndex:
             known = np.where(found < 0, -1, places[found])
             best.add_result(np.where(found < 0, -np.inf, cosines).astype(np.float32), known)
         best.finalize()
-        return best.D, best.I
+        return np.where(best.I < 0, -np.inf, best.D).astype(np.float32), best.I
 
     def _parameters(self, k: int) -> Any:
         faiss = load_faiss()

@@ -75,6 +75,7 @@ class MilvusIndex:
 
     @cached_property
     def _client(self) -> "MilvusClient":
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it complains on stderr of what it mends itself
         try:
             from pymilvus import MilvusClient
         except ImportError as error:
