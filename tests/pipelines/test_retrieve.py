@@ -125,7 +125,7 @@ def test_a_gallery_of_ones_own_with_the_seen_pictures_in_it(kind: str, cli: Comm
 
 def test_a_gallery_without_the_seen_pictures_has_a_page_and_no_scores(cli: CommandLine, finished: Path) -> None:
     root = write_folder(cli.outputs.parent / "mine", pictures(12))
-    code, out, err = cli(*COMMAND, f"retrieve.gallery={root}", "retrieve.with_seen=false", "retrieve.top_k=6")
+    code, _, err = cli(*COMMAND, f"retrieve.gallery={root}", "retrieve.with_seen=false", "retrieve.top_k=6")
     assert code == 0, err
     content, found = retrieved(finished)
     assert (content["rows"], content["pool_size"]) == ({}, 12)
@@ -249,8 +249,6 @@ def test_the_page_in_a_browser(cli: CommandLine, finished: Path) -> None:
         assert page.locator("text=not among the first 100 of 226").count() == 10 - len(known)
         page.locator(f"{table} button.picture").first.click()
         assert page.locator("dialog[open] figure").count() == 6
-        if folder := finished.parent / "screenshot.png":
-            page.screenshot(path=folder)
         browser.close()
     assert wrong == []
     assert [url for url in fetched if not url.startswith("data:")] == [page_path.as_uri()]
