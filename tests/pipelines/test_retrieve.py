@@ -68,7 +68,7 @@ def test_the_worlds_own_pictures_by_a_full_sort(cli: CommandLine, finished: Path
     own = similarity[torch.arange(10), torch.from_numpy(found["truth"])]
     rank = 1 + (similarity > own[:, None]).sum(1)
     for line in ("coarse", "reranked"):
-        assert recall_at(content, line) == {str(k): float((rank <= k).float().mean()) for k in (1, 5, 10, 50)}
+        assert recall_at(content, line) == {str(k): float((rank <= k).double().mean()) for k in (1, 5, 10, 50)}
     assert set(recall_at(content, "own_vector").values()) == {1.0}
     chances = [score["chance"] for score in content["rows"]["coarse"]]
     assert chances == pytest.approx([1 / 226, 5 / 226, 10 / 226, 50 / 226])
