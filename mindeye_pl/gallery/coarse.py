@@ -28,7 +28,7 @@ def class_token(tokens: Tensor) -> Tensor:
             "retrieve.vector=class_token needs a model of the class token alone",
             seen=f"{tokens.shape[1]} tokens",
             wanted="1 token",
-            mend="retrieve.coarse=[OVERRIDES] of that model, or retrieve.vector=mean_of_tokens",
+            mend="retrieve.coarse=['OVERRIDE',...] of that model, or retrieve.vector=flattened",
         )
     return tokens[:, 0]
 

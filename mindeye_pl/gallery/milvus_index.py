@@ -32,6 +32,8 @@ _ID, _VECTOR = "place", "vector"
 #: Milvus takes messages of up to 64 MB.
 _BYTES_AT_ONCE = 8_000_000
 _QUERIES_AT_ONCE = 256
+#: The embedded engine takes the client's pings every ten seconds for an attack, and says so on stderr.
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,17 @@ class MilvusIndex:
 
     @cached_property
     def _client(self) -> "MilvusClient":
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it complains on stderr of what it mends itself
         try:
             from pymilvus import MilvusClient
         except ImportError as error:
             raise UserError("index=milvus needs pymilvus", mend="pip install 'mindeye_pl[milvus]'") from error
-        uri = self._build.uri
+        uri, options = self._build.uri, dict[str, Any]()
         if uri.endswith(".db"):
             uri = str(Path(uri).absolute())
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
+            options["grpc_options"] = _NO_PINGS
         with self._speaking():
-            return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=self._timeout_s)
+            return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=self._timeout_s, **options)
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:

@@ -159,7 +159,7 @@ def test_milvus_finds_the_same(cli: CommandLine, finished: Path) -> None:
     options = (*COMMAND, "retrieve.top_k=20")
     assert cli(*options)[0] == 0
     exact = retrieved(finished)[1]
-    code, out, err = cli(*options, "index=milvus", "index.build.index_type=FLAT", "index.build.params={}")
+    code, out, err = cli(*options, "index=milvus", "index.build.index_type=FLAT")
     assert code == 0, err
     assert "by index=milvus" in out
     np.testing.assert_array_equal(retrieved(finished)[1]["coarse_places"], exact["coarse_places"])
@@ -193,7 +193,7 @@ def test_the_class_token_model_searches_and_the_token_model_re_ranks(cli: Comman
     """As published: two models, the coarse one of a single token."""
     options = (*COMMAND, "retrieve.vector=class_token", "retrieve.top_k=30")
     cli.refuses(*options, says=("class token alone", "4 tokens", "retrieve.coarse="))
-    code, out, err = cli(*options, "retrieve.coarse=[embedder.num_tokens=1]")
+    code, out, err = cli(*options, "retrieve.coarse=['embedder.num_tokens=1']")
     assert code == 0, err
     assert out.count("fine-tuning subject 1") == 1, "the coarse model; the other was finished"
     content, found = retrieved(finished)
