@@ -15,6 +15,7 @@ OWN = {
     "nn": set(),
     "losses": {"nn"},
     "data": {"artifacts", "console", "errors", "nsd", "types"},
+    "gallery": {"artifact_files", "artifacts", "console", "data", "errors", "nsd", "types"},
     "metrics": {"errors", "types"},
     "tracking": {"errors", "types"},
     "sharing": {"errors"},
@@ -29,6 +30,8 @@ LIBRARIES = {
     "hydra": {"cli", "config", "pipelines"},
     "pytorch_lightning": {"stages", "callbacks", "pipelines", "data/datamodule", "data/picture_datamodule"},
     "lightning_fabric": {"callbacks", "pipelines"},
+    "faiss": {"gallery"},
+    "pymilvus": {"gallery"},
     "wandb": {"tracking"},
     "wandb_workspaces": {"tracking"},
 }

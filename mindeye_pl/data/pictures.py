@@ -6,7 +6,7 @@ Legend: n pictures asked for, N pictures in all, H and W size in pixels, P side 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from mindeye_pl.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 #: EXIF's number of the entry that says how a camera was held; from 5 on, height and width change places.
 _ORIENTATION, _TURNED = 0x0112, 5
@@ -63,9 +63,9 @@ class PictureFolder:
 
     def __init__(self, root: Path, image_size: int):
         self.root, self.image_size = root, image_size
-        self.paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES) if root.is_dir() else []
+        self.paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
         if not self.paths:
-            raise UserError("the folder holds no picture", seen=root, wanted=f"files of {sorted(_SUFFIXES)}")
+            raise UserError("the folder holds no picture", seen=root, wanted=f"files of {sorted(SUFFIXES)}")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -76,7 +76,7 @@ class PictureFolder:
         Raises:
             UserError: for a file that is no picture.
         """
-        return np.stack([self._read_one(self.paths[i]) for i in ids.tolist()])
+        return np.stack([read_square(self.paths[i], self.image_size) for i in ids.tolist()])
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
         """See `Pictures.size_and_crop`; of each file only the head is read.
@@ -89,14 +89,6 @@ class PictureFolder:
     def fingerprint(self) -> str:
         """Follows from the files' names below the folder and from their sizes in bytes."""
         return fingerprint({p.relative_to(self.root).as_posix(): p.stat().st_size for p in self.paths})
-
-    def _read_one(self, path: Path) -> np.ndarray:
-        from PIL import Image, ImageOps
-
-        with _opened(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            square = ImageOps.fit(upright, (self.image_size,) * 2, Image.Resampling.LANCZOS)
-        return (np.asarray(square, np.float32) / 255).astype(np.float16).transpose(2, 0, 1)
 
     def _size_of(self, path: Path) -> tuple[int, int]:
         """Height and width as a viewer shows it."""
@@ -171,13 +163,33 @@ def _size_and_crop(height: int, width: int, side: int) -> np.ndarray:
     return np.array([height, width, top, left], np.float32)
 
 
+def read_square(file: Path | IO[bytes], image_size: int, *, name: str | None = None) -> np.ndarray:
+    """The middle square of a picture's shorter side, upright, `(3, P, P)` float16 RGB in [0, 1].
+
+    Args:
+        file: its path, or the file itself.
+        image_size: P.
+        name: for the message; its path where None.
+
+    Raises:
+        UserError: if it is no picture, or not whole.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(file, name) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        square = ImageOps.fit(upright, (image_size,) * 2, Image.Resampling.LANCZOS)
+    return (np.asarray(square, np.float32) / 255).astype(np.float16).transpose(2, 0, 1)
+
+
 @contextmanager
-def _opened(path: Path) -> "Iterator[Image]":
+def _opened(file: Path | IO[bytes], name: str | None = None) -> "Iterator[Image]":
     """The picture of a file; one that is none, or not whole, is the user's mistake."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             yield image
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is no whole picture", seen=error, mend=f"rm {path}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # Pillow's words for it
+        mend = f"rm {file}" if isinstance(file, Path) else None
+        raise UserError(f"{name or file} is no whole picture", seen=error, mend=mend) from error

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 
 from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.files import check_files
-from mindeye_pl.data.fingerprint import fingerprint_files
+from mindeye_pl.data.fingerprint import fingerprint_file, fingerprint_files
 from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.pipelines.mindeye1_data import CONVERT_MINDEYE1, is_converted
 from mindeye_pl.pipelines.step import Run, Step
@@ -65,3 +65,9 @@ def data_inputs(run: Run, subjects: Sequence[int], splits: Sequence[str] = ("tra
         return {"data": run.spec(step).fingerprint}
     check_files(layout(run), subjects, splits)
     return {"data": fingerprint_files(layout(run), subjects, splits)}
+
+
+def pictures_fingerprint(run: Run) -> str:
+    """The fingerprint of the pictures file; one that a step has still to make has one too."""
+    step = made_by(run)
+    return fingerprint_file(layout(run).stimuli) if step is None else run.spec(step).fingerprint

@@ -23,6 +23,7 @@ from mindeye_pl.pipelines.report_figures import (
     retrieval_section,
     tokens_section,
 )
+from mindeye_pl.pipelines.report_gallery import GALLERY, found_section, gallery_results
 from mindeye_pl.pipelines.report_rows import (
     RECONSTRUCTIONS,
     TERMINAL,
@@ -30,6 +31,7 @@ from mindeye_pl.pipelines.report_rows import (
     picture_results,
     retrieval_results,
 )
+from mindeye_pl.pipelines.retrieve import RETRIEVE
 from mindeye_pl.pipelines.step import Run, Step, order
 from mindeye_pl.pipelines.training import HISTORY
 from mindeye_pl.reports.curves import training_panels
@@ -54,6 +56,9 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     if retrieval:
         pictures.append(retrieval_section(run))
         figures += [repetitions_section(run), tokens_section(run)]
+    if RETRIEVE in steps:
+        tables += gallery_results(run)
+        pictures.append(found_section(run))
     _print(run, tables)
     path = report_folder(run) / "index.html"
     artifacts = [(step, run.find(step)) for step in order(run, steps)]
@@ -88,6 +93,8 @@ def _print(run: Run, tables: Sequence[Results]) -> None:
             title = f"Subject {run.config.data.subject}"
         elif table.title == RECONSTRUCTIONS:
             names, title = TERMINAL, table.title
+        elif table.title == GALLERY:
+            names, title = [column.score for column in table.columns][:3], table.title
         else:
             continue
         columns = [replace(column, group="") for column in table.columns if column.score in names]
@@ -121,7 +128,7 @@ def _looked_at(made: Sequence[tuple[Step, Artifact]]) -> dict[str, str]:
     counts = {
         step.name: artifact.manifest.get("facts", {}).get("test_evaluations")
         for step, artifact in made
-        if step in (EVALUATE, EVALUATE_PICTURES)
+        if step in (EVALUATE, EVALUATE_PICTURES, RETRIEVE)
     }
     return {
         f"evaluations of this test set, {name}": f"{count}, this one included"

@@ -23,6 +23,7 @@ from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.pipelines.foundation_models import check_whole
+from mindeye_pl.pipelines.gallery import BUILD_INDEX, EMBED_GALLERY
 from mindeye_pl.pipelines.mindeye1_data import CONVERT_MINDEYE1
 from mindeye_pl.pipelines.preflight import check_device, lacking, size_line
 from mindeye_pl.pipelines.pretrain import PRETRAIN
@@ -30,6 +31,7 @@ from mindeye_pl.pipelines.pretrain_unclip import PRETRAIN_UNCLIP
 from mindeye_pl.pipelines.ranks import ranks_from_outside
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
+from mindeye_pl.pipelines.retrieve import RETRIEVE
 from mindeye_pl.pipelines.step import Run, Step, order
 from mindeye_pl.pipelines.strategies import check_strategy
 from mindeye_pl.pipelines.sweep_jobs import Job
@@ -38,7 +40,8 @@ from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 _DATA = (SIMULATE, CONVERT_MINDEYE1)
 _BRAIN = (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
-STEPS = {step.name: step for step in (*_DATA, *_BRAIN, *_FOUNDATION)}
+_GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)
+STEPS = {step.name: step for step in (*_DATA, *_BRAIN, *_FOUNDATION, *_GALLERY)}
 
 
 def run_experiment(config: DictConfig, job: Job | None = None) -> None:

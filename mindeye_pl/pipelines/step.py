@@ -97,6 +97,15 @@ class Run:
             self._others[name] = Run(compose_config(overrides), overrides)
         return self._others[name]
 
+    def with_overrides(self, more: Sequence[str]) -> "Run":
+        """The run of this one's command line with further overrides, composed once; they beat those of the same key."""
+        name = " ".join(more)
+        if name not in self._others:
+            given = {_key(item) for item in more}
+            overrides = [*(item for item in self.overrides if _key(item) not in given), *more]
+            self._others[name] = Run(compose_config(overrides), overrides)
+        return self._others[name]
+
     def spec(self, step: Step) -> ArtifactSpec:
         """The step's spec under this configuration."""
         if step.name not in self._specs:
@@ -152,6 +161,10 @@ class Run:
             key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             for key, node in nodes.items()
         }
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
 
 
 def order(run: Run, steps: Sequence[Step]) -> list[Step]:

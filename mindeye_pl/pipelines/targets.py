@@ -13,14 +13,13 @@ from torchvision.transforms.v2.functional import resize
 
 from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.console import console
-from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.splits import LeftOutCluster, kept_clusters, read_split
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.convnext import augmented_views
-from mindeye_pl.pipelines.data import layout, made_by
+from mindeye_pl.pipelines.data import layout, pictures_fingerprint
 from mindeye_pl.pipelines.foundation_models import identity, load_model, low_level_groups
 from mindeye_pl.pipelines.step import Run
 
@@ -104,9 +103,7 @@ def _pooled(run: Run, count: int) -> np.ndarray:
 
 def _made_from(run: Run, group: str) -> dict[str, Any]:
     """What determines whatever a group's model makes of the pictures."""
-    step = made_by(run)
-    pictures = fingerprint_file(layout(run).stimuli) if step is None else run.spec(step).fingerprint
-    return identity(run, group) | {"pictures": pictures}
+    return identity(run, group) | {"pictures": pictures_fingerprint(run)}
 
 
 def _filled(

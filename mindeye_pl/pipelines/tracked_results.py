@@ -20,6 +20,7 @@ from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
 from mindeye_pl.pipelines.report_rows import LINES
+from mindeye_pl.pipelines.retrieve import COARSE, OWN_VECTOR, RECALL, RERANKED, RETRIEVE
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.reports.thumbnails import as_pixels
 from mindeye_pl.tracking.wandb_run import TrackedRun
@@ -52,6 +53,8 @@ def log_results(run: Run, step: Step, artifact: Artifact, tracked: TrackedRun) -
         _log_reconstructions(run, artifact, tracked)
     elif step is EVALUATE_FOUNDATION:
         _log_foundation(artifact, tracked)
+    elif step is RETRIEVE:
+        _log_recall(artifact, tracked)
 
 
 def summary_of(scores: Iterable[Plain], prefix: str = "") -> dict[str, float]:
@@ -82,6 +85,12 @@ def _log_retrieval(artifact: Artifact, tracked: TrackedRun) -> None:
     rank = {f"effective_rank/{name}": value for name, value in content["effective_rank"].items()}
     tracked.summarise(summary_of(content["rows"][MODEL]) | rank)
     tracked.log_table("retrieval", COLUMNS, table_rows(content["rows"], _KINDS))
+
+
+def _log_recall(artifact: Artifact, tracked: TrackedRun) -> None:
+    rows = json.loads((artifact.folder / RECALL).read_text())["rows"]
+    tracked.summarise(summary_of(rows.get(RERANKED, rows.get(COARSE, ()))))
+    tracked.log_table("gallery_recall", COLUMNS, table_rows(rows, {SHUFFLED: "null", OWN_VECTOR: "ceiling"}))
 
 
 def _log_picture_scores(artifact: Artifact, tracked: TrackedRun) -> None:

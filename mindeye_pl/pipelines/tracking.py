@@ -36,13 +36,16 @@ _TYPES = {
     "evaluate": SCORES,
     "evaluate_pictures": SCORES,
     "evaluate_foundation": SCORES,
+    "retrieve": SCORES,
+    "embed_gallery": TARGETS,
+    "build_index": DATA,
 }
 #: Types by the name of what is no step of the project's: the user's data, or a checkpoint of somebody's.
 _FOREIGN = dict.fromkeys(("checkpoint", "sdxl_base", "embedder"), CHECKPOINT) | {"reconstructions": RECONSTRUCTIONS}
 
 #: Steps that read the brain of `data.subject`, and those that also depend on how its model began.
-_OF_SUBJECT = ("finetune", "evaluate", "reconstruct", "evaluate_pictures", "fit_encoder")
-_OF_MODEL = ("finetune", "evaluate", "reconstruct", "evaluate_pictures")
+_OF_SUBJECT = ("finetune", "evaluate", "reconstruct", "evaluate_pictures", "fit_encoder", "retrieve")
+_OF_MODEL = ("finetune", "evaluate", "reconstruct", "evaluate_pictures", "retrieve")
 #: W&B's limit.
 _LONGEST_TAG = 64
 

@@ -44,22 +44,32 @@ class GalleryRow:
         name: of the seen picture, "stimulus 17" for instance.
         seen: `(3, H, W)` floats in [0, 1] or uint8.
         found: those found first, the most similar one first.
-        rank: at which the seen picture came, 1 for the first.
+        rank: at which the seen picture came, 1 for the first; None where it is not in the gallery, or not among the
+            first that were put in order.
         pool_size: pictures that it was looked for among.
+        searched: how many were put in order, where that was not the whole pool.
         caption: what the seen picture shows, for those who do not see it.
     """
 
     name: str
     seen: np.ndarray
     found: Sequence[Found]
-    rank: int
+    rank: int | None
     pool_size: int
     caption: str = ""
+    searched: int | None = None
 
     def __post_init__(self) -> None:
-        assert 1 <= self.rank <= self.pool_size, f"{self.name}: rank {self.rank} of {self.pool_size}"
+        assert self.rank is None or 1 <= self.rank <= self.pool_size, f"{self.name}: {self.rank} of {self.pool_size}"
         places = [place for place, found in enumerate(self.found, 1) if found.true]
-        assert places == ([self.rank] if self.rank <= len(self.found) else []), f"{self.name}: {places}, {self.rank}"
+        expected = [self.rank] if self.rank is not None and self.rank <= len(self.found) else []
+        assert places == expected, f"{self.name}: {places}, {self.rank}"
+
+    def rank_in_words(self) -> str:
+        """Where the seen picture came."""
+        if self.rank is not None:
+            return f"rank {self.rank} of {self.pool_size:,}"
+        return f"not among the first {self.searched} of {self.pool_size:,}" if self.searched else "not in the gallery"
 
 
 def gallery_section(
@@ -76,11 +86,14 @@ def gallery_section(
     if not rows:
         return None
     num_found = max(len(row.found) for row in rows)
-    thumbnails = Thumbnails(max(row.pool_size for row in rows) + len(rows), width)
+    shown = min(max(row.pool_size for row in rows), num_found * len(rows))
+    thumbnails = Thumbnails(shown + len(rows), width)
     lines = [_line(thumbnails, row, num_found) for row in rows]
     first = sum(row.rank == 1 for row in rows)
+    any_known = any(row.rank is not None or row.searched for row in rows)
+    came_first = f"the seen picture came first in {first} of {len(rows)} rows. "
     notes = [
-        f"From brain activity alone: the seen picture came first in {first} of {len(rows)} rows. The most similar "
+        f"From brain activity alone{f': {came_first}' if any_known else '. '}The most similar "
         f'picture stands left; a double frame and the words "{TRUE}" mark the true one.',
         note,
     ]
@@ -91,12 +104,12 @@ def gallery_section(
 
 
 def _line(thumbnails: Thumbnails, row: GalleryRow, num_found: int) -> Line:
-    rank = f"rank {row.rank} of {row.pool_size}"
-    cells: list[Cell | None] = [Cell(thumbnails.add(row.seen), "Seen", f"Seen, {row.name}", small=rank)]
+    cells: list[Cell | None] = [Cell(thumbnails.add(row.seen), "Seen", f"Seen, {row.name}", small=row.rank_in_words())]
     for place, found in enumerate(row.found, 1):
         name = found.name or f"picture found {place}"
         alt = f"Found {place}: {name}{', the seen picture' if found.true else ''}"
         mark = TRUE if found.true else ""
         cells.append(Cell(thumbnails.add(found.picture), f"Found {place}", alt, mark, f"{found.similarity:.3f}"))
     cells += [None] * (num_found - len(row.found))
-    return Line(row.name, cells, {RANK.score: row.rank}, row.caption, shows_scores=False)
+    scores = {} if row.rank is None else {RANK.score: float(row.rank)}
+    return Line(row.name, cells, scores, row.caption, shows_scores=False)

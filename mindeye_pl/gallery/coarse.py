@@ -1,0 +1,109 @@
+"""One vector for each picture, or each brain, by which a large gallery is searched before tokens are compared.
+
+Legend: B batch, S tokens, D token width, F width of the vector.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+
+#: Values of a vector; Milvus takes no more, and a million of these take 65 GB.
+WIDEST = 32_768
+
+
+def class_token(tokens: Tensor) -> Tensor:
+    """The only token, as the class-token model of MindEye1 has it (spec of MindEye1, section 9.2).
+
+    Shape:
+        tokens `(B, 1, D)` -> `(B, D)`.
+
+    Raises:
+        UserError: for more than one token.
+    """
+    if tokens.shape[1] != 1:
+        raise UserError(
+            "retrieve.vector=class_token needs a model of the class token alone",
+            seen=f"{tokens.shape[1]} tokens",
+            wanted="1 token",
+            mend="retrieve.coarse=['OVERRIDE',...] of that model, or retrieve.vector=flattened",
+        )
+    return tokens[:, 0]
+
+
+def mean_of_tokens(tokens: Tensor) -> Tensor:
+    """Shape: tokens `(B, S, D)` -> `(B, D)`; where things are in the picture is lost."""
+    return tokens.mean(1)
+
+
+def flattened(tokens: Tensor) -> Tensor:
+    """All values; the cosine is that of the evaluation.
+
+    Shape:
+        tokens `(B, S, D)` -> `(B, S * D)`.
+
+    Raises:
+        UserError: for more values than an index takes.
+    """
+    vectors = tokens.flatten(1)
+    if vectors.shape[1] > WIDEST:
+        raise UserError(
+            "flattened tokens are too wide for an index",
+            seen=f"{vectors.shape[1]:,} values",
+            wanted=f"{WIDEST:,} at most",
+            mend="retrieve.vector=projected, or class_token",
+        )
+    return vectors
+
+
+def count_sketch(width: int, seed: int) -> Callable[[Tensor], Tensor]:
+    """A random projection of the flattened tokens, which keeps inner products up to noise of about `width ** -0.5`.
+
+    Every value is added, with a random sign, to one random place of the vector (the count sketch of Charikar et al.
+    2002; feature hashing, Weinberger et al. 2009, whose inner products are unbiased). It costs no more than reading the
+    tokens, and no memory beside them, where a dense matrix from 426,000 values to 1,024 would take 1.7 GB.
+
+    Args:
+        width: F.
+        seed: of signs and places; vectors of two seeds cannot be compared.
+
+    Returns:
+        A function from tokens `(B, S, D)` to `(B, F)`.
+    """
+
+    def project(tokens: Tensor) -> Tensor:
+        values = tokens.flatten(1)  # (B, S * D)
+        generator = torch.Generator().manual_seed(seed)
+        places = torch.randint(width, values.shape[1:], generator=generator)
+        signs = torch.randint(2, values.shape[1:], generator=generator) * 2 - 1
+        vectors = values.new_zeros(len(values), width)
+        return vectors.index_add_(1, places.to(values.device), values * signs.to(values))
+
+    return project
+
+
+#: What makes one vector of tokens, by its name and from the settings of `projected`.
+VECTORS: dict[str, Callable[[int, int], Callable[[Tensor], Tensor]]] = {
+    "class_token": lambda width, seed: class_token,
+    "mean_of_tokens": lambda width, seed: mean_of_tokens,
+    "flattened": lambda width, seed: flattened,
+    "projected": count_sketch,
+}
+
+
+def coarse_vector(name: str, width: int, seed: int) -> Callable[[Tensor], Tensor]:
+    """The function of this name, from tokens `(B, S, D)` to vectors `(B, F)`, of any length.
+
+    Args:
+        name: one of `VECTORS`.
+        width: F of "projected"; the others have their own.
+        seed: of "projected".
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if name not in VECTORS:
+        raise UserError("retrieve.vector is unknown", seen=name, wanted=f"one of {list(VECTORS)}")
+    return VECTORS[name](width, seed)

@@ -1,0 +1,231 @@
+"""A gallery's vectors, embedded once and kept on disk, from which indices are built.
+
+A folder of files that hold the vectors of 8,192 places each, written one after the other, beside and then renamed: what
+is there is whole, and a killed process goes on behind it.
+
+Legend: N places of the gallery, n vectors of a file, F width of a vector.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindeye_pl.artifacts import write_text
+from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
+from mindeye_pl.gallery.source import Gallery, Portion, portions
+
+#: Places of a file: 12 MB of 768-wide vectors in half precision.
+PLACES = 8192
+SUMMARY = "vectors.json"
+
+#: Names of unreadable pictures that are kept; all are counted.
+_NAMED = 1000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The vectors of one file.
+
+    Attributes:
+        places: `(n,)` int64, of the gallery.
+        vectors: `(n, F)` float32 of length 1.
+    """
+
+    places: np.ndarray
+    vectors: np.ndarray
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Rows `(n, F)` brought to length 1, float32: inner products are then cosines."""
+    rows = np.asarray(vectors, np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+class EmbeddedGallery:
+    """The vectors of a gallery.
+
+    Args:
+        folder: finished by `embed_gallery`.
+
+    Raises:
+        UserError: if it is not, or damaged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            self._summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+            self.dim: int = self._summary["dim"]
+            self.counts: dict[str, int] = self._summary["files"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder} holds no whole embedded gallery", seen=error, mend=f"rm -r {folder}") from error
+
+    def __len__(self) -> int:
+        """How many vectors there are: N less the unreadable."""
+        return sum(self.counts.values())
+
+    @property
+    def num_unreadable(self) -> int:
+        """Pictures that were left out."""
+        return self._summary["num_unreadable"]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Names of the first of them, and what is wrong with each."""
+        return self._summary["unreadable"]
+
+    @cached_property
+    def files(self) -> list[str]:
+        """In the order of their places."""
+        return sorted(self.counts)
+
+    def piece(self, file: str) -> Piece:
+        """The vectors of one file."""
+        from safetensors.numpy import load_file
+
+        content = load_file(str(self.folder / file))
+        return Piece(content["places"], unit_rows(content["vectors"]))
+
+    def pieces(self, files: Sequence[str]) -> Iterator[Piece]:
+        """The vectors of some files, one file in memory at a time."""
+        return (self.piece(file) for file in files)
+
+    def sample(self, count: int, seed: int) -> np.ndarray:
+        """So many vectors by lot `(count, F)`, all of them where there are fewer; each file is read once."""
+        total = len(self)
+        chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
+        starts = np.cumsum([0, *(self.counts[file] for file in self.files)])
+        bounds = np.searchsorted(chosen, starts)
+        rows = np.empty((len(chosen), self.dim), np.float32)
+        for file, start, first, last in zip(self.files, starts, bounds, bounds[1:], strict=False):
+            if first < last:
+                rows[first:last] = self.piece(file).vectors[chosen[first:last] - start]
+        return rows
+
+
+def embed_gallery(
+    gallery: Gallery,
+    folder: Path,
+    embed: Callable[[np.ndarray], np.ndarray],
+    *,
+    batch_size: int,
+    skip_unreadable: bool,
+    progress: bool = True,
+) -> None:
+    """Embeds what of a gallery is not embedded yet, and finishes the folder.
+
+    Args:
+        gallery: of pictures, of vectors, or of both.
+        folder: what a killed process left there is kept.
+        embed: pictures `(b, 3, P, P)` to vectors `(b, F)`, of any length.
+        batch_size: b at most, and how many pictures are in memory.
+        skip_unreadable: leaves out what cannot be read, names and counts it; else it is refused.
+        progress: draws a bar.
+
+    Raises:
+        UserError: for what cannot be read, by its name; if nothing can be.
+    """
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    wanted = {f"vectors-{first:012d}.safetensors": (first, last) for first, last in portions(gallery, PLACES)}
+    left = {name: bounds for name, bounds in wanted.items() if not (folder / name).exists()}
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (progress and left and console.is_terminal)
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
+        task = bar.add_task("embedding the gallery", total=len(gallery), completed=_places(wanted) - _places(left))
+        for name, (first, last) in left.items():
+            parts = []
+            for start in range(first, last, batch_size):
+                places = np.arange(start, min(start + batch_size, last))
+                portion = gallery.read(places)
+                if portion.unreadable and not skip_unreadable:
+                    raise _refused(portion.unreadable)
+                parts.append(_embedded(gallery, portion, embed))
+                bar.advance(task, len(places))
+            _write(folder / name, parts)
+    _finish(folder, sorted(wanted))
+
+
+def _places(bounds: dict[str, tuple[int, int]]) -> int:
+    return sum(last - first for first, last in bounds.values())
+
+
+def _refused(unreadable: Any) -> UserError:
+    name, why = next(iter(unreadable.items()))
+    return UserError(
+        f"{name} of the gallery cannot be read",
+        seen=why,
+        wanted="a whole picture, or a finite vector",
+        mend="retrieve.unreadable=skip leaves such ones out and counts them; what is embedded stays",
+    )
+
+
+def check_unreadable(gallery: EmbeddedGallery, skip_unreadable: bool) -> None:
+    """Says what was left out, if that was asked for.
+
+    Raises:
+        UserError: if it was not, and something is.
+    """
+    if not gallery.num_unreadable:
+        return
+    if not skip_unreadable:
+        raise _refused(gallery.unreadable)
+    names = list(gallery.unreadable)
+    more = f" and {gallery.num_unreadable - 3:,} more" if gallery.num_unreadable > 3 else ""
+    console.print(f"left out {gallery.num_unreadable:,} unreadable: {', '.join(names[:3])}{more}", markup=False)
+
+
+def _embedded(gallery: Gallery, portion: Portion, embed: Callable[[np.ndarray], np.ndarray]) -> Portion:
+    """The portion with vectors of length 1 for its pictures."""
+    if not len(portion.places):
+        return portion
+    vectors = embed(portion.content) if portion.holds_pictures else portion.content
+    if not (good := np.isfinite(vectors).all(1) & np.any(vectors, axis=1)).all():
+        (name,) = gallery.names(portion.places[~good][:1])
+        raise UserError("the embedder makes no direction of a picture", seen=name, wanted="finite numbers")
+    return Portion(portion.places, unit_rows(vectors), portion.unreadable)
+
+
+def _write(path: Path, parts: Sequence[Portion]) -> None:
+    """Writes beside, flushes, renames."""
+    from safetensors.numpy import save_file
+
+    from mindeye_pl.artifact_files import flush
+
+    full = [part for part in parts if len(part.places)]
+    places = np.concatenate([part.places for part in full]) if full else np.empty(0, np.int64)
+    vectors = np.concatenate([part.content for part in full]) if full else np.empty((0, 1), np.float32)
+    unreadable = {name: why for part in parts for name, why in part.unreadable.items()}
+    beside = path.with_name(f".{path.name}")
+    content = {"places": places, "vectors": vectors.astype(np.float16)}
+    save_file(content, str(beside), metadata={"unreadable": json.dumps(unreadable)})
+    flush(beside)
+    beside.replace(path)
+
+
+def _finish(folder: Path, names: Sequence[str]) -> None:
+    """Writes the summary, from the files alone."""
+    from safetensors import safe_open
+
+    counts, dims, unreadable, num_unreadable = {}, set(), dict[str, str](), 0
+    for name in names:
+        with safe_open(str(folder / name), framework="np") as file:
+            count, dim = file.get_slice("vectors").get_shape()
+            found = json.loads(file.metadata()["unreadable"])
+        num_unreadable += len(found)
+        unreadable |= dict(list(found.items())[: max(0, _NAMED - len(unreadable))])
+        if count:
+            counts[name] = count
+            dims.add(dim)
+    if not counts:
+        seen = f"{num_unreadable:,} unreadable, {next(iter(unreadable), 'none')} first"
+        raise UserError("nothing of the gallery could be read", seen=seen, wanted="one picture or more")
+    assert len(dims) == 1, dims
+    summary = {"dim": dims.pop(), "num_unreadable": num_unreadable, "unreadable": unreadable, "files": counts}
+    write_text(folder / SUMMARY, json.dumps(summary, indent=1))

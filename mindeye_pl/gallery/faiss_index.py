@@ -1,0 +1,235 @@
+"""FAISS on this machine's disk: exact, IVF-PQ and HNSW, in shards that are memory-mapped to be searched.
+
+Legend: n queries, k pictures found for each, F width of a vector, N vectors in all.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindeye_pl.artifact_files import flush
+from mindeye_pl.errors import UserError
+from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
+from mindeye_pl.gallery.index import check_queries
+
+#: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
+KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", "ivf_pq": "IVF{lists},PQ{code_bytes}np"}
+
+#: K-means asks for so many vectors for each centre; a code of one byte has 256 of them.
+_VECTORS_PER_CENTRE, _CODES = 39, 256
+
+_TRAINED = "trained.faiss"
+
+
+def load_faiss() -> Any:
+    """FAISS, loaded when it is first needed and without its words about processors."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    import faiss
+
+    return faiss
+
+
+@dataclass(frozen=True)
+class FaissBuild:
+    """How an index is built.
+
+    Attributes:
+        kind: one of `KINDS`.
+        shard_size: vectors of a shard, about; a kill loses the one in the making.
+        train_size: vectors that IVF-PQ is trained on, by lot.
+        lists: of IVF; None for the power of two nearest to four times the square root of N.
+        code_bytes: of a vector in IVF-PQ; divides F.
+        links: of a vector in HNSW.
+        ef_construction: candidates that HNSW looks at for a vector's links.
+        threads: that build; None for one with HNSW, whose graph depends on which of them is first, and all otherwise.
+        seed: of the draw of the vectors that are trained on.
+    """
+
+    kind: str = "flat"
+    shard_size: int = 262_144
+    train_size: int = 262_144
+    lists: int | None = None
+    code_bytes: int = 16
+    links: int = 32
+    ef_construction: int = 100
+    threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError("index.build.kind is unknown", seen=self.kind, wanted=f"one of {list(KINDS)}")
+
+
+@dataclass(frozen=True)
+class FaissSearch:
+    """How it is searched: more is nearer to exact, and slower.
+
+    Attributes:
+        probes: lists of IVF that are looked into.
+        ef: candidates that HNSW keeps, k at least.
+    """
+
+    probes: int = 32
+    ef: int = 128
+
+
+class FaissIndex:
+    """A `VectorIndex` of shards `shard-00000.faiss`, each with the places of its vectors beside it.
+
+    Args:
+        folder: of the shards, finished or being made.
+        dim: F.
+        build: how it is built.
+        search: how it is searched.
+    """
+
+    def __init__(self, folder: Path, dim: int, *, build: FaissBuild, search: FaissSearch):
+        self.folder, self.dim = folder, dim
+        self._build, self._search = build, search
+        self.files_at_once = max(1, build.shard_size // PLACES)
+
+    def train(self, gallery: EmbeddedGallery) -> None:
+        """See `VectorIndex.train`; the centres of IVF-PQ, which all shards share.
+
+        Raises:
+            UserError: for too few vectors, or a width that the bytes of a code do not divide.
+        """
+        path = self.folder / _TRAINED
+        if path.exists():
+            return
+        count = min(len(gallery), self._build.train_size)
+        with _threads(self._build.threads):
+            index = self._empty(self._lists(count, len(gallery)))
+            if not index.is_trained:
+                if count < _CODES:
+                    raise UserError(
+                        "IVF-PQ has too little to be trained on",
+                        seen=f"{count} vectors",
+                        wanted=f"{_CODES} or more",
+                        mend="index.build.kind=flat, or hnsw",
+                    )
+                index.train(gallery.sample(count, self._build.seed))
+            _write(index, path)
+
+    def _lists(self, count: int, total: int) -> int:
+        if self._build.lists is not None:
+            return self._build.lists
+        usual = 2 ** round(math.log2(4 * math.sqrt(total)))
+        return max(1, min(usual, count // _VECTORS_PER_CENTRE))
+
+    def _empty(self, lists: int) -> Any:
+        faiss = load_faiss()
+        build = self._build
+        if build.kind == "ivf_pq" and self.dim % build.code_bytes:
+            divisors = [size for size in (4, 8, 16, 32, 48, 64, 96) if self.dim % size == 0]
+            raise UserError(
+                "index.build.code_bytes does not divide the vectors' width",
+                seen=f"{build.code_bytes} bytes for {self.dim}",
+                wanted=f"one of {divisors}",
+                mend=f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw",
+            )
+        description = KINDS[build.kind].format(lists=lists, code_bytes=build.code_bytes, links=build.links)
+        index = faiss.index_factory(self.dim, description, faiss.METRIC_INNER_PRODUCT)
+        if build.kind == "hnsw":
+            index.hnsw.efConstruction = build.ef_construction
+        return index
+
+    def has(self, part: int) -> bool:
+        """See `VectorIndex.has`."""
+        return self._shard(part).exists()
+
+    def add(self, part: int, pieces: Iterable[Piece]) -> None:
+        """See `VectorIndex.add`; the shard's name appears when it is whole."""
+        faiss = load_faiss()
+        index, places = faiss.read_index(str(self.folder / _TRAINED)), []
+        # A graph grown by several threads depends on their race: no two builds would be the same.
+        with _threads(1 if self._build.kind == "hnsw" and self._build.threads is None else self._build.threads):
+            for piece in pieces:
+                index.add(piece.vectors)
+                places.append(piece.places)
+        target = self._shard(part).with_suffix(".places.npy")
+        beside = target.with_name(f".{target.name}")
+        with beside.open("wb") as file:
+            np.save(file, np.concatenate(places))
+        flush(beside)
+        beside.replace(target)
+        _write(index, self._shard(part))
+
+    def finish(self) -> None:
+        """See `VectorIndex.finish`."""
+        self.__dict__.pop("_shards", None)
+
+    def _shard(self, part: int) -> Path:
+        return self.folder / f"shard-{part:05d}.faiss"
+
+    @cached_property
+    def _shards(self) -> list[tuple[Any, np.ndarray]]:
+        """Every shard with the places of its vectors, both memory-mapped."""
+        faiss = load_faiss()
+        # Lists of IVF are mapped by the one flag, vectors and graphs by the other.
+        flags = faiss.IO_FLAG_MMAP if self._build.kind == "ivf_pq" else faiss.IO_FLAG_MMAP_IFC
+        shards = []
+        for path in sorted(self.folder.glob("shard-*.faiss")):
+            try:
+                index = faiss.read_index(str(path), flags | faiss.IO_FLAG_READ_ONLY)
+                places = np.load(path.with_suffix(".places.npy"), mmap_mode="r", allow_pickle=False)
+            except (RuntimeError, OSError, ValueError) as error:
+                mend = f"rm -r {self.folder}"
+                raise UserError(f"{path} is no whole shard of an index", seen=str(error)[-120:], mend=mend) from error
+            shards.append((index, places))
+        return shards
+
+    def __len__(self) -> int:
+        return sum(index.ntotal for index, _ in self._shards)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `VectorIndex.search`."""
+        faiss = load_faiss()
+        check_queries(queries, self.dim)
+        rows = unit_rows(queries)
+        best = faiss.ResultHeap(len(rows), k, keep_max=True)
+        for index, places in self._shards:
+            cosines, found = index.search(rows, min(k, index.ntotal), params=self._parameters(k))
+            known = np.where(found < 0, -1, places[found])
+            best.add_result(np.where(found < 0, -np.inf, cosines).astype(np.float32), known)
+        best.finalize()
+        return np.where(best.I < 0, -np.inf, best.D).astype(np.float32), best.I
+
+    def _parameters(self, k: int) -> Any:
+        faiss = load_faiss()
+        if self._build.kind == "ivf_pq":
+            return faiss.SearchParametersIVF(nprobe=self._search.probes)
+        if self._build.kind == "hnsw":
+            return faiss.SearchParametersHNSW(efSearch=max(self._search.ef, k))
+        return None
+
+    def close(self) -> None:
+        """See `VectorIndex.close`."""
+        self.__dict__.pop("_shards", None)
+
+
+def _write(index: Any, path: Path) -> None:
+    """Writes beside, flushes, renames."""
+    beside = path.with_name(f".{path.name}")
+    load_faiss().write_index(index, str(beside))
+    flush(beside)
+    beside.replace(path)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads for FAISS inside the block, as many as before where None."""
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

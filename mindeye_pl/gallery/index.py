@@ -1,0 +1,166 @@
+"""What every kind of index answers, how one is filled, and what its manifest says of it.
+
+Legend: n queries, k pictures found for each, F width of a vector.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mindeye_pl.artifacts import fingerprint, write_text
+from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
+from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece
+
+MANIFEST = "index.json"
+#: The only one: vectors have length 1, and inner products are cosines.
+COSINE = "cosine"
+
+
+class VectorIndex(Protocol):
+    """Vectors of length 1 that are searched by cosine.
+
+    It is filled in parts, each of which is there whole or not at all.
+
+    Attributes:
+        files_at_once: files of the embedded gallery that make a part.
+    """
+
+    files_at_once: int
+
+    def train(self, gallery: EmbeddedGallery) -> None:
+        """Learns what it has to know of the vectors before one is added; once."""
+
+    def has(self, part: int) -> bool:
+        """Whether the part with this number was added."""
+
+    def add(self, part: int, pieces: Iterable[Piece]) -> None:
+        """Adds the part with this number; parts come in order."""
+
+    def finish(self) -> None:
+        """Makes it ready to be searched, once all parts are there."""
+
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest vectors.
+
+        Args:
+            queries: `(n, F)` of any length.
+            k: how many for each.
+
+        Returns:
+            Cosines `(n, k)` float32, the largest first, and places in the gallery `(n, k)` int64, -1 where there are
+            fewer than k.
+        """
+
+    def close(self) -> None:
+        """Lets go of files and connections."""
+
+
+@dataclass(frozen=True)
+class IndexManifest:
+    """Of what an index is.
+
+    Attributes:
+        engine: "faiss" or "milvus".
+        build: the settings that it was built with.
+        embedder: plain data that identifies what made the vectors, its `name` among them.
+        vector: how one vector was made of a picture's tokens.
+        gallery: fingerprint of the gallery.
+        dim: F.
+        count: vectors.
+        metric: of the search.
+    """
+
+    engine: str
+    build: dict[str, Any]
+    embedder: dict[str, Any]
+    vector: dict[str, Any]
+    gallery: str
+    dim: int
+    count: int
+    metric: str = COSINE
+
+    def write(self, folder: Path) -> None:
+        """Writes it, last of all: an index without one is not finished."""
+        write_text(folder / MANIFEST, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, folder: Path) -> "IndexManifest":
+        """The manifest in a folder.
+
+        Raises:
+            UserError: if there is none, or it is damaged.
+        """
+        try:
+            return cls(**json.loads((folder / MANIFEST).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            wanted = "the folder of a finished index"
+            raise UserError(f"{folder} holds no index", seen=error, wanted=wanted, mend="index.folder=null") from error
+
+    def check(
+        self, folder: Path, *, engine: str, embedder: Mapping[str, Any], vector: Mapping[str, Any], gallery: str
+    ) -> None:
+        """Refuses an index that answers other questions than are asked.
+
+        Args:
+            folder: where it lies, for the message.
+            engine: that is to read it.
+            embedder: that makes the queries comparable.
+            vector: how they are made of tokens.
+            gallery: fingerprint of the gallery that is asked for.
+
+        Raises:
+            UserError: naming the first difference.
+        """
+        rebuild = "index.folder=null builds one"
+        if self.embedder != (asked := json.loads(json.dumps(embedder))):
+            seen, wanted = self.embedder.get("name"), asked.get("name")
+            if seen == wanted:
+                seen, wanted = (f"{by.get('name')} {fingerprint(by)[:12]}" for by in (self.embedder, asked))
+            mend = f"embedder={self.embedder.get('name')}, or {rebuild}"
+            raise UserError(f"{folder} was built by another embedder", seen=seen, wanted=wanted, mend=mend)
+        for what, seen, wanted in (
+            ("is another engine's", self.engine, engine),
+            ("holds other vectors of pictures", self.vector, dict(vector)),
+            ("was built from another gallery", self.gallery[:12], gallery[:12]),
+        ):
+            if seen != wanted:
+                raise UserError(f"{folder} {what}", seen=seen, wanted=wanted, mend=rebuild)
+
+
+def fill(index: VectorIndex, gallery: EmbeddedGallery, *, progress: bool = True) -> None:
+    """Adds the parts of a gallery that an index lacks, and makes it ready to be searched."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    index.train(gallery)
+    groups = [gallery.files[at : at + index.files_at_once] for at in range(0, len(gallery.files), index.files_at_once)]
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
+        task = bar.add_task("building the index", total=len(gallery))
+        for part, files in enumerate(groups):
+            if not index.has(part):
+                index.add(part, gallery.pieces(files))
+            bar.advance(task, sum(gallery.counts[file] for file in files))
+    index.finish()
+
+
+def check_queries(queries: np.ndarray, dim: int) -> None:
+    """Refuses queries that cannot be compared with an index's vectors.
+
+    Raises:
+        UserError: for another width.
+    """
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise UserError(
+            "the queries have another width than the index's vectors",
+            seen=queries.shape,
+            wanted=f"(queries, {dim})",
+            mend="the embedder, retrieve.vector and retrieve.coarse that the index was built with",
+        )

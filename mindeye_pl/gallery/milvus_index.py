@@ -1,0 +1,200 @@
+"""A Milvus collection: on a cluster by its address, or embedded (`milvus-lite`) in a local file; the code is the same.
+
+Legend: n queries, k pictures found for each, F width of a vector.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mindeye_pl.artifacts import write_text
+from mindeye_pl.errors import UserError
+from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece, unit_rows
+from mindeye_pl.gallery.index import check_queries
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+#: In the index's folder: which collection it is, and how many parts of it are there.
+STATE = "collection.json"
+#: What a cluster that asks who is there is told: "user:password" or a key. Not of the configuration, which is kept.
+TOKEN = "MILVUS_TOKEN"
+
+_ID, _VECTOR = "place", "vector"
+#: Milvus takes messages of up to 64 MB.
+_BYTES_AT_ONCE = 8_000_000
+_QUERIES_AT_ONCE = 256
+#: The embedded engine takes the client's pings every ten seconds for an attack, and says so on stderr.
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
+
+
+@dataclass(frozen=True)
+class MilvusBuild:
+    """How a collection is built.
+
+    Attributes:
+        uri: `http://HOST:19530` of a cluster, or a file that ends in `.db` for the embedded engine.
+        index_type: of Milvus: FLAT, HNSW, IVF_FLAT, IVF_PQ, DISKANN, ...; the embedded engine knows some of them.
+        params: of that type.
+    """
+
+    uri: str
+    index_type: str = "HNSW"
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+class MilvusIndex:
+    """A `VectorIndex` that is a collection of its own.
+
+    Args:
+        folder: holds the collection's name and how far it was filled; the vectors are Milvus's.
+        dim: F.
+        build: how it is built.
+        search: parameters of a search, `{"ef": 128}` for instance.
+        timeout_s: that an answer is waited for.
+    """
+
+    files_at_once = 1
+
+    def __init__(self, folder: Path, dim: int, *, build: MilvusBuild, search: dict[str, Any], timeout_s: float = 60.0):
+        self.folder, self.dim = folder, dim
+        self._build, self._search, self._timeout_s = build, search, timeout_s
+        path = folder / STATE
+        if not path.exists():
+            write_text(path, json.dumps({"collection": f"gallery_{uuid.uuid4().hex[:16]}", "parts": 0}))
+        state = json.loads(path.read_text())
+        self.collection: str = state["collection"]
+        self._parts: int = state["parts"]
+        self._first_part = self._parts  # the one that a killed process may have begun
+
+    @cached_property
+    def _client(self) -> "MilvusClient":
+        try:
+            from pymilvus import MilvusClient
+        except ImportError as error:
+            raise UserError("index=milvus needs pymilvus", mend="pip install 'mindeye_pl[milvus]'") from error
+        uri, options = self._build.uri, dict[str, Any]()
+        if uri.endswith(".db"):
+            uri = str(Path(uri).absolute())
+            Path(uri).parent.mkdir(parents=True, exist_ok=True)
+            options["grpc_options"] = _NO_PINGS
+        with self._speaking():
+            return MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=self._timeout_s, **options)
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """What Milvus, or the way to it, complains of is one line."""
+        from grpc import RpcError
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            yield
+        except (MilvusException, RpcError, ConnectionError, OSError) as error:
+            raise UserError(
+                f"Milvus at {self._build.uri} is not reachable, or refuses",
+                seen=getattr(error, "message", None) or error,
+                wanted="a Milvus that answers",
+                mend=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; what is done stays",
+            ) from error
+
+    def train(self, gallery: EmbeddedGallery) -> None:
+        """See `VectorIndex.train`; makes the collection. Milvus trains by itself."""
+        from pymilvus import DataType
+
+        client = self._client
+        with self._speaking():
+            if client.has_collection(self.collection):
+                return
+            if self._parts:
+                self._refuse_lost()
+            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field(_ID, DataType.INT64, is_primary=True)
+            schema.add_field(_VECTOR, DataType.FLOAT_VECTOR, dim=self.dim)
+            client.create_collection(self.collection, schema=schema, timeout=self._timeout_s)
+
+    def _refuse_lost(self) -> None:
+        raise UserError(
+            f"Milvus at {self._build.uri} has lost an index",
+            seen=f"no collection {self.collection}",
+            wanted=f"the one that {self.folder} stands for",
+            mend=f"rm -r {self.folder}, and run again; embedded vectors stay",
+        )
+
+    def has(self, part: int) -> bool:
+        """See `VectorIndex.has`."""
+        return part < self._parts
+
+    def add(self, part: int, pieces: Iterable[Piece]) -> None:
+        """See `VectorIndex.add`; what a killed process inserted of this part is written again, not twice."""
+        write = self._client.upsert if part == self._first_part else self._client.insert
+        rows_at_once = max(1, _BYTES_AT_ONCE // (4 * self.dim))
+        for piece in pieces:
+            rows = [
+                {_ID: place, _VECTOR: vector}
+                for place, vector in zip(piece.places.tolist(), piece.vectors, strict=True)
+            ]
+            with self._speaking():
+                for start in range(0, len(rows), rows_at_once):
+                    write(self.collection, rows[start : start + rows_at_once], timeout=self._timeout_s)
+        self._parts = part + 1
+        write_text(self.folder / STATE, json.dumps({"collection": self.collection, "parts": self._parts}))
+
+    def finish(self) -> None:
+        """See `VectorIndex.finish`; the graph or the lists are made, which takes longest."""
+        client = self._client
+        with self._speaking():
+            client.flush(self.collection)
+            if not client.list_indexes(self.collection):
+                index = client.prepare_index_params()
+                build = self._build
+                index.add_index(_VECTOR, index_type=build.index_type, metric_type="COSINE", params=build.params)
+                client.create_index(self.collection, index)
+            client.load_collection(self.collection)
+
+    @cached_property
+    def _count(self) -> int:
+        """How many vectors the collection holds, which is loaded now."""
+        client = self._client
+        with self._speaking():
+            if not client.has_collection(self.collection):
+                self._refuse_lost()
+            client.load_collection(self.collection)
+            return int(client.query(self.collection, filter="", output_fields=["count(*)"])[0]["count(*)"])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `VectorIndex.search`."""
+        check_queries(queries, self.dim)
+        rows, count = unit_rows(queries), len(self)
+        cosines = np.full((len(rows), k), -np.inf, np.float32)
+        places = np.full((len(rows), k), -1, np.int64)
+        for start in range(0, len(rows), _QUERIES_AT_ONCE):
+            with self._speaking():
+                found = self._client.search(
+                    self.collection,
+                    data=rows[start : start + _QUERIES_AT_ONCE],
+                    anns_field=_VECTOR,
+                    limit=min(k, count),
+                    search_params={"metric_type": "COSINE", "params": self._search},
+                    output_fields=[_ID],
+                    timeout=self._timeout_s,
+                )
+            for row, hits in enumerate(found, start):
+                cosines[row, : len(hits)] = [hit["distance"] for hit in hits]
+                places[row, : len(hits)] = [hit[_ID] for hit in hits]
+        return cosines, places
+
+    def close(self) -> None:
+        """See `VectorIndex.close`."""
+        if (client := self.__dict__.pop("_client", None)) is not None:
+            client.close()

@@ -1,0 +1,172 @@
+"""Galleries of pictures on disk: a folder, tar shards as webdataset writes them, an hdf5 file.
+
+Legend: n places asked for, N places of the gallery, P side of the square pictures.
+"""
+
+import io
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mindeye_pl.artifacts import fingerprint
+from mindeye_pl.data.files import FETCH_AGAIN
+from mindeye_pl.data.fingerprint import fingerprint_file
+from mindeye_pl.data.pictures import SUFFIXES, PictureFile, PictureFolder, read_square
+from mindeye_pl.data.stimuli import Stimuli
+from mindeye_pl.errors import UserError
+from mindeye_pl.gallery.source import Portion, keep_finite, read_each
+
+
+class FolderGallery:
+    """The pictures below a folder in the order of their names, as the middle squares of their shorter side.
+
+    Args:
+        root: searched through, sub-folders too.
+        image_size: P.
+
+    Raises:
+        UserError: if the folder is missing or has no picture.
+    """
+
+    holds_pictures = True
+
+    def __init__(self, root: Path, image_size: int):
+        self._folder = PictureFolder(root, image_size)
+
+    def __len__(self) -> int:
+        return len(self._folder)
+
+    def names(self, places: np.ndarray) -> list[str]:
+        """Paths below the folder."""
+        return [self._folder.paths[place].relative_to(self._folder.root).as_posix() for place in places.tolist()]
+
+    def read(self, places: np.ndarray) -> Portion:
+        """See `Gallery.read`."""
+        side = self._folder.image_size
+        return read_each(places, self.names(places), lambda place: read_square(self._folder.paths[place], side), side)
+
+    def fingerprint(self) -> str:
+        """See `PictureFolder.fingerprint`."""
+        return self._folder.fingerprint()
+
+
+class FileGallery:
+    """The pictures of an hdf5 file, by row.
+
+    Args:
+        path: as `Stimuli` reads it. Pictures that are not square lose what is beyond their middle; none is resized.
+
+    Raises:
+        UserError: if the file is missing, damaged or holds no pictures.
+    """
+
+    holds_pictures = True
+
+    def __init__(self, path: Path):
+        if not len(stimuli := Stimuli(path)):
+            raise UserError("the gallery is empty", seen=f"no picture in {path}", wanted="one or more")
+        self._file = PictureFile(path, min(stimuli.shape[-2:]))
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def names(self, places: np.ndarray) -> list[str]:
+        """`stimulus 17`: the row, as everywhere else."""
+        return [f"stimulus {place}" for place in places.tolist()]
+
+    def read(self, places: np.ndarray) -> Portion:
+        """See `Gallery.read`."""
+        return keep_finite(places, self.names(places), self._file.read(places))
+
+    def fingerprint(self) -> str:
+        """See `fingerprint_file`."""
+        return self._file.fingerprint()
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A picture in a tar shard: its name there, and where its bytes lie."""
+
+    name: str
+    offset: int
+    size: int
+
+
+class TarGallery:
+    """The pictures of tar shards, shard after shard by name, as the middle squares of their shorter side.
+
+    Only heads are read to find them; of one shard at a time are the names kept. Other members (captions, json) are
+    passed over.
+
+    Args:
+        shards: uncompressed tar files.
+        image_size: P.
+
+    Raises:
+        UserError: if there is no shard. Of a shard that is cut off, when it is first read.
+    """
+
+    holds_pictures = True
+
+    def __init__(self, shards: Sequence[Path], image_size: int):
+        self.shards, self.image_size = sorted(shards), image_size
+        if not self.shards:
+            raise UserError("the gallery is empty", seen="no tar shard", wanted="files of .tar")
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The place of each shard's first picture, and N behind them, `(shards + 1,)`."""
+        starts = np.cumsum([0, *(len(_members(shard)) for shard in self.shards)])
+        if starts[-1] == 0:
+            seen = f"no picture in {len(self.shards)} tar shards, {self.shards[0].name} first"
+            raise UserError("the gallery is empty", seen=seen, wanted=f"members of {sorted(SUFFIXES)}")
+        return starts
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def names(self, places: np.ndarray) -> list[str]:
+        """The shard's name and the member's: `00012.tar/000120034.jpg`."""
+        found = [self._find(place) for place in places.tolist()]
+        return [f"{shard.name}/{member.name}" for shard, member in found]
+
+    def read(self, places: np.ndarray) -> Portion:
+        """See `Gallery.read`."""
+        return read_each(places, self.names(places), self._read_one, self.image_size)
+
+    def _find(self, place: int) -> tuple[Path, _Member]:
+        number = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return self.shards[number], _members(self.shards[number])[place - self._starts[number]]
+
+    def _read_one(self, place: int) -> np.ndarray:
+        shard, member = self._find(place)
+        with shard.open("rb") as file:
+            file.seek(member.offset)
+            content = file.read(member.size)
+        return read_square(io.BytesIO(content), self.image_size, name=f"{shard.name}/{member.name}")
+
+    def fingerprint(self) -> str:
+        """Follows from the shards' names and from `fingerprint_file` of each."""
+        return fingerprint({shard.name: fingerprint_file(shard) for shard in self.shards})
+
+
+@lru_cache(maxsize=2)
+def _members(shard: Path) -> tuple[_Member, ...]:
+    """The pictures of a shard, in its order."""
+    try:
+        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            found = [
+                _Member(member.name, member.offset_data, member.size)
+                for member in tar
+                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES
+            ]
+            file.seek(tar.offset)  # a shard cut between two members lacks nothing but its end mark
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("no end-of-archive mark")
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{shard} is truncated or no tar file", seen=error, mend=FETCH_AGAIN) from error
+    return tuple(found)

@@ -1,0 +1,190 @@
+"""What a gallery is read through: places in a fixed order, each with a stable name, read a portion at a time.
+
+Legend: n places asked for, N places of the gallery, P side of the square pictures, F width of a vector.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from mindeye_pl.artifacts import fingerprint
+from mindeye_pl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Portion:
+    """What could be read of the places asked for.
+
+    Attributes:
+        places: `(n,)` int64, in the order asked, those that could be read.
+        content: `(n, 3, P, P)` pictures in [0, 1], or `(n, F)` finite vectors of which none is zero.
+        unreadable: the others: their names, and what is wrong with each.
+    """
+
+    places: np.ndarray
+    content: np.ndarray
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def holds_pictures(self) -> bool:
+        """Whether the content has yet to be embedded."""
+        return self.content.ndim == 4
+
+
+class Gallery(Protocol):
+    """Pictures, or vectors that were made of pictures, which stay on disk until they are asked for.
+
+    Attributes:
+        holds_pictures: whether it can show what it holds; a table of vectors cannot.
+    """
+
+    holds_pictures: bool
+
+    def __len__(self) -> int:
+        """N."""
+
+    def names(self, places: np.ndarray) -> list[str]:
+        """The names of `(n,)` places, the same as long as the gallery is."""
+
+    def read(self, places: np.ndarray) -> Portion:
+        """What is at `(n,)` ascending places.
+
+        Raises:
+            UserError: if the gallery itself is missing or damaged; a picture that is only goes into the portion.
+        """
+
+    def fingerprint(self) -> str:
+        """Tells one gallery from another, whatever its place."""
+
+
+def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np.ndarray], side: int) -> Portion:
+    """A portion of pictures that are read one by one, so that one that is damaged spares the others.
+
+    Args:
+        places: `(n,)`.
+        names: n of them.
+        read: from a place to its picture `(3, P, P)`; raises `UserError` for one that is damaged.
+        side: P.
+    """
+    kept, pictures, unreadable = [], [], {}
+    for place, name in zip(places.tolist(), names, strict=True):
+        try:
+            pictures.append(read(place))
+            kept.append(place)
+        except UserError as error:
+            unreadable[name] = str(error.seen or error.what)
+    content = np.stack(pictures) if pictures else np.empty((0, 3, side, side), np.float16)
+    return Portion(np.array(kept, np.int64), content, unreadable)
+
+
+def keep_finite(places: np.ndarray, names: Sequence[str], content: np.ndarray) -> Portion:
+    """A portion of rows that were read together, less those that hold NaN or infinity, or nothing but zeros.
+
+    Args:
+        places: `(n,)`.
+        names: n of them.
+        content: `(n, ...)`. A picture may be black, a vector without a direction is none.
+    """
+    rows = content.reshape(len(content), -1)
+    finite = np.isfinite(rows).all(1)
+    directed = finite & (rows.any(1) | (content.ndim == 4))
+    unreadable = {
+        name: "only zeros" if is_finite else "holds NaN or infinity"
+        for name, is_finite, is_directed in zip(names, finite.tolist(), directed.tolist(), strict=True)
+        if not is_directed
+    }
+    return Portion(places[directed], content[directed] if unreadable else content, unreadable)
+
+
+class Selected:
+    """Some places of a gallery as one of their own.
+
+    Args:
+        gallery: the whole one.
+        places: `(N,)` ascending.
+    """
+
+    def __init__(self, gallery: Gallery, places: np.ndarray):
+        self._gallery, self._places, self.holds_pictures = gallery, places, gallery.holds_pictures
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def names(self, places: np.ndarray) -> list[str]:
+        """See `Gallery.names`; those of the whole one."""
+        return self._gallery.names(self._places[places])
+
+    def read(self, places: np.ndarray) -> Portion:
+        """See `Gallery.read`."""
+        portion = self._gallery.read(self._places[places])
+        return Portion(np.searchsorted(self._places, portion.places), portion.content, portion.unreadable)
+
+    def fingerprint(self) -> str:
+        """Follows from the whole gallery and the places."""
+        return fingerprint({"gallery": self._gallery.fingerprint(), "places": self._places.tolist()})
+
+
+class Joined:
+    """Galleries one behind the other.
+
+    Args:
+        galleries: in order; `parts` holds them.
+    """
+
+    def __init__(self, galleries: Sequence[Gallery]):
+        self.parts = list(galleries)
+        self.holds_pictures = all(gallery.holds_pictures for gallery in self.parts)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The place of each gallery's first picture, and N behind them."""
+        return np.cumsum([0, *map(len, self.parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def names(self, places: np.ndarray) -> list[str]:
+        """See `Gallery.names`."""
+        return [name for gallery, own, _ in self._parts(places) for name in gallery.names(own)]
+
+    def read(self, places: np.ndarray) -> Portion:
+        """See `Gallery.read`; pictures and vectors are never read together, see `portions`.
+
+        Raises:
+            UserError: see there, and if the galleries' pictures have different sizes.
+        """
+        read = [(gallery.read(own), start) for gallery, own, start in self._parts(places)]
+        if len({portion.content.shape[1:] for portion, _ in read}) > 1:
+            sizes = [portion.content.shape[1:] for portion, _ in read]
+            raise UserError("pictures of two sizes in one portion", seen=sizes, wanted="squares of one side")
+        return Portion(
+            np.concatenate([portion.places + start for portion, start in read]),
+            np.concatenate([portion.content for portion, _ in read]),
+            {name: why for portion, _ in read for name, why in portion.unreadable.items()},
+        )
+
+    def fingerprint(self) -> str:
+        """Follows from those of the galleries."""
+        return fingerprint([gallery.fingerprint() for gallery in self.parts])
+
+    def _parts(self, places: np.ndarray) -> list[tuple[Gallery, np.ndarray, int]]:
+        """The galleries that hold some of the ascending places, with the places counted from their own starts."""
+        starts = self.starts
+        bounds = np.searchsorted(places, starts)
+        parts = zip(self.parts, bounds[:-1], bounds[1:], starts[:-1], strict=True)
+        return [(gallery, places[low:high] - start, int(start)) for gallery, low, high, start in parts if low < high]
+
+
+def portions(gallery: Gallery, size: int, start: int = 0) -> list[tuple[int, int]]:
+    """Bounds `[first, last)` of the portions that a gallery is read in, from place `start` on.
+
+    Portions end where a part of a joined gallery does: what it holds is then of one kind.
+    """
+    ends = gallery.starts[1:].tolist() if isinstance(gallery, Joined) else [len(gallery)]
+    bounds = [0]
+    for end in ends:
+        bounds += [*range(bounds[-1] + size, end, size), end] if end > bounds[-1] else []
+    return [(first, last) for first, last in pairwise(bounds) if first >= start]

@@ -1,0 +1,116 @@
+"""Embedding a gallery once: the same vectors whenever it is stopped, and nothing left out unasked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.gallery import embedded
+from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable, embed_gallery, unit_rows
+from mindeye_pl.gallery.opening import open_gallery
+from mindeye_pl.gallery.source import Joined
+from mindeye_pl.gallery.vector_table import VectorTable
+from tests.gallery.made import SIDE, as_floats, clustered, pictures, write_folder, write_hdf5
+
+
+@pytest.fixture(autouse=True)
+def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "PLACES", 8)
+
+
+def embed(batch: np.ndarray) -> np.ndarray:
+    """The mean colour of each quarter, `(b, 12)`."""
+    half = SIDE // 2
+    return batch.astype(np.float32).reshape(len(batch), 3, 2, half, 2, half).mean((3, 5)).reshape(len(batch), -1)
+
+
+def run(source: object, folder: Path, *, skip: bool = False, batch_size: int = 3) -> EmbeddedGallery:
+    folder.mkdir(exist_ok=True)
+    embed_gallery(source, folder, embed, batch_size=batch_size, skip_unreadable=skip, progress=False)  # type: ignore[arg-type]
+    return EmbeddedGallery(folder)
+
+
+def content(gallery: EmbeddedGallery) -> tuple[np.ndarray, np.ndarray]:
+    pieces = list(gallery.pieces(gallery.files))
+    return np.concatenate([p.places for p in pieces]), np.concatenate([p.vectors for p in pieces])
+
+
+def test_vectors_are_those_of_the_embedder_with_length_1(tmp_path: Path) -> None:
+    source = open_gallery(write_hdf5(tmp_path / "p.hdf5", pictures(21)), SIDE)
+    gallery = run(source, tmp_path / "e")
+    places, vectors = content(gallery)
+    assert (len(gallery), gallery.dim, len(gallery.files)) == (21, 12, 3)
+    assert places.tolist() == list(range(21))
+    np.testing.assert_allclose(vectors, unit_rows(embed(as_floats(pictures(21)))), atol=5e-4)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    other = run(source, tmp_path / "other", batch_size=8)
+    for one, two in zip(content(gallery), content(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_an_unreadable_picture_is_refused_by_name_and_what_was_done_stays(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "p", pictures(21))
+    (path / "part-1" / "015.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"part-1/015.png of the gallery cannot be read .*retrieve.unreadable=skip"):
+        run(open_gallery(path, SIDE), tmp_path / "e")
+    done = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "e").glob("vectors-*")}
+    assert len(done) == 2
+    gallery = run(open_gallery(path, SIDE), tmp_path / "e", skip=True)
+    assert {name: (tmp_path / "e" / name).stat().st_mtime_ns for name in done} == done
+    assert (len(gallery), gallery.num_unreadable, list(gallery.unreadable)) == (20, 1, ["part-1/015.png"])
+    names = open_gallery(path, SIDE).names(np.arange(21))
+    assert content(gallery)[0].tolist() == [place for place in range(21) if names[place] != "part-1/015.png"]
+
+
+def test_what_was_left_out_is_said_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = clustered(20)
+    vectors[[3, 4, 9, 12]] = 0
+    np.save(tmp_path / "t.npy", vectors)
+    gallery = run(VectorTable(tmp_path / "t.npy"), tmp_path / "e", skip=True)
+    check_unreadable(gallery, skip_unreadable=True)
+    assert "left out 4 unreadable: row 3 of t.npy, row 4 of t.npy, row 9 of t.npy and 1 more" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"row 3 of t\.npy of the gallery cannot be read"):
+        check_unreadable(gallery, skip_unreadable=False)
+
+
+def test_nothing_readable(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "p", pictures(3))
+    for file in path.rglob("*.png"):
+        file.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"nothing of the gallery could be read \(seen: 3 unreadable, part-0/000.png"):
+        run(open_gallery(path, SIDE), tmp_path / "e", skip=True)
+
+
+def test_vectors_and_pictures_side_by_side(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", clustered(10, width=12))
+    own = open_gallery(write_hdf5(tmp_path / "p.hdf5", pictures(3)), SIDE)
+    gallery = run(Joined([VectorTable(tmp_path / "t.npy"), own]), tmp_path / "e")
+    places, vectors = content(gallery)
+    assert places.tolist() == list(range(13))
+    np.testing.assert_allclose(vectors[:10], unit_rows(clustered(10, width=12)), atol=5e-4)
+    np.testing.assert_allclose(vectors[10:], unit_rows(embed(as_floats(pictures(3)))), atol=5e-4)
+
+
+def test_a_sample_is_of_the_vectors_and_follows_from_its_seed(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", clustered(50))
+    gallery = run(VectorTable(tmp_path / "t.npy"), tmp_path / "e")
+    everything = content(gallery)[1]
+    sample = gallery.sample(20, seed=1)
+    found = (sample[:, None] == everything[None]).all(2)  # (20, 50)
+    assert found.any(1).all()
+    assert (found.sum(0) <= 1).all(), "none twice"
+    np.testing.assert_array_equal(gallery.sample(20, seed=1), sample)
+    assert not np.array_equal(gallery.sample(20, seed=2), sample)
+    np.testing.assert_array_equal(gallery.sample(100, seed=1), everything)
+
+
+def test_an_embedder_that_fails_is_said(tmp_path: Path) -> None:
+    source = open_gallery(write_hdf5(tmp_path / "p.hdf5", np.zeros((2, SIDE, SIDE, 3), np.uint8)), SIDE)
+    with pytest.raises(UserError, match=r"no direction of a picture \(seen: stimulus 0"):
+        run(source, tmp_path / "e")
+
+
+def test_an_unfinished_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no whole embedded gallery"):
+        EmbeddedGallery(tmp_path)
