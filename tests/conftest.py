@@ -37,16 +37,27 @@ def tiny_nsd(tiny_settings: SimulationSettings, tmp_path_factory: pytest.TempPat
     return root
 
 
+#: Without the rows of other experiments, each of which is composed to be looked for.
+ALONE = "report.compare=[]"
+
+
 class CommandLine:
-    """Runs `python -m mindeye_pl ARGS` with its results below one folder."""
+    """Runs `python -m mindeye_pl ARGS` with its results below one folder.
+
+    Attributes:
+        outputs: the folder.
+        compares: whether the table has the rows of other experiments; they take a third of a tiny run's time.
+    """
 
     def __init__(self, outputs: Path, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
         self.outputs, self._capture, self._monkeypatch = outputs, capture, monkeypatch
+        self.compares = False
 
     def __call__(self, *args: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr."""
         GlobalHydra.instance().clear()
-        self._monkeypatch.setattr(sys, "argv", ["mindeye_pl", *args, f"paths.outputs={self.outputs}"])
+        more = [f"paths.outputs={self.outputs}"] + ([] if self.compares else [ALONE])
+        self._monkeypatch.setattr(sys, "argv", ["mindeye_pl", *args, *more])
         self._capture.readouterr()
         try:
             command_line.main()
@@ -87,7 +98,7 @@ def finished_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of one finished tiny run, made once; copy before writing into it."""
     outputs = tmp_path_factory.mktemp("finished")
     command = [sys.executable, "-m", "mindeye_pl", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none"]
-    subprocess.run([*command, f"paths.outputs={outputs}"], check=True, capture_output=True, cwd=outputs)
+    subprocess.run([*command, f"paths.outputs={outputs}", ALONE], check=True, capture_output=True, cwd=outputs)
     return outputs
 
 

@@ -49,6 +49,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine) -> None:
+    cli.compares = True
     command = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=csv")
     code, out, err = cli(*command)
     assert code == 0, err
@@ -58,6 +59,7 @@ def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine) 
         "Subject 1 (simulated)",
         "chance",
         "ridge, 1 h",
+        "scratch, 1 h",
         "report:",
     ):
         assert words in out
@@ -73,6 +75,7 @@ def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine) 
 
 @pytest.mark.slow
 def test_the_report_fills_a_row_that_was_empty(cli: CommandLine, finished: Path) -> None:
+    cli.compares = True
     options = ("scale=tiny", "logger=none")
     _, out, _ = cli("+experiment=finetune_subj01_1h", *options)
     assert re.search(r"scratch, 1 h +not run yet", out)
