@@ -185,6 +185,7 @@ def test_what_a_named_experiment_uses_is_kept(cli: CommandLine, finished: Path) 
 
 
 def test_the_rows_that_a_report_compares_with_are_kept(cli: CommandLine, finished: Path) -> None:
+    cli.compares = True
     assert "nothing to remove" in cli(*PRUNE, "artifacts.keep_used_by=[scratch_subj01_1h]")[1]
 
 
