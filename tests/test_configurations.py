@@ -93,6 +93,9 @@ def test_paper_scale_has_mindeye1s_published_parameter_counts() -> None:
     assert (config.finetune.epochs, config.finetune.batch_size) == (240, 32)
     assert (config.embedder.num_tokens, config.embedder.token_dim) == (257, 768)
     assert (config.prior.renormalise, config.prior.target_scale) == ("first_token", "sqrt_width")
+    assert config.prior.sample_steps == config.prior.timesteps == 100
+    assert (config.unclip.steps, config.unclip.guidance, config.reconstruct.candidates) == (20, 3.5, 16)
+    assert (config.low_level.latent_size, config.maps.places, config.captioner) == (64, 256, None)
 
 
 @pytest.mark.parametrize("model", MODELS)
