@@ -241,7 +241,11 @@ def limited(outputs: Path, kilobytes: int, *more: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize(
-    ("kilobytes", "step"), [(100, "simulate"), (60, "pretrain")], ids=["a data file", "a checkpoint"]
+    ("kilobytes", "step"),
+    [
+        pytest.param(100, "simulate", marks=pytest.mark.slow, id="a data file"),
+        pytest.param(60, "pretrain", id="a checkpoint"),
+    ],
 )
 def test_disk_full_while_writing(cli: CommandLine, finished: Path, kilobytes: int, step: str) -> None:
     before = cli.artifacts()

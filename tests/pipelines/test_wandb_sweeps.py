@@ -41,6 +41,7 @@ def command(sweep: dict, job: dict) -> list[str]:
 
 
 def test_the_files_of_the_repository_are_those_of_the_experiments(cli: CommandLine, tmp_path: Path) -> None:
+    cli.compares = True  # the files hold the words of the command line
     code, _, err = cli("pipeline=wandb_sweeps", f"sweep.wandb_folder={tmp_path / 'made'}")
     assert code == 0, err
     assert sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml")) == SWEEPS
@@ -52,6 +53,7 @@ def test_the_files_of_the_repository_are_those_of_the_experiments(cli: CommandLi
 
 
 def test_what_every_job_gets(cli: CommandLine, tmp_path: Path) -> None:
+    cli.compares = True  # the files hold the words of the command line
     code, _, err = cli("pipeline=wandb_sweeps", "scale=tiny", f"sweep.wandb_folder={tmp_path}")
     assert code == 0, err
     sweep = yaml.safe_load((tmp_path / "hours_subj01.yaml").read_text())
