@@ -133,9 +133,10 @@ def to_published(model: MindEye1) -> dict[str, Tensor]:
             seen=f"{subjects} subjects" if subjects != 1 else "a low-level branch",
             wanted="a model of one subject, with low_level=none or low_level=separate",
         )
-    if model.prior is None or model.prior.network.network.layout == "parallel":
-        return SYSTEM.published_state(model, without="low_level.")
-    published = CLASS_TOKEN.published_state(model)
+    system = SYSTEM if model.prior is None or model.prior.network.network.layout == "parallel" else CLASS_TOKEN
+    published = system.published_state(model, without="low_level.")
+    if system is SYSTEM:
+        return published
     for key, dimensions in _DIMENSIONS.items():
         published[key] = published[key].squeeze(0) if dimensions == 1 else published[key].unsqueeze(0)
     return published
