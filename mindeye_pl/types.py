@@ -1,7 +1,7 @@
 """What the parts hand to each other.
 
 Legend: B batch, b one subject's share of it, V voxels, R slots for repetitions, h hidden width, S tokens, D token
-width.
+width, C captions, K augmented views.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,9 @@ class BrainBatch:
         maps: `(B, K * M, 512)` feature maps of the pictures and, behind each, of its K - 1 augmented views.
         repetitions: one `(b, R, V_s)` float tensor for each subject, the responses in use to each trial's picture,
             where a low-level model mixes them (MindEye1, spec section 7.3); fewer than R come again from the first.
+        captions: `(B, C, D)` embeddings of the pictures' captions, where a caption mapper learns them; zeros where a
+            picture has fewer than C.
+        views: `(B, K, D)` image embeddings of augmented views of the pictures, where an image mapper learns them.
     """
 
     voxels: list[Tensor]
@@ -33,6 +36,8 @@ class BrainBatch:
     latents: Tensor | None = None
     maps: Tensor | None = None
     repetitions: list[Tensor] | None = None
+    captions: Tensor | None = None
+    views: Tensor | None = None
 
     def to(self, *args, **kwargs) -> "BrainBatch":  # type: ignore[no-untyped-def]
         """The batch with every tensor moved as by `Tensor.to`."""
@@ -44,6 +49,8 @@ class BrainBatch:
             None if self.latents is None else self.latents.to(*args, **kwargs),
             None if self.maps is None else self.maps.to(*args, **kwargs),
             None if self.repetitions is None else [slots.to(*args, **kwargs) for slots in self.repetitions],
+            None if self.captions is None else self.captions.to(*args, **kwargs),
+            None if self.views is None else self.views.to(*args, **kwargs),
         )
 
     def __len__(self) -> int:

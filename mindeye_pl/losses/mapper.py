@@ -1,4 +1,4 @@
-"""Losses of a mapper from voxels to an embedding, and its targets (Mind Reader, spec sections 3.3 and 4.1).
+"""Losses of a mapper from voxels to an embedding (Mind Reader, spec section 4.1).
 
 Legend: B batch, D embedding width.
 """
@@ -11,8 +11,6 @@ from torch import Tensor
 
 from mindeye_pl.losses.contrastive import info_nce_loss
 
-#: Where the elements of a CLIP embedding are clamped: few of them lie outside, and those far.
-CLAMP = 1.5
 #: Of the contrastive part.
 TEMPERATURE = 0.5
 
@@ -44,17 +42,6 @@ class MapperLoss(NamedTuple):
     mse: Tensor
     cosine: Tensor
     contrastive: Tensor | None
-
-
-def clamp_then_normalise(embeddings: Tensor, *, limit: float = CLAMP) -> Tensor:
-    """Elements clamped to [-limit, limit], and then each row brought to length one.
-
-    The order matters: the elements of a row of length one are all inside.
-
-    Shape:
-        `(..., D)` -> `(..., D)` float32.
-    """
-    return F.normalize(embeddings.float().clamp(-limit, limit), dim=-1)
 
 
 def mapper_loss(
