@@ -1,4 +1,4 @@
-"""CLIP embeddings as targets: clamped and normalised, and one drawn of several (Mind Reader, spec sections 2.2 and 3.3).
+"""CLIP embeddings as targets: clamped, normalised, and one drawn of several (Mind Reader, spec sections 2.2 and 3.3).
 
 Legend: B batch, C captions of a picture at most, D embedding width.
 """
