@@ -102,7 +102,7 @@ def held_out_ids(run: Run) -> np.ndarray:
     return np.arange(len(pictures_of(run)))[-run.config.foundation.pictures.num_validation :]
 
 
-class _Prepared:
+class Prepared:
     """A table of pictures as a model wants them."""
 
     def __init__(self, pictures: Pictures, prepare: Callable[[Tensor], Tensor] | None = None):
@@ -189,7 +189,7 @@ def _build_clip(run: Run, folder: Path) -> None:
     embedder = CLIPImageEmbedder(network.visual, input_range="corrected")
     network.requires_grad_(True).train()
     network.visual.output_tokens = False  # open_clip's own forward wants the pooled embedding alone
-    tables = {"pictures": _Prepared(pictures, embedder.preprocess), "words": words}
+    tables = {"pictures": Prepared(pictures, embedder.preprocess), "words": words}
     model = CLIPTraining(network, max_lr=settings.max_lr, weight_decay=settings.weight_decay)
     fit_foundation(run, PRETRAIN_CLIP, folder, model, tables_of(run, "clip", tables))
 
@@ -228,7 +228,7 @@ def _build_vae(run: Run, folder: Path) -> None:
     network = build_vae(**sizes)
     pictures = pictures_of(run)
     model = VAETraining(network, max_lr=settings.max_lr, kl_scale=settings.kl_scale)
-    fit_foundation(run, PRETRAIN_VAE, folder, model, tables_of(run, "vae", {"pictures": _Prepared(pictures)}))
+    fit_foundation(run, PRETRAIN_VAE, folder, model, tables_of(run, "vae", {"pictures": Prepared(pictures)}))
 
     network.eval()
     with torch.no_grad():

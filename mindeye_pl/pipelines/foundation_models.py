@@ -35,7 +35,14 @@ GROUPS = {
 
 #: The steps that train foundation models.
 FOUNDATION_STEPS = frozenset(
-    {"pretrain_clip", "pretrain_vae", "pretrain_captioner", "pretrain_unclip", "evaluate_foundation"}
+    {
+        "pretrain_clip",
+        "pretrain_vae",
+        "pretrain_captioner",
+        "pretrain_unclip",
+        "pretrain_generator",
+        "evaluate_foundation",
+    }
 )
 
 

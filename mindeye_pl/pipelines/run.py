@@ -22,6 +22,7 @@ from mindeye_pl.pipelines.export import EXPORT, check_export, export_run
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
+from mindeye_pl.pipelines.foundation_generator import PRETRAIN_GENERATOR
 from mindeye_pl.pipelines.foundation_models import check_whole
 from mindeye_pl.pipelines.gallery import BUILD_INDEX, EMBED_GALLERY
 from mindeye_pl.pipelines.mindeye1_data import CONVERT_MINDEYE1
@@ -39,7 +40,14 @@ from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 
 _DATA = (SIMULATE, CONVERT_MINDEYE1)
 _BRAIN = (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
-_FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
+_FOUNDATION = (
+    PRETRAIN_CLIP,
+    PRETRAIN_VAE,
+    PRETRAIN_UNCLIP,
+    PRETRAIN_CAPTIONER,
+    PRETRAIN_GENERATOR,
+    EVALUATE_FOUNDATION,
+)
 _GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)
 STEPS = {step.name: step for step in (*_DATA, *_BRAIN, *_FOUNDATION, *_GALLERY)}
 

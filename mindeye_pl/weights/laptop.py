@@ -1,15 +1,21 @@
 """The laptop's own foundation weights: where they are shipped, and the models that they make."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, TokenStandardiser
+from mindeye_pl.nn.embeddings import ClampThenNormalise
 from mindeye_pl.nn.foundation_sizes import build_captioner, build_clip, build_unclip, build_vae
+from mindeye_pl.nn.stylegan2.networks import PictureGenerator, build_generator
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.weights.own import fill, read_own
 
 CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
+GENERATOR = "generator.safetensors"
 
 #: The files that the package ships, in half precision; MODEL_CARD.md beside them says what they are.
 SHIPPED = Path(__file__).parent / "shipped"
@@ -31,17 +37,23 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
     return network, CLIPImageEmbedder(network.visual, input_range="corrected", standardise=standardise)
 
 
-def load_embedder(folder: str | Path | None = None, tokens: str = "patches") -> CLIPImageEmbedder:
+def load_embedder(
+    folder: str | Path | None = None, tokens: str = "patches", clamp: float | None = None
+) -> CLIPImageEmbedder:
     """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
 
     Args:
         folder: see `load_clip`.
         tokens: see `CLIPImageEmbedder`.
+        clamp: of other tokens than patches, see `nn.embeddings.ClampThenNormalise`; None leaves them as they are.
     """
     clip, embedder = load_clip(folder)
     if tokens == "patches":
         return embedder
-    return CLIPImageEmbedder(clip.visual, tokens=tokens, input_range="corrected", resizing="stretched")
+    last = None if clamp is None else ClampThenNormalise(clamp)
+    return CLIPImageEmbedder(
+        clip.visual, tokens=tokens, input_range="corrected", resizing="stretched", standardise=last
+    )
 
 
 def load_vae(folder: str | Path | None = None) -> Any:
@@ -66,6 +78,24 @@ def load_captioner(folder: str | Path | None = None) -> Captioner:
     captioner = build_captioner(**sizes)
     fill(captioner, weights)
     return captioner
+
+
+def load_generator(folder: str | Path | None = None, latents: str = "zeros") -> PictureGenerator:
+    """The generator that was trained on pictures with captions, without its discriminator; otherwise as `load_clip`.
+
+    Args:
+        folder: see `load_clip`.
+        latents: see `PictureGenerator`.
+    """
+    weights, sizes = read_own(_file(folder, GENERATOR))
+    generator = build_generator(sizes)
+    fill(generator, own_part(weights, "generator"))
+    return PictureGenerator(generator, latents=latents)
+
+
+def own_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The weights of one of several networks in a file."""
+    return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
 def _file(folder: str | Path | None, name: str) -> Path:

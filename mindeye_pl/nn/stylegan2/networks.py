@@ -1,0 +1,70 @@
+"""A generator and its discriminator from one set of sizes, and the generator as what makes pictures of tokens.
+
+Legend: B batch, E width of an embedding, P side of a picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.nn.stylegan2.discriminator import Discriminator
+from mindeye_pl.nn.stylegan2.generator import Generator
+
+#: What the main latent is where pictures are made: zeros, as in Mind Reader's training, or drawn as published for FID.
+SAMPLED_LATENTS = ("zeros", "random")
+
+#: Sizes that the one network has and the other has not.
+_GENERATOR_ALONE = ("latent_dim", "w_dim", "mapping_layers", "fused")
+_DISCRIMINATOR_ALONE = ("group_size", "projection_reduction")
+
+
+def build_generator(sizes: Mapping[str, Any]) -> Generator:
+    """The generator of some sizes: the arguments of `Generator`; those of `Discriminator` alone are not looked at."""
+    return Generator(**{key: value for key, value in sizes.items() if key not in _DISCRIMINATOR_ALONE})
+
+
+def build_discriminator(sizes: Mapping[str, Any]) -> Discriminator:
+    """The discriminator of the same sizes."""
+    return Discriminator(**{key: value for key, value in sizes.items() if key not in _GENERATOR_ALONE})
+
+
+class PictureGenerator(nn.Module):
+    """Image and caption embeddings, as two tokens, to pictures.
+
+    The module is frozen and in eval mode.
+
+    Args:
+        generator: trained.
+        latents: `zeros` | `random`.
+    """
+
+    def __init__(self, generator: Generator, *, latents: str = "zeros"):
+        super().__init__()
+        if latents not in SAMPLED_LATENTS:
+            raise ValueError(f"latents is {latents!r}, wanted {' or '.join(SAMPLED_LATENTS)}")
+        self.generator, self.latents = generator, latents
+        self.requires_grad_(False).eval()
+
+    @property
+    def token_dim(self) -> int:
+        """E."""
+        first: Any = self.generator.blocks[0]
+        return first.to_picture.style.pre_nets[0][0].weight.shape[1]
+
+    @torch.no_grad()
+    def draw(self, tokens: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Pictures `(B, 3, P, P)` float32 in [0, 1].
+
+        Args:
+            tokens: `(B, 2, E)`, image and caption embedding.
+            seeds: B of them, of the latents where they are drawn.
+        """
+        width = self.generator.mapping.latent_dim
+        latents = torch.zeros(len(tokens), width)
+        if self.latents == "random":
+            draws = [torch.randn(width, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            latents = torch.stack(draws)
+        made = self.generator(latents.to(tokens.device), tokens[:, 0], tokens[:, 1], noise="fixed")
+        return ((made + 1) / 2).clamp(0, 1)

@@ -1,0 +1,119 @@
+"""The generator trained on pictures with captions, in the role that Lafite has for Mind Reader (spec section 5.4).
+
+Legend: N pictures, C captions of a picture at most, E width of an embedding.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+
+from mindeye_pl.artifacts import ArtifactSpec, fingerprint
+from mindeye_pl.callbacks.generated_grid import GeneratedGrid
+from mindeye_pl.data.targets import TokenStore
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
+from mindeye_pl.pipelines.caption_embeddings import embed_captions
+from mindeye_pl.pipelines.foundation import (
+    CAPTIONS,
+    SCENES,
+    Prepared,
+    fit_foundation,
+    foundation_spec,
+    picture_inputs,
+    picture_steps,
+    pictures_of,
+    tables_of,
+    trains_on_scenes,
+)
+from mindeye_pl.pipelines.foundation_models import identity, load_model
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.targets import embed_tokens, filled_store
+from mindeye_pl.stages.adversarial import AdversarialTraining
+from mindeye_pl.weights import laptop
+from mindeye_pl.weights.own import save_own
+
+#: The last grid of held-out pictures and what is made of their captions.
+GRID = "generated.png"
+
+
+def _captions(run: Run) -> list[list[str]]:
+    """The captions of every picture.
+
+    Raises:
+        UserError: if the pictures have none, or not as many.
+    """
+    pictures = run.config.foundation.pictures
+    if trains_on_scenes(run):
+        return json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
+    path = pictures.get("captions")
+    if path is None or not Path(path).is_file():
+        wanted = "a json list over pictures of lists of sentences"
+        raise UserError(
+            "pretrain_generator needs captions", seen=path, wanted=wanted, mend="foundation.pictures.captions=FILE"
+        )
+    captions = json.loads(Path(path).read_text())
+    if (count := len(pictures_of(run))) != len(captions):
+        raise UserError(f"{path} is of other pictures", seen=f"{len(captions)} entries", wanted=f"{count}")
+    return captions
+
+
+def _spec(run: Run) -> ArtifactSpec:
+    of = identity(run, "embedder", "text_embedder")
+    return foundation_spec(run, "generator", {name: fingerprint(settings) for name, settings in of.items()})
+
+
+def network_sizes(run: Run, settings: Any) -> dict[str, Any]:
+    """The arguments that build generator and discriminator."""
+    width = run.config.embedder.token_dim
+    return {
+        **{str(key): value for key, value in settings.sizes.items()},
+        "picture_size": run.config.foundation.pictures.image_size,
+        "condition": settings.condition,
+        "image_dim": width,
+        "caption_dim": width,
+        "projection_reduction": settings.projection_reduction,
+    }
+
+
+def image_embeddings(run: Run) -> TokenStore:
+    """The image embedding of every picture, rows `(1, E)`."""
+    config, pictures = run.config.embedder, pictures_of(run)
+    by = identity(run, "embedder") | picture_inputs(run)
+    shape, what = (config.num_tokens, config.token_dim), f"with embedder={config.name}"
+    ids = np.arange(len(pictures))
+    return filled_store(run, config.name, pictures, ids, shape, partial(embed_tokens, run), by=by, what=what)
+
+
+def save_networks(path: Path, model: AdversarialTraining, sizes: dict[str, Any]) -> None:
+    """The averaged generator and the discriminator as one file, in half precision."""
+    parts = {"generator": model.averaged, "discriminator": model.discriminator}
+    weights = {f"{part}.{key}": value for part, network in parts.items() for key, value in network.state_dict().items()}
+    save_own(path, weights, sizes, half=True)
+
+
+def _build(run: Run, folder: Path) -> None:
+    settings = run.config.foundation.generator
+    tables = {
+        "pictures": Prepared(pictures_of(run)),
+        "image": image_embeddings(run),
+        "captions": embed_captions(run, _captions(run)),  # (N, C, E)
+    }
+    torch.manual_seed(run.config.seed)
+    sizes = network_sizes(run, settings)
+    model = AdversarialTraining(
+        build_generator(sizes),
+        build_discriminator(sizes),
+        load_model(run, "embedder"),
+        instantiate(settings.objective),
+    )
+    data, save = tables_of(run, "generator", tables), partial(save_networks, folder / laptop.GENERATOR, model, sizes)
+    grid = [GeneratedGrid(folder / GRID)]
+    fit_foundation(run, PRETRAIN_GENERATOR, folder, model, data, callbacks=grid, save=save)
+
+
+PRETRAIN_GENERATOR = Step("pretrain_generator", _spec, picture_steps, _build)
