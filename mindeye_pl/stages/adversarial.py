@@ -4,7 +4,7 @@ Legend: B batch, E width of an embedding, C captions of a picture, P side of a p
 intermediate latents.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -43,9 +43,6 @@ from mindeye_pl.types import PictureBatch, StageLoss
 #: Image and caption embedding, `(B, E)` each.
 Embeddings = tuple[Tensor, Tensor]
 
-#: Pictures `(B, 3, P, P)` in [0, 1] to embeddings `(B, E)`.
-Embed = Callable[[Tensor], Tensor]
-
 #: Held-out pictures of which the made ones are shown.
 _SHOWN = 16
 
@@ -56,7 +53,7 @@ _LARGEST_SLOPE = 1e5
 class AdversarialTraining(LightningModule):
     """Both networks in alternating steps, and the averaged generator that is kept.
 
-    A batch holds `pictures` `(B, 3, P, P)` in [0, 1], `image` `(B, E)`, their image embedding, and `captions`
+    A batch holds `pictures` `(B, 3, P, P)` in [0, 1], `image` `(B, 1, E)`, their image embedding, and `captions`
     `(B, C, E)`, those of their captions, of length one each. From them both networks are conditioned here: it is
     Lafite's training on pictures with captions. `BrainConditioned` takes embeddings read from brains.
 
@@ -92,7 +89,7 @@ class AdversarialTraining(LightningModule):
     def conditions(self, batch: PictureBatch) -> Embeddings:
         """What the pictures of a batch are made from."""
         caption = draw_caption(batch["captions"]) if self.training else mean_caption(batch["captions"])
-        return batch["image"], caption
+        return batch["image"].flatten(1), caption
 
     def _perturbed(self, batch: PictureBatch) -> Embeddings:
         image, caption = self.conditions(batch)
@@ -112,19 +109,15 @@ class AdversarialTraining(LightningModule):
 
     def training_step(self, batch: PictureBatch, batch_index: int) -> None:
         """One iteration of both networks, with the regularisers whose turn it is."""
-        of_generator, of_discriminator = self.optimizers()  # type: ignore[misc, attr-defined]
-        steps: dict[str, tuple[nn.Module, Optimizer, Callable[[PictureBatch], StageLoss]]] = {
-            GENERATOR: (self.generator, of_generator, self.generator_loss),
-            PATH_LENGTH: (self.generator, of_generator, self.path_length_loss),
-            DISCRIMINATOR: (self.discriminator, of_discriminator, self.discriminator_loss),
-            R1: (self.discriminator, of_discriminator, self.r1_loss),
-        }
-        parts: dict[str, Tensor] = {}
+        networks = self.networks()
+        of_network = dict(zip(map(id, networks), self.optimizers(), strict=True))  # type: ignore[arg-type]
         totals: list[Tensor] = []
-        for phase in self.objective.phases(int(self.iteration)):
-            network, optimizer, compute_loss = steps[phase]
+        parts: dict[str, Tensor] = {}
+        for phase in self.phases():
+            network = self.learner(phase)
             with self._learning(network):
-                loss = compute_loss(batch)
+                loss = self.compute_loss(phase, batch)
+                optimizer = of_network[id(network)]
                 optimizer.zero_grad()
                 self.manual_backward(loss.total)
                 _mend_gradients(network)
@@ -137,13 +130,35 @@ class AdversarialTraining(LightningModule):
         named = {"train/loss": torch.stack(totals).sum()} | {f"train/{name}": part for name, part in parts.items()}
         self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch))
 
+    def networks(self) -> Sequence[nn.Module]:
+        """All that learn, in the order of their optimisers."""
+        return [self.generator, self.discriminator]
+
+    def phases(self) -> tuple[str, ...]:
+        """What the next iteration is made of."""
+        return self.objective.phases(int(self.iteration))
+
+    def learner(self, phase: str) -> nn.Module:
+        """The network that learns in a phase."""
+        return self.generator if phase in (GENERATOR, PATH_LENGTH) else self.discriminator
+
+    def compute_loss(self, phase: str, batch: PictureBatch) -> StageLoss:
+        """The loss of a phase."""
+        losses = {
+            GENERATOR: self.generator_loss,
+            PATH_LENGTH: self.path_length_loss,
+            DISCRIMINATOR: self.discriminator_loss,
+            R1: self.r1_loss,
+        }
+        return losses[phase](batch)
+
     @contextmanager
     def _learning(self, network: nn.Module) -> Iterator[None]:
-        """One of the two networks learns; the other passes gradients on."""
-        for each in (self.generator, self.discriminator):
+        """One of the networks learns; the others pass gradients on."""
+        for each in self.networks():
             each.requires_grad_(each is network)
         yield
-        for each in (self.generator, self.discriminator):
+        for each in self.networks():
             each.requires_grad_(True)
 
     def generator_loss(self, batch: PictureBatch) -> StageLoss:
@@ -160,7 +175,7 @@ class AdversarialTraining(LightningModule):
             seen = self.embed(self._cropped(made))  # (B, E)
             parts["generator_clip"] = -objective.clip_scale * self._match([seen] * len(conditions), conditions)
             if objective.picture_scale:
-                parts["generator_picture"] = -objective.picture_scale * self._match([seen], [batch["image"]])
+                parts["generator_picture"] = -objective.picture_scale * self._match([seen], [batch["image"].flatten(1)])
         if objective.real_scale:
             real = self.discriminator(2 * batch["pictures"] - 1, *wanted).semantics
             parts["generator_real"] = -objective.real_scale * self._match(real, judged.semantics)
