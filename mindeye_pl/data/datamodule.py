@@ -180,6 +180,11 @@ class NSDDataModule(LightningDataModule):
         betas = normalisation(read_betas(self.layout, trials.subject, trials.beta_rows))
         return betas.astype(np.float16 if self.half_precision else np.float32, copy=False)
 
+    def betas_in_use(self) -> np.ndarray:
+        """Betas of one subject's training trials and, behind them, of its validation trials, `(n, V)`."""
+        (trained,), (held_out,) = self._train_betas or [], self._validation_betas or []
+        return np.concatenate([trained, held_out])
+
     def train_sampler(self, rank: int = 0, world_size: int = 1) -> EqualShareSampler:
         """What one rank draws; its length is the number of iterations of an epoch."""
         return self._sampler(

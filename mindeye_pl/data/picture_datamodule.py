@@ -83,7 +83,7 @@ class PictureDataModule(LightningDataModule):
         tables: what a batch holds, by name.
         num_pictures: N.
         batch_size: B, on one rank.
-        num_validation: the last pictures, held out.
+        num_validation: the last pictures, held out; there may be none.
         seed: of the order.
         steps_per_epoch: see `ShuffledBatches`.
     """
@@ -100,7 +100,7 @@ class PictureDataModule(LightningDataModule):
     ):
         super().__init__()
         self._seed, self._steps_per_epoch = seed, steps_per_epoch
-        assert 0 < num_validation < num_pictures, (num_validation, num_pictures)
+        assert 0 <= num_validation < num_pictures, (num_validation, num_pictures)
         self._dataset, self._batch_size = PictureDataset(tables), batch_size
         self._train, self._held_out = np.split(np.arange(num_pictures), [num_pictures - num_validation])
 
@@ -110,9 +110,9 @@ class PictureDataModule(LightningDataModule):
         ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
         return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks))
 
-    def val_dataloader(self) -> "DataLoader[PictureBatch]":
+    def val_dataloader(self) -> "DataLoader[PictureBatch] | list":
         """The held-out pictures, the same on every rank."""
-        return self._loader(ShuffledBatches(self._held_out, self._batch_size, None))
+        return [] if not len(self._held_out) else self._loader(ShuffledBatches(self._held_out, self._batch_size, None))
 
     def _loader(self, sampler: ShuffledBatches) -> "DataLoader[PictureBatch]":
         return DataLoader(self._dataset, sampler=sampler, batch_size=None)

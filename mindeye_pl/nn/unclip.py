@@ -120,6 +120,11 @@ class UnCLIPModel(nn.Module):
             return None
         return self.size_vectors(torch.tensor([[*(original or self.picture_size), *crop]], device=self.sigmas.device))
 
+    @property
+    def token_dim(self) -> int:
+        """D."""
+        return self.unet.config["cross_attention_dim"]
+
     def size_vectors(self, size_and_crop: Tensor) -> Tensor:
         """Sizes and corners of many pictures as Fourier features.
 

@@ -17,8 +17,9 @@ from mindeye_pl.config import register_resolvers
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.pipelines.finetune import CONFIG, FINETUNE, read_normalisation
-from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model, reconstructor_of
+from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model
 from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
+from mindeye_pl.pipelines.reconstructor import reconstructor_of
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.hub import fetch_folder

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import torch
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule
 from torch import Tensor
 
 from mindeye_pl.artifacts import ArtifactSpec, write_text
@@ -28,7 +28,7 @@ from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import determined_by_trainer
 from mindeye_pl.pipelines.targets import filled_store
 from mindeye_pl.pipelines.training import fit
-from mindeye_pl.stages.foundation import CLIPTraining, Foundation, VAETraining
+from mindeye_pl.stages.foundation import CLIPTraining, VAETraining
 from mindeye_pl.weights import laptop
 from mindeye_pl.weights.own import save_own
 
@@ -145,7 +145,7 @@ def fit_foundation(
     run: Run,
     step: Step,
     folder: Path,
-    model: Foundation,
+    model: LightningModule,
     data: PictureDataModule,
     *,
     callbacks: Sequence[Callback] = (),

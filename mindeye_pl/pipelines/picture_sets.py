@@ -96,8 +96,8 @@ def gather(run: Run, made: Mapping[str, Any]) -> PictureSets:
     sets[GREY] = torch.full_like(sets[MEAN_PICTURE], 0.5)
     if "prior_tokens" in made:
         sets[NEAREST] = _brought_to(run, _nearest_training(run, made["prior_tokens"]), size)
-    if is_there(run, "unclip"):
-        sets[VAE] = _through_vae(run, ids, size)
+    if is_there(run, "unclip") and (again := _through_vae(run, ids, size)) is not None:
+        sets[VAE] = again
     own, alone = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.int64)
     lot = derangement(len(ids), run.config.seed)
     lines = {MODEL: Line(MODEL, own), MEAN_PICTURE: Line(MEAN_PICTURE, alone), GREY: Line(GREY, alone)}
@@ -163,10 +163,12 @@ def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """The seen pictures through the unCLIP's own VAE and back: what its decoder can draw at the most."""
+def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor | None:
+    """The seen pictures through the unCLIP's own VAE and back: what its decoder can draw; a generator has none."""
     device = run.device
-    unclip: UnCLIPModel = load_model(run, "unclip").to(device)
+    unclip = load_model(run, "unclip").to(device)
+    if not isinstance(unclip, UnCLIPModel):
+        return None
     rows, columns = unclip.picture_size
     stimuli, parts = Stimuli(layout(run).stimuli), []
     for start in range(0, len(ids), 8):

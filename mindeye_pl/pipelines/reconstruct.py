@@ -21,9 +21,11 @@ from mindeye_pl.data.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETT
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
-from mindeye_pl.pipelines.foundation_models import candidates, identity, load_model, reconstructor_of, sampling_of
+from mindeye_pl.pipelines.finetune_generator import FINETUNE_GENERATOR, trains_generator
+from mindeye_pl.pipelines.foundation_models import identity, load_model
 from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.ranks import follows, place, started_here, together
+from mindeye_pl.pipelines.reconstructor import candidates, reconstructor_of, sampling_of
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import trainer_options
 from mindeye_pl.pipelines.targets import target_tokens
@@ -34,7 +36,8 @@ _PICTURE = "picture-{:06d}.safetensors"
 
 
 def _needs(run: Run) -> Sequence[Step]:
-    return (*data_steps(run), *checkpoint_steps(run))
+    generator = (FINETUNE_GENERATOR,) if trains_generator(run.config) else ()
+    return (*data_steps(run), *checkpoint_steps(run), *generator)
 
 
 def _spec(run: Run) -> ArtifactSpec:
@@ -52,6 +55,8 @@ def _spec(run: Run) -> ArtifactSpec:
     by |= run.plain("data.repetitions", "data.split", "data.test_split", "data.validation_fraction")
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
+    if trains_generator(config):
+        inputs["finetune_generator"] = run.spec(FINETUNE_GENERATOR).fingerprint
     return ArtifactSpec("reconstruct", f"{label}-{config.unclip.name}", by | own_by, inputs)
 
 

@@ -20,6 +20,7 @@ from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.export import EXPORT, check_export, export_run
 from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.pipelines.foundation_captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.pipelines.foundation_generator import PRETRAIN_GENERATOR
@@ -39,7 +40,7 @@ from mindeye_pl.pipelines.sweep_jobs import Job
 from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 
 _DATA = (SIMULATE, CONVERT_MINDEYE1)
-_BRAIN = (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
+_BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (
     PRETRAIN_CLIP,
     PRETRAIN_VAE,

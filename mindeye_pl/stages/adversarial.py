@@ -110,7 +110,7 @@ class AdversarialTraining(LightningModule):
     def training_step(self, batch: PictureBatch, batch_index: int) -> None:
         """One iteration of both networks, with the regularisers whose turn it is."""
         networks = self.networks()
-        of_network = dict(zip(map(id, networks), self.optimizers(), strict=True))  # type: ignore[arg-type]
+        of_network = dict(zip(map(id, networks), self.optimizers(), strict=True))
         totals: list[Tensor] = []
         parts: dict[str, Tensor] = {}
         for phase in self.phases():
@@ -249,8 +249,8 @@ class AdversarialTraining(LightningModule):
         decay = self.objective.average_decay(batch_size, int(self.iteration) * batch_size)
         for averaged, newest in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
             averaged.lerp_(newest, 1 - decay)
-        for averaged, newest in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
-            averaged.copy_(newest)
+        for kept, newest_buffer in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
+            kept.copy_(newest_buffer)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Adam for each network, as lazy regularisation wants it."""

@@ -6,7 +6,7 @@ Legend: B batch, V voxels, C captions, E width of an embedding, P side of a pict
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Adam, Optimizer
 
 from mindeye_pl.errors import UserError

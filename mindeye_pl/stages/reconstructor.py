@@ -16,6 +16,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.random_streams import stream_seed
 from mindeye_pl.nn.refiner import Refiner, blend
+from mindeye_pl.nn.stylegan2.networks import PictureGenerator
 from mindeye_pl.nn.unclip import DRAFT_RANGES, UnCLIPModel, corrected_pixels
 from mindeye_pl.nn.unclip_solvers import SOLVERS
 from mindeye_pl.stages.brain_to_tokens import BrainToTokens
@@ -30,7 +31,7 @@ _CANDIDATES = 16
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the unCLIP samples.
+    """How the unCLIP samples; a generator, which takes one step, looks at the seed alone.
 
     Attributes:
         solver: one of `nn.unclip_solvers.SOLVERS`.
@@ -44,11 +45,11 @@ class Sampling:
         draft_posterior: which latents of it are taken: "mode", or "sampled", as MindEye1 does.
     """
 
-    solver: str
-    steps: int
-    guidance: float
-    offset: float
-    seed: int
+    solver: str = "dpm_multistep"
+    steps: int = 20
+    guidance: float = 1.0
+    offset: float = 0.0
+    seed: int = 0
     strength: float = 1.0
     draft_range: str = "corrected"
     draft_posterior: str = "mode"
@@ -113,7 +114,7 @@ class Reconstructor(LightningModule):
     Args:
         composite: trained, in eval mode.
         prior_samples: of the diffusion prior, that are averaged; 1 as published.
-        unclip: makes pictures of tokens; None leaves them out.
+        unclip: makes pictures of tokens, an unCLIP or a generator; None leaves them out.
         sampling: how; goes with `unclip`.
         candidates: pictures that are made for each one, of which the nearest to the brain's retrieval embedding is
             kept (MindEye1, spec section 8.6); 16 as published for MindEye1, 1 takes what comes.
@@ -130,7 +131,7 @@ class Reconstructor(LightningModule):
         composite: Composite,
         *,
         prior_samples: int = 1,
-        unclip: UnCLIPModel | None = None,
+        unclip: UnCLIPModel | PictureGenerator | None = None,
         sampling: Sampling | None = None,
         candidates: int = 1,
         embedder: nn.Module | None = None,
@@ -241,7 +242,11 @@ def candidate_seed(seed: int, candidate: int) -> int:
 
 
 def sample_pictures(
-    unclip: UnCLIPModel, tokens: Tensor, sampling: Sampling, seeds: Sequence[int], blurry: Tensor | None = None
+    unclip: UnCLIPModel | PictureGenerator,
+    tokens: Tensor,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    blurry: Tensor | None = None,
 ) -> Tensor:
     """Tokens to pictures.
 
@@ -255,6 +260,8 @@ def sample_pictures(
     Returns:
         `(B, 3, H, W)` in [0, 1].
     """
+    if isinstance(unclip, PictureGenerator):
+        return unclip.draw(tokens, seeds)
     draft = None
     if blurry is not None and sampling.strength < 1:
         blurry = F.interpolate(blurry.float(), unclip.picture_size, mode="bilinear").clamp(0, 1)

@@ -1,0 +1,181 @@
+"""The generator fine-tuned on what the mappers of one subject read from its brain (Mind Reader, spec section 7).
+
+Legend: n trials, V voxels, C captions of a picture at most, E width of an embedding, P side of a picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from mindeye_pl.artifacts import ArtifactSpec
+from mindeye_pl.callbacks.generated_grid import GeneratedGrid
+from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.picture_datamodule import PictureDataModule
+from mindeye_pl.data.pictures import PictureFile, Table
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.stylegan2.conditions import with_second_condition
+from mindeye_pl.nn.stylegan2.networks import PictureGenerator, build_discriminator, build_generator
+from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
+from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
+from mindeye_pl.pipelines.foundation_generator import GRID, network_sizes, save_networks
+from mindeye_pl.pipelines.foundation_models import identity, load_model, weight_files
+from mindeye_pl.pipelines.models import WEIGHTS, save_weights
+from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.step import Run, Step
+from mindeye_pl.pipelines.strategies import determined_by_trainer
+from mindeye_pl.pipelines.training import fit
+from mindeye_pl.stages.brain_conditioned import BrainConditioned
+from mindeye_pl.stages.composite import Composite
+from mindeye_pl.weights import laptop
+from mindeye_pl.weights.own import read_own
+
+STARTS = ("pretrained", "scratch")
+
+
+def trains_generator(config: DictConfig) -> bool:
+    """Whether pictures are made by a generator that is fine-tuned to the subject."""
+    return OmegaConf.select(config, "generator") is not None and config.unclip is not None
+
+
+def _needs(run: Run) -> Sequence[Step]:
+    return (*data_steps(run), *checkpoint_steps(run))
+
+
+def _pretrained(run: Run) -> bool:
+    start = run.config.generator.start
+    if start not in STARTS:
+        raise UserError("generator.start", seen=start, wanted=" or ".join(STARTS))
+    return start == "pretrained"
+
+
+def _spec(run: Run) -> ArtifactSpec:
+    config = run.config
+    keys = ("subject", "num_sessions", "betas", "split", "validation_fraction")
+    by = run.plain("generator", "seed", "trainer.precision", *(f"data.{key}" for key in keys))
+    by |= determined_by_trainer(config) | identity(run, "embedder", "text_embedder")
+    by |= identity(run, "unclip") if _pretrained(run) else run.plain("foundation.generator.sizes")
+    label, own_by, own_inputs = checkpoint_identity(run)
+    inputs = data_inputs(run, [config.data.subject]) | own_inputs
+    return ArtifactSpec("finetune_generator", f"{label}-{config.generator.condition}", by | own_by, inputs)
+
+
+class _ByTrial:
+    """A table of pictures, read by trial.
+
+    Args:
+        table: by stimulus id.
+        stimulus_ids: `(n,)` of the trials.
+    """
+
+    def __init__(self, table: Table, stimulus_ids: np.ndarray):
+        self._table, self._stimulus_ids = table, stimulus_ids
+
+    def __getitem__(self, trials: np.ndarray) -> np.ndarray:
+        return self._table[self._stimulus_ids[trials]]
+
+
+class _Squares:
+    """The data's pictures as squares of the generator's size."""
+
+    def __init__(self, pictures: PictureFile):
+        self._pictures = pictures
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        return self._pictures.read(ids)
+
+
+def _trials(run: Run, brains: NSDDataModule, picture_size: int) -> PictureDataModule:
+    """Training trials and, behind them, the validation trials, as batches of tables."""
+    settings = run.config.generator
+    brains.setup()
+    trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
+    ids = np.concatenate([trained, held_out])
+    pictures = _Squares(PictureFile(layout(run).stimuli, picture_size))
+    by_picture = {"pictures": pictures, "image": brains.tokens, "captions": brains.captions}
+    tables: dict[str, Table] = {
+        "voxels": brains.betas_in_use(),  # (n, V)
+        **{name: _ByTrial(table, ids) for name, table in by_picture.items() if table is not None},
+    }
+    return PictureDataModule(
+        tables,
+        len(ids),
+        settings.batch_size,
+        len(held_out),
+        seed=run.config.seed,
+        steps_per_epoch=settings.steps_per_epoch,
+    )
+
+
+def _starting_networks(run: Run) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """Sizes of the networks, and the weights that they begin with: none from scratch.
+
+    A network of one condition begins as one of two, which start equal, where both are asked for (spec section 5.4).
+    """
+    settings = run.config.generator
+    if not _pretrained(run):
+        width = run.config.embedder.token_dim
+        return network_sizes(run, run.config.foundation.generator) | {
+            "condition": settings.condition,
+            "image_dim": width,
+            "caption_dim": width,
+        }, {}
+    (path,) = weight_files(run, "unclip").values()
+    assert path is not None, "missing files are reported before any step"
+    weights, sizes = read_own(path)
+    if settings.condition == "both" and sizes["condition"] != "both":
+        weights = with_second_condition(weights)
+    return sizes | {"condition": settings.condition}, weights
+
+
+def _build(run: Run, folder: Path) -> None:
+    config, settings = run.config, run.config.generator
+    subject = config.data.subject
+    brains = datamodule(run, [subject], config.data.num_sessions, config.finetune.batch_size)
+    torch.manual_seed(config.seed)
+    sizes, weights = _starting_networks(run)
+    networks = build_generator(sizes), build_discriminator(sizes)
+    for network, part in zip(networks, ("generator", "discriminator"), strict=True):
+        if weights:
+            network.load_state_dict(laptop.own_part(weights, part))
+    model = BrainConditioned(
+        *networks,
+        load_model(run, "embedder"),
+        instantiate(settings.objective),
+        trained_model(run, brains.voxel_counts[subject]),
+        mappers=settings.mappers,
+        mapper_learning_rate=settings.mapper_learning_rate,
+    )
+
+    def save() -> None:
+        save_networks(folder / laptop.GENERATOR, model, sizes)
+        if model.mappers_learn:
+            save_weights(model.composite, folder / WEIGHTS)
+
+    data = _trials(run, brains, sizes["picture_size"])
+    what = f"fine-tuning the generator to subject {subject}, conditioned on {settings.condition}"
+    grid = [GeneratedGrid(folder / GRID)]
+    fit(run, FINETUNE_GENERATOR, folder, model, data, epochs=settings.epochs, what=what, more_callbacks=grid, save=save)
+
+
+FINETUNE_GENERATOR = Step("finetune_generator", _spec, _needs, _build)
+
+
+def finetuned_generator(run: Run) -> PictureGenerator:
+    """The generator of the subject, made now where it is missing."""
+    return laptop.load_generator(run.make(FINETUNE_GENERATOR).folder, latents=run.config.unclip.network.latents)
+
+
+def mappers_of(run: Run, composite: Composite) -> Composite:
+    """The composite, with the mappers that learned beside the generator where they did."""
+    from mindeye_pl.pipelines.models import load_weights, read_weights
+
+    path = run.make(FINETUNE_GENERATOR).folder / WEIGHTS
+    if path.exists():
+        load_weights(composite, read_weights(path), path)
+    return composite
