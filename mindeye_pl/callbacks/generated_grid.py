@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -15,10 +16,10 @@ class GeneratedGrid(Callback):
 
     Args:
         path: of the file; an older one stays whole until the new one is.
-        log: takes the grid `(3, H, W)` in [0, 1] and the optimiser steps so far; None where nothing is logged.
+        log: takes the grid `(H, W, 3)` uint8 and the epochs so far; None where nothing is logged.
     """
 
-    def __init__(self, path: Path, log: Callable[[Tensor, int], None] | None = None):
+    def __init__(self, path: Path, log: Callable[[np.ndarray, int], None] | None = None):
         self.path, self._log = path, log
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -27,12 +28,12 @@ class GeneratedGrid(Callback):
             return
         from torchvision.transforms.v2.functional import to_pil_image
 
-        grid = grid_of(pl_module.shown)
+        picture = to_pil_image(grid_of(pl_module.shown))
         beside = self.path.with_name(f".{self.path.name}")
-        to_pil_image(grid).save(beside, format="PNG")
+        picture.save(beside, format="PNG")
         beside.replace(self.path)
         if self._log is not None:
-            self._log(grid, trainer.global_step)
+            self._log(np.asarray(picture), trainer.current_epoch + 1)
 
 
 def grid_of(pairs: Tensor, *, columns: int = 8) -> Tensor:

@@ -159,7 +159,7 @@ def _build(run: Run, folder: Path) -> None:
 
     data = _trials(run, brains, sizes["picture_size"])
     what = f"fine-tuning the generator to subject {subject}, conditioned on {settings.condition}"
-    grid = [GeneratedGrid(folder / GRID)]
+    grid = [GeneratedGrid(folder / GRID, run.tracking.picture_log_of(FINETUNE_GENERATOR))]
     fit(run, FINETUNE_GENERATOR, folder, model, data, epochs=settings.epochs, what=what, more_callbacks=grid, save=save)
 
 

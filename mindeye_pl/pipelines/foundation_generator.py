@@ -89,6 +89,11 @@ def image_embeddings(run: Run) -> TokenStore:
     return filled_store(run, config.name, pictures, ids, shape, partial(embed_tokens, run), by=by, what=what)
 
 
+def caption_embeddings(run: Run) -> np.ndarray:
+    """The embeddings of every picture's captions, `(N, C, E)` float16, zeros where there are fewer."""
+    return embed_captions(run, _captions(run))
+
+
 def save_networks(path: Path, model: AdversarialTraining, sizes: dict[str, Any]) -> None:
     """The averaged generator and the discriminator as one file, in half precision."""
     parts = {"generator": model.averaged, "discriminator": model.discriminator}
@@ -101,7 +106,7 @@ def _build(run: Run, folder: Path) -> None:
     tables = {
         "pictures": Prepared(pictures_of(run)),
         "image": image_embeddings(run),
-        "captions": embed_captions(run, _captions(run)),  # (N, C, E)
+        "captions": caption_embeddings(run),  # (N, C, E)
     }
     torch.manual_seed(run.config.seed)
     sizes = network_sizes(run, settings)
@@ -112,7 +117,7 @@ def _build(run: Run, folder: Path) -> None:
         instantiate(settings.objective),
     )
     data, save = tables_of(run, "generator", tables), partial(save_networks, folder / laptop.GENERATOR, model, sizes)
-    grid = [GeneratedGrid(folder / GRID)]
+    grid = [GeneratedGrid(folder / GRID, run.tracking.picture_log_of(PRETRAIN_GENERATOR))]
     fit_foundation(run, PRETRAIN_GENERATOR, folder, model, data, callbacks=grid, save=save)
 
 

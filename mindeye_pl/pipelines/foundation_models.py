@@ -39,6 +39,7 @@ FOUNDATION_STEPS = frozenset(
         "pretrain_captioner",
         "pretrain_unclip",
         "pretrain_generator",
+        "evaluate_generator",
         "evaluate_foundation",
     }
 )

@@ -17,6 +17,7 @@ from mindeye_pl.pipelines.data import SIMULATE
 from mindeye_pl.pipelines.encoder import FIT_ENCODER
 from mindeye_pl.pipelines.evaluate import EVALUATE
 from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
+from mindeye_pl.pipelines.evaluate_generator import EVALUATE_GENERATOR
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.export import EXPORT, check_export, export_run
 from mindeye_pl.pipelines.finetune import FINETUNE
@@ -41,16 +42,10 @@ from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 
 _DATA = (SIMULATE, CONVERT_MINDEYE1)
 _BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
-_FOUNDATION = (
-    PRETRAIN_CLIP,
-    PRETRAIN_VAE,
-    PRETRAIN_UNCLIP,
-    PRETRAIN_CAPTIONER,
-    PRETRAIN_GENERATOR,
-    EVALUATE_FOUNDATION,
-)
+_FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
+_GENERATOR = (PRETRAIN_GENERATOR, EVALUATE_GENERATOR)
 _GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)
-STEPS = {step.name: step for step in (*_DATA, *_BRAIN, *_FOUNDATION, *_GALLERY)}
+STEPS = {step.name: step for step in (*_DATA, *_BRAIN, *_FOUNDATION, *_GENERATOR, *_GALLERY)}
 
 
 def run_experiment(config: DictConfig, job: Job | None = None) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -98,6 +99,13 @@ class Tracking:
             return None
         tracked.follow_steps()
         return tracked.log
+
+    def picture_log_of(self, step: "Step") -> Callable[[np.ndarray, int], None] | None:
+        """What takes `(H, W, 3)` uint8 pictures of a training, with the epochs so far; None where it is not tracked."""
+        tracked = self._open.get(step.name)
+        if tracked is None:
+            return None
+        return lambda picture, epochs: tracked.log_pictures("generated", [picture], [f"after {epochs} epochs"])
 
     def uses_store(self, folder: Path, by: dict[str, Any], fingerprint: str, *, filled: bool) -> None:
         """Notes a store of target tokens, latents or maps as made by, or read by, the steps that are being made.

@@ -1,6 +1,5 @@
 """Adversarial training: whose turn it is, what is descended, what is averaged, and that it goes on after a stop."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -221,14 +220,14 @@ def _poisoned(model: AdversarialTraining, shown: PictureBatch):  # type: ignore[
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> Iterator[tuple[AdversarialTraining, AdversarialTraining]]:
+def stopped(tmp_path: Path) -> tuple[AdversarialTraining, AdversarialTraining]:
     """A training of two epochs in one go, and one that was stopped after the first."""
     whole, first, second = (training(path_length_interval=2, r1_interval=2) for _ in range(3))
     fitted(whole, 2, tmp_path / "whole")
     fitted(first, 1, tmp_path / "parts")
     fitted(second, 2, tmp_path / "parts", going_on=True)
     assert (tmp_path / "parts" / "generated.png").stat().st_size > 0
-    yield whole, second
+    return whole, second
 
 
 def test_a_stopped_training_ends_in_the_same_weights(stopped: tuple[AdversarialTraining, AdversarialTraining]) -> None:
