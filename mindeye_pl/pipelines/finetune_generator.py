@@ -37,10 +37,22 @@ from mindeye_pl.weights.own import read_own
 
 STARTS = ("pretrained", "scratch")
 
+_SCRATCH = "generator.start=scratch, or pipeline=pretrain_generator with this embedder"
+
 
 def trains_generator(config: DictConfig) -> bool:
-    """Whether pictures are made by a generator that is fine-tuned to the subject."""
-    return OmegaConf.select(config, "generator") is not None and config.unclip is not None
+    """Whether pictures are made by a generator that is fine-tuned to the subject.
+
+    Raises:
+        UserError: if the group `unclip` names none.
+    """
+    if OmegaConf.select(config, "generator") is None or config.unclip is None:
+        return False
+    if laptop.GENERATOR not in config.unclip.get("files", ()):
+        raise UserError(
+            f"generator={config.generator.name} is no part of unclip={config.unclip.name}", mend="unclip=lafite"
+        )
+    return True
 
 
 def _needs(run: Run) -> Sequence[Step]:
@@ -128,6 +140,11 @@ def _starting_networks(run: Run) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     (path,) = weight_files(run, "unclip").values()
     assert path is not None, "missing files are reported before any step"
     weights, sizes = read_own(path)
+    if (width := run.config.embedder.token_dim) != sizes["image_dim"]:
+        wanted = f"width {width}, as embedder={run.config.embedder.name} makes"
+        raise UserError(
+            f"{path} was trained on other embeddings", seen=f"width {sizes['image_dim']}", wanted=wanted, mend=_SCRATCH
+        )
     if settings.condition == "both" and sizes["condition"] != "both":
         weights = with_second_condition(weights)
     return sizes | {"condition": settings.condition}, weights

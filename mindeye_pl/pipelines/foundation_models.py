@@ -15,7 +15,10 @@ from mindeye_pl.weights import laptop
 from mindeye_pl.weights.locate import download_command, find_weights, is_given, is_whole
 
 #: Keys of a group that say where its files are, and so nothing of what is made with them.
-_PLACES = ("folder", "path", "weights")
+_PLACES = ("folder", "path", "weights", "made_by")
+
+#: What makes the files of a group that does not say it itself.
+_MADE_BY = "pipeline=pretrain_foundation"
 
 #: The start of an unCLIP in training: a node of the group `foundation` that names files as the groups do.
 UNCLIP_START = "foundation.unclip"
@@ -122,7 +125,7 @@ def lacking_weights(run: Run, groups: Sequence[str] | None = None) -> list[str]:
         }
         for name, path in weight_files(run, group).items():
             if path is None:
-                where = commands.get(name) or f"not in {config.folder}; pipeline=pretrain_foundation makes it"
+                where = commands.get(name) or f"not in {config.folder}; {config.get('made_by', _MADE_BY)} makes it"
                 lacks.append(f"{GROUPS[group]} {name} ({where})")
     return lacks
 
