@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 
 from mindeye_pl.artifacts import ArtifactSpec, fingerprint
 from mindeye_pl.callbacks.generated_grid import GeneratedGrid
+from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
@@ -41,22 +42,30 @@ from mindeye_pl.weights.own import save_own
 GRID = "generated.png"
 
 
+def _captions_file(run: Run) -> Path | None:
+    """The captions of pictures of the user's own; None where scenes are painted.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if trains_on_scenes(run):
+        return None
+    given = run.config.foundation.generator.captions
+    if given is None or not Path(given).is_file():
+        mend, wanted = "foundation.generator.captions=FILE", "a json list over pictures of lists of sentences"
+        raise UserError("pretrain_generator needs captions", seen=given, wanted=wanted, mend=mend)
+    return Path(given)
+
+
 def _captions(run: Run) -> list[list[str]]:
     """The captions of every picture.
 
     Raises:
         UserError: if the pictures have none, or not as many.
     """
-    pictures = run.config.foundation.pictures
-    if trains_on_scenes(run):
+    if (path := _captions_file(run)) is None:
         return json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
-    path = pictures.get("captions")
-    if path is None or not Path(path).is_file():
-        wanted = "a json list over pictures of lists of sentences"
-        raise UserError(
-            "pretrain_generator needs captions", seen=path, wanted=wanted, mend="foundation.pictures.captions=FILE"
-        )
-    captions = json.loads(Path(path).read_text())
+    captions = json.loads(path.read_text())
     if (count := len(pictures_of(run))) != len(captions):
         raise UserError(f"{path} is of other pictures", seen=f"{len(captions)} entries", wanted=f"{count}")
     return captions
@@ -64,7 +73,12 @@ def _captions(run: Run) -> list[list[str]]:
 
 def _spec(run: Run) -> ArtifactSpec:
     of = identity(run, "embedder", "text_embedder")
-    return foundation_spec(run, "generator", {name: fingerprint(settings) for name, settings in of.items()})
+    inputs = {name: fingerprint(settings) for name, settings in of.items()}
+    if (path := _captions_file(run)) is not None:
+        inputs["captions"] = fingerprint_file(path)
+    spec = foundation_spec(run, "generator", inputs)
+    spec.determined_by["foundation.generator"].pop("captions", None)  # their content is among the inputs
+    return spec
 
 
 def network_sizes(run: Run, settings: Any) -> dict[str, Any]:
