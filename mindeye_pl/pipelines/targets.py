@@ -18,7 +18,7 @@ from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.convnext import augmented_views
+from mindeye_pl.nn.augmented_views import augmented_views
 from mindeye_pl.pipelines.data import layout, pictures_fingerprint
 from mindeye_pl.pipelines.foundation_models import identity, load_model, low_level_groups
 from mindeye_pl.pipelines.step import Run
