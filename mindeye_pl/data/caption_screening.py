@@ -48,7 +48,7 @@ RULES: dict[str, ScreeningRule] = {"half_of_best": half_of_best, "all": every_ca
 
 def is_caption(captions: np.ndarray) -> np.ndarray:
     """Which rows of `(..., C, E)` are a caption's, `(..., C)` bool."""
-    return captions.any(-1)
+    return np.asarray(captions.any(-1))
 
 
 def _cosines(image: np.ndarray, captions: np.ndarray) -> np.ndarray:
