@@ -18,7 +18,7 @@ from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
-from mindeye_pl.pipelines.caption_embeddings import embed_captions
+from mindeye_pl.pipelines.captions import embedded_captions
 from mindeye_pl.pipelines.foundation import (
     CAPTIONS,
     SCENES,
@@ -105,7 +105,8 @@ def image_embeddings(run: Run) -> TokenStore:
 
 def caption_embeddings(run: Run) -> np.ndarray:
     """The embeddings of every picture's captions, `(N, C, E)` float16, zeros where there are fewer."""
-    return embed_captions(run, _captions(run))
+    captions, embedder = _captions(run), load_model(run, "text_embedder").to(run.device)
+    return embedded_captions(run, embedder, captions, max(map(len, captions))).half().numpy()
 
 
 def save_networks(path: Path, model: AdversarialTraining, sizes: dict[str, Any]) -> None:

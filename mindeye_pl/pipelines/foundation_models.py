@@ -15,7 +15,7 @@ from mindeye_pl.weights import laptop
 from mindeye_pl.weights.locate import download_command, find_weights, is_given, is_whole
 
 #: Keys of a group that say where its files are, and so nothing of what is made with them.
-_PLACES = ("folder", "path", "weights", "made_by")
+_PLACES = ("folder", "path", "weights", "captions", "made_by")
 
 #: What makes the files of a group that does not say it itself.
 _MADE_BY = "pipeline=pretrain_foundation"
@@ -26,6 +26,7 @@ UNCLIP_START = "foundation.unclip"
 #: The groups, and in whose words a missing file of theirs is reported.
 GROUPS = {
     "embedder": "the embedder's weights",
+    "text_embedder": "the text embedder's weights",
     UNCLIP_START: "the unCLIP's start",
     "vae": "the low-level VAE's weights",
     "maps": "the low-level feature maps' weights",
@@ -47,14 +48,20 @@ FOUNDATION_STEPS = frozenset(
     }
 )
 
+#: The step that looks at pictures and their captions and trains nothing, and those that train a generator under them.
+SCREEN_STEP = "screen_captions"
+_GENERATOR_STEPS = frozenset({"pretrain_generator", "finetune_generator"})
+
 
 def groups_in_use(run: Run) -> list[str]:
     """The groups whose models this run loads."""
     config = run.config
     brains, from_sdxl = sees_brains(config), fine_tunes_sdxl(config)
-    trains = brains and config.evaluate.reconstructions is None
+    trains = brains and config.evaluate.reconstructions is None and list(config.pipeline.steps) != [SCREEN_STEP]
+    embeds = brains or not _GENERATOR_STEPS.isdisjoint(config.pipeline.steps)
     used = {
-        "embedder": brains or from_sdxl,
+        "embedder": embeds or from_sdxl,
+        "text_embedder": embeds and config.get("text_embedder") is not None and reads_captions(config),
         UNCLIP_START: from_sdxl,
         **{group: trains and group in low_level_groups(config) for group in ("vae", "maps")},
         "unclip": makes_pictures(config),
@@ -67,6 +74,18 @@ def groups_in_use(run: Run) -> list[str]:
 def sees_brains(config: DictConfig) -> bool:
     """Whether a step of the run is about brains; those that train foundation models are not."""
     return not FOUNDATION_STEPS.issuperset(config.pipeline.steps)
+
+
+def reads_captions(config: DictConfig) -> bool:
+    """Whether a step of the run embeds captions."""
+    return has_part(config, "caption_mapper") or not (_GENERATOR_STEPS | {SCREEN_STEP}).isdisjoint(
+        config.pipeline.steps
+    )
+
+
+def has_part(config: DictConfig, name: str) -> bool:
+    """Whether the run's model has a part of this name."""
+    return OmegaConf.select(config, f"model.{name}") is not None
 
 
 def fine_tunes_sdxl(config: DictConfig) -> bool:
