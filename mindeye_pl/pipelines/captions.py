@@ -24,11 +24,11 @@ from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions import TextEmbedder
-from mindeye_pl.nn.embeddings import clamp_then_normalise
+from mindeye_pl.nn.embeddings import clamp_then_normalise, mean_caption
 from mindeye_pl.pipelines.data import captions_fingerprint, data_steps, layout, pictures_fingerprint
 from mindeye_pl.pipelines.foundation_models import SCREEN_STEP, has_part, identity, load_model
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.targets import filled_rows, pooled_embeddings
+from mindeye_pl.pipelines.targets import filled_rows, pooled_embeddings, target_tokens
 
 #: The kept captions of every picture, in the layout of the data's own file.
 CAPTIONS = "captions.json"
@@ -92,6 +92,20 @@ def target_captions(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
     return filled_rows(
         run, f"captions-{config.name}", len(kept), stimulus_ids, shape, build, by=captions_identity(run), what=what
     )
+
+
+def true_tokens(run: Run, stimulus_ids: np.ndarray) -> Tensor:
+    """What a perfect reading of the pictures' brains would give, `(n, S, D)` float16; missing rows are made now.
+
+    The target tokens, and behind them the mean embedding of the captions where the run's model learns that.
+    """
+    tokens = torch.from_numpy(target_tokens(run, stimulus_ids)[stimulus_ids])
+    if not learns_captions(run):
+        return tokens
+    store = target_captions(run, stimulus_ids)
+    assert store is not None
+    captions = mean_caption(torch.from_numpy(store[stimulus_ids]))  # (n, D)
+    return torch.cat([tokens, captions[:, None].to(tokens)], 1)
 
 
 def kept_captions(run: Run) -> list[list[str]]:

@@ -19,11 +19,11 @@ from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.metrics.pictures import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.nn.unclip import UnCLIPModel, corrected_pixels
+from mindeye_pl.pipelines.captions import true_tokens
 from mindeye_pl.pipelines.data import layout
 from mindeye_pl.pipelines.foundation_models import is_there, load_model
 from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.pipelines.targets import target_tokens
 
 #: The lines of the table. Null lines need no brain; no brain could better the ceilings.
 MODEL, BLURRY, REFINED = "model", "blurry", "refined"
@@ -152,10 +152,10 @@ def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
         tokens: `(n, S, D)` predicted.
     """
     ids = training_ids(run)
-    store, best, found = target_tokens(run, ids), torch.full((len(tokens),), -2.0), torch.zeros(len(tokens)).long()
+    best, found = torch.full((len(tokens),), -2.0), torch.zeros(len(tokens)).long()
     for start in range(0, len(ids), _AT_ONCE * 4):
         some = ids[start : start + _AT_ONCE * 4]
-        similarity = cosine_similarity(query=tokens, gallery=torch.from_numpy(store[some])).float()  # (n, block)
+        similarity = cosine_similarity(query=tokens, gallery=true_tokens(run, some)).float()  # (n, block)
         value, place = similarity.max(1)
         found = torch.where(value > best, place + start, found)
         best = torch.maximum(best, value)

@@ -19,6 +19,7 @@ from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.console import console
 from mindeye_pl.data.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETTINGS
 from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.captions import true_tokens
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
 from mindeye_pl.pipelines.finetune_generator import FINETUNE_GENERATOR, trains_generator
@@ -28,7 +29,6 @@ from mindeye_pl.pipelines.ranks import follows, place, started_here, together
 from mindeye_pl.pipelines.reconstructor import candidates, reconstructor_of, sampling_of
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import trainer_options
-from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.pipelines.training import hush_lightning
 from mindeye_pl.stages.reconstructor import BrainQuery, Reconstructor
 
@@ -65,7 +65,7 @@ def _build(run: Run, folder: Path) -> None:
     data = subject_data(run)
     brains = data.test_set(config.data.subject)
     ids = brains.stimulus_ids
-    clip = torch.from_numpy(target_tokens(run, ids.numpy())[ids.numpy()])  # (n, S, D)
+    clip = true_tokens(run, ids.numpy())  # (n, S, D)
     left = [i for i, id_ in enumerate(ids.tolist()) if not (folder / _PICTURE.format(id_)).exists()]
     if left or follows():
         done = len(ids) - len(left)
