@@ -4,7 +4,7 @@ Legend: n test pictures, R responses to each, V voxels, S tokens, D token width.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_of_each, retrieval_scores
 from mindeye_pl.metrics.score import Score
 from mindeye_pl.pipelines.baselines import noise_free_pair, picture_means, ridge_tokens
+from mindeye_pl.pipelines.captions import captions_identity, learns_captions, true_tokens
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated, layout
 from mindeye_pl.pipelines.foundation_models import identity
@@ -31,6 +32,7 @@ from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import target_tokens
 from mindeye_pl.stages.composite import Composite
+from mindeye_pl.types import Prediction
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions.safetensors"
@@ -40,6 +42,8 @@ _PICTURES_AT_ONCE = 32
 
 #: The lines of `scores.json`, by the names that the report knows.
 MODEL, SHUFFLED, RIDGE, CEILING = "model", "shuffled", "ridge", "ceiling"
+#: A model that reads captions too, asked for those in place of pictures.
+CAPTIONS = "captions"
 #: The model asked with the first response alone, with the first two, with all three.
 REPETITIONS = tuple(f"repetitions_{count}" for count in range(1, nsd.REPETITIONS + 1))
 
@@ -71,6 +75,8 @@ def _spec(run: Run) -> ArtifactSpec:
         "metrics", "seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions"
     )
     by |= run.plain("data.split", "data.test_split", "data.validation_fraction")
+    if learns_captions(run):
+        by |= captions_identity(run)
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
     return ArtifactSpec("evaluate", label, by | own_by, inputs)
@@ -92,6 +98,9 @@ def _build(run: Run, folder: Path) -> None:
         rows[name] = _scores(run, predict_retrieval(model, brains, weights), pictures.clip)
     retrieval = predict_retrieval(model, brains, brains.weights)  # (n, S, D)
     rows[MODEL] = _scores(run, retrieval, pictures.clip)
+    if learns_captions(run):
+        read = predict_averaged(model, brains, brains.weights, lambda outputs: outputs.tokens[:, 1:])  # (n, 1, D)
+        rows[CAPTIONS] = _scores(run, read, true_tokens(run, brains.stimulus_ids.numpy())[:, 1:].float())
     rows[SHUFFLED] = shuffled_scores(
         brain=retrieval, clip=pictures.clip, top_k=list(run.config.metrics.top_k), seed=run.config.seed
     )
@@ -115,19 +124,27 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def predict_retrieval(model: Composite, brains: TestSet, weights: Tensor) -> Tensor:
-    """Retrieval embeddings of the test pictures, the outputs for a picture's responses averaged.
+    """Retrieval embeddings `(n, S, D)` of the test pictures; see `predict_averaged`."""
+    return predict_averaged(model, brains, weights, lambda outputs: outputs.retrieval)
+
+
+def predict_averaged(
+    model: Composite, brains: TestSet, weights: Tensor, part: Callable[[Prediction], Tensor]
+) -> Tensor:
+    """A part of what is read from the test pictures, the outputs for a picture's responses averaged.
 
     Args:
         model: in eval mode.
         brains: the responses.
         weights: `(n, R)` share of each response in a picture's answer.
+        part: of the outputs, `(B, S, D)`.
 
     Returns:
         `(n, S, D)` float32 on the CPU.
     """
     averaged = []
     for voxels, shares in zip(brains.voxels.split(_PICTURES_AT_ONCE), weights.split(_PICTURES_AT_ONCE), strict=True):
-        outputs = model.predict(voxels.flatten(0, 1).to(model.device)).retrieval.float().cpu()  # (b * R, S, D)
+        outputs = part(model.predict(voxels.flatten(0, 1).to(model.device))).float().cpu()  # (b * R, S, D)
         averaged.append(average_repetitions(outputs.unflatten(0, shares.shape), shares))
     return torch.cat(averaged)
 

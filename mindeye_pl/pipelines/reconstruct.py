@@ -19,7 +19,7 @@ from mindeye_pl.artifacts import Artifact, ArtifactSpec, write_text
 from mindeye_pl.console import console
 from mindeye_pl.data.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETTINGS
 from mindeye_pl.errors import UserError
-from mindeye_pl.pipelines.captions import true_tokens
+from mindeye_pl.pipelines.captions import captions_identity, learns_captions, true_tokens
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, is_simulated
 from mindeye_pl.pipelines.finetune_generator import FINETUNE_GENERATOR, trains_generator
@@ -53,6 +53,8 @@ def _spec(run: Run) -> ArtifactSpec:
     if candidates(config) == 1:  # as it was before there were several
         by["reconstruct"].pop("candidates", None)
     by |= run.plain("data.repetitions", "data.split", "data.test_split", "data.validation_fraction")
+    if learns_captions(run):
+        by |= captions_identity(run)  # of the ceiling
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
     if trains_generator(config):

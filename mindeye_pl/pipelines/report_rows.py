@@ -17,7 +17,7 @@ from mindeye_pl.pipelines import caption_evaluation, picture_sets
 from mindeye_pl.pipelines.brain_scores import TRUE_PICTURE
 from mindeye_pl.pipelines.caption_evaluation import caption_columns
 from mindeye_pl.pipelines.data import is_simulated
-from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
+from mindeye_pl.pipelines.evaluate import CAPTIONS, CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES, read_picture_scores
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.reports.comparison import beyond_doubt
@@ -62,6 +62,9 @@ def retrieval_results(run: Run) -> Results:
         *_published(run, columns),
         *_experiments(run, own, EVALUATE, model),
     ]
+    if of_captions := read_scores(own, CAPTIONS):
+        note = "brains against captions, in place of pictures"
+        rows.append(Row(f"caption embedding, {hours}", of_captions, simulated=simulated, note=note))
     if ceiling := read_scores(own, CEILING):
         note = "ridge from all sessions without noise"
         rows.append(Row("noise-free ceiling", ceiling, simulated=simulated, note=note, kind="ceiling"))
