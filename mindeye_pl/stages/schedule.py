@@ -48,7 +48,8 @@ def step_decay(
     """The learning rate times `factor` after every so many epochs (Mind Reader, spec section 4.2).
 
     Args:
-        optimizer: its own learning rate is that of the first epochs, of a parameter group with an `lr_scale` that share.
+        optimizer: its own learning rate is that of the first epochs; a parameter group with an `lr_scale` has that
+            share of it.
         epochs: of training.
         iterations_per_epoch: optimiser steps in each, or one number for each.
         factor: below one.
