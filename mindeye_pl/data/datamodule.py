@@ -19,7 +19,7 @@ from mindeye_pl.data.dataset import BrainDataset, TokenSource
 from mindeye_pl.data.files import check_files
 from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
-from mindeye_pl.data.splits import LeftOutCluster
+from mindeye_pl.data.splits import LeftOut
 from mindeye_pl.data.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
 from mindeye_pl.data.trials import NumSessions, Trials, is_validation, load_training_trials, picture_hash
 from mindeye_pl.errors import UserError
@@ -46,7 +46,7 @@ class NSDDataModule(LightningDataModule):
         betas: "as_published", or "zscore_train_sessions".
         repetitions: how the test set's are averaged, "published" or "corrected".
         test_split: "new_test", or "test".
-        left_out: the cluster that is tested and not trained on; None for the standard split.
+        left_out: the pictures that are tested and not trained on; None for the standard split.
         validation_fraction: share of the training pictures held out, 0 for none as published.
         validation_pool: pictures of a subject's validation batch at most; published curves use 300 pictures.
         trials_per_session: nominal, 750 in NSD; sets the epoch's length and the size of the shuffle buffer.
@@ -69,7 +69,7 @@ class NSDDataModule(LightningDataModule):
         betas: str = "as_published",
         repetitions: str = "published",
         test_split: str = "new_test",
-        left_out: LeftOutCluster | None = None,
+        left_out: LeftOut | None = None,
         validation_fraction: float = 0.05,
         validation_pool: int = 300,
         trials_per_session: int = nsd.TRIALS_PER_SESSION,
@@ -83,6 +83,8 @@ class NSDDataModule(LightningDataModule):
         self.tokens, self.num_sessions, self.batch_size = tokens, num_sessions, batch_size
         self.latents: TokenSource | None = None  # of a low-level branch
         self.maps: TokenSource | None = None  # of the same branch
+        self.captions: TokenSource | None = None  # of a caption mapper
+        self.views: TokenSource | None = None  # of an image mapper
         self.growth: BatchGrowth | None = None  # of batches in a later part of the training
         self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
         self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
@@ -101,25 +103,25 @@ class NSDDataModule(LightningDataModule):
     def trials(self) -> list[Trials]:
         """Trials of the training split in the sessions in use, for each subject, validation pictures among them.
 
-        A cluster that is left out is left out here, so that nothing that is fitted, trained or validated sees it.
+        Pictures that are left out are left out here, so that nothing that is fitted, trained or validated sees them.
 
         Raises:
             UserError: if a file is missing or damaged, there are fewer sessions than asked for, or none of a subject's
                 trials is left.
         """
         check_files(self.layout, self.subjects)
-        return [self._without_cluster(subject) for subject in self.subjects]
+        return [self._training_trials(subject) for subject in self.subjects]
 
-    def _without_cluster(self, subject: int) -> Trials:
-        trials = load_training_trials(self.layout, subject, self.num_sessions, self.cache_dir)
+    def _training_trials(self, subject: int) -> Trials:
+        which = (self.layout, subject, self.num_sessions, self.cache_dir)
         if self.left_out is None:
-            return trials
-        left = trials.select(~self.left_out.holds(trials.stimulus_ids))
+            return load_training_trials(*which)
+        left = self.left_out.training_trials(*which)
         if len(left) == 0:
             raise UserError(
                 f"data.split leaves subject {subject} no training picture in the sessions in use",
                 seen=self.left_out.name,
-                mend="more sessions, or more clusters",
+                mend="more sessions, or a split that leaves out less",
             )
         return left
 
@@ -215,7 +217,7 @@ class NSDDataModule(LightningDataModule):
         return self._loader(self._train_betas, self.train_trials, self.train_sampler(*place))
 
     def val_dataloader(self) -> "DataLoader[BrainBatch] | list":
-        """One batch for each subject: single trials of distinct pictures that are neither trained on nor shared1000."""
+        """One batch for each subject: single trials of distinct pictures that are neither trained on nor tested."""
         shown = zip(self._validation_reads, self.validation_trials, strict=True)
         batches: list[BatchIndex] = [
             [(place, np.flatnonzero(np.isin(reads.beta_rows, trials.beta_rows)))]
@@ -235,7 +237,16 @@ class NSDDataModule(LightningDataModule):
         assert betas is not None, "call `setup` before the first batch"
         assert self.tokens is not None, "set `tokens` before the first batch"
         return DataLoader(
-            BrainDataset(betas, trials, self.tokens, self.latents, self.maps, self.repetition_slots),
+            BrainDataset(
+                betas,
+                trials,
+                self.tokens,
+                self.latents,
+                self.maps,
+                self.repetition_slots,
+                captions=self.captions,
+                views=self.views,
+            ),
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
             num_workers=self.num_workers,
@@ -243,7 +254,7 @@ class NSDDataModule(LightningDataModule):
         )
 
     def test_set(self, subject: int) -> TestSet:
-        """The test pictures of a subject, of a cluster that is left out those alone; only `evaluate` asks for them.
+        """The test pictures of a subject, those that a split leaves out; only `evaluate` asks for them.
 
         Raises:
             UserError: as `load_test_set`.

@@ -1,6 +1,7 @@
 """Batches of brains with their target tokens.
 
-Legend: B batch, b one subject's share of it, n trials, V voxels, R slots for repetitions, S tokens, D token width.
+Legend: B batch, b one subject's share of it, n trials, V voxels, R slots for repetitions, S tokens, D token width, C
+captions, K augmented views.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ class BrainDataset(Dataset[BrainBatch]):
         maps: their feature maps, in the same kind of table.
         repetition_slots: R, the responses to its picture that stand beside each trial, taken from `voxels`; 0 for none.
             In memory they are an index of R numbers a trial.
+        captions: embeddings of the pictures' captions, in the same kind of table.
+        views: embeddings of augmented views of the pictures, in the same kind of table.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class BrainDataset(Dataset[BrainBatch]):
         latents: TokenSource | None = None,
         maps: TokenSource | None = None,
         repetition_slots: int = 0,
+        captions: TokenSource | None = None,
+        views: TokenSource | None = None,
     ):
         assert [len(betas) for betas in voxels] == [len(subject_trials) for subject_trials in trials]
         self.voxels, self.trials = voxels, trials
-        self.tokens, self.latents, self.maps = tokens, latents, maps
+        self.tokens, self.latents, self.maps, self.captions, self.views = tokens, latents, maps, captions, views
         self.slots: list[np.ndarray] | None = None  # (n_s, R) of each subject, indices into its trials
         if repetition_slots:
             self.slots = [slots_of_trials(subject_trials.stimulus_ids, repetition_slots) for subject_trials in trials]
@@ -65,6 +70,8 @@ class BrainDataset(Dataset[BrainBatch]):
             latents=None if self.latents is None else _rows(self.latents, stimulus_ids),  # (B, C, h * w)
             maps=None if self.maps is None else _rows(self.maps, stimulus_ids),  # (B, K * M, 512)
             repetitions=self._repetitions(index),  # (b, R, V_s)
+            captions=None if self.captions is None else _rows(self.captions, stimulus_ids),  # (B, C, D)
+            views=None if self.views is None else _rows(self.views, stimulus_ids),  # (B, K, D)
         )
 
     def _betas(self, place: int, rows: np.ndarray) -> torch.Tensor:

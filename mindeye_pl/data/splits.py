@@ -1,4 +1,4 @@
-"""Held-out clusters: a group of like pictures that no training sees, and that alone is tested.
+"""Splits: which pictures are tested and never trained on. Held-out clusters are groups of like pictures.
 
 NSD's training and test pictures share their clusters of meaning, so that a decoder can score well by naming the cluster
 and showing what it remembers of it (Shirakawa et al., arXiv 2405.10078). Here all pictures of the pictures file are
@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -22,12 +22,17 @@ from threadpoolctl import threadpool_limits
 
 from mindeye_pl.artifacts import write_text
 from mindeye_pl.console import console
+from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.trials import NumSessions, Trials, load_test_trials, load_training_trials
 from mindeye_pl.errors import UserError
 
 STANDARD = "standard"
 
 #: What `data.split` may be, in words.
-KNOWN = "standard, or cluster_k{k}_{i} with i from 0 to k - 1 (cluster_k5_0: the first of five)"
+KNOWN = (
+    "standard, or cluster_k{k}_{i} with i from 0 to k - 1 (cluster_k5_0: the first of five), "
+    "or image_wise_{percent} with 1 to 99 (image_wise_85: trained on the pictures that were shown first)"
+)
 
 #: Raised when the same pictures would be put into other clusters, or the file's meaning changes.
 SCHEMA_VERSION = 1
@@ -47,23 +52,52 @@ class ClusterName:
         return f"cluster_k{self.k}_{self.index}"
 
 
-def read_split(name: str) -> ClusterName | None:
-    """The cluster that the split of this name leaves out, None for the standard split.
+@dataclass(frozen=True)
+class ImageWiseName:
+    """What `image_wise_{percent}` says: so many of a hundred pictures are trained on, those that were shown first."""
+
+    percent: int
+
+    def __str__(self) -> str:
+        return f"image_wise_{self.percent}"
+
+
+def read_split(name: str) -> ClusterName | ImageWiseName | None:
+    """What the split of this name leaves out, None for the standard split.
 
     Raises:
-        UserError: for another name, with the known form.
+        UserError: for another name, with the known forms.
     """
     if name == STANDARD:
         return None
+    if (found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name))) is not None:
+        return ImageWiseName(int(found[1]))
     found = re.fullmatch(r"cluster_k([1-9]\d*)_(0|[1-9]\d*)", str(name))
     if found is None or not int(found[2]) < int(found[1]) > 1:
         raise UserError("data.split: no such split", seen=name, wanted=KNOWN, mend=f"data.split={STANDARD}")
     return ClusterName(int(found[1]), int(found[2]))
 
 
+class LeftOut(Protocol):
+    """Pictures that are tested and never trained on, and the trials on both sides."""
+
+    @property
+    def name(self) -> ClusterName | ImageWiseName:
+        """Of the split."""
+
+    def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
+        """Mask of the pictures that are left out, `(n,)` bool of `(n,)` stimulus ids."""
+
+    def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
+        """What is left to train on of a subject's first sessions, in order of time. See `load_training_trials`."""
+
+    def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
+        """The tested trials of a subject, in order of time. See `load_test_trials`."""
+
+
 @dataclass(frozen=True, eq=False)
 class LeftOutCluster:
-    """The pictures of one cluster, which are tested and never trained on.
+    """The pictures of one cluster, of which those among the shared1000 are tested. See `LeftOut`.
 
     Attributes:
         name: of the cluster.
@@ -77,13 +111,28 @@ class LeftOutCluster:
         """Mask of the pictures that are in the cluster, `(n,)` bool of `(n,)` stimulus ids."""
         return self.clusters[stimulus_ids] == self.name.index
 
+    def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
+        """The trials of the training split whose pictures are in other clusters."""
+        trials = load_training_trials(layout, subject, num_sessions, cache_dir)
+        return trials.select(~self.holds(trials.stimulus_ids))
+
+    def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
+        """What the standard test set has of the cluster.
+
+        Raises:
+            UserError: as `check_tested`.
+        """
+        trials = load_test_trials(layout, subject, split, cache_dir)
+        self.check_tested(trials.stimulus_ids, f"subject {subject}")
+        return trials.select(self.holds(trials.stimulus_ids))
+
     def check_tested(self, stimulus_ids: np.ndarray, whose: str) -> None:
         """Refuses a cluster without a test picture; what is given is the standard test set, `(n,)` stimulus ids.
 
         Raises:
             UserError: naming the clusters that have one.
         """
-        if self.holds(stimulus_ids).any():
+        if len(stimulus_ids) == 0 or self.holds(stimulus_ids).any():
             return
         tested = [str(ClusterName(self.name.k, index)) for index in np.unique(self.clusters[stimulus_ids]).tolist()]
         raise UserError(

@@ -1,4 +1,6 @@
-"""The shared1000 pictures that a model is scored on, three responses to each (MindEye2, spec section 1.5).
+"""The pictures that a model is scored on, three responses to each (MindEye2, spec section 1.5).
+
+They are the shared1000, or what a split leaves out.
 
 Only `evaluate` reads this; training and validation never do.
 
@@ -16,8 +18,8 @@ from mindeye_pl import nsd
 from mindeye_pl.data.betas import BetaNormalisation, read_betas
 from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.data.repetitions import slots_of_pictures
-from mindeye_pl.data.splits import LeftOutCluster
-from mindeye_pl.data.trials import load_test_trials
+from mindeye_pl.data.splits import LeftOut
+from mindeye_pl.data.trials import Trials, load_test_trials
 from mindeye_pl.errors import UserError
 
 
@@ -48,7 +50,7 @@ def load_test_set(
     cache_dir: Path,
     split: str = "new_test",
     repetitions: str = "published",
-    left_out: LeftOutCluster | None = None,
+    left_out: LeftOut | None = None,
 ) -> TestSet:
     """Reads the test pictures of a subject and its responses in all sessions.
 
@@ -61,19 +63,14 @@ def load_test_set(
         repetitions: "published" averages three outputs always, the first response counting twice where there are two
             (a, a, b, as the published inference script orders them; its training script's a, b, a has the same mean);
             "corrected" averages the repetitions that exist, each with the same weight.
-        left_out: the cluster whose test pictures are wanted; None for all of them.
+        left_out: the pictures that are tested in place of all shared1000.
 
     Raises:
-        UserError: if a file is missing or damaged, there is no trial, none of the cluster, or a picture has more than
-            three repetitions.
+        UserError: if a file is missing or damaged, there is no trial, none of what is left out, or a picture has more
+            than three repetitions.
     """
-    trials = load_test_trials(layout, subject, split, cache_dir)
+    trials = load_tested_trials(layout, subject, split, cache_dir, left_out)
     shard = layout.shard(subject, split)
-    if len(trials) == 0:
-        raise UserError(f"{shard} holds no trial to score", mend="another data.test_split")
-    if left_out is not None:
-        left_out.check_tested(trials.stimulus_ids, f"subject {subject}")
-        trials = trials.select(left_out.holds(trials.stimulus_ids))
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
     if counts.max() > nsd.REPETITIONS:
         raise UserError(f"{shard} shows a picture too often", seen=counts.max(), wanted=f"1 to {nsd.REPETITIONS} times")
@@ -85,6 +82,19 @@ def load_test_set(
         weights=torch.from_numpy(REPETITION_WEIGHTS[repetitions][counts]),
         num_repetitions=torch.from_numpy(counts.astype(np.int64)),
     )
+
+
+def load_tested_trials(
+    layout: NSDLayout, subject: int, split: str, cache_dir: Path, left_out: LeftOut | None
+) -> Trials:
+    """The trials that are scored, in order of time. See `load_test_set`."""
+    if left_out is None:
+        trials = load_test_trials(layout, subject, split, cache_dir)
+    else:
+        trials = left_out.test_trials(layout, subject, split, cache_dir)
+    if len(trials) == 0:
+        raise UserError(f"{layout.shard(subject, split)} holds no trial to score", mend="another data.test_split")
+    return trials
 
 
 #: Weights of the three responses by the number recorded (rows 1 to 3), for each value of `data.repetitions`.

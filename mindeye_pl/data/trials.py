@@ -68,6 +68,40 @@ def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessi
     Raises:
         UserError: if more sessions are asked for than exist, or none, or a file is missing, damaged or of other data.
     """
+    number = _number_of_sessions(layout, subject, num_sessions)
+    return _without_later_part(_load_training(layout, subject, number, cache_dir), number)
+
+
+def load_all_trials(
+    layout: NSDLayout, subject: int, num_sessions: NumSessions, test_split: str, cache_dir: Path
+) -> Trials:
+    """As `load_training_trials`, with those of the shared1000 pictures among them.
+
+    Args:
+        layout: the data.
+        subject: 1 to 8.
+        num_sessions: see there; of a session in part, the first of all its trials.
+        test_split: whose shard holds the trials of shared1000 pictures, one of `TEST_SPLITS`.
+        cache_dir: where the indices of shards are kept.
+
+    Raises:
+        UserError: see there.
+    """
+    number = _number_of_sessions(layout, subject, num_sessions)
+    training = _load_training(layout, subject, number, cache_dir)
+    shared = load_test_trials(layout, subject, test_split, cache_dir)
+    shared = shared.select(np.isin(shared.sessions, training.sessions))
+    everything = Trials(
+        subject,
+        *(
+            np.concatenate([getattr(training, name), getattr(shared, name)])
+            for name in ("stimulus_ids", "beta_rows", "sessions")
+        ),
+    )
+    return _without_later_part(everything.select(np.argsort(everything.beta_rows)), number)
+
+
+def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessions) -> float:
     existing = count_sessions(layout, subject)
     if existing == 0:
         raise UserError(
@@ -80,9 +114,13 @@ def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessi
             wanted=f"above 0 to {existing}, or all",
             mend=f"data.num_sessions={existing}",
         )
-    number = existing if num_sessions == "all" else num_sessions
+    return existing if num_sessions == "all" else num_sessions
+
+
+def _load_training(layout: NSDLayout, subject: int, number: float, cache_dir: Path) -> Trials:
+    """Trials of the training split in so many sessions, a part of one taken whole."""
     shards = (layout.shard(subject, "train", index) for index in range(math.ceil(number)))
-    return _without_later_part(_load(layout, subject, shards, cache_dir), number)
+    return _load(layout, subject, shards, cache_dir)
 
 
 def _without_later_part(trials: Trials, num_sessions: float) -> Trials:

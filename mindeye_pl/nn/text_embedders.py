@@ -88,6 +88,7 @@ class CLIPTextEmbedder(TextEmbedder):
         tokenizer: see `TextEmbedder`.
         max_length: see there.
         batch_size: see there.
+        logit_scale: that CLIP multiplies a cosine by to compare captions; OpenAI's were all trained up to 100.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class CLIPTextEmbedder(TextEmbedder):
         *,
         max_length: int = 77,
         batch_size: int = 64,
+        logit_scale: float = 100.0,
     ):
         super().__init__(tower, tokenizer, max_length=max_length, batch_size=batch_size)
+        self.logit_scale = logit_scale
 
     def _embed(self, numbers: Tensor, kept: Tensor) -> Tensor:
         return self.tower(input_ids=numbers, attention_mask=kept).text_embeds
@@ -119,6 +122,11 @@ class OpenCLIPTextEmbedder(nn.Module):
         super().__init__()
         self.network, self.word_numbers, self.batch_size = network, word_numbers, batch_size
         self.requires_grad_(False).eval()
+
+    @property
+    def logit_scale(self) -> float:
+        """What CLIP multiplies a cosine by to compare captions."""
+        return float(self.network.logit_scale.exp())
 
     @torch.no_grad()
     def forward(self, sentences: Sequence[str]) -> Tensor:

@@ -18,12 +18,11 @@ from mindeye_pl.metrics.captions import TextEmbedder
 from mindeye_pl.metrics.meteor import lacking_wordnet, read_wordnet
 from mindeye_pl.metrics.pictures import TableMetric, derangement
 from mindeye_pl.metrics.score import Score
-from mindeye_pl.nn.text_embedders import OpenCLIPTextEmbedder
 from mindeye_pl.pipelines.data import layout
 from mindeye_pl.pipelines.foundation_models import is_there, load_model
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.pipelines.targets import target_tokens
-from mindeye_pl.weights.laptop import load_clip
+from mindeye_pl.weights.laptop import load_text_embedder
 from mindeye_pl.weights.locate import find_weights, needed
 from mindeye_pl.weights.text_embedders import load_clip_text, load_sentence_embedder
 
@@ -133,8 +132,8 @@ def _text_file(run: Run, name: str) -> Path | None:
 
 def _text_embedder(run: Run, name: str) -> TextEmbedder:
     if name == LAPTOP:
-        return OpenCLIPTextEmbedder(load_clip(run.config.foundation.folder)[0], word_numbers)
+        return load_text_embedder(run.config.foundation.folder, word_numbers=word_numbers)
     path, repository = _text_file(run, name), run.config.weights[name].repository
     assert path is not None, name
     load = load_sentence_embedder if name == "minilm" else load_clip_text
-    return load(path.parent, repository=repository)
+    return load(path, repository=repository)

@@ -7,9 +7,11 @@ from pathlib import Path
 from hydra.utils import instantiate
 
 from mindeye_pl.artifacts import ArtifactSpec
+from mindeye_pl.data.captions import LAYOUT
 from mindeye_pl.data.files import check_files
 from mindeye_pl.data.fingerprint import fingerprint_file, fingerprint_files
 from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.mindeye1_data import CONVERT_MINDEYE1, is_converted
 from mindeye_pl.pipelines.step import Run, Step
 
@@ -65,6 +67,25 @@ def data_inputs(run: Run, subjects: Sequence[int], splits: Sequence[str] = ("tra
         return {"data": run.spec(step).fingerprint}
     check_files(layout(run), subjects, splits)
     return {"data": fingerprint_files(layout(run), subjects, splits)}
+
+
+def captions_fingerprint(run: Run) -> str:
+    """The fingerprint of the pictures' captions; those that a step has still to make have one too.
+
+    Raises:
+        UserError: if the user's data have none.
+    """
+    if (step := made_by(run)) is not None:
+        return run.spec(step).fingerprint
+    path = layout(run).captions
+    if not path.is_file():
+        raise UserError(
+            "data have no captions",
+            seen=f"no {path.name} in {path.parent}",
+            wanted=LAYOUT,
+            mend="docs/data.md says more",
+        )
+    return fingerprint_file(path)
 
 
 def pictures_fingerprint(run: Run) -> str:

@@ -23,9 +23,10 @@ from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.metrics.encoding import RidgeEncoder, small_pictures
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.pipelines.baselines import picture_means
-from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
+from mindeye_pl.pipelines.data import data_steps, layout
 from mindeye_pl.pipelines.foundation_models import identity, load_model
 from mindeye_pl.pipelines.pretrain import subject_data
+from mindeye_pl.pipelines.splits import split_identity, training_inputs
 from mindeye_pl.pipelines.step import Run, Step
 
 ENCODER = "encoder.safetensors"
@@ -38,9 +39,8 @@ _AT_ONCE = 64
 def _spec(run: Run) -> ArtifactSpec:
     subject = run.config.data.subject
     by = identity(run, "embedder") | run.plain("data.subject", "data.betas", "data.split", "data.validation_fraction")
-    return ArtifactSpec(
-        "fit_encoder", f"subj0{subject}-ridge", by | {"seed": run.config.seed}, data_inputs(run, [subject])
-    )
+    by |= {"seed": run.config.seed} | split_identity(run)
+    return ArtifactSpec("fit_encoder", f"subj0{subject}-ridge", by, training_inputs(run, [subject]))
 
 
 def _build(run: Run, folder: Path) -> None:

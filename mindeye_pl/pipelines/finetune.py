@@ -9,9 +9,9 @@ from safetensors.numpy import load_file, save_file
 from mindeye_pl.artifacts import ArtifactSpec, write_text
 from mindeye_pl.data.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.errors import UserError
-from mindeye_pl.pipelines.data import data_inputs, data_steps
 from mindeye_pl.pipelines.models import WEIGHTS, build_model, checkpoint_fingerprint, load_shared_weights, read_weights
-from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule, trained_by
+from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule, trained_by, training_steps
+from mindeye_pl.pipelines.splits import training_inputs
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.training import fit
 
@@ -26,13 +26,13 @@ def _needs(run: Run) -> Sequence[Step]:
     if start not in STARTS:
         raise UserError("finetune.start", seen=start, wanted=" or ".join(STARTS))
     pretrained = start == "pretrained" and run.config.finetune.checkpoint is None
-    return [*data_steps(run), *([PRETRAIN] if pretrained else [])]
+    return [*training_steps(run), *([PRETRAIN] if pretrained else [])]
 
 
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     by = trained_by(run, "finetune", "data.subject", "data.num_sessions")
-    inputs = data_inputs(run, [config.data.subject])
+    inputs = training_inputs(run, [config.data.subject])
     if PRETRAIN in _needs(run):
         inputs["pretrain"] = run.spec(PRETRAIN).fingerprint
     elif config.finetune.checkpoint is not None:

@@ -17,7 +17,7 @@ from mindeye_pl.weights import laptop
 from mindeye_pl.weights.locate import download_command, find_weights, is_given, is_whole
 
 #: Keys of a group that say where its files are, and so nothing of what is made with them.
-_PLACES = ("folder", "path", "weights")
+_PLACES = ("folder", "path", "weights", "captions")
 
 #: The start of an unCLIP in training: a node of the group `foundation` that names files as the groups do.
 UNCLIP_START = "foundation.unclip"
@@ -25,6 +25,7 @@ UNCLIP_START = "foundation.unclip"
 #: The groups, and in whose words a missing file of theirs is reported.
 GROUPS = {
     "embedder": "the embedder's weights",
+    "text_embedder": "the text embedder's weights",
     UNCLIP_START: "the unCLIP's start",
     "vae": "the low-level VAE's weights",
     "maps": "the low-level feature maps' weights",
@@ -38,14 +39,19 @@ FOUNDATION_STEPS = frozenset(
     {"pretrain_clip", "pretrain_vae", "pretrain_captioner", "pretrain_unclip", "evaluate_foundation"}
 )
 
+#: The step that looks at pictures and their captions and trains nothing, and those that train a generator under them.
+SCREEN_STEP = "screen_captions"
+_GENERATOR_STEPS = frozenset({"pretrain_generator", "finetune_generator"})
+
 
 def groups_in_use(run: Run) -> list[str]:
     """The groups whose models this run loads."""
     config = run.config
     brains, from_sdxl = sees_brains(config), fine_tunes_sdxl(config)
-    trains = brains and config.evaluate.reconstructions is None
+    trains = brains and config.evaluate.reconstructions is None and list(config.pipeline.steps) != [SCREEN_STEP]
     used = {
         "embedder": brains or from_sdxl,
+        "text_embedder": brains and config.get("text_embedder") is not None and reads_captions(config),
         UNCLIP_START: from_sdxl,
         **{group: trains and group in low_level_groups(config) for group in ("vae", "maps")},
         "unclip": makes_pictures(config),
@@ -58,6 +64,18 @@ def groups_in_use(run: Run) -> list[str]:
 def sees_brains(config: DictConfig) -> bool:
     """Whether a step of the run is about brains; those that train foundation models are not."""
     return not FOUNDATION_STEPS.issuperset(config.pipeline.steps)
+
+
+def reads_captions(config: DictConfig) -> bool:
+    """Whether a step of the run embeds captions."""
+    return has_part(config, "caption_mapper") or not (_GENERATOR_STEPS | {SCREEN_STEP}).isdisjoint(
+        config.pipeline.steps
+    )
+
+
+def has_part(config: DictConfig, name: str) -> bool:
+    """Whether the run's model has a part of this name."""
+    return OmegaConf.select(config, f"model.{name}") is not None
 
 
 def fine_tunes_sdxl(config: DictConfig) -> bool:

@@ -13,7 +13,7 @@ from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.console import console
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.stimuli import Stimuli
-from mindeye_pl.data.trials import load_test_trials
+from mindeye_pl.data.test_set import load_tested_trials
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.coarse import VECTORS, coarse_vector
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
@@ -24,6 +24,7 @@ from mindeye_pl.gallery.source import Gallery, Joined, Selected
 from mindeye_pl.gallery.vector_table import VectorTable
 from mindeye_pl.pipelines.data import data_steps, layout, pictures_fingerprint
 from mindeye_pl.pipelines.foundation_models import identity
+from mindeye_pl.pipelines.splits import is_image_wise, left_out_pictures, split_identity
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import embed_tokens
 
@@ -102,10 +103,11 @@ def true_places(run: Run, gallery: Gallery, stimulus_ids: np.ndarray) -> np.ndar
 
 
 def _seen(run: Run) -> np.ndarray:
-    """Stimulus ids of the test pictures, ascending."""
+    """Stimulus ids of the test pictures, ascending; of the standard split's, whatever cluster alone is tested."""
     config = run.config
-    trials = load_test_trials(layout(run), config.data.subject, config.data.test_split, Path(config.paths.cache))
-    return np.unique(trials.stimulus_ids)
+    which = (layout(run), config.data.subject, config.data.test_split, Path(config.paths.cache))
+    left_out = left_out_pictures(run) if is_image_wise(run) else None
+    return np.unique(load_tested_trials(*which, left_out).stimulus_ids)
 
 
 def gallery_inputs(run: Run) -> dict[str, str]:
@@ -121,7 +123,8 @@ def _embed_spec(run: Run) -> ArtifactSpec:
     settings = run.config.retrieve
     by = {"embedder": embedder_identity(run), "vector": vector_settings(run)}
     if settings.gallery is not None and settings.with_seen:
-        by |= run.plain("data.subject", "data.test_split")
+        by |= run.plain("data.subject", "data.test_split") | split_identity(run)
+        by |= run.plain("data.split") if is_image_wise(run) else {}
     name = "stimuli" if settings.gallery is None else Path(settings.gallery).stem
     label = f"{name}-{by['embedder']['name']}-{settings.vector}"
     return ArtifactSpec("embed_gallery", label, by, gallery_inputs(run))

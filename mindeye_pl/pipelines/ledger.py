@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from mindeye_pl.artifacts import FACTS, fingerprint, write_text
 from mindeye_pl.pipelines.data import data_inputs
+from mindeye_pl.pipelines.splits import is_image_wise, split_identity
 from mindeye_pl.pipelines.step import Run, Step
 
 LEDGER = "test_evaluations.json"
@@ -45,5 +46,6 @@ def count_evaluation(run: Run, step: Step, folder: Path) -> int:
 
 def fingerprint_of_test_set(run: Run) -> str:
     """Of the subject's test pictures and the responses to them, 12 digits."""
-    inputs = data_inputs(run, [run.config.data.subject], (run.config.data.test_split,))
+    shards = ("train", run.config.data.test_split) if is_image_wise(run) else (run.config.data.test_split,)
+    inputs = data_inputs(run, [run.config.data.subject], shards) | split_identity(run)
     return fingerprint(inputs | run.plain("data.subject", "data.test_split", "data.split"))[:12]

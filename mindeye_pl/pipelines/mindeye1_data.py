@@ -54,7 +54,7 @@ def _spec(run: Run) -> ArtifactSpec:
         )
     if settings.split != STANDARD:
         raise UserError(
-            "data.split: clusters are those of all 73,000 pictures, and MindEye1's files hold their subjects' alone",
+            "data.split: other splits are of all of NSD's pictures and trials, and MindEye1's files hold a part",
             seen=settings.split,
             wanted=STANDARD,
             mend="data=nsd",

@@ -5,12 +5,14 @@ from typing import Any
 
 from mindeye_pl.artifacts import ArtifactSpec
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
-from mindeye_pl.pipelines.foundation_models import identity, low_level_groups
+from mindeye_pl.pipelines.captions import caption_steps, captions_identity, learns_captions, target_captions
+from mindeye_pl.pipelines.data import data_steps, layout
+from mindeye_pl.pipelines.foundation_models import has_part, identity, low_level_groups
 from mindeye_pl.pipelines.models import build_model
+from mindeye_pl.pipelines.splits import left_out_pictures, split_identity, training_inputs
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import determined_by_trainer
-from mindeye_pl.pipelines.targets import left_out_cluster, target_latents, target_maps, target_tokens
+from mindeye_pl.pipelines.targets import target_latents, target_maps, target_tokens, target_views
 from mindeye_pl.pipelines.training import fit
 
 #: Nodes of the configuration that the weights of any trained composite depend on.
@@ -26,9 +28,15 @@ TRAINING_KEYS = (
 
 
 def trained_by(run: Run, *keys: str) -> dict[str, Any]:
-    """What a training depends on: `TRAINING_KEYS`, ranks, what the low-level branch learns, and `keys`."""
+    """What a training depends on: `TRAINING_KEYS`, ranks, what branches and mappers learn, and `keys`."""
     by = run.plain(*TRAINING_KEYS, *keys) | determined_by_trainer(run.config)
-    return by | identity(run, "embedder", *low_level_groups(run.config))
+    by |= identity(run, "embedder", *low_level_groups(run.config)) | split_identity(run)
+    return by | captions_identity(run) if learns_captions(run) else by
+
+
+def training_steps(run: Run) -> tuple[Step, ...]:
+    """The steps that make what any composite is trained on."""
+    return (*data_steps(run), *(caption_steps(run) if learns_captions(run) else ()))
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
@@ -39,6 +47,10 @@ def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
     data.tokens = target_tokens(run, data.stimulus_ids_needed())
     data.latents = target_latents(run, data.stimulus_ids_needed())
     data.maps = target_maps(run, data.stimulus_ids_needed())
+    if learns_captions(run):
+        data.captions = target_captions(run, data.stimulus_ids_needed())
+    if has_part(run.config, "image_mapper"):
+        data.views = target_views(run, data.stimulus_ids_needed())
     return data
 
 
@@ -61,7 +73,7 @@ def brain_data(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
         betas=config.data.betas,
         repetitions=config.data.repetitions,
         test_split=config.data.test_split,
-        left_out=left_out_cluster(run),
+        left_out=left_out_pictures(run),
         validation_fraction=config.data.validation_fraction,
         trials_per_session=config.data.trials_per_session,
         seed=config.seed,
@@ -73,7 +85,7 @@ def _spec(run: Run) -> ArtifactSpec:
     subjects = list(run.config.pretrain.subjects)
     by = trained_by(run, "pretrain")
     label = "subj" + "".join(f"0{subject}" for subject in subjects) + f"-seed{run.config.seed}"
-    return ArtifactSpec("pretrain", label, by, data_inputs(run, subjects))
+    return ArtifactSpec("pretrain", label, by, training_inputs(run, subjects))
 
 
 def _build(run: Run, folder: Path) -> None:
@@ -87,4 +99,4 @@ def _build(run: Run, folder: Path) -> None:
     fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what)
 
 
-PRETRAIN = Step("pretrain", _spec, data_steps, _build)
+PRETRAIN = Step("pretrain", _spec, training_steps, _build)

@@ -10,6 +10,7 @@ from mindeye_pl.config import command_line
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.artifacts import ARTIFACTS, manage_artifacts
+from mindeye_pl.pipelines.captions import SCREEN_CAPTIONS
 from mindeye_pl.pipelines.check_weights import check_released_weights
 from mindeye_pl.pipelines.checkpoint import checkpoint_steps
 from mindeye_pl.pipelines.dashboard import make_dashboard
@@ -37,7 +38,7 @@ from mindeye_pl.pipelines.strategies import check_strategy
 from mindeye_pl.pipelines.sweep_jobs import Job
 from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 
-_DATA = (SIMULATE, CONVERT_MINDEYE1)
+_DATA = (SIMULATE, CONVERT_MINDEYE1, SCREEN_CAPTIONS)
 _BRAIN = (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
 _GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)

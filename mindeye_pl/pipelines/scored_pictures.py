@@ -13,14 +13,13 @@ import torch
 from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.foreign_reconstructions import ForeignReconstructions, read_reconstructions_of
-from mindeye_pl.data.test_set import TestSet
-from mindeye_pl.data.trials import load_test_trials
+from mindeye_pl.data.test_set import TestSet, load_tested_trials
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
 from mindeye_pl.pipelines.pretrain import subject_data
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
+from mindeye_pl.pipelines.splits import left_out_pictures
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.targets import left_out_cluster
 
 
 def scored_steps(run: Run) -> Sequence[Step]:
@@ -78,10 +77,8 @@ def _foreign(run: Run, ids: np.ndarray) -> ForeignReconstructions:
 def test_ids(run: Run) -> np.ndarray:
     """The test pictures of the run's subject, `(n,)` ascending."""
     config = run.config
-    trials = load_test_trials(layout(run), config.data.subject, config.data.test_split, Path(config.paths.cache))
-    ids = np.unique(trials.stimulus_ids)
-    left_out = left_out_cluster(run)
-    return ids if left_out is None else ids[left_out.holds(ids)]
+    which = (layout(run), config.data.subject, config.data.test_split, Path(config.paths.cache))
+    return np.unique(load_tested_trials(*which, left_out_pictures(run)).stimulus_ids)
 
 
 def test_brains(run: Run) -> TestSet:

@@ -1,4 +1,4 @@
-"""Target tokens, VAE latents and clusters of the pictures that a run needs, embedded once and kept."""
+"""Target tokens, VAE latents, maps and views of the pictures that a run needs, embedded once and kept."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,17 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_warn
 from torchvision.transforms.v2.functional import resize
 
 from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.console import console
-from mindeye_pl.data.splits import LeftOutCluster, kept_clusters, read_split
 from mindeye_pl.data.stimuli import Stimuli
 from mindeye_pl.data.targets import TokenStore
-from mindeye_pl.data.trials import load_test_trials
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.convnext import augmented_views
+from mindeye_pl.nn.augmented_views import AUGMENTATIONS, augmented_views
 from mindeye_pl.pipelines.data import layout, pictures_fingerprint
 from mindeye_pl.pipelines.foundation_models import identity, load_model, low_level_groups
 from mindeye_pl.pipelines.step import Run
@@ -56,38 +53,31 @@ def target_maps(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
     return _filled(run, stimulus_ids, "maps", ((1 + config.views) * config.places, config.width), _maps)
 
 
-def left_out_cluster(run: Run) -> LeftOutCluster | None:
-    """The cluster that `data.split` leaves out of every training; None for the standard split.
+def target_views(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
+    """The store of embeddings of augmented views of the pictures, rows `(K, D)`; None where `embedder.views` is 0.
 
-    Clusters are those of CLIP's own pooled embedding of all pictures of the pictures file, so that they depend neither
-    on the subject nor on the sessions. Of NSD's 73,000 pictures, ViT-bigG's pooled embeddings take 187 MB; its tokens,
-    which CLIP's training does not compare, would take 62 GB.
+    Published training draws a new view at every access. Here K are drawn once, from the picture itself, and kept, since
+    the embedder costs more than all else in a step.
 
     Raises:
-        UserError: for an unknown split, or a cluster without a test picture of `data.subject`, before anything is
-            trained.
+        UserError: for an unknown augmentation, or an embedder of more than one token.
     """
-    name = read_split(run.config.data.split)
-    if name is None:
+    config = run.config.embedder
+    if not config.get("views"):
         return None
-    for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
-        if run.plain(checkpoint)[checkpoint] is not None:
-            rank_zero_warn(f"data.split={name}: whether {checkpoint} was trained without this cluster is not known")
-    data, by = layout(run), _made_from(run, "embedder")
-    folder = Path(run.config.paths.artifacts) / "clusters"  # there as long as what was trained without them
-    file = f"{run.config.embedder.name}-k{name.k}-{fingerprint(by)[:12]}.json"
-    count = len(Stimuli(data.stimuli))
-    clusters = kept_clusters(folder / file, name.k, count, lambda: _pooled(run, count), description=by)
-    left_out = LeftOutCluster(name, clusters)
-    subject, split = run.config.data.subject, run.config.data.test_split
-    if data.shard(subject, split).is_file():  # pretraining alone does without
-        tested = load_test_trials(data, subject, split, Path(run.config.paths.cache)).stimulus_ids
-        left_out.check_tested(tested, f"subject {subject}")
-    return left_out
+    if config.augmentation not in AUGMENTATIONS:
+        wanted = f"one of {list(AUGMENTATIONS)}"
+        raise UserError("embedder.augmentation: no such choice", seen=config.augmentation, wanted=wanted)
+    if config.num_tokens != 1:
+        raise UserError("embedder.views need an embedder of one token", seen=config.num_tokens, mend="embedder.views=0")
+    return _filled(run, stimulus_ids, "embedder", (config.views, config.token_dim), _views, kind="views")
 
 
-def _pooled(run: Run, count: int) -> np.ndarray:
-    """CLIP's embedding of every picture, `(N, E)` float16, read through a memory map."""
+def pooled_embeddings(run: Run, count: int) -> np.ndarray:
+    """CLIP's own embedding of the first `count` pictures, `(count, E)` float16, read through a memory map.
+
+    Neither clamped nor normalised.
+    """
     embedder = load_model(run, "embedder").to(run.device)
 
     def embed(pictures: torch.Tensor) -> torch.Tensor:
@@ -101,7 +91,7 @@ def _pooled(run: Run, count: int) -> np.ndarray:
     return store[everything][:, 0]
 
 
-def _made_from(run: Run, group: str) -> dict[str, Any]:
+def made_from(run: Run, group: str) -> dict[str, Any]:
     """What determines whatever a group's model makes of the pictures."""
     return identity(run, group) | {"pictures": pictures_fingerprint(run)}
 
@@ -115,7 +105,7 @@ def _filled(
     kind: str | None = None,
 ) -> TokenStore:
     config, stimuli = run.config[group], Stimuli(layout(run).stimuli)
-    by = _made_from(run, group) | ({"kind": kind} if kind else {})
+    by = made_from(run, group) | ({"kind": kind} if kind else {})
     what = f"with {group}={config.name}"
     return filled_store(run, config.name, stimuli, stimulus_ids, shape, partial(build, run), by=by, what=what)
 
@@ -134,31 +124,60 @@ def filled_store(
     """The store of what a frozen model makes of pictures; rows that are missing are made now.
 
     Args:
-        run: whose device, batch size and folder of stores it uses.
-        name: begins the folder's name.
+        run: see `filled_rows`, as for name, ids, shape and by.
+        name: see there.
         pictures: all of them.
-        ids: `(n,)` of those whose rows are wanted.
-        shape: of one row.
-        build: from a device to the model as a function; called only if a row is missing, and let go afterwards.
-        by: plain data that determines the rows.
+        ids: see there.
+        shape: see there.
+        build: from a device to the model as a function of pictures; called only if a row is missing.
+        by: see there.
         what: makes them, for the words that the user reads.
 
     Raises:
         UserError: see `TokenStore`.
     """
+
+    def build_rows(device: torch.device) -> Callable[[np.ndarray], torch.Tensor]:
+        embed = build(device)
+        return lambda batch: embed(torch.from_numpy(pictures.read(batch)).float().to(device))
+
+    return filled_rows(run, name, len(pictures), ids, shape, build_rows, by=by, what=f"pictures {what}")
+
+
+def filled_rows(
+    run: Run,
+    name: str,
+    count: int,
+    ids: np.ndarray,
+    shape: tuple[int, int],
+    build: Callable[[torch.device], Callable[[np.ndarray], torch.Tensor]],
+    *,
+    by: dict[str, Any],
+    what: str,
+) -> TokenStore:
+    """The store of what a frozen model makes of numbered things; rows that are missing are made now.
+
+    Args:
+        run: whose device, batch size and folder of stores it uses.
+        name: begins the folder's name.
+        count: how many things there are.
+        ids: `(n,)` of those whose rows are wanted.
+        shape: of one row.
+        build: from a device to a function that makes the rows `(b, *shape)` of ascending ids `(b,)`; called only if a
+            row is missing, and let go afterwards.
+        by: plain data that determines the rows.
+        what: things they are and what makes the rows, for the words that the user reads.
+
+    Raises:
+        UserError: see `TokenStore`.
+    """
     folder = Path(run.config.paths.targets) / f"{name}-{fingerprint(by)[:12]}"
-    store = TokenStore.create_or_open(folder, len(pictures), *shape, description=by)
+    store = TokenStore.create_or_open(folder, count, *shape, description=by)
     missing = store.missing(ids)
     if len(missing):
-        console.print(f"embedding {len(missing):,} pictures {what}")
-        device = run.device
-        embed = build(device)
-
-        def embed_pictures(pictures: np.ndarray) -> torch.Tensor:
-            with torch.inference_mode():
-                return embed(torch.from_numpy(pictures).float().to(device))
-
-        store.fill(missing, embed_pictures, pictures.read, batch_size=run.config.scale.embed_batch_size)
+        console.print(f"embedding {len(missing):,} {what}")
+        rows = torch.inference_mode()(build(run.device))
+        store.fill(missing, rows, lambda batch: batch, batch_size=run.config.scale.embed_batch_size)
     run.tracking.uses_store(folder, by, fingerprint(by), filled=len(missing) > 0)
     return store
 
@@ -215,3 +234,13 @@ def _maps(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tens
         return network(shown.flatten(0, 1)).unflatten(0, shown.shape[:2]).flatten(1, 2)  # (B, (1 + views) * M, 512)
 
     return embed
+
+
+def _views(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    config, embed = run.config.embedder, embed_tokens(run, device)
+
+    def embed_views(pictures: torch.Tensor) -> torch.Tensor:
+        views = augmented_views(pictures.cpu(), config.views, augmentation=config.augmentation).to(device)
+        return embed(views.flatten(0, 1)).unflatten(0, views.shape[:2])[:, :, 0]  # (B, K, D)
+
+    return embed_views

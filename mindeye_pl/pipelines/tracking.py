@@ -32,6 +32,7 @@ _TYPES = {
     "simulate": DATA,
     "convert_mindeye1": DATA,
     "scenes": DATA,
+    "screen_captions": DATA,
     "reconstruct": RECONSTRUCTIONS,
     "evaluate": SCORES,
     "evaluate_pictures": SCORES,

@@ -1,11 +1,16 @@
 """The laptop's own foundation weights: where they are shipped, and the models that they make."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from mindeye_pl.nn.captioner import Captioner
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder, TokenStandardiser
+from mindeye_pl.nn.embeddings import ClampThenNormalise
 from mindeye_pl.nn.foundation_sizes import build_captioner, build_clip, build_unclip, build_vae
+from mindeye_pl.nn.text_embedders import OpenCLIPTextEmbedder
 from mindeye_pl.nn.unclip import UnCLIPModel
 from mindeye_pl.weights.own import fill, read_own
 
@@ -31,17 +36,35 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
     return network, CLIPImageEmbedder(network.visual, input_range="corrected", standardise=standardise)
 
 
-def load_embedder(folder: str | Path | None = None, tokens: str = "patches") -> CLIPImageEmbedder:
+def load_embedder(
+    folder: str | Path | None = None, tokens: str = "patches", clamp: float | None = None
+) -> CLIPImageEmbedder:
     """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
 
     Args:
         folder: see `load_clip`.
         tokens: see `CLIPImageEmbedder`.
+        clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
     """
     clip, embedder = load_clip(folder)
-    if tokens == "patches":
+    if tokens == "patches" and clamp is None:
         return embedder
-    return CLIPImageEmbedder(clip.visual, tokens=tokens, input_range="corrected", resizing="stretched")
+    ends = None if clamp is None else ClampThenNormalise(clamp)
+    return CLIPImageEmbedder(
+        clip.visual, tokens=tokens, input_range="corrected", resizing="stretched", standardise=ends
+    )
+
+
+def load_text_embedder(
+    folder: str | Path | None = None, *, word_numbers: Callable[[Sequence[str]], Tensor]
+) -> OpenCLIPTextEmbedder:
+    """The text side of `load_clip`: what its pictures are compared with.
+
+    Args:
+        folder: see `load_clip`.
+        word_numbers: see `OpenCLIPTextEmbedder`.
+    """
+    return OpenCLIPTextEmbedder(load_clip(folder)[0], word_numbers)
 
 
 def load_vae(folder: str | Path | None = None) -> Any:

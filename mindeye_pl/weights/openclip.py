@@ -1,4 +1,4 @@
-"""Vision towers in open_clip's whole-model format (MindEye2, spec section 5; MindEye1, spec section 3)."""
+"""Vision towers in open_clip's whole-model format (MindEye2, spec section 5; MindEye1 and Mind Reader, section 3)."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import torch
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip_embedder import CLIPImageEmbedder
+from mindeye_pl.nn.embeddings import ClampThenNormalise
 from mindeye_pl.weights import check_weights
 from mindeye_pl.weights.files import read_state
 
@@ -19,10 +20,12 @@ def load_openclip(
     tokens: str = "patches",
     input_range: str = "published",
     resizing: str = "stretched",
+    clamp: float | None = None,
 ) -> CLIPImageEmbedder:
     """The vision tower of an open_clip model, in float32; its text tower stays on disk.
 
-    ViT-bigG-14 has 256 patches of 1664, ViT-L-14 256 of 1024, and 257 hidden tokens of 768.
+    ViT-bigG-14 has 256 patches of 1664, ViT-L-14 256 of 1024, and 257 hidden tokens of 768; the
+    class token of ViT-B-32 has width 512.
 
     Args:
         model_name: as open_clip names it.
@@ -31,6 +34,7 @@ def load_openclip(
         tokens: see `CLIPImageEmbedder`, as for the two that follow.
         input_range: of the picture that CLIP sees.
         resizing: of the picture to the tower's size.
+        clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
 
     Raises:
         UserError: if open_clip has no such model, or the file is missing, broken, a pickle with code in it, or of
@@ -51,4 +55,5 @@ def load_openclip(
         weights = {key: value for key, value in whole.items() if key.startswith(VISUAL)}
         check_weights({VISUAL + key: tuple(value.shape) for key, value in visual.state_dict().items()}, weights, path)
         visual.load_state_dict({k.removeprefix(VISUAL): v.float() for k, v in weights.items()}, assign=True)
-    return CLIPImageEmbedder(visual, tokens=tokens, input_range=input_range, resizing=resizing)
+    ends = None if clamp is None else ClampThenNormalise(clamp)
+    return CLIPImageEmbedder(visual, tokens=tokens, input_range=input_range, resizing=resizing, standardise=ends)

@@ -30,7 +30,9 @@ _OLD_END = 2
 
 #: Word indices, which the model computes for itself, and what only pictures or other tasks need.
 _UNUSED_BY_BERT = ("pooler.", "embeddings.position_ids")
-_UNUSED_BY_CLIP = ("vision_model.", "visual_projection.", "logit_scale", "text_model.embeddings.position_ids")
+_UNUSED_BY_CLIP = ("vision_model.", "visual_projection.", "text_model.embeddings.position_ids")
+#: The logarithm of what a cosine is multiplied by; a text tower alone has none.
+_LOGIT_SCALE = "logit_scale"
 
 
 def load_sentence_embedder(
@@ -39,7 +41,7 @@ def load_sentence_embedder(
     """Sentence-BERT on the CPU, frozen and in eval mode.
 
     Args:
-        files: the folder that holds `FILES`, or their paths.
+        files: the folder that holds `FILES`, one of them, or the paths of all.
         repository: where the user gets what is missing.
         batch_size: sentences at once.
 
@@ -83,7 +85,9 @@ def load_clip_text(
     config = config.text_config if whole else config
     with torch.device("meta"):
         tower = CLIPTextModelWithProjection(config)
-    _fill(tower, _tensors(paths[WEIGHTS], _UNUSED_BY_CLIP, repository), paths[WEIGHTS])
+    weights = _tensors(paths[WEIGHTS], _UNUSED_BY_CLIP, repository)
+    scale = {"logit_scale": float(weights.pop(_LOGIT_SCALE).exp())} if _LOGIT_SCALE in weights else {}
+    _fill(tower, weights, paths[WEIGHTS])
     tokenizer = _read_tokenizer(paths[TOKENIZER], config.vocab_size, repository)
     end = tokenizer.encode("a").ids[-1]
     if config.eos_token_id not in (_OLD_END, end):  # the tower would read the first mark's place instead
@@ -93,7 +97,8 @@ def load_clip_text(
             wanted=config.eos_token_id,
             mend=_command(repository, TOKENIZER),
         )
-    return CLIPTextEmbedder(tower, tokenizer, max_length=config.max_position_embeddings, batch_size=batch_size)
+    length = config.max_position_embeddings
+    return CLIPTextEmbedder(tower, tokenizer, max_length=length, batch_size=batch_size, **scale)
 
 
 def _command(repository: str, *names: str) -> str:
@@ -103,7 +108,7 @@ def _command(repository: str, *names: str) -> str:
 def _paths(files: str | Path | Iterable[str | Path], repository: str) -> dict[str, Path]:
     """Where each of `FILES` is."""
     if isinstance(files, str | Path):
-        folder = Path(files)
+        folder = Path(files).parent if Path(files).is_file() else Path(files)
         found = {name: folder / name for name in FILES}
     else:
         found = {Path(path).name: Path(path) for path in files}

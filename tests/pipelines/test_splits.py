@@ -18,8 +18,8 @@ from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
 from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
+from mindeye_pl.pipelines.splits import left_out_pictures
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.pipelines.targets import left_out_cluster
 from tests.conftest import CommandLine
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
@@ -65,14 +65,16 @@ def test_a_whole_experiment(cli: CommandLine) -> None:
     code, out, _ = cli(*COMMAND, "data.split=cluster_k2_0")
     assert code == 0
     assert "evaluate: cached" in out
-    other = left_out_cluster(run_of(cli.outputs, "data.split=cluster_k2_1", "data.subject=2", "data.num_sessions=all"))
+    other = left_out_pictures(run_of(cli.outputs, "data.split=cluster_k2_1", "data.subject=2", "data.num_sessions=all"))
     assert other is not None
     np.testing.assert_array_equal(other.clusters, clusters)
     assert path.stat().st_mtime_ns == before, "made once, whoever asks"
 
     (weights,) = (cli.outputs / "artifacts" / "finetune").glob("subj*/model.safetensors")
-    with pytest.warns(UserWarning, match=r"data\.split=cluster_k2_0: whether evaluate\.checkpoint was trained without"):
-        left_out_cluster(run_of(cli.outputs, "data.split=cluster_k2_0", f"evaluate.checkpoint={weights}"))
+    with pytest.warns(
+        UserWarning, match=r"data\.split=cluster_k2_0: whether evaluate\.checkpoint was trained without its pictures"
+    ):
+        left_out_pictures(run_of(cli.outputs, "data.split=cluster_k2_0", f"evaluate.checkpoint={weights}"))
 
 
 def test_every_artifact_is_named_by_its_split(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Augmented views of pictures, drawn from the picture itself.
+
+Legend: B pictures, H and W their size in pixels.
+"""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+
+def _mindeye2_views(size: Sequence[int]) -> v2.Transform:
+    return v2.Compose(
+        [
+            v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.8),
+            v2.RandomGrayscale(0.1),
+            v2.RandomSolarize(threshold=0.5, p=0.1),
+            v2.RandomResizedCrop(list(size), scale=(0.9, 0.9), ratio=(1, 1)),
+        ]
+    )
+
+
+def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
+    return v2.Compose(
+        [
+            v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.8),
+            v2.RandomGrayscale(0.2),
+            v2.RandomSolarize(threshold=0.5, p=0.2),
+            v2.RandomApply([v2.GaussianBlur(7, sigma=(0.1, 2.0))], p=0.1),
+            v2.RandomResizedCrop(list(size), scale=(0.5, 1.0)),
+        ]
+    )
+
+
+class BlackSquare(torch.nn.Module):
+    """Blackens a square whose middle is a random pixel; what falls outside the picture is cut off.
+
+    Args:
+        share: side of the square over the picture's height.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Shape: `(..., H, W)` -> the same."""
+        height, width = picture.shape[-2:]
+        side = round(self.share * height)
+        top, left = (int(torch.randint(size, ())) - side // 2 for size in (height, width))
+        blackened = picture.clone()
+        blackened[..., max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
+        return blackened
+
+
+def _mind_reader_views(size: Sequence[int]) -> v2.Transform:
+    scale = size[0] / 256  # the published sizes are those of pictures of 256 pixels
+    taps = 2 * round((23 * scale - 1) / 2) + 1
+    blur = v2.GaussianBlur(taps, sigma=(0.1 * scale, 2.0 * scale))
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(list(size), scale=(0.8, 1.0)),
+            v2.RandomHorizontalFlip(0.5),
+            v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.4),
+            v2.RandomGrayscale(0.2),
+            v2.RandomApply([blur], p=0.5),
+            BlackSquare(0.3),
+        ]
+    )
+
+
+#: How a system's views of a picture are drawn (spec of MindEye2, section 6.4; of MindEye1, section 7.2; of Mind Reader,
+#: section 3.1, which does not tell the blur's width: torchvision's 0.1 to 2 pixels).
+AUGMENTATIONS = {"mindeye2": _mindeye2_views, "mindeye1": _mindeye1_views, "mind_reader": _mind_reader_views}
+
+
+def augmented_views(pictures: Tensor, count: int, *, augmentation: str = "mindeye2") -> Tensor:
+    """Each picture in other colours and cropped, as a system's training shows it.
+
+    The draws follow from the picture itself, so that a store that is filled in other batches holds the same views.
+
+    Args:
+        pictures: `(B, 3, H, W)` in [0, 1], on the CPU.
+        count: views of each.
+        augmentation: one of `AUGMENTATIONS`.
+
+    Returns:
+        `(B, count, 3, H, W)`.
+    """
+    draw = AUGMENTATIONS[augmentation](pictures.shape[-2:])
+    views = []
+    with torch.random.fork_rng(devices=[]):
+        for picture in pictures:
+            torch.default_generator.manual_seed(crc32(picture.numpy().tobytes()))
+            views.append(torch.stack([draw(picture) for _ in range(count)]))
+    return torch.stack(views).clamp(0, 1)
