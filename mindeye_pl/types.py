@@ -112,4 +112,17 @@ class Prediction:
     maps: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class BatchGrowth:
+    """When batches grow in a training.
+
+    Attributes:
+        from_epoch: the first epoch, counted from 0, with the larger ones.
+        factor: how many times larger they are.
+    """
+
+    from_epoch: int
+    factor: int
+
+
 Subjects = Sequence[int]

@@ -23,7 +23,7 @@ from mindeye_pl.data.splits import LeftOut
 from mindeye_pl.data.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
 from mindeye_pl.data.trials import NumSessions, Trials, is_validation, load_training_trials, picture_hash
 from mindeye_pl.errors import UserError
-from mindeye_pl.types import BrainBatch, Subjects
+from mindeye_pl.types import BatchGrowth, BrainBatch, Subjects
 
 Choice = TypeVar("Choice")
 
@@ -85,6 +85,7 @@ class NSDDataModule(LightningDataModule):
         self.maps: TokenSource | None = None  # of the same branch
         self.captions: TokenSource | None = None  # of a caption mapper
         self.views: TokenSource | None = None  # of an image mapper
+        self.growth: BatchGrowth | None = None  # of batches in a later part of the training
         self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
         self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
         self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
@@ -187,11 +188,26 @@ class NSDDataModule(LightningDataModule):
         (trained,), (held_out,) = self._train_betas or [], self._validation_betas or []
         return np.concatenate([trained, held_out])
 
-    def train_sampler(self, rank: int = 0, world_size: int = 1) -> EqualShareSampler:
-        """What one rank draws; its length is the number of iterations of an epoch."""
+    def train_sampler(self, rank: int = 0, world_size: int = 1, epoch: int = 0) -> EqualShareSampler:
+        """What one rank draws in an epoch; its length is the number of iterations."""
+        sampler = self._sampler_of(self.batch_size, rank, world_size)
+        if self.growth is None or epoch < self.growth.from_epoch:
+            return sampler
+        subjects = len(self.subjects)
+        pictures = min(len(np.unique(trials.stimulus_ids)) for trials in self.train_trials)
+        most = min(subjects * pictures, subjects * sampler.share * len(sampler))  # to fill each share, and in an epoch
+        return self._sampler_of(min(self.growth.factor * self.batch_size, most), rank, world_size)
+
+    def batches_of_epochs(self, epochs: int, world_size: int = 1) -> list[int]:
+        """The number of batches on one rank in each epoch of a training, as they grow."""
+        first = epochs if self.growth is None else min(self.growth.from_epoch, epochs)
+        small, large = (len(self.train_sampler(0, world_size, epoch)) for epoch in (0, epochs))
+        return [small] * first + [large] * (epochs - first)
+
+    def _sampler_of(self, batch_size: int, rank: int, world_size: int) -> EqualShareSampler:
         return self._sampler(
             self.train_trials,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             trials_per_session=self.trials_per_session,
             seed=self.seed,
             num_sessions=None if self.num_sessions == "all" else self.num_sessions,
@@ -200,10 +216,10 @@ class NSDDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> "DataLoader[BrainBatch]":
-        """Batches of equal shares of all subjects."""
+        """Batches of equal shares of all subjects, as large as they are in the trainer's epoch."""
         trainer = self.trainer
-        sampler = self.train_sampler(trainer.global_rank, trainer.world_size) if trainer else self.train_sampler()
-        return self._loader(self._train_betas, self.train_trials, sampler)
+        place = (trainer.global_rank, trainer.world_size, trainer.current_epoch) if trainer else ()
+        return self._loader(self._train_betas, self.train_trials, self.train_sampler(*place))
 
     def val_dataloader(self) -> "DataLoader[BrainBatch] | list":
         """One batch for each subject: single trials of distinct pictures that are neither trained on nor tested."""

@@ -1,10 +1,11 @@
-"""One linear map for each subject.
+"""What is each subject's own: one linear map, and how many voxels there are.
 
 Legend: B batch, V voxels of one subject, h hidden width.
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -24,3 +25,20 @@ class PerSubjectLinear(nn.Module):
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
         """Shape: `(B, V)` -> `(B, h)`."""
         return self.linears[subject_index](voxels)
+
+
+class VoxelCounts(nn.Module):
+    """How many voxels each subject has, kept with the weights where the shape of no weight tells.
+
+    Attributes:
+        counts: `(subjects,)` int64.
+
+    Args:
+        voxel_counts: V of each subject.
+    """
+
+    counts: Tensor
+
+    def __init__(self, voxel_counts: Sequence[int]):
+        super().__init__()
+        self.register_buffer("counts", torch.tensor(list(voxel_counts)))

@@ -5,7 +5,14 @@ from typing import Any
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.finetune import FINETUNE
-from mindeye_pl.pipelines.models import WEIGHTS, build_model, checkpoint_fingerprint, load_weights, read_weights
+from mindeye_pl.pipelines.models import (
+    WEIGHTS,
+    build_model,
+    checkpoint_fingerprint,
+    load_weights,
+    read_weights,
+    voxel_counts,
+)
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.stages.composite import Composite
 
@@ -50,12 +57,12 @@ def trained_model(run: Run, num_voxels: int) -> Composite:
     """
     path = checkpoint_path(run)
     weights = read_weights(path, _low_level_path(run))
-    found = weights.get("alignment.network.linears.0.weight")
-    if found is not None and found.shape[1] != num_voxels:
+    found = voxel_counts(run.config, weights)
+    if found and found[0] != num_voxels:
         raise UserError(
             f"{path} was trained on other voxels than those of subject {run.config.data.subject}",
             seen=f"{num_voxels} voxels in the data",
-            wanted=f"{found.shape[1]} voxels, as in the checkpoint",
+            wanted=f"{found[0]} voxels, as in the checkpoint",
             mend="data.subject= the subject that the checkpoint belongs to",
         )
     model = build_model(run.config, [num_voxels])

@@ -18,7 +18,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.pipelines.finetune import CONFIG, FINETUNE, read_normalisation
 from mindeye_pl.pipelines.foundation_models import lacking_weights, load_model
-from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights
+from mindeye_pl.pipelines.models import WEIGHTS, build_model, load_weights, read_weights, voxel_counts
 from mindeye_pl.pipelines.reconstructor import reconstructor_of
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.sharing.folder import is_shared
@@ -128,7 +128,7 @@ class Decoder:
     @property
     def num_voxels(self) -> int:
         """V of the subject that it was trained for."""
-        return self.composite.get_parameter("alignment.network.linears.0.weight").shape[1]
+        return self.composite.voxel_counts[0]
 
     @torch.inference_mode()
     def reconstruct(self, betas: Tensor | np.ndarray, *, batch_size: int = 16) -> Reconstruction:
@@ -204,7 +204,7 @@ def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder
         return Decoder(composite, Reconstructor(composite).eval(), normalise=read_normalisation(folder))
     run, folder = finished_run(path)
     weights = read_weights(folder / WEIGHTS)
-    composite = build_model(run.config, [weights["alignment.network.linears.0.weight"].shape[1]])
+    composite = build_model(run.config, voxel_counts(run.config, weights))
     load_weights(composite, weights, folder / WEIGHTS)
     config = run.config
     pictures = pictures and config.unclip is not None

@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
@@ -14,7 +13,7 @@ from mindeye_pl.nsd import HOURS_PER_SESSION
 from mindeye_pl.pipelines.checkpoint import checkpoint_path
 from mindeye_pl.pipelines.data import is_simulated
 from mindeye_pl.pipelines.finetune import BETAS
-from mindeye_pl.pipelines.models import build_model, load_weights, read_weights
+from mindeye_pl.pipelines.models import build_model, load_weights, read_weights, voxel_counts
 from mindeye_pl.pipelines.step import Run
 from mindeye_pl.sharing.folder import check_folder
 from mindeye_pl.sharing.hub import check_repository, push_to_hub
@@ -70,7 +69,7 @@ def export_composite(model: Composite, config: DictConfig, folder: str | Path, *
     Raises:
         UserError: if the folder holds something else, or cannot be written.
     """
-    model.facts = facts(config) | {"voxels": _voxel_counts(model.state_dict())}
+    model.facts = facts(config) | {"voxels": model.voxel_counts}
     model.save_pretrained(folder, more={BETAS: betas} if betas is not None and betas.is_file() else None)
 
 
@@ -106,14 +105,6 @@ def facts(config: DictConfig) -> dict[str, Any]:
 
 def _trained(run: Run, path: Path) -> Composite:
     weights = read_weights(path)
-    model = build_model(run.config, _voxel_counts(weights))
+    model = build_model(run.config, voxel_counts(run.config, weights))
     load_weights(model, weights, path)
     return model.eval()
-
-
-def _voxel_counts(weights: Mapping[str, Tensor]) -> list[int]:
-    """V of each subject, in the order of the subject indices."""
-    counts: list[int] = []
-    while (linear := weights.get(f"alignment.network.linears.{len(counts)}.weight")) is not None:
-        counts.append(linear.shape[1])
-    return counts

@@ -48,6 +48,7 @@ def _build(run: Run, folder: Path) -> None:
     subject, settings = config.data.subject, config.finetune
     data = datamodule(run, [subject], config.data.num_sessions, settings.batch_size)
     model = build_model(config, [data.voxel_counts[subject]])
+    data.growth = model.batch_growth(settings.epochs)
     start = "from scratch"
     if settings.start == "pretrained":
         path = Path(settings.checkpoint) if settings.checkpoint else run.make(PRETRAIN).folder / WEIGHTS

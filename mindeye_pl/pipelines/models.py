@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -40,6 +40,12 @@ def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> Composite:
         name for name, part in config.model.items() if isinstance(part, DictConfig) and "voxel_counts" in part
     ]
     return instantiate(config.model, **{name: {"voxel_counts": list(voxel_counts)} for name in reads_voxels})
+
+
+def voxel_counts(config: DictConfig, weights: Mapping[str, Tensor]) -> list[int]:
+    """V of each subject that weights of the configured system are of; empty where they do not tell."""
+    system: type[Composite] = get_class(config.model._target_)
+    return system.voxel_counts_in(weights)
 
 
 def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[str, int]:

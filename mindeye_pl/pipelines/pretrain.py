@@ -93,6 +93,7 @@ def _build(run: Run, folder: Path) -> None:
     subjects = list(settings.subjects)
     data = datamodule(run, subjects, settings.num_sessions, settings.batch_size)
     model = build_model(run.config, [data.voxel_counts[subject] for subject in subjects])
+    data.growth = model.batch_growth(settings.epochs)
     names = ", ".join(map(str, subjects))
     what = f"pretraining on {data.num_train_trials:,} trials of subjects {names}"
     fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what)

@@ -86,6 +86,8 @@ def fit(
     with together(run, step, folder, going_on=checkpoint.exists()) as agreed:
         options = trainer_options(config, started_here=started_here())
         options["plugins"].append(AtomicCheckpointIO())
+        if getattr(data, "growth", None) is not None:
+            options["reload_dataloaders_every_n_epochs"] = 1
         trainer: Trainer = instantiate(
             config.trainer,
             max_epochs=epochs,

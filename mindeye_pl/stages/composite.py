@@ -1,7 +1,8 @@
 """What every composite of stages shares: one optimiser step for all parts, logging, freezing."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import torch
@@ -13,10 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
-from mindeye_pl.nn.alignment import PerSubjectLinear
+from mindeye_pl.nn.alignment import PerSubjectLinear, VoxelCounts
 from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.stages.stage import Stage
-from mindeye_pl.types import BrainBatch, Prediction, StageLoss
+from mindeye_pl.types import BatchGrowth, BrainBatch, Prediction, StageLoss
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
@@ -31,7 +32,8 @@ class Composite(Shareable, LightningModule):
     Args:
         optimizer: makes the optimiser from parameter groups.
         scheduler: makes the schedule, stepped once for each optimiser step, from
-            `(optimizer, epochs=, iterations_per_epoch=)`.
+            `(optimizer, epochs=, iterations_per_epoch=)`; the latter is a list, a number for each epoch, where batches
+            grow.
     """
 
     def __init__(self, optimizer: OptimizerFactory | None, scheduler: SchedulerFactory | None):
@@ -52,7 +54,37 @@ class Composite(Shareable, LightningModule):
     def reconstruct(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
         """Voxels `(B, V)` of one subject to what a picture is made from."""
 
+    # what a system may define
+
+    def batch_growth(self, num_epochs: int) -> BatchGrowth | None:
+        """When the batches of a training of so many epochs grow; None where they stay as they are."""
+        return None
+
+    @classmethod
+    def voxel_counts_in(cls, weights: Mapping[str, Tensor]) -> list[int]:
+        """V of each subject of a state dict of this system, in the order of the indices; empty if it does not tell."""
+        counts: list[int] = []
+        while (linear := weights.get(f"alignment.network.linears.{len(counts)}.weight")) is not None:
+            counts.append(linear.shape[1])
+        return counts
+
+    def retrieval_scores(self, batch: BrainBatch, loss: StageLoss) -> dict[str, Tensor]:
+        """What validation logs of retrieval among the pictures of a batch, by name."""
+        if (retrieval := loss.outputs.get("retrieval")) is None:
+            return {}
+        brain, clip = retrieval.flatten(1), batch.tokens.flatten(1)
+        return {
+            "image_retrieval": retrieval_accuracy(query=brain, gallery=clip),
+            "brain_retrieval": retrieval_accuracy(query=clip, gallery=brain),
+            "pool_size": torch.tensor(float(len(batch))),
+        }
+
     # what all systems share
+
+    @property
+    def voxel_counts(self) -> list[int]:
+        """V of each subject that it was trained for."""
+        return self.voxel_counts_in(self.state_dict())
 
     def stages(self) -> dict[str, Stage]:
         """The parts by name, in the order of the optimiser groups."""
@@ -60,7 +92,8 @@ class Composite(Shareable, LightningModule):
 
     def alignment_prefixes(self) -> tuple[str, ...]:
         """What the names of weights that read one subject's voxels begin with."""
-        return tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, PerSubjectLinear))
+        own = (PerSubjectLinear, VoxelCounts)
+        return tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, own))
 
     def freeze_all_but(self, trainable: str | Sequence[str]) -> None:
         """Leaves only the named parts trainable; the others stop learning and run without dropout.
@@ -109,11 +142,7 @@ class Composite(Shareable, LightningModule):
         """Loss and retrieval among the pictures of the batch."""
         loss = self.compute_loss(batch, epoch=self.current_epoch, num_epochs=self.trainer.max_epochs or 1)
         named = {"validation/loss": loss.total} | {f"validation/{name}": part for name, part in loss.parts.items()}
-        if (retrieval := loss.outputs.get("retrieval")) is not None:
-            brain, clip = retrieval.flatten(1), batch.tokens.flatten(1)
-            named["validation/image_retrieval"] = retrieval_accuracy(query=brain, gallery=clip)
-            named["validation/brain_retrieval"] = retrieval_accuracy(query=clip, gallery=brain)
-            named["validation/pool_size"] = torch.tensor(float(len(batch)))
+        named |= {f"validation/{name}": score for name, score in self.retrieval_scores(batch, loss).items()}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), add_dataloader_idx=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -123,6 +152,14 @@ class Composite(Shareable, LightningModule):
         groups = [group for stage in self.stages().values() for group in stage.parameter_groups()]
         optimizer = self._optimizer(groups)
         epochs = self.trainer.max_epochs or 1
-        iterations = int(self.trainer.estimated_stepping_batches) // epochs
-        scheduler = self._scheduler(optimizer, epochs=epochs, iterations_per_epoch=iterations)
+        scheduler = self._scheduler(optimizer, epochs=epochs, iterations_per_epoch=self._iterations(epochs))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _iterations(self, epochs: int) -> int | list[int]:
+        """Optimiser steps of each epoch, one number where it is the same for all."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if getattr(data, "growth", None) is None:
+            return int(self.trainer.estimated_stepping_batches) // epochs
+        # Lightning's estimate knows the present epoch's batches alone.
+        batches = data.batches_of_epochs(epochs, self.trainer.world_size)
+        return [ceil(count / self.trainer.accumulate_grad_batches) for count in batches]

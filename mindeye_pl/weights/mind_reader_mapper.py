@@ -6,12 +6,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.nn.voxel_cnn import VoxelCNN
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.published_format import PublishedFormat, count
 
 #: The file is a state dict and nothing around it.
 STATE_KEY = None
+
+#: Linear maps that are convolutions of kernel one in the published model.
+_LINEAR = ("over_positions.", "read_out.")
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ def _format(num_stems: int, num_blocks: int) -> PublishedFormat:
             **{f"encoder.{stem}.0.": f"stems.{stem}." for stem in range(num_stems)},
             **{f"encoder.{num_stems + block}.net.": f"blocks.{block}.net." for block in range(num_blocks)},
             f"encoder.{num_stems + num_blocks}.": "to_dimensions.",
-            "fc.1.": "over_positions.0.",
-            "fc.3.": "over_positions.2.",
+            "fc.1.": "over_positions.linears.0.",
+            "fc.3.": "read_out.",
         },
     )
 
@@ -89,13 +93,19 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """
     own = _format(*_counts(state)).to_own(state, path)
     return {
-        key: value.squeeze(-1).float() if key.startswith("over_positions.") and value.ndim == 3 else value.float()
+        key: value.squeeze(-1).float() if key.startswith(_LINEAR) and value.ndim == 3 else value.float()
         for key, value in own.items()
     }
 
 
 def to_published(model: VoxelCNN) -> dict[str, Tensor]:
-    """The published state dict of a mapper."""
+    """The published state dict of a mapper, which is of one subject.
+
+    Raises:
+        UserError: for a mapper of several.
+    """
+    if (subjects := len(model.padded_voxels)) != 1:
+        raise UserError("the published format holds one subject", seen=subjects, mend="fine-tune to one subject first")
     published = _format(len(model.stems), len(model.blocks)).to_published(model.state_dict())
     return {
         key: value[..., None] if key in ("fc.1.weight", "fc.3.weight") else value for key, value in published.items()

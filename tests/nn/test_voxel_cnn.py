@@ -55,7 +55,7 @@ def test_batches_change_nothing() -> None:
 def test_two_stems_and_a_sigmoid_for_a_map() -> None:
     plain, bounded = small(num_stems=2), small(num_stems=2, sigmoid=True)
     voxels = torch.randn(3, 24)
-    assert plain.over_positions[0].in_features == 6
+    assert plain.over_positions.linears[0].in_features == 6
     torch.testing.assert_close(bounded(voxels), plain(voxels).sigmoid())
     with pytest.raises(AssertionError, match="22 voxels, halved 2 times"):
         VoxelCNN(22, num_stems=2)
