@@ -23,7 +23,7 @@ from mindeye_pl.nn.stylegan2.conditions import with_second_condition
 from mindeye_pl.nn.stylegan2.networks import PictureGenerator, build_discriminator, build_generator
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
-from mindeye_pl.pipelines.foundation_generator import GRID, network_sizes, save_networks
+from mindeye_pl.pipelines.foundation_generator import GRID, save_networks
 from mindeye_pl.pipelines.foundation_models import identity, load_model, weight_files
 from mindeye_pl.pipelines.models import WEIGHTS, save_weights
 from mindeye_pl.pipelines.pretrain import datamodule
@@ -71,7 +71,10 @@ def _spec(run: Run) -> ArtifactSpec:
     keys = ("subject", "num_sessions", "betas", "split", "validation_fraction")
     by = run.plain("generator", "seed", "trainer.precision", *(f"data.{key}" for key in keys))
     by |= determined_by_trainer(config) | identity(run, "embedder", "text_embedder")
-    by |= identity(run, "unclip") if _pretrained(run) else run.plain("foundation.generator.sizes")
+    if _pretrained(run):
+        by |= identity(run, "unclip")
+        for key in ("sizes", "projection_reduction"):
+            by["generator"].pop(key)  # the file has its own
     label, own_by, own_inputs = checkpoint_identity(run)
     inputs = data_inputs(run, [config.data.subject]) | own_inputs
     return ArtifactSpec("finetune_generator", f"{label}-{config.generator.condition}", by | own_by, inputs)
@@ -129,18 +132,15 @@ def _starting_networks(run: Run) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
 
     A network of one condition begins as one of two, which start equal, where both are asked for (spec section 5.4).
     """
-    settings = run.config.generator
+    settings, width = run.config.generator, run.config.embedder.token_dim
     if not _pretrained(run):
-        width = run.config.embedder.token_dim
-        return network_sizes(run, run.config.foundation.generator) | {
-            "condition": settings.condition,
-            "image_dim": width,
-            "caption_dim": width,
-        }, {}
+        widths = {"image_dim": width, "caption_dim": width}
+        asked = {"condition": settings.condition, "projection_reduction": settings.projection_reduction}
+        return {**{str(key): value for key, value in settings.sizes.items()}, **asked, **widths}, {}
     (path,) = weight_files(run, "unclip").values()
     assert path is not None, "missing files are reported before any step"
     weights, sizes = read_own(path)
-    if (width := run.config.embedder.token_dim) != sizes["image_dim"]:
+    if width != sizes["image_dim"]:
         wanted = f"width {width}, as embedder={run.config.embedder.name} makes"
         raise UserError(
             f"{path} was trained on other embeddings", seen=f"width {sizes['image_dim']}", wanted=wanted, mend=_SCRATCH

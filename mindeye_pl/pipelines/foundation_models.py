@@ -64,7 +64,7 @@ def groups_in_use(run: Run) -> list[str]:
         "text_embedder": embeds and config.get("text_embedder") is not None and reads_captions(config),
         UNCLIP_START: from_sdxl,
         **{group: trains and group in low_level_groups(config) for group in ("vae", "maps")},
-        "unclip": makes_pictures(config),
+        "unclip": makes_pictures(config) and not generator_from_scratch(config),
         "captioner": config.captioner is not None and makes_pictures(config),
         "refine": config.refine is not None and makes_pictures(config),
     }
@@ -106,6 +106,12 @@ def makes_pictures(config: DictConfig) -> bool:
     return own and config.unclip is not None and "reconstruct" in config.pipeline.steps
 
 
+def generator_from_scratch(config: DictConfig) -> bool:
+    """Whether the pictures are made by a generator that begins with no weights of a file."""
+    generator = config.get("generator")
+    return generator is not None and generator.start == "scratch"
+
+
 def is_there(run: Run, group: str) -> bool:
     """Whether the group is in use and all its files are on this machine."""
     return run.config[group] is not None and None not in weight_files(run, group).values()
@@ -144,7 +150,10 @@ def lacking_weights(run: Run, groups: Sequence[str] | None = None) -> list[str]:
         }
         for name, path in weight_files(run, group).items():
             if path is None:
-                where = commands.get(name) or f"not in {config.folder}; {config.get('made_by', _MADE_BY)} makes it"
+                where = (
+                    commands.get(name)
+                    or f"not in {config.folder or 'the package'}; {config.get('made_by', _MADE_BY)} makes it"
+                )
                 lacks.append(f"{GROUPS[group]} {name} ({where})")
     return lacks
 
