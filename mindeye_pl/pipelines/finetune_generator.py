@@ -25,7 +25,7 @@ from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_step
 from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
 from mindeye_pl.pipelines.foundation_generator import GRID, save_networks
 from mindeye_pl.pipelines.foundation_models import identity, load_model, weight_files
-from mindeye_pl.pipelines.models import WEIGHTS, save_weights
+from mindeye_pl.pipelines.models import WEIGHTS, load_weights, read_weights, save_weights
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import determined_by_trainer
@@ -184,15 +184,22 @@ FINETUNE_GENERATOR = Step("finetune_generator", _spec, _needs, _build)
 
 
 def finetuned_generator(run: Run) -> PictureGenerator:
-    """The generator of the subject, made now where it is missing."""
-    return laptop.load_generator(run.make(FINETUNE_GENERATOR).folder, latents=run.config.unclip.network.latents)
+    """The generator of the subject.
+
+    Raises:
+        UserError: if it is not finished.
+    """
+    return laptop.load_generator(_finished(run), latents=run.config.unclip.network.latents)
 
 
 def mappers_of(run: Run, composite: Composite) -> Composite:
     """The composite, with the mappers that learned beside the generator where they did."""
-    from mindeye_pl.pipelines.models import load_weights, read_weights
-
-    path = run.make(FINETUNE_GENERATOR).folder / WEIGHTS
-    if path.exists():
+    if (path := _finished(run) / WEIGHTS).exists():
         load_weights(composite, read_weights(path), path)
     return composite
+
+
+def _finished(run: Run) -> Path:
+    if (artifact := run.find(FINETUNE_GENERATOR)) is None:
+        raise UserError("the run has no finished generator", mend="start the same command again")
+    return artifact.folder

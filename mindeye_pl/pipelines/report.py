@@ -14,6 +14,7 @@ from mindeye_pl.pipelines.data import is_simulated
 from mindeye_pl.pipelines.evaluate import EVALUATE
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.pipelines.pretrain import PRETRAIN
 from mindeye_pl.pipelines.report_figures import (
     reconstructions_section,
@@ -40,7 +41,7 @@ from mindeye_pl.reports.page import ReportData, Training, UsedArtifact, write_re
 from mindeye_pl.reports.results import Results
 from mindeye_pl.reports.table import COLUMNS, Row, in_plain_words, terminal_table
 
-TITLES = {PRETRAIN.name: "Pretraining", FINETUNE.name: "Fine-tuning"}
+TITLES = {PRETRAIN.name: "Pretraining", FINETUNE.name: "Fine-tuning", FINETUNE_GENERATOR.name: "Generator"}
 
 
 def write_run_report(run: Run, steps: Sequence[Step]) -> Path:

@@ -17,6 +17,12 @@ from mindeye_pl.metrics.caption_scores import PREDICTED_REFERENCE
 from mindeye_pl.pipelines.data import layout
 from mindeye_pl.pipelines.evaluate import CEILING, EVALUATE, MODEL, RIDGE, SCORES, SHUFFLED
 from mindeye_pl.pipelines.evaluate_foundation import EVALUATE_FOUNDATION
+from mindeye_pl.pipelines.evaluate_generator import (
+    EVALUATE_GENERATOR,
+    GENERATOR,
+    RANDOM_LATENTS,
+    TRAINING_PICTURES,
+)
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
 from mindeye_pl.pipelines.report_rows import LINES
@@ -53,6 +59,8 @@ def log_results(run: Run, step: Step, artifact: Artifact, tracked: TrackedRun) -
         _log_reconstructions(run, artifact, tracked)
     elif step is EVALUATE_FOUNDATION:
         _log_foundation(artifact, tracked)
+    elif step is EVALUATE_GENERATOR:
+        _log_generator(artifact, tracked)
     elif step is RETRIEVE:
         _log_recall(artifact, tracked)
 
@@ -114,6 +122,13 @@ def _log_foundation(artifact: Artifact, tracked: TrackedRun) -> None:
     found = [(model, name, value) for model, scores in content.items() for name, value in scores.items()]
     tracked.summarise({f"score/{_slug(model)}/{_slug(name)}": value for model, name, value in found})
     tracked.log_table("foundation", ("model", "score", "value"), found)
+
+
+def _log_generator(artifact: Artifact, tracked: TrackedRun) -> None:
+    rows = json.loads((artifact.folder / SCORES).read_text())["rows"]
+    tracked.summarise(summary_of(rows[GENERATOR]))
+    kinds = {line: "null" for line in rows if line not in (GENERATOR, RANDOM_LATENTS)} | {TRAINING_PICTURES: "ceiling"}
+    tracked.log_table("generator", COLUMNS, table_rows(rows, kinds))
 
 
 def _slug(words: str) -> str:

@@ -167,7 +167,7 @@ def draw(panel: Panel) -> str:
 
 
 def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
-    """Charts of a training history: loss parts, losses and retrieval on held-out pictures, learning rate.
+    """Charts of a training history: loss parts, losses, retrieval and FID on held-out pictures, learning rate.
 
     Args:
         records: one for each epoch, with `epoch`, `train/NAME`, `validation/NAME` and `learning_rate`.
@@ -176,7 +176,8 @@ def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
     train = [name for name in names if name.startswith("train/")]
     validation = [name for name in names if name.startswith("validation/") and name != "validation/pool_size"]
     retrieval = [name for name in validation if name.endswith("_retrieval")]
-    losses = [name for name in validation if name not in retrieval]
+    distances = [name for name in validation if name.endswith("/fid")]
+    losses = [name for name in validation if name not in (*retrieval, *distances)]
     pools = [record["validation/pool_size"] for record in records if record.get("validation/pool_size")]
     panels = [
         Panel("Training loss and its parts", _series(records, train)),
@@ -187,6 +188,7 @@ def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
             references={"chance": 1 / pools[-1]} if pools else {},
             share=True,
         ),
+        Panel("FID to held-out pictures, by CLIP", _series(records, distances)),
         Panel("Learning rate", _series(records, [name for name in names if name == "learning_rate"])),
     ]
     return [panel for panel in panels if panel.series]

@@ -15,6 +15,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.losses.gan import (
     discriminator_loss,
     generator_loss,
@@ -104,7 +105,14 @@ class AdversarialTraining(LightningModule):
     # one iteration
 
     def on_fit_start(self) -> None:
-        """Brings CLIP to where the networks are."""
+        """Brings CLIP to where the networks are.
+
+        Raises:
+            UserError: on several devices, whose discriminators would each judge a part of the batch unseen by the rest.
+        """
+        if self.trainer.world_size > 1:
+            seen = f"{self.trainer.world_size} devices"
+            raise UserError("a generator is trained on one device", seen=seen, mend="trainer.devices=1")
         self._frozen[0].to(self.device)
 
     def training_step(self, batch: PictureBatch, batch_index: int) -> None:
@@ -286,7 +294,7 @@ class AdversarialTraining(LightningModule):
         named = {
             "validation/image_retrieval": retrieval_accuracy(query=made, gallery=real),
             "validation/pool_size": torch.tensor(float(len(made))),
-            "validation/match": log_match(made, real, temperature=self.objective.temperature),
+            "validation/clip": -log_match(made, real, temperature=self.objective.temperature),
         }
         if len(made) > 1:
             named["validation/fid"] = fid(made.cpu(), real.cpu()).float()
