@@ -57,15 +57,15 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
         more: overrides that every job gets, `scale=paper` for instance; they beat the sweep, as they do under `-m`.
 
     Raises:
-        UserError: for a `sweep.metric` that the agent would look for in vain.
+        UserError: for a `sweep.agent_metric` that the agent would look for in vain.
     """
     config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
-    if (metric := config.sweep.metric) not in SCORES_OF_EVALUATE:
+    if (metric := config.sweep.agent_metric) not in SCORES_OF_EVALUATE:
         raise UserError(
-            "sweep.metric is no score of the run that W&B's agent waits for",
+            "sweep.agent_metric is no score of the run that W&B's agent waits for",
             seen=metric,
             wanted=f"one of {list(SCORES_OF_EVALUATE)}",
-            mend="sweep.metric=image_retrieval",
+            mend="sweep.agent_metric=image_retrieval",
         )
     given = {item.lstrip("+~").split("=", 1)[0] for item in more}
     swept = sweep_values(config.hydra.sweeper.params)

@@ -153,5 +153,5 @@ def test_the_agents_run_has_the_score_also_when_it_was_made_before(
 
 
 def test_a_score_that_the_agent_would_look_for_in_vain(cli: CommandLine, tmp_path: Path) -> None:
-    command = ("pipeline=wandb_sweeps", f"sweep.wandb_folder={tmp_path}", "sweep.metric=pixcorr")
-    cli.refuses(*command, says=("sweep.metric", "pixcorr", "image_retrieval"))
+    command = ("pipeline=wandb_sweeps", f"sweep.wandb_folder={tmp_path}", "sweep.agent_metric=pixcorr")
+    cli.refuses(*command, says=("sweep.agent_metric", "pixcorr", "image_retrieval"))
