@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mindeye_pl.artifacts import FACTS, ArtifactSpec, write_text
 from mindeye_pl.console import console
-from mindeye_pl.data.caption_screening import RULES
+from mindeye_pl.data.caption_screening import RULES, ScreeningRule
 from mindeye_pl.data.captions import LAYOUT, read_captions
 from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.stimuli import Stimuli
@@ -137,13 +137,24 @@ def _text_embedder(run: Run) -> Any:
     return config
 
 
+def screening_rule(run: Run) -> ScreeningRule:
+    """The rule that says which captions are kept.
+
+    Raises:
+        UserError: if there is no such rule, or its share is none.
+    """
+    screening = _text_embedder(run).screening
+    if screening.rule not in RULES:
+        wanted = " or ".join(RULES)
+        raise UserError("text_embedder.screening.rule: no such choice", seen=screening.rule, wanted=wanted)
+    if not 0 < screening.share <= 1:
+        raise UserError("text_embedder.screening.share", seen=screening.share, wanted="above 0 to 1")
+    return RULES[screening.rule]
+
+
 def _spec(run: Run) -> ArtifactSpec:
     config = _text_embedder(run)
-    if config.screening.rule not in RULES:
-        wanted = " or ".join(RULES)
-        raise UserError("text_embedder.screening.rule: no such choice", seen=config.screening.rule, wanted=wanted)
-    if not 0 < config.screening.share <= 1:
-        raise UserError("text_embedder.screening.share", seen=config.screening.share, wanted="above 0 to 1")
+    screening_rule(run)
     inputs = {"captions": captions_fingerprint(run), "pictures": pictures_fingerprint(run)}
     label = f"{config.name}-{config.screening.rule}"
     return ArtifactSpec(SCREEN_STEP, label, identity(run, "embedder", "text_embedder"), inputs)
@@ -160,7 +171,7 @@ def _build(run: Run, folder: Path) -> None:
             wanted="the text and the picture side of one",
         )
     embedder = load_model(run, "text_embedder").to(run.device)
-    rule, most = RULES[config.screening.rule], max(map(len, captions), default=0)
+    rule, most = screening_rule(run), max(map(len, captions), default=0)
     how = {"logit_scale": embedder.logit_scale, "share": config.screening.share}
     kept: list[list[str]] = []
     parts = range(0, len(captions), _PICTURES_AT_ONCE)

@@ -18,7 +18,7 @@ from mindeye_pl.data.fingerprint import fingerprint_file
 from mindeye_pl.data.targets import TokenStore
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
-from mindeye_pl.pipelines.captions import embedded_captions
+from mindeye_pl.pipelines.captions import embedded_captions, screening_rule
 from mindeye_pl.pipelines.foundation import (
     CAPTIONS,
     SCENES,
@@ -104,9 +104,15 @@ def image_embeddings(run: Run) -> TokenStore:
 
 
 def caption_embeddings(run: Run) -> np.ndarray:
-    """The embeddings of every picture's captions, `(N, C, E)` float16, zeros where there are fewer."""
+    """The embeddings of every picture's captions, `(N, C, E)` float16, zeros where there are fewer or one is dropped.
+
+    They are screened as those that a mapper learns, but by the clamped embeddings, which are what the generator sees.
+    """
     captions, embedder = _captions(run), load_model(run, "text_embedder").to(run.device)
-    return embedded_captions(run, embedder, captions, max(map(len, captions))).half().numpy()
+    rows = embedded_captions(run, embedder, captions, max(map(len, captions))).half().numpy()
+    share, images = run.config.text_embedder.screening.share, image_embeddings(run)[np.arange(len(rows))][:, 0]
+    rows[~screening_rule(run)(images, rows, logit_scale=embedder.logit_scale, share=share)] = 0
+    return rows
 
 
 def save_networks(path: Path, model: AdversarialTraining, sizes: dict[str, Any]) -> None:
