@@ -98,6 +98,21 @@ def test_paper_scale_has_mindeye1s_published_parameter_counts() -> None:
     assert (config.low_level.latent_size, config.maps.places, config.captioner) == (64, 256, None)
 
 
+def test_paper_scale_has_mind_readers_published_parameter_counts() -> None:
+    config = resolved("+experiment=scratch_subj01_40h", "model=mind_reader", "scale=paper", "data=nsd")
+    assert build(config) == {"image_mapper": 1_156_929, "caption_mapper": 1_156_929}
+    assert (config.finetune.epochs, config.finetune.batch_size, config.objective.batch_growth) == (40, 32, 4)
+    assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", 2e-4)
+    assert (config.scheduler.factor, config.scheduler.every) == (0.8, 10)
+    assert (config.image_mapper.weight_decay, config.objective.clamp) == (1e-5, 1.5)
+    assert (config.embedder.name, config.text_embedder.name, config.low_level) == ("clip_b32", "clip_b32", None)
+
+
+def test_a_caption_mapper_that_is_left_out_is_none() -> None:
+    config = resolved("scale=tiny", "model=mind_reader", "caption_mapper=none")
+    assert set(build(config)) == {"image_mapper"}
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("scale", [path.stem for path in (CONF / "scale").glob("*.yaml")])
 def test_all_scales_say_the_same_things_of_all_systems(scale: str, model: str) -> None:
