@@ -5,7 +5,7 @@ Legend: N pictures in the pictures file, n pictures asked for, C captions of a p
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def target_captions(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
         )
     most = max(map(len, kept))
 
-    def build(device: torch.device):  # type: ignore[no-untyped-def]
+    def build(device: torch.device) -> Callable[[np.ndarray], Tensor]:
         embedder = load_model(run, "text_embedder").to(device)
         limit = math.inf if config.clamp is None else config.clamp
 

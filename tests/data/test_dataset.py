@@ -51,3 +51,24 @@ def test_slots_hold_the_responses_to_each_trials_picture():
     assert torch.equal(batch.voxels[0], plain[index].voxels[0])
     moved = batch.to(torch.float64)
     assert [slots.dtype for slots in moved.repetitions] == [torch.float64] * 2
+
+
+class Rows:
+    """A table of `(count, 2)` rows that tell their stimulus id, scaled."""
+
+    def __init__(self, count: int, scale: float):
+        self.count, self.scale = count, scale
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.scale * ids[:, None, None], (len(ids), self.count, 2)).astype(np.float16)
+
+
+def test_captions_and_views_stand_beside_the_tokens():
+    voxels, trials = [np.zeros((4, 3), np.float32)], [make_trials(np.arange(4) + 5, 4)]
+    dataset = BrainDataset(voxels, trials, StubTokens(), captions=Rows(5, 2.0), views=Rows(4, 3.0))
+    batch = dataset[[(0, np.array([3, 0]))]]
+    assert (batch.captions.shape, batch.views.shape) == ((2, 5, 2), (2, 4, 2))
+    assert batch.captions[:, 4, 1].tolist() == [16, 10]
+    assert batch.views[:, 3, 1].tolist() == [24, 15]
+    without = BrainDataset(voxels, trials, StubTokens())[[(0, np.array([3, 0]))]]
+    assert (without.captions, without.views) == (None, None)

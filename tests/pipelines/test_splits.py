@@ -1,4 +1,4 @@
-"""Held-out clusters through the command line: what is trained on, what is tested, what the artifacts are named by."""
+"""Splits through the command line: what is trained on, what is tested, what the artifacts are named by."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,11 @@ from mindeye_pl.data.layout import NSDLayout
 from mindeye_pl.data.shards import read_behaviour
 from mindeye_pl.data.trials import count_sessions
 from mindeye_pl.nsd import Behaviour
+from mindeye_pl.pipelines.encoder import FIT_ENCODER
 from mindeye_pl.pipelines.evaluate import EVALUATE
 from mindeye_pl.pipelines.evaluate_pictures import EVALUATE_PICTURES
 from mindeye_pl.pipelines.finetune import FINETUNE
+from mindeye_pl.pipelines.ledger import fingerprint_of_test_set
 from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.splits import left_out_pictures
@@ -85,9 +87,44 @@ def test_every_artifact_is_named_by_its_split(tmp_path: Path) -> None:
         assert len({spec.fingerprint for spec in specs}) == 3
 
 
+def test_the_published_split_of_mind_reader(cli: CommandLine, tiny_nsd: Path) -> None:
+    """The pictures that were shown first are trained on, the others evaluated and reconstructed."""
+    split = ("data.split=image_wise_85", f"paths.nsd={tiny_nsd}", "finetune.start=scratch", "finetune.epochs=1")
+    steps = "pipeline.steps=[evaluate,reconstruct,evaluate_pictures]"
+    code, _, err = cli(*COMMAND, *split, steps, "protocol.encoders=[]", "data.num_sessions=2")
+    assert code == 0, err
+    layout = NSDLayout(tiny_nsd)
+    shards = [layout.shard(1, "train", 0), layout.shard(1, "train", 1), layout.shard(1, "new_test")]
+    rows = np.concatenate([read_behaviour(shard) for shard in shards]).astype(int)
+    rows = rows[rows[:, Behaviour.SESSION] <= 2]
+    shown = rows[np.argsort(rows[:, Behaviour.BETA_ROW]), Behaviour.STIMULUS].tolist()
+    order = list(dict.fromkeys(shown))
+    tested = sorted(order[len(order) * 85 // 100 :])
+    assert set(tested) - seen_by(layout, 1)[1], "not of shared pictures alone"
+    for step, file in (("evaluate", "predictions"), ("reconstruct", "reconstructions")):
+        (path,) = (cli.outputs / "artifacts" / step).glob(f"subj*/{file}.safetensors")
+        assert load_file(path)["stimulus_ids"].tolist() == tested
+    data = datamodule(run_of(cli.outputs, *split, "data.num_sessions=2"), [1], 2, 6)
+    assert data.trials[0].stimulus_ids.tolist() == [id_ for id_ in shown if id_ not in tested]
+    assert data.test_set(1).num_repetitions.tolist() == [shown.count(id_) for id_ in tested]
+
+
+def test_the_sessions_in_use_are_part_of_what_the_published_split_of_mind_reader_is(tmp_path: Path) -> None:
+    """Other sessions show other pictures first, and a pretraining leaves out what they test; clusters do not move."""
+
+    def fingerprints(split: str, sessions: int) -> list[str]:
+        run = run_of(tmp_path, f"data.split={split}", f"data.num_sessions={sessions}")
+        return [*(run.spec(step).fingerprint for step in (PRETRAIN, FIT_ENCODER)), fingerprint_of_test_set(run)]
+
+    for split, moves in (("image_wise_85", True), ("cluster_k2_0", False), ("standard", False)):
+        pairs = zip(fingerprints(split, 1), fingerprints(split, 2), strict=True)
+        assert all((one != other) == moves for one, other in pairs), split
+
+
 def test_an_unknown_split(cli: CommandLine) -> None:
-    says = ("data.split", "cluster_k5_5", "cluster_k{k}_{i}", "Mend: data.split=standard")
-    cli.refuses(*COMMAND, "data.split=cluster_k5_5", says=says)
+    for name in ("cluster_k5_5", "image_wise_100"):
+        says = ("data.split", name, "cluster_k{k}_{i}", "image_wise_{percent}", "Mend: data.split=standard")
+        cli.refuses(*COMMAND, f"data.split={name}", says=says)
     assert not cli.artifacts()
 
 

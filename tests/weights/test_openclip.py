@@ -28,11 +28,16 @@ class Malice:
 
 
 @pytest.mark.parametrize(
-    ("model_name", "num_tokens", "token_dim"), [("ViT-bigG-14", 256, 1664), ("ViT-L-14-quickgelu", 256, 1024)]
+    ("model_name", "tokens", "num_tokens", "token_dim"),
+    [
+        ("ViT-bigG-14", "patches", 256, 1664),
+        ("ViT-L-14-quickgelu", "patches", 256, 1024),
+        ("ViT-B-32-quickgelu", "class", 1, 512),
+    ],
 )
-def test_sizes_are_known_on_the_meta_device(model_name: str, num_tokens: int, token_dim: int) -> None:
+def test_sizes_are_known_on_the_meta_device(model_name: str, tokens: str, num_tokens: int, token_dim: int) -> None:
     with torch.device("meta"):
-        embedder = load_openclip(model_name)
+        embedder = load_openclip(model_name, tokens=tokens)
     assert (embedder.num_tokens, embedder.token_dim) == (num_tokens, token_dim)
     assert all(parameter.is_meta for parameter in embedder.parameters())
 
@@ -58,6 +63,20 @@ def test_whole_models_from_safetensors_and_from_torch_files(model: open_clip.CLI
         assert not hasattr(embedder.visual, "token_embedding")
         assert all(parameter.dtype == torch.float32 for parameter in embedder.parameters())
         torch.testing.assert_close(embedder(images), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_class_token_that_is_clamped_and_of_length_one(model: open_clip.CLIP, tmp_path: Path) -> None:
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "model.safetensors")
+    images = torch.rand(2, 3, 224, 224)
+    how = {"tokens": "class", "input_range": "corrected"}
+    plain = load_openclip("tiny", tmp_path / "model.safetensors", **how)(images)
+    limit = 0.5 * plain.abs().max().item()
+    clamped = load_openclip("tiny", tmp_path / "model.safetensors", clamp=limit, **how)(images)
+    wanted = plain.clamp(-limit, limit)
+    torch.testing.assert_close(clamped, wanted / wanted.norm(dim=-1, keepdim=True))
+    assert not torch.allclose(clamped, plain / plain.norm(dim=-1, keepdim=True), atol=1e-3)
+    of_length_one = load_openclip("tiny", tmp_path / "model.safetensors", clamp=float("inf"), **how)(images)
+    torch.testing.assert_close(of_length_one, plain / plain.norm(dim=-1, keepdim=True))
 
 
 def test_another_model_is_refused_by_the_first_weight_that_differs(model: open_clip.CLIP, tmp_path: Path) -> None:

@@ -132,6 +132,17 @@ def test_clip_text_against_transformers(tmp_path: Path, end: int, whole: bool) -
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_clips_scale_of_cosines_is_the_files_own(tmp_path: Path, whole: bool) -> None:
+    """A text tower alone has none: it is OpenAI's. One file stands for the folder that it lies in."""
+    folder = clip(tmp_path / "clip", whole=whole)
+    if whole:
+        weights = load_file(folder / "model.safetensors") | {"logit_scale": torch.tensor(3.0)}
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    embedder = load_clip_text(folder / "model.safetensors")
+    assert embedder.logit_scale == pytest.approx(20.0855 if whole else 100, rel=1e-4)
+
+
 @pytest.mark.parametrize(("make", "load"), [(bert, load_sentence_embedder), (clip, load_clip_text)])
 def test_neither_batch_nor_neighbours_change_an_embedding(tmp_path: Path, make: Callable, load: Callable) -> None:
     folder = make(tmp_path / "model")
