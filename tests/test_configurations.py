@@ -26,6 +26,8 @@ OPTIONS = sorted(
     if path.parent.name not in ("experiment", "hydra")
 )
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+#: Groups that one system alone has.
+MAPPERS = ("image_mapper=", "caption_mapper=")
 FIDELITY = list(OmegaConf.load(CONF / "fidelity" / "published.yaml"))
 
 
@@ -52,7 +54,7 @@ def build(config: DictConfig) -> dict[str, int]:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group(option: str) -> None:
-    build(resolved(option))
+    build(resolved(option, *(["model=mind_reader"] if option.startswith(MAPPERS) else [])))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -96,6 +98,21 @@ def test_paper_scale_has_mindeye1s_published_parameter_counts() -> None:
     assert config.prior.sample_steps == config.prior.timesteps == 100
     assert (config.unclip.steps, config.unclip.guidance, config.reconstruct.candidates) == (20, 3.5, 16)
     assert (config.low_level.latent_size, config.maps.places, config.captioner) == (64, 256, None)
+
+
+def test_paper_scale_has_mind_readers_published_parameter_counts() -> None:
+    config = resolved("+experiment=scratch_subj01_40h", "model=mind_reader", "scale=paper", "data=nsd")
+    assert build(config) == {"image_mapper": 1_156_929, "caption_mapper": 1_156_929}
+    assert (config.finetune.epochs, config.finetune.batch_size, config.objective.batch_growth) == (40, 32, 4)
+    assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", 2e-4)
+    assert (config.scheduler.factor, config.scheduler.every) == (0.8, 10)
+    assert (config.image_mapper.weight_decay, config.objective.clamp) == (1e-5, 1.5)
+    assert (config.embedder.name, config.text_embedder.name, config.low_level) == ("clip_b32", "clip_b32", None)
+
+
+def test_a_caption_mapper_that_is_left_out_is_none() -> None:
+    config = resolved("scale=tiny", "model=mind_reader", "caption_mapper=none")
+    assert set(build(config)) == {"image_mapper"}
 
 
 @pytest.mark.parametrize("model", MODELS)

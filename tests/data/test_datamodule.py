@@ -10,6 +10,7 @@ from mindeye_pl.data.betas import read_betas
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.files import check_files
 from mindeye_pl.errors import UserError
+from mindeye_pl.types import BatchGrowth
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
 
 
@@ -256,3 +257,41 @@ def test_slots_change_no_picture_that_is_validated(make):
     (batch,) = few.val_dataloader()
     assert len(batch) == len(few.validation_trials[0]) == 2
     assert len(few._validation_betas[0]) <= 2 * 3
+
+
+class Epoch:
+    """What a data module asks of its trainer."""
+
+    global_rank, world_size = 0, 1
+
+    def __init__(self, epoch: int):
+        self.current_epoch = epoch
+
+
+def test_batches_grow_from_an_epoch_on(make):
+    data = make((1,), batch_size=4, sampling="corrected")
+    data.setup()
+    data.growth = BatchGrowth(2, 3)
+    assert data.batches_of_epochs(4) == [20, 20, 6, 6]  # of the 80 trials of four sessions, nominally
+    for epoch, (size, count) in enumerate([(4, 20), (4, 20), (12, 6)]):
+        data.trainer = Epoch(epoch)
+        assert [len(batch) for batch in data.train_dataloader()] == [size] * count
+
+
+def test_batches_grow_no_larger_than_there_are_trials(make):
+    data = make(batch_size=4, sampling="corrected")  # of two subjects
+    data.growth = BatchGrowth(0, 1000)
+    pictures = min(len(np.unique(trials.stimulus_ids)) for trials in data.train_trials)
+    sampler = data.train_sampler()
+    assert sampler.share == min(pictures, 40)
+    assert data.batches_of_epochs(2) == [len(sampler)] * 2 == [80 // (2 * sampler.share)] * 2
+    assert make(batch_size=4).batches_of_epochs(2) == [20, 20]
+
+
+def test_ranks_share_out_the_larger_batches(make):
+    data = make((1,), batch_size=4, sampling="corrected")
+    data.growth = BatchGrowth(1, 3)
+    assert data.batches_of_epochs(2, world_size=2) == [10, 3]
+    drawn = [[index for _, index in batch] for rank in (0, 1) for batch in data.train_sampler(rank, 2, epoch=1)]
+    rows = np.concatenate([index for batch in drawn for index in batch])
+    assert len(rows) == 2 * 3 * 12
