@@ -275,10 +275,11 @@ class AdversarialTraining(LightningModule):
 
     @torch.no_grad()
     def validation_step(self, batch: PictureBatch, batch_index: int) -> None:
-        """Makes pictures of held-out embeddings with the averaged generator."""
-        conditions = self.conditions(batch)
-        zeros = self.path_length.new_zeros(len(batch), self.averaged.mapping.latent_dim)
-        made = self.averaged(zeros, *conditions, noise="fixed")
+        """Makes pictures of held-out embeddings with the averaged generator, of latents as in training, but fixed."""
+        shape = (len(batch), self.averaged.mapping.latent_dim)
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(batch_index)).to(self.device)
+        latents = drawn if self.objective.latents == "random" else torch.zeros_like(drawn)
+        made = self.averaged(latents, *self.conditions(batch), noise="fixed")
         seen = {"made": self.embed(made), "real": self.embed(2 * batch["pictures"] - 1)}
         if sum(len(rows["made"]) for rows in self._seen) < _SHOWN:
             seen["pairs"] = torch.stack([batch["pictures"], ((made + 1) / 2).clamp(0, 1)], 1)
