@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -19,18 +18,19 @@ from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.picture_datamodule import PictureDataModule
 from mindeye_pl.data.pictures import PictureFile, Table
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.stylegan2.conditions import with_second_condition
-from mindeye_pl.nn.stylegan2.networks import PictureGenerator, build_discriminator, build_generator
+from mindeye_pl.nn.stylegan2.conditions import CHOICES, with_second_condition
+from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, PictureGenerator, build_discriminator, build_generator
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
 from mindeye_pl.pipelines.foundation_generator import GRID, save_networks
-from mindeye_pl.pipelines.foundation_models import identity, load_model, weight_files
+from mindeye_pl.pipelines.foundation_models import has_part, identity, load_model, weight_files
 from mindeye_pl.pipelines.models import WEIGHTS, load_weights, read_weights, save_weights
 from mindeye_pl.pipelines.pretrain import datamodule
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import determined_by_trainer
 from mindeye_pl.pipelines.training import fit
-from mindeye_pl.stages.brain_conditioned import BrainConditioned
+from mindeye_pl.stages.adversarial_objective import AdversarialObjective
+from mindeye_pl.stages.brain_conditioned import MAPPERS, BrainConditioned
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.weights import laptop
 from mindeye_pl.weights.own import read_own
@@ -60,14 +60,41 @@ def _needs(run: Run) -> Sequence[Step]:
 
 
 def _pretrained(run: Run) -> bool:
-    start = run.config.generator.start
-    if start not in STARTS:
-        raise UserError("generator.start", seen=start, wanted=" or ".join(STARTS))
-    return start == "pretrained"
+    return run.config.generator.start == "pretrained"
+
+
+def _check(run: Run) -> None:
+    """Refuses what there is not before anything long begins.
+
+    Raises:
+        UserError: naming the option.
+    """
+    settings, latents = run.config.generator, run.config.unclip.network.latents
+    chosen = {
+        "generator.start": (settings.start, STARTS),
+        "generator.mappers": (settings.mappers, MAPPERS),
+        "generator.condition": (settings.condition, CHOICES),
+        "unclip.network.latents": (latents, SAMPLED_LATENTS),
+    }
+    for option, (value, choices) in chosen.items():
+        if value not in choices:
+            raise UserError(f"{option}: no such choice", seen=value, wanted=" or ".join(choices))
+    if settings.condition != "image" and not has_part(run.config, "caption_mapper"):
+        wanted = "a caption mapper"
+        raise UserError(
+            "the generator lacks a condition", seen=settings.condition, wanted=wanted, mend="generator.condition=image"
+        )
+    _objective(run)
+
+
+def _objective(run: Run) -> AdversarialObjective:
+    plain = run.plain("generator.objective")["generator.objective"]
+    return AdversarialObjective(**{key: value for key, value in plain.items() if key != "_target_"})
 
 
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
+    _check(run)
     keys = ("subject", "num_sessions", "betas", "split", "validation_fraction")
     by = run.plain("generator", "seed", "trainer.precision", *(f"data.{key}" for key in keys))
     by |= determined_by_trainer(config) | identity(run, "embedder", "text_embedder")
@@ -163,7 +190,7 @@ def _build(run: Run, folder: Path) -> None:
     model = BrainConditioned(
         *networks,
         load_model(run, "embedder"),
-        instantiate(settings.objective),
+        _objective(run),
         trained_model(run, brains.voxel_counts[subject]),
         mappers=settings.mappers,
         mapper_learning_rate=settings.mapper_learning_rate,

@@ -1,0 +1,117 @@
+"""Mind Reader's generator on a subject's brain: to pictures, end to end, from a stop, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import Trainer
+from safetensors.torch import load_file
+
+import mindeye_pl
+from mindeye_pl.callbacks.history import History
+from mindeye_pl.config import compose_config
+from mindeye_pl.pipelines.finetune_generator import _starting_networks
+from mindeye_pl.pipelines.step import Run
+from mindeye_pl.weights.laptop import SHIPPED
+from mindeye_pl.weights.own import read_own
+from tests.conftest import CommandLine
+
+MIND_READER = ("+experiment=scratch_subj01_1h", "scale=tiny", "model=mind_reader")
+COMMAND = (*MIND_READER, "generator.start=scratch", "logger=none")
+
+
+def made(cli: CommandLine, step: str) -> Path:
+    (folder,) = (cli.outputs / "artifacts" / step).glob("subj*")
+    return folder
+
+
+def test_from_brains_to_pictures(cli: CommandLine) -> None:
+    code, out, err = cli(*COMMAND)
+    assert code == 0, err
+    for words in ("conditioned on both", "caption embedding, 1 h", "true tokens", "PixCorr"):
+        assert words in out
+    generator = made(cli, "finetune_generator")
+    assert not (generator / "model.safetensors").exists()  # frozen mappers are those of `finetune`
+    assert Image.open(generator / "generated.png").width
+    pictures = load_file(made(cli, "reconstruct") / "reconstructions.safetensors")
+    assert pictures["images"].shape == (10, 3, 32, 32)
+    assert pictures["prior_tokens"].shape == (10, 2, 64)
+    assert pictures["images_from_true_tokens"].shape == (10, 3, 32, 32)
+    scores = json.loads((made(cli, "evaluate") / "scores.json").read_text())["rows"]
+    assert {score["name"] for score in scores["captions"]} >= {"image_retrieval", "brain_retrieval"}
+
+    (run,) = (cli.outputs / "runs").rglob(".hydra")
+    decoder = mindeye_pl.load(run.parent)
+    betas = torch.randn(3, decoder.num_voxels)
+    read = decoder.reconstruct(betas)
+    assert read.images is not None
+    assert read.images.shape == (3, 3, 32, 32)
+    torch.testing.assert_close(decoder.reconstruct(betas[:2]).images, read.images[:2], rtol=1e-4, atol=1e-5)
+
+    page = (cli.outputs / "reports" / "scratch_subj01_1h" / "index.html").read_text()
+    assert "caption embedding" in page
+    assert "Generator" in page
+
+
+def test_end_to_end_the_pictures_are_of_the_mappers_that_learned(cli: CommandLine) -> None:
+    command = (*COMMAND, "generator.mappers=trained", "pipeline.steps=[reconstruct]")
+    code, out, err = cli(*command)
+    assert code == 0, err
+    assert "mapper_realness" in out
+    learned = load_file(made(cli, "finetune_generator") / "model.safetensors")
+    before = load_file(made(cli, "finetune") / "model.safetensors")
+    assert set(learned) == set(before)
+    assert any((learned[key] != before[key]).any() for key in before)
+
+
+def test_stopped_it_ends_in_the_same_generator(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = (*COMMAND, "generator.epochs=2", "pipeline.steps=[finetune_generator]")
+    assert cli(*command)[0] == 0
+    alone = load_file(made(cli, "finetune_generator") / "generator.safetensors")
+    done, start = made(cli, "finetune_generator"), History.on_train_epoch_start
+    done.rename(done.with_name(".before"))
+
+    def stop(self: History, trainer: Trainer, module: object) -> None:
+        start(self, trainer, module)  # type: ignore[arg-type]
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_start", stop)
+        with pytest.raises(RuntimeError, match="killed"):
+            cli(*command)
+    code, out, _ = cli(*command)
+    assert code == 0
+    assert "going on after epoch 1 of 2" in out
+    again = load_file(made(cli, "finetune_generator") / "generator.safetensors")
+    for name, value in alone.items():
+        assert torch.equal(again[name], value), name
+
+
+def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
+    overrides = [*MIND_READER, "logger=none"]
+    sizes, weights = _starting_networks(Run(compose_config(overrides), overrides))
+    assert sizes["condition"] == "both"
+    first = {key: value for key, value in weights.items() if "pre_nets.0." in key}
+    assert first
+    for key, value in first.items():
+        assert torch.equal(weights[key.replace("pre_nets.0.", "pre_nets.1.")], value)
+    _, shipped = read_own(SHIPPED / "generator.safetensors")
+    assert shipped["condition"] == "caption"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("generator.start=middle", ("generator.start", "middle", "pretrained or scratch")),
+        ("generator.mappers=half", ("generator.mappers", "half", "frozen or trained")),
+        ("caption_mapper=none", ("lacks a condition", "both", "generator.condition=image")),
+        ("unclip.network.latents=gaussian", ("unclip.network.latents", "gaussian", "zeros or random")),
+        ("unclip=tiny", ("generator=lafite", "unclip=tiny", "unclip=lafite")),
+        ("generator.objective.latents=gaussian", ("latents", "gaussian", "zeros_mixed")),
+    ],
+)
+def test_choices_that_there_are_not(cli: CommandLine, override: str, says: tuple[str, ...]) -> None:
+    cli.refuses(*COMMAND, override, "pipeline.steps=[reconstruct]", says=says)
