@@ -90,7 +90,7 @@ def reconstructions_section(run: Run, tables: Sequence[Results]) -> Section | No
     """
     rows = _Rows(run, run.config.report.pictures)
     metrics = [column for results in tables for column in results.columns if column.score != "fid"]
-    notes = ["From true tokens: the unCLIP given the picture's own tokens."] if "From true tokens" in rows.keys else []
+    notes = ["From true tokens: drawn from the picture's own tokens."] if "From true tokens" in rows.keys else []
     return grid_section(
         "Pictures",
         ["Seen", *rows.keys],

@@ -38,7 +38,7 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     ),
     picture_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     picture_sets.REFINED: ("refined", "model", ""),
-    picture_sets.TRUE_TOKENS: ("true tokens", "ceiling", "the unCLIP given the picture's own tokens"),
+    picture_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the picture's own tokens"),
     picture_sets.VAE: ("through the VAE", "ceiling", "the picture encoded and decoded"),
     TRUE_PICTURE: ("the picture itself", "ceiling", "through the encoder"),
 }
