@@ -55,11 +55,18 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-def test_killed_at_several_points(finished_long: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(["after the first epoch of pretraining", "in fine-tuning"], id="in training"),
+        pytest.param(list(MOMENTS), id="everywhere", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_several_points(moments: list[str], finished_long: Path, tmp_path: Path) -> None:
     """One run, killed at each moment in turn and started again by the same command."""
     outputs = tmp_path / "outputs"
-    for moment, reached in MOMENTS.items():
-        process = start(outputs)
+    for moment in moments:
+        reached, process = MOMENTS[moment], start(outputs)
         while not reached(outputs):
             assert process.poll() is None, (
                 f"ended before it was killed {moment}: {process.stderr and process.stderr.read()}"
