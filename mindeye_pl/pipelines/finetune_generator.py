@@ -22,6 +22,7 @@ from mindeye_pl.nn.stylegan2.conditions import CHOICES, with_second_condition
 from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, PictureGenerator, build_discriminator, build_generator
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
+from mindeye_pl.pipelines.foundation import Prepared
 from mindeye_pl.pipelines.foundation_generator import GRID, save_networks
 from mindeye_pl.pipelines.foundation_models import has_part, identity, load_model, weight_files
 from mindeye_pl.pipelines.models import WEIGHTS, load_weights, read_weights, save_weights
@@ -122,23 +123,13 @@ class _ByTrial:
         return self._table[self._stimulus_ids[trials]]
 
 
-class _Squares:
-    """The data's pictures as squares of the generator's size."""
-
-    def __init__(self, pictures: PictureFile):
-        self._pictures = pictures
-
-    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        return self._pictures.read(ids)
-
-
 def _trials(run: Run, brains: NSDDataModule, picture_size: int) -> PictureDataModule:
     """Training trials and, behind them, the validation trials, as batches of tables."""
     settings = run.config.generator
     brains.setup()
     trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
     ids = np.concatenate([trained, held_out])
-    pictures = _Squares(PictureFile(layout(run).stimuli, picture_size))
+    pictures = Prepared(PictureFile(layout(run).stimuli, picture_size))  # squares of the generator's size
     by_picture = {"pictures": pictures, "image": brains.tokens, "captions": brains.captions}
     tables: dict[str, Table] = {
         "voxels": brains.betas_in_use(),  # (n, V)

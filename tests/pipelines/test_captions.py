@@ -178,13 +178,13 @@ def test_views_are_embedded_once_whatever_the_batch(run_of, tiny_nsd: Path, clip
     assert target_views(run_of("embedder.views=0"), ids) is None
     assert target_views(run_of("embedder=laptop"), ids) is None
     with pytest.raises(UserError, match=r"embedder\.augmentation: no such choice .seen: blurred; wanted: one of"):
-        target_views(run_of("embedder.augmentation=blurred"), ids)
+        target_views(run_of("embedder.views=3", "embedder.augmentation=blurred"), ids)
     with pytest.raises(UserError, match=r"embedder\.views need an embedder of one token"):
         target_views(run_of("embedder=laptop", "embedder.views=2", "embedder.augmentation=mind_reader"), ids)
 
 
 def test_a_training_gets_captions_and_views_where_its_model_learns_them(run_of) -> None:
-    run = run_of(*MAPPERS)
+    run = run_of(*MAPPERS, "embedder.views=2")
     data = datamodule(run, [1], 1, 6)
     data.setup()
     for batch in (next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))):
