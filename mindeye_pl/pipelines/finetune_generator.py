@@ -20,13 +20,15 @@ from mindeye_pl.data.pictures import PictureFile, Table
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.stylegan2.conditions import CHOICES, with_second_condition
 from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, PictureGenerator, build_discriminator, build_generator
+from mindeye_pl.pipelines.captions import captions_identity, learns_captions
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
-from mindeye_pl.pipelines.data import data_inputs, data_steps, layout
+from mindeye_pl.pipelines.data import layout
 from mindeye_pl.pipelines.foundation import Prepared
 from mindeye_pl.pipelines.foundation_generator import GRID, save_networks
 from mindeye_pl.pipelines.foundation_models import has_part, identity, load_model, weight_files
 from mindeye_pl.pipelines.models import WEIGHTS, load_weights, read_weights, save_weights
-from mindeye_pl.pipelines.pretrain import datamodule
+from mindeye_pl.pipelines.pretrain import datamodule, training_steps
+from mindeye_pl.pipelines.splits import training_inputs
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import determined_by_trainer
 from mindeye_pl.pipelines.training import fit
@@ -57,7 +59,7 @@ def trains_generator(config: DictConfig) -> bool:
 
 
 def _needs(run: Run) -> Sequence[Step]:
-    return (*data_steps(run), *checkpoint_steps(run))
+    return (*training_steps(run), *checkpoint_steps(run))
 
 
 def _pretrained(run: Run) -> bool:
@@ -98,13 +100,15 @@ def _spec(run: Run) -> ArtifactSpec:
     _check(run)
     keys = ("subject", "num_sessions", "betas", "split", "validation_fraction")
     by = run.plain("generator", "seed", "trainer.precision", *(f"data.{key}" for key in keys))
-    by |= determined_by_trainer(config) | identity(run, "embedder", "text_embedder")
+    by |= determined_by_trainer(config) | identity(run, "embedder")
+    if learns_captions(run):
+        by |= captions_identity(run)
     if _pretrained(run):
         by |= identity(run, "unclip")
         for key in ("sizes", "projection_reduction"):
             by["generator"].pop(key)  # the file has its own
     label, own_by, own_inputs = checkpoint_identity(run)
-    inputs = data_inputs(run, [config.data.subject]) | own_inputs
+    inputs = training_inputs(run, [config.data.subject]) | own_inputs
     return ArtifactSpec("finetune_generator", f"{label}-{config.generator.condition}", by | own_by, inputs)
 
 

@@ -91,7 +91,7 @@ class BrainConditioned(AdversarialTraining):
             [0],
             torch.zeros(len(batch), dtype=torch.int64),
             batch["image"],
-            captions=batch["captions"],
+            captions=batch.rows.get("captions"),
         )
         loss = self.composite.compute_loss(brains, epoch=1, num_epochs=1)
         wanted = self._perturbed(batch)

@@ -66,6 +66,16 @@ def test_end_to_end_the_pictures_are_of_the_mappers_that_learned(cli: CommandLin
     assert any((learned[key] != before[key]).any() for key in before)
 
 
+def test_of_the_image_alone(cli: CommandLine) -> None:
+    """Without captions anywhere: one mapper, one condition, one token; the mapper learns with the generator too."""
+    alone = ("caption_mapper=none", "text_embedder=none", "generator.condition=image", "generator.mappers=trained")
+    code, _, err = cli(*COMMAND, *alone, "pipeline.steps=[reconstruct]")
+    assert code == 0, err
+    pictures = load_file(made(cli, "reconstruct") / "reconstructions.safetensors")
+    assert pictures["prior_tokens"].shape == (10, 1, 64)
+    assert pictures["images"].shape == pictures["images_from_true_tokens"].shape == (10, 3, 32, 32)
+
+
 def test_stopped_it_ends_in_the_same_generator(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     command = (*COMMAND, "generator.epochs=2", "pipeline.steps=[finetune_generator]")
     assert cli(*command)[0] == 0

@@ -58,7 +58,7 @@ class PictureGenerator(nn.Module):
         """Pictures `(B, 3, P, P)` float32 in [0, 1].
 
         Args:
-            tokens: `(B, 2, E)`, image and caption embedding.
+            tokens: `(B, 2, E)`, image and caption embedding; or `(B, 1, E)`, where one is all that conditions it.
             seeds: B of them, of the latents where they are drawn.
         """
         width = self.generator.mapping.latent_dim
@@ -66,5 +66,5 @@ class PictureGenerator(nn.Module):
         if self.latents == "random":
             draws = [torch.randn(width, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
             latents = torch.stack(draws)
-        made = self.generator(latents.to(tokens.device), tokens[:, 0], tokens[:, 1], noise="fixed")
+        made = self.generator(latents.to(tokens.device), tokens[:, 0], tokens[:, -1], noise="fixed")
         return ((made + 1) / 2).clamp(0, 1)
