@@ -24,7 +24,7 @@ from mindeye_pl.pipelines.captions import captions_identity, learns_captions
 from mindeye_pl.pipelines.checkpoint import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.pipelines.data import layout
 from mindeye_pl.pipelines.foundation import Prepared
-from mindeye_pl.pipelines.foundation_generator import GRID, save_networks
+from mindeye_pl.pipelines.foundation_generator import GRID, objective_of, save_networks
 from mindeye_pl.pipelines.foundation_models import has_part, identity, load_model, weight_files
 from mindeye_pl.pipelines.models import WEIGHTS, load_weights, read_weights, save_weights
 from mindeye_pl.pipelines.pretrain import datamodule, training_steps
@@ -32,7 +32,6 @@ from mindeye_pl.pipelines.splits import training_inputs
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.strategies import determined_by_trainer
 from mindeye_pl.pipelines.training import fit
-from mindeye_pl.stages.adversarial_objective import AdversarialObjective
 from mindeye_pl.stages.brain_conditioned import MAPPERS, BrainConditioned
 from mindeye_pl.stages.composite import Composite
 from mindeye_pl.weights import laptop
@@ -87,12 +86,7 @@ def _check(run: Run) -> None:
         raise UserError(
             "the generator lacks a condition", seen=settings.condition, wanted=wanted, mend="generator.condition=image"
         )
-    _objective(run)
-
-
-def _objective(run: Run) -> AdversarialObjective:
-    plain = run.plain("generator.objective")["generator.objective"]
-    return AdversarialObjective(**{key: value for key, value in plain.items() if key != "_target_"})
+    objective_of(run, "generator")
 
 
 def _spec(run: Run) -> ArtifactSpec:
@@ -185,7 +179,7 @@ def _build(run: Run, folder: Path) -> None:
     model = BrainConditioned(
         *networks,
         load_model(run, "embedder"),
-        _objective(run),
+        objective_of(run, "generator"),
         trained_model(run, brains.voxel_counts[subject]),
         mappers=settings.mappers,
         mapper_learning_rate=settings.mapper_learning_rate,

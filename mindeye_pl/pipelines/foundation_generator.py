@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 
 from mindeye_pl.artifacts import ArtifactSpec, fingerprint
 from mindeye_pl.callbacks.generated_grid import GeneratedGrid
@@ -35,6 +34,7 @@ from mindeye_pl.pipelines.foundation_models import identity, load_model
 from mindeye_pl.pipelines.step import Run, Step
 from mindeye_pl.pipelines.targets import embed_tokens, filled_store
 from mindeye_pl.stages.adversarial import AdversarialTraining
+from mindeye_pl.stages.adversarial_objective import AdversarialObjective
 from mindeye_pl.weights import laptop
 from mindeye_pl.weights.own import save_own
 
@@ -77,8 +77,19 @@ def _spec(run: Run) -> ArtifactSpec:
     if (path := _captions_file(run)) is not None:
         inputs["captions"] = fingerprint_file(path)
     spec = foundation_spec(run, "generator", inputs)
+    objective_of(run, "foundation.generator")  # refuses before anything is painted
     spec.determined_by["foundation.generator"].pop("captions", None)  # their content is among the inputs
     return spec
+
+
+def objective_of(run: Run, node: str) -> AdversarialObjective:
+    """The objective of a generator's node of the configuration.
+
+    Raises:
+        UserError: if it asks for what there is not.
+    """
+    plain = run.plain(f"{node}.objective")[f"{node}.objective"]
+    return AdversarialObjective(**{key: value for key, value in plain.items() if key != "_target_"})
 
 
 def network_sizes(run: Run, settings: Any) -> dict[str, Any]:
@@ -135,7 +146,7 @@ def _build(run: Run, folder: Path) -> None:
         build_generator(sizes),
         build_discriminator(sizes),
         load_model(run, "embedder"),
-        instantiate(settings.objective),
+        objective_of(run, "foundation.generator"),
     )
     data, save = tables_of(run, "generator", tables), partial(save_networks, folder / laptop.GENERATOR, model, sizes)
     grid = [GeneratedGrid(folder / GRID, run.tracking.picture_log_of(PRETRAIN_GENERATOR))]

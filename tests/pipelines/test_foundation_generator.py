@@ -74,6 +74,10 @@ def test_other_pictures_need_captions(cli: CommandLine, tmp_path: Path) -> None:
     )
 
 
+def test_an_objective_that_there_is_not(cli: CommandLine) -> None:
+    cli.refuses(*COMMAND, "foundation.generator.objective.latents=gaussian", says=("latents", "gaussian", "zeros"))
+
+
 def test_colour_noise_has_the_pictures_own_pixels() -> None:
     pictures = torch.rand(2, 3, 4, 4)
     noise = colour_noise(pictures, torch.Generator().manual_seed(0))
