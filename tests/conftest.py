@@ -6,12 +6,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from pytorch_lightning import Trainer
+from safetensors.torch import load_file
 
 from mindeye_pl import cli as command_line
+from mindeye_pl.callbacks.history import History
 from mindeye_pl.data.simulated import SimulationSettings, simulate_nsd
 
 # Hypothesis keeps its examples beside the tests otherwise; a test run leaves nothing behind.
@@ -79,6 +84,36 @@ class CommandLine:
             assert words in lines[0], f"{words!r} not in {lines[0]!r}"
         after = self.artifacts()
         assert {name: after[name] for name in before} == before
+
+    def made(self, step: str) -> Path:
+        """The only finished artifact of a step."""
+        (folder,) = (self.outputs / "artifacts" / step).glob("[!.]*")
+        return folder
+
+    def ends_in_the_same_weights(self, *args: str, step: str, file: str, stops: tuple[int, ...], epochs: int) -> None:
+        """What `step` writes to `file` is the same after a training that was stopped where epochs `stops` begin."""
+        assert self(*args)[0] == 0
+        alone, begin = load_file(self.made(step) / file), History.on_train_epoch_start
+        for epoch in stops:
+            done = self.made(step)
+            done.rename(done.with_name(f".before-{epoch}"))
+
+            def stop(history: History, trainer: Trainer, module: Any, epoch: int = epoch) -> None:
+                begin(history, trainer, module)
+                if trainer.current_epoch == epoch:
+                    raise RuntimeError("killed")
+
+            with self._monkeypatch.context() as patch:
+                patch.setattr(History, "on_train_epoch_start", stop)
+                with pytest.raises(RuntimeError, match="killed"):
+                    self(*args)
+            code, out, err = self(*args)
+            assert code == 0, err
+            assert f"going on after epoch {epoch} of {epochs}" in out
+            again = load_file(self.made(step) / file)
+            assert again.keys() == alone.keys()
+            for name, value in alone.items():
+                assert torch.equal(again[name], value), name
 
     def artifacts(self) -> dict[str, int]:
         """Every file of a finished artifact, with its modification time."""

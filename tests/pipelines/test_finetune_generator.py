@@ -1,20 +1,17 @@
 """Mind Reader's generator on a subject's brain: to pictures, end to end, from a stop, and what is refused."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
 import mindeye_pl
-from mindeye_pl.callbacks.history import History
 from mindeye_pl.config import compose_config
 from mindeye_pl.pipelines.finetune_generator import _starting_networks
 from mindeye_pl.pipelines.step import Run
-from mindeye_pl.weights.laptop import SHIPPED
+from mindeye_pl.weights.laptop import GENERATOR, SHIPPED
 from mindeye_pl.weights.own import read_own
 from tests.conftest import CommandLine
 
@@ -22,24 +19,19 @@ MIND_READER = ("+experiment=scratch_subj01_1h", "scale=tiny", "model=mind_reader
 COMMAND = (*MIND_READER, "generator.start=scratch", "logger=none")
 
 
-def made(cli: CommandLine, step: str) -> Path:
-    (folder,) = (cli.outputs / "artifacts" / step).glob("subj*")
-    return folder
-
-
 def test_from_brains_to_pictures(cli: CommandLine) -> None:
     code, out, err = cli(*COMMAND)
     assert code == 0, err
     for words in ("conditioned on both", "caption embedding, 1 h", "true tokens", "PixCorr"):
         assert words in out
-    generator = made(cli, "finetune_generator")
+    generator = cli.made("finetune_generator")
     assert not (generator / "model.safetensors").exists()  # frozen mappers are those of `finetune`
     assert Image.open(generator / "generated.png").width
-    pictures = load_file(made(cli, "reconstruct") / "reconstructions.safetensors")
+    pictures = load_file(cli.made("reconstruct") / "reconstructions.safetensors")
     assert pictures["images"].shape == (10, 3, 32, 32)
     assert pictures["prior_tokens"].shape == (10, 2, 64)
     assert pictures["images_from_true_tokens"].shape == (10, 3, 32, 32)
-    scores = json.loads((made(cli, "evaluate") / "scores.json").read_text())["rows"]
+    scores = json.loads((cli.made("evaluate") / "scores.json").read_text())["rows"]
     assert {score["name"] for score in scores["captions"]} >= {"image_retrieval", "brain_retrieval"}
 
     (run,) = (cli.outputs / "runs").rglob(".hydra")
@@ -60,8 +52,8 @@ def test_end_to_end_the_pictures_are_of_the_mappers_that_learned(cli: CommandLin
     code, out, err = cli(*command)
     assert code == 0, err
     assert "mapper_realness" in out
-    learned = load_file(made(cli, "finetune_generator") / "model.safetensors")
-    before = load_file(made(cli, "finetune") / "model.safetensors")
+    learned = load_file(cli.made("finetune_generator") / "model.safetensors")
+    before = load_file(cli.made("finetune") / "model.safetensors")
     assert set(learned) == set(before)
     assert any((learned[key] != before[key]).any() for key in before)
 
@@ -71,33 +63,15 @@ def test_of_the_image_alone(cli: CommandLine) -> None:
     alone = ("caption_mapper=none", "text_embedder=none", "generator.condition=image", "generator.mappers=trained")
     code, _, err = cli(*COMMAND, *alone, "pipeline.steps=[reconstruct]")
     assert code == 0, err
-    pictures = load_file(made(cli, "reconstruct") / "reconstructions.safetensors")
+    pictures = load_file(cli.made("reconstruct") / "reconstructions.safetensors")
     assert pictures["prior_tokens"].shape == (10, 1, 64)
     assert pictures["images"].shape == pictures["images_from_true_tokens"].shape == (10, 3, 32, 32)
 
 
-def test_stopped_it_ends_in_the_same_generator(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = (*COMMAND, "generator.epochs=2", "pipeline.steps=[finetune_generator]")
-    assert cli(*command)[0] == 0
-    alone = load_file(made(cli, "finetune_generator") / "generator.safetensors")
-    done, start = made(cli, "finetune_generator"), History.on_train_epoch_start
-    done.rename(done.with_name(".before"))
-
-    def stop(self: History, trainer: Trainer, module: object) -> None:
-        start(self, trainer, module)  # type: ignore[arg-type]
-        if trainer.current_epoch == 1:
-            raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(History, "on_train_epoch_start", stop)
-        with pytest.raises(RuntimeError, match="killed"):
-            cli(*command)
-    code, out, _ = cli(*command)
-    assert code == 0
-    assert "going on after epoch 1 of 2" in out
-    again = load_file(made(cli, "finetune_generator") / "generator.safetensors")
-    for name, value in alone.items():
-        assert torch.equal(again[name], value), name
+def test_stopped_it_ends_in_the_same_generator(cli: CommandLine) -> None:
+    command, step = (*COMMAND, "generator.epochs=2"), "finetune_generator"
+    only = f"pipeline.steps=[{step}]"
+    cli.ends_in_the_same_weights(*command, only, step=step, file=GENERATOR, stops=(1,), epochs=2)
 
 
 def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
@@ -108,7 +82,7 @@ def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
     assert first
     for key, value in first.items():
         assert torch.equal(weights[key.replace("pre_nets.0.", "pre_nets.1.")], value)
-    _, shipped = read_own(SHIPPED / "generator.safetensors")
+    _, shipped = read_own(SHIPPED / GENERATOR)
     assert shipped["condition"] == "caption"
 
 

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pytorch_lightning import Trainer
-from safetensors.torch import load_file
 
-from mindeye_pl.callbacks.history import History
 from mindeye_pl.data.caption_words import MARKS, vocabulary, word_numbers
 from mindeye_pl.data.pictures import PictureFolder
 from mindeye_pl.errors import UserError
@@ -21,18 +18,13 @@ from tests.conftest import CommandLine
 COMMAND = ("pipeline=pretrain_foundation", "foundation=tiny", "scale=tiny", "logger=none")
 
 
-def folder(cli: CommandLine, step: str) -> Path:
-    (found,) = (cli.outputs / "artifacts" / step).glob("tiny-*")
-    return found
-
-
 def test_foundation_models_make_pictures(cli: CommandLine) -> None:
     assert cli(*COMMAND)[0] == 0
     for step in ("pretrain_clip", "pretrain_vae", "pretrain_unclip", "pretrain_captioner"):
-        history = json.loads((folder(cli, step) / "history.json").read_text())
+        history = json.loads((cli.made(step) / "history.json").read_text())
         assert len(history) == 2
         assert all(np.isfinite(record["validation/loss"]) for record in history)
-    together = folder(cli, "evaluate_foundation")
+    together = cli.made("evaluate_foundation")
     card = (together / "MODEL_CARD.md").read_text()
     assert "96 simulated scenes, seed 1000; the last 16 held out" in card
     assert "unclip.safetensors: " in card
@@ -61,7 +53,7 @@ def test_foundation_models_make_pictures(cli: CommandLine) -> None:
 def test_an_experiment_with_foundation_models_of_ones_own(cli: CommandLine) -> None:
     """The folder that the training ends in is what `foundation.folder` takes."""
     assert cli(*COMMAND)[0] == 0
-    models = folder(cli, "evaluate_foundation")
+    models = cli.made("evaluate_foundation")
     choices = ("embedder=laptop", "embedder.num_tokens=4", "embedder.token_dim=16", "unclip=laptop", "unclip.steps=2")
     code, out, _ = cli(
         "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", *choices, f"foundation.folder={models}"
@@ -70,27 +62,9 @@ def test_an_experiment_with_foundation_models_of_ones_own(cli: CommandLine) -> N
     assert "PixCorr" in out
 
 
-def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine) -> None:
     """Stopped in the second epoch of the unCLIP, whose averaged weights have to come back too."""
-    assert cli(*COMMAND)[0] == 0
-    alone = load_file(folder(cli, "pretrain_unclip") / UNCLIP)
-    done = folder(cli, "pretrain_unclip")
-    done.rename(done.with_name(".kept-" + done.name))
-    start = History.on_train_epoch_start
-
-    def stop_in_second_epoch(self: History, trainer: Trainer, module: object) -> None:
-        start(self, trainer, module)  # type: ignore[arg-type]
-        if trainer.current_epoch == 1:
-            raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(History, "on_train_epoch_start", stop_in_second_epoch)
-        with pytest.raises(RuntimeError, match="killed"):
-            cli(*COMMAND)
-    assert cli(*COMMAND)[0] == 0
-    again = load_file(folder(cli, "pretrain_unclip") / UNCLIP)
-    for name, value in alone.items():
-        assert torch.equal(again[name], value), name
+    cli.ends_in_the_same_weights(*COMMAND, step="pretrain_unclip", file=UNCLIP, stops=(1,), epochs=2)
 
 
 def test_vae_from_a_folder_of_pictures(cli: CommandLine, tmp_path: Path) -> None:

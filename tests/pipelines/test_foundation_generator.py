@@ -23,16 +23,11 @@ COMMAND = (
 )
 
 
-def folder(cli: CommandLine, step: str) -> Path:
-    (found,) = (cli.outputs / "artifacts" / step).glob("tiny-*")
-    return found
-
-
 def test_a_generator_is_trained_and_scored(cli: CommandLine) -> None:
     code, out, _ = cli(*COMMAND)
     assert code == 0
     assert "generator_clip" in out
-    made = folder(cli, "pretrain_generator")
+    made = cli.made("pretrain_generator")
     weights, sizes = read_own(made / "generator.safetensors")
     assert {key.split(".")[0] for key in weights} == {"generator", "discriminator"}
     assert sizes["condition"] == "caption"
@@ -40,7 +35,7 @@ def test_a_generator_is_trained_and_scored(cli: CommandLine) -> None:
     history = json.loads((made / "history.json").read_text())
     assert all(record["validation/fid"] > 0 for record in history)
 
-    rows = json.loads((folder(cli, "evaluate_generator") / "scores.json").read_text())["rows"]
+    rows = json.loads((cli.made("evaluate_generator") / "scores.json").read_text())["rows"]
     names = {score["name"] for score in rows[GENERATOR]}
     assert {"fid_clip_to_held_out_pictures", "fid_vae_to_held_out_pictures", "clip_two_way", "clip_16_way"} <= names
     assert {GENERATOR, UNTRAINED, COLOUR_NOISE} <= set(rows)

@@ -10,9 +10,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 
 import mindeye_pl
-from mindeye_pl.callbacks.history import History
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.errors import UserError
+from mindeye_pl.pipelines.models import WEIGHTS
 from mindeye_pl.stages.mapper import MapperStage
 from mindeye_pl.stages.mapper_objective import MapperObjective
 from mindeye_pl.stages.mind_reader import MindReader
@@ -22,24 +22,16 @@ from tests.conftest import CommandLine
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "model=mind_reader", "unclip=none", "logger=none")
 
 
-def finetuned(cli: CommandLine) -> Path:
-    (folder,) = (cli.outputs / "artifacts" / "finetune").glob("subj*")
-    return folder
-
-
 def test_from_the_command_to_what_reads_betas(cli: CommandLine, tmp_path: Path) -> None:
     code, out, err = cli(*COMMAND)
     assert code == 0, err
     for words in ("image_contrastive", "caption_contrastive", "Image retrieval", "pretraining on"):
         assert words in out
-    pretrained, mapped = (
-        load_file(next((cli.outputs / "artifacts" / step).glob("subj*")) / "model.safetensors")
-        for step in ("pretrain", "finetune")
-    )
+    pretrained, mapped = (load_file(cli.made(step) / WEIGHTS) for step in ("pretrain", "finetune"))
     assert pretrained["image_mapper.voxels.counts"].tolist() == [36, 32, 24]
     assert mapped["caption_mapper.voxels.counts"].tolist() == [40]
 
-    decoder = mindeye_pl.load(finetuned(cli))
+    decoder = mindeye_pl.load(cli.made("finetune"))
     (path,) = cli.outputs.rglob("betas_all_subj01*.hdf5")
     with h5py.File(path) as file:
         betas = file["betas"][:5]
@@ -52,34 +44,14 @@ def test_from_the_command_to_what_reads_betas(cli: CommandLine, tmp_path: Path) 
     assert cli(*COMMAND, "pipeline=export", f"export.folder={tmp_path / 'shared'}")[0] == 0
     again = mindeye_pl.load(tmp_path / "shared")
     torch.testing.assert_close(again.reconstruct(betas).tokens, read.tokens)
-    checkpoint = f"evaluate.checkpoint={finetuned(cli) / 'model.safetensors'}"
+    checkpoint = f"evaluate.checkpoint={cli.made('finetune') / WEIGHTS}"
     cli.refuses(*COMMAND, checkpoint, "data.subject=2", says=("other voxels", "40 voxels, as in the checkpoint"))
 
 
-def test_stopped_in_either_stage_it_ends_in_the_same_weights(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_in_either_stage_it_ends_in_the_same_weights(cli: CommandLine) -> None:
     """Two epochs of each stage, stopped in the second one of the first, and then of the second stage."""
     command = (*COMMAND, "finetune.start=scratch", "finetune.epochs=4", "pipeline.steps=[finetune]")
-    assert cli(*command)[0] == 0
-    alone, start = load_file(finetuned(cli) / "model.safetensors"), History.on_train_epoch_start
-    for epoch in (1, 3):
-        done = finetuned(cli)
-        done.rename(done.with_name(f".before-{epoch}"))
-
-        def stop(self: History, trainer: Trainer, module: object, epoch: int = epoch) -> None:
-            start(self, trainer, module)  # type: ignore[arg-type]
-            if trainer.current_epoch == epoch:
-                raise RuntimeError("killed")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(History, "on_train_epoch_start", stop)
-            with pytest.raises(RuntimeError, match="killed"):
-                cli(*command)
-        code, out, _ = cli(*command)
-        assert code == 0
-        assert f"going on after epoch {epoch} of 4" in out
-        again = load_file(finetuned(cli) / "model.safetensors")
-        for name, value in alone.items():
-            assert torch.equal(again[name], value), name
+    cli.ends_in_the_same_weights(*command, step="finetune", file=WEIGHTS, stops=(1, 3), epochs=4)
 
 
 class Rates(Callback):
