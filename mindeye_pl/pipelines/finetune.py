@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file, save_file
 
 from mindeye_pl.artifacts import ArtifactSpec, write_text
@@ -13,7 +13,8 @@ from mindeye_pl.pipelines.models import WEIGHTS, build_model, checkpoint_fingerp
 from mindeye_pl.pipelines.pretrain import PRETRAIN, datamodule, trained_by, training_steps
 from mindeye_pl.pipelines.splits import training_inputs
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.training import fit
+from mindeye_pl.pipelines.strategies import shards_weights, strategy_name
+from mindeye_pl.pipelines.training import KEEPS, LAST, fit
 
 STARTS = ("pretrained", "scratch")
 
@@ -29,8 +30,18 @@ def _needs(run: Run) -> Sequence[Step]:
     return [*training_steps(run), *([PRETRAIN] if pretrained else [])]
 
 
+def _check_keep(config: DictConfig) -> None:
+    """Refuses to keep what there is not, or what no rank holds."""
+    if (keep := config.finetune.keep) not in KEEPS:
+        raise UserError("finetune.keep", seen=keep, wanted=" or ".join(KEEPS))
+    if keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
+        mend = f"trainer.strategy=ddp, or finetune.keep={LAST}"
+        raise UserError(f"finetune.keep={keep} needs whole weights in a rank", seen=strategy_name(strategy), mend=mend)
+
+
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
+    _check_keep(config)
     by = trained_by(run, "finetune", "data.subject", "data.num_sessions")
     inputs = training_inputs(run, [config.data.subject])
     if PRETRAIN in _needs(run):
@@ -47,6 +58,9 @@ def _build(run: Run, folder: Path) -> None:
     config = run.config
     subject, settings = config.data.subject, config.finetune
     data = datamodule(run, [subject], config.data.num_sessions, settings.batch_size)
+    if settings.keep != LAST and not len(data.validation_trials[0]):
+        seen, mend = f"data.validation_fraction={config.data.validation_fraction}", f"more, or finetune.keep={LAST}"
+        raise UserError(f"finetune.keep={settings.keep} has no validation picture to go by", seen=seen, mend=mend)
     model = build_model(config, [data.voxel_counts[subject]])
     data.growth = model.batch_growth(settings.epochs)
     start = "from scratch"
@@ -56,7 +70,7 @@ def _build(run: Run, folder: Path) -> None:
         start = "from the pretrained model"
     model.freeze_all_but(settings.trainable)
     what = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
-    fit(run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what)
+    fit(run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what, keep=settings.keep)
     write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
         save_file({"mean": scaling.mean, "std": scaling.std}, folder / BETAS)

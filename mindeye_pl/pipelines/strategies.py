@@ -83,10 +83,11 @@ def trainer_options(config: DictConfig, *, started_here: bool, sharded: bool = T
 
 def shards_weights(strategy: Any) -> bool:
     """Whether a rank holds a part of the model, or of its training, alone."""
-    return "ddp" not in _name(strategy) and _name(strategy) != "auto"
+    return "ddp" not in strategy_name(strategy) and strategy_name(strategy) != "auto"
 
 
-def _name(strategy: Any) -> str:
+def strategy_name(strategy: Any) -> str:
+    """What `trainer.strategy` is called, in small letters: the word itself, or its class."""
     named = strategy if isinstance(strategy, str) else strategy.get("_target_", "")
     return str(named).lower()
 
@@ -109,7 +110,7 @@ def check_strategy(config: DictConfig, started_outside: int | None) -> None:
         UserError: for a strategy that does not fit, a package or devices that are missing, or ranks that nobody starts.
     """
     trainer, ranks = config.trainer, num_ranks(config)
-    name = _name(trainer.get("strategy", "auto"))
+    name = strategy_name(trainer.get("strategy", "auto"))
     if any(word in name for word in ("spawn", "fork", "notebook")):
         wanted = "ddp, fsdp or deepspeed_stage_2"
         raise UserError("trainer.strategy does not work here", seen=name, wanted=wanted, mend="trainer.strategy=ddp")

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import CSVLogger
 from mindeye_pl.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from mindeye_pl.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.callbacks.history import History
+from mindeye_pl.callbacks.lowest_loss import LowestLoss
 from mindeye_pl.callbacks.plain_words import PlainWords
 from mindeye_pl.callbacks.track_training import Log, TrackTraining
 from mindeye_pl.console import console
@@ -22,10 +23,13 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.models import WEIGHTS, save_weights
 from mindeye_pl.pipelines.ranks import follows, started_here, together
 from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.strategies import full_weights, shards_weights, trainer_options
+from mindeye_pl.pipelines.strategies import full_weights, shards_weights, strategy_name, trainer_options
 
 HISTORY = "history.json"
-LAST = "last"
+LAST, LOWEST = "last", "lowest_validation_loss"
+
+#: Of which epoch the weights are kept.
+KEEPS = (LAST, LOWEST)
 
 
 def fit(
@@ -37,6 +41,7 @@ def fit(
     *,
     epochs: int,
     what: str,
+    keep: str = LAST,
     more_callbacks: Sequence[Callback] = (),
     save: Callable[[], None] | None = None,
 ) -> None:
@@ -50,6 +55,7 @@ def fit(
         data: the data module.
         epochs: of training.
         what: for the words that the user reads.
+        keep: one of `KEEPS`: the weights after the last epoch, or after the one with the lowest validation loss.
         more_callbacks: beside those of every training.
         save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
 
@@ -58,7 +64,9 @@ def fit(
     """
     config = run.config
     if save is not None and shards_weights(strategy := config.trainer.get("strategy", "auto")):
-        raise UserError(f"{step.name} is not trained in shards", seen=strategy, mend="trainer.strategy=ddp")
+        raise UserError(
+            f"{step.name} is not trained in shards", seen=strategy_name(strategy), mend="trainer.strategy=ddp"
+        )
     hush_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
@@ -77,7 +85,8 @@ def fit(
             enable_version_counter=False,
         ),
     ]
-    callbacks += more_callbacks
+    lowest = LowestLoss(folder / f"{LOWEST}.ckpt")
+    callbacks += [*more_callbacks, *([lowest] if keep == LOWEST else [])]
     if log := _log(run, step):
         callbacks.append(TrackTraining(log, history, config.trainer.log_every_n_steps))
     if progress := bool(config.callbacks.progress_bar and console.is_terminal):
@@ -103,11 +112,12 @@ def fit(
         )
         going_on = str(checkpoint) if agreed["going_on"] else None
         trainer.fit(model, datamodule=data, ckpt_path=going_on, weights_only=True)
-        weights = full_weights(trainer)
+        weights = lowest.weights() if keep == LOWEST else full_weights(trainer)
     if save is None:
         save_weights(model, folder / WEIGHTS, weights)
     else:
         save()
+    _remove(lowest.path)
     _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
 
 
