@@ -22,7 +22,7 @@ from mindeye_pl.pipelines.sweep_jobs import Job
 SEED, HOURS, START = "seed", "data.num_sessions", "finetune.start"
 
 #: Steps whose cost is a cell's own; what comes before them is shared with other cells.
-OWN_STEPS = ("finetune", "evaluate", "reconstruct", "evaluate_pictures")
+OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_pictures")
 
 #: Swept parameters in words: the value put in the place of the braces.
 WORDS = {
@@ -43,6 +43,14 @@ VALUES = {
     ("model", "mindeye1"): "MindEye1",
     ("model", "mindeye2"): "MindEye2",
     ("model", "mind_reader"): "Mind Reader",
+    ("generator.condition", "image"): "image alone",
+    ("generator.condition", "caption"): "caption alone",
+    ("generator.condition", "both"): "image and caption",
+    ("generator.condition", "signed_maximum"): "signed maximum",
+    ("generator.mappers", "frozen"): "mappers frozen",
+    ("generator.mappers", "trained"): "mappers trained too",
+    ("objective.contrastive", "True"): "with contrastive loss",
+    ("objective.contrastive", "False"): "without contrastive loss",
 }
 
 

@@ -213,7 +213,7 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
     whose = "" if len(asked) == len(columns) else f" of {', '.join(asked)}"
     heading = title_of(title, rows) + (f", chance{whose} {one_chance}" if one_chance else "")
     table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", overflow="fold")  # what makes two long names differ may stand at their ends
     for column in columns:
         table.add_column(column.head, justify="right", no_wrap=True)
     if one_chance is None:

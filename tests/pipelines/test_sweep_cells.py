@@ -155,6 +155,8 @@ def test_one_amount_of_data_has_no_curve(jobs: list[Job]) -> None:
         ("ablation", "no_low_level", "no low level"),
         ("model", "mindeye1", "MindEye1"),
         ("pretrain.subjects", "[2]", "pretrained on [2]"),
+        ("generator.mappers", "trained", "mappers trained too"),
+        ("objective.contrastive", "False", "without contrastive loss"),
         ("optimizer.lr", "1e-3", "optimizer.lr=1e-3"),
     ],
 )

@@ -42,6 +42,13 @@ def test_a_row_shows_scores_intervals_chance_and_pool() -> None:
     assert "simulated" not in text
 
 
+def test_long_names_are_broken_and_not_cut() -> None:
+    names = [f"some.deep.group.of.options.a_parameter={value}" for value in ("this", "that")]
+    text = printed([Row(name, (IMAGE, BRAIN)) for name in names], width=60)
+    assert "_parameter=this" in text
+    assert "_parameter=that" in text
+
+
 def test_an_empty_row_shows_the_whole_command_that_fills_it() -> None:
     text = printed([Row("Fine-tuned, 40 hours", command=LONG)], width=60)
     assert LONG in text.splitlines()
