@@ -43,6 +43,8 @@ def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     _check_keep(config)
     by = trained_by(run, "finetune", "data.subject", "data.num_sessions")
+    if config.finetune.keep == LAST:
+        del by["finetune"]["keep"]  # goes unsaid, so that models of before there was a choice are found
     inputs = training_inputs(run, [config.data.subject])
     if PRETRAIN in _needs(run):
         inputs["pretrain"] = run.spec(PRETRAIN).fingerprint
