@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
@@ -17,7 +19,10 @@ from safetensors.torch import load_file
 
 from mindeye_pl import cli as command_line
 from mindeye_pl.callbacks.history import History
+from mindeye_pl.config import compose_config
 from mindeye_pl.data.simulated import SimulationSettings, simulate_nsd
+from mindeye_pl.pipelines.data import SIMULATE
+from mindeye_pl.pipelines.step import Run
 
 # Hypothesis keeps its examples beside the tests otherwise; a test run leaves nothing behind.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "mindeye_pl_hypothesis"))
@@ -121,20 +126,50 @@ class CommandLine:
         return {str(p): p.stat().st_mtime_ns for p in files if p.is_file() and "/." not in str(p)}
 
 
+def made_once(name: str, worker: str, factory: pytest.TempPathFactory, make: Callable[[Path], None]) -> Path:
+    """The folder `name` after `make`, which one of the testing processes does for all of them."""
+    if worker == "master":
+        make(folder := factory.mktemp(name))
+        return folder
+    folder = factory.getbasetemp().parent / name  # above the processes' own
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.with_suffix(".done").exists():
+            folder.mkdir()
+            make(folder)
+            folder.with_suffix(".done").touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def laboratory(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shared store with the tiny world in it, which then need not be simulated for each test."""
+
+    def make(folder: Path) -> None:
+        overrides = ["scale=tiny", f"paths.artifacts={folder}"]
+        Run(compose_config(overrides), overrides).make(SIMULATE)
+
+    return made_once("laboratory", worker_id, tmp_path_factory, make)
+
+
 @pytest.fixture
-def cli(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """The command line with fresh outputs."""
+def cli(
+    tmp_path: Path, laboratory: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> CommandLine:
+    """The command line with fresh outputs, but for the tiny world."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINDEYE_ARTIFACTS", str(laboratory))
     return CommandLine(tmp_path / "outputs", capfd, monkeypatch)
 
 
 @pytest.fixture(scope="session")
-def finished_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_outputs(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of one finished tiny run, made once; copy before writing into it."""
-    outputs = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, "-m", "mindeye_pl", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none"]
-    subprocess.run([*command, f"paths.outputs={outputs}", ALONE], check=True, capture_output=True, cwd=outputs)
-    return outputs
+
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-m", "mindeye_pl", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none"]
+        subprocess.run([*command, f"paths.outputs={folder}", ALONE], check=True, capture_output=True, cwd=folder)
+
+    return made_once("finished", worker_id, tmp_path_factory, make)
 
 
 @pytest.fixture

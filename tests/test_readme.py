@@ -48,7 +48,10 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / link).exists(), link
 
 
-def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine) -> None:
+def test_the_quickstart_command_runs_and_again_from_artifacts(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MINDEYE_ARTIFACTS")  # from nothing
     cli.compares = True
     command = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=csv")
     code, out, err = cli(*command)
@@ -87,7 +90,8 @@ def test_the_report_fills_a_row_that_was_empty(cli: CommandLine, finished: Path)
     assert re.search(r"scratch, 1 h +\d", out)
 
 
-def test_plan_prints_and_makes_nothing(cli: CommandLine) -> None:
+def test_plan_prints_and_makes_nothing(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MINDEYE_ARTIFACTS")
     code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=tiny", "plan=true")
     assert code == 0
     assert out.count("will run") == 7

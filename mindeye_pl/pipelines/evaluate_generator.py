@@ -103,7 +103,7 @@ def _build(run: Run, folder: Path) -> None:
 def _sets(run: Run, ids: np.ndarray, seen: Tensor) -> dict[str, Tensor]:
     """Pictures `(N, 3, P, P)` by line."""
     weights = run.make(PRETRAIN_GENERATOR).folder
-    captions = mean_caption(torch.from_numpy(caption_embeddings(run)[ids]).float())  # (N, E)
+    captions = mean_caption(torch.from_numpy(caption_embeddings(run, ids)).float())  # (N, E)
     image = torch.from_numpy(image_embeddings(run)[ids]).float()[:, 0]
     tokens = torch.stack([image, captions], 1)  # (N, 2, E)
     torch.manual_seed(run.config.seed)

@@ -114,14 +114,15 @@ def image_embeddings(run: Run) -> TokenStore:
     return filled_store(run, config.name, pictures, ids, shape, partial(embed_tokens, run), by=by, what=what)
 
 
-def caption_embeddings(run: Run) -> np.ndarray:
-    """The embeddings of every picture's captions, `(N, C, E)` float16, zeros where there are fewer or one is dropped.
+def caption_embeddings(run: Run, ids: np.ndarray) -> np.ndarray:
+    """The embeddings of some pictures' captions, `(N, C, E)` float16, zeros where there are fewer or one is dropped.
 
     They are screened as those that a mapper learns, but by the clamped embeddings, which are what the generator sees.
     """
-    captions, embedder = _captions(run), load_model(run, "text_embedder").to(run.device)
-    rows = embedded_captions(run, embedder, captions, max(map(len, captions))).half().numpy()
-    share, images = run.config.text_embedder.screening.share, image_embeddings(run)[np.arange(len(rows))][:, 0]
+    all_captions, embedder = _captions(run), load_model(run, "text_embedder").to(run.device)
+    captions = [all_captions[id_] for id_ in ids]
+    rows = embedded_captions(run, embedder, captions, max(map(len, all_captions))).half().numpy()
+    share, images = run.config.text_embedder.screening.share, image_embeddings(run)[ids][:, 0]
     rows[~screening_rule(run)(images, rows, logit_scale=embedder.logit_scale, share=share)] = 0
     return rows
 
@@ -135,10 +136,11 @@ def save_networks(path: Path, model: AdversarialTraining, sizes: dict[str, Any])
 
 def _build(run: Run, folder: Path) -> None:
     settings = run.config.foundation.generator
+    pictures = pictures_of(run)
     tables = {
-        "pictures": Prepared(pictures_of(run)),
+        "pictures": Prepared(pictures),
         "image": image_embeddings(run),
-        "captions": caption_embeddings(run),  # (N, C, E)
+        "captions": caption_embeddings(run, np.arange(len(pictures))),  # (N, C, E)
     }
     torch.manual_seed(run.config.seed)
     sizes = network_sizes(run, settings)

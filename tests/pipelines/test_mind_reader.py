@@ -22,7 +22,7 @@ from tests.conftest import CommandLine
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "model=mind_reader", "unclip=none", "logger=none")
 
 
-def test_from_the_command_to_what_reads_betas(cli: CommandLine, tmp_path: Path) -> None:
+def test_from_the_command_to_what_reads_betas(cli: CommandLine, laboratory: Path, tmp_path: Path) -> None:
     code, out, err = cli(*COMMAND)
     assert code == 0, err
     for words in ("image_contrastive", "caption_contrastive", "Image retrieval", "pretraining on"):
@@ -32,7 +32,7 @@ def test_from_the_command_to_what_reads_betas(cli: CommandLine, tmp_path: Path) 
     assert mapped["caption_mapper.voxels.counts"].tolist() == [40]
 
     decoder = mindeye_pl.load(cli.made("finetune"))
-    (path,) = cli.outputs.rglob("betas_all_subj01*.hdf5")
+    (path,) = laboratory.rglob("betas_all_subj01*.hdf5")
     with h5py.File(path) as file:
         betas = file["betas"][:5]
     read = decoder.reconstruct(betas)

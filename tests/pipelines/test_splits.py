@@ -41,13 +41,13 @@ def seen_by(layout: NSDLayout, subject: int) -> tuple[set[int], set[int]]:
 
 
 @pytest.mark.slow
-def test_a_whole_experiment(cli: CommandLine) -> None:
+def test_a_whole_experiment(cli: CommandLine, laboratory: Path) -> None:
     code, out, err = cli(*COMMAND, "data.split=cluster_k2_0")
     assert code == 0, err
     assert "clusters of" in out
     (path,) = (cli.outputs / "artifacts" / "clusters").glob("tiny-k2-*.json")
     clusters = np.array(json.loads(path.read_text())["cluster_of_picture"])
-    (world,) = (cli.outputs / "artifacts" / "simulate").glob("tiny-*")
+    (world,) = (laboratory / "simulate").glob("tiny-*")
     left_out = set(np.flatnonzero(clusters == 0).tolist())
 
     run = run_of(cli.outputs, "data.split=cluster_k2_0")
