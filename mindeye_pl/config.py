@@ -1,6 +1,7 @@
 """Where the configuration lies, the resolvers it uses, and the checks that no single group can make."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def _check_keys(config: DictConfig, hydra_config: Any) -> None:
     ablation = hydra_config.runtime.choices.get("ablation")
     if experiment is None and ablation == "none" and not added:
         return  # Hydra itself refuses unknown keys on the command line
-    known = set(_leaf_keys(compose_config([f"{group}={choice}" for group, choice in choices.items() if choice])))
+    sources = tuple(source.path for source in hydra_config.runtime.config_sources)
+    known = _known_keys(tuple(f"{group}={choice}" for group, choice in choices.items() if choice), sources)
     for key in _leaf_keys(config):
         if key not in known and not any(key.startswith(prefix + ".") for prefix in _OPEN_NODES):
             by_user = any(item.lstrip("+").startswith(key) for item in added)
@@ -131,6 +133,12 @@ def _check_keys(config: DictConfig, hydra_config: Any) -> None:
             raise UserError(
                 f"unknown key in {where}", seen=key, wanted=_nearest(key, known), mend=f"correct or remove `{key}`"
             )
+
+
+@lru_cache
+def _known_keys(choices: tuple[str, ...], sources: tuple[str, ...]) -> frozenset[str]:
+    """The keys that options of groups declare, kept for the jobs of a sweep; `sources` are where the options lie."""
+    return frozenset(_leaf_keys(compose_config(list(choices))))
 
 
 def _leaf_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -142,7 +150,7 @@ def _leaf_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
         yield path
 
 
-def _nearest(key: str, known: set[str]) -> str:
+def _nearest(key: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     matches = get_close_matches(key, known, n=1, cutoff=0.5)

@@ -57,7 +57,10 @@ def test_every_option_of_every_group(option: str) -> None:
     build(resolved(option, *(["model=mind_reader"] if option.startswith(OF_MIND_READER) else [])))
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(name, marks=pytest.mark.slow if re.search("subj0[257]", name) else ()) for name in EXPERIMENTS],
+)
 def test_every_experiment(experiment: str) -> None:
     config = resolved(f"+experiment={experiment}", "scale=tiny")
     assert build(config)

@@ -62,6 +62,7 @@ def test_an_experiment_with_foundation_models_of_ones_own(cli: CommandLine) -> N
     assert "PixCorr" in out
 
 
+@pytest.mark.slow
 def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine) -> None:
     """Stopped in the second epoch of the unCLIP, whose averaged weights have to come back too."""
     cli.ends_in_the_same_weights(*COMMAND, step="pretrain_unclip", file=UNCLIP, stops=(1,), epochs=2)

@@ -125,10 +125,12 @@ def test_at_first_only_what_the_surgery_made_anew_differs_from_sdxl(
     assert {start[key].shape[1] for key in remade} == {16}
 
 
+@pytest.mark.slow
 def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine, command: tuple[str, ...]) -> None:
     cli.ends_in_the_same_weights(*command, step="pretrain_unclip", file="unclip.safetensors", stops=(1,), epochs=2)
 
 
+@pytest.mark.slow
 def test_killed_while_the_file_is_written_nothing_is_trained_again(
     cli: CommandLine, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +202,7 @@ def test_each_picture_is_told_its_own_size_and_crop(
     assert len(known) > 10
 
 
+@pytest.mark.slow
 def test_its_file_is_the_unclip_of_an_experiment(cli: CommandLine, command: tuple[str, ...]) -> None:
     assert cli(*command, "foundation.unclip.epochs=0")[0] == 0
     path = cli.made("pretrain_unclip") / "unclip.safetensors"
@@ -248,6 +251,7 @@ def test_mistakes_end_in_one_line(cli: CommandLine, command: tuple[str, ...], tm
     assert not cli.artifacts()
 
 
+@pytest.mark.slow
 def test_another_start_is_another_artifact(cli: CommandLine, command: tuple[str, ...], pictures: Path) -> None:
     """Where the pictures lie changes nothing; what they are, and the embedder's range, do."""
     still = "foundation.unclip.epochs=0"

@@ -107,6 +107,7 @@ def test_refined_reconstructions(cli: CommandLine) -> None:
     cli.refuses(*COMMAND, "refine=tiny", "refine.blend=0.25", says=("refine.blend", "low_level=none"))
 
 
+@pytest.mark.slow
 def test_the_best_of_several_candidates(cli: CommandLine, finished: Path) -> None:
     """One candidate is what there was before; of three the nearest is kept, and which one is written down."""
     before, steps = made(cli.outputs), "pipeline.steps=[reconstruct]"
@@ -166,6 +167,7 @@ def test_scores_of_reconstructions_stand_beside_their_null_rows(cli: CommandLine
     assert above[1] <= above[0] <= above[2]
 
 
+@pytest.mark.slow
 def test_low_level_branch_is_compared_with_feature_maps(cli: CommandLine) -> None:
     choices = ("low_level=vae_blur", "maps=tiny", "pipeline.steps=[finetune]", "finetune.start=scratch")
     code, out, _ = cli(*COMMAND, *choices)

@@ -135,6 +135,7 @@ def test_a_gallery_without_the_seen_pictures_has_a_page_and_no_scores(cli: Comma
     assert "part-0/000.png" in page
 
 
+@pytest.mark.slow
 def test_a_table_of_vectors(cli: CommandLine, finished: Path) -> None:
     table = cli.outputs.parent / "table.npy"
     rows = world(finished)
@@ -169,6 +170,7 @@ def test_milvus_finds_the_same(cli: CommandLine, finished: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_index_of_ones_own_is_used_or_refused_by_name(cli: CommandLine, finished: Path) -> None:
     assert cli(*COMMAND, "retrieve.top_k=20")[0] == 0
     (built,) = (finished / "artifacts" / "build_index").glob("faiss*")

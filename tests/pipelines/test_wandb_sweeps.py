@@ -70,7 +70,9 @@ def test_wandb_accepts_them(name: str) -> None:
     assert sweeps.schema_violations_from_proposed_config(content | {"method": "guess"}) != []
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "hours_subj01" else pytest.mark.slow) for name in SWEEPS]
+)
 def test_the_agents_first_and_last_command_lines_compose(name: str, cli: CommandLine) -> None:
     sweep = yaml.safe_load((ROOT / "sweeps" / f"{name}.yaml").read_text())
     every = jobs(sweep)
@@ -134,6 +136,7 @@ def test_what_a_sweep_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert wandb_sweeps._question("mine") == "mine"
 
 
+@pytest.mark.slow
 def test_the_agents_run_has_the_score_also_when_it_was_made_before(
     cli: CommandLine, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
