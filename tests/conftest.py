@@ -173,7 +173,8 @@ def finished_outputs(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def finished(finished_outputs: Path, cli: CommandLine) -> Path:
-    """A copy of a finished tiny run as the outputs of `cli`."""
+def finished(finished_outputs: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a finished tiny run, which has a world of its own, as the outputs of `cli`."""
+    monkeypatch.delenv("MINDEYE_ARTIFACTS")
     shutil.copytree(finished_outputs, cli.outputs, symlinks=True)
     return cli.outputs

@@ -78,6 +78,8 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     check_whole(run)
     check_device(config)
     check_strategy(config, ranks_from_outside())
+    for step in order(run, steps):
+        run.spec(step)  # what the last step refuses is refused before the first one begins
     for step in steps:
         done = run.find(step) is not None
         artifact = run.make(step)

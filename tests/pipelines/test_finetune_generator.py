@@ -99,3 +99,4 @@ def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
 )
 def test_choices_that_there_are_not(cli: CommandLine, override: str, says: tuple[str, ...]) -> None:
     cli.refuses(*COMMAND, override, "pipeline.steps=[reconstruct]", says=says)
+    assert not (cli.outputs / "artifacts").exists(), "it is refused before anything is made"
