@@ -249,8 +249,8 @@ def limited(outputs: Path, kilobytes: int, *more: str) -> subprocess.CompletedPr
 )
 def test_disk_full_while_writing(cli: CommandLine, finished: Path, kilobytes: int, step: str) -> None:
     before = cli.artifacts()
-    another = "simulation.seed=5" if step == "simulate" else "seed=5"
-    result = limited(cli.outputs, kilobytes, another)
+    another = ("simulation.seed=5" if step == "simulate" else "seed=5", "pipeline.steps=[finetune]")
+    result = limited(cli.outputs, kilobytes, *another)
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.strip().splitlines()
     assert "no room to write" in line
@@ -258,5 +258,5 @@ def test_disk_full_while_writing(cli: CommandLine, finished: Path, kilobytes: in
     assert cli.artifacts() == before, "nothing half-written under a final name"
     (work,) = (cli.outputs / "artifacts" / step).glob(".*.work")
     assert not list(work.glob(".*.part"))
-    code, _, err = cli(*EXPERIMENT, another)  # with room again, the same command goes on
+    code, _, err = cli(*EXPERIMENT, *another)  # with room again, the same command goes on
     assert code == 0, err

@@ -184,11 +184,13 @@ def test_what_a_named_experiment_uses_is_kept(cli: CommandLine, finished: Path) 
     assert "artifacts.keep_used_by=[]" in shlex.split(command)
 
 
+@pytest.mark.slow
 def test_the_rows_that_a_report_compares_with_are_kept(cli: CommandLine, finished: Path) -> None:
     cli.compares = True
     assert "nothing to remove" in cli(*PRUNE, "artifacts.keep_used_by=[scratch_subj01_1h]")[1]
 
 
+@pytest.mark.slow
 def test_what_any_job_of_a_sweep_uses_is_kept(cli: CommandLine, finished: Path) -> None:
     more = ("report.compare=[]", "seed=42")
     code, out, err = cli(*PRUNE, "artifacts.keep_used_by=[sweeps/ablate_parts]", *more)
@@ -229,6 +231,7 @@ with ArtifactStore(Path({str(outputs)!r}) / "artifacts").making(ArtifactSpec({sp
 """
 
 
+@pytest.mark.slow
 def test_what_is_being_made_is_kept_and_what_it_is_made_from(
     cli: CommandLine, finished: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

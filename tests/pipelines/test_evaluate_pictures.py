@@ -175,6 +175,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on(cli: CommandLine, finished: Path) -> None:
     alone = scores(finished)
     shutil.rmtree(next((finished / "artifacts" / "evaluate_pictures").glob("subj*")))

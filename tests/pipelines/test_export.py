@@ -71,6 +71,7 @@ def test_to_a_folder(trained: CommandLine, tmp_path: Path) -> None:
     torch.testing.assert_close(shared.reconstruct(betas).tokens, own.reconstruct(betas).tokens)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_users(trained: CommandLine, tmp_path: Path) -> None:
     assert trained(*COMMAND, f"export.folder={tmp_path / 'first'}")[0] == 0
     given = tmp_path / "first" / "model.safetensors"

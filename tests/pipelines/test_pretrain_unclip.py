@@ -98,6 +98,7 @@ def test_from_a_folder_to_a_file_that_makes_pictures(
     assert made_pictures.isfinite().all()
 
 
+@pytest.mark.slow
 def test_from_an_hdf5_file(cli: CommandLine, command: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "pictures.hdf5"
     with h5py.File(path, "w") as file:
@@ -146,6 +147,7 @@ def test_killed_while_the_file_is_written_nothing_is_trained_again(
     assert (cli.made("pretrain_unclip") / "unclip.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_one_big_model_at_a_time_and_none_twice(
     cli: CommandLine, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +241,7 @@ def test_missing_files_are_named_with_their_commands_before_anything_begins(
     cli.refuses(*command, f"paths.weights={tmp_path}", says=("sd_xl_base_1.0.safetensors is no SDXL base",))
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(cli: CommandLine, command: tuple[str, ...], tmp_path: Path) -> None:
     cli.refuses(*command, "embedder.token_dim=24", says=("openclip_bigg", "width 16", "of width 24"))
     cli.refuses(*command, "foundation.unclip.drop=0.1", says=("drop", "foundation.unclip.drop=0"))

@@ -84,6 +84,7 @@ def test_the_worlds_own_pictures_by_a_full_sort(cli: CommandLine, finished: Path
     assert cli.artifacts() == before
 
 
+@pytest.mark.slow
 def test_re_ranking_orders_what_a_poor_vector_found_by_all_tokens(cli: CommandLine, finished: Path) -> None:
     options = ("retrieve.vector=projected", "retrieve.width=8", "retrieve.top_k=40", "retrieve.batch_size=7")
     assert cli(*COMMAND, *options, "index.build.kind=hnsw")[0] == 0
@@ -155,6 +156,7 @@ def test_a_table_of_vectors(cli: CommandLine, finished: Path) -> None:
     cli.refuses(*mine, "retrieve.rerank=false", "seed=1", says=("another embedder", "openclip_l"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("pymilvus") is None, reason="needs pip install -e .[milvus]")
 def test_milvus_finds_the_same(cli: CommandLine, finished: Path) -> None:
     options = (*COMMAND, "retrieve.top_k=20")

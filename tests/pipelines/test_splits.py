@@ -109,6 +109,7 @@ def test_the_published_split_of_mind_reader(cli: CommandLine, tiny_nsd: Path) ->
     assert data.test_set(1).num_repetitions.tolist() == [shown.count(id_) for id_ in tested]
 
 
+@pytest.mark.slow
 def test_the_sessions_in_use_are_part_of_what_the_published_split_of_mind_reader_is(tmp_path: Path) -> None:
     """Other sessions show other pictures first, and a pretraining leaves out what they test; clusters do not move."""
 

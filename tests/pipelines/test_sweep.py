@@ -106,6 +106,7 @@ prior: {weight_decay: 0.0}
 """
 
 
+@pytest.mark.slow
 def test_a_new_ablation_is_one_small_file(cli: CommandLine, tmp_path: Path) -> None:
     """It stands in the user's own folder, which the command line adds, and is in the table with the others."""
     folder = tmp_path / "mine" / "ablation"
@@ -126,6 +127,7 @@ def test_a_new_ablation_is_one_small_file(cli: CommandLine, tmp_path: Path) -> N
     assert decays == {0.0, 0.01}
 
 
+@pytest.mark.slow
 def test_the_sweep_takes_up_every_file_of_the_projects_folder(cli: CommandLine) -> None:
     code, out, err = cli("-m", "+experiment=sweeps/ablate_parts", *QUICK, "plan=true")
     assert code == 0, err

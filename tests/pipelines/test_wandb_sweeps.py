@@ -21,6 +21,9 @@ from tests.tracking.offline_record import offline_records
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted(path.stem for path in (conf_dir() / "experiment" / "sweeps").glob("*.yaml"))
 
+#: Of which the default tests ask what the slow ones ask of all.
+FEW = ("hours_subj01", "pretraining_subjects")
+
 
 def jobs(sweep: dict) -> list[dict]:
     """The grid as W&B's agent gets it, one job after the other."""
@@ -52,11 +55,10 @@ def test_the_files_of_the_repository_are_those_of_the_experiments(cli: CommandLi
         assert made == kept, "make them anew: python -m mindeye_pl pipeline=wandb_sweeps"
 
 
-def test_what_every_job_gets(cli: CommandLine, tmp_path: Path) -> None:
-    cli.compares = True  # the files hold the words of the command line
-    code, _, err = cli("pipeline=wandb_sweeps", "scale=tiny", f"sweep.wandb_folder={tmp_path}")
-    assert code == 0, err
-    sweep = yaml.safe_load((tmp_path / "hours_subj01.yaml").read_text())
+def test_what_every_job_gets() -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        sweep = wandb_sweeps.wandb_sweep("sweeps/hours_subj01", ["scale=tiny"])
     assert sweep["command"][-3:] == ["+experiment=sweeps/hours_subj01", "scale=tiny", "${args_no_hyphens}"]
     assert sweep["parameters"]["data.num_sessions"] == {"values": [0.5, 1, 2]}
     assert sweep["metric"] == {"name": "score/image_retrieval", "goal": "maximize"}
@@ -70,9 +72,7 @@ def test_wandb_accepts_them(name: str) -> None:
     assert sweeps.schema_violations_from_proposed_config(content | {"method": "guess"}) != []
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "hours_subj01" else pytest.mark.slow) for name in SWEEPS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in SWEEPS])
 def test_the_agents_first_and_last_command_lines_compose(name: str, cli: CommandLine) -> None:
     sweep = yaml.safe_load((ROOT / "sweeps" / f"{name}.yaml").read_text())
     every = jobs(sweep)
@@ -111,7 +111,11 @@ def test_hydras_own_ways_of_writing_a_sweep() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "more"), [*((name, []) for name in SWEEPS), ("hours_subj01", ["scale=tiny", "seed=7"])]
+    ("name", "more"),
+    [
+        ("hours_subj01", ["scale=tiny", "seed=7"]),
+        *(pytest.param(name, [], marks=() if name in FEW else pytest.mark.slow) for name in SWEEPS),
+    ],
 )
 def test_the_grid_is_that_of_hydras_own_sweeper(name: str, more: list[str]) -> None:
     register_resolvers()

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 from tests.stages.test_mindeye2 import batch, system
 from tests.two_ranks import on_two_ranks
 
+pytestmark = pytest.mark.slow
+
 BATCHES, EPOCHS = 5, 3
 QUIET = {
     "logger": False,
