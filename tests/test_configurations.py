@@ -28,8 +28,9 @@ OPTIONS = sorted(
 )
 #: Groups that no other one reads: one configuration holds an option of each.
 ALONE = (
-    *("callbacks", "captioner", "features", "foundation", "index", "logger", "metrics", "paths", "pipeline"),
-    *("protocol", "refine", "report", "tracking", "unclip", "vae", "weights"),
+    *("callbacks", "captioner", "features", "foundation", "index", "logger", "maps", "metrics", "optimizer", "paths"),
+    *("pipeline", "protocol", "refine", "report", "scheduler", "simulation", "text_embedder", "tracking", "trainer"),
+    *("unclip", "vae", "weights"),
 )
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 #: Groups that one system alone has.

@@ -143,6 +143,7 @@ def test_a_typo_in_an_ablation_is_refused(cli: CommandLine, tmp_path: Path) -> N
     cli.refuses(*command, says=("unknown key", "prior.weigth_decay", "prior.weight_decay"))
 
 
+@pytest.mark.slow
 def test_a_sweep_that_only_plans_makes_nothing(cli: CommandLine) -> None:
     code, out, err = cli(*SWEEP, *QUICK, "plan=true")
     assert code == 0, err
