@@ -36,7 +36,7 @@ from mindeye_pl.pipelines.ranks import ranks_from_outside
 from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
 from mindeye_pl.pipelines.report import write_run_report
 from mindeye_pl.pipelines.retrieve import RETRIEVE
-from mindeye_pl.pipelines.step import Run, Step, order
+from mindeye_pl.pipelines.step import Run, Step, check_steps, order
 from mindeye_pl.pipelines.strategies import check_strategy
 from mindeye_pl.pipelines.sweep_jobs import Job
 from mindeye_pl.pipelines.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
@@ -78,8 +78,7 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     check_whole(run)
     check_device(config)
     check_strategy(config, ranks_from_outside())
-    for step in order(run, steps):
-        run.spec(step)  # what the last step refuses is refused before the first one begins
+    check_steps(run, steps)
     for step in steps:
         done = run.find(step) is not None
         artifact = run.make(step)

@@ -175,3 +175,13 @@ def order(run: Run, steps: Sequence[Step]) -> list[Step]:
             if one not in ordered:
                 ordered.append(one)
     return ordered
+
+
+def check_steps(run: Run, steps: Sequence[Step]) -> None:
+    """Refuses now what any of the steps, or what they need, would refuse of the configuration later.
+
+    Raises:
+        UserError: of the first step that refuses.
+    """
+    for step in order(run, steps):
+        run.spec(step)

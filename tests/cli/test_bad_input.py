@@ -240,12 +240,10 @@ def limited(outputs: Path, kilobytes: int, *more: str) -> subprocess.CompletedPr
     return subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kilobytes", "step"),
-    [
-        pytest.param(100, "simulate", marks=pytest.mark.slow, id="a data file"),
-        pytest.param(60, "pretrain", id="a checkpoint"),
-    ],
+    [pytest.param(100, "simulate", id="a data file"), pytest.param(60, "pretrain", id="a checkpoint")],
 )
 def test_disk_full_while_writing(cli: CommandLine, finished: Path, kilobytes: int, step: str) -> None:
     before = cli.artifacts()

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 import mindeye_pl
 from mindeye_pl.config import compose_config
+from mindeye_pl.errors import UserError
 from mindeye_pl.pipelines.finetune_generator import _starting_networks
-from mindeye_pl.pipelines.step import Run
+from mindeye_pl.pipelines.reconstruct import RECONSTRUCT
+from mindeye_pl.pipelines.step import Run, check_steps
 from mindeye_pl.weights.laptop import GENERATOR, SHIPPED
 from mindeye_pl.weights.own import read_own
 from tests.conftest import CommandLine
@@ -97,6 +99,15 @@ def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
         ("generator.objective.latents=gaussian", ("latents", "gaussian", "zeros_mixed")),
     ],
 )
-def test_choices_that_there_are_not(cli: CommandLine, override: str, says: tuple[str, ...]) -> None:
-    cli.refuses(*COMMAND, override, "pipeline.steps=[reconstruct]", says=says)
-    assert not (cli.outputs / "artifacts").exists(), "it is refused before anything is made"
+def test_choices_that_there_are_not(override: str, says: tuple[str, ...]) -> None:
+    overrides = [*COMMAND, override]
+    run = Run(compose_config(overrides), overrides)
+    with pytest.raises(UserError) as refused:
+        check_steps(run, [RECONSTRUCT])
+    for words in says:
+        assert words in str(refused.value)
+
+
+def test_what_the_last_step_refuses_is_refused_before_the_first_one_begins(cli: CommandLine) -> None:
+    cli.refuses(*COMMAND, "generator.start=middle", says=("generator.start", "middle"))
+    assert not (cli.outputs / "artifacts").exists()

@@ -221,6 +221,7 @@ def test_what_is_refused_before_anything_is_made(options: list[str], says: tuple
     assert not cli.artifacts()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 def test_the_page_in_a_browser(cli: CommandLine, finished: Path) -> None:
     """Pictures show, the seen one is marked, rows sort by its rank, and nothing is fetched."""

@@ -81,6 +81,7 @@ def test_a_failed_job_stops_no_other(finished: Path, cli: CommandLine) -> None:
     assert "pretrain" not in jobs[2]["made"], "the finished run's pretraining was found"
 
 
+@pytest.mark.slow
 def test_a_mistake_of_the_programs_is_in_the_table_and_its_trace_in_the_log(
     finished: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SWEEPS = sorted(path.stem for path in (conf_dir() / "experiment" / "sweeps").glob("*.yaml"))
 
 #: Of which the default tests ask what the slow ones ask of all.
-FEW = ("hours_subj01", "pretraining_subjects")
+FEW = ("hours_subj01",)
 
 
 def jobs(sweep: dict) -> list[dict]:
