@@ -167,6 +167,7 @@ def test_pruning_is_dry_first_and_names_the_command_that_does_it(
     assert "nothing to remove" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_a_named_experiment_uses_is_kept(cli: CommandLine, finished: Path) -> None:
     spec = another(finished, "pretrain", epochs=99)
     keep = "artifacts.keep_used_by=[finetune_subj01_1h]"

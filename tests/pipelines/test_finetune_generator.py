@@ -49,6 +49,7 @@ def test_from_brains_to_pictures(cli: CommandLine) -> None:
     assert "Generator" in page
 
 
+@pytest.mark.slow
 def test_end_to_end_the_pictures_are_of_the_mappers_that_learned(cli: CommandLine) -> None:
     command = (*COMMAND, "generator.mappers=trained", "pipeline.steps=[reconstruct]")
     code, out, err = cli(*command)

@@ -122,6 +122,7 @@ def test_an_experiment_trains_and_scores_on_it(source: MindEye1Layout, cli: Comm
     assert json.loads((scored / "manifest.json").read_text())["label"].startswith("subj01")
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_named_with_what_brings_it(source: MindEye1Layout, cli: CommandLine, monkeypatch) -> None:
     monkeypatch.delenv("NSD_PATH", raising=False)
     convert, here = ("pipeline=convert_mindeye1", *SETTINGS), f"paths.nsd={source.source_dir}"

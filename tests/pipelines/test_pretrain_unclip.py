@@ -110,6 +110,7 @@ def test_from_an_hdf5_file(cli: CommandLine, command: tuple[str, ...], tmp_path:
     load_published("unclip", cli.made("pretrain_unclip") / "unclip.safetensors", head_dim=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("still", ["foundation.unclip.epochs=0", "foundation.unclip.max_lr=0"])
 def test_at_first_only_what_the_surgery_made_anew_differs_from_sdxl(
     cli: CommandLine, command: tuple[str, ...], released: Path, still: str
@@ -220,6 +221,7 @@ def test_its_file_is_the_unclip_of_an_experiment(cli: CommandLine, command: tupl
     cli.refuses(*experiment, gone, says=("the unCLIP's weights", "gone.safetensors (no such file)"))
 
 
+@pytest.mark.slow
 def test_missing_files_are_named_with_their_commands_before_anything_begins(
     cli: CommandLine, command: tuple[str, ...], tmp_path: Path, released: Path
 ) -> None:

@@ -141,6 +141,7 @@ def test_without_unclip_or_weights(cli: CommandLine, tmp_path: Path) -> None:
     cli.refuses(*COMMAND, *missing, says=("unclip.safetensors", "vae.safetensors", "pipeline=pretrain_foundation"))
 
 
+@pytest.mark.slow
 def test_without_unclip_the_experiment_ends_in_retrieval(cli: CommandLine) -> None:
     code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=tiny", "unclip=none", "logger=none")
     assert code == 0

@@ -56,6 +56,7 @@ def test_the_page(swept: tuple[Path, str]) -> None:
         assert words in page
 
 
+@pytest.mark.slow
 def test_the_same_command_again_makes_nothing(swept: tuple[Path, str], cli: CommandLine) -> None:
     outputs, out = swept
     cli.outputs = outputs
