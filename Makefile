@@ -21,7 +21,7 @@ setup: $(INSTALLED)  ## make .venv and install the package with the tested versi
 quickstart: setup  ## one hour of brain data to a table of scores and a report, on a simulated world
 	$(BIN)/python -m mindeye_pl +experiment=finetune_subj01_1h
 
-test: setup  ## the default tests, under six minutes on two cores
+test: setup  ## the default tests, some six minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-slow: setup  ## the slow tests
