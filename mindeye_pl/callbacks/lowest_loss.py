@@ -8,6 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
 
 LOSS = "validation/loss"
 
@@ -43,6 +44,12 @@ class LowestLoss(Callback):
         self.loss, self.epoch = state_dict["loss"], state_dict["epoch"]
 
     def weights(self) -> dict[str, Tensor]:
-        """The kept weights."""
+        """The kept weights.
+
+        Raises:
+            UserError: if no validation loss was a number.
+        """
+        if self.epoch < 0:
+            raise UserError("no validation loss to go by", seen=LOSS, wanted="a number", mend="finetune.keep=last")
         console.print(f"  keeping the weights after epoch {self.epoch + 1}, whose validation loss is the lowest")
         return torch.load(self.path, map_location="cpu", weights_only=True)["state_dict"]

@@ -112,13 +112,15 @@ def fit(
         )
         going_on = str(checkpoint) if agreed["going_on"] else None
         trainer.fit(model, datamodule=data, ckpt_path=going_on, weights_only=True)
-        weights = lowest.weights() if keep == LOWEST else full_weights(trainer)
+        if keep == LOWEST:
+            model.load_state_dict(lowest.weights())
+        weights = full_weights(trainer)
     if save is None:
         save_weights(model, folder / WEIGHTS, weights)
     else:
         save()
-    _remove(lowest.path)
     _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
+    _remove(lowest.path)  # last: a training that goes on from the checkpoint needs it
 
 
 #: Lightning's warnings about what is so on purpose.

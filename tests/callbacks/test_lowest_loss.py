@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from mindeye_pl.callbacks.lowest_loss import LowestLoss
+from mindeye_pl.errors import UserError
 
 LOSSES = (3.0, 1.0, 2.0, 0.5, float("nan"), 0.7)
 
@@ -67,6 +68,11 @@ def test_of_the_lowest_validation_loss(tmp_path: Path, epochs: int, kept: int) -
     lowest = train(tmp_path, epochs)
     assert lowest.weights()["weight"] == kept
     assert lowest.epoch == kept - 1
+
+
+def test_without_a_loss_that_is_a_number(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"finetune\.keep=last"):
+        LowestLoss(tmp_path / "lowest.ckpt").weights()
 
 
 @pytest.mark.parametrize("every", [1, 2])

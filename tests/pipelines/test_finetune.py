@@ -1,9 +1,11 @@
 """Of which epoch the fine-tuned weights are."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from mindeye_pl.pipelines import training
 from tests.conftest import CommandLine
 
 COMMAND = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
@@ -23,6 +25,21 @@ def test_the_weights_of_the_lowest_validation_loss(cli: CommandLine) -> None:
     assert f"after epoch {losses.index(min(losses)) + 1}, whose validation loss is the lowest" in out
     last, lowest = ((folder / "model.safetensors").read_bytes() for folder in folders)
     assert (last == lowest) == (losses.index(min(losses)) == 3)
+
+
+def test_killed_while_checkpoints_are_removed(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = training._remove
+
+    def remove_and_die(path: Path) -> None:
+        remove(path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_remove", remove_and_die)
+        assert cli(*COMMAND, LOWEST)[0] == 130
+    code, _, err = cli(*COMMAND, LOWEST)
+    assert code == 0, err
+    assert not list(cli.made("finetune").glob("*.ckpt"))
 
 
 @pytest.mark.parametrize(
