@@ -21,8 +21,8 @@ from torch import Tensor
 
 from mindeye_pl.metrics.effective_rank import effective_rank_ratio
 from mindeye_pl.metrics.identification import two_way_influence
-from mindeye_pl.metrics.intervals import bootstrap_interval
 from mindeye_pl.metrics.retrieval import retrieval_scores
+from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 
 TOKENS, WIDTH = 256, 1664
 #: Cosines of so many random values have a spread of 1 / 650, so that about half of the pictures are found again.

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from mindeye_pl.artifact_files import folder_bytes
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
 from mindeye_pl.gallery.faiss_index import FaissBuild, FaissIndex, FaissSearch
 from mindeye_pl.gallery.index import VectorIndex, fill
 from mindeye_pl.gallery.milvus_index import MilvusBuild, MilvusIndex
 from mindeye_pl.gallery.source import Portion
+from mindeye_pl.store.manifest import folder_bytes
 
 SCENES, WIDTH, QUERIES, FOUND = 4000, 64, 1000, 10
 #: The embedded engine of Milvus is Python, and is meant for small collections.
@@ -58,9 +58,9 @@ def scene_embeddings() -> np.ndarray:
     """`(SCENES, WIDTH)` float32, the mean of the laptop CLIP's tokens less their mean over scenes."""
     import torch
 
-    from mindeye_pl.data.scene_pictures import render
-    from mindeye_pl.data.scenes import draw_scene
-    from mindeye_pl.weights.laptop import load_embedder
+    from mindeye_pl.data.simulated.rendering import render
+    from mindeye_pl.data.simulated.scenes import draw_scene
+    from mindeye_pl.weights.loaders.bundled import load_embedder
 
     embedder, rng, rows = load_embedder(None), np.random.default_rng(0), []
     for start in range(0, SCENES, 64):

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.simulated import stimulus_scene
-from mindeye_pl.data.stimuli import Stimuli
-from mindeye_pl.metrics.intervals import bootstrap_interval
+from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.simulated.world import stimulus_scene
+from mindeye_pl.decoder import finished_run
 from mindeye_pl.metrics.pictures import derangement
-from mindeye_pl.pipelines.data import is_simulated, layout
-from mindeye_pl.pipelines.decoder import finished_run
-from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.steps.inputs.simulate import is_simulated, layout
 
 _SEEN = 0.5
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torchvision.utils import make_grid
 
-from mindeye_pl.data.stimuli import Stimuli
-from mindeye_pl.pipelines.data import layout
-from mindeye_pl.pipelines.decoder import finished_run
-from mindeye_pl.pipelines.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.decoder import finished_run
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.steps.inputs.simulate import layout
 
 PICTURES = 12
 

@@ -2,19 +2,19 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mindeye_pl.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from mindeye_pl.pipelines.decoder import load as load
+    from mindeye_pl.decoder import load as load
     from mindeye_pl.sharing.shareable import Shareable
 
     from_pretrained = Shareable.from_pretrained
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """`load` and `from_pretrained`, imported when first asked for: the import of the package alone stays quick."""
     if name == "load":
-        from mindeye_pl.pipelines.decoder import load
+        from mindeye_pl.decoder import load
 
         return load
     if name == "from_pretrained":

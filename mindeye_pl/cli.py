@@ -21,7 +21,7 @@ from mindeye_pl.config import CONFIG_NAME, check_config, command_line, conf_dir,
 from mindeye_pl.errors import UserError
 
 if TYPE_CHECKING:
-    from mindeye_pl.pipelines.sweep_jobs import Job
+    from mindeye_pl.reports.sweeps.jobs import Job
 
 #: What the operating system says of a write that found no room; libraries below Python pass on only the words.
 _NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
@@ -47,8 +47,8 @@ def run_job(config: DictConfig) -> None:
 
 def _run(config: DictConfig, job: "Job | None" = None) -> None:
     check_config(config)
-    from mindeye_pl.pipelines.ranks import leading
-    from mindeye_pl.pipelines.run import run_experiment
+    from mindeye_pl.distributed.ranks import leading
+    from mindeye_pl.runner.experiment import run_experiment
 
     with leading():
         run_experiment(config, job)
@@ -58,14 +58,14 @@ def among_ranks() -> bool:
     """Whether this process is one of several ranks and not the first: it then follows rank 0 to the end."""
     if not any(name in os.environ for name in _RANK_VARIABLES):
         return False
-    from mindeye_pl.pipelines.ranks import take_part
+    from mindeye_pl.distributed.ranks import take_part
 
     return take_part()
 
 
 def _run_job_of_sweep(config: DictConfig) -> None:
     """A job that fails says so in its record and leaves the others alone."""
-    from mindeye_pl.pipelines.sweep_jobs import Job, recorded
+    from mindeye_pl.reports.sweeps.jobs import Job, recorded
 
     settings = HydraConfig.get()
     job = Job(settings.job.num, command_line(settings))
@@ -103,7 +103,7 @@ def main() -> None:
 
 def _report_sweep() -> None:
     if (sweep := SweepReport.sweep) is not None and not sweep.plan:
-        from mindeye_pl.pipelines.sweep import write_sweep_report
+        from mindeye_pl.reports.sweeps.report import write_sweep_report
 
         write_sweep_report(sweep)
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mindeye_pl import nsd
+from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 
 CONFIG_NAME = "config"
@@ -178,6 +178,6 @@ def _check_subjects(config: DictConfig) -> None:
 
 
 def _check_split(config: DictConfig) -> None:
-    from mindeye_pl.data.splits import read_split
+    from mindeye_pl.data.nsd.splits import read_split
 
     read_split(config.data.split)

@@ -18,11 +18,11 @@ from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
 from mindeye_pl import cli as command_line
-from mindeye_pl.callbacks.history import History
 from mindeye_pl.config import compose_config
-from mindeye_pl.data.simulated import SimulationSettings, simulate_nsd
-from mindeye_pl.pipelines.data import SIMULATE
-from mindeye_pl.pipelines.step import Run
+from mindeye_pl.data.simulated.world import SimulationSettings, simulate_nsd
+from mindeye_pl.engine.step import Run
+from mindeye_pl.steps.inputs.simulate import SIMULATE
+from mindeye_pl.training.callbacks.history import History
 
 # Hypothesis keeps its examples beside the tests otherwise; a test run leaves nothing behind.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "mindeye_pl_hypothesis"))
@@ -35,7 +35,7 @@ def tiny_settings() -> SimulationSettings:
     """The settings of `simulation=tiny`."""
     settings = OmegaConf.to_container(OmegaConf.load(CONF / "simulation" / "tiny.yaml"))
     assert isinstance(settings, dict)
-    assert settings.pop("_target_") == "mindeye_pl.data.simulated.SimulationSettings"
+    assert settings.pop("_target_") == "mindeye_pl.data.simulated.world.SimulationSettings"
     return SimulationSettings(**settings)
 
 

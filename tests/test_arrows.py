@@ -1,6 +1,7 @@
-"""The arrows between packages (docs/concepts.md): who may import whom, and which library enters where."""
+"""Imports between packages (docs/concepts.md): a package imports only packages below it, a library enters where it may."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,26 +11,47 @@ import mindeye_pl
 PACKAGE = Path(mindeye_pl.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-#: Which of the project's own packages each package may import; a module at the top stands for itself.
-OWN = {
-    "nn": set(),
-    "losses": {"nn"},
-    "data": {"artifacts", "console", "errors", "nsd", "types"},
-    "gallery": {"artifact_files", "artifacts", "console", "data", "errors", "nsd", "types"},
-    "metrics": {"errors", "types"},
-    "tracking": {"errors", "types"},
-    "sharing": {"errors"},
-    "reports": {"artifacts", "console", "errors", "metrics", "types", ""},
-    "stages": {"errors", "losses", "metrics", "nn", "sharing", "types"},
-    "weights": {"errors", "losses", "nn", "nsd", "sharing", "stages", "types"},
-    "callbacks": {"artifacts", "console", "errors", "stages", "types"},
-}
+#: Packages and top modules from the lowest layer to the highest; those of one layer do not import each other.
+LAYERS = (
+    ("version", "errors", "types"),
+    ("console",),
+    ("store",),
+    ("nn",),
+    ("losses", "metrics"),
+    ("sharing",),
+    ("models",),
+    ("data",),
+    ("weights", "gallery", "tracking"),
+    ("config",),
+    ("distributed",),
+    ("engine",),
+    ("training",),
+    ("steps/inputs",),
+    ("steps/foundation",),
+    ("steps/brain",),
+    ("steps/evaluation",),
+    ("steps/gallery",),
+    ("steps/registry",),
+    ("decoder",),
+    ("reports/render",),
+    ("reports/runs",),
+    ("reports/sweeps",),
+    ("reports/wandb",),
+    ("commands",),
+    ("runner",),
+    ("cli",),
+    ("__main__",),
+)
+LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
-#: Which packages or top modules may import a library.
+#: Files that may import from above: the package's lazy entry points.
+ENTRY = "__init__"
+
+#: Packages or top modules that may import a library.
 LIBRARIES = {
-    "hydra": {"cli", "config", "pipelines"},
-    "pytorch_lightning": {"stages", "callbacks", "pipelines", "data/datamodule", "data/picture_datamodule"},
-    "lightning_fabric": {"callbacks", "pipelines"},
+    "hydra": {"cli", "commands", "config", "engine", "runner", "steps", "training"},
+    "pytorch_lightning": {"models", "training", "distributed", "engine", "steps", "data/datamodule", "reports/wandb"},
+    "lightning_fabric": {"distributed", "training"},
     "faiss": {"gallery"},
     "pymilvus": {"gallery"},
     "wandb": {"tracking"},
@@ -37,31 +59,84 @@ LIBRARIES = {
 }
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, also inside functions."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, inside functions too; imports for type checking alone do not count."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def place(path: Path) -> str:
+    """Path below the package without the suffix: `data/nsd/layout`."""
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
+def group(place: str) -> str:
+    """Name in `LAYERS` of the package that a module belongs to."""
+    parts = place.split("/")
+    pair = "/".join(parts[:2])
+    return pair if pair in LAYER_OF else parts[0]
+
+
+def imported_group(name: str) -> str | None:
+    """Name in `LAYERS` of what an import names; None for a library."""
+    parts = name.split(".")
+    if parts[0] != "mindeye_pl":
+        return None
+    return group("/".join(parts[1:]))
+
+
 @pytest.mark.parametrize("path", MODULES, ids=place)
-def test_own_packages(path: Path) -> None:
-    package = place(path).split("/")[0]
-    if package not in OWN:
+def test_layers(path: Path) -> None:
+    own = group(place(path))
+    if own == ENTRY or place(path).endswith("/__init__") and own not in LAYER_OF:
         return
+    assert own in LAYER_OF, f"{own} has no layer"
     for name in imports(path):
-        parts = name.split(".")
-        if parts[0] == "mindeye_pl" and len(parts) > 1:
-            assert parts[1] in OWN[package] | {package, "__version__"}, f"{place(path)} imports {name}"
+        other = imported_group(name)
+        if other is not None and other != own:
+            assert other in LAYER_OF, f"{place(path)} imports {name}, which has no layer"
+            assert LAYER_OF[other] < LAYER_OF[own], f"{place(path)} imports {name} from a layer above"
+
+
+def test_no_circles() -> None:
+    """No file imports itself through others, function-level imports included."""
+    known = {place(path).removesuffix("/__init__"): path for path in MODULES}
+
+    def targets(path: Path) -> set[str]:
+        found = set()
+        for name in imports(path):
+            parts = name.split(".")[1:] if name.startswith("mindeye_pl.") else []
+            while parts and "/".join(parts) not in known:
+                parts.pop()
+            found |= {"/".join(parts)} if parts else set()
+        return found
+
+    arrows = {name: targets(path) for name, path in known.items() if name != ENTRY}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above[above.index(name) :], name])
+        if name not in done:
+            for other in sorted(arrows.get(name, ())):
+                if other != name:
+                    visit(other, (*above, name))
+            done.add(name)
+
+    for name in arrows:
+        visit(name, ())
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
@@ -70,10 +145,10 @@ def test_libraries(path: Path) -> None:
     for name in imports(path):
         allowed = LIBRARIES.get(name.split(".")[0])
         if allowed is not None:
-            assert here.split("/")[0] in allowed or here in allowed, f"{here} imports {name}"
+            assert {here.split("/")[0], group(here), here} & allowed, f"{here} imports {name}"
 
 
-def test_a_wrong_arrow_is_seen(tmp_path: Path) -> None:
+def test_a_wrong_import_is_found(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("def f():\n    from mindeye_pl.stages import stage\n    import wandb\n")
-    assert {"mindeye_pl.stages", "wandb"} <= imports(bad)
+    bad.write_text("def f():\n    from mindeye_pl.models import base\n    import wandb\n")
+    assert {"mindeye_pl.models.base", "wandb"} <= set(imports(bad))

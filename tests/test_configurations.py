@@ -11,9 +11,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mindeye_pl import nsd
 from mindeye_pl.config import compose_config, conf_dir
-from mindeye_pl.pipelines.models import parameter_counts
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.training.build import parameter_counts
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(

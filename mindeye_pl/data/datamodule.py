@@ -13,15 +13,15 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Sampler
 
-from mindeye_pl import nsd
-from mindeye_pl.data.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
 from mindeye_pl.data.dataset import BrainDataset, TokenSource
-from mindeye_pl.data.files import check_files
-from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
+from mindeye_pl.data.nsd.files import check_files
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.splits import LeftOut
+from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
+from mindeye_pl.data.nsd.trials import NumSessions, Trials, is_validation, load_training_trials, picture_hash
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
-from mindeye_pl.data.splits import LeftOut
-from mindeye_pl.data.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
-from mindeye_pl.data.trials import NumSessions, Trials, is_validation, load_training_trials, picture_hash
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth, BrainBatch, Subjects
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mindeye_pl.data.repetitions import slots_of_trials
+from mindeye_pl.data.nsd.repetitions import slots_of_trials
+from mindeye_pl.data.nsd.trials import Trials
 from mindeye_pl.data.sampling import BatchIndex
-from mindeye_pl.data.trials import Trials
 from mindeye_pl.types import BrainBatch
 
 

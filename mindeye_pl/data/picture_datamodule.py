@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mindeye_pl.data.pictures import Table
+from mindeye_pl.data.image_sources import Table
 from mindeye_pl.types import PictureBatch
 
 

@@ -13,9 +13,9 @@ from itertools import chain, islice
 import numpy as np
 from torch.utils.data import DistributedSampler
 
-from mindeye_pl import nsd
-from mindeye_pl.data.repetitions import cyclic_slots
-from mindeye_pl.data.trials import Trials
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.repetitions import cyclic_slots
+from mindeye_pl.data.nsd.trials import Trials
 from mindeye_pl.errors import UserError
 
 #: A batch: for each subject in it, the subject's place in the list of subjects and the `(b,)` trials taken.

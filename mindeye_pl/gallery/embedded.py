@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mindeye_pl.artifacts import write_text
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, portions
+from mindeye_pl.store.atomic import write_text
 
 #: Places of a file: 12 MB of 768-wide vectors in half precision.
 PLACES = 8192
@@ -196,7 +196,7 @@ def _write(path: Path, parts: Sequence[Portion]) -> None:
     """Writes beside, flushes, renames."""
     from safetensors.numpy import save_file
 
-    from mindeye_pl.artifact_files import flush
+    from mindeye_pl.store.atomic import flush
 
     full = [part for part in parts if len(part.places)]
     places = np.concatenate([part.places for part in full]) if full else np.empty(0, np.int64)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mindeye_pl.artifact_files import flush
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
+from mindeye_pl.store.atomic import flush
 
 #: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
 KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", "ivf_pq": "IVF{lists},PQ{code_bytes}np"}

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mindeye_pl.artifacts import fingerprint, write_text
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece
+from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.fingerprint import fingerprint
 
 MANIFEST = "index.json"
 #: The only one: vectors have length 1, and inner products are cosines.

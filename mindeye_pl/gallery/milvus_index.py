@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindeye_pl.artifacts import write_text
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
+from mindeye_pl.store.atomic import write_text
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

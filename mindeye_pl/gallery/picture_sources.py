@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mindeye_pl.artifacts import fingerprint
-from mindeye_pl.data.files import FETCH_AGAIN
-from mindeye_pl.data.fingerprint import fingerprint_file
-from mindeye_pl.data.pictures import SUFFIXES, PictureFile, PictureFolder, read_square
-from mindeye_pl.data.stimuli import Stimuli
+from mindeye_pl.data.image_sources import SUFFIXES, PictureFile, PictureFolder, read_square
+from mindeye_pl.data.nsd.files import FETCH_AGAIN
+from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Portion, keep_finite, read_each
+from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
 class FolderGallery:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mindeye_pl.artifacts import fingerprint
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 
 from mindeye_pl.console import console
-from mindeye_pl.data.fingerprint import fingerprint_file
-from mindeye_pl.data.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Portion, keep_finite
+from mindeye_pl.store.fingerprint import fingerprint_file
 
 #: The dataset of an hdf5 file that holds the vectors.
 DATASET = "vectors"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.checks import check_embeddings
+from mindeye_pl.metrics.statistics.checks import check_embeddings
 
 
 def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_size: int = 16_384) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.score import Score
+from mindeye_pl.metrics.statistics.score import Score
 
 
 def fid(features: Tensor, reference_features: Tensor) -> Tensor:

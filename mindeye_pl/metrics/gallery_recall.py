@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.intervals import hit_rate_interval
-from mindeye_pl.metrics.score import Score
+from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
+from mindeye_pl.metrics.statistics.score import Score
 
 
 def gallery_recall(places: np.ndarray, truth: np.ndarray, top_k: int = 1) -> float:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.checks import check_embeddings
+from mindeye_pl.metrics.statistics.checks import check_embeddings
 
 Direction = Literal["published", "paper"]
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.checks import check_embeddings
 from mindeye_pl.metrics.identification import TIE
 from mindeye_pl.metrics.retrieval import cosine_similarity
-from mindeye_pl.metrics.score import Score
+from mindeye_pl.metrics.statistics.checks import check_embeddings
+from mindeye_pl.metrics.statistics.score import Score
 
 
 def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: int = 1, seed: int = 0) -> Tensor:

@@ -26,7 +26,7 @@ def lpips(reconstructions: Tensor, pictures: Tensor, *, network: nn.Module, batc
     Args:
         reconstructions: `(N, 3, H, W)` in [0, 1].
         pictures: the true ones, in the same order and of the same shape.
-        network: of `mindeye_pl.weights.feature_networks.load_lpips`.
+        network: of `mindeye_pl.weights.loaders.feature_networks.load_lpips`.
         batch_size: pairs that pass through the network at once.
 
     Returns:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mindeye_pl.metrics.identification import correlation_matrix, influence_of_wins, two_way_wins
 from mindeye_pl.metrics.identification import identified as identified_among
-from mindeye_pl.metrics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
-from mindeye_pl.metrics.score import Interval, Score
+from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
+from mindeye_pl.metrics.statistics.score import Interval, Score
 
 PIXCORR, SSIM, SSIM_RGB, LPIPS, FID = "pixcorr", "ssim", "ssim_rgb", "lpips", "fid"
 

@@ -15,8 +15,8 @@ from torchvision.transforms.v2.functional import InterpolationMode
 from torchvision.transforms.v2.functional import resize as tv_resize
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.checks import check_pictures
 from mindeye_pl.metrics.identification import correlation_of_each
+from mindeye_pl.metrics.statistics.checks import check_pictures
 
 Form = Literal["published", "torchmetrics"]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.checks import check_embeddings
 from mindeye_pl.metrics.identification import better_and_tied
-from mindeye_pl.metrics.intervals import hit_rate_interval
-from mindeye_pl.metrics.score import Interval, Score
+from mindeye_pl.metrics.statistics.checks import check_embeddings
+from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
+from mindeye_pl.metrics.statistics.score import Interval, Score
 
 #: What the published script prints: its similarity matrix is transposed, so its "fwd" is image to brain.
 PUBLISHED_LABELS = {"image_retrieval": "bwd", "brain_retrieval": "fwd"}

@@ -3,7 +3,7 @@
 A node names a class (`_target_`) and its arguments, as a resolved node of the configuration does. A folder may come
 from somebody else, and whoever may name any callable may run any code: even the project's own functions write files,
 and through its modules every other module is reached. So a name has to be that of a part that this process knows, of a
-plain record of `stages`, of one of the project's schedules, or of a torch optimiser or schedule.
+plain record of `models`, of one of the project's schedules, or of a torch optimiser or schedule.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ TARGET, PARTIAL = "_target_", "_partial_"
 #: user has imported it.
 KNOWN: dict[str, type] = {}
 
-_OWN = re.compile(r"mindeye_pl\.stages\.\w+")
+_OWN = re.compile(r"mindeye_pl\.models(\.\w+)+")
 _TORCH = re.compile(r"torch\.optim(\.\w+)*")
-_SCHEDULES = "mindeye_pl.stages.schedule"
+_SCHEDULES = "mindeye_pl.models.schedule"
 
 
 def full_name(target: Any) -> str:
@@ -84,7 +84,7 @@ def rebuild(node: Any) -> Any:
         raise UserError(
             "config.json names what is no known part and was not called",
             seen=node[TARGET],
-            wanted="a part in mindeye_pl.stages, or a torch optimiser or schedule",
+            wanted="a part in mindeye_pl.models, or a torch optimiser or schedule",
             mend="import the module that defines it first, where you trust it and it is a part",
         )
     return functools.partial(target, **arguments) if node.get(PARTIAL) is True else target(**arguments)

@@ -10,12 +10,12 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from mindeye_pl import __version__
 from mindeye_pl.errors import UserError
 from mindeye_pl.sharing.card import card
 from mindeye_pl.sharing.folder import CARD, CONFIG, MARK, WEIGHTS, read_config, read_safetensors, written_whole
 from mindeye_pl.sharing.hub import fetch_folder, push_to_hub
 from mindeye_pl.sharing.plain import KNOWN, describe, full_name, rebuild
+from mindeye_pl.version import __version__
 
 
 class Shareable(nn.Module):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.data.layout import NSDLayout
-from mindeye_pl.weights import laptop
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.weights.loaders import bundled as laptop
 from tests.conftest import CommandLine
 
 EXPERIMENT = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")

@@ -159,7 +159,7 @@ STUMBLES = """
 import os
 if "MINDEYE_PL_LEADER" in os.environ:
     from mindeye_pl.errors import UserError
-    from mindeye_pl.stages.composite import Composite
+    from mindeye_pl.models.base import Composite
     def on_train_epoch_start(self):
         raise {error}
     Composite.on_train_epoch_start = on_train_epoch_start

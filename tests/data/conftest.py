@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindeye_pl.data.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import NSDLayout
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_stimuli, write_subject
 
 

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from mindeye_pl.data.layout import NSDLayout
-from mindeye_pl.data.mindeye1_layout import MindEye1Layout
-from mindeye_pl.data.shards import read_behaviour
-from mindeye_pl.nsd import Behaviour
+from mindeye_pl.data.mindeye1.layout import MindEye1Layout
+from mindeye_pl.data.nsd.constants import Behaviour
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.shards import read_behaviour
 from tests.data.small_nsd import add_array
 
 SHARDS = {"train": 3, "val": 1, "test": 2}

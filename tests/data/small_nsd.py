@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mindeye_pl.data.layout import NSDLayout
-from mindeye_pl.data.trials import Trials
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.trials import Trials
 
 NUM_STIMULI = 80
 NUM_SHARED = 6

@@ -5,10 +5,10 @@ import pytorch_lightning as pl
 import torch
 
 from mindeye_pl.data import datamodule as datamodule_file
-from mindeye_pl.data import shards
-from mindeye_pl.data.betas import read_betas
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.files import check_files
+from mindeye_pl.data.nsd import shards
+from mindeye_pl.data.nsd.betas import read_betas
+from mindeye_pl.data.nsd.files import check_files
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens

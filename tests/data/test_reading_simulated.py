@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.fingerprint import fingerprint_files
-from mindeye_pl.data.layout import NSDLayout
-from mindeye_pl.data.shards import read_behaviour
-from mindeye_pl.data.stimuli import Stimuli
-from mindeye_pl.nsd import Behaviour
+from mindeye_pl.data.nsd.constants import Behaviour
+from mindeye_pl.data.nsd.fingerprint import fingerprint_files
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.shards import read_behaviour
+from mindeye_pl.data.nsd.stimuli import Stimuli
 from tests.data.small_nsd import StubTokens
 
 
@@ -72,7 +72,7 @@ def test_betas_and_pictures_match_the_behaviour(data, num_workers):
 
 
 def test_the_same_world_has_the_same_fingerprint(tiny_nsd, tiny_settings, tmp_path):
-    from mindeye_pl.data.simulated import simulate_nsd
+    from mindeye_pl.data.simulated.world import simulate_nsd
 
     (tmp_path / "again").mkdir()
     simulate_nsd(tiny_settings, tmp_path / "again", workers=1, progress=False)

@@ -19,8 +19,8 @@ from mindeye_pl.metrics.brain_correlation import (
     voxel_correlation_influence,
     voxel_correlation_of_each,
 )
-from mindeye_pl.metrics.intervals import bootstrap_interval
 from mindeye_pl.metrics.noise_ceiling import effective_repetitions
+from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 
 
 def simulated(num_pictures: int = 200, num_voxels: int = 60, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,8 +5,8 @@ import pytest
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.gallery_recall import gallery_recall, gallery_recall_scores
-from mindeye_pl.metrics.intervals import wilson_interval
 from mindeye_pl.metrics.retrieval import hit_rates, nearest
+from mindeye_pl.metrics.statistics.intervals import wilson_interval
 
 PLACES = np.array([[4, 2, 9], [1, 0, -1], [3, 8, 7], [-1, -1, -1]])
 TRUTH = np.array([4, 0, 5, 2])

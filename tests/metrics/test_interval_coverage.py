@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.metrics.identification import Direction, two_way_influence, two_way_of_each
-from mindeye_pl.metrics.intervals import bootstrap_interval, interval_over_groups, paired_test
 from mindeye_pl.metrics.retrieval import retrieval_scores
-from mindeye_pl.metrics.score import Interval
+from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, interval_over_groups, paired_test
+from mindeye_pl.metrics.statistics.score import Interval
 
 NUM_SETS, NUM_PICTURES = 1000, 100
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.data.betas import AsPublished
-from mindeye_pl.data.layout import NSDLayout
-from mindeye_pl.data.noise_free import read_noise_free
-from mindeye_pl.data.regions import read_ncsnr, read_regions
-from mindeye_pl.data.test_set import average_repetitions, load_test_set
+from mindeye_pl.data.nsd.betas import AsPublished, read_noise_free
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
+from mindeye_pl.data.nsd.test_set import average_repetitions, load_test_set
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.brain_correlation import brain_correlation, brain_correlation_of_each, voxel_correlation
 from mindeye_pl.metrics.noise_ceiling import (

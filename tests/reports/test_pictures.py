@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindeye_pl.reports.gallery import Found, GalleryRow, gallery_section
-from mindeye_pl.reports.grid import GridRow, grid_section
-from mindeye_pl.reports.page import ReportData, Section, render
-from mindeye_pl.reports.table import Column
-from mindeye_pl.reports.thumbnails import SECTION_BYTES, Thumbnails
+from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
+from mindeye_pl.reports.render.grid import GridRow, grid_section
+from mindeye_pl.reports.render.page import ReportData, render
+from mindeye_pl.reports.render.section import Section
+from mindeye_pl.reports.render.table import Column
+from mindeye_pl.reports.render.thumbnails import SECTION_BYTES, Thumbnails
 
 EVIL = "<img src=x onerror=alert(1)> & \"quotes\" 'too'"
 METRICS = (Column("PixCorr", "pixcorr", form="number"), Column("SwAV", "swav", form="number", higher_is_better=False))

@@ -9,11 +9,11 @@ import torch
 
 import mindeye_pl
 from mindeye_pl.errors import UserError
+from mindeye_pl.models.mindeye import MindEye2
+from mindeye_pl.models.parts.backbone import Backbone
 from mindeye_pl.sharing.hub import fetch_folder, push_to_hub
-from mindeye_pl.stages.backbone import Backbone
-from mindeye_pl.stages.mindeye2 import MindEye2
+from tests.models.test_mindeye2 import system
 from tests.sharing.hub_server import TOKEN, Hub, serving
-from tests.stages.test_mindeye2 import system
 
 
 @pytest.fixture(autouse=True)

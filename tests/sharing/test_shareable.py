@@ -16,17 +16,17 @@ from torch import nn
 
 import mindeye_pl
 from mindeye_pl.errors import UserError
+from mindeye_pl.models.base import Composite
+from mindeye_pl.models.mindeye import MindEye2
+from mindeye_pl.models.objective import Objective
+from mindeye_pl.models.parts.alignment import FunctionalAlignment
+from mindeye_pl.models.parts.backbone import Backbone
+from mindeye_pl.models.parts.low_level import LowLevel
+from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.models.schedule import published_onecycle
 from mindeye_pl.sharing.plain import describe, rebuild
-from mindeye_pl.stages.backbone import Backbone
-from mindeye_pl.stages.composite import Composite
-from mindeye_pl.stages.diffusion_prior import DiffusionPrior
-from mindeye_pl.stages.functional_alignment import FunctionalAlignment
-from mindeye_pl.stages.low_level import LowLevel
-from mindeye_pl.stages.mindeye2 import MindEye2
-from mindeye_pl.stages.objective import Objective
-from mindeye_pl.stages.schedule import published_onecycle
-from mindeye_pl.stages.stage import Stage
-from tests.stages.test_mindeye2 import system
+from tests.models.test_mindeye2 import system
 
 FILES = {"model.safetensors", "config.json", "README.md"}
 
@@ -146,16 +146,16 @@ def test_functions_of_the_users_own_are_left_out() -> None:
         "torch.load",
         "torch.hub.load",
         "torch.optim.swa_utils.AveragedModel",
-        "mindeye_pl.artifacts.os.system",
-        "mindeye_pl.artifacts.write_text",
-        "mindeye_pl.weights.save_published",
-        "mindeye_pl.stages.brain_to_tokens.torch.load",
-        "mindeye_pl.stages.brain_to_tokens.torch",
-        "mindeye_pl.stages.backbone.MixerBackbone",
-        "mindeye_pl.stages.schedule.OneCycleLR",
-        "mindeye_pl.stages.nowhere.Part",
-        "mindeye_pl.stages.schedule.nothing",
-        "tests.stages.test_mindeye2.system",
+        "mindeye_pl.store.artifacts.os.system",
+        "mindeye_pl.store.artifacts.write_text",
+        "mindeye_pl.weights.registry.save_published",
+        "mindeye_pl.models.mindeye.torch.load",
+        "mindeye_pl.models.mindeye.torch",
+        "mindeye_pl.models.parts.backbone.MixerBackbone",
+        "mindeye_pl.models.schedule.OneCycleLR",
+        "mindeye_pl.models.nowhere.Part",
+        "mindeye_pl.models.schedule.nothing",
+        "tests.models.test_mindeye2.system",
         "",
         ["os", "system"],
     ],
@@ -182,10 +182,10 @@ def test_a_module_that_was_not_imported_is_not_imported(tmp_path: Path, monkeypa
     [
         ({"alignment": None}, "does not fit"),
         ({"alignment": "x"}, "does not fit"),
-        ({"backbone": {"_target_": "mindeye_pl.stages.backbone.Backbone", "width": 3}}, "describes no part"),
+        ({"backbone": {"_target_": "mindeye_pl.models.parts.backbone.Backbone", "width": 3}}, "describes no part"),
         ({"unknown": 3}, "describes no part"),
         ({"prior": None}, "does not fit"),
-        ({"_target_": "mindeye_pl.stages.objective.Objective"}, "describes no part"),
+        ({"_target_": "mindeye_pl.models.objective.Objective"}, "describes no part"),
     ],
 )
 def test_a_configuration_that_fits_no_part(folder: Path, changes: dict[str, Any], says: str) -> None:

@@ -14,9 +14,9 @@ import wandb_workspaces.workspaces as ws
 from omegaconf import OmegaConf
 from wandb_workspaces.workspaces import internal
 
+from mindeye_pl.commands.dashboard import make_dashboard
 from mindeye_pl.config import compose_config, conf_dir
 from mindeye_pl.errors import UserError
-from mindeye_pl.pipelines.dashboard import make_dashboard
 from mindeye_pl.tracking.dashboard import build_view, save_view, spec_of, view_name
 from mindeye_pl.tracking.panels import KINDS
 from mindeye_pl.tracking.wandb_run import STEP

@@ -1,12 +1,12 @@
 from omegaconf import OmegaConf, open_dict
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.pipelines.evaluate import EVALUATE
-from mindeye_pl.pipelines.finetune import FINETUNE
-from mindeye_pl.pipelines.foundation import PRETRAIN_CLIP
-from mindeye_pl.pipelines.pretrain import PRETRAIN
-from mindeye_pl.pipelines.step import Run, Step
-from mindeye_pl.pipelines.tracking import tags
+from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.reports.wandb.observer import tags
+from mindeye_pl.steps.brain.finetune import FINETUNE
+from mindeye_pl.steps.brain.pretrain import PRETRAIN
+from mindeye_pl.steps.evaluation.retrieval import EVALUATE
+from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
 
 
 def tags_of(step: Step, *overrides: str) -> set[str]:

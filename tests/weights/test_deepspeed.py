@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.weights import load_published, read_published
 from mindeye_pl.weights.deepspeed import checkpoint_files, read_deepspeed
+from mindeye_pl.weights.registry import load_published, read_published
 from tests.weights.test_mindeye2_golden import published_state
 
 

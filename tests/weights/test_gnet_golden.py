@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.gnet import GNet
-from mindeye_pl.weights import load_published
-from mindeye_pl.weights.gnet import read, read_voxel_facts
+from mindeye_pl.nn.features.gnet import GNet
+from mindeye_pl.weights.formats.gnet import read, read_voxel_facts
+from mindeye_pl.weights.registry import load_published
 from tests.golden import weights as golden
 from tests.weights.test_convert import Malice
 from tests.weights.test_mindeye2_golden import agree

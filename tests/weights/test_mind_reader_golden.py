@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.voxel_cnn import VoxelCNN
-from mindeye_pl.weights import load_published, save_published
+from mindeye_pl.nn.brain.voxel_cnn import VoxelCNN
+from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden
 from tests.weights.test_convert import Malice
 from tests.weights.test_mindeye2_golden import agree

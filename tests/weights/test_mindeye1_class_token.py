@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.diffusion_prior import DiffusionPriorModel
-from mindeye_pl.stages.backbone import ResidualBackbone
-from mindeye_pl.stages.diffusion_prior import DiffusionPrior
-from mindeye_pl.stages.functional_alignment import FunctionalAlignment
-from mindeye_pl.stages.mindeye1 import MindEye1
-from mindeye_pl.weights import load_published, save_published
+from mindeye_pl.models.mindeye import MindEye1
+from mindeye_pl.models.parts.alignment import FunctionalAlignment
+from mindeye_pl.models.parts.backbone import ResidualBackbone
+from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
+from mindeye_pl.weights.registry import load_published, save_published
 
 #: Keys of the prior beside those that every prior has, and their shapes at width 16, with 6 tokens and 50 times.
 OWN_KEYS = {

@@ -9,15 +9,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.diffusion_prior import by_first_token
-from mindeye_pl.nn.low_level import LowLevelModel
-from mindeye_pl.nn.noise_schedule import CosineSchedule
-from mindeye_pl.stages.backbone import ResidualBackbone
-from mindeye_pl.stages.diffusion_prior import DiffusionPrior
-from mindeye_pl.stages.functional_alignment import FunctionalAlignment
-from mindeye_pl.stages.low_level import LowLevel
-from mindeye_pl.stages.mindeye1 import MindEye1
-from mindeye_pl.weights import load_published, save_published
+from mindeye_pl.models.mindeye import MindEye1
+from mindeye_pl.models.parts.alignment import FunctionalAlignment
+from mindeye_pl.models.parts.backbone import ResidualBackbone
+from mindeye_pl.models.parts.low_level import LowLevel
+from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.nn.brain.low_level import LowLevelModel
+from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
+from mindeye_pl.nn.clip.embeddings import by_first_token
+from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden
 from tests.weights.test_convert import Malice
 from tests.weights.test_mindeye2_golden import agree

@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.noise_schedule import CosineSchedule
-from mindeye_pl.stages.backbone import Backbone
-from mindeye_pl.stages.functional_alignment import FunctionalAlignment
-from mindeye_pl.stages.mindeye2 import MindEye2
-from mindeye_pl.weights import load_published, save_published
-from mindeye_pl.weights.mindeye2 import to_published
+from mindeye_pl.models.mindeye import MindEye2
+from mindeye_pl.models.parts.alignment import FunctionalAlignment
+from mindeye_pl.models.parts.backbone import Backbone
+from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
+from mindeye_pl.weights.formats.mindeye2 import to_published
+from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden
 
 CASE = Path(golden.__file__).parent / "mindeye2_small"

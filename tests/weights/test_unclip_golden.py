@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.unclip import UnCLIPModel
-from mindeye_pl.nn.unclip_solvers import euler_published, published_timesteps, training_sigmas
-from mindeye_pl.weights import load_published
+from mindeye_pl.nn.diffusion.solvers import euler_published, published_timesteps, training_sigmas
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.weights.registry import load_published
 from tests.golden import weights as golden
 from tests.weights.test_mindeye2_golden import agree
 

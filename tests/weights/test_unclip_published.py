@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.foundation_sizes import build_unet, random_unclip
-from mindeye_pl.nn.unclip import UnCLIPModel
-from mindeye_pl.weights import load_published, save_published
-from mindeye_pl.weights.sgm_names import unet_to_sgm
-from mindeye_pl.weights.unclip import to_published
+from mindeye_pl.nn.diffusion.builders import build_unet, random_unclip
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.weights.formats.sgm_names import unet_to_sgm
+from mindeye_pl.weights.formats.unclip import to_published
+from mindeye_pl.weights.registry import load_published, save_published
 from tests.weights.test_unclip_golden import CASE, published_state, save
 
 

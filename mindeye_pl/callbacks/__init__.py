@@ -1,1 +1,0 @@
-"""What happens around epochs: seeds, history, checkpoints, words."""

@@ -1,0 +1,36 @@
+"""Which released files are on this machine, which are missing and what fetches them."""
+
+from rich.table import Table
+from rich.text import Text
+
+from mindeye_pl.console import console
+from mindeye_pl.engine.step import Run
+from mindeye_pl.errors import UserError
+from mindeye_pl.weights.locate import download_command, find_weights, known_sha256, verify
+
+
+def check_released_weights(run: Run) -> None:
+    """Prints a table of all files of `conf/weights`, and below it the commands for those that are not there.
+
+    Raises:
+        UserError: at the end, if a file that is there is not whole or not the released one.
+    """
+    table = Table("name", "state", "what for", "licence", "saw COCO", box=None, pad_edge=False)
+    commands, broken = [], []
+    for name, released in run.config.weights.items():
+        path, state = find_weights(released, run.weights_folder), "missing"
+        if path is None:
+            commands.append(f"{name}: {download_command(released)}")
+        else:
+            try:
+                verify(released, path)
+                state = "present" if known_sha256(released) else "present, no checksum known"
+            except UserError as error:
+                state = "corrupt"
+                broken.append(error)
+        table.add_row(name, state, released.what, released.licence, released.saw_coco)
+    console.print(table)
+    for command in commands:
+        console.print(Text(command, no_wrap=True, overflow="ignore"))
+    if broken:
+        raise broken[0]

@@ -1,0 +1,111 @@
+"""Sharing a trained model: a folder from which anybody rebuilds it, a hub repository, or both."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mindeye_pl.console import console
+from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
+from mindeye_pl.engine.step import Run
+from mindeye_pl.errors import UserError
+from mindeye_pl.models.base import Composite
+from mindeye_pl.sharing.folder import check_folder
+from mindeye_pl.sharing.hub import check_repository, push_to_hub
+from mindeye_pl.steps.brain.finetune import BETAS
+from mindeye_pl.steps.brain.trained_model import checkpoint_path
+from mindeye_pl.steps.inputs.simulate import is_simulated
+from mindeye_pl.training.build import build_model, voxel_counts
+from mindeye_pl.training.checkpoints import load_weights, read_weights
+
+EXPORT = "export"
+
+
+def check_export(run: Run) -> None:
+    """Refuses what no export can come of, before anything long begins; asks no network.
+
+    Raises:
+        UserError: without a place to export to, or for one that cannot be it.
+    """
+    settings = run.config.export
+    if settings.folder is None and settings.repository is None:
+        raise UserError("export needs a place", mend="export.folder=FOLDER, or export.repository=owner/name")
+    if settings.folder is not None:
+        check_folder(Path(settings.folder))
+    if settings.repository is not None:
+        check_repository(settings.repository)
+
+
+def export_run(run: Run) -> None:
+    """Exports the fine-tuned model, or `evaluate.checkpoint`, as `export` says.
+
+    Raises:
+        UserError: if the folder cannot be written, or the hub refuses.
+    """
+    settings, path = run.config.export, checkpoint_path(run)
+    model = _trained(run, path)
+    with TemporaryDirectory() as passing:
+        folder = Path(settings.folder or passing)
+        export_composite(model, run.config, folder, betas=path.with_name(BETAS))
+        if settings.stages:
+            export_stages(model, folder)
+        if settings.folder is not None:
+            console.print(f"exported: {folder}")
+        if settings.repository is not None:
+            address = push_to_hub(folder, settings.repository, private=settings.private)
+            console.print(f"pushed: {address}")
+
+
+def export_composite(model: Composite, config: DictConfig, folder: str | Path, *, betas: Path | None = None) -> None:
+    """Writes a trained composite with the facts of its training; `from_pretrained` reads it back.
+
+    Args:
+        model: trained.
+        config: the configuration that it was trained under.
+        folder: a new or empty one, or an earlier export, which is replaced.
+        betas: the scaling of betas that was fitted in its training, copied where there is such a file.
+
+    Raises:
+        UserError: if the folder holds something else, or cannot be written.
+    """
+    model.facts = facts(config) | {"voxels": model.voxel_counts}
+    model.save_pretrained(folder, more={BETAS: betas} if betas is not None and betas.is_file() else None)
+
+
+def export_stages(model: Composite, folder: str | Path) -> None:
+    """Writes each stage of a composite alone, `folder/backbone` for instance, in the same form as the whole.
+
+    Raises:
+        UserError: as `export_composite`.
+    """
+    for name, stage in model.stages().items():
+        stage.facts = model.facts
+        stage.save_pretrained(Path(folder) / name)
+
+
+def facts(config: DictConfig) -> dict[str, Any]:
+    """What the card of a model says of its training."""
+    run, data = Run(config), config.data
+    simulated = is_simulated(run)
+    known: dict[str, Any] = {"data": "simulated NSD" if simulated else "the Natural Scenes Dataset"}
+    known |= {"simulated": simulated, "subject": data.subject, "scale": config.scale.name}
+    if (checkpoint := config.evaluate.checkpoint) is not None:
+        known["checkpoint"] = Path(checkpoint).name  # how it was trained is not known here
+    else:
+        sessions = data.num_sessions
+        known |= {"sessions": sessions, "hours": sessions if sessions == "all" else sessions * HOURS_PER_SESSION}
+        known |= {"start": config.finetune.start, "seed": config.seed}
+    embedder: Mapping[str, Any] = config.embedder
+    known["embedder"] = {name: embedder[name] for name in ("name", "num_tokens", "token_dim")}
+    known["betas"] = data.betas
+    known["fidelity"] = OmegaConf.to_container(config.fidelity, resolve=True)
+    return known
+
+
+def _trained(run: Run, path: Path) -> Composite:
+    weights = read_weights(path)
+    model = build_model(run.config, voxel_counts(run.config, weights))
+    load_weights(model, weights, path)
+    return model.eval()

@@ -1,0 +1,107 @@
+"""W&B's sweep files, made from the sweep experiments, so that the two cannot differ.
+
+Each job of W&B's agent is one command line of the sweep: the experiment, and a value for every swept parameter.
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose
+
+from mindeye_pl.config import CONFIG_NAME, conf_dir, sweep_values
+from mindeye_pl.console import console
+from mindeye_pl.engine.step import Run
+from mindeye_pl.errors import UserError
+from mindeye_pl.store.atomic import write_text
+
+#: W&B's agent waits for the run of the step `evaluate`.
+SCORES_OF_EVALUATE = ("image_retrieval", "brain_retrieval", "image_retrieval_full", "brain_retrieval_full")
+#: As `pipeline.steps` names it.
+WANDB_SWEEPS = "wandb_sweeps"
+
+_HEAD = "# Made by `python -m mindeye_pl pipeline=wandb_sweeps{more}`; start it with `wandb sweep {path}`.\n"
+#: Of the command that writes the files, and not of a sweep's jobs.
+_OWN = ("pipeline=", "sweep.wandb_folder=", "paths.", "plan=", "logger")
+
+
+def write_wandb_sweeps(run: Run) -> list[Path]:
+    """Writes `NAME.yaml` for every experiment of `conf/experiment/sweeps` into `sweep.wandb_folder`.
+
+    What the command line says that is not about this command, `scale=paper` for instance, is given to each job.
+
+    Returns:
+        The files.
+    """
+    more = [item for item in run.overrides if not item.startswith(_OWN)]
+    folder = Path(run.config.sweep.wandb_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for source in sorted((conf_dir() / "experiment" / "sweeps").glob("*.yaml")):
+        path = folder / source.name
+        head = _HEAD.format(more="".join(f" {item}" for item in more), path=path.as_posix())
+        content = wandb_sweep(f"sweeps/{source.stem}", more)
+        write_text(path, head + yaml.safe_dump(content, sort_keys=False, width=120))
+        paths.append(path)
+        console.print(f"{path}")
+    return paths
+
+
+def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
+    """One sweep in W&B's own format: a grid over the parameters of `hydra.sweeper.params`.
+
+    Args:
+        experiment: below `conf/experiment`.
+        more: overrides that every job gets, `scale=paper` for instance; they beat the sweep, as they do under `-m`.
+
+    Raises:
+        UserError: for a `sweep.agent_metric` that the agent would look for in vain.
+    """
+    config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
+    if (metric := config.sweep.agent_metric) not in SCORES_OF_EVALUATE:
+        raise UserError(
+            "sweep.agent_metric is no score of the run that W&B's agent waits for",
+            seen=metric,
+            wanted=f"one of {list(SCORES_OF_EVALUATE)}",
+            mend="sweep.agent_metric=image_retrieval",
+        )
+    given = {item.lstrip("+~").split("=", 1)[0] for item in more}
+    swept = sweep_values(config.hydra.sweeper.params)
+    return {
+        "name": experiment.replace("/", "-"),
+        "description": _question(experiment),
+        "project": config.logger.get("project", "mindeye_pl"),
+        "method": "grid",
+        "metric": {"name": f"score/{metric}", "goal": "maximize"},
+        # The experiment's plus sign is nothing that W&B takes in a parameter's name.
+        "command": ["${env}", "python", "-m", "mindeye_pl", f"+experiment={experiment}", *more, "${args_no_hyphens}"],
+        "parameters": {
+            key: {"values": [_plain(value) for value in values]}
+            for key, values in swept.items()
+            if key.lstrip("+") not in given
+        },
+    }
+
+
+def _plain(value: str) -> int | float | str:
+    """A number where it is written as that number again, so that the command line is the same one.
+
+    A whole number with a point stays text: W&B's server may give it back without the point.
+    """
+    for kind in (int, float):
+        try:
+            number = kind(value)
+        except ValueError:
+            continue
+        if str(number) == value and (kind is int or not float(number).is_integer()):
+            return number
+    return value
+
+
+def _question(experiment: str) -> str:
+    """The experiment file's own words: its first comment without the command; its name where it has none."""
+    lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
+    return " ".join(line for line in comment if not line.startswith(("@package", "python -m"))) or experiment

@@ -1,0 +1,85 @@
+"""The order of presentations in a session."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.constants import Behaviour
+
+
+@dataclass(frozen=True)
+class Design:
+    """The trials of one subject.
+
+    Attributes:
+        behaviour: `(T, 17)` float64 in order of time, columns as `nsd.Behaviour`.
+        trials_per_session: of every session.
+    """
+
+    behaviour: np.ndarray
+    trials_per_session: int
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions of the subject."""
+        return len(self.behaviour) // self.trials_per_session
+
+    @property
+    def stimulus_ids(self) -> np.ndarray:
+        """`(T,)` int64."""
+        return self.behaviour[:, Behaviour.STIMULUS].astype(np.int64)
+
+    @property
+    def is_shared(self) -> np.ndarray:
+        """`(T,)` bool, trials with a test picture."""
+        return self.behaviour[:, Behaviour.IS_SHARED1000] == 1
+
+    def session_rows(self, session: int) -> slice:
+        """Trials of a 0-based session."""
+        return slice(session * self.trials_per_session, (session + 1) * self.trials_per_session)
+
+
+def previous_presentation(stimulus_ids: np.ndarray) -> np.ndarray:
+    """For each trial, the last one before it with the same picture, `(T,)` int64, -1 where there is none."""
+    order = np.argsort(stimulus_ids, kind="stable")
+    same = stimulus_ids[order][1:] == stimulus_ids[order][:-1]
+    previous = np.full(len(stimulus_ids), -1)
+    previous[order[1:][same]] = order[:-1][same]
+    return previous
+
+
+def neighbours(design: Design, trials: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Behaviour at some offsets from each trial, `(n, offsets, 17)`, -1 where the session has no such trial."""
+    rows = trials[:, None] + offsets
+    inside = rows // design.trials_per_session == trials[:, None] // design.trials_per_session
+    return _rows_or_missing(design, np.where(inside, rows, -1))
+
+
+def past(design: Design, trials: np.ndarray) -> np.ndarray:
+    """The 15 trials before each, `(n, 15, 17)`, the last one first."""
+    return neighbours(design, trials, -1 - np.arange(nsd.PAST_TRIALS))
+
+
+def future(design: Design, trials: np.ndarray) -> np.ndarray:
+    """The 15 trials after each, `(n, 15, 17)`."""
+    return neighbours(design, trials, 1 + np.arange(nsd.FUTURE_TRIALS))
+
+
+def olds(design: Design, trials: np.ndarray) -> np.ndarray:
+    """The other presentations of each trial's picture, `(n, 3, 17)`, in order of time."""
+    order = np.argsort(design.stimulus_ids, kind="stable")
+    ids = design.stimulus_ids[order]
+    first = np.searchsorted(ids, design.stimulus_ids[trials], side="left")
+    last = np.searchsorted(ids, design.stimulus_ids[trials], side="right")
+    rows = np.full((len(trials), nsd.OLD_TRIALS), -1)
+    for index, trial in enumerate(trials):
+        same = order[first[index] : last[index]]
+        others = same[same != trial][: nsd.OLD_TRIALS]
+        rows[index, : len(others)] = others
+    return _rows_or_missing(design, rows)
+
+
+def _rows_or_missing(design: Design, rows: np.ndarray) -> np.ndarray:
+    """Behaviour of some trials, -1 in every column where the row is -1."""
+    return np.where(rows[..., None] >= 0, design.behaviour[rows], -1.0)

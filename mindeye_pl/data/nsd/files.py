@@ -1,0 +1,39 @@
+"""Whether the files of a dataset are there, asked before anything long begins."""
+
+from collections.abc import Sequence
+
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.errors import UserError
+
+FETCH_AGAIN = "fetch the file again (docs/data.md)"
+SET_ROOT = "paths.nsd=FOLDER with MindEye2's files of NSD (docs/data.md), or data=simulated"
+
+
+def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str] = ("train",)) -> None:
+    """Checks that the files of some subjects exist.
+
+    Args:
+        layout: the data.
+        subjects: the subjects in use.
+        splits: the splits that will be read; of each, the first shard is looked for.
+
+    Raises:
+        UserError: on a missing folder, a subject whom the folder does not have, or a missing file.
+    """
+    if not layout.root.is_dir():
+        raise UserError("the data folder is missing", seen=layout.root, wanted="a folder", mend=SET_ROOT)
+    present = [subject for subject in nsd.SUBJECTS if layout.betas(subject).is_file()]
+    if not present:
+        raise UserError(f"{layout.root} holds no betas", wanted=layout.betas(subjects[0]).name, mend=SET_ROOT)
+    for subject in subjects:
+        if subject not in present:
+            raise UserError(
+                f"{layout.betas(subject)} is missing",
+                seen=f"betas of subjects {present}",
+                wanted=f"subject {subject}",
+                mend=f"data.subjects={present}, or {FETCH_AGAIN}",
+            )
+    for path in (layout.stimuli, *(layout.shard(subject, split) for subject in subjects for split in splits)):
+        if not path.is_file():
+            raise UserError(f"{path} is missing", mend=FETCH_AGAIN)

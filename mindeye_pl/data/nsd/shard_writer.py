@@ -1,0 +1,70 @@
+"""Tar shards of behaviour arrays, written as MindEye2's are (spec section 1.2)."""
+
+import io
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mindeye_pl.data.nsd.design import Design, future, olds, past
+from mindeye_pl.data.nsd.layout import NSDLayout
+
+#: Sessions at the end that the older test split leaves out.
+_OLD_TEST_WITHOUT = 3
+#: Trials whose neighbours are gathered together: 4 MB of them.
+_TRIALS_AT_ONCE = 512
+
+
+def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
+    """Writes the training shards, one for each session, and both test shards of a subject.
+
+    Samples are numbered over the whole split.
+    """
+    trials = np.arange(len(design.behaviour))
+    session = trials // design.trials_per_session
+    training, test = trials[~design.is_shared], trials[design.is_shared]
+    for index in range(design.num_sessions):
+        first, last = np.searchsorted(session[training], (index, index + 1))
+        write_shard(layout.shard(subject, "train", index), design, training[first:last], first_number=first)
+    write_shard(layout.shard(subject, "new_test"), design, test)
+    write_shard(layout.shard(subject, "test"), design, test[session[test] < design.num_sessions - _OLD_TEST_WITHOUT])
+
+
+def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: int = 0) -> None:
+    """Writes the behaviour of some trials.
+
+    Args:
+        path: of the shard.
+        design: who saw what when.
+        trials: `(n,)` rows of the design, ascending.
+        first_number: of the first sample; the others are counted on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for start in range(0, len(trials), _TRIALS_AT_ONCE):
+            block = trials[start : start + _TRIALS_AT_ONCE]
+            members = {
+                "behav": design.behaviour[block, None],
+                "future_behav": future(design, block),
+                "olds_behav": olds(design, block),
+                "past_behav": past(design, block),
+            }
+            _add_samples(tar, members, range(first_number + start, first_number + start + len(block)))
+
+
+def _add_samples(tar: tarfile.TarFile, members: dict[str, np.ndarray], numbers: Iterable[int]) -> None:
+    headers = {name: _npy_header(arrays[0]) for name, arrays in members.items()}
+    for index, number in enumerate(numbers):
+        for name, arrays in members.items():
+            content = headers[name] + arrays[index].tobytes()
+            member = tarfile.TarInfo(f"sample{number:09d}.{name}.npy")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def _npy_header(array: np.ndarray) -> bytes:
+    """What stands before the numbers in an `.npy` file of this shape; made once for thousands of members."""
+    content = io.BytesIO()
+    np.save(content, np.zeros_like(array))
+    return content.getvalue()[: -array.nbytes]

@@ -1,0 +1,1 @@
+"""The simulated NSD: scenes, brains and their responses."""

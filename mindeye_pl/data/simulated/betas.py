@@ -1,0 +1,148 @@
+"""Responses of a simulated subject on disk: without noise for each picture, and as betas for each trial.
+
+Both are written in blocks, so that no more than one session's betas are in memory.
+
+Legend: N pictures that the subject saw, n of one block, T trials of the subject, t of one session, V voxels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mindeye_pl.data.nsd.design import Design
+from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
+
+#: Pictures of a block. Part of the definition of the world, because matrix products round by the size of the block.
+_BLOCK = 256
+_NUM_PATTERNS = 8
+
+
+@dataclass(frozen=True)
+class TrialNoise:
+    """What a trial adds to the response to its picture.
+
+    Attributes:
+        ratio: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
+        patterns: `(K, V)` float32, columns of unit length: fluctuations that voxels have in common.
+        correlated: share of the noise's variance that lies in the patterns.
+        drift: standard deviation, over sessions, of the offset and of the logarithm of the gain.
+    """
+
+    ratio: np.ndarray
+    patterns: np.ndarray
+    correlated: float
+    drift: float
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, ratio: np.ndarray, *, correlated: float, drift: float) -> "TrialNoise":
+        """Draws the patterns of a subject."""
+        patterns = rng.standard_normal((_NUM_PATTERNS, len(ratio)), np.float32)
+        return cls(ratio, patterns / np.linalg.norm(patterns, axis=0), correlated, drift)
+
+    @property
+    def signal_scale(self) -> np.ndarray:
+        """`(V,)`, the signal's standard deviation where signal and noise together have variance 1."""
+        return 1 / np.sqrt(1 + self.ratio**2)
+
+    def session(self, rng: np.random.Generator, signal: np.ndarray) -> np.ndarray:
+        """Betas of the trials of a session before z-scoring, `(t, V)` float32.
+
+        Args:
+            rng: the session's own.
+            signal: `(t, V)`, scaled by `signal_scale`.
+        """
+        gain = np.exp(self.drift * rng.standard_normal(len(self.ratio), np.float32))
+        offset = self.drift * rng.standard_normal(len(self.ratio), np.float32)
+        noise = rng.standard_normal(signal.shape, np.float32)
+        noise *= np.float32(np.sqrt(1 - self.correlated))
+        common = rng.standard_normal((len(signal), len(self.patterns)), np.float32)
+        noise += np.float32(np.sqrt(self.correlated)) * (common @ self.patterns)
+        noise *= self.ratio * self.signal_scale
+        noise += signal
+        noise *= gain
+        noise += offset
+        return noise
+
+
+def write_noise_free(
+    path: Path,
+    brain: SimulatedBrain,
+    scale: np.ndarray,
+    stimulus_ids: np.ndarray,
+    perceive: Callable[[np.ndarray], Percepts],
+) -> None:
+    """Writes the noise-free responses to the pictures that a subject saw.
+
+    The units are those of the betas up to a session's chance: over the N pictures, a voxel's response has mean 0 and
+    standard deviation `scale`, as a session of infinitely many trials would show it.
+
+    Args:
+        path: of the hdf5 file, datasets `stimulus_ids` (N,) int64 and `responses` (N, V) float32.
+        brain: the subject's voxels.
+        scale: `(V,)`.
+        stimulus_ids: `(N,)` int64, ascending.
+        perceive: gives what the voxels see of some stimulus ids.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(stimulus_ids), _BLOCK)]
+    total, squares = np.zeros(brain.num_voxels), np.zeros(brain.num_voxels)
+    with h5py.File(path, "w") as file:
+        file["stimulus_ids"] = stimulus_ids
+        responses = file.create_dataset("responses", (len(stimulus_ids), brain.num_voxels), np.float32)
+        for block in blocks:
+            raw = brain.responses(perceive(stimulus_ids[block]))
+            total += raw.sum(0, dtype=np.float64)
+            squares += np.square(raw, dtype=np.float64).sum(0)
+            responses[block] = raw
+        mean = total / len(stimulus_ids)
+        std = np.sqrt(squares / len(stimulus_ids) - mean**2)
+        for block in blocks:
+            responses[block] = (responses[block] - mean) * (scale / std)
+
+
+def write_betas(
+    path: Path, noise_free: Path, design: Design, noise: TrialNoise, rngs: Sequence[np.random.Generator]
+) -> None:
+    """Writes the betas of every trial, z-scored by session and voxel (MindEye2, spec section 1.6).
+
+    Args:
+        path: of the hdf5 file, dataset `betas` (T, V) float32.
+        noise_free: what `write_noise_free` wrote.
+        design: who saw what when.
+        noise: of this subject.
+        rngs: one for each session.
+    """
+    with h5py.File(noise_free) as source, h5py.File(path, "w") as file:
+        seen, responses = source["stimulus_ids"][:], source["responses"]
+        betas = file.create_dataset("betas", (len(design.behaviour), responses.shape[1]), np.float32)
+        for session, rng in enumerate(rngs):
+            trials = design.session_rows(session)
+            pictures, place = np.unique(design.stimulus_ids[trials], return_inverse=True)
+            signal = _read_rows(responses, np.searchsorted(seen, pictures))[place]  # (t, V)
+            betas[trials] = zscore(noise.session(rng, signal), fit_on=~design.is_shared[trials])
+
+
+def _read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Ascending rows of a contiguous dataset, one read each: hdf5's own selection is slower by far."""
+    block = np.empty((len(rows), dataset.shape[1]), dataset.dtype)
+    for index, row in enumerate(rows):
+        dataset.read_direct(block, np.s_[row : row + 1], np.s_[index : index + 1])
+    return block
+
+
+def zscore(betas: np.ndarray, fit_on: np.ndarray) -> np.ndarray:
+    """Z-scores of each voxel by the mean and population standard deviation of some of the trials.
+
+    Args:
+        betas: `(t, V)`.
+        fit_on: `(t,)` bool, the trials without a shared picture, so that the test set leaks into nothing.
+
+    Returns:
+        `(t, V)` float32.
+    """
+    fitted = betas[fit_on]
+    mean, std = fitted.mean(0, dtype=np.float64), fitted.std(0, dtype=np.float64)
+    return ((betas - mean.astype(np.float32)) / std.astype(np.float32)).astype(np.float32)

@@ -1,0 +1,186 @@
+"""Simulated voxels: receptive field, tuning and static non-linearity, the same world for every subject.
+
+Each subject samples its own voxels from one distribution, so that subjects differ in their voxels and not in what
+voxels can see. That is what makes a shared space worth learning.
+
+Legend: n pictures, V voxels, F kinds of visual features, G cells a side of the feature grid, M semantic features.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from mindeye_pl.data.simulated.scenes import NUM_SEMANTICS
+from mindeye_pl.data.simulated.visual_features import (
+    NUM_CHANNELS,
+    NUM_COLOUR_FEATURES,
+    NUM_FEATURES,
+    ORIENTATIONS,
+    SCALES,
+    grid_places,
+)
+
+#: Receptive-field sizes (half pictures) that end V1, V2 and V3; beyond is V4. Where the semantic share of a voxel's
+#: drive is the larger one, it is `higher_vis` whatever its size.
+_AREA_LIMITS = {"V1": 0.12, "V2": 0.17, "V3": 0.24, "V4": np.inf}
+
+#: Weight of the coloured edges against colour itself, and the Beta distribution of the energies' share of the tuning.
+#: Both keep the signal's dimension low against the trials of one session, as it is in the brain, where thousands of
+#: voxels share some tens of dimensions; only then can one hour of data place a new subject in the shared space.
+_EDGE_WEIGHT = 0.3
+_ENERGY_SHARE = (1, 3)
+
+
+@dataclass(frozen=True)
+class Percepts:
+    """All that any voxel can respond to in some pictures, computed once for them.
+
+    Attributes:
+        visual: `(n, F, G * G)` float32.
+        semantic: `(n, M)` float32.
+    """
+
+    visual: np.ndarray
+    semantic: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.semantic)
+
+
+@dataclass(frozen=True)
+class SimulatedBrain:
+    """The voxels of one subject.
+
+    A voxel's drive is a mixture of a visual part (its receptive field over the grid, times its tuning over the
+    features) and a semantic part, each of unit variance over reference pictures; its response is a soft rectification
+    of the drive.
+
+    Attributes:
+        fields: `(G * G, V)` float32, receptive fields, columns summing to 1.
+        field_sizes: `(V,)` float32, standard deviation of each field in half pictures.
+        visual_tuning: `(F, V)` float32.
+        semantic_tuning: `(M, V)` float32.
+        offset: `(V,)` float32, added to the drive.
+        semantic_share: `(V,)` float32, share of the drive's variance that is semantic.
+        gain, threshold: `(V,)` float32, of the non-linearity.
+        noise: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
+    """
+
+    fields: np.ndarray
+    field_sizes: np.ndarray
+    visual_tuning: np.ndarray
+    semantic_tuning: np.ndarray
+    offset: np.ndarray
+    semantic_share: np.ndarray
+    gain: np.ndarray
+    threshold: np.ndarray
+    noise: np.ndarray
+
+    @classmethod
+    def sample(
+        cls,
+        rng: np.random.Generator,
+        num_voxels: int,
+        reference: Percepts,
+        *,
+        noise_level: float,
+        noise_spread: float,
+    ) -> Self:
+        """Draws the voxels of a subject.
+
+        Args:
+            rng: the subject's own.
+            num_voxels: V.
+            reference: pictures that set the scale of the drive; some hundred are enough.
+            noise_level: noise over signal of the median voxel.
+            noise_spread: standard deviation of its logarithm over voxels.
+        """
+        level = rng.random(num_voxels)  # place in the visual hierarchy
+        field_sizes = 0.07 * 6 ** (level + 0.1 * rng.standard_normal(num_voxels))
+        fields = _receptive_fields(rng, field_sizes)
+        semantic_share = np.clip(1.6 * level - 0.75 + 0.1 * rng.standard_normal(num_voxels), 0, 0.95)
+        visual_tuning, semantic_tuning = _visual_tuning(rng, num_voxels), _semantic_tuning(rng, num_voxels)
+        spread = reference.visual.std((0, 2), dtype=np.float64)  # (F,), so that no feature drowns the others
+        visual_tuning = (visual_tuning / spread[:, None]).astype(np.float32)
+
+        visual = _visual_drive(reference, fields, visual_tuning)
+        semantic = reference.semantic @ semantic_tuning
+        visual_scale = np.sqrt(1 - semantic_share) / visual.std(0, dtype=np.float64)
+        semantic_scale = np.sqrt(semantic_share) / semantic.std(0, dtype=np.float64)
+        offset = -(
+            visual.mean(0, dtype=np.float64) * visual_scale + semantic.mean(0, dtype=np.float64) * semantic_scale
+        )
+        drawn = {
+            "fields": fields,
+            "field_sizes": field_sizes,
+            "visual_tuning": visual_tuning * visual_scale,
+            "semantic_tuning": semantic_tuning * semantic_scale,
+            "offset": offset,
+            "semantic_share": semantic_share,
+            "gain": np.exp(0.3 * rng.standard_normal(num_voxels)),
+            "threshold": rng.normal(-0.5, 0.7, num_voxels),
+            "noise": noise_level * np.exp(noise_spread * rng.standard_normal(num_voxels)),
+        }
+        return cls(**{name: value.astype(np.float32) for name, value in drawn.items()})
+
+    @property
+    def num_voxels(self) -> int:
+        """V."""
+        return len(self.noise)
+
+    def responses(self, percepts: Percepts) -> np.ndarray:
+        """Responses without noise, `(n, V)` float32, in arbitrary units."""
+        drive = _visual_drive(percepts, self.fields, self.visual_tuning)
+        drive += percepts.semantic @ self.semantic_tuning
+        drive += self.offset
+        return np.logaddexp(0, 2 * self.gain * (drive - self.threshold)) / 2
+
+    def regions(self) -> dict[str, np.ndarray]:
+        """Masks `(V,)` bool by name, `nsd.ROIS`: all voxels, and the area that size and tuning put each one in."""
+        higher = self.semantic_share > 0.5
+        masks, below = {"nsd_general": np.ones(self.num_voxels, bool)}, 0.0
+        for area, limit in _AREA_LIMITS.items():
+            masks[area] = ~higher & (self.field_sizes >= below) & (self.field_sizes < limit)
+            below = limit
+        return {**masks, "higher_vis": higher}
+
+
+def _receptive_fields(rng: np.random.Generator, sizes: np.ndarray) -> np.ndarray:
+    """Gaussians on the grid, (G * G, V), more of them near the fovea than far from it."""
+    eccentricity, angle = 0.95 * rng.random(len(sizes)) ** 0.7, rng.uniform(0, 2 * np.pi, len(sizes))
+    centres = np.stack([eccentricity * np.cos(angle), eccentricity * np.sin(angle)])  # (2, V)
+    squared = ((grid_places()[:, :, None] - centres) ** 2).sum(1)  # (G * G, V)
+    fields = np.exp(-0.5 * squared / sizes**2)
+    return (fields / fields.sum(0)).astype(np.float32)
+
+
+def _visual_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
+    """Weights of the features, (F, V): some for colour and light, some for energy near one orientation and scale."""
+    colour = rng.standard_normal((NUM_COLOUR_FEATURES, num_voxels))
+    colour[NUM_CHANNELS:] *= _EDGE_WEIGHT
+    preferred = rng.uniform(0, np.pi, num_voxels)
+    sharpness = rng.uniform(0, 2, num_voxels)
+    orientation = np.exp(sharpness * (np.cos(2 * (ORIENTATIONS[:, None] - preferred)) - 1))  # (orientations, V)
+    scales = np.log2(SCALES)[:, None]
+    scale = np.exp(-0.5 * (scales - rng.uniform(scales.min(), scales.max(), num_voxels)) ** 2)  # (scales, V)
+    energy = (scale[:, None] * orientation).reshape(-1, num_voxels)
+    share = rng.beta(*_ENERGY_SHARE, num_voxels)
+    tuning = np.concatenate(
+        [np.sqrt(1 - share) * colour / np.linalg.norm(colour, axis=0), np.sqrt(share) * energy / energy.sum(0)]
+    )
+    assert tuning.shape == (NUM_FEATURES, num_voxels)
+    return tuning
+
+
+def _semantic_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
+    """Weights of the semantic features, (M, V), heavy-tailed: each voxel cares for a few of them."""
+    return rng.standard_normal((NUM_SEMANTICS, num_voxels)) * rng.exponential(1, (NUM_SEMANTICS, num_voxels))
+
+
+def _visual_drive(percepts: Percepts, fields: np.ndarray, tuning: np.ndarray) -> np.ndarray:
+    """Features under each receptive field, weighted and summed, (n, V) float32."""
+    drive = np.zeros((len(percepts), fields.shape[1]), np.float32)
+    for feature in range(NUM_FEATURES):  # one at a time: all of them together would take F times the memory
+        drive += (percepts.visual[:, feature] @ fields) * tuning[feature].astype(np.float32)
+    return drive

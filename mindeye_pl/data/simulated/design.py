@@ -1,0 +1,113 @@
+"""Who sees which picture when, and presses which button: NSD's experiment, drawn at random.
+
+Legend: T trials of a subject in all designed sessions, N pictures of a subject, R repetitions.
+"""
+
+import numpy as np
+
+from mindeye_pl.data.nsd.constants import Behaviour
+from mindeye_pl.data.nsd.design import Design, previous_presentation
+
+RUNS_PER_SESSION = 12
+TRIAL_S = 4.0
+#: NSD's subjects came about once a week.
+DAYS_BETWEEN_SESSIONS = 7
+
+#: Share of presentations that keep near their picture's own moment; the others fall anywhere (NSD mixes a narrow and a
+#: uniform distribution too, so that some repetitions share a session and others are months apart).
+_NEAR_SHARE = 0.6
+_NEAR_SESSIONS = 0.5
+_ANSWERED = 0.99
+#: Of an observer who recognises an old picture, or wrongly takes a new one for old.
+_HIT_RATE, _FALSE_ALARM_RATE = 0.75, 0.2
+
+
+def draw_design(
+    rng: np.random.Generator,
+    subject: int,
+    shared: np.ndarray,
+    own: np.ndarray,
+    *,
+    repetitions: int,
+    trials_per_session: int,
+    num_sessions: int,
+) -> Design:
+    """Draws the experiment of a subject.
+
+    Args:
+        rng: the subject's own.
+        subject: 1 to 8.
+        shared: stimulus ids that every subject sees.
+        own: stimulus ids that only this subject sees.
+        repetitions: presentations of each picture.
+        trials_per_session: of every session; must divide the number of presentations.
+        num_sessions: sessions that the subject came to; presentations after them do not take place.
+    """
+    stimuli = np.concatenate([shared, own])
+    designed_sessions, left = divmod(len(stimuli) * repetitions, trials_per_session)
+    assert left == 0, "the presentations do not fill whole sessions"
+    order = _order_of_presentations(rng, len(stimuli), repetitions, designed_sessions)
+    stimulus_ids = stimuli[order][: num_sessions * trials_per_session]
+
+    trials = np.arange(len(stimulus_ids))
+    session, place = np.divmod(trials, trials_per_session)
+    run, trial = _runs(trials_per_session)
+    previous = previous_presentation(stimulus_ids)
+    is_old = previous >= 0
+    is_old_current = is_old & (session[previous] == session)
+
+    behaviour = np.full((len(trials), len(Behaviour)), -1.0)
+    columns = {
+        Behaviour.STIMULUS: stimulus_ids,
+        Behaviour.SUBJECT: subject,
+        Behaviour.SESSION: session + 1,
+        Behaviour.RUN: run[place],
+        Behaviour.TRIAL: trial[place],
+        Behaviour.BETA_ROW: trials,
+        Behaviour.TIME: DAYS_BETWEEN_SESSIONS * session + place * TRIAL_S / 86_400,
+        Behaviour.IS_OLD: is_old,
+        Behaviour.IS_OLD_CURRENT: is_old_current,
+        Behaviour.IS_SHARED1000: np.isin(stimulus_ids, shared),
+        **_answers(rng, is_old, is_old_current),
+    }
+    for column, values in columns.items():
+        behaviour[:, column] = values
+    return Design(behaviour, trials_per_session)
+
+
+def _order_of_presentations(rng: np.random.Generator, num_stimuli: int, repetitions: int, sessions: int) -> np.ndarray:
+    """Indices of pictures in order of time, (N * R,): each near its picture's moment, or anywhere, on a circle."""
+    moment = rng.random((num_stimuli, 1))
+    near = moment + rng.normal(0, _NEAR_SESSIONS / sessions, (num_stimuli, repetitions))
+    anywhere = rng.random((num_stimuli, repetitions))
+    times = np.where(rng.random((num_stimuli, repetitions)) < _NEAR_SHARE, near, anywhere) % 1
+    return np.argsort(times.ravel(), kind="stable") // repetitions
+
+
+def _runs(trials_per_session: int) -> tuple[np.ndarray, np.ndarray]:
+    """Run and trial in the run of each trial of a session, 1-based; 63, 62, 63, ... trials a run for NSD's 750."""
+    ends = -(-trials_per_session * np.arange(RUNS_PER_SESSION + 1) // RUNS_PER_SESSION)
+    places = np.arange(trials_per_session)
+    run = np.searchsorted(ends, places, side="right") - 1
+    return run + 1, places - ends[run] + 1
+
+
+def _answers(rng: np.random.Generator, is_old: np.ndarray, is_old_current: np.ndarray) -> dict[Behaviour, np.ndarray]:
+    """Buttons of an observer who knows some of the old pictures: 1 says new, 2 says old, -1 where none was pressed."""
+    count = len(is_old)
+    says_old = rng.random(count) < np.where(is_old, _HIT_RATE, _FALSE_ALARM_RATE)
+    changes = rng.random(count) < 0.02  # pressed the other button first
+    answered = rng.random(count) < _ANSWERED
+    time_ms = np.round(700 * np.exp(0.3 * rng.standard_normal(count)))
+    answer = {
+        Behaviour.IS_CORRECT: says_old == is_old,
+        Behaviour.IS_CORRECT_CURRENT: says_old == is_old_current,
+        Behaviour.REACTION_TIME: time_ms,
+        Behaviour.CHANGE_MIND: changes,
+        Behaviour.BUTTON: 1 + says_old,
+    }
+    pressed = {Behaviour.TOTAL_1: ~says_old | changes, Behaviour.TOTAL_2: says_old | changes}
+    return {
+        **{column: np.where(answered, values, -1) for column, values in answer.items()},
+        **{column: values & answered for column, values in pressed.items()},
+    }

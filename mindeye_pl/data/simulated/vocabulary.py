@@ -1,0 +1,51 @@
+"""Captions of simulated scenes as word numbers, for the laptop's text tower.
+
+Legend: n captions, L words of a caption at most.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mindeye_pl.data.simulated.scenes import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, TEXTURES
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONTEXT_LENGTH = 48
+_OTHER_WORDS = "a an and with on the background fading from to ground under sky light dark small medium-sized large , ."
+_PAD, _START, _UNKNOWN, _END = "<pad>", "<start>", "<unknown>", "<end>"
+
+#: The words that pad, start and end a caption.
+MARKS = (_PAD, _START, _END)
+
+
+@cache
+def vocabulary() -> dict[str, int]:
+    """Every word of a simulated caption to its number; the end has the highest, by which open_clip finds it."""
+    words = {*COLOURS, *SHAPES, *TEXTURES, *BACKGROUNDS, *_OTHER_WORDS.split()}
+    words |= {word for relation in RELATIONS for word in relation.split()}
+    return {word: index for index, word in enumerate([_PAD, _START, _UNKNOWN, *sorted(words), _END])}
+
+
+@cache
+def _tokenizer() -> "Tokenizer":
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = vocabulary()
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=_UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\w-]+|[,.]"), "removed", invert=True)
+    marks = [(_START, words[_START]), (_END, words[_END])]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{_START} $A {_END}", special_tokens=marks)
+    tokenizer.enable_truncation(CONTEXT_LENGTH)
+    tokenizer.enable_padding(pad_id=0, pad_token=_PAD, length=CONTEXT_LENGTH)
+    return tokenizer
+
+
+def word_numbers(texts: Sequence[str]) -> Tensor:
+    """Captions to `(n, L)` int64, padded with 0."""
+    return torch.tensor([encoding.ids for encoding in _tokenizer().encode_batch(list(texts))])

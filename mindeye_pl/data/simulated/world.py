@@ -1,0 +1,309 @@
+"""A simulated NSD with a known answer, written in MindEye2's layout so that the reader of real data reads it.
+
+Everything follows from the settings: each unit of work draws from a generator of its own, named by the seed, what it is
+for and which unit it is, so that the number of workers changes nothing, bit for bit.
+
+Legend: N pictures that a subject saw, T its trials, V its voxels, n the pictures of one task.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import IntEnum
+from functools import cache, partial
+from pathlib import Path
+from typing import NoReturn
+
+import h5py
+import numpy as np
+
+from mindeye_pl.console import console
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.shard_writer import write_shards
+from mindeye_pl.data.simulated.betas import TrialNoise, write_betas, write_noise_free
+from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
+from mindeye_pl.data.simulated.design import draw_design
+from mindeye_pl.data.simulated.parallel import available_cores, run_tasks
+from mindeye_pl.data.simulated.rendering import render
+from mindeye_pl.data.simulated.scenes import Scene, captions, draw_scene, semantics
+from mindeye_pl.data.simulated.visual_features import RETINA_SIZE, visual_features
+from mindeye_pl.errors import UserError
+
+#: Of the files, written into `simulation.json`; another number means other files.
+FORMAT_VERSION = 2
+
+_PICTURES_PER_TASK = 128
+_REFERENCE_SCENES = 256
+#: A smaller world is done before another process would have started.
+_PICTURES_WORTH_PROCESSES = 1000
+
+
+class _Purpose(IntEnum):
+    """What a generator is for."""
+
+    SCENE = 0
+    REFERENCE = 1
+    STIMULUS_IDS = 2
+    DESIGN = 3
+    VOXELS = 4
+    NOISE_PATTERNS = 5
+    NOISE = 6
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """The size and the difficulty of a simulated NSD.
+
+    Attributes:
+        name: stands in the artifact's name and in the log.
+        seed: everything follows from it.
+        voxel_counts: voxels of each subject; its keys are the subjects, 1 to 8.
+        num_sessions: scan sessions, of all subjects or of each. The experiment is designed for the longest; a subject
+            with fewer sessions has missed the end of it, as in NSD.
+        trials_per_session: presentations in a session.
+        repetitions: presentations of each picture.
+        num_shared: pictures that every subject sees; they are the test set.
+        image_size: side of a stored picture in pixels. Voxels see a scene at their own resolution.
+        figure_gain: how much more voxels see of the objects than of the ground behind them; 1 treats both alike.
+        noise_level: standard deviation of the noise over that of the signal, of the median voxel: 1 / ncsnr.
+        noise_spread: standard deviation of the logarithm of that ratio over voxels.
+        correlated_noise: share of the noise's variance that a few patterns over all voxels have in common.
+        session_drift: standard deviation, over sessions, of a voxel's offset and of the logarithm of its gain; what the
+            z-scoring by session is there to remove.
+
+    Raises:
+        UserError: on numbers that make no experiment.
+    """
+
+    name: str
+    seed: int
+    voxel_counts: Mapping[int, int]
+    num_sessions: int | Mapping[int, int]
+    trials_per_session: int
+    repetitions: int
+    num_shared: int
+    image_size: int
+    figure_gain: float
+    noise_level: float
+    noise_spread: float
+    correlated_noise: float
+    session_drift: float
+
+    def __post_init__(self) -> None:
+        # Plain dicts with plain keys, whatever kind of mapping a configuration brought.
+        object.__setattr__(self, "voxel_counts", {int(key): int(self.voxel_counts[key]) for key in self.voxel_counts})
+        if isinstance(self.num_sessions, Mapping):
+            sessions = {int(key): int(self.num_sessions[key]) for key in self.num_sessions}
+            object.__setattr__(self, "num_sessions", sessions)
+        self._check()
+
+    def _check(self) -> None:
+        def refuse(option: str, seen: object, wanted: str) -> NoReturn:
+            raise UserError(f"simulation.{option}", seen=seen, wanted=wanted)
+
+        if not self.voxel_counts or not set(self.subjects) <= set(nsd.SUBJECTS):
+            refuse("voxel_counts", list(self.voxel_counts), f"subjects out of {list(nsd.SUBJECTS)}")
+        if isinstance(self.num_sessions, Mapping) and set(self.num_sessions) != set(self.voxel_counts):
+            refuse("num_sessions", list(self.num_sessions), f"one number, or one for each of {list(self.voxel_counts)}")
+        if not 1 <= self.repetitions <= nsd.REPETITIONS:
+            refuse("repetitions", self.repetitions, f"1 to {nsd.REPETITIONS}")
+        designed = self.designed_sessions * self.trials_per_session
+        if designed % self.repetitions:
+            refuse("trials_per_session", self.trials_per_session, f"trials in whole groups of {self.repetitions}")
+        # At the most half, so that every session keeps trials that its z-scores can be fitted on.
+        if not 0 < self.num_shared <= self.stimuli_per_subject // 2:
+            refuse("num_shared", self.num_shared, f"1 to {self.stimuli_per_subject // 2}")
+        if min(self.seed, self.figure_gain, self.noise_level, self.noise_spread, self.session_drift) < 0:
+            refuse("seed, figure_gain, noise_level, noise_spread, session_drift", "a negative one", "0 or more")
+        if not 0 <= self.correlated_noise <= 1:
+            refuse("correlated_noise", self.correlated_noise, "a share, 0 to 1")
+
+    @property
+    def subjects(self) -> tuple[int, ...]:
+        """Who takes part."""
+        return tuple(self.voxel_counts)
+
+    @property
+    def designed_sessions(self) -> int:
+        """Sessions that the experiment was planned for."""
+        return max(self.num_sessions.values()) if isinstance(self.num_sessions, Mapping) else self.num_sessions
+
+    def sessions_of(self, subject: int) -> int:
+        """Sessions that a subject came to."""
+        return self.num_sessions[subject] if isinstance(self.num_sessions, Mapping) else self.num_sessions
+
+    @property
+    def stimuli_per_subject(self) -> int:
+        """Pictures planned for a subject, shared ones included."""
+        return self.designed_sessions * self.trials_per_session // self.repetitions
+
+    @property
+    def num_stimuli(self) -> int:
+        """Pictures in the file: the shared ones, and each subject's own."""
+        return self.num_shared + len(self.subjects) * (self.stimuli_per_subject - self.num_shared)
+
+
+def simulate_nsd(
+    settings: SimulationSettings, root: Path, *, workers: int | None = None, progress: bool = True
+) -> None:
+    """Writes a simulated NSD, every file of `NSDLayout`.
+
+    Args:
+        settings: what to simulate.
+        root: an empty folder, or one to be made.
+        workers: processes; 0 or 1 works in this one, None takes one for each core where that is worth while.
+        progress: whether to show a bar.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    if workers is None:
+        workers = available_cores() if settings.num_stimuli >= _PICTURES_WORTH_PROCESSES else 0
+    layout = NSDLayout(root)
+    root.mkdir(parents=True, exist_ok=True)
+    subjects = settings.subjects
+    starts = range(0, settings.num_stimuli, _PICTURES_PER_TASK)
+    # Subjects take longest, so they come first.
+    tasks: list[partial] = [partial(_write_subject, settings, root, subject) for subject in subjects]
+    tasks += [partial(_make_pictures, settings, start) for start in starts]
+    brains: dict[int, SimulatedBrain] = {}
+    described: list[list[str]] = [[]] * settings.num_stimuli
+    columns = (TextColumn("simulating NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with h5py.File(layout.stimuli, "w") as file, Progress(*columns, console=console, disable=not progress) as bar:
+        size = settings.image_size
+        images = file.create_dataset("images", (settings.num_stimuli, 3, size, size), np.float16)
+        for index, result in bar.track(run_tasks(tasks, workers), total=len(tasks)):
+            if index < len(subjects):
+                brains[subjects[index]] = result
+            else:
+                start = starts[index - len(subjects)]
+                pictures, words = result
+                images[start : start + len(pictures)] = pictures
+                described[start : start + len(words)] = words
+    _write_facts(layout, settings, {subject: brains[subject] for subject in subjects}, described)
+
+
+def _write_facts(
+    layout: NSDLayout, settings: SimulationSettings, brains: Mapping[int, SimulatedBrain], described: list[list[str]]
+) -> None:
+    """The small files: what is known of each voxel and of each picture, and the settings."""
+    with h5py.File(layout.region_masks, "w") as masks, h5py.File(layout.ncsnr, "w") as ncsnr:
+        for subject, brain in brains.items():
+            for region, mask in brain.regions().items():
+                masks[f"subj0{subject}/{region}"] = mask
+            with np.errstate(divide="ignore"):  # a world without noise has infinite ones
+                ncsnr[f"subj0{subject}"] = 1 / brain.noise
+    layout.captions.write_text(json.dumps(described))
+    facts = {"simulated": True, "format_version": FORMAT_VERSION, "settings": asdict(settings)}
+    layout.simulation.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> SimulatedBrain:
+    """Writes the files of one subject and returns its voxels."""
+    layout, seed = NSDLayout(root), settings.seed
+    shared, own = stimulus_ids(settings, subject)
+    design = draw_design(
+        _rng(seed, _Purpose.DESIGN, subject),
+        subject,
+        shared,
+        own,
+        repetitions=settings.repetitions,
+        trials_per_session=settings.trials_per_session,
+        num_sessions=settings.sessions_of(subject),
+    )
+    brain = SimulatedBrain.sample(
+        _rng(seed, _Purpose.VOXELS, subject),
+        settings.voxel_counts[subject],
+        _reference(seed, settings.figure_gain),
+        noise_level=settings.noise_level,
+        noise_spread=settings.noise_spread,
+    )
+    noise = TrialNoise.sample(
+        _rng(seed, _Purpose.NOISE_PATTERNS, subject),
+        brain.noise,
+        correlated=settings.correlated_noise,
+        drift=settings.session_drift,
+    )
+    write_noise_free(
+        layout.noise_free(subject),
+        brain,
+        noise.signal_scale,
+        np.unique(design.stimulus_ids),
+        lambda ids: perceive([stimulus_scene(seed, int(id_)) for id_ in ids], settings.figure_gain),
+    )
+    rngs = [_rng(seed, _Purpose.NOISE, subject, session) for session in range(design.num_sessions)]
+    write_betas(layout.betas(subject), layout.noise_free(subject), design, noise, rngs)
+    write_shards(layout, subject, design)
+    return brain
+
+
+def _make_pictures(settings: SimulationSettings, start: int) -> tuple[np.ndarray, list[list[str]]]:
+    """Some pictures as they are stored, `(n, 3, H, W)` float16, and their captions."""
+    return _paint(
+        settings.seed, range(start, min(start + _PICTURES_PER_TASK, settings.num_stimuli)), settings.image_size
+    )
+
+
+def paint_scenes(seed: int, count: int, size: int) -> Iterator[tuple[int, np.ndarray, list[list[str]]]]:
+    """Scenes without brains: parts of `count` pictures, each as (first index, pictures, captions).
+
+    Args:
+        seed: of the scenes; a world's own seed would give its stimuli.
+        count: of pictures.
+        size: side in pixels.
+    """
+    starts = range(0, count, _PICTURES_PER_TASK)
+    tasks = [partial(_paint, seed, range(start, min(start + _PICTURES_PER_TASK, count)), size) for start in starts]
+    for index, (pictures, words) in run_tasks(tasks, 0):
+        yield starts[index], pictures, words
+
+
+def _paint(seed: int, ids: range, size: int) -> tuple[np.ndarray, list[list[str]]]:
+    scenes = [stimulus_scene(seed, id_) for id_ in ids]
+    pictures = np.stack([render(scene, size) for scene in scenes]).astype(np.float16)
+    return pictures, [captions(scene) for scene in scenes]
+
+
+def stimulus_scene(seed: int, stimulus_id: int) -> Scene:
+    """The scene of a stimulus: the seed of the world and the id determine it alone."""
+    return draw_scene(_rng(seed, _Purpose.SCENE, stimulus_id))
+
+
+def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the shared pictures and of the subject's own, scattered over the file, ascending int64."""
+    ids = _rng(settings.seed, _Purpose.STIMULUS_IDS).permutation(settings.num_stimuli)
+    own = ids[settings.num_shared :].reshape(len(settings.subjects), -1)
+    return np.sort(ids[: settings.num_shared]), np.sort(own[settings.subjects.index(subject)])
+
+
+def perceive(scenes: list[Scene], figure_gain: float = 1.0) -> Percepts:
+    """What voxels can see of some scenes.
+
+    Args:
+        scenes: n of them.
+        figure_gain: factor of all that the objects change in the maps of the ground. Visual cortex answers more to a
+            figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron
+            75:143).
+    """
+    meanings = np.stack([semantics(scene) for scene in scenes])
+    visual = _see(scenes)
+    if figure_gain != 1:
+        ground = _see([replace(scene, objects=()) for scene in scenes])
+        visual = ground + np.float32(figure_gain) * (visual - ground)
+    return Percepts(visual, meanings)
+
+
+def _see(scenes: list[Scene]) -> np.ndarray:
+    return visual_features(np.stack([render(scene, RETINA_SIZE) for scene in scenes]))
+
+
+@cache
+def _reference(seed: int, figure_gain: float) -> Percepts:
+    """Scenes that are no stimuli and set the scale of every voxel's drive."""
+    scenes = [draw_scene(_rng(seed, _Purpose.REFERENCE, index)) for index in range(_REFERENCE_SCENES)]
+    return perceive(scenes, figure_gain)
+
+
+def _rng(seed: int, purpose: _Purpose, *unit: int) -> np.random.Generator:
+    """The generator of one unit of work."""
+    return np.random.default_rng(np.random.SeedSequence((seed, purpose, *unit)))

@@ -1,0 +1,1 @@
+"""Steps and runs, independent of any concrete step."""

@@ -1,0 +1,1 @@
+"""Scores, confidence intervals, and the value of data."""

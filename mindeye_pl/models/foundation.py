@@ -1,0 +1,179 @@
+"""Foundation models trained alone: what CLIP's two towers, the VAE and the unCLIP have in common.
+
+Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W picture size.
+"""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from mindeye_pl.nn.diffusion.captioner import Captioner
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.types import PictureBatch, StageLoss
+
+if TYPE_CHECKING:
+    import open_clip
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+
+class Foundation(LightningModule):
+    """A foundation model in training; subclasses say what the loss is.
+
+    Args:
+        network: what is trained.
+        max_lr: of the schedule.
+        weight_decay: AdamW's.
+        warmup_steps: None is one cycle, from a 25th of `max_lr` up and down to nothing; a number is a linear rise
+            after which the learning rate stays, as the published unCLIP was trained.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, max_lr: float, weight_decay: float = 1e-2, warmup_steps: int | None = None
+    ):
+        super().__init__()
+        self.network = network
+        self.max_lr, self.weight_decay, self.warmup_steps = max_lr, weight_decay, warmup_steps
+
+    @abstractmethod
+    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+        """The loss of a batch."""
+
+    def training_step(self, batch: PictureBatch, batch_index: int) -> Tensor:
+        """One step; logs the total and each part."""
+        loss = self.compute_loss(batch)
+        self._log("train", loss, len(batch), on_step=True)
+        return loss.total
+
+    def validation_step(self, batch: PictureBatch, batch_index: int) -> None:
+        """The same loss on held-out pictures."""
+        self._log("validation", self.compute_loss(batch), len(batch), on_step=False)
+
+    def _log(self, split: str, loss: StageLoss, size: int, *, on_step: bool) -> None:
+        named = {"loss": loss.total.detach(), **loss.parts}
+        named = {f"{split}/{name}": value for name, value in named.items()}
+        self.log_dict(named, on_step=on_step, on_epoch=True, batch_size=size, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW over the trainable parameters, the schedule stepped with it."""
+        trainable = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = AdamW(trainable, lr=self.max_lr, weight_decay=self.weight_decay)
+        scheduler: LRScheduler
+        if self.warmup_steps is None:
+            steps = int(self.trainer.estimated_stepping_batches)
+            rise = max(0.1, min(2 / steps, 0.5))  # one step up at the least
+            scheduler = OneCycleLR(optimizer, self.max_lr, total_steps=steps, pct_start=rise)
+        else:
+            warmup = max(self.warmup_steps, 1)
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class CLIPTraining(Foundation):
+    """Pictures against their captions, with open_clip's own loss."""
+
+    network: "open_clip.CLIP"
+
+    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+        """Takes pictures `(B, 3, H, W)`, normalised as CLIP wants them, and `(B, L)` words of their captions."""
+        from open_clip.loss import ClipLoss
+
+        image, text, scale = self.network(batch["pictures"], batch["words"])
+        return StageLoss(ClipLoss()(image, text, scale))
+
+
+class VAETraining(Foundation):
+    """Pictures through the latents and back: L1, and a little pull of the latents to a standard normal."""
+
+    network: "AutoencoderKL"
+
+    def __init__(self, network: "AutoencoderKL", *, kl_scale: float = 1e-4, **settings: float):
+        super().__init__(network, **settings)  # type: ignore[arg-type]
+        self.kl_scale = kl_scale
+
+    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+        """Takes pictures `(B, 3, H, W)` in [0, 1]; the L1 is that of pictures in [-1, 1]."""
+        pictures = 2 * batch["pictures"] - 1
+        latents = self.network.encode(pictures).latent_dist
+        decoded = self.network.decode(latents.sample()).sample
+        l1 = (decoded.float() - pictures).abs().mean()
+        kl = self.kl_scale * latents.kl().float().mean()
+        return StageLoss(l1 + kl, {"l1": l1.detach(), "kl": kl.detach()})
+
+
+class UnCLIPTraining(Foundation):
+    """Noise in latents, from the tokens of the picture; the VAE is frozen, its moments come with the batch.
+
+    Args:
+        network: the unCLIP.
+        offset: amplitude of the offset noise.
+        drop: share of pictures without condition, for learned null tokens.
+        checkpointing: trades time for memory in the UNet.
+        max_lr: see `Foundation`.
+        weight_decay: see `Foundation`.
+        warmup_steps: see `Foundation`.
+    """
+
+    network: UnCLIPModel
+
+    def __init__(
+        self,
+        network: UnCLIPModel,
+        *,
+        offset: float,
+        drop: float,
+        max_lr: float,
+        weight_decay: float = 1e-2,
+        warmup_steps: int | None = None,
+        checkpointing: bool = False,
+    ):
+        super().__init__(network, max_lr=max_lr, weight_decay=weight_decay, warmup_steps=warmup_steps)
+        self.offset, self.drop = offset, drop
+        network.vae.requires_grad_(False)
+        if checkpointing:
+            network.unet.enable_gradient_checkpointing()
+
+    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+        """Takes a batch of three tables.
+
+        `moments` `(B, 2 C, h * w)` of the VAE's posterior, `tokens` `(B, S, D)`, and `size_and_crop` `(B, 4)`, see
+        `UnCLIPModel.size_vectors`.
+        """
+        mean, log_variance = batch["moments"].unflatten(-1, self.network.latent_shape[1:]).chunk(2, dim=1)
+        latents = mean + (log_variance.clamp(-30, 20) / 2).exp() * torch.randn_like(mean)
+        latents = latents * self.network.vae.config["scaling_factor"]
+        drop = self.drop if self.training else 0.0
+        vector = self.network.size_vectors(batch["size_and_crop"])  # (B, E)
+        loss = self.network.loss(latents, batch["tokens"], vector, offset=self.offset, drop=drop)
+        return StageLoss(loss)
+
+
+class CaptionTraining(Foundation):
+    """The words of a caption from the tokens of its picture.
+
+    Args:
+        network: the captioner.
+        token_noise: standard deviation of the noise on standardised tokens, at most; each picture's is drawn between 0
+            and this, so that the captioner can later read what a brain says.
+        max_lr: see `Foundation`.
+        weight_decay: see `Foundation`.
+    """
+
+    network: Captioner
+
+    def __init__(self, network: Captioner, *, token_noise: float, max_lr: float, weight_decay: float = 1e-2):
+        super().__init__(network, max_lr=max_lr, weight_decay=weight_decay)
+        self.token_noise = token_noise
+
+    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+        """Takes `tokens` `(B, S, D)` and `words` `(B, L)`."""
+        tokens = batch["tokens"].float()
+        if self.training and self.token_noise:
+            amplitude = self.token_noise * torch.rand(len(tokens), 1, 1, device=tokens.device)
+            tokens = tokens + amplitude * torch.randn_like(tokens)
+        return StageLoss(self.network.loss(tokens, batch["words"]))

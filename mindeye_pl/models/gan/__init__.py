@@ -1,0 +1,1 @@
+"""Adversarial training of an image generator, and its conditioning on brain embeddings."""

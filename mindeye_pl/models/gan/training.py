@@ -1,0 +1,313 @@
+"""A generator and a discriminator in training, conditioned on embeddings (Mind Reader, spec sections 5 to 7).
+
+Legend: B batch, E width of an embedding, C captions of a picture, P side of a picture, L layers, W width of their
+intermediate latents.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.losses.gan import (
+    discriminator_loss,
+    generator_loss,
+    lazy_adam,
+    path_length_batch,
+    path_length_penalty,
+    r1_penalty,
+)
+from mindeye_pl.losses.gan_contrastive import log_match, mean_log_match, perturb
+from mindeye_pl.metrics.fid import fid
+from mindeye_pl.metrics.retrieval import retrieval_accuracy
+from mindeye_pl.models.gan.objective import (
+    DISCRIMINATOR,
+    GENERATOR,
+    PATH_LENGTH,
+    R1,
+    AdversarialObjective,
+)
+from mindeye_pl.nn.clip.embeddings import draw_caption, mean_caption
+from mindeye_pl.nn.stylegan2.conditions import select_conditions
+from mindeye_pl.nn.stylegan2.discriminator import Discriminator
+from mindeye_pl.nn.stylegan2.generator import Generator
+from mindeye_pl.nn.stylegan2.mapping import draw_cut, mix_styles
+from mindeye_pl.types import PictureBatch, StageLoss
+
+#: Image and caption embedding, `(B, E)` each.
+Embeddings = tuple[Tensor, Tensor]
+
+#: Held-out pictures of which the made ones are shown.
+_SHOWN = 16
+
+#: What a slope that is no number counts as at most.
+_LARGEST_SLOPE = 1e5
+
+
+class AdversarialTraining(LightningModule):
+    """Both networks in alternating steps, and the averaged generator that is kept.
+
+    A batch holds `pictures` `(B, 3, P, P)` in [0, 1], `image` `(B, 1, E)`, their image embedding, and `captions`
+    `(B, C, E)`, those of their captions, of length one each. From them both networks are conditioned here: it is
+    Lafite's training on pictures with captions. `BrainConditioned` takes embeddings read from brains.
+
+    Args:
+        generator: learns.
+        discriminator: learns against it.
+        embed: CLIP, frozen; a gradient flows through it to made pictures.
+        objective: the numbers.
+    """
+
+    iteration: Tensor  # (), of both networks together
+    path_length: Tensor  # (), moving average
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        embed: nn.Module,
+        objective: AdversarialObjective,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.discriminator, self.objective = generator, discriminator, objective
+        self.averaged = deepcopy(generator).requires_grad_(False).eval()
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("path_length", torch.zeros(()))
+        self._frozen = [embed]  # in a list, so that no checkpoint holds it
+        self._seen: list[dict[str, Tensor]] = []
+        self.shown: Tensor | None = None  # (n, 2, 3, P, P) real and made, of the last validation
+
+    # conditions
+
+    def conditions(self, batch: PictureBatch) -> Embeddings:
+        """What the pictures of a batch are made from."""
+        caption = draw_caption(batch["captions"]) if self.training else mean_caption(batch["captions"])
+        return batch["image"].flatten(1), caption
+
+    def _perturbed(self, batch: PictureBatch) -> Embeddings:
+        image, caption = self.conditions(batch)
+        share = self.objective.perturbation
+        return perturb(image, share=share), perturb(caption, share=share)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """CLIP's embedding `(B, E)` of made pictures `(B, 3, P, P)` in [-1, 1], in float32."""
+        with torch.autocast(pictures.device.type, enabled=False):
+            return self._frozen[0]((pictures.float() + 1) / 2).flatten(1)
+
+    # one iteration
+
+    def on_fit_start(self) -> None:
+        """Brings CLIP to where the networks are.
+
+        Raises:
+            UserError: on several devices, whose discriminators would each judge a part of the batch unseen by the rest.
+        """
+        if self.trainer.world_size > 1:
+            seen = f"{self.trainer.world_size} devices"
+            raise UserError("a generator is trained on one device", seen=seen, mend="trainer.devices=1")
+        self._frozen[0].to(self.device)
+
+    def training_step(self, batch: PictureBatch, batch_index: int) -> None:
+        """One iteration of both networks, with the regularisers whose turn it is."""
+        networks = self.networks()
+        of_network = dict(zip(map(id, networks), self.optimizers(), strict=True))
+        totals: list[Tensor] = []
+        parts: dict[str, Tensor] = {}
+        for phase in self.phases():
+            network = self.learner(phase)
+            with self._learning(network):
+                loss = self.compute_loss(phase, batch)
+                optimizer = of_network[id(network)]
+                optimizer.zero_grad()
+                self.manual_backward(loss.total)
+                _mend_gradients(network)
+                optimizer.step()
+            totals.append(loss.total.detach())
+            parts |= loss.parts
+        self.iteration += 1
+        self._average(len(batch))
+        # The sum of what two networks descend against each other need not fall.
+        named = {"train/loss": torch.stack(totals).sum()} | {f"train/{name}": part for name, part in parts.items()}
+        self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch))
+
+    def networks(self) -> Sequence[nn.Module]:
+        """All that learn, in the order of their optimisers."""
+        return [self.generator, self.discriminator]
+
+    def phases(self) -> tuple[str, ...]:
+        """What the next iteration is made of."""
+        return self.objective.phases(int(self.iteration))
+
+    def learner(self, phase: str) -> nn.Module:
+        """The network that learns in a phase."""
+        return self.generator if phase in (GENERATOR, PATH_LENGTH) else self.discriminator
+
+    def compute_loss(self, phase: str, batch: PictureBatch) -> StageLoss:
+        """The loss of a phase."""
+        losses = {
+            GENERATOR: self.generator_loss,
+            PATH_LENGTH: self.path_length_loss,
+            DISCRIMINATOR: self.discriminator_loss,
+            R1: self.r1_loss,
+        }
+        return losses[phase](batch)
+
+    @contextmanager
+    def _learning(self, network: nn.Module) -> Iterator[None]:
+        """One of the networks learns; the others pass gradients on."""
+        for each in self.networks():
+            each.requires_grad_(each is network)
+        yield
+        for each in self.networks():
+            each.requires_grad_(True)
+
+    def generator_loss(self, batch: PictureBatch) -> StageLoss:
+        """Made pictures should be taken for real, and for those of their embeddings, by discriminator and CLIP."""
+        objective, wanted = self.objective, self._perturbed(batch)
+        made = self.generator.synthesise(self._styles(len(batch)), *wanted)
+        judged = self.discriminator(made, *wanted)
+        conditions = select_conditions(self.discriminator.condition, *wanted)
+        parts = {
+            "generator_logits": generator_loss(judged.logits),
+            "generator_heads": -objective.head_scale * self._match(judged.semantics, conditions),
+        }
+        if objective.clip_scale or objective.picture_scale:
+            seen = self.embed(self._cropped(made))  # (B, E)
+            parts["generator_clip"] = -objective.clip_scale * self._match([seen] * len(conditions), conditions)
+            if objective.picture_scale:
+                parts["generator_picture"] = -objective.picture_scale * self._match([seen], [batch["image"].flatten(1)])
+        if objective.real_scale:
+            real = self.discriminator(2 * batch["pictures"] - 1, *wanted).semantics
+            parts["generator_real"] = -objective.real_scale * self._match(real, judged.semantics)
+        return _summed(parts)
+
+    def path_length_loss(self, batch: PictureBatch) -> StageLoss:
+        """The path length penalty of a part of the batch."""
+        objective, count = self.objective, path_length_batch(len(batch))
+        image, caption = (condition[:count] for condition in self._perturbed(batch))
+        styles = self._styles(count)
+        if not styles.requires_grad:
+            styles.requires_grad_(True)
+        penalty = path_length_penalty(
+            self.generator.synthesise(styles, image, caption),
+            styles,
+            self.path_length,
+            weight=objective.path_length_weight,
+            decay=objective.path_length_decay,
+            interval=objective.path_length_interval,
+        )
+        self.path_length.copy_(penalty.average)
+        return _summed({PATH_LENGTH: penalty.loss})
+
+    def discriminator_loss(self, batch: PictureBatch) -> StageLoss:
+        """Real pictures should be told from made ones, and belong to their embeddings."""
+        wanted = self._perturbed(batch)
+        with torch.no_grad():
+            made = self.generator.synthesise(self._styles(len(batch)), *wanted)
+        judged, real = self.discriminator(made, *wanted), self.discriminator(2 * batch["pictures"] - 1, *wanted)
+        conditions = select_conditions(self.discriminator.condition, *wanted)
+        parts = {
+            "discriminator_logits": discriminator_loss(real.logits, judged.logits),
+            "discriminator_heads": -self.objective.head_scale * self._match(real.semantics, conditions),
+        }
+        return _summed(parts)
+
+    def r1_loss(self, batch: PictureBatch) -> StageLoss:
+        """The slope at real pictures."""
+        pictures = (2 * batch["pictures"] - 1).requires_grad_(True)
+        logits = self.discriminator(pictures, *self._perturbed(batch)).logits
+        gamma = self.objective.gamma(pictures.shape[-1], len(batch))
+        return _summed({R1: r1_penalty(logits, pictures, gamma=gamma, interval=self.objective.r1_interval)})
+
+    def _match(self, firsts: Any, seconds: Any) -> Tensor:
+        return mean_log_match(firsts, seconds, temperature=self.objective.temperature, lam=self.objective.lam)
+
+    def _styles(self, count: int) -> Tensor:
+        """Intermediate latents `(B, L, W)` of training."""
+        generator, latents = self.generator, self.objective.latents
+        shape = (count, generator.mapping.latent_dim)
+        main = torch.randn(shape, device=self.device) if latents == "random" else self.path_length.new_zeros(shape)
+        styles = generator.styles(main)
+        if latents == "zeros":
+            return styles
+        cut = draw_cut(generator.num_layers, probability=self.objective.mixing_probability)
+        if cut == generator.num_layers:
+            return styles
+        return mix_styles(styles, generator.styles(torch.randn(shape, device=self.device)), cut)
+
+    def _cropped(self, pictures: Tensor) -> Tensor:
+        """A random square of the pictures, the same of all."""
+        size = pictures.shape[-1]
+        smallest = self.objective.smallest_crop
+        side = int(size * (smallest + (1 - smallest) * float(torch.rand(()))))
+        top, left = (int(torch.randint(0, size - side + 1, ())) for _ in range(2))
+        crop = pictures[..., top : top + side, left : left + side]
+        return F.interpolate(crop.float(), size=(size, size), mode="bicubic")
+
+    @torch.no_grad()
+    def _average(self, batch_size: int) -> None:
+        decay = self.objective.average_decay(batch_size, int(self.iteration) * batch_size)
+        for averaged, newest in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+            averaged.lerp_(newest, 1 - decay)
+        for kept, newest_buffer in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
+            kept.copy_(newest_buffer)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Adam for each network, as lazy regularisation wants it."""
+        objective = self.objective
+        return [
+            Adam(network.parameters(), **lazy_adam(interval, lr=objective.learning_rate))
+            for network, interval in (
+                (self.generator, objective.path_length_interval),
+                (self.discriminator, objective.r1_interval),
+            )
+        ]
+
+    # what a validation says of the averaged generator
+
+    @torch.no_grad()
+    def validation_step(self, batch: PictureBatch, batch_index: int) -> None:
+        """Makes pictures of held-out embeddings with the averaged generator, of latents as in training, but fixed."""
+        shape = (len(batch), self.averaged.mapping.latent_dim)
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(batch_index)).to(self.device)
+        latents = drawn if self.objective.latents == "random" else torch.zeros_like(drawn)
+        made = self.averaged(latents, *self.conditions(batch), noise="fixed")
+        seen = {"made": self.embed(made), "real": self.embed(2 * batch["pictures"] - 1)}
+        if sum(len(rows["made"]) for rows in self._seen) < _SHOWN:
+            seen["pairs"] = torch.stack([batch["pictures"], ((made + 1) / 2).clamp(0, 1)], 1)
+        self._seen.append(seen)
+
+    def on_validation_epoch_end(self) -> None:
+        """FID to the held-out pictures, and whether a made picture is nearest to its own, both in CLIP space."""
+        if not self._seen:
+            return
+        made, real = (torch.cat([rows[name] for rows in self._seen]) for name in ("made", "real"))
+        self.shown = torch.cat([rows["pairs"] for rows in self._seen if "pairs" in rows])[:_SHOWN].cpu()
+        self._seen.clear()
+        named = {
+            "validation/image_retrieval": retrieval_accuracy(query=made, gallery=real),
+            "validation/pool_size": torch.tensor(float(len(made))),
+            "validation/clip": -log_match(made, real, temperature=self.objective.temperature),
+        }
+        if len(made) > 1:
+            named["validation/fid"] = fid(made.cpu(), real.cpu()).float()
+        self.log_dict(named)
+
+
+def _summed(parts: dict[str, Tensor]) -> StageLoss:
+    return StageLoss(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
+
+
+def _mend_gradients(network: nn.Module) -> None:
+    """Slopes that are no numbers or overflow, as of a rare step in half precision, count for nothing or for little."""
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            torch.nan_to_num(parameter.grad, nan=0.0, posinf=_LARGEST_SLOPE, neginf=-_LARGEST_SLOPE, out=parameter.grad)

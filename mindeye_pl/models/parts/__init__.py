@@ -1,0 +1,1 @@
+"""Trainable parts of a system: alignment, backbone, prior, low-level branch, mapper."""

@@ -1,0 +1,1 @@
+"""Networks that read voxels: alignment, backbones, diffusion prior, low-level branch."""

@@ -1,0 +1,149 @@
+"""What a blurry reconstruction is made from: VAE latents, and auxiliary feature maps.
+
+The head is MindEye2's branch beside its backbone (spec section 3) and, behind an MLP of its own, MindEye1's low-level
+model (MindEye1, spec section 7.1).
+
+Legend: B batch, V voxels, h hidden width, C latent channels, L side of the latents.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.nn.brain.mlp_backbone import ResidualMLP
+
+
+class LowLevelHead(nn.Module):
+    """From a hidden vector to VAE latents and to feature maps.
+
+    Args:
+        hidden_dim: h.
+        latent_channels: C.
+        latent_size: L, a multiple of 4; 28 as published for MindEye2, 64 for MindEye1.
+        widths: of the decoder's levels, the finest first.
+        bias: whether the map from the hidden vector has one.
+        dropout: behind it.
+        maps: False leaves the maps' projection out, so that the maps are the grid itself, 64 wide.
+    """
+
+    channels = 64
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        *,
+        latent_channels: int = 4,
+        latent_size: int = 28,
+        widths: Sequence[int] = (32, 64, 128),
+        bias: bool = True,
+        dropout: float = 0.3,
+        maps: bool = True,
+    ):
+        super().__init__()
+        assert latent_size % 4 == 0, latent_size
+        self.side = latent_size // 4
+        from diffusers.models.autoencoders.vae import Decoder
+
+        self.from_hidden = nn.Linear(hidden_dim, self.channels * self.side**2, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.GroupNorm(1, self.channels)
+        self.to_latents = Decoder(
+            in_channels=self.channels,
+            out_channels=latent_channels,
+            up_block_types=("UpDecoderBlock2D",) * len(widths),
+            block_out_channels=tuple(widths),
+            layers_per_block=1,
+            norm_num_groups=min(32, *widths),
+        )
+        self.to_maps = self._projection() if maps else nn.Identity()
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and maps. Shape: `(B, h)` -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
+        grid = self.grid(hidden)
+        return self.to_latents(grid), self.maps(grid)
+
+    def grid(self, hidden: Tensor) -> Tensor:
+        """What latents and maps are made from. Shape: `(B, h)` -> `(B, 64, L / 4, L / 4)`."""
+        grid = self.dropout(self.from_hidden(hidden)).unflatten(-1, (self.channels, self.side, self.side))
+        return self.norm(grid)
+
+    def maps(self, grid: Tensor) -> Tensor:
+        """Shape: `(B, 64, L / 4, L / 4)` -> `(B, (L / 4)^2, 512)`."""
+        return self.to_maps(grid).flatten(2).transpose(1, 2)
+
+    def _projection(self) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(self.channels, 512, 1, bias=False),
+            nn.GroupNorm(1, 512),
+            nn.ReLU(),
+            nn.Conv2d(512, 512, 1, bias=False),
+            nn.GroupNorm(1, 512),
+            nn.ReLU(),
+            nn.Conv2d(512, 512, 1),
+        )
+
+
+class LowLevelPrediction(NamedTuple):
+    """What a low-level model reads from voxels.
+
+    Attributes:
+        latents: `(B, C, L, L)`, scaled as the VAE's are in diffusion.
+        maps: `(B, (L / 4)^2, 512)`.
+    """
+
+    latents: Tensor
+    maps: Tensor
+
+
+class LowLevelModel(nn.Module):
+    """MindEye1's low-level model: voxels to latents, apart from every other part.
+
+    Args:
+        voxel_counts: V of each subject.
+        hidden_dim: h.
+        num_blocks: residual blocks.
+        latent_channels: C.
+        latent_size: L.
+        widths: see `LowLevelHead`.
+        maps: see `LowLevelHead`.
+    """
+
+    def __init__(
+        self,
+        voxel_counts: Sequence[int],
+        hidden_dim: int,
+        *,
+        num_blocks: int = 4,
+        latent_channels: int = 4,
+        latent_size: int = 64,
+        widths: Sequence[int] = (64, 128, 256),
+        maps: bool = True,
+    ):
+        super().__init__()
+        self.alignment = PerSubjectLinear(voxel_counts, hidden_dim, bias=False)
+        self.mlp = ResidualMLP(hidden_dim, num_blocks=num_blocks, bias=False, activation=nn.SiLU, dropout=0.25)
+        self.head = LowLevelHead(
+            hidden_dim,
+            latent_channels=latent_channels,
+            latent_size=latent_size,
+            widths=widths,
+            bias=False,
+            dropout=0.0,
+            maps=maps,
+        )
+
+    def hidden(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
+        """What the head reads. Shape: `(B, V)` of one subject -> `(B, h)`."""
+        return self.mlp(self.alignment(voxels, subject_index))
+
+    def forward(self, voxels: Tensor, subject_index: int = 0) -> LowLevelPrediction:
+        """Latents and maps. Shape: `(B, V)` of one subject -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
+        return LowLevelPrediction(*self.head(self.hidden(voxels, subject_index)))
+
+    @torch.no_grad()
+    def predict(self, voxels: Tensor, subject_index: int = 0) -> LowLevelPrediction:
+        """As `forward`, without a gradient, in the module's current mode."""
+        return self(voxels, subject_index)

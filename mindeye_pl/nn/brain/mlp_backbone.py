@@ -1,0 +1,85 @@
+"""MindEye1's residual MLP, which its backbone and its low-level model begin with (MindEye1, spec sections 4.1 and 7.1).
+
+Legend: B batch, h hidden width, S tokens, D token width.
+"""
+
+from torch import Tensor, nn
+
+from mindeye_pl.nn.brain.backbone import TokenBackbone
+
+
+class ResidualMLP(nn.Module):
+    """Norm, activation and dropout of the aligned voxels, then residual blocks of one layer each.
+
+    The linear map before the first norm is the functional alignment.
+
+    Args:
+        hidden_dim: h.
+        num_blocks: residual blocks.
+        bias: whether their linear maps have one.
+        activation: after each norm.
+        stem_dropout: before the first block.
+        dropout: inside the blocks.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        *,
+        num_blocks: int = 4,
+        bias: bool = True,
+        activation: type[nn.Module] = nn.GELU,
+        stem_dropout: float = 0.5,
+        dropout: float = 0.15,
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(nn.LayerNorm(hidden_dim), activation(), nn.Dropout(stem_dropout))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(hidden_dim, hidden_dim, bias=bias),
+                nn.LayerNorm(hidden_dim),
+                activation(),
+                nn.Dropout(dropout),
+            )
+            for _ in range(num_blocks)
+        )
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        """Shape: `(B, h)` -> `(B, h)`."""
+        hidden = self.stem(aligned)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return hidden
+
+
+class MLPBackbone(TokenBackbone):
+    """The shared space to image tokens by a residual MLP.
+
+    Args:
+        hidden_dim: h.
+        num_tokens: S; 257 as published, and 1 for the model of the class token alone.
+        token_dim: D.
+        num_blocks: residual blocks.
+        stem_dropout: before the first block.
+        dropout: inside the blocks.
+        retrieval_dim: width of the retrieval head, which the paper calls projector.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_tokens: int,
+        token_dim: int,
+        *,
+        num_blocks: int = 4,
+        stem_dropout: float = 0.5,
+        dropout: float = 0.15,
+        retrieval_dim: int = 2048,
+    ):
+        super().__init__()
+        self.mlp = ResidualMLP(hidden_dim, num_blocks=num_blocks, stem_dropout=stem_dropout, dropout=dropout)
+        self.add_read_out(hidden_dim, num_tokens, token_dim, retrieval_dim=retrieval_dim)
+
+    def hidden(self, aligned: Tensor) -> Tensor:
+        """What the residual blocks make of the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+        return self.mlp(aligned)

@@ -1,0 +1,1 @@
+"""CLIP image and text embedders, and operations on embeddings."""

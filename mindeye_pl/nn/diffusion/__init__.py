@@ -1,0 +1,1 @@
+"""unCLIP, its solvers, the SDXL refiner and the captioner."""

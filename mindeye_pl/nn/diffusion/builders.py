@@ -1,0 +1,281 @@
+"""The foundation models' architectures, as classes of open_clip and diffusers: SDXL's sizes and the laptop's.
+
+Legend: C latent channels, S tokens, D token width.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mindeye_pl.nn.diffusion.captioner import Captioner, TokenConverter, plain_text
+from mindeye_pl.nn.diffusion.refiner import Refiner
+from mindeye_pl.nn.diffusion.sdxl_text import SDXLText, text_tower
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+
+if TYPE_CHECKING:
+    import open_clip
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+
+def build_unet(
+    *,
+    channels: Sequence[int],
+    transformer_depth: Sequence[int],
+    head_dim: int,
+    token_dim: int,
+    size_dim: int,
+    latent_channels: int,
+    latent_size: int,
+    layers_per_block: int = 2,
+    groups: int = 32,
+) -> "UNet2DConditionModel":
+    """A UNet wired as the SDXL unCLIP (MindEye2, spec section 7.4).
+
+    Args:
+        channels: of each level, the finest first.
+        transformer_depth: blocks of cross-attention at each level; 0 has none there.
+        head_dim: width of an attention head.
+        token_dim: D.
+        size_dim: length of the vector of sizes.
+        latent_channels: C.
+        latent_size: side of the latents.
+        layers_per_block: residual blocks of each level.
+        groups: of the group normalisations.
+    """
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    crosses = [depth > 0 for depth in transformer_depth]
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        down_block_types=tuple("CrossAttnDownBlock2D" if cross else "DownBlock2D" for cross in crosses),
+        up_block_types=tuple("CrossAttnUpBlock2D" if cross else "UpBlock2D" for cross in reversed(crosses)),
+        block_out_channels=tuple(channels),
+        layers_per_block=layers_per_block,
+        norm_num_groups=groups,
+        transformer_layers_per_block=[max(depth, 1) for depth in transformer_depth],
+        attention_head_dim=[width // head_dim for width in channels],  # the library's name for the number of heads
+        use_linear_projection=True,
+        cross_attention_dim=token_dim,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=size_dim,
+    )
+
+
+def build_vae(
+    *,
+    channels: Sequence[int],
+    latent_channels: int,
+    picture_size: int,
+    layers_per_block: int = 2,
+    scaling_factor: float = 0.13025,
+    groups: int = 32,
+) -> "AutoencoderKL":
+    """A variational autoencoder of pictures; each level but the last halves the side.
+
+    Args:
+        channels: of each level, the finest first.
+        latent_channels: C.
+        picture_size: side in pixels.
+        layers_per_block: residual blocks of each level.
+        scaling_factor: one over the standard deviation of the latents.
+        groups: of the group normalisations.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=tuple(channels),
+        layers_per_block=layers_per_block,
+        latent_channels=latent_channels,
+        norm_num_groups=groups,
+        sample_size=picture_size,
+        scaling_factor=scaling_factor,
+    )
+
+
+def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", picture_size: int) -> UnCLIPModel:
+    """An unCLIP with learned null tokens around a VAE.
+
+    Args:
+        sizes: of `build_unet`, with `num_tokens`, `packing` and `token_positions`.
+        vae: makes its latents.
+        picture_size: side in pixels.
+    """
+    own = dict(sizes)
+    num_tokens, packing, positions = (own.pop(name) for name in ("num_tokens", "packing", "token_positions"))
+    shrink = 2 ** (len(vae.config["block_out_channels"]) - 1) * packing
+    unet = build_unet(
+        **own, latent_channels=vae.config["latent_channels"] * packing**2, latent_size=picture_size // shrink
+    )
+    return UnCLIPModel(
+        unet,
+        vae,
+        picture_size=(picture_size, picture_size),
+        null_tokens="learned",
+        num_tokens=num_tokens,
+        output="corrected",
+        packing=packing,
+        token_positions=positions,
+    )
+
+
+def random_vae(seed: int, **sizes: Any) -> "AutoencoderKL":
+    """An untrained VAE, the same on every call.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        sizes: arguments of `build_vae`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        vae = build_vae(**sizes)
+    return vae.requires_grad_(False).eval()
+
+
+def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> UnCLIPModel:
+    """An untrained unCLIP, the same on every call; its pictures are noise.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        unet: as `sizes` of `build_unclip`.
+        vae: of `build_vae`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = build_unclip(unet, build_vae(**vae), vae["picture_size"])
+    return model.requires_grad_(False).eval()
+
+
+def build_clip(
+    *,
+    picture_size: int,
+    num_tokens: int,
+    token_dim: int,
+    layers: int,
+    heads: int,
+    vocabulary_size: int,
+    context_length: int,
+    text_layers: int,
+) -> "open_clip.CLIP":
+    """A small CLIP: both towers are `token_dim` wide, and so is the space that they share.
+
+    Args:
+        picture_size: side in pixels.
+        num_tokens: S, a square number.
+        token_dim: D.
+        layers: of the vision tower.
+        heads: of either tower.
+        vocabulary_size: words of the text tower.
+        context_length: words of a caption at most.
+        text_layers: of the text tower.
+
+    Raises:
+        ValueError: if the picture cannot be cut into that many patches.
+    """
+    import open_clip
+
+    return open_clip.CLIP(
+        embed_dim=token_dim,
+        vision_cfg={
+            "image_size": picture_size,
+            "patch_size": patch_size(picture_size, num_tokens),
+            "width": token_dim,
+            "layers": layers,
+            "head_width": token_dim // heads,
+        },
+        text_cfg={
+            "context_length": context_length,
+            "vocab_size": vocabulary_size,
+            "width": token_dim,
+            "heads": heads,
+            "layers": text_layers,
+        },
+    )
+
+
+def patch_size(picture_size: int, num_tokens: int) -> int:
+    """Side of a square patch in pixels.
+
+    Raises:
+        ValueError: if the picture cannot be cut into that many.
+    """
+    side = round(num_tokens**0.5)
+    if side**2 != num_tokens or picture_size % side:
+        raise ValueError(f"a picture of {picture_size} pixels cannot be cut into {num_tokens} square patches")
+    return picture_size // side
+
+
+def build_captioner(
+    *,
+    num_tokens: int,
+    token_dim: int,
+    width: int,
+    layers: int,
+    heads: int,
+    context_length: int,
+    vocabulary: Sequence[str],
+    marks: Sequence[str],
+) -> Captioner:
+    """A small captioner of whole words: GIT with a converter that keeps the number of tokens.
+
+    Args:
+        num_tokens: S.
+        token_dim: D.
+        width: of GIT.
+        layers: of GIT.
+        heads: of GIT.
+        context_length: words of a caption at most.
+        vocabulary: the word of each number.
+        marks: the words that pad, start and end a caption, in this order.
+    """
+    from transformers import GitConfig, GitForCausalLM
+
+    pad, start, end = (list(vocabulary).index(mark) for mark in marks)
+    vision = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = GitConfig(
+        vision_config=vision | {"image_size": 2, "patch_size": 1},  # taken out again by the captioner
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        max_position_embeddings=context_length,
+        pad_token_id=pad,
+        bos_token_id=start,
+        eos_token_id=end,
+    )
+    converter = TokenConverter(num_tokens, token_dim, num_features=num_tokens, feature_dim=width)
+    return Captioner(converter, GitForCausalLM(config), plain_text(vocabulary, marks))
+
+
+def random_captioner(seed: int, **sizes: Any) -> Captioner:
+    """An untrained captioner, the same on every call.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        sizes: arguments of `build_captioner`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build_captioner(**sizes)
+
+
+def random_refiner(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any], width: int) -> Refiner:
+    """An untrained refiner, the same on every call.
+
+    Args:
+        seed: of the weights; the global random state is neither read nor changed.
+        unet: of `build_unet`, with 2 * `width` channels of text and a vector longer than `width` by a multiple of 12.
+        vae: of `build_vae`.
+        width: of both text towers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        towers = [text_tower(width=width, layers=1, heads=1, output_dim=width) for _ in range(2)]
+        size = (vae["picture_size"], vae["picture_size"])
+        return Refiner(build_unet(**unet), build_vae(**vae), SDXLText(*towers), picture_size=size)

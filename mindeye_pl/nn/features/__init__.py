@@ -1,0 +1,1 @@
+"""Feature networks that image metrics and encoders use."""

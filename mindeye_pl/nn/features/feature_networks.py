@@ -1,0 +1,207 @@
+"""Features by which evaluations compare pictures: layers of frozen networks (MindEye2, spec section 10).
+
+Legend: B pictures, H and W their size, P the side that a network sees, F values of a layer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import InterpolationMode, normalize
+from torchvision.transforms.v2.functional import resize as tv_resize
+
+from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class FeatureNetwork(nn.Module):
+    """A network that maps pictures to the values of some of its layers.
+
+    It is frozen and never leaves eval mode; gradients still flow to the pictures.
+
+    Args:
+        backbone: normalised pictures `(B, 3, P, P)` to a tensor, or to tensors by layer, `(B, ...)` each.
+        layers: names of what the backbone gives, from the first to the deepest.
+        size: P; a picture is made a square of this side, without a crop.
+        mean: of each channel, subtracted.
+        std: of each channel, by which the rest is divided.
+        antialias: False resizes as torchvision 0.16 did on tensors, which the published numbers rest on; True as is
+            right where a picture shrinks.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        layers: Sequence[str],
+        size: int,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        antialias: bool = False,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.layers = tuple(layers)
+        self.size = size
+        self.mean, self.std = list(mean), list(std)
+        self.antialias = antialias
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "FeatureNetwork":
+        """Stays in eval mode, also as a part of something that is trained."""
+        return super().train(False)
+
+    def preprocess(self, pictures: Tensor) -> Tensor:
+        """Resized and normalised.
+
+        Shape:
+            pictures `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
+        """
+        bilinear = InterpolationMode.BILINEAR
+        resized = tv_resize(pictures.float(), [self.size] * 2, interpolation=bilinear, antialias=self.antialias)
+        return normalize(resized, self.mean, self.std)
+
+    def features(self, pictures: Tensor) -> dict[str, Tensor]:
+        """All layers, from one pass.
+
+        Shape:
+            pictures `(B, 3, H, W)` in [0, 1] -> by layer `(B, F)` float32.
+        """
+        assert pictures.ndim == 4 and pictures.shape[1] == 3, f"pictures of shape {tuple(pictures.shape)}"  # noqa: PT018
+        found = self.backbone(self.preprocess(pictures))
+        if isinstance(found, Tensor):
+            found = dict.fromkeys(self.layers, found)
+        return {layer: found[layer].flatten(1).float() for layer in self.layers}
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The deepest layer.
+
+        Shape:
+            pictures `(B, 3, H, W)` in [0, 1] -> `(B, F)` float32.
+        """
+        return self.features(pictures)[self.layers[-1]]
+
+    @cached_property
+    def num_features(self) -> int:
+        """F of the deepest layer, the same for pictures of every size."""
+        weight = next(self.parameters())
+        with torch.no_grad():
+            return self(torch.zeros(1, 3, self.size, self.size, device=weight.device)).shape[1]
+
+
+class InceptionOfFID(FeatureNetwork):
+    """The Inception that FID was defined with: it takes bytes and resizes them as TensorFlow 1 did.
+
+    Args:
+        extractor: torch-fidelity's, of one layer.
+    """
+
+    def __init__(self, extractor: nn.Module):
+        super().__init__(extractor, layers=["fid_inception"], size=299)
+
+    def preprocess(self, pictures: Tensor) -> Tensor:
+        """Bytes, as a PNG file would hold them: `(B, 3, H, W)` in [0, 1] -> `(B, 3, H, W)` uint8."""
+        return (pictures.float() * 255).round().clamp(0, 255).byte()
+
+    def features(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Its pooled layer, by its name: `(B, 3, H, W)` in [0, 1] -> `(B, 2048)` float32."""
+        (pooled,) = self.backbone(self.preprocess(pictures))
+        return {self.layers[0]: pooled}
+
+
+def _alexnet() -> nn.Module:
+    from torchvision.models import alexnet
+
+    return alexnet()
+
+
+def _inception_v3() -> nn.Module:
+    from torchvision.models import inception_v3
+
+    # The released weights expect inputs of another normalisation, which the network itself makes of ImageNet's.
+    return inception_v3(transform_input=True, aux_logits=True, init_weights=False)
+
+
+def _efficientnet_b1() -> nn.Module:
+    from torchvision.models import efficientnet_b1
+
+    return efficientnet_b1()
+
+
+def _headless_resnet50() -> nn.Module:
+    from torchvision.models import resnet50
+
+    network = resnet50()
+    network.fc = nn.Identity()  # a self-supervised network has no classes
+    return network
+
+
+def _openclip_visual(model_name: str = "ViT-L-14-quickgelu") -> nn.Module:
+    import open_clip
+
+    config = open_clip.get_model_config(model_name)
+    assert config is not None, model_name
+    visual = open_clip.CLIP(**config).visual
+    visual.output_tokens = False  # the projected embedding alone, as `encode_image` gives it
+    return visual
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a named network is made and what it is fed with.
+
+    Attributes:
+        architecture: builds it, on the current default device.
+        layers: name of a layer to the node of the network's graph whose values it is; None for the network's output.
+        size: side in pixels that it sees.
+        mean: of its normalisation.
+        std: of the same.
+        options: of the architecture.
+    """
+
+    architecture: Callable[..., nn.Module]
+    layers: Mapping[str, str | None]
+    size: int
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """The whole network on the meta device: no memory, and no random weights that could be taken for real ones."""
+        with torch.device("meta"):
+            return self.architecture(**self.options).eval()
+
+    def feature_network(self, network: nn.Module, *, antialias: bool = False) -> FeatureNetwork:
+        """The network cut off behind its last layer of interest."""
+        nodes = {node: layer for layer, node in self.layers.items() if node is not None}
+        return FeatureNetwork(
+            _cut(network, nodes) if nodes else network,
+            layers=list(self.layers),
+            size=self.size,
+            mean=self.mean,
+            std=self.std,
+            antialias=antialias,
+        )
+
+
+def _cut(network: nn.Module, nodes: Mapping[str, str]) -> nn.Module:
+    """What of a network leads to some nodes of its graph, giving their values by name."""
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    # Traced for eval mode alone, else torchvision warns that training mode has other nodes.
+    return create_feature_extractor(network, dict(nodes), suppress_diff_warning=True)
+
+
+#: The networks of the published evaluation whose weights come in their own library's format.
+RECIPES = {
+    "alexnet": Recipe(_alexnet, {"alexnet_2": "features.4", "alexnet_5": "features.11"}, 256),
+    "inception_v3": Recipe(_inception_v3, {"inception_v3": "avgpool"}, 342),
+    "clip_l": Recipe(_openclip_visual, {"clip_l": None}, 224, CLIP_MEAN, CLIP_STD),
+    "efficientnet_b1": Recipe(_efficientnet_b1, {"efficientnet_b1": "avgpool"}, 255),
+    "swav": Recipe(_headless_resnet50, {"swav": "avgpool"}, 224),
+}

@@ -1,1 +1,0 @@
-"""One readable function for each step, and the run that orders them."""

@@ -1,0 +1,24 @@
+"""Charts as a section of the page."""
+
+from collections.abc import Sequence
+
+from mindeye_pl.reports.render.figures import Drawable, as_svg
+from mindeye_pl.reports.render.section import Section, fill, slug
+
+
+def charts_section(title: str, charts: Sequence[Drawable], note: str = "") -> Section | None:
+    """Charts side by side, None where there are none.
+
+    Args:
+        title: of the section.
+        charts: curves, bars or maps, in order.
+        note: a sentence under them.
+    """
+    if not charts:
+        return None
+    drawn = [
+        {"title": chart.title, "words": chart.words(), "svg": as_svg(chart), "wide": chart.size[0] > 6}
+        for chart in charts
+    ]
+    html = fill("curves.html", charts=drawn, note=note)
+    return Section(slug(title), title, html, figures={slug(f"{title} {chart.title}"): chart for chart in charts})

@@ -1,0 +1,58 @@
+"""The first test pictures as every cell of a sweep reconstructs them, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+
+from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.engine.step import Run
+from mindeye_pl.reports.render.grid import GridRow, grid_section
+from mindeye_pl.reports.render.section import Section
+from mindeye_pl.reports.runs.figures import described
+from mindeye_pl.reports.sweeps.settings import Cell
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
+from mindeye_pl.steps.brain.reconstruction_files import RECONSTRUCTIONS
+from mindeye_pl.steps.inputs.simulate import layout
+
+#: More columns make pictures that nobody can compare.
+MOST_CELLS = 8
+SHOWN = 16
+
+
+def sweep_pictures(run: Run, cells: Sequence[Cell]) -> Section | None:
+    """None where no job has made pictures.
+
+    Args:
+        run: of one of the jobs, for the seen pictures.
+        cells: of the sweep; of each its first seed is shown.
+    """
+    files = {cell.name: file for cell in cells if (file := _file(cell)) is not None}
+    chosen = dict(list(files.items())[:MOST_CELLS])
+    if not chosen:
+        return None
+    rows: dict[int, dict[str, np.ndarray]] = {}
+    for title, file in chosen.items():
+        with safe_open(file, framework="numpy") as stored:
+            ids = stored.get_tensor("stimulus_ids")[:SHOWN]
+            pictures = stored.get_slice("images")[: len(ids)]
+        for id_, picture in zip(ids.tolist(), pictures, strict=True):
+            rows.setdefault(id_, {})[title] = picture
+    shown = np.array(list(rows)[:SHOWN])
+    seen, words = Stimuli(layout(run).stimuli).read(shown), described(run, shown)
+    lines = [
+        GridRow(f"stimulus {id_}", {"Seen": picture, **rows[id_]}, caption)
+        for id_, picture, caption in zip(shown.tolist(), seen, words, strict=True)
+    ]
+    left_out = (
+        f" {len(files) - len(chosen)} more settings are in their own artifacts." if len(files) > len(chosen) else ""
+    )
+    return grid_section("Pictures", ["Seen", *chosen], lines, f"Of each setting its first seed.{left_out}")
+
+
+def _file(cell: Cell) -> Path | None:
+    for job in cell.jobs.values():
+        if job.status == "finished" and RECONSTRUCT.name in job.artifacts:
+            return Path(job.artifacts[RECONSTRUCT.name]) / RECONSTRUCTIONS
+    return None

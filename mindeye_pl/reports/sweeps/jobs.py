@@ -1,0 +1,86 @@
+"""The jobs of a sweep: what each was asked for, and how it ended, written down by itself.
+
+Every job writes one small file into its own folder, so that the sweep's report needs neither the process nor the
+machine that the job ran on, and a job that was killed is seen by what it left unsaid.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mindeye_pl.console import console
+from mindeye_pl.store.atomic import write_text
+
+JOB = "job.json"
+
+Status = Literal["running", "finished", "failed"]
+
+
+@dataclass
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+        number: Hydra's, from 0 on.
+        overrides: its command line.
+        status: a job that is still "running" when the sweep has ended was killed.
+        error: what it failed of, in one line.
+        artifacts: the folder of each step's artifact.
+        made: the steps that this job made itself; the others it found finished.
+        seconds: from its start to its end.
+    """
+
+    number: int
+    overrides: list[str]
+    status: Status = "running"
+    error: str | None = None
+    artifacts: dict[str, str] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def settings(self) -> dict[str, str]:
+        """The overrides by key, as they were written, without the plus signs before the keys."""
+        pairs = (item.split("=", 1) for item in self.overrides if "=" in item)
+        return {key.lstrip("+"): value for key, value in pairs}
+
+
+@contextmanager
+def recorded(job: Job, folder: Path, in_one_line: Callable[[Exception], str | None]) -> Iterator[Job]:
+    """Writes down how a job ends. A job that fails ends here, so that those after it still run.
+
+    Args:
+        job: what it does is filled in while it runs.
+        folder: of the job, Hydra's output folder.
+        in_one_line: the line of a user's mistake, None for what is no mistake of the user's; its traceback is logged.
+    """
+    started = time.time()
+    _write(job, folder)
+    try:
+        yield job
+    except Exception as error:
+        line = in_one_line(error)
+        if line is None:
+            logging.getLogger(__name__).exception("job %d failed", job.number)
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+        job.status, job.error = "failed", line
+        console.print(f"job {job.number} failed: {line}", markup=False)
+    else:
+        job.status = "finished"
+    job.seconds = round(time.time() - started, 1)
+    _write(job, folder)
+
+
+def _write(job: Job, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / JOB, json.dumps(asdict(job), indent=1))
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """The jobs of the sweep in `folder`, by number."""
+    jobs = [Job(**json.loads(path.read_text())) for path in folder.glob(f"*/{JOB}")]
+    return sorted(jobs, key=lambda job: job.number)

@@ -1,1 +1,0 @@
-"""Trainable parts, one LightningModule each, and the composites that train them together."""

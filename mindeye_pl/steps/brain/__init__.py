@@ -1,0 +1,1 @@
+"""Steps that read brains: pretraining, fine-tuning, reconstruction."""

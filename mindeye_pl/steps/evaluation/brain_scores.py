@@ -1,0 +1,172 @@
+"""Brain correlation of every line: would the reconstruction evoke what was measured?
+
+Legend: n test pictures, m pictures of a set, R responses to each, V voxels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.betas import read_noise_free
+from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
+from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions
+from mindeye_pl.engine.step import Run
+from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_of_each
+from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_of_each, effective_repetitions
+from mindeye_pl.metrics.pictures import Scored, TableMetric
+from mindeye_pl.steps.evaluation.encoder import encoder_features, load_encoder
+from mindeye_pl.steps.evaluation.image_scores import PictureScores, blocks, kept, lacking_network
+from mindeye_pl.steps.evaluation.image_sets import SEEN, PictureSets
+from mindeye_pl.steps.inputs.frozen_models import load_model
+from mindeye_pl.steps.inputs.simulate import is_simulated, layout
+
+RIDGE, GNET = "ridge", "gnet"
+TITLES = {RIDGE: "ridge encoder", GNET: "GNet"}
+
+#: A line that only these scores have: the seen pictures themselves through the encoder.
+TRUE_PICTURE = "true_picture"
+
+_REGION_TITLES = {"nsd_general": "visual cortex", "higher_vis": "higher"}
+
+Encoder = Callable[[Tensor], np.ndarray]
+
+
+@dataclass
+class BrainCeilings:
+    """What the scores of each region stand below.
+
+    Attributes:
+        across_voxels: by region, what a perfect prediction would correlate across voxels with the measured betas.
+        source: how that is known, in words.
+        normalised: by encoder, line and region, the correlation across pictures over the noise ceiling, mean of voxels.
+    """
+
+    across_voxels: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+    normalised: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+
+def brain_metrics(run: Run) -> list[TableMetric]:
+    """The columns of the brain correlations' table."""
+    return [
+        TableMetric(
+            metric_name(encoder, region),
+            _REGION_TITLES.get(region, region),
+            f"Would it evoke what was measured in {_REGION_TITLES.get(region, region)}, by the {TITLES[encoder]}? "
+            "Correlation across voxels.",
+            group=f"Brain correlation, {TITLES[encoder]}",
+        )
+        for encoder in run.config.protocol.encoders
+        for region in nsd.ROIS
+    ]
+
+
+def metric_name(encoder: str, region: str) -> str:
+    """As in `brain_ridge_V1`."""
+    return f"brain_{encoder}_{region}"
+
+
+def score_brains(run: Run, sets: PictureSets, brains: TestSet, folder: Path, scores: PictureScores) -> BrainCeilings:
+    """Adds the brain correlations of every line to `scores`.
+
+    Args:
+        run: its `protocol.encoders` are used.
+        sets: the pictures.
+        brains: the measured responses to the seen pictures, in their order.
+        folder: of the step's work.
+        scores: gets them, and what is lacking.
+    """
+    subject, data = run.config.data.subject, layout(run)
+    if not data.region_masks.is_file():
+        lacks = f"needs {data.region_masks} (docs/data.md)"
+        scores.needs |= {metric.name: lacks for metric in brain_metrics(run)}
+        return BrainCeilings()
+    regions = {name: mask for name, mask in read_regions(data, subject).items() if mask.sum() >= 2}
+    measured = average_repetitions(brains.voxels, brains.weights)  # (n, V)
+    ceilings = _ceilings(run, brains, measured, regions)
+    ncsnr = read_ncsnr(data, subject)
+    averaged = effective_repetitions(brains.voxels, brains.weights)
+    for name in run.config.protocol.encoders:
+        if name != RIDGE and (missing := lacking_network(run, name)):
+            scores.needs |= {metric_name(name, region): missing for region in nsd.ROIS}
+            continue
+        predicted = _predictions(run, name, sets, folder / f"betas-{name}.npz")
+
+        def of_lines(chosen: str = name, betas: dict[str, Tensor] = predicted) -> dict[str, dict[str, Scored]]:
+            return {
+                line: {
+                    metric_name(chosen, region): Scored.independent(each)
+                    for region, each in brain_correlation_by_region(of_line, measured, regions).items()
+                }
+                for line, of_line in betas.items()
+            }
+
+        scores.add(kept(folder, f"brain-{name}", of_lines))
+        if ncsnr is not None and len(measured) > 1:
+            ceilings.normalised[name] = {
+                line: _normalised(of_line, measured, regions, ncsnr, averaged) for line, of_line in predicted.items()
+            }
+    return ceilings
+
+
+def _predictions(run: Run, name: str, sets: PictureSets, path: Path) -> dict[str, Tensor]:
+    """Betas `(n, V)` by line, each set read once."""
+    if not path.exists():
+        encode, beside = _encoder(run, name, sets), path.with_name(f".{path.name}")
+        made = {
+            key: np.concatenate([encode(pictures[rows].float()) for rows in blocks(len(pictures))])
+            for key, pictures in sets.sets.items()
+        }
+        with beside.open("wb") as file:
+            np.savez(file, **made)  # type: ignore[arg-type]
+        beside.replace(path)
+    with np.load(path, allow_pickle=False) as stored:
+        betas = {key: torch.from_numpy(stored[key]) for key in stored.files}
+    lines = {line: betas[chosen.set][chosen.order] for line, chosen in sets.lines.items()}
+    return lines | {TRUE_PICTURE: betas[SEEN]}
+
+
+def _encoder(run: Run, name: str, sets: PictureSets) -> Encoder:
+    if name == GNET:
+        device = run.device
+        gnet, subject = load_model(run, f"features.{GNET}").to(device), run.config.data.subject
+
+        @torch.inference_mode()
+        def by_gnet(pictures: Tensor) -> np.ndarray:
+            return gnet.predict(pictures.to(device), subject).cpu().numpy()
+
+        return by_gnet
+    encoder, features = load_encoder(run), encoder_features(run)
+    # Refuses a test picture that it was fitted on.
+    encoder.predict(features(sets.sets[SEEN][:1].float()).numpy(), stimulus_ids=sets.stimulus_ids)
+    return lambda pictures: encoder.predict(features(pictures).numpy())
+
+
+def _normalised(
+    predicted: Tensor, measured: Tensor, regions: dict[str, np.ndarray], ncsnr: np.ndarray, averaged: Tensor
+) -> dict[str, float]:
+    """Correlation across pictures over each voxel's noise ceiling, mean of a region's voxels."""
+    return {
+        region: float(voxel_correlation_of_each(predicted, measured, mask, ncsnr=ncsnr, repetitions=averaged).nanmean())
+        for region, mask in regions.items()
+    }
+
+
+def _ceilings(run: Run, brains: TestSet, measured: Tensor, regions: dict[str, np.ndarray]) -> BrainCeilings:
+    if is_simulated(run):
+        clean = torch.from_numpy(read_noise_free(layout(run), run.config.data.subject, brains.stimulus_ids.numpy()))
+        found = {
+            region: float(each.mean()) for region, each in brain_correlation_by_region(clean, measured, regions).items()
+        }
+        return BrainCeilings(found, "the responses without noise")
+    found = {}
+    for region, mask in regions.items():
+        each = ceiling_between_repetitions_of_each(brains.voxels, mask, weights=brains.weights)
+        if not each.isnan().all():
+            found[region] = float(each.nanmean())
+    return BrainCeilings(found, "how well repetitions agree")

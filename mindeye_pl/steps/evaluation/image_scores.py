@@ -1,0 +1,228 @@
+"""Scoring every line of the reconstructions' table by the metrics of a protocol.
+
+A protocol (`conf/protocol`) says to which size pictures are brought, which networks look at them and what is asked of
+their features, so that a printed number can stand beside the column of a paper. A network whose file is not on this
+machine leaves its metrics out, and the answer says what brings it.
+
+Legend: n test pictures, F features.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from mindeye_pl.engine.step import Run
+from mindeye_pl.metrics.fid import fid
+from mindeye_pl.metrics.identification import correlation_matrix, correlation_of_each
+from mindeye_pl.metrics.perceptual import lpips_of_each
+from mindeye_pl.metrics.pictures import (
+    FID,
+    LPIPS,
+    LPIPS_METRIC,
+    PIXCORR,
+    PIXEL_METRICS,
+    SSIM,
+    SSIM_RGB,
+    Scored,
+    TableMetric,
+    distance_metric,
+    fid_metric,
+    found_among,
+    identified,
+    n_way_metric,
+    n_way_name,
+    two_way_metrics,
+)
+from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
+from mindeye_pl.metrics.statistics.score import Score
+from mindeye_pl.steps.evaluation.image_features import FeaturesOfSets, Layers
+from mindeye_pl.steps.evaluation.image_sets import SEEN, PictureSets
+from mindeye_pl.steps.inputs.frozen_models import load_model, node, weight_files
+from mindeye_pl.store.atomic import write_text
+from mindeye_pl.weights.locate import needed
+
+#: The network by which a protocol asks for the CLIP of the experiment's own embedder, and its one layer.
+EMBEDDER = "embedder"
+
+_AT_ONCE = 32
+
+#: Scores by line and metric.
+Lines = dict[str, dict[str, Scored]]
+
+
+@dataclass
+class PictureScores:
+    """What was scored.
+
+    Attributes:
+        values: by line and metric, of each picture.
+        of_sets: by line, the scores that only a whole set has.
+        needs: by metric, what is lacking for it and what brings it.
+    """
+
+    values: Lines
+    of_sets: dict[str, list[Score]] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
+
+    def add(self, more: Lines) -> None:
+        """Takes in further metrics."""
+        for line, scored in more.items():
+            self.values.setdefault(line, {}).update(scored)
+
+
+def protocol_metrics(protocol: DictConfig, num_pictures: int) -> list[TableMetric]:
+    """The metrics of a protocol, in the order of the table."""
+    metrics = list(PIXEL_METRICS)
+    for name in protocol.networks:
+        metrics += _metrics_of(protocol, name, num_pictures)
+    return metrics + ([LPIPS_METRIC] if protocol.lpips else [])
+
+
+def _metrics_of(protocol: DictConfig, name: str, num_pictures: int) -> list[TableMetric]:
+    """What a protocol asks of one network."""
+    title = protocol.networks[name].title
+    metrics = list(two_way_metrics(name, title)) if name in protocol.two_way else []
+    for n, top_k in _n_way(protocol, name, num_pictures):
+        metrics.append(n_way_metric(name, title, n=n, top_k=top_k))
+    metrics += [distance_metric(name, title)] if name in protocol.distance else []
+    return metrics + ([fid_metric(title)] if protocol.fid == name else [])
+
+
+def _n_way(protocol: DictConfig, name: str, num_pictures: int) -> list[tuple[int, int]]:
+    """(n, top_k) of the n-way questions to a network; all pictures where it says none, or where there are fewer."""
+    asked = [one for one in protocol.n_way if one.network == name]
+    pairs = [(num_pictures if one.n is None else min(one.n, num_pictures), one.top_k) for one in asked]
+    return list(dict.fromkeys((n, top_k) for n, top_k in pairs if top_k < n))
+
+
+def score_pictures(run: Run, sets: PictureSets, folder: Path) -> PictureScores:
+    """Scores every line.
+
+    Args:
+        run: its `protocol` says what is scored.
+        sets: the pictures.
+        folder: of the step's work; a killed evaluation takes up again what it finds there.
+    """
+    protocol = run.config.protocol
+    device = run.device
+    scores = PictureScores(kept(folder, "pixels", lambda: _pixel_scores(run, sets)))
+    if protocol.lpips:
+        if lacks := lacking_network(run, LPIPS):
+            scores.needs[LPIPS] = lacks
+        else:
+            scores.add(kept(folder, LPIPS, lambda: _lpips_scores(run, sets, device)))
+    for name, settings in protocol.networks.items():
+        if missing := lacking_network(run, settings.network):
+            asked = _metrics_of(protocol, name, len(sets.stimulus_ids))
+            scores.needs |= {metric.name: missing for metric in asked}
+            continue
+        load = partial(load_layers, run, settings.network, device)
+        features = FeaturesOfSets(folder / settings.network, sets, load, device)
+        scores.add(kept(folder, name, partial(_feature_scores, protocol, name, features, sets)))
+        if protocol.fid == name:
+            scores.of_sets = _fid_scores(protocol, features, sets)
+    return scores
+
+
+def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
+    """What `compute` makes, from the file that an evaluation which was killed since left of it."""
+    path = folder / f"scored-{name}.json"
+    if not path.exists():
+        plain = {line: {m: scored.plain() for m, scored in row.items()} for line, row in compute().items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(plain))
+    read = json.loads(path.read_text())
+    return {line: {m: Scored(*map(np.array, pair)) for m, pair in row.items()} for line, row in read.items()}
+
+
+def _pixel_scores(run: Run, sets: PictureSets) -> Lines:
+    size, antialias = run.config.protocol.pixel_size, run.config.protocol.antialias
+    scores: Lines = {}
+    for line in sets.lines:
+        parts: dict[str, list[torch.Tensor]] = {PIXCORR: [], SSIM: [], SSIM_RGB: []}
+        for rows in blocks(len(sets.stimulus_ids)):
+            made, seen, names = sets.pictures(line, rows), sets.sets[SEEN][rows].float(), sets.names[rows]
+            how = {"size": size, "antialias": antialias, "names": names}
+            parts[PIXCORR].append(pixcorr_of_each(made, seen, **how))
+            parts[SSIM].append(ssim_of_each(made, seen, form="published", **how))
+            parts[SSIM_RGB].append(ssim_of_each(made, seen, form="torchmetrics", **how))
+        scores[line] = {name: Scored.independent(torch.cat(each)) for name, each in parts.items()}
+    return scores
+
+
+def _lpips_scores(run: Run, sets: PictureSets, device: torch.device) -> Lines:
+    network, scores = load_model(run, f"features.{LPIPS}").to(device), {}
+    for line in sets.lines:
+        parts = [
+            lpips_of_each(
+                sets.pictures(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network
+            )
+            for rows in blocks(len(sets.stimulus_ids))
+        ]
+        scores[line] = {LPIPS: Scored.independent(torch.cat(parts))}
+    return scores
+
+
+def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, sets: PictureSets) -> Lines:
+    """Everything that a protocol asks of one network's features, but for the distance of whole sets."""
+    layer, count = protocol.networks[name].layer, len(sets.stimulus_ids)
+    gallery, scores = features.of_set(SEEN, layer), {}  # (n, F)
+    for line in sets.lines:
+        query, scored = features.of_line(line, layer), {}
+        if name in protocol.two_way or _n_way(protocol, name, count):
+            correlations = correlation_matrix(query, gallery)  # (n, n), reconstructions as rows
+            if name in protocol.two_way:
+                scored[f"{name}_two_way"] = identified(correlations)
+                scored[f"{name}_two_way_paper"] = identified(correlations.T)
+            for n, top_k in _n_way(protocol, name, count):
+                scored[n_way_name(name, n, top_k)] = found_among(correlations, n=n, top_k=top_k)
+        if name in protocol.distance:
+            scored[f"{name}_distance"] = Scored.independent(1 - correlation_of_each(query, gallery))
+        scores[line] = scored
+    return scores
+
+
+def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: PictureSets) -> dict[str, list[Score]]:
+    layer = protocol.networks[protocol.fid].layer
+    reference = features.of_set(SEEN, layer)
+    return {
+        line: [
+            Score(
+                FID,
+                float(fid(features.of_line(line, layer), reference)),
+                None,
+                None,
+                len(reference),
+                higher_is_better=False,
+            )
+        ]
+        for line in sets.lines
+    }
+
+
+def blocks(count: int) -> list[slice]:
+    """The pictures a few at a time."""
+    return [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
+
+
+def lacking_network(run: Run, network: str) -> str | None:
+    """What is missing for a network of a protocol, and the command that brings it; None where it is all there."""
+    if network == EMBEDDER:
+        return None  # the run could not have come here without it
+    if None not in weight_files(run, f"features.{network}").values():
+        return None
+    return needed(node(run, f"features.{network}").weights)
+
+
+def load_layers(run: Run, network: str, device: torch.device) -> Layers:
+    """A network of a protocol: pictures to the features of its layers."""
+    if network == EMBEDDER:
+        embedder = load_model(run, "embedder").to(device)
+        return lambda pictures: {EMBEDDER: embedder.pooled(pictures).float()}
+    return load_model(run, f"features.{network}").to(device).features

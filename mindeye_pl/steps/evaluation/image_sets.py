@@ -1,0 +1,179 @@
+"""What is scored: the reconstructions, and beside them what needs no brain and what no brain could better.
+
+Pictures come in *sets*, each of which a feature network reads once. A *line* of the table is a set in some order:
+shuffled brains are the reconstructions in another order, and the mean picture is one picture that stands for all.
+
+Legend: n test pictures, m pictures of a set, S tokens, D token width, H and W picture size.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
+
+from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.engine.step import Run
+from mindeye_pl.metrics.pictures import derangement
+from mindeye_pl.metrics.retrieval import cosine_similarity
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel, corrected_pixels
+from mindeye_pl.steps.brain.trials import subject_data
+from mindeye_pl.steps.inputs.captions import true_tokens
+from mindeye_pl.steps.inputs.frozen_models import is_there, load_model
+from mindeye_pl.steps.inputs.simulate import layout
+
+#: The lines of the table. Null lines need no brain; no brain could better the ceilings.
+MODEL, BLURRY, REFINED = "model", "blurry", "refined"
+MEAN_PICTURE, GREY, OTHER_PICTURE, SHUFFLED, NEAREST = "mean_picture", "grey", "other_picture", "shuffled", "nearest"
+TRUE_TOKENS, VAE = "true_tokens", "vae"
+NULL_LINES = (GREY, MEAN_PICTURE, OTHER_PICTURE, SHUFFLED)
+CEILING_LINES = (TRUE_TOKENS, VAE)
+
+SEEN = "seen"
+
+_AT_ONCE = 64
+_MOST_FOR_MEAN = 2000
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table.
+
+    Attributes:
+        set: whose pictures it shows.
+        order: `(n,)` int64, the set's row that stands beside each seen picture.
+    """
+
+    set: str
+    order: Tensor
+
+
+@dataclass(frozen=True)
+class PictureSets:
+    """Everything that is scored, in one size.
+
+    Attributes:
+        stimulus_ids: `(n,)` int64 of the seen pictures.
+        sets: `(m, 3, H, W)` float16 in [0, 1] by name, the seen pictures among them.
+        lines: by name.
+    """
+
+    stimulus_ids: np.ndarray
+    sets: dict[str, Tensor]
+    lines: dict[str, Line]
+
+    @property
+    def names(self) -> list[str]:
+        """What a message calls each picture."""
+        return [f"stimulus {id_}" for id_ in self.stimulus_ids]
+
+    def pictures(self, line: str, rows: slice) -> Tensor:
+        """Some of a line's pictures, float32."""
+        chosen = self.lines[line]
+        return self.sets[chosen.set][chosen.order[rows]].float()
+
+
+def gather(run: Run, made: Mapping[str, Any]) -> PictureSets:
+    """The sets and lines that belong to some reconstructions.
+
+    Args:
+        run: its protocol gives the size of the pictures.
+        made: as of `scored_pictures`: `stimulus_ids` and `images`, the rest where there is some.
+    """
+    ids = made["stimulus_ids"].numpy()
+    size = picture_size(run, made["images"])
+    sets = {MODEL: _brought_to(run, made["images"], size)}
+    sets[SEEN] = _brought_to(run, Stimuli(layout(run).stimuli).read(ids), size)
+    for name, key in ((BLURRY, "blurry_images"), (REFINED, "refined_images"), (TRUE_TOKENS, "images_from_true_tokens")):
+        if key in made:
+            sets[name] = _brought_to(run, made[key], size)
+    if REFINED in sets and BLURRY in sets and (share := run.config.protocol.blend):
+        sets[REFINED] = ((1 - share) * sets[REFINED].float() + share * sets[BLURRY].float()).half()
+    sets[MEAN_PICTURE] = _mean_picture(run, size)
+    sets[GREY] = torch.full_like(sets[MEAN_PICTURE], 0.5)
+    if "prior_tokens" in made:
+        sets[NEAREST] = _brought_to(run, _nearest_training(run, made["prior_tokens"]), size)
+    if is_there(run, "unclip") and (again := _through_vae(run, ids, size)) is not None:
+        sets[VAE] = again
+    own, alone = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.int64)
+    lot = derangement(len(ids), run.config.seed)
+    lines = {MODEL: Line(MODEL, own), MEAN_PICTURE: Line(MEAN_PICTURE, alone), GREY: Line(GREY, alone)}
+    lines |= {OTHER_PICTURE: Line(SEEN, lot), SHUFFLED: Line(MODEL, lot)}
+    lines |= {name: Line(name, own) for name in (NEAREST, BLURRY, REFINED, TRUE_TOKENS, VAE) if name in sets}
+    return PictureSets(ids, sets, lines)
+
+
+def picture_size(run: Run, images: Any) -> tuple[int, int]:
+    """(H, W) that the protocol brings every picture to; the reconstructions' own where it says none."""
+    side = run.config.protocol.size
+    return (side, side) if side is not None else (images.shape[-2], images.shape[-1])
+
+
+def _brought_to(run: Run, pictures: Any, size: tuple[int, int]) -> Tensor:
+    """`(m, 3, H, W)` float16, a block at a time, so that only a block is ever held in float32."""
+    antialias = run.config.protocol.antialias
+    parts = [_resized(torch.as_tensor(part).float(), size, antialias) for part in _blocks(pictures)]
+    return torch.cat([part.clamp(0, 1).half() for part in parts])
+
+
+def _resized(pictures: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
+    if pictures.shape[-2:] == torch.Size(size):
+        return pictures
+    return resize(pictures, list(size), interpolation=InterpolationMode.BILINEAR, antialias=antialias)
+
+
+def _blocks(pictures: Any) -> Iterator[Any]:
+    for start in range(0, len(pictures), _AT_ONCE):
+        yield pictures[start : start + _AT_ONCE]
+
+
+def training_ids(run: Run) -> np.ndarray:
+    """The pictures that the model's subject saw in training, `(n,)` ascending."""
+    return np.unique(subject_data(run).train_trials[0].stimulus_ids)
+
+
+def _mean_picture(run: Run, size: tuple[int, int]) -> Tensor:
+    """The mean of pictures that the subject saw in training, `(1, 3, H, W)`: what one can say without a brain."""
+    ids, stimuli = training_ids(run)[:_MOST_FOR_MEAN], Stimuli(layout(run).stimuli)
+    total = torch.zeros(3, *size, dtype=torch.float64)
+    for start in range(0, len(ids), _AT_ONCE):
+        total += _brought_to(run, stimuli.read(ids[start : start + _AT_ONCE]), size).double().sum(0)
+    return (total / len(ids)).half()[None]
+
+
+def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
+    """For each prediction the training picture whose target tokens are the most similar: retrieval in place of drawing.
+
+    Args:
+        run: whose training pictures they are.
+        tokens: `(n, S, D)` predicted.
+    """
+    ids = training_ids(run)
+    best, found = torch.full((len(tokens),), -2.0), torch.zeros(len(tokens)).long()
+    for start in range(0, len(ids), _AT_ONCE * 4):
+        some = ids[start : start + _AT_ONCE * 4]
+        similarity = cosine_similarity(query=tokens, gallery=true_tokens(run, some)).float()  # (n, block)
+        value, place = similarity.max(1)
+        found = torch.where(value > best, place + start, found)
+        best = torch.maximum(best, value)
+    return Stimuli(layout(run).stimuli).read(ids[found.numpy()])
+
+
+@torch.inference_mode()
+def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor | None:
+    """The seen pictures through the unCLIP's own VAE and back: what its decoder can draw; a generator has none."""
+    device = run.device
+    unclip = load_model(run, "unclip").to(device)
+    if not isinstance(unclip, UnCLIPModel):
+        return None
+    rows, columns = unclip.picture_size
+    stimuli, parts = Stimuli(layout(run).stimuli), []
+    for start in range(0, len(ids), 8):
+        pictures = torch.from_numpy(stimuli.read(ids[start : start + 8])).float()
+        latents = unclip.encode(_resized(pictures, (rows, columns), antialias=True).to(device))
+        again = unclip.vae.decode(latents / unclip.vae.config["scaling_factor"]).sample
+        parts.append(_brought_to(run, corrected_pixels(again).cpu(), size))
+    return torch.cat(parts)

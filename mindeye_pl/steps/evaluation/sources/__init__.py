@@ -1,0 +1,1 @@
+"""Readers of reconstructions that the user brings."""

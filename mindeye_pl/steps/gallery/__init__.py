@@ -1,0 +1,1 @@
+"""Steps that search a gallery of images."""

@@ -1,0 +1,1 @@
+"""Results on disk: atomic writes, fingerprints, artifacts, locks and embeddings."""

@@ -1,0 +1,241 @@
+"""Everything that lies in a store: finished artifacts, work in progress, and what killed processes left."""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.store.artifacts import SCHEMA_VERSION, spec_fingerprint
+from mindeye_pl.store.locks import Maker, held_if_free, is_held, storing
+from mindeye_pl.store.manifest import Differences, UnreadableError, compare, folder_bytes, read_manifest, remake
+
+#: The states of an entry.
+WHOLE, DAMAGED, OTHER_SCHEMA, UNREADABLE = "whole", "damaged", "other schema", "unreadable"
+MAKING, UNFINISHED, REMOVED = "being made", "unfinished", "half removed"
+
+_FINISHED = re.compile(r"(?P<label>.+)-(?P<digits>[0-9a-f]{12})")
+_WORK = re.compile(r"\.(?P<digits>[0-9a-f]{12})\.work")
+_REMOVED = re.compile(r"\.(?:.+-)?(?P<digits>[0-9a-f]{12})(?:\.work)?\.removed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the store.
+
+    Attributes:
+        folder: where it lies.
+        step: that made it.
+        label: a few words for people; empty for work whose maker left no note.
+        digits: the first twelve of the fingerprint.
+        state: one of the seven above.
+        size: of its files, in bytes.
+        why: in words, what is wrong or who works on it.
+        fingerprint: whole; empty where it is unknown.
+        inputs: fingerprints of what it is made from, by name; empty where they are unknown.
+        manifest: of a finished artifact that has a readable one.
+        differences: of its files from its manifest.
+        seen: what tells this folder from a later one of the same name, and from itself after a change.
+    """
+
+    folder: Path
+    step: str
+    label: str
+    digits: str
+    state: str
+    size: int
+    why: str = ""
+    fingerprint: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    differences: Differences = field(default_factory=Differences)
+    seen: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Step and folder, as people call it."""
+        return f"{self.step}/{self.folder.name}"
+
+    @property
+    def mend(self) -> str:
+        """The command that mends a damaged artifact: files that are too many go alone, else the whole is made anew."""
+        if (found := self.differences) and not found.missing and not found.changed:
+            return " ".join(["rm", *(remake(self.folder / name).removeprefix("rm -r ") for name in found.extra)])
+        return remake(self.folder)
+
+
+def read_store(root: Path, step: str | None = None, *, checksums: bool = False) -> Iterator[Entry]:
+    """Every artifact below a folder, step by step; folders that no step made are passed over.
+
+    Args:
+        root: the store's folder.
+        step: only this step's artifacts.
+        checksums: read every file of artifacts that know their checksums; else compare sizes alone.
+
+    Raises:
+        UserError: if the store may not be read, or has nothing of the step that is asked for.
+    """
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is in the way", seen="a file", wanted="a folder of artifacts", mend="move it away")
+    try:
+        steps = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        if step is not None:
+            if step not in (names := [path.name for path in steps]):
+                raise UserError("artifacts.step", seen=step, wanted=f"one of {names}")
+            steps = [root / step]
+        for folder in steps:
+            for path in sorted(folder.iterdir(), key=lambda path: (path.name.startswith("."), path.name)):
+                try:
+                    seen = _seen(path)
+                    entry = _read(path, checksums=checksums)
+                except FileNotFoundError:
+                    continue  # removed or finished while we were looking
+                if entry is not None:
+                    yield replace(entry, seen=seen)
+    except PermissionError as error:
+        raise UserError(f"{error.filename} may not be read", seen=error.strerror, wanted="a store to read") from error
+
+
+def _read(path: Path, *, checksums: bool) -> Entry | None:
+    if not path.is_dir():
+        return None
+    step = path.parent.name
+    if match := _WORK.fullmatch(path.name):
+        return _work(path, step, match["digits"])
+    if match := _REMOVED.fullmatch(path.name):
+        return Entry(path, step, "", match["digits"], REMOVED, folder_bytes(path), "its removal was broken off")
+    if match := _FINISHED.fullmatch(path.name):
+        return _finished(path, step, match["label"], match["digits"], checksums=checksums)
+    return None
+
+
+def _work(path: Path, step: str, digits: str) -> Entry:
+    held = is_held(path.with_suffix(".lock"))
+    maker = Maker.read(path.with_suffix(".maker.json"))
+    if maker is not None and maker.fingerprint[:12] != digits:
+        maker = None
+    state = UNFINISHED if held is False else MAKING
+    why = f"by {maker}" if maker is not None else ""
+    if held is None:
+        why = "or not: its lock cannot be read"
+    label, fingerprint, inputs = (maker.label, maker.fingerprint, maker.inputs) if maker else ("", "", {})
+    return Entry(path, step, label, digits, state, folder_bytes(path), why, fingerprint, inputs)
+
+
+def _finished(path: Path, step: str, label: str, digits: str, *, checksums: bool) -> Entry:
+    size = folder_bytes(path)
+    try:
+        manifest = read_manifest(path)
+        differences = compare(path, manifest, checksums=checksums)
+    except UnreadableError as error:
+        return Entry(path, step, label, digits, UNREADABLE, size, str(error.seen))
+    except UserError as error:
+        return Entry(path, step, label, digits, DAMAGED, size, f"{error.what}: {error.seen}")
+    state, why = WHOLE, str(differences)
+    if manifest["schema"] != SCHEMA_VERSION:
+        state, why = OTHER_SCHEMA, f"schema {manifest['schema']}, not {SCHEMA_VERSION}"
+    elif manifest["fingerprint"][:12] != digits:
+        state, why = DAMAGED, f"holds another artifact, {manifest['fingerprint'][:12]}"
+    elif not _says_its_fingerprint(manifest):
+        state, why = DAMAGED, "its manifest was changed: what it says has another fingerprint"
+    elif differences.missing or differences.changed or (checksums and differences.extra):
+        state = DAMAGED
+    return Entry(
+        path,
+        step,
+        label,
+        digits,
+        state,
+        size,
+        why,
+        manifest["fingerprint"],
+        manifest["inputs"],
+        manifest,
+        differences,
+    )
+
+
+def _says_its_fingerprint(manifest: dict[str, Any]) -> bool:
+    """Whether the fingerprint is that of what the manifest says."""
+    by = manifest["determined_by"]
+    told = [
+        spec_fingerprint(manifest["schema"], manifest["step"], one, manifest["inputs"], manifest.get("version", 1))
+        for one in (by, _with_numbers(by))
+    ]
+    return manifest["fingerprint"] in told
+
+
+def _with_numbers(content: Any) -> Any:
+    # Json makes words of the numbers that name subjects, and words are sorted otherwise than numbers.
+    if isinstance(content, list):
+        return [_with_numbers(one) for one in content]
+    if not isinstance(content, dict):
+        return content
+    numbers = all(key.isdecimal() for key in content)
+    return {int(key) if numbers else key: _with_numbers(value) for key, value in content.items()}
+
+
+def users(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Who is made from each artifact or data, by its fingerprint; work in progress is a user too."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for fingerprint in entry.inputs.values():
+            found.setdefault(fingerprint, []).append(entry)
+    return found
+
+
+def with_inputs(fingerprints: set[str], entries: Sequence[Entry]) -> set[str]:
+    """The fingerprints, and those of all that these artifacts are made from, at any remove."""
+    inputs = {entry.fingerprint: set(entry.inputs.values()) for entry in entries if entry.fingerprint}
+    found, new = set(fingerprints), set(fingerprints)
+    while new:
+        new = set().union(*(inputs.get(one, set()) for one in new)) - found
+        found |= new
+    return found
+
+
+def remove(entry: Entry, *, locks: str) -> bool:
+    """Removes an artifact, unless somebody is making it now, or has changed it since it was looked at.
+
+    It is renamed before it is deleted, so that a kill in between leaves nothing half-there under a final name.
+
+    Returns:
+        Whether it was removed.
+
+    Raises:
+        UserError: if it may not be removed.
+    """
+    with held_if_free(entry.folder.parent / f".{entry.digits}.lock", locks=locks) as free:
+        if not free:
+            return False
+        try:
+            changed = _seen(entry.folder) != entry.seen
+        except FileNotFoundError:
+            changed = True
+        if changed:
+            return False
+        with storing(entry.folder):
+            _rename_and_delete(entry.folder)
+            if entry.state == UNFINISHED:
+                entry.folder.with_suffix(".maker.json").unlink(missing_ok=True)
+    return True
+
+
+def _seen(folder: Path) -> tuple[int, ...]:
+    state = folder.lstat()
+    return state.st_dev, state.st_ino, state.st_ctime_ns
+
+
+def _rename_and_delete(folder: Path) -> None:
+    if folder.is_symlink():  # to another disk: the name goes, what lies there is not ours
+        folder.unlink()
+        return
+    removed = folder
+    if not _REMOVED.fullmatch(folder.name):
+        removed = folder.with_name(f".{folder.name.removeprefix('.')}.removed")
+        if removed.exists():
+            shutil.rmtree(removed)
+        folder.rename(removed)
+    shutil.rmtree(removed)

@@ -1,0 +1,84 @@
+"""What a training writes into the log of its run: its losses as it goes, and one row for each epoch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+from mindeye_pl.training.callbacks.history import History
+
+#: Values by name, and the optimiser steps so far.
+Log = Callable[[Mapping[str, float], int], None]
+
+#: Of an epoch's record, what is measured of the machine.
+_PERFORMANCE = ("seconds", "trials_per_second", "peak_memory_gb")
+
+
+class TrackTraining(Callback):
+    """Logs every loss part, validation, learning rates, throughput and memory, each once.
+
+    * `train/*`, `validation/*`: means over an epoch, one row for each epoch, with `epoch` and `performance/*`.
+    * `train_step/*`: the losses of one step, every so many steps.
+    * `lr/*`: the learning rate of each group of parameters, with the latter.
+
+    Args:
+        log: takes the rows.
+        history: has the records of the epochs; it comes before this callback.
+        every_n_steps: how many.
+    """
+
+    def __init__(self, log: Log, history: History, every_n_steps: int):
+        self.write, self.history, self.every_n_steps = log, history, every_n_steps
+        self._last_step = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Logs the losses of some of the steps."""
+        step = trainer.global_step
+        if not trainer.is_global_zero or step == self._last_step or step % self.every_n_steps:
+            return
+        losses = {
+            name.removesuffix("_step").replace("train/", "train_step/", 1): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.endswith("_step")
+        }
+        self.write(losses | self._learning_rates(trainer, pl_module), step)
+        self._last_step = step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the epoch, before its checkpoint is written: what the checkpoint holds is in the log too."""
+        if not trainer.is_global_zero:
+            return
+        record = dict(self.history.records[-1])
+        del record["learning_rate"]  # the first group's
+        row = {f"performance/{name}": record.pop(name) for name in _PERFORMANCE}
+        if trainer.global_step != self._last_step:
+            row |= self._learning_rates(trainer, pl_module)
+        self.write(record | row, trainer.global_step)
+
+    @staticmethod
+    def _learning_rates(trainer: Trainer, module: LightningModule) -> dict[str, float]:
+        rates = {}
+        for optimizer in trainer.optimizers:
+            for name, group in zip(group_names(module, optimizer), optimizer.param_groups, strict=True):
+                rates[f"lr/{name}"] = float(group["lr"])
+        return rates
+
+
+def group_names(module: LightningModule, optimizer: Optimizer) -> list[str]:
+    """A name for each group of an optimiser's parameters: the part that they belong to, as in `backbone`.
+
+    Of two groups of one part the one without weight decay is `backbone_no_decay`; a group of several parts has the
+    names of all.
+    """
+    owners = {id(parameter): name.split(".")[0] for name, parameter in module.named_parameters()}
+    groups = optimizer.param_groups
+    parts = ["+".join(dict.fromkeys(owners.get(id(p), "other") for p in group["params"])) for group in groups]
+    names: list[str] = []
+    for part, group in zip(parts, groups, strict=True):
+        name = part if parts.count(part) == 1 or group.get("weight_decay") else f"{part}_no_decay"
+        count = sum(other == name or other.startswith(f"{name}_group") for other in names)
+        names.append(f"{name}_group{count + 1}" if count else name)
+    return names

@@ -1,0 +1,91 @@
+"""Weights of a model: safetensors files and published checkpoints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.models.base import Composite
+from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
+from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed
+from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.registry import check_weights, read_published, read_published_system
+
+WEIGHTS = "model.safetensors"
+
+
+def checkpoint_fingerprint(option: str, path: Path) -> str:
+    """The fingerprint of a checkpoint that the user brings: a file, or a folder that DeepSpeed saved.
+
+    Raises:
+        UserError: if there is no such thing, in the name of the option that gave it.
+    """
+    if is_deepspeed(path):
+        return fingerprint({file.name: fingerprint_file(file) for file in checkpoint_files(path)})
+    if not path.is_file():
+        wanted = "a .safetensors or .pth file, or the folder of a DeepSpeed checkpoint"
+        raise UserError(f"{option} does not exist", seen=path, wanted=wanted)
+    return fingerprint_file(path)
+
+
+def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tensor] | None = None) -> None:
+    """Writes the weights as safetensors.
+
+    Args:
+        model: whose they are.
+        path: of the file.
+        gathered: all of them, where the model itself holds a part alone.
+    """
+    from safetensors.torch import save_file, save_model
+
+    if gathered is None:
+        save_model(model, str(path))
+    else:
+        save_file(dict(gathered), str(path))
+
+
+def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]:
+    """The weights of a safetensors file, or of a published checkpoint, under the project's own names.
+
+    Args:
+        path: of the file.
+        low_level: the published checkpoint of MindEye1's low-level model, which goes with another one.
+
+    Raises:
+        UserError: for a file that is missing, broken, of another kind, or a pickle with code in it.
+    """
+    weights = read_state(path) if path.suffix == ".safetensors" else read_published_system(path)
+    if low_level is not None:
+        own = read_published("mindeye1_low_level", low_level)
+        weights |= {f"low_level.network.{key}": value for key, value in own.items()}
+    return weights
+
+
+def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Loads weights that must fit the whole model.
+
+    Raises:
+        UserError: naming the first weight that is missing, left over or of another shape.
+    """
+    check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, weights, path)
+    model.load_state_dict(dict(weights))
+
+
+def load_shared_weights(model: Composite, weights: Mapping[str, Tensor], path: Path, *, inherit_bias: str) -> None:
+    """Loads what a new subject can use of a pretrained model: everything but what reads one subject's voxels.
+
+    `inherit_bias=published` also takes over the alignment bias of the first pretraining subject, as the published
+    fine-tuning does (spec of MindEye2, section 6.7).
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    alignments = model.alignment_prefixes()
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(alignments)}
+    shared = {key: value for key, value in weights.items() if not key.startswith(alignments)}
+    for prefix in alignments:
+        if inherit_bias == "published" and (first := f"{prefix}linears.0.bias") in weights:
+            own[first] = weights[first]
+    load_weights(model, own | shared, path)

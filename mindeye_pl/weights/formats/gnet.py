@@ -1,0 +1,211 @@
+"""The published GNet checkpoint, `gnet_multisubject.pt` (MindEye2, spec section 10).
+
+One file of `torch.save` holds the weights of the encoder and of every subject's read-out (`best_params`), those of the
+last epoch (`final_params`, which nothing here uses), and what is known of each subject's voxels.
+
+Legend: V voxels of one subject, X voxels of the subject's whole volume.
+"""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.features.gnet import GNet
+from mindeye_pl.weights.convert import read_inert
+from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.formats.renaming import Renaming
+from mindeye_pl.weights.safe_unpickling import read_with_arrays
+
+RENAMING = Renaming(
+    {
+        "enc.mu": "encoder.mean",
+        "enc.pre.conv1.0.": "encoder.prefilter.0.",
+        "enc.pre.conv2.0.": "encoder.prefilter.3.",
+        "enc.enc.conv3.": "encoder.early.conv.",
+        "enc.enc.bn1.": "encoder.early.norm.",
+        **{
+            f"enc.enc.conv{theirs}.{part}1.": f"encoder.{ours}.{'norm' if part == 'bn' else 'conv'}."
+            for theirs, ours in {
+                "4a": "fine.0",
+                "4b": "fine.1",
+                "5a": "coarse.0",
+                "5b": "coarse.1",
+                "6a": "coarse.2",
+                "6b": "coarse.3",
+            }.items()
+            for part in ("bn", "conv")
+        },
+        "fwrfs.{i}.rf": "readouts.{i}.fields.",
+        "fwrfs.{i}.w": "readouts.{i}.weight",
+        "fwrfs.{i}.b": "readouts.{i}.bias",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Arguments of `GNet`."""
+
+    voxel_counts: dict[int, int]
+    prefilter: tuple[int, int]
+    early: int
+    width: int
+    trunk: int
+    map_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VoxelFacts:
+    """What the checkpoint says of a subject's voxels; None where it does not.
+
+    Attributes:
+        validation_correlation: `(V,)` float32, of predicted and measured betas across held-out pictures (`val_cc`).
+        roi: `(V,)`, number of the region that each voxel lies in (`voxel_roi`).
+        index: `(V,)` int, place of each voxel in the flattened volume (`voxel_index`).
+        mask: `(X,)` bool, the voxels among the whole volume (`voxel_mask`).
+        brain_shape: of the volume (`brain_nii_shape`).
+    """
+
+    validation_correlation: np.ndarray | None = None
+    roi: np.ndarray | None = None
+    index: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    brain_shape: tuple[int, ...] | None = None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """All that the file holds.
+
+    Objects that are neither tensors nor arrays become inert, and then arrays do too: the weights are read all the same.
+    """
+    try:
+        content = read_with_arrays(path)
+    except pickle.UnpicklingError:
+        content = read_inert(path)
+    if not isinstance(content, dict) or not isinstance(content.get("best_params"), dict):
+        seen = sorted(map(str, content))[:5] if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path} is no GNet checkpoint", seen=seen, wanted="a dict with best_params")
+    return content
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint file by dotted names: `enc.*`, and `fwrfs.{subject}.*`.
+
+    Args:
+        path: of the published format, or `.safetensors` with those names.
+
+    Raises:
+        UserError: if the file is missing, not whole, or holds something else. Nothing in it is executed.
+    """
+    if path.suffix == ".safetensors":
+        return read_state(path)
+    content = _content(path)
+    state = _flat(content["best_params"], path)
+    mean = content.get("input_mean")
+    if "enc.mu" not in state and isinstance(mean, (np.ndarray, Tensor)):  # the published encoder starts from it
+        state["enc.mu"] = torch.as_tensor(mean)
+    return state
+
+
+def _flat(nested: Mapping[Any, Any], path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of nested dicts, their keys joined by dots."""
+    flat: dict[str, Tensor] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, path, f"{prefix}{key}.")
+        elif isinstance(value, (Tensor, np.ndarray)):
+            flat[f"{prefix}{key}"] = torch.as_tensor(value)
+        else:
+            raise UserError(f"{path}: {prefix}{key} is no tensor", seen=type(value).__name__, wanted="weights")
+    return flat
+
+
+def read_voxel_facts(path: Path) -> dict[int, VoxelFacts]:
+    """What a published checkpoint says of the voxels, by subject.
+
+    Raises:
+        UserError: as `read`, or if a subject's list is not as long as its read-out.
+    """
+    content = _content(path)
+
+    def of(name: str, subject: int) -> np.ndarray | None:
+        given = content.get(name)
+        values = given.get(subject) if isinstance(given, dict) else None
+        if isinstance(values, list) and len(values) == 1:  # the indices of one volume, as `nonzero` gives them
+            values = values[0]
+        return np.asarray(values) if isinstance(values, (np.ndarray, list)) else None
+
+    facts = {}
+    for subject, count in sizes(_flat(content["best_params"], path), path).voxel_counts.items():
+        shape = of("brain_nii_shape", subject)
+        facts[subject] = VoxelFacts(
+            validation_correlation=of("val_cc", subject),
+            roi=of("voxel_roi", subject),
+            index=of("voxel_index", subject),
+            mask=of("voxel_mask", subject),
+            brain_shape=None if shape is None else tuple(int(side) for side in shape),
+        )
+        seen = facts[subject].validation_correlation
+        if seen is not None and len(seen) != count:
+            raise UserError(f"{path}: val_cc of subject {subject} does not fit", seen=len(seen), wanted=count)
+    return facts
+
+
+def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:
+    """Every size, read off the shapes.
+
+    Raises:
+        UserError: if a weight that every GNet has is missing.
+    """
+
+    def shape(key: str) -> tuple[int, ...]:
+        if key not in state:
+            raise UserError(f"{path} is no GNet checkpoint", seen=f"keys like {min(state, default='')}", wanted=key)
+        return tuple(state[key].shape)
+
+    subjects = sorted({int(match[1]) for key in state if (match := re.match(r"fwrfs\.(\d+)\.", key))})
+    if not subjects:
+        raise UserError(f"{path} has no voxels", seen="no best_params.fwrfs", wanted="a read-out for each subject")
+    maps = sum(key.startswith(f"fwrfs.{subjects[0]}.rf") for key in state)
+    return Sizes(
+        voxel_counts={subject: shape(f"fwrfs.{subject}.b")[0] for subject in subjects},
+        prefilter=(shape("enc.pre.conv1.0.weight")[0], shape("enc.pre.conv2.0.weight")[0]),
+        early=shape("enc.enc.conv3.weight")[0],
+        width=shape("enc.enc.conv4a.conv1.weight")[0],
+        trunk=shape("enc.enc.conv6b.conv1.weight")[0],
+        map_sizes=tuple(shape(f"fwrfs.{subjects[0]}.rf{k}")[-1] for k in range(maps)),
+    )
+
+
+def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The project's state dict.
+
+    Raises:
+        UserError: for a key that belongs to no part.
+    """
+    own = {}
+    for key, value in state.items():
+        if (renamed := RENAMING.to_own(key)) is None:
+            raise UserError(f"{path} is no GNet checkpoint", seen=key, wanted="keys of best_params: enc, fwrfs")
+        own[renamed] = value.long() if renamed.endswith("num_batches_tracked") else value.float()
+    return own
+
+
+def build(sizes: Sizes) -> GNet:
+    """A model of these sizes, on the current default device."""
+    return GNet(
+        sizes.voxel_counts,
+        prefilter=sizes.prefilter,
+        early=sizes.early,
+        width=sizes.width,
+        trunk=sizes.trunk,
+        map_sizes=sizes.map_sizes,
+    )

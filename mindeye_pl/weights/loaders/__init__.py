@@ -1,0 +1,1 @@
+"""Loaders of foundation models from released files."""

@@ -1,0 +1,115 @@
+"""The laptop's own foundation weights: where they are shipped, and the models that they make."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, TokenStandardiser
+from mindeye_pl.nn.clip.embeddings import ClampThenNormalise
+from mindeye_pl.nn.clip.text_embedders import OpenCLIPTextEmbedder
+from mindeye_pl.nn.diffusion.builders import build_captioner, build_clip, build_unclip, build_vae
+from mindeye_pl.nn.diffusion.captioner import Captioner
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.nn.stylegan2.networks import PictureGenerator, build_generator
+from mindeye_pl.weights.sized_safetensors import fill, read_own
+
+CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
+GENERATOR = "generator.safetensors"
+
+#: The files that the package ships, in half precision; MODEL_CARD.md beside them says what they are.
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]:
+    """The whole small CLIP, and the embedder around its vision tower.
+
+    Args:
+        folder: that holds the file; None for the shipped one.
+
+    Raises:
+        UserError: if the file is missing, damaged or not this project's.
+    """
+    weights, sizes = read_own(_file(folder, CLIP))
+    standardise = TokenStandardiser(weights.pop("standardise.mean"), weights.pop("standardise.std"))
+    network = build_clip(**sizes)
+    fill(network, weights)
+    return network, CLIPImageEmbedder(network.visual, input_range="corrected", standardise=standardise)
+
+
+def load_embedder(
+    folder: str | Path | None = None, tokens: str = "patches", clamp: float | None = None
+) -> CLIPImageEmbedder:
+    """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
+
+    Args:
+        folder: see `load_clip`.
+        tokens: see `CLIPImageEmbedder`.
+        clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
+    """
+    clip, embedder = load_clip(folder)
+    if tokens == "patches" and clamp is None:
+        return embedder
+    ends = None if clamp is None else ClampThenNormalise(clamp)
+    return CLIPImageEmbedder(
+        clip.visual, tokens=tokens, input_range="corrected", resizing="stretched", standardise=ends
+    )
+
+
+def load_text_embedder(
+    folder: str | Path | None = None, *, word_numbers: Callable[[Sequence[str]], Tensor]
+) -> OpenCLIPTextEmbedder:
+    """The text side of `load_clip`: what its pictures are compared with.
+
+    Args:
+        folder: see `load_clip`.
+        word_numbers: see `OpenCLIPTextEmbedder`.
+    """
+    return OpenCLIPTextEmbedder(load_clip(folder)[0], word_numbers)
+
+
+def load_vae(folder: str | Path | None = None) -> Any:
+    """The VAE, with `picture_size` in its configuration's `sample_size`; otherwise as `load_clip`."""
+    weights, sizes = read_own(_file(folder, VAE))
+    return fill(build_vae(**sizes), weights)
+
+
+def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
+    """The unCLIP around its VAE, on the CPU in eval mode; otherwise as `load_clip`."""
+    vae = load_vae(folder)
+    weights, sizes = read_own(_file(folder, UNCLIP))
+    model = build_unclip(sizes, vae, vae.config["sample_size"])
+    own = {f"vae.{key}": value for key, value in vae.state_dict().items()}
+    fill(model, weights | own)
+    return model
+
+
+def load_captioner(folder: str | Path | None = None) -> Captioner:
+    """The captioner, on the CPU in eval mode; otherwise as `load_clip`."""
+    weights, sizes = read_own(_file(folder, CAPTIONER))
+    captioner = build_captioner(**sizes)
+    fill(captioner, weights)
+    return captioner
+
+
+def load_generator(folder: str | Path | None = None, latents: str = "zeros") -> PictureGenerator:
+    """The generator that was trained on pictures with captions, without its discriminator; otherwise as `load_clip`.
+
+    Args:
+        folder: see `load_clip`.
+        latents: see `PictureGenerator`.
+    """
+    weights, sizes = read_own(_file(folder, GENERATOR))
+    generator = build_generator(sizes)
+    fill(generator, own_part(weights, "generator"))
+    return PictureGenerator(generator, latents=latents)
+
+
+def own_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The weights of one of several networks in a file."""
+    return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
+
+
+def _file(folder: str | Path | None, name: str) -> Path:
+    return (SHIPPED if folder is None else Path(folder)) / name

@@ -1,0 +1,59 @@
+"""Vision towers in open_clip's whole-model format (MindEye2, spec section 5; MindEye1 and Mind Reader, section 3)."""
+
+from pathlib import Path
+
+import torch
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
+from mindeye_pl.nn.clip.embeddings import ClampThenNormalise
+from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.registry import check_weights
+
+VISUAL = "visual."
+
+
+def load_openclip(
+    model_name: str,
+    path: str | Path | None = None,
+    *,
+    tokens: str = "patches",
+    input_range: str = "published",
+    resizing: str = "stretched",
+    clamp: float | None = None,
+) -> CLIPImageEmbedder:
+    """The vision tower of an open_clip model, in float32; its text tower stays on disk.
+
+    ViT-bigG-14 has 256 patches of 1664, ViT-L-14 256 of 1024, and 257 hidden tokens of 768; the
+    class token of ViT-B-32 has width 512.
+
+    Args:
+        model_name: as open_clip names it.
+        path: the whole model's weights, `.safetensors` or a `torch.save` of tensors. None only under
+            `torch.device("meta")`, where sizes are asked for.
+        tokens: see `CLIPImageEmbedder`, as for the two that follow.
+        input_range: of the picture that CLIP sees.
+        resizing: of the picture to the tower's size.
+        clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
+
+    Raises:
+        UserError: if open_clip has no such model, or the file is missing, broken, a pickle with code in it, or of
+            another model.
+    """
+    import open_clip
+
+    config = open_clip.get_model_config(model_name)
+    if config is None:
+        raise UserError("open_clip has no such model", seen=model_name, wanted="one of open_clip.list_models()")
+    if path is None and torch.get_default_device().type != "meta":
+        raise UserError(f"{model_name} without its weights would give meaningless tokens", wanted="a weight file")
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        visual = open_clip.CLIP(**config).visual
+    if path is not None:
+        path = Path(path)
+        whole = {key.removeprefix("module."): value for key, value in read_state(path).items()}  # of data parallel
+        weights = {key: value for key, value in whole.items() if key.startswith(VISUAL)}
+        check_weights({VISUAL + key: tuple(value.shape) for key, value in visual.state_dict().items()}, weights, path)
+        visual.load_state_dict({k.removeprefix(VISUAL): v.float() for k, v in weights.items()}, assign=True)
+    ends = None if clamp is None else ClampThenNormalise(clamp)
+    return CLIPImageEmbedder(visual, tokens=tokens, input_range=input_range, resizing=resizing, standardise=ends)

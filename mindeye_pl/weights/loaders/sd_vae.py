@@ -1,0 +1,43 @@
+"""Stable Diffusion's VAE as MindEye2 distributes it: a plain state dict (MindEye2, spec sections 1.1 and 6.4)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mindeye_pl.nn.diffusion.builders import build_vae
+from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.formats.renaming import Renaming
+from mindeye_pl.weights.formats.vae_names import older_attention_names
+from mindeye_pl.weights.registry import check_weights
+from mindeye_pl.weights.sized_safetensors import fill
+
+SIZES: dict[str, Any] = {
+    "channels": (128, 256, 512, 512),
+    "latent_channels": 4,
+    "picture_size": 256,
+    "scaling_factor": 0.18215,
+}
+
+#: The attention under its older names; today's pass through unchanged.
+RENAMING = Renaming(
+    {old: new for part in ("encoder.", "decoder.") for old, new in older_attention_names(part, part).items()}
+)
+
+
+def load_sd_vae(path: str | Path, **sizes: Any) -> Any:
+    """The VAE on the CPU, frozen and in eval mode.
+
+    Args:
+        path: the file.
+        sizes: other arguments of `build_vae` than the published ones.
+
+    Raises:
+        UserError: if the file is missing, broken, a pickle with code in it, or of another architecture.
+    """
+    path = Path(path)
+    own = {RENAMING.to_own(key) or key: value.float() for key, value in read_state(path).items()}
+    with torch.device("meta"):
+        vae = build_vae(**(SIZES | sizes))
+    check_weights({key: tuple(value.shape) for key, value in vae.state_dict().items()}, own, path)
+    return fill(vae, own)

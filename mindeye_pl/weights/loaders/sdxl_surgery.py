@@ -1,0 +1,109 @@
+"""From SDXL base to an untrained unCLIP: what the published fine-tuning changes before it starts (MindEye2, spec 7.2).
+
+Legend: D token width, E length of the vector of sizes.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.diffusion.builders import build_vae
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.formats.unclip import UNET, VAE, vae_sizes, vae_to_own
+from mindeye_pl.weights.registry import check_weights, published_model
+from mindeye_pl.weights.sized_safetensors import fill
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+#: Cross-attention's keys and values, 70 of each in SDXL.
+KEY_VALUE = re.compile(rf"{re.escape(UNET)}.*\.attn2\.to_[kv]\.weight")
+LABEL = f"{UNET}label_emb.0.0.weight"
+
+
+def unclip_start(
+    sdxl: Mapping[str, Tensor], path: Path, *, token_dim: int = 1664, size_dim: int = 1024
+) -> dict[str, Tensor]:
+    """The published state dict that fine-tuning starts from; SDXL's text towers are left behind.
+
+    Keys and values are made anew for the other token width, by PyTorch's default initialisation. Of the vector's
+    columns the first E are kept, as published; in SDXL they belong to the pooled text, not to the sizes.
+
+    Args:
+        sdxl: SDXL base in sgm's format.
+        path: its file, for the words of an error.
+        token_dim: D.
+        size_dim: E.
+
+    Raises:
+        UserError: if it is no SDXL base.
+    """
+    if LABEL not in sdxl or sdxl[LABEL].shape[1] < size_dim:
+        seen = tuple(sdxl[LABEL].shape) if LABEL in sdxl else f"keys like {sorted(sdxl)[0]}"
+        raise UserError(f"{path} is no SDXL base", seen=seen, wanted=f"{LABEL} with {size_dim} columns or more")
+    start = {}
+    for key, value in sdxl.items():
+        if not key.startswith((UNET, VAE)):
+            continue
+        if key == LABEL:
+            start[key] = value[:, :size_dim].clone()
+        elif KEY_VALUE.fullmatch(key):
+            start[key] = nn.Linear(token_dim, value.shape[0], bias=False, device=value.device).weight.detach()
+        else:
+            start[key] = value
+    return start
+
+
+def load_unclip_start(
+    path: str | Path, *, token_dim: int, size_dim: int, head_dim: int = 64, picture_size: int = 768
+) -> UnCLIPModel:
+    """The untrained unCLIP of `unclip_start`, in float32 on the CPU; the UNet learns, the VAE stays.
+
+    What is made anew follows from the global random state.
+
+    Args:
+        path: SDXL base in one file.
+        token_dim: D.
+        size_dim: E.
+        head_dim: width of the UNet's attention heads.
+        picture_size: side in pixels of the pictures that it learns from.
+
+    Raises:
+        UserError: if the file is missing, broken or no SDXL base.
+    """
+    path = Path(path)
+    start = unclip_start(read_state(path), path, token_dim=token_dim, size_dim=size_dim)
+    model: UnCLIPModel = published_model("unclip", start, path, head_dim=head_dim, picture_size=picture_size)
+    model.float()
+    model.vae.requires_grad_(False)
+    model.unet.train()  # without this there is no gradient checkpointing
+    return model
+
+
+def load_vae(path: str | Path, *, picture_size: int = 768) -> "AutoencoderKL":
+    """SDXL's VAE alone, in float32 on the CPU, frozen and in eval mode; UNet and text stay on disk.
+
+    Args:
+        path: SDXL base in one file.
+        picture_size: side in pixels.
+
+    Raises:
+        UserError: if the file is missing, broken or no SDXL base.
+    """
+    path = Path(path)
+    state = {key: value.float() for key, value in read_state(path).items() if key.startswith(VAE)}
+    for key in (f"{VAE}encoder.conv_in.weight", f"{VAE}post_quant_conv.weight"):
+        if key not in state:
+            raise UserError(f"{path} is no SDXL base", seen="a file without its VAE", wanted=key)
+    own = vae_to_own(state)
+    with torch.device("meta"):
+        vae = build_vae(**vae_sizes(state) | {"picture_size": picture_size})
+    check_weights({key: tuple(value.shape) for key, value in vae.state_dict().items()}, own, path)
+    fill(vae, own)
+    return vae

@@ -1,0 +1,186 @@
+"""Text towers as their hub repositories hold them, for the scores of captions (MindEye2, spec section 10)."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.clip.text_embedders import CLIPTextEmbedder, SentenceEmbedder
+from mindeye_pl.weights.registry import check_weights
+from mindeye_pl.weights.sized_safetensors import fill
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+CLIP_B32, CLIP_L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+#: What is needed of each repository.
+FILES = (CONFIG, WEIGHTS, TOKENIZER)
+
+#: Word pieces that the published evaluation keeps of a caption, marks included.
+_MINILM_LENGTH = 256
+#: The end mark's number in CLIP configurations from before it was put right; the model then looks for the highest.
+_OLD_END = 2
+
+#: Word indices, which the model computes for itself, and what only pictures or other tasks need.
+_UNUSED_BY_BERT = ("pooler.", "embeddings.position_ids")
+_UNUSED_BY_CLIP = ("vision_model.", "visual_projection.", "text_model.embeddings.position_ids")
+#: The logarithm of what a cosine is multiplied by; a text tower alone has none.
+_LOGIT_SCALE = "logit_scale"
+
+
+def load_sentence_embedder(
+    files: str | Path | Iterable[str | Path], *, repository: str = MINILM, batch_size: int = 64
+) -> SentenceEmbedder:
+    """Sentence-BERT on the CPU, frozen and in eval mode.
+
+    Args:
+        files: the folder that holds `FILES`, one of them, or the paths of all.
+        repository: where the user gets what is missing.
+        batch_size: sentences at once.
+
+    Raises:
+        UserError: if a file is missing, broken or does not belong to the others.
+    """
+    from transformers import BertConfig, BertModel
+
+    paths = _paths(files, repository)
+    plain = _read_config(paths[CONFIG], repository)
+    _check_kind(plain, ("bert",), paths[CONFIG], repository)
+    config = _made(BertConfig, plain, paths[CONFIG], repository)
+    with torch.device("meta"):
+        tower = BertModel(config, add_pooling_layer=False)
+    _fill(tower, _tensors(paths[WEIGHTS], _UNUSED_BY_BERT, repository), paths[WEIGHTS])
+    tokenizer = _read_tokenizer(paths[TOKENIZER], config.vocab_size, repository)
+    length = min(_MINILM_LENGTH, config.max_position_embeddings)
+    return SentenceEmbedder(tower, tokenizer, max_length=length, batch_size=batch_size)
+
+
+def load_clip_text(
+    files: str | Path | Iterable[str | Path], *, repository: str = CLIP_B32, batch_size: int = 64
+) -> CLIPTextEmbedder:
+    """CLIP's text tower on the CPU, frozen and in eval mode; the vision tower stays on disk.
+
+    Args:
+        files: as in `load_sentence_embedder`, of a whole CLIP or of its text tower.
+        repository: `CLIP_B32` or `CLIP_L14`, where the user gets what is missing.
+        batch_size: sentences at once.
+
+    Raises:
+        UserError: if a file is missing, broken or does not belong to the others.
+    """
+    from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModelWithProjection
+
+    paths = _paths(files, repository)
+    plain = _read_config(paths[CONFIG], repository)
+    _check_kind(plain, ("clip", "clip_text_model"), paths[CONFIG], repository)
+    whole = plain["model_type"] == "clip"
+    config = _made(CLIPConfig if whole else CLIPTextConfig, plain, paths[CONFIG], repository)
+    config = config.text_config if whole else config
+    with torch.device("meta"):
+        tower = CLIPTextModelWithProjection(config)
+    weights = _tensors(paths[WEIGHTS], _UNUSED_BY_CLIP, repository)
+    scale = {"logit_scale": float(weights.pop(_LOGIT_SCALE).exp())} if _LOGIT_SCALE in weights else {}
+    _fill(tower, weights, paths[WEIGHTS])
+    tokenizer = _read_tokenizer(paths[TOKENIZER], config.vocab_size, repository)
+    end = tokenizer.encode("a").ids[-1]
+    if config.eos_token_id not in (_OLD_END, end):  # the tower would read the first mark's place instead
+        raise UserError(
+            f"{paths[TOKENIZER]} and {paths[CONFIG]} do not fit",
+            seen=f"sentences end with {end}",
+            wanted=config.eos_token_id,
+            mend=_command(repository, TOKENIZER),
+        )
+    length = config.max_position_embeddings
+    return CLIPTextEmbedder(tower, tokenizer, max_length=length, batch_size=batch_size, **scale)
+
+
+def _command(repository: str, *names: str) -> str:
+    return f"hf download {repository} {' '.join(names)}"
+
+
+def _paths(files: str | Path | Iterable[str | Path], repository: str) -> dict[str, Path]:
+    """Where each of `FILES` is."""
+    if isinstance(files, str | Path):
+        folder = Path(files).parent if Path(files).is_file() else Path(files)
+        found = {name: folder / name for name in FILES}
+    else:
+        found = {Path(path).name: Path(path) for path in files}
+    missing = [name for name in FILES if name not in found or not found[name].is_file()]
+    if not missing:
+        return found
+    where = found.get(missing[0], Path(missing[0]))
+    pickled = where.with_name("pytorch_model.bin")
+    mend = _command(repository, *missing)
+    if missing == [WEIGHTS] and pickled.is_file():
+        mend = f"python -m mindeye_pl.weights.convert {pickled} {where}"
+    raise UserError(f"{where} is missing", wanted=f"{', '.join(FILES)} of {repository}", mend=mend)
+
+
+def _read_config(path: Path, repository: str) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no json", seen=error, mend=_command(repository, CONFIG)) from error
+    return plain if isinstance(plain, dict) else {}
+
+
+def _check_kind(plain: dict[str, Any], wanted: tuple[str, ...], path: Path, repository: str) -> None:
+    if (seen := plain.get("model_type")) not in wanted:
+        raise UserError(
+            f"{path} is of another kind of model",
+            seen=f"model_type {seen}",
+            wanted=" or ".join(wanted),
+            mend=_command(repository, *FILES),
+        )
+
+
+def _made(kind: Any, plain: dict[str, Any], path: Path, repository: str) -> Any:
+    try:
+        return kind(**plain)
+    except Exception as error:  # transformers checks each entry, with errors of many classes
+        seen = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not whole", seen=seen, mend=_command(repository, CONFIG)) from error
+
+
+def _tensors(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, Tensor]:
+    """The weights in float32, but for those that are not used, which stay on disk."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            keys = [key for key in file.keys() if not key.startswith(unused)]  # noqa: SIM118 (no mapping)
+            return {key: file.get_tensor(key).float() for key in keys}
+    except SafetensorError as error:
+        mend = f"rm {path}, then {_command(repository, WEIGHTS)}"
+        raise UserError(f"{path} is no whole safetensors file", seen=error, mend=mend) from error
+
+
+def _fill(tower: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Gives a tower on the meta device its weights, and the word indices that it computes for itself."""
+    check_weights({key: tuple(value.shape) for key, value in tower.state_dict().items()}, weights, path)
+    fill(tower, weights)
+    for part in tower.modules():
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            indices = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            part.register_buffer(name, indices if name == "position_ids" else torch.zeros_like(indices), False)
+
+
+def _read_tokenizer(path: Path, vocabulary_size: int, repository: str) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    mend = _command(repository, TOKENIZER)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises no narrower class
+        raise UserError(f"{path} is no tokenizer", seen=error, mend=mend) from error
+    if (seen := tokenizer.get_vocab_size()) > vocabulary_size:
+        raise UserError(f"{path} knows more words than its model", seen=seen, wanted=vocabulary_size, mend=mend)
+    tokenizer.no_padding()
+    return tokenizer

@@ -1,0 +1,147 @@
+"""METEOR: values by hand, and where WordNet is looked for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import nltk
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nltk.corpus import wordnet as nltk_wordnet
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.captions.meteor import lacking_wordnet, meteor, meteor_of_each, meteor_words, read_wordnet
+
+WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
+
+
+class TinyWordNet:
+    """Knows a few words, each with the others of its meaning."""
+
+    def __init__(self, *meanings: str):
+        self.meanings = [meaning.split() for meaning in meanings]
+
+    def synsets(self, lemma: str) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(lemmas=lambda meaning=meaning: [SimpleNamespace(name=lambda n=n: n) for n in meaning])
+            for meaning in self.meanings
+            if lemma in meaning
+        ]
+
+
+class InBaseForm(TinyWordNet):
+    """Finds the singular of a word, as NLTK's reader does."""
+
+    def synsets(self, lemma: str) -> list[SimpleNamespace]:
+        return super().synsets(lemma.removesuffix("s"))
+
+
+SMALL = TinyWordNet("small little", "bike bicycle bicycle_ride")
+WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
+
+
+def test_meteor_by_hand() -> None:
+    predicted, reference = "A big dog runs", "a large dog is running"
+    # a and dog are equal, runs and running have one stem, big means large: 4 matches in 2 chunks.
+    by_hand = (1 - 0.5 * (2 / 4) ** 3) * (1 * 0.8) / (0.9 * 1 + 0.1 * 0.8)
+    both = TinyWordNet("big large", "big larg")  # the stem of large is larg
+    assert meteor([predicted], [reference], wordnet=both).item() == pytest.approx(by_hand, abs=1e-12)
+    # Without the synonym 3 matches in 3 chunks.
+    by_hand = (1 - 0.5) * (0.75 * 0.6) / (0.9 * 0.75 + 0.1 * 0.6)
+    assert meteor([predicted], [reference], wordnet=TinyWordNet()).item() == pytest.approx(by_hand, abs=1e-12)
+    by_hand = (1 - 0.2 * 1.0) * (0.75 * 0.6) / (0.5 * 0.75 + 0.5 * 0.6)
+    changed = meteor([predicted], [reference], wordnet=TinyWordNet(), alpha=0.5, beta=2.0, gamma=0.2)
+    assert changed.item() == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_synonyms_as_published_and_corrected() -> None:
+    """NLTK looks up "bicycl" and "littl", which no WordNet has."""
+    pairs = (["a little bicycle", "small bikes"], ["a small bike", "little bicycles"])
+    exact = meteor_of_each(pairs[0], pairs[0], wordnet=SMALL)
+    published = meteor_of_each(*pairs, wordnet=SMALL)
+    corrected = meteor_of_each(*pairs, wordnet=InBaseForm("small little", "bike bicycle"), synonyms="corrected")
+    assert published.tolist() == pytest.approx([0.5 / 3, 0])  # the article alone
+    assert corrected.tolist() == pytest.approx(exact.tolist())
+    without = meteor_of_each(*pairs, wordnet=TinyWordNet(), synonyms="corrected")
+    assert without.tolist() == pytest.approx([0.5 / 3, 0])
+    with pytest.raises(UserError, match=r"synonyms is unknown \(seen: right; wanted: published or corrected\)"):
+        meteor(*pairs, wordnet=SMALL, synonyms="right")
+
+
+@given(st.permutations(WORDS), st.permutations(WORDS), st.integers(1, 8), st.integers(1, 8))
+@settings(max_examples=50, deadline=None)
+def test_meteor_of_words_that_stand_once(first: list[str], second: list[str], num: int, other: int) -> None:
+    first, second = first[:num], second[:other]
+    places = [second.index(word) if word in second else None for word in first]
+    matches = sum(place is not None for place in places)
+    chunks = sum(
+        place is not None and (i == 0 or places[i - 1] is None or places[i - 1] != place - 1)
+        for i, place in enumerate(places)
+    )
+    wanted = 0.0
+    if matches:
+        precision, recall = matches / num, matches / other
+        wanted = precision * recall / (0.9 * precision + 0.1 * recall) * (1 - 0.5 * (chunks / matches) ** 3)
+    score = meteor([" ".join(first)], [" ".join(second)], wordnet=TinyWordNet())
+    assert score.item() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_meteor_of_the_same_and_of_nothing() -> None:
+    texts = ["a man rides a bike", "", "!"]
+    scores = meteor_of_each(texts, ["a man rides a bike", "a man rides a bike", ""], wordnet=SMALL)
+    assert scores.dtype == torch.float64
+    assert scores.tolist() == pytest.approx([1 - 0.5 / 5**3, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("A man's hat, on a table.", ["A", "man", "'s", "hat", ",", "on", "a", "table", "."]),
+        ("Two dogs play.  They don't stop!", ["Two", "dogs", "play", ".", "They", "do", "n't", "stop", "!"]),
+        (" a medium-sized (red) disc ", ["a", "medium-sized", "(", "red", ")", "disc"]),
+        ("it is 3.5 m wide", ["it", "is", "3.5", "m", "wide"]),
+        ("", []),
+    ],
+)
+def test_words_of_meteor_are_those_of_word_tokenize(caption: str, words: list[str]) -> None:
+    assert meteor_words(caption) == words
+
+
+@pytest.fixture
+def nltk_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty place for NLTK's corpora, and a reader that has read nothing."""
+    nltk_wordnet._unload()
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    yield tmp_path
+    nltk_wordnet._unload()
+
+
+def test_missing_wordnet_is_one_line_with_its_command(nltk_data: Path) -> None:
+    assert lacking_wordnet() == "needs wordnet: python -m nltk.downloader wordnet omw-1.4"
+    with pytest.raises(UserError, match=r"needs wordnet.*python -m nltk.downloader wordnet omw-1.4") as found:
+        meteor(["a dog"], ["a dog"])
+    assert "\n" not in str(found.value)
+
+
+def test_wordnet_is_read_from_where_nltk_puts_it(nltk_data: Path) -> None:
+    folder = nltk_data / "corpora" / "wordnet"
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"wordnet is not whole.*python -m nltk.downloader"):
+        read_wordnet()
+    for name in ("cntlist.rev", "index.sense", *(f"{part}.exc" for part in ("adj", "adv", "noun", "verb"))):
+        (folder / name).touch()
+    (folder / "lexnames").write_text("00\tnoun.artifact\t1\n")
+    for part in ("adj", "adv", "noun", "verb"):
+        (folder / f"index.{part}").write_text("  1 licence\n")
+        (folder / f"data.{part}").write_text("  1 licence\n")
+    head = "  1 licence\n"
+    (folder / "data.noun").write_text(f"{head}{len(head):08d} 00 n 02 car 0 automobile 0 000 | with wheels\n")
+    (folder / "index.noun").write_text(
+        head + "".join(f"{word} n 1 0 1 0 {len(head):08d}\n" for word in ("automobile", "car"))
+    )
+    assert lacking_wordnet() is None
+    read = meteor_of_each(["a red cars", "a red automobile"], ["a red car", "a red car"], synonyms="corrected")
+    assert read.tolist() == pytest.approx([1 - 0.5 / 3**3] * 2)

@@ -1,0 +1,187 @@
+"""Scores of captions: values by hand, second implementations, and what they refuse."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics.pairwise import paired_cosine_distances
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.captions.meteor import meteor, meteor_of_each
+from mindeye_pl.metrics.captions.similarity import (
+    Remembering,
+    rouge,
+    rouge_of_each,
+    sentence_similarity,
+    text_similarity,
+    text_similarity_of_each,
+    word_overlap,
+    word_overlap_of_each,
+)
+from tests.metrics.rouge_reference import RougeScorer
+from tests.metrics.test_meteor import SMALL
+
+WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
+
+sentences = st.lists(st.sampled_from([*WORDS, "a", "The", "red-brown", "3", ","]), min_size=1, max_size=9).map(" ".join)
+
+
+def bag(texts: Sequence[str]) -> torch.Tensor:
+    """Letters of each text, counted: an embedder without weights."""
+    return torch.tensor([[float(text.lower().count(letter)) for letter in "abcdefghijklmnop"] for text in texts])
+
+
+@given(sentences, sentences)
+@settings(max_examples=80, deadline=None)
+def test_rouge_against_the_library_of_the_published_numbers(predicted: str, reference: str) -> None:
+    wanted = RougeScorer(["rouge1", "rougeL"], use_stemmer=False).score(reference, predicted)
+    for kind, score in wanted.items():
+        assert rouge([predicted], [reference], kind=kind).item() == pytest.approx(score.fmeasure, abs=1e-6)
+
+
+def test_rouge_by_hand() -> None:
+    predicted, reference = "the cat sat on the mat", "on the mat sat the old cat"
+    assert rouge([predicted], [reference]).item() == pytest.approx(2 * 6 / 13, abs=1e-6)
+    assert rouge([predicted], [reference], kind="rougeL").item() == pytest.approx(2 * 3 / 13, abs=1e-6)
+    assert rouge_of_each(["", "dog"], ["dog", "..."]).tolist() == [0, 0]
+    # No stems: the published evaluation leaves the stemmer off.
+    assert rouge(["dogs"], ["dog"]).item() == 0
+
+
+def test_several_references() -> None:
+    references = ["a lamp", "a milk desk", "milk desk and boat"]
+    scorer = RougeScorer(["rouge1"])
+    each = [scorer.score(reference, "a milk desk boat")["rouge1"].fmeasure for reference in references]
+    best = scorer.score_multi(references, "a milk desk boat")["rouge1"].fmeasure
+    for several, wanted in (("best", best), ("mean", np.mean(each)), ("first", each[0])):
+        both = rouge_of_each(["a milk desk boat", "a tree"], [references, "a tree"], several=several)
+        assert both.tolist() == pytest.approx([wanted, 1], abs=1e-6)
+    for function, options in (
+        (meteor_of_each, {"wordnet": SMALL}),
+        (word_overlap_of_each, {}),
+        (text_similarity_of_each, {"embedder": bag}),
+    ):
+        alone = torch.cat([function(["milk desk boat"], [reference], **options) for reference in references])
+        for several, wanted in (("best", alone.max()), ("mean", alone.mean()), ("first", alone[0])):
+            found = function(["milk desk boat"], [references], several=several, **options)
+            assert found.item() == pytest.approx(wanted.item(), abs=1e-12)
+    with pytest.raises(UserError, match=r"several is unknown \(seen: worst; wanted: best or mean or first\)"):
+        word_overlap(["a"], ["a"], several="worst")
+    with pytest.raises(UserError, match=r"kind is unknown \(seen: rouge2"):
+        rouge(["a"], ["a"], kind="rouge2")
+
+
+def test_word_overlap_counts_what_is_seen() -> None:
+    reference = "A large red disc to the left of a small blue star, on a background fading from red to green."
+    assert word_overlap([reference.upper()], [reference]) == 1
+    assert word_overlap(["a disc is at the left"], ["Disc to the left of it."]) == 1
+    # large, red, disc, left, small, blue, star, background, fading, red, green; three of four are there, red once.
+    assert word_overlap(["a red red star and a red disc"], [reference]).item() == pytest.approx(2 * 4 / (5 + 11))
+    assert word_overlap(["a medium-sized disc"], ["a medium disc"]).item() == pytest.approx(0.5)
+    assert word_overlap_of_each(["the of", "", "a disc"], ["the of", "", "the of"]).tolist() == [0, 0, 0]
+
+
+@given(st.permutations(["a", "small", "red", "disc", "above", "two", "green", "stars"]))
+@settings(max_examples=20, deadline=None)
+def test_word_overlap_has_no_order(words: list[str]) -> None:
+    reference = "Two small green discs above a red star"
+    assert word_overlap([" ".join(words)], [reference]) == word_overlap(
+        ["a small red disc above two green stars"], [reference]
+    )
+
+
+def test_similarity_against_sklearn() -> None:
+    predicted, references = ["a milk boat", "lamp", "zzz"], ["a red boat", "lamp lamp", "lamp"]
+    found = text_similarity_of_each(predicted, references, embedder=bag)
+    wanted = 1 - paired_cosine_distances(bag(predicted).double(), bag(references).double())
+    np.testing.assert_allclose(found[:2], wanted[:2], atol=1e-12)
+    assert found.dtype == torch.float64
+    assert found[1].item() == pytest.approx(1)
+    assert found[2] == 0  # an embedding of length 0 is like nothing
+    assert text_similarity(predicted, references, embedder=bag) == found.mean()
+    assert sentence_similarity(predicted, references, embedder=bag) == found.mean()
+
+
+def test_each_sentence_is_embedded_once() -> None:
+    asked: list[str] = []
+
+    def counting(texts: Sequence[str]) -> torch.Tensor:
+        asked.extend(texts)
+        return bag(texts)
+
+    remembering = Remembering(counting)
+    first = text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=remembering)
+    again = text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=remembering)
+    assert first == again == text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=bag)
+    assert sorted(asked) == ["boat", "desk", "lamp"]
+
+
+def test_an_embedding_that_is_not_finite_is_named() -> None:
+    with pytest.raises(UserError, match=r"not finite .*'milk'"):
+        text_similarity(
+            ["lamp", "milk"], ["lamp", "lamp"], embedder=lambda t: bag(t) / torch.tensor([1, 0][: len(t)])[:, None]
+        )
+
+
+@given(st.permutations(range(5)))
+@settings(max_examples=10, deadline=None)
+def test_order_of_the_pictures_changes_nothing(order: list[int]) -> None:
+    predicted = [f"a {word} on the {other}" for word, other in zip(WORDS, WORDS[3:], strict=False)]
+    references = [[f"the {word}", f"a {word} on a {other}"] for word, other in pairwise(WORDS)][:5]
+    functions = (
+        lambda *pair: meteor_of_each(*pair, wordnet=SMALL),
+        rouge_of_each,
+        word_overlap_of_each,
+        lambda *pair: text_similarity_of_each(*pair, embedder=bag),
+    )
+    for function in functions:
+        there = function(predicted, references)[list(order)]
+        moved = function([predicted[i] for i in order], [references[i] for i in order])
+        torch.testing.assert_close(there, moved, rtol=0, atol=1e-12)
+        own = function([own[1] for own in references], [own[1] for own in references])
+        assert (own >= there - 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("predicted", "references", "message"),
+    [
+        ([], [], "no captions to score"),
+        (["a"], ["a", "b"], "differ in number .*1 predicted, references of 2 pictures"),
+        (["a", 3], ["a", "b"], "predicted caption 1 .from 0. is no text .*int 3"),
+        (["a", "b"], ["a", None], "reference caption 1 .from 0. is no text .*NoneType"),
+        (["a", "b"], ["a", ["b", b"c"]], "reference caption 1, number 1 of it .*bytes"),
+        (["a", "b"], ["a", []], "picture 1 .from 0. has no reference caption"),
+        ("a dog", ["a"], "predicted is a single caption .*'a dog'"),
+        (["a"], "a dog", "references is a single caption"),
+    ],
+)
+def test_bad_captions_are_named(predicted: list[str], references: list[str], message: str) -> None:
+    for function, options in (
+        (meteor, {"wordnet": SMALL}),
+        (rouge, {}),
+        (word_overlap, {}),
+        (text_similarity, {"embedder": bag}),
+    ):
+        with pytest.raises(UserError, match=message) as found:
+            function(predicted, references, **options)
+        assert "\n" not in str(found.value)
+
+
+def test_captions_as_published_files_hold_them() -> None:
+    """Arrays of numpy's strings."""
+    predicted, references = np.array(["a lamp", "a desk"]), np.array([["a lamp", "b"], ["a boat", "a desk"]])
+    assert word_overlap(predicted, references) == 1
+    assert rouge(predicted, references[:, 0]).item() == pytest.approx(0.75)
+    assert meteor(predicted, references, wordnet=SMALL).item() == pytest.approx(1 - 0.5 / 2**3)
+
+
+def test_heavy_libraries_wait_until_they_are_used() -> None:
+    heavy = ("nltk", "torchmetrics", "transformers", "scipy")
+    code = f"import sys, mindeye_pl.metrics.captions.scores; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

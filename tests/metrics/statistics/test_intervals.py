@@ -1,0 +1,228 @@
+from typing import Literal
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, permutation_test, ttest_1samp, ttest_rel
+
+from mindeye_pl.metrics.statistics.intervals import (
+    bootstrap_interval,
+    difference_over_pictures,
+    difference_over_seeds,
+    hit_rate_interval,
+    interval_over_groups,
+    paired_test,
+    wilson_interval,
+)
+
+
+def test_percentile_against_a_naive_loop() -> None:
+    rng = np.random.default_rng(0)
+    values, weights = rng.random(200), rng.integers(1, 5, 200).astype(float)
+    means = []
+    for _ in range(4000):
+        drawn = rng.integers(0, 200, 200)
+        means.append(np.average(values[drawn], weights=weights[drawn]))
+    low, high = bootstrap_interval(values, weights=weights, num_resamples=4000, method="percentile")
+    assert (low, high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=0.006)
+
+
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+@pytest.mark.parametrize("num", [20, 200])
+def test_methods_against_scipy(method: Literal["percentile", "BCa"], num: int) -> None:
+    values = np.random.default_rng(0).gamma(1.0, 1.0, num)
+    expected = bootstrap((values,), np.mean, n_resamples=20_000, method=method, rng=1).confidence_interval
+    found = bootstrap_interval(values, num_resamples=20_000, method=method)
+    assert found == pytest.approx((expected.low, expected.high), abs=0.04 * np.ptp(found))
+
+
+def test_bootstrap_t_against_a_naive_loop() -> None:
+    rng = np.random.default_rng(0)
+    values, weights = rng.gamma(1.0, 1.0, 60), rng.integers(1, 5, 60).astype(float)
+    mean = np.average(values, weights=weights)
+
+    def error(values: np.ndarray, weights: np.ndarray, mean: float) -> float:
+        return np.sqrt((weights**2 * (values - mean) ** 2).sum()) / weights.sum()
+
+    whole, students = error(values, weights, mean), []
+    for _ in range(6000):
+        drawn = rng.integers(0, 60, 60)
+        again = np.average(values[drawn], weights=weights[drawn])
+        own = error(values[drawn], weights[drawn], again)
+        students.append((again - mean) / np.sqrt(0.95 * own**2 + 0.05 * whole**2))
+    low, high = mean - whole * np.quantile(students, [0.975, 0.025])
+    found = bootstrap_interval(values, weights=weights, num_resamples=6000)
+    assert found == pytest.approx((low, high), abs=0.06 * (high - low))
+    assert high - mean > mean - low, "the tail is on the right"
+
+
+def test_nearly_equal_values_have_a_bounded_interval() -> None:
+    values = np.ones(100)
+    values[:2] = 0.9
+    low, high = bootstrap_interval(values, bounds=(0, 1))
+    assert 0.98 < low < values.mean() < high <= 1
+    assert bootstrap_interval(np.ones(100), bounds=(0, 1)) == wilson_interval(100, 100)
+    assert bootstrap_interval(-np.ones(100), bounds=(-1, 1)) == pytest.approx((-1, 2 * wilson_interval(0, 100)[1] - 1))
+
+
+def test_the_order_of_the_pictures_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    values, weights, order = rng.random(50), rng.integers(1, 4, 50), rng.permutation(50)
+    assert bootstrap_interval(values[order], weights=weights[order]) == bootstrap_interval(values, weights=weights)
+    first, second = rng.random((2, 50))
+    for test in ("sign_flip", "bootstrap"):
+        shuffled = paired_test(first[order], second[order], test=test)
+        assert shuffled.p_value == paired_test(first, second, test=test).p_value
+
+
+@pytest.mark.parametrize("method", ["percentile", "BCa", "bootstrap-t"])
+def test_interval_covers_the_truth_about_as_often_as_it_says(method: str) -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(150):
+        hits = rng.random(100) < 0.3
+        low, high = bootstrap_interval(hits, num_resamples=300, method=method)
+        covered += low <= 0.3 <= high
+    assert 0.86 <= covered / 150 <= 1.0
+
+
+def test_interval_follows_from_its_seed_alone() -> None:
+    values = np.random.default_rng(0).random(50)
+    np.random.seed(0)
+    first = bootstrap_interval(values)
+    np.random.seed(1)
+    assert bootstrap_interval(values) == first
+    assert bootstrap_interval(values, seed=1) != first
+
+
+def test_pictures_that_never_asked_do_not_count() -> None:
+    values, weights = np.array([0.0, 1.0, 1.0, 0.5]), np.array([2.0, 1.0, 3.0, 0.0])
+    assert bootstrap_interval(values, weights=weights) == bootstrap_interval(values[:3], weights=weights[:3])
+    assert hit_rate_interval(np.array([1.0, 1.0, 0.0]), weights=np.array([1, 1, 0])) == wilson_interval(2, 2)
+
+
+def test_all_hits_are_no_certainty() -> None:
+    assert bootstrap_interval(np.ones(50)) == (1.0, 1.0)
+    low, high = hit_rate_interval(np.ones(50))
+    assert 0.9 < low < 0.95
+    assert high == pytest.approx(1)
+    low, high = hit_rate_interval(np.zeros(50))
+    assert low == pytest.approx(0)
+    assert 0.05 < high < 0.1
+
+
+@pytest.mark.parametrize("hits", [0, 1, 17, 49, 50])
+def test_hits_of_yes_and_no_have_wilsons_interval(hits: int) -> None:
+    values = (np.arange(50) < hits).astype(float)
+    assert hit_rate_interval(values) == pytest.approx(wilson_interval(hits, 50))
+    assert hit_rate_interval(values, weights=np.full(50, 3.0)) == pytest.approx(wilson_interval(hits, 50))
+    if 0 < hits < 50:
+        expected = bootstrap_interval(values, method="percentile", bounds=(0, 1))
+        assert hit_rate_interval(values, method="percentile") == expected
+
+
+def test_fractions_of_hits_are_surer_than_hits_and_less_sure_than_certain() -> None:
+    rng = np.random.default_rng(0)
+    fractions = rng.beta(4, 2, 300)
+    hits = (rng.random(300) < fractions).astype(float)
+    assert np.ptp(hit_rate_interval(fractions)) < 0.7 * np.ptp(hit_rate_interval(hits))
+    expected = bootstrap_interval(fractions)
+    assert hit_rate_interval(fractions) == pytest.approx(expected, abs=0.3 * np.ptp(expected))
+    nearly = np.ones(100)
+    nearly[0] = 0.9
+    low, high = hit_rate_interval(nearly)
+    assert 0.95 < low < 0.98
+    assert 0.99 < high <= 1
+
+
+def test_pairing_narrows_the_difference() -> None:
+    rng = np.random.default_rng(2)
+    picture = rng.random(300)  # some pictures are easy for both models
+    first, second = picture + 0.1 + 0.05 * rng.standard_normal(300), picture + 0.05 * rng.standard_normal(300)
+    difference = difference_over_pictures(first, second)
+    assert difference.value == pytest.approx(0.1, abs=0.02)
+    assert difference.interval[0] > 0.08
+    assert difference.num_pairs == 300
+    unpaired = difference_over_pictures(first, rng.permutation(second))
+    assert np.ptp(unpaired.interval) > 3 * np.ptp(difference.interval)
+    swapped = difference_over_pictures(second, first)
+    assert swapped.value == pytest.approx(-difference.value)
+
+
+def test_seeds_are_averaged_before_pictures_are_drawn() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.random((4, 100)), rng.random((4, 100))
+    assert difference_over_pictures(first, second) == difference_over_pictures(first.mean(0), second.mean(0))
+
+
+def test_difference_over_seeds_against_scipys_paired_t_test() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.random(5), rng.random(5)
+    difference = difference_over_seeds(first, second)
+    expected = ttest_rel(first, second).confidence_interval(0.95)
+    assert difference.interval == pytest.approx((expected.low, expected.high))
+    assert difference.value == pytest.approx((first - second).mean())
+    with pytest.raises(AssertionError, match="one seed"):
+        difference_over_seeds(first[:1], second[:1])
+
+
+@pytest.mark.parametrize("num", [9, 60])
+def test_sign_flips_against_scipy(num: int) -> None:
+    rng = np.random.default_rng(num)
+    first = rng.random(num)
+    second = first - 0.04 + 0.2 * rng.standard_normal(num)
+
+    def mean_difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+        return (a - b).mean(axis)
+
+    expected = permutation_test(
+        (first, second), mean_difference, permutation_type="samples", vectorized=True, n_resamples=20_000, rng=1
+    ).pvalue
+    found = paired_test(first, second, num_resamples=20_000)
+    assert found.p_value == pytest.approx(expected, abs=1e-9 if num == 9 else 0.012)
+    assert found.value == pytest.approx((first - second).mean())
+    assert found.interval == difference_over_pictures(first, second).interval
+    assert paired_test(second, first, num_resamples=20_000).p_value == pytest.approx(found.p_value, abs=0.012)
+
+
+@pytest.mark.parametrize("test", ["sign_flip", "bootstrap"])
+def test_p_value_beside_students(test: str) -> None:
+    rng = np.random.default_rng(5)
+    first = rng.standard_normal(80)
+    for gain in (0.0, 0.15, 0.4):
+        second = first - gain + 0.8 * rng.standard_normal(80)
+        found, expected = paired_test(first, second, test=test), ttest_rel(first, second).pvalue
+        assert found.p_value == pytest.approx(expected, abs=0.03)
+    assert paired_test(first, first, test=test).p_value == 1
+    assert paired_test(first, first - 1, test=test).p_value == pytest.approx(0, abs=0.001)
+
+
+def test_bootstrap_p_value_agrees_with_the_interval() -> None:
+    rng = np.random.default_rng(6)
+    for gain in np.linspace(0, 0.5, 12):
+        difference = gain + rng.gamma(1.0, 1.0, 40) - 1
+        found = paired_test(difference, np.zeros(40), test="bootstrap", num_resamples=2000)
+        assert found.p_value is not None
+        if abs(found.p_value - 0.05) > 0.005:
+            assert (found.p_value < 0.05) == (not found.interval[0] <= 0 <= found.interval[1])
+
+
+def test_subjects_are_the_units() -> None:
+    rng = np.random.default_rng(7)
+    groups = [0.5 + 0.1 * k + rng.standard_normal(n) for k, n in enumerate((10, 20, 400))]
+    means = np.array([group.mean() for group in groups])
+    expected = ttest_1samp(means, 0).confidence_interval(0.95)
+    assert interval_over_groups(groups) == pytest.approx((expected.low, expected.high))
+    seeds = [np.stack([group + 1, group - 1]) for group in groups]
+    assert interval_over_groups(seeds) == pytest.approx((expected.low, expected.high))
+    with pytest.raises(AssertionError, match="one group"):
+        interval_over_groups(groups[:1])
+    assert interval_over_groups(np.ones((3, 5)), shared_pictures=True) == (1, 1)
+
+
+def test_shared_pictures_widen_the_interval_of_subjects() -> None:
+    rng = np.random.default_rng(8)
+    table = rng.standard_normal((4, 1)) / 100 + rng.standard_normal(30) + rng.standard_normal((4, 30)) / 10
+    assert np.ptp(interval_over_groups(table, shared_pictures=True)) > 2 * np.ptp(interval_over_groups(table))
+    unshared = rng.standard_normal((4, 1)) + rng.standard_normal((4, 30)) / 10
+    pair = interval_over_groups(unshared), interval_over_groups(unshared, shared_pictures=True)
+    assert pair[0] == pytest.approx(pair[1], rel=0.05)

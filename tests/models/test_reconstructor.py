@@ -1,0 +1,171 @@
+"""The best of several candidates, the blurry picture alone, and systems that the unCLIP cannot tell apart."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.models.mindeye import BrainToTokens, MindEye1, MindEye2
+from mindeye_pl.models.parts.alignment import FunctionalAlignment
+from mindeye_pl.models.parts.backbone import Backbone, ResidualBackbone
+from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, Sampling, candidate_seed, picture_seed
+from mindeye_pl.nn.clip.clip_embedder import random_embedder
+from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.types import Prediction
+from tests.nn.test_unclip import UNET, VAE
+
+VOXELS, TOKENS, WIDTH = 20, 4, 12
+SAMPLING = Sampling("dpm_multistep", steps=2, guidance=2.0, offset=0.0, seed=5, strength=0.5)
+
+
+@pytest.fixture(scope="module")
+def unclip() -> UnCLIPModel:
+    return random_unclip(0, UNET, VAE)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> torch.nn.Module:
+    return random_embedder(image_size=32, num_tokens=TOKENS, token_dim=WIDTH, layers=1, heads=2)
+
+
+def system(kind: type[BrainToTokens] = MindEye1, *, seed: int = 0) -> BrainToTokens:
+    """Untrained, with a prior that samples in two steps."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if kind is MindEye1:
+            backbone = ResidualBackbone(8, TOKENS, WIDTH, num_blocks=1, retrieval_dim=8)
+        else:
+            backbone = Backbone(8, TOKENS, WIDTH, num_blocks=1)
+        options = {"target_scale": "sqrt_width", "renormalise": "first_token"} if kind is MindEye1 else {}
+        prior = DiffusionPrior(TOKENS, WIDTH, depth=1, head_dim=32, heads=1, sample_steps=2, **options)
+        return kind(FunctionalAlignment([VOXELS], 8), backbone, prior=prior).eval()
+
+
+def query(*ids: int) -> BrainQuery:
+    """Two responses to each picture; which, says its number."""
+    voxels = [torch.randn(2, VOXELS, generator=torch.Generator().manual_seed(id_)) for id_ in ids]
+    return BrainQuery(torch.tensor(ids), torch.stack(voxels), torch.full((len(ids), 2), 0.5))
+
+
+@torch.no_grad()
+def made(reconstructor: Reconstructor, batch: BrainQuery) -> dict[str, Tensor]:
+    return reconstructor.eval().predict_step(batch)
+
+
+def best_of(count: int, unclip: UnCLIPModel, embedder: torch.nn.Module) -> Reconstructor:
+    return Reconstructor(system(), unclip=unclip, sampling=SAMPLING, candidates=count, embedder=embedder)
+
+
+def test_the_candidate_that_is_kept_is_the_nearest_of_all(unclip: UnCLIPModel, embedder: torch.nn.Module) -> None:
+    """Every candidate by hand, as the single sample of its own seed."""
+    ids, several = [3, 8, 21], 5
+    kept = made(best_of(several, unclip, embedder), query(*ids))
+    alone = [made(Reconstructor(system(), unclip=unclip, sampling=SAMPLING, candidates=1), query(id_)) for id_ in ids]
+    chosen = []
+    for row, (id_, single) in enumerate(zip(ids, alone, strict=True)):
+        brain, similarities, pictures = single["retrieval"].flatten(1), [], []
+        for index in range(several):
+            seeds = [candidate_seed(picture_seed(SAMPLING.seed, id_), index)]
+            one = best_of(1, unclip, embedder)._candidate(single, seeds, 0)
+            tokens = embedder(one["images"]).flatten(1)
+            similarities.append(F.cosine_similarity(tokens, brain).item())
+            pictures.append(one)
+        best = max(range(several), key=similarities.__getitem__)
+        chosen.append(best)
+        assert kept["candidate"][row] == best
+        assert kept["candidate_similarity"][row].item() == pytest.approx(similarities[best], abs=1e-4)
+        for name in ("images", "prior_tokens"):
+            torch.testing.assert_close(kept[name][row], pictures[best][name][0], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(pictures[0]["images"], single["images"])  # the first is the single sample
+    assert len(set(chosen)) > 1
+
+
+def test_more_candidates_come_nearer(unclip: UnCLIPModel, embedder: torch.nn.Module) -> None:
+    ids = range(8)
+    two, six = (made(best_of(count, unclip, embedder), query(*ids)) for count in (2, 6))
+    assert (six["candidate_similarity"] >= two["candidate_similarity"]).all()
+    assert six["candidate_similarity"].mean() > two["candidate_similarity"].mean()
+    single = made(best_of(1, unclip, embedder), query(*ids))
+    assert not {"candidate", "candidate_similarity"} & single.keys()
+    assert torch.equal(single["images"][two["candidate"] == 0], two["images"][two["candidate"] == 0])
+
+
+def test_candidates_do_not_depend_on_the_batch(unclip: UnCLIPModel, embedder: torch.nn.Module) -> None:
+    ids, reconstructor = list(range(40, 48)), best_of(3, unclip, embedder)
+    whole = made(reconstructor, query(*ids))
+    for batch in (1, 4, 7):
+        parts = [made(reconstructor, query(*ids[i : i + batch])) for i in range(0, 8, batch)]
+        for name, rows in whole.items():
+            torch.testing.assert_close(torch.cat([part[name] for part in parts]), rows, rtol=1e-3, atol=1e-3)
+
+
+def test_the_unclip_never_makes_more_at_once(
+    unclip: UnCLIPModel, embedder: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, sample = [], unclip.sample
+
+    def counted(tokens: Tensor, **settings: object) -> Tensor:
+        sizes.append(len(tokens))
+        return sample(tokens, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(unclip, "sample", counted)
+    made(best_of(4, unclip, embedder), query(1, 2, 3))
+    assert sizes == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_the_blurry_picture_is_the_draft_and_at_strength_0_all(
+    unclip: UnCLIPModel, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, composite = random_vae(3, **(VAE | {"picture_size": 16})), system()  # pictures half the size
+    latents = torch.randn(2 * 2, 4, 8, 8)
+    predict = composite.predict
+
+    def with_latents(voxels: Tensor, subject_index: int = 0) -> Prediction:
+        found = predict(voxels, subject_index)
+        return Prediction(found.aligned, found.tokens, found.retrieval, latents)
+
+    monkeypatch.setattr(composite, "predict", with_latents)
+    sampling = Sampling("unipc_published", 4, 2.0, 0.0, seed=5, strength=strength)
+    found = made(Reconstructor(composite, unclip=unclip, sampling=sampling, vae=vae), query(1, 2))
+    blurry = F.interpolate(found["blurry_images"], (32, 32), mode="bilinear")
+    assert found["blurry_images"].shape == (2, 3, 16, 16)
+    assert torch.equal(found["images"], blurry) == (strength == 0)
+    # The published range is that of the draft alone: the blurry picture stays what it was.
+    quirk = Sampling("unipc_published", 4, 2.0, 0.0, seed=5, strength=strength, draft_range="published")
+    other = made(Reconstructor(composite, unclip=unclip, sampling=quirk, vae=vae), query(1, 2))
+    assert torch.equal(other["blurry_images"], found["blurry_images"])
+    assert torch.equal(other["images"], found["images"]) == (strength == 0)
+
+
+def test_the_same_tokens_give_the_same_picture_whatever_the_system(
+    unclip: UnCLIPModel, embedder: torch.nn.Module
+) -> None:
+    """Two systems that read the same from a brain, with the same prior, end in the same pictures."""
+    one, other = (system(kind) for kind in (MindEye1, MindEye2))
+    other.prior, other.predict = one.prior, one.predict  # type: ignore[method-assign]
+    pictures = [
+        made(Reconstructor(s, unclip=unclip, sampling=SAMPLING, candidates=2, embedder=embedder), query(1, 2))
+        for s in (one, other)
+    ]
+    for name, rows in pictures[0].items():
+        assert torch.equal(pictures[1][name], rows), name
+    untouched = made(Reconstructor(system(MindEye2), unclip=unclip, sampling=SAMPLING), query(1, 2))
+    assert not torch.allclose(untouched["images"], pictures[0]["images"], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"solver": "heun"}, "no such solver .*heun.*unipc_published"),
+        ({"draft_range": "clip"}, "no such draft_range .*published or corrected"),
+        ({"draft_posterior": "mean"}, "no such draft_posterior .*mode or sampled"),
+        ({"strength": 85}, "share of the steps .*85"),
+    ],
+)
+def test_what_a_sampler_does_not_know_is_refused(change: dict, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Sampling(**({"solver": "unipc", "steps": 3, "guidance": 1.0, "offset": 0.0, "seed": 0} | change))

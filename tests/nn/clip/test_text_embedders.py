@@ -1,0 +1,34 @@
+"""The laptop's own CLIP as a judge of captions; the published towers are tested with their files."""
+
+import numpy as np
+import torch
+
+from mindeye_pl.data.simulated.scenes import captions, draw_scene
+from mindeye_pl.data.simulated.vocabulary import word_numbers
+from mindeye_pl.metrics.captions.similarity import text_similarity_of_each
+from mindeye_pl.nn.clip.text_embedders import OpenCLIPTextEmbedder
+from mindeye_pl.weights.loaders.bundled import load_clip
+
+CAPTIONS = [captions(draw_scene(np.random.default_rng(seed))) for seed in range(40)]
+FULL = [full for full, _ in CAPTIONS]
+
+
+def test_embeddings_are_those_of_the_network_whatever_the_batch() -> None:
+    network, _ = load_clip()
+    found = OpenCLIPTextEmbedder(network, word_numbers)(FULL)
+    with torch.no_grad():
+        torch.testing.assert_close(found, network.encode_text(word_numbers(FULL)), rtol=0, atol=1e-5)
+    for batch_size in (1, 7):
+        again = OpenCLIPTextEmbedder(network, word_numbers, batch_size=batch_size)(FULL)
+        torch.testing.assert_close(again, found, rtol=0, atol=1e-5)
+
+
+def test_the_laptop_judges_captions_of_scenes() -> None:
+    embedder = OpenCLIPTextEmbedder(load_clip()[0], word_numbers)
+    slips = [text.replace(" red ", " orange ").replace(" disc", " ring") for text in FULL]
+    own = text_similarity_of_each(FULL, FULL, embedder=embedder)
+    near = text_similarity_of_each(slips, FULL, embedder=embedder)
+    short = text_similarity_of_each([text for _, text in CAPTIONS], FULL, embedder=embedder)
+    other = text_similarity_of_each(FULL[1:] + FULL[:1], FULL, embedder=embedder)
+    assert torch.allclose(own, torch.ones_like(own))
+    assert 1 > near.mean() > short.mean() > other.mean() + 0.05

@@ -1,0 +1,66 @@
+"""Refinement: where it starts, its steps against a second implementation, batches, and the blend."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mindeye_pl.nn.diffusion.refiner import BEGIN, NEGATIVE, STEPS, Refiner, blend
+from mindeye_pl.nn.diffusion.solvers import euler_published, training_sigmas
+from mindeye_pl.weights.registry import load_published
+from tests.weights.test_sdxl_base import OPTIONS, sdxl_state
+
+CAPTIONS = ["a red dog", "a blue cat on a mat", "a kite"]
+
+
+@pytest.fixture(scope="module")
+def refiner(tmp_path_factory: pytest.TempPathFactory) -> Refiner:
+    path = tmp_path_factory.mktemp("sdxl") / "sd_xl_base_1.0.safetensors"
+    save_file({key: value.contiguous().clone() for key, value in sdxl_state().items()}, path)
+    return load_published("sdxl_base", path, **OPTIONS)
+
+
+def test_it_starts_where_the_published_one_does() -> None:
+    scheduler = euler_published(STEPS)
+    assert float(scheduler.sigmas[BEGIN]) == pytest.approx(1.50919, abs=1e-5)
+    assert scheduler.timesteps[BEGIN:].tolist() == [479, 439, 399, 359, 319, 279, 239, 199, 159, 119, 79, 39]
+
+
+@torch.no_grad()
+def test_steps_against_a_plain_loop(refiner: Refiner) -> None:
+    """Euler's rule written out, one picture at a time and without diffusers' scheduler."""
+    torch.manual_seed(0)
+    pictures, noise = torch.rand(2, 3, 64, 64), refiner.noise([4, 5])
+    seen = refiner.refine(pictures, CAPTIONS[:2], noise=noise, guidance=3.0)
+    scale, table = refiner.vae.config["scaling_factor"], training_sigmas().float()
+    times = [479, 439, 399, 359, 319, 279, 239, 199, 159, 119, 79, 39]
+    sigmas = [*table[times], torch.tensor(0.0)]
+    for index, caption in enumerate(CAPTIONS[:2]):
+        posterior = refiner.vae.encode(2 * pictures[index : index + 1] - 1).latent_dist
+        latents = scale * (posterior.mean + posterior.std * noise[0, index]) + sigmas[0] * noise[1, index]
+        conditions = [refiner.condition([words]) for words in (NEGATIVE, caption)]
+        for time, sigma, following in zip(times, sigmas[:-1], sigmas[1:], strict=True):
+            without, given = (
+                refiner.unet(
+                    latents / (1 + sigma**2).sqrt(), time, encoder_hidden_states=hidden, class_labels=vector
+                ).sample
+                for hidden, vector in conditions
+            )
+            latents = latents + (following - sigma) * (without + 3.0 * (given - without))
+        wanted = (refiner.vae.decode(latents / scale).sample / 2 + 0.5).clamp(0, 1)
+        torch.testing.assert_close(seen[index : index + 1], wanted, atol=1e-3, rtol=0)
+
+
+def test_same_picture_in_whatever_batch(refiner: Refiner) -> None:
+    pictures, seeds = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)), [7, 8, 9]
+    together = refiner.refine(pictures, CAPTIONS, noise=refiner.noise(seeds))
+    for index, seed in enumerate(seeds):
+        alone = refiner.refine(pictures[index : index + 1], CAPTIONS[index : index + 1], noise=refiner.noise([seed]))
+        torch.testing.assert_close(alone[0], together[index], atol=1e-4, rtol=0)
+    smaller = refiner.refine(pictures[:1, :, ::2, ::2], CAPTIONS[:1], noise=refiner.noise([7]))
+    assert smaller.shape == (1, 3, 64, 64)
+
+
+def test_blend_is_a_weighted_mean_at_the_refined_size() -> None:
+    refined, blurry = torch.rand(2, 3, 16, 16), torch.full((2, 3, 8, 8), 0.5)
+    torch.testing.assert_close(blend(refined, blurry, 0.25), 0.75 * refined + 0.125)
+    assert torch.equal(blend(refined, blurry, 0.0), refined)

@@ -1,0 +1,192 @@
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mindeye_pl.metrics.statistics.score import Score
+from mindeye_pl.reports.render import section
+from mindeye_pl.reports.render.curves import training_panels
+from mindeye_pl.reports.render.page import ReportData, Training, UsedArtifact, render, write_report
+from mindeye_pl.reports.render.results import Results
+from mindeye_pl.reports.render.section import Section
+from mindeye_pl.reports.render.table import Row
+
+COMMAND = "python -m mindeye_pl +experiment=scratch_subj01_1h"
+
+
+def report(simulated: bool = True, **changes: object) -> ReportData:
+    scores = (
+        Score("image_retrieval", 0.634, 1 / 300, 300, 1000, (0.584, 0.684)),
+        Score("brain_retrieval", 0.589, 1 / 300, 300, 1000, (0.539, 0.639)),
+    )
+    records = [{"epoch": e, "train/loss": 5.0 - e, "train/prior": 4.0 - e, "learning_rate": 1e-4} for e in range(4)]
+    content = {
+        "title": "Subject 1, one hour",
+        "summary": "The picture is found.",
+        "simulated": simulated,
+        "results": [
+            Results(
+                "Results",
+                [
+                    Row("Fine-tuned, 1 hour", scores, simulated=simulated, this_run=True),
+                    Row("From scratch, 1 hour", command=COMMAND, simulated=simulated),
+                    Row("One direction only", scores[:1], note="a note", simulated=simulated),
+                ],
+            )
+        ],
+        "trainings": [Training("Fine-tuning", training_panels(records)), Training("Pretraining", ())],
+        "settings": "seed: 42\nscale:\n  name: laptop\n" + "a_very_long_key: " + "x" * 200,
+        "environment": {"torch": "2.6", "machine": "a very long description of a machine " * 3},
+        "artifacts": [UsedArtifact("pretrain", "subjects 2-8", "0123456789abcdef" * 4, 431.2)],
+    }
+    return ReportData(**(content | changes))  # type: ignore[arg-type]
+
+
+class Structure(HTMLParser):
+    """Tags in order, ids, and whether everything that opens closes."""
+
+    VOID = ("meta", "br", "img", "link", "input", "hr")
+    CDATA_CONTENT_ELEMENTS = ("script", "style")
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def values(self, attribute: str) -> list[str]:
+        return [str(attributes[attribute]) for _, attributes in self.tags if attribute in attributes]
+
+
+def test_the_page_is_well_formed_and_its_links_lead_somewhere() -> None:
+    structure = Structure(render(report()))
+    ids = structure.values("id")
+    assert len(ids) == len(set(ids))
+    links = structure.values("href") + structure.values("xlink:href")
+    assert links
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+    assert set(structure.values("aria-labelledby")) <= set(ids)
+    titles = [tag for tag, _ in structure.tags if re.fullmatch("h[1-6]", tag)]
+    assert titles == ["h1", *["h2"] * 5]
+
+
+def test_the_page_needs_nothing_else() -> None:
+    html = render(report())
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)  # names of XML, never fetched
+    assert not re.search(r"https?:", without_names)
+    assert not re.search(r"<(link|iframe|object)\b|@import|url\((?!#)|<script [^>]*src", html)
+    assert all(source.startswith("data:") for source in Structure(html).values("src"))
+
+
+def test_the_policy_allows_this_style_and_this_script_and_nothing_else() -> None:
+    html = render(report())
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    assert html.index(policy[0]) < html.index("<style")
+    rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{digest}'"
+    structure = Structure(html)
+    assert not structure.values("style"), "style attributes are refused by the policy"
+    assert not [name for _, attributes in structure.tags for name in attributes if name.startswith("on")]
+
+
+def test_everything_of_the_run_is_on_the_page() -> None:
+    html = render(report())
+    for part in (
+        "Subject 1, one hour", "The picture is found.",
+        "63.4\u202f%", "58.4–68.4", "0.33\u202f% (1 of 300)", "not run yet", COMMAND, "a note",
+        "Training loss and its parts", "name: laptop", "2.6", "0123456789ab", "subjects 2-8", "431",
+    ):  # fmt: skip
+        assert part in html, part
+    assert "Pretraining" not in html, "a training without records has no section"
+    assert all(label.strip() for label in Structure(html).values("aria-label"))
+
+
+def test_simulated_is_said_everywhere_or_nowhere() -> None:
+    html = render(report())
+    assert "<title>Subject 1, one hour (simulated)</title>" in html
+    assert "Simulated data." in html
+    assert "Results (simulated)" in html
+    assert html.count('<span class="tag quiet">simulated</span>') == 3
+    real = render(report(simulated=False))
+    body = real[real.index("<body") :]
+    assert "simulated" not in body.lower()
+
+
+def test_text_is_escaped() -> None:
+    evil = "<script>alert('x')</script> & \"quotes\""
+    html = render(
+        report(
+            title=evil,
+            summary=evil,
+            results=[Results("Results", [Row(evil, command=evil, note=evil, status=evil)])],
+            settings=evil,
+            environment={evil: evil},
+            artifacts=[UsedArtifact(evil, evil, evil)],
+        )
+    )
+    assert html.count("<script") == 1, "the page's own"
+    assert html.count("&lt;script&gt;") >= 10
+    Structure(html)
+
+
+def test_empty_parts_have_no_section_and_new_ones_find_a_place() -> None:
+    bare = render(ReportData("Title", "Summary.", simulated=False))
+    assert "<section" not in bare
+    html = render(report(more=[Section("gallery", "Gallery", "<p>pictures</p>")]))
+    order = re.findall(r'<section id="([\w-]+)"', html)
+    assert order == ["results", "fine-tuning", "gallery", "settings", "environment", "artifacts"]
+    assert "<p>pictures</p>" in html
+
+
+def test_an_older_page_stays_whole_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "reports" / "report.html"
+    write_report(path, report())
+    before = path.read_text()
+    assert before == render(report()), "the same report is the same file"
+
+    def broken(template: str) -> str:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(section, "_templates", lambda: broken("page.html"))
+    with pytest.raises(RuntimeError, match="no ink"):
+        write_report(path, report(title="new"))
+    assert path.read_text() == before
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+def test_cost_stands_by_itself() -> None:
+    html = render(report(cost={"time of all steps": "412 s", "peak memory": "1.2 GB"}))
+    assert html.index('<section id="cost"') < html.index('<section id="settings"')
+    assert "<dt>time of all steps</dt><dd>412 s</dd>" in html
+
+
+@pytest.mark.parametrize(
+    "module", ["page", "table", "curves", "environment", "grid", "gallery", "tokens", "published", "comparison"]
+)
+def test_heavy_libraries_wait_until_they_are_used(module: str) -> None:
+    heavy = ("sklearn", "scipy", "matplotlib", "open_clip", "torch", "jinja2", "torchmetrics")
+    code = f"import sys, mindeye_pl.reports.{module}; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,139 @@
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mindeye_pl.metrics.statistics.score import Score
+from mindeye_pl.reports.render.comparison import beyond_doubt
+from mindeye_pl.reports.render.results import Results, results_section
+from mindeye_pl.reports.render.table import KINDS, NOT_COMPARABLE, Column, Kind, Row, blocks, by_kind, terminal_table
+
+COLUMNS = (
+    Column("PixCorr", "pixcorr", "How alike?", "number", group="Low level"),
+    Column("SSIM", "ssim", "How alike?", "number", group="Low level"),
+    Column("CLIP", "clip_two_way", "Which of two?", group="High level"),
+    Column("SwAV", "swav_distance", "How far?", "number", higher_is_better=False, group="High level"),
+    Column("FID", "fid", "How far?", "number", higher_is_better=False, group="High level", limits=None),
+    Column("Image", "image_retrieval", "Which picture?", group="Retrieval"),
+)
+NEEDS = ["AlexNet(2) needs alexnet-owt-7be5be79.pth: python -m mindeye_pl pipeline=check_weights"]
+
+
+def row(name: str, kind: Kind = "model", value: float = 0.5, **changes: object) -> Row:
+    scores = (
+        Score("pixcorr", value, None, None, 100, (value - 0.1, value + 0.1)),
+        Score("clip_two_way", value, 0.5, 2, 100),
+        Score("swav_distance", 1 - value, None, None, 100),
+        Score("fid", 100 * value, None, None, 100),
+        Score("image_retrieval", value, 1 / 300, 300, 100),
+    )
+    return Row(name, scores, kind=kind, **changes)  # type: ignore[arg-type]
+
+
+ROWS = [
+    row("true tokens", "ceiling", 0.9),
+    row("fine-tuned", this_run=True),
+    row("shuffled brains", "null", 0.01, differs={"pixcorr": "worse"}),
+    row("MindEye2", "published", 0.7, source="arXiv:2403.11207, Table 1"),
+    row("ridge", "baseline", 0.3),
+]
+
+
+def html(rows: list[Row] = ROWS, **changes: object) -> str:
+    section = results_section(Results("Scores", rows, COLUMNS, **changes))  # type: ignore[arg-type]
+    assert section is not None
+    return section.html
+
+
+def printed(rows: list[Row], width: int = 100, **changes: object) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, soft_wrap=True)
+    console.print(terminal_table("Scores", rows, COLUMNS, **changes))  # type: ignore[arg-type]
+    return console.file.getvalue()
+
+
+def test_kinds_stand_in_their_order_under_their_words() -> None:
+    assert [kind for kind, _ in by_kind(ROWS)] == list(KINDS)
+    for text in (html(), printed(ROWS)):
+        places = [text.index(KINDS[kind].partition(":")[0]) for kind in KINDS]
+        assert places == sorted(places)
+        names = [text.index(name) for name in ("shuffled brains", "ridge", "fine-tuned", "true tokens")]
+        assert names == sorted(names)
+    assert KINDS["model"] not in html([row("fine-tuned"), row("from scratch")]), "one kind needs no word"
+
+
+def test_published_rows_name_their_source_and_never_stand_unmarked_beside_simulated_ones() -> None:
+    for text in (html(), printed(ROWS)):
+        assert "arXiv:2403.11207, Table 1" in text
+        assert NOT_COMPARABLE not in text
+    mixed = [*ROWS[:-1], row("ridge", "baseline", simulated=True)]
+    assert html(mixed).count(NOT_COMPARABLE) == 1
+    assert printed(mixed).count(NOT_COMPARABLE) == len(blocks(COLUMNS)), "in every part of the table"
+
+
+def test_lower_is_better_is_said() -> None:
+    page = html()
+    assert page.count("↓ lower is better") == 2
+    assert 'data-sort="swav_distance" data-lower' in page
+    assert 'data-sort="pixcorr" data-lower' not in page
+    assert "SwAV ↓" in printed(ROWS)
+
+
+def test_a_difference_beyond_doubt_is_a_sign_with_words() -> None:
+    assert html().count('<abbr class="mark" title="worse than this run, beyond doubt">') == 1
+    assert "95&nbsp;% interval of the difference" in html()
+    assert "▼ 0.010" in printed(ROWS)
+    assert "▼ worse than this run" in printed(ROWS)
+    assert "beyond doubt" not in html([row("fine-tuned")])
+
+
+def test_metrics_without_weights_say_what_they_need() -> None:
+    page = html(needs=NEEDS)
+    assert "AlexNet(2) needs alexnet-owt-7be5be79.pth" in page
+    assert '<code tabindex="0">python -m mindeye_pl pipeline=check_weights</code>' in page
+    assert NEEDS[0] in printed(ROWS, needs=NEEDS).splitlines()
+    assert "needs" not in html()
+
+
+def test_many_columns_have_groups_and_their_questions_below() -> None:
+    page = html()
+    assert re.findall(r'scope="colgroup" colspan="(\d)">([^<]+)', page) == [
+        ("2", "Low level"),
+        ("3", "High level"),
+        ("1", "Retrieval"),
+    ]
+    assert page.index("Which of two?") > page.index("</table>")
+    assert "chance 50.0\u202f% (1 of 2)" in page[: page.index("<tbody>")]
+    assert "those of FID over the column" in page
+    assert page.count("not computed") == len(ROWS), "nobody has an SSIM"
+
+
+def test_a_line_stays_inside_its_cell() -> None:
+    page = html([row("far", value=1.7), row("below", value=-0.4)])
+    places = [float(value) for value in re.findall(r'(?:cx|x)="([-\d.]+)%"', page)]
+    assert min(places) >= 0
+    assert max(places) <= 100
+
+
+def test_terminal_tables_are_no_wider_than_four_columns() -> None:
+    parts = blocks(COLUMNS)
+    assert [column for part in parts for column in part] == list(COLUMNS)
+    assert all(1 <= len(part) <= 4 and len({column.group for column in part}) == 1 for part in parts)
+    plain = [Column(f"c{i}", f"c{i}") for i in range(9)]
+    assert [len(part) for part in blocks(plain)] == [4, 4, 1]
+    assert blocks(plain[:4]) == [plain[:4]]
+    assert printed(ROWS).count("true tokens") == len(parts)
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.2, "better"), (-0.2, "worse"), (0.0, None)])
+def test_beyond_doubt_follows_a_paired_test_and_the_direction(shift: float, expected: str | None) -> None:
+    rng = np.random.default_rng(0)
+    this_run = {name: rng.normal(size=200) for name in ("pixcorr", "swav_distance")}
+    other = {name: values + rng.normal(size=200) * 0.1 for name, values in this_run.items()}
+    other["pixcorr"] = other["pixcorr"] - other["pixcorr"].mean() + this_run["pixcorr"].mean() + shift
+    other["swav_distance"] = (
+        other["swav_distance"] - other["swav_distance"].mean() + this_run["swav_distance"].mean() - shift
+    )
+    wanted = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
+    assert beyond_doubt(other, this_run, COLUMNS) == wanted

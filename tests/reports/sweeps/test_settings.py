@@ -1,0 +1,183 @@
+"""Cells and findings of a sweep from records that are written here: no training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.statistics.intervals import difference_over_pictures
+from mindeye_pl.metrics.statistics.score import Score
+from mindeye_pl.reports.render.table import COLUMNS
+from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
+from mindeye_pl.reports.sweeps.jobs import Job, read_jobs, recorded
+from mindeye_pl.reports.sweeps.settings import Cell, cells_of, common_seeds, in_words, pairs, swept_keys
+
+RETRIEVAL = COLUMNS[0]
+NUM_PICTURES = 60
+
+
+def write_job(folder: Path, number: int, each: np.ndarray | None, **settings: str) -> Job:
+    """A finished job with one score, or a failed one where `each` is None."""
+    job = Job(number, ["+experiment=x", *(f"{key.replace('__', '.')}={value}" for key, value in settings.items())])
+    if each is None:
+        job.status, job.error = "failed", "no room"
+        return job
+    artifact = folder / f"evaluate{number}"
+    artifact.mkdir()
+    score = Score("image_retrieval", float(each.mean()), 0.01, 100, len(each), (0.1, 0.2))
+    content = {"rows": {"model": [score.to_dict()]}, "of_each_picture": {"model": {"image_retrieval": each.tolist()}}}
+    (artifact / "scores.json").write_text(json.dumps(content))
+    (artifact / "manifest.json").write_text(json.dumps({"step": "evaluate", "seconds": 30.0}))
+    job.status, job.artifacts = "finished", {"evaluate": str(artifact)}
+    return job
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    """Hours by start by seed; pretrained from 1 h scores what scratch scores from 2 h."""
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(0, 0.5, NUM_PICTURES)
+    rates = {("1", "scratch"): 0.1, ("2", "scratch"): 0.3, ("4", "scratch"): 0.5}
+    rates |= {("1", "pretrained"): 0.3, ("2", "pretrained"): 0.45, ("4", "pretrained"): 0.5}
+    made = []
+    for (hours, start), rate in rates.items():
+        for seed in ("1", "2"):
+            each = np.clip(hard + rate + 0.01 * rng.normal(size=NUM_PICTURES), 0, 1)
+            settings = {"seed": seed, "data__num_sessions": hours, "finetune__start": start}
+            made.append(write_job(tmp_path, len(made), each, **settings))
+    return made
+
+
+def test_swept_keys_are_those_that_differ(jobs: list[Job]) -> None:
+    assert swept_keys(jobs) == ["seed", "data.num_sessions", "finetune.start"]
+    assert swept_keys(jobs[:1]) == []
+
+
+def test_jobs_that_differ_in_the_seed_are_one_cell(jobs: list[Job]) -> None:
+    cells = cells_of(jobs)
+    assert [cell.name for cell in cells][:2] == ["1 h, scratch", "2 h, scratch"]
+    assert all(list(cell.jobs) == ["1", "2"] for cell in cells)
+    each = cells[0].of_each("image_retrieval")
+    assert each is not None
+    assert each.shape == (2, NUM_PICTURES)
+    score = cells[0].score("image_retrieval")
+    assert score is not None
+    assert score.value == pytest.approx(each.mean())
+    assert score.interval is not None
+    assert score.interval[0] < score.value < score.interval[1]
+    assert (score.chance, score.pool_size) == (0.01, 100)
+    assert cells[0].seconds() == 60
+    assert cells[0].hours == 1
+
+
+def test_the_order_of_jobs_changes_no_score(jobs: list[Job]) -> None:
+    def scores(some: list[Job]) -> dict[str, Score | None]:
+        return {cell.name: cell.score("image_retrieval") for cell in cells_of(some)}
+
+    assert scores(jobs) == scores(jobs[::-1])
+
+
+def test_differences_are_paired_by_picture_and_seed(jobs: list[Job]) -> None:
+    cells = cells_of(jobs)
+    rows = compare(cells, "finetune.start", "scratch", [RETRIEVAL], simulated=True)
+    assert [row.name for row in rows] == [f"{hours} h: pretrained − scratch" for hours in (1, 2, 4)]
+    first, second = (
+        next(cell for cell in cells if cell.name == f"1 h, {start}") for start in ("pretrained", "scratch")
+    )
+    arrays = [cell.of_each("image_retrieval") for cell in (first, second)]
+    expected = difference_over_pictures(*arrays)  # type: ignore[arg-type]
+    assert rows[0].scores[0].value == pytest.approx(expected.value)
+    assert rows[0].scores[0].interval == expected.interval
+    assert "Image retrieval over 2 seeds" in rows[0].note
+
+
+def test_a_job_that_failed_leaves_its_seed_out(jobs: list[Job]) -> None:
+    lost = next(job for job in jobs if job.settings()["seed"] == "2" and job.settings()["finetune.start"] == "scratch")
+    lost.status, lost.error = "failed", "no room"
+    cells = cells_of(jobs)
+    (pair,) = [pair for pair in pairs(cells, "finetune.start", "scratch") if pair[0].hours == 1]
+    assert common_seeds(*pair) == ["1"]
+    assert pair[1].failures() == ["seed 2: failed: no room"]
+    (row, *_) = compare(cells, "finetune.start", "scratch", [RETRIEVAL], simulated=False)
+    assert row.scores
+    assert row.note == "", "one seed says nothing about seeds"
+
+
+def test_what_a_start_is_worth_in_data(jobs: list[Job]) -> None:
+    said = sentences(cells_of(jobs), "finetune.start", "scratch", RETRIEVAL)
+    assert said[0].startswith("By image retrieval pretraining is worth 2.0 times the data at 1 h, 95 % interval ")
+    assert len(said) == 3
+
+
+def test_without_hours_differences_are_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    each = rng.uniform(0.4, 0.6, NUM_PICTURES)
+    made = [write_job(tmp_path, 0, each, ablation="none"), write_job(tmp_path, 1, each - 0.2, ablation="no_prior")]
+    made.append(write_job(tmp_path, 2, each + rng.normal(0, 0.2, NUM_PICTURES), ablation="no_mixco"))
+    worse, nothing = sentences(cells_of(made), "ablation", "none", RETRIEVAL)
+    assert worse == "no prior: image retrieval -20 points against whole model, 95 % interval -20 to -20."
+    assert nothing.endswith(", which may be nothing.")
+
+
+def test_what_is_compared_with_what(jobs: list[Job]) -> None:
+    cells = cells_of(jobs)
+    assert compared(jobs, cells, None, None) == ("finetune.start", "scratch")
+    assert compared(jobs, cells, None, "pretrained") == ("finetune.start", "pretrained")
+    only_hours = [job for job in jobs if job.settings()["finetune.start"] == "scratch"]
+    assert compared(only_hours, cells_of(only_hours), None, None) == (None, "")
+    with pytest.raises(UserError, match=r"sweep\.compare is not swept \(seen: model; wanted: one of"):
+        compared(jobs, cells, "model", None)
+    with pytest.raises(UserError, match=r"sweep\.baseline is not swept \(seen: 3; wanted: one of"):
+        compared(jobs, cells, None, 3)
+
+
+def test_curves_have_a_line_for_each_start_and_bars_over_seeds(jobs: list[Job]) -> None:
+    (panel,) = curves(cells_of(jobs), [RETRIEVAL])
+    assert [series.name for series in panel.series] == ["scratch", "pretrained"]
+    assert list(panel.series[0].x) == [1, 2, 4]
+    assert panel.log_x
+    assert panel.references == {"chance": 0.01}
+    values = [job_scores.scores["image_retrieval"].value for job_scores in cells_of(jobs)[0].by_seed.values()]
+    assert (panel.series[0].low[0], panel.series[0].high[0]) == (min(values), max(values))  # type: ignore[index]
+
+
+def test_one_amount_of_data_has_no_curve(jobs: list[Job]) -> None:
+    assert curves(cells_of([job for job in jobs if job.settings()["data.num_sessions"] == "1"]), [RETRIEVAL]) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("data.num_sessions", "0.25", "0.25 h"),
+        ("finetune.start", "scratch", "scratch"),
+        ("ablation", "no_low_level", "no low level"),
+        ("model", "mindeye1", "MindEye1"),
+        ("pretrain.subjects", "[2]", "pretrained on [2]"),
+        ("generator.mappers", "trained", "mappers trained too"),
+        ("objective.contrastive", "False", "without contrastive loss"),
+        ("optimizer.lr", "1e-3", "optimizer.lr=1e-3"),
+    ],
+)
+def test_in_words(key: str, value: str, words: str) -> None:
+    assert in_words(key, value) == words
+
+
+def test_all_sessions_are_no_place_on_the_axis() -> None:
+    assert Cell({"data.num_sessions": "all"}, {}).hours is None
+
+
+def test_a_record_says_how_a_job_ended(tmp_path: Path) -> None:
+    with recorded(Job(0, ["seed=1"]), tmp_path / "0", lambda error: None) as job:
+        assert read_jobs(tmp_path)[0].status == "running", "so that a job that is killed is seen"
+        job.made.append("finetune")
+    with recorded(Job(1, ["seed=2"]), tmp_path / "1", lambda error: f"mend {error}"):
+        raise ValueError("it")
+    with pytest.raises(KeyboardInterrupt), recorded(Job(2, []), tmp_path / "2", lambda error: None):
+        raise KeyboardInterrupt
+    finished, failed, stopped = read_jobs(tmp_path)
+    assert (finished.status, finished.made) == ("finished", ["finetune"])
+    assert (failed.status, failed.error) == ("failed", "mend it")
+    assert stopped.status == "running"
+    assert finished.settings() == {"seed": "1"}

@@ -1,0 +1,177 @@
+"""Pictures from brains: whole files whenever it is stopped, and the same pictures in whatever batches."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import CommandLine
+
+COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "pipeline=reconstruct", "unclip=tiny", "logger=none")
+
+
+def made(outputs: Path) -> dict[str, torch.Tensor]:
+    (path,) = (outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
+    return load_file(path)
+
+
+#: Runs the command and kills itself, as an operator's `kill -9` would, once the first batch is on disk.
+KILLED = """
+import os, signal
+from mindeye_pl import cli
+from mindeye_pl.steps.brain.reconstruct import _PictureWriter as Writer
+write = Writer.on_predict_batch_end
+def write_and_die(*args, **kwargs):
+    write(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+Writer.on_predict_batch_end = write_and_die
+cli.main()
+"""
+
+
+def test_reconstruct_killed_and_started_again(cli: CommandLine, finished: Path) -> None:
+    """Killed after the first batch, then in other batches, it ends as one left alone does."""
+    alone = made(cli.outputs)
+    (folder,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+    arguments = [sys.executable, "-c", KILLED, *COMMAND, f"paths.outputs={cli.outputs}"]
+    killed = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
+    assert len(list(work.glob("picture-*.safetensors"))) == 4
+
+    code, out, _ = cli(*COMMAND, "unclip.batch_size=7")
+    assert code == 0
+    assert "4 are done" in out
+    again = made(cli.outputs)
+    assert again.keys() == alone.keys()
+    for name, rows in alone.items():
+        torch.testing.assert_close(again[name], rows, atol=2e-3, rtol=1e-3, msg=name)  # stored in half precision
+    assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/picture-*"))
+
+
+def test_report_shows_the_same_first_pictures(cli: CommandLine, finished: Path) -> None:
+    assert cli(*COMMAND, "report.pictures=3")[0] == 0
+    page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
+    assert page.count("data:image/png") == 9
+    assert page.count('<td class="said"') == 3
+    ids = made(cli.outputs)["stimulus_ids"][:3].tolist()
+    assert all(f"Reconstructed, stimulus {id_}" in page for id_ in ids)
+    assert 'src="http' not in page
+
+
+@pytest.mark.slow
+def test_blurry_reconstruction_from_the_low_level_branch(cli: CommandLine) -> None:
+    code, out, _ = cli(*COMMAND, "low_level=vae_blur", "vae=tiny", "report.pictures=2", "finetune.start=scratch")
+    assert code == 0
+    assert "+ low_level 0." in out
+    pictures = made(cli.outputs)
+    assert pictures["latents"].shape == (10, 4, 16, 16)
+    assert pictures["blurry_images"].shape == pictures["images"].shape == (10, 3, 32, 32)
+    page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
+    assert page.count('alt="Blurry, stimulus') == 2
+
+
+def test_captions_of_every_picture(cli: CommandLine, finished: Path) -> None:
+    (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/captions.json")
+    captions, words = json.loads(path.read_text()), made(cli.outputs)["caption_words"]
+    assert len(captions) == len(words) == 10
+    assert set(" ".join(captions).lower().split()) <= {"a", "red", "circle"}
+    assert cli(*COMMAND, "captioner=none")[0] == 0
+    assert len(list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/captions.json"))) == 1
+
+
+@pytest.mark.slow
+def test_refined_reconstructions(cli: CommandLine) -> None:
+    choices = ("low_level=vae_blur", "refine=tiny", "report.pictures=2", "finetune.start=scratch")
+    assert cli(*COMMAND, *choices)[0] == 0
+    plain = made(cli.outputs)
+    assert plain["refined_images"].shape == (10, 3, 32, 32)
+    page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
+    assert page.count('alt="Refined, stimulus') == 2
+    first = next((cli.outputs / "artifacts" / "reconstruct").glob("subj*"))
+    first.rename(first.with_name(".kept"))
+    assert cli(*COMMAND, *choices, "refine.blend=0.25")[0] == 0
+    blended = made(cli.outputs)
+    wanted = 0.75 * plain["refined_images"].float() + 0.25 * plain["blurry_images"].float()
+    torch.testing.assert_close(blended["refined_images"].float(), wanted, atol=2e-3, rtol=0)
+    cli.refuses(*COMMAND, "refine=tiny", "captioner=none", says=("refine=tiny", "captioner"))
+    cli.refuses(*COMMAND, "refine=tiny", "refine.blend=0.25", says=("refine.blend", "low_level=none"))
+
+
+@pytest.mark.slow
+def test_the_best_of_several_candidates(cli: CommandLine, finished: Path) -> None:
+    """One candidate is what there was before; of three the nearest is kept, and which one is written down."""
+    before, steps = made(cli.outputs), "pipeline.steps=[reconstruct]"
+    assert cli(*COMMAND, steps, "reconstruct.candidates=1")[0] == 0
+    assert not {"candidate", "candidate_similarity"} & made(cli.outputs).keys()  # the same artifact
+    first = next((cli.outputs / "artifacts" / "reconstruct").glob("subj*"))
+    first.rename(first.with_name(".kept"))
+    assert cli(*COMMAND, steps, "reconstruct.candidates=3", "unclip.batch_size=7")[0] == 0
+    best = made(cli.outputs)
+    chosen = best["candidate"]
+    assert set(chosen.tolist()) <= {0, 1, 2}
+    assert (chosen > 0).any()
+    assert torch.isfinite(best["candidate_similarity"]).all()
+    same = chosen == 0
+    torch.testing.assert_close(best["images"][same], before["images"][same], atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(best["retrieval"], before["retrieval"], atol=2e-3, rtol=1e-3)
+    cli.refuses(*COMMAND, steps, "reconstruct.candidates=0", says=("reconstruct.candidates", "1 or more"))
+    cli.refuses(*COMMAND, steps, "unclip.solver=heun", says=("no such solver", "unipc_published"))
+
+
+def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine, finished: Path) -> None:
+    (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/settings.json")
+    settings = json.loads(path.read_text())
+    assert settings["simulated"] is True
+    assert settings["unclip"]["solver"] == "dpm_multistep"
+
+
+def test_without_unclip_or_weights(cli: CommandLine, tmp_path: Path) -> None:
+    cli.refuses(*COMMAND[:-2], "unclip=none", "logger=none", says=("reconstruct needs an unCLIP", "unclip=laptop"))
+    missing = ("unclip=laptop", f"foundation.folder={tmp_path}")
+    cli.refuses(*COMMAND, *missing, says=("unclip.safetensors", "vae.safetensors", "pipeline=pretrain_foundation"))
+
+
+@pytest.mark.slow
+def test_without_unclip_the_experiment_ends_in_retrieval(cli: CommandLine) -> None:
+    code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=tiny", "unclip=none", "logger=none")
+    assert code == 0
+    assert "unclip=none: no pictures are made" in out
+    assert "Image retrieval" in out
+    assert "PixCorr" not in out
+
+
+def test_scores_of_reconstructions_stand_beside_their_null_rows(cli: CommandLine, finished: Path) -> None:
+    code, out, _ = cli(*COMMAND)
+    assert code == 0
+    assert all(name in out for name in ("PixCorr", "SSIM", "CLIP 2-way", "mean picture", "shuffled brains"))
+    (path,) = (cli.outputs / "artifacts" / "evaluate_pictures").glob("subj*/scores.json")
+    content = json.loads(path.read_text())
+    pictures = made(cli.outputs)
+    assert content["stimulus_ids"] == pictures["stimulus_ids"].tolist()
+    null = {"grey", "mean_picture", "other_picture", "shuffled"}
+    assert set(content["rows"]) == null | {"model", "nearest", "true_tokens", "vae", "true_picture"}
+    mean = {score["name"]: score["value"] for score in content["rows"]["mean_picture"]}
+    assert mean["clip_two_way"] == pytest.approx(0.5)  # the same answer to every picture tells nothing apart
+    each, null = (content["of_each_picture"][row]["pixcorr"] for row in ("model", "shuffled"))
+    above = content["above_null"]["shuffled"]["pixcorr"]
+    assert above[0] == pytest.approx(sum(a - b for a, b in zip(each, null, strict=True)) / len(each), abs=1e-5)
+    assert above[1] <= above[0] <= above[2]
+
+
+@pytest.mark.slow
+def test_low_level_branch_is_compared_with_feature_maps(cli: CommandLine) -> None:
+    choices = ("low_level=vae_blur", "maps=tiny", "pipeline.steps=[finetune]", "finetune.start=scratch")
+    code, out, _ = cli(*COMMAND, *choices)
+    assert code == 0
+    assert "low_level_maps" in out
+    assert list((cli.outputs / "targets").glob("tiny-*"))

@@ -1,0 +1,290 @@
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.store.artifacts import FACTS, SCHEMA_VERSION, ArtifactSpec, ArtifactStore
+from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.manifest import MANIFEST
+
+SPEC = ArtifactSpec("pretrain", "subj02", {"epochs": 3}, {"data": "abc"})
+#: Of SPEC, since the first version. Whoever changes it makes everybody train again.
+FINGERPRINT = "272b84e4310cbc9ce479b8d8e21b331e786f73294df3e251c101a433fa9d3438"
+
+
+def make(store: ArtifactStore, spec: ArtifactSpec = SPEC, content: str = "weights") -> bool:
+    with store.making(spec) as work:
+        if work is None:
+            return False
+        (work / "model").write_text(content)
+    return True
+
+
+def test_the_fingerprint_depends_on_all_that_determines_and_on_nothing_else() -> None:
+    same = ArtifactSpec("pretrain", "another label", {"epochs": 3}, {"data": "abc"})
+    assert same.fingerprint == SPEC.fingerprint
+    others = [
+        ArtifactSpec("finetune", "subj02", {"epochs": 3}, {"data": "abc"}),
+        ArtifactSpec("pretrain", "subj02", {"epochs": 4}, {"data": "abc"}),
+        ArtifactSpec("pretrain", "subj02", {"epochs": 3}, {"data": "abd"}),
+    ]
+    assert len({spec.fingerprint for spec in [SPEC, *others]}) == 4
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+
+
+def test_made_once_and_found_again(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    assert store.find(SPEC) is None
+    assert make(store)
+    assert not make(store, content="other")
+    artifact = store.find(SPEC)
+    assert artifact is not None
+    assert (artifact.folder / "model").read_text() == "weights"
+    assert artifact.fingerprint == SPEC.fingerprint
+    assert artifact.manifest["files"] == {"model": len("weights")}
+
+
+def fail_half_way(store: ArtifactStore) -> None:
+    with store.making(SPEC) as work:
+        assert work is not None
+        (work / "half").write_text("half")
+        raise RuntimeError
+
+
+def test_a_failed_maker_leaves_work_but_no_artifact(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(RuntimeError):
+        fail_half_way(store)
+    assert store.find(SPEC) is None
+    with store.making(SPEC) as work:
+        assert work is not None
+        assert (work / "half").read_text() == "half"  # taken up, not begun again
+
+
+def test_fingerprints_of_before_still_hold() -> None:
+    assert SPEC.fingerprint == FINGERPRINT
+    assert SCHEMA_VERSION == 1
+
+
+def test_a_step_that_means_something_else_is_made_anew(tmp_path: Path) -> None:
+    store, later = ArtifactStore(tmp_path), replace(SPEC, version=2)
+    make(store)
+    assert store.find(later) is None
+    make(store, later, "other weights")
+    assert len({spec.fingerprint for spec in (SPEC, later, replace(SPEC, version=3))}) == 3
+    for spec, content in ((SPEC, "weights"), (later, "other weights")):
+        artifact = store.find(spec)
+        assert artifact is not None
+        assert (artifact.folder / "model").read_text() == content
+
+
+def test_the_manifest_knows_checksums_and_what_it_was_made_with(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path, made_with=lambda: {"mindeye_pl": "9.9", "commit": "abc"})
+    with store.making(SPEC) as work:
+        assert work is not None
+        (work / "model").write_text("weights")
+        (work / "parts").mkdir()
+        (work / "parts" / MANIFEST).write_text("a file of the step's own")
+        (work / FACTS).write_text('{"trials": 750}')
+        (work / ".model.123").write_text("wei")  # of a killed process that was writing beside
+    artifact = store.find(SPEC)
+    assert artifact is not None
+    manifest = artifact.manifest
+    assert manifest["sha256"]["model"] == hashlib.sha256(b"weights").hexdigest()
+    assert manifest["sha256"].keys() == manifest["files"].keys() == {"model", f"parts/{MANIFEST}"}
+    assert manifest["made_with"] == {"mindeye_pl": "9.9", "commit": "abc"}
+    assert manifest["facts"] == {"trials": 750}
+    assert artifact.fingerprint == FINGERPRINT, "what it was made with determines nothing"
+    assert not list(tmp_path.rglob("*.maker.json"))
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in manifest.items() if value is not None}))
+
+
+def test_a_manifest_of_before_there_were_checksums_is_found(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    make(store)
+    edit_manifest(store.folder(SPEC), sha256=None, made_with=None, version=None, facts=None)
+    assert store.find(SPEC) is not None
+
+
+BROKEN_MANIFESTS: dict[str, Callable[[str], str]] = {
+    "empty": lambda text: "",
+    "no json": lambda text: "{",
+    "cut off": lambda text: text[: len(text) // 2],
+    "no utf-8": lambda text: text + "\udcff",
+    "a list": lambda text: "[]",
+    "a number": lambda text: "3",
+    "nested without end": lambda text: "[" * 100_000,
+    "an empty object": lambda text: "{}",
+    "of something else": lambda text: text.replace(FINGERPRINT, fingerprint("other")),
+    "a fingerprint that is none": lambda text: text.replace(f'"{FINGERPRINT}"', "7"),
+    "files as a list": lambda text: text.replace('"files": {', '"files": [], "other": {'),
+    "sizes that are none": lambda text: text.replace('"model": 7', '"model": "seven"'),
+    "files elsewhere": lambda text: text.replace('"model": 7', '"../../model": 7'),
+    "of a later version": lambda text: text.replace('"schema": 1', '"schema": 2'),
+    "of an earlier version": lambda text: text.replace('"schema": 1', '"schema": 0'),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN_MANIFESTS)
+def test_a_broken_manifest_is_one_line_and_never_reused(tmp_path: Path, how: str) -> None:
+    store = ArtifactStore(tmp_path)
+    make(store)
+    path = store.folder(SPEC) / MANIFEST
+    broken = BROKEN_MANIFESTS[how](path.read_text())
+    assert broken != path.read_text()
+    path.write_text(broken, errors="surrogateescape")
+    with pytest.raises(UserError, match=r"Mend: .*rm -r") as caught:
+        store.find(SPEC)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError), store.making(SPEC):
+        pass
+    # The command that it names is one that works.
+    assert caught.value.mend is not None
+    assert str(store.folder(SPEC)) in caught.value.mend
+    shutil.rmtree(store.folder(SPEC))
+    assert make(store)
+
+
+def test_a_folder_that_was_not_copied_to_its_end_is_never_reused(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    make(store)
+    model = store.folder(SPEC) / "model"
+    model.write_text("wei")
+    with pytest.raises(UserError, match=r"not whole .*model of 3 bytes; wanted: 7 bytes.* Mend: rm -r"):
+        store.find(SPEC)
+    model.unlink()
+    with pytest.raises(UserError, match=r"not whole .*no file model.* Mend: rm -r"):
+        store.find(SPEC)
+    (store.folder(SPEC) / MANIFEST).unlink()
+    with pytest.raises(UserError, match=r"unreadable.* Mend: rm -r"):
+        store.find(SPEC)
+
+
+def test_a_copy_with_a_hidden_file_of_the_desktop_is_reused(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    make(store)
+    (store.folder(SPEC) / ".DS_Store").touch()
+    assert store.find(SPEC) is not None
+
+
+def test_two_versions_of_the_code_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ArtifactStore(tmp_path)
+    make(store)
+    monkeypatch.setattr("mindeye_pl.store.artifacts.SCHEMA_VERSION", 2)
+    assert store.find(SPEC) is None
+    make(store, content="of the later version")
+    monkeypatch.undo()
+    artifact = store.find(SPEC)
+    assert artifact is not None
+    assert (artifact.folder / "model").read_text() == "weights"
+    assert len(list((tmp_path / "pretrain").glob("subj02-*"))) == 2
+
+
+@pytest.mark.parametrize("utc", ["2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "yesterday", 3])
+def test_nothing_depends_on_clocks(tmp_path: Path, utc: object) -> None:
+    store = ArtifactStore(tmp_path)
+    make(store)
+    edit_manifest(store.folder(SPEC), finished_utc=utc)
+    for path in store.folder(SPEC).iterdir():
+        os.utime(path, (2**33, 2**33))
+    assert store.find(SPEC) is not None
+    assert not make(store)
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_duration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ArtifactStore(tmp_path)
+    clock = iter(range(10**9, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    make(store)
+    artifact = store.find(SPEC)
+    assert artifact is not None
+    assert 0 <= artifact.manifest["seconds"] < 60
+
+
+@pytest.mark.parametrize("where", ["store", "store/pretrain", "store/pretrain/{name}"])
+def test_a_file_in_the_way_is_one_line(tmp_path: Path, where: str) -> None:
+    path = tmp_path / where.format(name=SPEC.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    store = ArtifactStore(tmp_path / "store")
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))} is (no folder|in the way)"):
+        make(store)
+    assert path.read_text() == "mine"
+
+
+def test_a_link_that_leads_nowhere_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    (tmp_path / "pretrain").mkdir()
+    store.folder(SPEC).symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match="is no folder"):
+        make(store)
+
+
+def test_an_artifact_that_was_moved_and_linked_is_reused(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    make(store)
+    shutil.move(store.folder(SPEC), tmp_path / "elsewhere")
+    store.folder(SPEC).symlink_to(tmp_path / "elsewhere")
+    assert store.find(SPEC) is not None
+    assert not make(store)
+
+
+def test_what_the_shared_store_has_is_not_made(tmp_path: Path) -> None:
+    make(ArtifactStore(tmp_path / "lab"))
+    store = ArtifactStore(tmp_path / "mine", tmp_path / "lab")
+    before = sorted((tmp_path / "lab").rglob("*"))
+    artifact = store.find(SPEC)
+    assert artifact is not None
+    assert artifact.folder.is_relative_to(tmp_path / "lab")
+    assert not make(store)
+    other = replace(SPEC, determined_by={"epochs": 4})
+    assert make(store, other)
+    assert store.folder(other).is_relative_to(tmp_path / "mine")
+    assert sorted((tmp_path / "lab").rglob("*")) == before, "nothing is written there"
+
+
+def test_what_is_damaged_in_the_shared_store_is_made_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lab = ArtifactStore(tmp_path / "lab")
+    make(lab)
+    (lab.folder(SPEC) / "model").write_text("wei")
+    store = ArtifactStore(tmp_path / "mine", tmp_path / "lab")
+    assert store.find(SPEC) is None
+    assert make(store)
+    artifact = store.find(SPEC)
+    assert artifact is not None
+    assert artifact.folder == store.folder(SPEC)
+    assert capsys.readouterr().out.count("passed over") == 1
+
+
+def test_a_shared_store_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="shared_artifacts"):
+        ArtifactStore(tmp_path, tmp_path / "typo")
+    assert ArtifactStore(tmp_path, tmp_path).shared is None
+
+
+def test_write_text_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,39 @@
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import mindeye_pl
+from mindeye_pl.store import environment
+
+
+def test_what_a_reader_needs_to_run_it_again() -> None:
+    found = environment.environment()
+    assert found["mindeye_pl"] == mindeye_pl.__version__
+    assert {"commit", "Python", "torch", "system", "machine"} <= found.keys()
+    assert re.search(r"\d+ CPU cores, \d+ GB memory", found["machine"])
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_commit_and_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mindeye_pl").mkdir()
+    module = tmp_path / "mindeye_pl" / "__init__.py"
+    module.write_text("")
+    monkeypatch.setattr(environment.mindeye_pl, "__file__", str(module))
+    assert environment.commit() == "not a checkout"
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        return subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    git("init", "-q")
+    assert environment.commit() == "not a checkout"  # no commit yet
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert environment.commit() == git("rev-parse", "--short=12", "HEAD").strip()
+    module.write_text("x = 1")
+    assert environment.commit().endswith("+ changes")
