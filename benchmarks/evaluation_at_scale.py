@@ -1,10 +1,10 @@
-"""What the evaluation of 1,000 pictures costs at the paper's token size, on random tokens: seconds and peak memory.
+"""What the evaluation of 1,000 images costs at the paper's token size, on random tokens: seconds and peak memory.
 
-The tokens, 256 x 1664 values of each picture in half precision, lie in memory-mapped files (0.85 GB each). The peak is
+The tokens, 256 x 1664 values of each image in half precision, lie in memory-mapped files (0.85 GB each). The peak is
 that of the process, pages of these files included. Nothing here was decoded from a brain: the predicted tokens are the
 true ones with noise.
 
-python benchmarks/evaluation_at_scale.py [PICTURES]
+python benchmarks/evaluation_at_scale.py [IMAGES]
 """
 
 import resource
@@ -25,12 +25,12 @@ from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 
 TOKENS, WIDTH = 256, 1664
-#: Cosines of so many random values have a spread of 1 / 650, so that about half of the pictures are found again.
+#: Cosines of so many random values have a spread of 1 / 650, so that about half of the images are found again.
 NOISE = 200.0
 
 
 def random_tokens(folder: Path, num: int) -> tuple[Tensor, Tensor]:
-    """Predicted and true tokens `(num, 256, 1664)` float16 on disk, written picture by picture."""
+    """Predicted and true tokens `(num, 256, 1664)` float16 on disk, written image by image."""
     names = folder / "predicted.npy", folder / "true.npy"
     for name in names:
         np.lib.format.open_memmap(name, mode="w+", dtype=np.float16, shape=(num, TOKENS, WIDTH)).flush()
@@ -59,7 +59,7 @@ def timed(what: str) -> Iterator[None]:
 
 def main(num: int) -> None:
     """Prints the scores, what each part took, and the peak."""
-    print(f"{num} pictures x {TOKENS} x {WIDTH} tokens, float16, random; {torch.get_num_threads()} threads")
+    print(f"{num} images x {TOKENS} x {WIDTH} tokens, float16, random; {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         with timed("writing the tokens"):
             predicted, true = random_tokens(Path(folder), num)

@@ -64,9 +64,9 @@ def scene_embeddings() -> np.ndarray:
 
     embedder, rng, rows = load_embedder(None), np.random.default_rng(0), []
     for start in range(0, SCENES, 64):
-        pictures = np.stack([render(draw_scene(rng), 64) for _ in range(min(64, SCENES - start))])
+        images = np.stack([render(draw_scene(rng), 64) for _ in range(min(64, SCENES - start))])
         with torch.inference_mode():
-            rows.append(embedder(torch.from_numpy(pictures).float()).float().mean(1).numpy())
+            rows.append(embedder(torch.from_numpy(images).float()).float().mean(1).numpy())
     scenes = np.concatenate(rows)
     return scenes - scenes.mean(0)
 
@@ -74,7 +74,7 @@ def scene_embeddings() -> np.ndarray:
 class Between:
     """A gallery of vectors between scenes, each made when it is asked for, always the same."""
 
-    holds_pictures = False
+    holds_images = False
 
     def __init__(self, scenes: np.ndarray, count: int, seed: int = 1):
         self.scenes, self.count, self.seed = scenes, count, seed

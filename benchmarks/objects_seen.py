@@ -1,8 +1,8 @@
-"""How often the main object of a simulated picture is seen again in its colour and its place.
+"""How often the main object of a simulated image is seen again in its colour and its place.
 
-In a square window around the object, twice as wide as it, the reconstruction is correlated with the seen picture after
+In a square window around the object, twice as wide as it, the reconstruction is correlated with the seen image after
 each channel's mean in the window was taken off. What is left is how figure and ground differ: a reconstruction of the
-ground alone, and one of another picture, correlate by about 0. The object counts as seen above 0.5.
+ground alone, and one of another image, correlate by about 0. The object counts as seen above 0.5.
 
 python -m mindeye_pl +experiment=finetune_subj01_1h
 python benchmarks/objects_seen.py outputs/runs/finetune_subj01_1h/LAST
@@ -18,7 +18,7 @@ from torch import Tensor
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.data.simulated.world import stimulus_scene
 from mindeye_pl.decoder import finished_run
-from mindeye_pl.metrics.pictures import derangement
+from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.steps.inputs.simulate import is_simulated, layout
@@ -26,29 +26,29 @@ from mindeye_pl.steps.inputs.simulate import is_simulated, layout
 _SEEN = 0.5
 
 
-def local_correlations(pictures: Tensor, seen: Tensor, stimulus_ids: list[int], seed: int) -> np.ndarray:
+def local_correlations(images: Tensor, seen: Tensor, stimulus_ids: list[int], seed: int) -> np.ndarray:
     """Correlation around the main object, `(n,)`.
 
     Args:
-        pictures: `(n, 3, H, W)`, reconstructions.
-        seen: the same of the seen pictures.
+        images: `(n, 3, H, W)`, reconstructions.
+        seen: the same of the seen images.
         stimulus_ids: n of them.
         seed: of the simulated world.
     """
     found = []
-    for picture, original, id_ in zip(pictures.numpy(), seen.numpy(), stimulus_ids, strict=True):
-        main, size = stimulus_scene(seed, id_).objects[0], picture.shape[-1]
+    for image, original, id_ in zip(images.numpy(), seen.numpy(), stimulus_ids, strict=True):
+        main, size = stimulus_scene(seed, id_).objects[0], image.shape[-1]
         axis = (np.arange(size) + 0.5) * (2 / size) - 1
         columns, rows = (np.flatnonzero(np.abs(axis - centre) < 2 * main.radius) for centre in main.place)
         window = np.ix_(range(3), rows, columns)
-        one, other = (x[window].reshape(3, -1) for x in (picture, original))
+        one, other = (x[window].reshape(3, -1) for x in (image, original))
         one, other = (x - x.mean(1, keepdims=True) for x in (one, other))
         found.append((one * other).sum() / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-6))
     return np.array(found)
 
 
 def main(run_folder: Path) -> None:
-    """Prints a line for each kind of picture, with its 95 % interval over pictures."""
+    """Prints a line for each kind of image, with its 95 % interval over images."""
     run, _ = finished_run(run_folder)
     artifact = run.find(RECONSTRUCT)
     assert artifact is not None, "the run made no reconstructions"
@@ -58,8 +58,8 @@ def main(run_folder: Path) -> None:
     rows = {name: made[name].float() for name in made if "images" in name}
     rows["images, shuffled"] = rows["images"][derangement(len(ids), 0)]
     seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(np.array(ids))).float()
-    for name, pictures in rows.items():
-        each = local_correlations(pictures, seen, ids, run.config.simulation.seed)
+    for name, images in rows.items():
+        each = local_correlations(images, seen, ids, run.config.simulation.seed)
         low, high = bootstrap_interval(each)
         print(
             f"{name:26s} local correlation {each.mean():5.2f} ({low:.2f} to {high:.2f}), "

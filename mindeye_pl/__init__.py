@@ -1,4 +1,4 @@
-"""mindeye_pl: from fMRI to pictures, with MindEye2, MindEye1 and Mind Reader as compositions of the same parts."""
+"""mindeye_pl: from fMRI to images, with MindEye2, MindEye1 and Mind Reader as compositions of the same parts."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -149,7 +149,7 @@ def no_room(error: Exception) -> UserError:
     """The user's view of it."""
     return UserError(
         f"no room to write {getattr(error, 'filename', None) or 'a file of this run'}",
-        seen=error,
-        wanted="free space",
-        mend="make room, or paths.outputs=FOLDER on another disk; then the same command goes on where it was",
+        got=error,
+        expected="free space",
+        fix="make room, or paths.outputs=FOLDER on another disk; then the same command goes on where it was",
     )

@@ -104,9 +104,9 @@ def _check_sweep(hydra_config: Any) -> None:
     if hydra_config.mode != RunMode.MULTIRUN and not given.issuperset(params):  # else it is one job of the sweep
         raise UserError(
             f"+experiment={experiment} is a sweep of {', '.join(params)}",
-            seen="a single run",
-            wanted="a multirun",
-            mend=f"python -m mindeye_pl -m +experiment={experiment}",
+            got="a single run",
+            expected="a multirun",
+            fix=f"python -m mindeye_pl -m +experiment={experiment}",
         )
 
 
@@ -131,7 +131,7 @@ def _check_keys(config: DictConfig, hydra_config: Any) -> None:
             by_user = any(item.lstrip("+").startswith(key) for item in added)
             where = "the command line" if by_user else f"experiment={experiment} or ablation={ablation}"
             raise UserError(
-                f"unknown key in {where}", seen=key, wanted=_nearest(key, known), mend=f"correct or remove `{key}`"
+                f"unknown key in {where}", got=key, expected=_nearest(key, known), fix=f"correct or remove `{key}`"
             )
 
 
@@ -162,19 +162,19 @@ def _check_subjects(config: DictConfig) -> None:
     known = list(config.data.subjects)
     for name, value in (("data.subject", subject), *(("pretrain.subjects", other) for other in pretraining)):
         if value not in known:
-            raise UserError(f"{name} is unknown", seen=value, wanted=f"one of {known}", mend=f"{name}={known[0]}")
+            raise UserError(f"{name} is unknown", got=value, expected=f"one of {known}", fix=f"{name}={known[0]}")
     if "finetune" in config.pipeline.steps and config.finetune.start == "pretrained" and subject in pretraining:
         others = ",".join(str(other) for other in pretraining if other != subject)
         raise UserError(
             f"subject {subject} is fine-tuned and also inside pretrain.subjects, which would leak its brain",
-            seen=pretraining,
-            wanted=f"a list without {subject}",
-            mend=f"pretrain.subjects=[{others}]",
+            got=pretraining,
+            expected=f"a list without {subject}",
+            fix=f"pretrain.subjects=[{others}]",
         )
     if len(set(pretraining)) != len(pretraining):
-        raise UserError("pretrain.subjects names a subject twice", seen=pretraining, wanted="each once")
+        raise UserError("pretrain.subjects names a subject twice", got=pretraining, expected="each once")
     if config.data.source == "nsd" and not set(known) <= set(nsd.SUBJECTS):
-        raise UserError("data.subjects", seen=known, wanted=f"some of {list(nsd.SUBJECTS)}")
+        raise UserError("data.subjects", got=known, expected=f"some of {list(nsd.SUBJECTS)}")
 
 
 def _check_split(config: DictConfig) -> None:

@@ -1,6 +1,6 @@
-"""For people who have betas and want pictures: a trained model and all that it needs, ready to be asked.
+"""For people who have betas and want images: a trained model and all that it needs, ready to be asked.
 
-Legend: n pictures, R responses to each, V voxels, S tokens, D token width, m of a gallery, H and W picture size.
+Legend: n images, R responses to each, V voxels, S tokens, D token width, m of a gallery, H and W image size.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from mindeye_pl.config import register_resolvers
 from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import cosine_similarity
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.hub import fetch_folder
@@ -32,7 +32,7 @@ from mindeye_pl.weights.registry import load_published_system
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The pictures of a gallery that are nearest to each response.
+    """The images of a gallery that are nearest to each response.
 
     Attributes:
         indices: `(n, k)` int64, places in the gallery, the nearest first.
@@ -54,7 +54,7 @@ class Reconstruction:
         blurry_images: the same of the low-level branch; None where there is none.
         refined_images: `(n, 3, H', W')` refined; None without a refiner.
         captions: n sentences; None where the decoder has no captioner.
-        embed: pictures to target tokens, for a gallery of pictures.
+        embed: images to target tokens, for a gallery of images.
     """
 
     tokens: Tensor
@@ -66,29 +66,29 @@ class Reconstruction:
     embed: Callable[[Tensor], Tensor] | None = None
 
     def retrieve(self, gallery: Tensor | np.ndarray, *, top_k: int = 5) -> Retrieved:
-        """Which pictures of a gallery were seen.
+        """Which images of a gallery were seen.
 
         Args:
-            gallery: pictures `(m, 3, H, W)` in [0, 1], or their target tokens `(m, S, D)`.
+            gallery: images `(m, 3, H, W)` in [0, 1], or their target tokens `(m, S, D)`.
             top_k: places to return, at most m.
 
         Raises:
-            UserError: for a gallery of another shape, or of pictures where the decoder has no embedder.
+            UserError: for a gallery of another shape, or of images where the decoder has no embedder.
         """
         gallery = torch.as_tensor(gallery).float()
         if gallery.ndim == 4 and gallery.shape[1] == 3 and len(gallery):
             if self.embed is None:
-                raise UserError("this decoder has no embedder", seen="a gallery of pictures", wanted="target tokens")
+                raise UserError("this decoder has no embedder", got="a gallery of images", expected="target tokens")
             gallery = self.embed(gallery)
         if gallery.shape[1:] != self.retrieval.shape[1:] or not len(gallery):
-            wanted = f"pictures (m, 3, H, W) or tokens (m, {', '.join(map(str, self.retrieval.shape[1:]))})"
-            raise UserError("the gallery has another shape", seen=tuple(gallery.shape), wanted=wanted)
+            wanted = f"images (m, 3, H, W) or tokens (m, {', '.join(map(str, self.retrieval.shape[1:]))})"
+            raise UserError("the gallery has another shape", got=tuple(gallery.shape), expected=wanted)
         similarity = cosine_similarity(query=self.retrieval, gallery=gallery)  # (n, m)
         similarities, indices = similarity.topk(min(top_k, len(gallery)), dim=1)
         return Retrieved(indices, similarities)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes the pictures as PNG files and returns their paths.
+        """Writes the images as PNG files and returns their paths.
 
         Raises:
             UserError: if the decoder has no unCLIP.
@@ -96,7 +96,7 @@ class Reconstruction:
         from torchvision.transforms.v2.functional import to_pil_image
 
         if self.images is None:
-            raise UserError("there are no pictures to save", seen="a decoder without unCLIP", mend="unclip=laptop")
+            raise UserError("there are no images to save", got="a decoder without unCLIP", fix="unclip=laptop")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{index:05d}.png" for index in range(len(self.images))]
@@ -106,18 +106,18 @@ class Reconstruction:
 
 
 class Decoder:
-    """A trained composite of one subject with the models that make pictures of its tokens.
+    """A trained composite of one subject with the models that make images of its tokens.
 
     Args:
         composite: trained, in eval mode.
         reconstructor: around it.
         normalise: betas as the model was trained on them.
-        embed: pictures to target tokens, for galleries.
+        embed: images to target tokens, for galleries.
     """
 
     def __init__(
         self,
-        composite: Composite,
+        composite: BrainDecoder,
         reconstructor: Reconstructor,
         *,
         normalise: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -133,12 +133,12 @@ class Decoder:
 
     @torch.inference_mode()
     def reconstruct(self, betas: Tensor | np.ndarray, *, batch_size: int = 16) -> Reconstruction:
-        """Betas to pictures; the same betas at the same place give the same picture, whatever the batch.
+        """Betas to images; the same betas at the same place give the same image, whatever the batch.
 
         Args:
-            betas: `(n, V)`, one response to each picture, or `(n, R, V)`, whose R outputs are averaged as published;
+            betas: `(n, V)`, one response to each image, or `(n, R, V)`, whose R outputs are averaged as published;
                 z-scored per scan session, as NSD's files are.
-            batch_size: pictures made at once.
+            batch_size: images made at once.
 
         Raises:
             UserError: for betas of another shape, of other voxels, or that are not finite.
@@ -170,52 +170,52 @@ class Decoder:
         array = np.array(betas.detach().cpu() if isinstance(betas, Tensor) else betas, dtype=np.float32)  # a copy
         if array.ndim not in (2, 3) or not array.size or array.shape[-1] != self.num_voxels:
             wanted = f"(n, {self.num_voxels}) or (n, repetitions, {self.num_voxels})"
-            mend = f"betas[None], for one picture of {self.num_voxels} voxels" if array.ndim == 1 else None
-            raise UserError("the betas have another shape", seen=array.shape, wanted=wanted, mend=mend)
+            fix = f"betas[None], for one image of {self.num_voxels} voxels" if array.ndim == 1 else None
+            raise UserError("the betas have another shape", got=array.shape, expected=wanted, fix=fix)
         finite = np.isfinite(array).reshape(len(array), -1).all(1)
         if not finite.all():
             row = int(np.argmin(finite))
-            raise UserError("a beta is not finite", seen=f"row {row}", wanted="numbers", mend="leave that trial out")
+            raise UserError("a beta is not finite", got=f"row {row}", expected="numbers", fix="leave that trial out")
         flat = array.reshape(-1, self.num_voxels)
         return torch.from_numpy(self._normalise(flat) if self._normalise else flat).view(
             len(array), -1, self.num_voxels
         )
 
 
-def load(source: str | Path, *, pictures: bool = True, seed: int = 0) -> Decoder:
+def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     """A decoder from a finished run, a fine-tuned artifact or a checkpoint.
 
     Args:
         source: the folder of a run (`outputs/runs/...`) or of an artifact (`outputs/artifacts/finetune/...`); or what
             knows its tokens but names no unCLIP: the folder of an export, `owner/name` of a hub repository, or a
             published checkpoint of MindEye2 (a file, or DeepSpeed's folder) or of MindEye1.
-        pictures: False leaves the unCLIP out: tokens and retrieval alone, in less time and memory.
-        seed: of the pictures.
+        images: False leaves the unCLIP out: tokens and retrieval alone, in less time and memory.
+        seed: of the images.
 
     Raises:
         UserError: if there is no finished model, or a foundation model's file is missing.
     """
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
-        composite: Composite = load_published_system(path)
+        composite: BrainDecoder = load_published_system(path)
         return Decoder(composite, Reconstructor(composite).eval())
     if is_shared(path) or not path.exists():
         folder = fetch_folder(source)
-        composite = Composite.from_pretrained(folder)
+        composite = BrainDecoder.from_pretrained(folder)
         return Decoder(composite, Reconstructor(composite).eval(), normalise=read_normalisation(folder))
     run, folder = finished_run(path)
     weights = read_weights(folder / WEIGHTS)
     composite = build_model(run.config, voxel_counts(run.config, weights))
     load_weights(composite, weights, folder / WEIGHTS)
     config = run.config
-    pictures = pictures and config.unclip is not None
+    images = images and config.unclip is not None
     wanted = {"embedder": True, "vae": config.low_level is not None}
-    wanted |= dict.fromkeys(("unclip", "captioner", "refine"), pictures)
+    wanted |= dict.fromkeys(("unclip", "captioner", "refine"), images)
     groups = [group for group, needed in wanted.items() if needed and config[group] is not None]
     if lacks := lacking_weights(run, groups):
         raise UserError(f"{path} lacks " + "; ".join(lacks))
     embedder = load_model(run, "embedder")
-    reconstructor = reconstructor_of(run, composite.eval(), seed=seed, pictures=pictures)
+    reconstructor = reconstructor_of(run, composite.eval(), seed=seed, images=images)
 
     def embed(gallery: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -232,10 +232,10 @@ def finished_run(path: Path) -> tuple[Run, Path]:
     hydra = path / ".hydra" / "config.yaml"
     if not hydra.is_file():
         wanted = f"a run's folder, an artifact with {WEIGHTS} and {CONFIG}, or a checkpoint"
-        raise UserError("there is nothing to load", seen=path, wanted=wanted)
+        raise UserError("there is nothing to load", got=path, expected=wanted)
     run = Run(_config(hydra))
     if (artifact := run.find(FINETUNE)) is None:
-        raise UserError("the run has no finished fine-tuning", seen=path, mend="start the same command again")
+        raise UserError("the run has no finished fine-tuning", got=path, fix="start the same command again")
     return run, artifact.folder
 
 

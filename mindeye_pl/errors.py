@@ -1,27 +1,27 @@
-"""The one error that a user meets: one line that says what is wrong and what mends it."""
+"""The error that a user meets: one line with what is wrong, the value got, the value expected and the fix."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; the command line prints it as one line and exits with code 2.
+    """A user's mistake; the command line prints it as one line and exits with code 2.
 
     Args:
         what: what is wrong, naming the file or the option.
-        seen: the value met.
-        wanted: the value that would have been right.
-        mend: the command, or the option, that puts it right.
+        got: the value that was found.
+        expected: the value that would have been right.
+        fix: the command, or the option, that fixes it.
     """
 
-    def __init__(self, what: str, *, seen: object = None, wanted: object = None, mend: str | None = None):
-        self.what, self.seen, self.wanted, self.mend = what, seen, wanted, mend
-        detail = [f"seen: {seen}"] if seen is not None else []
-        detail += [f"wanted: {wanted}"] if wanted is not None else []
-        line = what + (f" ({'; '.join(detail)})" if detail else "") + (f". Mend: {mend}" if mend else "")
+    def __init__(self, what: str, *, got: object = None, expected: object = None, fix: str | None = None):
+        self.what, self.got, self.expected, self.fix = what, got, expected, fix
+        detail = [f"got: {got}"] if got is not None else []
+        detail += [f"expected: {expected}"] if expected is not None else []
+        line = what + (f" ({'; '.join(detail)})" if detail else "") + (f". Fix: {fix}" if fix else "")
         super().__init__(" ".join(line.split()))
 
     def __reduce__(self) -> tuple:
-        """Pickles whole, so that launchers can carry it between processes."""
-        return _rebuild, (self.what, self.seen, self.wanted, self.mend)
+        """Pickle all fields, so that launchers can carry the error between processes."""
+        return _rebuild, (self.what, self.got, self.expected, self.fix)
 
 
-def _rebuild(what: str, seen: object, wanted: object, mend: str | None) -> UserError:
-    return UserError(what, seen=seen, wanted=wanted, mend=mend)
+def _rebuild(what: str, got: object, expected: object, fix: str | None) -> UserError:
+    return UserError(what, got=got, expected=expected, fix=fix)

@@ -18,15 +18,15 @@ class BrainBatch:
     Attributes:
         voxels: one `(b, V_s)` float tensor for each subject; subjects differ in V.
         subject_index: for each of them, the index of its functional alignment.
-        stimulus_ids: `(B,)` int64, rows in the pictures file.
+        stimulus_ids: `(B,)` int64, rows in the images file.
         tokens: `(B, S, D)` target tokens, float16 or float32.
-        latents: `(B, C, h * w)` scaled VAE latents of the pictures, where a low-level branch learns them.
-        maps: `(B, K * M, 512)` feature maps of the pictures and, behind each, of its K - 1 augmented views.
-        repetitions: one `(b, R, V_s)` float tensor for each subject, the responses in use to each trial's picture,
+        latents: `(B, C, h * w)` scaled VAE latents of the images, where a low-level branch learns them.
+        maps: `(B, K * M, 512)` feature maps of the images and, behind each, of its K - 1 augmented views.
+        repetitions: one `(b, R, V_s)` float tensor for each subject, the responses in use to each trial's image,
             where a low-level model mixes them (MindEye1, spec section 7.3); fewer than R come again from the first.
-        captions: `(B, C, D)` embeddings of the pictures' captions, where a caption mapper learns them; zeros where a
-            picture has fewer than C.
-        views: `(B, K, D)` image embeddings of augmented views of the pictures, where an image mapper learns them.
+        captions: `(B, C, D)` embeddings of the images' captions, where a caption mapper learns them; zeros where a
+            image has fewer than C.
+        views: `(B, K, D)` image embeddings of augmented views of the images, where an image mapper learns them.
     """
 
     voxels: list[Tensor]
@@ -58,8 +58,8 @@ class BrainBatch:
 
 
 @dataclass
-class PictureBatch:
-    """What was made from some pictures, `(B, ...)` float32 or int64 by name."""
+class ImageBatch:
+    """What was made from some images, `(B, ...)` float32 or int64 by name."""
 
     rows: dict[str, Tensor]
 
@@ -69,13 +69,13 @@ class PictureBatch:
     def __len__(self) -> int:
         return len(next(iter(self.rows.values())))
 
-    def to(self, *args: Any, **kwargs: Any) -> "PictureBatch":
+    def to(self, *args: Any, **kwargs: Any) -> "ImageBatch":
         """The batch with every tensor moved as by `Tensor.to`."""
-        return PictureBatch({name: rows.to(*args, **kwargs) for name, rows in self.rows.items()})
+        return ImageBatch({name: rows.to(*args, **kwargs) for name, rows in self.rows.items()})
 
 
 @dataclass
-class StageLoss:
+class PartLoss:
     """What a stage returns from a training step.
 
     Attributes:
@@ -88,9 +88,9 @@ class StageLoss:
     parts: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
-    def __add__(self, other: "StageLoss") -> "StageLoss":
+    def __add__(self, other: "PartLoss") -> "PartLoss":
         """Both losses in one."""
-        return StageLoss(self.total + other.total, self.parts | other.parts, self.outputs | other.outputs)
+        return PartLoss(self.total + other.total, self.parts | other.parts, self.outputs | other.outputs)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`mindeye_pl.load`: from betas to pictures without a word of configuration."""
+"""`mindeye_pl.load`: from betas to images without a word of configuration."""
 
 import re
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def betas(cli: CommandLine, decoder: Decoder, count: int) -> np.ndarray:
     return found
 
 
-def test_pictures_tokens_and_retrieval(finetuned: CommandLine, decoder: Decoder, tmp_path: Path) -> None:
+def test_images_tokens_and_retrieval(finetuned: CommandLine, decoder: Decoder, tmp_path: Path) -> None:
     asked = betas(finetuned, decoder, 5)
     before = asked.copy()
     result = decoder.reconstruct(asked)
@@ -76,12 +76,12 @@ def test_pictures_tokens_and_retrieval(finetuned: CommandLine, decoder: Decoder,
 
 def test_a_run_folder_and_its_artifact_are_the_same_decoder(finetuned: CommandLine, decoder: Decoder) -> None:
     runs = sorted(finetuned.outputs.glob("runs/finetune_subj01_1h/*/.hydra/config.yaml"))
-    again = mindeye_pl.load(runs[-1].parent.parent, pictures=False)
+    again = mindeye_pl.load(runs[-1].parent.parent, images=False)
     asked = betas(finetuned, decoder, 2)
     result = again.reconstruct(asked)
     assert result.images is None
     torch.testing.assert_close(result.tokens, decoder.reconstruct(asked).tokens, atol=1e-5, rtol=0)
-    with pytest.raises(UserError, match="no pictures to save"):
+    with pytest.raises(UserError, match="no images to save"):
         result.save("nowhere")
 
 

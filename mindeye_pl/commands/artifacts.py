@@ -50,7 +50,7 @@ def manage_artifacts(run: Run, asked_steps: Callable[[Run], list[Step]]) -> None
     """
     actions = {"list": _list, "verify": _verify, "prune": lambda run: _prune(run, asked_steps)}
     if (action := run.config.artifacts.action) not in actions:
-        raise UserError("artifacts.action", seen=action, wanted=f"one of {list(actions)}")
+        raise UserError("artifacts.action", got=action, expected=f"one of {list(actions)}")
     actions[action](run)
 
 
@@ -109,18 +109,18 @@ def _verify(run: Run) -> None:
                 by = "" if entry.differences.by_checksum else ", by size: it was made before there were checksums"
                 console.print(f"{entry.name}: OK, {in_bytes(entry.size)}{by}", markup=False)
             elif entry.state == DAMAGED:
-                console.print(f"{entry.name}: damaged: {entry.why}. Mend: {entry.mend}", markup=False)
+                console.print(f"{entry.name}: damaged: {entry.why}. Fix: {entry.fix}", markup=False)
                 damaged.append(entry)
             else:
                 console.print(f"{entry.name}: {entry.state}, not looked at", markup=False)
     if damaged:
-        raise UserError(f"{len(damaged)} artifacts are damaged", seen=damaged[0].folder, mend=damaged[0].mend)
+        raise UserError(f"{len(damaged)} artifacts are damaged", got=damaged[0].folder, fix=damaged[0].fix)
 
 
 def _prune(run: Run, asked_steps: Callable[[Run], list[Step]]) -> None:
     settings, root = run.config.artifacts, run.store.root
     if unknown := [rule for rule in settings.prune if rule not in _RULES]:
-        raise UserError("artifacts.prune", seen=unknown[0], wanted=f"some of {list(_RULES)}")
+        raise UserError("artifacts.prune", got=unknown[0], expected=f"some of {list(_RULES)}")
     # The whole store: what one step's artifact is used by lies under other steps.
     entries = list(read_store(root, checksums=settings.checksums))
     needed = None

@@ -20,7 +20,7 @@ def make_dashboard(config: DictConfig) -> None:
     """
     logger = config.logger
     if logger.name != "wandb":
-        raise UserError("a dashboard is a view of W&B", seen=f"logger={logger.name}", mend="logger=wandb")
+        raise UserError("a dashboard is a view of W&B", got=f"logger={logger.name}", fix="logger=wandb")
     dashboard: Any = OmegaConf.to_container(config.tracking, resolve=True)
     view = build_view(dashboard, entity=logger.entity, project=logger.project)
     if config.plan or logger.mode != "online":
@@ -29,6 +29,6 @@ def make_dashboard(config: DictConfig) -> None:
         return
     if not has_key():
         raise UserError(
-            "logger.mode=online without a W&B key", mend="wandb login, or WANDB_API_KEY; logger.mode=offline prints it"
+            "logger.mode=online without a W&B key", fix="wandb login, or WANDB_API_KEY; logger.mode=offline prints it"
         )
     console.print(f"dashboard: {save_view(view)}", markup=False)

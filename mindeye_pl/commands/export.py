@@ -11,7 +11,7 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
 from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.sharing.folder import check_folder
 from mindeye_pl.sharing.hub import check_repository, push_to_hub
 from mindeye_pl.steps.brain.finetune import BETAS
@@ -31,7 +31,7 @@ def check_export(run: Run) -> None:
     """
     settings = run.config.export
     if settings.folder is None and settings.repository is None:
-        raise UserError("export needs a place", mend="export.folder=FOLDER, or export.repository=owner/name")
+        raise UserError("export needs a place", fix="export.folder=FOLDER, or export.repository=owner/name")
     if settings.folder is not None:
         check_folder(Path(settings.folder))
     if settings.repository is not None:
@@ -49,8 +49,8 @@ def export_run(run: Run) -> None:
     with TemporaryDirectory() as passing:
         folder = Path(settings.folder or passing)
         export_composite(model, run.config, folder, betas=path.with_name(BETAS))
-        if settings.stages:
-            export_stages(model, folder)
+        if settings.parts:
+            export_parts(model, folder)
         if settings.folder is not None:
             console.print(f"exported: {folder}")
         if settings.repository is not None:
@@ -58,7 +58,7 @@ def export_run(run: Run) -> None:
             console.print(f"pushed: {address}")
 
 
-def export_composite(model: Composite, config: DictConfig, folder: str | Path, *, betas: Path | None = None) -> None:
+def export_composite(model: BrainDecoder, config: DictConfig, folder: str | Path, *, betas: Path | None = None) -> None:
     """Writes a trained composite with the facts of its training; `from_pretrained` reads it back.
 
     Args:
@@ -74,13 +74,13 @@ def export_composite(model: Composite, config: DictConfig, folder: str | Path, *
     model.save_pretrained(folder, more={BETAS: betas} if betas is not None and betas.is_file() else None)
 
 
-def export_stages(model: Composite, folder: str | Path) -> None:
+def export_parts(model: BrainDecoder, folder: str | Path) -> None:
     """Writes each stage of a composite alone, `folder/backbone` for instance, in the same form as the whole.
 
     Raises:
         UserError: as `export_composite`.
     """
-    for name, stage in model.stages().items():
+    for name, stage in model.parts().items():
         stage.facts = model.facts
         stage.save_pretrained(Path(folder) / name)
 
@@ -104,7 +104,7 @@ def facts(config: DictConfig) -> dict[str, Any]:
     return known
 
 
-def _trained(run: Run, path: Path) -> Composite:
+def _trained(run: Run, path: Path) -> BrainDecoder:
     weights = read_weights(path)
     model = build_model(run.config, voxel_counts(run.config, weights))
     load_weights(model, weights, path)

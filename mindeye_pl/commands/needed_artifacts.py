@@ -30,7 +30,7 @@ def needed_by(
         UserError: if no experiment is named, or one cannot be told what it needs, since its data are not here.
     """
     if not experiments and run.experiment == "adhoc":
-        raise UserError("artifacts.keep_used_by names no experiment", mend="artifacts.keep_used_by=[EXPERIMENT,...]")
+        raise UserError("artifacts.keep_used_by names no experiment", fix="artifacts.keep_used_by=[EXPERIMENT,...]")
     runs = [(name, one) for name in experiments for one in _jobs(run, name)]
     if run.experiment != "adhoc":
         overrides = [item for item in run.overrides if not item.startswith(_OF_THE_STORE)]

@@ -63,9 +63,9 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
     if (metric := config.sweep.agent_metric) not in SCORES_OF_EVALUATE:
         raise UserError(
             "sweep.agent_metric is no score of the run that W&B's agent waits for",
-            seen=metric,
-            wanted=f"one of {list(SCORES_OF_EVALUATE)}",
-            mend="sweep.agent_metric=image_retrieval",
+            got=metric,
+            expected=f"one of {list(SCORES_OF_EVALUATE)}",
+            fix="sweep.agent_metric=image_retrieval",
         )
     given = {item.lstrip("+~").split("=", 1)[0] for item in more}
     swept = sweep_values(config.hydra.sweeper.params)

@@ -1,1 +1,1 @@
-"""Brains and pictures on disk, real or simulated, and how they become batches."""
+"""Brains and images on disk, real or simulated, and how they become batches."""

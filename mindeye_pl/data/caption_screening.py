@@ -1,9 +1,9 @@
-"""Which captions fit a picture as it was shown (Mind Reader, spec section 2.2).
+"""Which captions fit an image as it was shown (Mind Reader, spec section 2.2).
 
-NSD shows a square that was cut out of a COCO picture, and a caption may tell of what was cut off. CLIP compares each
+NSD shows a square that was cut out of a COCO image, and a caption may tell of what was cut off. CLIP compares each
 caption with the square.
 
-Legend: C captions of a picture, E width of CLIP's embedding; an empty caption's row is zeros, and it never counts.
+Legend: C captions of an image, E width of CLIP's embedding; an empty caption's row is zeros, and it never counts.
 """
 
 from typing import Protocol
@@ -28,12 +28,12 @@ class ScreeningRule(Protocol):
 def half_of_best(image: np.ndarray, captions: np.ndarray, *, logit_scale: float, share: float = 0.5) -> np.ndarray:
     """A caption stays if CLIP gives it `share` of the probability that it gives the best one, at the least.
 
-    Probabilities are a softmax over the picture's captions; the best one always stays. With OpenAI's scale of 100 half
+    Probabilities are a softmax over the image's captions; the best one always stays. With OpenAI's scale of 100 half
     of the probability is 0.007 of cosine. The published rule as it is remembered; its code was not released.
     """
     logits = logit_scale * _cosines(image, captions)  # (..., C), -inf where there is none
     best = logits.max(-1, keepdims=True, initial=-np.inf)
-    with np.errstate(invalid="ignore"):  # of a picture without any
+    with np.errstate(invalid="ignore"):  # of an image without any
         return is_caption(captions) & (np.exp(logits - best) >= share)
 
 
@@ -52,7 +52,7 @@ def is_caption(captions: np.ndarray) -> np.ndarray:
 
 
 def _cosines(image: np.ndarray, captions: np.ndarray) -> np.ndarray:
-    """Of each caption with the picture, `(..., C)` float64; -inf where there is no caption."""
+    """Of each caption with the image, `(..., C)` float64; -inf where there is no caption."""
     image, captions = image.astype(np.float64), captions.astype(np.float64)
     image = image / np.linalg.norm(image, axis=-1, keepdims=True)
     lengths = np.linalg.norm(captions, axis=-1)

@@ -1,4 +1,4 @@
-"""NSD for training: batches of equal shares of some subjects, and a validation split made of training pictures.
+"""NSD for training: batches of equal shares of some subjects, and a validation split made of training images.
 
 Legend: B batch, V voxels, n trials.
 """
@@ -20,7 +20,7 @@ from mindeye_pl.data.nsd.files import check_files
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
-from mindeye_pl.data.nsd.trials import NumSessions, Trials, is_validation, load_training_trials, picture_hash
+from mindeye_pl.data.nsd.trials import NumSessions, Trials, image_hash, is_validation, load_training_trials
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth, BrainBatch, Subjects
@@ -32,7 +32,7 @@ class NSDDataModule(LightningDataModule):
     """Trials of one or more subjects from files in MindEye2's layout, real or simulated.
 
     What needs no betas (`voxel_counts`, `stimulus_ids_needed`, `num_train_trials`) is there from the start, so that the
-    caller can embed the pictures first and then set `tokens`.
+    caller can embed the images first and then set `tokens`.
 
     Args:
         root: folder of the dataset.
@@ -41,14 +41,14 @@ class NSDDataModule(LightningDataModule):
         tokens: target tokens by stimulus id; may be set later, before the first batch.
         num_sessions: the first n sessions of every subject, a part of one too, or "all".
         batch_size: trials of a batch on one rank, over all subjects; a rest that does not divide equally is left out.
-        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without) or "by_picture"
-            (pictures drawn without, MindEye1's rule).
+        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without) or "by_image"
+            (images drawn without, MindEye1's rule).
         betas: "as_published", or "zscore_train_sessions".
         repetitions: how the test set's are averaged, "published" or "corrected".
         test_split: "new_test", or "test".
-        left_out: the pictures that are tested and not trained on; None for the standard split.
-        validation_fraction: share of the training pictures held out, 0 for none as published.
-        validation_pool: pictures of a subject's validation batch at most; published curves use 300 pictures.
+        left_out: the images that are tested and not trained on; None for the standard split.
+        validation_fraction: share of the training images held out, 0 for none as published.
+        validation_pool: images of a subject's validation batch at most; published curves use 300 images.
         trials_per_session: nominal, 750 in NSD; sets the epoch's length and the size of the shuffle buffer.
         seed: of the draws and of the validation split.
         num_workers: of the data loaders; with 0 a batch costs a copy of its betas and tokens.
@@ -91,7 +91,7 @@ class NSDDataModule(LightningDataModule):
         self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
         _chosen("data.repetitions", REPETITION_WEIGHTS, repetitions)
         if not 0 <= validation_fraction < 1:
-            raise UserError("data.validation_fraction", seen=validation_fraction, wanted="0 to below 1")
+            raise UserError("data.validation_fraction", got=validation_fraction, expected="0 to below 1")
         assert repetition_slots >= 0, repetition_slots
         self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
@@ -101,9 +101,9 @@ class NSDDataModule(LightningDataModule):
 
     @cached_property
     def trials(self) -> list[Trials]:
-        """Trials of the training split in the sessions in use, for each subject, validation pictures among them.
+        """Trials of the training split in the sessions in use, for each subject, validation images among them.
 
-        Pictures that are left out are left out here, so that nothing that is fitted, trained or validated sees them.
+        Images that are left out are left out here, so that nothing that is fitted, trained or validated sees them.
 
         Raises:
             UserError: if a file is missing or damaged, there are fewer sessions than asked for, or none of a subject's
@@ -119,9 +119,9 @@ class NSDDataModule(LightningDataModule):
         left = self.left_out.training_trials(*which)
         if len(left) == 0:
             raise UserError(
-                f"data.split leaves subject {subject} no training picture in the sessions in use",
-                seen=self.left_out.name,
-                mend="more sessions, or a split that leaves out less",
+                f"data.split leaves subject {subject} no training image in the sessions in use",
+                got=self.left_out.name,
+                fix="more sessions, or a split that leaves out less",
             )
         return left
 
@@ -132,12 +132,12 @@ class NSDDataModule(LightningDataModule):
 
     @cached_property
     def validation_trials(self) -> list[Trials]:
-        """For each subject, the first trial of each validation picture, at most `validation_pool` of them."""
-        return [self._first_of_each_picture(trials.select(self._held_out(trials))) for trials in self.trials]
+        """For each subject, the first trial of each validation image, at most `validation_pool` of them."""
+        return [self._first_of_each_image(trials.select(self._held_out(trials))) for trials in self.trials]
 
     @cached_property
     def _validation_reads(self) -> list[Trials]:
-        """For each subject, the trials behind validation: with slots to fill, all repetitions of its pictures."""
+        """For each subject, the trials behind validation: with slots to fill, all repetitions of its images."""
         if not self.repetition_slots:
             return self.validation_trials
         pairs = zip(self.trials, self.validation_trials, strict=True)
@@ -146,9 +146,9 @@ class NSDDataModule(LightningDataModule):
     def _held_out(self, trials: Trials) -> np.ndarray:
         return is_validation(trials.stimulus_ids, self.validation_fraction, self.seed)
 
-    def _first_of_each_picture(self, held_out: Trials) -> Trials:
+    def _first_of_each_image(self, held_out: Trials) -> Trials:
         stimulus_ids, first = np.unique(held_out.stimulus_ids, return_index=True)
-        pool = np.argsort(picture_hash(stimulus_ids, self.seed))[: self.validation_pool]
+        pool = np.argsort(image_hash(stimulus_ids, self.seed))[: self.validation_pool]
         return held_out.select(np.sort(first[pool]))
 
     @cached_property
@@ -163,7 +163,7 @@ class NSDDataModule(LightningDataModule):
         return sum(map(len, self.train_trials))
 
     def stimulus_ids_needed(self) -> np.ndarray:
-        """Pictures whose target tokens training and validation ask for, `(n,)` int64, ascending."""
+        """Images whose target tokens training and validation ask for, `(n,)` int64, ascending."""
         return np.unique(np.concatenate([trials.stimulus_ids for trials in self.train_trials + self.validation_trials]))
 
     def normalisation(self, subject: int) -> BetaNormalisation:
@@ -194,8 +194,8 @@ class NSDDataModule(LightningDataModule):
         if self.growth is None or epoch < self.growth.from_epoch:
             return sampler
         subjects = len(self.subjects)
-        pictures = min(len(np.unique(trials.stimulus_ids)) for trials in self.train_trials)
-        most = min(subjects * pictures, subjects * sampler.share * len(sampler))  # to fill each share, and in an epoch
+        images = min(len(np.unique(trials.stimulus_ids)) for trials in self.train_trials)
+        most = min(subjects * images, subjects * sampler.share * len(sampler))  # to fill each share, and in an epoch
         return self._sampler_of(min(self.growth.factor * self.batch_size, most), rank, world_size)
 
     def batches_of_epochs(self, epochs: int, world_size: int = 1) -> list[int]:
@@ -222,7 +222,7 @@ class NSDDataModule(LightningDataModule):
         return self._loader(self._train_betas, self.train_trials, self.train_sampler(*place))
 
     def val_dataloader(self) -> "DataLoader[BrainBatch] | list":
-        """One batch for each subject: single trials of distinct pictures that are neither trained on nor tested."""
+        """One batch for each subject: single trials of distinct images that are neither trained on nor tested."""
         shown = zip(self._validation_reads, self.validation_trials, strict=True)
         batches: list[BatchIndex] = [
             [(place, np.flatnonzero(np.isin(reads.beta_rows, trials.beta_rows)))]
@@ -231,7 +231,7 @@ class NSDDataModule(LightningDataModule):
         ]
         if self.validation_fraction and len(batches) < len(self.subjects):
             rank_zero_warn(
-                f"{len(self.subjects) - len(batches)} subjects have no validation picture in the sessions in use: "
+                f"{len(self.subjects) - len(batches)} subjects have no validation image in the sessions in use: "
                 f"raise data.validation_fraction ({self.validation_fraction}) to see their curves"
             )
         return self._loader(self._validation_betas, self._validation_reads, FixedBatches(batches)) if batches else []
@@ -259,7 +259,7 @@ class NSDDataModule(LightningDataModule):
         )
 
     def test_set(self, subject: int) -> TestSet:
-        """The test pictures of a subject, those that a split leaves out; only `evaluate` asks for them.
+        """The test images of a subject, those that a split leaves out; only `evaluate` asks for them.
 
         Raises:
             UserError: as `load_test_set`.
@@ -277,5 +277,5 @@ class NSDDataModule(LightningDataModule):
 
 def _chosen(option: str, choices: dict[str, Choice], value: str) -> Choice:
     if value not in choices:
-        raise UserError(f"{option}: no such choice", seen=value, wanted=" or ".join(choices))
+        raise UserError(f"{option}: no such choice", got=value, expected=" or ".join(choices))
     return choices[value]

@@ -35,10 +35,10 @@ class BrainDataset(Dataset[BrainBatch]):
         tokens: target tokens of every stimulus.
         latents: their VAE latents, in the same kind of table.
         maps: their feature maps, in the same kind of table.
-        repetition_slots: R, the responses to its picture that stand beside each trial, taken from `voxels`; 0 for none.
+        repetition_slots: R, the responses to its image that stand beside each trial, taken from `voxels`; 0 for none.
             In memory they are an index of R numbers a trial.
-        captions: embeddings of the pictures' captions, in the same kind of table.
-        views: embeddings of augmented views of the pictures, in the same kind of table.
+        captions: embeddings of the images' captions, in the same kind of table.
+        views: embeddings of augmented views of the images, in the same kind of table.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Pictures to train foundation models on: folders of them and hdf5 files, as squares of one side.
+"""Images to train foundation models on: folders of them and hdf5 files, as squares of one side.
 
-Legend: n pictures asked for, N pictures in all, H and W size in pixels, P side of the squares.
+Legend: n images asked for, N images in all, H and W size in pixels, P side of the squares.
 """
 
 from collections.abc import Iterator
@@ -24,64 +24,64 @@ _ORIENTATION, _TURNED = 0x0112, 5
 
 
 class Table(Protocol):
-    """Rows by number: pictures, tokens, latents or words."""
+    """Rows by number: images, tokens, latents or words."""
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         """The rows `(n, ...)` of `(n,)` ids."""
 
 
-class Pictures(Protocol):
-    """Pictures by number, as squares of one side."""
+class Images(Protocol):
+    """Images by number, as squares of one side."""
 
     def __len__(self) -> int:
         """N."""
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Pictures `(n, 3, P, P)` float16 RGB in [0, 1]."""
+        """Images `(n, 3, P, P)` float16 RGB in [0, 1]."""
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
         """What was done to them, `(n, 4)` float32 pixels: original height and width, top and left of the crop.
 
-        The crop's corner is that in the picture whose shorter side was brought to P, as SDXL was trained.
+        The crop's corner is that in the image whose shorter side was brought to P, as SDXL was trained.
         """
 
     def fingerprint(self) -> str:
-        """Tells one set of pictures from another, whatever its place."""
+        """Tells one set of images from another, whatever its place."""
 
 
-class PictureFolder:
-    """The pictures below a folder, in the order of their names, as the middle squares of their shorter side.
+class ImageFolder:
+    """The images below a folder, in the order of their names, as the middle squares of their shorter side.
 
     Args:
         root: searched through, sub-folders too.
         image_size: P.
 
     Raises:
-        UserError: if the folder is missing or has no picture.
+        UserError: if the folder is missing or has no image.
     """
 
     def __init__(self, root: Path, image_size: int):
         self.root, self.image_size = root, image_size
         self.paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
         if not self.paths:
-            raise UserError("the folder holds no picture", seen=root, wanted=f"files of {sorted(SUFFIXES)}")
+            raise UserError("the folder holds no image", got=root, expected=f"files of {sorted(SUFFIXES)}")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """See `Pictures.read`.
+        """See `Images.read`.
 
         Raises:
-            UserError: for a file that is no picture.
+            UserError: for a file that is no image.
         """
         return np.stack([read_square(self.paths[i], self.image_size) for i in ids.tolist()])
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
-        """See `Pictures.size_and_crop`; of each file only the head is read.
+        """See `Images.size_and_crop`; of each file only the head is read.
 
         Raises:
-            UserError: for a file that is no picture.
+            UserError: for a file that is no image.
         """
         return np.stack([_size_and_crop(*self._size_of(self.paths[i]), self.image_size) for i in ids.tolist()])
 
@@ -97,15 +97,15 @@ class PictureFolder:
         return (width, height) if turned else (height, width)
 
 
-class PictureFile:
-    """The pictures of an hdf5 file, as the middle squares of their shorter side.
+class ImageFile:
+    """The images of an hdf5 file, as the middle squares of their shorter side.
 
     Args:
-        path: of the file, as `Stimuli` reads it; uint8 is taken for pictures in [0, 255].
-        image_size: P; pictures that are such squares pass unchanged.
+        path: of the file, as `Stimuli` reads it; uint8 is taken for images in [0, 255].
+        image_size: P; images that are such squares pass unchanged.
 
     Raises:
-        UserError: if the file is missing, damaged or holds no pictures.
+        UserError: if the file is missing, damaged or holds no images.
     """
 
     def __init__(self, path: Path, image_size: int):
@@ -116,28 +116,28 @@ class PictureFile:
         return len(self._stimuli)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """See `Pictures.read`.
+        """See `Images.read`.
 
         Raises:
             UserError: see `Stimuli.read`.
         """
-        pictures = self._stimuli.read(ids)
-        if pictures.dtype == np.uint8:
-            pictures = (pictures.astype(np.float32) / 255).astype(np.float16)
-        return pictures if self._size == (self.image_size,) * 2 else self._squares(pictures)
+        images = self._stimuli.read(ids)
+        if images.dtype == np.uint8:
+            images = (images.astype(np.float32) / 255).astype(np.float16)
+        return images if self._size == (self.image_size,) * 2 else self._squares(images)
 
-    def _squares(self, pictures: np.ndarray) -> np.ndarray:
+    def _squares(self, images: np.ndarray) -> np.ndarray:
         import torch
         import torch.nn.functional as F
 
         side = min(self._size)
         top, left = ((length - side) // 2 for length in self._size)
-        middle = torch.from_numpy(pictures[..., top : top + side, left : left + side]).float()
+        middle = torch.from_numpy(images[..., top : top + side, left : left + side]).float()
         resized = F.interpolate(middle, size=(self.image_size,) * 2, mode="bicubic", antialias=True)
         return resized.clamp(0, 1).half().numpy()
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
-        """See `Pictures.size_and_crop`; all pictures of a file are of one size."""
+        """See `Images.size_and_crop`; all images of a file are of one size."""
         return np.tile(_size_and_crop(*self._size, self.image_size), (len(ids), 1))
 
     def fingerprint(self) -> str:
@@ -146,13 +146,13 @@ class PictureFile:
 
 
 class SizesAndCrops:
-    """The table of `Pictures.size_and_crop`."""
+    """The table of `Images.size_and_crop`."""
 
-    def __init__(self, pictures: Pictures):
-        self._pictures = pictures
+    def __init__(self, images: Images):
+        self._images = images
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        return self._pictures.size_and_crop(ids)
+        return self._images.size_and_crop(ids)
 
 
 def _size_and_crop(height: int, width: int, side: int) -> np.ndarray:
@@ -163,7 +163,7 @@ def _size_and_crop(height: int, width: int, side: int) -> np.ndarray:
 
 
 def read_square(file: Path | IO[bytes], image_size: int, *, name: str | None = None) -> np.ndarray:
-    """The middle square of a picture's shorter side, upright, `(3, P, P)` float16 RGB in [0, 1].
+    """The middle square of an image's shorter side, upright, `(3, P, P)` float16 RGB in [0, 1].
 
     Args:
         file: its path, or the file itself.
@@ -171,7 +171,7 @@ def read_square(file: Path | IO[bytes], image_size: int, *, name: str | None = N
         name: for the message; its path where None.
 
     Raises:
-        UserError: if it is no picture, or not whole.
+        UserError: if it is no image, or not whole.
     """
     from PIL import Image, ImageOps
 
@@ -183,12 +183,12 @@ def read_square(file: Path | IO[bytes], image_size: int, *, name: str | None = N
 
 @contextmanager
 def _opened(file: Path | IO[bytes], name: str | None = None) -> "Iterator[Image]":
-    """The picture of a file; one that is none, or not whole, is the user's mistake."""
+    """The image of a file; one that is none, or not whole, is the user's mistake."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
             yield image
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # Pillow's words for it
-        mend = f"rm {file}" if isinstance(file, Path) else None
-        raise UserError(f"{name or file} is no whole picture", seen=error, mend=mend) from error
+        fix = f"rm {file}" if isinstance(file, Path) else None
+        raise UserError(f"{name or file} is no whole image", got=error, fix=fix) from error

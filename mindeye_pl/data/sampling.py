@@ -1,7 +1,7 @@
 """Which trials make up each training batch (MindEye2, spec section 1.4; MindEye1, spec section 2.3).
 
-Every batch holds an equal share of each subject, and no picture twice within a share: the contrastive losses would
-take the second showing of a picture for a wrong answer to the first.
+Every batch holds an equal share of each subject, and no image twice within a share: the contrastive losses would
+take the second showing of an image for a wrong answer to the first.
 
 Legend: K batches of an epoch, b one subject's share of a batch, n trials of a subject.
 """
@@ -42,13 +42,13 @@ def iterations_per_epoch(
     if batch_size < num_subjects:
         raise UserError(
             "the batch is too small for an equal share of each subject",
-            seen=batch_size,
-            wanted=f"at least {num_subjects}",
+            got=batch_size,
+            expected=f"at least {num_subjects}",
         )
     share = batch_size // num_subjects
     trials = int(trials_per_session * num_sessions) // world_size
     if trials < share * num_subjects:
-        raise UserError("the batch is larger than an epoch", seen=batch_size, wanted=f"at most {trials}")
+        raise UserError("the batch is larger than an epoch", got=batch_size, expected=f"at most {trials}")
     return trials // (share * num_subjects)
 
 
@@ -61,14 +61,14 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
     Args:
         trials: training trials of each subject.
         batch_size: trials of a batch on one rank, over all subjects.
-        trials_per_session: nominal, 750 in NSD; the epoch's length follows from it where it does not from pictures.
+        trials_per_session: nominal, 750 in NSD; the epoch's length follows from it where it does not from images.
         seed: of the draws.
         num_sessions: in use, where the last one is used in part; None where all that the trials come from are whole.
         rank: this process.
         world_size: number of processes.
 
     Raises:
-        UserError: if a subject has too few distinct pictures for its share, or as `iterations_per_epoch`.
+        UserError: if a subject has too few distinct images for its share, or as `iterations_per_epoch`.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
             distinct = len(np.unique(subject_trials.stimulus_ids))
             if distinct < self.share:
                 raise UserError(
-                    f"subject {subject_trials.subject} has too few distinct training pictures for its share of a batch",
-                    seen=distinct,
-                    wanted=f"at least {self.share}",
-                    mend=f"a batch size of at most {distinct * len(self.trials)}, or more sessions",
+                    f"subject {subject_trials.subject} has too few distinct training images for its share of a batch",
+                    got=distinct,
+                    expected=f"at least {self.share}",
+                    fix=f"a batch size of at most {distinct * len(self.trials)}, or more sessions",
                 )
 
     def _trials_per_epoch(self, num_sessions: float | None) -> int:
@@ -122,7 +122,7 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
 class ResampledSessions(EqualShareSampler):
     """The published rule: an endless stream of sessions drawn with replacement, mixed by a shuffle buffer.
 
-    Trials leave the buffer at random and are cut into batches as they come; a batch with a picture twice is thrown
+    Trials leave the buffer at random and are cut into batches as they come; a batch with an image twice is thrown
     away. An epoch is therefore a random multiset of trials, and since the buffer holds a session's worth (published:
     750 trials), a batch comes from few sessions. Ranks draw independent streams, as the published processes do.
     """
@@ -135,15 +135,15 @@ class ResampledSessions(EqualShareSampler):
         while num_kept < self.num_iterations:
             if num_drawn > 1000 * self.num_iterations:
                 raise UserError(
-                    f"data.sampling=published: hardly a batch of subject {trials.subject} is without a picture twice",
-                    seen=f"{num_kept} of {num_drawn} batches of {self.share} trials",
-                    wanted=f"{self.num_iterations}",
-                    mend="fidelity.sampling=corrected, or a smaller batch",
+                    f"data.sampling=published: hardly a batch of subject {trials.subject} is without an image twice",
+                    got=f"{num_kept} of {num_drawn} batches of {self.share} trials",
+                    expected=f"{self.num_iterations}",
+                    fix="fidelity.sampling=corrected, or a smaller batch",
                 )
             count = self.num_iterations
             batches = np.fromiter(islice(stream, count * self.share), np.int64).reshape(count, self.share)
-            pictures = np.sort(trials.stimulus_ids[batches], axis=1)
-            distinct = (np.diff(pictures, axis=1) != 0).all(axis=1)
+            images = np.sort(trials.stimulus_ids[batches], axis=1)
+            distinct = (np.diff(images, axis=1) != 0).all(axis=1)
             kept.append(batches[distinct])
             num_kept += int(distinct.sum())
             num_drawn += count
@@ -168,11 +168,11 @@ class WithoutReplacement(EqualShareSampler):
         return _deal(drawn, stimulus_ids[drawn], num_batches, rng)[self.rank :: self.num_replicas]
 
 
-class ByPicture(WithoutReplacement):
-    """MindEye1's rule (spec section 2.3): a picture comes once an epoch, in step i its repetition i mod 3.
+class ByImage(WithoutReplacement):
+    """MindEye1's rule (spec section 2.3): an image comes once an epoch, in step i its repetition i mod 3.
 
-    A picture with fewer repetitions gives the ones that it has in turn. An epoch is as long as there are pictures,
-    a third of the trials. The published loader draws its shards of pictures with replacement; here pictures are dealt,
+    An image with fewer repetitions gives the ones that it has in turn. An epoch is as long as there are images,
+    a third of the trials. The published loader draws its shards of images with replacement; here images are dealt,
     so that none comes a second time before all have come once.
     """
 
@@ -182,8 +182,8 @@ class ByPicture(WithoutReplacement):
     def draw(self, trials: Trials) -> np.ndarray:
         """See the base class."""
         slots = cyclic_slots(trials.stimulus_ids, nsd.REPETITIONS)  # (N, R)
-        pictures = self._dealt(trials.subject, np.arange(len(slots)))  # (K, b)
-        return slots[pictures, np.arange(len(pictures))[:, None] % nsd.REPETITIONS]
+        images = self._dealt(trials.subject, np.arange(len(slots)))  # (K, b)
+        return slots[images, np.arange(len(images))[:, None] % nsd.REPETITIONS]
 
 
 class FixedBatches(DistributedSampler[BatchIndex]):
@@ -204,7 +204,7 @@ class FixedBatches(DistributedSampler[BatchIndex]):
 SAMPLERS: dict[str, type[EqualShareSampler]] = {
     "published": ResampledSessions,
     "corrected": WithoutReplacement,
-    "by_picture": ByPicture,
+    "by_image": ByImage,
 }
 
 
@@ -225,9 +225,9 @@ def _shuffled(incoming: Iterable[int], buffer_size: int, rng: np.random.Generato
 
 
 def _draw_evenly(stimulus_ids: np.ndarray, num_batches: int, share: int, rng: np.random.Generator) -> np.ndarray:
-    """`(K b,)` trials from as many permutations of all trials as are needed, no picture more than K times.
+    """`(K b,)` trials from as many permutations of all trials as are needed, no image more than K times.
 
-    With at least b distinct pictures that many trials always exist; the limit binds only where the epoch is a few
+    With at least b distinct images that many trials always exist; the limit binds only where the epoch is a few
     batches of a small session.
     """
     drawn = np.empty(0, np.int64)
@@ -249,30 +249,30 @@ def _occurrence(values: np.ndarray) -> np.ndarray:
 
 
 def _deal(drawn: np.ndarray, stimulus_ids: np.ndarray, num_batches: int, rng: np.random.Generator) -> np.ndarray:
-    """Deals trials into batches without a picture twice in any, `(K, b)`, as one deals cards.
+    """Deals trials into batches without an image twice in any, `(K, b)`, as one deals cards.
 
-    Trials are laid out with those of a picture side by side, pictures in random order, and cut into b rounds of K. Each
-    round gives every batch one trial, in random order. A picture comes at most K times, so it can meet itself only
+    Trials are laid out with those of an image side by side, images in random order, and cut into b rounds of K. Each
+    round gives every batch one trial, in random order. An image comes at most K times, so it can meet itself only
     where it spans two rounds; the second round then gives those trials to batches that the first did not.
 
     Args:
-        drawn: `(K b,)` trials in random order, no picture more than K times.
-        stimulus_ids: `(K b,)` their pictures.
+        drawn: `(K b,)` trials in random order, no image more than K times.
+        stimulus_ids: `(K b,)` their images.
         num_batches: K.
         rng: source of the randomness.
     """
-    _, picture = np.unique(stimulus_ids, return_inverse=True)
-    picture = rng.permutation(picture.max() + 1)[picture]
-    order = np.argsort(picture, kind="stable")
-    rounds, pictures = drawn[order].reshape(-1, num_batches), picture[order].reshape(-1, num_batches)
+    _, image = np.unique(stimulus_ids, return_inverse=True)
+    image = rng.permutation(image.max() + 1)[image]
+    order = np.argsort(image, kind="stable")
+    rounds, images = drawn[order].reshape(-1, num_batches), image[order].reshape(-1, num_batches)
     batches = np.empty((num_batches, len(rounds)), np.int64)
-    receivers, before = np.empty(0, np.int64), np.empty(0, np.int64)  # of the round before: batches and pictures
+    receivers, before = np.empty(0, np.int64), np.empty(0, np.int64)  # of the round before: batches and images
     for index, dealt in enumerate(rounds):
-        first = pictures[index, 0]
+        first = images[index, 0]
         taken = receivers[before == first]
-        spanning = int((pictures[index] == first).sum())
+        spanning = int((images[index] == first).sum())
         free = rng.permutation(np.setdiff1d(np.arange(num_batches), taken))
         receivers = np.concatenate([free[:spanning], rng.permutation(np.append(free[spanning:], taken))])
         batches[receivers, index] = dealt
-        before = pictures[index]
+        before = images[index]
     return batches

@@ -91,8 +91,8 @@ class Ranks:
 
         if not _wait(told, timeout_s):
             there = 1 + sum(self.store.check([key]) for key in keys)
-            mend = "torchrun or srun in front of the command, on every machine"
-            raise UserError("not all ranks have come", seen=there, wanted=self.world_size, mend=mend)
+            fix = "torchrun or srun in front of the command, on every machine"
+            raise UserError("not all ranks have come", got=there, expected=self.world_size, fix=fix)
 
 
 _here: Ranks | None = None
@@ -172,7 +172,7 @@ def _lead(config: DictConfig) -> Ranks | None:
         _here = Ranks(0, world_size, PrefixStore("mindeye_pl", processes.store), processes)
     if _here is not None:
         if _here.lost:
-            raise UserError("the other ranks were lost with an earlier job", mend="the same command again")
+            raise UserError("the other ranks were lost with an earlier job", fix="the same command again")
         _here.await_others("here", _TO_COME_S)
     return _here
 
@@ -242,8 +242,8 @@ def _find_place() -> None:
         if os.environ.setdefault(_RANK_0, str(os.getpid())) != str(os.getpid()):
             raise UserError(
                 "jobs that run at the same time cannot share the ranks of torchrun or srun",
-                seen="another launcher",
-                mend="hydra/launcher=basic, or without torchrun and srun",
+                got="another launcher",
+                fix="hydra/launcher=basic, or without torchrun and srun",
             )
     else:
         return

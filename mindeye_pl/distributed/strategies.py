@@ -113,28 +113,28 @@ def check_strategy(config: DictConfig, started_outside: int | None) -> None:
     name = strategy_name(trainer.get("strategy", "auto"))
     if any(word in name for word in ("spawn", "fork", "notebook")):
         wanted = "ddp, fsdp or deepspeed_stage_2"
-        raise UserError("trainer.strategy does not work here", seen=name, wanted=wanted, mend="trainer.strategy=ddp")
+        raise UserError("trainer.strategy does not work here", got=name, expected=wanted, fix="trainer.strategy=ddp")
     if "deepspeed" in name and find_spec("deepspeed") is None:
-        mend = 'pip install "mindeye_pl[deepspeed]"'
-        raise UserError("trainer.strategy needs the package deepspeed", seen="it is not installed", mend=mend)
+        fix = 'pip install "mindeye_pl[deepspeed]"'
+        raise UserError("trainer.strategy needs the package deepspeed", got="it is not installed", fix=fix)
     if "deepspeed" in name and "3" in name:
-        raise UserError("DeepSpeed's third stage shards the weights themselves", seen=name, mend="trainer=fsdp")
+        raise UserError("DeepSpeed's third stage shards the weights themselves", got=name, fix="trainer=fsdp")
     if trainer.accelerator == "gpu" and _devices(trainer) > torch.cuda.device_count():
         seen, asked = torch.cuda.device_count(), _devices(trainer)
-        mend = f"trainer.devices={seen}"
-        raise UserError("trainer.devices asks for more GPUs than there are", seen=seen, wanted=asked, mend=mend)
+        fix = f"trainer.devices={seen}"
+        raise UserError("trainer.devices asks for more GPUs than there are", got=seen, expected=asked, fix=fix)
     if started_outside is not None and started_outside != ranks:
         raise UserError(
             "another number of ranks was started than trainer.devices times trainer.num_nodes",
-            seen=started_outside,
-            wanted=ranks,
-            mend=f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', started_outside)}",
+            got=started_outside,
+            expected=ranks,
+            fix=f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', started_outside)}",
         )
     if started_outside is None and ranks > _devices(trainer):
         nodes, command = ranks // _devices(trainer), " ".join(sys.argv[1:])
         raise UserError(
             f"trainer.num_nodes={nodes}: nobody starts the ranks of the other machines",
-            seen="python",
-            wanted="torchrun or srun on each machine",
-            mend=f"torchrun --nnodes={nodes} --nproc-per-node={_devices(trainer)} -m mindeye_pl {command}",
+            got="python",
+            expected="torchrun or srun on each machine",
+            fix=f"torchrun --nnodes={nodes} --nproc-per-node={_devices(trainer)} -m mindeye_pl {command}",
         )

@@ -150,7 +150,7 @@ class Run:
         while (artifact := self.store.find(spec)) is None:
             if time.monotonic() > until:
                 seen = f"rank {place()[0]} does not find {self.store.folder(spec)}, which rank 0 has made"
-                raise UserError(seen, mend="paths.outputs=FOLDER on a file system that all machines share")
+                raise UserError(seen, fix="paths.outputs=FOLDER on a file system that all machines share")
             time.sleep(0.2)
         return artifact
 

@@ -1,4 +1,4 @@
-"""One vector for each picture, or each brain, by which a large gallery is searched before tokens are compared.
+"""One vector for each image, or each brain, by which a large gallery is searched before tokens are compared.
 
 Legend: B batch, S tokens, D token width, F width of the vector.
 """
@@ -26,15 +26,15 @@ def class_token(tokens: Tensor) -> Tensor:
     if tokens.shape[1] != 1:
         raise UserError(
             "retrieve.vector=class_token needs a model of the class token alone",
-            seen=f"{tokens.shape[1]} tokens",
-            wanted="1 token",
-            mend="retrieve.coarse=['OVERRIDE',...] of that model, or retrieve.vector=flattened",
+            got=f"{tokens.shape[1]} tokens",
+            expected="1 token",
+            fix="retrieve.coarse=['OVERRIDE',...] of that model, or retrieve.vector=flattened",
         )
     return tokens[:, 0]
 
 
 def mean_of_tokens(tokens: Tensor) -> Tensor:
-    """Shape: tokens `(B, S, D)` -> `(B, D)`; where things are in the picture is lost."""
+    """Shape: tokens `(B, S, D)` -> `(B, D)`; where things are in the image is lost."""
     return tokens.mean(1)
 
 
@@ -51,9 +51,9 @@ def flattened(tokens: Tensor) -> Tensor:
     if vectors.shape[1] > WIDEST:
         raise UserError(
             "flattened tokens are too wide for an index",
-            seen=f"{vectors.shape[1]:,} values",
-            wanted=f"{WIDEST:,} at most",
-            mend="retrieve.vector=projected, or class_token",
+            got=f"{vectors.shape[1]:,} values",
+            expected=f"{WIDEST:,} at most",
+            fix="retrieve.vector=projected, or class_token",
         )
     return vectors
 
@@ -105,5 +105,5 @@ def coarse_vector(name: str, width: int, seed: int) -> Callable[[Tensor], Tensor
         UserError: for an unknown name.
     """
     if name not in VECTORS:
-        raise UserError("retrieve.vector is unknown", seen=name, wanted=f"one of {list(VECTORS)}")
+        raise UserError("retrieve.vector is unknown", got=name, expected=f"one of {list(VECTORS)}")
     return VECTORS[name](width, seed)

@@ -24,7 +24,7 @@ from mindeye_pl.store.atomic import write_text
 PLACES = 8192
 SUMMARY = "vectors.json"
 
-#: Names of unreadable pictures that are kept; all are counted.
+#: Names of unreadable images that are kept; all are counted.
 _NAMED = 1000
 
 
@@ -64,7 +64,7 @@ class EmbeddedGallery:
             self.dim: int = self._summary["dim"]
             self.counts: dict[str, int] = self._summary["files"]
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} holds no whole embedded gallery", seen=error, mend=f"rm -r {folder}") from error
+            raise UserError(f"{folder} holds no whole embedded gallery", got=error, fix=f"rm -r {folder}") from error
 
     def __len__(self) -> int:
         """How many vectors there are: N less the unreadable."""
@@ -72,7 +72,7 @@ class EmbeddedGallery:
 
     @property
     def num_unreadable(self) -> int:
-        """Pictures that were left out."""
+        """Images that were left out."""
         return self._summary["num_unreadable"]
 
     @property
@@ -121,10 +121,10 @@ def embed_gallery(
     """Embeds what of a gallery is not embedded yet, and finishes the folder.
 
     Args:
-        gallery: of pictures, of vectors, or of both.
+        gallery: of images, of vectors, or of both.
         folder: what a killed process left there is kept.
-        embed: pictures `(b, 3, P, P)` to vectors `(b, F)`, of any length.
-        batch_size: b at most, and how many pictures are in memory.
+        embed: images `(b, 3, P, P)` to vectors `(b, F)`, of any length.
+        batch_size: b at most, and how many images are in memory.
         skip_unreadable: leaves out what cannot be read, names and counts it; else it is refused.
         progress: draws a bar.
 
@@ -160,9 +160,9 @@ def _refused(unreadable: Any) -> UserError:
     name, why = next(iter(unreadable.items()))
     return UserError(
         f"{name} of the gallery cannot be read",
-        seen=why,
-        wanted="a whole picture, or a finite vector",
-        mend="retrieve.unreadable=skip leaves such ones out and counts them; what is embedded stays",
+        got=why,
+        expected="a whole image, or a finite vector",
+        fix="retrieve.unreadable=skip leaves such ones out and counts them; what is embedded stays",
     )
 
 
@@ -182,13 +182,13 @@ def check_unreadable(gallery: EmbeddedGallery, skip_unreadable: bool) -> None:
 
 
 def _embedded(gallery: Gallery, portion: Portion, embed: Callable[[np.ndarray], np.ndarray]) -> Portion:
-    """The portion with vectors of length 1 for its pictures."""
+    """The portion with vectors of length 1 for its images."""
     if not len(portion.places):
         return portion
-    vectors = embed(portion.content) if portion.holds_pictures else portion.content
+    vectors = embed(portion.content) if portion.holds_images else portion.content
     if not (good := np.isfinite(vectors).all(1) & np.any(vectors, axis=1)).all():
         (name,) = gallery.names(portion.places[~good][:1])
-        raise UserError("the embedder makes no direction of a picture", seen=name, wanted="finite numbers")
+        raise UserError("the embedder makes no direction of an image", got=name, expected="finite numbers")
     return Portion(portion.places, unit_rows(vectors), portion.unreadable)
 
 
@@ -225,7 +225,7 @@ def _finish(folder: Path, names: Sequence[str]) -> None:
             dims.add(dim)
     if not counts:
         seen = f"{num_unreadable:,} unreadable, {next(iter(unreadable), 'none')} first"
-        raise UserError("nothing of the gallery could be read", seen=seen, wanted="one picture or more")
+        raise UserError("nothing of the gallery could be read", got=seen, expected="one image or more")
     assert len(dims) == 1, dims
     summary = {"dim": dims.pop(), "num_unreadable": num_unreadable, "unreadable": unreadable, "files": counts}
     write_text(folder / SUMMARY, json.dumps(summary, indent=1))

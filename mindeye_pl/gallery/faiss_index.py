@@ -1,6 +1,6 @@
 """FAISS on this machine's disk: exact, IVF-PQ and HNSW, in shards that are memory-mapped to be searched.
 
-Legend: n queries, k pictures found for each, F width of a vector, N vectors in all.
+Legend: n queries, k images found for each, F width of a vector, N vectors in all.
 """
 
 import logging
@@ -64,7 +64,7 @@ class FaissBuild:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UserError("index.build.kind is unknown", seen=self.kind, wanted=f"one of {list(KINDS)}")
+            raise UserError("index.build.kind is unknown", got=self.kind, expected=f"one of {list(KINDS)}")
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class FaissIndex:
                 if count < _CODES:
                     raise UserError(
                         "IVF-PQ has too little to be trained on",
-                        seen=f"{count} vectors",
-                        wanted=f"{_CODES} or more",
-                        mend="index.build.kind=flat, or hnsw",
+                        got=f"{count} vectors",
+                        expected=f"{_CODES} or more",
+                        fix="index.build.kind=flat, or hnsw",
                     )
                 index.train(gallery.sample(count, self._build.seed))
             _write(index, path)
@@ -131,9 +131,9 @@ class FaissIndex:
             divisors = [size for size in (4, 8, 16, 32, 48, 64, 96) if self.dim % size == 0]
             raise UserError(
                 "index.build.code_bytes does not divide the vectors' width",
-                seen=f"{build.code_bytes} bytes for {self.dim}",
-                wanted=f"one of {divisors}",
-                mend=f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw",
+                got=f"{build.code_bytes} bytes for {self.dim}",
+                expected=f"one of {divisors}",
+                fix=f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw",
             )
         description = KINDS[build.kind].format(lists=lists, code_bytes=build.code_bytes, links=build.links)
         index = faiss.index_factory(self.dim, description, faiss.METRIC_INNER_PRODUCT)
@@ -181,8 +181,8 @@ class FaissIndex:
                 index = faiss.read_index(str(path), flags | faiss.IO_FLAG_READ_ONLY)
                 places = np.load(path.with_suffix(".places.npy"), mmap_mode="r", allow_pickle=False)
             except (RuntimeError, OSError, ValueError) as error:
-                mend = f"rm -r {self.folder}"
-                raise UserError(f"{path} is no whole shard of an index", seen=str(error)[-120:], mend=mend) from error
+                fix = f"rm -r {self.folder}"
+                raise UserError(f"{path} is no whole shard of an index", got=str(error)[-120:], fix=fix) from error
             shards.append((index, places))
         return shards
 

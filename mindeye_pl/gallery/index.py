@@ -1,6 +1,6 @@
 """What every kind of index answers, how one is filled, and what its manifest says of it.
 
-Legend: n queries, k pictures found for each, F width of a vector.
+Legend: n queries, k images found for each, F width of a vector.
 """
 
 import json
@@ -72,7 +72,7 @@ class IndexManifest:
         engine: "faiss" or "milvus".
         build: the settings that it was built with.
         embedder: plain data that identifies what made the vectors, its `name` among them.
-        vector: how one vector was made of a picture's tokens.
+        vector: how one vector was made of an image's tokens.
         gallery: fingerprint of the gallery.
         dim: F.
         count: vectors.
@@ -103,7 +103,7 @@ class IndexManifest:
             return cls(**json.loads((folder / MANIFEST).read_text()))
         except (OSError, ValueError, TypeError) as error:
             wanted = "the folder of a finished index"
-            raise UserError(f"{folder} holds no index", seen=error, wanted=wanted, mend="index.folder=null") from error
+            raise UserError(f"{folder} holds no index", got=error, expected=wanted, fix="index.folder=null") from error
 
     def check(
         self, folder: Path, *, engine: str, embedder: Mapping[str, Any], vector: Mapping[str, Any], gallery: str
@@ -125,15 +125,15 @@ class IndexManifest:
             seen, wanted = self.embedder.get("name"), asked.get("name")
             if seen == wanted:
                 seen, wanted = (f"{by.get('name')} {fingerprint(by)[:12]}" for by in (self.embedder, asked))
-            mend = f"embedder={self.embedder.get('name')}, or {rebuild}"
-            raise UserError(f"{folder} was built by another embedder", seen=seen, wanted=wanted, mend=mend)
+            fix = f"embedder={self.embedder.get('name')}, or {rebuild}"
+            raise UserError(f"{folder} was built by another embedder", got=seen, expected=wanted, fix=fix)
         for what, seen, wanted in (
             ("is another engine's", self.engine, engine),
-            ("holds other vectors of pictures", self.vector, dict(vector)),
+            ("holds other vectors of images", self.vector, dict(vector)),
             ("was built from another gallery", self.gallery[:12], gallery[:12]),
         ):
             if seen != wanted:
-                raise UserError(f"{folder} {what}", seen=seen, wanted=wanted, mend=rebuild)
+                raise UserError(f"{folder} {what}", got=seen, expected=wanted, fix=rebuild)
 
 
 def fill(index: VectorIndex, gallery: EmbeddedGallery, *, progress: bool = True) -> None:
@@ -161,7 +161,7 @@ def check_queries(queries: np.ndarray, dim: int) -> None:
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise UserError(
             "the queries have another width than the index's vectors",
-            seen=queries.shape,
-            wanted=f"(queries, {dim})",
-            mend="the embedder, retrieve.vector and retrieve.coarse that the index was built with",
+            got=queries.shape,
+            expected=f"(queries, {dim})",
+            fix="the embedder, retrieve.vector and retrieve.coarse that the index was built with",
         )

@@ -1,6 +1,6 @@
 """A Milvus collection: on a cluster by its address, or embedded (`milvus-lite`) in a local file; the code is the same.
 
-Legend: n queries, k pictures found for each, F width of a vector.
+Legend: n queries, k images found for each, F width of a vector.
 """
 
 import json
@@ -80,7 +80,7 @@ class MilvusIndex:
         try:
             from pymilvus import MilvusClient
         except ImportError as error:
-            raise UserError("index=milvus needs pymilvus", mend="pip install 'mindeye_pl[milvus]'") from error
+            raise UserError("index=milvus needs pymilvus", fix="pip install 'mindeye_pl[milvus]'") from error
         uri, options = self._build.uri, dict[str, Any]()
         if uri.endswith(".db"):
             uri = str(Path(uri).absolute())
@@ -100,9 +100,9 @@ class MilvusIndex:
         except (MilvusException, RpcError, ConnectionError, OSError) as error:
             raise UserError(
                 f"Milvus at {self._build.uri} is not reachable, or refuses",
-                seen=getattr(error, "message", None) or error,
-                wanted="a Milvus that answers",
-                mend=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; what is done stays",
+                got=getattr(error, "message", None) or error,
+                expected="a Milvus that answers",
+                fix=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; what is done stays",
             ) from error
 
     def train(self, gallery: EmbeddedGallery) -> None:
@@ -123,9 +123,9 @@ class MilvusIndex:
     def _refuse_lost(self) -> None:
         raise UserError(
             f"Milvus at {self._build.uri} has lost an index",
-            seen=f"no collection {self.collection}",
-            wanted=f"the one that {self.folder} stands for",
-            mend=f"rm -r {self.folder}, and run again; embedded vectors stay",
+            got=f"no collection {self.collection}",
+            expected=f"the one that {self.folder} stands for",
+            fix=f"rm -r {self.folder}, and run again; embedded vectors stay",
         )
 
     def has(self, part: int) -> bool:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.picture_sources import FileGallery, FolderGallery, TarGallery
+from mindeye_pl.gallery.image_sources import FileGallery, FolderGallery, TarGallery
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.gallery.vector_table import VectorTable, holds_vectors
 
-#: Kinds of galleries by name: from a path and the side of the pictures to the gallery.
+#: Kinds of galleries by name: from a path and the side of the images to the gallery.
 KINDS: dict[str, Callable[[Path, int], Gallery]] = {
     "folder": FolderGallery,
     "tar": lambda path, side: TarGallery(_shards(path), side),
@@ -25,19 +25,17 @@ def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
     """The gallery at a path.
 
     Args:
-        path: a folder of pictures or of tar shards, a tar shard, an hdf5 file or a `.npy` file.
-        image_size: side of the squares that pictures of folders and shards are brought to.
+        path: a folder of images or of tar shards, a tar shard, an hdf5 file or a `.npy` file.
+        image_size: side of the squares that images of folders and shards are brought to.
         kind: one of `KINDS`, or "auto".
 
     Raises:
         UserError: for an unknown kind, if there is nothing at the path, if it is empty or damaged.
     """
     if kind not in (AUTO, *KINDS):
-        raise UserError("retrieve.source is unknown", seen=kind, wanted=f"one of {[AUTO, *KINDS]}")
+        raise UserError("retrieve.source is unknown", got=kind, expected=f"one of {[AUTO, *KINDS]}")
     if not path.exists():
-        raise UserError(
-            "the gallery does not exist", seen=path, mend="retrieve.gallery=PATH, or null for the data's own"
-        )
+        raise UserError("the gallery does not exist", got=path, fix="retrieve.gallery=PATH, or null for the data's own")
     return KINDS[_kind_of(path) if kind == AUTO else kind](path, image_size)
 
 
@@ -53,7 +51,7 @@ def _kind_of(path: Path) -> str:
         return "vectors"
     wanted = f"a folder, or a file of {[_TAR, *_HDF5, _NPY]}"
     raise UserError(
-        "the gallery is of no known kind", seen=path, wanted=wanted, mend=f"retrieve.source= one of {list(KINDS)}"
+        "the gallery is of no known kind", got=path, expected=wanted, fix=f"retrieve.source= one of {list(KINDS)}"
     )
 
 

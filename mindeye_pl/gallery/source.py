@@ -1,6 +1,6 @@
 """What a gallery is read through: places in a fixed order, each with a stable name, read a portion at a time.
 
-Legend: n places asked for, N places of the gallery, P side of the square pictures, F width of a vector.
+Legend: n places asked for, N places of the gallery, P side of the square images, F width of a vector.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ class Portion:
 
     Attributes:
         places: `(n,)` int64, in the order asked, those that could be read.
-        content: `(n, 3, P, P)` pictures in [0, 1], or `(n, F)` finite vectors of which none is zero.
+        content: `(n, 3, P, P)` images in [0, 1], or `(n, F)` finite vectors of which none is zero.
         unreadable: the others: their names, and what is wrong with each.
     """
 
@@ -29,19 +29,19 @@ class Portion:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def holds_pictures(self) -> bool:
+    def holds_images(self) -> bool:
         """Whether the content has yet to be embedded."""
         return self.content.ndim == 4
 
 
 class Gallery(Protocol):
-    """Pictures, or vectors that were made of pictures, which stay on disk until they are asked for.
+    """Images, or vectors that were made of images, which stay on disk until they are asked for.
 
     Attributes:
-        holds_pictures: whether it can show what it holds; a table of vectors cannot.
+        holds_images: whether it can show what it holds; a table of vectors cannot.
     """
 
-    holds_pictures: bool
+    holds_images: bool
 
     def __len__(self) -> int:
         """N."""
@@ -53,7 +53,7 @@ class Gallery(Protocol):
         """What is at `(n,)` ascending places.
 
         Raises:
-            UserError: if the gallery itself is missing or damaged; a picture that is only goes into the portion.
+            UserError: if the gallery itself is missing or damaged; an image that is only goes into the portion.
         """
 
     def fingerprint(self) -> str:
@@ -61,22 +61,22 @@ class Gallery(Protocol):
 
 
 def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np.ndarray], side: int) -> Portion:
-    """A portion of pictures that are read one by one, so that one that is damaged spares the others.
+    """A portion of images that are read one by one, so that one that is damaged spares the others.
 
     Args:
         places: `(n,)`.
         names: n of them.
-        read: from a place to its picture `(3, P, P)`; raises `UserError` for one that is damaged.
+        read: from a place to its image `(3, P, P)`; raises `UserError` for one that is damaged.
         side: P.
     """
-    kept, pictures, unreadable = [], [], {}
+    kept, images, unreadable = [], [], {}
     for place, name in zip(places.tolist(), names, strict=True):
         try:
-            pictures.append(read(place))
+            images.append(read(place))
             kept.append(place)
         except UserError as error:
-            unreadable[name] = str(error.seen or error.what)
-    content = np.stack(pictures) if pictures else np.empty((0, 3, side, side), np.float16)
+            unreadable[name] = str(error.got or error.what)
+    content = np.stack(images) if images else np.empty((0, 3, side, side), np.float16)
     return Portion(np.array(kept, np.int64), content, unreadable)
 
 
@@ -86,7 +86,7 @@ def keep_finite(places: np.ndarray, names: Sequence[str], content: np.ndarray) -
     Args:
         places: `(n,)`.
         names: n of them.
-        content: `(n, ...)`. A picture may be black, a vector without a direction is none.
+        content: `(n, ...)`. An image may be black, a vector without a direction is none.
     """
     rows = content.reshape(len(content), -1)
     finite = np.isfinite(rows).all(1)
@@ -108,7 +108,7 @@ class Selected:
     """
 
     def __init__(self, gallery: Gallery, places: np.ndarray):
-        self._gallery, self._places, self.holds_pictures = gallery, places, gallery.holds_pictures
+        self._gallery, self._places, self.holds_images = gallery, places, gallery.holds_images
 
     def __len__(self) -> int:
         return len(self._places)
@@ -136,11 +136,11 @@ class Joined:
 
     def __init__(self, galleries: Sequence[Gallery]):
         self.parts = list(galleries)
-        self.holds_pictures = all(gallery.holds_pictures for gallery in self.parts)
+        self.holds_images = all(gallery.holds_images for gallery in self.parts)
 
     @property
     def starts(self) -> np.ndarray:
-        """The place of each gallery's first picture, and N behind them."""
+        """The place of each gallery's first image, and N behind them."""
         return np.cumsum([0, *map(len, self.parts)])
 
     def __len__(self) -> int:
@@ -151,15 +151,15 @@ class Joined:
         return [name for gallery, own, _ in self._parts(places) for name in gallery.names(own)]
 
     def read(self, places: np.ndarray) -> Portion:
-        """See `Gallery.read`; pictures and vectors are never read together, see `portions`.
+        """See `Gallery.read`; images and vectors are never read together, see `portions`.
 
         Raises:
-            UserError: see there, and if the galleries' pictures have different sizes.
+            UserError: see there, and if the galleries' images have different sizes.
         """
         read = [(gallery.read(own), start) for gallery, own, start in self._parts(places)]
         if len({portion.content.shape[1:] for portion, _ in read}) > 1:
             sizes = [portion.content.shape[1:] for portion, _ in read]
-            raise UserError("pictures of two sizes in one portion", seen=sizes, wanted="squares of one side")
+            raise UserError("images of two sizes in one portion", got=sizes, expected="squares of one side")
         return Portion(
             np.concatenate([portion.places + start for portion, start in read]),
             np.concatenate([portion.content for portion, _ in read]),

@@ -1,4 +1,4 @@
-"""A gallery whose pictures were embedded elsewhere: a table of vectors, `.npy` or hdf5.
+"""A gallery whose images were embedded elsewhere: a table of vectors, `.npy` or hdf5.
 
 Legend: n places asked for, N rows of the table, F width of a vector.
 """
@@ -31,7 +31,7 @@ class VectorTable:
         UserError: if it is missing, damaged, empty or holds something else.
     """
 
-    holds_pictures = False
+    holds_images = False
 
     def __init__(self, path: Path):
         self.path = path
@@ -39,11 +39,11 @@ class VectorTable:
         try:
             shape, dtype = self._shape_and_type()
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is no whole table of vectors", seen=error, wanted=wanted) from error
+            raise UserError(f"{path} is no whole table of vectors", got=error, expected=wanted) from error
         if len(shape) != 2 or not np.issubdtype(dtype, np.floating):
-            raise UserError(f"{path} holds no vectors", seen=f"{shape} {dtype}", wanted=wanted)
+            raise UserError(f"{path} holds no vectors", got=f"{shape} {dtype}", expected=wanted)
         if 0 in shape:
-            raise UserError("the gallery is empty", seen=f"{shape} in {path}", wanted="one vector or more")
+            raise UserError("the gallery is empty", got=f"{shape} in {path}", expected="one vector or more")
         self._count, self.width = shape
 
     def _shape_and_type(self) -> tuple[tuple[int, ...], np.dtype]:
@@ -89,27 +89,27 @@ class VectorTable:
                 made_by = json.loads(beside.read_text())["embedder"]
             except (ValueError, KeyError, TypeError) as error:
                 wanted = '{"embedder": "NAME"}'
-                raise UserError(f"{beside} describes no vectors", seen=repr(error), wanted=wanted) from error
+                raise UserError(f"{beside} describes no vectors", got=repr(error), expected=wanted) from error
             if made_by != embedder:
                 raise UserError(
                     f"{self.path} was made by another embedder",
-                    seen=made_by,
-                    wanted=embedder,
-                    mend=f"embedder={made_by}, or a table made by {embedder}",
+                    got=made_by,
+                    expected=embedder,
+                    fix=f"embedder={made_by}, or a table made by {embedder}",
                 )
         else:
             console.print(f"{self.path} does not say who made it; {beside.name} beside it would", markup=False)
         if self.width != width:
             raise UserError(
                 f"{self.path} has vectors of another width",
-                seen=self.width,
-                wanted=f"{width}, as embedder={embedder} makes them",
-                mend="retrieve.vector= and embedder= as they were when the table was made",
+                got=self.width,
+                expected=f"{width}, as embedder={embedder} makes them",
+                fix="retrieve.vector= and embedder= as they were when the table was made",
             )
 
 
 def holds_vectors(path: Path) -> bool:
-    """Whether an hdf5 file holds a table of vectors, and so no pictures."""
+    """Whether an hdf5 file holds a table of vectors, and so no images."""
     try:
         with h5py.File(path, "r") as file:
             return DATASET in file

@@ -1,4 +1,4 @@
-"""Contrastive losses between brain and picture embeddings (MindEye2, spec section 6.2).
+"""Contrastive losses between brain and image embeddings (MindEye2, spec section 6.2).
 
 Similarities are computed in float32 whatever the precision of training: divided by a temperature of 0.006, the
 rounding of half precision would be tens of percent of a logit.
@@ -37,7 +37,7 @@ def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: flo
 
     Args:
         brain: of the mixed samples.
-        clip: of the pictures before mixing.
+        clip: of the images before mixing.
         mixing: of this process's share of the batch.
         temperature: of the logits.
         negatives: `local` | `gathered`, see `losses.negatives`.
@@ -50,13 +50,13 @@ def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: flo
 
 
 def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives: str = "local") -> Tensor:
-    """InfoNCE whose targets are the pictures' similarities among themselves.
+    """InfoNCE whose targets are the images' similarities among themselves.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.
 
     Args:
         brain: of the samples.
-        clip: of their pictures.
+        clip: of their images.
         temperature: of the logits.
         negatives: `local` | `gathered`, see `losses.negatives`.
     """

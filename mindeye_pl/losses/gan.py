@@ -3,7 +3,7 @@
 A regulariser that is taken at every k-th step alone counts k times as much there. Adam makes k + 1 steps then where it
 would have made k, so that its learning rate and the logarithms of its betas shrink to k / (k + 1).
 
-Legend: B batch, P side of a picture, L layers with an intermediate latent, W its width.
+Legend: B batch, P side of an image, L layers with an intermediate latent, W its width.
 """
 
 import math
@@ -19,33 +19,33 @@ PATH_LENGTH_INTERVAL = 4
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Non-saturating logistic loss: made pictures should be taken for real. Shape: `(B,)` -> `()`."""
+    """Non-saturating logistic loss: made images should be taken for real. Shape: `(B,)` -> `()`."""
     return F.softplus(-fake_logits.float()).mean()
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Logistic loss: real pictures should be told from made ones. Shape: `(B,)`, `(B,)` -> `()`."""
+    """Logistic loss: real images should be told from made ones. Shape: `(B,)`, `(B,)` -> `()`."""
     return F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
 
 
-def r1_gamma(picture_size: int, batch_size: int) -> float:
+def r1_gamma(image_size: int, batch_size: int) -> float:
     """The weight of R1 that StyleGAN2-ADA takes where none is given: 0.82 for 256 pixels and a batch of 16."""
-    return 2e-4 * picture_size**2 / batch_size
+    return 2e-4 * image_size**2 / batch_size
 
 
-def r1_penalty(real_logits: Tensor, pictures: Tensor, *, gamma: float, interval: int = R1_INTERVAL) -> Tensor:
-    """Squared slope of the discriminator at real pictures, times gamma / 2.
+def r1_penalty(real_logits: Tensor, images: Tensor, *, gamma: float, interval: int = R1_INTERVAL) -> Tensor:
+    """Squared slope of the discriminator at real images, times gamma / 2.
 
     Args:
-        real_logits: `(B,)`, computed from the pictures.
-        pictures: `(B, 3, P, P)`, which require a gradient.
+        real_logits: `(B,)`, computed from the images.
+        images: `(B, 3, P, P)`, which require a gradient.
         gamma: weight.
         interval: steps from one penalty to the next, with which it is multiplied.
 
     Returns:
         `()` float32.
     """
-    (slopes,) = torch.autograd.grad(real_logits.sum(), pictures, create_graph=True)
+    (slopes,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
     return interval * gamma / 2 * slopes.float().square().flatten(1).sum(1).mean()
 
 
@@ -64,12 +64,12 @@ class PathLength(NamedTuple):
 
 
 def path_length_batch(batch_size: int, *, shrink: int = 2) -> int:
-    """How many pictures the path lengths are taken of; they need memory for two derivatives."""
+    """How many images the path lengths are taken of; they need memory for two derivatives."""
     return max(1, batch_size // shrink)
 
 
 def path_length_penalty(
-    pictures: Tensor,
+    images: Tensor,
     styles: Tensor,
     average: Tensor,
     *,
@@ -77,21 +77,21 @@ def path_length_penalty(
     decay: float = 0.01,
     interval: int = PATH_LENGTH_INTERVAL,
 ) -> PathLength:
-    """Keeps a step in the intermediate latents as long in the picture, whatever the latents and the direction.
+    """Keeps a step in the intermediate latents as long in the image, whatever the latents and the direction.
 
-    A path's length is that of the gradient, by the latents, of the picture's inner product with noise; noise is drawn
+    A path's length is that of the gradient, by the latents, of the image's inner product with noise; noise is drawn
     with PyTorch's global generator. Mean over the layers, as a step is taken in all of them.
 
     Args:
-        pictures: `(B, 3, P, P)`, made from `styles`.
+        images: `(B, 3, P, P)`, made from `styles`.
         styles: `(B, L, W)`, with a gradient.
         average: `()`, the moving average of the lengths so far; 0 at first.
         weight: of the penalty.
         decay: share of the moving average that is renewed.
         interval: steps from one penalty to the next, with which it is multiplied.
     """
-    noise = torch.randn_like(pictures) / math.sqrt(pictures[0, 0].numel())
-    (slopes,) = torch.autograd.grad((pictures * noise).sum(), styles, create_graph=True)
+    noise = torch.randn_like(images) / math.sqrt(images[0, 0].numel())
+    (slopes,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
     lengths = slopes.float().square().sum(2).mean(1).sqrt()
     average = average.lerp(lengths.detach().mean(), decay)
     return PathLength(interval * weight * (lengths - average).square().mean(), average, lengths.detach())

@@ -1,4 +1,4 @@
-"""How well pictures match embeddings, among the pictures and embeddings of a batch (Mind Reader, spec section 7).
+"""How well images match embeddings, among the images and embeddings of a batch (Mind Reader, spec section 7).
 
 Cosines and their softmax are computed in float32 whatever the precision of training.
 
@@ -21,7 +21,7 @@ def log_match(
     """Mean log probability that partners find one another; a loss is its negative.
 
     Args:
-        first: `(B, E)`, for instance embeddings of made pictures.
+        first: `(B, E)`, for instance embeddings of made images.
         second: `(B, E)`, for instance the conditions that they were made with.
         temperature: of the cosines.
         lam: 0 asks of each row of `second` which row of `first` is its partner, as published; 1 asks the other way

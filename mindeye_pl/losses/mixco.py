@@ -22,7 +22,7 @@ class MixCo:
         share: `(B,)` float32, the weight of the sample itself; 1 where nothing is mixed in.
         sizes: b of each subject.
         permutation: `published` credits a partner's share to the row that `partner` names in the whole batch, which for
-            every subject but the first is another subject's picture; `corrected` adds the subject's offset.
+            every subject but the first is another subject's image; `corrected` adds the subject's offset.
         diagonal: `published` writes the partner's share over the sample's own where a sample is its own partner, so an
             unmixed one gets a target of 0; `corrected` adds it.
     """

@@ -1,4 +1,4 @@
-"""One response from the repetitions of a picture: how MindEye1's low-level model is trained (spec section 7.3).
+"""One response from the repetitions of an image: how MindEye1's low-level model is trained (spec section 7.3).
 
 Legend: B batch, R repetitions, V voxels.
 """
@@ -6,7 +6,7 @@ Legend: B batch, R repetitions, V voxels.
 import torch
 from torch import Tensor
 
-#: How often a batch takes random convex combinations, the mean, and one repetition of each picture.
+#: How often a batch takes random convex combinations, the mean, and one repetition of each image.
 SHARES = (0.5, 0.3, 0.2)
 
 

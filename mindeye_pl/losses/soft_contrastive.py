@@ -1,6 +1,6 @@
 """The low-level branch's contrastive loss on feature maps (MindEye2, spec section 6.4).
 
-Legend: N feature vectors of a batch (pictures times places), E their width.
+Legend: N feature vectors of a batch (images times places), E their width.
 """
 
 import torch
@@ -16,7 +16,7 @@ def soft_contrastive_loss(
     """Cross entropy of the student's similarities with the teacher's, in both directions.
 
     Shape:
-        student `(N, E)`, teacher `(N, E)` of the picture, augmented `(N, E)` of its augmented view -> `()`.
+        student `(N, E)`, teacher `(N, E)` of the image, augmented `(N, E)` of its augmented view -> `()`.
 
     `negatives` is `local` or `gathered`, see `losses.negatives`.
     """

@@ -1,10 +1,10 @@
 """How well betas predicted from reconstructions agree with the measured ones (MindEye2, spec section 10).
 
 Two questions share a name in the literature. `brain_correlation`, the published one, correlates across the voxels of a
-picture: is the pattern right? `voxel_correlation` correlates across the pictures of a voxel: does the voxel tell the
-pictures apart? Only the second has a noise ceiling in closed form.
+image: is the pattern right? `voxel_correlation` correlates across the images of a voxel: does the voxel tell the
+images apart? Only the second has a noise ceiling in closed form.
 
-Legend: B batch, N pictures, V voxels, v voxels of a region, R repetitions of a picture.
+Legend: B batch, N images, V voxels, v voxels of a region, R repetitions of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ _VOXELS_AT_ONCE = 4096
 def brain_correlation(
     predicted: Tensor, measured: Tensor, mask: Any = None, *, names: Sequence[str] | None = None
 ) -> Tensor:
-    """Correlation across voxels of predicted and measured betas, averaged over pictures.
+    """Correlation across voxels of predicted and measured betas, averaged over images.
 
-    Formula: mean over pictures i of corr_v(predicted[i, v], measured[i, v]), Pearson, v over the voxels of a region
+    Formula: mean over images i of corr_v(predicted[i, v], measured[i, v]), Pearson, v over the voxels of a region
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test picture stands for it, and is 0 where pictures share no pattern
+    Chance: no one number; the row of another test image stands for it, and is 0 where images share no pattern
     Weights: gnet; none with a ridge encoder
     Not shown: whether a reconstruction is right in what the encoding model does not see, and how much of a low value
         is noise of the measured betas (`noise_ceiling.ceiling_between_repetitions`). An encoding model that also guided
@@ -42,15 +42,15 @@ def brain_correlation(
 
     Args:
         predicted: `(N, V)` betas that the encoding model gives for the reconstructions.
-        measured: `(N, V)` betas of the same pictures, averaged over repetitions.
+        measured: `(N, V)` betas of the same images, averaged over repetitions.
         mask: `(V,)` bool, the voxels of a region; None for all.
-        names: N names of pictures for messages; their places stand for them where None.
+        names: N names of images for messages; their places stand for them where None.
 
     Returns:
         Scalar float64.
 
     Raises:
-        UserError: for betas of unlike shape or that are not finite, no picture, or fewer than two voxels.
+        UserError: for betas of unlike shape or that are not finite, no image, or fewer than two voxels.
     """
     return brain_correlation_of_each(predicted, measured, mask, names=names).mean()
 
@@ -58,7 +58,7 @@ def brain_correlation(
 def brain_correlation_of_each(
     predicted: Tensor, measured: Tensor, mask: Any = None, *, names: Sequence[str] | None = None
 ) -> Tensor:
-    """As `brain_correlation`, of each picture: `(N,)` float64; a beta that is the same in all voxels is unrelated."""
+    """As `brain_correlation`, of each image: `(N,)` float64; a beta that is the same in all voxels is unrelated."""
     predicted, measured = _checked(predicted, measured, names)
     chosen = chosen_voxels(mask, predicted)
     return correlation_of_each(predicted[:, chosen], measured[:, chosen])
@@ -93,7 +93,7 @@ def voxel_correlation(
     min_ceiling: float = MIN_CEILING,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Correlation across pictures of each voxel's predicted and measured betas, averaged over voxels.
+    """Correlation across images of each voxel's predicted and measured betas, averaged over voxels.
 
     Formula: mean over voxels v of corr_i(predicted[i, v], measured[i, v]), Pearson; given ncsnr, each divided by its
         ceiling sqrt(ncsnr[v]^2 / (ncsnr[v]^2 + 1 / R)), without the voxels whose ceiling is below `min_ceiling`
@@ -102,7 +102,7 @@ def voxel_correlation(
     Chance: 0
     Weights: gnet; none with a ridge encoder
     Not shown: whether the voxels together form the right pattern, as each one's mean and scale are taken out; the
-        voxels that were left out; what the encoding model could not predict from the true picture either.
+        voxels that were left out; what the encoding model could not predict from the true image either.
     Source: MindEye2, spec section 10, which has the other form only; ceiling of the NSD data paper
 
     Args:
@@ -118,7 +118,7 @@ def voxel_correlation(
         Scalar float64.
 
     Raises:
-        UserError: as `brain_correlation`, for a single picture, or where no voxel's ceiling is high enough.
+        UserError: as `brain_correlation`, for a single image, or where no voxel's ceiling is high enough.
     """
     return voxel_correlation_of_each(
         predicted, measured, mask, ncsnr=ncsnr, repetitions=repetitions, min_ceiling=min_ceiling, names=names
@@ -152,11 +152,11 @@ def voxel_correlation_influence(
     min_ceiling: float = MIN_CEILING,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """What each picture adds to `voxel_correlation`, `(N,)` float64: the values for intervals and paired tests.
+    """What each image adds to `voxel_correlation`, `(N,)` float64: the values for intervals and paired tests.
 
-    Every voxel's correlation is over all pictures, so there is no score of one picture. With x and y the two betas of a
-    voxel as z-scores over pictures and r their correlation, a picture adds r + x y - r (x^2 + y^2) / 2, averaged over
-    voxels. The mean of these is the score, and the spread of their mean that of the score over new pictures, to first
+    Every voxel's correlation is over all images, so there is no score of one image. With x and y the two betas of a
+    voxel as z-scores over images and r their correlation, an image adds r + x y - r (x^2 + y^2) / 2, averaged over
+    voxels. The mean of these is the score, and the spread of their mean that of the score over new images, to first
     order (the influence function of a correlation).
 
     Args:
@@ -196,8 +196,8 @@ def _ceilings(chosen: Tensor, betas: Tensor, ncsnr: Any, repetitions: Any, lowes
     if not high.any():
         raise UserError(
             "no voxel's noise ceiling is high enough",
-            seen=f"{ceilings.max():.3f} at most",
-            wanted=f"min_ceiling={lowest:g} or more",
+            got=f"{ceilings.max():.3f} at most",
+            expected=f"min_ceiling={lowest:g} or more",
         )
     return torch.where(high, ceilings, torch.nan)
 
@@ -213,23 +213,23 @@ def _checked(
     if predicted.ndim != 2 or predicted.shape != measured.shape:
         raise UserError(
             "predicted and measured betas do not fit each other",
-            seen=f"{tuple(predicted.shape)} and {tuple(measured.shape)}",
-            wanted="(pictures, voxels), the same for both",
-            mend="an encoding model of this subject's voxels, and one reconstruction for each picture",
+            got=f"{tuple(predicted.shape)} and {tuple(measured.shape)}",
+            expected="(images, voxels), the same for both",
+            fix="an encoding model of this subject's voxels, and one reconstruction for each image",
         )
     if len(predicted) < at_least:
-        raise UserError("too few pictures to correlate", seen=len(predicted), wanted=f"{at_least} or more")
+        raise UserError("too few images to correlate", got=len(predicted), expected=f"{at_least} or more")
     for what, betas in (("predicted", predicted), ("measured", measured)):
         finite = betas.isfinite().all(1)
         if not finite.all():
             place = int((~finite).nonzero()[0])
             name = place if names is None else names[place]
-            raise UserError(f"picture {name!r} of the {what} betas holds NaN or infinity", wanted="finite numbers")
+            raise UserError(f"image {name!r} of the {what} betas holds NaN or infinity", expected="finite numbers")
     return predicted, measured.to(predicted.device)
 
 
 class BrainCorrelation(Metric):
-    """`brain_correlation` over batches; one number for each picture is kept.
+    """`brain_correlation` over batches; one number for each image is kept.
 
     Args:
         mask: as in the function.
@@ -254,11 +254,11 @@ class BrainCorrelation(Metric):
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Takes in betas of some pictures, `(B, V)` each."""
+        """Takes in betas of some images, `(B, V)` each."""
         self.values.append(brain_correlation_of_each(predicted.detach(), measured.detach(), self.mask))
 
     def of_each(self) -> Tensor:
-        """One number for each picture, in the order of the batches: `(N,)` float64."""
+        """One number for each image, in the order of the batches: `(N,)` float64."""
         return dim_zero_cat(self.values)
 
     def compute(self) -> Tensor:
@@ -272,7 +272,7 @@ class VoxelCorrelation(Metric):
     Args:
         mask: as in the function, as all that follow.
         ncsnr: see there.
-        repetitions: see there; one number, as the pictures come one batch after another.
+        repetitions: see there; one number, as the images come one batch after another.
         min_ceiling: see there.
 
     Attributes:
@@ -305,7 +305,7 @@ class VoxelCorrelation(Metric):
         self.add_state("measured", default=[], dist_reduce_fx="cat")
 
     def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Takes in betas of some pictures, `(B, V)` each."""
+        """Takes in betas of some images, `(B, V)` each."""
         predicted, measured = _checked(predicted.detach(), measured.detach(), None)
         self.predicted.append(predicted)
         self.measured.append(measured)

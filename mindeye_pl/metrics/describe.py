@@ -41,19 +41,19 @@ Made from the code by `python -m mindeye_pl.metrics.describe > docs/metrics.md`;
 
 * **Chance** is what guessing scores, and **pool** the number of candidates that the right answer is picked from. A
   share says nothing without both: 90 % of 2 and 90 % of 300 are different worlds, and top-5 of 300 is not top-1. Where
-  chance is no one number, *null rows* stand for it: another test picture, grey, the mean picture, shuffled brains.
+  chance is no one number, *null rows* stand for it: another test image, grey, the mean image, shuffled brains.
 * **Range** and **direction** are those of the number as computed here.
-* **Intervals** are 95 % intervals over pictures: what the score would be on other pictures of the same kind, for the
+* **Intervals** are 95 % intervals over images: what the score would be on other images of the same kind, for the
   same model and the same subject. They say nothing of other seeds or other subjects; for those, subjects (or seeds) are
   the units, by Student's t (`intervals.interval_over_groups`). Means have a bootstrap of Student's t, shares of hits
   Wilson's interval; a test over simulated sets holds each of them to covering the truth 93 to 97 % of the time.
-* Pictures of an **identification** score depend on each other, as each is a distractor of all others. An interval or a
-  paired test of it wants the values of `two_way_influence`, which count both parts that a picture takes.
-* Two methods are compared **on the same pictures** (`intervals.paired_test`), never by whether their intervals overlap.
-* **Direction of identification**: `published` fixes a reconstruction and lets other *true pictures* compete with its
-  own, as the field's code does. `paper` fixes a picture and lets other *reconstructions* compete with its own, as
+* Images of an **identification** score depend on each other, as each is a distractor of all others. An interval or a
+  paired test of it wants the values of `two_way_influence`, which count both parts that an image takes.
+* Two methods are compared **on the same images** (`intervals.paired_test`), never by whether their intervals overlap.
+* **Direction of identification**: `published` fixes a reconstruction and lets other *true images* compete with its
+  own, as the field's code does. `paper` fixes an image and lets other *reconstructions* compete with its own, as
   MindEye2's text says. They are different numbers.
-* **Direction of retrieval**: in `image_retrieval` a brain looks for its picture, in `brain_retrieval` a picture looks
+* **Direction of retrieval**: in `image_retrieval` a brain looks for its image, in `brain_retrieval` an image looks
   for its brain. The published script prints each under the other's label.
 * **Not shown** says how a score can be high without the reconstruction being right. Read it first.
 """

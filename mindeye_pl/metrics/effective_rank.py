@@ -1,9 +1,9 @@
 """How many directions a set of tokens really uses: the critique of output-dimension collapse, as a number.
 
 A decoder that learned to pick from a few prototypes predicts tokens that vary along a few directions, while the tokens
-of the pictures vary along many. It may still score well on what it has seen.
+of the images vary along many. It may still score well on what it has seen.
 
-Legend: N pictures, F values of their flattened tokens.
+Legend: N images, F values of their flattened tokens.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,24 @@ from mindeye_pl.metrics.statistics.checks import check_embeddings
 
 
 def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_size: int = 16_384) -> Tensor:
-    """Effective number of directions in which tokens vary from picture to picture.
+    """Effective number of directions in which tokens vary from image to image.
 
     Formula: exp(-sum over k of p_k log p_k), p_k = s_k / sum of s, s the singular values of the tokens `(N, F)` after
-        the mean over pictures was taken off
-    Range: 1 to min(N - 1, F), 0 where all pictures have the same tokens
+        the mean over images was taken off
+    Range: 1 to min(N - 1, F), 0 where all images have the same tokens
     Direction: higher is better.
-    Chance: no one number; that of the true tokens of the same pictures stands beside it
+    Chance: no one number; that of the true tokens of the same images stands beside it
     Weights: none for this function; those of the CLIP model that made the tokens.
     Not shown: whether the directions are the right ones: noise has the highest rank of all. It grows with N, so that
-        only sets of the same pictures can be compared.
+        only sets of the same images can be compared.
     Source: Roy and Vetterli 2007, "The effective rank"; the critique: Shirakawa et al. 2024 (arXiv 2405.10078).
 
     Only the N x N matrix of inner products is made, from blocks of the features.
 
     Args:
         tokens: `(N, ...)` floating point of any precision; memory-mapped is fine.
-        names: of the N pictures, for messages.
-        block_size: values of a picture taken at once.
+        names: of the N images, for messages.
+        block_size: values of an image taken at once.
 
     Returns:
         A scalar, float64.
@@ -55,16 +55,16 @@ def effective_rank_ratio(
     Formula: effective_rank(predicted) / effective_rank(true)
     Range: 0 upwards; 1 is as many directions as the truth, noise lies above
     Direction: higher is better.
-    Chance: no one number; 0 for one answer to all pictures
+    Chance: no one number; 0 for one answer to all images
     Weights: none for this function; those of the CLIP model that made the tokens.
     Not shown: whether the directions are the right ones; read it beside retrieval.
     Source: Roy and Vetterli 2007; Shirakawa et al. 2024 (arXiv 2405.10078).
 
     Args:
         predicted: `(N, ...)` floating point.
-        true: `(N, ...)`, of the same pictures in the same order, which must not all be the same.
-        names: of the N pictures, for messages.
-        block_size: values of a picture taken at once.
+        true: `(N, ...)`, of the same images in the same order, which must not all be the same.
+        names: of the N images, for messages.
+        block_size: values of an image taken at once.
 
     Returns:
         A scalar, float64.

@@ -1,12 +1,12 @@
-"""A second encoding model: ridge regression from features of a picture to betas.
+"""A second encoding model: ridge regression from features of an image to betas.
 
 Reconstructions that were guided by an encoding model, or chosen by it, must be scored by another one. This one needs no
-weight file: any function of pictures gives the features, and the training trials of the subject give the rest.
+weight file: any function of images gives the features, and the training trials of the subject give the rest.
 
 Each voxel v has its own weights and its own penalty: min over w_v, b_v of ||y_v - Z w_v - b_v||^2 + alpha_v ||w_v||^2,
-where Z are the features' principal components and alpha_v is chosen by leaving one picture out (`ridge_blocks`).
+where Z are the features' principal components and alpha_v is chosen by leaving one image out (`ridge_blocks`).
 
-Legend: n training pictures, m pictures to predict, F features, K components, V voxels.
+Legend: n training images, m images to predict, F features, K components, V voxels.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.ridge import ridge_blocks
 
-#: Candidates of the penalty, for features of which a picture has squared length 1 on average.
+#: Candidates of the penalty, for features of which an image has squared length 1 on average.
 ALPHAS = tuple(10.0**power for power in range(-4, 5))
-#: Features of more bytes than this, in float32, go through the principal components in batches of pictures.
+#: Features of more bytes than this, in float32, go through the principal components in batches of images.
 _BYTES_AT_ONCE = 2**30
 
 
@@ -31,12 +31,12 @@ class RidgeEncoder:
     """A fitted encoding model.
 
     Attributes:
-        mean: `(F,)` float32, of the features of the training pictures.
+        mean: `(F,)` float32, of the features of the training images.
         components: `(K, F)` float32, principal axes of the features, divided by their size.
         weights: `(K, V)` float32.
         intercept: `(V,)` float32.
         alphas: `(V,)`, the penalty of each voxel.
-        stimulus_ids: `(n,)` int64, the pictures that it was fitted on; None where they are not known.
+        stimulus_ids: `(n,)` int64, the images that it was fitted on; None where they are not known.
     """
 
     mean: np.ndarray
@@ -61,39 +61,39 @@ class RidgeEncoder:
         """Fits the model on training trials.
 
         Args:
-            features: `(n, F)` of the training pictures, one row for each picture; memory-mapped is fine. They are only
+            features: `(n, F)` of the training images, one row for each image; memory-mapped is fine. They are only
                 centred: groups of features in different units are brought to one scale by the caller.
-            betas: `(n, V)` of the same pictures, repetitions averaged.
-            stimulus_ids: `(n,)` of the pictures, so that a test picture among them is refused later.
+            betas: `(n, V)` of the same images, repetitions averaged.
+            stimulus_ids: `(n,)` of the images, so that a test image among them is refused later.
             num_components: K at most. With K as large as n or F, it is ridge regression on the features themselves
-                (the penalty does not see a rotation); fewer leave out the directions that pictures differ least in.
+                (the penalty does not see a rotation); fewer leave out the directions that images differ least in.
             alphas: candidates of the penalty, positive.
             voxels_per_block: voxels fitted at once.
             seed: of the randomised singular value decomposition that large features need.
 
         Raises:
-            UserError: for fewer than three pictures, pictures that stand more than once, features that are not finite
-                or the same for all pictures, or penalties that are not positive.
+            UserError: for fewer than three images, images that stand more than once, features that are not finite
+                or the same for all images, or penalties that are not positive.
         """
-        assert len(features) == len(betas), f"features of {len(features)} pictures, betas of {len(betas)}"
+        assert len(features) == len(betas), f"features of {len(features)} images, betas of {len(betas)}"
         if len(features) < 3:
-            raise UserError("too few pictures for an encoding model", seen=len(features), wanted="3 or more")
+            raise UserError("too few images for an encoding model", got=len(features), expected="3 or more")
         if stimulus_ids is not None:
             stimulus_ids = np.asarray(stimulus_ids, np.int64)
-            assert len(stimulus_ids) == len(features), f"{len(stimulus_ids)} ids for {len(features)} pictures"
+            assert len(stimulus_ids) == len(features), f"{len(stimulus_ids)} ids for {len(features)} images"
             ids, counts = np.unique(stimulus_ids, return_counts=True)
             if counts.max() > 1:
                 raise UserError(
-                    "a training picture stands more than once",
-                    seen=f"picture {ids[counts.argmax()]}, {counts.max()} times",
-                    wanted="one row for each picture, as leaving one row out would leave the picture in",
-                    mend="average the repetitions first",
+                    "a training image stands more than once",
+                    got=f"image {ids[counts.argmax()]}, {counts.max()} times",
+                    expected="one row for each image, as leaving one row out would leave the image in",
+                    fix="average the repetitions first",
                 )
         mean, axes = _principal_axes(features, min(num_components, len(features) - 1, features.shape[1]), seed)
         projected = _project(features, mean, axes)  # (n, K)
         size = np.sqrt(np.square(projected, dtype=np.float64).sum(1).mean())
         if not size > 0:
-            raise UserError("the features are the same for all pictures", wanted="features that differ")
+            raise UserError("the features are the same for all images", expected="features that differ")
         weights = np.empty((len(axes), betas.shape[1]), np.float32)
         intercept, chosen = np.empty(betas.shape[1], np.float32), np.empty(betas.shape[1])
         # The prediction is affine, so that of the origin and of the unit vectors tell intercept and weights.
@@ -112,50 +112,50 @@ class RidgeEncoder:
         return len(self.intercept)
 
     def predict(self, features: np.ndarray, *, stimulus_ids: np.ndarray | None = None) -> np.ndarray:
-        """Betas `(m, V)` float32 for features `(m, F)` of pictures or of reconstructions.
+        """Betas `(m, V)` float32 for features `(m, F)` of images or of reconstructions.
 
         Args:
             features: by the same function as those that the model was fitted on.
-            stimulus_ids: `(m,)` pictures that were reconstructed, none of which may be a training picture.
+            stimulus_ids: `(m,)` images that were reconstructed, none of which may be a training image.
 
         Raises:
-            UserError: for another number of features, or a picture that the model was fitted on.
+            UserError: for another number of features, or an image that the model was fitted on.
         """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise UserError(
-                "the encoding model was fitted on other features", seen=features.shape, wanted=("m", len(self.mean))
+                "the encoding model was fitted on other features", got=features.shape, expected=("m", len(self.mean))
             )
         if stimulus_ids is not None and self.stimulus_ids is not None:
             seen = np.intersect1d(stimulus_ids, self.stimulus_ids)
             if len(seen):
                 raise UserError(
-                    "the encoding model was fitted on pictures that it is to score",
-                    seen=f"{len(seen)} of {len(stimulus_ids)}, picture {seen[0]} for instance",
-                    wanted="training trials without test pictures",
+                    "the encoding model was fitted on images that it is to score",
+                    got=f"{len(seen)} of {len(stimulus_ids)}, image {seen[0]} for instance",
+                    expected="training trials without test images",
                 )
         return _project(features, self.mean, self.components) @ self.weights + self.intercept
 
 
-def picture_features(function: Callable[[Tensor], Tensor], pictures: Tensor, *, batch_size: int = 64) -> np.ndarray:
-    """Features of pictures, flattened, batch by batch.
+def image_features(function: Callable[[Tensor], Tensor], images: Tensor, *, batch_size: int = 64) -> np.ndarray:
+    """Features of images, flattened, batch by batch.
 
     Args:
-        function: pictures `(B, 3, H, W)` in [0, 1] to `(B, ...)`, an embedder or `small_pictures` for instance.
-        pictures: `(m, 3, H, W)`.
+        function: images `(B, 3, H, W)` in [0, 1] to `(B, ...)`, an embedder or `small_images` for instance.
+        images: `(m, 3, H, W)`.
         batch_size: B.
 
     Returns:
         `(m, F)` float32.
     """
-    assert len(pictures), "no picture"
+    assert len(images), "no image"
     with torch.no_grad():
-        return torch.cat([function(batch).flatten(1).float().cpu() for batch in pictures.split(batch_size)]).numpy()
+        return torch.cat([function(batch).flatten(1).float().cpu() for batch in images.split(batch_size)]).numpy()
 
 
-def small_pictures(pictures: Tensor, size: int = 16) -> Tensor:
-    """The simplest features: the picture itself, shrunk. `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)`."""
+def small_images(images: Tensor, size: int = 16) -> Tensor:
+    """The simplest features: the image itself, shrunk. `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)`."""
     shape = (size, size)
-    return torch.nn.functional.interpolate(pictures.float(), size=shape, mode="bilinear", antialias=True)
+    return torch.nn.functional.interpolate(images.float(), size=shape, mode="bilinear", antialias=True)
 
 
 def _principal_axes(features: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +165,7 @@ def _principal_axes(features: np.ndarray, count: int, seed: int) -> tuple[np.nda
     rows = _BYTES_AT_ONCE // (4 * features.shape[1])
     if len(features) <= max(rows, count):
         model = PCA(count, random_state=seed)
-        with np.errstate(invalid="ignore"):  # shares of a variance of 0, where all pictures look the same
+        with np.errstate(invalid="ignore"):  # shares of a variance of 0, where all images look the same
             model.fit(_finite(features[:]))
     else:
         model = IncrementalPCA(count)
@@ -182,7 +182,7 @@ def _finite(features: np.ndarray) -> np.ndarray:
     """
     features = np.asarray(features, np.float32)
     if not np.isfinite(features).all():
-        raise UserError("features of a training picture hold NaN or infinity", wanted="finite numbers")
+        raise UserError("features of a training image hold NaN or infinity", expected="finite numbers")
     return features
 
 

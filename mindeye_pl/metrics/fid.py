@@ -1,6 +1,6 @@
-"""Fréchet distance between two sets of pictures, by the features of a network (Heusel et al. 2017).
+"""Fréchet distance between two sets of images, by the features of a network (Heusel et al. 2017).
 
-Legend: N pictures, M of the reference set, F features of each, B a batch of pictures, H and W their size.
+Legend: N images, M of the reference set, F features of each, B a batch of images, H and W their size.
 """
 
 from math import sqrt
@@ -14,16 +14,16 @@ from mindeye_pl.metrics.statistics.score import Score
 
 
 def fid(features: Tensor, reference_features: Tensor) -> Tensor:
-    """Fréchet distance of two Gaussians fitted to the features of two sets of pictures.
+    """Fréchet distance of two Gaussians fitted to the features of two sets of images.
 
-    Formula: |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), m the means and C the covariances over pictures
+    Formula: |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), m the means and C the covariances over images
     Range: 0 upwards
     Direction: lower is better.
-    Chance: no one number; the row of another set of pictures stands for it
+    Chance: no one number; the row of another set of images stands for it
     Weights: fid_inception, or those of another feature network, which makes another number
-    Not shown: whether any picture is that of its brain, as shuffled reconstructions score the same; it is biased
-        upwards for few pictures, and more so for fewer, so that only sets of equal size, with the same network and the
-        same reference set, can be compared, and 1,000 pictures never with a published number of 30,000
+    Not shown: whether any image is that of its brain, as shuffled reconstructions score the same; it is biased
+        upwards for few images, and more so for fewer, so that only sets of equal size, with the same network and the
+        same reference set, can be compared, and 1,000 images never with a published number of 30,000
     Source: Heusel et al. 2017; Mind Reader, spec section 8
 
     Args:
@@ -34,11 +34,11 @@ def fid(features: Tensor, reference_features: Tensor) -> Tensor:
         A float64 scalar.
 
     Raises:
-        UserError: for a set of fewer than two pictures.
+        UserError: for a set of fewer than two images.
     """
     assert features.shape[1:] == reference_features.shape[1:], f"{features.shape[1:]}, {reference_features.shape[1:]}"
     if (fewest := min(len(features), len(reference_features))) < 2:
-        raise UserError("too few pictures for FID", seen=fewest, wanted="2 or more of each set")
+        raise UserError("too few images for FID", got=fewest, expected="2 or more of each set")
     first, second = features.flatten(1).double(), reference_features.flatten(1).double()
     means = (first.mean(0) - second.mean(0)).square().sum()
     roots = [_root_of_covariance(rows) for rows in (first, second)]  # (n, F) with root^T root = C
@@ -56,32 +56,32 @@ def _root_of_covariance(rows: Tensor) -> Tensor:
 def fid_score(features: Tensor, reference_features: Tensor, *, network: str, reference: str) -> Score:
     """`fid` as one number of an evaluation, which names what it was measured by and against.
 
-    It has no interval: a bootstrap draws the same picture twice, which lifts every value above the one it is about.
+    It has no interval: a bootstrap draws the same image twice, which lifts every value above the one it is about.
 
     Args:
         features: `(N, F)`.
         reference_features: `(M, F)`.
         network: whose features these are, `fid_inception` for instance.
-        reference: the reference set in a word, `test_pictures` for instance.
+        reference: the reference set in a word, `test_images` for instance.
     """
     return Score(
         name=f"fid_{network.removeprefix('fid_')}_to_{reference}",
         value=float(fid(features, reference_features)),
         chance=None,
         pool_size=None,
-        num_pictures=len(features),
+        num_images=len(features),
         higher_is_better=False,
     )
 
 
 class FID(FrechetInceptionDistance):
-    """`fid` of everything seen since the last reset, in memory that does not grow with the pictures (torchmetrics).
+    """`fid` of everything seen since the last reset, in memory that does not grow with the images (torchmetrics).
 
-    `update(pictures, real=False)` takes in reconstructions and `update(pictures, real=True)` the reference set,
+    `update(images, real=False)` takes in reconstructions and `update(images, real=True)` the reference set,
     `(B, 3, H, W)` in [0, 1] each.
 
     Args:
-        network: pictures in [0, 1] to features, `(B, 3, H, W)` -> `(B, F)`, and F as its `num_features`.
+        network: images in [0, 1] to features, `(B, 3, H, W)` -> `(B, F)`, and F as its `num_features`.
         reference: the reference set in a word, for those who read the number.
     """
 
@@ -93,17 +93,17 @@ class FID(FrechetInceptionDistance):
         self.reference = reference
 
     @torch.no_grad()
-    def update(self, pictures: Tensor, real: bool) -> None:
+    def update(self, images: Tensor, real: bool) -> None:
         """Takes in a batch of one of the two sets."""
-        super().update(pictures, real=real)
+        super().update(images, real=real)
 
     def compute(self) -> Tensor:
         """The distance, a scalar.
 
         Raises:
-            UserError: for a set of fewer than two pictures.
+            UserError: for a set of fewer than two images.
         """
         fewest = int(min(self.fake_features_num_samples, self.real_features_num_samples))
         if fewest < 2:
-            raise UserError("too few pictures for FID", seen=fewest, wanted="2 or more of each set")
+            raise UserError("too few images for FID", got=fewest, expected="2 or more of each set")
         return super().compute().clamp_min(0)

@@ -1,12 +1,12 @@
-"""Identification among other pictures, and correlation distance, between features (MindEye2, spec section 10).
+"""Identification among other images, and correlation distance, between features (MindEye2, spec section 10).
 
 Two directions are in use. "published", what the code of the field computes: a reconstruction is fixed, and its own
-picture competes with other true pictures. "paper", what MindEye2's appendix says: a picture is fixed, and its own
+image competes with other true images. "paper", what MindEye2's appendix says: an image is fixed, and its own
 reconstruction competes with other reconstructions.
 
 Everything goes over the features by blocks: no more than a block of them is ever held in float64.
 
-Legend: N pairs of reconstruction and picture, F features, n candidates of which one is right.
+Legend: N pairs of reconstruction and image, F features, n candidates of which one is right.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ TIE = 1e-12
 def two_way_identification(
     *, query: Tensor, gallery: Tensor, direction: Direction = "published", names: Sequence[str] | None = None
 ) -> Tensor:
-    """How often a reconstruction is more like its own picture than like another one.
+    """How often a reconstruction is more like its own image than like another one.
 
     Formula: mean over i and j != i of [r(q_i, g_i) > r(q_i, g_j)], r the Pearson correlation of features, a tie half;
         in the direction "paper" of [r(q_i, g_i) > r(q_j, g_i)].
@@ -43,9 +43,9 @@ def two_way_identification(
 
     Args:
         query: `(N, ...)` features of reconstructions, floating point.
-        gallery: `(N, ...)` features of the pictures, in the same order.
+        gallery: `(N, ...)` features of the images, in the same order.
         direction: "published" or "paper", see the head of this module.
-        names: of the N pictures, for messages.
+        names: of the N images, for messages.
 
     Returns:
         A scalar, float64.
@@ -69,12 +69,12 @@ def two_way_of_each(
 def two_way_influence(
     *, query: Tensor, gallery: Tensor, direction: Direction = "published", names: Sequence[str] | None = None
 ) -> Tensor:
-    """What each picture adds to two-way identification, `(N,)` float64: the values for intervals and paired tests.
+    """What each image adds to two-way identification, `(N,)` float64: the values for intervals and paired tests.
 
-    A picture takes part twice, in its own N - 1 comparisons and as a distractor in one comparison of every other
-    picture. Its value is the share won in the former, plus the share that the others win against it, minus the score.
-    The mean of these is the score, and the spread of their mean that of the score over new pictures: the first-order
-    projection of a U-statistic of two pictures (Hoeffding 1948). The own shares alone leave the second part out.
+    An image takes part twice, in its own N - 1 comparisons and as a distractor in one comparison of every other
+    image. Its value is the share won in the former, plus the share that the others win against it, minus the score.
+    The mean of these is the score, and the spread of their mean that of the score over new images: the first-order
+    projection of a U-statistic of two images (Hoeffding 1948). The own shares alone leave the second part out.
 
     Args:
         query: as in `two_way_identification`, as all that follow.
@@ -112,7 +112,7 @@ def n_way_identification(
     direction: Direction = "published",
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """How often the own picture is among the `top_k` most alike of n: itself and n - 1 others drawn at random.
+    """How often the own image is among the `top_k` most alike of n: itself and n - 1 others drawn at random.
 
     The mean over all possible draws is computed exactly; nothing is drawn.
 
@@ -127,11 +127,11 @@ def n_way_identification(
 
     Args:
         query: `(N, ...)` features of reconstructions, floating point.
-        gallery: `(N, ...)` features of the pictures, in the same order.
-        n: candidates, 2 to N; n = N is identification among all pictures.
+        gallery: `(N, ...)` features of the images, in the same order.
+        n: candidates, 2 to N; n = N is identification among all images.
         top_k: how many of the most similar count as found, 1 to n.
         direction: "published" or "paper", see the head of this module.
-        names: of the N pictures, for messages.
+        names: of the N images, for messages.
 
     Returns:
         A scalar, float64.
@@ -169,9 +169,9 @@ def identified(similarity: Tensor, *, n: int, top_k: int = 1) -> Tensor:
     """
     num = len(similarity)
     if not 2 <= n <= num:
-        raise UserError("n-way identification cannot draw so many candidates", seen=f"n={n}", wanted=f"2 to {num}")
+        raise UserError("n-way identification cannot draw so many candidates", got=f"n={n}", expected=f"2 to {num}")
     if not 1 <= top_k <= n:
-        raise UserError("n-way identification cannot count so many", seen=f"top_k={top_k}", wanted=f"1 to {n}")
+        raise UserError("n-way identification cannot count so many", got=f"top_k={top_k}", expected=f"1 to {n}")
     better, tied = better_and_tied(similarity)
     # With t ties the own item stands behind b, b + 1, ..., b + t others, each as likely as the next.
     found = torch.from_numpy(_found_behind(num, n, top_k)).to(similarity.device)  # (N,)
@@ -195,10 +195,10 @@ def _found_behind(num: int, n: int, top_k: int) -> np.ndarray:
 
 def _directed(query: Tensor, gallery: Tensor, direction: Direction, names: Sequence[str] | None) -> Tensor:
     """Correlations `(N, N)` with the fixed items as rows."""
-    check_embeddings(gallery, what="features of the pictures", names=names)
+    check_embeddings(gallery, what="features of the images", names=names)
     check_embeddings(query, what="features of the reconstructions", names=names, like=gallery)
     if len(query) < 2:
-        raise UserError("one picture has no other to be told from", seen=len(query), wanted="2 or more")
+        raise UserError("one image has no other to be told from", got=len(query), expected="2 or more")
     correlations = correlation_matrix(query, gallery)
     return {"published": correlations, "paper": correlations.T}[direction]
 
@@ -231,20 +231,20 @@ def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_38
 
 
 def correlation_distance(first: Tensor, second: Tensor, *, names: Sequence[str] | None = None) -> Tensor:
-    """Mean distance of a reconstruction's features from its picture's.
+    """Mean distance of a reconstruction's features from its image's.
 
     Formula: mean over i of 1 - r(a_i, b_i), r the Pearson correlation over features
     Range: 0 to 2
     Direction: lower is better.
-    Chance: no one number; the row of another test picture stands for it. Features of unrelated photographs correlate.
+    Chance: no one number; the row of another test image stands for it. Features of unrelated photographs correlate.
     Weights: none for this function; those of the network that made the features.
-    Not shown: whether the picture could be told from others: it is compared with its own only.
+    Not shown: whether the image could be told from others: it is compared with its own only.
     Source: MindEye2, spec section 10 (EffNet-B and SwAV).
 
     Args:
         first: `(N, ...)` features, floating point.
         second: `(N, ...)` features in the same order.
-        names: of the N pictures, for messages.
+        names: of the N images, for messages.
 
     Returns:
         A scalar, float64.
@@ -257,7 +257,7 @@ def correlation_distance(first: Tensor, second: Tensor, *, names: Sequence[str] 
 
 def correlation_distance_of_each(first: Tensor, second: Tensor, *, names: Sequence[str] | None = None) -> Tensor:
     """As `correlation_distance`, of each pair: `(N,)` float64."""
-    check_embeddings(second, what="features of the pictures", names=names)
+    check_embeddings(second, what="features of the images", names=names)
     check_embeddings(first, what="features of the reconstructions", names=names, like=second)
     return 1 - correlation_of_each(first, second)
 

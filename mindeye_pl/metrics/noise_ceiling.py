@@ -1,6 +1,6 @@
 """How well any prediction could agree with measured betas, as these are noisy (NSD data paper; MindEye2 has none).
 
-Legend: N pictures, V voxels, R repetitions of a picture.
+Legend: N images, V voxels, R repetitions of an image.
 """
 
 from typing import Any
@@ -13,10 +13,10 @@ from mindeye_pl.metrics.identification import correlation_of_each
 
 
 def noise_ceiling(ncsnr: Any, repetitions: Any) -> Tensor:
-    """The highest correlation across pictures that a prediction can have with the measured betas of each voxel.
+    """The highest correlation across images that a prediction can have with the measured betas of each voxel.
 
-    sqrt(ncsnr^2 / (ncsnr^2 + 1/R)) for the mean of R repetitions; where pictures differ in R, the mean of their 1/R
-    takes the place of 1/R. It is what the noise-free response itself would score on average over many pictures.
+    sqrt(ncsnr^2 / (ncsnr^2 + 1/R)) for the mean of R repetitions; where images differ in R, the mean of their 1/R
+    takes the place of 1/R. It is what the noise-free response itself would score on average over many images.
 
     Args:
         ncsnr: `(V,)`, standard deviation of the signal over that of the noise of one trial; may be infinite.
@@ -31,7 +31,7 @@ def noise_ceiling(ncsnr: Any, repetitions: Any) -> Tensor:
 
 
 def effective_repetitions(repetitions: Tensor, weights: Tensor | None = None) -> Tensor:
-    """How many repetitions, averaged with equal weights, would be as free of noise as each picture's measured betas.
+    """How many repetitions, averaged with equal weights, would be as free of noise as each image's measured betas.
 
     A response that stands more than once has its noise once: the published average of a, a and b is worth 1.8.
 
@@ -56,8 +56,8 @@ def effective_repetitions(repetitions: Tensor, weights: Tensor | None = None) ->
 def ceiling_between_repetitions(repetitions: Tensor, mask: Any = None, *, weights: Tensor | None = None) -> Tensor:
     """An estimate of the `brain_correlation` of a perfect prediction, from how much repetitions agree.
 
-    Across voxels there is no ceiling in closed form: it depends on how a picture's signal is spread over the voxels, of
-    which ncsnr says nothing. So it is estimated: for each picture sqrt(R r / (1 + (R - 1) r)), where r is the mean
+    Across voxels there is no ceiling in closed form: it depends on how an image's signal is spread over the voxels, of
+    which ncsnr says nothing. So it is estimated: for each image sqrt(R r / (1 + (R - 1) r)), where r is the mean
     correlation across voxels of two of its repetitions, 0 where negative, and R is how many repetitions the measured
     betas average (Spearman and Brown). Noise that repetitions share raises it, and few voxels scatter it. In a
     simulation nothing need be estimated: the noise-free responses, scored as a prediction, are the ceiling.
@@ -68,21 +68,21 @@ def ceiling_between_repetitions(repetitions: Tensor, mask: Any = None, *, weight
         weights: `(N, R)`, share of each response in the measured betas; equal ones where None.
 
     Returns:
-        Scalar float64 in [0, 1], the mean over the pictures that have two different responses.
+        Scalar float64 in [0, 1], the mean over the images that have two different responses.
 
     Raises:
-        UserError: if no picture has, or for fewer than two voxels.
+        UserError: if no image has, or for fewer than two voxels.
     """
     each = ceiling_between_repetitions_of_each(repetitions, mask, weights=weights)
     if each.isnan().all():
-        raise UserError("no picture was shown twice", wanted="two repetitions or more, to see how well they agree")
+        raise UserError("no image was shown twice", expected="two repetitions or more, to see how well they agree")
     return each.nanmean()
 
 
 def ceiling_between_repetitions_of_each(
     repetitions: Tensor, mask: Any = None, *, weights: Tensor | None = None
 ) -> Tensor:
-    """As `ceiling_between_repetitions`, of each picture: `(N,)` float64, NaN where a picture was shown once."""
+    """As `ceiling_between_repetitions`, of each image: `(N,)` float64, NaN where an image was shown once."""
     chosen = chosen_voxels(mask, repetitions)
     total, pairs = torch.zeros(2, len(repetitions), dtype=torch.float64, device=repetitions.device)
     for i in range(repetitions.shape[1]):
@@ -114,5 +114,5 @@ def chosen_voxels(mask: Any, betas: Tensor, *, at_least: int = 2) -> Tensor:
         assert mask.shape == (num_voxels,), f"a mask of {tuple(mask.shape)} for {num_voxels} voxels"
         indices = indices[mask]
     if len(indices) < at_least:
-        raise UserError("too few voxels to correlate", seen=len(indices), wanted=f"{at_least} or more")
+        raise UserError("too few voxels to correlate", got=len(indices), expected=f"{at_least} or more")
     return indices

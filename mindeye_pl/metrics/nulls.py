@@ -1,6 +1,6 @@
 """What scores look like when there is nothing to find.
 
-Legend: N pairs of brain and picture.
+Legend: N pairs of brain and image.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mindeye_pl.metrics.statistics.score import Score
 
 
 def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: int = 1, seed: int = 0) -> Tensor:
-    """Retrieval accuracy when pictures are given to brains by lot.
+    """Retrieval accuracy when images are given to brains by lot.
 
     Args:
         similarity: `(N, N)`, queries by gallery, from `cosine_similarity`.

@@ -1,8 +1,8 @@
 """Metrics on pixels: PixCorr and SSIM (MindEye2, spec section 10).
 
-Pictures go by a few at a time, as a thousand at the published size are gigabytes.
+Images go by a few at a time, as a thousand at the published size are gigabytes.
 
-Legend: N pairs of pictures, H and W their size, b pictures of a block.
+Legend: N pairs of images, H and W their size, b images of a block.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,22 +16,22 @@ from torchvision.transforms.v2.functional import resize as tv_resize
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.identification import correlation_of_each
-from mindeye_pl.metrics.statistics.checks import check_pictures
+from mindeye_pl.metrics.statistics.checks import check_images
 
 Form = Literal["published", "torchmetrics"]
 
 #: Side in pixels to which the published evaluation resizes.
 PUBLISHED_SIZE = 425
 
-#: Side in pixels of the window that SSIM slides over a picture: a Gaussian of sigma 1.5, cut off at 3.5 sigma.
+#: Side in pixels of the window that SSIM slides over an image: a Gaussian of sigma 1.5, cut off at 3.5 sigma.
 SSIM_WINDOW = 11
 
-_PICTURES_AT_ONCE = 8
+_IMAGES_AT_ONCE = 8
 
 
 def pixcorr(
     reconstructions: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     *,
     size: int | None = PUBLISHED_SIZE,
     antialias: bool = False,
@@ -39,47 +39,47 @@ def pixcorr(
 ) -> Tensor:
     """Mean correlation of the pixel values of each pair.
 
-    Formula: mean over i of r(x_i, y_i), r the Pearson correlation over all 3 H W values of a picture
+    Formula: mean over i of r(x_i, y_i), r the Pearson correlation over all 3 H W values of an image
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test picture stands for it. Unrelated photographs may correlate.
+    Chance: no one number; the row of another test image stands for it. Unrelated photographs may correlate.
     Weights: none
-    Not shown: what is in the picture. A blur of the right brightness beats a sharp picture of the right objects: the
+    Not shown: what is in the image. A blur of the right brightness beats a sharp image of the right objects: the
         low-level branch alone scores 0.40, the whole of MindEye2 0.32.
     Source: MindEye2, spec section 10: 425 pixels, bilinear, not antialiased.
 
     Args:
         reconstructions: `(N, 3, H, W)` floating point in [0, 1].
-        pictures: `(N, 3, H, W)` the same of the seen pictures.
+        images: `(N, 3, H, W)` the same of the seen images.
         size: side in pixels to which both are resized; None leaves them as they are.
         antialias: whether resizing smooths before it samples; the published code did not.
-        names: of the N pictures, for messages.
+        names: of the N images, for messages.
 
     Returns:
         A scalar, float64.
 
     Raises:
-        UserError: as `checks.check_pictures`.
+        UserError: as `checks.check_images`.
     """
-    return pixcorr_of_each(reconstructions, pictures, size=size, antialias=antialias, names=names).mean()
+    return pixcorr_of_each(reconstructions, images, size=size, antialias=antialias, names=names).mean()
 
 
 def pixcorr_of_each(
     reconstructions: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     *,
     size: int | None = PUBLISHED_SIZE,
     antialias: bool = False,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """As `pixcorr`, of each pair: `(N,)` float64; a picture of one colour is unrelated to all."""
-    pairs = _resized_pairs(reconstructions, pictures, size, antialias, names)
+    """As `pixcorr`, of each pair: `(N,)` float64; an image of one colour is unrelated to all."""
+    pairs = _resized_pairs(reconstructions, images, size, antialias, names)
     return torch.cat([correlation_of_each(some, others) for some, others in pairs])
 
 
 def ssim(
     reconstructions: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     *,
     size: int | None = PUBLISHED_SIZE,
     form: Form = "published",
@@ -92,33 +92,33 @@ def ssim(
         c_2)), m and s the weighted means and (co)variances of a window, sigma 1.5, c_1 = 0.01^2, c_2 = 0.03^2
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the rows of the grey picture and of another test picture stand for it.
+    Chance: no one number; the rows of the grey image and of another test image stand for it.
     Weights: none
-    Not shown: what is in the picture. Smooth pictures agree with the smooth parts of any photograph: the low-level
-        branch alone scores 0.54, the whole of MindEye2 0.43, and pictures made from the true tokens 0.23.
-    Source: MindEye2, spec section 10 ("published": scikit-image, grey pictures, windows inside them); torchmetrics
+    Not shown: what is in the image. Smooth images agree with the smooth parts of any photograph: the low-level
+        branch alone scores 0.54, the whole of MindEye2 0.43, and images made from the true tokens 0.23.
+    Source: MindEye2, spec section 10 ("published": scikit-image, grey images, windows inside them); torchmetrics
         ("torchmetrics": the mean over three colours, windows over mirrored borders too).
 
     Args:
         reconstructions: `(N, 3, H, W)` floating point in [0, 1].
-        pictures: `(N, 3, H, W)` the same of the seen pictures.
+        images: `(N, 3, H, W)` the same of the seen images.
         size: side in pixels to which both are resized; None leaves them as they are.
         form: "published" or "torchmetrics".
         antialias: whether resizing smooths before it samples; the published code did not.
-        names: of the N pictures, for messages.
+        names: of the N images, for messages.
 
     Returns:
         A scalar, float64.
 
     Raises:
-        UserError: as `checks.check_pictures`, and for pictures smaller than a window.
+        UserError: as `checks.check_images`, and for images smaller than a window.
     """
-    return ssim_of_each(reconstructions, pictures, size=size, form=form, antialias=antialias, names=names).mean()
+    return ssim_of_each(reconstructions, images, size=size, form=form, antialias=antialias, names=names).mean()
 
 
 def ssim_of_each(
     reconstructions: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     *,
     size: int | None = PUBLISHED_SIZE,
     form: Form = "published",
@@ -127,16 +127,16 @@ def ssim_of_each(
 ) -> Tensor:
     """As `ssim`, of each pair: `(N,)` float64."""
     of_pair = _SSIM_FORMS[form]
-    pairs = _resized_pairs(reconstructions, pictures, size, antialias, names)
+    pairs = _resized_pairs(reconstructions, images, size, antialias, names)
     side = min(reconstructions.shape[2:]) if size is None else size
     if side < SSIM_WINDOW:
-        mend = "set a size to which they are resized"
-        raise UserError("the pictures are too small for SSIM", seen=side, wanted=f"{SSIM_WINDOW} or more", mend=mend)
+        fix = "set a size to which they are resized"
+        raise UserError("the images are too small for SSIM", got=side, expected=f"{SSIM_WINDOW} or more", fix=fix)
     return torch.cat([of_pair(some, others) for some, others in pairs])
 
 
 def _published_ssim(some: Tensor, others: Tensor) -> Tensor:
-    """scikit-image on grey pictures, `(b, 3, H, W)` twice -> `(b,)` float64 on the CPU."""
+    """scikit-image on grey images, `(b, 3, H, W)` twice -> `(b,)` float64 on the CPU."""
     from skimage.color import rgb2gray
     from skimage.metrics import structural_similarity
 
@@ -151,7 +151,7 @@ def _published_ssim(some: Tensor, others: Tensor) -> Tensor:
 
 
 def _torchmetrics_ssim(some: Tensor, others: Tensor) -> Tensor:
-    """Torchmetrics on coloured pictures, `(b, 3, H, W)` twice -> `(b,)` float64."""
+    """Torchmetrics on coloured images, `(b, 3, H, W)` twice -> `(b,)` float64."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     scores = structural_similarity_index_measure(
@@ -168,17 +168,17 @@ _SSIM_FORMS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _resized_pairs(
-    reconstructions: Tensor, pictures: Tensor, size: int | None, antialias: bool, names: Sequence[str] | None
+    reconstructions: Tensor, images: Tensor, size: int | None, antialias: bool, names: Sequence[str] | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A few checked and resized pairs at a time, `(b, 3, size, size)` each."""
-    check_pictures(pictures, what="pictures", names=names)
-    check_pictures(reconstructions, what="reconstructions", names=names, like=pictures, same_size=size is None)
-    blocks = zip(reconstructions.split(_PICTURES_AT_ONCE), pictures.split(_PICTURES_AT_ONCE), strict=True)
+    check_images(images, what="images", names=names)
+    check_images(reconstructions, what="reconstructions", names=names, like=images, same_size=size is None)
+    blocks = zip(reconstructions.split(_IMAGES_AT_ONCE), images.split(_IMAGES_AT_ONCE), strict=True)
     return ((_resized(some, size, antialias), _resized(others, size, antialias)) for some, others in blocks)
 
 
-def _resized(pictures: Tensor, size: int | None, antialias: bool) -> Tensor:
+def _resized(images: Tensor, size: int | None, antialias: bool) -> Tensor:
     """Bilinear; without antialiasing it is what the published code's torchvision did on tensors."""
     if size is None:
-        return pictures
-    return tv_resize(pictures, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=antialias)
+        return images
+    return tv_resize(images, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=antialias)

@@ -1,6 +1,6 @@
-"""Finding a brain's picture, and a picture's brain (MindEye2, spec sections 6.8 and 10).
+"""Finding a brain's image, and an image's brain (MindEye2, spec sections 6.8 and 10).
 
-`image_retrieval`: the query is a brain, the gallery pictures. `brain_retrieval`: the query is a picture, the gallery
+`image_retrieval`: the query is a brain, the gallery images. `brain_retrieval`: the query is an image, the gallery
 brains. Row i of the one belongs to row i of the other; what stands after the first axis is flattened.
 
 Legend: N pairs, F values of a flattened embedding, M pool size.
@@ -112,22 +112,22 @@ def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Ten
 
 
 def image_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
-    """Share of brains that find their picture among all pictures.
+    """Share of brains that find their image among all images.
 
-    Formula: mean over i of [fewer than top_k pictures j have cos(b_i, c_j) > cos(b_i, c_i)]; ties are broken by lot
+    Formula: mean over i of [fewer than top_k images j have cos(b_i, c_j) > cos(b_i, c_i)]; ties are broken by lot
     Range: 0 to 1
     Direction: higher is better.
     Chance: top_k / N, and top_k / 300 in the published pools
     Weights: none for this function; those of the CLIP model that made the target tokens.
-    Not shown: what a reconstruction looks like: it is read off the brain's embedding before any picture is made. Test
-        pictures are unlike each other, so that their kind alone gives much of it away.
+    Not shown: what a reconstruction looks like: it is read off the brain's embedding before any image is made. Test
+        images are unlike each other, so that their kind alone gives much of it away.
     Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "bwd".
 
     Args:
         brain: `(N, ...)` retrieval embeddings, floating point.
         clip: `(N, ...)` target tokens, in the same order.
         top_k: how many of the most similar count as found.
-        names: of the N pictures, for messages.
+        names: of the N images, for messages.
 
     Returns:
         A scalar, float32.
@@ -140,15 +140,15 @@ def image_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Seque
 
 
 def brain_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
-    """Share of pictures that find their brain among all brains.
+    """Share of images that find their brain among all brains.
 
     Formula: mean over i of [fewer than top_k brains j have cos(b_j, c_i) > cos(b_i, c_i)]; ties are broken by lot
     Range: 0 to 1
     Direction: higher is better.
     Chance: top_k / N, and top_k / 300 in the published pools
     Weights: none for this function; those of the CLIP model that made the target tokens.
-    Not shown: what a reconstruction looks like. A few embeddings that are near to every picture (hubs) pull it down
-        while each brain still finds its own picture, so read it beside image retrieval.
+    Not shown: what a reconstruction looks like. A few embeddings that are near to every image (hubs) pull it down
+        while each brain still finds its own image, so read it beside image retrieval.
     Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "fwd".
 
     Args:
@@ -172,14 +172,14 @@ def _check_pairs(brain: Tensor, clip: Tensor, names: Sequence[str] | None) -> No
     check_embeddings(brain, what="retrieval embeddings", names=names, like=clip)
 
 
-def draw_pools(num_pictures: int, pool_size: int = 300, num_pools: int = 30, seed: int = 42) -> np.ndarray:
-    """Random pools of distinct pictures as the published evaluation draws them, `(num_pools, M)` int64.
+def draw_pools(num_images: int, pool_size: int = 300, num_pools: int = 30, seed: int = 42) -> np.ndarray:
+    """Random pools of distinct images as the published evaluation draws them, `(num_pools, M)` int64.
 
-    M is `pool_size`, or `num_pictures` where there are fewer.
+    M is `pool_size`, or `num_images` where there are fewer.
     """
     rng = np.random.RandomState(seed)  # the generator behind the published np.random.choice
-    size = min(pool_size, num_pictures)
-    return np.stack([rng.choice(num_pictures, size=size, replace=False) for _ in range(num_pools)])
+    size = min(pool_size, num_images)
+    return np.stack([rng.choice(num_images, size=size, replace=False) for _ in range(num_pools)])
 
 
 def retrieval_scores(
@@ -194,20 +194,20 @@ def retrieval_scores(
     seed: int = 42,
     names: Sequence[str] | None = None,
 ) -> list[Score]:
-    """Retrieval in both directions, as the mean over random pools and among all pictures.
+    """Retrieval in both directions, as the mean over random pools and among all images.
 
-    Intervals are over the pictures that ask; the galleries are taken as given.
+    Intervals are over the images that ask; the galleries are taken as given.
 
     Args:
         brain: `(N, ...)` retrieval embeddings, floating point.
         clip: `(N, ...)` target tokens, in the same order.
-        pool_size: pictures of a pool; all of them where there are fewer.
+        pool_size: images of a pool; all of them where there are fewer.
         num_pools: pools drawn.
         top_k: how many of the most similar count as found, one set of scores for each.
         interval_method: as in `intervals.hit_rate_interval`.
         num_resamples: of a bootstrap; Wilson's interval draws nothing.
         seed: of pools and bootstrap.
-        names: of the N pictures, for messages.
+        names: of the N images, for messages.
 
     Returns:
         For the first of `top_k`: `image_retrieval`, `brain_retrieval`, `image_retrieval_full`, `brain_retrieval_full`;
@@ -218,7 +218,7 @@ def retrieval_scores(
         UserError: as `checks.check_embeddings`, and for a `top_k` that is not positive.
     """
     if not top_k or min(top_k) < 1:
-        raise UserError("top_k of retrieval is wrong", seen=list(top_k), wanted="whole numbers of 1 or more")
+        raise UserError("top_k of retrieval is wrong", got=list(top_k), expected="whole numbers of 1 or more")
     _check_pairs(brain, clip, names)
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()  # (N, N), once for all pools
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
@@ -235,7 +235,7 @@ def retrieval_scores(
 def retrieval_of_each(
     *, brain: Tensor, clip: Tensor, pool_size: int = 300, num_pools: int = 30, seed: int = 42
 ) -> dict[str, np.ndarray]:
-    """What every picture adds to `image_retrieval` and `brain_retrieval`, so that models can be compared in pairs.
+    """What every image adds to `image_retrieval` and `brain_retrieval`, so that models can be compared in pairs.
 
     Args:
         brain: as in `retrieval_scores`, as all that follow.
@@ -245,7 +245,7 @@ def retrieval_of_each(
         seed: see there.
 
     Returns:
-        `(N,)` float64 in [0, 1] for each direction: the share of its pools in which the picture is found; a picture
+        `(N,)` float64 in [0, 1] for each direction: the share of its pools in which the image is found; an image
         that no pool asks for has the mean of the others.
     """
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()
@@ -280,7 +280,7 @@ def _pooled_scores(
             value=float(hits.sum() / asked.sum()),
             chance=min(1.0, k / pools.shape[1]),
             pool_size=pools.shape[1],
-            num_pictures=int((asked > 0).sum()),
+            num_images=int((asked > 0).sum()),
             interval=interval(hits / np.maximum(asked, 1), weights=asked),
         )
         for hits, k in zip(total, top_k, strict=True)

@@ -3,7 +3,7 @@
 Each target t (one value of one token) has its own weights and its own penalty:
 min over w_t, b_t of ||y_t - X w_t - b_t||^2 + alpha_t ||w_t||^2, with alpha_t chosen by leave-one-out.
 
-Legend: n training pictures, m test pictures, V voxels, T = S D targets.
+Legend: n training images, m test images, V voxels, T = S D targets.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,11 @@ def ridge_predictions(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> np.ndarray:
-    """Predictions of all targets for the test pictures.
+    """Predictions of all targets for the test images.
 
     Args:
-        voxels: `(n, V)`, one row for each picture. The caller averages repetitions first: leaving out one of several
-            rows of a picture would leave the picture in, and the penalty would come out too small.
+        voxels: `(n, V)`, one row for each image. The caller averages repetitions first: leaving out one of several
+            rows of an image would leave the image in, and the penalty would come out too small.
         targets: `(n, T)` float16 or float32; memory-mapped is fine, columns are read in blocks.
         test_voxels: `(m, V)`.
         alphas: candidates of the penalty, positive.
@@ -38,7 +38,7 @@ def ridge_predictions(
         `(m, T)` float32.
 
     Raises:
-        UserError: for penalties that are not positive or fewer than three pictures.
+        UserError: for penalties that are not positive or fewer than three images.
     """
     predictions = np.empty((len(test_voxels), targets.shape[1]), np.float32)
     for block, predicted, _ in ridge_blocks(
@@ -64,11 +64,11 @@ def ridge_blocks(
     from sklearn.linear_model import RidgeCV
 
     assert voxels.shape[1] == test_voxels.shape[1], f"{voxels.shape[1]} and {test_voxels.shape[1]} voxels"
-    assert len(voxels) == len(targets), f"{len(voxels)} brains for {len(targets)} pictures"
+    assert len(voxels) == len(targets), f"{len(voxels)} brains for {len(targets)} images"
     if len(alphas) == 0 or min(alphas) <= 0:
-        raise UserError("ridge penalties are wrong", seen=list(alphas), wanted="positive numbers")
+        raise UserError("ridge penalties are wrong", got=list(alphas), expected="positive numbers")
     if len(voxels) < 3:
-        raise UserError("too few pictures for ridge regression", seen=len(voxels), wanted="3 or more")
+        raise UserError("too few images for ridge regression", got=len(voxels), expected="3 or more")
     model = RidgeCV(alphas=alphas, alpha_per_target=True)  # leave-one-out in closed form
     for start in range(0, targets.shape[1], targets_per_block):
         block = slice(start, min(start + targets_per_block, targets.shape[1]))

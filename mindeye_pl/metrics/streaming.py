@@ -1,9 +1,9 @@
 """Metrics that gather batches before they answer: classes of the same names as the functions.
 
 The answer is that of the whole set, whatever the batches were, in whatever order they came. Metrics of single pairs
-keep one number for each picture; those that compare every picture with every other keep the embeddings until `compute`.
+keep one number for each image; those that compare every image with every other keep the embeddings until `compute`.
 
-Legend: B batch, N pictures since the last reset.
+Legend: B batch, N images since the last reset.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from mindeye_pl.metrics.identification import Direction
 from mindeye_pl.metrics.pixels import PUBLISHED_SIZE, Form
 
 
-class PictureMetric(Metric):
+class ImageMetric(Metric):
     """What the metrics here share.
 
     Attributes:
@@ -40,8 +40,8 @@ class PictureMetric(Metric):
         return None
 
 
-class MeanOverPictures(PictureMetric):
-    """The mean of one number for each picture; a subclass appends those of a batch to `values`."""
+class MeanOverImages(ImageMetric):
+    """The mean of one number for each image; a subclass appends those of a batch to `values`."""
 
     values: list[Tensor]
 
@@ -50,7 +50,7 @@ class MeanOverPictures(PictureMetric):
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def of_each(self) -> Tensor:
-        """One number for each picture, in the order of the batches: `(N,)` float64."""
+        """One number for each image, in the order of the batches: `(N,)` float64."""
         return dim_zero_cat(self.values)
 
     def compute(self) -> Tensor:
@@ -58,7 +58,7 @@ class MeanOverPictures(PictureMetric):
         return self.of_each().mean()
 
 
-class PixCorr(MeanOverPictures):
+class PixCorr(MeanOverImages):
     """`pixels.pixcorr`.
 
     Args:
@@ -70,13 +70,13 @@ class PixCorr(MeanOverPictures):
         super().__init__()
         self.size, self.antialias = size, antialias
 
-    def update(self, reconstructions: Tensor, pictures: Tensor) -> None:
+    def update(self, reconstructions: Tensor, images: Tensor) -> None:
         """Takes in pairs, `(B, 3, H, W)` each."""
-        each = pixels.pixcorr_of_each(reconstructions, pictures, size=self.size, antialias=self.antialias)
+        each = pixels.pixcorr_of_each(reconstructions, images, size=self.size, antialias=self.antialias)
         self.values.append(each.detach())
 
 
-class SSIM(MeanOverPictures):
+class SSIM(MeanOverImages):
     """`pixels.ssim`.
 
     Args:
@@ -89,23 +89,23 @@ class SSIM(MeanOverPictures):
         super().__init__()
         self.size, self.form, self.antialias = size, form, antialias
 
-    def update(self, reconstructions: Tensor, pictures: Tensor) -> None:
+    def update(self, reconstructions: Tensor, images: Tensor) -> None:
         """Takes in pairs, `(B, 3, H, W)` each."""
-        each = pixels.ssim_of_each(reconstructions, pictures, size=self.size, form=self.form, antialias=self.antialias)
+        each = pixels.ssim_of_each(reconstructions, images, size=self.size, form=self.form, antialias=self.antialias)
         self.values.append(each.detach().to(self.device))  # scikit-image leaves them on the CPU
 
 
-class CorrelationDistance(MeanOverPictures):
+class CorrelationDistance(MeanOverImages):
     """`identification.correlation_distance`."""
 
     higher_is_better = False
 
     def update(self, first: Tensor, second: Tensor) -> None:
-        """Takes in features of reconstructions and of their pictures, `(B, ...)` each."""
+        """Takes in features of reconstructions and of their images, `(B, ...)` each."""
         self.values.append(identification.correlation_distance_of_each(first.detach(), second.detach()))
 
 
-class PairedEmbeddings(PictureMetric):
+class PairedEmbeddings(ImageMetric):
     """A metric of all pairs together; the embeddings are kept in the precision in which they came."""
 
     query: list[Tensor]
@@ -126,7 +126,7 @@ class PairedEmbeddings(PictureMetric):
         return {"query": dim_zero_cat(self.query), "gallery": dim_zero_cat(self.gallery)}
 
     @property
-    def num_pictures(self) -> int:
+    def num_images(self) -> int:
         """N, on this device."""
         # After a synchronisation the state is one tensor instead of a list.
         return len(self.query) if isinstance(self.query, Tensor) else sum(map(len, self.query))
@@ -155,7 +155,7 @@ class NWayIdentification(PairedEmbeddings):
     """`identification.n_way_identification`.
 
     Args:
-        n: candidates; None takes all pictures.
+        n: candidates; None takes all images.
         top_k: as in the function.
         direction: as in the function.
     """
@@ -168,7 +168,7 @@ class NWayIdentification(PairedEmbeddings):
     @property
     def pool_size(self) -> int | None:
         """N where n was not set, None before the first batch."""
-        return self.n or self.num_pictures or None
+        return self.n or self.num_images or None
 
     @property
     def chance(self) -> float | None:
@@ -177,7 +177,7 @@ class NWayIdentification(PairedEmbeddings):
 
     def compute(self) -> Tensor:
         """The share identified, a float64 scalar."""
-        n = self.n or self.num_pictures
+        n = self.n or self.num_images
         return identification.n_way_identification(**self.pairs(), n=n, top_k=self.top_k, direction=self.direction)
 
 
@@ -195,12 +195,12 @@ class RetrievalAccuracy(PairedEmbeddings):
     @property
     def pool_size(self) -> int | None:
         """N, None before the first batch."""
-        return self.num_pictures or None
+        return self.num_images or None
 
     @property
     def chance(self) -> float | None:
         """The `top_k` of N."""
-        return min(1.0, self.top_k / self.num_pictures) if self.num_pictures else None
+        return min(1.0, self.top_k / self.num_images) if self.num_images else None
 
     def compute(self) -> Tensor:
         """The accuracy, a scalar."""
@@ -208,7 +208,7 @@ class RetrievalAccuracy(PairedEmbeddings):
 
 
 class ImageRetrieval(RetrievalAccuracy):
-    """`retrieval.image_retrieval`: brains look for their picture."""
+    """`retrieval.image_retrieval`: brains look for their image."""
 
     def update(self, brain: Tensor, clip: Tensor) -> None:
         """Takes in retrieval embeddings and target tokens, `(B, ...)` each."""
@@ -216,14 +216,14 @@ class ImageRetrieval(RetrievalAccuracy):
 
 
 class BrainRetrieval(RetrievalAccuracy):
-    """`retrieval.brain_retrieval`: pictures look for their brain."""
+    """`retrieval.brain_retrieval`: images look for their brain."""
 
     def update(self, brain: Tensor, clip: Tensor) -> None:
         """Takes in retrieval embeddings and target tokens, `(B, ...)` each."""
         super().update(query=clip, gallery=brain)
 
 
-class EffectiveRank(PictureMetric):
+class EffectiveRank(ImageMetric):
     """`effective_rank.effective_rank`."""
 
     tokens: list[Tensor]

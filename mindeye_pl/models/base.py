@@ -14,16 +14,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
-from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear, VoxelCounts
 from mindeye_pl.sharing.shareable import Shareable
-from mindeye_pl.types import BatchGrowth, BrainBatch, Prediction, StageLoss
+from mindeye_pl.types import BatchGrowth, BrainBatch, PartLoss, Prediction
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
 
 
-class Composite(Shareable, LightningModule):
+class BrainDecoder(Shareable, LightningModule):
     """Stages trained together; subclasses say what they compute, this class trains and logs them.
 
     Every composite answers `forward`, `compute_loss` and `reconstruct`, so that pipelines and evaluation are written
@@ -47,12 +47,12 @@ class Composite(Shareable, LightningModule):
         """Voxels of one or more subjects to everything that is read from them."""
 
     @abstractmethod
-    def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> StageLoss:
+    def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> PartLoss:
         """The training loss in train mode, the validation loss in eval mode."""
 
     @abstractmethod
     def reconstruct(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
-        """Voxels `(B, V)` of one subject to what a picture is made from."""
+        """Voxels `(B, V)` of one subject to what an image is made from."""
 
     # what a system may define
 
@@ -68,8 +68,8 @@ class Composite(Shareable, LightningModule):
             counts.append(linear.shape[1])
         return counts
 
-    def retrieval_scores(self, batch: BrainBatch, loss: StageLoss) -> dict[str, Tensor]:
-        """What validation logs of retrieval among the pictures of a batch, by name."""
+    def retrieval_scores(self, batch: BrainBatch, loss: PartLoss) -> dict[str, Tensor]:
+        """What validation logs of retrieval among the images of a batch, by name."""
         if (retrieval := loss.outputs.get("retrieval")) is None:
             return {}
         brain, clip = retrieval.flatten(1), batch.tokens.flatten(1)
@@ -86,9 +86,9 @@ class Composite(Shareable, LightningModule):
         """V of each subject that it was trained for."""
         return self.voxel_counts_in(self.state_dict())
 
-    def stages(self) -> dict[str, Stage]:
+    def parts(self) -> dict[str, Part]:
         """The parts by name, in the order of the optimiser groups."""
-        return {name: module for name, module in self.named_children() if isinstance(module, Stage)}
+        return {name: module for name, module in self.named_children() if isinstance(module, Part)}
 
     def alignment_prefixes(self) -> tuple[str, ...]:
         """What the names of weights that read one subject's voxels begin with."""
@@ -101,13 +101,13 @@ class Composite(Shareable, LightningModule):
         Raises:
             UserError: for a name that is no part of this system.
         """
-        names = list(self.stages()) if trainable == "all" else [trainable] if isinstance(trainable, str) else trainable
+        names = list(self.parts()) if trainable == "all" else [trainable] if isinstance(trainable, str) else trainable
         for name in names:
-            if name not in self.stages():
+            if name not in self.parts():
                 raise UserError(
-                    "finetune.trainable names no part", seen=name, wanted=f"all, or some of {list(self.stages())}"
+                    "finetune.trainable names no part", got=name, expected=f"all, or some of {list(self.parts())}"
                 )
-        for name, stage in self.stages().items():
+        for name, stage in self.parts().items():
             stage.requires_grad_(name in names)
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class Composite(Shareable, LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Frozen parts run as they will be used: no dropout."""
-        for stage in self.stages().values():
+        for stage in self.parts().values():
             stage.train(any(p.requires_grad for p in stage.parameters()))
 
     def training_step(self, batch: BrainBatch, batch_index: int) -> Tensor:
@@ -133,13 +133,13 @@ class Composite(Shareable, LightningModule):
         if loss is not None and not torch.isfinite(loss):
             raise UserError(
                 f"the training loss in epoch {self.current_epoch + 1} is not finite",
-                seen=float(loss),
-                wanted="a number",
-                mend="trainer.precision=32-true, or a lower scale.max_lr",
+                got=float(loss),
+                expected="a number",
+                fix="trainer.precision=32-true, or a lower scale.max_lr",
             )
 
     def validation_step(self, batch: BrainBatch, batch_index: int) -> None:
-        """Loss and retrieval among the pictures of the batch."""
+        """Loss and retrieval among the images of the batch."""
         loss = self.compute_loss(batch, epoch=self.current_epoch, num_epochs=self.trainer.max_epochs or 1)
         named = {"validation/loss": loss.total} | {f"validation/{name}": part for name, part in loss.parts.items()}
         named |= {f"validation/{name}": score for name, score in self.retrieval_scores(batch, loss).items()}
@@ -149,7 +149,7 @@ class Composite(Shareable, LightningModule):
         """The stages' groups in one optimiser, the schedule stepped with it."""
         assert self._optimizer is not None
         assert self._scheduler is not None
-        groups = [group for stage in self.stages().values() for group in stage.parameter_groups()]
+        groups = [group for stage in self.parts().values() for group in stage.parameter_groups()]
         optimizer = self._optimizer(groups)
         epochs = self.trainer.max_epochs or 1
         scheduler = self._scheduler(optimizer, epochs=epochs, iterations_per_epoch=self._iterations(epochs))

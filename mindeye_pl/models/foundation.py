@@ -1,6 +1,6 @@
 """Foundation models trained alone: what CLIP's two towers, the VAE and the unCLIP have in common.
 
-Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W picture size.
+Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W image size.
 """
 
 from abc import abstractmethod
@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.types import PictureBatch, StageLoss
+from mindeye_pl.types import ImageBatch, PartLoss
 
 if TYPE_CHECKING:
     import open_clip
@@ -41,20 +41,20 @@ class Foundation(LightningModule):
         self.max_lr, self.weight_decay, self.warmup_steps = max_lr, weight_decay, warmup_steps
 
     @abstractmethod
-    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+    def compute_loss(self, batch: ImageBatch) -> PartLoss:
         """The loss of a batch."""
 
-    def training_step(self, batch: PictureBatch, batch_index: int) -> Tensor:
+    def training_step(self, batch: ImageBatch, batch_index: int) -> Tensor:
         """One step; logs the total and each part."""
         loss = self.compute_loss(batch)
         self._log("train", loss, len(batch), on_step=True)
         return loss.total
 
-    def validation_step(self, batch: PictureBatch, batch_index: int) -> None:
-        """The same loss on held-out pictures."""
+    def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
+        """The same loss on held-out images."""
         self._log("validation", self.compute_loss(batch), len(batch), on_step=False)
 
-    def _log(self, split: str, loss: StageLoss, size: int, *, on_step: bool) -> None:
+    def _log(self, split: str, loss: PartLoss, size: int, *, on_step: bool) -> None:
         named = {"loss": loss.total.detach(), **loss.parts}
         named = {f"{split}/{name}": value for name, value in named.items()}
         self.log_dict(named, on_step=on_step, on_epoch=True, batch_size=size, sync_dist=True)
@@ -75,20 +75,20 @@ class Foundation(LightningModule):
 
 
 class CLIPTraining(Foundation):
-    """Pictures against their captions, with open_clip's own loss."""
+    """Images against their captions, with open_clip's own loss."""
 
     network: "open_clip.CLIP"
 
-    def compute_loss(self, batch: PictureBatch) -> StageLoss:
-        """Takes pictures `(B, 3, H, W)`, normalised as CLIP wants them, and `(B, L)` words of their captions."""
+    def compute_loss(self, batch: ImageBatch) -> PartLoss:
+        """Takes images `(B, 3, H, W)`, normalised as CLIP wants them, and `(B, L)` words of their captions."""
         from open_clip.loss import ClipLoss
 
-        image, text, scale = self.network(batch["pictures"], batch["words"])
-        return StageLoss(ClipLoss()(image, text, scale))
+        image, text, scale = self.network(batch["images"], batch["words"])
+        return PartLoss(ClipLoss()(image, text, scale))
 
 
 class VAETraining(Foundation):
-    """Pictures through the latents and back: L1, and a little pull of the latents to a standard normal."""
+    """Images through the latents and back: L1, and a little pull of the latents to a standard normal."""
 
     network: "AutoencoderKL"
 
@@ -96,23 +96,23 @@ class VAETraining(Foundation):
         super().__init__(network, **settings)  # type: ignore[arg-type]
         self.kl_scale = kl_scale
 
-    def compute_loss(self, batch: PictureBatch) -> StageLoss:
-        """Takes pictures `(B, 3, H, W)` in [0, 1]; the L1 is that of pictures in [-1, 1]."""
-        pictures = 2 * batch["pictures"] - 1
-        latents = self.network.encode(pictures).latent_dist
+    def compute_loss(self, batch: ImageBatch) -> PartLoss:
+        """Takes images `(B, 3, H, W)` in [0, 1]; the L1 is that of images in [-1, 1]."""
+        images = 2 * batch["images"] - 1
+        latents = self.network.encode(images).latent_dist
         decoded = self.network.decode(latents.sample()).sample
-        l1 = (decoded.float() - pictures).abs().mean()
+        l1 = (decoded.float() - images).abs().mean()
         kl = self.kl_scale * latents.kl().float().mean()
-        return StageLoss(l1 + kl, {"l1": l1.detach(), "kl": kl.detach()})
+        return PartLoss(l1 + kl, {"l1": l1.detach(), "kl": kl.detach()})
 
 
 class UnCLIPTraining(Foundation):
-    """Noise in latents, from the tokens of the picture; the VAE is frozen, its moments come with the batch.
+    """Noise in latents, from the tokens of the image; the VAE is frozen, its moments come with the batch.
 
     Args:
         network: the unCLIP.
         offset: amplitude of the offset noise.
-        drop: share of pictures without condition, for learned null tokens.
+        drop: share of images without condition, for learned null tokens.
         checkpointing: trades time for memory in the UNet.
         max_lr: see `Foundation`.
         weight_decay: see `Foundation`.
@@ -138,7 +138,7 @@ class UnCLIPTraining(Foundation):
         if checkpointing:
             network.unet.enable_gradient_checkpointing()
 
-    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+    def compute_loss(self, batch: ImageBatch) -> PartLoss:
         """Takes a batch of three tables.
 
         `moments` `(B, 2 C, h * w)` of the VAE's posterior, `tokens` `(B, S, D)`, and `size_and_crop` `(B, 4)`, see
@@ -150,15 +150,15 @@ class UnCLIPTraining(Foundation):
         drop = self.drop if self.training else 0.0
         vector = self.network.size_vectors(batch["size_and_crop"])  # (B, E)
         loss = self.network.loss(latents, batch["tokens"], vector, offset=self.offset, drop=drop)
-        return StageLoss(loss)
+        return PartLoss(loss)
 
 
 class CaptionTraining(Foundation):
-    """The words of a caption from the tokens of its picture.
+    """The words of a caption from the tokens of its image.
 
     Args:
         network: the captioner.
-        token_noise: standard deviation of the noise on standardised tokens, at most; each picture's is drawn between 0
+        token_noise: standard deviation of the noise on standardised tokens, at most; each image's is drawn between 0
             and this, so that the captioner can later read what a brain says.
         max_lr: see `Foundation`.
         weight_decay: see `Foundation`.
@@ -170,10 +170,10 @@ class CaptionTraining(Foundation):
         super().__init__(network, max_lr=max_lr, weight_decay=weight_decay)
         self.token_noise = token_noise
 
-    def compute_loss(self, batch: PictureBatch) -> StageLoss:
+    def compute_loss(self, batch: ImageBatch) -> PartLoss:
         """Takes `tokens` `(B, S, D)` and `words` `(B, L)`."""
         tokens = batch["tokens"].float()
         if self.training and self.token_noise:
             amplitude = self.token_noise * torch.rand(len(tokens), 1, 1, device=tokens.device)
             tokens = tokens + amplitude * torch.randn_like(tokens)
-        return StageLoss(self.network.loss(tokens, batch["words"]))
+        return PartLoss(self.network.loss(tokens, batch["words"]))

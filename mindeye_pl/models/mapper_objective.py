@@ -38,11 +38,11 @@ class MapperObjective:
 
     def __post_init__(self) -> None:
         if self.outputs not in OUTPUTS:
-            raise UserError("objective.outputs: no such choice", seen=self.outputs, wanted=" or ".join(OUTPUTS))
+            raise UserError("objective.outputs: no such choice", got=self.outputs, expected=" or ".join(OUTPUTS))
         if not 0 <= self.first_share <= 1:
-            raise UserError("objective.first_share is a share of the epochs", seen=self.first_share, wanted="0 to 1")
+            raise UserError("objective.first_share is a share of the epochs", got=self.first_share, expected="0 to 1")
         if self.batch_growth < 1:
-            raise UserError("objective.batch_growth", seen=self.batch_growth, wanted="a whole number, at least 1")
+            raise UserError("objective.batch_growth", got=self.batch_growth, expected="a whole number, at least 1")
 
     def first_epochs(self, num_epochs: int) -> int:
         """The number of epochs in stage a; they come first."""

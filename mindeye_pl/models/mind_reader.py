@@ -1,6 +1,6 @@
 """Mind Reader: mappers from voxels to an image embedding and a caption embedding.
 
-Legend: B batch, b one subject's share, V voxels, C captions of a picture, K augmented views, D embedding width.
+Legend: B batch, b one subject's share, V voxels, C captions of an image, K augmented views, D embedding width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
-from mindeye_pl.models.base import Composite, OptimizerFactory, SchedulerFactory
+from mindeye_pl.models.base import BrainDecoder, OptimizerFactory, SchedulerFactory
 from mindeye_pl.models.mapper_objective import MapperObjective
 from mindeye_pl.models.parts.mapper import MapperStage
 from mindeye_pl.nn.clip.embeddings import clamp_then_normalise, draw_caption, mean_caption
-from mindeye_pl.types import BatchGrowth, BrainBatch, Prediction, StageLoss
+from mindeye_pl.types import BatchGrowth, BrainBatch, PartLoss, Prediction
 
 
-class MindReader(Composite):
+class MindReader(BrainDecoder):
     """The mappers of Mind Reader (arXiv 2210.01769), trained beside each other; a generator reads what they predict.
 
     They share no weight, so that one run trains what the published code trains in two.
 
     Args:
-        image_mapper: voxels to the picture's embedding.
+        image_mapper: voxels to the image's embedding.
         caption_mapper: voxels to the embedding of its caption; None leaves it out.
         objective: the numbers of the loss.
-        optimizer: see `Composite`.
-        scheduler: see `Composite`.
+        optimizer: see `BrainDecoder`.
+        scheduler: see `BrainDecoder`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MindReader(Composite):
         tokens = self._handed_on(torch.stack([image, *caption], dim=1))  # (B, 2, D)
         return Prediction(image, tokens, tokens[:, :1])
 
-    def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> StageLoss:
+    def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> PartLoss:
         """The loss of the epoch's stage for each mapper; in training its target is drawn, in validation it is fixed.
 
         Raises:
@@ -61,7 +61,7 @@ class MindReader(Composite):
         """
         weights = self.objective.weights(epoch, num_epochs, training=self.training)
 
-        def loss_of(mapper: MapperStage, target: Tensor, name: str) -> StageLoss:
+        def loss_of(mapper: MapperStage, target: Tensor, name: str) -> PartLoss:
             predicted = _mapped(mapper, batch.voxels, batch.subject_index)  # (B, D)
             return mapper.compute_loss(predicted, target, weights, temperature=self.objective.temperature, name=name)
 
@@ -73,18 +73,18 @@ class MindReader(Composite):
 
     @torch.no_grad()
     def reconstruct(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
-        """`(B, V)` voxels of one subject to `(B, 2, D)` image and caption embedding, from which a picture is made."""
+        """`(B, V)` voxels of one subject to `(B, 2, D)` image and caption embedding, from which an image is made."""
         return self.predict(voxels, subject_index).tokens
 
-    def retrieval_scores(self, batch: BrainBatch, loss: StageLoss) -> dict[str, Tensor]:
-        """Among the pictures of the batch by their images, and by their captions where they are read too."""
+    def retrieval_scores(self, batch: BrainBatch, loss: PartLoss) -> dict[str, Tensor]:
+        """Among the images of the batch by their images, and by their captions where they are read too."""
         scores = super().retrieval_scores(batch, loss)
         if (caption := loss.outputs.get("caption")) is not None:
             scores["caption_retrieval"] = retrieval_accuracy(query=caption, gallery=self._caption_target(batch))
         return scores
 
     def batch_growth(self, num_epochs: int) -> BatchGrowth | None:
-        """Stage b has larger batches."""
+        """Part b has larger batches."""
         return self.objective.growth(num_epochs)
 
     @classmethod
@@ -101,7 +101,7 @@ class MindReader(Composite):
         return clamp_then_normalise(embeddings, limit=float("inf") if clamp is None else clamp)
 
     def _image_target(self, batch: BrainBatch) -> Tensor:
-        """The picture's own embedding `(B, D)`; in training that of an augmented view, where there are such."""
+        """The image's own embedding `(B, D)`; in training that of an augmented view, where there are such."""
         if not self.training or batch.views is None:
             return batch.tokens[:, 0].float()
         count, num_views = batch.views.shape[:2]
@@ -112,7 +112,7 @@ class MindReader(Composite):
         """One caption's embedding `(B, D)` in training, the mean of all in validation."""
         if batch.captions is None:
             raise UserError(
-                "the caption mapper has no captions to learn", seen="none in the data", mend="caption_mapper=none"
+                "the caption mapper has no captions to learn", got="none in the data", fix="caption_mapper=none"
             )
         return (draw_caption if self.training else mean_caption)(batch.captions).float()
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.losses.mixco import draw_mixco, mix_voxels
-from mindeye_pl.models.base import Composite, OptimizerFactory, SchedulerFactory
+from mindeye_pl.models.base import BrainDecoder, OptimizerFactory, SchedulerFactory
 from mindeye_pl.models.objective import Objective
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone, BackboneStage, ResidualBackbone
 from mindeye_pl.models.parts.low_level import LowLevelStage
 from mindeye_pl.models.parts.prior import DiffusionPrior
-from mindeye_pl.types import BrainBatch, Prediction, StageLoss
+from mindeye_pl.types import BrainBatch, PartLoss, Prediction
 
 
-class BrainToTokens(Composite):
+class BrainToTokens(BrainDecoder):
     """Voxels to target tokens; a system says which parts it is made of.
 
     Args:
@@ -27,8 +27,8 @@ class BrainToTokens(Composite):
         low_level: to a blurry reconstruction, from the backbone's hidden vector or from the voxels; None leaves it out.
         prior: backbone tokens to target tokens; None leaves the backbone tokens as the prediction.
         objective: the numbers of the loss.
-        optimizer: see `Composite`.
-        scheduler: see `Composite`.
+        optimizer: see `BrainDecoder`.
+        scheduler: see `BrainDecoder`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BrainToTokens(Composite):
             latents, maps = self.low_level(self.low_level.hidden(voxels, subject_index, hidden))
         return Prediction(aligned, tokens, retrieval, latents, maps)
 
-    def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> StageLoss:
+    def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> PartLoss:
         """Contrastive, prior and low-level loss; voxels are mixed in training's first epochs, targets never."""
         objective, mixing, voxels = self.objective, None, batch.voxels
         phase = objective.phase(epoch, num_epochs, training=self.training)
@@ -71,7 +71,7 @@ class BrainToTokens(Composite):
                 [len(v) for v in voxels], permutation=objective.mixco_permutation, diagonal=objective.mixco_diagonal
             )
             voxels = mix_voxels(voxels, mixing)
-        negatives = objective.negatives if self.training else "local"  # all ranks validate the same pictures
+        negatives = objective.negatives if self.training else "local"  # all ranks validate the same images
         targets = batch.tokens.float()  # (B, S, D)
         loss = self.backbone.compute_loss(
             self.align(voxels, batch.subject_index),
@@ -94,7 +94,7 @@ class BrainToTokens(Composite):
 
     @torch.no_grad()
     def reconstruct(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
-        """`(B, V)` voxels of one subject to `(B, S, D)` prior tokens, from which the picture is made."""
+        """`(B, V)` voxels of one subject to `(B, S, D)` prior tokens, from which the image is made."""
         tokens = self.predict(voxels, subject_index).tokens
         return tokens if self.prior is None else self.prior.renormalised(self.prior.sample(tokens))
 

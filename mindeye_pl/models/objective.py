@@ -45,9 +45,9 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.negatives not in CHOICES:
-            raise UserError("objective.negatives: no such choice", seen=self.negatives, wanted=" or ".join(CHOICES))
+            raise UserError("objective.negatives: no such choice", got=self.negatives, expected=" or ".join(CHOICES))
         if self.validation not in ("fixed", "by_phase"):
-            raise UserError("objective.validation: no such choice", seen=self.validation, wanted="fixed or by_phase")
+            raise UserError("objective.validation: no such choice", got=self.validation, expected="fixed or by_phase")
 
     def mixing_epochs(self, num_epochs: int) -> int:
         """The number of epochs that mix; they come first."""

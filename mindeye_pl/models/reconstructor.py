@@ -1,6 +1,6 @@
-"""From voxels to pictures: a composite and an unCLIP run one after the other, a few test pictures at a time.
+"""From voxels to images: a composite and an unCLIP run one after the other, a few test images at a time.
 
-Legend: B pictures, R responses to each, V voxels, S tokens, D token width, H and W picture size.
+Legend: B images, R responses to each, V voxels, S tokens, D token width, H and W image size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,19 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.mindeye import BrainToTokens
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.refiner import Refiner, blend
 from mindeye_pl.nn.diffusion.seeds import stream_seed
 from mindeye_pl.nn.diffusion.solvers import SOLVERS
 from mindeye_pl.nn.diffusion.unclip import DRAFT_RANGES, UnCLIPModel, corrected_pixels
-from mindeye_pl.nn.stylegan2.networks import PictureGenerator
+from mindeye_pl.nn.stylegan2.networks import ImageGenerator
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-#: Streams of a picture's seed below this are those that its unCLIP and its refiner draw from.
+#: Streams of an image's seed below this are those that its unCLIP and its refiner draw from.
 _CANDIDATES = 16
 
 
@@ -38,10 +38,10 @@ class Sampling:
         steps: of the solver.
         guidance: classifier-free; 1 for none.
         offset: amplitude of the offset noise in the start.
-        seed: with the picture's id it makes the seed of each picture.
+        seed: with the image's id it makes the seed of each image.
         strength: share of the steps that are taken from the blurry reconstruction, where there is one; 1 starts from
-            noise alone, as MindEye2 does, and 0 leaves the blurry picture as it is.
-        draft_range: in which the VAE sees the blurry picture, "published" | "corrected", see `UnCLIPModel.encode`.
+            noise alone, as MindEye2 does, and 0 leaves the blurry image as it is.
+        draft_range: in which the VAE sees the blurry image, "published" | "corrected", see `UnCLIPModel.encode`.
         draft_posterior: which latents of it are taken: "mode", or "sampled", as MindEye1 does.
     """
 
@@ -63,9 +63,9 @@ class Sampling:
         known = {"solver": list(SOLVERS), "draft_range": list(DRAFT_RANGES), "draft_posterior": ["mode", "sampled"]}
         for option, names in known.items():
             if (seen := getattr(self, option)) not in names:
-                raise UserError(f"there is no such {option}", seen=seen, wanted=" or ".join(names))
+                raise UserError(f"there is no such {option}", got=seen, expected=" or ".join(names))
         if not 0 <= self.strength <= 1:
-            raise UserError("strength is a share of the steps", seen=self.strength, wanted="0 to 1")
+            raise UserError("strength is a share of the steps", got=self.strength, expected="0 to 1")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Refinement:
 
     Attributes:
         guidance: classifier-free.
-        blend: share of the blurry picture in the refined one; 0.25 in the published evaluation.
+        blend: share of the blurry image in the refined one; 0.25 in the published evaluation.
     """
 
     guidance: float = 5.0
@@ -83,10 +83,10 @@ class Refinement:
 
 @dataclass
 class BrainQuery:
-    """Responses to some pictures.
+    """Responses to some images.
 
     Attributes:
-        stimulus_ids: `(B,)`, of the pictures.
+        stimulus_ids: `(B,)`, of the images.
         voxels: `(B, R, V)`.
         weights: `(B, R)` share of each response.
         tokens: `(B, S, D)` true target tokens, for the ceiling; None where they are unknown.
@@ -107,31 +107,31 @@ class BrainQuery:
 
 
 class Reconstructor(LightningModule):
-    """Prior tokens, pictures, and the pictures from true tokens, which are the ceiling.
+    """Prior tokens, images, and the images from true tokens, which are the ceiling.
 
-    Every draw belongs to a picture and follows from its seed, so that batches and devices change nothing.
+    Every draw belongs to an image and follows from its seed, so that batches and devices change nothing.
 
     Args:
         composite: trained, in eval mode.
         prior_samples: of the diffusion prior, that are averaged; 1 as published.
-        unclip: makes pictures of tokens, an unCLIP or a generator; None leaves them out.
+        unclip: makes images of tokens, an unCLIP or a generator; None leaves them out.
         sampling: how; goes with `unclip`.
-        candidates: pictures that are made for each one, of which the nearest to the brain's retrieval embedding is
+        candidates: images that are made for each one, of which the nearest to the brain's retrieval embedding is
             kept (MindEye1, spec section 8.6); 16 as published for MindEye1, 1 takes what comes.
-        embedder: pictures to target tokens; more than one candidate needs it.
-        vae: makes blurry pictures of the low-level branch's latents, where there is such a branch.
+        embedder: images to target tokens; more than one candidate needs it.
+        vae: makes blurry images of the low-level branch's latents, where there is such a branch.
         captioner: makes words of tokens; None leaves them out.
         caption_length: word numbers of a caption.
-        refiner: draws the picture again, knowing its caption; None leaves it out.
+        refiner: draws the image again, knowing its caption; None leaves it out.
         refinement: how.
     """
 
     def __init__(
         self,
-        composite: Composite,
+        composite: BrainDecoder,
         *,
         prior_samples: int = 1,
-        unclip: UnCLIPModel | PictureGenerator | None = None,
+        unclip: UnCLIPModel | ImageGenerator | None = None,
         sampling: Sampling | None = None,
         candidates: int = 1,
         embedder: nn.Module | None = None,
@@ -153,12 +153,12 @@ class Reconstructor(LightningModule):
 
         With a low-level branch also its `latents` and the `blurry_images` that they decode to, with a captioner the
         `caption_words` `(B, L)` of the prior tokens, with several candidates which `candidate` was kept and its
-        `candidate_similarity` to the brain, `(B,)` each. Pictures are `(B, 3, H, W)` float32 in [0, 1]; the outputs of
-        a picture's responses are averaged before the prior, as published.
+        `candidate_similarity` to the brain, `(B,)` each. Images are `(B, 3, H, W)` float32 in [0, 1]; the outputs of
+        an image's responses are averaged before the prior, as published.
         """
         assert (self.unclip is None) == (self.sampling is None), "an unCLIP and how it samples go together"
         seed = 0 if self.sampling is None else self.sampling.seed
-        seeds = [picture_seed(seed, id_) for id_ in query.stimulus_ids.tolist()]
+        seeds = [image_seed(seed, id_) for id_ in query.stimulus_ids.tolist()]
         outputs = self.composite.predict(query.voxels.flatten(0, 1))
         backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
         made = {"stimulus_ids": query.stimulus_ids, "retrieval": retrieval, "backbone_tokens": backbone}
@@ -173,7 +173,7 @@ class Reconstructor(LightningModule):
         if self.unclip is not None and self.sampling is not None:
             if query.tokens is not None:
                 true = query.tokens.float()
-                made["images_from_true_tokens"] = sample_pictures(self.unclip, true, self.sampling, seeds)
+                made["images_from_true_tokens"] = sample_images(self.unclip, true, self.sampling, seeds)
             if self.refiner is not None:
                 made["refined_images"] = self._refined(made, seeds)
         return made
@@ -181,7 +181,7 @@ class Reconstructor(LightningModule):
     def _best_candidate(self, made: dict[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
         """`prior_tokens` and `images`; of several candidates, one after the other, those of the nearest.
 
-        No more than two candidates are held at once, and the unCLIP makes as many pictures at once as without them.
+        No more than two candidates are held at once, and the unCLIP makes as many images at once as without them.
         """
         best = self._candidate(made, seeds, 0)
         for index in range(1, 1 if self.unclip is None else self.candidates):
@@ -192,19 +192,19 @@ class Reconstructor(LightningModule):
         return best
 
     def _candidate(self, made: dict[str, Tensor], seeds: Sequence[int], index: int) -> dict[str, Tensor]:
-        """A draw of the prior and, where there is an unCLIP, its picture; among several how near it is to the brain."""
+        """A draw of the prior and, where there is an unCLIP, its image; among several how near it is to the brain."""
         seeds = [candidate_seed(seed, index) for seed in seeds]
         drawn = {"prior_tokens": self._prior_tokens(made["backbone_tokens"], seeds)}
         if self.unclip is not None and self.sampling is not None:
             blurry = made.get("blurry_images")
-            drawn["images"] = sample_pictures(self.unclip, drawn["prior_tokens"], self.sampling, seeds, blurry)
+            drawn["images"] = sample_images(self.unclip, drawn["prior_tokens"], self.sampling, seeds, blurry)
             if self.candidates > 1:
                 drawn["candidate"] = torch.full_like(made["stimulus_ids"], index)
                 drawn["candidate_similarity"] = self._similarity(drawn["images"], made["retrieval"])
         return drawn
 
     def _similarity(self, images: Tensor, retrieval: Tensor) -> Tensor:
-        """Cosine `(B,)` of the target tokens of pictures and retrieval embeddings, all of a picture's as one vector."""
+        """Cosine `(B,)` of the target tokens of images and retrieval embeddings, all of an image's as one vector."""
         assert self.embedder is not None, "several candidates need an embedder"
         return F.cosine_similarity(self.embedder(images).float().flatten(1), retrieval.float().flatten(1))
 
@@ -231,40 +231,40 @@ class Reconstructor(LightningModule):
         return prior.renormalised(sampled)
 
 
-def picture_seed(seed: int, stimulus_id: int) -> int:
-    """The seed of a picture's draws."""
+def image_seed(seed: int, stimulus_id: int) -> int:
+    """The seed of an image's draws."""
     return (seed * 1_000_003 + stimulus_id) % 2**31
 
 
 def candidate_seed(seed: int, candidate: int) -> int:
-    """The seed of a candidate's draws: the picture's own for the first."""
+    """The seed of a candidate's draws: the image's own for the first."""
     return seed if candidate == 0 else stream_seed(seed, _CANDIDATES + candidate)
 
 
-def sample_pictures(
-    unclip: UnCLIPModel | PictureGenerator,
+def sample_images(
+    unclip: UnCLIPModel | ImageGenerator,
     tokens: Tensor,
     sampling: Sampling,
     seeds: Sequence[int],
     blurry: Tensor | None = None,
 ) -> Tensor:
-    """Tokens to pictures.
+    """Tokens to images.
 
     Args:
         unclip: draws them.
         tokens: `(B, S, D)`.
         sampling: how; its `seed` is not looked at.
-        seeds: B of them, one for each picture.
+        seeds: B of them, one for each image.
         blurry: `(B, 3, h, w)` in [0, 1], from which `sampling.strength` below 1 starts; 0 returns it, of size (H, W).
 
     Returns:
         `(B, 3, H, W)` in [0, 1].
     """
-    if isinstance(unclip, PictureGenerator):
+    if isinstance(unclip, ImageGenerator):
         return unclip.draw(tokens, seeds)
     draft = None
     if blurry is not None and sampling.strength < 1:
-        blurry = F.interpolate(blurry.float(), unclip.picture_size, mode="bilinear").clamp(0, 1)
+        blurry = F.interpolate(blurry.float(), unclip.image_size, mode="bilinear").clamp(0, 1)
         if sampling.strength == 0:
             return blurry
         noise = unclip.posterior_noise(seeds) if sampling.draft_posterior == "sampled" else None
@@ -283,7 +283,7 @@ def sample_pictures(
 
 
 def _draws(seeds: Sequence[int], like: Tensor) -> Iterator[Tensor]:
-    """Standard-normal draws `(B, S, D)` without end, each picture's from its own seed."""
+    """Standard-normal draws `(B, S, D)` without end, each image's from its own seed."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
         yield torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)

@@ -61,7 +61,7 @@ def step_decay(
         UserError: for a choice of moments that there is not.
     """
     if moments not in MOMENTS:
-        raise UserError("scheduler.moments: no such choice", seen=moments, wanted=" or ".join(MOMENTS))
+        raise UserError("scheduler.moments: no such choice", got=moments, expected=" or ".join(MOMENTS))
     ends = list(accumulate(_of_each(epochs, iterations_per_epoch)))  # steps at the end of each epoch
     return _StepDecay(optimizer, ends[every - 1 : -1 : every], factor, begins_anew=moments == "published")
 

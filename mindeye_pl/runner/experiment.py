@@ -22,7 +22,7 @@ from mindeye_pl.reports.sweeps.jobs import Job
 from mindeye_pl.runner.preflight import check_device, lacking, size_line
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.brain.trained_model import checkpoint_steps
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.inputs.frozen_models import check_whole
 from mindeye_pl.steps.registry import STEPS
 
@@ -47,7 +47,7 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
         check_export(run)
     steps = asked_steps(run)
     if config.unclip is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
-        console.print("unclip=none: no pictures are made")
+        console.print("unclip=none: no images are made")
     if config.plan:
         print_plan(run, steps)
         return
@@ -76,18 +76,18 @@ def asked_steps(run: Run) -> list[Step]:
     """The steps that `pipeline.steps` asks for, less those that the configuration leaves out.
 
     Raises:
-        UserError: for an unknown step, or if pictures alone are asked for and there is nothing to make them with.
+        UserError: for an unknown step, or if images alone are asked for and there is nothing to make them with.
     """
     config, names = run.config, list(run.config.pipeline.steps)
     steps = [_step(name) for name in names if name not in ("report", EXPORT)]
     if EXPORT in names:
         steps += [step for step in checkpoint_steps(run) if step not in steps]
     if config.evaluate.reconstructions is not None:
-        return [step for step in steps if step is EVALUATE_PICTURES]
+        return [step for step in steps if step is EVALUATE_RECONSTRUCTIONS]
     if config.unclip is None and RECONSTRUCT in steps:
-        steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_PICTURES)]
+        steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_RECONSTRUCTIONS)]
         if not steps:
-            raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
+            raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
     return steps
 
 
@@ -102,7 +102,7 @@ COMMANDS: dict[str, Callable[[Run], object]] = {
 
 def _step(name: str) -> Step:
     if name not in STEPS:
-        raise UserError("pipeline.steps names no step", seen=name, wanted=f"some of {[*STEPS, 'report', EXPORT]}")
+        raise UserError("pipeline.steps names no step", got=name, expected=f"some of {[*STEPS, 'report', EXPORT]}")
     return STEPS[name]
 
 

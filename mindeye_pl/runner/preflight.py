@@ -18,8 +18,8 @@ def lacking(run: Run) -> list[str]:
         lacks += lacking_shards(run)
     if sees_brains(run.config) and made_by(run) is None and not layout(run).root.is_dir():
         lacks.append(f"the data folder {layout(run).root} (paths.nsd=FOLDER, or docs/data.md)")
-    if not sees_brains(run.config) and run.config.foundation.pictures.source is None:
-        lacks.append("pictures to train on (foundation.pictures.source=FOLDER, or an hdf5 file)")
+    if not sees_brains(run.config) and run.config.foundation.images.source is None:
+        lacks.append("images to train on (foundation.images.source=FOLDER, or an hdf5 file)")
     return lacks + lacking_weights(run)
 
 
@@ -32,7 +32,7 @@ def check_device(config: DictConfig) -> None:
     import torch
 
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer asks for a GPU", seen="no CUDA device", wanted="one", mend="trainer=cpu")
+        raise UserError("trainer asks for a GPU", got="no CUDA device", expected="one", fix="trainer=cpu")
 
 
 def size_line(run: Run) -> str:

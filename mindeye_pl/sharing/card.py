@@ -39,9 +39,7 @@ def card(kind: str, facts: Mapping[str, Any], version: str, *, whole: bool) -> s
     lines = ["---", "library_name: mindeye_pl", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
     lines += [f"# {title}{' (simulated)' if simulated else ''}", ""]
     does = (
-        "From fMRI to image tokens and a retrieval embedding"
-        if whole
-        else "One stage of a system from fMRI to pictures"
+        "From fMRI to image tokens and a retrieval embedding" if whole else "One stage of a system from fMRI to images"
     )
     lines += [f"{does}, made with mindeye_pl {version}.", ""]
     if simulated:

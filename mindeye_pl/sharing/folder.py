@@ -37,7 +37,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
         for path in sorted(beside.iterdir(), key=lambda path: path.name == CONFIG):
             os.replace(path, folder / path.name)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"{folder} cannot be written", seen=error.strerror, wanted="a folder of yours") from error
+        raise UserError(f"{folder} cannot be written", got=error.strerror, expected="a folder of yours") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -50,7 +50,7 @@ def check_folder(folder: Path) -> Path:
     """
     folder = folder.expanduser().absolute()
     if folder.exists() and not is_shared(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something else", wanted="a new folder, an empty one, or an earlier export")
+        raise UserError(f"{folder} holds something else", expected="a new folder, an empty one, or an earlier export")
     return folder
 
 
@@ -82,11 +82,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"{path} cannot be read", seen=error.strerror, wanted=wanted) from error
+        raise UserError(f"{path} cannot be read", got=error.strerror, expected=wanted) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no json", seen=error, wanted=wanted) from error
+        raise UserError(f"{path} is no json", got=error, expected=wanted) from error
     if not isinstance(config, dict) or MARK not in config or not isinstance(config.get("model"), dict):
-        raise UserError(f"{path} is another program's", wanted=wanted)
+        raise UserError(f"{path} is another program's", expected=wanted)
     return config
 
 
@@ -102,6 +102,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path))
     except FileNotFoundError as error:
-        raise UserError("the weights do not exist", seen=path, wanted="a .safetensors file") from error
+        raise UserError("the weights do not exist", got=path, expected="a .safetensors file") from error
     except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file", seen=error, mend="copy or download it again") from error
+        raise UserError(f"{path} is no whole safetensors file", got=error, fix="copy or download it again") from error

@@ -81,12 +81,12 @@ def check_repository(repository: str) -> None:
 
     _check_name(repository, what="owner/name")
     if get_token() is None:
-        raise UserError(f"there is no token to write to {repository}", wanted="a token of the hub", mend=LOG_IN)
+        raise UserError(f"there is no token to write to {repository}", expected="a token of the hub", fix=LOG_IN)
 
 
 def _check_name(repository: str, *, what: str) -> None:
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
-        raise UserError("no such folder, and no name of a repository", seen=repository, wanted=what)
+        raise UserError("no such folder, and no name of a repository", got=repository, expected=what)
 
 
 @contextmanager
@@ -106,33 +106,33 @@ def _in_one_line(repository: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise UserError(f"{repository} is no name of a repository", seen=error, wanted="owner/name") from error
+        raise UserError(f"{repository} is no name of a repository", got=error, expected="owner/name") from error
     except GatedRepoError as error:
-        raise UserError(f"{repository} asks for consent", wanted="yours", mend="give it on the hub's page") from error
+        raise UserError(f"{repository} asks for consent", expected="yours", fix="give it on the hub's page") from error
     except RepositoryNotFoundError as error:
         seen = f"{error.response.status_code} from the hub"
         wanted = "an existing repository that your token may see"
-        raise UserError(f"{repository} was not found", seen=seen, wanted=wanted, mend=LOG_IN) from error
+        raise UserError(f"{repository} was not found", got=seen, expected=wanted, fix=LOG_IN) from error
     except RevisionNotFoundError as error:
-        raise UserError(f"{repository} has no such revision", wanted="a branch, a tag or a commit") from error
+        raise UserError(f"{repository} has no such revision", expected="a branch, a tag or a commit") from error
     except LocalTokenNotFoundError as error:
-        raise UserError(f"there is no token for {repository}", wanted="a token of the hub", mend=LOG_IN) from error
+        raise UserError(f"there is no token for {repository}", expected="a token of the hub", fix=LOG_IN) from error
     except HfHubHTTPError as error:
         denied = error.response.status_code in (401, 403)
         seen = f"{error.response.status_code} {error.server_message or ''}".strip()
-        raise UserError(f"the hub refused {repository}", seen=seen, mend=LOG_IN if denied else None) from error
+        raise UserError(f"the hub refused {repository}", got=seen, fix=LOG_IN if denied else None) from error
     except OfflineModeIsEnabled as error:
-        raise UserError(f"{repository} cannot be reached", seen=off, mend="unset HF_HUB_OFFLINE") from error
+        raise UserError(f"{repository} cannot be reached", got=off, fix="unset HF_HUB_OFFLINE") from error
     except LocalEntryNotFoundError as error:
         cause = error.__cause__
         asked = cause is not None and not isinstance(cause, OfflineModeIsEnabled)
         raise UserError(
             f"{repository} is not in the hub's cache, and the hub was not reached",
-            seen=cause if asked else off,
-            mend="once the network is there: the same again",
+            got=cause if asked else off,
+            fix="once the network is there: the same again",
         ) from error
     except _transport_error() as error:
-        raise UserError(f"the hub did not answer for {repository}", seen=error, wanted="a network") from error
+        raise UserError(f"the hub did not answer for {repository}", got=error, expected="a network") from error
 
 
 def _transport_error() -> type[Exception]:

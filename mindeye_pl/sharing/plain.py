@@ -83,9 +83,9 @@ def rebuild(node: Any) -> Any:
     if (target := _find(node[TARGET])) is None:
         raise UserError(
             "config.json names what is no known part and was not called",
-            seen=node[TARGET],
-            wanted="a part in mindeye_pl.models, or a torch optimiser or schedule",
-            mend="import the module that defines it first, where you trust it and it is a part",
+            got=node[TARGET],
+            expected="a part in mindeye_pl.models, or a torch optimiser or schedule",
+            fix="import the module that defines it first, where you trust it and it is a part",
         )
     return functools.partial(target, **arguments) if node.get(PARTIAL) is True else target(**arguments)
 

@@ -100,17 +100,17 @@ class Shareable(nn.Module):
         except Exception as error:  # whatever a constructor says of arguments that somebody else wrote
             raise UserError(
                 f"{folder / CONFIG} describes no part of this version",
-                seen=error,
-                wanted=f"what mindeye_pl {__version__} writes",
-                mend=f"the version that wrote it, {config[MARK]}",
+                got=error,
+                expected=f"what mindeye_pl {__version__} writes",
+                fix=f"the version that wrote it, {config[MARK]}",
             ) from error
         if not isinstance(part, cls):
-            raise UserError(f"{folder} holds another part", seen=type(part).__name__, wanted=cls.__name__)
+            raise UserError(f"{folder} holds another part", got=type(part).__name__, expected=cls.__name__)
         try:
             part.load_state_dict(read_safetensors(folder / WEIGHTS), assign=True)
         except RuntimeError as error:
             seen = str(error).splitlines()[-1].strip()
-            raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}", seen=seen, mend="export it again") from error
+            raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}", got=seen, fix="export it again") from error
         assert not any(value.is_meta for value in (*part.parameters(), *part.buffers())), "a value that is not stored"
         part.facts = facts if isinstance(facts := config.get("facts"), dict) else {}
         return part.to("cpu").eval()  # Lightning's modules remember the meta device otherwise

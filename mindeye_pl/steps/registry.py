@@ -5,7 +5,7 @@ from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
@@ -23,7 +23,7 @@ from mindeye_pl.steps.inputs.simulate import SIMULATE
 _DATA = (SIMULATE, CONVERT_MINDEYE1, SCREEN_CAPTIONS)
 
 
-_BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_PICTURES)
+_BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_RECONSTRUCTIONS)
 
 
 _FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)

@@ -109,9 +109,9 @@ class ArtifactStore:
         self._made_with = made_with
         self._passed_over: set[Path] = set()
         if locks not in (REQUIRED, NO_LOCKS):
-            raise UserError("artifacts.locks", seen=locks, wanted=f"{REQUIRED} or {NO_LOCKS}")
+            raise UserError("artifacts.locks", got=locks, expected=f"{REQUIRED} or {NO_LOCKS}")
         if shared is not None and not shared.is_dir():
-            raise UserError("paths.shared_artifacts is no folder", seen=shared, mend="paths.shared_artifacts=null")
+            raise UserError("paths.shared_artifacts is no folder", got=shared, fix="paths.shared_artifacts=null")
         self.shared = shared if shared is not None and shared.resolve() != root.resolve() else None
 
     def folder(self, spec: ArtifactSpec) -> Path:
@@ -221,16 +221,16 @@ def read_whole(folder: Path, spec: ArtifactSpec) -> dict[str, Any]:
     if manifest["schema"] != SCHEMA_VERSION:
         raise UserError(
             f"{folder} was written by another version of mindeye_pl",
-            seen=f"schema {manifest['schema']}",
-            wanted=f"schema {SCHEMA_VERSION}",
-            mend=f"paths.artifacts=FOLDER for this version, or {remake(folder)}",
+            got=f"schema {manifest['schema']}",
+            expected=f"schema {SCHEMA_VERSION}",
+            fix=f"paths.artifacts=FOLDER for this version, or {remake(folder)}",
         )
     if manifest["fingerprint"] != spec.fingerprint:
         raise UserError(
             f"{folder} holds another artifact",
-            seen=manifest["fingerprint"][:12],
-            wanted=spec.fingerprint[:12],
-            mend=remake(folder),
+            got=manifest["fingerprint"][:12],
+            expected=spec.fingerprint[:12],
+            fix=remake(folder),
         )
     check_sizes(folder, manifest)
     return manifest

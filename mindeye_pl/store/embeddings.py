@@ -1,12 +1,12 @@
-"""Target tokens of pictures, embedded once and kept on disk.
+"""Target tokens of images, embedded once and kept on disk.
 
-One folder belongs to one embedder with one set of weights and one pictures file. It holds
+One folder belongs to one embedder with one set of weights and one images file. It holds
 
 * `tokens.npy`: (N, S, D) float16, sparse: the disk gives room only to the rows that were written;
-* `done.npy`: (N,) bool, whether a picture's row is there;
+* `done.npy`: (N,) bool, whether an image's row is there;
 * `manifest.json`: the sizes, and what the tokens were made from.
 
-Legend: N pictures in the pictures file, n pictures asked for, S tokens, D token width.
+Legend: N images in the images file, n images asked for, S tokens, D token width.
 """
 
 import errno
@@ -56,16 +56,16 @@ class TokenStore:
         Raises:
             UserError: if there is none, or its files are damaged.
         """
-        mend = f"rm -r {folder}, and run again"
+        fix = f"rm -r {folder}, and run again"
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
             shape = (manifest["num_stimuli"], manifest["num_tokens"], manifest["token_dim"])
             found = [(array.shape, array.dtype) for array in (_mapped(folder / TOKENS), _mapped(folder / DONE))]
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} holds no whole target tokens", seen=error, mend=mend) from error
+            raise UserError(f"{folder} holds no whole target tokens", got=error, fix=fix) from error
         wanted = [(shape, np.dtype(np.float16)), (shape[:1], np.dtype(np.bool_))]
         if found != wanted or manifest["schema"] != SCHEMA_VERSION:
-            raise UserError(f"{folder} holds other files than it says", seen=found, wanted=wanted, mend=mend)
+            raise UserError(f"{folder} holds other files than it says", got=found, expected=wanted, fix=fix)
         return cls(folder, shape)
 
     @classmethod
@@ -97,9 +97,9 @@ class TokenStore:
             if found.get(key) != wanted:
                 raise UserError(
                     f"{folder} holds other target tokens: {key}",
-                    seen=found.get(key),
-                    wanted=wanted,
-                    mend=f"rm -r {folder}, and run again",
+                    got=found.get(key),
+                    expected=wanted,
+                    fix=f"rm -r {folder}, and run again",
                 )
         return store
 
@@ -121,15 +121,15 @@ class TokenStore:
         """Target tokens `(n, S, D)` float16 of `(n,)` stimulus ids, in the order asked, repeats allowed.
 
         Raises:
-            UserError: if a picture has not been embedded.
+            UserError: if an image has not been embedded.
         """
         ids = self._checked(ids)
         if len(missing := ids[~self._done[ids]]):
             raise UserError(
-                f"{self.folder} has no target tokens of {len(missing)} of {len(ids)} pictures",
-                seen=f"stimulus {missing[0]}",
-                wanted="pictures that were embedded",
-                mend="run the experiment again, it embeds what is missing",
+                f"{self.folder} has no target tokens of {len(missing)} of {len(ids)} images",
+                got=f"stimulus {missing[0]}",
+                expected="images that were embedded",
+                fix="run the experiment again, it embeds what is missing",
             )
         return self._tokens[ids]
 
@@ -148,19 +148,19 @@ class TokenStore:
         self,
         ids: np.ndarray,
         embed: "Callable[[np.ndarray], Tensor]",
-        read_pictures: Callable[[np.ndarray], np.ndarray],
+        read_images: Callable[[np.ndarray], np.ndarray],
         *,
         batch_size: int,
         progress: bool = True,
     ) -> None:
-        """Embeds those of the pictures that are missing; a kill loses one batch at most.
+        """Embeds those of the images that are missing; a kill loses one batch at most.
 
         A second process that wants to fill the same store waits, and then finds its rows there.
 
         Args:
             ids: `(n,)` stimulus ids.
-            embed: pictures `(b, 3, H, W)` to tokens `(b, S, D)`.
-            read_pictures: ascending stimulus ids `(b,)` to pictures.
+            embed: images `(b, 3, H, W)` to tokens `(b, S, D)`.
+            read_images: ascending stimulus ids `(b,)` to images.
             batch_size: b at most.
             progress: draws a bar.
 
@@ -172,10 +172,10 @@ class TokenStore:
         with _lock(self.folder):
             missing = self.missing(ids)
             with Progress(console=console, disable=not progress or len(missing) == 0, transient=True) as bar:
-                task = bar.add_task("embedding pictures", total=len(missing))
+                task = bar.add_task("embedding images", total=len(missing))
                 for start in range(0, len(missing), batch_size):
                     batch = missing[start : start + batch_size]
-                    tokens = embed(read_pictures(batch)).detach().half().cpu().numpy()
+                    tokens = embed(read_images(batch)).detach().half().cpu().numpy()
                     self._write(batch, tokens)
                     bar.advance(task, len(batch))
 
@@ -183,7 +183,7 @@ class TokenStore:
         """Rows first, on disk, and only then their marks: what is marked is whole, whenever the power fails."""
         assert tokens.shape == (len(ids), *self.shape[1:]), f"{tokens.shape} tokens for {len(ids)} of {self.shape}"
         if len(broken := ids[~np.isfinite(tokens).all(axis=(1, 2))]):
-            raise UserError("target tokens are no finite float16 numbers", seen=f"stimulus {broken[0]}")
+            raise UserError("target tokens are no finite float16 numbers", got=f"stimulus {broken[0]}")
         try:
             _write_rows(self.folder / TOKENS, ids, tokens)
             _write_rows(self.folder / DONE, ids, np.ones(len(ids), np.bool_))
@@ -193,9 +193,9 @@ class TokenStore:
             free = shutil.disk_usage(self.folder).free
             raise UserError(
                 f"no room for target tokens in {self.folder}",
-                seen=f"{free / 1e9:.2f} GB free",
-                wanted=f"{tokens[0].nbytes / 1e6:.2f} MB for each picture",
-                mend="make room, or paths.targets=FOLDER on another disk; what is done stays",
+                got=f"{free / 1e9:.2f} GB free",
+                expected=f"{tokens[0].nbytes / 1e6:.2f} MB for each image",
+                fix="make room, or paths.targets=FOLDER on another disk; what is done stays",
             ) from error
 
 
@@ -236,7 +236,7 @@ def _lock(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        console.print(f"waiting for another process that embeds pictures into {folder}")
+        console.print(f"waiting for another process that embeds images into {folder}")
         lock.acquire()
     try:
         yield

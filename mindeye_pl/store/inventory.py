@@ -59,7 +59,7 @@ class Entry:
         return f"{self.step}/{self.folder.name}"
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """The command that mends a damaged artifact: files that are too many go alone, else the whole is made anew."""
         if (found := self.differences) and not found.missing and not found.changed:
             return " ".join(["rm", *(remake(self.folder / name).removeprefix("rm -r ") for name in found.extra)])
@@ -78,12 +78,12 @@ def read_store(root: Path, step: str | None = None, *, checksums: bool = False) 
         UserError: if the store may not be read, or has nothing of the step that is asked for.
     """
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is in the way", seen="a file", wanted="a folder of artifacts", mend="move it away")
+        raise UserError(f"{root} is in the way", got="a file", expected="a folder of artifacts", fix="move it away")
     try:
         steps = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         if step is not None:
             if step not in (names := [path.name for path in steps]):
-                raise UserError("artifacts.step", seen=step, wanted=f"one of {names}")
+                raise UserError("artifacts.step", got=step, expected=f"one of {names}")
             steps = [root / step]
         for folder in steps:
             for path in sorted(folder.iterdir(), key=lambda path: (path.name.startswith("."), path.name)):
@@ -95,7 +95,7 @@ def read_store(root: Path, step: str | None = None, *, checksums: bool = False) 
                 if entry is not None:
                     yield replace(entry, seen=seen)
     except PermissionError as error:
-        raise UserError(f"{error.filename} may not be read", seen=error.strerror, wanted="a store to read") from error
+        raise UserError(f"{error.filename} may not be read", got=error.strerror, expected="a store to read") from error
 
 
 def _read(path: Path, *, checksums: bool) -> Entry | None:
@@ -130,9 +130,9 @@ def _finished(path: Path, step: str, label: str, digits: str, *, checksums: bool
         manifest = read_manifest(path)
         differences = compare(path, manifest, checksums=checksums)
     except UnreadableError as error:
-        return Entry(path, step, label, digits, UNREADABLE, size, str(error.seen))
+        return Entry(path, step, label, digits, UNREADABLE, size, str(error.got))
     except UserError as error:
-        return Entry(path, step, label, digits, DAMAGED, size, f"{error.what}: {error.seen}")
+        return Entry(path, step, label, digits, DAMAGED, size, f"{error.what}: {error.got}")
     state, why = WHOLE, str(differences)
     if manifest["schema"] != SCHEMA_VERSION:
         state, why = OTHER_SCHEMA, f"schema {manifest['schema']}, not {SCHEMA_VERSION}"

@@ -148,8 +148,8 @@ def _acquire(lock: FileLock, path: Path, timeout: float) -> bool:
 def _no_locks(path: Path) -> UserError:
     return UserError(
         f"the file system of {path.parent} has no locks",
-        wanted="one that knows flock, so that no two jobs make the same artifact",
-        mend="paths.artifacts=FOLDER on another; or, for one job at a time, artifacts.locks=none",
+        expected="one that knows flock, so that no two jobs make the same artifact",
+        fix="paths.artifacts=FOLDER on another; or, for one job at a time, artifacts.locks=none",
     )
 
 
@@ -190,15 +190,15 @@ def storing(path: Path) -> Iterator[None]:
                 where = where.parent
             raise UserError(
                 f"{where} is in the way",
-                seen="a file",
-                wanted="a folder of artifacts",
-                mend="move it away, or paths.artifacts=FOLDER",
+                got="a file",
+                expected="a folder of artifacts",
+                fix="move it away, or paths.artifacts=FOLDER",
             ) from error
         if error.errno in _REFUSED:
             raise UserError(
                 f"{where} may not be written",
-                seen=error.strerror,
-                wanted="a folder of your own for what is made now",
-                mend="paths.artifacts=FOLDER, and paths.shared_artifacts= this one to go on using what lies there",
+                got=error.strerror,
+                expected="a folder of your own for what is made now",
+                fix="paths.artifacts=FOLDER, and paths.shared_artifacts= this one to go on using what lies there",
             ) from error
         raise  # a full disk, for instance, has its own words

@@ -66,7 +66,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         if not folder.is_dir():
             folder.lstat()
-            raise UserError(f"{folder} is no folder", wanted="an artifact's", mend=f"rm {shlex.quote(str(folder))}")
+            raise UserError(f"{folder} is no folder", expected="an artifact's", fix=f"rm {shlex.quote(str(folder))}")
         manifest = json.loads(path.read_text())
         _check_kinds(manifest)
     except PermissionError as error:
@@ -74,7 +74,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         folder.lstat()  # it may have been removed meanwhile, which is no damage
         raise UserError(
-            f"{path} is unreadable", seen=error, wanted="the manifest of a finished artifact", mend=remake(folder)
+            f"{path} is unreadable", got=error, expected="the manifest of a finished artifact", fix=remake(folder)
         ) from error
     return manifest
 
@@ -119,13 +119,13 @@ def check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
             raise _may_not_read(folder, error) from error
         except OSError as error:
             folder.lstat()
-            raise UserError(f"{folder} is not whole", seen=f"no file {name}", mend=remake(folder)) from error
+            raise UserError(f"{folder} is not whole", got=f"no file {name}", fix=remake(folder)) from error
         if seen != size:
             raise UserError(
                 f"{folder} is not whole",
-                seen=f"{name} of {seen:,} bytes",
-                wanted=f"{size:,} bytes",
-                mend=remake(folder),
+                got=f"{name} of {seen:,} bytes",
+                expected=f"{size:,} bytes",
+                fix=remake(folder),
             )
 
 
@@ -192,6 +192,6 @@ def remake(folder: Path) -> str:
 def _may_not_read(folder: Path, error: OSError) -> UnreadableError:
     return UnreadableError(
         f"{folder} may not be read",
-        seen=error.strerror or error,
-        mend=f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own",
+        got=error.strerror or error,
+        fix=f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own",
     )

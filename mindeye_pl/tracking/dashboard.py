@@ -23,7 +23,7 @@ _MOST_RUNS = 100
 #: Letters in W&B's own names of views.
 _NAME_LENGTH = 11
 
-_MEND = "wandb login, or the right logger.entity and logger.project; logger.mode=offline prints the dashboard"
+_FIX = "wandb login, or the right logger.entity and logger.project; logger.mode=offline prints the dashboard"
 
 
 def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
@@ -56,8 +56,8 @@ def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
             ),
         )
     except ValueError as error:  # pydantic's are among them
-        mend = "the keys of docs/dashboards.md"
-        raise UserError("conf/tracking describes no view", seen=one_line(error), mend=mend) from error
+        fix = "the keys of docs/dashboards.md"
+        raise UserError("conf/tracking describes no view", got=one_line(error), fix=fix) from error
     view = workspace._to_model()  # the package has no public way to a view's JSON
     view.name = f"nw-{view_name(name)}-v"
     (shown,) = view.spec.section.run_sets
@@ -95,14 +95,14 @@ def save_view(view: Any) -> str:
         api = wandb.Api()
         view.entity = view.entity or api.default_entity or ""
         if not view.entity:
-            raise UserError("W&B does not say whose the dashboard is", mend="logger.entity=TEAM, or WANDB_ENTITY=TEAM")
+            raise UserError("W&B does not say whose the dashboard is", fix="logger.entity=TEAM, or WANDB_ENTITY=TEAM")
         view.id = _saved_id(view) or ""
         internal.upsert_view2(view)
         address = get_app_url(api).rstrip("/")
     except UserError:
         raise
     except Exception as error:  # W&B raises many kinds
-        raise UserError("W&B did not save the dashboard", seen=one_line(error), mend=_MEND) from error
+        raise UserError("W&B did not save the dashboard", got=one_line(error), fix=_FIX) from error
     return f"{address}/{view.entity}/{view.project}?nw={view_name(view.display_name)}"
 
 
@@ -117,8 +117,8 @@ def _saved_id(view: Any) -> str | None:
             return None
         raise UserError(
             "there is no such W&B project",
-            seen=f"{view.entity}/{view.project}",
-            mend="logger.project=NAME, or first track a run: python -m mindeye_pl +experiment=finetune_subj01_1h",
+            got=f"{view.entity}/{view.project}",
+            fix="logger.project=NAME, or first track a run: python -m mindeye_pl +experiment=finetune_subj01_1h",
         ) from error
 
 
@@ -126,15 +126,15 @@ def _workspaces() -> Any:
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError:
-        mend = 'pip install "mindeye_pl[dashboard]"'
-        raise UserError("a dashboard needs the package wandb-workspaces", mend=mend) from None
+        fix = 'pip install "mindeye_pl[dashboard]"'
+        raise UserError("a dashboard needs the package wandb-workspaces", fix=fix) from None
     return ws
 
 
 def _section(ws: Any, place: str, section: Plain, x_axis: str) -> Any:
     keys = {"open": False, "columns": 3, "rows": 2} | dict(section)
     if set(keys) != set(_SECTION_KEYS):
-        raise UserError(f"{place} is no section", seen=", ".join(section), wanted=", ".join(_SECTION_KEYS))
+        raise UserError(f"{place} is no section", got=", ".join(section), expected=", ".join(_SECTION_KEYS))
     panels = [build_panel(f"{place}.panels[{i}]", panel, x_axis=x_axis) for i, panel in enumerate(keys["panels"])]
     return ws.Section(
         name=keys["title"],
@@ -151,7 +151,7 @@ def _group_key(ws: Any, name: str) -> Any:
     if (path := config_path(name)) is not None:
         return ws.Config(path)
     wanted = ", ".join([*_ATTRIBUTES, "config.PATH"])
-    raise UserError("tracking.runs.group_by names nothing of a run", seen=name, wanted=wanted)
+    raise UserError("tracking.runs.group_by names nothing of a run", got=name, expected=wanted)
 
 
 def _pinned(name: str) -> str:

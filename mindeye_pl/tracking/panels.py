@@ -26,14 +26,14 @@ def build_panel(place: str, panel: Mapping[str, Any], *, x_axis: str) -> Any:
     keys = dict(panel)
     kind = keys.pop("kind", None)
     if kind not in KINDS:
-        raise UserError(f"{place} has no kind that is known", seen=kind, wanted=", ".join(KINDS))
+        raise UserError(f"{place} has no kind that is known", got=kind, expected=", ".join(KINDS))
     if kind == "line":
         keys.setdefault("x", x_axis)
     try:
         made = KINDS[kind](wr, **keys)
     except (TypeError, ValueError) as error:  # pydantic's are among them
         words = one_line(error).replace(f"_{kind}() ", "")
-        raise UserError(f"{place} is no {kind} panel", seen=words, mend="docs/dashboards.md has its keys") from error
+        raise UserError(f"{place} is no {kind} panel", got=words, fix="docs/dashboards.md has its keys") from error
     made._id = stable_id(place)  # W&B's own would be another each time
     return made
 
@@ -95,7 +95,7 @@ def _parallel(wr: Any, *, columns: Sequence[str], title: str | None = None) -> A
 
 
 def _media(wr: Any, *, keys: Sequence[str], title: str | None = None, columns: int | None = None) -> Any:
-    """Logged pictures."""
+    """Logged images."""
     return wr.MediaBrowser(title=title, media_keys=list(keys), num_columns=columns)
 
 

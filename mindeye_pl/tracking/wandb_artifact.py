@@ -98,4 +98,4 @@ def check_upload(upload: str) -> None:
         UserError: naming those that there are.
     """
     if upload not in UPLOADS:
-        raise UserError("logger.upload is unknown", seen=upload, wanted=" or ".join(UPLOADS), mend="logger.upload=none")
+        raise UserError("logger.upload is unknown", got=upload, expected=" or ".join(UPLOADS), fix="logger.upload=none")

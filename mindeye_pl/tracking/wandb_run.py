@@ -1,6 +1,6 @@
 """W&B runs, opened here and nowhere else; whatever becomes of W&B, the work that is tracked goes on.
 
-Legend: H and W picture size in pixels.
+Legend: H and W image size in pixels.
 """
 
 import contextlib
@@ -121,18 +121,18 @@ class TrackedRun:
 
     @_survives
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Logs a table; a `(H, W, 3)` uint8 array in a cell becomes a picture."""
+        """Logs a table; a `(H, W, 3)` uint8 array in a cell becomes an image."""
         import wandb
 
         cells = [[wandb.Image(cell) if isinstance(cell, np.ndarray) else cell for cell in row] for row in rows]
         self._run.log({name: wandb.Table(columns=list(columns), data=cells)})
 
     @_survives
-    def log_pictures(self, name: str, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> None:
-        """Logs `(H, W, 3)` uint8 pictures as one panel, each with its caption."""
+    def log_images(self, name: str, images: Sequence[np.ndarray], captions: Sequence[str]) -> None:
+        """Logs `(H, W, 3)` uint8 images as one panel, each with its caption."""
         import wandb
 
-        self._run.log({name: [wandb.Image(p, caption=c) for p, c in zip(pictures, captions, strict=True)]})
+        self._run.log({name: [wandb.Image(p, caption=c) for p, c in zip(images, captions, strict=True)]})
 
     @_survives
     def log_output(self, made: TrackedFolder, **how: Any) -> None:

@@ -7,10 +7,10 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 
 
-def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> Composite:
+def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> BrainDecoder:
     """The configured composite with fresh weights that depend on `seed` alone."""
     torch.manual_seed(config.seed)
     reads_voxels = [
@@ -21,7 +21,7 @@ def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> Composite:
 
 def voxel_counts(config: DictConfig, weights: Mapping[str, Tensor]) -> list[int]:
     """V of each subject that weights of the configured system are of; empty where they do not tell."""
-    system: type[Composite] = get_class(config.model._target_)
+    system: type[BrainDecoder] = get_class(config.model._target_)
     return system.voxel_counts_in(weights)
 
 
@@ -29,4 +29,4 @@ def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[st
     """Parameters of each stage, built on the meta device: no memory, whatever the size."""
     with torch.device("meta"):
         model = build_model(config, voxel_counts)
-    return {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.stages().items()}
+    return {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.parts().items()}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed
 from mindeye_pl.weights.files import read_state
@@ -26,7 +26,7 @@ def checkpoint_fingerprint(option: str, path: Path) -> str:
         return fingerprint({file.name: fingerprint_file(file) for file in checkpoint_files(path)})
     if not path.is_file():
         wanted = "a .safetensors or .pth file, or the folder of a DeepSpeed checkpoint"
-        raise UserError(f"{option} does not exist", seen=path, wanted=wanted)
+        raise UserError(f"{option} does not exist", got=path, expected=wanted)
     return fingerprint_file(path)
 
 
@@ -63,7 +63,7 @@ def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]
     return weights
 
 
-def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path) -> None:
     """Loads weights that must fit the whole model.
 
     Raises:
@@ -73,7 +73,7 @@ def load_weights(model: Composite, weights: Mapping[str, Tensor], path: Path) ->
     model.load_state_dict(dict(weights))
 
 
-def load_shared_weights(model: Composite, weights: Mapping[str, Tensor], path: Path, *, inherit_bias: str) -> None:
+def load_shared_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path, *, inherit_bias: str) -> None:
     """Loads what a new subject can use of a pretrained model: everything but what reads one subject's voxels.
 
     `inherit_bias=published` also takes over the alignment bias of the first pretraining subject, as the published

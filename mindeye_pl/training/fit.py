@@ -65,7 +65,7 @@ def fit(
     config = run.config
     if save is not None and shards_weights(strategy := config.trainer.get("strategy", "auto")):
         raise UserError(
-            f"{step.name} is not trained in shards", seen=strategy_name(strategy), mend="trainer.strategy=ddp"
+            f"{step.name} is not trained in shards", got=strategy_name(strategy), fix="trainer.strategy=ddp"
         )
     hush_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
@@ -127,7 +127,7 @@ def fit(
 _ON_PURPOSE = (
     "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
     "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
-    "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all pictures
+    "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all images
     "Total length of .* across ranks is zero",  # the data module says of its own why there is no validation
     "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged too

@@ -81,12 +81,12 @@ def read_inert(path: Path) -> Any:
         UserError: if it is missing or no whole checkpoint.
     """
     if not path.is_file():
-        raise UserError("the checkpoint does not exist", seen=path, wanted="a file of torch.save")
+        raise UserError("the checkpoint does not exist", got=path, expected="a file of torch.save")
     try:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_pickle_module())
     except Exception as error:  # whatever a damaged pickle makes of the reader
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no whole checkpoint", seen=reason, mend="copy or download it again") from error
+        raise UserError(f"{path} is no whole checkpoint", got=reason, fix="copy or download it again") from error
 
 
 def convert(source: Path, target: Path) -> int:
@@ -102,12 +102,12 @@ def convert(source: Path, target: Path) -> int:
     from safetensors.torch import save_file
 
     if target.suffix != ".safetensors":
-        raise UserError("the converted file", seen=target, wanted="a name that ends in .safetensors")
+        raise UserError("the converted file", got=target, expected="a name that ends in .safetensors")
     content = read_inert(source)
     state = next((content[key] for key in _STATE_KEYS if key in content), content) if isinstance(content, dict) else {}
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"{source} holds no state dict", wanted="tensors by name")
+        raise UserError(f"{source} holds no state dict", expected="tensors by name")
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     beside = target.with_name(f".{target.name}.new")

@@ -35,7 +35,7 @@ def checkpoint_files(path: Path) -> list[Path]:
     ranks = {int(match[1]): file for file in folder.iterdir() if (match := _PARTITION.fullmatch(file.name))}
     missing = [rank for rank in range(max(ranks, default=0) + 1) if rank not in ranks]
     if missing:
-        raise UserError(f"{folder} is no whole DeepSpeed checkpoint", seen=f"no file of rank {missing[0]}")
+        raise UserError(f"{folder} is no whole DeepSpeed checkpoint", got=f"no file of rank {missing[0]}")
     return [folder / _MODEL, *(ranks[rank] for rank in sorted(ranks))]
 
 
@@ -50,15 +50,15 @@ def read_deepspeed(path: Path) -> dict[str, Tensor]:
     ranks = [_partitions(file) for file in rank_files]
     groups: list[dict[str, torch.Size]] = list(model["param_shapes"])
     if not ranks or any(len(rank.groups) != len(groups) for rank in ranks):
-        raise UserError(f"{path} is no whole DeepSpeed checkpoint", seen="another number of parameter groups")
+        raise UserError(f"{path} is no whole DeepSpeed checkpoint", got="another number of parameter groups")
     if (count := ranks[0].count) not in (None, len(ranks)):
-        raise UserError(f"{path} is no whole DeepSpeed checkpoint", seen=f"{len(ranks)} ranks", wanted=count)
+        raise UserError(f"{path} is no whole DeepSpeed checkpoint", got=f"{len(ranks)} ranks", expected=count)
     state: dict[str, Tensor] = {name: model["module"][name].float() for name in model.get("buffer_names", ())}
     for index, shapes in enumerate(groups):
         flat = torch.cat([rank.groups[index] for rank in ranks])
         wanted = sum(prod(shape) for shape in shapes.values())
         if len(flat) < wanted:
-            raise UserError(f"{path} is no whole DeepSpeed checkpoint", seen=f"{len(flat)} numbers", wanted=wanted)
+            raise UserError(f"{path} is no whole DeepSpeed checkpoint", got=f"{len(flat)} numbers", expected=wanted)
         sizes = [prod(shape) for shape in shapes.values()]
         for (name, shape), part in zip(shapes.items(), flat[:wanted].split(sizes), strict=True):
             state[name] = part.view(shape)
@@ -83,8 +83,8 @@ def _partitions(file: Path) -> _Partitions:
     if "fp32_flat_groups" in content:
         raise UserError(
             f"{file} was saved by ZeRO stage 3",
-            wanted="stage 1 or 2",
-            mend="put it together with the zero_to_fp32.py that DeepSpeed writes beside it, and give its last.pth",
+            expected="stage 1 or 2",
+            fix="put it together with the zero_to_fp32.py that DeepSpeed writes beside it, and give its last.pth",
         )
     count = content.get("partition_count")
     count = max(count) if isinstance(count, list | tuple) else count if isinstance(count, int) else None

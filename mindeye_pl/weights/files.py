@@ -22,7 +22,7 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
         UserError: when the file is missing, truncated, a pickle that would run code, or holds no tensors.
     """
     if not path.is_file():
-        raise UserError("the checkpoint does not exist", seen=path, wanted="a .pth or .safetensors file")
+        raise UserError("the checkpoint does not exist", got=path, expected="a .pth or .safetensors file")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     try:
@@ -30,15 +30,15 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and was not executed",
-            seen=str(error).split("WeightsUnpickler error:")[-1].split("\n")[0].strip(),
-            wanted="a checkpoint of plain tensors",
-            mend=f"python -m mindeye_pl.weights.convert {path} {path.with_suffix('.safetensors')}",
+            got=str(error).split("WeightsUnpickler error:")[-1].split("\n")[0].strip(),
+            expected="a checkpoint of plain tensors",
+            fix=f"python -m mindeye_pl.weights.convert {path} {path.with_suffix('.safetensors')}",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]  # of an empty file torch says nothing
-        raise UserError(f"{path} is no whole checkpoint", seen=reason, mend="copy or download it again") from error
+        raise UserError(f"{path} is no whole checkpoint", got=reason, fix="copy or download it again") from error
     state = content.get(key, content) if isinstance(content, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         seen = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
-        raise UserError(f"{path} holds no state dict", seen=seen, wanted=f"`{key}`, or tensors by name")
+        raise UserError(f"{path} holds no state dict", got=seen, expected=f"`{key}`, or tensors by name")
     return state

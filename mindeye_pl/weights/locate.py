@@ -101,8 +101,8 @@ def require_weights(released: Released | Any, folder: Path | None) -> Path:
     if path is None:
         raise UserError(
             f"{', '.join(files_of(released))} of {released.repository} not found",
-            wanted=f"in {folder} or the hub's cache" if folder else "in paths.weights or the hub's cache",
-            mend=download_command(released),
+            expected=f"in {folder} or the hub's cache" if folder else "in paths.weights or the hub's cache",
+            fix=download_command(released),
         )
     return path
 
@@ -126,15 +126,15 @@ def verify(released: Released | Any, path: Path) -> None:
     Raises:
         UserError: on another size or checksum, or a format that ends too early.
     """
-    mend = f"rm {path}, then {download_command(released)}"
+    fix = f"rm {path}, then {download_command(released)}"
     size = path.stat().st_size
     if released.bytes is not None and size != released.bytes:
-        raise UserError(f"{path} is not whole", seen=f"{size} bytes", wanted=f"{released.bytes} bytes", mend=mend)
+        raise UserError(f"{path} is not whole", got=f"{size} bytes", expected=f"{released.bytes} bytes", fix=fix)
     if not is_whole(path):
-        raise UserError(f"{path} is not whole", seen=f"{size} bytes", wanted="a complete weight file", mend=mend)
+        raise UserError(f"{path} is not whole", got=f"{size} bytes", expected="a complete weight file", fix=fix)
     wanted = known_sha256(released)
     if wanted is not None and not (seen := _sha256(path)).startswith(wanted):
-        raise UserError(f"{path} has another checksum", seen=seen[:16], wanted=wanted[:16], mend=mend)
+        raise UserError(f"{path} has another checksum", got=seen[:16], expected=wanted[:16], fix=fix)
 
 
 def is_whole(path: Path) -> bool:

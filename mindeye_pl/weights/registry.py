@@ -51,7 +51,7 @@ def load_published(kind: str, path: str | Path, **options: Any) -> Any:
             `bigg_to_l` | `sdxl_base` | `convnext` | `gnet`.
         path: the checkpoint, `last.pth` or `unclip.ckpt` for instance; of Versatile Diffusion its pipeline's folder.
         options: what the shapes do not tell: `head_dim` of an unCLIP's attention heads, 64 where nothing is said, the
-            `picture_size` that it makes, 768, and its `output`, see `UnCLIPModel`; `sigmoid` of a mapper.
+            `image_size` that it makes, 768, and its `output`, see `UnCLIPModel`; `sigmoid` of a mapper.
 
     Raises:
         UserError: when the file is missing, broken, of another architecture, or a pickle with code in it.
@@ -133,7 +133,7 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
     except (RuntimeError, OSError, SafetensorError) as error:
         if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir():
             raise
-        raise UserError(f"{path} cannot be written", seen=error, wanted="a file in a folder of yours") from error
+        raise UserError(f"{path} cannot be written", got=error, expected="a file in a folder of yours") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -180,7 +180,7 @@ def check_weights(wanted: Mapping[str, tuple[int, ...]], weights: Mapping[str, T
         if seen != want:
             raise UserError(
                 f"{path} is a checkpoint of another architecture: {key}",
-                seen=seen,
-                wanted=want,
-                mend="scale= and model= as the checkpoint was trained with, or another checkpoint",
+                got=seen,
+                expected=want,
+                fix="scale= and model= as the checkpoint was trained with, or another checkpoint",
             )

@@ -96,7 +96,7 @@ def read_with_arrays(path: Path) -> Any:
         UserError: if the file is missing or not whole.
     """
     if not path.is_file():
-        raise UserError("the checkpoint does not exist", seen=path, wanted="a file of torch.save")
+        raise UserError("the checkpoint does not exist", got=path, expected="a file of torch.save")
     try:
         with torch.serialization.safe_globals(_STAND_INS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
@@ -104,7 +104,7 @@ def read_with_arrays(path: Path) -> Any:
         raise
     except (RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no whole checkpoint", seen=reason, mend="copy or download it again") from error
+        raise UserError(f"{path} is no whole checkpoint", got=reason, fix="copy or download it again") from error
     return _unwrapped(content)
 
 

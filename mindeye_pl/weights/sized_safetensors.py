@@ -43,7 +43,7 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(str(path), framework="pt") as file:
         header = file.metadata() or {}
     if "sizes" not in header:
-        raise UserError(f"{path} does not say the sizes of its model", wanted="a file that this project wrote")
+        raise UserError(f"{path} does not say the sizes of its model", expected="a file that this project wrote")
     return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, json.loads(header["sizes"])
 
 

@@ -87,5 +87,5 @@ def test_the_line_in_plain_words() -> None:
     }
     assert PlainWords.line(3, 20, metrics) == (
         "  epoch 3 of 20: loss 12.30 = prior 8.10 + contrastive 4.20; "
-        "held-out pictures: the right one of 50 found 45% of the time (chance 2%)"
+        "held-out images: the right one of 50 found 45% of the time (chance 2%)"
     )

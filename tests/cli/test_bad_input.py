@@ -81,21 +81,21 @@ def edit_behaviour(path: Path, column: int, value: float) -> None:
 
 def test_behaviour_row_past_the_betas(cli: CommandLine, nsd: NSDLayout) -> None:
     edit_behaviour(nsd.shard(2, "train", 0), column=5, value=10_000_000)
-    cli.refuses(*real(nsd), says=("0.tar", nsd.betas(2).name, "1e+07", "wanted: 0 to"))
+    cli.refuses(*real(nsd), says=("0.tar", nsd.betas(2).name, "1e+07", "expected: 0 to"))
 
 
-def test_picture_id_past_the_pictures(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_image_id_past_the_images(cli: CommandLine, nsd: NSDLayout) -> None:
     edit_behaviour(nsd.shard(2, "train", 0), column=0, value=99_999)
-    cli.refuses(*real(nsd), says=("0.tar", nsd.stimuli.name, "99999", "wanted: 0 to"))
+    cli.refuses(*real(nsd), says=("0.tar", nsd.stimuli.name, "99999", "expected: 0 to"))
 
 
 def test_more_sessions_than_exist(cli: CommandLine, nsd: NSDLayout) -> None:
-    cli.refuses(*real(nsd, "data.num_sessions=99"), says=("data.num_sessions", "99", "Mend: data.num_sessions="))
+    cli.refuses(*real(nsd, "data.num_sessions=99"), says=("data.num_sessions", "99", "Fix: data.num_sessions="))
 
 
 def test_subject_inside_the_pretraining_set(cli: CommandLine) -> None:
     cli.refuses(
-        *EXPERIMENT, "pretrain.subjects=[1,2]", says=("subject 1", "pretrain.subjects", "Mend: pretrain.subjects=[2]")
+        *EXPERIMENT, "pretrain.subjects=[1,2]", says=("subject 1", "pretrain.subjects", "Fix: pretrain.subjects=[2]")
     )
 
 
@@ -139,7 +139,7 @@ def test_voxel_count_that_differs_from_the_checkpoint(cli: CommandLine, finished
 
 def test_sweep_without_multirun(cli: CommandLine) -> None:
     cli.refuses(
-        "+experiment=sweeps/seeds_subj01_1h", "scale=tiny", says=("sweep", "Mend: python -m mindeye_pl -m +experiment=")
+        "+experiment=sweeps/seeds_subj01_1h", "scale=tiny", says=("sweep", "Fix: python -m mindeye_pl -m +experiment=")
     )
 
 
@@ -150,7 +150,7 @@ def test_unknown_key_on_the_command_line(cli: CommandLine, override: str) -> Non
 
 def test_unknown_key_added_on_the_command_line(cli: CommandLine) -> None:
     cli.refuses(
-        *EXPERIMENT, "+finetune.epoch=3", says=("the command line", "finetune.epoch", "wanted: finetune.epochs")
+        *EXPERIMENT, "+finetune.epoch=3", says=("the command line", "finetune.epoch", "expected: finetune.epochs")
     )
 
 
@@ -164,7 +164,7 @@ def test_unknown_key_inside_an_experiment_file(cli: CommandLine, tmp_path: Path)
         f"hydra.searchpath=[file://{folder.parent}]",
         "+experiment=typo",
         "scale=tiny",
-        says=("experiment=typo", "finetune.epoch", "wanted: finetune.epochs"),
+        says=("experiment=typo", "finetune.epoch", "expected: finetune.epochs"),
     )
 
 
@@ -252,7 +252,7 @@ def test_disk_full_while_writing(cli: CommandLine, finished: Path, kilobytes: in
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.strip().splitlines()
     assert "no room to write" in line
-    assert "Mend: make room" in line
+    assert "Fix: make room" in line
     assert cli.artifacts() == before, "nothing half-written under a final name"
     (work,) = (cli.outputs / "artifacts" / step).glob(".*.work")
     assert not list(work.glob(".*.part"))

@@ -62,7 +62,7 @@ def test_a_read_only_store(finished: Path, read_only: Path) -> None:
     line = refusal(command(finished, *here, "pipeline.steps=[finetune]", "finetune.epochs=1"))
     assert f"{read_only}/finetune/" in line
     assert "may not be written" in line
-    assert "Mend: paths.artifacts=FOLDER, and paths.shared_artifacts=" in line
+    assert "Fix: paths.artifacts=FOLDER, and paths.shared_artifacts=" in line
     # What it names as the mend is one: the pretraining comes from there, the fine-tuning is made here.
     more = (f"paths.shared_artifacts={read_only}", "pipeline.steps=[pretrain,finetune]", "finetune.epochs=1")
     result = command(finished, *more)

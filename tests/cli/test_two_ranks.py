@@ -91,7 +91,7 @@ def test_two_ranks_make_the_same_artifacts_and_speak_once(finished_outputs: Path
 
 
 @pytest.mark.slow
-def test_two_ranks_draw_the_pictures_that_one_draws(finished_outputs: Path, tmp_path: Path) -> None:
+def test_two_ranks_draw_the_images_that_one_draws(finished_outputs: Path, tmp_path: Path) -> None:
     (checkpoint,) = (finished_outputs / "artifacts" / "finetune").glob("*/model.safetensors")
     more = (f"evaluate.checkpoint={checkpoint}", "pipeline.steps=[reconstruct]")
     wanted = reconstructions(finished_outputs)
@@ -106,13 +106,13 @@ def test_two_ranks_draw_the_pictures_that_one_draws(finished_outputs: Path, tmp_
 
     assert_two_ranks_draw_them()
     (folder,) = (tmp_path / "artifacts" / "reconstruct").glob("subj*")
-    assert not list(folder.glob("picture-*")), "the shards are merged"
-    # All but one picture as a killed run leaves them: one rank has nothing to do.
+    assert not list(folder.glob("image-*")), "the shards are merged"
+    # All but one image as a killed run leaves them: one rank has nothing to do.
     work = folder.with_name(f".{folder.name[-12:]}.work")
     work.mkdir()
     for index, id_ in enumerate(wanted["stimulus_ids"].tolist()[:-1]):
         rows = {name: value[index].clone() for name, value in wanted.items()}
-        save_file(rows, work / f"picture-{id_:06d}.safetensors")
+        save_file(rows, work / f"image-{id_:06d}.safetensors")
     shutil.rmtree(folder)
     assert_two_ranks_draw_them()
 
@@ -159,10 +159,10 @@ STUMBLES = """
 import os
 if "MINDEYE_PL_LEADER" in os.environ:
     from mindeye_pl.errors import UserError
-    from mindeye_pl.models.base import Composite
+    from mindeye_pl.models.base import BrainDecoder
     def on_train_epoch_start(self):
         raise {error}
-    Composite.on_train_epoch_start = on_train_epoch_start
+    BrainDecoder.on_train_epoch_start = on_train_epoch_start
 """
 
 
@@ -173,7 +173,7 @@ def test_the_error_of_one_rank_is_the_error_of_the_run(error: str, tmp_path: Pat
     code, _, err = run(tmp_path / "outputs", *SHORT, *TWO, path=tmp_path)
     if error.startswith("User"):
         assert code == 2
-        assert err == "mindeye_pl: the disk of rank 1 is gone (seen: 0)\n"
+        assert err == "mindeye_pl: the disk of rank 1 is gone (got: 0)\n"
     else:
         assert code == 1
         assert "a mistake" in err

@@ -24,7 +24,7 @@ from tests.conftest import CONF, CommandLine
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 STORE = ("pipeline=artifacts", "scale=tiny", "logger=none")
 PRUNE = (*STORE, "artifacts.action=prune")
-STEPS = ("simulate", "pretrain", "finetune", "evaluate", "reconstruct", "fit_encoder", "evaluate_pictures")
+STEPS = ("simulate", "pretrain", "finetune", "evaluate", "reconstruct", "fit_encoder", "evaluate_reconstructions")
 
 
 def manage(outputs: Path, *overrides: str, shared: Path | None = None, **settings: object) -> None:
@@ -119,11 +119,11 @@ def test_verifying(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
     manifest = json.loads(old.read_text())
     del manifest["sha256"]
     old.write_text(json.dumps(manifest))
-    mend = rf"1 artifacts are damaged.* Mend: rm -r {weights.parent}"
-    with pytest.raises(UserError, match=mend):
+    fix = rf"1 artifacts are damaged.* Fix: rm -r {weights.parent}"
+    with pytest.raises(UserError, match=fix):
         manage(finished, action="verify")
     out = capfd.readouterr().out
-    assert f"{weights.parent.name}: damaged: model.safetensors has another checksum. Mend: rm -r " in out
+    assert f"{weights.parent.name}: damaged: model.safetensors has another checksum. Fix: rm -r " in out
     assert out.count("before there were checksums") == 1
     assert out.count(": OK, ") == len(STEPS) - 1
     # Pruning sees it too, when it is told to read the files.
@@ -136,7 +136,7 @@ def test_verifying(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_half_copied_artifact_is_refused_by_the_run_that_would_use_it(cli: CommandLine, finished: Path) -> None:
     weights = only(finished, "finetune") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    cli.refuses(*COMMAND, says=("is not whole", "model.safetensors of 100 bytes", f"Mend: rm -r {weights.parent}"))
+    cli.refuses(*COMMAND, says=("is not whole", "model.safetensors of 100 bytes", f"Fix: rm -r {weights.parent}"))
     manage(finished, action="prune", dry_run=False)
     code, out, err = cli(*COMMAND, "pipeline.steps=[finetune]")
     assert code == 0, err

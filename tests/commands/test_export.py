@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
 import mindeye_pl
-from mindeye_pl.commands.export import export_composite, export_stages
+from mindeye_pl.commands.export import export_composite
 from mindeye_pl.config import compose_config
 from mindeye_pl.models.mindeye import MindEye2
 from mindeye_pl.models.parts.backbone import Backbone
@@ -45,7 +45,7 @@ def weights(cli: CommandLine) -> Path:
 def test_to_a_folder(trained: CommandLine, tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     code, out, err = trained(
-        *COMMAND, f"export.folder={folder}", "export.stages=true", "fidelity.betas=zscore_train_sessions"
+        *COMMAND, f"export.folder={folder}", "export.parts=true", "fidelity.betas=zscore_train_sessions"
     )
     assert code == 0, err
     assert f"exported: {folder}" in out.replace("\n", "")
@@ -67,7 +67,7 @@ def test_to_a_folder(trained: CommandLine, tmp_path: Path) -> None:
     assert torch.equal(backbone.network.to_tokens.weight, model.backbone.network.to_tokens.weight)
 
     betas = np.random.default_rng(0).normal(size=(3, facts["voxels"][0])).astype(np.float32)
-    shared, own = mindeye_pl.load(folder), mindeye_pl.load(artifact.parent, pictures=False)
+    shared, own = mindeye_pl.load(folder), mindeye_pl.load(artifact.parent, images=False)
     torch.testing.assert_close(shared.reconstruct(betas).tokens, own.reconstruct(betas).tokens)
 
 
@@ -126,12 +126,12 @@ def test_every_composition_is_rebuilt(options: tuple[str, ...], tmp_path: Path) 
     config = compose_config(["scale=tiny", *options])
     model = build_model(config, [9, 7])
     export_composite(model, config, tmp_path / "out")
-    export_stages(model, tmp_path / "out")
+    export_parts(model, tmp_path / "out")
     again = MindEye2.from_pretrained(tmp_path / "out")
     assert all(torch.equal(again.state_dict()[key], value) for key, value in model.state_dict().items())
-    assert again.stages().keys() == model.stages().keys()
-    for name, stage in model.stages().items():
-        assert again.stages()[name].gain_decay == stage.gain_decay == config.fidelity.gain_decay
+    assert again.parts().keys() == model.parts().keys()
+    for name, stage in model.parts().items():
+        assert again.parts()[name].gain_decay == stage.gain_decay == config.fidelity.gain_decay
         assert (tmp_path / "out" / name / "model.safetensors").is_file()
     assert again._optimizer is not None
     assert again.backbone.network.mixer == config.fidelity.mixer

@@ -10,7 +10,7 @@ from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_stimuli, 
 
 @pytest.fixture
 def small_nsd(tmp_path: Path) -> NSDLayout:
-    """Subjects 1 (4 sessions, 7 voxels) and 2 (3 sessions, 5 voxels); pictures 0 to 5 are shared."""
+    """Subjects 1 (4 sessions, 7 voxels) and 2 (3 sessions, 5 voxels); images 0 to 5 are shared."""
     layout = NSDLayout(tmp_path / "nsd")
     for subject, num_sessions, num_voxels in ((1, 4, 7), (2, 3, 5)):
         rng = np.random.default_rng(subject)

@@ -21,10 +21,10 @@ _NUM_VAL = 4
 
 
 def write_avg_split(world: NSDLayout, subjects: Iterable[int], source_dir: Path) -> MindEye1Layout:
-    """Every picture of some subjects with its three slots, a slot without a repetition filled with an earlier one."""
+    """Every image of some subjects with its three slots, a slot without a repetition filled with an earlier one."""
     layout = MindEye1Layout(source_dir, SHARDS)
     with h5py.File(world.stimuli) as file:
-        pictures = file["images"][:]
+        images = file["images"][:]
     for subject in subjects:
         with h5py.File(world.betas(subject)) as file:
             betas = file["betas"][:]
@@ -33,16 +33,16 @@ def write_avg_split(world: NSDLayout, subjects: Iterable[int], source_dir: Path)
         every = [_samples(path) for path in sorted(world.shard(subject, "train").parent.iterdir(), key=_number)]
         merged: dict[int, list[int]] = {}
         for session in every:
-            for picture, trials in session.items():
-                merged.setdefault(picture, []).extend(trials)
+            for image, trials in session.items():
+                merged.setdefault(image, []).extend(trials)
         order = np.random.default_rng(subject).permutation(list(merged)).tolist()
-        samples["val"] = {picture: merged[picture] for picture in order[:_NUM_VAL]}
-        samples["train"] = {picture: merged[picture] for picture in order[_NUM_VAL:]}
+        samples["val"] = {image: merged[image] for image in order[:_NUM_VAL]}
+        samples["train"] = {image: merged[image] for image in order[_NUM_VAL:]}
         for split, number in SHARDS.items():
             paths = [path for of, path in layout.shards_of(subject) if of == split]
             for index, path in enumerate(paths):
                 part = list(samples[split].items())[index::number]
-                write_samples(path, [_members(betas, pictures, *one) for one in part])
+                write_samples(path, [_members(betas, images, *one) for one in part])
         assert all(path.is_file() for path in shards)
         totals = {split: len(samples[split]) for split in ("train", "val")}
         layout.metadata(subject).write_text(json.dumps({"totals": totals}))
@@ -54,29 +54,29 @@ def _number(path: Path) -> int:
 
 
 def _samples(shard: Path) -> dict[int, list[int]]:
-    """The trials of each picture, in order of time."""
+    """The trials of each image, in order of time."""
     trials: dict[int, list[int]] = {}
     for row in read_behaviour(shard).astype(int):
         trials.setdefault(int(row[Behaviour.STIMULUS]), []).append(int(row[Behaviour.BETA_ROW]))
     return trials
 
 
-def _members(betas: np.ndarray, pictures: np.ndarray, picture: int, trials: list[int]) -> dict[str, object]:
+def _members(betas: np.ndarray, images: np.ndarray, image: int, trials: list[int]) -> dict[str, object]:
     filled = np.array(trials)[np.arange(3) % len(trials)]
     return {
-        "png": encoded(pictures[picture]),
+        "png": encoded(images[image]),
         "nsdgeneral.npy": betas[filled],
         "trial.npy": filled,
-        "coco73k.npy": np.array(picture),
+        "coco73k.npy": np.array(image),
         "num_uniques.npy": np.array([len(trials)]),
         "wholebrain_3d.npy": np.zeros((3, 2)),  # a member that nobody asks for
     }
 
 
-def encoded(picture: np.ndarray, kind: str = "PNG") -> bytes:
-    """`(3, H, W)` of numbers in [0, 1], as a picture file."""
+def encoded(image: np.ndarray, kind: str = "PNG") -> bytes:
+    """`(3, H, W)` of numbers in [0, 1], as an image file."""
     content = io.BytesIO()
-    pixels = np.round(255 * picture.astype(np.float32)).astype(np.uint8)
+    pixels = np.round(255 * image.astype(np.float32)).astype(np.uint8)
     Image.fromarray(pixels.transpose(1, 2, 0)).save(content, kind)
     return content.getvalue()
 

@@ -18,9 +18,9 @@ TRIALS_PER_SESSION = 20
 
 def write_stimuli(layout: NSDLayout) -> None:
     with h5py.File(layout.stimuli, "w") as file:
-        pictures = np.random.default_rng(0).random((NUM_STIMULI, 3, 4, 4))
-        pictures[:, 0, 0, 0] = np.arange(NUM_STIMULI) / 128  # each picture tells its own id
-        file["images"] = pictures.astype(np.float16)
+        images = np.random.default_rng(0).random((NUM_STIMULI, 3, 4, 4))
+        images[:, 0, 0, 0] = np.arange(NUM_STIMULI) / 128  # each image tells its own id
+        file["images"] = images.astype(np.float16)
 
 
 def write_subject(layout: NSDLayout, subject: int, design: np.ndarray, num_voxels: int) -> None:

@@ -1,4 +1,4 @@
-"""Screening against a softmax written out for one picture at a time."""
+"""Screening against a softmax written out for one image at a time."""
 
 import numpy as np
 import pytest
@@ -26,12 +26,12 @@ def by_softmax(image: np.ndarray, captions: np.ndarray, logit_scale: float, shar
 def test_half_of_best_against_a_second_implementation(seed: int, scale: float, share: float) -> None:
     rng = np.random.default_rng(seed)
     images, captions = rng.standard_normal((6, 8)), rng.standard_normal((6, 5, 8))
-    captions += 3 * images[:, None]  # near each other, as captions of one picture are
+    captions += 3 * images[:, None]  # near each other, as captions of one image are
     captions[rng.random((6, 5)) < 0.3] = 0
     kept = half_of_best(images, captions, logit_scale=scale, share=share)
     assert kept.tolist() == [by_softmax(i, c, scale, share) for i, c in zip(images, captions, strict=True)]
     one = half_of_best(images[0], captions[0], logit_scale=scale, share=share)
-    assert one.tolist() == kept[0].tolist(), "one picture alone"
+    assert one.tolist() == kept[0].tolist(), "one image alone"
 
 
 def test_the_best_always_stays_and_an_empty_one_never_counts() -> None:

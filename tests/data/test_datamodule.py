@@ -29,7 +29,7 @@ def batches_of(loader):
     return [(batch.stimulus_ids.tolist(), *batch.voxels) for batch in loader]
 
 
-def test_batches_pair_each_brain_with_its_picture(make, small_nsd):
+def test_batches_pair_each_brain_with_its_image(make, small_nsd):
     data = make()
     data.setup()
     assert data.voxel_counts == {1: 7, 2: 5}
@@ -47,23 +47,23 @@ def test_batches_pair_each_brain_with_its_picture(make, small_nsd):
         assert batch.tokens[:, 0, 0].tolist() == batch.stimulus_ids.tolist()
 
 
-def test_validation_pictures_are_apart(make):
+def test_validation_images_are_apart(make):
     data = make()
     data.setup()
-    trained = {picture for trials in data.train_trials for picture in trials.stimulus_ids.tolist()}
+    trained = {image for trials in data.train_trials for image in trials.stimulus_ids.tolist()}
     batches = list(data.val_dataloader())
     assert [batch.subject_index for batch in batches] == [[0], [1]]
     for batch in batches:
-        pictures = batch.stimulus_ids.tolist()
-        assert len(set(pictures)) == len(pictures) > 0
-        assert min(pictures) >= NUM_SHARED
-        assert not trained & set(pictures)
+        images = batch.stimulus_ids.tolist()
+        assert len(set(images)) == len(images) > 0
+        assert min(images) >= NUM_SHARED
+        assert not trained & set(images)
     needed = set(data.stimulus_ids_needed().tolist())
-    assert needed == trained | {picture for batch in batches for picture in batch.stimulus_ids.tolist()}
+    assert needed == trained | {image for batch in batches for image in batch.stimulus_ids.tolist()}
     assert data.num_train_trials == sum(map(len, data.train_trials)) < sum(map(len, data.trials))
 
 
-def test_validation_pictures_do_not_move_with_the_sessions(make):
+def test_validation_images_do_not_move_with_the_sessions(make):
     few, all_sessions = make((1,), num_sessions=2), make((1,), num_sessions="all")
     trained = set(all_sessions.train_trials[0].stimulus_ids.tolist())
     assert set(few.train_trials[0].stimulus_ids.tolist()) <= trained
@@ -78,13 +78,11 @@ def test_validation_pool_and_none(make):
     assert len(none.train_trials[0]) == len(none.trials[0])
     little = make(validation_fraction=1e-9)
     little.setup()
-    with pytest.warns(
-        UserWarning, match=r"2 subjects have no validation picture .*data\.validation_fraction \(1e-09\)"
-    ):
+    with pytest.warns(UserWarning, match=r"2 subjects have no validation image .*data\.validation_fraction \(1e-09\)"):
         assert little.val_dataloader() == []
 
 
-@pytest.mark.parametrize("sampling", ["published", "corrected", "by_picture"])
+@pytest.mark.parametrize("sampling", ["published", "corrected", "by_image"])
 def test_workers_change_nothing(make, sampling):
     alone, with_workers = make(sampling=sampling), make(sampling=sampling, num_workers=2)
     for data in (alone, with_workers):
@@ -153,20 +151,20 @@ def test_half_precision_is_in_memory_alone(make):
 
 def test_what_a_user_may_get_wrong(make):
     with pytest.raises(
-        UserError, match=r"data\.sampling: no such choice \(seen: random; wanted: published or corrected or by_picture"
+        UserError, match=r"data\.sampling: no such choice \(got: random; expected: published or corrected or by_image"
     ):
         make(sampling="random")
     with pytest.raises(UserError, match=r"data\.betas: no such choice"):
         make(betas="raw")
-    with pytest.raises(UserError, match=r"data\.validation_fraction \(seen: 1; wanted: 0 to below 1\)"):
+    with pytest.raises(UserError, match=r"data\.validation_fraction \(got: 1; expected: 0 to below 1\)"):
         make(validation_fraction=1)
     with pytest.raises(UserError, match=r"data\.repetitions: no such choice"):
         make(repetitions="mean")
-    with pytest.raises(UserError, match=r"betas of subjects \[1, 2\].*Mend: data\.subjects=\[1, 2\]"):
+    with pytest.raises(UserError, match=r"betas of subjects \[1, 2\].*Fix: data\.subjects=\[1, 2\]"):
         make((1, 5)).voxel_counts  # noqa: B018
-    with pytest.raises(UserError, match=r"seen: 4; wanted: above 0 to 3, or all\)\. Mend: data\.num_sessions=3"):
+    with pytest.raises(UserError, match=r"got: 4; expected: above 0 to 3, or all\)\. Fix: data\.num_sessions=3"):
         make(num_sessions=4).setup()
-    with pytest.raises(UserError, match=r"too few distinct training pictures"):
+    with pytest.raises(UserError, match=r"too few distinct training images"):
         make((1,), num_sessions=1, batch_size=19).train_sampler()
 
 
@@ -179,7 +177,7 @@ def test_a_nan_anywhere_in_use_stops(make, small_nsd):
 
 
 class Recorder(pl.LightningModule):
-    """A module that notes the pictures of each epoch and trains nothing."""
+    """A module that notes the images of each epoch and trains nothing."""
 
     def __init__(self):
         super().__init__()
@@ -242,16 +240,16 @@ def test_slots_are_filled_by_the_sessions_in_use_alone(make, small_nsd, num_sess
             assert batch.repetitions is None
             assert all(map(torch.equal, batch.voxels, filled.voxels))
             assert torch.equal(batch.stimulus_ids, filled.stimulus_ids)
-            pictures = iter(filled.stimulus_ids.tolist())
+            images = iter(filled.stimulus_ids.tolist())
             for place, slots in zip(filled.subject_index, filled.repetitions, strict=True):
                 known = data.trials[place]  # of the sessions in use
                 betas = read_betas(small_nsd, known.subject, known.beta_rows)
                 for filled_slots in slots:
-                    repetitions = betas[known.stimulus_ids == next(pictures)]
+                    repetitions = betas[known.stimulus_ids == next(images)]
                     np.testing.assert_array_equal(filled_slots, repetitions[np.arange(3) % len(repetitions)])
 
 
-def test_slots_change_no_picture_that_is_validated(make):
+def test_slots_change_no_image_that_is_validated(make):
     few = make((1,), repetition_slots=3, validation_pool=2)
     few.setup()
     (batch,) = few.val_dataloader()
@@ -281,9 +279,9 @@ def test_batches_grow_from_an_epoch_on(make):
 def test_batches_grow_no_larger_than_there_are_trials(make):
     data = make(batch_size=4, sampling="corrected")  # of two subjects
     data.growth = BatchGrowth(0, 1000)
-    pictures = min(len(np.unique(trials.stimulus_ids)) for trials in data.train_trials)
+    images = min(len(np.unique(trials.stimulus_ids)) for trials in data.train_trials)
     sampler = data.train_sampler()
-    assert sampler.share == min(pictures, 40)
+    assert sampler.share == min(images, 40)
     assert data.batches_of_epochs(2) == [len(sampler)] * 2 == [80 // (2 * sampler.share)] * 2
     assert make(batch_size=4).batches_of_epochs(2) == [20, 20]
 

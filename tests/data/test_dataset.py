@@ -35,7 +35,7 @@ def test_batches_own_their_memory():
     assert not voxels[0].any()
 
 
-def test_slots_hold_the_responses_to_each_trials_picture():
+def test_slots_hold_the_responses_to_each_trials_image():
     stimulus_ids = [np.array([5, 8, 5, 9, 5, 8]), np.array([7, 7])]
     voxels = [np.random.default_rng(s).normal(size=(len(ids), 3 + s)) for s, ids in enumerate(stimulus_ids)]
     trials = [make_trials(ids, 10, s + 1) for s, ids in enumerate(stimulus_ids)]

@@ -1,4 +1,4 @@
-"""Pictures to train on: squares of one side, what was done to them, and the order of their batches."""
+"""Images to train on: squares of one side, what was done to them, and the order of their batches."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindeye_pl.data.image_sources import PictureFile, PictureFolder
-from mindeye_pl.data.picture_datamodule import ShuffledBatches
+from mindeye_pl.data.image_datamodule import ShuffledBatches
+from mindeye_pl.data.image_sources import ImageFile, ImageFolder
 from mindeye_pl.errors import UserError
 
 
@@ -22,14 +22,14 @@ def test_middle_squares_of_a_folder(tmp_path: Path) -> None:
     Image.fromarray(ramp(40, 80)).save(tmp_path / "a_wide.png")
     Image.fromarray(ramp(200, 100)).save(tmp_path / "b_tall.png")
     Image.fromarray(ramp(20, 20)).save(tmp_path / "c_square.png")
-    folder = PictureFolder(tmp_path, 20)
-    pictures = folder.read(np.arange(3))
-    assert pictures.shape == (3, 3, 20, 20)
-    assert pictures.dtype == np.float16
+    folder = ImageFolder(tmp_path, 20)
+    images = folder.read(np.arange(3))
+    assert images.shape == (3, 3, 20, 20)
+    assert images.dtype == np.float16
     # 40 x 80 becomes 20 x 40, of which columns 10 to 30 stay: in the original's terms 20 to 60.
-    np.testing.assert_allclose(pictures[0, 1, 10, [0, -1]] * 255, [20.5, 58.5], atol=1)
-    np.testing.assert_allclose(pictures[1, 0, [0, -1], 10] * 255, [52, 147], atol=1.5)
-    np.testing.assert_allclose(pictures[2, 0, :, 3] * 255, np.arange(20), atol=0.1)
+    np.testing.assert_allclose(images[0, 1, 10, [0, -1]] * 255, [20.5, 58.5], atol=1)
+    np.testing.assert_allclose(images[1, 0, [0, -1], 10] * 255, [52, 147], atol=1.5)
+    np.testing.assert_allclose(images[2, 0, :, 3] * 255, np.arange(20), atol=0.1)
     wanted = [[40, 80, 0, 10], [200, 100, 10, 0], [20, 20, 0, 0]]
     np.testing.assert_array_equal(folder.size_and_crop(np.arange(3)), wanted)
     np.testing.assert_array_equal(folder.size_and_crop(np.array([2, 0])), [wanted[2], wanted[0]])
@@ -39,16 +39,16 @@ def test_a_camera_that_was_turned(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     Image.fromarray(ramp(40, 80)).save(tmp_path / "turned.jpg", exif=exif, quality=100)
-    folder = PictureFolder(tmp_path, 40)
+    folder = ImageFolder(tmp_path, 40)
     np.testing.assert_array_equal(folder.size_and_crop(np.array([0])), [[80, 40, 20, 0]])
     red = folder.read(np.array([0]))[0, 0].astype(np.float32) * 255
     np.testing.assert_allclose(red[20, [0, -1]], [39, 0], atol=4)  # the original's rows run from right to left
 
 
-def test_a_broken_picture_is_named_by_both_readers(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    for read in (PictureFolder(tmp_path, 8).read, PictureFolder(tmp_path, 8).size_and_crop):
-        with pytest.raises(UserError, match=r"a\.png is no whole picture"):
+def test_a_broken_image_is_named_by_both_readers(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    for read in (ImageFolder(tmp_path, 8).read, ImageFolder(tmp_path, 8).size_and_crop):
+        with pytest.raises(UserError, match=r"a\.png is no whole image"):
             read(np.array([0]))
 
 
@@ -58,20 +58,20 @@ def test_fingerprint_of_a_folder_follows_names_and_sizes_but_not_its_place(tmp_p
         (place / "below").mkdir(parents=True)
         for name in ("a.png", "below/b.png"):
             Image.new("RGB", (8, 8)).save(place / name)
-    first = PictureFolder(here, 8).fingerprint()
-    assert PictureFolder(there, 8).fingerprint() == first
-    Image.fromarray(ramp(8, 8)).save(there / "a.png")  # another picture under the same name
-    assert PictureFolder(there, 8).fingerprint() != first
+    first = ImageFolder(here, 8).fingerprint()
+    assert ImageFolder(there, 8).fingerprint() == first
+    Image.fromarray(ramp(8, 8)).save(there / "a.png")  # another image under the same name
+    assert ImageFolder(there, 8).fingerprint() != first
     (here / "a.png").rename(here / "c.png")
-    assert PictureFolder(here, 8).fingerprint() != first
+    assert ImageFolder(here, 8).fingerprint() != first
 
 
-def test_hdf5_pictures_of_another_size_are_brought_to_it(tmp_path: Path) -> None:
-    path = tmp_path / "pictures.hdf5"
-    pictures = np.tile((ramp(40, 80) / 255).astype(np.float16).transpose(2, 0, 1), (3, 1, 1, 1))
+def test_hdf5_images_of_another_size_are_brought_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "images.hdf5"
+    images = np.tile((ramp(40, 80) / 255).astype(np.float16).transpose(2, 0, 1), (3, 1, 1, 1))
     with h5py.File(path, "w") as file:
-        file["images"] = pictures
-    read = PictureFile(path, 20)
+        file["images"] = images
+    read = ImageFile(path, 20)
     assert len(read) == 3
     assert read.read(np.array([1])).dtype == np.float16
     np.testing.assert_allclose(read.read(np.array([1]))[0, 1, 10, [0, -1]] * 255, [20.5, 58.5], atol=1)
@@ -79,28 +79,28 @@ def test_hdf5_pictures_of_another_size_are_brought_to_it(tmp_path: Path) -> None
 
 
 def test_hdf5_squares_of_its_size_pass_unchanged(tmp_path: Path) -> None:
-    path = tmp_path / "pictures.hdf5"
-    pictures = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float16)
+    path = tmp_path / "images.hdf5"
+    images = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float16)
     with h5py.File(path, "w") as file:
-        file["images"] = pictures
-    read = PictureFile(path, 8)
-    np.testing.assert_array_equal(read.read(np.array([2, 0])), pictures[[2, 0]])
+        file["images"] = images
+    read = ImageFile(path, 8)
+    np.testing.assert_array_equal(read.read(np.array([2, 0])), images[[2, 0]])
     np.testing.assert_array_equal(read.size_and_crop(np.array([1])), [[8, 8, 0, 0]])
     first = read.fingerprint()
     with h5py.File(path, "w") as file:
-        file["images"] = (pictures * 255).astype(np.uint8)
-    np.testing.assert_allclose(PictureFile(path, 8).read(np.array([1])), pictures[[1]], atol=1 / 255)
-    assert PictureFile(path, 8).fingerprint() != first
+        file["images"] = (images * 255).astype(np.uint8)
+    np.testing.assert_allclose(ImageFile(path, 8).read(np.array([1])), images[[1]], atol=1 / 255)
+    assert ImageFile(path, 8).fingerprint() != first
 
 
 def test_no_hdf5_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is missing"):
-        PictureFile(tmp_path / "none.hdf5", 8)
+        ImageFile(tmp_path / "none.hdf5", 8)
 
 
 @pytest.mark.parametrize("steps_per_epoch", [None, 1, 3, 4, 9])
 def test_epochs_of_any_length_are_cut_from_the_same_passes(steps_per_epoch: int | None) -> None:
-    """Four batches make a pass; every pass has each picture at the most once, whatever an epoch is."""
+    """Four batches make a pass; every pass has each image at the most once, whatever an epoch is."""
     ids = np.arange(100, 117)
     batches = ShuffledBatches(ids, 4, seed=3, steps_per_epoch=steps_per_epoch)
     seen = []
@@ -118,7 +118,7 @@ def test_epochs_of_any_length_are_cut_from_the_same_passes(steps_per_epoch: int 
 
 
 @pytest.mark.parametrize("steps_per_epoch", [None, 6])
-def test_ranks_share_the_pictures_of_a_pass(steps_per_epoch):
+def test_ranks_share_the_images_of_a_pass(steps_per_epoch):
     ids, ranks = np.arange(24), []
     for rank in range(2):
         sampler = ShuffledBatches(ids, 4, seed=3, steps_per_epoch=steps_per_epoch, rank=rank, world_size=2)

@@ -36,7 +36,7 @@ def test_every_trial_is_of_one_split(data, tiny_settings):
         assert len(every_row) == tiny_settings.sessions_of(trials.subject) * tiny_settings.trials_per_session
 
 
-def test_trained_validated_and_tested_pictures_are_apart(data, tiny_settings):
+def test_trained_validated_and_tested_images_are_apart(data, tiny_settings):
     data.setup()
     for place, subject in enumerate(tiny_settings.subjects):
         splits = [
@@ -50,7 +50,7 @@ def test_trained_validated_and_tested_pictures_are_apart(data, tiny_settings):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_betas_and_pictures_match_the_behaviour(data, num_workers):
+def test_betas_and_images_match_the_behaviour(data, num_workers):
     """Each batch against the files themselves, read without the reader."""
     data.num_workers = num_workers
     data.setup()

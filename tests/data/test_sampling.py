@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mindeye_pl.data.sampling import (
     SAMPLERS,
-    ByPicture,
+    ByImage,
     FixedBatches,
     ResampledSessions,
     WithoutReplacement,
@@ -33,17 +33,17 @@ def test_published_lengths_of_an_epoch(num_sessions, batch_size, num_subjects, w
 
 
 def test_batches_of_impossible_size():
-    with pytest.raises(UserError, match=r"too small for an equal share .*seen: 6; wanted: at least 7"):
+    with pytest.raises(UserError, match=r"too small for an equal share .*seen: 6; expected: at least 7"):
         iterations_per_epoch(trials_per_session=750, num_sessions=1, batch_size=6, num_subjects=7)
-    with pytest.raises(UserError, match=r"larger than an epoch \(seen: 751; wanted: at most 750\)"):
+    with pytest.raises(UserError, match=r"larger than an epoch \(got: 751; expected: at most 750\)"):
         iterations_per_epoch(trials_per_session=750, num_sessions=1, batch_size=751, num_subjects=1)
 
 
 def nsd_like(subject: int, num_sessions: int, per_session: int, repetitions: int = 3):
-    """Sessions of trials whose pictures come back; an eighth of the trials is left out as a test set would be."""
+    """Sessions of trials whose images come back; an eighth of the trials is left out as a test set would be."""
     rng = np.random.default_rng(subject)
-    pictures = 1000 * subject + np.repeat(np.arange(1 + num_sessions * per_session // repetitions), repetitions)
-    shown = pictures[np.argsort(np.arange(len(pictures)) + rng.exponential(per_session, len(pictures)))]
+    images = 1000 * subject + np.repeat(np.arange(1 + num_sessions * per_session // repetitions), repetitions)
+    shown = images[np.argsort(np.arange(len(images)) + rng.exponential(per_session, len(images)))]
     trials = make_trials(shown[: num_sessions * per_session], per_session, subject)
     return trials.select(rng.random(len(trials)) > 0.125)
 
@@ -69,10 +69,10 @@ def epoch_of(sampler):
     epoch=st.integers(0, 2),
     seed=st.integers(0, 2**32),
 )
-def test_equal_shares_without_a_picture_twice(rule, num_subjects, share, num_sessions, world_size, epoch, seed):
+def test_equal_shares_without_an_image_twice(rule, num_subjects, share, num_sessions, world_size, epoch, seed):
     trials = [nsd_like(subject, num_sessions, 60) for subject in range(1, num_subjects + 1)]
-    pictures = max(len(set(subject_trials.stimulus_ids)) for subject_trials in trials)
-    counted = pictures if rule == "by_picture" else 60 * num_sessions
+    images = max(len(set(subject_trials.stimulus_ids)) for subject_trials in trials)
+    counted = images if rule == "by_image" else 60 * num_sessions
     assume(share * num_subjects <= counted // world_size)
     for rank in range(world_size):
         sampler = SAMPLERS[rule](
@@ -139,14 +139,14 @@ def test_no_trial_comes_again_before_all_have_come(num_sessions, share, world_si
     drawn = Counter(trial for sampler in ranks for batch in sampler for trial in batch[0][1].tolist())
     total = world_size * len(ranks[0]) * share
     assert drawn.total() == total
-    if repetitions <= world_size * len(ranks[0]) // (1 + total // len(trials)):  # a picture has room in the epoch
+    if repetitions <= world_size * len(ranks[0]) // (1 + total // len(trials)):  # an image has room in the epoch
         assert set(drawn.values()) <= {total // len(trials), -(-total // len(trials))}
     if total <= len(trials) and repetitions <= world_size * len(ranks[0]):
         assert max(drawn.values()) == 1  # and so no two ranks have a trial in common
 
 
-def test_a_session_of_one_batch_still_has_no_picture_twice():
-    trials = make_trials(np.repeat(np.arange(6), 4), 24)  # six pictures, each four times
+def test_a_session_of_one_batch_still_has_no_image_twice():
+    trials = make_trials(np.repeat(np.arange(6), 4), 24)  # six images, each four times
     sampler = WithoutReplacement([trials], batch_size=6, trials_per_session=6, seed=0)
     for epoch in range(20):
         sampler.set_epoch(epoch)
@@ -154,7 +154,7 @@ def test_a_session_of_one_batch_still_has_no_picture_twice():
         assert sorted(trials.stimulus_ids[batch[0][1]]) == list(range(6))
 
 
-def test_without_replacement_pairs_pictures_at_random():
+def test_without_replacement_pairs_images_at_random():
     trials = make_trials(np.arange(40), 40)
     sampler = WithoutReplacement([trials], batch_size=8, trials_per_session=40, seed=0)
     together = np.zeros((40, 40))
@@ -169,7 +169,7 @@ def test_without_replacement_pairs_pictures_at_random():
 
 
 def test_resampled_sessions_are_drawn_with_replacement_and_stay_together():
-    trials = make_trials(np.arange(2000), per_session=100)  # every picture once, 20 sessions
+    trials = make_trials(np.arange(2000), per_session=100)  # every image once, 20 sessions
     sampler = ResampledSessions([trials], batch_size=10, trials_per_session=100, seed=0)
     taken = np.array([batch[0][1] for batch in sampler])
     counts = Counter(taken.ravel().tolist())
@@ -197,9 +197,9 @@ def test_buffer_draws_as_a_naive_one_does():
     assert delay[5000:].std() == pytest.approx(750, rel=0.1)
 
 
-def test_too_few_pictures(sampler_class):
+def test_too_few_images(sampler_class):
     trials = [make_trials(np.repeat(np.arange(5), 6), 30, subject=7), make_trials(np.arange(30), 30, subject=8)]
-    wanted = r"subject 7 has too few distinct .*seen: 5; wanted: at least 6.*at most 10"
+    wanted = r"subject 7 has too few distinct .*seen: 5; expected: at least 6.*at most 10"
     with pytest.raises(UserError, match=wanted):
         sampler_class(trials, batch_size=12, trials_per_session=30, seed=0)
 
@@ -207,7 +207,7 @@ def test_too_few_pictures(sampler_class):
 def test_published_rule_gives_up_where_batches_hardly_ever_are_distinct():
     trials = make_trials(np.repeat(np.arange(20), 3), 60)
     sampler = ResampledSessions([trials], batch_size=20, trials_per_session=60, seed=0)
-    with pytest.raises(UserError, match=r"sampling=published: hardly a batch of subject 1 .*Mend: fidelity\.sampling"):
+    with pytest.raises(UserError, match=r"sampling=published: hardly a batch of subject 1 .*Fix: fidelity\.sampling"):
         list(sampler)
 
 
@@ -266,25 +266,25 @@ def test_the_published_ranks_draw_streams_of_their_own():
             np.testing.assert_array_equal(batch[0][1], other[0][1])
 
 
-def by_picture(trials, rank: int = 0, world_size: int = 1, **settings) -> ByPicture:
-    (sampler,) = ranks_of("by_picture", trials, world_size, **settings)[rank : rank + 1]
+def by_image(trials, rank: int = 0, world_size: int = 1, **settings) -> ByImage:
+    (sampler,) = ranks_of("by_image", trials, world_size, **settings)[rank : rank + 1]
     return sampler
 
 
-def test_by_picture_has_mindeye1s_steps_in_an_epoch():
+def test_by_image_has_mindeye1s_steps_in_an_epoch():
     trials = [make_trials(np.repeat(np.arange(8859), 3), 750)]
     for world_size, steps in ((1, 276), (2, 138)):
-        assert len(by_picture(trials, world_size=world_size, batch_size=32, trials_per_session=750, seed=0)) == steps
+        assert len(by_image(trials, world_size=world_size, batch_size=32, trials_per_session=750, seed=0)) == steps
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3), st.integers(0, 99))
-def test_by_picture_takes_each_picture_once_and_one_slot_a_step(num_sessions, share, world_size, seed):
+def test_by_image_takes_each_image_once_and_one_slot_a_step(num_sessions, share, world_size, seed):
     trials = nsd_like(1, num_sessions, 40)
-    pictures, counts = np.unique(trials.stimulus_ids, return_counts=True)
+    images, counts = np.unique(trials.stimulus_ids, return_counts=True)
     assert len(set(counts)) > 1
-    assume(share * world_size <= len(pictures))
-    ranks = ranks_of("by_picture", [trials], world_size, epoch=seed, batch_size=share, trials_per_session=40, seed=seed)
+    assume(share * world_size <= len(images))
+    ranks = ranks_of("by_image", [trials], world_size, epoch=seed, batch_size=share, trials_per_session=40, seed=seed)
     shown = []
     for sampler in ranks:
         for step, batch in enumerate(sampler):
@@ -292,13 +292,13 @@ def test_by_picture_takes_each_picture_once_and_one_slot_a_step(num_sessions, sh
                 repetitions = np.flatnonzero(trials.stimulus_ids == trials.stimulus_ids[trial])
                 assert trial == repetitions[(step % 3) % len(repetitions)]
                 shown.append(int(trials.stimulus_ids[trial]))
-    assert len(set(shown)) == len(shown), "no picture twice, on one rank or on two"
-    assert len(shown) == len(pictures) // world_size // share * share * world_size
+    assert len(set(shown)) == len(shown), "no image twice, on one rank or on two"
+    assert len(shown) == len(images) // world_size // share * share * world_size
 
 
-def test_by_picture_shuffles_and_brings_every_trial_in_time():
+def test_by_image_shuffles_and_brings_every_trial_in_time():
     trials = [make_trials(np.repeat(np.arange(30), 3), 30)]
-    sampler, epochs = by_picture(trials, batch_size=10, trials_per_session=30, seed=0), []
+    sampler, epochs = by_image(trials, batch_size=10, trials_per_session=30, seed=0), []
     for epoch in range(60):
         sampler.set_epoch(epoch)
         epochs.append([batch[0][1].tolist() for batch in sampler])

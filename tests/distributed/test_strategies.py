@@ -92,12 +92,12 @@ def test_the_fsdp_option_builds_its_strategy() -> None:
 @pytest.mark.parametrize(
     ("overrides", "outside", "says"),
     [
-        (["trainer=ddp_cpu", "trainer.strategy=ddp_spawn"], None, r"ddp_spawn.*Mend: trainer\.strategy=ddp$"),
+        (["trainer=ddp_cpu", "trainer.strategy=ddp_spawn"], None, r"ddp_spawn.*Fix: trainer\.strategy=ddp$"),
         (["trainer=ddp_cpu", "trainer.strategy=ddp_notebook"], None, "ddp_notebook"),
         (["trainer=ddp_cpu", "trainer.strategy=deepspeed_stage_2"], None, r'pip install "mindeye_pl\[deepspeed\]"'),
         (["trainer=ddp_cpu", "trainer.num_nodes=2"], None, "torchrun --nnodes=2 --nproc-per-node=2 -m mindeye_pl"),
-        (["trainer=ddp_cpu"], 3, "seen: 3; wanted: 2"),
-        ([], 2, "seen: 2; wanted: 1"),
+        (["trainer=ddp_cpu"], 3, "got: 3; expected: 2"),
+        ([], 2, "got: 2; expected: 1"),
     ],
 )
 def test_refused_with_one_line(overrides: list[str], outside: int | None, says: str) -> None:

@@ -76,7 +76,7 @@ def test_the_schedule_counts_optimiser_steps_of_one_rank(accumulate: int, ranks:
         assert found["optimizer_steps"] == found["schedule_steps"] == found["schedule_length"] == steps
 
 
-def test_every_rank_validates_on_all_held_out_pictures(ranks: list, alone: dict) -> None:
+def test_every_rank_validates_on_all_held_out_images(ranks: list, alone: dict) -> None:
     wanted = alone[1]["validation"]
     for name in ("validation/contrastive", "validation/image_retrieval", "validation/brain_retrieval"):
         for rank in range(2):

@@ -1,4 +1,4 @@
-"""What several tests of galleries make: pictures on disk in every form, and small embedded galleries."""
+"""What several tests of galleries make: images on disk in every form, and small embedded galleries."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ from mindeye_pl.gallery.vector_table import VectorTable
 SIDE = 16
 
 
-def pictures(count: int, seed: int = 0) -> np.ndarray:
+def images(count: int, seed: int = 0) -> np.ndarray:
     """`(count, SIDE, SIDE, 3)` uint8."""
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
 
@@ -39,7 +39,7 @@ def write_folder(root: Path, rows: np.ndarray) -> Path:
 
 
 def write_tar(path: Path, rows: np.ndarray, first: int = 0) -> Path:
-    """A shard as webdataset writes it: a caption beside each picture."""
+    """A shard as webdataset writes it: a caption beside each image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for number, pixels in enumerate(rows, first):

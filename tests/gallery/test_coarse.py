@@ -1,4 +1,4 @@
-"""One vector for each picture: what it keeps of the tokens."""
+"""One vector for each image: what it keeps of the tokens."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_widths_and_batches(name: str, width: int) -> None:
 def test_the_class_token_is_the_only_one() -> None:
     one = tokens(num_tokens=1)
     assert torch.equal(coarse_vector("class_token", 0, 0)(one), one[:, 0])
-    with pytest.raises(UserError, match=r"class token alone \(seen: 16 tokens.*retrieve.coarse="):
+    with pytest.raises(UserError, match=r"class token alone \(got: 16 tokens.*retrieve.coarse="):
         coarse_vector("class_token", 0, 0)(tokens())
 
 

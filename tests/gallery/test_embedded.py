@@ -11,7 +11,7 @@ from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable, embed
 from mindeye_pl.gallery.opening import open_gallery
 from mindeye_pl.gallery.source import Joined
 from mindeye_pl.gallery.vector_table import VectorTable
-from tests.gallery.made import SIDE, as_floats, clustered, pictures, write_folder, write_hdf5
+from tests.gallery.made import SIDE, as_floats, clustered, images, write_folder, write_hdf5
 
 
 @pytest.fixture(autouse=True)
@@ -37,21 +37,21 @@ def content(gallery: EmbeddedGallery) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_vectors_are_those_of_the_embedder_with_length_1(tmp_path: Path) -> None:
-    source = open_gallery(write_hdf5(tmp_path / "p.hdf5", pictures(21)), SIDE)
+    source = open_gallery(write_hdf5(tmp_path / "p.hdf5", images(21)), SIDE)
     gallery = run(source, tmp_path / "e")
     places, vectors = content(gallery)
     assert (len(gallery), gallery.dim, len(gallery.files)) == (21, 12, 3)
     assert places.tolist() == list(range(21))
-    np.testing.assert_allclose(vectors, unit_rows(embed(as_floats(pictures(21)))), atol=5e-4)
+    np.testing.assert_allclose(vectors, unit_rows(embed(as_floats(images(21)))), atol=5e-4)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     other = run(source, tmp_path / "other", batch_size=8)
     for one, two in zip(content(gallery), content(other), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_an_unreadable_picture_is_refused_by_name_and_what_was_done_stays(tmp_path: Path) -> None:
-    path = write_folder(tmp_path / "p", pictures(21))
-    (path / "part-1" / "015.png").write_bytes(b"no picture")
+def test_an_unreadable_image_is_refused_by_name_and_what_was_done_stays(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "p", images(21))
+    (path / "part-1" / "015.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"part-1/015.png of the gallery cannot be read .*retrieve.unreadable=skip"):
         run(open_gallery(path, SIDE), tmp_path / "e")
     done = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "e").glob("vectors-*")}
@@ -75,21 +75,21 @@ def test_what_was_left_out_is_said_or_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_nothing_readable(tmp_path: Path) -> None:
-    path = write_folder(tmp_path / "p", pictures(3))
+    path = write_folder(tmp_path / "p", images(3))
     for file in path.rglob("*.png"):
-        file.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"nothing of the gallery could be read \(seen: 3 unreadable, part-0/000.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"nothing of the gallery could be read \(got: 3 unreadable, part-0/000.png"):
         run(open_gallery(path, SIDE), tmp_path / "e", skip=True)
 
 
-def test_vectors_and_pictures_side_by_side(tmp_path: Path) -> None:
+def test_vectors_and_images_side_by_side(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", clustered(10, width=12))
-    own = open_gallery(write_hdf5(tmp_path / "p.hdf5", pictures(3)), SIDE)
+    own = open_gallery(write_hdf5(tmp_path / "p.hdf5", images(3)), SIDE)
     gallery = run(Joined([VectorTable(tmp_path / "t.npy"), own]), tmp_path / "e")
     places, vectors = content(gallery)
     assert places.tolist() == list(range(13))
     np.testing.assert_allclose(vectors[:10], unit_rows(clustered(10, width=12)), atol=5e-4)
-    np.testing.assert_allclose(vectors[10:], unit_rows(embed(as_floats(pictures(3)))), atol=5e-4)
+    np.testing.assert_allclose(vectors[10:], unit_rows(embed(as_floats(images(3)))), atol=5e-4)
 
 
 def test_a_sample_is_of_the_vectors_and_follows_from_its_seed(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_sample_is_of_the_vectors_and_follows_from_its_seed(tmp_path: Path) ->
 
 def test_an_embedder_that_fails_is_said(tmp_path: Path) -> None:
     source = open_gallery(write_hdf5(tmp_path / "p.hdf5", np.zeros((2, SIDE, SIDE, 3), np.uint8)), SIDE)
-    with pytest.raises(UserError, match=r"no direction of a picture \(seen: stimulus 0"):
+    with pytest.raises(UserError, match=r"no direction of an image \(got: stimulus 0"):
         run(source, tmp_path / "e")
 
 

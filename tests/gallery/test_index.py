@@ -79,7 +79,7 @@ def test_finds_what_is_nearest(kind: str, gallery: EmbeddedGallery, tmp_path: Pa
         np.testing.assert_allclose(cosines, true_cosines, atol=1e-5)
     itself = index.search(clustered(COUNT)[[7, 311]], 1)[1][:, 0]
     assert itself.tolist() == [7, 311]
-    with pytest.raises(UserError, match=r"another width than the index's vectors .*wanted: \(queries, 16\)"):
+    with pytest.raises(UserError, match=r"another width than the index's vectors .*expected: \(queries, 16\)"):
         index.search(np.ones((2, WIDTH + 1)), K)
     index.close()
 
@@ -141,10 +141,10 @@ def test_bad_settings(gallery: EmbeddedGallery, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"index.build.kind is unknown .*ivf_pq"):
         FaissBuild(kind="best")
     index = FaissIndex(tmp_path, WIDTH, build=FaissBuild(kind="ivf_pq", code_bytes=5), search=FaissSearch())
-    with pytest.raises(UserError, match=r"does not divide .*5 bytes for 16; wanted: one of \[4, 8, 16\]"):
+    with pytest.raises(UserError, match=r"does not divide .*5 bytes for 16; expected: one of \[4, 8, 16\]"):
         index.train(gallery)
     few = embedded_gallery(tmp_path / "e", clustered(200))
-    with pytest.raises(UserError, match=r"too little to be trained on \(seen: 200 vectors; wanted: 256 or more"):
+    with pytest.raises(UserError, match=r"too little to be trained on \(got: 200 vectors; expected: 256 or more"):
         faiss_index(tmp_path, "ivf_pq").train(few)
 
 
@@ -212,12 +212,12 @@ def manifest(**changes: object) -> IndexManifest:
     [
         (
             {"embedder": {"name": "openclip_l"}},
-            "embedder (seen: laptop; wanted: openclip_l). Mend: embedder=laptop",
+            "embedder (got: laptop; expected: openclip_l). Fix: embedder=laptop",
         ),
-        ({"embedder": {"name": "laptop", "files": {}}}, "another embedder (seen: laptop "),
-        ({"engine": "milvus"}, "is another engine's (seen: faiss; wanted: milvus)"),
+        ({"embedder": {"name": "laptop", "files": {}}}, "another embedder (got: laptop "),
+        ({"engine": "milvus"}, "is another engine's (got: faiss; expected: milvus)"),
         ({"vector": {"kind": "projected", "width": 8}}, "holds other vectors"),
-        ({"gallery": "e" * 64}, "was built from another gallery (seen: ffffffffffff; wanted: eeeeeeeeeeee)"),
+        ({"gallery": "e" * 64}, "was built from another gallery (got: ffffffffffff; expected: eeeeeeeeeeee)"),
     ],
 )
 def test_an_index_is_refused_by_name(change: dict[str, object], words: str, tmp_path: Path) -> None:

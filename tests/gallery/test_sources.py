@@ -1,4 +1,4 @@
-"""Every source of a gallery gives the same pictures under stable names, and names what it cannot read."""
+"""Every source of a gallery gives the same images under stable names, and names what it cannot read."""
 
 from pathlib import Path
 
@@ -10,23 +10,23 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.opening import open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected, portions
 from mindeye_pl.gallery.vector_table import VectorTable
-from tests.gallery.made import SIDE, as_floats, clustered, pictures, write_folder, write_hdf5, write_tar
+from tests.gallery.made import SIDE, as_floats, clustered, images, write_folder, write_hdf5, write_tar
 
 COUNT = 7
 
 
 def folder(root: Path) -> Path:
-    return write_folder(root / "pictures", pictures(COUNT))
+    return write_folder(root / "images", images(COUNT))
 
 
 def tar(root: Path) -> Path:
-    write_tar(root / "shards" / "00000.tar", pictures(COUNT)[:3])
-    write_tar(root / "shards" / "00001.tar", pictures(COUNT)[3:], first=3)
+    write_tar(root / "shards" / "00000.tar", images(COUNT)[:3])
+    write_tar(root / "shards" / "00001.tar", images(COUNT)[3:], first=3)
     return root / "shards"
 
 
 def hdf5(root: Path) -> Path:
-    return write_hdf5(root / "pictures.hdf5", pictures(COUNT))
+    return write_hdf5(root / "images.hdf5", images(COUNT))
 
 
 def made(name: str, root: Path) -> Path:
@@ -38,17 +38,17 @@ def read_all(gallery: Gallery) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["tar", "hdf5"])
-def test_pictures_come_in_order_and_as_they_are(kind: str, tmp_path: Path) -> None:
+def test_images_come_in_order_and_as_they_are(kind: str, tmp_path: Path) -> None:
     gallery = open_gallery(made(kind, tmp_path), SIDE)
-    assert (len(gallery), gallery.holds_pictures) == (COUNT, True)
-    np.testing.assert_array_equal(read_all(gallery), as_floats(pictures(COUNT)))
+    assert (len(gallery), gallery.holds_images) == (COUNT, True)
+    np.testing.assert_array_equal(read_all(gallery), as_floats(images(COUNT)))
     some = gallery.read(np.array([1, 4]))
     assert some.places.tolist() == [1, 4]
-    np.testing.assert_array_equal(some.content, as_floats(pictures(COUNT))[[1, 4]])
+    np.testing.assert_array_equal(some.content, as_floats(images(COUNT))[[1, 4]])
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
-    rows = pictures(COUNT)
+    rows = images(COUNT)
     gallery = open_gallery(write_folder(tmp_path / "p", rows), SIDE)
     order = [0, 2, 4, 6, 1, 3, 5]  # of part-0, then of part-1
     assert gallery.names(np.arange(COUNT)) == [f"part-{number % 2}/{number:03d}.png" for number in order]
@@ -67,11 +67,11 @@ def test_a_copy_has_the_same_fingerprint_and_another_gallery_has_not(kind: str, 
         (tmp_path / name).mkdir()
     first, second = (open_gallery(made(kind, tmp_path / name), SIDE) for name in ("a", "b"))
     assert first.fingerprint() == second.fingerprint()
-    other = write_folder(tmp_path / "other", pictures(COUNT + 1))
+    other = write_folder(tmp_path / "other", images(COUNT + 1))
     assert open_gallery(other, SIDE).fingerprint() != first.fingerprint()
 
 
-def test_large_pictures_become_middle_squares(tmp_path: Path) -> None:
+def test_large_images_become_middle_squares(tmp_path: Path) -> None:
     rows = np.zeros((1, 40, 80, 3), np.uint8)
     rows[:, :, 20:60] = 255
     for path in (write_folder(tmp_path / "p", rows), write_tar(tmp_path / "p.tar", rows)):
@@ -82,11 +82,11 @@ def test_large_pictures_become_middle_squares(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["text", "cut"])
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_an_unreadable_picture_is_named_and_spares_the_others(how: str, kind: str, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named_and_spares_the_others(how: str, kind: str, tmp_path: Path) -> None:
     path, name = made(kind, tmp_path), {"folder": "part-0/002.png", "tar": "00000.tar/000002.png"}[kind]
     if kind == "folder":
         broken = path / name
-        broken.write_bytes(b"no picture" if how == "text" else broken.read_bytes()[:200])
+        broken.write_bytes(b"no image" if how == "text" else broken.read_bytes()[:200])
     else:
         shard = path / "00000.tar"
         content = bytearray(shard.read_bytes())
@@ -99,10 +99,10 @@ def test_an_unreadable_picture_is_named_and_spares_the_others(how: str, kind: st
     assert len(portion.places) == len(portion.content) == COUNT - 1
 
 
-def test_a_picture_that_holds_nan_is_named(tmp_path: Path) -> None:
+def test_an_image_that_holds_nan_is_named(tmp_path: Path) -> None:
     with h5py.File(hdf5(tmp_path), "r+") as file:
         file["images"][3, 0, 0, 0] = np.nan
-    portion = open_gallery(tmp_path / "pictures.hdf5", SIDE).read(np.arange(COUNT))
+    portion = open_gallery(tmp_path / "images.hdf5", SIDE).read(np.arange(COUNT))
     assert dict(portion.unreadable) == {"stimulus 3": "holds NaN or infinity"}
     assert portion.places.tolist() == [0, 1, 2, 4, 5, 6]
 
@@ -118,7 +118,7 @@ def test_tables_of_vectors(suffix: str, tmp_path: Path) -> None:
             file["vectors"] = vectors
     table = open_gallery(path, SIDE)
     assert isinstance(table, VectorTable)
-    assert (len(table), table.width, table.holds_pictures) == (9, 16, False)
+    assert (len(table), table.width, table.holds_images) == (9, 16, False)
     portion = table.read(np.arange(1, 7))
     np.testing.assert_array_equal(portion.content, vectors[[1, 3, 4, 6]])
     assert dict(portion.unreadable) == {
@@ -132,10 +132,10 @@ def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: p
     table = VectorTable(tmp_path / "table.npy")
     table.check("laptop", 16)
     assert "does not say who made it" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"another width .*seen: 16; wanted: 64, as embedder=laptop makes them"):
+    with pytest.raises(UserError, match=r"another width .*seen: 16; expected: 64, as embedder=laptop makes them"):
         table.check("laptop", 64)
     (tmp_path / "table.json").write_text('{"embedder": "openclip_l"}')
-    with pytest.raises(UserError, match=r"another embedder .*seen: openclip_l; wanted: laptop"):
+    with pytest.raises(UserError, match=r"another embedder .*seen: openclip_l; expected: laptop"):
         table.check("laptop", 16)
     table.check("openclip_l", 16)
 
@@ -160,17 +160,17 @@ def test_what_is_no_gallery(name: str, content: bytes | None, words: str, tmp_pa
 def test_empty_galleries(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     np.save(tmp_path / "table.npy", np.empty((0, 4), np.float32))
-    write_tar(tmp_path / "shard.tar", pictures(0))
-    write_hdf5(tmp_path / "pictures.hdf5", pictures(0))
-    with pytest.raises(UserError, match="holds no picture"):
+    write_tar(tmp_path / "shard.tar", images(0))
+    write_hdf5(tmp_path / "images.hdf5", images(0))
+    with pytest.raises(UserError, match="holds no image"):
         open_gallery(tmp_path / "folder", SIDE)
-    for name in ("table.npy", "shard.tar", "pictures.hdf5"):
+    for name in ("table.npy", "shard.tar", "images.hdf5"):
         with pytest.raises(UserError, match="the gallery is empty"):
             len(open_gallery(tmp_path / name, SIDE))
 
 
 def test_a_shard_that_was_cut_between_members(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "cut.tar", pictures(3))
+    path = write_tar(tmp_path / "cut.tar", images(3))
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"000002.png")])
     with pytest.raises(UserError, match=r"cut\.tar is truncated"):
@@ -192,7 +192,7 @@ def test_joined_and_selected_galleries(tmp_path: Path) -> None:
     assert joined.names(np.array([0, COUNT, COUNT + 1])) == ["00000.tar/000000.png", "stimulus 2", "stimulus 5"]
     portion = joined.read(np.array([1, COUNT + 1]))
     assert portion.places.tolist() == [1, COUNT + 1]
-    np.testing.assert_array_equal(portion.content, as_floats(pictures(COUNT))[[1, 5]])
+    np.testing.assert_array_equal(portion.content, as_floats(images(COUNT))[[1, 5]])
     assert joined.fingerprint() != first.fingerprint()
 
 
@@ -200,7 +200,7 @@ def test_joined_and_selected_galleries(tmp_path: Path) -> None:
 def test_portions_cover_every_place_once_and_end_with_the_parts(sizes: tuple[int, ...], size: int) -> None:
     class Sized:
         def __init__(self, count: int):
-            self.count, self.holds_pictures = count, True
+            self.count, self.holds_images = count, True
 
         def __len__(self) -> int:
             return self.count

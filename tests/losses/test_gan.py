@@ -33,11 +33,11 @@ def test_logistic_losses() -> None:
 @pytest.mark.parametrize("interval", [1, 16])
 def test_r1_of_a_quadratic(interval: int) -> None:
     """Of D(x) = a / 2 |x|^2 the slope is a x, and the penalty's slope by a is gamma a |x|^2."""
-    pictures = torch.randn(4, 3, 5, 5, requires_grad=True)
+    images = torch.randn(4, 3, 5, 5, requires_grad=True)
     curvature = torch.tensor(0.7, requires_grad=True)
-    logits = curvature / 2 * pictures.square().flatten(1).sum(1)
-    penalty = r1_penalty(logits, pictures, gamma=3.0, interval=interval)
-    squared_length = pictures.detach().square().sum().item() / 4
+    logits = curvature / 2 * images.square().flatten(1).sum(1)
+    penalty = r1_penalty(logits, images, gamma=3.0, interval=interval)
+    squared_length = images.detach().square().sum().item() / 4
     assert penalty.item() == pytest.approx(interval * 3.0 / 2 * 0.7**2 * squared_length, rel=1e-5)
     penalty.backward()
     assert curvature.grad.item() == pytest.approx(interval * 3.0 * 0.7 * squared_length, rel=1e-5)

@@ -33,14 +33,14 @@ def test_the_direction(pair: tuple[Tensor, Tensor], temperature: float) -> None:
     assert swapped.item() == pytest.approx(over_first, rel=1e-5)
 
 
-def test_an_embedding_near_all_pictures() -> None:
+def test_an_embedding_near_all_images() -> None:
     """It is asked once at lam 0, and is a wrong answer of every question at lam 1."""
-    pictures, embeddings = torch.eye(4), torch.eye(4)
+    images, embeddings = torch.eye(4), torch.eye(4)
     embeddings[3] = 1.0  # cosines of one half
     asked = np.log([np.exp(10) / (np.exp(10) + 3)] * 3 + [1 / 4])
-    assert log_match(pictures, embeddings, temperature=0.1).item() == pytest.approx(asked.mean(), rel=1e-4)
+    assert log_match(images, embeddings, temperature=0.1).item() == pytest.approx(asked.mean(), rel=1e-4)
     wrong = np.log([np.exp(10) / (np.exp(10) + np.exp(5) + 2)] * 3 + [np.exp(5) / (np.exp(5) + 3)])
-    assert log_match(pictures, embeddings, temperature=0.1, lam=1.0).item() == pytest.approx(wrong.mean(), rel=1e-4)
+    assert log_match(images, embeddings, temperature=0.1, lam=1.0).item() == pytest.approx(wrong.mean(), rel=1e-4)
 
 
 def test_partners_are_found_and_length_does_not_count(pair: tuple[Tensor, Tensor]) -> None:

@@ -39,7 +39,7 @@ def test_corrected_targets_are_shares_of_the_same_subject() -> None:
 
 def test_published_permutation_credits_later_subjects_to_the_first() -> None:
     mixing = MixCo(torch.tensor([1, 0, 1, 0]), torch.full((4,), 0.7), (2, 2))
-    assert mixing.targets()[2, 1] == pytest.approx(0.3)  # subject 2's first sample, subject 1's second picture
+    assert mixing.targets()[2, 1] == pytest.approx(0.3)  # subject 2's first sample, subject 1's second image
     corrected = MixCo(mixing.partner, mixing.share, (2, 2), permutation="corrected")
     assert corrected.targets()[2, 3] == pytest.approx(0.3)
 

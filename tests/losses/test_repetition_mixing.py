@@ -1,4 +1,4 @@
-"""MindEye1's three ways of using the repetitions of a picture."""
+"""MindEye1's three ways of using the repetitions of an image."""
 
 import torch
 

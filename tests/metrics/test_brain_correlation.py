@@ -23,12 +23,12 @@ from mindeye_pl.metrics.noise_ceiling import effective_repetitions
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 
 
-def simulated(num_pictures: int = 200, num_voxels: int = 60, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def simulated(num_images: int = 200, num_voxels: int = 60, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Noise-free responses (N, V), three repetitions (N, 3, V) and each voxel's ncsnr (V,)."""
     rng = np.random.default_rng(seed)
     ncsnr = rng.uniform(0.2, 1.5, num_voxels)
-    signal = rng.standard_normal((num_pictures, num_voxels))
-    noise = rng.standard_normal((num_pictures, 3, num_voxels)) / ncsnr
+    signal = rng.standard_normal((num_images, num_voxels))
+    noise = rng.standard_normal((num_images, 3, num_voxels)) / ncsnr
     repetitions = torch.from_numpy(signal[:, None] + noise).float()
     return torch.from_numpy(signal).float(), repetitions, torch.from_numpy(ncsnr)
 
@@ -54,7 +54,7 @@ def test_across_voxels_against_scipy_and_torchmetrics(betas: tuple[Tensor, Tenso
     assert inside != brain_correlation(predicted, measured)
 
 
-def test_across_pictures_against_scipy(betas: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_across_images_against_scipy(betas: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     predicted, measured = betas
     each = voxel_correlation_of_each(predicted, measured)
     wanted = [pearsonr(p, m).statistic for p, m in zip(predicted.T.numpy(), measured.T.numpy(), strict=True)]
@@ -78,7 +78,7 @@ def test_units_and_order_change_nothing(betas: tuple[Tensor, Tensor]) -> None:
         torch.testing.assert_close(score(-measured, measured).item(), -1.0)
 
 
-def test_shuffled_pictures_score_chance() -> None:
+def test_shuffled_images_score_chance() -> None:
     signal, repetitions, ncsnr = simulated(300, 100)
     measured = repetitions.mean(1)
     shuffled = signal.roll(1, 0)
@@ -93,7 +93,7 @@ def test_shuffled_pictures_score_chance() -> None:
     assert VoxelCorrelation().chance == 0
 
 
-def test_a_pattern_that_pictures_share_lifts_the_published_form_alone() -> None:
+def test_a_pattern_that_images_share_lifts_the_published_form_alone() -> None:
     signal, repetitions, _ = simulated()
     common = 3 * torch.randn(60, generator=torch.Generator().manual_seed(2))
     shuffled, measured = signal.roll(1, 0) + common, repetitions.mean(1) + common
@@ -114,8 +114,8 @@ def test_the_true_signal_scores_one(shown: int) -> None:
     assert voxel_correlation(signal, measured) < 0.9
 
 
-def test_pictures_with_unlike_repetitions() -> None:
-    """The published a, a, b of pictures that were shown twice, and the average of what there is."""
+def test_images_with_unlike_repetitions() -> None:
+    """The published a, a, b of images that were shown twice, and the average of what there is."""
     signal, repetitions, ncsnr = simulated(3000, 50)
     repetitions[::3, 1] = repetitions[::3, 0]
     weights = torch.full((3000, 3), 1 / 3)
@@ -153,7 +153,7 @@ def test_voxels_of_too_low_ceiling_are_left_out() -> None:
     )
     everything = voxel_correlation_of_each(signal, repetitions.mean(1), ncsnr=ncsnr, repetitions=3, min_ceiling=0)
     torch.testing.assert_close(everything.isnan(), ncsnr == 0)  # no ceiling at all never counts
-    with pytest.raises(UserError, match=r"no voxel's noise ceiling .*wanted: min_ceiling=1 or more"):
+    with pytest.raises(UserError, match=r"no voxel's noise ceiling .*expected: min_ceiling=1 or more"):
         voxel_correlation(signal[:, :20], repetitions.mean(1)[:, :20], ncsnr=ncsnr[:20], repetitions=3, min_ceiling=1)
 
 
@@ -209,20 +209,20 @@ def test_what_cannot_be_scored_is_named(score, betas: tuple[Tensor, Tensor]) -> 
     predicted, measured = betas
     spoilt = measured.clone()
     spoilt[7, 3] = torch.nan
-    with pytest.raises(UserError, match="picture 7 of the measured betas holds NaN"):
+    with pytest.raises(UserError, match="image 7 of the measured betas holds NaN"):
         score(predicted, spoilt)
-    with pytest.raises(UserError, match=r"picture 'zebra\.png' of the predicted"):
+    with pytest.raises(UserError, match=r"image 'zebra\.png' of the predicted"):
         score(spoilt, measured, names=["dog.png"] * 7 + ["zebra.png"] * 33)
-    with pytest.raises(UserError, match=r"do not fit each other \(seen: \(40, 29\) and \(40, 30\)"):
+    with pytest.raises(UserError, match=r"do not fit each other \(got: \(40, 29\) and \(40, 30\)"):
         score(predicted[:, 1:], measured)
-    with pytest.raises(UserError, match="too few pictures"):
+    with pytest.raises(UserError, match="too few images"):
         score(predicted[:0], measured[:0])
     with pytest.raises(UserError, match="too few voxels"):
         score(predicted, measured, torch.zeros(30, dtype=torch.bool))
 
 
-def test_one_picture_has_a_pattern_and_no_voxel_correlation(betas: tuple[Tensor, Tensor]) -> None:
+def test_one_image_has_a_pattern_and_no_voxel_correlation(betas: tuple[Tensor, Tensor]) -> None:
     predicted, measured = betas
     assert brain_correlation(predicted[:1], measured[:1]).isfinite()
-    with pytest.raises(UserError, match=r"too few pictures to correlate \(seen: 1; wanted: 2 or more"):
+    with pytest.raises(UserError, match=r"too few images to correlate \(got: 1; expected: 2 or more"):
         voxel_correlation(predicted[:1], measured[:1])

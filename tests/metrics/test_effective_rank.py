@@ -23,7 +23,7 @@ def test_against_the_singular_values_of_numpy(num: int, width: int, block_size: 
 @pytest.mark.parametrize("rank", [1, 2, 5])
 def test_equal_directions_are_counted(rank: int) -> None:
     corners = torch.eye(64)[:, :rank].repeat(1, 1)
-    tokens = torch.cat([corners[:rank], -corners[:rank]])  # 2 * rank pictures along `rank` axes, mean 0
+    tokens = torch.cat([corners[:rank], -corners[:rank]])  # 2 * rank images along `rank` axes, mean 0
     assert effective_rank(tokens).item() == pytest.approx(rank)
     low_rank = torch.randn(40, rank, dtype=torch.float64) @ torch.randn(rank, 300, dtype=torch.float64)
     assert effective_rank(100 + low_rank) <= rank + 1e-6

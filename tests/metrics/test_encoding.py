@@ -8,11 +8,11 @@ from sklearn.linear_model import Ridge, RidgeCV
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics import encoding
 from mindeye_pl.metrics.brain_correlation import voxel_correlation
-from mindeye_pl.metrics.encoding import RidgeEncoder, picture_features, small_pictures
+from mindeye_pl.metrics.encoding import RidgeEncoder, image_features, small_images
 
 
 def problem(n: int, num_features: int, num_voxels: int = 9, m: int = 40) -> tuple[np.ndarray, ...]:
-    """Features and betas of training pictures, and of test pictures; voxels differ in noise."""
+    """Features and betas of training images, and of test images; voxels differ in noise."""
     rng = np.random.default_rng(n)
     features = (3 + rng.standard_normal((n + m, num_features)) * rng.uniform(0.1, 2, num_features)).astype(np.float32)
     weights = rng.standard_normal((num_features, num_voxels)) / np.sqrt(num_features)
@@ -69,12 +69,12 @@ def test_units_blocks_and_order_change_nothing() -> None:
 def test_large_features_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     features, betas, test_features, _ = problem(90, 25)
     whole = RidgeEncoder.fit(features, betas).predict(test_features)
-    monkeypatch.setattr(encoding, "_BYTES_AT_ONCE", 4 * 25 * 30)  # thirty pictures
+    monkeypatch.setattr(encoding, "_BYTES_AT_ONCE", 4 * 25 * 30)  # thirty images
     parts = RidgeEncoder.fit(features.astype(np.float16), betas).predict(test_features)
     np.testing.assert_allclose(parts, whole, rtol=1e-2, atol=1e-2)
 
 
-def test_it_predicts_unseen_pictures_and_shuffled_ones_at_chance() -> None:
+def test_it_predicts_unseen_images_and_shuffled_ones_at_chance() -> None:
     features, betas, test_features, test_betas = problem(150, 20, m=200)
     encoder = RidgeEncoder.fit(features, betas)
     measured = torch.from_numpy(test_betas)
@@ -83,13 +83,13 @@ def test_it_predicts_unseen_pictures_and_shuffled_ones_at_chance() -> None:
     assert voxel_correlation(torch.from_numpy(shuffled.predict(test_features)), measured).abs() < 0.15
 
 
-def test_features_of_pictures() -> None:
-    pictures = torch.rand(10, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    features = picture_features(small_pictures, pictures, batch_size=4)
+def test_features_of_images() -> None:
+    images = torch.rand(10, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    features = image_features(small_images, images, batch_size=4)
     assert features.shape == (10, 3 * 16 * 16)
     assert features.dtype == np.float32
-    blocks = pictures.unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean((3, 5))
-    constant = small_pictures(torch.full((1, 3, 64, 64), 0.3))
+    blocks = images.unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean((3, 5))
+    constant = small_images(torch.full((1, 3, 64, 64), 0.3))
     torch.testing.assert_close(constant, torch.full((1, 3, 16, 16), 0.3))
     correlation = np.corrcoef(features.ravel(), blocks.flatten().numpy())[0, 1]
     assert correlation > 0.8
@@ -100,15 +100,15 @@ def test_mistakes_are_told() -> None:
     ids = np.arange(100, 130)
     encoder = RidgeEncoder.fit(features, betas, stimulus_ids=ids)
     encoder.predict(test_features[:3], stimulus_ids=np.array([1, 2, 3]))
-    with pytest.raises(UserError, match=r"fitted on pictures that it is to score \(seen: 1 of 3, picture 105"):
+    with pytest.raises(UserError, match=r"fitted on images that it is to score \(got: 1 of 3, image 105"):
         encoder.predict(test_features[:3], stimulus_ids=np.array([1, 105, 3]))
     with pytest.raises(UserError, match="fitted on other features"):
         encoder.predict(test_features[:, 1:])
-    with pytest.raises(UserError, match=r"picture 100, 2 times.*average the repetitions first"):
+    with pytest.raises(UserError, match=r"image 100, 2 times.*average the repetitions first"):
         RidgeEncoder.fit(features, betas, stimulus_ids=np.where(ids == 101, 100, ids))
-    with pytest.raises(UserError, match="too few pictures"):
+    with pytest.raises(UserError, match="too few images"):
         RidgeEncoder.fit(features[:2], betas[:2])
-    with pytest.raises(UserError, match="the same for all pictures"):
+    with pytest.raises(UserError, match="the same for all images"):
         RidgeEncoder.fit(np.ones_like(features), betas)
     with pytest.raises(UserError, match="NaN or infinity"):
         RidgeEncoder.fit(np.where(features > 5, np.nan, features), betas)

@@ -30,8 +30,8 @@ class Means(nn.Module):
 
     num_features = 6
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        means = pictures.mean((2, 3))
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.mean((2, 3))
         return torch.cat([means, means**2], 1)
 
 
@@ -44,11 +44,11 @@ def test_agrees_with_scipy(counts: tuple[int, int], width: int) -> None:
 
 
 @pytest.mark.parametrize("count", [8, 200])
-def test_agrees_with_torchmetrics_also_with_fewer_pictures_than_features(count: int) -> None:
+def test_agrees_with_torchmetrics_also_with_fewer_images_than_features(count: int) -> None:
     first, second = draw(count, 24, 2), draw(count, 24, 3)
     network = nn.Identity()
     network.num_features = 24
-    metric = FID(network, reference="test_pictures")
+    metric = FID(network, reference="test_images")
     for batch in first.split(50):
         metric.update(batch, real=False)
     metric.update(second, real=True)
@@ -67,47 +67,47 @@ def test_equal_sets_in_any_order_have_no_distance(count: int) -> None:
     assert fid(features, features.flip(0)) == pytest.approx(0, abs=1e-9)
 
 
-def test_grows_with_noise_and_with_fewer_pictures() -> None:
+def test_grows_with_noise_and_with_fewer_images() -> None:
     features, noise = draw(2000, 16, 7), draw(2000, 16, 8)
     distances = [float(fid(features + level * noise, features)) for level in (0, 0.1, 0.5, 2)]
     assert distances == sorted(distances)
     assert distances[1] > 0
     same = torch.randn(4000, 16, generator=torch.Generator().manual_seed(9))
     few, many = fid(same[:50], same[50:100]), fid(same[:2000], same[2000:])
-    assert few > 5 * many, "two samples of one distribution: biased upwards for few pictures"
+    assert few > 5 * many, "two samples of one distribution: biased upwards for few images"
 
 
-def test_says_nothing_of_which_picture_belongs_to_which_brain() -> None:
+def test_says_nothing_of_which_image_belongs_to_which_brain() -> None:
     first, second = draw(60, 8, 10), draw(60, 8, 11)
     torch.testing.assert_close(fid(first[torch.randperm(60)], second), fid(first, second))
 
 
-def test_too_few_pictures() -> None:
-    with pytest.raises(UserError, match="too few pictures for FID"):
+def test_too_few_images() -> None:
+    with pytest.raises(UserError, match="too few images for FID"):
         fid(torch.zeros(1, 4), torch.zeros(5, 4))
-    metric = FID(Means(), reference="test_pictures")
+    metric = FID(Means(), reference="test_images")
     metric.update(torch.zeros(5, 3, 4, 4), real=True)
-    with pytest.raises(UserError, match="too few pictures for FID"):
+    with pytest.raises(UserError, match="too few images for FID"):
         metric.compute()
 
 
-def test_streaming_over_pictures() -> None:
+def test_streaming_over_images() -> None:
     generator = torch.Generator().manual_seed(12)
     made, true = (torch.rand(40, 3, 8, 8, generator=generator) for _ in range(2))
-    network, metric = Means(), FID(Means(), reference="training_pictures")
+    network, metric = Means(), FID(Means(), reference="training_images")
     for batch in made.split(7):
         metric.update(batch, real=False)
     for batch in true.split(40):
         metric.update(batch, real=True)
     assert float(metric.compute()) == pytest.approx(float(fid(network(made), network(true))), rel=1e-3)
     assert metric.higher_is_better is False
-    assert metric.reference == "training_pictures"
+    assert metric.reference == "training_images"
 
 
 def test_the_score_names_its_network_and_its_reference() -> None:
     first, second = draw(30, 4, 13), draw(20, 4, 14)
-    score = fid_score(first, second, network="fid_inception", reference="test_pictures")
-    assert score.name == "fid_inception_to_test_pictures"
+    score = fid_score(first, second, network="fid_inception", reference="test_images")
+    assert score.name == "fid_inception_to_test_images"
     assert fid_score(first, second, network="laptop_clip", reference="x").name == "fid_laptop_clip_to_x"
-    assert (score.value, score.num_pictures, score.higher_is_better) == (float(fid(first, second)), 30, False)
+    assert (score.value, score.num_images, score.higher_is_better) == (float(fid(first, second)), 30, False)
     assert score.interval is score.chance is score.pool_size is None

@@ -27,12 +27,12 @@ def test_it_is_image_retrieval_where_the_whole_pool_is_put_in_order() -> None:
 
 def test_scores_with_chance_pool_and_wilsons_interval() -> None:
     one, three = gallery_recall_scores(PLACES, TRUTH, pool_size=50, top_k=(1, 3))
-    assert (one.name, one.value, one.chance, one.pool_size, one.num_pictures) == ("gallery_recall_1", 0.25, 0.02, 50, 4)
+    assert (one.name, one.value, one.chance, one.pool_size, one.num_images) == ("gallery_recall_1", 0.25, 0.02, 50, 4)
     assert one.interval == pytest.approx(wilson_interval(1, 4))
     assert (three.name, three.chance) == ("gallery_recall_3", 0.06)
 
 
 @pytest.mark.parametrize("top_k", [(), (0,), (1, 4)])
 def test_wrong_places(top_k: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="wanted: 1 to 3"):
+    with pytest.raises(UserError, match="expected: 1 to 3"):
         gallery_recall_scores(PLACES, TRUTH, pool_size=50, top_k=top_k)

@@ -122,7 +122,7 @@ def test_one_answer_to_all_scores_chance_exactly(direction: Direction, num: int,
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_shuffled_pictures_score_chance(direction: Direction) -> None:
+def test_shuffled_images_score_chance(direction: Direction) -> None:
     scores = []
     for seed in range(60):
         query, gallery = pairs(40, 0.5, seed)
@@ -134,7 +134,7 @@ def test_shuffled_pictures_score_chance(direction: Direction) -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_order_of_the_pictures_changes_nothing(direction: Direction) -> None:
+def test_the_order_of_the_images_changes_nothing(direction: Direction) -> None:
     query, gallery = pairs(25, 3.0)
     order = torch.randperm(25, generator=torch.Generator().manual_seed(1))
     for of_each in (two_way_of_each, two_way_influence):
@@ -143,7 +143,7 @@ def test_the_order_of_the_pictures_changes_nothing(direction: Direction) -> None
         np.testing.assert_allclose(one[order], other, atol=1e-12)
 
 
-def test_influence_is_what_a_picture_adds() -> None:
+def test_influence_is_what_an_image_adds() -> None:
     query, gallery = pairs(12, 3.0)
     wins = two_way_wins(correlation_matrix(query, gallery))
     score = two_way_identification(query=query, gallery=gallery).item()
@@ -152,7 +152,7 @@ def test_influence_is_what_a_picture_adds() -> None:
     for i in range(12):
         rest = [j for j in range(12) if j != i]
         without = two_way_identification(query=query[rest], gallery=gallery[rest]).item()
-        # The jackknife of a U-statistic of two: what is left when picture i goes.
+        # The jackknife of a U-statistic of two: what is left when image i goes.
         assert without == pytest.approx(score - (influence[i].item() - score) / 10)
     assert wins.diagonal().sum() == 0
 

@@ -14,7 +14,7 @@ from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, interval_over_groups, paired_test
 from mindeye_pl.metrics.statistics.score import Interval
 
-NUM_SETS, NUM_PICTURES = 1000, 100
+NUM_SETS, NUM_IMAGES = 1000, 100
 
 
 def coverage(intervals: list[Interval | None], truth: float) -> float:
@@ -23,12 +23,10 @@ def coverage(intervals: list[Interval | None], truth: float) -> float:
     return float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
 
 
-def sets_of_features(
-    noise: float, hubs: bool, seed: int, num_sets: int, n: int = NUM_PICTURES
-) -> tuple[Tensor, Tensor]:
+def sets_of_features(noise: float, hubs: bool, seed: int, num_sets: int, n: int = NUM_IMAGES) -> tuple[Tensor, Tensor]:
     """Predicted and true features, `(sets, n, 24)` each.
 
-    With hubs some pictures are typical: near to every answer, so that they win or beat the others often.
+    With hubs some images are typical: near to every answer, so that they win or beat the others often.
     """
     generator = torch.Generator().manual_seed(seed)
     true = torch.randn(num_sets, n, 24, generator=generator)
@@ -56,7 +54,7 @@ def many_scores(predicted: Tensor, true: Tensor, direction: str) -> Tensor:
 
 @pytest.mark.slow
 def test_mean() -> None:
-    values = np.random.default_rng(0).beta(2, 5, (NUM_SETS, NUM_PICTURES))  # skewed, as PixCorr is
+    values = np.random.default_rng(0).beta(2, 5, (NUM_SETS, NUM_IMAGES))  # skewed, as PixCorr is
     assert 0.93 <= coverage([bootstrap_interval(each) for each in values], 2 / 7) <= 0.97
 
 
@@ -77,7 +75,7 @@ def test_two_way_identification(noise: float, hubs: bool, direction: Direction) 
 @pytest.mark.parametrize(("noise", "hubs"), [(2.0, False), (4.0, False), (1.0, True)])
 def test_retrieval_among_all(noise: float, hubs: bool) -> None:
     brain, clip = (unit(some) for some in sets_of_features(noise, hubs, 1, 2 * NUM_SETS))
-    truth = ((brain @ clip.mT).argmax(2) == torch.arange(NUM_PICTURES)).double().mean().item()
+    truth = ((brain @ clip.mT).argmax(2) == torch.arange(NUM_IMAGES)).double().mean().item()
     intervals = []
     for brain, clip in zip(*sets_of_features(noise, hubs, 2, NUM_SETS), strict=True):
         score = retrieval_scores(brain=brain, clip=clip, num_pools=1)[2]
@@ -90,9 +88,9 @@ def test_retrieval_among_all(noise: float, hubs: bool) -> None:
 @pytest.mark.parametrize("test", ["sign_flip", "bootstrap"])
 def test_paired_difference(test: str) -> None:
     rng = np.random.default_rng(0)
-    picture = rng.beta(2, 5, (NUM_SETS, NUM_PICTURES))  # some pictures are easy for both models
-    first = picture + 0.1 * rng.gamma(2, 1, (NUM_SETS, NUM_PICTURES))
-    second = picture + 0.1 * rng.gamma(1, 1, (NUM_SETS, NUM_PICTURES))
+    image = rng.beta(2, 5, (NUM_SETS, NUM_IMAGES))  # some images are easy for both models
+    first = image + 0.1 * rng.gamma(2, 1, (NUM_SETS, NUM_IMAGES))
+    second = image + 0.1 * rng.gamma(1, 1, (NUM_SETS, NUM_IMAGES))
     results = [paired_test(a, b + 0.1, test=test, num_resamples=1000) for a, b in zip(first, second, strict=True)]
     assert 0.93 <= coverage([result.interval for result in results], 0.0) <= 0.97
     assert 0.03 <= np.mean([result.p_value <= 0.05 for result in results if result.p_value]) <= 0.07
@@ -104,9 +102,9 @@ def test_mean_over_subjects(shared: bool) -> None:
     rng = np.random.default_rng(0)
     intervals = []
     for _ in range(NUM_SETS):
-        pictures = 0.3 * rng.standard_normal(NUM_PICTURES) if shared else 0.0
-        scores = 0.5 + 0.05 * rng.standard_normal((4, 1)) + pictures + 0.2 * rng.standard_normal((4, NUM_PICTURES))
-        intervals.append(interval_over_groups(scores, shared_pictures=shared))
+        images = 0.3 * rng.standard_normal(NUM_IMAGES) if shared else 0.0
+        scores = 0.5 + 0.05 * rng.standard_normal((4, 1)) + images + 0.2 * rng.standard_normal((4, NUM_IMAGES))
+        intervals.append(interval_over_groups(scores, shared_images=shared))
     assert 0.93 <= coverage(intervals, 0.5) <= 0.97
 
 
@@ -122,5 +120,5 @@ def test_influence_has_the_variance_of_the_score(direction: Direction) -> None:
         by_shares.append(shares.var().item() / 40)
     ratios = np.mean(by_influence) / np.var(scores), np.mean(by_shares) / np.var(scores)
     assert ratios[0] == pytest.approx(1, abs=0.2)
-    if direction == "published":  # a typical picture wins often and beats often: its own shares alone say too much
+    if direction == "published":  # a typical image wins often and beats often: its own shares alone say too much
         assert ratios[1] > 1.25

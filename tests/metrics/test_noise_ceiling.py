@@ -25,7 +25,7 @@ def test_noise_ceiling_by_the_formula_of_the_nsd_paper() -> None:
     ncsnr = torch.tensor([0.0, 0.25, 1.0, torch.inf])
     np.testing.assert_allclose(noise_ceiling(ncsnr, 3)[1:3], np.sqrt([0.0625 / (0.0625 + 1 / 3), 1 / (1 + 1 / 3)]))
     assert noise_ceiling(ncsnr, 3)[[0, 3]].tolist() == [0, 1]
-    # Pictures shown three times, twice and once, A, B and C of them: (A/3 + B/2 + C/1) / (A + B + C) for 1/R.
+    # Images shown three times, twice and once, A, B and C of them: (A/3 + B/2 + C/1) / (A + B + C) for 1/R.
     shown = torch.tensor([3] * 5 + [2] * 4 + [1] * 2)
     np.testing.assert_allclose(
         noise_ceiling(ncsnr, shown)[2], np.sqrt(1 / (1 + (5 / 3 + 4 / 2 + 2 / 1) / 11)), rtol=1e-6
@@ -56,7 +56,7 @@ def test_a_response_that_stands_twice_counts_once() -> None:
     weights = torch.tensor([0.5, 0, 0.5]).expand(120, 3)
     truth = brain_correlation(signal[20:], repetitions[20:, [0, 2]].mean(1))
     assert ceiling_between_repetitions(repetitions, weights=weights).item() == pytest.approx(truth.item(), abs=0.01)
-    with pytest.raises(UserError, match="no picture was shown twice"):
+    with pytest.raises(UserError, match="no image was shown twice"):
         ceiling_between_repetitions(repetitions[:20])
 
 
@@ -68,7 +68,7 @@ def test_responses_of_nothing_but_noise_have_no_ceiling() -> None:
 
 
 def test_the_simulated_nsd(tiny_nsd: Path, tmp_path: Path) -> None:
-    """Real files from end to end: the noise-free responses come near 1, another picture's near 0."""
+    """Real files from end to end: the noise-free responses come near 1, another image's near 0."""
     layout = NSDLayout(tiny_nsd)
     test_set = load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path)
     measured = average_repetitions(test_set.voxels, test_set.weights)

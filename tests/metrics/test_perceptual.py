@@ -1,4 +1,4 @@
-"""LPIPS: its formula, and what it must say of equal and ever less equal pictures.
+"""LPIPS: its formula, and what it must say of equal and ever less equal images.
 
 AlexNet has random weights here; the weights of its layers are the package's.
 """
@@ -20,7 +20,7 @@ def network() -> nn.Module:
 
 
 @pytest.fixture
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -36,39 +36,39 @@ def by_hand(network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     return total
 
 
-def test_the_formula(network: nn.Module, pictures: Tensor) -> None:
-    others = pictures.flip(0)
-    found = lpips_of_each(others, pictures, network=network)
+def test_the_formula(network: nn.Module, images: Tensor) -> None:
+    others = images.flip(0)
+    found = lpips_of_each(others, images, network=network)
     assert found.dtype == torch.float64
-    torch.testing.assert_close(found.float(), by_hand(network, others, pictures), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(lpips(others, pictures, network=network), found.mean())
+    torch.testing.assert_close(found.float(), by_hand(network, others, images), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(lpips(others, images, network=network), found.mean())
 
 
-def test_equal_pictures_have_no_distance_and_more_noise_more(network: nn.Module, pictures: Tensor) -> None:
-    assert lpips(pictures, pictures, network=network) == 0
-    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
-    smooth = torch.nn.functional.interpolate(pictures[..., ::16, ::16], scale_factor=16, mode="bilinear")
+def test_equal_images_have_no_distance_and_more_noise_more(network: nn.Module, images: Tensor) -> None:
+    assert lpips(images, images, network=network) == 0
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    smooth = torch.nn.functional.interpolate(images[..., ::16, ::16], scale_factor=16, mode="bilinear")
     distances = [lpips(smooth + level * noise, smooth, network=network) for level in (0.02, 0.1, 0.5)]
     assert 0 < distances[0] < distances[1] < distances[2]
 
 
-def test_symmetric_and_the_same_in_any_batch_and_order(network: nn.Module, pictures: Tensor) -> None:
-    others = pictures.roll(1, 0)
-    found = lpips_of_each(others, pictures, network=network)
-    torch.testing.assert_close(lpips_of_each(pictures, others, network=network), found)
-    torch.testing.assert_close(lpips_of_each(others, pictures, network=network, batch_size=2), found)
+def test_symmetric_and_the_same_in_any_batch_and_order(network: nn.Module, images: Tensor) -> None:
+    others = images.roll(1, 0)
+    found = lpips_of_each(others, images, network=network)
+    torch.testing.assert_close(lpips_of_each(images, others, network=network), found)
+    torch.testing.assert_close(lpips_of_each(others, images, network=network, batch_size=2), found)
     order = torch.tensor([3, 1, 4, 0, 2])
-    torch.testing.assert_close(lpips_of_each(others[order], pictures[order], network=network), found[order])
+    torch.testing.assert_close(lpips_of_each(others[order], images[order], network=network), found[order])
 
 
-def test_streaming_is_the_mean_over_all(network: nn.Module, pictures: Tensor) -> None:
-    others, metric = pictures.roll(1, 0), LPIPS(network)
+def test_streaming_is_the_mean_over_all(network: nn.Module, images: Tensor) -> None:
+    others, metric = images.roll(1, 0), LPIPS(network)
     for rows in (slice(0, 2), slice(2, 5)):
-        metric.update(others[rows], pictures[rows])
-    torch.testing.assert_close(metric.compute(), lpips(others, pictures, network=network))
+        metric.update(others[rows], images[rows])
+    torch.testing.assert_close(metric.compute(), lpips(others, images, network=network))
     assert metric.higher_is_better is False
 
 
-def test_pictures_of_two_sizes_are_a_mistake(network: nn.Module, pictures: Tensor) -> None:
+def test_images_of_two_sizes_are_a_mistake(network: nn.Module, images: Tensor) -> None:
     with pytest.raises(AssertionError, match="64"):
-        lpips(pictures[..., :32], pictures, network=network)
+        lpips(images[..., :32], images, network=network)

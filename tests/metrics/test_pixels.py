@@ -18,12 +18,12 @@ FORMS: tuple[Form, ...] = ("published", "torchmetrics")
 
 def pairs(num: int = 5, side: int = 20) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(num, 3, side, side, generator=generator)
-    return (pictures + 0.3 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1), pictures
+    images = torch.rand(num, 3, side, side, generator=generator)
+    return (images + 0.3 * torch.randn(images.shape, generator=generator)).clamp(0, 1), images
 
 
 def ssim_by_hand(first: np.ndarray, second: np.ndarray) -> float:
-    """Of one channel `(H, W)`: the formula, over the windows that lie inside the picture."""
+    """Of one channel `(H, W)`: the formula, over the windows that lie inside the image."""
     axis = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     weights = np.outer(axis, axis) / axis.sum() ** 2
     x, y = (sliding_window_view(some.astype(np.float64), (11, 11)) for some in (first, second))
@@ -82,10 +82,10 @@ def test_antialiased_resizing_against_pillow() -> None:
                         torch.from_numpy(
                             np.array(Image.fromarray(channel.numpy()).resize((16, 16), Image.Resampling.BILINEAR))
                         )
-                        for channel in picture
+                        for channel in image
                     ]
                 )
-                for picture in some
+                for image in some
             ]
         )
         for some in (first, second)
@@ -95,7 +95,7 @@ def test_antialiased_resizing_against_pillow() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_picture_is_most_like_itself(form: Form) -> None:
+def test_an_image_is_most_like_itself(form: Form) -> None:
     first, second = pairs()
     assert ssim(second, second, size=None, form=form).item() == pytest.approx(1)
     assert pixcorr(second, second, size=None).item() == pytest.approx(1)
@@ -108,7 +108,7 @@ def test_a_picture_is_most_like_itself(form: Form) -> None:
 def test_how_many_go_at_once_changes_nothing(at_once: int, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = pairs()
     whole = pixcorr_of_each(first, second, size=32), ssim_of_each(first, second, size=32, form=form)
-    monkeypatch.setattr(pixels, "_PICTURES_AT_ONCE", at_once)
+    monkeypatch.setattr(pixels, "_IMAGES_AT_ONCE", at_once)
     order = torch.tensor([3, 1, 4, 0, 2])
     parts = (
         pixcorr_of_each(first[order], second[order], size=32),

@@ -135,7 +135,7 @@ def test_scores_stand_beside_chance_pool_and_interval() -> None:
     for name, score in scores.items():
         assert score.pool_size == (80 if name.endswith("full") else 20)
         assert score.chance == 1 / score.pool_size
-        assert score.num_pictures == 80
+        assert score.num_images == 80
         assert score.interval is not None
         assert score.interval[0] < score.value < score.interval[1]
     assert scores["image_retrieval"].value > scores["image_retrieval_full"].value
@@ -183,7 +183,7 @@ def test_one_embedding_for_all_brains_scores_chance_exactly(width: int) -> None:
         assert metric(brain=same, clip=clip, top_k=3).item() == pytest.approx(3 / 40), name
 
 
-def test_fewer_pictures_than_a_pool_are_all_used() -> None:
+def test_fewer_images_than_a_pool_are_all_used() -> None:
     brain, clip = pairs(30, 1.0)
     pooled, _, full, _ = retrieval_scores(brain=brain, clip=clip)
     assert (pooled.value, pooled.pool_size) == (full.value, 30)
@@ -197,7 +197,7 @@ def test_mismatched_pairs_are_a_mistake() -> None:
 
 
 @pytest.mark.parametrize("pool_size", [7, 20])
-def test_scores_of_each_picture_have_the_score_as_their_mean(pool_size: int) -> None:
+def test_scores_of_each_image_have_the_score_as_their_mean(pool_size: int) -> None:
     brain, clip = pairs(20, noise=2.0)
     settings = {"brain": brain, "clip": clip, "pool_size": pool_size, "num_pools": 50, "seed": 3}
     scores = {score.name: score.value for score in retrieval_scores(**settings)}
@@ -207,7 +207,7 @@ def test_scores_of_each_picture_have_the_score_as_their_mean(pool_size: int) -> 
         assert np.average(each, weights=asked) == pytest.approx(scores[name], abs=1e-12)
 
 
-def test_a_picture_that_no_pool_asks_for_has_the_mean_of_the_others() -> None:
+def test_an_image_that_no_pool_asks_for_has_the_mean_of_the_others() -> None:
     brain, clip = pairs(20, noise=2.0)
     each = retrieval_of_each(brain=brain, clip=clip, pool_size=5, num_pools=1, seed=0)["image_retrieval"]
     asked = draw_pools(20, 5, 1, 0)[0]

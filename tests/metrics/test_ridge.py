@@ -88,5 +88,5 @@ def test_mistakes_are_told() -> None:
     voxels, targets, test_voxels = problem(20, 12, 2)
     with pytest.raises(UserError, match="positive numbers"):
         ridge_predictions(voxels, targets, test_voxels, alphas=(0.0, 1.0))
-    with pytest.raises(UserError, match="too few pictures"):
+    with pytest.raises(UserError, match="too few images"):
         ridge_predictions(voxels[:2], targets[:2], test_voxels)

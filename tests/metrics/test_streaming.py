@@ -11,9 +11,9 @@ from mindeye_pl.metrics.streaming import (
     CorrelationDistance,
     EffectiveRank,
     EffectiveRankRatio,
+    ImageMetric,
     ImageRetrieval,
     NWayIdentification,
-    PictureMetric,
     PixCorr,
     RetrievalAccuracy,
     TwoWayIdentification,
@@ -21,8 +21,8 @@ from mindeye_pl.metrics.streaming import (
 
 NUM = 24
 
-#: Each class beside its function, on two sets of pictures or of features.
-ON_PICTURES: dict[str, tuple[Callable[[], PictureMetric], Callable[[Tensor, Tensor], Tensor]]] = {
+#: Each class beside its function, on two sets of images or of features.
+ON_IMAGES: dict[str, tuple[Callable[[], ImageMetric], Callable[[Tensor, Tensor], Tensor]]] = {
     "pixcorr": (lambda: PixCorr(size=None), lambda a, b: pixels.pixcorr(a, b, size=None)),
     "ssim": (lambda: SSIM(size=16), lambda a, b: pixels.ssim(a, b, size=16)),
     "ssim, torchmetrics": (
@@ -30,7 +30,7 @@ ON_PICTURES: dict[str, tuple[Callable[[], PictureMetric], Callable[[Tensor, Tens
         lambda a, b: pixels.ssim(a, b, size=None, form="torchmetrics"),
     ),
 }
-ON_FEATURES: dict[str, tuple[Callable[[], PictureMetric], Callable[[Tensor, Tensor], Tensor]]] = {
+ON_FEATURES: dict[str, tuple[Callable[[], ImageMetric], Callable[[Tensor, Tensor], Tensor]]] = {
     "distance": (CorrelationDistance, identification.correlation_distance),
     "two-way": (TwoWayIdentification, lambda a, b: identification.two_way_identification(query=a, gallery=b)),
     "two-way, paper": (
@@ -51,14 +51,14 @@ ON_FEATURES: dict[str, tuple[Callable[[], PictureMetric], Callable[[Tensor, Tens
 }
 
 
-@pytest.mark.parametrize("name", [*ON_PICTURES, *ON_FEATURES])
+@pytest.mark.parametrize("name", [*ON_IMAGES, *ON_FEATURES])
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_batches_in_any_order_score_as_their_whole(name: str, batch_size: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    shape = (NUM, 3, 12, 12) if name in ON_PICTURES else (NUM, 3, 4)
+    shape = (NUM, 3, 12, 12) if name in ON_IMAGES else (NUM, 3, 4)
     second = torch.rand(shape, generator=generator)
     first = (second + 0.4 * torch.randn(shape, generator=generator)).clamp(0, 1)
-    make, function = (ON_PICTURES | ON_FEATURES)[name]
+    make, function = (ON_IMAGES | ON_FEATURES)[name]
     metric, whole = make(), function(first, second).item()
     assert whole > 0.05
     for _ in range(2):
@@ -75,7 +75,7 @@ def test_effective_rank_of_batches() -> None:
     assert metric.compute().item() == pytest.approx(effective_rank.effective_rank(tokens).item())
 
 
-def test_each_picture_keeps_its_number() -> None:
+def test_each_image_keeps_its_number() -> None:
     first, second = torch.rand(2, 6, 3, 16, 16)
     metric = PixCorr(size=None)
     for part in (slice(0, 4), slice(4, 6)):
@@ -106,8 +106,8 @@ def test_retrieval_can_be_called_on_one_batch() -> None:
 
 
 def test_every_class_says_what_its_function_is() -> None:
-    bases = (PictureMetric, streaming.MeanOverPictures, streaming.PairedEmbeddings)
-    classes = [c for c in vars(streaming).values() if isinstance(c, type) and issubclass(c, PictureMetric)]
+    bases = (ImageMetric, streaming.MeanOverImages, streaming.PairedEmbeddings)
+    classes = [c for c in vars(streaming).values() if isinstance(c, type) and issubclass(c, ImageMetric)]
     for metric in (c for c in classes if c not in bases):
         module, name = (metric.__doc__ or "").split("`")[1].split(".")
         place = {"pixels": pixels, "identification": identification, "retrieval": retrieval}.get(module, effective_rank)

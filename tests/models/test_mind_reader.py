@@ -30,7 +30,7 @@ def batch(seed: int = 0) -> BrainBatch:
     tokens, captions, views = (
         F.normalize(torch.randn(8, count, 6, generator=generator), dim=-1) for count in (1, 3, 2)
     )
-    captions[:, 2] = 0  # a picture with fewer captions than another
+    captions[:, 2] = 0  # an image with fewer captions than another
     return BrainBatch(voxels, [0, 1], torch.arange(8), tokens, captions=captions, views=views)
 
 
@@ -63,7 +63,7 @@ def test_an_objective_that_there_is_not_is_refused(options: dict, says: str) -> 
         MapperObjective(**options)
 
 
-def test_validation_is_of_the_picture_s_own_embedding_and_of_the_captions_mean() -> None:
+def test_validation_is_of_the_image_s_own_embedding_and_of_the_captions_mean() -> None:
     model, data = system().eval(), batch()
     loss = model.compute_loss(data, epoch=0, num_epochs=4)
     tokens = model(data.voxels, data.subject_index).tokens

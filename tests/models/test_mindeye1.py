@@ -71,7 +71,7 @@ def test_no_bias_is_decayed_and_everything_else_is() -> None:
     model = system()
     decayed = {
         id(p)
-        for stage in model.stages().values()
+        for stage in model.parts().values()
         for group in stage.parameter_groups()
         if group["weight_decay"]
         for p in group["params"]

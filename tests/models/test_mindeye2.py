@@ -151,7 +151,7 @@ def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path: object) -> None:
 
 def decayed(model: MindEye2) -> set[str]:
     names = {id(p): name for name, p in model.named_parameters()}
-    groups = [group for stage in model.stages().values() for group in stage.parameter_groups()]
+    groups = [group for stage in model.parts().values() for group in stage.parameter_groups()]
     found: list[Tensor] = [p for group in groups for p in group["params"]]
     trainable = [p for p in model.parameters() if p.requires_grad]
     assert sorted(map(id, found)) == sorted(map(id, trainable)), "each parameter in one group"

@@ -1,4 +1,4 @@
-"""The best of several candidates, the blurry picture alone, and systems that the unCLIP cannot tell apart."""
+"""The best of several candidates, the blurry image alone, and systems that the unCLIP cannot tell apart."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from mindeye_pl.models.mindeye import BrainToTokens, MindEye1, MindEye2
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone, ResidualBackbone
 from mindeye_pl.models.parts.prior import DiffusionPrior
-from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, Sampling, candidate_seed, picture_seed
+from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, Sampling, candidate_seed, image_seed
 from mindeye_pl.nn.clip.clip_embedder import random_embedder
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
@@ -45,7 +45,7 @@ def system(kind: type[BrainToTokens] = MindEye1, *, seed: int = 0) -> BrainToTok
 
 
 def query(*ids: int) -> BrainQuery:
-    """Two responses to each picture; which, says its number."""
+    """Two responses to each image; which, says its number."""
     voxels = [torch.randn(2, VOXELS, generator=torch.Generator().manual_seed(id_)) for id_ in ids]
     return BrainQuery(torch.tensor(ids), torch.stack(voxels), torch.full((len(ids), 2), 0.5))
 
@@ -66,20 +66,20 @@ def test_the_candidate_that_is_kept_is_the_nearest_of_all(unclip: UnCLIPModel, e
     alone = [made(Reconstructor(system(), unclip=unclip, sampling=SAMPLING, candidates=1), query(id_)) for id_ in ids]
     chosen = []
     for row, (id_, single) in enumerate(zip(ids, alone, strict=True)):
-        brain, similarities, pictures = single["retrieval"].flatten(1), [], []
+        brain, similarities, images = single["retrieval"].flatten(1), [], []
         for index in range(several):
-            seeds = [candidate_seed(picture_seed(SAMPLING.seed, id_), index)]
+            seeds = [candidate_seed(image_seed(SAMPLING.seed, id_), index)]
             one = best_of(1, unclip, embedder)._candidate(single, seeds, 0)
             tokens = embedder(one["images"]).flatten(1)
             similarities.append(F.cosine_similarity(tokens, brain).item())
-            pictures.append(one)
+            images.append(one)
         best = max(range(several), key=similarities.__getitem__)
         chosen.append(best)
         assert kept["candidate"][row] == best
         assert kept["candidate_similarity"][row].item() == pytest.approx(similarities[best], abs=1e-4)
         for name in ("images", "prior_tokens"):
-            torch.testing.assert_close(kept[name][row], pictures[best][name][0], rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(pictures[0]["images"], single["images"])  # the first is the single sample
+            torch.testing.assert_close(kept[name][row], images[best][name][0], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(images[0]["images"], single["images"])  # the first is the single sample
     assert len(set(chosen)) > 1
 
 
@@ -117,10 +117,10 @@ def test_the_unclip_never_makes_more_at_once(
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
-def test_the_blurry_picture_is_the_draft_and_at_strength_0_all(
+def test_the_blurry_image_is_the_draft_and_at_strength_0_all(
     unclip: UnCLIPModel, strength: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vae, composite = random_vae(3, **(VAE | {"picture_size": 16})), system()  # pictures half the size
+    vae, composite = random_vae(3, **(VAE | {"image_size": 16})), system()  # images half the size
     latents = torch.randn(2 * 2, 4, 8, 8)
     predict = composite.predict
 
@@ -134,27 +134,27 @@ def test_the_blurry_picture_is_the_draft_and_at_strength_0_all(
     blurry = F.interpolate(found["blurry_images"], (32, 32), mode="bilinear")
     assert found["blurry_images"].shape == (2, 3, 16, 16)
     assert torch.equal(found["images"], blurry) == (strength == 0)
-    # The published range is that of the draft alone: the blurry picture stays what it was.
+    # The published range is that of the draft alone: the blurry image stays what it was.
     quirk = Sampling("unipc_published", 4, 2.0, 0.0, seed=5, strength=strength, draft_range="published")
     other = made(Reconstructor(composite, unclip=unclip, sampling=quirk, vae=vae), query(1, 2))
     assert torch.equal(other["blurry_images"], found["blurry_images"])
     assert torch.equal(other["images"], found["images"]) == (strength == 0)
 
 
-def test_the_same_tokens_give_the_same_picture_whatever_the_system(
+def test_the_same_tokens_give_the_same_image_whatever_the_system(
     unclip: UnCLIPModel, embedder: torch.nn.Module
 ) -> None:
-    """Two systems that read the same from a brain, with the same prior, end in the same pictures."""
+    """Two systems that read the same from a brain, with the same prior, end in the same images."""
     one, other = (system(kind) for kind in (MindEye1, MindEye2))
     other.prior, other.predict = one.prior, one.predict  # type: ignore[method-assign]
-    pictures = [
+    images = [
         made(Reconstructor(s, unclip=unclip, sampling=SAMPLING, candidates=2, embedder=embedder), query(1, 2))
         for s in (one, other)
     ]
-    for name, rows in pictures[0].items():
-        assert torch.equal(pictures[1][name], rows), name
+    for name, rows in images[0].items():
+        assert torch.equal(images[1][name], rows), name
     untouched = made(Reconstructor(system(MindEye2), unclip=unclip, sampling=SAMPLING), query(1, 2))
-    assert not torch.allclose(untouched["images"], pictures[0]["images"], atol=1e-3)
+    assert not torch.allclose(untouched["images"], images[0]["images"], atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ GRID, GALLERY = "#reconstructions-table", "#retrieval-gallery-table"
 
 
 def content() -> ReportData:
-    """A page of the size that people get: 60 pictures, a gallery, 12 columns, charts."""
+    """A page of the size that people get: 60 images, a gallery, 12 columns, charts."""
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng) for _ in range(COUNT)]
     seen = [paint(scene, 32) for scene in scenes]
@@ -63,7 +63,7 @@ def content() -> ReportData:
     gallery = []
     for i, rank in enumerate(ranks):
         others = [seen[i if place == rank else (i + place) % COUNT] for place in range(1, 6)]
-        found = [Found(picture, 1 / place, place == rank) for place, picture in enumerate(others, 1)]
+        found = [Found(image, 1 / place, place == rank) for place, image in enumerate(others, 1)]
         gallery.append(GalleryRow(f"stimulus {i}", seen[i], found, rank, COUNT))
 
     def row(name: str, value: float, **changes: Any) -> Row:
@@ -84,7 +84,7 @@ def content() -> ReportData:
         charts_section("Curves", [Panel("By repetitions", (line,)), Bars("ROIs", ["V1"], [0.3], None, [0.5])]),
         token_map_section(tokens[0], tokens[1], [row.name for row in grid]),
     ]
-    pictures = [
+    images = [
         grid_section("Reconstructions", ["Seen", "Reconstructed", "Blurry"], grid, metrics=METRICS),
         gallery_section(gallery),
     ]
@@ -93,7 +93,7 @@ def content() -> ReportData:
         "A summary in a sentence.",
         simulated=True,
         results=[Results("Scores", rows, METRICS, needs=[f"Metric 1 needs file.pth: command {'y' * 120}"])],
-        pictures=[part for part in pictures if part],
+        images=[part for part in images if part],
         more=[part for part in parts if part],
         settings="a_long_key: " + "x" * 300,
         environment={"machine": "a very long description of a machine " * 3},
@@ -196,11 +196,11 @@ def test_more_rows_come_in_portions(browser: Browser, path: Path) -> None:
         assert page.locator(f"{GRID} .more").is_hidden()
 
 
-def test_a_picture_opens_goes_on_and_closes_by_keyboard(browser: Browser, path: Path) -> None:
+def test_an_image_opens_goes_on_and_closes_by_keyboard(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
         page.click(f"{GRID} [data-order=best]")
         names = shown(page)
-        page.locator(f"{GRID} tbody.row:visible button.picture").first.focus()
+        page.locator(f"{GRID} tbody.row:visible button.image").first.focus()
         page.keyboard.press("Enter")
         assert page.locator("#viewer").is_visible()
         assert page.inner_text("#viewer h2") == names[0]
@@ -230,17 +230,17 @@ def test_a_picture_opens_goes_on_and_closes_by_keyboard(browser: Browser, path: 
         assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == shown(page)[-1]
 
 
-def test_the_gallery_sorts_by_rank_and_shows_pictures_that_are_embedded_elsewhere(browser: Browser, path: Path) -> None:
+def test_the_gallery_sorts_by_rank_and_shows_images_that_are_embedded_elsewhere(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
         unseen = page.locator("img").evaluate_all("all => all.filter(each => !each.naturalWidth).length")
-        assert unseen == 0, "every picture of the page has its pixels"
+        assert unseen == 0, "every image of the page has its pixels"
         page.click(f"{GALLERY} [data-order=worst]")
         ranks = page.locator(f"{GALLERY} tbody.row:visible td:nth-of-type(1) .small").all_inner_texts()
         assert ranks == sorted(ranks, reverse=True)
         assert ranks[0] == f"rank 7 of {COUNT}"
         page.click(f"{GALLERY} [data-order=best]")
-        page.locator(f"{GALLERY} tbody.row:visible button.picture").nth(1).click()
-        assert page.locator("#viewer figcaption").nth(1).inner_text() == "Found 1 · ✓ seen picture · 1.000"
+        page.locator(f"{GALLERY} tbody.row:visible button.image").nth(1).click()
+        assert page.locator("#viewer figcaption").nth(1).inner_text() == "Found 1 · ✓ seen image · 1.000"
         assert page.locator("#viewer figure.marked").count() == 1
         page.click("#viewer [data-close]")
         assert page.evaluate("document.activeElement.querySelector('img').alt").startswith("Found 1"), "focus returns"
@@ -280,20 +280,20 @@ def test_it_fits_a_desk_and_a_phone_by_day_and_by_night(
         assert len(heights) == 3
         assert min(heights) > 120
         page.screenshot(path=tmp_path / "page.png")
-        page.locator(f"{GRID} button.picture").first.click()
+        page.locator(f"{GRID} button.image").first.click()
         assert page.locator("#viewer").evaluate("box => box.scrollWidth <= box.clientWidth")
         page.screenshot(path=tmp_path / "viewer.png")
     for name in ("page.png", "viewer.png"):
-        with Image.open(tmp_path / name) as picture:
-            assert picture.size == (width, 900)
-    with Image.open(tmp_path / "page.png") as picture:
-        background = picture.convert("L").getpixel((5, 890))
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (width, 900)
+    with Image.open(tmp_path / "page.png") as image:
+        background = image.convert("L").getpixel((5, 890))
     assert background > 230 if scheme == "light" else background < 40
 
 
 def test_who_wants_no_motion_has_none(browser: Browser, path: Path) -> None:
     with opened(browser, path, reduced_motion="reduce") as page:
-        page.locator(f"{GRID} button.picture").first.click()
+        page.locator(f"{GRID} button.image").first.click()
         assert page.evaluate("document.getAnimations().length") == 0
         assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 

@@ -16,13 +16,13 @@ from torch import nn
 
 import mindeye_pl
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.mindeye import MindEye2
 from mindeye_pl.models.objective import Objective
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone
 from mindeye_pl.models.parts.low_level import LowLevel
-from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.part import Part
 from mindeye_pl.models.parts.prior import DiffusionPrior
 from mindeye_pl.models.schedule import published_onecycle
 from mindeye_pl.sharing.plain import describe, rebuild
@@ -31,7 +31,7 @@ from tests.models.test_mindeye2 import system
 FILES = {"model.safetensors", "config.json", "README.md"}
 
 
-class Doubling(Stage):
+class Doubling(Part):
     """A part of somebody's own."""
 
     def __init__(self, width: int):
@@ -91,20 +91,20 @@ def test_rebuilt_to_train_on(model: MindEye2, folder: Path) -> None:
     again = MindEye2.from_pretrained(folder)
     assert again._optimizer is not None
     assert again._scheduler is not None
-    optimizer = again._optimizer([group for stage in again.stages().values() for group in stage.parameter_groups()])
+    optimizer = again._optimizer([group for stage in again.parts().values() for group in stage.parameter_groups()])
     assert isinstance(optimizer, torch.optim.AdamW)
     again._scheduler(optimizer, epochs=3, iterations_per_epoch=2)
-    assert all(p.requires_grad for p in again.stages()["backbone"].parameters())
+    assert all(p.requires_grad for p in again.parts()["backbone"].parameters())
 
 
 def test_written_again_it_is_the_same_folder(folder: Path, tmp_path: Path) -> None:
-    Composite.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    BrainDecoder.from_pretrained(folder).save_pretrained(tmp_path / "again")
     for name in FILES:
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 def test_each_stage_alone(model: MindEye2, tmp_path: Path) -> None:
-    for name, stage in model.stages().items():
+    for name, stage in model.parts().items():
         stage.save_pretrained(tmp_path / name)
         again = type(stage).from_pretrained(tmp_path, subfolder=name)
         assert all(torch.equal(again.state_dict()[key], value) for key, value in stage.state_dict().items()), name
@@ -115,7 +115,7 @@ def test_each_stage_alone(model: MindEye2, tmp_path: Path) -> None:
 
 def test_a_part_of_somebodys_own(tmp_path: Path) -> None:
     Doubling(3).save_pretrained(tmp_path / "out")
-    assert isinstance(Stage.from_pretrained(tmp_path / "out"), Doubling)
+    assert isinstance(Part.from_pretrained(tmp_path / "out"), Doubling)
 
 
 def test_copied_and_pickled_parts_remember(model: MindEye2) -> None:

@@ -62,7 +62,7 @@ def test_trained_and_scored_again_from_its_published_files(cli: CommandLine) -> 
 
 
 @pytest.mark.slow
-def test_the_class_token_s_model_is_trained_and_ranks_pictures(cli: CommandLine) -> None:
+def test_the_class_token_s_model_is_trained_and_ranks_images(cli: CommandLine) -> None:
     options = ("model=mindeye1_class_token", "embedder=laptop_class", "unclip=none", "low_level=none")
     assert cli(*(word for word in COMMAND if not word.startswith(("model", "low_level", "prior"))), *options)[0] == 0
     (scores,) = (cli.outputs / "artifacts" / "evaluate").glob("subj*/scores.json")

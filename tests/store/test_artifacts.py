@@ -147,14 +147,14 @@ def test_a_broken_manifest_is_one_line_and_never_reused(tmp_path: Path, how: str
     broken = BROKEN_MANIFESTS[how](path.read_text())
     assert broken != path.read_text()
     path.write_text(broken, errors="surrogateescape")
-    with pytest.raises(UserError, match=r"Mend: .*rm -r") as caught:
+    with pytest.raises(UserError, match=r"Fix: .*rm -r") as caught:
         store.find(SPEC)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError), store.making(SPEC):
         pass
     # The command that it names is one that works.
-    assert caught.value.mend is not None
-    assert str(store.folder(SPEC)) in caught.value.mend
+    assert caught.value.fix is not None
+    assert str(store.folder(SPEC)) in caught.value.fix
     shutil.rmtree(store.folder(SPEC))
     assert make(store)
 
@@ -164,13 +164,13 @@ def test_a_folder_that_was_not_copied_to_its_end_is_never_reused(tmp_path: Path)
     make(store)
     model = store.folder(SPEC) / "model"
     model.write_text("wei")
-    with pytest.raises(UserError, match=r"not whole .*model of 3 bytes; wanted: 7 bytes.* Mend: rm -r"):
+    with pytest.raises(UserError, match=r"not whole .*model of 3 bytes; expected: 7 bytes.* Fix: rm -r"):
         store.find(SPEC)
     model.unlink()
-    with pytest.raises(UserError, match=r"not whole .*no file model.* Mend: rm -r"):
+    with pytest.raises(UserError, match=r"not whole .*no file model.* Fix: rm -r"):
         store.find(SPEC)
     (store.folder(SPEC) / MANIFEST).unlink()
-    with pytest.raises(UserError, match=r"unreadable.* Mend: rm -r"):
+    with pytest.raises(UserError, match=r"unreadable.* Fix: rm -r"):
         store.find(SPEC)
 
 

@@ -18,7 +18,7 @@ from mindeye_pl.store import embeddings as targets
 from mindeye_pl.store.embeddings import TokenStore
 
 N, S, D = 40, 3, 5
-DESCRIPTION = {"embedder": {"name": "test", "layers": [1, 2]}, "pictures": "abc"}
+DESCRIPTION = {"embedder": {"name": "test", "layers": [1, 2]}, "images": "abc"}
 FORK = multiprocessing.get_context("fork")  # the child needs this module's functions and no second import of torch
 
 
@@ -26,23 +26,23 @@ def store_in(tmp_path: Path) -> TokenStore:
     return TokenStore.create_or_open(tmp_path / "tokens", N, S, D, description=DESCRIPTION)
 
 
-def read_pictures(ids: np.ndarray) -> np.ndarray:
+def read_images(ids: np.ndarray) -> np.ndarray:
     assert np.array_equal(ids, np.unique(ids)), "hdf5 wants ascending ids"
     return np.broadcast_to(ids[:, None, None, None], (len(ids), 3, 2, 2)).astype(np.float16)
 
 
-def embed(pictures: np.ndarray) -> torch.Tensor:
+def embed(images: np.ndarray) -> torch.Tensor:
     """Tokens that say whose they are: id + position / 10."""
-    return torch.from_numpy(pictures[:, 0, 0, 0]).float()[:, None, None] + torch.arange(S * D).view(S, D) / 10
+    return torch.from_numpy(images[:, 0, 0, 0]).float()[:, None, None] + torch.arange(S * D).view(S, D) / 10
 
 
 def expected(ids: np.ndarray) -> np.ndarray:
-    return embed(read_pictures(np.unique(ids))).half().numpy()[np.searchsorted(np.unique(ids), ids)]
+    return embed(read_images(np.unique(ids))).half().numpy()[np.searchsorted(np.unique(ids), ids)]
 
 
 def test_tokens_come_back_in_the_order_asked(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.fill(np.array([30, 2, 7, 2, 11]), embed, read_pictures, batch_size=2, progress=False)
+    store.fill(np.array([30, 2, 7, 2, 11]), embed, read_images, batch_size=2, progress=False)
     asked = np.array([11, 2, 30, 2])
     assert store[asked].dtype == np.float16
     np.testing.assert_array_equal(store[asked], expected(asked))
@@ -51,26 +51,26 @@ def test_tokens_come_back_in_the_order_asked(tmp_path: Path) -> None:
     assert len(store) == N
 
 
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.fill(np.array([1]), embed, read_pictures, batch_size=2, progress=False)
-    with pytest.raises(UserError, match=r"1 of 2 pictures .*stimulus 5"):
+    store.fill(np.array([1]), embed, read_images, batch_size=2, progress=False)
+    with pytest.raises(UserError, match=r"1 of 2 images .*stimulus 5"):
         store[np.array([1, 5])]
     for outside in (-1, N):
         with pytest.raises(AssertionError, match="no stimulus"):
             store[np.array([1, outside])]
 
 
-def test_only_missing_pictures_are_embedded(tmp_path: Path) -> None:
+def test_only_missing_images_are_embedded(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     seen: list[int] = []
 
-    def counting(pictures: np.ndarray) -> torch.Tensor:
-        seen.extend(pictures[:, 0, 0, 0].astype(int).tolist())
-        return embed(pictures)
+    def counting(images: np.ndarray) -> torch.Tensor:
+        seen.extend(images[:, 0, 0, 0].astype(int).tolist())
+        return embed(images)
 
-    store.fill(np.arange(6), counting, read_pictures, batch_size=4, progress=False)
-    store_in(tmp_path).fill(np.arange(3, 10), counting, read_pictures, batch_size=4, progress=True)
+    store.fill(np.arange(6), counting, read_images, batch_size=4, progress=False)
+    store_in(tmp_path).fill(np.arange(3, 10), counting, read_images, batch_size=4, progress=True)
     assert seen == list(range(10))
 
 
@@ -85,14 +85,14 @@ def test_the_file_is_sparse_and_plain(tmp_path: Path) -> None:
 def fill_and_die(folder: Path, at_batch: int) -> None:
     batches = 0
 
-    def dying(pictures: np.ndarray) -> torch.Tensor:
+    def dying(images: np.ndarray) -> torch.Tensor:
         nonlocal batches
         batches += 1
         if batches == at_batch:
             os.kill(os.getpid(), signal.SIGKILL)
-        return embed(pictures)
+        return embed(images)
 
-    TokenStore.open(folder).fill(np.arange(12), dying, read_pictures, batch_size=3, progress=False)
+    TokenStore.open(folder).fill(np.arange(12), dying, read_images, batch_size=3, progress=False)
 
 
 def test_a_kill_loses_one_batch_and_leaves_no_lock(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_kill_loses_one_batch_and_leaves_no_lock(tmp_path: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     np.testing.assert_array_equal(store.missing(np.arange(12)), np.arange(6, 12))
     np.testing.assert_array_equal(store[np.arange(6)], expected(np.arange(6)))
-    store.fill(np.arange(12), embed, read_pictures, batch_size=3, progress=False)
+    store.fill(np.arange(12), embed, read_images, batch_size=3, progress=False)
     np.testing.assert_array_equal(store[np.arange(12)], expected(np.arange(12)))
 
 
@@ -121,36 +121,36 @@ def test_a_torn_write_is_never_marked(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(targets, "_write_rows", torn)
     with pytest.raises(OSError, match="the disk is gone"):
-        store.fill(ids, embed, read_pictures, batch_size=4, progress=False)
+        store.fill(ids, embed, read_images, batch_size=4, progress=False)
     assert written == ["tokens.npy"]
     np.testing.assert_array_equal(store.missing(ids), ids)
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_in(tmp_path)
-    store.fill(np.arange(2), embed, read_pictures, batch_size=2, progress=False)
+    store.fill(np.arange(2), embed, read_images, batch_size=2, progress=False)
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(targets.os, "fsync", full)
     with pytest.raises(UserError, match=r"no room for target tokens.*paths\.targets"):
-        store.fill(np.arange(4), embed, read_pictures, batch_size=2, progress=False)
+        store.fill(np.arange(4), embed, read_images, batch_size=2, progress=False)
     np.testing.assert_array_equal(store.missing(np.arange(4)), [2, 3])
 
 
 def fill_slowly(folder: Path, log: Path) -> None:
-    def slow(pictures: np.ndarray) -> torch.Tensor:
+    def slow(images: np.ndarray) -> torch.Tensor:
         time.sleep(0.05)
         with log.open("a") as file:
-            file.writelines(f"{int(picture[0, 0, 0])}\n" for picture in pictures)
-        return embed(pictures)
+            file.writelines(f"{int(image[0, 0, 0])}\n" for image in images)
+        return embed(images)
 
     store = TokenStore.create_or_open(folder, N, S, D, description=DESCRIPTION)
-    store.fill(np.arange(20), slow, read_pictures, batch_size=5, progress=False)
+    store.fill(np.arange(20), slow, read_images, batch_size=5, progress=False)
 
 
-def test_processes_that_want_the_same_pictures_embed_them_once(tmp_path: Path) -> None:
+def test_processes_that_want_the_same_images_embed_them_once(tmp_path: Path) -> None:
     processes = [FORK.Process(target=fill_slowly, args=(tmp_path / "tokens", tmp_path / "log")) for _ in range(3)]
     for process in processes:
         process.start()
@@ -168,7 +168,7 @@ def test_a_pickled_store_is_small_and_sees_rows_filled_later(tmp_path: Path) -> 
     assert len(pickled) < 500
     twin = pickle.loads(pickled)
     twin.missing(np.arange(3))
-    store.fill(np.arange(3), lambda p: torch.ones(len(p), 16, 16), read_pictures, batch_size=8, progress=False)
+    store.fill(np.arange(3), lambda p: torch.ones(len(p), 16, 16), read_images, batch_size=8, progress=False)
     assert len(twin.missing(np.arange(3))) == 0
     assert (twin[np.arange(3)] == 1).all()
 
@@ -206,7 +206,7 @@ def test_tokens_beyond_float16_are_refused(tmp_path: Path) -> None:
         store.fill(
             np.arange(5),
             lambda p: torch.where(torch.from_numpy(p[:, 0, 0, 0])[:, None, None] == 3, 1e6, 1.0).expand(-1, S, D),
-            read_pictures,
+            read_images,
             batch_size=8,
             progress=False,
         )

@@ -114,7 +114,7 @@ def test_damage_is_named(store: ArtifactStore, how: str) -> None:
     assert entry_of(store, MODEL).state == (WHOLE if only_by_checksum else DAMAGED)
     assert entry_of(store, TUNED, checksums=True).state == WHOLE
     # The command that mends does: what it leaves is whole, or is made anew.
-    assert os.system(entry.mend) == 0
+    assert os.system(entry.fix) == 0
     if how == "extra":
         assert entry_of(store, MODEL, checksums=True).state == WHOLE
     else:
@@ -125,7 +125,7 @@ def test_a_name_with_a_space_is_quoted_in_the_command(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "my store")
     make(store, MODEL)
     (store.folder(MODEL) / "model").unlink()
-    assert os.system(entry_of(store, MODEL).mend) == 0
+    assert os.system(entry_of(store, MODEL).fix) == 0
     assert not store.folder(MODEL).exists()
 
 

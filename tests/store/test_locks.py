@@ -214,7 +214,7 @@ def test_a_store_that_may_not_be_written_is_one_line(
 
     monkeypatch.setattr(os, "open", read_only)
     assert store.find(SPEC) is not None, "what is there is used"
-    match = r"may not be written.*Mend: paths\.artifacts=FOLDER, and paths\.shared_artifacts="
+    match = r"may not be written.*Fix: paths\.artifacts=FOLDER, and paths\.shared_artifacts="
     with pytest.raises(UserError, match=match), store.making(other):
         pass
 

@@ -69,7 +69,7 @@ class OfflineRecord:
         return {key: value for record in self.of_kind("summary") for key, value in _plain(record.update).items()}
 
     def logged(self, name: str) -> Any:
-        """The last value that was logged under a name; a table or pictures, for instance."""
+        """The last value that was logged under a name; a table or images, for instance."""
         return [row[name] for row in self.history if name in row][-1]
 
     def table(self, name: str) -> list[dict[str, Any]]:

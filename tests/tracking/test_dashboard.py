@@ -148,7 +148,7 @@ def test_a_section_that_is_null_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("panel", "says"),
     [
-        ({"kind": "pie"}, "panels[0] has no kind that is known (seen: pie; wanted: line, bar"),
+        ({"kind": "pie"}, "panels[0] has no kind that is known (got: pie; expected: line, bar"),
         ({"kind": "bar"}, "missing 1 required keyword-only argument: 'metrics'"),
         ({"kind": "line"}, "either y or pattern"),
         ({"kind": "line", "y": ["a"], "pattern": "b"}, "either y or pattern"),
@@ -168,14 +168,14 @@ def test_a_wrong_panel_is_named(panel: dict[str, Any], says: str) -> None:
 def test_a_wrong_section_or_group_is_named() -> None:
     dashboard = with_panel(kind="run_comparer")
     dashboard["sections"]["own"]["colour"] = "red"
-    with pytest.raises(UserError, match=r"tracking.sections.own is no section .*colour.*wanted: title, panels"):
+    with pytest.raises(UserError, match=r"tracking.sections.own is no section .*colour.*expected: title, panels"):
         view_of(dashboard)
     del dashboard["sections"]["own"]["colour"], dashboard["sections"]["own"]["title"]
     with pytest.raises(UserError, match=r"tracking\.sections\.own is no section"):
         view_of(dashboard)
     dashboard = described()
     dashboard["runs"]["group_by"] = ["hours"]
-    with pytest.raises(UserError, match=r"group_by names nothing of a run .*seen: hours; wanted: group, job_type"):
+    with pytest.raises(UserError, match=r"group_by names nothing of a run .*seen: hours; expected: group, job_type"):
         view_of(dashboard)
     dashboard = described() | {"name": "brains 🧠"}
     with pytest.raises(UserError, match="conf/tracking describes no view"):
@@ -196,7 +196,7 @@ def test_offline_prints_json_alone(cli: CommandLine) -> None:
 
 
 def test_mistakes_are_one_line(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cli.refuses("pipeline=dashboard", "logger=csv", says=("seen: logger=csv", "Mend: logger=wandb"))
+    cli.refuses("pipeline=dashboard", "logger=csv", says=("got: logger=csv", "Fix: logger=wandb"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     cli.refuses("pipeline=dashboard", "logger.mode=online", says=("without a W&B key", "wandb login"))
@@ -267,9 +267,9 @@ def test_a_saved_dashboard_is_renewed_and_not_doubled(views: Views, capsys: pyte
 
 
 def test_what_the_server_does_not_know_is_one_line(views: Views) -> None:
-    with pytest.raises(UserError, match=r"no such W&B project \(seen: lab/brains\). Mend: logger.project="):
+    with pytest.raises(UserError, match=r"no such W&B project \(got: lab/brains\). Fix: logger.project="):
         save_view(build_view(described(), entity="lab", project="brains"))
     views.entity = None
-    with pytest.raises(UserError, match=r"whose the dashboard is. Mend: logger.entity=TEAM"):
+    with pytest.raises(UserError, match=r"whose the dashboard is. Fix: logger.entity=TEAM"):
         save_view(build_view(described(), entity=None, project="mindeye_pl"))
     assert not views.saved

@@ -19,8 +19,8 @@ from tests.tracking.offline_record import OfflineRecord, offline_records
 from tests.tracking.wandb_server import KEY, wandb_server
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger.mode=offline", "metrics.bootstrap_resamples=50")
-#: With every picture that a reconstruction can have.
-PICTURES = ("low_level=vae_blur", "vae=tiny", "refine=tiny", "logger.num_pictures=5")
+#: With every image that a reconstruction can have.
+IMAGES = ("low_level=vae_blur", "vae=tiny", "refine=tiny", "logger.num_images=5")
 
 PARTS = ("loss", "contrastive", "prior", "low_level")
 GROUPS = ("alignment", "backbone", "backbone_no_decay", "prior", "prior_no_decay", "low_level", "low_level_no_decay")
@@ -35,7 +35,7 @@ def environment(**more: str) -> dict[str, str]:
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of one tracked experiment; `log.txt` is what it said."""
     folder = tmp_path_factory.mktemp("tracked")
-    command = [sys.executable, "-m", "mindeye_pl", *COMMAND, *PICTURES, "paths.outputs=outputs"]
+    command = [sys.executable, "-m", "mindeye_pl", *COMMAND, *IMAGES, "paths.outputs=outputs"]
     said = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
     assert said.returncode == 0, said.stderr
     (folder / "outputs" / "log.txt").write_text(said.stdout)
@@ -83,7 +83,7 @@ def test_tags(records: dict[str, OfflineRecord]) -> None:
     everywhere = {"seed=42", "scale=tiny", "simulated"}
     assert set(records["simulate"].run.tags) == everywhere
     assert set(records["pretrain"].run.tags) == everywhere | {"subj02", "subj05", "subj07", "hours=all"}
-    for step in ("finetune", "evaluate", "reconstruct", "evaluate_pictures"):
+    for step in ("finetune", "evaluate", "reconstruct", "evaluate_reconstructions"):
         assert set(records[step].run.tags) == everywhere | {"subj01", "hours=1", "pretrained"}
 
 
@@ -113,26 +113,31 @@ def test_a_training_logs_everything_once(outputs: Path, records: dict[str, Offli
     assert record.of_kind("metric")[-1].step_metric == "trainer/global_step"
 
 
-@pytest.mark.parametrize("step", ["evaluate", "evaluate_pictures"])
+@pytest.mark.parametrize("step", ["evaluate", "evaluate_reconstructions"])
 def test_every_score_is_in_the_summary(outputs: Path, records: dict[str, OfflineRecord], step: str) -> None:
     content = json.loads((artifact(outputs, step) / "scores.json").read_text())
     summary = records[step].summary
     for score in content["rows"]["model"]:
         name = f"score/{score['name']}"
         assert summary[name] == pytest.approx(score["value"])
-        parts = {"chance": score["chance"], "pool": score["pool_size"], "pictures": score["num_pictures"]}
+        parts = {"chance": score["chance"], "pool": score["pool_size"], "images": score["num_images"]}
         parts |= dict(zip(("low", "high"), score["interval"] or (None, None), strict=True))
         for part, value in parts.items():
             assert summary.get(f"{name}_{part}") == (None if value is None else pytest.approx(value)), (name, part)
     assert summary["facts/test_evaluations"] == 1
-    if step == "evaluate_pictures":
+    if step == "evaluate_reconstructions":
         assert {"score/pixcorr", "score/caption_rougeL", "ceiling/brain_V1"} <= summary.keys()
 
 
 def test_tables_of_scores_have_null_rows_and_ceilings(outputs: Path, records: dict[str, OfflineRecord]) -> None:
     for step, table, nulls, ceilings in (
         ("evaluate", "retrieval", {"shuffled"}, {"ceiling"}),
-        ("evaluate_pictures", "reconstruction_scores", {"grey", "mean_picture", "other_picture", "shuffled"}, {"vae"}),
+        (
+            "evaluate_reconstructions",
+            "reconstruction_scores",
+            {"grey", "mean_image", "other_image", "shuffled"},
+            {"vae"},
+        ),
     ):
         rows = records[step].table(table)
         content = json.loads((artifact(outputs, step) / "scores.json").read_text())["rows"]
@@ -142,7 +147,7 @@ def test_tables_of_scores_have_null_rows_and_ceilings(outputs: Path, records: di
         first = content["model"][0]
         (row,) = (row for row in rows if row["line"] == "model" and row["metric"] == first["name"])
         assert [row["value"], row["low"], row["high"]] == pytest.approx([first["value"], *first["interval"]])
-    assert {row["line"] for row in records["evaluate_pictures"].table("caption_scores")} >= {"shuffled"}
+    assert {row["line"] for row in records["evaluate_reconstructions"].table("caption_scores")} >= {"shuffled"}
 
 
 def test_every_panel_of_the_dashboard_has_a_name_that_is_logged(records: dict[str, OfflineRecord]) -> None:
@@ -150,7 +155,7 @@ def test_every_panel_of_the_dashboard_has_a_name_that_is_logged(records: dict[st
     summary = {name for record in records.values() for name in record.summary}
     logged = [item for record in records.values() for row in record.history for item in row.items()]
     curves = {name for name, value in logged if not isinstance(value, dict)}
-    tables, pictures = (
+    tables, images = (
         {name for name, value in logged if isinstance(value, dict) and value["_type"] == kind}
         for kind in ("table-file", "images/separated")
     )
@@ -167,7 +172,7 @@ def test_every_panel_of_the_dashboard_has_a_name_that_is_logged(records: dict[st
     for panel in of_kind["line"]:
         assert "pattern" not in panel or any(re.search(panel.pattern, name) for name in curves), panel.pattern
     assert {panel.name for panel in of_kind["table"]} == tables
-    assert {key for panel in of_kind["media"] for key in panel["keys"]} == pictures
+    assert {key for panel in of_kind["media"] for key in panel["keys"]} == images
     assert {name for panel in of_kind["bar"] for name in panel.metrics} <= summary
     assert all(known(name) for panel in of_kind["scatter"] for name in (panel.x, panel.y))
     assert all(known(name) for panel in of_kind["parallel"] for name in panel.columns)
@@ -175,7 +180,7 @@ def test_every_panel_of_the_dashboard_has_a_name_that_is_logged(records: dict[st
     assert of_kind.keys() == {"line", "bar", "scatter", "parallel", "media", "table", "text", "run_comparer"}
 
 
-def test_pictures_with_their_captions(outputs: Path, records: dict[str, OfflineRecord]) -> None:
+def test_images_with_their_captions(outputs: Path, records: dict[str, OfflineRecord]) -> None:
     record = records["reconstruct"]
     made = load_file(artifact(outputs, "reconstruct") / "reconstructions.safetensors")
     words = json.loads((artifact(outputs, "reconstruct") / "captions.json").read_text())
@@ -184,14 +189,14 @@ def test_pictures_with_their_captions(outputs: Path, records: dict[str, OfflineR
     assert len(rows) == 5
     assert list(rows[0]) == ["stimulus", "seen", "reconstruction", "blurry", "refined", "caption"]
     assert [row["caption"] for row in rows] == [said[row["stimulus"]] for row in rows]
-    pictures = record.logged("reconstructions")
-    assert (pictures["_type"], pictures["count"]) == ("images/separated", 5)
-    for row, caption, file in zip(rows, pictures["captions"], pictures["filenames"], strict=True):
+    images = record.logged("reconstructions")
+    assert (images["_type"], images["count"]) == ("images/separated", 5)
+    for row, caption, file in zip(rows, images["captions"], images["filenames"], strict=True):
         start = f"stimulus {row['stimulus']}: seen / reconstruction / blurry / refined"
         assert caption.startswith(start)
         assert (record.folder / "files" / file).is_file()
     side = made["images"].shape[-1]
-    assert pictures["width"] == 4 * side + 3 * 2
+    assert images["width"] == 4 * side + 3 * 2
 
 
 def test_lineage(records: dict[str, OfflineRecord]) -> None:
@@ -203,7 +208,7 @@ def test_lineage(records: dict[str, OfflineRecord]) -> None:
         "fit_encoder": "checkpoint",
         "evaluate": "scores",
         "reconstruct": "reconstructions",
-        "evaluate_pictures": "scores",
+        "evaluate_reconstructions": "scores",
     }
     made = {}
     for step, record in records.items():
@@ -222,7 +227,7 @@ def test_lineage(records: dict[str, OfflineRecord]) -> None:
         "fit_encoder": {"simulate"},
         "evaluate": {"simulate", "finetune"},
         "reconstruct": {"simulate", "finetune"},
-        "evaluate_pictures": {"reconstruct", "fit_encoder"},
+        "evaluate_reconstructions": {"reconstruct", "fit_encoder"},
     }
     for step, record in records.items():
         used = [one for one in record.inputs() if one.type != "targets"]
@@ -263,7 +268,7 @@ def test_one_line_uploads_all_and_wandb_gets_the_same(outputs: Path, records: di
 def test_cached_steps_open_no_run(outputs: Path, cli: CommandLine) -> None:
     cli.outputs = outputs
     before = sorted((outputs / "wandb").iterdir())
-    code, out, err = cli(*COMMAND, *PICTURES, "pipeline.steps=[evaluate,reconstruct,evaluate_pictures]")
+    code, out, err = cli(*COMMAND, *IMAGES, "pipeline.steps=[evaluate,reconstruct,evaluate_reconstructions]")
     assert code == 0, err
     assert "evaluate: cached" in out
     assert "wandb sync" not in out

@@ -64,9 +64,9 @@ def test_an_offline_run_holds_what_a_dashboard_needs(tmp_path: Path) -> None:
     run.follow_steps()
     run.log({"train/loss": 1.5}, 7)
     run.summarise({"score/pixcorr": 0.25})
-    picture = np.zeros((4, 4, 3), np.uint8)
-    run.log_pictures("reconstructions", [picture], ["stimulus 3: seen"])
-    run.log_table("pairs", ("stimulus", "seen"), [[3, picture]])
+    image = np.zeros((4, 4, 3), np.uint8)
+    run.log_images("reconstructions", [image], ["stimulus 3: seen"])
+    run.log_table("pairs", ("stimulus", "seen"), [[3, image]])
     run.finish(ok=True)
     assert run.finished
     record = finished_record(run.folder)

@@ -12,7 +12,7 @@ from mindeye_pl.weights.registry import load_published, read_published
 from tests.weights.test_mindeye2_golden import published_state
 
 
-class Stage(enum.IntEnum):
+class Part(enum.IntEnum):
     """DeepSpeed stores an object of a class of its own here."""
 
     gradients = 2
@@ -45,7 +45,7 @@ def saved(folder: Path, state: dict[str, torch.Tensor], ranks: int = 2, tag: str
             slices[rank].append(part.clone())
     for rank, parts in enumerate(slices):
         optimizer = {
-            "zero_stage": Stage.gradients,
+            "zero_stage": Part.gradients,
             "partition_count": [ranks, ranks],
             "single_partition_of_fp32_groups": parts,
         }

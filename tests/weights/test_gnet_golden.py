@@ -122,13 +122,16 @@ def test_the_mean_comes_from_the_file_where_the_encoder_has_none(tmp_path: Path,
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda params: params["enc"].update(extra=torch.ones(1)), r"seen: enc\.extra"),
+        (lambda params: params["enc"].update(extra=torch.ones(1)), r"got: enc\.extra"),
         (lambda params: params["fwrfs"][7].update(rf2=torch.ones(3, 2, 2)), r"fields\.2"),
-        (lambda params: params["enc"].pop("enc.conv4a.conv1.bias"), r"fine\.0\.conv\.bias \(seen: missing"),
-        (lambda params: params["enc"].pop("enc.conv3.weight"), r"no GNet checkpoint .*wanted: enc\.enc\.conv3\.weight"),
+        (lambda params: params["enc"].pop("enc.conv4a.conv1.bias"), r"fine\.0\.conv\.bias \(got: missing"),
+        (
+            lambda params: params["enc"].pop("enc.conv3.weight"),
+            r"no GNet checkpoint .*expected: enc\.enc\.conv3\.weight",
+        ),
         (
             lambda params: params["fwrfs"][1].update(w=torch.ones(7, 500)),
-            r"weight \(seen: \(7, 500\); wanted: \(7, 512\)",
+            r"weight \(got: \(7, 500\); expected: \(7, 512\)",
         ),
         (lambda params: params.pop("fwrfs"), "has no voxels"),
         (lambda params: params["enc"].update(name="gnet"), r"enc\.name is no tensor"),
@@ -152,5 +155,5 @@ def test_what_is_no_such_checkpoint(tmp_path: Path) -> None:
         load_published("gnet", tmp_path / "cut.pt")
     content = joined()
     content["val_cc"][1] = content["val_cc"][1][:5]
-    with pytest.raises(UserError, match=r"val_cc of subject 1 does not fit \(seen: 5; wanted: 7"):
+    with pytest.raises(UserError, match=r"val_cc of subject 1 does not fit \(got: 5; expected: 7"):
         read_voxel_facts(save(tmp_path / "short.pt", content))

@@ -35,11 +35,11 @@ def test_written_and_read_again(model: UnCLIPModel, tmp_path: Path, name: str) -
     path.parent.mkdir()
     save_published("unclip", model, path)
     assert [file.name for file in path.parent.iterdir()] == [name]
-    again = load_published("unclip", path, head_dim=16, picture_size=64, output="corrected")
+    again = load_published("unclip", path, head_dim=16, image_size=64, output="corrected")
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
-    assert (again.picture_size, again.output) == ((64, 64), "corrected")
-    assert (model.picture_size, model.output) == ((768, 768), "published")
+    assert (again.image_size, again.output) == ((64, 64), "corrected")
+    assert (model.image_size, model.output) == ((768, 768), "published")
 
 
 def test_the_file_stands_alone(model: UnCLIPModel, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_what_the_format_has_no_place_for_is_refused(tmp_path: Path) -> None:
         "groups": 4,
     }
     unet |= {"token_dim": 16, "num_tokens": 4, "packing": 2, "token_positions": True}
-    vae = {"channels": [4, 8], "latent_channels": 4, "layers_per_block": 1, "groups": 4, "picture_size": 32}
+    vae = {"channels": [4, 8], "latent_channels": 4, "layers_per_block": 1, "groups": 4, "image_size": 32}
     with pytest.raises(UserError, match="packing, null_tokens, token_positions"):
         save_published("unclip", random_unclip(0, unet, vae), tmp_path / "unclip.safetensors")
     assert not list(tmp_path.iterdir())

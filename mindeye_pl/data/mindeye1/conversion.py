@@ -1,8 +1,8 @@
 """MindEye1's files of NSD brought into MindEye2's layout once, so that one reader, and one code path, serves both.
 
-Betas come into order of time, pictures into rows by their 73K id, and the trials of each session into behaviour shards.
-Training is MindEye1's train and val together; its test pictures are the split `test`. No more than one sample is in
-memory. A killed conversion goes on with the shard that it was at: room for betas and pictures is taken first, and what
+Betas come into order of time, images into rows by their 73K id, and the trials of each session into behaviour shards.
+Training is MindEye1's train and val together; its test images are the split `test`. No more than one sample is in
+memory. A killed conversion goes on with the shard that it was at: room for betas and images is taken first, and what
 is written afterwards changes nothing but numbers inside it.
 
 Legend: R slots, three published; V voxels of the subject's nsdgeneral mask.
@@ -34,8 +34,8 @@ from mindeye_pl.store.atomic import flush, write_text
 #: Which shards are done, in the folder that is being filled.
 _PROGRESS = "progress.json"
 
-#: Mean difference of two pictures' values in [0, 1] up to which they are one picture, saved twice.
-_SAME_PICTURE = 0.02
+#: Mean difference of two images' values in [0, 1] up to which they are one image, saved twice.
+_SAME_IMAGE = 0.02
 
 
 def convert_mindeye1(
@@ -51,10 +51,10 @@ def convert_mindeye1(
         progress: whether to show a bar.
 
     Returns:
-        What was found, plain data: for each subject its pictures, trials, sessions and slots filled again.
+        What was found, plain data: for each subject its images, trials, sessions and slots filled again.
 
     Raises:
-        UserError: if a shard is missing, cut off or holds something else, a picture or a trial is named twice with
+        UserError: if a shard is missing, cut off or holds something else, an image or a trial is named twice with
             different contents, or there is too little room on the disk.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -64,12 +64,12 @@ def convert_mindeye1(
     root.mkdir(parents=True, exist_ok=True)
     found = [index_subject(source, subject, settings) for subject in subjects]
     designs = [one.design(settings.trials_per_session) for one in found]
-    _make_room(layout, found, designs, _size_of_pictures(source, found[0]))
+    _make_room(layout, found, designs, _size_of_images(source, found[0]))
     done = _Done(root / _PROGRESS)
     columns = (TextColumn("converting MindEye1's NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not progress) as bar:
         task = bar.add_task("", total=sum(len(one.samples) for one in found))
-        written: set[int] = set()  # pictures
+        written: set[int] = set()  # images
         for one, part in [(subject, part) for subject in found for part in subject.parts]:
             if part.path.name not in done:
                 _copy(layout, source, one, part, written)
@@ -103,33 +103,33 @@ class _Done:
         write_text(self.path, json.dumps(self._names))
 
 
-def _size_of_pictures(source: MindEye1Layout, one: IndexedSubject) -> tuple[int, ...]:
-    """(3, H, W) of the first picture, which all others have too."""
+def _size_of_images(source: MindEye1Layout, one: IndexedSubject) -> tuple[int, ...]:
+    """(3, H, W) of the first image, which all others have too."""
     part = next(part for part in one.parts if part.samples)
     with Shard(part.path, source.fetch(part.path)) as shard:
-        return shard.picture(next(shard.grouped())[1]).shape
+        return shard.image(next(shard.grouped())[1]).shape
 
 
 def _make_room(
-    layout: NSDLayout, found: Sequence[IndexedSubject], designs: Sequence[Design], picture: tuple[int, ...]
+    layout: NSDLayout, found: Sequence[IndexedSubject], designs: Sequence[Design], image: tuple[int, ...]
 ) -> None:
-    """Takes room for all betas and pictures, on disk only for what will be written.
+    """Takes room for all betas and images, on disk only for what will be written.
 
-    Pictures are rows by 73K id, of which a subject saw an eighth; the others are holes in the file.
+    Images are rows by 73K id, of which a subject saw an eighth; the others are holes in the file.
     """
     stimulus_ids = {sample.stimulus_id for one in found for sample in one.samples}
     pairs = list(zip(found, designs, strict=True))
-    needed = 4 * sum(one.num_trials * one.num_voxels for one in found) + 2 * len(stimulus_ids) * int(np.prod(picture))
+    needed = 4 * sum(one.num_trials * one.num_voxels for one in found) + 2 * len(stimulus_ids) * int(np.prod(image))
     missing = needed - sum(_room_of(path) for path in (layout.stimuli, *(layout.betas(one.subject) for one in found)))
     free = shutil.disk_usage(layout.root).free
     if free < missing:
         raise UserError(
             f"{layout.root} has too little room for the converted files",
-            seen=f"{free / 1e9:.1f} GB",
-            wanted=f"{missing / 1e9:.1f} GB",
-            mend="paths.artifacts=FOLDER on another disk, or fewer data.subjects",
+            got=f"{free / 1e9:.1f} GB",
+            expected=f"{missing / 1e9:.1f} GB",
+            fix="paths.artifacts=FOLDER on another disk, or fewer data.subjects",
         )
-    _allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *picture), np.float16)
+    _allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *image), np.float16)
     for one, design in pairs:
         _allocate(layout.betas(one.subject), "betas", (len(design.behaviour), one.num_voxels), np.float32)
 
@@ -155,14 +155,14 @@ def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> Non
 
 
 def _copy(layout: NSDLayout, source: MindEye1Layout, one: IndexedSubject, part: Part, written: set[int]) -> None:
-    """Copies the responses and pictures of one shard to their rows, and has them flushed to the disk.
+    """Copies the responses and images of one shard to their rows, and has them flushed to the disk.
 
     Args:
         layout: the files with room for them.
         source: MindEye1's files.
         one: whose shard it is.
         part: the shard.
-        written: pictures that earlier shards have brought; these have to be the same here.
+        written: images that earlier shards have brought; these have to be the same here.
     """
     with ExitStack() as stack:
         betas = stack.enter_context(h5py.File(layout.betas(one.subject), "r+"))["betas"]
@@ -173,34 +173,34 @@ def _copy(layout: NSDLayout, source: MindEye1Layout, one: IndexedSubject, part: 
             for slot, first in sample.copies:
                 if not np.array_equal(voxels[slot], voxels[first]):
                     what = f"slots {first} and {slot} have one trial's number and different responses"
-                    raise shard.refusal(members[VOXELS].name, what, mend=OTHER_RULE)
+                    raise shard.refusal(members[VOXELS].name, what, fix=OTHER_RULE)
             for slot, trial in zip(sample.slots, sample.trials, strict=True):
                 betas[trial] = voxels[slot]
-            _put_picture(images, shard, sample, shard.picture(members), known=sample.stimulus_id in written)
+            _put_image(images, shard, sample, shard.image(members), known=sample.stimulus_id in written)
     for path in (layout.betas(one.subject), layout.stimuli):
         flush(path)
 
 
-def _put_picture(images: h5py.Dataset, shard: Shard, sample: Sample, pixels: np.ndarray, *, known: bool) -> None:
-    """Writes a picture, or compares it with the same one of another subject."""
+def _put_image(images: h5py.Dataset, shard: Shard, sample: Sample, pixels: np.ndarray, *, known: bool) -> None:
+    """Writes an image, or compares it with the same one of another subject."""
     if pixels.shape != images.shape[1:]:
-        raise shard.refusal(sample.name, "its picture has another size", seen=pixels.shape[1:], wanted=images.shape[2:])
-    picture = (pixels / np.float32(255)).astype(np.float16)
+        raise shard.refusal(sample.name, "its image has another size", seen=pixels.shape[1:], wanted=images.shape[2:])
+    image = (pixels / np.float32(255)).astype(np.float16)
     if not known:
-        images[sample.stimulus_id] = picture
+        images[sample.stimulus_id] = image
         return
-    difference = np.abs(images[sample.stimulus_id].astype(np.float32) - picture).mean()
-    if difference > _SAME_PICTURE:
+    difference = np.abs(images[sample.stimulus_id].astype(np.float32) - image).mean()
+    if difference > _SAME_IMAGE:
         raise shard.refusal(
             sample.name,
-            f"picture {sample.stimulus_id} is another one here than in an earlier shard",
+            f"image {sample.stimulus_id} is another one here than in an earlier shard",
             seen=f"mean difference {difference:.2g}",
-            wanted=f"at most {_SAME_PICTURE}",
+            wanted=f"at most {_SAME_IMAGE}",
         )
 
 
 def _write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """The trials of each session, and those of the test pictures."""
+    """The trials of each session, and those of the test images."""
     known = design.behaviour[:, Behaviour.BETA_ROW] >= 0
     training, first = np.flatnonzero(known & ~design.is_shared), 0
     for session, trials in enumerate(_by_session(training, design)):
@@ -216,7 +216,7 @@ def _by_session(trials: np.ndarray, design: Design) -> Iterator[np.ndarray]:
 
 def _facts(one: IndexedSubject, design: Design) -> dict[str, int]:
     return {
-        "pictures": len(one.samples),
+        "images": len(one.samples),
         "trials": one.num_trials,
         "sessions": design.num_sessions,
         "voxels": one.num_voxels,

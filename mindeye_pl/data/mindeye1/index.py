@@ -1,4 +1,4 @@
-"""What MindEye1's files hold of a subject, read without voxels and pictures, and whether it is of one piece.
+"""What MindEye1's files hold of a subject, read without voxels and images, and whether it is of one piece.
 
 Legend: V voxels of the subject's nsdgeneral mask, T its trials: sessions times trials per session.
 """
@@ -68,11 +68,11 @@ class IndexedSubject:
 
     @cached_property
     def num_trials(self) -> int:
-        """Trials that have a picture."""
+        """Trials that have an image."""
         return sum(len(sample.trials) for sample in self.samples)
 
     def design(self, trials_per_session: int) -> Design:
-        """Behaviour `(T, 17)`: picture, subject, session and test set are known, and all else is -1, not recorded."""
+        """Behaviour `(T, 17)`: image, subject, session and test set are known, and all else is -1, not recorded."""
         trials = np.array([trial for sample in self.samples for trial in sample.trials])
         sessions = trials.max() // trials_per_session + 1
         behaviour = np.full((sessions * trials_per_session, len(Behaviour)), -1.0)
@@ -111,7 +111,7 @@ def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSett
     for split in SPLITS:
         if not any(part.samples for part in parts if part.split == split):
             path = next(part.path for part in parts if part.split == split)
-            raise UserError(f"{path} and the other shards of {split} hold no sample", mend=source.fetch(path))
+            raise UserError(f"{path} and the other shards of {split} hold no sample", fix=source.fetch(path))
     _check_named_once(one)
     _check_totals(source, one)
     _hint_at_first_trial(one, settings)
@@ -119,21 +119,21 @@ def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSett
 
 
 def _check_named_once(one: IndexedSubject) -> None:
-    pictures: dict[int, str] = {}
+    images: dict[int, str] = {}
     showed: dict[int, int] = {}
     for part in one.parts:
         for sample in part.samples:
             place = f"{part.path}, sample {sample.name}"
-            if sample.stimulus_id in pictures:
-                seen = f"{place}; {pictures[sample.stimulus_id]}"
-                raise UserError(f"two samples of subject {one.subject} have picture {sample.stimulus_id}", seen=seen)
-            pictures[sample.stimulus_id] = place
+            if sample.stimulus_id in images:
+                seen = f"{place}; {images[sample.stimulus_id]}"
+                raise UserError(f"two samples of subject {one.subject} have image {sample.stimulus_id}", got=seen)
+            images[sample.stimulus_id] = place
             for trial in sample.trials:
                 if trial in showed:
                     raise UserError(
-                        f"{place}: trial {trial} of subject {one.subject} showed another picture",
-                        seen=sample.stimulus_id,
-                        wanted=f"picture {showed[trial]} alone",
+                        f"{place}: trial {trial} of subject {one.subject} showed another image",
+                        got=sample.stimulus_id,
+                        expected=f"image {showed[trial]} alone",
                     )
                 showed[trial] = sample.stimulus_id
 
@@ -147,16 +147,16 @@ def _check_totals(source: MindEye1Layout, one: IndexedSubject) -> None:
         totals = json.loads(path.read_text())["totals"]
         known = {split: int(totals[split]) for split in ("train", "val")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        mend = f"rm {path}, then {source.fetch(path)}"
-        raise UserError(f"{path} does not tell the totals", seen=error, mend=mend) from error
+        fix = f"rm {path}, then {source.fetch(path)}"
+        raise UserError(f"{path} does not tell the totals", got=error, fix=fix) from error
     for split, number in known.items():
         seen = sum(len(part.samples) for part in one.parts if part.split == split)
         if seen != number:
             raise UserError(
                 f"the shards of {split} of subject {one.subject} are not those of {path}",
-                seen=f"{seen} samples",
-                wanted=number,
-                mend="fetch them again, or correct data.shards (docs/data.md)",
+                got=f"{seen} samples",
+                expected=number,
+                fix="fetch them again, or correct data.shards (docs/data.md)",
             )
 
 

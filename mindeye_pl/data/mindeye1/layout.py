@@ -11,7 +11,7 @@ from mindeye_pl.errors import UserError
 #: Prepared for these alone.
 SUBJECTS = (1, 2, 5, 7)
 
-#: Training is train and val together; the pictures of test are the test set.
+#: Training is train and val together; the images of test are the test set.
 SPLITS = ("train", "val", "test")
 TEST = "test"
 
@@ -41,7 +41,7 @@ class MindEye1Layout:
                 yield split, self.source_dir / _FOLDER / split / f"{split}_subj0{subject}_{index}.tar"
 
     def companions(self) -> list[Path]:
-        """Files of MindEye2's that lie beside the folder and tell more of the same voxels and pictures."""
+        """Files of MindEye2's that lie beside the folder and tell more of the same voxels and images."""
         of_mindeye2 = NSDLayout(self.source_dir)
         known = (of_mindeye2.region_masks, of_mindeye2.ncsnr, of_mindeye2.captions)
         return [path for path in known if path.is_file()]
@@ -61,9 +61,9 @@ class MindEye1Layout:
         if others := [subject for subject in subjects if subject not in SUBJECTS]:
             raise UserError(
                 "MindEye1 prepared NSD for four subjects",
-                seen=f"subject {others[0]}",
-                wanted=f"some of {list(SUBJECTS)}",
-                mend=f"data.subjects={[subject for subject in subjects if subject in SUBJECTS]}",
+                got=f"subject {others[0]}",
+                expected=f"some of {list(SUBJECTS)}",
+                fix=f"data.subjects={[subject for subject in subjects if subject in SUBJECTS]}",
             )
         return [path for subject in subjects for _, path in self.shards_of(subject) if not path.is_file()]
 
@@ -77,6 +77,6 @@ class MindEye1Layout:
             number = sum(1 for subject in subjects for _ in self.shards_of(subject))
             raise UserError(
                 f"{missing[0]} is missing",
-                seen=f"{number - len(missing)} of {number} shards of subjects {list(subjects)}",
-                mend=f"{self.fetch(missing[0])}, or data.subjects=[...]",
+                got=f"{number - len(missing)} of {number} shards of subjects {list(subjects)}",
+                fix=f"{self.fetch(missing[0])}, or data.subjects=[...]",
             )

@@ -1,8 +1,8 @@
-"""What a shard of MindEye1 holds: for each picture the responses to it, in three slots (MindEye1, spec section 2.2).
+"""What a shard of MindEye1 holds: for each image the responses to it, in three slots (MindEye1, spec section 2.2).
 
-A first reading takes the names and numbers alone and passes over voxels and pictures.
+A first reading takes the names and numbers alone and passes over voxels and images.
 
-Legend: R slots, three published; V voxels of the subject's nsdgeneral mask; H and W size of a picture in pixels.
+Legend: R slots, three published; V voxels of the subject's nsdgeneral mask; H and W size of an image in pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,13 +12,13 @@ from tarfile import TarInfo
 
 import numpy as np
 
-from mindeye_pl.data.image_files import decoded_picture
+from mindeye_pl.data.image_files import decoded_image
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.tar_files import TarShard
 from mindeye_pl.errors import UserError
 
 VOXELS, TRIALS, STIMULUS, NUM_UNIQUES = "nsdgeneral.npy", "trial.npy", "coco73k.npy", "num_uniques.npy"
-PICTURES = ("jpg", "png")
+IMAGES = ("jpg", "png")
 
 #: Values of the option `data.repeated_slots`: what tells a repetition from a slot that was filled with another one.
 BOTH, BY_TRIAL, BY_NUMBER = "both", "trial", "num_uniques"
@@ -28,7 +28,7 @@ OTHER_RULE = "another data.repeated_slots (docs/data.md)"
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and the trials that showed it.
+    """One image and the trials that showed it.
 
     Attributes:
         name: of the sample in its shard.
@@ -55,7 +55,7 @@ class Shard(TarShard):
     """
 
     def __init__(self, path: Path, fetch: str):
-        super().__init__(path, holds="brains and pictures", mend=f"rm {path}, then {fetch}")
+        super().__init__(path, holds="brains and images", fix=f"rm {path}, then {fetch}")
 
     def grouped(self) -> Iterator[tuple[str, dict[str, TarInfo]]]:
         """Name and members of each sample: neighbours that share what stands before the first point.
@@ -72,7 +72,7 @@ class Shard(TarShard):
             for ending in (VOXELS, TRIALS, STIMULUS, NUM_UNIQUES):
                 if ending not in members:
                     raise self.refusal(f"{name}.{ending}", "it is missing", seen=sorted(members))
-            if not any(ending in members for ending in PICTURES):
+            if not any(ending in members for ending in IMAGES):
                 raise self.refusal(f"{name}.jpg", "it is missing", seen=sorted(members), wanted="jpg or png")
             yield name, members
 
@@ -97,14 +97,14 @@ class Shard(TarShard):
             raise self.refusal(member.name, "a beta that is not finite", seen=voxels[~np.isfinite(voxels)][0])
         return voxels.astype(np.float32, copy=False)
 
-    def picture(self, members: dict[str, TarInfo]) -> np.ndarray:
-        """The picture of a sample, `(3, H, W)` uint8.
+    def image(self, members: dict[str, TarInfo]) -> np.ndarray:
+        """The image of a sample, `(3, H, W)` uint8.
 
         Raises:
             UserError: if it is none, or not whole.
         """
-        member = next(members[ending] for ending in PICTURES if ending in members)
-        return decoded_picture(self.read(member), f"{self.path}, member {member.name}")
+        member = next(members[ending] for ending in IMAGES if ending in members)
+        return decoded_image(self.read(member), f"{self.path}, member {member.name}")
 
     def number(self, member: TarInfo) -> int:
         """The one whole number that a member holds."""
@@ -115,7 +115,7 @@ class Shard(TarShard):
 
 
 def read_samples(shard: Shard, *, repeated_slots: str, first_trial: int) -> list[Sample]:
-    """The samples of an open shard, without their voxels and pictures.
+    """The samples of an open shard, without their voxels and images.
 
     Args:
         shard: an open one.
@@ -130,7 +130,7 @@ def read_samples(shard: Shard, *, repeated_slots: str, first_trial: int) -> list
         stimulus_id = shard.number(members[STIMULUS])
         if not 0 <= stimulus_id < nsd.NUM_STIMULI:
             wanted = f"0 to {nsd.NUM_STIMULI - 1}"
-            raise shard.refusal(members[STIMULUS].name, "no such picture", seen=stimulus_id, wanted=wanted)
+            raise shard.refusal(members[STIMULUS].name, "no such image", seen=stimulus_id, wanted=wanted)
         trials = _trials(shard, members[TRIALS], first_trial)
         num_uniques = shard.number(members[NUM_UNIQUES])
         slots = _slots_of_repetitions(trials, num_uniques, repeated_slots)
@@ -140,7 +140,7 @@ def read_samples(shard: Shard, *, repeated_slots: str, first_trial: int) -> list
                 "its slots do not tell the repetitions",
                 seen=f"trials {trials}, num_uniques {num_uniques}",
                 wanted=_WANTED[repeated_slots],
-                mend=OTHER_RULE,
+                fix=OTHER_RULE,
             )
         again = [(slot, trials.index(trial)) for slot, trial in enumerate(trials) if trial in trials[:slot]]
         copies = tuple(pair for pair in again if pair[1] in slots) if repeated_slots == BOTH else ()
@@ -180,4 +180,4 @@ def _slots_of_repetitions(trials: Sequence[int], num_uniques: int, rule: str) ->
 def check_rule(repeated_slots: str) -> None:
     """Refuses an unknown value of `data.repeated_slots`."""
     if repeated_slots not in REPEATED_SLOTS:
-        raise UserError("data.repeated_slots: no such rule", seen=repeated_slots, wanted=" or ".join(REPEATED_SLOTS))
+        raise UserError("data.repeated_slots: no such rule", got=repeated_slots, expected=" or ".join(REPEATED_SLOTS))

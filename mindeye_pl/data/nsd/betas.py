@@ -23,7 +23,7 @@ def betas_shape(layout: NSDLayout, subject: int) -> tuple[int, int]:
     path = layout.betas(subject)
     with open_dataset(path, "betas") as betas:
         if betas.ndim != 2:
-            raise UserError(f"{path} does not hold betas", seen=betas.shape, wanted="(trials, V)")
+            raise UserError(f"{path} does not hold betas", got=betas.shape, expected="(trials, V)")
         return betas.shape
 
 
@@ -47,7 +47,7 @@ def read_betas(layout: NSDLayout, subject: int, beta_rows: np.ndarray) -> np.nda
         finite = np.isfinite(betas[start : start + _TRIALS_AT_ONCE]).all(axis=1)
         if not finite.all():
             row = beta_rows[start + int(np.argmin(finite))]
-            raise UserError(f"{path} holds a beta that is not finite", seen=f"row {row}", mend=FETCH_AGAIN)
+            raise UserError(f"{path} holds a beta that is not finite", got=f"row {row}", fix=FETCH_AGAIN)
     return betas
 
 
@@ -117,7 +117,7 @@ NORMALISATIONS: dict[str, type[BetaNormalisation]] = {
 
 
 def read_noise_free(layout: NSDLayout, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
-    """Noise-free responses `(n, V)` float32 to pictures that the subject saw, in the units of the betas.
+    """Noise-free responses `(n, V)` float32 to images that the subject saw, in the units of the betas.
 
     Args:
         layout: a simulated dataset.
@@ -130,6 +130,6 @@ def read_noise_free(layout: NSDLayout, subject: int, stimulus_ids: np.ndarray) -
     with open_dataset(layout.noise_free(subject), "stimulus_ids") as seen:
         ids = seen[:]
     rows = np.searchsorted(ids, stimulus_ids)
-    assert np.array_equal(ids[np.minimum(rows, len(ids) - 1)], stimulus_ids), "pictures that the subject never saw"
+    assert np.array_equal(ids[np.minimum(rows, len(ids) - 1)], stimulus_ids), "images that the subject never saw"
     with open_dataset(layout.noise_free(subject), "responses") as responses:
         return responses[:][rows].astype(np.float32, copy=False)

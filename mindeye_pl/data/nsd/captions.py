@@ -1,6 +1,6 @@
-"""The captions of the pictures, as `captions.json` holds them.
+"""The captions of the images, as `captions.json` holds them.
 
-Legend: N pictures in the pictures file.
+Legend: N images in the images file.
 """
 
 import json
@@ -12,8 +12,8 @@ from mindeye_pl.errors import UserError
 LAYOUT = "a json list over stimulus ids of lists of English captions"
 
 
-def read_captions(path: Path, num_pictures: int) -> list[list[str]]:
-    """The captions of every picture, N lists in the order of stimulus ids, empty captions left out.
+def read_captions(path: Path, num_images: int) -> list[list[str]]:
+    """The captions of every image, N lists in the order of stimulus ids, empty captions left out.
 
     A file of screened captions has the same layout. Of those that MedARC publishes, 73,000 x 5 strings with '' for a
     rejected one in a `.npy` file of Python objects, the user writes such a json file himself: reading it means
@@ -21,22 +21,22 @@ def read_captions(path: Path, num_pictures: int) -> list[list[str]]:
 
     Args:
         path: of the json file.
-        num_pictures: N.
+        num_images: N.
 
     Raises:
-        UserError: if the file is missing, is no such list, or is one of another number of pictures.
+        UserError: if the file is missing, is no such list, or is one of another number of images.
     """
-    wanted = f"{LAYOUT}, {num_pictures} of them"
+    wanted = f"{LAYOUT}, {num_images} of them"
     if not path.is_file():
-        raise UserError("there are no captions", seen=f"no file {path}", wanted=wanted)
+        raise UserError("there are no captions", got=f"no file {path}", expected=wanted)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} holds no captions", seen=error, wanted=wanted) from error
+        raise UserError(f"{path} holds no captions", got=error, expected=wanted) from error
     if not _are_captions(found):
-        raise UserError(f"{path} holds no captions", seen=_kind(found), wanted=wanted)
-    if len(found) != num_pictures:
-        raise UserError(f"{path} holds captions of other pictures", seen=f"{len(found)} pictures", wanted=wanted)
+        raise UserError(f"{path} holds no captions", got=_kind(found), expected=wanted)
+    if len(found) != num_images:
+        raise UserError(f"{path} holds captions of other images", got=f"{len(found)} images", expected=wanted)
     return [[caption for caption in captions if caption.strip()] for captions in found]
 
 

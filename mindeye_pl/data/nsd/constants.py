@@ -27,7 +27,7 @@ ROIS = ("nsd_general", "V1", "V2", "V3", "V4", "higher_vis")
 class Behaviour(IntEnum):
     """Columns of the behaviour arrays, -1 where a value is missing."""
 
-    STIMULUS = 0  # 0-based row in the pictures file (73K id)
+    STIMULUS = 0  # 0-based row in the images file (73K id)
     SUBJECT = 1
     SESSION = 2  # 1-based
     RUN = 3

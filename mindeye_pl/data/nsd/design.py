@@ -32,7 +32,7 @@ class Design:
 
     @property
     def is_shared(self) -> np.ndarray:
-        """`(T,)` bool, trials with a test picture."""
+        """`(T,)` bool, trials with a test image."""
         return self.behaviour[:, Behaviour.IS_SHARED1000] == 1
 
     def session_rows(self, session: int) -> slice:
@@ -41,7 +41,7 @@ class Design:
 
 
 def previous_presentation(stimulus_ids: np.ndarray) -> np.ndarray:
-    """For each trial, the last one before it with the same picture, `(T,)` int64, -1 where there is none."""
+    """For each trial, the last one before it with the same image, `(T,)` int64, -1 where there is none."""
     order = np.argsort(stimulus_ids, kind="stable")
     same = stimulus_ids[order][1:] == stimulus_ids[order][:-1]
     previous = np.full(len(stimulus_ids), -1)
@@ -67,7 +67,7 @@ def future(design: Design, trials: np.ndarray) -> np.ndarray:
 
 
 def olds(design: Design, trials: np.ndarray) -> np.ndarray:
-    """The other presentations of each trial's picture, `(n, 3, 17)`, in order of time."""
+    """The other presentations of each trial's image, `(n, 3, 17)`, in order of time."""
     order = np.argsort(design.stimulus_ids, kind="stable")
     ids = design.stimulus_ids[order]
     first = np.searchsorted(ids, design.stimulus_ids[trials], side="left")

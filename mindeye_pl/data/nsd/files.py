@@ -22,18 +22,18 @@ def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str
         UserError: on a missing folder, a subject whom the folder does not have, or a missing file.
     """
     if not layout.root.is_dir():
-        raise UserError("the data folder is missing", seen=layout.root, wanted="a folder", mend=SET_ROOT)
+        raise UserError("the data folder is missing", got=layout.root, expected="a folder", fix=SET_ROOT)
     present = [subject for subject in nsd.SUBJECTS if layout.betas(subject).is_file()]
     if not present:
-        raise UserError(f"{layout.root} holds no betas", wanted=layout.betas(subjects[0]).name, mend=SET_ROOT)
+        raise UserError(f"{layout.root} holds no betas", expected=layout.betas(subjects[0]).name, fix=SET_ROOT)
     for subject in subjects:
         if subject not in present:
             raise UserError(
                 f"{layout.betas(subject)} is missing",
-                seen=f"betas of subjects {present}",
-                wanted=f"subject {subject}",
-                mend=f"data.subjects={present}, or {FETCH_AGAIN}",
+                got=f"betas of subjects {present}",
+                expected=f"subject {subject}",
+                fix=f"data.subjects={present}, or {FETCH_AGAIN}",
             )
     for path in (layout.stimuli, *(layout.shard(subject, split) for subject in subjects for split in splits)):
         if not path.is_file():
-            raise UserError(f"{path} is missing", mend=FETCH_AGAIN)
+            raise UserError(f"{path} is missing", fix=FETCH_AGAIN)

@@ -11,7 +11,7 @@ from mindeye_pl.store.fingerprint import fingerprint_folder
 def fingerprint_files(
     layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str] = ("train", *TEST_SPLITS)
 ) -> str:
-    """Fingerprint of what is read of some subjects: the pictures, their betas and their shards of some splits.
+    """Fingerprint of what is read of some subjects: the images, their betas and their shards of some splits.
 
     Raises:
         UserError: if a file is missing.

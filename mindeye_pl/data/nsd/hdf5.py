@@ -24,14 +24,14 @@ def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
         UserError: if the file is missing, truncated, no hdf5, or has no such dataset.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing", wanted=f"an hdf5 file with the dataset {name}", mend=FETCH_AGAIN)
+        raise UserError(f"{path} is missing", expected=f"an hdf5 file with the dataset {name}", fix=FETCH_AGAIN)
     try:
         with h5py.File(path, "r") as file:
             if name not in file:
-                raise UserError(f"{path} has no dataset {name}", seen=sorted(file), wanted=name, mend=FETCH_AGAIN)
+                raise UserError(f"{path} has no dataset {name}", got=sorted(file), expected=name, fix=FETCH_AGAIN)
             yield file[name]
     except OSError as error:
-        raise UserError(f"{path} is truncated or no hdf5 file", seen=error, mend=FETCH_AGAIN) from error
+        raise UserError(f"{path} is truncated or no hdf5 file", got=error, fix=FETCH_AGAIN) from error
 
 
 def read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.
         with open_dataset(path, f"subj0{subject}/{name}") as dataset:
             mask = _vector(dataset, num_voxels, f"{path}: region {name} of subject {subject}")
         if not np.isin(mask, (0, 1)).all():
-            raise UserError(f"{path}: region {name} is no mask", seen=np.unique(mask)[:5].tolist(), wanted="0 and 1")
+            raise UserError(f"{path}: region {name} is no mask", got=np.unique(mask)[:5].tolist(), expected="0 and 1")
         masks[name] = mask.astype(bool)
     return masks
 
@@ -62,7 +62,7 @@ def read_ncsnr(layout: NSDLayout, subject: int) -> np.ndarray | None:
         ratio = _vector(dataset, betas_shape(layout, subject)[1], f"{path}: ncsnr of subject {subject}")
     ratio = np.nan_to_num(ratio.astype(np.float32), nan=0, posinf=np.inf)
     if (ratio < 0).any():
-        raise UserError(f"{path} holds a negative ratio", seen=ratio.min(), wanted="0 or more", mend=FETCH_AGAIN)
+        raise UserError(f"{path} holds a negative ratio", got=ratio.min(), expected="0 or more", fix=FETCH_AGAIN)
     return ratio
 
 
@@ -72,8 +72,8 @@ def _vector(dataset: object, num_voxels: int, what: str) -> np.ndarray:
     if seen != (num_voxels,):
         raise UserError(
             f"{what} does not fit the betas",
-            seen=seen,
-            wanted=(num_voxels,),
-            mend="betas and masks of the same preparation of NSD (docs/data.md)",
+            got=seen,
+            expected=(num_voxels,),
+            fix="betas and masks of the same preparation of NSD (docs/data.md)",
         )
     return np.asarray(dataset)

@@ -19,7 +19,7 @@ def read_behaviour(shard: Path) -> np.ndarray:
     Raises:
         UserError: if the shard is missing, truncated, no tar, or holds other arrays.
     """
-    with TarShard(shard, holds="behaviour arrays", mend=FETCH_AGAIN) as tar:
+    with TarShard(shard, holds="behaviour arrays", fix=FETCH_AGAIN) as tar:
         rows = [_behaviour_row(tar, member) for member in tar.members if member.name.endswith(".behav.npy")]
     return np.concatenate(rows) if rows else np.empty((0, len(Behaviour)))
 

@@ -1,6 +1,6 @@
-"""The pictures that subjects saw (MindEye2, spec section 1.1).
+"""The images that subjects saw (MindEye2, spec section 1.1).
 
-Legend: n pictures asked for, N pictures in the file, H and W their size in pixels.
+Legend: n images asked for, N images in the file, H and W their size in pixels.
 """
 
 from functools import cached_property
@@ -13,7 +13,7 @@ from mindeye_pl.errors import UserError
 
 
 class Stimuli:
-    """The pictures file; nothing is read, and nothing stays open, but for the pictures asked for.
+    """The images file; nothing is read, and nothing stays open, but for the images asked for.
 
     Args:
         path: hdf5 file with the dataset `images`, `(N, 3, H, W)` float16 RGB in [0, 1].
@@ -31,25 +31,25 @@ class Stimuli:
         """
         with open_dataset(self.path, "images") as images:
             if images.ndim != 4 or images.shape[1] != 3:
-                raise UserError(f"{self.path} does not hold pictures", seen=images.shape, wanted="(N, 3, H, W)")
+                raise UserError(f"{self.path} does not hold images", got=images.shape, expected="(N, 3, H, W)")
             return images.shape
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def read(self, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Pictures in the order asked, `(n, 3, H, W)` float16.
+        """Images in the order asked, `(n, 3, H, W)` float16.
 
         Args:
             stimulus_ids: `(n,)` integers, in any order, repeats allowed.
 
         Raises:
-            UserError: if the file is missing or damaged, or has no such picture.
+            UserError: if the file is missing or damaged, or has no such image.
         """
         outside = (stimulus_ids < 0) | (stimulus_ids >= len(self))
         if outside.any():
             raise UserError(
-                f"{self.path} has no such stimulus", seen=stimulus_ids[outside][0], wanted=f"0 to {len(self) - 1}"
+                f"{self.path} has no such stimulus", got=stimulus_ids[outside][0], expected=f"0 to {len(self) - 1}"
             )
         with open_dataset(self.path, "images") as images:
             return read_rows(images, stimulus_ids)

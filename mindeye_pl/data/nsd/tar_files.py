@@ -25,13 +25,13 @@ class TarShard:
         UserError: on entering, if it is missing, cut off anywhere, or no tar.
     """
 
-    def __init__(self, path: Path, *, holds: str, mend: str):
-        self.path, self._holds, self._mend = path, holds, mend
+    def __init__(self, path: Path, *, holds: str, fix: str):
+        self.path, self._holds, self._fix = path, holds, fix
         self.members: list[tarfile.TarInfo] = []
 
     def __enter__(self) -> Self:
         if not self.path.is_file():
-            raise UserError(f"{self.path} is missing", wanted=f"a tar shard of {self._holds}", mend=self._mend)
+            raise UserError(f"{self.path} is missing", expected=f"a tar shard of {self._holds}", fix=self._fix)
         self._file = self.path.open("rb")
         try:
             self._tar = tarfile.open(fileobj=self._file, mode="r:")
@@ -80,10 +80,10 @@ class TarShard:
         return array
 
     def refusal(
-        self, name: str, what: str, *, seen: object = None, wanted: object = None, mend: str | None = None
+        self, name: str, what: str, *, seen: object = None, wanted: object = None, fix: str | None = None
     ) -> UserError:
         """The error that says what is wrong with a member, or a sample, of this name."""
-        return UserError(f"{self.path}, member {name}: {what}", seen=seen, wanted=wanted, mend=mend or self._mend)
+        return UserError(f"{self.path}, member {name}: {what}", got=seen, expected=wanted, fix=fix or self._fix)
 
     def _damaged(self, error: Exception) -> UserError:
-        return UserError(f"{self.path} is truncated or no tar file", seen=error, mend=self._mend)
+        return UserError(f"{self.path} is truncated or no tar file", got=error, fix=self._fix)

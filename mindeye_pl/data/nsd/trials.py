@@ -27,7 +27,7 @@ class Trials:
 
     Attributes:
         subject: 1 to 8.
-        stimulus_ids: `(n,)` int64, rows of the pictures file.
+        stimulus_ids: `(n,)` int64, rows of the images file.
         beta_rows: `(n,)` int64, rows of the subject's betas file.
         sessions: `(n,)` int64, 1-based.
     """
@@ -75,13 +75,13 @@ def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessi
 def load_all_trials(
     layout: NSDLayout, subject: int, num_sessions: NumSessions, test_split: str, cache_dir: Path
 ) -> Trials:
-    """As `load_training_trials`, with those of the shared1000 pictures among them.
+    """As `load_training_trials`, with those of the shared1000 images among them.
 
     Args:
         layout: the data.
         subject: 1 to 8.
         num_sessions: see there; of a session in part, the first of all its trials.
-        test_split: whose shard holds the trials of shared1000 pictures, one of `TEST_SPLITS`.
+        test_split: whose shard holds the trials of shared1000 images, one of `TEST_SPLITS`.
         cache_dir: where the indices of shards are kept.
 
     Raises:
@@ -105,14 +105,14 @@ def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessio
     existing = count_sessions(layout, subject)
     if existing == 0:
         raise UserError(
-            f"{layout.shard(subject, 'train').parent} holds no shards", wanted="0.tar, 1.tar, ...", mend=SET_ROOT
+            f"{layout.shard(subject, 'train').parent} holds no shards", expected="0.tar, 1.tar, ...", fix=SET_ROOT
         )
     if num_sessions != "all" and not 0 < num_sessions <= existing:
         raise UserError(
             f"data.num_sessions: subject {subject} has other sessions in {layout.root}",
-            seen=num_sessions,
-            wanted=f"above 0 to {existing}, or all",
-            mend=f"data.num_sessions={existing}",
+            got=num_sessions,
+            expected=f"above 0 to {existing}, or all",
+            fix=f"data.num_sessions={existing}",
         )
     return existing if num_sessions == "all" else num_sessions
 
@@ -133,7 +133,7 @@ def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
 
 
 def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
-    """Trials of the shared1000 pictures in all sessions of a subject, in order of time.
+    """Trials of the shared1000 images in all sessions of a subject, in order of time.
 
     Args:
         layout: the data.
@@ -142,12 +142,12 @@ def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Pat
         cache_dir: where the indices of shards are kept.
     """
     if split not in TEST_SPLITS:
-        raise UserError("data.test_split: no such split", seen=split, wanted=" or ".join(TEST_SPLITS))
+        raise UserError("data.test_split: no such split", got=split, expected=" or ".join(TEST_SPLITS))
     return _load(layout, subject, [layout.shard(subject, split)], cache_dir)
 
 
 def _load(layout: NSDLayout, subject: int, shards: Iterable[Path], cache_dir: Path) -> Trials:
-    """The trials of some shards, none of them pointing outside the betas or the pictures."""
+    """The trials of some shards, none of them pointing outside the betas or the images."""
     num_betas, num_stimuli = betas_shape(layout, subject)[0], len(Stimuli(layout.stimuli))
     behaviours = []
     for shard in shards:
@@ -163,28 +163,28 @@ def _check_inside(shard: Path, rows: np.ndarray, target: Path, num_rows: int) ->
     if not inside.all():
         raise UserError(
             f"{shard} names a row that {target} does not have",
-            seen=f"{rows[~inside][0]:g}",
-            wanted=f"0 to {num_rows - 1}",
-            mend=FETCH_AGAIN,
+            got=f"{rows[~inside][0]:g}",
+            expected=f"0 to {num_rows - 1}",
+            fix=FETCH_AGAIN,
         )
 
 
 def is_validation(stimulus_ids: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Mask of the pictures held out of training, `(n,)` bool.
+    """Mask of the images held out of training, `(n,)` bool.
 
-    A hash of each picture's own id decides, so that a picture is on the same side whatever the sessions in use, and
+    A hash of each image's own id decides, so that an image is on the same side whatever the sessions in use, and
     all its repetitions are with it.
 
     Args:
         stimulus_ids: `(n,)` int64.
-        fraction: expected share of the pictures, 0 to 1.
-        seed: another seed draws other pictures.
+        fraction: expected share of the images, 0 to 1.
+        seed: another seed draws other images.
     """
-    return picture_hash(stimulus_ids, seed) < fraction
+    return image_hash(stimulus_ids, seed) < fraction
 
 
-def picture_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:
-    """A number in [0, 1) for each picture, `(n,)` float64, uniform over pictures (the finaliser of SplitMix64)."""
+def image_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:
+    """A number in [0, 1) for each image, `(n,)` float64, uniform over images (the finaliser of SplitMix64)."""
     bits = stimulus_ids.astype(np.uint64) + np.random.default_rng(seed).integers(2**63, dtype=np.uint64)
     bits = bits * np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,8 +1,8 @@
-"""Responses of a simulated subject on disk: without noise for each picture, and as betas for each trial.
+"""Responses of a simulated subject on disk: without noise for each image, and as betas for each trial.
 
 Both are written in blocks, so that no more than one session's betas are in memory.
 
-Legend: N pictures that the subject saw, n of one block, T trials of the subject, t of one session, V voxels.
+Legend: N images that the subject saw, n of one block, T trials of the subject, t of one session, V voxels.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ import numpy as np
 from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 
-#: Pictures of a block. Part of the definition of the world, because matrix products round by the size of the block.
+#: Images of a block. Part of the definition of the world, because matrix products round by the size of the block.
 _BLOCK = 256
 _NUM_PATTERNS = 8
 
 
 @dataclass(frozen=True)
 class TrialNoise:
-    """What a trial adds to the response to its picture.
+    """What a trial adds to the response to its image.
 
     Attributes:
         ratio: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
@@ -74,9 +74,9 @@ def write_noise_free(
     stimulus_ids: np.ndarray,
     perceive: Callable[[np.ndarray], Percepts],
 ) -> None:
-    """Writes the noise-free responses to the pictures that a subject saw.
+    """Writes the noise-free responses to the images that a subject saw.
 
-    The units are those of the betas up to a session's chance: over the N pictures, a voxel's response has mean 0 and
+    The units are those of the betas up to a session's chance: over the N images, a voxel's response has mean 0 and
     standard deviation `scale`, as a session of infinitely many trials would show it.
 
     Args:
@@ -120,8 +120,8 @@ def write_betas(
         betas = file.create_dataset("betas", (len(design.behaviour), responses.shape[1]), np.float32)
         for session, rng in enumerate(rngs):
             trials = design.session_rows(session)
-            pictures, place = np.unique(design.stimulus_ids[trials], return_inverse=True)
-            signal = _read_rows(responses, np.searchsorted(seen, pictures))[place]  # (t, V)
+            images, place = np.unique(design.stimulus_ids[trials], return_inverse=True)
+            signal = _read_rows(responses, np.searchsorted(seen, images))[place]  # (t, V)
             betas[trials] = zscore(noise.session(rng, signal), fit_on=~design.is_shared[trials])
 
 
@@ -138,7 +138,7 @@ def zscore(betas: np.ndarray, fit_on: np.ndarray) -> np.ndarray:
 
     Args:
         betas: `(t, V)`.
-        fit_on: `(t,)` bool, the trials without a shared picture, so that the test set leaks into nothing.
+        fit_on: `(t,)` bool, the trials without a shared image, so that the test set leaks into nothing.
 
     Returns:
         `(t, V)` float32.

@@ -3,7 +3,7 @@
 Each subject samples its own voxels from one distribution, so that subjects differ in their voxels and not in what
 voxels can see. That is what makes a shared space worth learning.
 
-Legend: n pictures, V voxels, F kinds of visual features, G cells a side of the feature grid, M semantic features.
+Legend: n images, V voxels, F kinds of visual features, G cells a side of the feature grid, M semantic features.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from mindeye_pl.data.simulated.visual_features import (
     grid_places,
 )
 
-#: Receptive-field sizes (half pictures) that end V1, V2 and V3; beyond is V4. Where the semantic share of a voxel's
+#: Receptive-field sizes (half images) that end V1, V2 and V3; beyond is V4. Where the semantic share of a voxel's
 #: drive is the larger one, it is `higher_vis` whatever its size.
 _AREA_LIMITS = {"V1": 0.12, "V2": 0.17, "V3": 0.24, "V4": np.inf}
 
@@ -34,7 +34,7 @@ _ENERGY_SHARE = (1, 3)
 
 @dataclass(frozen=True)
 class Percepts:
-    """All that any voxel can respond to in some pictures, computed once for them.
+    """All that any voxel can respond to in some images, computed once for them.
 
     Attributes:
         visual: `(n, F, G * G)` float32.
@@ -53,12 +53,12 @@ class SimulatedBrain:
     """The voxels of one subject.
 
     A voxel's drive is a mixture of a visual part (its receptive field over the grid, times its tuning over the
-    features) and a semantic part, each of unit variance over reference pictures; its response is a soft rectification
+    features) and a semantic part, each of unit variance over reference images; its response is a soft rectification
     of the drive.
 
     Attributes:
         fields: `(G * G, V)` float32, receptive fields, columns summing to 1.
-        field_sizes: `(V,)` float32, standard deviation of each field in half pictures.
+        field_sizes: `(V,)` float32, standard deviation of each field in half images.
         visual_tuning: `(F, V)` float32.
         semantic_tuning: `(M, V)` float32.
         offset: `(V,)` float32, added to the drive.
@@ -92,7 +92,7 @@ class SimulatedBrain:
         Args:
             rng: the subject's own.
             num_voxels: V.
-            reference: pictures that set the scale of the drive; some hundred are enough.
+            reference: images that set the scale of the drive; some hundred are enough.
             noise_level: noise over signal of the median voxel.
             noise_spread: standard deviation of its logarithm over voxels.
         """

@@ -1,6 +1,6 @@
-"""Who sees which picture when, and presses which button: NSD's experiment, drawn at random.
+"""Who sees which image when, and presses which button: NSD's experiment, drawn at random.
 
-Legend: T trials of a subject in all designed sessions, N pictures of a subject, R repetitions.
+Legend: T trials of a subject in all designed sessions, N images of a subject, R repetitions.
 """
 
 import numpy as np
@@ -13,12 +13,12 @@ TRIAL_S = 4.0
 #: NSD's subjects came about once a week.
 DAYS_BETWEEN_SESSIONS = 7
 
-#: Share of presentations that keep near their picture's own moment; the others fall anywhere (NSD mixes a narrow and a
+#: Share of presentations that keep near their image's own moment; the others fall anywhere (NSD mixes a narrow and a
 #: uniform distribution too, so that some repetitions share a session and others are months apart).
 _NEAR_SHARE = 0.6
 _NEAR_SESSIONS = 0.5
 _ANSWERED = 0.99
-#: Of an observer who recognises an old picture, or wrongly takes a new one for old.
+#: Of an observer who recognises an old image, or wrongly takes a new one for old.
 _HIT_RATE, _FALSE_ALARM_RATE = 0.75, 0.2
 
 
@@ -39,7 +39,7 @@ def draw_design(
         subject: 1 to 8.
         shared: stimulus ids that every subject sees.
         own: stimulus ids that only this subject sees.
-        repetitions: presentations of each picture.
+        repetitions: presentations of each image.
         trials_per_session: of every session; must divide the number of presentations.
         num_sessions: sessions that the subject came to; presentations after them do not take place.
     """
@@ -76,7 +76,7 @@ def draw_design(
 
 
 def _order_of_presentations(rng: np.random.Generator, num_stimuli: int, repetitions: int, sessions: int) -> np.ndarray:
-    """Indices of pictures in order of time, (N * R,): each near its picture's moment, or anywhere, on a circle."""
+    """Indices of images in order of time, (N * R,): each near its image's moment, or anywhere, on a circle."""
     moment = rng.random((num_stimuli, 1))
     near = moment + rng.normal(0, _NEAR_SESSIONS / sessions, (num_stimuli, repetitions))
     anywhere = rng.random((num_stimuli, repetitions))
@@ -93,7 +93,7 @@ def _runs(trials_per_session: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _answers(rng: np.random.Generator, is_old: np.ndarray, is_old_current: np.ndarray) -> dict[Behaviour, np.ndarray]:
-    """Buttons of an observer who knows some of the old pictures: 1 says new, 2 says old, -1 where none was pressed."""
+    """Buttons of an observer who knows some of the old images: 1 says new, 2 says old, -1 where none was pressed."""
     count = len(is_old)
     says_old = rng.random(count) < np.where(is_old, _HIT_RATE, _FALSE_ALARM_RATE)
     changes = rng.random(count) < 0.02  # pressed the other button first

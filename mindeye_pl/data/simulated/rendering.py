@@ -1,4 +1,4 @@
-"""Scenes painted as pictures, each edge antialiased by the signed distance to it."""
+"""Scenes painted as images, each edge antialiased by the signed distance to it."""
 
 from functools import cache
 
@@ -9,15 +9,15 @@ from mindeye_pl.data.simulated.scenes import Background, Scene, SceneObject
 
 def render(scene: Scene, size: int) -> np.ndarray:
     """Paints a scene, `(3, size, size)` float32 RGB in [0, 1]."""
-    picture = _paint_background(scene.background, size)
+    image = _paint_background(scene.background, size)
     for thing in reversed(scene.objects):
-        _paint_object(picture, thing)
-    return picture
+        _paint_object(image, thing)
+    return image
 
 
 @cache
 def _axis(size: int) -> np.ndarray:
-    """Centres of the pixels in units of half a picture, (size,)."""
+    """Centres of the pixels in units of half an image, (size,)."""
     return ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
 
 
@@ -60,9 +60,9 @@ def _clouds(x: np.ndarray, y: np.ndarray, phases: np.ndarray) -> np.ndarray:
     return 0.5 + 0.35 * np.sum(waves, axis=0)
 
 
-def _paint_object(picture: np.ndarray, thing: SceneObject) -> None:
-    """Paints over the part of the picture that the object lies in."""
-    size = picture.shape[-1]
+def _paint_object(image: np.ndarray, thing: SceneObject) -> None:
+    """Paints over the part of the image that the object lies in."""
+    size = image.shape[-1]
     axis, pixel = _axis(size), 2 / size
     reach = thing.radius * 1.05 + pixel
     (left, right), (top, bottom) = (np.searchsorted(axis, (centre - reach, centre + reach)) for centre in thing.place)
@@ -78,7 +78,7 @@ def _paint_object(picture: np.ndarray, thing: SceneObject) -> None:
     colour = np.array(thing.rgb, np.float32)[:, None, None]
     # Dark colours get a lighter pattern: a darker one would not be seen.
     painted = colour * shade if max(thing.rgb) > 0.3 else 1 - (1 - colour) * shade
-    region = picture[:, top:bottom, left:right]
+    region = image[:, top:bottom, left:right]
     region += cover * (np.clip(painted, 0, 1) - region)
 
 

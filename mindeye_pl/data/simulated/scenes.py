@@ -1,7 +1,7 @@
-"""What stands in a simulated picture: a background, one to four objects, and how the first two of them stand.
+"""What stands in a simulated image: a background, one to four objects, and how the first two of them stand.
 
-A scene is a description; `scene_pictures` paints it, `captions` says it in English, and `semantics` is what a simulated
-"higher" voxel knows of it. Places are in units of half a picture, x to the right and y downwards, the centre at (0, 0).
+A scene is a description; `scene_images` paints it, `captions` says it in English, and `semantics` is what a simulated
+"higher" voxel knows of it. Places are in units of half an image, x to the right and y downwards, the centre at (0, 0).
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class SceneObject:
         colour: one of `COLOURS`.
         rgb: the colour as painted, in [0, 1].
         texture: one of `TEXTURES`.
-        radius: of the circle around it, in half pictures.
+        radius: of the circle around it, in half images.
         place: (x, y) of its centre.
         angle: how far it is turned, in radians.
     """
@@ -83,7 +83,7 @@ class Background:
         colours: names of its two colours.
         rgbs: the colours as painted.
         angle: direction of the pattern, in radians; the horizon is level but for this.
-        frequency: periods of the pattern over the picture.
+        frequency: periods of the pattern over the image.
         phases: in [0, 1), of the waves that make the pattern.
     """
 
@@ -233,7 +233,7 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-#: Centres of the four parts of a picture in which `semantics` tells what is where.
+#: Centres of the four parts of an image in which `semantics` tells what is where.
 _PARTS = np.array([(-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45)])
 _PART_WIDTH = 0.45
 _INDEX = {names: {name: i for i, name in enumerate(names)} for names in (SHAPES, tuple(COLOURS), TEXTURES, BACKGROUNDS)}
@@ -242,9 +242,9 @@ NUM_SEMANTICS = len(_PARTS) * _OBJECT_FEATURES + len(_NUM_OBJECTS) + len(BACKGRO
 
 
 def semantics(scene: Scene) -> np.ndarray:
-    """What a picture means, `(NUM_SEMANTICS,)` float32.
+    """What an image means, `(NUM_SEMANTICS,)` float32.
 
-    Which shapes, colours and textures the objects in each quarter of the picture have (each counted by its size and by
+    Which shapes, colours and textures the objects in each quarter of the image have (each counted by its size and by
     how near it is), how many objects there are, the kind of the background and its colours.
     """
     shapes, colours, textures, kinds = _INDEX.values()

@@ -3,7 +3,7 @@
 Everything follows from the settings: each unit of work draws from a generator of its own, named by the seed, what it is
 for and which unit it is, so that the number of workers changes nothing, bit for bit.
 
-Legend: N pictures that a subject saw, T its trials, V its voxels, n the pictures of one task.
+Legend: N images that a subject saw, T its trials, V its voxels, n the images of one task.
 """
 
 import json
@@ -33,10 +33,10 @@ from mindeye_pl.errors import UserError
 #: Of the files, written into `simulation.json`; another number means other files.
 FORMAT_VERSION = 2
 
-_PICTURES_PER_TASK = 128
+_IMAGES_PER_TASK = 128
 _REFERENCE_SCENES = 256
 #: A smaller world is done before another process would have started.
-_PICTURES_WORTH_PROCESSES = 1000
+_IMAGES_WORTH_PROCESSES = 1000
 
 
 class _Purpose(IntEnum):
@@ -62,9 +62,9 @@ class SimulationSettings:
         num_sessions: scan sessions, of all subjects or of each. The experiment is designed for the longest; a subject
             with fewer sessions has missed the end of it, as in NSD.
         trials_per_session: presentations in a session.
-        repetitions: presentations of each picture.
-        num_shared: pictures that every subject sees; they are the test set.
-        image_size: side of a stored picture in pixels. Voxels see a scene at their own resolution.
+        repetitions: presentations of each image.
+        num_shared: images that every subject sees; they are the test set.
+        image_size: side of a stored image in pixels. Voxels see a scene at their own resolution.
         figure_gain: how much more voxels see of the objects than of the ground behind them; 1 treats both alike.
         noise_level: standard deviation of the noise over that of the signal, of the median voxel: 1 / ncsnr.
         noise_spread: standard deviation of the logarithm of that ratio over voxels.
@@ -100,7 +100,7 @@ class SimulationSettings:
 
     def _check(self) -> None:
         def refuse(option: str, seen: object, wanted: str) -> NoReturn:
-            raise UserError(f"simulation.{option}", seen=seen, wanted=wanted)
+            raise UserError(f"simulation.{option}", got=seen, expected=wanted)
 
         if not self.voxel_counts or not set(self.subjects) <= set(nsd.SUBJECTS):
             refuse("voxel_counts", list(self.voxel_counts), f"subjects out of {list(nsd.SUBJECTS)}")
@@ -135,12 +135,12 @@ class SimulationSettings:
 
     @property
     def stimuli_per_subject(self) -> int:
-        """Pictures planned for a subject, shared ones included."""
+        """Images planned for a subject, shared ones included."""
         return self.designed_sessions * self.trials_per_session // self.repetitions
 
     @property
     def num_stimuli(self) -> int:
-        """Pictures in the file: the shared ones, and each subject's own."""
+        """Images in the file: the shared ones, and each subject's own."""
         return self.num_shared + len(self.subjects) * (self.stimuli_per_subject - self.num_shared)
 
 
@@ -158,27 +158,27 @@ def simulate_nsd(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     if workers is None:
-        workers = available_cores() if settings.num_stimuli >= _PICTURES_WORTH_PROCESSES else 0
+        workers = available_cores() if settings.num_stimuli >= _IMAGES_WORTH_PROCESSES else 0
     layout = NSDLayout(root)
     root.mkdir(parents=True, exist_ok=True)
     subjects = settings.subjects
-    starts = range(0, settings.num_stimuli, _PICTURES_PER_TASK)
+    starts = range(0, settings.num_stimuli, _IMAGES_PER_TASK)
     # Subjects take longest, so they come first.
     tasks: list[partial] = [partial(_write_subject, settings, root, subject) for subject in subjects]
-    tasks += [partial(_make_pictures, settings, start) for start in starts]
+    tasks += [partial(_make_images, settings, start) for start in starts]
     brains: dict[int, SimulatedBrain] = {}
     described: list[list[str]] = [[]] * settings.num_stimuli
     columns = (TextColumn("simulating NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with h5py.File(layout.stimuli, "w") as file, Progress(*columns, console=console, disable=not progress) as bar:
         size = settings.image_size
-        images = file.create_dataset("images", (settings.num_stimuli, 3, size, size), np.float16)
+        stored = file.create_dataset("images", (settings.num_stimuli, 3, size, size), np.float16)
         for index, result in bar.track(run_tasks(tasks, workers), total=len(tasks)):
             if index < len(subjects):
                 brains[subjects[index]] = result
             else:
                 start = starts[index - len(subjects)]
-                pictures, words = result
-                images[start : start + len(pictures)] = pictures
+                images, words = result
+                stored[start : start + len(images)] = images
                 described[start : start + len(words)] = words
     _write_facts(layout, settings, {subject: brains[subject] for subject in subjects}, described)
 
@@ -186,7 +186,7 @@ def simulate_nsd(
 def _write_facts(
     layout: NSDLayout, settings: SimulationSettings, brains: Mapping[int, SimulatedBrain], described: list[list[str]]
 ) -> None:
-    """The small files: what is known of each voxel and of each picture, and the settings."""
+    """The small files: what is known of each voxel and of each image, and the settings."""
     with h5py.File(layout.region_masks, "w") as masks, h5py.File(layout.ncsnr, "w") as ncsnr:
         for subject, brain in brains.items():
             for region, mask in brain.regions().items():
@@ -237,31 +237,29 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
     return brain
 
 
-def _make_pictures(settings: SimulationSettings, start: int) -> tuple[np.ndarray, list[list[str]]]:
-    """Some pictures as they are stored, `(n, 3, H, W)` float16, and their captions."""
-    return _paint(
-        settings.seed, range(start, min(start + _PICTURES_PER_TASK, settings.num_stimuli)), settings.image_size
-    )
+def _make_images(settings: SimulationSettings, start: int) -> tuple[np.ndarray, list[list[str]]]:
+    """Some images as they are stored, `(n, 3, H, W)` float16, and their captions."""
+    return _paint(settings.seed, range(start, min(start + _IMAGES_PER_TASK, settings.num_stimuli)), settings.image_size)
 
 
 def paint_scenes(seed: int, count: int, size: int) -> Iterator[tuple[int, np.ndarray, list[list[str]]]]:
-    """Scenes without brains: parts of `count` pictures, each as (first index, pictures, captions).
+    """Scenes without brains: parts of `count` images, each as (first index, images, captions).
 
     Args:
         seed: of the scenes; a world's own seed would give its stimuli.
-        count: of pictures.
+        count: of images.
         size: side in pixels.
     """
-    starts = range(0, count, _PICTURES_PER_TASK)
-    tasks = [partial(_paint, seed, range(start, min(start + _PICTURES_PER_TASK, count)), size) for start in starts]
-    for index, (pictures, words) in run_tasks(tasks, 0):
-        yield starts[index], pictures, words
+    starts = range(0, count, _IMAGES_PER_TASK)
+    tasks = [partial(_paint, seed, range(start, min(start + _IMAGES_PER_TASK, count)), size) for start in starts]
+    for index, (images, words) in run_tasks(tasks, 0):
+        yield starts[index], images, words
 
 
 def _paint(seed: int, ids: range, size: int) -> tuple[np.ndarray, list[list[str]]]:
     scenes = [stimulus_scene(seed, id_) for id_ in ids]
-    pictures = np.stack([render(scene, size) for scene in scenes]).astype(np.float16)
-    return pictures, [captions(scene) for scene in scenes]
+    images = np.stack([render(scene, size) for scene in scenes]).astype(np.float16)
+    return images, [captions(scene) for scene in scenes]
 
 
 def stimulus_scene(seed: int, stimulus_id: int) -> Scene:
@@ -270,7 +268,7 @@ def stimulus_scene(seed: int, stimulus_id: int) -> Scene:
 
 
 def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the shared pictures and of the subject's own, scattered over the file, ascending int64."""
+    """Ids of the shared images and of the subject's own, scattered over the file, ascending int64."""
     ids = _rng(settings.seed, _Purpose.STIMULUS_IDS).permutation(settings.num_stimuli)
     own = ids[settings.num_shared :].reshape(len(settings.subjects), -1)
     return np.sort(ids[: settings.num_shared]), np.sort(own[settings.subjects.index(subject)])

@@ -1,6 +1,6 @@
 """METEOR of captions, through NLTK (MindEye2, spec section 10).
 
-Legend: N pictures.
+Legend: N images.
 """
 
 import re
@@ -49,12 +49,12 @@ def read_wordnet() -> WordNet:
     from nltk.corpus import wordnet
 
     if lacking_wordnet():
-        raise UserError("METEOR needs wordnet, which is not on this machine", mend=_WORDNET_COMMAND)
+        raise UserError("METEOR needs wordnet, which is not on this machine", fix=_WORDNET_COMMAND)
     try:
         wordnet.ensure_loaded()
     except (LookupError, OSError, ValueError, BadZipFile) as error:
         seen = str(error).strip().splitlines()[0]
-        raise UserError("wordnet is not whole", seen=seen, mend=_WORDNET_COMMAND) from error
+        raise UserError("wordnet is not whole", got=seen, fix=_WORDNET_COMMAND) from error
     return wordnet
 
 
@@ -65,15 +65,15 @@ def meteor(predicted: Sequence[str], references: Sequence[Reference], **options:
         the predicted and of the reference words; alpha 0.9, beta 3, gamma 0.5.
     Range: 0 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test picture stands for it
+    Chance: no one number; the row of another test image stands for it
     Weights: none; NLTK's WordNet corpus
-    Not shown: whether what is said is true of the picture: function words and stock phrases of captions match too,
+    Not shown: whether what is said is true of the image: function words and stock phrases of captions match too,
         and a right caption in other words than the reference's scores low.
     Source: MindEye2, spec section 10; Lavie and Agarwal 2007, as NLTK has it
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         options: as in `meteor_of_each`.
 
     Returns:
@@ -93,11 +93,11 @@ def meteor_of_each(
     gamma: float = 0.5,
     synonyms: str = "published",
 ) -> Tensor:
-    """As `meteor`, of each picture: `(N,)` float64; 0 where no word matches.
+    """As `meteor`, of each image: `(N,)` float64; 0 where no word matches.
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         wordnet: tells synonyms; NLTK's own where None.
         several: one of `SEVERAL`.
         alpha: weight of recall against precision.

@@ -1,9 +1,9 @@
 """The three published comparisons of captions, each beside its interval (MindEye2, spec section 10).
 
-Predicted captions stand beside the references, and beside what the captioner says of the true picture. What it says of
-the true picture, beside the references, is the ceiling: the score of a decoder that reads all of the picture.
+Predicted captions stand beside the references, and beside what the captioner says of the true image. What it says of
+the true image, beside the references, is the ceiling: the score of a decoder that reads all of the image.
 
-Legend: N pictures.
+Legend: N images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,19 +19,19 @@ from mindeye_pl.metrics.captions.similarity import Remembering, TextEmbedder
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 from mindeye_pl.metrics.statistics.score import Interval, Score
 
-PREDICTED_REFERENCE, PREDICTED_PICTURE, CEILING = "predicted_reference", "predicted_true_picture", "ceiling"
-#: Predicted beside the caption of the true picture, as a share of the ceiling.
+PREDICTED_REFERENCE, PREDICTED_IMAGE, CEILING = "predicted_reference", "predicted_true_image", "ceiling"
+#: Predicted beside the caption of the true image, as a share of the ceiling.
 RELATIVE = "relative"
 
 #: The names of the published table.
 PUBLISHED_PAIRS = {
     PREDICTED_REFERENCE: "brain_ref",
-    PREDICTED_PICTURE: "brain_img",
+    PREDICTED_IMAGE: "brain_img",
     CEILING: "img_ref",
     RELATIVE: "relative",
 }
 
-#: Predicted captions and references of N pictures to `(N,)` float64; higher is better.
+#: Predicted captions and references of N images to `(N,)` float64; higher is better.
 CaptionMetric = Callable[[Sequence[str], Sequence[Reference]], Tensor]
 
 
@@ -67,24 +67,24 @@ def caption_metrics(
 
 def caption_values(
     predicted: Sequence[str],
-    from_true_picture: Sequence[str] | None,
+    from_true_image: Sequence[str] | None,
     references: Sequence[Reference],
     metrics: Mapping[str, CaptionMetric],
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Scores of each picture, `(N,)` float64 by pair and metric, for intervals and paired tests.
+    """Scores of each image, `(N,)` float64 by pair and metric, for intervals and paired tests.
 
     Args:
         predicted: captions from brains.
-        from_true_picture: the captioner's, of the true pictures; None leaves the first pair alone.
-        references: captions by people, one or several of each picture.
+        from_true_image: the captioner's, of the true images; None leaves the first pair alone.
+        references: captions by people, one or several of each image.
         metrics: as of `caption_metrics`.
 
     Raises:
         UserError: naming a caption that is no text or has no counterpart.
     """
     pairs: dict[str, tuple[Sequence[str], Sequence[Reference]]] = {PREDICTED_REFERENCE: (predicted, references)}
-    if from_true_picture is not None:
-        pairs |= {PREDICTED_PICTURE: (predicted, from_true_picture), CEILING: (from_true_picture, references)}
+    if from_true_image is not None:
+        pairs |= {PREDICTED_IMAGE: (predicted, from_true_image), CEILING: (from_true_image, references)}
     return {
         pair: {name: metric(*compared).cpu().numpy() for name, metric in metrics.items()}
         for pair, compared in pairs.items()
@@ -93,34 +93,34 @@ def caption_values(
 
 def caption_scores(
     predicted: Sequence[str],
-    from_true_picture: Sequence[str] | None,
+    from_true_image: Sequence[str] | None,
     references: Sequence[Reference],
     metrics: Mapping[str, CaptionMetric],
     *,
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, list[Score]]:
-    """Means over pictures with their 95 % intervals, by pair.
+    """Means over images with their 95 % intervals, by pair.
 
-    No metric has a chance level that is one number; the predicted captions of other pictures, scored the same way,
+    No metric has a chance level that is one number; the predicted captions of other images, scored the same way,
     stand for it.
 
     Args:
         predicted: see `caption_values`, as the three that follow.
-        from_true_picture: see there.
+        from_true_image: see there.
         references: see there.
         metrics: see there.
         num_resamples: of the bootstrap.
         seed: of its draws.
 
     Returns:
-        One score for each metric under `PREDICTED_REFERENCE`, `PREDICTED_PICTURE`, `CEILING`, and `RELATIVE`, the ratio
+        One score for each metric under `PREDICTED_REFERENCE`, `PREDICTED_IMAGE`, `CEILING`, and `RELATIVE`, the ratio
         of the second mean to the third, NaN where the third is not above 0.
 
     Raises:
         UserError: see `caption_values`.
     """
-    values = caption_values(predicted, from_true_picture, references, metrics)
+    values = caption_values(predicted, from_true_image, references, metrics)
     scores = {
         pair: [
             _score(name, each.mean(), len(each), bootstrap_interval(each, num_resamples=num_resamples, seed=seed))
@@ -130,18 +130,18 @@ def caption_scores(
     }
     if CEILING in values:
         scores[RELATIVE] = [
-            _relative(name, values[PREDICTED_PICTURE][name], ceiling, num_resamples, seed)
+            _relative(name, values[PREDICTED_IMAGE][name], ceiling, num_resamples, seed)
             for name, ceiling in values[CEILING].items()
         ]
     return scores
 
 
-def _score(name: str, value: float, num_pictures: int, interval: Interval | None) -> Score:
-    return Score(name, float(value), chance=None, pool_size=None, num_pictures=num_pictures, interval=interval)
+def _score(name: str, value: float, num_images: int, interval: Interval | None) -> Score:
+    return Score(name, float(value), chance=None, pool_size=None, num_images=num_images, interval=interval)
 
 
 def _relative(name: str, share: np.ndarray, ceiling: np.ndarray, num_resamples: int, seed: int) -> Score:
-    """A ratio of means, whose interval draws pictures for both at once."""
+    """A ratio of means, whose interval draws images for both at once."""
     if ceiling.mean() <= 0:
         return _score(name, np.nan, len(share), None)
     drawn = np.random.default_rng(seed).integers(len(share), size=(num_resamples, len(share)))

@@ -1,8 +1,8 @@
 """Captions beside reference captions: words in common, and likeness of meaning (MindEye2, spec section 10).
 
-METEOR stands in a file of its own; `caption_pairs` says what several references of a picture make of its score.
+METEOR stands in a file of its own; `caption_pairs` says what several references of an image make of its score.
 
-Legend: N pictures, M sentences, E width of an embedding.
+Legend: N images, M sentences, E width of an embedding.
 """
 
 import re
@@ -33,7 +33,7 @@ def rouge(predicted: Sequence[str], references: Sequence[Reference], **options: 
         that their longest common subsequence has (ROUGE-L); lower case, letters and digits alone, no stemming.
     Range: 0 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test picture stands for it
+    Chance: no one number; the row of another test image stands for it
     Weights: none
     Not shown: meaning: synonyms count as wrong, and "a", "of", "on" and "with" as right.
     Source: MindEye2, spec section 10; Lin 2004. The published numbers are the median of bootstrapped means, this is the
@@ -41,7 +41,7 @@ def rouge(predicted: Sequence[str], references: Sequence[Reference], **options: 
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         options: as in `rouge_of_each`.
 
     Returns:
@@ -53,11 +53,11 @@ def rouge(predicted: Sequence[str], references: Sequence[Reference], **options: 
 def rouge_of_each(
     predicted: Sequence[str], references: Sequence[Reference], *, kind: str = "rouge1", several: str = "best"
 ) -> Tensor:
-    """As `rouge`, of each picture: `(N,)` float64; 0 where a caption has no word.
+    """As `rouge`, of each image: `(N,)` float64; 0 where a caption has no word.
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         kind: "rouge1" or "rougeL".
         several: one of `SEVERAL`.
 
@@ -82,14 +82,14 @@ def word_overlap(predicted: Sequence[str], references: Sequence[Reference], **op
         counted as often as it stands in both.
     Range: 0 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test picture stands for it
+    Chance: no one number; the row of another test image stands for it
     Weights: none
     Not shown: which colour belongs to which object, synonyms, and word order.
     Source: this project's own, for captions of simulated scenes
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         options: as in `word_overlap_of_each`.
 
     Returns:
@@ -99,11 +99,11 @@ def word_overlap(predicted: Sequence[str], references: Sequence[Reference], **op
 
 
 def word_overlap_of_each(predicted: Sequence[str], references: Sequence[Reference], *, several: str = "best") -> Tensor:
-    """As `word_overlap`, of each picture: `(N,)` float64; 0 where a caption has no content word.
+    """As `word_overlap`, of each image: `(N,)` float64; 0 where a caption has no content word.
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         several: one of `SEVERAL`.
 
     Raises:
@@ -126,7 +126,7 @@ def sentence_similarity(predicted: Sequence[str], references: Sequence[Reference
     Formula: cos(e(predicted), e(reference)), with e the mean of all-MiniLM-L6-v2's last hidden states
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test picture stands for it
+    Chance: no one number; the row of another test image stands for it
     Weights: minilm
     Not shown: numbers, colours, places and "not", of which the embedding holds little; a caption of the right topic
         scores well.
@@ -134,7 +134,7 @@ def sentence_similarity(predicted: Sequence[str], references: Sequence[Reference
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         options: as in `text_similarity_of_each`.
 
     Returns:
@@ -144,7 +144,7 @@ def sentence_similarity(predicted: Sequence[str], references: Sequence[Reference
 
 
 def sentence_similarity_of_each(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """As `sentence_similarity`, of each picture: `(N,)` float64; arguments as `text_similarity_of_each`."""
+    """As `sentence_similarity`, of each image: `(N,)` float64; arguments as `text_similarity_of_each`."""
     return text_similarity_of_each(predicted, references, **options)
 
 
@@ -154,14 +154,14 @@ def text_similarity(predicted: Sequence[str], references: Sequence[Reference], *
     Formula: cos(e(predicted), e(reference)), with e the projected text embedding
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number, and far above 0; the row of another test picture stands for it
+    Chance: no one number, and far above 0; the row of another test image stands for it
     Weights: clip_text_b32 (CLIP-B), clip_text_l14 (CLIP-L); none for the laptop's own CLIP
     Not shown: how much is right: captions that share no more than being captions already lie close together.
     Source: MindEye2, spec section 10; the paper prints it times 100
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         options: as in `text_similarity_of_each`.
 
     Returns:
@@ -173,11 +173,11 @@ def text_similarity(predicted: Sequence[str], references: Sequence[Reference], *
 def text_similarity_of_each(
     predicted: Sequence[str], references: Sequence[Reference], *, embedder: TextEmbedder, several: str = "best"
 ) -> Tensor:
-    """As `text_similarity`, of each picture: `(N,)` float64; every sentence is embedded once.
+    """As `text_similarity`, of each image: `(N,)` float64; every sentence is embedded once.
 
     Args:
         predicted: N captions.
-        references: of the same pictures, in the same order.
+        references: of the same images, in the same order.
         embedder: M sentences to `(M, E)`; they need not have length 1.
         several: one of `SEVERAL`.
 
@@ -191,7 +191,7 @@ def text_similarity_of_each(
     assert len(embeddings) == len(sentences), f"{len(embeddings)} embeddings of {len(sentences)} sentences"
     for sentence, finite in zip(sentences, embeddings.isfinite().all(1).tolist(), strict=True):
         if not finite:
-            raise UserError("the embedding of a caption is not finite", seen=repr(sentence))
+            raise UserError("the embedding of a caption is not finite", got=repr(sentence))
     embeddings = embeddings / embeddings.norm(dim=1, keepdim=True).clamp_min(1e-12)
     row = {sentence: index for index, sentence in enumerate(sentences)}
     firsts = [row[text] for text, own in zip(texts, lists, strict=True) for _ in own]

@@ -1,6 +1,6 @@
 """Caption metrics that take in batches: classes of the same names as the functions of `captions` and `meteor`.
 
-Legend: B batch, N pictures since the last reset.
+Legend: B batch, N images since the last reset.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from mindeye_pl.metrics.captions.similarity import TextEmbedder
 
 
 class CaptionScore(Metric):
-    """The mean over pictures of a score that each has for itself.
+    """The mean over images of a score that each has for itself.
 
     Args:
-        of_each: captions and references of B pictures to `(B,)` float64.
+        of_each: captions and references of B images to `(B,)` float64.
     """
 
     higher_is_better = True
@@ -36,7 +36,7 @@ class CaptionScore(Metric):
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def update(self, predicted: Sequence[str], references: Sequence[Reference]) -> None:
-        """Takes in B captions, and the references of the same pictures in the same order."""
+        """Takes in B captions, and the references of the same images in the same order."""
         self.values.append(self._of_each(predicted, references).to(self.device))
 
     def compute(self) -> Tensor:
@@ -44,7 +44,7 @@ class CaptionScore(Metric):
         return self.of_each().mean()
 
     def of_each(self) -> Tensor:
-        """The score of every picture, `(N,)` float64."""
+        """The score of every image, `(N,)` float64."""
         return torch.as_tensor(dim_zero_cat(self.values))
 
 

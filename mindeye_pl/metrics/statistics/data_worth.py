@@ -1,6 +1,6 @@
 """How much more data one method would need to score what another one scores.
 
-Legend: H amounts of data, K seeds, n pictures.
+Legend: H amounts of data, K seeds, n images.
 """
 
 import math
@@ -75,15 +75,15 @@ def data_worth(
 ) -> DataWorth:
     """What a method is worth in data: "pretraining is worth 3.1 times the data at 1 h".
 
-    The interval is the bootstrap's, by quantiles: in each resample pictures are drawn with replacement, and so are
-    seeds, the same ones for both methods. Luck that differs from picture to picture is drawn twice, which makes it too
-    wide (Owen, The pigeonhole bootstrap, 2007); a seed's luck with all pictures is drawn from few, which makes it too
+    The interval is the bootstrap's, by quantiles: in each resample images are drawn with replacement, and so are
+    seeds, the same ones for both methods. Luck that differs from image to image is drawn twice, which makes it too
+    wide (Owen, The pigeonhole bootstrap, 2007); a seed's luck with all images is drawn from few, which makes it too
     narrow with two or three seeds.
 
     Args:
         amounts: `(H,)` of the reference's curve, positive and ascending.
-        reference: `(H, K, n)` scores of each picture, higher is better.
-        method: `(K, n)` the method's at the amount `at`, for the same seeds and pictures.
+        reference: `(H, K, n)` scores of each image, higher is better.
+        method: `(K, n)` the method's at the amount `at`, for the same seeds and images.
         at: the amount of data that the method has.
         confidence: of the interval.
         num_resamples: of the bootstrap.
@@ -93,13 +93,13 @@ def data_worth(
         AssertionError: for other shapes.
     """
     assert reference.shape == (len(amounts), *method.shape), f"{reference.shape} against {method.shape}"
-    num_seeds, num_pictures = method.shape
+    num_seeds, num_images = method.shape
     rng = np.random.default_rng(seed)
     needed = np.empty(num_resamples)
     for index in range(num_resamples):
-        pictures = rng.multinomial(num_pictures, np.full(num_pictures, 1 / num_pictures)) / num_pictures  # (n,)
+        images = rng.multinomial(num_images, np.full(num_images, 1 / num_images)) / num_images  # (n,)
         seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds)) / num_seeds  # (K,)
-        needed[index] = amount_needed(amounts, seeds @ (reference @ pictures).T, float(seeds @ method @ pictures))
+        needed[index] = amount_needed(amounts, seeds @ (reference @ images).T, float(seeds @ method @ images))
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = np.quantile(needed, tails, method="inverted_cdf")  # never between a number and infinity
     value = amount_needed(amounts, reference.mean((1, 2)), float(method.mean()))

@@ -1,8 +1,8 @@
-"""How sure a score is: intervals over pictures, over seeds and subjects, and paired tests between methods.
+"""How sure a score is: intervals over images, over seeds and subjects, and paired tests between methods.
 
-What is drawn is drawn from sorted values, so that the order of the pictures changes nothing.
+What is drawn is drawn from sorted values, so that the order of the images changes nothing.
 
-Legend: n pictures, K seeds or subjects, R resamples.
+Legend: n images, K seeds or subjects, R resamples.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Difference:
     Attributes:
         value: mean of first minus second.
         interval: of that mean.
-        num_pairs: pictures or seeds that it is over.
+        num_pairs: images or seeds that it is over.
         p_value: two-sided, of no difference, where it was tested.
     """
 
@@ -47,7 +47,7 @@ def bootstrap_interval(
     bounds: Interval | None = None,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of the (weighted) mean, pictures drawn with replacement.
+    """Bootstrap interval of the (weighted) mean, images drawn with replacement.
 
     The default is the bootstrap of Student's t. Of 1,500 simulated sets of 100 values each, a 95 % interval by the
     three methods (bootstrap-t, percentile, BCa) held the true mean in 95, 95, 95 % of normal values; in 95, 94, 94 % of
@@ -56,7 +56,7 @@ def bootstrap_interval(
     the side where the tail is.
 
     Args:
-        values: `(n,)`, one for each picture.
+        values: `(n,)`, one for each image.
         weights: `(n,)`, not negative; equal ones where None.
         confidence: share of such intervals that hold the true mean.
         num_resamples: resampled means.
@@ -158,10 +158,10 @@ def hit_rate_interval(
 ) -> Interval:
     """Interval of a share of hits: Wilson's, in a form that also takes the fractions of pools and ties.
 
-    A picture asked in several pools has a mean of hits, which varies less than hits do. Wilson's formula is then given
-    the number of yes-or-no pictures that would be as sure: n p (1 - p) / s^2, both p and s^2 with Wilson's z^2 added
-    pictures of which half are hits. For hits of 0 and 1 that is n, and the interval is Wilson's own. Where all are hits
-    the bootstrap would claim certainty, and of sets of 100 pictures with a rate of 2 % it holds the truth in 85 %; this
+    An image asked in several pools has a mean of hits, which varies less than hits do. Wilson's formula is then given
+    the number of yes-or-no images that would be as sure: n p (1 - p) / s^2, both p and s^2 with Wilson's z^2 added
+    images of which half are hits. For hits of 0 and 1 that is n, and the interval is Wilson's own. Where all are hits
+    the bootstrap would claim certainty, and of sets of 100 images with a rate of 2 % it holds the truth in 85 %; this
     one in 95 %.
 
     Args:
@@ -210,14 +210,14 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     return float(result.low), float(result.high)
 
 
-def difference_over_pictures(
+def difference_over_images(
     first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
 ) -> Difference:
-    """Difference of two models scored on the same pictures, bootstrapped over pictures.
+    """Difference of two models scored on the same images, bootstrapped over images.
 
     Args:
         first: `(n,)` scores of one model, or `(K, n)` of its seeds, whose mean is taken first.
-        second: of the other, the same pictures in the same order.
+        second: of the other, the same images in the same order.
         confidence: of the interval.
         num_resamples: of the bootstrap.
         seed: of the draws.
@@ -236,14 +236,14 @@ def paired_test(
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> Difference:
-    """As `difference_over_pictures`, and how likely so large a difference is where there is none.
+    """As `difference_over_images`, and how likely so large a difference is where there is none.
 
     For identification, give it `two_way_influence` of both models.
 
     Args:
         first: `(n,)` scores of one model, or `(K, n)` of its seeds, whose mean is taken first.
-        second: of the other, the same pictures in the same order.
-        test: "sign_flip" gives each difference its sign by lot, as if the models had swapped names for that picture
+        second: of the other, the same images in the same order.
+        test: "sign_flip" gives each difference its sign by lot, as if the models had swapped names for that image
             (all 2^n ways where there are no more than `num_resamples`); "bootstrap" asks where 0 lies among the
             resampled Student's t and agrees with the interval.
         confidence: of the interval.
@@ -251,7 +251,7 @@ def paired_test(
         seed: of the draws.
     """
     difference = np.sort(_paired(first, second))
-    shown = difference_over_pictures(first, second, confidence=confidence, seed=seed)
+    shown = difference_over_images(first, second, confidence=confidence, seed=seed)
     if np.ptp(difference) == 0 and difference[0] == 0:
         p_value = 1.0
     elif test == "sign_flip":
@@ -263,10 +263,10 @@ def paired_test(
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Differences of the pictures' means over seeds, `(n,)`."""
+    """Differences of the images' means over seeds, `(n,)`."""
     scores = [np.asarray(some, dtype=np.float64) for some in (first, second)]
     means = [some.mean(0) if some.ndim == 2 else some for some in scores]  # (n,) each
-    assert means[0].shape == means[1].shape, f"{means[0].shape} against {means[1].shape} pictures"
+    assert means[0].shape == means[1].shape, f"{means[0].shape} against {means[1].shape} images"
     return means[0] - means[1]
 
 
@@ -310,19 +310,19 @@ def difference_over_seeds(first: np.ndarray, second: np.ndarray, *, confidence: 
 
 
 def interval_over_groups(
-    groups: Sequence[np.ndarray] | np.ndarray, *, shared_pictures: bool = False, confidence: float = 0.95
+    groups: Sequence[np.ndarray] | np.ndarray, *, shared_images: bool = False, confidence: float = 0.95
 ) -> Interval:
     """Interval of the mean of subjects' means, each subject counting the same, by Student's t.
 
-    Subjects are the units: K of them stand for all others, however many pictures each has seen. With four subjects a
-    bootstrap, which could only draw those four again, is far too sure. The spread of pictures within a subject is part
+    Subjects are the units: K of them stand for all others, however many images each has seen. With four subjects a
+    bootstrap, which could only draw those four again, is far too sure. The spread of images within a subject is part
     of the spread of the means already.
 
     Args:
-        groups: K > 1 arrays, one for each subject (or seed): `(n_k,)` scores of its pictures, or `(seeds, n_k)`, whose
+        groups: K > 1 arrays, one for each subject (or seed): `(n_k,)` scores of its images, or `(seeds, n_k)`, whose
             mean over seeds is taken first.
-        shared_pictures: whether picture j is the same one in all groups, which then have one n, and whether the
-            interval is to hold for new pictures too. A hard picture pulls all means down together, which their spread
+        shared_images: whether image j is the same one in all groups, which then have one n, and whether the
+            interval is to hold for new images too. A hard image pulls all means down together, which their spread
             does not show; it is added, with Satterthwaite's degrees of freedom.
         confidence: of the interval.
     """
@@ -331,9 +331,9 @@ def interval_over_groups(
     assert len(scores) > 1, "one group says nothing about the spread over groups"
     means = np.array([group.mean() for group in scores])
     parts, degrees = [means.var(ddof=1) / len(means)], [len(means) - 1.0]
-    if shared_pictures:
+    if shared_images:
         table = np.stack(scores)  # (K, n)
-        assert table.shape[1] > 1, "one picture says nothing about the spread over pictures"
+        assert table.shape[1] > 1, "one image says nothing about the spread over images"
         rest = table - table.mean(0) - means[:, None] + table.mean()
         num = (table.shape[0] - 1) * (table.shape[1] - 1)
         parts += [table.mean(0).var(ddof=1) / table.shape[1], -(rest**2).sum() / num / table.size]

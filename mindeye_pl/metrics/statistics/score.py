@@ -15,8 +15,8 @@ class Score:
         value: a share in [0, 1] for retrieval.
         chance: what guessing would score, None where that is no one number: null rows then stand for it.
         pool_size: candidates that the right answer is picked from, None where nothing is picked.
-        num_pictures: pictures that the value is a mean over.
-        interval: 95 % interval over pictures, None where it was not computed.
+        num_images: images that the value is a mean over.
+        interval: 95 % interval over images, None where it was not computed.
         higher_is_better: the direction of the metric.
     """
 
@@ -24,7 +24,7 @@ class Score:
     value: float
     chance: float | None
     pool_size: int | None
-    num_pictures: int
+    num_images: int
     interval: Interval | None = None
     higher_is_better: bool = True
 

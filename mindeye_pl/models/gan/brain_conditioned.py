@@ -1,6 +1,6 @@
 """The generator fine-tuned on embeddings that mappers read from brains (Mind Reader, spec section 7).
 
-Legend: B batch, V voxels, C captions, E width of an embedding, P side of a picture.
+Legend: B batch, V voxels, C captions, E width of an embedding, P side of an image.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from torch.optim import Adam, Optimizer
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.losses.gan import generator_loss
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.objective import AdversarialObjective
 from mindeye_pl.models.gan.training import AdversarialTraining, Embeddings
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
-from mindeye_pl.types import BrainBatch, PictureBatch, StageLoss
+from mindeye_pl.types import BrainBatch, ImageBatch, PartLoss
 
 #: Whether the mappers learn with the generator (spec section 7.1).
 MAPPERS = ("frozen", "trained")
@@ -26,7 +26,7 @@ _PHASE = "mappers"
 
 
 class BrainConditioned(AdversarialTraining):
-    """Adversarial training on trials: pictures of what brains say, against the pictures that were seen.
+    """Adversarial training on trials: images of what brains say, against the images that were seen.
 
     A batch also holds `voxels` `(B, V)` of one subject.
 
@@ -38,7 +38,7 @@ class BrainConditioned(AdversarialTraining):
         composite: a trained `MindReader` of the subject.
         mappers: `frozen` (published); `trained` lets them learn with the generator, which the paper found worse.
         mapper_learning_rate: of Adam for them; 0.0025 in the published code, as for the other two networks.
-        mapper_realness_scale: what it counts for them that their picture is taken for real.
+        mapper_realness_scale: what it counts for them that their image is taken for real.
 
     Raises:
         UserError: for a choice of mappers that there is not.
@@ -50,7 +50,7 @@ class BrainConditioned(AdversarialTraining):
         discriminator: Discriminator,
         embed: nn.Module,
         objective: AdversarialObjective,
-        composite: Composite,
+        composite: BrainDecoder,
         *,
         mappers: str = "frozen",
         mapper_learning_rate: float = 0.0025,
@@ -58,12 +58,12 @@ class BrainConditioned(AdversarialTraining):
     ):
         super().__init__(generator, discriminator, embed, objective)
         if mappers not in MAPPERS:
-            raise UserError("generator.mappers: no such choice", seen=mappers, wanted=" or ".join(MAPPERS))
+            raise UserError("generator.mappers: no such choice", got=mappers, expected=" or ".join(MAPPERS))
         self.composite = composite.requires_grad_(mappers == "trained")
         self.mappers_learn = mappers == "trained"
         self.mapper_learning_rate, self.mapper_realness_scale = mapper_learning_rate, mapper_realness_scale
 
-    def conditions(self, batch: PictureBatch) -> Embeddings:
+    def conditions(self, batch: ImageBatch) -> Embeddings:
         """What the mappers read from the voxels; they are frozen, or learn, as the phase has it."""
         tokens = self.composite([batch["voxels"]], [0]).tokens  # (B, 2, E), or (B, 1, E) of the image mapper alone
         return tokens[:, 0], tokens[:, -1]
@@ -80,11 +80,11 @@ class BrainConditioned(AdversarialTraining):
         """The mappers in a phase of their own."""
         return self.composite if phase == _PHASE else super().learner(phase)
 
-    def compute_loss(self, phase: str, batch: PictureBatch) -> StageLoss:
+    def compute_loss(self, phase: str, batch: ImageBatch) -> PartLoss:
         """See `AdversarialTraining`."""
         return self.mapper_loss(batch) if phase == _PHASE else super().compute_loss(phase, batch)
 
-    def mapper_loss(self, batch: PictureBatch) -> StageLoss:
+    def mapper_loss(self, batch: ImageBatch) -> PartLoss:
         """The mappers' own loss in its last stage, and whether what is made of their words looks real."""
         brains = BrainBatch(
             [batch["voxels"]],
@@ -97,7 +97,7 @@ class BrainConditioned(AdversarialTraining):
         wanted = self._perturbed(batch)
         made = self.generator.synthesise(self._styles(len(batch)), *wanted)
         real = self.mapper_realness_scale * generator_loss(self.discriminator(made, *wanted).logits)
-        return loss + StageLoss(real, {"mapper_realness": real.detach()})
+        return loss + PartLoss(real, {"mapper_realness": real.detach()})
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One more for the mappers, where they learn."""

@@ -14,29 +14,29 @@ GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1 = "generator", "path_length", "discrim
 
 @dataclass(frozen=True)
 class AdversarialObjective:
-    """A logistic game in which both networks also say which embedding belongs to a picture.
+    """A logistic game in which both networks also say which embedding belongs to an image.
 
     Attributes:
         head_scale: weight of the match of the discriminator's heads with the embeddings (`itd`).
-        clip_scale: weight of the match of made pictures, seen by CLIP, with the embeddings (`itc`).
-        picture_scale: weight of their match with the embedding of the seen picture (`iic`).
-        real_scale: weight of the match of the heads' words for real and made pictures (`iid`).
+        clip_scale: weight of the match of made images, seen by CLIP, with the embeddings (`itc`).
+        image_scale: weight of their match with the embedding of the seen image (`iic`).
+        real_scale: weight of the match of the heads' words for real and made images (`iid`).
         temperature: of all matches.
         lam: direction of all matches, see `losses.gan_contrastive.log_match`.
         perturbation: share of noise in the embeddings.
         latents: `random` draws the main latent, as Lafite does. `zeros_mixed` (Mind Reader, published) leaves it zero
             and yet mixes styles of random latents in; `zeros` (corrected) leaves it zero everywhere.
         mixing_probability: of mixing the styles of a batch, where `latents` mixes.
-        smallest_crop: share of the side that the random square has at least in which CLIP sees a made picture.
+        smallest_crop: share of the side that the random square has at least in which CLIP sees a made image.
         r1_gamma: weight of R1; None for the heuristic of `losses.gan.r1_gamma`.
         r1_interval: iterations from one R1 to the next.
         path_length_weight: of the path length penalty.
         path_length_decay: share of the average length that is renewed.
         path_length_interval: iterations from one to the next; 0 leaves it out.
         learning_rate: of Adam, before what lazy regularisation makes of it.
-        average_half_life: pictures after which a weight counts half in the averaged generator; None for ten batches
+        average_half_life: images after which a weight counts half in the averaged generator; None for ten batches
             of 32nd parts of a thousand, as StyleGAN2-ADA takes: 5,000 at a batch of 16.
-        average_rampup: share of the pictures so far that the half-life may be; None for a start that is good already.
+        average_rampup: share of the images so far that the half-life may be; None for a start that is good already.
 
     Raises:
         UserError: for latents that there are not.
@@ -44,7 +44,7 @@ class AdversarialObjective:
 
     head_scale: float = 10.0
     clip_scale: float = 10.0
-    picture_scale: float = 0.0
+    image_scale: float = 0.0
     real_scale: float = 0.0
     temperature: float = 0.5
     lam: float = 0.0
@@ -63,7 +63,7 @@ class AdversarialObjective:
 
     def __post_init__(self) -> None:
         if self.latents not in LATENTS:
-            raise UserError("generator latents: no such choice", seen=self.latents, wanted=" or ".join(LATENTS))
+            raise UserError("generator latents: no such choice", got=self.latents, expected=" or ".join(LATENTS))
 
     def phases(self, iteration: int) -> tuple[str, ...]:
         """What an iteration, counted from 0, is made of; regularisers are lazy (arXiv 1912.04958, appendix B)."""
@@ -71,16 +71,16 @@ class AdversarialObjective:
         generator = (GENERATOR, PATH_LENGTH) if regularised else (GENERATOR,)
         return generator + ((DISCRIMINATOR, R1) if iteration % self.r1_interval == 0 else (DISCRIMINATOR,))
 
-    def gamma(self, picture_size: int, batch_size: int) -> float:
+    def gamma(self, image_size: int, batch_size: int) -> float:
         """Weight of R1."""
-        return r1_gamma(picture_size, batch_size) if self.r1_gamma is None else self.r1_gamma
+        return r1_gamma(image_size, batch_size) if self.r1_gamma is None else self.r1_gamma
 
     def average_decay(self, batch_size: int, seen: int) -> float:
         """Share of the averaged generator that one iteration leaves.
 
         Args:
-            batch_size: pictures of an iteration.
-            seen: pictures so far, those of this iteration too.
+            batch_size: images of an iteration.
+            seen: images so far, those of this iteration too.
         """
         half_life = batch_size * 10 / 32 * 1000 if self.average_half_life is None else self.average_half_life
         if self.average_rampup is not None:

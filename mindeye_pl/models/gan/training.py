@@ -1,6 +1,6 @@
 """A generator and a discriminator in training, conditioned on embeddings (Mind Reader, spec sections 5 to 7).
 
-Legend: B batch, E width of an embedding, C captions of a picture, P side of a picture, L layers, W width of their
+Legend: B batch, E width of an embedding, C captions of an image, P side of an image, L layers, W width of their
 intermediate latents.
 """
 
@@ -39,12 +39,12 @@ from mindeye_pl.nn.stylegan2.conditions import select_conditions
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
 from mindeye_pl.nn.stylegan2.mapping import draw_cut, mix_styles
-from mindeye_pl.types import PictureBatch, StageLoss
+from mindeye_pl.types import ImageBatch, PartLoss
 
 #: Image and caption embedding, `(B, E)` each.
 Embeddings = tuple[Tensor, Tensor]
 
-#: Held-out pictures of which the made ones are shown.
+#: Held-out images of which the made ones are shown.
 _SHOWN = 16
 
 #: What a slope that is no number counts as at most.
@@ -54,14 +54,14 @@ _LARGEST_SLOPE = 1e5
 class AdversarialTraining(LightningModule):
     """Both networks in alternating steps, and the averaged generator that is kept.
 
-    A batch holds `pictures` `(B, 3, P, P)` in [0, 1], `image` `(B, 1, E)`, their image embedding, and `captions`
+    A batch holds `images` `(B, 3, P, P)` in [0, 1], `image` `(B, 1, E)`, their image embedding, and `captions`
     `(B, C, E)`, those of their captions, of length one each. From them both networks are conditioned here: it is
-    Lafite's training on pictures with captions. `BrainConditioned` takes embeddings read from brains.
+    Lafite's training on images with captions. `BrainConditioned` takes embeddings read from brains.
 
     Args:
         generator: learns.
         discriminator: learns against it.
-        embed: CLIP, frozen; a gradient flows through it to made pictures.
+        embed: CLIP, frozen; a gradient flows through it to made images.
         objective: the numbers.
     """
 
@@ -87,20 +87,20 @@ class AdversarialTraining(LightningModule):
 
     # conditions
 
-    def conditions(self, batch: PictureBatch) -> Embeddings:
-        """What the pictures of a batch are made from."""
+    def conditions(self, batch: ImageBatch) -> Embeddings:
+        """What the images of a batch are made from."""
         caption = draw_caption(batch["captions"]) if self.training else mean_caption(batch["captions"])
         return batch["image"].flatten(1), caption
 
-    def _perturbed(self, batch: PictureBatch) -> Embeddings:
+    def _perturbed(self, batch: ImageBatch) -> Embeddings:
         image, caption = self.conditions(batch)
         share = self.objective.perturbation
         return perturb(image, share=share), perturb(caption, share=share)
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """CLIP's embedding `(B, E)` of made pictures `(B, 3, P, P)` in [-1, 1], in float32."""
-        with torch.autocast(pictures.device.type, enabled=False):
-            return self._frozen[0]((pictures.float() + 1) / 2).flatten(1)
+    def embed(self, images: Tensor) -> Tensor:
+        """CLIP's embedding `(B, E)` of made images `(B, 3, P, P)` in [-1, 1], in float32."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self._frozen[0]((images.float() + 1) / 2).flatten(1)
 
     # one iteration
 
@@ -112,10 +112,10 @@ class AdversarialTraining(LightningModule):
         """
         if self.trainer.world_size > 1:
             seen = f"{self.trainer.world_size} devices"
-            raise UserError("a generator is trained on one device", seen=seen, mend="trainer.devices=1")
+            raise UserError("a generator is trained on one device", got=seen, fix="trainer.devices=1")
         self._frozen[0].to(self.device)
 
-    def training_step(self, batch: PictureBatch, batch_index: int) -> None:
+    def training_step(self, batch: ImageBatch, batch_index: int) -> None:
         """One iteration of both networks, with the regularisers whose turn it is."""
         networks = self.networks()
         of_network = dict(zip(map(id, networks), self.optimizers(), strict=True))
@@ -128,7 +128,7 @@ class AdversarialTraining(LightningModule):
                 optimizer = of_network[id(network)]
                 optimizer.zero_grad()
                 self.manual_backward(loss.total)
-                _mend_gradients(network)
+                _clamp_gradients(network)
                 optimizer.step()
             totals.append(loss.total.detach())
             parts |= loss.parts
@@ -150,7 +150,7 @@ class AdversarialTraining(LightningModule):
         """The network that learns in a phase."""
         return self.generator if phase in (GENERATOR, PATH_LENGTH) else self.discriminator
 
-    def compute_loss(self, phase: str, batch: PictureBatch) -> StageLoss:
+    def compute_loss(self, phase: str, batch: ImageBatch) -> PartLoss:
         """The loss of a phase."""
         losses = {
             GENERATOR: self.generator_loss,
@@ -169,8 +169,8 @@ class AdversarialTraining(LightningModule):
         for each in self.networks():
             each.requires_grad_(True)
 
-    def generator_loss(self, batch: PictureBatch) -> StageLoss:
-        """Made pictures should be taken for real, and for those of their embeddings, by discriminator and CLIP."""
+    def generator_loss(self, batch: ImageBatch) -> PartLoss:
+        """Made images should be taken for real, and for those of their embeddings, by discriminator and CLIP."""
         objective, wanted = self.objective, self._perturbed(batch)
         made = self.generator.synthesise(self._styles(len(batch)), *wanted)
         judged = self.discriminator(made, *wanted)
@@ -179,17 +179,17 @@ class AdversarialTraining(LightningModule):
             "generator_logits": generator_loss(judged.logits),
             "generator_heads": -objective.head_scale * self._match(judged.semantics, conditions),
         }
-        if objective.clip_scale or objective.picture_scale:
+        if objective.clip_scale or objective.image_scale:
             seen = self.embed(self._cropped(made))  # (B, E)
             parts["generator_clip"] = -objective.clip_scale * self._match([seen] * len(conditions), conditions)
-            if objective.picture_scale:
-                parts["generator_picture"] = -objective.picture_scale * self._match([seen], [batch["image"].flatten(1)])
+            if objective.image_scale:
+                parts["generator_image"] = -objective.image_scale * self._match([seen], [batch["image"].flatten(1)])
         if objective.real_scale:
-            real = self.discriminator(2 * batch["pictures"] - 1, *wanted).semantics
+            real = self.discriminator(2 * batch["images"] - 1, *wanted).semantics
             parts["generator_real"] = -objective.real_scale * self._match(real, judged.semantics)
         return _summed(parts)
 
-    def path_length_loss(self, batch: PictureBatch) -> StageLoss:
+    def path_length_loss(self, batch: ImageBatch) -> PartLoss:
         """The path length penalty of a part of the batch."""
         objective, count = self.objective, path_length_batch(len(batch))
         image, caption = (condition[:count] for condition in self._perturbed(batch))
@@ -207,12 +207,12 @@ class AdversarialTraining(LightningModule):
         self.path_length.copy_(penalty.average)
         return _summed({PATH_LENGTH: penalty.loss})
 
-    def discriminator_loss(self, batch: PictureBatch) -> StageLoss:
-        """Real pictures should be told from made ones, and belong to their embeddings."""
+    def discriminator_loss(self, batch: ImageBatch) -> PartLoss:
+        """Real images should be told from made ones, and belong to their embeddings."""
         wanted = self._perturbed(batch)
         with torch.no_grad():
             made = self.generator.synthesise(self._styles(len(batch)), *wanted)
-        judged, real = self.discriminator(made, *wanted), self.discriminator(2 * batch["pictures"] - 1, *wanted)
+        judged, real = self.discriminator(made, *wanted), self.discriminator(2 * batch["images"] - 1, *wanted)
         conditions = select_conditions(self.discriminator.condition, *wanted)
         parts = {
             "discriminator_logits": discriminator_loss(real.logits, judged.logits),
@@ -220,12 +220,12 @@ class AdversarialTraining(LightningModule):
         }
         return _summed(parts)
 
-    def r1_loss(self, batch: PictureBatch) -> StageLoss:
-        """The slope at real pictures."""
-        pictures = (2 * batch["pictures"] - 1).requires_grad_(True)
-        logits = self.discriminator(pictures, *self._perturbed(batch)).logits
-        gamma = self.objective.gamma(pictures.shape[-1], len(batch))
-        return _summed({R1: r1_penalty(logits, pictures, gamma=gamma, interval=self.objective.r1_interval)})
+    def r1_loss(self, batch: ImageBatch) -> PartLoss:
+        """The slope at real images."""
+        images = (2 * batch["images"] - 1).requires_grad_(True)
+        logits = self.discriminator(images, *self._perturbed(batch)).logits
+        gamma = self.objective.gamma(images.shape[-1], len(batch))
+        return _summed({R1: r1_penalty(logits, images, gamma=gamma, interval=self.objective.r1_interval)})
 
     def _match(self, firsts: Any, seconds: Any) -> Tensor:
         return mean_log_match(firsts, seconds, temperature=self.objective.temperature, lam=self.objective.lam)
@@ -243,13 +243,13 @@ class AdversarialTraining(LightningModule):
             return styles
         return mix_styles(styles, generator.styles(torch.randn(shape, device=self.device)), cut)
 
-    def _cropped(self, pictures: Tensor) -> Tensor:
-        """A random square of the pictures, the same of all."""
-        size = pictures.shape[-1]
+    def _cropped(self, images: Tensor) -> Tensor:
+        """A random square of the images, the same of all."""
+        size = images.shape[-1]
         smallest = self.objective.smallest_crop
         side = int(size * (smallest + (1 - smallest) * float(torch.rand(()))))
         top, left = (int(torch.randint(0, size - side + 1, ())) for _ in range(2))
-        crop = pictures[..., top : top + side, left : left + side]
+        crop = images[..., top : top + side, left : left + side]
         return F.interpolate(crop.float(), size=(size, size), mode="bicubic")
 
     @torch.no_grad()
@@ -274,19 +274,19 @@ class AdversarialTraining(LightningModule):
     # what a validation says of the averaged generator
 
     @torch.no_grad()
-    def validation_step(self, batch: PictureBatch, batch_index: int) -> None:
-        """Makes pictures of held-out embeddings with the averaged generator, of latents as in training, but fixed."""
+    def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
+        """Makes images of held-out embeddings with the averaged generator, of latents as in training, but fixed."""
         shape = (len(batch), self.averaged.mapping.latent_dim)
         drawn = torch.randn(shape, generator=torch.Generator().manual_seed(batch_index)).to(self.device)
         latents = drawn if self.objective.latents == "random" else torch.zeros_like(drawn)
         made = self.averaged(latents, *self.conditions(batch), noise="fixed")
-        seen = {"made": self.embed(made), "real": self.embed(2 * batch["pictures"] - 1)}
+        seen = {"made": self.embed(made), "real": self.embed(2 * batch["images"] - 1)}
         if sum(len(rows["made"]) for rows in self._seen) < _SHOWN:
-            seen["pairs"] = torch.stack([batch["pictures"], ((made + 1) / 2).clamp(0, 1)], 1)
+            seen["pairs"] = torch.stack([batch["images"], ((made + 1) / 2).clamp(0, 1)], 1)
         self._seen.append(seen)
 
     def on_validation_epoch_end(self) -> None:
-        """FID to the held-out pictures, and whether a made picture is nearest to its own, both in CLIP space."""
+        """FID to the held-out images, and whether a made image is nearest to its own, both in CLIP space."""
         if not self._seen:
             return
         made, real = (torch.cat([rows[name] for rows in self._seen]) for name in ("made", "real"))
@@ -302,11 +302,11 @@ class AdversarialTraining(LightningModule):
         self.log_dict(named)
 
 
-def _summed(parts: dict[str, Tensor]) -> StageLoss:
-    return StageLoss(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
+def _summed(parts: dict[str, Tensor]) -> PartLoss:
+    return PartLoss(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
 
 
-def _mend_gradients(network: nn.Module) -> None:
+def _clamp_gradients(network: nn.Module) -> None:
     """Slopes that are no numbers or overflow, as of a rare step in half precision, count for nothing or for little."""
     for parameter in network.parameters():
         if parameter.grad is not None:

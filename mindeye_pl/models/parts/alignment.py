@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 
 
-class FunctionalAlignment(Stage):
+class FunctionalAlignment(Part):
     """One linear map for each subject, kept small by weight decay (spec of MindEye2, section 2).
 
     Args:

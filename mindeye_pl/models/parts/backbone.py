@@ -8,13 +8,13 @@ from torch import Tensor
 from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss
 from mindeye_pl.losses.mixco import MixCo
 from mindeye_pl.models.objective import Objective
-from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.backbone import MixerBackbone, TokenBackbone
 from mindeye_pl.nn.brain.mlp_backbone import MLPBackbone
-from mindeye_pl.types import StageLoss
+from mindeye_pl.types import PartLoss
 
 
-class BackboneStage(Stage):
+class BackboneStage(Part):
     """What every backbone learns: tokens for the prior, and a retrieval embedding near the target tokens."""
 
     network: TokenBackbone
@@ -33,17 +33,17 @@ class BackboneStage(Stage):
         mixing: MixCo | None = None,
         soft: bool = True,
         negatives: str = "local",
-    ) -> StageLoss:
+    ) -> PartLoss:
         """The contrastive loss of the retrieval embedding against the target tokens.
 
         Args:
             aligned: `(B, h)`.
-            targets: `(B, S, D)` target tokens, of the pictures before mixing.
+            targets: `(B, S, D)` target tokens, of the images before mixing.
             objective: its contrastive scale.
             temperature: of the logits.
             mixing: how the voxels were mixed, for BiMixCo.
-            soft: of unmixed voxels, whether the targets are the pictures' likenesses (SoftCLIP) or the own picture
-                alone (InfoNCE, of this process's pictures).
+            soft: of unmixed voxels, whether the targets are the images' likenesses (SoftCLIP) or the own image
+                alone (InfoNCE, of this process's images).
             negatives: `local` | `gathered`, see `losses.negatives`.
 
         Returns:
@@ -53,7 +53,7 @@ class BackboneStage(Stage):
         tokens, retrieval = self.network.read_out(hidden)
         outputs = {"hidden": hidden, "tokens": tokens, "retrieval": retrieval}
         if objective.contrastive_scale == 0:
-            return StageLoss(tokens.new_zeros(()), {}, outputs)
+            return PartLoss(tokens.new_zeros(()), {}, outputs)
         brain, clip = retrieval.flatten(1), targets.flatten(1)  # (B, S*D)
         if mixing is not None:
             loss = bimixco_loss(brain, clip, mixing, temperature=temperature, negatives=negatives)
@@ -62,7 +62,7 @@ class BackboneStage(Stage):
         else:
             loss = softclip_loss(brain, clip, temperature=temperature, negatives=negatives)
         loss = objective.contrastive_scale * loss
-        return StageLoss(loss, {"contrastive": loss.detach()}, outputs)
+        return PartLoss(loss, {"contrastive": loss.detach()}, outputs)
 
 
 class Backbone(BackboneStage):

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from mindeye_pl.losses.repetition_mixing import mix_repetitions
 from mindeye_pl.losses.soft_contrastive import soft_contrastive_loss
-from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
-from mindeye_pl.types import BrainBatch, StageLoss
+from mindeye_pl.types import BrainBatch, PartLoss
 
 
-class LowLevelStage(Stage):
-    """What every low-level part learns: VAE latents and feature maps of the picture.
+class LowLevelStage(Part):
+    """What every low-level part learns: VAE latents and feature maps of the image.
 
     Args:
         network: the part itself.
@@ -27,7 +27,7 @@ class LowLevelStage(Stage):
         latent_scale: what the latents' L1 is divided by.
         weight_decay: AdamW's.
         gain_decay: `published` | `corrected`.
-        lr_scale: see `Stage`.
+        lr_scale: see `Part`.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class LowLevelStage(Stage):
         return self.head(hidden)
 
     def draw_views(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Of `(B, K * M, 512)` maps the pictures' own `(B, M, 512)` and those of one augmented view each.
+        """Of `(B, K * M, 512)` maps the images' own `(B, M, 512)` and those of one augmented view each.
 
-        In training the view is drawn by lot, of one picture independently of another; in validation it is the first.
+        In training the view is drawn by lot, of one image independently of another; in validation it is the first.
         """
         views = maps.unflatten(1, (-1, self.head.side**2))  # (B, K, M, 512)
         count = len(views)
@@ -87,15 +87,15 @@ class LowLevelStage(Stage):
         *,
         scale: float = 1.0,
         negatives: str = "local",
-    ) -> StageLoss:
+    ) -> PartLoss:
         """L1 to the latents, and the soft contrastive loss of the maps where they are given (spec section 6.4).
 
         Computed in float32 whatever the precision of the training: in half precision it is known to overflow.
 
         Args:
             hidden: `(B, h)`; the gradient flows into it.
-            latents: `(B, C, L, L)` or `(B, C, L * L)` scaled latents of the pictures, never mixed.
-            maps: `(B, M, 512)` ConvNeXt features of the pictures.
+            latents: `(B, C, L, L)` or `(B, C, L * L)` scaled latents of the images, never mixed.
+            maps: `(B, M, 512)` ConvNeXt features of the images.
             augmented_maps: `(B, M, 512)`, of their augmented views.
             scale: weight of the loss.
             negatives: of the maps' loss, `local` | `gathered`, see `losses.negatives`.
@@ -104,7 +104,7 @@ class LowLevelStage(Stage):
             grid = self.head.grid(hidden.float())
             predicted = self.head.to_latents(grid)
             l1 = scale * (predicted - latents.float().view_as(predicted)).abs().mean() / self.latent_scale
-            loss = StageLoss(l1, {"low_level": l1.detach()}, {"latents": predicted})
+            loss = PartLoss(l1, {"low_level": l1.detach()}, {"latents": predicted})
             if maps is not None and augmented_maps is not None:
                 student = self.head.maps(grid)  # not made where nothing is compared with them
                 vectors = (part.float().flatten(0, 1) for part in (student, maps, augmented_maps))  # (B * M, 512) each
@@ -165,7 +165,7 @@ class LowLevel(LowLevelStage):
 class SeparateLowLevel(LowLevelStage):
     """MindEye1's: a model of its own from the voxels on, which no other part learns from (MindEye1, spec section 7).
 
-    Trained on mixed repetitions of each picture, in float32. The published one is a run of its own, with its own batch
+    Trained on mixed repetitions of each image, in float32. The published one is a run of its own, with its own batch
     size and number of epochs; here it is trained beside the rest, which it neither changes nor is changed by.
 
     Args:
@@ -175,12 +175,12 @@ class SeparateLowLevel(LowLevelStage):
         latent_channels: C.
         latent_size: L.
         widths: see `LowLevelHead`.
-        repetition_slots: R responses to each picture that training asks the data for; 0 takes the trial alone.
+        repetition_slots: R responses to each image that training asks the data for; 0 takes the trial alone.
         contrastive_scale: see `LowLevelStage`.
         latent_scale: of the VAE, which the latents' L1 is divided by.
         weight_decay: AdamW's.
         gain_decay: `published` | `corrected`.
-        lr_scale: see `Stage`.
+        lr_scale: see `Part`.
     """
 
     network: LowLevelModel

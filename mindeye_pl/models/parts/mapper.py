@@ -1,4 +1,4 @@
-"""A mapper: from voxels to one embedding of the picture (Mind Reader, spec section 4).
+"""A mapper: from voxels to one embedding of the image (Mind Reader, spec section 4).
 
 Legend: B batch, V voxels of one subject, P padded voxels, D embedding width.
 """
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.losses.mapper import TEMPERATURE, MapperWeights, mapper_loss
-from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import VoxelCounts
 from mindeye_pl.nn.brain.voxel_cnn import VoxelCNN
-from mindeye_pl.types import StageLoss
+from mindeye_pl.types import PartLoss
 
 
-class MapperStage(Stage):
+class MapperStage(Part):
     """Voxels of each subject to an embedding by a convolutional network, of which the subjects share almost all.
 
     Args:
@@ -30,7 +30,7 @@ class MapperStage(Stage):
         hidden_dim: see `VoxelCNN`.
         weight_decay: of the optimiser.
         gain_decay: `published` decays biases too, as the published optimiser does | `corrected` matrices alone.
-        lr_scale: see `Stage`.
+        lr_scale: see `Part`.
 
     Raises:
         UserError: for padded voxels that do not hold a subject's, or that the stems cannot halve.
@@ -80,7 +80,7 @@ class MapperStage(Stage):
         *,
         temperature: float = TEMPERATURE,
         name: str = "embedding",
-    ) -> StageLoss:
+    ) -> PartLoss:
         """Squared error, cosine and, where it has a weight, contrastive loss of predicted embeddings.
 
         Args:
@@ -99,7 +99,7 @@ class MapperStage(Stage):
             for part, weight in weights._asdict().items()
             if (value := getattr(loss, part)) is not None
         }
-        return StageLoss(loss.total, {f"{name}_{part}": value for part, value in addends.items()}, {name: predicted})
+        return PartLoss(loss.total, {f"{name}_{part}": value for part, value in addends.items()}, {name: predicted})
 
 
 def _padded(
@@ -112,12 +112,12 @@ def _padded(
     padded = [given] * len(voxel_counts) if isinstance(given, int) else list(given)
     if len(padded) != len(voxel_counts):
         raise UserError(
-            "padded_voxels are not one number a subject", seen=padded, wanted=f"{len(voxel_counts)} of them"
+            "padded_voxels are not one number a subject", got=padded, expected=f"{len(voxel_counts)} of them"
         )
     for count, size in zip(voxel_counts, padded, strict=True):
         if size < count or size % halved:
             wanted = f"a multiple of {halved}, at least {count}"
             raise UserError(
-                "padded_voxels does not fit the voxels", seen=size, wanted=wanted, mend="padded_voxels=null"
+                "padded_voxels does not fit the voxels", got=size, expected=wanted, fix="padded_voxels=null"
             )
     return padded

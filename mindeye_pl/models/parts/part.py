@@ -11,7 +11,7 @@ from mindeye_pl.sharing.shareable import Shareable
 _FSDP_PREFIX = "_fsdp_wrapped_module."
 
 
-class Stage(Shareable, LightningModule):
+class Part(Shareable, LightningModule):
     """A trainable part around one network of `nn/`.
 
     A stage returns its loss and never logs: Lightning lets only the root module log, and a stage may be either.

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mindeye_pl.models.parts.part import Stage
+from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
 from mindeye_pl.nn.clip.embeddings import by_first_token
-from mindeye_pl.types import StageLoss
+from mindeye_pl.types import PartLoss
 
 
-class DiffusionPrior(Stage):
+class DiffusionPrior(Part):
     """Predicts clean tokens from noisy ones and the backbone's (MindEye2, spec section 4; MindEye1, 4.2 and 4.3).
 
     Args:
@@ -81,7 +81,7 @@ class DiffusionPrior(Stage):
         self.sample_steps = sample_steps
         self.renormalise = renormalise
 
-    def compute_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> StageLoss:
+    def compute_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> PartLoss:
         """Mean squared error of the clean tokens at random times; conditions are dropped in validation too.
 
         Args:
@@ -91,7 +91,7 @@ class DiffusionPrior(Stage):
         """
         loss, prediction = self.network.loss(targets, tokens)
         loss = scale * loss
-        return StageLoss(loss, {"prior": loss.detach()}, {"prior_tokens": prediction / self.network.scale})
+        return PartLoss(loss, {"prior": loss.detach()}, {"prior_tokens": prediction / self.network.scale})
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, drop_conditions: bool = False) -> Tensor:
         """Noisy tokens `(B, S, D)` at integer `times` `(B,)` to predicted clean tokens `(B, S, D)`."""
@@ -121,5 +121,5 @@ class DiffusionPrior(Stage):
         return torch.stack(drawn).mean(0) if samples > 1 else drawn[0]
 
     def renormalised(self, tokens: Tensor) -> Tensor:
-        """Sampled tokens `(B, S, D)` as the picture's generator takes them, `(B, S, D)`."""
+        """Sampled tokens `(B, S, D)` as the image's generator takes them, `(B, S, D)`."""
         return by_first_token(tokens) if self.renormalise == "first_token" else tokens

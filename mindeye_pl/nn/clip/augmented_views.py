@@ -1,6 +1,6 @@
-"""Augmented views of pictures, drawn from the picture itself.
+"""Augmented views of images, drawn from the image itself.
 
-Legend: B pictures, H and W their size in pixels.
+Legend: B images, H and W their size in pixels.
 """
 
 from collections.abc import Sequence
@@ -35,28 +35,28 @@ def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
 
 
 class BlackSquare(torch.nn.Module):
-    """Blackens a square whose middle is a random pixel; what falls outside the picture is cut off.
+    """Blackens a square whose middle is a random pixel; what falls outside the image is cut off.
 
     Args:
-        share: side of the square over the picture's height.
+        share: side of the square over the image's height.
     """
 
     def __init__(self, share: float):
         super().__init__()
         self.share = share
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Shape: `(..., H, W)` -> the same."""
-        height, width = picture.shape[-2:]
+        height, width = image.shape[-2:]
         side = round(self.share * height)
         top, left = (int(torch.randint(size, ())) - side // 2 for size in (height, width))
-        blackened = picture.clone()
+        blackened = image.clone()
         blackened[..., max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
         return blackened
 
 
 def _mind_reader_views(size: Sequence[int]) -> v2.Transform:
-    scale = size[0] / 256  # the published sizes are those of pictures of 256 pixels
+    scale = size[0] / 256  # the published sizes are those of images of 256 pixels
     taps = 2 * round((23 * scale - 1) / 2) + 1
     blur = v2.GaussianBlur(taps, sigma=(0.1 * scale, 2.0 * scale))
     return v2.Compose(
@@ -71,28 +71,28 @@ def _mind_reader_views(size: Sequence[int]) -> v2.Transform:
     )
 
 
-#: How a system's views of a picture are drawn (spec of MindEye2, section 6.4; of MindEye1, section 7.2; of Mind Reader,
+#: How a system's views of an image are drawn (spec of MindEye2, section 6.4; of MindEye1, section 7.2; of Mind Reader,
 #: section 3.1, which does not tell the blur's width: torchvision's 0.1 to 2 pixels).
 AUGMENTATIONS = {"mindeye2": _mindeye2_views, "mindeye1": _mindeye1_views, "mind_reader": _mind_reader_views}
 
 
-def augmented_views(pictures: Tensor, count: int, *, augmentation: str = "mindeye2") -> Tensor:
-    """Each picture in other colours and cropped, as a system's training shows it.
+def augmented_views(images: Tensor, count: int, *, augmentation: str = "mindeye2") -> Tensor:
+    """Each image in other colours and cropped, as a system's training shows it.
 
-    The draws follow from the picture itself, so that a store that is filled in other batches holds the same views.
+    The draws follow from the image itself, so that a store that is filled in other batches holds the same views.
 
     Args:
-        pictures: `(B, 3, H, W)` in [0, 1], on the CPU.
+        images: `(B, 3, H, W)` in [0, 1], on the CPU.
         count: views of each.
         augmentation: one of `AUGMENTATIONS`.
 
     Returns:
         `(B, count, 3, H, W)`.
     """
-    draw = AUGMENTATIONS[augmentation](pictures.shape[-2:])
+    draw = AUGMENTATIONS[augmentation](images.shape[-2:])
     views = []
     with torch.random.fork_rng(devices=[]):
-        for picture in pictures:
-            torch.default_generator.manual_seed(crc32(picture.numpy().tobytes()))
-            views.append(torch.stack([draw(picture) for _ in range(count)]))
+        for image in images:
+            torch.default_generator.manual_seed(crc32(image.numpy().tobytes()))
+            views.append(torch.stack([draw(image) for _ in range(count)]))
     return torch.stack(views).clamp(0, 1)

@@ -1,9 +1,9 @@
-"""Pictures to target tokens, by an open_clip vision tower.
+"""Images to target tokens, by an open_clip vision tower.
 
 MindEye2 takes the patch tokens before the projection (spec section 5), MindEye1 all tokens behind it, or the class
 token alone (spec section 3).
 
-Legend: B batch, H and W size of a picture in pixels, P size that the tower takes, S tokens, D token width, N patches, F
+Legend: B batch, H and W size of an image in pixels, P size that the tower takes, S tokens, D token width, N patches, F
 the tower's width, E width behind its projection.
 """
 
@@ -30,7 +30,7 @@ def washed_out(images: Tensor) -> Tensor:
 
 
 def unchanged(images: Tensor) -> Tensor:
-    """What CLIP was trained on: the picture in [0, 1]."""
+    """What CLIP was trained on: the image in [0, 1]."""
     return images
 
 
@@ -65,17 +65,17 @@ TOKENS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class CLIPImageEmbedder(nn.Module):
-    """Target tokens of pictures.
+    """Target tokens of images.
 
-    The module is frozen and in eval mode; gradients still flow to the pictures.
+    The module is frozen and in eval mode; gradients still flow to the images.
 
     Args:
         visual: the tower of an open_clip model.
         tokens: which ones. "patches" `(N, F)`, after `ln_post`, without the class token, before `proj`, not normalised;
             "hidden" `(1 + N, E)`, the class token first, all behind `proj` and over the class token's norm; "class"
             `(1, E)`, the class token behind `proj`, not normalised.
-        input_range: "published" feeds the washed-out picture that released weights of MindEye2 were trained with,
-            "corrected" the picture itself, as MindEye1 does.
+        input_range: "published" feeds the washed-out image that released weights of MindEye2 were trained with,
+            "corrected" the image itself, as MindEye1 does.
         resizing: of `RESIZERS`. "stretched" is MindEye2's, the other two cut out the middle square as MindEye1 does:
             "published" samples without smoothing, "corrected" smooths before.
         standardise: applied to the tokens, `(B, S, D)` to the same shape; none for CLIP itself.
@@ -128,7 +128,7 @@ class CLIPImageEmbedder(nn.Module):
             return (self._to_input_range(resized) - self._mean) / self._std
 
     def pooled(self, images: Tensor) -> Tensor:
-        """CLIP's own embedding of pictures, the one that captions are compared with; not normalised.
+        """CLIP's own embedding of images, the one that captions are compared with; not normalised.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> `(B, E)`.
@@ -137,7 +137,7 @@ class CLIPImageEmbedder(nn.Module):
         return embedding
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds pictures.
+        """Embeds images.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`, in the dtype of the tower or of autocast.
@@ -232,13 +232,13 @@ def random_embedder(
 ) -> CLIPImageEmbedder:
     """A small open_clip vision tower with random weights, the same on every call with the same arguments.
 
-    Raw tokens of a random tower share a huge common mean, which would make every picture's target nearly the same. They
+    Raw tokens of a random tower share a huge common mean, which would make every image's target nearly the same. They
     are therefore standardised by the mean and standard deviation, at each position and channel, over 256 synthetic
-    pictures that also follow from the seed. The global random state is neither read nor changed.
+    images that also follow from the seed. The global random state is neither read nor changed.
 
     Args:
-        seed: of weights and synthetic pictures.
-        image_size: side in pixels that the tower takes; pictures of another size are resized.
+        seed: of weights and synthetic images.
+        image_size: side in pixels that the tower takes; images of another size are resized.
         num_tokens: S, a square number; the patches are `image_size / sqrt(S)` pixels wide.
         token_dim: D, the tower's width.
         layers: transformer blocks.
@@ -246,13 +246,13 @@ def random_embedder(
         input_range: see `CLIPImageEmbedder`.
 
     Raises:
-        ValueError: if the picture cannot be cut into that many patches.
+        ValueError: if the image cannot be cut into that many patches.
     """
     from open_clip.transformer import VisionTransformer
 
     side = round(num_tokens**0.5)
     if side**2 != num_tokens or image_size % side:
-        raise ValueError(f"a picture of {image_size} pixels cannot be cut into {num_tokens} square patches")
+        raise ValueError(f"an image of {image_size} pixels cannot be cut into {num_tokens} square patches")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
         visual = VisionTransformer(
@@ -264,23 +264,23 @@ def random_embedder(
             mlp_ratio=4.0,
             output_dim=token_dim,
         )
-        pictures = _synthetic_pictures(256, image_size)
+        images = _synthetic_images(256, image_size)
     raw = CLIPImageEmbedder(visual, input_range=input_range)
     with torch.no_grad():
-        tokens = torch.cat([raw(batch) for batch in pictures.split(64)])  # (256, S, D)
+        tokens = torch.cat([raw(batch) for batch in images.split(64)])  # (256, S, D)
     standardise = TokenStandardiser(tokens.mean(0), tokens.std(0))
     return CLIPImageEmbedder(visual, input_range=input_range, standardise=standardise)
 
 
-def _synthetic_pictures(count: int, size: int) -> Tensor:
+def _synthetic_images(count: int, size: int) -> Tensor:
     """Colour gradients with coloured noise of three coarsenesses on top, (count, 3, size, size) in [0, 1]."""
     ends = torch.rand(2, count, 3, 1, 1)
     angle = 2 * torch.pi * torch.rand(count, 1, 1, 1)
     y, x = torch.meshgrid(torch.linspace(-0.5, 0.5, size), torch.linspace(-0.5, 0.5, size), indexing="ij")
     along = 0.5 + (x * torch.cos(angle) + y * torch.sin(angle)) / 2**0.5  # (count, 1, size, size)
-    pictures = ends[0] + (ends[1] - ends[0]) * along
+    images = ends[0] + (ends[1] - ends[0]) * along
     for cells in (4, 8, 16):
         amplitude = 0.3 * torch.rand(count, 1, 1, 1)
         noise = torch.randn(count, 3, cells, cells)
-        pictures = pictures + amplitude * F.interpolate(noise, size=(size, size), mode="bilinear")
-    return pictures.clamp(0, 1)
+        images = images + amplitude * F.interpolate(noise, size=(size, size), mode="bilinear")
+    return images.clamp(0, 1)

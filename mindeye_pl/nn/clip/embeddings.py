@@ -1,6 +1,6 @@
 """CLIP embeddings as targets: clamped, normalised, and one drawn of several (Mind Reader, spec sections 2.2 and 3.3).
 
-Legend: B batch, C captions of a picture at most, D embedding width.
+Legend: B batch, C captions of an image at most, D embedding width.
 """
 
 import torch
@@ -39,7 +39,7 @@ class ClampThenNormalise(nn.Module):
 
 
 def is_caption(captions: Tensor) -> Tensor:
-    """Which places hold a caption: those of a picture with fewer, or of rejected captions, are zeros.
+    """Which places hold a caption: those of an image with fewer, or of rejected captions, are zeros.
 
     Shape:
         `(B, C, D)` -> `(B, C)` bool.
@@ -48,10 +48,10 @@ def is_caption(captions: Tensor) -> Tensor:
 
 
 def draw_caption(captions: Tensor) -> Tensor:
-    """One embedding of each picture's, any of them as likely as another, by PyTorch's global generator.
+    """One embedding of each image's, any of them as likely as another, by PyTorch's global generator.
 
     Args:
-        captions: `(B, C, D)`, zeros where there is no caption; every picture has one at the least.
+        captions: `(B, C, D)`, zeros where there is no caption; every image has one at the least.
 
     Returns:
         `(B, D)`.
@@ -61,7 +61,7 @@ def draw_caption(captions: Tensor) -> Tensor:
 
 
 def mean_caption(captions: Tensor) -> Tensor:
-    """The mean of each picture's embeddings, of length one: what validation and the ceiling take.
+    """The mean of each image's embeddings, of length one: what validation and the ceiling take.
 
     Shape:
         `(B, C, D)` -> `(B, D)` float32.

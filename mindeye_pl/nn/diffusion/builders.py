@@ -69,17 +69,17 @@ def build_vae(
     *,
     channels: Sequence[int],
     latent_channels: int,
-    picture_size: int,
+    image_size: int,
     layers_per_block: int = 2,
     scaling_factor: float = 0.13025,
     groups: int = 32,
 ) -> "AutoencoderKL":
-    """A variational autoencoder of pictures; each level but the last halves the side.
+    """A variational autoencoder of images; each level but the last halves the side.
 
     Args:
         channels: of each level, the finest first.
         latent_channels: C.
-        picture_size: side in pixels.
+        image_size: side in pixels.
         layers_per_block: residual blocks of each level.
         scaling_factor: one over the standard deviation of the latents.
         groups: of the group normalisations.
@@ -93,29 +93,29 @@ def build_vae(
         layers_per_block=layers_per_block,
         latent_channels=latent_channels,
         norm_num_groups=groups,
-        sample_size=picture_size,
+        sample_size=image_size,
         scaling_factor=scaling_factor,
     )
 
 
-def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", picture_size: int) -> UnCLIPModel:
+def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", image_size: int) -> UnCLIPModel:
     """An unCLIP with learned null tokens around a VAE.
 
     Args:
         sizes: of `build_unet`, with `num_tokens`, `packing` and `token_positions`.
         vae: makes its latents.
-        picture_size: side in pixels.
+        image_size: side in pixels.
     """
     own = dict(sizes)
     num_tokens, packing, positions = (own.pop(name) for name in ("num_tokens", "packing", "token_positions"))
     shrink = 2 ** (len(vae.config["block_out_channels"]) - 1) * packing
     unet = build_unet(
-        **own, latent_channels=vae.config["latent_channels"] * packing**2, latent_size=picture_size // shrink
+        **own, latent_channels=vae.config["latent_channels"] * packing**2, latent_size=image_size // shrink
     )
     return UnCLIPModel(
         unet,
         vae,
-        picture_size=(picture_size, picture_size),
+        image_size=(image_size, image_size),
         null_tokens="learned",
         num_tokens=num_tokens,
         output="corrected",
@@ -138,7 +138,7 @@ def random_vae(seed: int, **sizes: Any) -> "AutoencoderKL":
 
 
 def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> UnCLIPModel:
-    """An untrained unCLIP, the same on every call; its pictures are noise.
+    """An untrained unCLIP, the same on every call; its images are noise.
 
     Args:
         seed: of the weights; the global random state is neither read nor changed.
@@ -147,13 +147,13 @@ def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) ->
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = build_unclip(unet, build_vae(**vae), vae["picture_size"])
+        model = build_unclip(unet, build_vae(**vae), vae["image_size"])
     return model.requires_grad_(False).eval()
 
 
 def build_clip(
     *,
-    picture_size: int,
+    image_size: int,
     num_tokens: int,
     token_dim: int,
     layers: int,
@@ -165,7 +165,7 @@ def build_clip(
     """A small CLIP: both towers are `token_dim` wide, and so is the space that they share.
 
     Args:
-        picture_size: side in pixels.
+        image_size: side in pixels.
         num_tokens: S, a square number.
         token_dim: D.
         layers: of the vision tower.
@@ -175,15 +175,15 @@ def build_clip(
         text_layers: of the text tower.
 
     Raises:
-        ValueError: if the picture cannot be cut into that many patches.
+        ValueError: if the image cannot be cut into that many patches.
     """
     import open_clip
 
     return open_clip.CLIP(
         embed_dim=token_dim,
         vision_cfg={
-            "image_size": picture_size,
-            "patch_size": patch_size(picture_size, num_tokens),
+            "image_size": image_size,
+            "patch_size": patch_size(image_size, num_tokens),
             "width": token_dim,
             "layers": layers,
             "head_width": token_dim // heads,
@@ -198,16 +198,16 @@ def build_clip(
     )
 
 
-def patch_size(picture_size: int, num_tokens: int) -> int:
+def patch_size(image_size: int, num_tokens: int) -> int:
     """Side of a square patch in pixels.
 
     Raises:
-        ValueError: if the picture cannot be cut into that many.
+        ValueError: if the image cannot be cut into that many.
     """
     side = round(num_tokens**0.5)
-    if side**2 != num_tokens or picture_size % side:
-        raise ValueError(f"a picture of {picture_size} pixels cannot be cut into {num_tokens} square patches")
-    return picture_size // side
+    if side**2 != num_tokens or image_size % side:
+        raise ValueError(f"an image of {image_size} pixels cannot be cut into {num_tokens} square patches")
+    return image_size // side
 
 
 def build_captioner(
@@ -277,5 +277,5 @@ def random_refiner(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any], w
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         towers = [text_tower(width=width, layers=1, heads=1, output_dim=width) for _ in range(2)]
-        size = (vae["picture_size"], vae["picture_size"])
-        return Refiner(build_unet(**unet), build_vae(**vae), SDXLText(*towers), picture_size=size)
+        size = (vae["image_size"], vae["image_size"])
+        return Refiner(build_unet(**unet), build_vae(**vae), SDXLText(*towers), image_size=size)

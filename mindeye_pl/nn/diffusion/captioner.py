@@ -1,6 +1,6 @@
 """Image tokens to an English caption: a converter to CLIP ViT-L's features, then GIT (MindEye2, spec section 8).
 
-Legend: B pictures, S tokens, D token width, F = 257 features of ViT-L, G = 1024 their width, L words of a caption.
+Legend: B images, S tokens, D token width, F = 257 features of ViT-L, G = 1024 their width, L words of a caption.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,14 +39,14 @@ class TokenConverter(nn.Module):
 
 
 class _GivenFeatures(nn.Module):
-    """Stands where GIT's vision tower was: features come ready, under an axis that makes them look like pictures."""
+    """Stands where GIT's vision tower was: features come ready, under an axis that makes them look like images."""
 
     def forward(self, pixel_values: Tensor, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=pixel_values.squeeze(1))
 
 
 class Captioner(nn.Module):
-    """GIT reading converted tokens in place of a picture.
+    """GIT reading converted tokens in place of an image.
 
     Args:
         converter: to the features that GIT's own vision tower would give.

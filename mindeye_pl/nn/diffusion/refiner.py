@@ -1,6 +1,6 @@
 """Refinement: SDXL image-to-image from a reconstruction and its caption (MindEye2, spec section 9).
 
-Legend: B pictures, C latent channels, h and w latent size, H and W picture size, T = 2048 width of the text.
+Legend: B images, C latent channels, h and w latent size, H and W image size, T = 2048 width of the text.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Of 25 steps the first 13 are left out: sampling begins at timestep 479, where sigma is 1.509.
 STEPS, BEGIN = 25, 13
 
-#: What a refined picture should not look like, in our words: the published prompt is a longer list of the same kind.
+#: What a refined image should not look like, in our words: the published prompt is a longer list of the same kind.
 NEGATIVE = "painting, extra limbs, mutated hands, poorly drawn face, bad anatomy, deformed, blurry, ugly, anime"
 
 
@@ -34,7 +34,7 @@ class Refiner(nn.Module):
         unet: wired as the unCLIP's, with text in place of tokens and the pooled text in front of the sizes' vector.
         vae: SDXL's.
         text: SDXL's two text towers.
-        picture_size: (H, W) in pixels that it works at.
+        image_size: (H, W) in pixels that it works at.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class Refiner(nn.Module):
         vae: "AutoencoderKL",
         text: SDXLText,
         *,
-        picture_size: tuple[int, int] = (768, 768),
+        image_size: tuple[int, int] = (768, 768),
     ):
         super().__init__()
-        self.unet, self.vae, self.text, self.picture_size = unet, vae, text, picture_size
+        self.unet, self.vae, self.text, self.image_size = unet, vae, text, image_size
         self.requires_grad_(False).eval()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w)."""
         shrink = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
-        return self.vae.config["latent_channels"], self.picture_size[0] // shrink, self.picture_size[1] // shrink
+        return self.vae.config["latent_channels"], self.image_size[0] // shrink, self.image_size[1] // shrink
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
-        """Standard-normal draws `(2, B, C, h, w)`, of posterior and start, each picture's from its seed."""
+        """Standard-normal draws `(2, B, C, h, w)`, of posterior and start, each image's from its seed."""
         generators = [torch.Generator().manual_seed(stream_seed(seed, 2)) for seed in seeds]  # not the unCLIP's streams
         return torch.stack([torch.randn(2, *self.latent_shape, generator=g) for g in generators], dim=1)
 
@@ -64,32 +64,32 @@ class Refiner(nn.Module):
         """Captions to hidden states `(B, 77, T)` and the vector `(B, E)`: pooled text, size, crop and target size."""
         hidden, pooled = self.text(captions)
         width = (self.unet.config["projection_class_embeddings_input_dim"] - self.text.pooled_dim) // 6
-        numbers = [*self.picture_size, 0, 0, 1024, 1024]
+        numbers = [*self.image_size, 0, 0, 1024, 1024]
         sizes = fourier_features(numbers, width).view(1, -1).to(pooled)
         return hidden, torch.cat([pooled, sizes.expand(len(pooled), -1)], dim=1)
 
     @torch.no_grad()
     def refine(
         self,
-        pictures: Tensor,
+        images: Tensor,
         captions: Sequence[str],
         *,
         noise: Tensor,
         guidance: float = 5.0,
         negative: str = NEGATIVE,
     ) -> Tensor:
-        """Pictures `(B, 3, H, W)` in [0, 1] to refined ones of `picture_size`.
+        """Images `(B, 3, H, W)` in [0, 1] to refined ones of `image_size`.
 
         Args:
-            pictures: reconstructions, of any size.
+            images: reconstructions, of any size.
             captions: B sentences.
             noise: as `noise` draws it.
             guidance: classifier-free, against `negative`.
             negative: what to stay away from.
         """
-        posterior, start = noise.to(pictures.device).float()
-        resized = F.interpolate(pictures.float(), self.picture_size, mode="bilinear", align_corners=False)
-        device = pictures.device.type
+        posterior, start = noise.to(images.device).float()
+        resized = F.interpolate(images.float(), self.image_size, mode="bilinear", align_corners=False)
+        device = images.device.type
         with torch.autocast(device, enabled=False):  # half precision overflows in the VAE
             encoded = self.vae.encode(2 * resized - 1).latent_dist
             latents = (encoded.mean + encoded.std * posterior) * self.vae.config["scaling_factor"]
@@ -109,7 +109,7 @@ class Refiner(nn.Module):
 
 
 def blend(refined: Tensor, blurry: Tensor, share: float) -> Tensor:
-    """Refined pictures with a share of the blurry ones, as the published evaluation mixes them: 0.25 of the blur.
+    """Refined images with a share of the blurry ones, as the published evaluation mixes them: 0.25 of the blur.
 
     Shape:
         `(B, 3, H, W)`, `(B, 3, any, any)` -> `(B, 3, H, W)`.

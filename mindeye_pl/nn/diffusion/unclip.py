@@ -1,8 +1,8 @@
-"""The unCLIP: image tokens to the latents of a picture, and latents to pixels (MindEye2, spec section 7).
+"""The unCLIP: image tokens to the latents of an image, and latents to pixels (MindEye2, spec section 7).
 
 Versatile Diffusion's image flow is one too (MindEye1, spec section 8): tokens of width 768, no vector of sizes.
 
-Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W picture size, E length of the
+Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W image size, E length of the
 vector of sizes.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def published_pixels(decoded: Tensor) -> Tensor:
-    """What the published script makes of the decoder's output, to suit tokens of washed-out pictures."""
+    """What the published script makes of the decoder's output, to suit tokens of washed-out images."""
     return (0.8 * decoded + 0.2).clamp(0, 1)
 
 
@@ -37,7 +37,7 @@ PIXELS: dict[str, Callable[[Tensor], Tensor]] = {"published": published_pixels, 
 
 
 def clip_range(images: Tensor) -> Tensor:
-    """What MindEye1 gives the VAE of its blurry picture: the range that CLIP reads (spec section 8.4)."""
+    """What MindEye1 gives the VAE of its blurry image: the range that CLIP reads (spec section 8.4)."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(images) for values in (CLIP_MEAN, CLIP_STD))
     return (images - mean) / std
 
@@ -57,12 +57,12 @@ class UnCLIPModel(nn.Module):
         unet: takes tokens as `encoder_hidden_states` and the vector of sizes through its class embedding, where it has
             one.
         vae: its `scaling_factor` brings latents to about unit variance.
-        picture_size: (H, W) that it was made for.
+        image_size: (H, W) that it was made for.
         null_tokens: "learned" keeps a table `(S, D)` that stands for "no condition", trained by dropping; "random" has
             none, and standard-normal tokens stand for it, as published for SDXL; "zeros" are Versatile Diffusion's.
         num_tokens: S, for the learned table.
         output: "published" or "corrected" transform of the decoder's output to pixels.
-        token_positions: adds a learned table `(S, D)` to the tokens. CLIP's own say where in the picture they belong;
+        token_positions: adds a learned table `(S, D)` to the tokens. CLIP's own say where in the image they belong;
             tokens that were standardised place by place do not, and attention cannot know it otherwise.
         packing: side of the square of latents that make one place of the UNet; 1 for SDXL, 2 makes a small model fast.
     """
@@ -74,7 +74,7 @@ class UnCLIPModel(nn.Module):
         unet: "UNet2DConditionModel",
         vae: "AutoencoderKL",
         *,
-        picture_size: tuple[int, int] = (768, 768),
+        image_size: tuple[int, int] = (768, 768),
         null_tokens: str = "random",
         num_tokens: int = 256,
         output: str = "published",
@@ -85,7 +85,7 @@ class UnCLIPModel(nn.Module):
         assert null_tokens in ("random", "learned", "zeros"), null_tokens
         self.unet, self.vae = unet, vae
         self.unconditional = null_tokens
-        self.picture_size, self.output, self.packing = tuple(picture_size), output, packing
+        self.image_size, self.output, self.packing = tuple(image_size), output, packing
         self.null_tokens = (
             nn.Parameter(torch.zeros(num_tokens, unet.config["cross_attention_dim"]))
             if null_tokens == "learned"
@@ -99,9 +99,9 @@ class UnCLIPModel(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of the pictures that it was made for."""
+        """(C, h, w) of the images that it was made for."""
         shrink = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
-        rows, columns = self.picture_size
+        rows, columns = self.image_size
         return self.vae.config["latent_channels"], rows // shrink, columns // shrink
 
     @property
@@ -118,7 +118,7 @@ class UnCLIPModel(nn.Module):
         """
         if not self.knows_sizes:
             return None
-        return self.size_vectors(torch.tensor([[*(original or self.picture_size), *crop]], device=self.sigmas.device))
+        return self.size_vectors(torch.tensor([[*(original or self.image_size), *crop]], device=self.sigmas.device))
 
     @property
     def token_dim(self) -> int:
@@ -126,7 +126,7 @@ class UnCLIPModel(nn.Module):
         return self.unet.config["cross_attention_dim"]
 
     def size_vectors(self, size_and_crop: Tensor) -> Tensor:
-        """Sizes and corners of many pictures as Fourier features.
+        """Sizes and corners of many images as Fourier features.
 
         Shape:
             size_and_crop `(B, 4)`: original height and width, top and left of the crop, in pixels -> `(B, E)`.
@@ -157,7 +157,7 @@ class UnCLIPModel(nn.Module):
             tokens: `(B, S, D)`.
             vector: see `denoise`.
             offset: amplitude of the noise that a whole channel shares.
-            drop: share of pictures that lose their condition; 0 unless the null tokens are learned.
+            drop: share of images that lose their condition; 0 unless the null tokens are learned.
         """
         if drop:
             assert self.null_tokens is not None, "only learned null tokens can be trained by dropping"
@@ -172,11 +172,11 @@ class UnCLIPModel(nn.Module):
         return (predicted.float() - noise).square().mean()
 
     def start(self, seeds: Sequence[int], *, offset: float = 0.04) -> Tensor:
-        """Starting latents `(B, C, h, w)` of about unit variance, by the seed of each picture.
+        """Starting latents `(B, C, h, w)` of about unit variance, by the seed of each image.
 
         Args:
-            seeds: one for each picture; the same seed gives the same picture in whatever batch.
-            offset: amplitude of the noise that a whole picture shares.
+            seeds: one for each image; the same seed gives the same image in whatever batch.
+            offset: amplitude of the noise that a whole image shares.
         """
         draws, sigma = [], training_sigmas()[-1].float()
         for seed in seeds:
@@ -196,7 +196,7 @@ class UnCLIPModel(nn.Module):
         return self._draws(seeds, shape, stream=1)
 
     def posterior_noise(self, seeds: Sequence[int]) -> Tensor:
-        """Draws `(B, C, h, w)` for `encode`, by the seed of each picture."""
+        """Draws `(B, C, h, w)` for `encode`, by the seed of each image."""
         return self._draws(seeds, self.latent_shape, stream=3)  # the refiner's is the second
 
     def _draws(self, seeds: Sequence[int], shape: Sequence[int], *, stream: int) -> Tensor:
@@ -218,13 +218,13 @@ class UnCLIPModel(nn.Module):
         draft: Tensor | None = None,
         strength: float = 1.0,
     ) -> Tensor:
-        """Latents of the pictures that tokens speak of.
+        """Latents of the images that tokens speak of.
 
         Args:
             tokens: `(B, S, D)`.
             noise: `(B, C, h, w)` starting latents of unit variance, as `start` gives them.
             uncond_tokens: `(B, S, D)`; needed where guidance is not 1.
-            vector: `(1, E)`; None is the model's own picture size, not cropped.
+            vector: `(1, E)`; None is the model's own image size, not cropped.
             steps: of the solver.
             guidance: classifier-free, 1 for none.
             solver: one of `SOLVERS`.
@@ -262,17 +262,17 @@ class UnCLIPModel(nn.Module):
         return PIXELS[self.output](decoded)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor, *, draft_range: str = "corrected", noise: Tensor | None = None) -> Tensor:
+    def encode(self, images: Tensor, *, draft_range: str = "corrected", noise: Tensor | None = None) -> Tensor:
         """Pixels `(B, 3, H, W)` in [0, 1] to their scaled latents `(B, C, h, w)`, in float32.
 
         Args:
-            pictures: that are encoded.
+            images: that are encoded.
             draft_range: the range in which the VAE sees them. "corrected" is its own, [-1, 1]; "published" is CLIP's,
-                in which MindEye1 encodes its blurry pictures.
+                in which MindEye1 encodes its blurry images.
             noise: `(B, C, h, w)` standard-normal draws that say which of the posterior's latents are taken; None takes
                 the mode.
         """
-        with torch.autocast(pictures.device.type, enabled=False):
-            posterior = self.vae.encode(DRAFT_RANGES[draft_range](pictures.float())).latent_dist
+        with torch.autocast(images.device.type, enabled=False):
+            posterior = self.vae.encode(DRAFT_RANGES[draft_range](images.float())).latent_dist
             latents = posterior.mode() if noise is None else posterior.mean + posterior.std * noise
         return latents * self.vae.config["scaling_factor"]

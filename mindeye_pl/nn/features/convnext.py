@@ -1,6 +1,6 @@
 """Feature maps that the low-level branch is compared with: VICRegL's ConvNeXt (MindEye2, spec sections 3 and 6.4).
 
-Legend: B pictures, M places of a map (49 of a picture of 224 pixels), F width of the last stage.
+Legend: B images, M places of a map (49 of an image of 224 pixels), F width of the last stage.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class ConvNextMaps(nn.Module):
         widths: of the stages.
         depths: blocks of each stage.
         projection: width of the projector's layers, 512 as published.
-        input_std: "published" or "corrected" normalisation of pictures.
+        input_std: "published" or "corrected" normalisation of images.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class ConvNextMaps(nn.Module):
         self.input_std = input_std
         self.requires_grad_(False).eval()
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Shape: `(B, 3, H, W)` in [0, 1] -> `(B, M, 512)`."""
         last = self.backbone(
-            normalize(pictures, list(_MEAN), list(STD[self.input_std]))
+            normalize(images, list(_MEAN), list(STD[self.input_std]))
         ).last_hidden_state  # (B, F, h, w)
         places = self.backbone.layernorm(last.flatten(2).transpose(1, 2))  # (B, M, F)
         return self.maps_projector(places)

@@ -1,6 +1,6 @@
-"""Features by which evaluations compare pictures: layers of frozen networks (MindEye2, spec section 10).
+"""Features by which evaluations compare images: layers of frozen networks (MindEye2, spec section 10).
 
-Legend: B pictures, H and W their size, P the side that a network sees, F values of a layer.
+Legend: B images, H and W their size, P the side that a network sees, F values of a layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class FeatureNetwork(nn.Module):
-    """A network that maps pictures to the values of some of its layers.
+    """A network that maps images to the values of some of its layers.
 
-    It is frozen and never leaves eval mode; gradients still flow to the pictures.
+    It is frozen and never leaves eval mode; gradients still flow to the images.
 
     Args:
-        backbone: normalised pictures `(B, 3, P, P)` to a tensor, or to tensors by layer, `(B, ...)` each.
+        backbone: normalised images `(B, 3, P, P)` to a tensor, or to tensors by layer, `(B, ...)` each.
         layers: names of what the backbone gives, from the first to the deepest.
-        size: P; a picture is made a square of this side, without a crop.
+        size: P; an image is made a square of this side, without a crop.
         mean: of each channel, subtracted.
         std: of each channel, by which the rest is divided.
         antialias: False resizes as torchvision 0.16 did on tensors, which the published numbers rest on; True as is
-            right where a picture shrinks.
+            right where an image shrinks.
     """
 
     def __init__(
@@ -56,39 +56,39 @@ class FeatureNetwork(nn.Module):
         """Stays in eval mode, also as a part of something that is trained."""
         return super().train(False)
 
-    def preprocess(self, pictures: Tensor) -> Tensor:
+    def preprocess(self, images: Tensor) -> Tensor:
         """Resized and normalised.
 
         Shape:
-            pictures `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
+            images `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
         """
         bilinear = InterpolationMode.BILINEAR
-        resized = tv_resize(pictures.float(), [self.size] * 2, interpolation=bilinear, antialias=self.antialias)
+        resized = tv_resize(images.float(), [self.size] * 2, interpolation=bilinear, antialias=self.antialias)
         return normalize(resized, self.mean, self.std)
 
-    def features(self, pictures: Tensor) -> dict[str, Tensor]:
+    def features(self, images: Tensor) -> dict[str, Tensor]:
         """All layers, from one pass.
 
         Shape:
-            pictures `(B, 3, H, W)` in [0, 1] -> by layer `(B, F)` float32.
+            images `(B, 3, H, W)` in [0, 1] -> by layer `(B, F)` float32.
         """
-        assert pictures.ndim == 4 and pictures.shape[1] == 3, f"pictures of shape {tuple(pictures.shape)}"  # noqa: PT018
-        found = self.backbone(self.preprocess(pictures))
+        assert images.ndim == 4 and images.shape[1] == 3, f"images of shape {tuple(images.shape)}"  # noqa: PT018
+        found = self.backbone(self.preprocess(images))
         if isinstance(found, Tensor):
             found = dict.fromkeys(self.layers, found)
         return {layer: found[layer].flatten(1).float() for layer in self.layers}
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """The deepest layer.
 
         Shape:
-            pictures `(B, 3, H, W)` in [0, 1] -> `(B, F)` float32.
+            images `(B, 3, H, W)` in [0, 1] -> `(B, F)` float32.
         """
-        return self.features(pictures)[self.layers[-1]]
+        return self.features(images)[self.layers[-1]]
 
     @cached_property
     def num_features(self) -> int:
-        """F of the deepest layer, the same for pictures of every size."""
+        """F of the deepest layer, the same for images of every size."""
         weight = next(self.parameters())
         with torch.no_grad():
             return self(torch.zeros(1, 3, self.size, self.size, device=weight.device)).shape[1]
@@ -104,13 +104,13 @@ class InceptionOfFID(FeatureNetwork):
     def __init__(self, extractor: nn.Module):
         super().__init__(extractor, layers=["fid_inception"], size=299)
 
-    def preprocess(self, pictures: Tensor) -> Tensor:
+    def preprocess(self, images: Tensor) -> Tensor:
         """Bytes, as a PNG file would hold them: `(B, 3, H, W)` in [0, 1] -> `(B, 3, H, W)` uint8."""
-        return (pictures.float() * 255).round().clamp(0, 255).byte()
+        return (images.float() * 255).round().clamp(0, 255).byte()
 
-    def features(self, pictures: Tensor) -> dict[str, Tensor]:
+    def features(self, images: Tensor) -> dict[str, Tensor]:
         """Its pooled layer, by its name: `(B, 3, H, W)` in [0, 1] -> `(B, 2048)` float32."""
-        (pooled,) = self.backbone(self.preprocess(pictures))
+        (pooled,) = self.backbone(self.preprocess(images))
         return {self.layers[0]: pooled}
 
 

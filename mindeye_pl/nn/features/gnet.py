@@ -1,9 +1,9 @@
-"""GNet, the encoding model behind the published brain correlation: pictures to betas (MindEye2, spec section 10).
+"""GNet, the encoding model behind the published brain correlation: images to betas (MindEye2, spec section 10).
 
 A convolutional encoder is shared by the subjects. A voxel pools each feature map over a spatial field of its own and
 weights the pooled features.
 
-Legend: B pictures, H and W their size in pixels, P side of the encoder's pictures (227), V voxels of one subject,
+Legend: B images, H and W their size in pixels, P side of the encoder's images (227), V voxels of one subject,
 K feature maps (2), C_k channels and G_k side of map k, F = sum of C_k.
 """
 
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Side in pixels of the pictures that the published encoder was trained on.
-PICTURE_SIZE = 227
-#: Sides of the two feature maps of such a picture.
+#: Side in pixels of the images that the published encoder was trained on.
+IMAGE_SIZE = 227
+#: Sides of the two feature maps of such an image.
 MAP_SIZES = (25, 13)
 
 
-def resize_by_pillow(pictures: Tensor, size: int = PICTURE_SIZE) -> Tensor:
-    """The published resize: Pillow's Lanczos filter on 8-bit pictures, fractions of a grey level cut off.
+def resize_by_pillow(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
+    """The published resize: Pillow's Lanczos filter on 8-bit images, fractions of a grey level cut off.
 
     Shape:
         `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 on the same device; no gradient passes.
@@ -29,25 +29,25 @@ def resize_by_pillow(pictures: Tensor, size: int = PICTURE_SIZE) -> Tensor:
     from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
     resized = [
-        pil_to_tensor(to_pil_image(picture).resize((size, size), Image.Resampling.LANCZOS))
-        for picture in pictures.detach().float().cpu()
+        pil_to_tensor(to_pil_image(image).resize((size, size), Image.Resampling.LANCZOS))
+        for image in images.detach().float().cpu()
     ]
-    return torch.stack(resized).to(pictures.device).float() / 255
+    return torch.stack(resized).to(images.device).float() / 255
 
 
-def resize_by_torch(pictures: Tensor, size: int = PICTURE_SIZE) -> Tensor:
-    """Antialiased bicubic resize on the pictures' device, without 8-bit steps; gradients pass.
+def resize_by_torch(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
+    """Antialiased bicubic resize on the images' device, without 8-bit steps; gradients pass.
 
     Shape:
         `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 in [0, 1].
     """
-    pictures = pictures.float()
-    if tuple(pictures.shape[-2:]) == (size, size):
-        return pictures
-    return F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+    images = images.float()
+    if tuple(images.shape[-2:]) == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
-#: How `GNet.predict` brings pictures to its size, by name.
+#: How `GNet.predict` brings images to its size, by name.
 RESIZES: dict[str, Callable[[Tensor, int], Tensor]] = {"pillow": resize_by_pillow, "torch": resize_by_torch}
 
 
@@ -70,7 +70,7 @@ class _Block(nn.Module):
 
 
 class GNetEncoder(nn.Module):
-    """Pictures to two stacks of feature maps, a fine one and a coarse one.
+    """Images to two stacks of feature maps, a fine one and a coarse one.
 
     Args:
         prefilter: channels of the two convolutions in front, which are laid out as AlexNet's.
@@ -100,9 +100,9 @@ class GNetEncoder(nn.Module):
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.coarse = nn.ModuleList([_Block(width, width) for _ in range(3)] + [_Block(width, trunk)])
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """Shape: `(B, 3, P, P)` in [0, 1] -> `(B, C_k, G_k, G_k)` for k = 1, 2."""
-        maps = self.early(self.prefilter(pictures - self.mean))
+        maps = self.early(self.prefilter(images - self.mean))
         fine, coarse = [maps], []
         for block in self.fine:
             maps = block(maps)
@@ -121,7 +121,7 @@ class SpatialReadout(nn.Module):
         num_voxels: V.
         channels: C_k of the maps.
         map_sizes: G_k of the maps.
-        voxels_per_block: voxels pooled at once. For all of them the pooled features of 100 pictures are 3 GB.
+        voxels_per_block: voxels pooled at once. For all of them the pooled features of 100 images are 3 GB.
     """
 
     def __init__(
@@ -197,46 +197,46 @@ class GNet(nn.Module):
         """V."""
         return len(self._readout(subject).bias)
 
-    def forward(self, pictures: Tensor, subject: int, voxels: Tensor | None = None) -> Tensor:
-        """Betas that the pictures should evoke.
+    def forward(self, images: Tensor, subject: int, voxels: Tensor | None = None) -> Tensor:
+        """Betas that the images should evoke.
 
         Args:
-            pictures: `(B, 3, P, P)` float32 in [0, 1].
+            images: `(B, 3, P, P)` float32 in [0, 1].
             subject: one of `subjects`.
             voxels: `(V,)` bool mask, or `(v,)` int64 indices, of those wanted; None for all.
 
         Returns:
             `(B, V)` or `(B, v)` float32, in the units of the betas that the model was trained on.
         """
-        return self._readout(subject)(self.encoder(pictures), voxels)
+        return self._readout(subject)(self.encoder(images), voxels)
 
     @torch.no_grad()
     def predict(
         self,
-        pictures: Tensor,
+        images: Tensor,
         subject: int,
         *,
         voxels: Tensor | None = None,
         resize: str = "pillow",
         batch_size: int = 100,
     ) -> Tensor:
-        """Betas for pictures of any size and number, as the published evaluation makes them.
+        """Betas for images of any size and number, as the published evaluation makes them.
 
         Args:
-            pictures: `(N, 3, H, W)` in [0, 1].
+            images: `(N, 3, H, W)` in [0, 1].
             subject: one of `subjects`.
             voxels: as in `forward`.
             resize: "pillow" for the published 8-bit Lanczos filter, "torch" for an antialiased bicubic one.
-            batch_size: pictures encoded at once.
+            batch_size: images encoded at once.
 
         Returns:
             `(N, V)` or `(N, v)` float32 on the CPU.
         """
         assert not self.training, "dropout and batch statistics would change the betas: call eval() first"
-        assert len(pictures), "no picture"
+        assert len(images), "no image"
         to_size, device = RESIZES[resize], self.encoder.mean.device
         betas = [
-            self(to_size(batch, PICTURE_SIZE).to(device), subject, voxels).cpu() for batch in pictures.split(batch_size)
+            self(to_size(batch, IMAGE_SIZE).to(device), subject, voxels).cpu() for batch in images.split(batch_size)
         ]
         return torch.cat(betas)
 

@@ -1,6 +1,6 @@
 """The discriminator of Lafite and Mind Reader: StyleGAN2's residual one, a head for each embedding (spec section 6).
 
-Legend: B batch, E_k width of embedding k, P side of a picture, C channels, S side of the maps of one block.
+Legend: B batch, E_k width of embedding k, P side of an image, C channels, S side of the maps of one block.
 """
 
 import math
@@ -20,11 +20,11 @@ PROJECTION_REDUCTIONS = ("batch_sum", "per_sample")
 
 
 class Judgement(NamedTuple):
-    """What a discriminator says of pictures.
+    """What a discriminator says of images.
 
     Attributes:
-        logits: `(B,)` float32, higher for real pictures that match their embeddings.
-        semantics: `(B, E_k)` float32 each, the embeddings that the pictures seem to have.
+        logits: `(B,)` float32, higher for real images that match their embeddings.
+        semantics: `(B, E_k)` float32 each, the embeddings that the images seem to have.
     """
 
     logits: Tensor
@@ -47,13 +47,13 @@ def minibatch_deviation(features: Tensor, group_size: int = 4) -> Tensor:
 
 
 def project(semantics: Sequence[Tensor], conditions: Sequence[Tensor], *, reduction: str = "batch_sum") -> Tensor:
-    """How well pictures match their embeddings: inner products, mean over the embeddings.
+    """How well images match their embeddings: inner products, mean over the embeddings.
 
     Args:
-        semantics: `(B, E_k)` each, what the pictures seem to have.
+        semantics: `(B, E_k)` each, what the images seem to have.
         conditions: `(B, E_k)` each, what they should have.
         reduction: `batch_sum` sums over the batch too, as published, so that every logit gets the same number, and no
-            sample is told whether it is its own picture that does not match; `per_sample` does not.
+            sample is told whether it is its own image that does not match; `per_sample` does not.
 
     Returns:
         `(B,)` for `per_sample`, else `()`.
@@ -85,12 +85,12 @@ class _Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures and embeddings to logits, and the embeddings that the pictures seem to have.
+    """Images and embeddings to logits, and the embeddings that the images seem to have.
 
     At the published sizes, 256 pixels and both embeddings, it has 29,389,441 parameters; with one embedding 29,126,785.
 
     Args:
-        picture_size: P, a power of two of at least 16.
+        image_size: P, a power of two of at least 16.
         condition: `image` | `caption` | `both` | `signed_maximum`, see `conditions`; it need not be the generator's.
         image_dim: E of the image embedding.
         caption_dim: E of the caption embedding.
@@ -104,7 +104,7 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        picture_size: int = 256,
+        image_size: int = 256,
         *,
         condition: str = "both",
         image_dim: int = 512,
@@ -122,9 +122,9 @@ class Discriminator(nn.Module):
         self.group_size = group_size
         self.projection_reduction = projection_reduction
         self.mixed = mixed_resolutions > 0
-        scale = sides(picture_size)[::-1]
+        scale = sides(image_size)[::-1]
         channels = [channels_at(side, base=channel_base, most=channel_max) for side in scale]
-        self.from_picture = EqualisedConv2d(3, channels[0], 1, clamp=clamp)
+        self.from_rgb = EqualisedConv2d(3, channels[0], 1, clamp=clamp)
         self.blocks = nn.ModuleList(
             _Block(channels[k], channels[k + 1], clamp=clamp, mixed=k < mixed_resolutions)
             for k in range(len(channels) - 1)
@@ -137,16 +137,16 @@ class Discriminator(nn.Module):
             EqualisedLinear(last, width) for width in condition_widths(condition, image_dim, caption_dim)
         )
 
-    def forward(self, pictures: Tensor, image: Tensor | None = None, caption: Tensor | None = None) -> Judgement:
-        """Judges pictures that are said to have these embeddings.
+    def forward(self, images: Tensor, image: Tensor | None = None, caption: Tensor | None = None) -> Judgement:
+        """Judges images that are said to have these embeddings.
 
         Args:
-            pictures: `(B, 3, P, P)` in [-1, 1].
+            images: `(B, 3, P, P)` in [-1, 1].
             image: `(B, E)`; None where the discriminator is conditioned on captions alone.
             caption: `(B, E)`; None where it is conditioned on images alone.
         """
         conditions = select_conditions(self.condition, image, caption)
-        hidden = self._hidden(pictures)  # (B, C)
+        hidden = self._hidden(images)  # (B, C)
         with full_precision(hidden):
             semantics = tuple(head(hidden) for head in self.semantics)
             match = project(
@@ -154,9 +154,9 @@ class Discriminator(nn.Module):
             )
             return Judgement(self.realness(hidden)[:, 0] + match, semantics)
 
-    def _hidden(self, pictures: Tensor) -> Tensor:
-        with precision_of(pictures, mixed=self.mixed):
-            features = self.from_picture(pictures)
+    def _hidden(self, images: Tensor) -> Tensor:
+        with precision_of(images, mixed=self.mixed):
+            features = self.from_rgb(images)
         for block in self.blocks:
             features = block(features)
         with full_precision(features):

@@ -1,6 +1,6 @@
 """The generator of Lafite and Mind Reader: StyleGAN2's with skip outputs, conditioned in its styles (spec section 5).
 
-Legend: B batch, Z width of a latent, W width of an intermediate latent, E width of an embedding, P side of a picture,
+Legend: B batch, Z width of a latent, W width of an intermediate latent, E width of an embedding, P side of an image,
 L layers with an intermediate latent of their own, C channels, S side of the maps of one block.
 """
 
@@ -53,8 +53,8 @@ class _StyledConv(nn.Module):
         return activate(add_channel_bias(features, self.bias), clamp=self.clamp)
 
 
-class _ToPicture(nn.Module):
-    """A block's share of the picture. `(B, C, S, S)` -> `(B, 3, S, S)` float32."""
+class _ToRGB(nn.Module):
+    """A block's share of the image. `(B, C, S, S)` -> `(B, 3, S, S)` float32."""
 
     def __init__(self, channels: int, *, options: _LayerOptions):
         super().__init__()
@@ -64,12 +64,12 @@ class _ToPicture(nn.Module):
         self.clamp = options.clamp
 
     def forward(self, features: Tensor, w: Tensor, conditions: Sequence[Tensor]) -> Tensor:
-        picture = add_channel_bias(self.conv(features, self.style(w, conditions)).float(), self.bias)
-        return picture if self.clamp is None else picture.clamp(-self.clamp, self.clamp)
+        rgb = add_channel_bias(self.conv(features, self.style(w, conditions)).float(), self.bias)
+        return rgb if self.clamp is None else rgb.clamp(-self.clamp, self.clamp)
 
 
 class _Block(nn.Module):
-    """The layers of one resolution: two convolutions, the first of which doubles the sides, and a share of the picture.
+    """The layers of one resolution: two convolutions, the first of which doubles the sides, and a share of the image.
 
     The first block has one convolution, of a learned constant.
     """
@@ -86,45 +86,45 @@ class _Block(nn.Module):
                 _StyledConv(channels, channels, side, up=False, options=options),
             ]
         self.convs = nn.ModuleList(convs)
-        self.to_picture = _ToPicture(channels, options=options)
+        self.to_rgb = _ToRGB(channels, options=options)
 
     def forward(
         self,
         features: Tensor | None,
-        picture: Tensor | None,
+        rgb: Tensor | None,
         styles: Sequence[Tensor],
         conditions: Sequence[Tensor],
         noise: str,
     ) -> tuple[Tensor, Tensor]:
-        """Maps and picture of the resolution.
+        """Maps and image of the resolution.
 
         Args:
             features: `(B, in, S / 2, S / 2)`; None for the first block.
-            picture: `(B, 3, S / 2, S / 2)`; None for the first block.
-            styles: `(B, W)` of each convolution, and of the share of the picture.
+            image: `(B, 3, S / 2, S / 2)`; None for the first block.
+            styles: `(B, W)` of each convolution, and of the share of the image.
             conditions: `(B, E)` each.
             noise: one of `NOISES`.
         """
-        *of_convs, of_picture = styles
-        with precision_of(of_picture, mixed=self.mixed):
+        *of_convs, of_image = styles
+        with precision_of(of_image, mixed=self.mixed):
             if features is None:
-                features = self.constant.expand(len(of_picture), -1, -1, -1)
+                features = self.constant.expand(len(of_image), -1, -1, -1)
             elif not self.mixed:
                 features = features.float()
             for conv, w in zip(self.convs, of_convs, strict=True):
                 features = conv(features, w, conditions, noise)
-            share = self.to_picture(features, of_picture, conditions)
+            share = self.to_rgb(features, of_image, conditions)
         with full_precision(share):
-            return features, share if picture is None else upsample(picture) + share
+            return features, share if rgb is None else upsample(rgb) + share
 
 
 class Generator(nn.Module):
-    """Latents and embeddings to pictures.
+    """Latents and embeddings to images.
 
     At the published sizes, 256 pixels and both embeddings, it has 55,503,266 parameters; with one embedding 44,997,026.
 
     Args:
-        picture_size: P, a power of two of at least 16.
+        image_size: P, a power of two of at least 16.
         latent_dim: Z.
         w_dim: W.
         condition: `image` | `caption` | `both` | `signed_maximum`, see `conditions`.
@@ -140,7 +140,7 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        picture_size: int = 256,
+        image_size: int = 256,
         *,
         latent_dim: int = 512,
         w_dim: int = 512,
@@ -158,7 +158,7 @@ class Generator(nn.Module):
         self.condition = condition
         options = _LayerOptions(w_dim, condition_widths(condition, image_dim, caption_dim), fused, clamp)
         self.mapping = MappingNetwork(latent_dim, w_dim, num_layers=mapping_layers)
-        scale = sides(picture_size)
+        scale = sides(image_size)
         channels = [channels_at(side, base=channel_base, most=channel_max) for side in scale]
         self.blocks = nn.ModuleList(
             _Block(
@@ -170,7 +170,7 @@ class Generator(nn.Module):
             )
             for k, side in enumerate(scale)
         )
-        #: L: one for each convolution, and one for the last share of the picture.
+        #: L: one for each convolution, and one for the last share of the image.
         self.num_layers = 2 * len(scale)
 
     def forward(
@@ -182,7 +182,7 @@ class Generator(nn.Module):
         truncation: float = 1.0,
         noise: str = "random",
     ) -> Tensor:
-        """Pictures of latents and embeddings.
+        """Images of latents and embeddings.
 
         Args:
             latents: `(B, Z)`; zeros as in Mind Reader's training make the embeddings alone decide.
@@ -216,9 +216,9 @@ class Generator(nn.Module):
     def synthesise(
         self, styles: Tensor, image: Tensor | None = None, caption: Tensor | None = None, *, noise: str = "random"
     ) -> Tensor:
-        """Pictures of intermediate latents and embeddings.
+        """Images of intermediate latents and embeddings.
 
-        A block's share of the picture has the same intermediate latent as the next block's first convolution.
+        A block's share of the image has the same intermediate latent as the next block's first convolution.
 
         Args:
             styles: `(B, L, W)`.
@@ -233,12 +233,12 @@ class Generator(nn.Module):
         assert styles.shape[1] == self.num_layers, f"{styles.shape[1]} styles for {self.num_layers} layers"
         conditions = select_conditions(self.condition, image, caption)
         features: Tensor | None = None
-        picture: Tensor | None = None
+        rgb: Tensor | None = None
         layers, used = styles.unbind(1), 0
         for block in self.blocks:
             assert isinstance(block, _Block)
             count = len(block.convs)
-            features, picture = block(features, picture, layers[used : used + count + 1], conditions, noise)
+            features, rgb = block(features, rgb, layers[used : used + count + 1], conditions, noise)
             used += count
-        assert picture is not None
-        return picture
+        assert rgb is not None
+        return rgb

@@ -14,7 +14,7 @@ class MappingNetwork(nn.Module):
     """Latents to intermediate latents, always in float32.
 
     A latent's length does not count: it is brought to sqrt(Z) first. A latent of zeros stays one, so that what comes of
-    it is learned and the same for every picture.
+    it is learned and the same for every image.
 
     Args:
         latent_dim: Z.
@@ -59,7 +59,7 @@ class MappingNetwork(nn.Module):
 
 
 def truncate(styles: Tensor, average: Tensor, strength: float, *, num_layers: int | None = None) -> Tensor:
-    """Draws intermediate latents towards their average: pictures get more typical, and vary less.
+    """Draws intermediate latents towards their average: images get more typical, and vary less.
 
     Args:
         styles: `(B, L, W)`.

@@ -1,6 +1,6 @@
-"""A generator and its discriminator from one set of sizes, and the generator as what makes pictures of tokens.
+"""A generator and its discriminator from one set of sizes, and the generator as what makes images of tokens.
 
-Legend: B batch, E width of an embedding, P side of a picture.
+Legend: B batch, E width of an embedding, P side of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
 
-#: What the main latent is where pictures are made: zeros, as in Mind Reader's training, or drawn as published for FID.
+#: What the main latent is where images are made: zeros, as in Mind Reader's training, or drawn as published for FID.
 SAMPLED_LATENTS = ("zeros", "random")
 
 #: Sizes that the one network has and the other has not.
@@ -30,8 +30,8 @@ def build_discriminator(sizes: Mapping[str, Any]) -> Discriminator:
     return Discriminator(**{key: value for key, value in sizes.items() if key not in _GENERATOR_ALONE})
 
 
-class PictureGenerator(nn.Module):
-    """Image and caption embeddings, as two tokens, to pictures.
+class ImageGenerator(nn.Module):
+    """Image and caption embeddings, as two tokens, to images.
 
     The module is frozen and in eval mode.
 
@@ -51,11 +51,11 @@ class PictureGenerator(nn.Module):
     def token_dim(self) -> int:
         """E."""
         first: Any = self.generator.blocks[0]
-        return first.to_picture.style.pre_nets[0][0].weight.shape[1]
+        return first.to_rgb.style.pre_nets[0][0].weight.shape[1]
 
     @torch.no_grad()
     def draw(self, tokens: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Pictures `(B, 3, P, P)` float32 in [0, 1].
+        """Images `(B, 3, P, P)` float32 in [0, 1].
 
         Args:
             tokens: `(B, 2, E)`, image and caption embedding; or `(B, 1, E)`, where one is all that conditions it.

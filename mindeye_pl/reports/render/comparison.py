@@ -1,13 +1,13 @@
-"""Whether a row of the table differs from this run beyond doubt: a paired test over the same pictures.
+"""Whether a row of the table differs from this run beyond doubt: a paired test over the same images.
 
-Legend: N pictures.
+Legend: N images.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mindeye_pl.metrics.statistics.intervals import difference_over_pictures
+from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.reports.render.table import Column, Difference
 
 
@@ -23,8 +23,8 @@ def beyond_doubt(
     The interval of the mean paired difference must leave zero out. It is not corrected for the number of columns.
 
     Args:
-        row: `(N,)` scores of each picture by score name.
-        this_run: the same of this run, the same pictures in the same order.
+        row: `(N,)` scores of each image by score name.
+        this_run: the same of this run, the same images in the same order.
         columns: which scores, and their directions.
         confidence: of the interval.
 
@@ -34,7 +34,7 @@ def beyond_doubt(
     found: dict[str, Difference] = {}
     for column in columns:
         if column.score in row and column.score in this_run:
-            low, high = difference_over_pictures(
+            low, high = difference_over_images(
                 row[column.score], this_run[column.score], confidence=confidence
             ).interval
             if low > 0 or high < 0:

@@ -167,7 +167,7 @@ def draw(panel: Panel) -> str:
 
 
 def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
-    """Charts of a training history: loss parts, losses, retrieval and FID on held-out pictures, learning rate.
+    """Charts of a training history: loss parts, losses, retrieval and FID on held-out images, learning rate.
 
     Args:
         records: one for each epoch, with `epoch`, `train/NAME`, `validation/NAME` and `learning_rate`.
@@ -181,14 +181,14 @@ def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
     pools = [record["validation/pool_size"] for record in records if record.get("validation/pool_size")]
     panels = [
         Panel("Training loss and its parts", _series(records, train)),
-        Panel("Loss on held-out pictures", _series(records, losses)),
+        Panel("Loss on held-out images", _series(records, losses)),
         Panel(
-            f"Retrieval among {pools[-1]:.0f} held-out pictures" if pools else "Retrieval among held-out pictures",
+            f"Retrieval among {pools[-1]:.0f} held-out images" if pools else "Retrieval among held-out images",
             _series(records, retrieval),
             references={"chance": 1 / pools[-1]} if pools else {},
             share=True,
         ),
-        Panel("FID to held-out pictures, by CLIP", _series(records, distances)),
+        Panel("FID to held-out images, by CLIP", _series(records, distances)),
         Panel("Learning rate", _series(records, [name for name in names if name == "learning_rate"])),
     ]
     return [panel for panel in panels if panel.series]

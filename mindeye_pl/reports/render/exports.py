@@ -15,7 +15,7 @@ from mindeye_pl.store.atomic import write_text
 #: Columns of the CSV, one line for each score: what a data frame takes without further work.
 FIELDS = (
     "row", "kind", "source", "simulated", "this_run", "metric", "value", "low", "high", "chance", "pool_size",
-    "num_pictures", "higher_is_better", "against_this_run",
+    "num_images", "higher_is_better", "against_this_run",
 )  # fmt: skip
 
 _LATEX = {
@@ -73,7 +73,7 @@ def as_csv(table: Results) -> str:
             low, high = score.interval or (None, None)
             content = (
                 row.name, row.kind, row.source, row.simulated, row.this_run, score.name, repr(float(score.value)), low,
-                high, score.chance, score.pool_size, score.num_pictures, score.higher_is_better,
+                high, score.chance, score.pool_size, score.num_images, score.higher_is_better,
                 row.differs.get(score.name),
             )  # fmt: skip
             writer.writerow(dict(zip(FIELDS, content, strict=True)))
@@ -170,4 +170,4 @@ def _key(table: Results) -> list[str]:
     found = {difference for row in table.rows for difference in row.differs.values()}
     signs = [f"{sign} {words}." for name, (sign, words) in DIFFERENCES.items() if name in found]
     has_intervals = any(score.interval for row in table.rows for score in row.scores)
-    return [*(["In brackets: 95 % intervals over pictures."] if has_intervals else []), *signs, *table.needs]
+    return [*(["In brackets: 95 % intervals over images."] if has_intervals else []), *signs, *table.needs]

@@ -1,6 +1,6 @@
-"""Reconstructions beside the seen pictures: a table to sort and to open, and a figure of its first rows.
+"""Reconstructions beside the seen images: a table to sort and to open, and a figure of its first rows.
 
-Legend: H and W picture size in pixels.
+Legend: H and W image size in pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mindeye_pl.reports.render.figures import Palette
-from mindeye_pl.reports.render.picture_table import Cell, Line, picture_table
+from mindeye_pl.reports.render.image_table import Cell, Line, image_table
 from mindeye_pl.reports.render.section import Section, slug
 from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.render.thumbnails import WIDTH, Thumbnails, as_pixels
@@ -24,18 +24,18 @@ FIGURE_ROWS = 12
 
 @dataclass(frozen=True)
 class GridRow:
-    """One seen picture and what was made of the brain's response to it.
+    """One seen image and what was made of the brain's response to it.
 
     Attributes:
         name: "stimulus 17" for instance.
-        pictures: by the column's title, `(3, H, W)` floats in [0, 1] or uint8; a column that is missing stays empty.
-        caption: what the seen picture shows, for those who do not see it.
+        images: by the column's title, `(3, H, W)` floats in [0, 1] or uint8; a column that is missing stays empty.
+        caption: what the seen image shows, for those who do not see it.
         said: the caption that was made from the brain.
-        scores: of this picture alone, by score name.
+        scores: of this image alone, by score name.
     """
 
     name: str
-    pictures: Mapping[str, np.ndarray]
+    images: Mapping[str, np.ndarray]
     caption: str = ""
     said: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -50,15 +50,15 @@ def grid_section(
     metrics: Sequence[Column] = (),
     width: int = WIDTH,
 ) -> Section | None:
-    """The pictures as a table, held inside the page; rows are read once, so they may be made as they are asked for.
+    """The images as a table, held inside the page; rows are read once, so they may be made as they are asked for.
 
     Args:
         title: of the section.
-        columns: titles, in order; the first is the seen picture.
-        rows: one for each picture.
+        columns: titles, in order; the first is the seen image.
+        rows: one for each image.
         note: a sentence under the table.
         metrics: scores that rows show and can be sorted by.
-        width: pixels to a side that large pictures are shrunk to.
+        width: pixels to a side that large images are shrunk to.
     """
     if not len(rows):
         return None
@@ -71,11 +71,11 @@ def grid_section(
         if len(first) < FIGURE_ROWS:
             first.append(row)
     figure = GridFigure(title, columns, first)
-    return picture_table(
+    return image_table(
         title,
         columns,
         lines,
-        pictures=thumbnails.uris,
+        images=thumbnails.uris,
         metrics=metrics,
         note=note,
         figures={slug(title): figure},
@@ -83,14 +83,14 @@ def grid_section(
 
 
 def _cell(thumbnails: Thumbnails, row: GridRow, column: str) -> Cell | None:
-    if column not in row.pictures:
+    if column not in row.images:
         return None
-    return Cell(thumbnails.add(row.pictures[column]), column, f"{column}, {row.name}")
+    return Cell(thumbnails.add(row.images[column]), column, f"{column}, {row.name}")
 
 
 @dataclass(frozen=True)
 class GridFigure:
-    """The first rows as a figure for a paper: a column for each seen picture, a line for each kind of picture."""
+    """The first rows as a figure for a paper: a column for each seen image, a line for each kind of image."""
 
     title: str
     columns: Sequence[str]
@@ -116,6 +116,6 @@ class GridFigure:
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.spines[:].set_visible(False)
-                if column in row.pictures:
-                    axes.imshow(as_pixels(row.pictures[column]), interpolation="nearest")
+                if column in row.images:
+                    axes.imshow(as_pixels(row.images[column]), interpolation="nearest")
             line[0].set_ylabel(column, color=palette.ink, rotation=0, ha="right", va="center")

@@ -49,7 +49,7 @@ class ReportData:
         settings: the resolved configuration, as yaml.
         environment: versions, machine, commit, seed: name to value.
         artifacts: with their fingerprints.
-        pictures: sections of pictures, after the tables.
+        images: sections of images, after the tables.
         more: further sections, after the curves.
         cost: time, peak memory, energy where it is known: name to value.
     """
@@ -62,7 +62,7 @@ class ReportData:
     settings: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     artifacts: Sequence[UsedArtifact] = ()
-    pictures: Sequence[Section] = ()
+    images: Sequence[Section] = ()
     more: Sequence[Section] = ()
     cost: Mapping[str, str] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ def sections_of(data: ReportData) -> list[Section]:
     """The parts of the page, in order; empty ones are left out."""
     parts = [
         *map(results_section, data.results),
-        *data.pictures,
+        *data.images,
         *(charts_section(training.title, training.panels) for training in data.trainings),
         *data.more,
         cost_section(data.cost),
@@ -116,30 +116,30 @@ def _page(data: ReportData, sections: Sequence[Section]) -> str:
         summary=data.summary,
         simulated=data.simulated,
         sections=sections,
-        opens=any(section.pictures for section in sections),
+        opens=any(section.images for section in sections),
         style=style,
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
-    pictures: dict[str, str] = {}
+    images: dict[str, str] = {}
     for section in sections:
-        pictures = {**section.pictures, **pictures}  # as the first section that has it shrank it
-    return _with_pictures(html, pictures)
+        images = {**section.images, **images}  # as the first section that has it shrank it
+    return _with_images(html, images)
 
 
-def _with_pictures(html: str, pictures: Mapping[str, str]) -> str:
-    """Each picture in the place where it comes first; in later places the script shows it again."""
+def _with_images(html: str, images: Mapping[str, str]) -> str:
+    """Each image in the place where it comes first; in later places the script shows it again."""
     placed: set[str] = set()
 
     def place(found: re.Match[str]) -> str:
         key = found[1]
         if key in placed:
-            return f'data-same="picture-{key}"'
+            return f'data-same="image-{key}"'
         placed.add(key)
-        return f'id="picture-{key}" src="{pictures[key]}"'
+        return f'id="image-{key}" src="{images[key]}"'
 
-    return re.sub(r'src="picture:([0-9a-f]+)"', place, html)
+    return re.sub(r'src="image:([0-9a-f]+)"', place, html)
 
 
 @cache

@@ -15,8 +15,8 @@ from mindeye_pl.reports.render.table import Column, Row
 
 #: Subjects that completed all sessions; "mean" is over them.
 SUBJECTS = (1, 2, 5, 7)
-#: Pictures of the test set; single tables say where theirs were fewer.
-NUM_PICTURES = 1000
+#: Images of the test set; single tables say where theirs were fewer.
+NUM_IMAGES = 1000
 _FILE = "published.json"
 
 
@@ -63,12 +63,12 @@ def _rows(table: Mapping[str, Any]) -> list[tuple[str, int | str, list[Score]]]:
     for method, *values in table["rows"]:
         whose = values.pop(0) if table["subject"] == "each" else table["subject"]
         pairs = zip(table["scores"], values, strict=True)
-        num_pictures = table.get("num_pictures", NUM_PICTURES)
-        found.append((method, whose, [_score(name, value, num_pictures) for name, value in pairs if value is not None]))
+        num_images = table.get("num_images", NUM_IMAGES)
+        found.append((method, whose, [_score(name, value, num_images) for name, value in pairs if value is not None]))
     return found
 
 
-def _score(name: str, value: float, num_pictures: int) -> Score:
+def _score(name: str, value: float, num_images: int) -> Score:
     metric = _content()["metrics"][name]
     pool_size = metric.get("pool_size")
     return Score(
@@ -76,7 +76,7 @@ def _score(name: str, value: float, num_pictures: int) -> Score:
         value=round(value / 100, 6) if metric["unit"] == "percent" else value,
         chance=None if pool_size is None else 1 / pool_size,
         pool_size=pool_size,
-        num_pictures=num_pictures,
+        num_images=num_images,
         higher_is_better=not metric.get("lower_is_better", False),
     )
 

@@ -19,15 +19,15 @@ class Section:
     Attributes:
         id: for links to it.
         title: its heading.
-        html: already escaped; `src="picture:KEY"` stands where a picture comes.
-        pictures: data URIs by that key. The page holds each picture once, also where several sections show it.
+        html: already escaped; `src="image:KEY"` stands where an image comes.
+        images: data URIs by that key. The page holds each image once, also where several sections show it.
         figures: what was drawn in it, by file name, for the export.
     """
 
     id: str
     title: str
     html: str
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, Drawable] = field(default_factory=dict)
 
 

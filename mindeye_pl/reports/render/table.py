@@ -64,14 +64,14 @@ class Column:
 
 
 COLUMNS = (
-    Column("Image retrieval", "image_retrieval", "Given a brain, which picture was seen?"),
-    Column("Brain retrieval", "brain_retrieval", "Given a picture, which brain saw it?"),
+    Column("Image retrieval", "image_retrieval", "Given a brain, which image was seen?"),
+    Column("Brain retrieval", "brain_retrieval", "Given an image, which brain saw it?"),
 )
 
-PICTURE_COLUMNS = (
+IMAGE_COLUMNS = (
     Column("PixCorr", "pixcorr", "How alike are the pixels? Correlation, 1 is the same.", "number"),
     Column("SSIM", "ssim", "How alike is the structure of light and dark? 1 is the same.", "number"),
-    Column("CLIP 2-way", "clip_two_way", "Is it more like the seen picture than like another one, to CLIP?"),
+    Column("CLIP 2-way", "clip_two_way", "Is it more like the seen image than like another one, to CLIP?"),
 )
 
 
@@ -258,8 +258,8 @@ def in_plain_words(score: Score) -> str:
     """
     assert score.chance is not None, score.name
     tasks = {
-        "image_retrieval": "From brain activity alone, the picture that was seen",
-        "brain_retrieval": "Given a picture, the brain activity that it caused",
+        "image_retrieval": "From brain activity alone, the image that was seen",
+        "brain_retrieval": "Given an image, the brain activity that it caused",
     }
     return (
         f"{tasks[score.name.removesuffix('_full')]} is found among {score.pool_size} candidates {share(score.value)} "

@@ -1,6 +1,6 @@
-"""Pictures small enough for a page: shrunk, written as PNG or JPEG, each one once.
+"""Images small enough for a page: shrunk, written as PNG or JPEG, each one once.
 
-Legend: H and W picture size in pixels.
+Legend: H and W image size in pixels.
 """
 
 import base64
@@ -15,11 +15,11 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: The base64 text of one section's pictures stays under so many bytes, however many there are.
+#: The base64 text of one section's images stays under so many bytes, however many there are.
 SECTION_BYTES = 21_000_000
 #: Pixels to a side, where there is room for them.
 WIDTH = 256
-#: Up to this many pixels to a side a picture is shown with its pixels kept apart.
+#: Up to this many pixels to a side an image is shown with its pixels kept apart.
 PIXELATED = 100
 _MOST_BYTES = 40_000
 _LEAST_WIDTH = 64
@@ -29,7 +29,7 @@ _JPEG_QUALITIES = (88, 78, 66, 52)
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as the page shows it.
+    """An image as the page shows it.
 
     Attributes:
         key: the same for the same pixels, wherever they occur.
@@ -45,64 +45,64 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """The pictures of one section.
+    """The images of one section.
 
     Args:
-        num_pictures: how many will come at most; together they stay under `SECTION_BYTES`.
+        num_images: how many will come at most; together they stay under `SECTION_BYTES`.
         width: pixels to a side that they are shrunk to, fewer where there are very many.
     """
 
-    def __init__(self, num_pictures: int, width: int = WIDTH):
-        self.bytes_each = min(_MOST_BYTES, SECTION_BYTES * 3 // 4 // max(1, num_pictures))
+    def __init__(self, num_images: int, width: int = WIDTH):
+        self.bytes_each = min(_MOST_BYTES, SECTION_BYTES * 3 // 4 // max(1, num_images))
         fitting = int(math.sqrt(self.bytes_each / _JPEG_BYTES_PER_PIXEL)) // 16 * 16
         self.width = max(_LEAST_WIDTH, min(width, fitting))
         self.uris: dict[str, str] = {}
         self._known: dict[str, Thumbnail] = {}
 
-    def add(self, picture: np.ndarray) -> Thumbnail:
-        """Takes a picture in, `(3, H, W)` floats in [0, 1] or uint8; the same one again costs nothing."""
-        pixels = as_pixels(picture)
+    def add(self, image: np.ndarray) -> Thumbnail:
+        """Takes an image in, `(3, H, W)` floats in [0, 1] or uint8; the same one again costs nothing."""
+        pixels = as_pixels(image)
         key = hashlib.blake2b(pixels.tobytes(), digest_size=8, salt=str(pixels.shape[:2]).encode()[:16]).hexdigest()
         if key not in self._known:
-            image = _shrunk(pixels, self.width)
-            self.uris[key] = self._data_uri(image)
-            self._known[key] = Thumbnail(key, image.width, image.height, pixels.shape[1] <= PIXELATED)
+            shrunk = _shrunk(pixels, self.width)
+            self.uris[key] = self._data_uri(shrunk)
+            self._known[key] = Thumbnail(key, shrunk.width, shrunk.height, pixels.shape[1] <= PIXELATED)
         return self._known[key]
 
-    def _data_uri(self, image: "Image") -> str:
+    def _data_uri(self, shrunk: "Image") -> str:
         """As PNG where that is small enough, else as JPEG of the best quality that is."""
         form, content = "png", b""
-        if image.width * image.height <= 128 * 128:  # a larger photograph never fits, and PNG takes long
-            content = _written(image, "PNG", optimize=True)
+        if shrunk.width * shrunk.height <= 128 * 128:  # a larger photograph never fits, and PNG takes long
+            content = _written(shrunk, "PNG", optimize=True)
         for quality in _JPEG_QUALITIES:
             if content and len(content) <= self.bytes_each:
                 break
-            jpeg = _written(image, "JPEG", quality=quality, subsampling=0 if quality > 80 else 2)
+            jpeg = _written(shrunk, "JPEG", quality=quality, subsampling=0 if quality > 80 else 2)
             if not content or len(jpeg) < len(content):
                 form, content = "jpeg", jpeg
         return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
 
 
-def as_pixels(picture: np.ndarray) -> np.ndarray:
+def as_pixels(image: np.ndarray) -> np.ndarray:
     """`(3, H, W)` floats in [0, 1] or uint8 as `(H, W, 3)` uint8."""
-    assert picture.ndim == 3, picture.shape
-    assert picture.shape[0] == 3, picture.shape
-    if picture.dtype != np.uint8:
-        picture = (np.clip(picture.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
-    return np.ascontiguousarray(picture.transpose(1, 2, 0))
+    assert image.ndim == 3, image.shape
+    assert image.shape[0] == 3, image.shape
+    if image.dtype != np.uint8:
+        image = (np.clip(image.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
+    return np.ascontiguousarray(image.transpose(1, 2, 0))
 
 
 def _shrunk(pixels: np.ndarray, width: int) -> "Image":
     from PIL import Image
 
-    image = Image.fromarray(pixels)
-    if image.width <= width:
-        return image
-    height = max(1, round(image.height * width / image.width))
-    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
+    shrunk = Image.fromarray(pixels)
+    if shrunk.width <= width:
+        return shrunk
+    height = max(1, round(shrunk.height * width / shrunk.width))
+    return shrunk.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def _written(image: "Image", form: str, **options: object) -> bytes:
+def _written(shrunk: "Image", form: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format=form, **options)
+    shrunk.save(buffer, format=form, **options)
     return buffer.getvalue()

@@ -1,6 +1,6 @@
 """A map of tokens: where predicted tokens lie among the true ones, in the plane of their first principal components.
 
-Legend: n pictures, F features (tokens of a picture, flattened).
+Legend: n images, F features (tokens of an image, flattened).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ class TokenMap:
     Attributes:
         title: what is drawn.
         predicted: `(n, 2)` float.
-        true: `(n, 2)` float, the same pictures in the same order.
-        names: of the pictures.
+        true: `(n, 2)` float, the same images in the same order.
+        names: of the images.
         explained: share of the true tokens' variance that each of the two axes explains.
     """
 
@@ -44,7 +44,7 @@ class TokenMap:
         """The map for those who cannot see it."""
         spread = float(self.predicted.std(0).mean() / max(float(self.true.std(0).mean()), 1e-12))
         return (
-            f"{self.title}: {len(self.names)} pictures, a line from each predicted point to its true one; "
+            f"{self.title}: {len(self.names)} images, a line from each predicted point to its true one; "
             f"predicted points spread {spread:.0%} as far as true ones."
         )
 
@@ -74,12 +74,12 @@ def token_map(title: str, predicted: np.ndarray, true: np.ndarray, names: Sequen
         title: of the map.
         predicted: `(n, F)` float.
         true: `(n, F)` float, n of two at least.
-        names: of the n pictures.
+        names: of the n images.
     """
     from sklearn.decomposition import PCA
 
     assert predicted.shape == true.shape, f"{predicted.shape} against {true.shape}"
-    assert len(names) == len(true) > 1, f"{len(names)} names of {len(true)} pictures"
+    assert len(names) == len(true) > 1, f"{len(names)} names of {len(true)} images"
     solver = "full" if min(true.shape) <= 500 and max(true.shape) <= 5000 else "randomized"
     pca = PCA(n_components=2, svd_solver=solver, random_state=0).fit(true)
     first, second = pca.explained_variance_ratio_
@@ -95,12 +95,12 @@ def token_map_section(
     effective_rank: Mapping[str, float] | None = None,
     note: str = "",
 ) -> Section | None:
-    """The map as part of the page, None for fewer than two pictures.
+    """The map as part of the page, None for fewer than two images.
 
     Args:
-        predicted: `(n, F)` float, predicted tokens of each picture, flattened.
-        true: `(n, F)` float, those of the pictures themselves.
-        names: of the n pictures, shown under the pointer.
+        predicted: `(n, F)` float, predicted tokens of each image, flattened.
+        true: `(n, F)` float, those of the images themselves.
+        names: of the n images, shown under the pointer.
         title: of the section.
         effective_rank: by what it is of, "predicted" and "true" for instance.
         note: a sentence under the map.
@@ -109,7 +109,7 @@ def token_map_section(
         return None
     ranks = ", ".join(f"{name} {rank:.1f}" for name, rank in (effective_rank or {}).items())
     notes = [
-        "Each line joins a prediction to the tokens of the picture that was seen.",
+        "Each line joins a prediction to the tokens of the image that was seen.",
         f"Effective rank: {ranks}." if ranks else "",
         note,
     ]

@@ -1,6 +1,6 @@
-"""The pictures and figures of a report: reconstructions, what retrieval found, curves, regions, tokens.
+"""The images and figures of a report: reconstructions, what retrieval found, curves, regions, tokens.
 
-Legend: n test pictures, S tokens, D token width, F = S D.
+Legend: n test images, S tokens, D token width, F = S D.
 """
 
 import json
@@ -27,20 +27,20 @@ from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.tokens import token_map_section
 from mindeye_pl.reports.runs.rows import found
 from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES, read_picture_scores
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, read_image_scores
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL, PREDICTIONS, REPETITIONS, read_scores
-from mindeye_pl.steps.evaluation.scored_images import scored_captions, scored_pictures
+from mindeye_pl.steps.evaluation.scored_images import scored_captions, scored_images
 from mindeye_pl.steps.inputs.simulate import layout
 from mindeye_pl.steps.inputs.targets import target_tokens
 
-#: Pictures that retrieval shows for each brain.
+#: Images that retrieval shows for each brain.
 _FOUND = 5
-#: Pictures of the token map; more make a map that nobody reads.
+#: Images of the token map; more make a map that nobody reads.
 _MAPPED = 300
 
 
 def described(run: Run, ids: np.ndarray) -> list[str]:
-    """What each picture shows, in words; empty where the data do not say."""
+    """What each image shows, in words; empty where the data do not say."""
     path = layout(run).captions
     if not path.exists():
         return [""] * len(ids)
@@ -49,10 +49,10 @@ def described(run: Run, ids: np.ndarray) -> list[str]:
 
 
 class _Rows:
-    """The rows of the grid, made as they are asked for: pictures of 768 pixels are too many to hold."""
+    """The rows of the grid, made as they are asked for: images of 768 pixels are too many to hold."""
 
     def __init__(self, run: Run, count: int):
-        self._run, self._made = run, scored_pictures(run)
+        self._run, self._made = run, scored_images(run)
         self.ids = self._made["stimulus_ids"].numpy()[:count]
         self.keys = {
             "Reconstructed": "images",
@@ -67,14 +67,14 @@ class _Rows:
 
     def __iter__(self) -> Iterator[GridRow]:
         stimuli, said = Stimuli(layout(self._run).stimuli), scored_captions(self._run)
-        scores = read_picture_scores(found(self._run, EVALUATE_PICTURES))["of_each_picture"][MODEL]
+        scores = read_image_scores(found(self._run, EVALUATE_RECONSTRUCTIONS))["of_each_image"][MODEL]
         words = described(self._run, self.ids)
         for place, id_ in enumerate(self.ids.tolist()):
-            pictures = {"Seen": stimuli.read(np.array([id_]))[0]}
-            pictures |= {title: np.asarray(self._made[key][place : place + 1])[0] for title, key in self.keys.items()}
+            images = {"Seen": stimuli.read(np.array([id_]))[0]}
+            images |= {title: np.asarray(self._made[key][place : place + 1])[0] for title, key in self.keys.items()}
             yield GridRow(
                 f"stimulus {id_}",
-                pictures,
+                images,
                 words[place],
                 said[place] if said else "",
                 {name: each[place] for name, each in scores.items()},
@@ -82,17 +82,17 @@ class _Rows:
 
 
 def reconstructions_section(run: Run, tables: Sequence[Results]) -> Section | None:
-    """The first test pictures, always the same ones, and what was reconstructed of them.
+    """The first test images, always the same ones, and what was reconstructed of them.
 
     Args:
         run: finished.
-        tables: whose scores the pictures can be sorted by.
+        tables: whose scores the images can be sorted by.
     """
-    rows = _Rows(run, run.config.report.pictures)
+    rows = _Rows(run, run.config.report.images)
     metrics = [column for results in tables for column in results.columns if column.score != "fid"]
-    notes = ["From true tokens: drawn from the picture's own tokens."] if "From true tokens" in rows.keys else []
+    notes = ["From true tokens: drawn from the image's own tokens."] if "From true tokens" in rows.keys else []
     return grid_section(
-        "Pictures",
+        "Images",
         ["Seen", *rows.keys],
         rows,  # type: ignore[arg-type]
         " ".join(notes),
@@ -101,7 +101,7 @@ def reconstructions_section(run: Run, tables: Sequence[Results]) -> Section | No
 
 
 def retrieval_section(run: Run) -> Section | None:
-    """For the first test pictures, which pictures the brain's retrieval embedding finds first."""
+    """For the first test images, which images the brain's retrieval embedding finds first."""
     ids, brain, clip = _embeddings(run)
     similarity = cosine_similarity(query=brain, gallery=clip)  # (n, n)
     order, ranks = nearest(similarity, _FOUND).numpy(), ranks_of_own(similarity).tolist()
@@ -109,14 +109,14 @@ def retrieval_section(run: Run) -> Section | None:
     stimuli, words = Stimuli(layout(run).stimuli), described(run, shown)
     rows = []
     for place, id_ in enumerate(shown.tolist()):
-        pictures = stimuli.read(ids[[place, *order[place]]])
+        images = stimuli.read(ids[[place, *order[place]]])
         candidates = [
-            Found(picture, float(similarity[place, other]), bool(other == place), f"stimulus {ids[other]}")
-            for picture, other in zip(pictures[1:], order[place], strict=True)
+            Found(image, float(similarity[place, other]), bool(other == place), f"stimulus {ids[other]}")
+            for image, other in zip(images[1:], order[place], strict=True)
         ]
         rank = next((at for at, candidate in enumerate(candidates, 1) if candidate.true), max(ranks[place], _FOUND + 1))
-        rows.append(GalleryRow(f"stimulus {id_}", pictures[0], candidates, min(rank, len(ids)), len(ids), words[place]))
-    note = f"Each brain looks for its picture among all {len(ids)} test pictures."
+        rows.append(GalleryRow(f"stimulus {id_}", images[0], candidates, min(rank, len(ids)), len(ids), words[place]))
+    note = f"Each brain looks for its image among all {len(ids)} test images."
     return gallery_section(rows, note=note)
 
 
@@ -128,7 +128,7 @@ def _embeddings(run: Run) -> tuple[np.ndarray, Tensor, Tensor]:
 
 
 def repetitions_section(run: Run) -> Section | None:
-    """Retrieval from one, two and three responses to each picture."""
+    """Retrieval from one, two and three responses to each image."""
     own, names = found(run, EVALUATE), {"image_retrieval": "image retrieval", "brain_retrieval": "brain retrieval"}
     by_count = [{score.name: score for score in read_scores(own, line)} for line in REPETITIONS]
     series = []
@@ -148,16 +148,16 @@ def repetitions_section(run: Run) -> Section | None:
     panel = Panel(
         f"Retrieval among {score.pool_size} by responses averaged",
         tuple(series),
-        x_label="responses to each picture",
+        x_label="responses to each image",
         references={"chance": score.chance or 0.0},
         share=True,
     )
-    return charts_section("Repetitions", [panel], "Bands: 95 % intervals over pictures.")
+    return charts_section("Repetitions", [panel], "Bands: 95 % intervals over images.")
 
 
 def regions_section(run: Run) -> Section | None:
     """Brain correlation of the reconstructions by region, below what a perfect prediction would score."""
-    content = read_picture_scores(found(run, EVALUATE_PICTURES))
+    content = read_image_scores(found(run, EVALUATE_RECONSTRUCTIONS))
     scores = {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
     ceilings, charts = content["brain_ceilings"], []
     for encoder in run.config.protocol.encoders:
@@ -178,7 +178,7 @@ def regions_section(run: Run) -> Section | None:
         if normalised := ceilings["normalised"].get(encoder):
             charts.append(
                 Bars(
-                    f"Correlation across pictures over the noise ceiling, {TITLES[encoder]}",
+                    f"Correlation across images over the noise ceiling, {TITLES[encoder]}",
                     labels,
                     [normalised[MODEL][region] for region in regions],
                     ceilings=[1.0 for _ in regions],
@@ -194,7 +194,7 @@ def tokens_section(run: Run) -> Section | None:
     names = [f"stimulus {id_}" for id_ in ids[:_MAPPED]]
     rank = json.loads((found(run, EVALUATE).folder / SCORES).read_text())["effective_rank"]
     predicted, true = (rows[:_MAPPED].flatten(1).float().numpy() for rows in (brain, clip))  # (n, F)
-    most = f"The effective rank of {len(ids)} pictures is at most {rank.pop('most')}."
+    most = f"The effective rank of {len(ids)} images is at most {rank.pop('most')}."
     return token_map_section(predicted, true, names, effective_rank=rank, note=most)
 
 

@@ -1,4 +1,4 @@
-"""The table and the pictures of what was retrieved from a gallery."""
+"""The table and the images of what was retrieved from a gallery."""
 
 import json
 from typing import Any
@@ -23,19 +23,19 @@ from mindeye_pl.steps.inputs.simulate import layout
 #: Title of the table.
 GALLERY = "Gallery retrieval"
 
-#: Pictures that are shown for each brain.
+#: Images that are shown for each brain.
 _SHOWN = 5
 
 _LINES: dict[str, tuple[str, Kind, str]] = {
     SHUFFLED: ("shuffled brains", "null", ""),
     COARSE: ("coarse search", "model", "by one vector"),
     RERANKED: ("re-ranked", "model", "what it found, in the order of all tokens"),
-    OWN_VECTOR: ("the picture's own vector", "ceiling", "what the index alone can find"),
+    OWN_VECTOR: ("the image's own vector", "ceiling", "what the index alone can find"),
 }
 
 
 def gallery_results(run: Run) -> list[Results]:
-    """Recall before and after re-ranking, between shuffled brains and the picture's own vector; empty without truth."""
+    """Recall before and after re-ranking, between shuffled brains and the image's own vector; empty without truth."""
     content, rows = _content(run), []
     if not content["rows"]:
         return []
@@ -48,7 +48,7 @@ def gallery_results(run: Run) -> list[Results]:
     columns = [_column(score) for score in rows[0].scores]
     vector = content["vector"]["kind"].replace("_", " ")
     note = (
-        f"Among {content['pool_size']:,} pictures by index={content['engine']} over the {vector} of "
+        f"Among {content['pool_size']:,} images by index={content['engine']} over the {vector} of "
         f"embedder={content['embedder']}; recall at {content['top_k']} is what re-ranking can reach."
     )
     return [Results(GALLERY, rows, columns, note)]
@@ -56,23 +56,23 @@ def gallery_results(run: Run) -> list[Results]:
 
 def _column(score: Score) -> Column:
     k = score.name.rpartition("_")[2]
-    question = f"Is the seen picture among the first {k} that were found?"
+    question = f"Is the seen image among the first {k} that were found?"
     return Column(f"Recall at {k}", score.name, question)
 
 
 def found_section(run: Run) -> Section | None:
-    """For the first test pictures, which pictures of the gallery were found first."""
+    """For the first test images, which images of the gallery were found first."""
     content, files, gallery = _content(run), read_found(found(run, RETRIEVE)), open_run_gallery(run)
     places, similarity = (files.get(name, files[f"coarse_{name}"]) for name in ("places", "similarity"))
     ids, truth = files["stimulus_ids"][: run.config.report.gallery], files.get("truth")
     stimuli, words, rows = Stimuli(layout(run).stimuli), described(run, ids), []
-    if not gallery.holds_pictures:
+    if not gallery.holds_images:
         return None
     for row, id_ in enumerate(ids.tolist()):
         own = -1 if truth is None else int(truth[row])
         at = np.flatnonzero(places[row] == own) if truth is not None else np.empty(0, np.int64)
         first = [int(place) for place in places[row, :_SHOWN] if place >= 0]
-        shown = _pictures(gallery, first)
+        shown = _images(gallery, first)
         candidates = [
             Found(shown[place][1], float(similarity[row, column]), place == own, shown[place][0])
             for column, place in enumerate(first)
@@ -81,12 +81,12 @@ def found_section(run: Run) -> Section | None:
         seen, pool = stimuli.read(np.array([id_]))[0], content["pool_size"]
         searched = content["top_k"] if truth is not None else None
         rows.append(GalleryRow(f"stimulus {id_}", seen, candidates, rank, pool, words[row], searched))
-    note = f"Each brain looks for its picture among {content['pool_size']:,} pictures of the gallery."
+    note = f"Each brain looks for its image among {content['pool_size']:,} images of the gallery."
     return gallery_section(rows, title="Found in the gallery", note=note)
 
 
-def _pictures(gallery: Gallery, places: list[int]) -> dict[int, tuple[str, np.ndarray]]:
-    """Names and pictures `(3, P, P)` of some places."""
+def _images(gallery: Gallery, places: list[int]) -> dict[int, tuple[str, np.ndarray]]:
+    """Names and images `(3, P, P)` of some places."""
     ascending = np.unique(places)
     portion = gallery.read(ascending)
     names = gallery.names(portion.places)

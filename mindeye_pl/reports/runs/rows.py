@@ -9,8 +9,8 @@ import numpy as np
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.scores import CEILING as CAPTION_CEILING
-from mindeye_pl.metrics.captions.scores import PREDICTED_PICTURE, PREDICTED_REFERENCE
-from mindeye_pl.metrics.pictures import TableMetric
+from mindeye_pl.metrics.captions.scores import PREDICTED_IMAGE, PREDICTED_REFERENCE
+from mindeye_pl.metrics.images import TableMetric
 from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.comparison import beyond_doubt
@@ -18,30 +18,30 @@ from mindeye_pl.reports.render.published import published_rows
 from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.table import COLUMNS, Column, Kind, Row
 from mindeye_pl.steps.evaluation import caption_scores as caption_evaluation
-from mindeye_pl.steps.evaluation import image_sets as picture_sets
-from mindeye_pl.steps.evaluation.brain_scores import TRUE_PICTURE
+from mindeye_pl.steps.evaluation import image_sets as image_sets
+from mindeye_pl.steps.evaluation.brain_scores import TRUE_IMAGE
 from mindeye_pl.steps.evaluation.caption_scores import caption_columns
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES, read_picture_scores
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, read_image_scores
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
 from mindeye_pl.steps.inputs.simulate import is_simulated
 from mindeye_pl.store.artifacts import Artifact
 
 #: Name, kind and a few words for each line of the reconstructions' table, in its order.
 LINES: dict[str, tuple[str, Kind, str]] = {
-    picture_sets.GREY: ("grey picture", "null", ""),
-    picture_sets.MEAN_PICTURE: ("mean picture", "null", "of the training pictures"),
-    picture_sets.OTHER_PICTURE: ("another picture", "null", "of the test set"),
-    picture_sets.SHUFFLED: ("shuffled brains", "null", ""),
-    picture_sets.NEAREST: (
-        "nearest picture",
+    image_sets.GREY: ("grey image", "null", ""),
+    image_sets.MEAN_IMAGE: ("mean image", "null", "of the training images"),
+    image_sets.OTHER_IMAGE: ("another image", "null", "of the test set"),
+    image_sets.SHUFFLED: ("shuffled brains", "null", ""),
+    image_sets.NEAREST: (
+        "nearest image",
         "baseline",
         "of the training ones, by predicted tokens; nothing is drawn",
     ),
-    picture_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
-    picture_sets.REFINED: ("refined", "model", ""),
-    picture_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the picture's own tokens"),
-    picture_sets.VAE: ("through the VAE", "ceiling", "the picture encoded and decoded"),
-    TRUE_PICTURE: ("the picture itself", "ceiling", "through the encoder"),
+    image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
+    image_sets.REFINED: ("refined", "model", ""),
+    image_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the image's own tokens"),
+    image_sets.VAE: ("through the VAE", "ceiling", "the image encoded and decoded"),
+    TRUE_IMAGE: ("the image itself", "ceiling", "through the encoder"),
 }
 
 #: Columns of the terminal, which has room for no more; the page has all.
@@ -64,7 +64,7 @@ def retrieval_results(run: Run) -> Results:
         *_experiments(run, own, EVALUATE, model),
     ]
     if of_captions := read_scores(own, CAPTIONS):
-        note = "brains against captions, in place of pictures"
+        note = "brains against captions, instead of images"
         rows.append(Row(f"caption embedding, {hours}", of_captions, simulated=simulated, note=note))
     if ceiling := read_scores(own, CEILING):
         note = "ridge from all sessions without noise"
@@ -95,9 +95,9 @@ def _labelled(column: Column, names: str) -> Column:
     return replace(column, question=question)
 
 
-def picture_results(run: Run) -> list[Results]:
+def image_results(run: Run) -> list[Results]:
     """The reconstructions by every metric of the protocol, and one table for each encoder of brain correlation."""
-    content = read_picture_scores(found(run, EVALUATE_PICTURES))
+    content = read_image_scores(found(run, EVALUATE_RECONSTRUCTIONS))
     metrics = [TableMetric(**plain) for plain in content["metrics"]]
     tables = []
     for title in dict.fromkeys(metric.group for metric in metrics):
@@ -105,7 +105,7 @@ def picture_results(run: Run) -> list[Results]:
         needs = [f"{c.title} {content['needs'][c.score]}" for c in columns if c.score in content["needs"]]
         columns = [column for column in columns if column.score not in content["needs"]]
         note = f"Protocol {content['protocol']}. {beside_null(content)}" if title == RECONSTRUCTIONS else ""
-        rows = picture_rows(run, content, columns)
+        rows = image_rows(run, content, columns)
         tables.append(Results(title, rows if columns else [], columns, note, needs=needs))
     return [table for table in tables if table.rows or table.needs]
 
@@ -116,9 +116,9 @@ def _column(metric: TableMetric) -> Column:
     return Column(metric.title, metric.name, metric.question, form, metric.higher_is_better, limits=limits)
 
 
-def picture_rows(run: Run, content: dict[str, Any], columns: Sequence[Column]) -> list[Row]:
+def image_rows(run: Run, content: dict[str, Any], columns: Sequence[Column]) -> list[Row]:
     """The lines of the reconstructions' table that have a score in one of the columns."""
-    simulated, own = is_simulated(run), found(run, EVALUATE_PICTURES)
+    simulated, own = is_simulated(run), found(run, EVALUATE_RECONSTRUCTIONS)
     model = _of_each(content, MODEL)
     rows = {}
     for line, (name, kind, note) in LINES.items():
@@ -129,23 +129,23 @@ def picture_rows(run: Run, content: dict[str, Any], columns: Sequence[Column]) -
     before = [row for row in rows.values() if row.kind in ("null", "baseline")]
     after = [row for row in rows.values() if row.kind not in ("null", "baseline")]
     own_scores = tuple(Score.from_dict(plain) for plain in content["rows"][MODEL])
-    return [*before, *_published(run, columns), *_experiments(run, own, EVALUATE_PICTURES, own_scores), *after]
+    return [*before, *_published(run, columns), *_experiments(run, own, EVALUATE_RECONSTRUCTIONS, own_scores), *after]
 
 
 def _of_each(content: dict[str, Any], line: str) -> dict[str, np.ndarray]:
-    return {name: np.array(each) for name, each in content["of_each_picture"].get(line, {}).items()}
+    return {name: np.array(each) for name, each in content["of_each_image"].get(line, {}).items()}
 
 
 def caption_results(run: Run) -> Results | None:
     """The captions in the three published comparisons; None where there are none."""
-    content, simulated = read_picture_scores(found(run, EVALUATE_PICTURES)), is_simulated(run)
+    content, simulated = read_image_scores(found(run, EVALUATE_RECONSTRUCTIONS)), is_simulated(run)
     if not content["captions"] and not any(c.name in content["needs"] for c in caption_columns(run)):
         return None
     lines: dict[str, tuple[str, Kind]] = {
-        caption_evaluation.SHUFFLED: ("another picture's, reference", "null"),
+        caption_evaluation.SHUFFLED: ("another image's, reference", "null"),
         PREDICTED_REFERENCE: ("brain, reference", "model"),
-        PREDICTED_PICTURE: ("brain, true picture's", "model"),
-        CAPTION_CEILING: ("true picture's, reference", "ceiling"),
+        PREDICTED_IMAGE: ("brain, true image's", "model"),
+        CAPTION_CEILING: ("true image's, reference", "ceiling"),
     }
     columns = [_column(metric) for metric in caption_columns(run)]
     needs = [f"{c.title} {content['needs'][c.score]}" for c in columns if c.score in content["needs"]]
@@ -158,7 +158,7 @@ def caption_results(run: Run) -> Results | None:
     if rows:
         place = next(place for place, row in enumerate(rows) if row.kind != "null")
         rows[place:place] = _published(run, columns)
-    note = "Each row compares two captions of a picture: from the brain, from its true tokens, or the reference."
+    note = "Each row compares two captions of an image: from the brain, from its true tokens, or the reference."
     return Results("Captions", rows, columns, note, needs=needs)
 
 
@@ -173,8 +173,8 @@ def beside_null(content: dict[str, Any]) -> str:
         if low <= 0 and metric in asked
     ]
     if not not_above:
-        return "Every score is better than every null row, with 95 % intervals over the same pictures."
-    return f"With 95 % intervals over the same pictures, not shown: {'; '.join(not_above)}."
+        return "Every score is better than every null row, with 95 % intervals over the same images."
+    return f"With 95 % intervals over the same images, not shown: {'; '.join(not_above)}."
 
 
 def hours_in_words(run: Run) -> str:
@@ -226,4 +226,4 @@ def _experiment_row(run: Run, name: str, own: Artifact, step: Step) -> Row:
 
 def _chance(score: Score) -> Score:
     assert score.chance is not None, score.name
-    return Score(score.name, score.chance, score.chance, score.pool_size, score.num_pictures)
+    return Score(score.name, score.chance, score.chance, score.pool_size, score.num_images)

@@ -27,13 +27,13 @@ from mindeye_pl.reports.runs.rows import (
     RECONSTRUCTIONS,
     TERMINAL,
     caption_results,
-    picture_results,
+    image_results,
     retrieval_results,
 )
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.gallery.retrieve import RETRIEVE
 from mindeye_pl.steps.inputs.simulate import is_simulated
@@ -48,18 +48,18 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     """Prints the tables, writes the page and prints its path."""
     retrieval = retrieval_results(run) if EVALUATE in steps else None
     tables = [retrieval] if retrieval else []
-    pictures, figures = [], []
-    if EVALUATE_PICTURES in steps:
-        scored = picture_results(run)
+    images, figures = [], []
+    if EVALUATE_RECONSTRUCTIONS in steps:
+        scored = image_results(run)
         tables += [*scored, *([captions] if (captions := caption_results(run)) else [])]
-        pictures.append(reconstructions_section(run, scored))
+        images.append(reconstructions_section(run, scored))
         figures.append(regions_section(run))
     if retrieval:
-        pictures.append(retrieval_section(run))
+        images.append(retrieval_section(run))
         figures += [repetitions_section(run), tokens_section(run)]
     if RETRIEVE in steps:
         tables += gallery_results(run)
-        pictures.append(found_section(run))
+        images.append(found_section(run))
     _print(run, tables)
     path = report_folder(run) / "index.html"
     artifacts = [(step, run.find(step)) for step in order(run, steps)]
@@ -69,7 +69,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
         summary=_summary(retrieval.rows if retrieval else [], made),
         simulated=is_simulated(run),
         results=tables,
-        pictures=[section for section in pictures if section],
+        images=[section for section in images if section],
         more=[section for section in figures if section],
         trainings=[_training(step, artifact) for step, artifact in made if step.name in TITLES],
         settings=OmegaConf.to_yaml(run.config, resolve=True),
@@ -129,7 +129,7 @@ def _looked_at(made: Sequence[tuple[Step, Artifact]]) -> dict[str, str]:
     counts = {
         step.name: artifact.manifest.get("facts", {}).get("test_evaluations")
         for step, artifact in made
-        if step in (EVALUATE, EVALUATE_PICTURES, RETRIEVE)
+        if step in (EVALUATE, EVALUATE_RECONSTRUCTIONS, RETRIEVE)
     }
     return {
         f"evaluations of this test set, {name}": f"{count}, this one included"

@@ -1,6 +1,6 @@
 """What a sweep has found: paired differences, curves over hours, and a plain sentence for each question.
 
-Legend: H amounts of data, K seeds, n test pictures.
+Legend: H amounts of data, K seeds, n test images.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.data_worth import DataWorth, data_worth
 from mindeye_pl.metrics.statistics.data_worth import in_words as worth_in_words
-from mindeye_pl.metrics.statistics.intervals import Difference, difference_over_pictures, difference_over_seeds
+from mindeye_pl.metrics.statistics.intervals import Difference, difference_over_images, difference_over_seeds
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.table import Column, Row
@@ -52,11 +52,11 @@ def compared(jobs: Sequence[Job], cells: Sequence[Cell], key: str | None, baseli
         return None, ""
     key = key or keys[-1]
     if key not in keys:
-        raise UserError("sweep.compare is not swept", seen=key, wanted=f"one of {keys}")
+        raise UserError("sweep.compare is not swept", got=key, expected=f"one of {keys}")
     values = list(dict.fromkeys(cell.settings[key] for cell in cells))
     chosen = values[0] if baseline is None else str(baseline)
     if chosen not in values:
-        raise UserError("sweep.baseline is not swept", seen=chosen, wanted=f"one of {values}")
+        raise UserError("sweep.baseline is not swept", got=chosen, expected=f"one of {values}")
     return key, chosen
 
 
@@ -94,7 +94,7 @@ def _arrays(cell: Cell, reference: Cell, metric: str) -> tuple[np.ndarray, np.nd
 
 def _paired(cell: Cell, reference: Cell, metric: str) -> Difference | None:
     arrays = _arrays(cell, reference, metric)
-    return None if arrays is None else difference_over_pictures(*arrays)
+    return None if arrays is None else difference_over_images(*arrays)
 
 
 def _difference(cell: Cell, reference: Cell, metric: str) -> Score | None:
@@ -200,7 +200,7 @@ def _without_hours(cell: Cell) -> dict[str, str]:
 
 
 def _worth_of(cell: Cell, curve: Sequence[Cell], metric: str) -> DataWorth | None:
-    """None for a curve of one point, or where scores of single pictures are lacking."""
+    """None for a curve of one point, or where scores of single images are lacking."""
     seeds = [seed for seed in cell.by_seed if all(seed in other.by_seed for other in curve)]
     own, score = cell.of_each(metric, seeds), cell.score(metric)
     rows = [row for other in curve if (row := other.of_each(metric, seeds)) is not None]

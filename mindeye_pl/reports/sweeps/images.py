@@ -1,4 +1,4 @@
-"""The first test pictures as every cell of a sweep reconstructs them, side by side."""
+"""The first test images as every cell of a sweep reconstructs them, side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +16,16 @@ from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.brain.reconstruction_files import RECONSTRUCTIONS
 from mindeye_pl.steps.inputs.simulate import layout
 
-#: More columns make pictures that nobody can compare.
+#: More columns make images that nobody can compare.
 MOST_CELLS = 8
 SHOWN = 16
 
 
-def sweep_pictures(run: Run, cells: Sequence[Cell]) -> Section | None:
-    """None where no job has made pictures.
+def sweep_images(run: Run, cells: Sequence[Cell]) -> Section | None:
+    """None where no job has made images.
 
     Args:
-        run: of one of the jobs, for the seen pictures.
+        run: of one of the jobs, for the seen images.
         cells: of the sweep; of each its first seed is shown.
     """
     files = {cell.name: file for cell in cells if (file := _file(cell)) is not None}
@@ -36,19 +36,19 @@ def sweep_pictures(run: Run, cells: Sequence[Cell]) -> Section | None:
     for title, file in chosen.items():
         with safe_open(file, framework="numpy") as stored:
             ids = stored.get_tensor("stimulus_ids")[:SHOWN]
-            pictures = stored.get_slice("images")[: len(ids)]
-        for id_, picture in zip(ids.tolist(), pictures, strict=True):
-            rows.setdefault(id_, {})[title] = picture
+            images = stored.get_slice("images")[: len(ids)]
+        for id_, image in zip(ids.tolist(), images, strict=True):
+            rows.setdefault(id_, {})[title] = image
     shown = np.array(list(rows)[:SHOWN])
     seen, words = Stimuli(layout(run).stimuli).read(shown), described(run, shown)
     lines = [
-        GridRow(f"stimulus {id_}", {"Seen": picture, **rows[id_]}, caption)
-        for id_, picture, caption in zip(shown.tolist(), seen, words, strict=True)
+        GridRow(f"stimulus {id_}", {"Seen": image, **rows[id_]}, caption)
+        for id_, image, caption in zip(shown.tolist(), seen, words, strict=True)
     ]
     left_out = (
         f" {len(files) - len(chosen)} more settings are in their own artifacts." if len(files) > len(chosen) else ""
     )
-    return grid_section("Pictures", ["Seen", *chosen], lines, f"Of each setting its first seed.{left_out}")
+    return grid_section("Images", ["Seen", *chosen], lines, f"Of each setting its first seed.{left_out}")
 
 
 def _file(cell: Cell) -> Path | None:

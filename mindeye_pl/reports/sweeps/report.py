@@ -13,9 +13,9 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.reports.render.charts import charts_section
 from mindeye_pl.reports.render.page import ReportData, UsedArtifact, write_report
 from mindeye_pl.reports.render.results import Results
-from mindeye_pl.reports.render.table import COLUMNS, PICTURE_COLUMNS, Column, Row, terminal_table
+from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Row, terminal_table
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
-from mindeye_pl.reports.sweeps.images import sweep_pictures
+from mindeye_pl.reports.sweeps.images import sweep_images
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
 from mindeye_pl.steps.inputs.simulate import is_simulated
@@ -50,8 +50,8 @@ def write_sweep_report(config: DictConfig) -> Path | None:
     if lost := [job for job in jobs if job.status != "finished"]:
         raise UserError(
             f"{len(lost)} of {len(jobs)} jobs have not finished",
-            seen=f"job {lost[0].number}: {lost[0].error or 'killed'}",
-            mend="the same command runs them again, and no other",
+            got=f"job {lost[0].number}: {lost[0].error or 'killed'}",
+            fix="the same command runs them again, and no other",
         )
     return path
 
@@ -91,7 +91,7 @@ def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) ->
         summary=_headline(said) or f"{len(jobs)} jobs.",
         simulated=simulated,
         results=tables,
-        pictures=[section for section in (charts, sweep_pictures(run, cells)) if section],
+        images=[section for section in (charts, sweep_images(run, cells)) if section],
         settings=OmegaConf.to_yaml(run.config, resolve=True),
         environment=environment(),
         cost=_cost(jobs, cells),
@@ -120,7 +120,7 @@ def _print(data: ReportData, said: Sequence[str]) -> None:
 
 def _columns(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Column]:
     """Of the scores that any job has, in the order asked for."""
-    known = {column.score: column for column in (*COLUMNS, *PICTURE_COLUMNS)}
+    known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS)}
     there = {name for cell in cells for scores in cell.by_seed.values() for name in scores.scores}
     shown = [name for name in wanted if name in there] or wanted[:1]  # a table of failures has one empty column
     return [known.get(name, Column(name, name, form="number")) for name in shown]
@@ -136,11 +136,11 @@ def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
 
 def _about_intervals(cells: Sequence[Cell]) -> str:
     mean = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
-    return f"{mean}95 % intervals over the test pictures."
+    return f"{mean}95 % intervals over the test images."
 
 
 def _differences(rows: Sequence[Row], columns: Sequence[Column]) -> Results:
-    note = "First minus second on the same pictures; 95 % intervals over pictures, and by Student's t over seeds."
+    note = "First minus second on the same images; 95 % intervals over images, and by Student's t over seeds."
     return Results("Paired differences", rows, [replace(column, limits=None) for column in columns], note)
 
 

@@ -1,6 +1,6 @@
 """A sweep's jobs as cells of a table: those that differ in nothing but the seed are one cell.
 
-Legend: K seeds, n test pictures.
+Legend: K seeds, n test images.
 """
 
 import json
@@ -15,14 +15,14 @@ import numpy as np
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.sweeps.jobs import Job
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
 from mindeye_pl.store.manifest import MANIFEST
 
 SEED, HOURS, START = "seed", "data.num_sessions", "finetune.start"
 
 #: Steps whose cost is a cell's own; what comes before them is shared with other cells.
-OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_pictures")
+OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
 
 #: Swept parameters in words: the value put in the place of the braces.
 WORDS = {
@@ -68,7 +68,7 @@ class JobScores:
 
     Attributes:
         scores: the model's row, by score name.
-        of_each: `(n,)` of each test picture, by score name.
+        of_each: `(n,)` of each test image, by score name.
     """
 
     scores: Mapping[str, Score]
@@ -79,11 +79,11 @@ def read_job_scores(job: Job) -> JobScores:
     """From the artifacts of a finished job; empty where it evaluated nothing."""
     scores: dict[str, Score] = {}
     of_each: dict[str, np.ndarray] = {}
-    for step in (EVALUATE, EVALUATE_PICTURES):
+    for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS):
         if step.name in job.artifacts:
             content = json.loads((Path(job.artifacts[step.name]) / SCORES).read_text())
             scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
-            each = content.get("of_each_picture", {}).get(MODEL, {})
+            each = content.get("of_each_image", {}).get(MODEL, {})
             of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
     return JobScores(scores, of_each)
 
@@ -119,7 +119,7 @@ class Cell:
         return {seed: read_job_scores(job) for seed, job in self.jobs.items() if job.status == "finished"}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
-        """Scores of each picture for these seeds, `(K, n)`; None where any of them lacks it."""
+        """Scores of each image for these seeds, `(K, n)`; None where any of them lacks it."""
         chosen = list(self.by_seed) if seeds is None else list(seeds)
         rows = [self.by_seed[seed].of_each.get(metric) for seed in chosen if seed in self.by_seed]
         if len(rows) < len(chosen) or not rows or any(row is None for row in rows):
@@ -127,7 +127,7 @@ class Cell:
         return np.stack(rows)  # type: ignore[arg-type]
 
     def score(self, metric: str) -> Score | None:
-        """Mean over seeds, with its interval over pictures; None where no job has it."""
+        """Mean over seeds, with its interval over images; None where no job has it."""
         found = [scores.scores[metric] for scores in self.by_seed.values() if metric in scores.scores]
         if not found:
             return None
@@ -159,7 +159,7 @@ class Cell:
 
 
 def _interval(values: np.ndarray, like: Score) -> tuple[float, float]:
-    """Over pictures, of a mean over seeds."""
+    """Over images, of a mean over seeds."""
     if like.pool_size is not None and values.min() >= 0 and values.max() <= 1:
         return hit_rate_interval(values)
     return bootstrap_interval(values)

@@ -1,10 +1,10 @@
 "use strict";
-/* What moves on the page: tables that sort, pictures that open. The page can be read without it. */
+/* What moves on the page: tables that sort, images that open. The page can be read without it. */
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const naturally = new Intl.Collator("en", { numeric: true }).compare;
 
-  /* A picture is embedded where it comes first; other places show the same one. */
+  /* An image is embedded where it comes first; other places show the same one. */
   for (const image of all("img[data-same]")) image.src = document.getElementById(image.dataset.same).src;
 
   /* Rows in the order of a number; those without one come last, and equal ones keep their places. */
@@ -52,8 +52,8 @@
 
   const viewer = document.getElementById("viewer");
 
-  /* Tables of pictures. */
-  function pictureTable(root) {
+  /* Tables of images. */
+  function imageTable(root) {
     const table = root.querySelector("table"), given = all("tbody.row", table), portion = Number(root.dataset.portion);
     const metric = root.querySelector("[data-metric]"), seed = root.querySelector("[data-seed]");
     const orders = all("[data-order]", root), more = root.querySelector(".more"), status = root.querySelector(".status");
@@ -98,23 +98,23 @@
     root.querySelector("[data-more]").addEventListener("click", () => {
       const first = rows[shown];
       show(shown + portion);
-      first.querySelector("button.picture")?.focus({ preventScroll: true });
+      first.querySelector("button.image")?.focus({ preventScroll: true });
     });
     root.querySelector("[data-all]").addEventListener("click", () => show(rows.length));
     table.addEventListener("click", event => {
-      const button = event.target.closest("button.picture");
-      if (button) open(button.closest("tbody"), all("button.picture", button.closest("tbody")).indexOf(button));
+      const button = event.target.closest("button.image");
+      if (button) open(button.closest("tbody"), all("button.image", button.closest("tbody")).indexOf(button));
     });
     root.querySelector(".controls").hidden = false;
     show(shown);
 
     return { rows: () => rows, reveal: row => rows.indexOf(row) >= shown && show(rows.indexOf(row) + 1) };
   }
-  const tables = new Map(all(".pictures").map(root => [root, pictureTable(root)]));
+  const tables = new Map(all(".images").map(root => [root, imageTable(root)]));
 
-  /* The dialog: all pictures of one row, large. Arrow keys go on; closing leads back to the row that was shown last. */
+  /* The dialog: all images of one row, large. Arrow keys go on; closing leads back to the row that was shown last. */
   let current = null, column = 0;
-  const tableOf = row => tables.get(row.closest(".pictures"));
+  const tableOf = row => tables.get(row.closest(".images"));
 
   function open(row, from) {
     column = from;
@@ -156,7 +156,7 @@
     });
     viewer.addEventListener("close", () => {
       tableOf(current).reveal(current);
-      const buttons = all("button.picture", current);
+      const buttons = all("button.image", current);
       (buttons[column] ?? buttons[0]).focus();
     });
   }

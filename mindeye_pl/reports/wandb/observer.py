@@ -36,7 +36,7 @@ _TYPES = {
     "screen_captions": DATA,
     "reconstruct": RECONSTRUCTIONS,
     "evaluate": SCORES,
-    "evaluate_pictures": SCORES,
+    "evaluate_reconstructions": SCORES,
     "evaluate_foundation": SCORES,
     "retrieve": SCORES,
     "embed_gallery": TARGETS,
@@ -46,8 +46,8 @@ _TYPES = {
 _FOREIGN = dict.fromkeys(("checkpoint", "sdxl_base", "embedder"), CHECKPOINT) | {"reconstructions": RECONSTRUCTIONS}
 
 #: Steps that read the brain of `data.subject`, and those that also depend on how its model began.
-_OF_SUBJECT = ("finetune", "evaluate", "reconstruct", "evaluate_pictures", "fit_encoder", "retrieve")
-_OF_MODEL = ("finetune", "evaluate", "reconstruct", "evaluate_pictures", "retrieve")
+_OF_SUBJECT = ("finetune", "evaluate", "reconstruct", "evaluate_reconstructions", "fit_encoder", "retrieve")
+_OF_MODEL = ("finetune", "evaluate", "reconstruct", "evaluate_reconstructions", "retrieve")
 #: W&B's limit.
 _LONGEST_TAG = 64
 
@@ -101,12 +101,12 @@ class Tracking:
         tracked.follow_steps()
         return tracked.log
 
-    def picture_log_of(self, step: "Step") -> Callable[[np.ndarray, int], None] | None:
-        """What takes `(H, W, 3)` uint8 pictures of a training, with the epochs so far; None where it is not tracked."""
+    def image_log_of(self, step: "Step") -> Callable[[np.ndarray, int], None] | None:
+        """What takes `(H, W, 3)` uint8 images of a training, with the epochs so far; None where it is not tracked."""
         tracked = self._open.get(step.name)
         if tracked is None:
             return None
-        return lambda picture, epochs: tracked.log_pictures("generated", [picture], [f"after {epochs} epochs"])
+        return lambda image, epochs: tracked.log_images("generated", [image], [f"after {epochs} epochs"])
 
     def uses_store(self, folder: Path, by: dict[str, Any], fingerprint: str, *, filled: bool) -> None:
         """Notes a store of target tokens, latents or maps as made by, or read by, the steps that are being made.
@@ -243,7 +243,7 @@ def tags(run: "Run", step: "Step") -> list[str]:
         facts += [f"ablation={ablation}"]
     facts += [f"seed={config.seed}", f"scale={config.scale.name}"]
     facts += [] if config.data.split == STANDARD else [f"split={config.data.split}"]
-    simulated = is_simulated(run) if sees_brains(config) else config.foundation.pictures.source == "simulated"
+    simulated = is_simulated(run) if sees_brains(config) else config.foundation.images.source == "simulated"
     facts += ["simulated"] if simulated else []
     return [fact[:_LONGEST_TAG] for fact in facts]
 

@@ -1,6 +1,6 @@
-"""What came of a step, as numbers, tables and pictures of its W&B run.
+"""What came of a step, as numbers, tables and images of its W&B run.
 
-Legend: n test pictures, H and W picture size.
+Legend: n test images, H and W image size.
 """
 
 import json
@@ -22,9 +22,9 @@ from mindeye_pl.steps.foundation.evaluate_generator import (
     EVALUATE_GENERATOR,
     GENERATOR,
     RANDOM_LATENTS,
-    TRAINING_PICTURES,
+    TRAINING_IMAGES,
 )
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
 from mindeye_pl.reports.runs.rows import LINES
 from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RECALL, RERANKED, RETRIEVE
@@ -33,14 +33,14 @@ from mindeye_pl.reports.render.thumbnails import as_pixels
 from mindeye_pl.tracking.wandb_run import TrackedRun
 
 #: Columns of every table of scores: one row for each line and metric.
-COLUMNS = ("line", "kind", "metric", "value", "low", "high", "chance", "pool_size", "num_pictures", "higher_is_better")
+COLUMNS = ("line", "kind", "metric", "value", "low", "high", "chance", "pool_size", "num_images", "higher_is_better")
 
-#: Kinds of the lines of retrieval and captions; those of pictures are the report's.
+#: Kinds of the lines of retrieval and captions; those of images are the report's.
 _KINDS = {SHUFFLED: "null", RIDGE: "baseline", CEILING: "ceiling"}
 
-#: Pictures of a row, in order, by what the step calls them.
+#: Images of a row, in order, by what the step calls them.
 _COLUMNS = {"images": "reconstruction", "blurry_images": "blurry", "refined_images": "refined"}
-#: Pixels to a side that pictures are shrunk to.
+#: Pixels to a side that images are shrunk to.
 _WIDTH = 256
 
 Plain = Mapping[str, Any]
@@ -54,8 +54,8 @@ def log_results(run: Run, step: Step, artifact: Artifact, tracked: TrackedRun) -
     tracked.summarise({f"facts/{name}": value for name, value in manifest.get("facts", {}).items()})
     if step is EVALUATE:
         _log_retrieval(artifact, tracked)
-    elif step is EVALUATE_PICTURES:
-        _log_picture_scores(artifact, tracked)
+    elif step is EVALUATE_RECONSTRUCTIONS:
+        _log_image_scores(artifact, tracked)
     elif step is RECONSTRUCT:
         _log_reconstructions(run, artifact, tracked)
     elif step is EVALUATE_FOUNDATION:
@@ -67,12 +67,12 @@ def log_results(run: Run, step: Step, artifact: Artifact, tracked: TrackedRun) -
 
 
 def summary_of(scores: Iterable[Plain], prefix: str = "") -> dict[str, float]:
-    """Scores as numbers of a run: `score/NAME`, with `_low`, `_high`, `_chance`, `_pool` and `_pictures` beside it."""
+    """Scores as numbers of a run: `score/NAME`, with `_low`, `_high`, `_chance`, `_pool` and `_images` beside it."""
     summary: dict[str, float] = {}
     for score in scores:
         low, high = score["interval"] or (None, None)
         parts = {"": score["value"], "_low": low, "_high": high, "_chance": score["chance"]}
-        parts |= {"_pool": score["pool_size"], "_pictures": score["num_pictures"]}
+        parts |= {"_pool": score["pool_size"], "_images": score["num_images"]}
         name = f"score/{prefix}{score['name']}"
         summary |= {f"{name}{part}": value for part, value in parts.items() if value is not None}
     return summary
@@ -84,7 +84,7 @@ def table_rows(lines: Mapping[str, Iterable[Plain]], kinds: Mapping[str, str]) -
     for line, scores in lines.items():
         for score in scores:
             low, high = score["interval"] or (None, None)
-            more = [score[key] for key in ("chance", "pool_size", "num_pictures", "higher_is_better")]
+            more = [score[key] for key in ("chance", "pool_size", "num_images", "higher_is_better")]
             rows.append([line, kinds.get(line, "model"), score["name"], score["value"], low, high, *more])
     return rows
 
@@ -102,7 +102,7 @@ def _log_recall(artifact: Artifact, tracked: TrackedRun) -> None:
     tracked.log_table("gallery_recall", COLUMNS, table_rows(rows, {SHUFFLED: "null", OWN_VECTOR: "ceiling"}))
 
 
-def _log_picture_scores(artifact: Artifact, tracked: TrackedRun) -> None:
+def _log_image_scores(artifact: Artifact, tracked: TrackedRun) -> None:
     content = json.loads((artifact.folder / SCORES).read_text())
     captions = content["captions"]
     across_voxels = content["brain_ceilings"]["across_voxels"]
@@ -128,7 +128,7 @@ def _log_foundation(artifact: Artifact, tracked: TrackedRun) -> None:
 def _log_generator(artifact: Artifact, tracked: TrackedRun) -> None:
     rows = json.loads((artifact.folder / SCORES).read_text())["rows"]
     tracked.summarise(summary_of(rows[GENERATOR]))
-    kinds = {line: "null" for line in rows if line not in (GENERATOR, RANDOM_LATENTS)} | {TRAINING_PICTURES: "ceiling"}
+    kinds = {line: "null" for line in rows if line not in (GENERATOR, RANDOM_LATENTS)} | {TRAINING_IMAGES: "ceiling"}
     tracked.log_table("generator", COLUMNS, table_rows(rows, kinds))
 
 
@@ -137,45 +137,45 @@ def _slug(words: str) -> str:
 
 
 def _log_reconstructions(run: Run, artifact: Artifact, tracked: TrackedRun) -> None:
-    """Some pictures as strips of what was seen and what was made, and the same as a table."""
+    """Some images as strips of what was seen and what was made, and the same as a table."""
     made, words = read_reconstructions(artifact), read_captions(artifact)
     ids = made["stimulus_ids"].numpy()
-    count = min(run.config.logger.num_pictures, len(ids))
+    count = min(run.config.logger.num_images, len(ids))
     if count < 1:
         return
     chosen = np.linspace(0, len(ids) - 1, count).round().astype(int)  # all over the test set
     shown = {"seen": Stimuli(layout(run).stimuli).read(ids[chosen])}
     shown |= {title: made[key][torch.from_numpy(chosen)].numpy() for key, title in _COLUMNS.items() if key in made}
     said = [words[place] if words else "" for place in chosen]
-    rows = [[_pixels(pictures[row]) for pictures in shown.values()] for row in range(count)]
+    rows = [[_pixels(images[row]) for images in shown.values()] for row in range(count)]
     titles = " / ".join(shown)
     captions = [
         f"stimulus {ids[place]}: {titles}" + (f"; {text}" if text else "")
         for place, text in zip(chosen, said, strict=True)
     ]
-    tracked.log_pictures("reconstructions", [_strip(row) for row in rows], captions)
+    tracked.log_images("reconstructions", [_strip(row) for row in rows], captions)
     cells = [[int(ids[place]), *row, text] for place, row, text in zip(chosen, rows, said, strict=True)]
     tracked.log_table("reconstruction_table", ("stimulus", *shown, "caption"), cells)
 
 
-def _pixels(picture: np.ndarray) -> np.ndarray:
+def _pixels(image: np.ndarray) -> np.ndarray:
     """`(3, H, W)` in [0, 1] as `(H, W, 3)` uint8 of at most `_WIDTH` pixels to a side."""
     from PIL import Image
 
-    image = Image.fromarray(as_pixels(picture))
-    image.thumbnail((_WIDTH, _WIDTH), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+    shrunk = Image.fromarray(as_pixels(image))
+    shrunk.thumbnail((_WIDTH, _WIDTH), Image.Resampling.LANCZOS)
+    return np.asarray(shrunk)
 
 
-def _strip(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures `(H, W, 3)` side by side, brought to the height of the largest, with a white line between them."""
+def _strip(images: list[np.ndarray]) -> np.ndarray:
+    """Images `(H, W, 3)` side by side, brought to the height of the largest, with a white line between them."""
     from PIL import Image
 
-    height = max(len(picture) for picture in pictures)
+    height = max(len(image) for image in images)
     parts: list[np.ndarray] = []
-    for picture in pictures:
-        width = round(picture.shape[1] * height / picture.shape[0])
+    for image in images:
+        width = round(image.shape[1] * height / image.shape[0])
         if parts:
             parts.append(np.full((height, 2, 3), 255, np.uint8))
-        parts.append(np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)))
+        parts.append(np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)))
     return np.concatenate(parts, axis=1)

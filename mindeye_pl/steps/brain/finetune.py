@@ -28,7 +28,7 @@ CONFIG, BETAS = "config.yaml", "betas.safetensors"
 def _needs(run: Run) -> Sequence[Step]:
     start = run.config.finetune.start
     if start not in STARTS:
-        raise UserError("finetune.start", seen=start, wanted=" or ".join(STARTS))
+        raise UserError("finetune.start", got=start, expected=" or ".join(STARTS))
     pretrained = start == "pretrained" and run.config.finetune.checkpoint is None
     return [*training_steps(run), *([PRETRAIN] if pretrained else [])]
 
@@ -36,10 +36,10 @@ def _needs(run: Run) -> Sequence[Step]:
 def _check_keep(config: DictConfig) -> None:
     """Refuses to keep what there is not, or what no rank holds."""
     if (keep := config.finetune.keep) not in KEEPS:
-        raise UserError("finetune.keep", seen=keep, wanted=" or ".join(KEEPS))
+        raise UserError("finetune.keep", got=keep, expected=" or ".join(KEEPS))
     if keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
-        mend = f"trainer.strategy=ddp, or finetune.keep={LAST}"
-        raise UserError(f"finetune.keep={keep} needs whole weights in a rank", seen=strategy_name(strategy), mend=mend)
+        fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
+        raise UserError(f"finetune.keep={keep} needs whole weights in a rank", got=strategy_name(strategy), fix=fix)
 
 
 def _spec(run: Run) -> ArtifactSpec:
@@ -64,8 +64,8 @@ def _build(run: Run, folder: Path) -> None:
     subject, settings = config.data.subject, config.finetune
     data = datamodule(run, [subject], config.data.num_sessions, settings.batch_size)
     if settings.keep != LAST and not len(data.validation_trials[0]):
-        seen, mend = f"data.validation_fraction={config.data.validation_fraction}", f"more, or finetune.keep={LAST}"
-        raise UserError(f"finetune.keep={settings.keep} has no validation picture to go by", seen=seen, mend=mend)
+        seen, fix = f"data.validation_fraction={config.data.validation_fraction}", f"more, or finetune.keep={LAST}"
+        raise UserError(f"finetune.keep={settings.keep} has no validation image to go by", got=seen, fix=fix)
     model = build_model(config, [data.voxel_counts[subject]])
     data.growth = model.batch_growth(settings.epochs)
     start = "from scratch"

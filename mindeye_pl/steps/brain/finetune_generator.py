@@ -1,6 +1,6 @@
 """The generator fine-tuned on what the mappers of one subject read from its brain (Mind Reader, spec section 7).
 
-Legend: n trials, V voxels, C captions of a picture at most, E width of an embedding, P side of a picture.
+Legend: n trials, V voxels, C captions of an image at most, E width of an embedding, P side of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.image_sources import PictureFile, Table
-from mindeye_pl.data.picture_datamodule import PictureDataModule
+from mindeye_pl.data.image_datamodule import ImageDataModule
+from mindeye_pl.data.image_sources import ImageFile, Table
 from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.brain_conditioned import MAPPERS, BrainConditioned
 from mindeye_pl.nn.stylegan2.conditions import CHOICES, with_second_condition
-from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, PictureGenerator, build_discriminator, build_generator
+from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, ImageGenerator, build_discriminator, build_generator
 from mindeye_pl.steps.brain.trained_model import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.steps.brain.trials import datamodule, training_steps
 from mindeye_pl.steps.foundation.generator import GRID, objective_of, save_networks
@@ -43,7 +43,7 @@ _SCRATCH = "generator.start=scratch, or pipeline=pretrain_generator with this em
 
 
 def trains_generator(config: DictConfig) -> bool:
-    """Whether pictures are made by a generator that is fine-tuned to the subject.
+    """Whether images are made by a generator that is fine-tuned to the subject.
 
     Raises:
         UserError: if the group `unclip` names none.
@@ -52,7 +52,7 @@ def trains_generator(config: DictConfig) -> bool:
         return False
     if laptop.GENERATOR not in config.unclip.get("files", ()):
         raise UserError(
-            f"generator={config.generator.name} is no part of unclip={config.unclip.name}", mend="unclip=lafite"
+            f"generator={config.generator.name} is no part of unclip={config.unclip.name}", fix="unclip=lafite"
         )
     return True
 
@@ -80,11 +80,11 @@ def _check(run: Run) -> None:
     }
     for option, (value, choices) in chosen.items():
         if value not in choices:
-            raise UserError(f"{option}: no such choice", seen=value, wanted=" or ".join(choices))
+            raise UserError(f"{option}: no such choice", got=value, expected=" or ".join(choices))
     if settings.condition != "image" and not has_part(run.config, "caption_mapper"):
         wanted = "a caption mapper"
         raise UserError(
-            "the generator lacks a condition", seen=settings.condition, wanted=wanted, mend="generator.condition=image"
+            "the generator lacks a condition", got=settings.condition, expected=wanted, fix="generator.condition=image"
         )
     objective_of(run, "generator")
 
@@ -107,7 +107,7 @@ def _spec(run: Run) -> ArtifactSpec:
 
 
 class _ByTrial:
-    """A table of pictures, read by trial.
+    """A table of images, read by trial.
 
     Args:
         table: by stimulus id.
@@ -121,19 +121,19 @@ class _ByTrial:
         return self._table[self._stimulus_ids[trials]]
 
 
-def _trials(run: Run, brains: NSDDataModule, picture_size: int) -> PictureDataModule:
+def _trials(run: Run, brains: NSDDataModule, image_size: int) -> ImageDataModule:
     """Training trials and, behind them, the validation trials, as batches of tables."""
     settings = run.config.generator
     brains.setup()
     trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
     ids = np.concatenate([trained, held_out])
-    pictures = Prepared(PictureFile(layout(run).stimuli, picture_size))  # squares of the generator's size
-    by_picture = {"pictures": pictures, "image": brains.tokens, "captions": brains.captions}
+    images = Prepared(ImageFile(layout(run).stimuli, image_size))  # squares of the generator's size
+    by_image = {"images": images, "image": brains.tokens, "captions": brains.captions}
     tables: dict[str, Table] = {
         "voxels": brains.betas_in_use(),  # (n, V)
-        **{name: _ByTrial(table, ids) for name, table in by_picture.items() if table is not None},
+        **{name: _ByTrial(table, ids) for name, table in by_image.items() if table is not None},
     }
-    return PictureDataModule(
+    return ImageDataModule(
         tables,
         len(ids),
         settings.batch_size,
@@ -159,7 +159,7 @@ def _starting_networks(run: Run) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     if width != sizes["image_dim"]:
         wanted = f"width {width}, as embedder={run.config.embedder.name} makes"
         raise UserError(
-            f"{path} was trained on other embeddings", seen=f"width {sizes['image_dim']}", wanted=wanted, mend=_SCRATCH
+            f"{path} was trained on other embeddings", got=f"width {sizes['image_dim']}", expected=wanted, fix=_SCRATCH
         )
     if settings.condition == "both" and sizes["condition"] != "both":
         weights = with_second_condition(weights)
@@ -190,16 +190,16 @@ def _build(run: Run, folder: Path) -> None:
         if model.mappers_learn:
             save_weights(model.composite, folder / WEIGHTS)
 
-    data = _trials(run, brains, sizes["picture_size"])
+    data = _trials(run, brains, sizes["image_size"])
     what = f"fine-tuning the generator to subject {subject}, conditioned on {settings.condition}"
-    grid = [GeneratedGrid(folder / GRID, run.tracking.picture_log_of(FINETUNE_GENERATOR))]
+    grid = [GeneratedGrid(folder / GRID, run.tracking.image_log_of(FINETUNE_GENERATOR))]
     fit(run, FINETUNE_GENERATOR, folder, model, data, epochs=settings.epochs, what=what, more_callbacks=grid, save=save)
 
 
 FINETUNE_GENERATOR = Step("finetune_generator", _spec, _needs, _build)
 
 
-def finetuned_generator(run: Run) -> PictureGenerator:
+def finetuned_generator(run: Run) -> ImageGenerator:
     """The generator of the subject.
 
     Raises:
@@ -208,7 +208,7 @@ def finetuned_generator(run: Run) -> PictureGenerator:
     return laptop.load_generator(_finished(run), latents=run.config.unclip.network.latents)
 
 
-def mappers_of(run: Run, composite: Composite) -> Composite:
+def mappers_of(run: Run, composite: BrainDecoder) -> BrainDecoder:
     """The composite, with the mappers that learned beside the generator where they did."""
     if (path := _finished(run) / WEIGHTS).exists():
         load_weights(composite, read_weights(path), path)
@@ -217,5 +217,5 @@ def mappers_of(run: Run, composite: Composite) -> Composite:
 
 def _finished(run: Run) -> Path:
     if (artifact := run.find(FINETUNE_GENERATOR)) is None:
-        raise UserError("the run has no finished generator", mend="start the same command again")
+        raise UserError("the run has no finished generator", fix="start the same command again")
     return artifact.folder

@@ -1,6 +1,6 @@
-"""Reconstruction: the test pictures, from voxels to pixels, each picture kept as soon as it is made.
+"""Reconstruction: the test images, from voxels to pixels, each image kept as soon as it is made.
 
-Legend: n test pictures, S tokens, D token width, H and W picture size.
+Legend: n test images, S tokens, D token width, H and W image size.
 """
 
 import json
@@ -33,7 +33,7 @@ from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.training.fit import hush_lightning
 
-_PICTURE = "picture-{:06d}.safetensors"
+_IMAGE = "image-{:06d}.safetensors"
 
 
 def _needs(run: Run) -> Sequence[Step]:
@@ -44,7 +44,7 @@ def _needs(run: Run) -> Sequence[Step]:
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     if config.unclip is None:
-        raise UserError("reconstruct needs an unCLIP", seen="unclip=none", mend="unclip=laptop")
+        raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
     sampling_of(config.unclip, config.seed)  # refuses what it does not know before anything is made
     optional = {"captioner": config.captioner, "refine": config.refine, "vae": config.low_level}
     by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
@@ -69,10 +69,10 @@ def _build(run: Run, folder: Path) -> None:
     brains = data.test_set(config.data.subject)
     ids = brains.stimulus_ids
     clip = true_tokens(run, ids.numpy())  # (n, S, D)
-    left = [i for i, id_ in enumerate(ids.tolist()) if not (folder / _PICTURE.format(id_)).exists()]
+    left = [i for i, id_ in enumerate(ids.tolist()) if not (folder / _IMAGE.format(id_)).exists()]
     if left or follows():
         done = len(ids) - len(left)
-        console.print(f"reconstructing {len(left)} pictures" + (f", {done} are done" if done else ""))
+        console.print(f"reconstructing {len(left)} images" + (f", {done} are done" if done else ""))
         with together(run, RECONSTRUCT, folder, left=left) as agreed:
             share = -(-len(agreed["left"]) // place()[1])
             queries = [
@@ -94,7 +94,7 @@ def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list
     rank, world_size = place()
     trainer: Trainer = instantiate(
         run.config.trainer,
-        callbacks=[_PictureWriter(folder)],
+        callbacks=[_ImageWriter(folder)],
         logger=False,
         default_root_dir=str(folder),
         enable_progress_bar=False,
@@ -104,15 +104,15 @@ def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list
         _convert_="all",
         **trainer_options(run.config, started_here=started_here(), sharded=False),
     )
-    # Items are whole batches. Each rank takes its own, or none where there are fewer pictures than ranks.
+    # Items are whole batches. Each rank takes its own, or none where there are fewer images than ranks.
     reconstructor.allow_zero_length_dataloader_with_multiple_devices = True
     shard = queries[rank::world_size]
     loader: DataLoader[BrainQuery] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
     trainer.predict(reconstructor, loader, return_predictions=False)
 
 
-class _PictureWriter(Callback):
-    """Writes each picture with its intermediates into a file of its own, whole or not at all."""
+class _ImageWriter(Callback):
+    """Writes each image with its intermediates into a file of its own, whole or not at all."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -126,9 +126,9 @@ class _PictureWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes the batch's pictures."""
+        """Writes the batch's images."""
         for index, id_ in enumerate(outputs["stimulus_ids"].tolist()):
-            path = self.folder / _PICTURE.format(id_)
+            path = self.folder / _IMAGE.format(id_)
             beside = path.with_name(f".{path.name}")
             save_file({name: _stored(rows[index]) for name, rows in outputs.items()}, str(beside))
             beside.replace(path)
@@ -140,16 +140,16 @@ def _stored(value: Tensor) -> Tensor:
 
 
 def _merge(folder: Path, ids: list[int]) -> None:
-    """One file of all pictures, ids ascending, in place of the many."""
-    paths = [folder / _PICTURE.format(id_) for id_ in ids]
-    pictures = [load_file(str(path)) for path in paths]
-    save_file({name: torch.stack([p[name] for p in pictures]) for name in pictures[0]}, str(folder / RECONSTRUCTIONS))
+    """One file of all images, ids ascending, in place of the many."""
+    paths = [folder / _IMAGE.format(id_) for id_ in ids]
+    images = [load_file(str(path)) for path in paths]
+    save_file({name: torch.stack([p[name] for p in images]) for name in images[0]}, str(folder / RECONSTRUCTIONS))
     for path in paths:
         path.unlink()
 
 
 def read_captions(artifact: Artifact) -> list[str] | None:
-    """The caption of each picture in the order of `stimulus_ids`, None where none were made."""
+    """The caption of each image in the order of `stimulus_ids`, None where none were made."""
     path = artifact.folder / CAPTIONS
     return json.loads(path.read_text()) if path.exists() else None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_weights, read_weights
@@ -33,7 +33,7 @@ def _low_level_path(run: Run) -> Path | None:
     given = run.config.evaluate.low_level_checkpoint
     if given is not None and run.config.evaluate.checkpoint is None:
         wanted = "evaluate.checkpoint=last.pth, which it goes with"
-        raise UserError("evaluate.low_level_checkpoint stands alone", seen=given, wanted=wanted)
+        raise UserError("evaluate.low_level_checkpoint stands alone", got=given, expected=wanted)
     return None if given is None else Path(given)
 
 
@@ -43,7 +43,7 @@ def checkpoint_path(run: Run) -> Path:
     return Path(given) if given is not None else run.make(FINETUNE).folder / WEIGHTS
 
 
-def trained_model(run: Run, num_voxels: int) -> Composite:
+def trained_model(run: Run, num_voxels: int) -> BrainDecoder:
     """The model in eval mode, on the device of `trainer`.
 
     Raises:
@@ -55,9 +55,9 @@ def trained_model(run: Run, num_voxels: int) -> Composite:
     if found and found[0] != num_voxels:
         raise UserError(
             f"{path} was trained on other voxels than those of subject {run.config.data.subject}",
-            seen=f"{num_voxels} voxels in the data",
-            wanted=f"{found[0]} voxels, as in the checkpoint",
-            mend="data.subject= the subject that the checkpoint belongs to",
+            got=f"{num_voxels} voxels in the data",
+            expected=f"{found[0]} voxels, as in the checkpoint",
+            fix="data.subject= the subject that the checkpoint belongs to",
         )
     model = build_model(run.config, [num_voxels])
     load_weights(model, weights, path)

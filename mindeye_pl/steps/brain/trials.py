@@ -5,7 +5,7 @@ from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.steps.inputs.captions import caption_steps, learns_captions, target_captions
 from mindeye_pl.steps.inputs.frozen_models import has_part
 from mindeye_pl.steps.inputs.simulate import data_steps, layout
-from mindeye_pl.steps.inputs.splits import left_out_pictures
+from mindeye_pl.steps.inputs.splits import left_out_images
 from mindeye_pl.steps.inputs.targets import target_latents, target_maps, target_tokens, target_views
 
 
@@ -15,7 +15,7 @@ def training_steps(run: Run) -> tuple[Step, ...]:
 
 
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
-    """The data of these subjects with all that a training learns of their pictures, made now where it is missing."""
+    """The data of these subjects with all that a training learns of their images, made now where it is missing."""
     data = brain_data(run, subjects, num_sessions, batch_size)
     if run.config.low_level is not None:
         data.repetition_slots = run.config.low_level.get("repetition_slots", 0)
@@ -36,7 +36,7 @@ def subject_data(run: Run, num_sessions: int | str | None = None) -> NSDDataModu
 
 
 def brain_data(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
-    """The data of these subjects alone, without what a training learns of their pictures."""
+    """The data of these subjects alone, without what a training learns of their images."""
     config = run.config
     return NSDDataModule(
         layout(run).root,
@@ -48,7 +48,7 @@ def brain_data(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
         betas=config.data.betas,
         repetitions=config.data.repetitions,
         test_split=config.data.test_split,
-        left_out=left_out_pictures(run),
+        left_out=left_out_images(run),
         validation_fraction=config.data.validation_fraction,
         trials_per_session=config.data.trials_per_session,
         seed=config.seed,

@@ -1,6 +1,6 @@
 """What a model's scores stand beside: ridge regression from the same trials, and the ceiling that noise allows.
 
-Legend: n pictures, V voxels, S tokens, D token width.
+Legend: n images, V voxels, S tokens, D token width.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ from mindeye_pl.data.nsd.betas import read_noise_free
 from mindeye_pl.data.nsd.layout import NSDLayout
 
 
-def picture_means(voxels: np.ndarray, stimulus_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Averages the repetitions of each picture.
+def image_means(voxels: np.ndarray, stimulus_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages the repetitions of each image.
 
     Args:
         voxels: `(trials, V)`.
@@ -26,11 +26,11 @@ def picture_means(voxels: np.ndarray, stimulus_ids: np.ndarray) -> tuple[np.ndar
 
 
 def ridge_tokens(voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarray, alphas: list[float]) -> np.ndarray:
-    """Tokens of test pictures by ridge regression.
+    """Tokens of test images by ridge regression.
 
     Args:
-        voxels: `(n, V)`, one row for each training picture.
-        tokens: `(n, S, D)` of those pictures.
+        voxels: `(n, V)`, one row for each training image.
+        tokens: `(n, S, D)` of those images.
         test_voxels: `(m, V)`.
         alphas: candidates of the penalty, chosen for each target by leave-one-out.
 
@@ -46,5 +46,5 @@ def ridge_tokens(voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarray
 def noise_free_pair(
     layout: NSDLayout, subject: int, train_ids: np.ndarray, test_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Noise-free responses `(n, V)` and `(m, V)` to training and to test pictures of a simulated subject."""
+    """Noise-free responses `(n, V)` and `(m, V)` to training and to test images of a simulated subject."""
     return read_noise_free(layout, subject, train_ids), read_noise_free(layout, subject, test_ids)

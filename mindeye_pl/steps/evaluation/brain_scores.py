@@ -1,6 +1,6 @@
 """Brain correlation of every line: would the reconstruction evoke what was measured?
 
-Legend: n test pictures, m pictures of a set, R responses to each, V voxels.
+Legend: n test images, m images of a set, R responses to each, V voxels.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
 from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions
 from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_of_each
+from mindeye_pl.metrics.images import Scored, TableMetric
 from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_of_each, effective_repetitions
-from mindeye_pl.metrics.pictures import Scored, TableMetric
 from mindeye_pl.steps.evaluation.encoder import encoder_features, load_encoder
-from mindeye_pl.steps.evaluation.image_scores import PictureScores, blocks, kept, lacking_network
-from mindeye_pl.steps.evaluation.image_sets import SEEN, PictureSets
+from mindeye_pl.steps.evaluation.image_scores import ImageScores, blocks, kept, lacking_network
+from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.inputs.frozen_models import load_model
 from mindeye_pl.steps.inputs.simulate import is_simulated, layout
 
 RIDGE, GNET = "ridge", "gnet"
 TITLES = {RIDGE: "ridge encoder", GNET: "GNet"}
 
-#: A line that only these scores have: the seen pictures themselves through the encoder.
-TRUE_PICTURE = "true_picture"
+#: A line that only these scores have: the seen images themselves through the encoder.
+TRUE_IMAGE = "true_image"
 
 _REGION_TITLES = {"nsd_general": "visual cortex", "higher_vis": "higher"}
 
@@ -43,7 +43,7 @@ class BrainCeilings:
     Attributes:
         across_voxels: by region, what a perfect prediction would correlate across voxels with the measured betas.
         source: how that is known, in words.
-        normalised: by encoder, line and region, the correlation across pictures over the noise ceiling, mean of voxels.
+        normalised: by encoder, line and region, the correlation across images over the noise ceiling, mean of voxels.
     """
 
     across_voxels: dict[str, float] = field(default_factory=dict)
@@ -71,13 +71,13 @@ def metric_name(encoder: str, region: str) -> str:
     return f"brain_{encoder}_{region}"
 
 
-def score_brains(run: Run, sets: PictureSets, brains: TestSet, folder: Path, scores: PictureScores) -> BrainCeilings:
+def score_brains(run: Run, sets: ImageSets, brains: TestSet, folder: Path, scores: ImageScores) -> BrainCeilings:
     """Adds the brain correlations of every line to `scores`.
 
     Args:
         run: its `protocol.encoders` are used.
-        sets: the pictures.
-        brains: the measured responses to the seen pictures, in their order.
+        sets: the images.
+        brains: the measured responses to the seen images, in their order.
         folder: of the step's work.
         scores: gets them, and what is lacking.
     """
@@ -114,13 +114,13 @@ def score_brains(run: Run, sets: PictureSets, brains: TestSet, folder: Path, sco
     return ceilings
 
 
-def _predictions(run: Run, name: str, sets: PictureSets, path: Path) -> dict[str, Tensor]:
+def _predictions(run: Run, name: str, sets: ImageSets, path: Path) -> dict[str, Tensor]:
     """Betas `(n, V)` by line, each set read once."""
     if not path.exists():
         encode, beside = _encoder(run, name, sets), path.with_name(f".{path.name}")
         made = {
-            key: np.concatenate([encode(pictures[rows].float()) for rows in blocks(len(pictures))])
-            for key, pictures in sets.sets.items()
+            key: np.concatenate([encode(images[rows].float()) for rows in blocks(len(images))])
+            for key, images in sets.sets.items()
         }
         with beside.open("wb") as file:
             np.savez(file, **made)  # type: ignore[arg-type]
@@ -128,29 +128,29 @@ def _predictions(run: Run, name: str, sets: PictureSets, path: Path) -> dict[str
     with np.load(path, allow_pickle=False) as stored:
         betas = {key: torch.from_numpy(stored[key]) for key in stored.files}
     lines = {line: betas[chosen.set][chosen.order] for line, chosen in sets.lines.items()}
-    return lines | {TRUE_PICTURE: betas[SEEN]}
+    return lines | {TRUE_IMAGE: betas[SEEN]}
 
 
-def _encoder(run: Run, name: str, sets: PictureSets) -> Encoder:
+def _encoder(run: Run, name: str, sets: ImageSets) -> Encoder:
     if name == GNET:
         device = run.device
         gnet, subject = load_model(run, f"features.{GNET}").to(device), run.config.data.subject
 
         @torch.inference_mode()
-        def by_gnet(pictures: Tensor) -> np.ndarray:
-            return gnet.predict(pictures.to(device), subject).cpu().numpy()
+        def by_gnet(images: Tensor) -> np.ndarray:
+            return gnet.predict(images.to(device), subject).cpu().numpy()
 
         return by_gnet
     encoder, features = load_encoder(run), encoder_features(run)
-    # Refuses a test picture that it was fitted on.
+    # Refuses a test image that it was fitted on.
     encoder.predict(features(sets.sets[SEEN][:1].float()).numpy(), stimulus_ids=sets.stimulus_ids)
-    return lambda pictures: encoder.predict(features(pictures).numpy())
+    return lambda images: encoder.predict(features(images).numpy())
 
 
 def _normalised(
     predicted: Tensor, measured: Tensor, regions: dict[str, np.ndarray], ncsnr: np.ndarray, averaged: Tensor
 ) -> dict[str, float]:
-    """Correlation across pictures over each voxel's noise ceiling, mean of a region's voxels."""
+    """Correlation across images over each voxel's noise ceiling, mean of a region's voxels."""
     return {
         region: float(voxel_correlation_of_each(predicted, measured, mask, ncsnr=ncsnr, repetitions=averaged).nanmean())
         for region, mask in regions.items()

@@ -1,6 +1,6 @@
-"""Scores of the captions that were read from brains, in the published comparisons and beside those of other pictures.
+"""Scores of the captions that were read from brains, in the published comparisons and beside those of other images.
 
-Legend: n test pictures.
+Legend: n test images.
 """
 
 import json
@@ -17,7 +17,7 @@ from mindeye_pl.metrics.captions.meteor import lacking_wordnet, read_wordnet
 from mindeye_pl.metrics.captions.pairs import Reference
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE, caption_metrics, caption_scores
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
-from mindeye_pl.metrics.pictures import TableMetric, derangement
+from mindeye_pl.metrics.images import TableMetric, derangement
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.steps.inputs.frozen_models import is_there, load_model
 from mindeye_pl.steps.inputs.simulate import layout
@@ -26,7 +26,7 @@ from mindeye_pl.weights.loaders.bundled import load_text_embedder
 from mindeye_pl.weights.loaders.text_embedders import load_clip_text, load_sentence_embedder
 from mindeye_pl.weights.locate import find_weights, needed
 
-#: The line of predicted captions given to other pictures.
+#: The line of predicted captions given to other images.
 SHUFFLED = "shuffled"
 
 LAPTOP = "laptop_text"
@@ -50,7 +50,7 @@ class CaptionScores:
     """What was scored.
 
     Attributes:
-        lines: by comparison, and of captions given to other pictures.
+        lines: by comparison, and of captions given to other images.
         needs: by metric, what is lacking.
     """
 
@@ -73,11 +73,11 @@ def score_captions(run: Run, predicted: list[str], stimulus_ids: np.ndarray) -> 
     Args:
         run: its `protocol` names the metrics.
         predicted: n captions from brains.
-        stimulus_ids: `(n,)` of the seen pictures.
+        stimulus_ids: `(n,)` of the seen images.
     """
     path = layout(run).captions
     if not path.exists():
-        lacks = f"{path.name} in {path.parent}, a list over pictures of their captions (docs/data.md)"
+        lacks = f"{path.name} in {path.parent}, a list over images of their captions (docs/data.md)"
         return CaptionScores(needs={column.name: f"needs {lacks}" for column in caption_columns(run)})
     references = _references(path, stimulus_ids)
     scores, embedders = CaptionScores(), {}
@@ -94,7 +94,7 @@ def score_captions(run: Run, predicted: list[str], stimulus_ids: np.ndarray) -> 
             wordnet = read_wordnet()
     metrics = caption_metrics(wordnet=wordnet, embedders=embedders, several=run.config.protocol.several_captions)
     how: dict[str, Any] = {"num_resamples": run.config.metrics.bootstrap_resamples, "seed": run.config.seed}
-    true = captions_of_true_pictures(run, stimulus_ids)
+    true = captions_of_true_images(run, stimulus_ids)
     scores.lines = caption_scores(predicted, true, references, metrics, **how)
     lot = derangement(len(predicted), run.config.seed).tolist()
     scores.lines[SHUFFLED] = caption_scores([predicted[i] for i in lot], None, references, metrics, **how)[
@@ -108,8 +108,8 @@ def _references(path: Path, stimulus_ids: np.ndarray) -> list[Reference]:
     return [every[id_] for id_ in stimulus_ids.tolist()]
 
 
-def captions_of_true_pictures(run: Run, stimulus_ids: np.ndarray) -> list[str] | None:
-    """What the run's captioner says of the pictures' own tokens; None where there is no captioner, or not its file."""
+def captions_of_true_images(run: Run, stimulus_ids: np.ndarray) -> list[str] | None:
+    """What the run's captioner says of the images' own tokens; None where there is no captioner, or not its file."""
     if not is_there(run, "captioner"):
         return None
     captioner = load_model(run, "captioner")

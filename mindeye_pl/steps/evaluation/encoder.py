@@ -1,9 +1,9 @@
-"""The ridge encoder of a subject: pictures to the betas that they should evoke, fitted on training trials alone.
+"""The ridge encoder of a subject: images to the betas that they should evoke, fitted on training trials alone.
 
 It scores reconstructions by what they would evoke. All training trials of the subject are used, however few the decoder
 had: the measure stays the same along a curve over hours.
 
-Legend: n pictures, V voxels, S tokens, D token width, F features.
+Legend: n images, V voxels, S tokens, D token width, F features.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.betas import read_betas
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.metrics.encoding import RidgeEncoder, small_pictures
+from mindeye_pl.metrics.encoding import RidgeEncoder, small_images
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.steps.brain.trials import subject_data
-from mindeye_pl.steps.evaluation.baselines import picture_means
+from mindeye_pl.steps.evaluation.baselines import image_means
 from mindeye_pl.steps.inputs.frozen_models import identity, load_model
 from mindeye_pl.steps.inputs.simulate import data_steps, layout
 from mindeye_pl.steps.inputs.splits import split_identity, training_inputs
@@ -48,8 +48,8 @@ def _build(run: Run, folder: Path) -> None:
     data = subject_data(run, "all")
     (trials,) = data.train_trials
     betas = data.normalisation(subject)(read_betas(layout(run), subject, trials.beta_rows))  # (trials, V)
-    means, ids = picture_means(betas, trials.stimulus_ids)
-    console.print(f"  fitting the ridge encoder of subject {subject} on {len(ids):,} pictures")
+    means, ids = image_means(betas, trials.stimulus_ids)
+    console.print(f"  fitting the ridge encoder of subject {subject} on {len(ids):,} images")
     stimuli, features_of = Stimuli(layout(run).stimuli), encoder_features(run)
     parts = [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
     features = np.concatenate([features_of(torch.from_numpy(stimuli.read(part)).float()).numpy() for part in parts])
@@ -57,17 +57,17 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def encoder_features(run: Run) -> Callable[[Tensor], Tensor]:
-    """Pictures `(n, 3, H, W)` in [0, 1] to features `(n, F)` float32 on the CPU: token means and the small picture."""
+    """Images `(n, 3, H, W)` in [0, 1] to features `(n, F)` float32 on the CPU: token means and the small image."""
     device = run.device
     embedder: CLIPImageEmbedder = load_model(run, "embedder").to(device)
 
     @torch.inference_mode()
-    def features(pictures: Tensor) -> Tensor:
-        tokens = embedder(pictures.to(device)).float()  # (n, S, D)
+    def features(images: Tensor) -> Tensor:
+        tokens = embedder(images.to(device)).float()  # (n, S, D)
         side = isqrt(tokens.shape[1])
         grid = tokens[:, -(side**2) :].mT.unflatten(2, (side, side))  # (n, D, rows, columns), without a class token
         seen = F.adaptive_avg_pool2d(grid, min(_CELLS, side)).flatten(1).cpu()
-        groups = (seen, small_pictures(pictures).flatten(1) - 0.5)
+        groups = (seen, small_images(images).flatten(1) - 0.5)
         # One scale for both: a feature counts by what it varies, and the groups differ in number and in unit.
         return torch.cat([group / group.shape[1] ** 0.5 for group in groups], dim=1)
 

@@ -1,6 +1,6 @@
-"""Features of pictures: each network reads each set once, and what it made lies on disk until its scores are done.
+"""Features of images: each network reads each set once, and what it made lies on disk until its scores are done.
 
-Legend: m pictures of a set, F features.
+Legend: m images of a set, F features.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mindeye_pl.steps.evaluation.image_sets import PictureSets
+from mindeye_pl.steps.evaluation.image_sets import ImageSets
 
-#: Pictures `(b, 3, H, W)` in [0, 1] to features `(b, F)` of each layer, by name.
+#: Images `(b, 3, H, W)` in [0, 1] to features `(b, F)` of each layer, by name.
 Layers = Callable[[Tensor], dict[str, Tensor]]
 
 _AT_ONCE = 32
@@ -23,17 +23,17 @@ _AT_ONCE = 32
 class FeaturesOfSets:
     """Features of every set by one network, made when they are asked for.
 
-    They lie in files, not in memory: early layers make gigabytes of a thousand pictures. A killed evaluation finds
+    They lie in files, not in memory: early layers make gigabytes of a thousand images. A killed evaluation finds
     there what was made.
 
     Args:
         folder: of the step's work.
-        sets: whose pictures.
+        sets: whose images.
         load: makes the network, called only where features are missing.
         device: where it runs.
     """
 
-    def __init__(self, folder: Path, sets: PictureSets, load: Callable[[], Any], device: torch.device):
+    def __init__(self, folder: Path, sets: ImageSets, load: Callable[[], Any], device: torch.device):
         self._folder, self._sets, self._load, self._device = folder, sets, load, device
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -56,6 +56,6 @@ class FeaturesOfSets:
         return self._load()
 
     @torch.inference_mode()
-    def _run(self, pictures: Tensor) -> dict[str, Tensor]:
-        parts = [self._network(part.float().to(self._device)) for part in pictures.split(_AT_ONCE)]
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
+        parts = [self._network(part.float().to(self._device)) for part in images.split(_AT_ONCE)]
         return {layer: torch.cat([part[layer].flatten(1).cpu() for part in parts]).contiguous() for layer in parts[0]}

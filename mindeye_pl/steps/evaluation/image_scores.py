@@ -1,10 +1,10 @@
 """Scoring every line of the reconstructions' table by the metrics of a protocol.
 
-A protocol (`conf/protocol`) says to which size pictures are brought, which networks look at them and what is asked of
+A protocol (`conf/protocol`) says to which size images are brought, which networks look at them and what is asked of
 their features, so that a printed number can stand beside the column of a paper. A network whose file is not on this
 machine leaves its metrics out, and the answer says what brings it.
 
-Legend: n test pictures, F features.
+Legend: n test images, F features.
 """
 
 import json
@@ -20,8 +20,7 @@ from omegaconf import DictConfig
 from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.fid import fid
 from mindeye_pl.metrics.identification import correlation_matrix, correlation_of_each
-from mindeye_pl.metrics.perceptual import lpips_of_each
-from mindeye_pl.metrics.pictures import (
+from mindeye_pl.metrics.images import (
     FID,
     LPIPS,
     LPIPS_METRIC,
@@ -39,10 +38,11 @@ from mindeye_pl.metrics.pictures import (
     n_way_name,
     two_way_metrics,
 )
+from mindeye_pl.metrics.perceptual import lpips_of_each
 from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.steps.evaluation.image_features import FeaturesOfSets, Layers
-from mindeye_pl.steps.evaluation.image_sets import SEEN, PictureSets
+from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.inputs.frozen_models import load_model, node, weight_files
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.weights.locate import needed
@@ -57,11 +57,11 @@ Lines = dict[str, dict[str, Scored]]
 
 
 @dataclass
-class PictureScores:
+class ImageScores:
     """What was scored.
 
     Attributes:
-        values: by line and metric, of each picture.
+        values: by line and metric, of each image.
         of_sets: by line, the scores that only a whole set has.
         needs: by metric, what is lacking for it and what brings it.
     """
@@ -76,42 +76,42 @@ class PictureScores:
             self.values.setdefault(line, {}).update(scored)
 
 
-def protocol_metrics(protocol: DictConfig, num_pictures: int) -> list[TableMetric]:
+def protocol_metrics(protocol: DictConfig, num_images: int) -> list[TableMetric]:
     """The metrics of a protocol, in the order of the table."""
     metrics = list(PIXEL_METRICS)
     for name in protocol.networks:
-        metrics += _metrics_of(protocol, name, num_pictures)
+        metrics += _metrics_of(protocol, name, num_images)
     return metrics + ([LPIPS_METRIC] if protocol.lpips else [])
 
 
-def _metrics_of(protocol: DictConfig, name: str, num_pictures: int) -> list[TableMetric]:
+def _metrics_of(protocol: DictConfig, name: str, num_images: int) -> list[TableMetric]:
     """What a protocol asks of one network."""
     title = protocol.networks[name].title
     metrics = list(two_way_metrics(name, title)) if name in protocol.two_way else []
-    for n, top_k in _n_way(protocol, name, num_pictures):
+    for n, top_k in _n_way(protocol, name, num_images):
         metrics.append(n_way_metric(name, title, n=n, top_k=top_k))
     metrics += [distance_metric(name, title)] if name in protocol.distance else []
     return metrics + ([fid_metric(title)] if protocol.fid == name else [])
 
 
-def _n_way(protocol: DictConfig, name: str, num_pictures: int) -> list[tuple[int, int]]:
-    """(n, top_k) of the n-way questions to a network; all pictures where it says none, or where there are fewer."""
+def _n_way(protocol: DictConfig, name: str, num_images: int) -> list[tuple[int, int]]:
+    """(n, top_k) of the n-way questions to a network; all images where it says none, or where there are fewer."""
     asked = [one for one in protocol.n_way if one.network == name]
-    pairs = [(num_pictures if one.n is None else min(one.n, num_pictures), one.top_k) for one in asked]
+    pairs = [(num_images if one.n is None else min(one.n, num_images), one.top_k) for one in asked]
     return list(dict.fromkeys((n, top_k) for n, top_k in pairs if top_k < n))
 
 
-def score_pictures(run: Run, sets: PictureSets, folder: Path) -> PictureScores:
+def score_images(run: Run, sets: ImageSets, folder: Path) -> ImageScores:
     """Scores every line.
 
     Args:
         run: its `protocol` says what is scored.
-        sets: the pictures.
+        sets: the images.
         folder: of the step's work; a killed evaluation takes up again what it finds there.
     """
     protocol = run.config.protocol
     device = run.device
-    scores = PictureScores(kept(folder, "pixels", lambda: _pixel_scores(run, sets)))
+    scores = ImageScores(kept(folder, "pixels", lambda: _pixel_scores(run, sets)))
     if protocol.lpips:
         if lacks := lacking_network(run, LPIPS):
             scores.needs[LPIPS] = lacks
@@ -141,13 +141,13 @@ def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
     return {line: {m: Scored(*map(np.array, pair)) for m, pair in row.items()} for line, row in read.items()}
 
 
-def _pixel_scores(run: Run, sets: PictureSets) -> Lines:
+def _pixel_scores(run: Run, sets: ImageSets) -> Lines:
     size, antialias = run.config.protocol.pixel_size, run.config.protocol.antialias
     scores: Lines = {}
     for line in sets.lines:
         parts: dict[str, list[torch.Tensor]] = {PIXCORR: [], SSIM: [], SSIM_RGB: []}
         for rows in blocks(len(sets.stimulus_ids)):
-            made, seen, names = sets.pictures(line, rows), sets.sets[SEEN][rows].float(), sets.names[rows]
+            made, seen, names = sets.images(line, rows), sets.sets[SEEN][rows].float(), sets.names[rows]
             how = {"size": size, "antialias": antialias, "names": names}
             parts[PIXCORR].append(pixcorr_of_each(made, seen, **how))
             parts[SSIM].append(ssim_of_each(made, seen, form="published", **how))
@@ -156,20 +156,18 @@ def _pixel_scores(run: Run, sets: PictureSets) -> Lines:
     return scores
 
 
-def _lpips_scores(run: Run, sets: PictureSets, device: torch.device) -> Lines:
+def _lpips_scores(run: Run, sets: ImageSets, device: torch.device) -> Lines:
     network, scores = load_model(run, f"features.{LPIPS}").to(device), {}
     for line in sets.lines:
         parts = [
-            lpips_of_each(
-                sets.pictures(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network
-            )
+            lpips_of_each(sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network)
             for rows in blocks(len(sets.stimulus_ids))
         ]
         scores[line] = {LPIPS: Scored.independent(torch.cat(parts))}
     return scores
 
 
-def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, sets: PictureSets) -> Lines:
+def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, sets: ImageSets) -> Lines:
     """Everything that a protocol asks of one network's features, but for the distance of whole sets."""
     layer, count = protocol.networks[name].layer, len(sets.stimulus_ids)
     gallery, scores = features.of_set(SEEN, layer), {}  # (n, F)
@@ -188,7 +186,7 @@ def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, s
     return scores
 
 
-def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: PictureSets) -> dict[str, list[Score]]:
+def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets) -> dict[str, list[Score]]:
     layer = protocol.networks[protocol.fid].layer
     reference = features.of_set(SEEN, layer)
     return {
@@ -207,7 +205,7 @@ def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: PictureSet
 
 
 def blocks(count: int) -> list[slice]:
-    """The pictures a few at a time."""
+    """The images a few at a time."""
     return [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
 
 
@@ -221,8 +219,8 @@ def lacking_network(run: Run, network: str) -> str | None:
 
 
 def load_layers(run: Run, network: str, device: torch.device) -> Layers:
-    """A network of a protocol: pictures to the features of its layers."""
+    """A network of a protocol: images to the features of its layers."""
     if network == EMBEDDER:
         embedder = load_model(run, "embedder").to(device)
-        return lambda pictures: {EMBEDDER: embedder.pooled(pictures).float()}
+        return lambda images: {EMBEDDER: embedder.pooled(images).float()}
     return load_model(run, f"features.{network}").to(device).features

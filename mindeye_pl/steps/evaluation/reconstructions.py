@@ -1,6 +1,6 @@
 """Scores of the reconstructions, beside what is scored without a brain and what no brain could better.
 
-Legend: n test pictures, H and W picture size.
+Legend: n test images, H and W image size.
 """
 
 import json
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.metrics.pictures import TableMetric, scores_of
-from mindeye_pl.metrics.statistics.intervals import difference_over_pictures
+from mindeye_pl.metrics.images import TableMetric, scores_of
+from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import SCORES
 from mindeye_pl.steps.evaluation.brain_scores import RIDGE, brain_metrics, score_brains
 from mindeye_pl.steps.evaluation.caption_scores import CaptionScores, lacking_text, score_captions
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
-from mindeye_pl.steps.evaluation.image_scores import EMBEDDER, Lines, lacking_network, protocol_metrics, score_pictures
+from mindeye_pl.steps.evaluation.image_scores import EMBEDDER, Lines, lacking_network, protocol_metrics, score_images
 from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, gather
 from mindeye_pl.steps.evaluation.scored_images import (
     scored_captions,
     scored_identity,
-    scored_pictures,
+    scored_images,
     scored_steps,
     test_brains,
 )
@@ -31,7 +31,7 @@ from mindeye_pl.steps.inputs.simulate import is_simulated
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
 from mindeye_pl.store.atomic import write_text
 
-#: Which brains and pictures the scores are of.
+#: Which brains and images the scores are of.
 _DATA = tuple(
     f"data.{key}"
     for key in ("subject", "num_sessions", "betas", "repetitions", "test_split", "split", "validation_fraction")
@@ -44,7 +44,7 @@ PARTS = "parts"
 def _spec(run: Run) -> ArtifactSpec:
     label, inputs = scored_identity(run)
     protocol = run.config.protocol
-    # The unCLIP's VAE and the captioner of true pictures are ceilings.
+    # The unCLIP's VAE and the captioner of true images are ceilings.
     optional = [group for group in ("unclip", "captioner") if is_there(run, group)]
     by = identity(run, "embedder", *optional) | run.plain("protocol", "metrics.bootstrap_resamples", "seed", *_DATA)
     by.get("unclip", {}).pop("batch_size", None)  # changes nothing
@@ -56,14 +56,14 @@ def _spec(run: Run) -> ArtifactSpec:
     ]
     if RIDGE in protocol.encoders:
         inputs |= {"fit_encoder": run.spec(FIT_ENCODER).fingerprint}
-    return ArtifactSpec("evaluate_pictures", f"{label}-{protocol.name}", by, inputs)
+    return ArtifactSpec("evaluate_reconstructions", f"{label}-{protocol.name}", by, inputs)
 
 
 def _build(run: Run, folder: Path) -> None:
-    sets = gather(run, scored_pictures(run))
-    count_evaluation(run, EVALUATE_PICTURES, folder)
+    sets = gather(run, scored_images(run))
+    count_evaluation(run, EVALUATE_RECONSTRUCTIONS, folder)
     metrics = [*protocol_metrics(run.config.protocol, len(sets.stimulus_ids)), *brain_metrics(run)]
-    scores = score_pictures(run, sets, folder / PARTS)
+    scores = score_images(run, sets, folder / PARTS)
     ceilings = score_brains(run, sets, test_brains(run), folder / PARTS, scores)
     said = scored_captions(run)
     captions = score_captions(run, said, sets.stimulus_ids) if said else CaptionScores()
@@ -90,7 +90,7 @@ def _build(run: Run, folder: Path) -> None:
         "brain_ceilings": vars(ceilings),
         "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},
         "above_null": _above_null(scores.values, metrics),
-        "of_each_picture": {
+        "of_each_image": {
             line: {name: scored.each.round(6).tolist() for name, scored in row.items()}
             for line, row in scores.values.items()
         },
@@ -100,7 +100,7 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def _above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[str, list[float]]]:
-    """Model minus each null line on the same pictures, positive where better: mean, and ends of its 95 % interval."""
+    """Model minus each null line on the same images, positive where better: mean, and ends of its 95 % interval."""
     found: dict[str, dict[str, list[float]]] = {}
     for null in NULL_LINES:
         found[null] = {}
@@ -108,13 +108,13 @@ def _above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict
             if metric.name in values[MODEL]:
                 sign = 1 if metric.higher_is_better else -1
                 pair = (sign * values[line][metric.name].influence for line in (MODEL, null))
-                difference = difference_over_pictures(*pair)
+                difference = difference_over_images(*pair)
                 found[null][metric.name] = [difference.value, *difference.interval]
     return found
 
 
-def read_picture_scores(artifact: Artifact) -> dict[str, Any]:
-    """All that an evaluation of pictures found, as `scores.json` holds it."""
+def read_image_scores(artifact: Artifact) -> dict[str, Any]:
+    """All that an evaluation of images found, as `scores.json` holds it."""
     return json.loads((artifact.folder / SCORES).read_text())
 
 
@@ -122,4 +122,4 @@ def _needs(run: Run) -> Sequence[Step]:
     return (*scored_steps(run), *((FIT_ENCODER,) if RIDGE in run.config.protocol.encoders else ()))
 
 
-EVALUATE_PICTURES = Step("evaluate_pictures", _spec, _needs, _build)
+EVALUATE_RECONSTRUCTIONS = Step("evaluate_reconstructions", _spec, _needs, _build)

@@ -1,6 +1,6 @@
 """Evaluation of what is read from brains: retrieval, by repetitions too, beside null rows, ridge and the ceiling.
 
-Legend: n test pictures, R responses to each, V voxels, S tokens, D token width.
+Legend: n test images, R responses to each, V voxels, S tokens, D token width.
 """
 
 import json
@@ -22,10 +22,10 @@ from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_of_each, retrieval_scores
 from mindeye_pl.metrics.statistics.score import SCORES, Score
-from mindeye_pl.models.base import Composite
+from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.trained_model import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.steps.brain.trials import subject_data
-from mindeye_pl.steps.evaluation.baselines import noise_free_pair, picture_means, ridge_tokens
+from mindeye_pl.steps.evaluation.baselines import image_means, noise_free_pair, ridge_tokens
 from mindeye_pl.steps.evaluation.test_set_log import count_evaluation
 from mindeye_pl.steps.inputs.captions import captions_identity, learns_captions, true_tokens
 from mindeye_pl.steps.inputs.frozen_models import identity
@@ -37,25 +37,25 @@ from mindeye_pl.types import Prediction
 
 PREDICTIONS = "predictions.safetensors"
 
-#: Pictures that the model reads at once.
-_PICTURES_AT_ONCE = 32
+#: Images that the model reads at once.
+_IMAGES_AT_ONCE = 32
 
 #: The lines of `scores.json`, by the names that the report knows.
 MODEL, SHUFFLED, RIDGE, CEILING = "model", "shuffled", "ridge", "ceiling"
-#: A model that reads captions too, asked for those in place of pictures.
+#: A model that reads captions too, asked for those instead of images.
 CAPTIONS = "captions"
 #: The model asked with the first response alone, with the first two, with all three.
 REPETITIONS = tuple(f"repetitions_{count}" for count in range(1, nsd.REPETITIONS + 1))
 
 
 @dataclass(frozen=True)
-class TestPictures:
+class TestImages:
     """What is asked of every method.
 
     Attributes:
         subject: whose brain.
         brains: the responses.
-        clip: `(n, S, D)` target tokens of the pictures.
+        clip: `(n, S, D)` target tokens of the images.
     """
 
     __test__ = False
@@ -88,24 +88,24 @@ def _build(run: Run, folder: Path) -> None:
     model = trained_model(run, data.voxel_counts[subject])
     brains = data.test_set(subject)
     tokens = target_tokens(run, brains.stimulus_ids.numpy())
-    pictures = TestPictures(subject, brains, torch.from_numpy(tokens[brains.stimulus_ids.numpy()]).float())
+    images = TestImages(subject, brains, torch.from_numpy(tokens[brains.stimulus_ids.numpy()]).float())
 
     evaluations = count_evaluation(run, EVALUATE, folder)
     console.print(f"  evaluation {evaluations} of this test set")
     rows = {}
     for count, name in enumerate(REPETITIONS, start=1):
         weights = first_repetitions(brains.num_repetitions, count)
-        rows[name] = _scores(run, predict_retrieval(model, brains, weights), pictures.clip)
+        rows[name] = _scores(run, predict_retrieval(model, brains, weights), images.clip)
     retrieval = predict_retrieval(model, brains, brains.weights)  # (n, S, D)
-    rows[MODEL] = _scores(run, retrieval, pictures.clip)
+    rows[MODEL] = _scores(run, retrieval, images.clip)
     if learns_captions(run):
         read = predict_averaged(model, brains, brains.weights, lambda outputs: outputs.tokens[:, 1:])  # (n, 1, D)
         rows[CAPTIONS] = _scores(run, read, true_tokens(run, brains.stimulus_ids.numpy())[:, 1:].float())
     rows[SHUFFLED] = shuffled_scores(
-        brain=retrieval, clip=pictures.clip, top_k=list(run.config.metrics.top_k), seed=run.config.seed
+        brain=retrieval, clip=images.clip, top_k=list(run.config.metrics.top_k), seed=run.config.seed
     )
     console.print("  fitting the ridge baseline")
-    rows |= _baselines(run, data, pictures)
+    rows |= _baselines(run, data, images)
     _save_predictions(folder / PREDICTIONS, brains, retrieval)
     content = {
         "subject": subject,
@@ -114,36 +114,36 @@ def _build(run: Run, folder: Path) -> None:
         "stimulus_ids": brains.stimulus_ids.tolist(),
         "effective_rank": {
             "predicted": float(effective_rank(retrieval)),
-            "true": float(effective_rank(pictures.clip)),
+            "true": float(effective_rank(images.clip)),
             "most": len(retrieval) - 1,
         },
         "rows": {name: [score.to_dict() for score in scores] for name, scores in rows.items()},
-        "of_each_picture": {MODEL: _of_each(run, retrieval, pictures.clip)},
+        "of_each_image": {MODEL: _of_each(run, retrieval, images.clip)},
     }
     write_text(folder / SCORES, json.dumps(content, indent=1))
 
 
-def predict_retrieval(model: Composite, brains: TestSet, weights: Tensor) -> Tensor:
-    """Retrieval embeddings `(n, S, D)` of the test pictures; see `predict_averaged`."""
+def predict_retrieval(model: BrainDecoder, brains: TestSet, weights: Tensor) -> Tensor:
+    """Retrieval embeddings `(n, S, D)` of the test images; see `predict_averaged`."""
     return predict_averaged(model, brains, weights, lambda outputs: outputs.retrieval)
 
 
 def predict_averaged(
-    model: Composite, brains: TestSet, weights: Tensor, part: Callable[[Prediction], Tensor]
+    model: BrainDecoder, brains: TestSet, weights: Tensor, part: Callable[[Prediction], Tensor]
 ) -> Tensor:
-    """A part of what is read from the test pictures, the outputs for a picture's responses averaged.
+    """A part of what is read from the test images, the outputs for an image's responses averaged.
 
     Args:
         model: in eval mode.
         brains: the responses.
-        weights: `(n, R)` share of each response in a picture's answer.
+        weights: `(n, R)` share of each response in an image's answer.
         part: of the outputs, `(B, S, D)`.
 
     Returns:
         `(n, S, D)` float32 on the CPU.
     """
     averaged = []
-    for voxels, shares in zip(brains.voxels.split(_PICTURES_AT_ONCE), weights.split(_PICTURES_AT_ONCE), strict=True):
+    for voxels, shares in zip(brains.voxels.split(_IMAGES_AT_ONCE), weights.split(_IMAGES_AT_ONCE), strict=True):
         outputs = part(model.predict(voxels.flatten(0, 1).to(model.device))).float().cpu()  # (b * R, S, D)
         averaged.append(average_repetitions(outputs.unflatten(0, shares.shape), shares))
     return torch.cat(averaged)
@@ -170,24 +170,24 @@ def _of_each(run: Run, brain: Tensor, clip: Tensor) -> dict[str, list[float]]:
     return {name: values.round(6).tolist() for name, values in each.items()}
 
 
-def _baselines(run: Run, data: NSDDataModule, pictures: TestPictures) -> dict[str, list[Score]]:
+def _baselines(run: Run, data: NSDDataModule, images: TestImages) -> dict[str, list[Score]]:
     """Ridge from the model's own training trials and, in a simulation, from responses without noise."""
     (trials,) = data.train_trials
-    normalise = data.normalisation(pictures.subject)
-    betas = normalise(read_betas(layout(run), pictures.subject, trials.beta_rows))  # (trials, V)
-    voxels, ids = picture_means(betas, trials.stimulus_ids)
+    normalise = data.normalisation(images.subject)
+    betas = normalise(read_betas(layout(run), images.subject, trials.beta_rows))  # (trials, V)
+    voxels, ids = image_means(betas, trials.stimulus_ids)
     tokens = target_tokens(run, ids)
     alphas = list(run.config.metrics.ridge_alphas)
-    test_voxels = average_repetitions(pictures.brains.voxels, pictures.brains.weights).numpy()  # (n, V)
+    test_voxels = average_repetitions(images.brains.voxels, images.brains.weights).numpy()  # (n, V)
     predicted = ridge_tokens(voxels, tokens[ids], test_voxels, alphas)
-    rows = {RIDGE: _scores(run, torch.from_numpy(predicted), pictures.clip)}
+    rows = {RIDGE: _scores(run, torch.from_numpy(predicted), images.clip)}
     if is_simulated(run):
         everything = subject_data(run, "all")
         ids = np.unique(everything.train_trials[0].stimulus_ids)
         tokens = target_tokens(run, ids)
-        clean, test_clean = noise_free_pair(layout(run), pictures.subject, ids, pictures.brains.stimulus_ids.numpy())
+        clean, test_clean = noise_free_pair(layout(run), images.subject, ids, images.brains.stimulus_ids.numpy())
         predicted = ridge_tokens(clean, tokens[ids], test_clean, alphas)
-        rows[CEILING] = _scores(run, torch.from_numpy(predicted), pictures.clip)
+        rows[CEILING] = _scores(run, torch.from_numpy(predicted), images.clip)
     return rows
 
 

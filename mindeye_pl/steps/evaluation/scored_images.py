@@ -1,6 +1,6 @@
 """Which reconstructions are scored: those that the run made, or those that the user names, and the brains beside them.
 
-Legend: n test pictures, H and W picture size.
+Legend: n test images, H and W image size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_
 from mindeye_pl.steps.brain.trials import subject_data
 from mindeye_pl.steps.evaluation.sources.reconstructions import ForeignReconstructions, read_reconstructions_of
 from mindeye_pl.steps.inputs.simulate import data_inputs, data_steps, layout
-from mindeye_pl.steps.inputs.splits import left_out_pictures
+from mindeye_pl.steps.inputs.splits import left_out_images
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
 def scored_steps(run: Run) -> Sequence[Step]:
-    """The step that makes the pictures; only the data where the user names some."""
+    """The step that makes the images; only the data where the user names some."""
     return (RECONSTRUCT,) if run.config.evaluate.reconstructions is None else data_steps(run)
 
 
@@ -36,8 +36,8 @@ def scored_identity(run: Run) -> tuple[str, dict[str, str]]:
     if not path.exists():
         raise UserError(
             "evaluate.reconstructions does not exist",
-            seen=path,
-            wanted="a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step",
+            got=path,
+            expected="a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step",
         )
     inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split))
     return f"subj0{config.data.subject}-{path.stem}", inputs | {"reconstructions": _fingerprint(path)}
@@ -50,11 +50,11 @@ def _fingerprint(path: Path) -> str:
     return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
 
 
-def scored_pictures(run: Run) -> Mapping[str, Any]:
+def scored_images(run: Run) -> Mapping[str, Any]:
     """`stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` in [0, 1], and the intermediates that there are.
 
     Raises:
-        UserError: if pictures of the user's do not fit the test set.
+        UserError: if images of the user's do not fit the test set.
     """
     if run.config.evaluate.reconstructions is None:
         return read_reconstructions(run.make(RECONSTRUCT))
@@ -74,12 +74,12 @@ def _foreign(run: Run, ids: np.ndarray) -> ForeignReconstructions:
 
 
 def test_ids(run: Run) -> np.ndarray:
-    """The test pictures of the run's subject, `(n,)` ascending."""
+    """The test images of the run's subject, `(n,)` ascending."""
     config = run.config
     which = (layout(run), config.data.subject, config.data.test_split, Path(config.paths.cache))
-    return np.unique(load_tested_trials(*which, left_out_pictures(run)).stimulus_ids)
+    return np.unique(load_tested_trials(*which, left_out_images(run)).stimulus_ids)
 
 
 def test_brains(run: Run) -> TestSet:
-    """The measured responses to the test pictures, in the order of `test_ids`."""
+    """The measured responses to the test images, in the order of `test_ids`."""
     return subject_data(run).test_set(run.config.data.subject)

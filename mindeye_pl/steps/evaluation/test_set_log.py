@@ -1,7 +1,7 @@
 """How often each test set was looked at: a number that only grows, kept in the manifest of every evaluation.
 
 Choosing by test scores is invisible in a single table. The count says how many different models and settings have been
-scored on the same test pictures below one `paths.artifacts`.
+scored on the same test images below one `paths.artifacts`.
 """
 
 import json
@@ -47,7 +47,7 @@ def count_evaluation(run: Run, step: Step, folder: Path) -> int:
 
 
 def fingerprint_of_test_set(run: Run) -> str:
-    """Of the subject's test pictures and the responses to them, 12 digits."""
+    """Of the subject's test images and the responses to them, 12 digits."""
     shards = ("train", run.config.data.test_split) if is_image_wise(run) else (run.config.data.test_split,)
     inputs = data_inputs(run, [run.config.data.subject], shards) | split_identity(run)
     return fingerprint(inputs | run.plain("data.subject", "data.test_split", "data.split"))[:12]

@@ -31,7 +31,7 @@ def _spec(run: Run) -> ArtifactSpec:
 def _build(run: Run, folder: Path) -> None:
     if not trains_on_scenes(run):
         raise UserError(
-            "pretrain_captioner needs captions", seen=run.config.foundation.pictures.source, wanted="simulated"
+            "pretrain_captioner needs captions", got=run.config.foundation.images.source, expected="simulated"
         )
     settings = run.config.foundation.captioner
     tokens = clip_tokens(run)

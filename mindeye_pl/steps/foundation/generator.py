@@ -1,6 +1,6 @@
-"""The generator trained on pictures with captions, in the role that Lafite has for Mind Reader (spec section 5.4).
+"""The generator trained on images with captions, in the role that Lafite has for Mind Reader (spec section 5.4).
 
-Legend: N pictures, C captions of a picture at most, E width of an embedding.
+Legend: N images, C captions of an image at most, E width of an embedding.
 """
 
 import json
@@ -22,9 +22,9 @@ from mindeye_pl.steps.foundation.images import (
     Prepared,
     fit_foundation,
     foundation_spec,
-    picture_inputs,
-    picture_steps,
-    pictures_of,
+    image_inputs,
+    image_steps,
+    images_of,
     tables_of,
     trains_on_scenes,
 )
@@ -38,12 +38,12 @@ from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
 from mindeye_pl.weights.loaders import bundled as laptop
 from mindeye_pl.weights.sized_safetensors import save_own
 
-#: The last grid of held-out pictures and what is made of their captions.
+#: The last grid of held-out images and what is made of their captions.
 GRID = "generated.png"
 
 
 def _captions_file(run: Run) -> Path | None:
-    """The captions of pictures of the user's own; None where scenes are painted.
+    """The captions of images of the user's own; None where scenes are painted.
 
     Raises:
         UserError: if there are none.
@@ -52,22 +52,22 @@ def _captions_file(run: Run) -> Path | None:
         return None
     given = run.config.foundation.generator.captions
     if given is None or not Path(given).is_file():
-        mend, wanted = "foundation.generator.captions=FILE", "a json list over pictures of lists of sentences"
-        raise UserError("pretrain_generator needs captions", seen=given, wanted=wanted, mend=mend)
+        fix, wanted = "foundation.generator.captions=FILE", "a json list over images of lists of sentences"
+        raise UserError("pretrain_generator needs captions", got=given, expected=wanted, fix=fix)
     return Path(given)
 
 
 def _captions(run: Run) -> list[list[str]]:
-    """The captions of every picture.
+    """The captions of every image.
 
     Raises:
-        UserError: if the pictures have none, or not as many.
+        UserError: if the images have none, or not as many.
     """
     if (path := _captions_file(run)) is None:
         return json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
     captions = json.loads(path.read_text())
-    if (count := len(pictures_of(run))) != len(captions):
-        raise UserError(f"{path} is of other pictures", seen=f"{len(captions)} entries", wanted=f"{count}")
+    if (count := len(images_of(run))) != len(captions):
+        raise UserError(f"{path} is of other images", got=f"{len(captions)} entries", expected=f"{count}")
     return captions
 
 
@@ -97,7 +97,7 @@ def network_sizes(run: Run, settings: Any) -> dict[str, Any]:
     width = run.config.embedder.token_dim
     return {
         **{str(key): value for key, value in settings.sizes.items()},
-        "picture_size": run.config.foundation.pictures.image_size,
+        "image_size": run.config.foundation.images.image_size,
         "condition": settings.condition,
         "image_dim": width,
         "caption_dim": width,
@@ -106,16 +106,16 @@ def network_sizes(run: Run, settings: Any) -> dict[str, Any]:
 
 
 def image_embeddings(run: Run) -> TokenStore:
-    """The image embedding of every picture, rows `(1, E)`."""
-    config, pictures = run.config.embedder, pictures_of(run)
-    by = identity(run, "embedder") | picture_inputs(run)
+    """The image embedding of every image, rows `(1, E)`."""
+    config, images = run.config.embedder, images_of(run)
+    by = identity(run, "embedder") | image_inputs(run)
     shape, what = (config.num_tokens, config.token_dim), f"with embedder={config.name}"
-    ids = np.arange(len(pictures))
-    return filled_store(run, config.name, pictures, ids, shape, partial(embed_tokens, run), by=by, what=what)
+    ids = np.arange(len(images))
+    return filled_store(run, config.name, images, ids, shape, partial(embed_tokens, run), by=by, what=what)
 
 
 def caption_embeddings(run: Run, ids: np.ndarray) -> np.ndarray:
-    """The embeddings of some pictures' captions, `(N, C, E)` float16, zeros where there are fewer or one is dropped.
+    """The embeddings of some images' captions, `(N, C, E)` float16, zeros where there are fewer or one is dropped.
 
     They are screened as those that a mapper learns, but by the clamped embeddings, which are what the generator sees.
     """
@@ -136,11 +136,11 @@ def save_networks(path: Path, model: AdversarialTraining, sizes: dict[str, Any])
 
 def _build(run: Run, folder: Path) -> None:
     settings = run.config.foundation.generator
-    pictures = pictures_of(run)
+    images = images_of(run)
     tables = {
-        "pictures": Prepared(pictures),
+        "images": Prepared(images),
         "image": image_embeddings(run),
-        "captions": caption_embeddings(run, np.arange(len(pictures))),  # (N, C, E)
+        "captions": caption_embeddings(run, np.arange(len(images))),  # (N, C, E)
     }
     torch.manual_seed(run.config.seed)
     sizes = network_sizes(run, settings)
@@ -151,8 +151,8 @@ def _build(run: Run, folder: Path) -> None:
         objective_of(run, "foundation.generator"),
     )
     data, save = tables_of(run, "generator", tables), partial(save_networks, folder / laptop.GENERATOR, model, sizes)
-    grid = [GeneratedGrid(folder / GRID, run.tracking.picture_log_of(PRETRAIN_GENERATOR))]
+    grid = [GeneratedGrid(folder / GRID, run.tracking.image_log_of(PRETRAIN_GENERATOR))]
     fit_foundation(run, PRETRAIN_GENERATOR, folder, model, data, callbacks=grid, save=save)
 
 
-PRETRAIN_GENERATOR = Step("pretrain_generator", _spec, picture_steps, _build)
+PRETRAIN_GENERATOR = Step("pretrain_generator", _spec, image_steps, _build)

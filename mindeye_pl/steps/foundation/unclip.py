@@ -22,9 +22,9 @@ from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
 from mindeye_pl.steps.foundation.images import (
     fit_foundation,
     foundation_spec,
-    picture_inputs,
-    picture_steps,
-    pictures_of,
+    image_inputs,
+    image_steps,
+    images_of,
     tables_of,
 )
 from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE, moments_of, moments_shape, vae_moments
@@ -41,7 +41,7 @@ from mindeye_pl.weights.sized_safetensors import save_own
 #: An unCLIP, and what writes it to a file.
 Written = tuple[UnCLIPModel, Callable[[Path], None]]
 
-#: SDXL's VAE halves a picture three times, its UNet twice more.
+#: SDXL's VAE halves an image three times, its UNet twice more.
 _SDXL_MULTIPLE = 32
 
 
@@ -51,9 +51,9 @@ class Start:
 
     Attributes:
         needs: the steps that come before it.
-        inputs: fingerprints of what it is made from, by name, beside the pictures.
-        tokens: of every picture, rows `(S, D)`; made before the moments, so that one big model is held at a time.
-        moments: of the VAE's posterior of every picture, rows `(2 C, h * w)`.
+        inputs: fingerprints of what it is made from, by name, beside the images.
+        tokens: of every image, rows `(S, D)`; made before the moments, so that one big model is held at a time.
+        moments: of the VAE's posterior of every image, rows `(2 C, h * w)`.
         network: for S tokens of width D: the unCLIP that learns, and what writes it to a file afterwards.
     """
 
@@ -68,7 +68,7 @@ class Start:
 
 
 def _scratch_needs(run: Run) -> tuple[Step, ...]:
-    return (*picture_steps(run), PRETRAIN_CLIP, PRETRAIN_VAE)
+    return (*image_steps(run), PRETRAIN_CLIP, PRETRAIN_VAE)
 
 
 def _scratch_inputs(run: Run) -> dict[str, str]:
@@ -105,17 +105,17 @@ def _sdxl_file(run: Run) -> Path:
 
 
 def _sdxl_inputs(run: Run) -> dict[str, str]:
-    settings, side = run.config.foundation.unclip, run.config.foundation.pictures.image_size
+    settings, side = run.config.foundation.unclip, run.config.foundation.images.image_size
     if settings.drop:
         raise UserError(
             "SDXL's unCLIP has no learned tokens to stand for a dropped condition",
-            seen=f"foundation.unclip.drop={settings.drop}",
-            mend="foundation.unclip.drop=0",
+            got=f"foundation.unclip.drop={settings.drop}",
+            fix="foundation.unclip.drop=0",
         )
     if side % _SDXL_MULTIPLE:
-        mend = f"foundation.pictures.image_size={max(side // _SDXL_MULTIPLE, 1) * _SDXL_MULTIPLE}"
+        fix = f"foundation.images.image_size={max(side // _SDXL_MULTIPLE, 1) * _SDXL_MULTIPLE}"
         wanted = f"a multiple of {_SDXL_MULTIPLE}"
-        raise UserError("SDXL cannot halve such pictures often enough", seen=side, wanted=wanted, mend=mend)
+        raise UserError("SDXL cannot halve such images often enough", got=side, expected=wanted, fix=fix)
     embedder = identity(_in_its_range(run), "embedder")
     return {"embedder": fingerprint(embedder), "sdxl_base": fingerprint_file(_sdxl_file(run))}
 
@@ -129,32 +129,32 @@ def _in_its_range(run: Run) -> Run:
 
 
 def _sdxl_tokens(run: Run) -> TokenStore:
-    run, pictures = _in_its_range(run), pictures_of(run)
-    config, ids = run.config.embedder, np.arange(len(pictures))
-    by = identity(run, "embedder") | picture_inputs(run)
+    run, images = _in_its_range(run), images_of(run)
+    config, ids = run.config.embedder, np.arange(len(images))
+    by = identity(run, "embedder") | image_inputs(run)
     shape, what = (config.num_tokens, config.token_dim), f"with embedder={config.name}"
-    return filled_store(run, config.name, pictures, ids, shape, partial(embed_tokens, run), by=by, what=what)
+    return filled_store(run, config.name, images, ids, shape, partial(embed_tokens, run), by=by, what=what)
 
 
 def _sdxl_moments(run: Run) -> TokenStore:
-    pictures, path = pictures_of(run), _sdxl_file(run)
-    by = {"sdxl_base": fingerprint_file(path), **picture_inputs(run)}
-    vae = sdxl_surgery.load_vae(path, picture_size=run.config.foundation.pictures.image_size)
+    images, path = images_of(run), _sdxl_file(run)
+    by = {"sdxl_base": fingerprint_file(path), **image_inputs(run)}
+    vae = sdxl_surgery.load_vae(path, image_size=run.config.foundation.images.image_size)
     shape, build = moments_shape(vae), partial(moments_of, vae)
     what = "with SDXL's VAE"
-    return filled_store(run, "sdxl_vae", pictures, np.arange(len(pictures)), shape, build, by=by, what=what)
+    return filled_store(run, "sdxl_vae", images, np.arange(len(images)), shape, build, by=by, what=what)
 
 
 def _sdxl_network(run: Run, num_tokens: int, token_dim: int) -> Written:
-    sizes, side = run.config.foundation.unclip.sizes, run.config.foundation.pictures.image_size
+    sizes, side = run.config.foundation.unclip.sizes, run.config.foundation.images.image_size
     torch.manual_seed(run.config.seed)
-    network = sdxl_surgery.load_unclip_start(_sdxl_file(run), token_dim=token_dim, picture_size=side, **sizes)
+    network = sdxl_surgery.load_unclip_start(_sdxl_file(run), token_dim=token_dim, image_size=side, **sizes)
     return network, partial(save_published, "unclip", network)
 
 
 STARTS = {
     "scratch": Start(_scratch_needs, _scratch_inputs, clip_tokens, vae_moments, _scratch_network),
-    "sdxl_base": Start(picture_steps, _sdxl_inputs, _sdxl_tokens, _sdxl_moments, _sdxl_network),
+    "sdxl_base": Start(image_steps, _sdxl_inputs, _sdxl_tokens, _sdxl_moments, _sdxl_network),
 }
 
 
@@ -164,7 +164,7 @@ STARTS = {
 def _start(run: Run) -> Start:
     name = run.config.foundation.unclip.start
     if name not in STARTS:
-        raise UserError("foundation.unclip.start is unknown", seen=name, wanted=" or ".join(STARTS))
+        raise UserError("foundation.unclip.start is unknown", got=name, expected=" or ".join(STARTS))
     return STARTS[name]
 
 
@@ -180,7 +180,7 @@ def _build(run: Run, folder: Path) -> None:
     tables = {
         "tokens": tokens,
         "moments": start.moments(run),
-        "size_and_crop": SizesAndCrops(pictures_of(run)),
+        "size_and_crop": SizesAndCrops(images_of(run)),
     }
     network, write = start.network(run, *tokens.shape[1:])
     model = UnCLIPTraining(

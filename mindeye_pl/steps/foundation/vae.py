@@ -17,8 +17,8 @@ from mindeye_pl.steps.foundation.images import (
     fit_foundation,
     foundation_spec,
     held_out_ids,
-    picture_steps,
-    pictures_of,
+    image_steps,
+    images_of,
     tables_of,
 )
 from mindeye_pl.store.embeddings import TokenStore
@@ -34,26 +34,26 @@ def _build_vae(run: Run, folder: Path) -> None:
     settings = run.config.foundation.vae
     sizes = {
         **run.plain("foundation.vae.sizes")["foundation.vae.sizes"],
-        "picture_size": run.config.foundation.pictures.image_size,
+        "image_size": run.config.foundation.images.image_size,
     }
     network = build_vae(**sizes)
-    pictures = pictures_of(run)
+    images = images_of(run)
     model = VAETraining(network, max_lr=settings.max_lr, kl_scale=settings.kl_scale)
-    fit_foundation(run, PRETRAIN_VAE, folder, model, tables_of(run, "vae", {"pictures": Prepared(pictures)}))
+    fit_foundation(run, PRETRAIN_VAE, folder, model, tables_of(run, "vae", {"images": Prepared(images)}))
 
     network.eval()
     with torch.no_grad():
-        held_out = torch.from_numpy(pictures.read(held_out_ids(run))).float()
+        held_out = torch.from_numpy(images.read(held_out_ids(run))).float()
         latents = torch.cat([network.encode(2 * part - 1).latent_dist.mode() for part in held_out.split(64)])
     sizes["scaling_factor"] = round(1 / float(latents.std()), 5)
     save_own(folder / laptop.VAE, network.state_dict(), sizes)
 
 
-PRETRAIN_VAE = Step("pretrain_vae", lambda run: foundation_spec(run, "vae"), picture_steps, _build_vae)
+PRETRAIN_VAE = Step("pretrain_vae", lambda run: foundation_spec(run, "vae"), image_steps, _build_vae)
 
 
 def vae_moments(run: Run) -> TokenStore:
-    """The posterior that the trained VAE has of every picture, rows `(2 C, h * w)`."""
+    """The posterior that the trained VAE has of every image, rows `(2 C, h * w)`."""
     vae = laptop.load_vae(run.make(PRETRAIN_VAE).folder)
     return _embedded(run, PRETRAIN_VAE, moments_shape(vae), partial(moments_of, vae))
 
@@ -65,6 +65,6 @@ def moments_shape(vae: "AutoencoderKL") -> tuple[int, int]:
 
 
 def moments_of(vae: "AutoencoderKL", device: torch.device) -> Callable[[Tensor], Tensor]:
-    """From pictures `(B, 3, H, W)` in [0, 1] to the moments of their posterior, in float32: half overflows."""
+    """From images `(B, 3, H, W)` in [0, 1] to the moments of their posterior, in float32: half overflows."""
     vae.to(device)  # type: ignore[arg-type]  # the library's decorator hides its arguments
-    return lambda pictures: vae.encode(2 * pictures - 1).latent_dist.parameters.flatten(2)
+    return lambda images: vae.encode(2 * images - 1).latent_dist.parameters.flatten(2)

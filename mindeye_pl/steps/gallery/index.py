@@ -16,14 +16,14 @@ from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.coarse import VECTORS, coarse_vector
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
+from mindeye_pl.gallery.image_sources import FileGallery
 from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
 from mindeye_pl.gallery.opening import open_gallery
-from mindeye_pl.gallery.picture_sources import FileGallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected
 from mindeye_pl.gallery.vector_table import VectorTable
 from mindeye_pl.steps.inputs.frozen_models import identity
-from mindeye_pl.steps.inputs.simulate import data_steps, layout, pictures_fingerprint
-from mindeye_pl.steps.inputs.splits import is_image_wise, left_out_pictures, split_identity
+from mindeye_pl.steps.inputs.simulate import data_steps, images_fingerprint, layout
+from mindeye_pl.steps.inputs.splits import is_image_wise, left_out_images, split_identity
 from mindeye_pl.steps.inputs.targets import embed_tokens
 from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.store.fingerprint import fingerprint_file
@@ -31,7 +31,7 @@ from mindeye_pl.store.fingerprint import fingerprint_file
 #: `retrieve.unreadable`.
 SKIP, REFUSE = "skip", "refuse"
 
-#: A gallery's fingerprint follows from files, whatever size their pictures are brought to.
+#: A gallery's fingerprint follows from files, whatever size their images are brought to.
 _ANY_SIDE = 1
 
 
@@ -55,7 +55,7 @@ def vector_settings(run: Run) -> dict[str, Any]:
     """What determines a vector beside the embedder."""
     settings = run.config.retrieve
     if settings.vector not in VECTORS:
-        raise UserError("retrieve.vector is unknown", seen=settings.vector, wanted=f"one of {list(VECTORS)}")
+        raise UserError("retrieve.vector is unknown", got=settings.vector, expected=f"one of {list(VECTORS)}")
     projected = {"width": settings.width, "seed": settings.projection_seed}
     return {"kind": settings.vector, **(projected if settings.vector == "projected" else {})}
 
@@ -66,21 +66,21 @@ def embedder_identity(run: Run) -> dict[str, Any]:
 
 
 def skips_unreadable(run: Run) -> bool:
-    """Whether pictures that cannot be read are left out.
+    """Whether images that cannot be read are left out.
 
     Raises:
         UserError: for an unknown choice.
     """
     chosen = run.config.retrieve.unreadable
     if chosen not in (SKIP, REFUSE):
-        raise UserError("retrieve.unreadable", seen=chosen, wanted=f"{REFUSE} or {SKIP}")
+        raise UserError("retrieve.unreadable", got=chosen, expected=f"{REFUSE} or {SKIP}")
     return chosen == SKIP
 
 
 def open_run_gallery(run: Run) -> Gallery:
-    """The gallery of `retrieve.gallery`, its pictures brought to the side of the data's own.
+    """The gallery of `retrieve.gallery`, its images brought to the side of the data's own.
 
-    The seen pictures stand behind those of a gallery of the user's, where `retrieve.with_seen` asks for them.
+    The seen images stand behind those of a gallery of the user's, where `retrieve.with_seen` asks for them.
 
     Raises:
         UserError: as `opening.open_gallery`.
@@ -94,7 +94,7 @@ def open_run_gallery(run: Run) -> Gallery:
 
 
 def true_places(run: Run, gallery: Gallery, stimulus_ids: np.ndarray) -> np.ndarray | None:
-    """Where the seen pictures are in the gallery, `(n,)` int64 for `(n,)` stimulus ids; None if they are not."""
+    """Where the seen images are in the gallery, `(n,)` int64 for `(n,)` stimulus ids; None if they are not."""
     if run.config.retrieve.gallery is None:
         return stimulus_ids
     if not isinstance(gallery, Joined):
@@ -103,17 +103,17 @@ def true_places(run: Run, gallery: Gallery, stimulus_ids: np.ndarray) -> np.ndar
 
 
 def _seen(run: Run) -> np.ndarray:
-    """Stimulus ids of the test pictures, ascending; of the standard split's, whatever cluster alone is tested."""
+    """Stimulus ids of the test images, ascending; of the standard split's, whatever cluster alone is tested."""
     config = run.config
     which = (layout(run), config.data.subject, config.data.test_split, Path(config.paths.cache))
-    left_out = left_out_pictures(run) if is_image_wise(run) else None
+    left_out = left_out_images(run) if is_image_wise(run) else None
     return np.unique(load_tested_trials(*which, left_out).stimulus_ids)
 
 
 def gallery_inputs(run: Run) -> dict[str, str]:
     """The fingerprints of what the gallery is made of, the world still to be simulated among it."""
     settings = run.config.retrieve
-    inputs = {"pictures": pictures_fingerprint(run)}
+    inputs = {"images": images_fingerprint(run)}
     if settings.gallery is not None:
         inputs["gallery"] = open_gallery(Path(settings.gallery), _ANY_SIDE, settings.source).fingerprint()
     return inputs
@@ -134,9 +134,9 @@ def _embed(run: Run, folder: Path) -> None:
     coarse, reduce, gallery = coarse_run(run), coarse_vectors(run), open_run_gallery(run)
     embed = embed_tokens(coarse, run.device)
 
-    def vectors(pictures: np.ndarray) -> np.ndarray:
+    def vectors(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return reduce(embed(torch.from_numpy(pictures).float().to(run.device)).float()).cpu().numpy()
+            return reduce(embed(torch.from_numpy(images).float().to(run.device)).float()).cpu().numpy()
 
     if isinstance(table := _table(gallery), VectorTable):
         side = coarse.config.embedder
@@ -226,8 +226,8 @@ def open_index(run: Run) -> tuple[VectorIndex, IndexManifest]:
     if len(index) != manifest.count:
         raise UserError(
             f"{folder} is not whole",
-            seen=f"{len(index):,} vectors",
-            wanted=f"{manifest.count:,}",
-            mend=f"rm -r {folder}, and run again",
+            got=f"{len(index):,} vectors",
+            expected=f"{manifest.count:,}",
+            fix=f"rm -r {folder}, and run again",
         )
     return index, manifest

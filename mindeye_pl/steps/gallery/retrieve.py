@@ -1,6 +1,6 @@
 """Retrieval from a gallery of any size: a coarse search by one vector, then a new order by all tokens.
 
-Legend: n test pictures, k pictures found for each, S tokens, D token width, F width of the coarse vector.
+Legend: n test images, k images found for each, S tokens, D token width, F width of the coarse vector.
 """
 
 import json
@@ -19,7 +19,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.gallery_recall import gallery_recall_scores
-from mindeye_pl.metrics.pictures import derangement
+from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.steps.brain.trained_model import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.steps.brain.trials import subject_data
@@ -46,7 +46,7 @@ RECALL = "recall.json"
 FOUND = "found.safetensors"
 
 #: The lines of `recall.json`: what the coarse search found, in its order and in the token model's, and what it finds
-#: when it is asked with the vector of the seen picture itself.
+#: when it is asked with the vector of the seen image itself.
 COARSE, RERANKED, OWN_VECTOR = "coarse", "reranked", "own_vector"
 
 
@@ -74,12 +74,12 @@ def _spec(run: Run) -> ArtifactSpec:
 
 def _build(run: Run, folder: Path) -> None:
     settings, gallery = run.config.retrieve, open_run_gallery(run)
-    if settings.rerank and not gallery.holds_pictures:
+    if settings.rerank and not gallery.holds_images:
         raise UserError(
-            "re-ranking reads pictures",
-            seen=f"a table of vectors, {settings.gallery}",
-            wanted="a gallery of pictures",
-            mend="retrieve.rerank=false",
+            "re-ranking reads images",
+            got=f"a table of vectors, {settings.gallery}",
+            expected="a gallery of images",
+            fix="retrieve.rerank=false",
         )
     if run.config.index.folder is None:
         check_unreadable(EmbeddedGallery(run.make(EMBED_GALLERY).folder), skips_unreadable(run))
@@ -93,7 +93,7 @@ def _build(run: Run, folder: Path) -> None:
         console.print(f"  evaluation {evaluations} of this test set")
         top_k = min(settings.top_k, len(index))
         reduce = coarse_vectors(run)
-        console.print(f"  looking for {len(ids)} brains' pictures among {len(index):,}")
+        console.print(f"  looking for {len(ids)} brains' images among {len(index):,}")
         similarity, places = index.search(reduce(coarse_retrieval).numpy(), top_k)  # (n, k) each
         found = {"stimulus_ids": ids, "coarse_places": places, "coarse_similarity": similarity}
         truth = true_places(run, gallery, ids)
@@ -142,10 +142,10 @@ def _read_brains(run: Run) -> tuple[TestSet, Tensor]:
 def _token_similarity(run: Run, gallery: Gallery, retrieval: Tensor, places: np.ndarray) -> np.ndarray:
     """Cosine of all tokens, flattened, of each brain and what was found for it, `(n, k)` float64; none there: -inf.
 
-    Each picture is read and embedded once, however many brains found it, and a batch of them is in memory at a time.
+    Each image is read and embedded once, however many brains found it, and a batch of them is in memory at a time.
 
     Raises:
-        UserError: for a picture that is not readable any more.
+        UserError: for an image that is not readable any more.
     """
     embed, size = embed_tokens(run, run.device), run.config.retrieve.batch_size
     anew = np.full(places.shape, -np.inf)
@@ -155,7 +155,7 @@ def _token_similarity(run: Run, gallery: Gallery, retrieval: Tensor, places: np.
         portion = gallery.read(batch)
         if portion.unreadable:
             name, why = next(iter(portion.unreadable.items()))
-            raise UserError(f"{name} of the gallery cannot be read any more", seen=why, wanted="the indexed picture")
+            raise UserError(f"{name} of the gallery cannot be read any more", got=why, expected="the indexed image")
         with torch.inference_mode():
             tokens = embed(torch.from_numpy(portion.content).float().to(run.device)).float().cpu()  # (b, S, D)
         cosines = cosine_similarity(query=retrieval, gallery=tokens).numpy()  # (n, b)
@@ -168,7 +168,7 @@ def read_found(artifact: Artifact) -> dict[str, np.ndarray]:
     """`stimulus_ids` `(n,)`, `coarse_places` and `coarse_similarity` `(n, k)`, and what there is of the rest.
 
     The rest: `places` and `similarity` `(n, k)` where the token model gave a new order, `truth` `(n,)` where the seen
-    pictures are in the gallery.
+    images are in the gallery.
     """
     return load_file(str(artifact.folder / FOUND))
 

@@ -1,6 +1,6 @@
-"""The captions that a training learns: those that fit the pictures as they were shown, embedded once and kept.
+"""The captions that a training learns: those that fit the images as they were shown, embedded once and kept.
 
-Legend: N pictures in the pictures file, n pictures asked for, C captions of a picture at most, D width of an embedding.
+Legend: N images in the images file, n images asked for, C captions of an image at most, D width of an embedding.
 """
 
 import json
@@ -24,17 +24,17 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
 from mindeye_pl.nn.clip.embeddings import clamp_then_normalise, mean_caption
 from mindeye_pl.steps.inputs.frozen_models import SCREEN_STEP, has_part, identity, load_model
-from mindeye_pl.steps.inputs.simulate import captions_fingerprint, data_steps, layout, pictures_fingerprint
+from mindeye_pl.steps.inputs.simulate import captions_fingerprint, data_steps, images_fingerprint, layout
 from mindeye_pl.steps.inputs.targets import filled_rows, pooled_embeddings, target_tokens
 from mindeye_pl.store.artifacts import FACTS, ArtifactSpec
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
 
-#: The kept captions of every picture, in the layout of the data's own file.
+#: The kept captions of every image, in the layout of the data's own file.
 CAPTIONS = "captions.json"
 
-_PICTURES_AT_ONCE = 256
+_IMAGES_AT_ONCE = 256
 
 
 def learns_captions(run: Run) -> bool:
@@ -60,24 +60,24 @@ def captions_identity(run: Run) -> dict[str, Any]:
 
 
 def target_captions(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
-    """The store of the embeddings of the pictures' kept captions; None where there is no text embedder.
+    """The store of the embeddings of the images' kept captions; None where there is no text embedder.
 
-    Rows are `(C, D)` float16, clamped and then of length one, and zeros where a picture has fewer than C captions
-    (`nn.embeddings.is_caption`). C is the most that any picture of the pictures file has.
+    Rows are `(C, D)` float16, clamped and then of length one, and zeros where an image has fewer than C captions
+    (`nn.embeddings.is_caption`). C is the most that any image of the images file has.
 
     Args:
         run: its `text_embedder` says what embeds which captions.
-        stimulus_ids: `(n,)` of the pictures; those whose rows are missing are embedded now.
+        stimulus_ids: `(n,)` of the images; those whose rows are missing are embedded now.
 
     Raises:
-        UserError: if there are no captions of the data, or none of one of these pictures.
+        UserError: if there are no captions of the data, or none of one of these images.
     """
     if run.config.get("text_embedder") is None:
         return None
     config, kept = run.config.text_embedder, kept_captions(run)
     if len(bare := [id_ for id_ in np.unique(stimulus_ids).tolist() if not kept[id_]]):
         raise UserError(
-            f"{len(bare)} pictures that are learnt from have no caption", seen=f"stimulus {bare[0]}", wanted=LAYOUT
+            f"{len(bare)} images that are learnt from have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT
         )
     most = max(map(len, kept))
 
@@ -89,14 +89,14 @@ def target_captions(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
 
         return embed
 
-    shape, what = (most, config.width), f"pictures' captions with text_embedder={config.name}"
+    shape, what = (most, config.width), f"images' captions with text_embedder={config.name}"
     return filled_rows(
         run, f"captions-{config.name}", len(kept), stimulus_ids, shape, build, by=captions_identity(run), what=what
     )
 
 
 def true_tokens(run: Run, stimulus_ids: np.ndarray) -> Tensor:
-    """What a perfect reading of the pictures' brains would give, `(n, S, D)` float16; missing rows are made now.
+    """What a perfect reading of the images' brains would give, `(n, S, D)` float16; missing rows are made now.
 
     The target tokens, and behind them the mean embedding of the captions where the run's model learns that.
     """
@@ -110,7 +110,7 @@ def true_tokens(run: Run, stimulus_ids: np.ndarray) -> Tensor:
 
 
 def kept_captions(run: Run) -> list[list[str]]:
-    """The captions of every picture that are learnt, N lists: those that the step kept, or the user's.
+    """The captions of every image that are learnt, N lists: those that the step kept, or the user's.
 
     Raises:
         UserError: as `data.captions.read_captions`.
@@ -125,7 +125,7 @@ def _kept_fingerprint(run: Run) -> str:
     if given is None:
         return run.spec(SCREEN_CAPTIONS).fingerprint
     if not (path := Path(given).expanduser()).is_file():
-        raise UserError("text_embedder.captions does not exist", seen=path, wanted=LAYOUT)
+        raise UserError("text_embedder.captions does not exist", got=path, expected=LAYOUT)
     return fingerprint_file(path)
 
 
@@ -133,7 +133,7 @@ def _text_embedder(run: Run) -> Any:
     config = run.config.get("text_embedder")
     if config is None:
         raise UserError(
-            "captions need a text embedder", seen="text_embedder=none", mend="text_embedder=laptop, or clip_b32"
+            "captions need a text embedder", got="text_embedder=none", fix="text_embedder=laptop, or clip_b32"
         )
     return config
 
@@ -147,16 +147,16 @@ def screening_rule(run: Run) -> ScreeningRule:
     screening = _text_embedder(run).screening
     if screening.rule not in RULES:
         wanted = " or ".join(RULES)
-        raise UserError("text_embedder.screening.rule: no such choice", seen=screening.rule, wanted=wanted)
+        raise UserError("text_embedder.screening.rule: no such choice", got=screening.rule, expected=wanted)
     if not 0 < screening.share <= 1:
-        raise UserError("text_embedder.screening.share", seen=screening.share, wanted="above 0 to 1")
+        raise UserError("text_embedder.screening.share", got=screening.share, expected="above 0 to 1")
     return RULES[screening.rule]
 
 
 def _spec(run: Run) -> ArtifactSpec:
     config = _text_embedder(run)
     screening_rule(run)
-    inputs = {"captions": captions_fingerprint(run), "pictures": pictures_fingerprint(run)}
+    inputs = {"captions": captions_fingerprint(run), "images": images_fingerprint(run)}
     label = f"{config.name}-{config.screening.rule}"
     return ArtifactSpec(SCREEN_STEP, label, identity(run, "embedder", "text_embedder"), inputs)
 
@@ -168,38 +168,38 @@ def _build(run: Run, folder: Path) -> None:
     if pooled.shape[1] != config.width:
         raise UserError(
             f"text_embedder={config.name} and embedder={run.config.embedder.name} are of two CLIPs",
-            seen=f"embeddings of width {config.width} and {pooled.shape[1]}",
-            wanted="the text and the picture side of one",
+            got=f"embeddings of width {config.width} and {pooled.shape[1]}",
+            expected="the text and the image side of one",
         )
     embedder = load_model(run, "text_embedder").to(run.device)
     rule, most = screening_rule(run), max(map(len, captions), default=0)
     how = {"logit_scale": embedder.logit_scale, "share": config.screening.share}
     kept: list[list[str]] = []
-    parts = range(0, len(captions), _PICTURES_AT_ONCE)
+    parts = range(0, len(captions), _IMAGES_AT_ONCE)
     for start in track(parts, "screening captions", console=console, transient=True):
-        part = captions[start : start + _PICTURES_AT_ONCE]
+        part = captions[start : start + _IMAGES_AT_ONCE]
         rows = _embedded(embedder, part, most, config.width).cpu().numpy()  # (b, C, E)
         stays = rule(pooled[start : start + len(part)], rows, **how)  # (b, C)
         kept += [[text for text, stay in zip(*one, strict=False) if stay] for one in zip(part, stays, strict=True)]
     counts = {
         "kept": sum(map(len, kept)),
         "dropped": sum(map(len, captions)) - sum(map(len, kept)),
-        "pictures_without": sum(not one for one in kept),
+        "images_without": sum(not one for one in kept),
     }
-    console.print(f"  {counts['kept']:,} captions kept, {counts['dropped']:,} dropped of {len(kept):,} pictures")
+    console.print(f"  {counts['kept']:,} captions kept, {counts['dropped']:,} dropped of {len(kept):,} images")
     write_text(folder / CAPTIONS, json.dumps(kept, ensure_ascii=False))
     write_text(folder / FACTS, json.dumps(counts))
 
 
 def embedded_captions(run: Run, embedder: TextEmbedder, captions: Sequence[Sequence[str]], most: int) -> Tensor:
-    """Embeddings of b pictures' captions, clamped and then of length one, `(b, C, D)`; zeros where there are fewer."""
+    """Embeddings of b images' captions, clamped and then of length one, `(b, C, D)`; zeros where there are fewer."""
     config = run.config.text_embedder
     limit = math.inf if config.clamp is None else config.clamp
     return clamp_then_normalise(_embedded(embedder, captions, most, config.width), limit=limit)  # zeros stay zeros
 
 
 def _embedded(embedder: TextEmbedder, captions: Sequence[Sequence[str]], most: int, width: int) -> Tensor:
-    """CLIP's own embeddings of b pictures' captions, `(b, C, D)` float32 on the CPU, zeros where there are fewer."""
+    """CLIP's own embeddings of b images' captions, `(b, C, D)` float32 on the CPU, zeros where there are fewer."""
     rows = torch.zeros(len(captions), most, width)
     if texts := list(chain.from_iterable(captions)):
         there = torch.arange(most) < torch.tensor([len(one) for one in captions])[:, None]  # (b, C)
@@ -207,9 +207,9 @@ def _embedded(embedder: TextEmbedder, captions: Sequence[Sequence[str]], most: i
         if embeddings.shape[1] != width:
             raise UserError(
                 "text_embedder makes other embeddings than its configuration says",
-                seen=f"width {embeddings.shape[1]}",
-                wanted=f"width {width}",
-                mend=f"text_embedder.width={embeddings.shape[1]}",
+                got=f"width {embeddings.shape[1]}",
+                expected=f"width {width}",
+                fix=f"text_embedder.width={embeddings.shape[1]}",
             )
         rows[there] = embeddings.float().cpu()
     return rows

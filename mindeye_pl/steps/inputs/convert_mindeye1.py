@@ -37,9 +37,9 @@ def lacking_shards(run: Run) -> list[str]:
 def _source(run: Run) -> MindEye1Layout:
     settings = run.config.data
     if not is_converted(run):
-        raise UserError("data.source is not converted", seen=settings.source, mend=f"data={NSD_MINDEYE1}")
+        raise UserError("data.source is not converted", got=settings.source, fix=f"data={NSD_MINDEYE1}")
     if settings.source_dir is None:
-        raise UserError("data=nsd_mindeye1 needs MindEye1's files of NSD", mend="paths.nsd=FOLDER (docs/data.md)")
+        raise UserError("data=nsd_mindeye1 needs MindEye1's files of NSD", fix="paths.nsd=FOLDER (docs/data.md)")
     return MindEye1Layout(Path(settings.source_dir), {split: int(settings.shards[split]) for split in SPLITS})
 
 
@@ -49,16 +49,16 @@ def _spec(run: Run) -> ArtifactSpec:
     if settings.test_split != TEST:
         raise UserError(
             "data.test_split: MindEye1's files know one test set",
-            seen=settings.test_split,
-            wanted=TEST,
-            mend=f"data.test_split={TEST}",
+            got=settings.test_split,
+            expected=TEST,
+            fix=f"data.test_split={TEST}",
         )
     if settings.split != STANDARD:
         raise UserError(
-            "data.split: other splits are of all of NSD's pictures and trials, and MindEye1's files hold a part",
-            seen=settings.split,
-            wanted=STANDARD,
-            mend="data=nsd",
+            "data.split: other splits are of all of NSD's images and trials, and MindEye1's files hold a part",
+            got=settings.split,
+            expected=STANDARD,
+            fix="data=nsd",
         )
     source.check(subjects)
     files = [path for subject in subjects for _, path in source.shards_of(subject)]

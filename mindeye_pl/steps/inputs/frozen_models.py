@@ -48,7 +48,7 @@ FOUNDATION_STEPS = frozenset(
     }
 )
 
-#: The step that looks at pictures and their captions and trains nothing, and those that train a generator under them.
+#: The step that looks at images and their captions and trains nothing, and those that train a generator under them.
 SCREEN_STEP = "screen_captions"
 _GENERATOR_STEPS = frozenset({"pretrain_generator", "finetune_generator"})
 
@@ -64,9 +64,9 @@ def groups_in_use(run: Run) -> list[str]:
         "text_embedder": embeds and config.get("text_embedder") is not None and reads_captions(config),
         UNCLIP_START: from_sdxl,
         **{group: trains and group in low_level_groups(config) for group in ("vae", "maps")},
-        "unclip": makes_pictures(config) and not generator_from_scratch(config),
-        "captioner": config.captioner is not None and makes_pictures(config),
-        "refine": config.refine is not None and makes_pictures(config),
+        "unclip": makes_images(config) and not generator_from_scratch(config),
+        "captioner": config.captioner is not None and makes_images(config),
+        "refine": config.refine is not None and makes_images(config),
     }
     return [group for group in GROUPS if used[group]]
 
@@ -100,14 +100,14 @@ def low_level_groups(config: DictConfig) -> list[str]:
     return ["vae", "maps"] if config.maps is not None else ["vae"]
 
 
-def makes_pictures(config: DictConfig) -> bool:
+def makes_images(config: DictConfig) -> bool:
     """Whether the run makes reconstructions; those that the user brings are only scored."""
     own = config.evaluate.reconstructions is None
     return own and config.unclip is not None and "reconstruct" in config.pipeline.steps
 
 
 def generator_from_scratch(config: DictConfig) -> bool:
-    """Whether the pictures are made by a generator that begins with no weights of a file."""
+    """Whether the images are made by a generator that begins with no weights of a file."""
     generator = config.get("generator")
     return generator is not None and generator.start == "scratch"
 
@@ -167,8 +167,8 @@ def check_whole(run: Run) -> None:
     for group in groups_in_use(run):
         for path in weight_files(run, group).values():
             if path is not None and not is_whole(path):
-                mend = "copy or download it again"
-                raise UserError(f"{path} is not whole", seen=f"{path.stat().st_size} bytes", mend=mend)
+                fix = "copy or download it again"
+                raise UserError(f"{path} is not whole", got=f"{path.stat().st_size} bytes", fix=fix)
 
 
 def identity(run: Run, *groups: str) -> dict[str, Any]:
@@ -208,5 +208,5 @@ def load_model(run: Run, group: str) -> Any:
             raise error.__cause__ from error
         commands = [download_command(released) for released in _released(config).values()]
         raise UserError(
-            f"{config.name} could not be loaded", seen=error.__cause__, mend="; ".join(commands) or None
+            f"{config.name} could not be loaded", got=error.__cause__, fix="; ".join(commands) or None
         ) from error

@@ -71,7 +71,7 @@ def data_inputs(run: Run, subjects: Sequence[int], splits: Sequence[str] = ("tra
 
 
 def captions_fingerprint(run: Run) -> str:
-    """The fingerprint of the pictures' captions; those that a step has still to make have one too.
+    """The fingerprint of the images' captions; those that a step has still to make have one too.
 
     Raises:
         UserError: if the user's data have none.
@@ -82,14 +82,14 @@ def captions_fingerprint(run: Run) -> str:
     if not path.is_file():
         raise UserError(
             "data have no captions",
-            seen=f"no {path.name} in {path.parent}",
-            wanted=LAYOUT,
-            mend="docs/data.md says more",
+            got=f"no {path.name} in {path.parent}",
+            expected=LAYOUT,
+            fix="docs/data.md says more",
         )
     return fingerprint_file(path)
 
 
-def pictures_fingerprint(run: Run) -> str:
-    """The fingerprint of the pictures file; one that a step has still to make has one too."""
+def images_fingerprint(run: Run) -> str:
+    """The fingerprint of the images file; one that a step has still to make has one too."""
     step = made_by(run)
     return fingerprint_file(layout(run).stimuli) if step is None else run.spec(step).fingerprint

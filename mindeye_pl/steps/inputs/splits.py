@@ -23,25 +23,25 @@ from mindeye_pl.steps.inputs.targets import made_from, pooled_embeddings
 from mindeye_pl.store.fingerprint import fingerprint
 
 
-def left_out_pictures(run: Run) -> LeftOut | None:
-    """The pictures that `data.split` leaves out of every training; None for the standard split.
+def left_out_images(run: Run) -> LeftOut | None:
+    """The images that `data.split` leaves out of every training; None for the standard split.
 
     Raises:
-        UserError: for an unknown split, or one without a test picture of `data.subject`, before anything is trained.
+        UserError: for an unknown split, or one without a test image of `data.subject`, before anything is trained.
     """
     name = read_split(run.config.data.split)
     if name is None:
         return None
     for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
         if run.plain(checkpoint)[checkpoint] is not None:
-            rank_zero_warn(f"data.split={name}: whether {checkpoint} was trained without its pictures is not known")
+            rank_zero_warn(f"data.split={name}: whether {checkpoint} was trained without its images is not known")
     return _cluster(run, name) if isinstance(name, ClusterName) else _last(run, name)
 
 
 def _cluster(run: Run, name: ClusterName) -> LeftOutCluster:
-    """Clusters are those of CLIP's own pooled embedding of all pictures of the pictures file.
+    """Clusters are those of CLIP's own pooled embedding of all images of the images file.
 
-    So they depend neither on the subject nor on the sessions. Of NSD's 73,000 pictures, ViT-bigG's pooled embeddings
+    So they depend neither on the subject nor on the sessions. Of NSD's 73,000 images, ViT-bigG's pooled embeddings
     take 187 MB; its tokens, which CLIP's training does not compare, would take 62 GB.
     """
     data, by = layout(run), made_from(run, "embedder")
@@ -70,12 +70,12 @@ def _last(run: Run, name: ImageWiseName) -> LeftOutLast:
 
 
 def is_image_wise(run: Run) -> bool:
-    """Whether the sessions in use of `data.subject` say which pictures are tested."""
+    """Whether the sessions in use of `data.subject` say which images are tested."""
     return isinstance(read_split(run.config.data.split), ImageWiseName)
 
 
 def split_identity(run: Run) -> dict[str, Any]:
-    """What a split's pictures depend on besides its name and the embedder; nothing for splits of all pictures."""
+    """What a split's images depend on besides its name and the embedder; nothing for splits of all images."""
     return run.plain("data.subject", "data.num_sessions", "data.test_split") if is_image_wise(run) else {}
 
 

@@ -1,4 +1,4 @@
-"""Target tokens, VAE latents, maps and views of the pictures that a run needs, embedded once and kept."""
+"""Target tokens, VAE latents, maps and views of the images that a run needs, embedded once and kept."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,29 +16,29 @@ from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS, augmented_views
 from mindeye_pl.steps.inputs.frozen_models import identity, load_model, low_level_groups
-from mindeye_pl.steps.inputs.simulate import layout, pictures_fingerprint
+from mindeye_pl.steps.inputs.simulate import images_fingerprint, layout
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint
 
 
 class Readable(Protocol):
-    """Pictures by number."""
+    """Images by number."""
 
     def __len__(self) -> int:
         """How many there are."""
 
     def read(self, ids: np.ndarray, /) -> np.ndarray:
-        """Pictures `(n, 3, H, W)` in [0, 1] of `(n,)` ids."""
+        """Images `(n, 3, H, W)` in [0, 1] of `(n,)` ids."""
 
 
 def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
-    """The store that holds the tokens of these pictures; those that are missing are embedded now."""
+    """The store that holds the tokens of these images; those that are missing are embedded now."""
     config = run.config.embedder
     return _filled(run, stimulus_ids, "embedder", (config.num_tokens, config.token_dim), embed_tokens)
 
 
 def target_latents(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
-    """The store of the pictures' scaled VAE latents, rows `(C, h * w)`; None where there is no low-level branch."""
+    """The store of the images' scaled VAE latents, rows `(C, h * w)`; None where there is no low-level branch."""
     if run.config.low_level is None:
         return None
     config = run.config.vae
@@ -46,7 +46,7 @@ def target_latents(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
 
 
 def target_maps(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
-    """The store of the pictures' feature maps, those of augmented views behind the picture's own; None where unused."""
+    """The store of the images' feature maps, those of augmented views behind the image's own; None where unused."""
     if "maps" not in low_level_groups(run.config):
         return None
     config = run.config.maps
@@ -54,9 +54,9 @@ def target_maps(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
 
 
 def target_views(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
-    """The store of embeddings of augmented views of the pictures, rows `(K, D)`; None where `embedder.views` is 0.
+    """The store of embeddings of augmented views of the images, rows `(K, D)`; None where `embedder.views` is 0.
 
-    Published training draws a new view at every access. Here K are drawn once, from the picture itself, and kept, since
+    Published training draws a new view at every access. Here K are drawn once, from the image itself, and kept, since
     the embedder costs more than all else in a step.
 
     Raises:
@@ -67,22 +67,22 @@ def target_views(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
         return None
     if config.augmentation not in AUGMENTATIONS:
         wanted = f"one of {list(AUGMENTATIONS)}"
-        raise UserError("embedder.augmentation: no such choice", seen=config.augmentation, wanted=wanted)
+        raise UserError("embedder.augmentation: no such choice", got=config.augmentation, expected=wanted)
     if config.num_tokens != 1:
-        raise UserError("embedder.views need an embedder of one token", seen=config.num_tokens, mend="embedder.views=0")
+        raise UserError("embedder.views need an embedder of one token", got=config.num_tokens, fix="embedder.views=0")
     return _filled(run, stimulus_ids, "embedder", (config.views, config.token_dim), _views, kind="views")
 
 
 def pooled_embeddings(run: Run, count: int) -> np.ndarray:
-    """CLIP's own embedding of the first `count` pictures, `(count, E)` float16, read through a memory map.
+    """CLIP's own embedding of the first `count` images, `(count, E)` float16, read through a memory map.
 
     Neither clamped nor normalised.
     """
     embedder = load_model(run, "embedder").to(run.device)
 
-    def embed(pictures: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(pictures.device.type, torch.float16, enabled=pictures.is_cuda):
-            return embedder.pooled(pictures)[:, None]  # (B, 1, E)
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(images.device.type, torch.float16, enabled=images.is_cuda):
+            return embedder.pooled(images)[:, None]  # (B, 1, E)
 
     with torch.inference_mode():
         width = embed(torch.zeros(1, 3, *embedder.image_size, device=run.device)).shape[-1]
@@ -92,8 +92,8 @@ def pooled_embeddings(run: Run, count: int) -> np.ndarray:
 
 
 def made_from(run: Run, group: str) -> dict[str, Any]:
-    """What determines whatever a group's model makes of the pictures."""
-    return identity(run, group) | {"pictures": pictures_fingerprint(run)}
+    """What determines whatever a group's model makes of the images."""
+    return identity(run, group) | {"images": images_fingerprint(run)}
 
 
 def _filled(
@@ -113,7 +113,7 @@ def _filled(
 def filled_store(
     run: Run,
     name: str,
-    pictures: Readable,
+    images: Readable,
     ids: np.ndarray,
     shape: tuple[int, int],
     build: Callable[[torch.device], Callable[[torch.Tensor], torch.Tensor]],
@@ -121,15 +121,15 @@ def filled_store(
     by: dict[str, Any],
     what: str,
 ) -> TokenStore:
-    """The store of what a frozen model makes of pictures; rows that are missing are made now.
+    """The store of what a frozen model makes of images; rows that are missing are made now.
 
     Args:
         run: see `filled_rows`, as for name, ids, shape and by.
         name: see there.
-        pictures: all of them.
+        images: all of them.
         ids: see there.
         shape: see there.
-        build: from a device to the model as a function of pictures; called only if a row is missing.
+        build: from a device to the model as a function of images; called only if a row is missing.
         by: see there.
         what: makes them, for the words that the user reads.
 
@@ -139,9 +139,9 @@ def filled_store(
 
     def build_rows(device: torch.device) -> Callable[[np.ndarray], torch.Tensor]:
         embed = build(device)
-        return lambda batch: embed(torch.from_numpy(pictures.read(batch)).float().to(device))
+        return lambda batch: embed(torch.from_numpy(images.read(batch)).float().to(device))
 
-    return filled_rows(run, name, len(pictures), ids, shape, build_rows, by=by, what=f"pictures {what}")
+    return filled_rows(run, name, len(images), ids, shape, build_rows, by=by, what=f"images {what}")
 
 
 def filled_rows(
@@ -183,7 +183,7 @@ def filled_rows(
 
 
 def embed_tokens(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The configured embedder, from pictures `(B, 3, H, W)` in [0, 1] to tokens `(B, S, D)`, in half precision on GPUs.
+    """The configured embedder, from images `(B, 3, H, W)` in [0, 1] to tokens `(B, S, D)`, in half precision on GPUs.
 
     Raises:
         UserError: as `load_model`, and if it makes other tokens than the configuration says.
@@ -192,14 +192,14 @@ def embed_tokens(run: Run, device: torch.device) -> Callable[[torch.Tensor], tor
     if (embedder.num_tokens, embedder.token_dim) != (config.num_tokens, config.token_dim):
         raise UserError(
             f"embedder={config.name} makes other tokens than its configuration says",
-            seen=f"{embedder.num_tokens} tokens of width {embedder.token_dim}",
-            wanted=f"{config.num_tokens} of width {config.token_dim}",
-            mend=f"embedder.num_tokens={embedder.num_tokens} embedder.token_dim={embedder.token_dim}",
+            got=f"{embedder.num_tokens} tokens of width {embedder.token_dim}",
+            expected=f"{config.num_tokens} of width {config.token_dim}",
+            fix=f"embedder.num_tokens={embedder.num_tokens} embedder.token_dim={embedder.token_dim}",
         )
 
-    def embed(pictures: torch.Tensor) -> torch.Tensor:
+    def embed(images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            return embedder(pictures)
+            return embedder(images)
 
     return embed
 
@@ -207,30 +207,30 @@ def embed_tokens(run: Run, device: torch.device) -> Callable[[torch.Tensor], tor
 def _latents(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     vae, config = load_model(run, "vae").to(device), run.config.vae
 
-    def encode(pictures: torch.Tensor) -> torch.Tensor:
+    def encode(images: torch.Tensor) -> torch.Tensor:
         # The mode, in float32: half precision overflows in the VAE's encoder.
-        latents = vae.encode(2 * _resized(pictures, config) - 1).latent_dist.mode()
+        latents = vae.encode(2 * _resized(images, config) - 1).latent_dist.mode()
         return latents.flatten(2) * vae.config["scaling_factor"]
 
     return encode
 
 
-def _resized(pictures: torch.Tensor, config: DictConfig) -> torch.Tensor:
-    """Pictures `(B, 3, H, W)` at the size that a group asks for, as they are where it asks for none."""
-    side = config.get("picture_size")
-    if side is None or tuple(pictures.shape[-2:]) == (side, side):
-        return pictures
-    return resize(pictures, [side, side], antialias=True)
+def _resized(images: torch.Tensor, config: DictConfig) -> torch.Tensor:
+    """Images `(B, 3, H, W)` at the size that a group asks for, as they are where it asks for none."""
+    side = config.get("image_size")
+    if side is None or tuple(images.shape[-2:]) == (side, side):
+        return images
+    return resize(images, [side, side], antialias=True)
 
 
 def _maps(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     network, config = load_model(run, "maps").to(device), run.config.maps
     draw = partial(augmented_views, count=config.views, augmentation=config.get("augmentation", "mindeye2"))
 
-    def embed(pictures: torch.Tensor) -> torch.Tensor:
-        pictures = _resized(pictures, config)
-        all_views = draw(pictures.cpu()).to(device)  # (B, views, 3, H, W)
-        shown = torch.cat([pictures[:, None], all_views], dim=1)
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        images = _resized(images, config)
+        all_views = draw(images.cpu()).to(device)  # (B, views, 3, H, W)
+        shown = torch.cat([images[:, None], all_views], dim=1)
         return network(shown.flatten(0, 1)).unflatten(0, shown.shape[:2]).flatten(1, 2)  # (B, (1 + views) * M, 512)
 
     return embed
@@ -239,8 +239,8 @@ def _maps(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tens
 def _views(run: Run, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     config, embed = run.config.embedder, embed_tokens(run, device)
 
-    def embed_views(pictures: torch.Tensor) -> torch.Tensor:
-        views = augmented_views(pictures.cpu(), config.views, augmentation=config.augmentation).to(device)
+    def embed_views(images: torch.Tensor) -> torch.Tensor:
+        views = augmented_views(images.cpu(), config.views, augmentation=config.augmentation).to(device)
         return embed(views.flatten(0, 1)).unflatten(0, views.shape[:2])[:, :, 0]  # (B, K, D)
 
     return embed_views

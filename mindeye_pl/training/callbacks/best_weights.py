@@ -50,6 +50,6 @@ class LowestLoss(Callback):
             UserError: if no validation loss was a number.
         """
         if self.epoch < 0:
-            raise UserError("no validation loss to go by", seen=LOSS, wanted="a number", mend="finetune.keep=last")
+            raise UserError("no validation loss to go by", got=LOSS, expected="a number", fix="finetune.keep=last")
         console.print(f"  keeping the weights after epoch {self.epoch + 1}, whose validation loss is the lowest")
         return torch.load(self.path, map_location="cpu", weights_only=True)["state_dict"]

@@ -1,4 +1,4 @@
-"""What a generator makes as it learns, as pictures beside its losses."""
+"""What a generator makes as it learns, as images beside its losses."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from mindeye_pl.models.gan.training import AdversarialTraining
 
 
 class GeneratedGrid(Callback):
-    """After each validation, held-out pictures above what is made of their embeddings, as one PNG file.
+    """After each validation, held-out images above what is made of their embeddings, as one PNG file.
 
     Args:
         path: of the file; an older one stays whole until the new one is.
@@ -28,16 +28,16 @@ class GeneratedGrid(Callback):
             return
         from torchvision.transforms.v2.functional import to_pil_image
 
-        picture = to_pil_image(grid_of(pl_module.shown))
+        image = to_pil_image(grid_of(pl_module.shown))
         beside = self.path.with_name(f".{self.path.name}")
-        picture.save(beside, format="PNG")
+        image.save(beside, format="PNG")
         beside.replace(self.path)
         if self._log is not None:
-            self._log(np.asarray(picture), trainer.current_epoch + 1)
+            self._log(np.asarray(image), trainer.current_epoch + 1)
 
 
 def grid_of(pairs: Tensor, *, columns: int = 8) -> Tensor:
-    """Pairs `(n, 2, 3, P, P)` as rows of real pictures, each above a row of made ones: `(3, rows * P, columns * P)`."""
+    """Pairs `(n, 2, 3, P, P)` as rows of real images, each above a row of made ones: `(3, rows * P, columns * P)`."""
     from torchvision.utils import make_grid
 
     rows = [part for block in pairs.split(columns) for part in (block[:, 0], block[:, 1])]

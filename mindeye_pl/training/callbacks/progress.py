@@ -6,7 +6,7 @@ from mindeye_pl.console import console
 
 
 class PlainWords(Callback):
-    """Says what the loss is made of and how well held-out pictures are found.
+    """Says what the loss is made of and how well held-out images are found.
 
     Args:
         what: what is being trained, "pretraining on subjects 2, 5, 7" for instance.
@@ -42,6 +42,6 @@ class PlainWords(Callback):
             words += " = " + " + ".join(f"{name} {value:.2f}" for name, value in parts.items())
         if (found := metrics.get("validation/image_retrieval")) is not None:
             pool = metrics["validation/pool_size"]
-            words += f"; held-out pictures: the right one of {pool:.0f} found {found:.0%} of the time"
+            words += f"; held-out images: the right one of {pool:.0f} found {found:.0%} of the time"
             words += f" (chance {1 / pool:.0%})"
         return words

@@ -30,7 +30,7 @@ def sizes(state: Mapping[str, Tensor], path: Path) -> tuple[int, int, int, int]:
     """
     for key in ("linear1.weight", "linear2.weight"):
         if key not in state:
-            raise UserError(f"{path} is no token converter", seen=f"keys like {sorted(state)[0]}", wanted=key)
+            raise UserError(f"{path} is no token converter", got=f"keys like {sorted(state)[0]}", expected=key)
     (num_features, num_tokens), (feature_dim, token_dim) = state["linear1.weight"].shape, state["linear2.weight"].shape
     return num_tokens, token_dim, num_features, feature_dim
 
@@ -44,7 +44,7 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     own = {}
     for key, value in state.items():
         if (renamed := RENAMING.to_own(key)) is None:
-            raise UserError(f"{path} is no token converter", seen=key, wanted="linear1.*, linear2.*")
+            raise UserError(f"{path} is no token converter", got=key, expected="linear1.*, linear2.*")
         own[renamed] = value
     return own
 

@@ -60,7 +60,7 @@ def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:
     """
     for key in (_FIRST, "maps_projector.0.weight"):
         if key not in state:
-            raise UserError(f"{path} is no VICRegL ConvNeXt", seen=f"keys like {sorted(state)[0]}", wanted=key)
+            raise UserError(f"{path} is no VICRegL ConvNeXt", got=f"keys like {sorted(state)[0]}", expected=key)
     blocks = [(int(match[1]), int(match[2])) for key in state if (match := _BLOCK.fullmatch(key))]
     depths = [1 + max(block for stage, block in blocks if stage == number) for number in sorted({s for s, _ in blocks})]
     widths = [state[f"backbone.stages.{number}.0.norm.weight"].shape[0] for number in range(len(depths))]
@@ -82,7 +82,7 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             name = "layernorm" if part == "norm" else part
             own[f"backbone.encoder.stages.{stage}.layers.{block}.{name}.{kind}"] = value.float()
         elif (renamed := STEM.to_own(key) or RENAMING.to_own(key)) is None:
-            raise UserError(f"{path} is no VICRegL ConvNeXt", seen=key, wanted="backbone.*, maps_projector.*")
+            raise UserError(f"{path} is no VICRegL ConvNeXt", got=key, expected="backbone.*, maps_projector.*")
         else:
             own[renamed] = value.float()
     return own

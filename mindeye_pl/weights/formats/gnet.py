@@ -67,7 +67,7 @@ class VoxelFacts:
     """What the checkpoint says of a subject's voxels; None where it does not.
 
     Attributes:
-        validation_correlation: `(V,)` float32, of predicted and measured betas across held-out pictures (`val_cc`).
+        validation_correlation: `(V,)` float32, of predicted and measured betas across held-out images (`val_cc`).
         roi: `(V,)`, number of the region that each voxel lies in (`voxel_roi`).
         index: `(V,)` int, place of each voxel in the flattened volume (`voxel_index`).
         mask: `(X,)` bool, the voxels among the whole volume (`voxel_mask`).
@@ -92,7 +92,7 @@ def _content(path: Path) -> dict[str, Any]:
         content = read_inert(path)
     if not isinstance(content, dict) or not isinstance(content.get("best_params"), dict):
         seen = sorted(map(str, content))[:5] if isinstance(content, dict) else type(content).__name__
-        raise UserError(f"{path} is no GNet checkpoint", seen=seen, wanted="a dict with best_params")
+        raise UserError(f"{path} is no GNet checkpoint", got=seen, expected="a dict with best_params")
     return content
 
 
@@ -124,7 +124,7 @@ def _flat(nested: Mapping[Any, Any], path: Path, prefix: str = "") -> dict[str, 
         elif isinstance(value, (Tensor, np.ndarray)):
             flat[f"{prefix}{key}"] = torch.as_tensor(value)
         else:
-            raise UserError(f"{path}: {prefix}{key} is no tensor", seen=type(value).__name__, wanted="weights")
+            raise UserError(f"{path}: {prefix}{key} is no tensor", got=type(value).__name__, expected="weights")
     return flat
 
 
@@ -155,7 +155,7 @@ def read_voxel_facts(path: Path) -> dict[int, VoxelFacts]:
         )
         seen = facts[subject].validation_correlation
         if seen is not None and len(seen) != count:
-            raise UserError(f"{path}: val_cc of subject {subject} does not fit", seen=len(seen), wanted=count)
+            raise UserError(f"{path}: val_cc of subject {subject} does not fit", got=len(seen), expected=count)
     return facts
 
 
@@ -168,12 +168,12 @@ def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:
 
     def shape(key: str) -> tuple[int, ...]:
         if key not in state:
-            raise UserError(f"{path} is no GNet checkpoint", seen=f"keys like {min(state, default='')}", wanted=key)
+            raise UserError(f"{path} is no GNet checkpoint", got=f"keys like {min(state, default='')}", expected=key)
         return tuple(state[key].shape)
 
     subjects = sorted({int(match[1]) for key in state if (match := re.match(r"fwrfs\.(\d+)\.", key))})
     if not subjects:
-        raise UserError(f"{path} has no voxels", seen="no best_params.fwrfs", wanted="a read-out for each subject")
+        raise UserError(f"{path} has no voxels", got="no best_params.fwrfs", expected="a read-out for each subject")
     maps = sum(key.startswith(f"fwrfs.{subjects[0]}.rf") for key in state)
     return Sizes(
         voxel_counts={subject: shape(f"fwrfs.{subject}.b")[0] for subject in subjects},
@@ -194,7 +194,7 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     own = {}
     for key, value in state.items():
         if (renamed := RENAMING.to_own(key)) is None:
-            raise UserError(f"{path} is no GNet checkpoint", seen=key, wanted="keys of best_params: enc, fwrfs")
+            raise UserError(f"{path} is no GNet checkpoint", got=key, expected="keys of best_params: enc, fwrfs")
         own[renamed] = value.long() if renamed.endswith("num_batches_tracked") else value.float()
     return own
 

@@ -105,7 +105,7 @@ def to_published(model: VoxelCNN) -> dict[str, Tensor]:
         UserError: for a mapper of several.
     """
     if (subjects := len(model.padded_voxels)) != 1:
-        raise UserError("the published format holds one subject", seen=subjects, mend="fine-tune to one subject first")
+        raise UserError("the published format holds one subject", got=subjects, fix="fine-tune to one subject first")
     published = _format(len(model.stems), len(model.blocks)).to_published(model.state_dict())
     return {
         key: value[..., None] if key in ("fc.1.weight", "fc.3.weight") else value for key, value in published.items()

@@ -130,8 +130,8 @@ def to_published(model: MindEye1) -> dict[str, Tensor]:
     if (subjects := len(model.alignment.network.linears)) != 1 or branch:
         raise UserError(
             "the published MindEye1 has one subject and no low-level branch",
-            seen=f"{subjects} subjects" if subjects != 1 else "a low-level branch",
-            wanted="a model of one subject, with low_level=none or low_level=separate",
+            got=f"{subjects} subjects" if subjects != 1 else "a low-level branch",
+            expected="a model of one subject, with low_level=none or low_level=separate",
         )
     system = SYSTEM if model.prior is None or model.prior.network.network.layout == "parallel" else CLASS_TOKEN
     published = system.published_state(model, without="low_level.")

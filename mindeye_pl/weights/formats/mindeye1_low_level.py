@@ -67,8 +67,8 @@ def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:
     if channels != LowLevelHead.channels:
         raise UserError(
             f"{path} is a variant of the low-level model that is not supported",
-            seen=f"a grid of {channels} channels",
-            wanted=f"{LowLevelHead.channels} channels, upsampled 4 times",
+            got=f"a grid of {channels} channels",
+            expected=f"{LowLevelHead.channels} channels, upsampled 4 times",
         )
     blocks = max(1, count(state, "upsampler.up_blocks.{i}.resnets.0.conv1.weight"))
     return Sizes(
@@ -100,7 +100,9 @@ def to_published(model: LowLevelModel) -> dict[str, Tensor]:
         UserError: for a model of several subjects.
     """
     if (subjects := len(model.alignment.linears)) != 1:
-        raise UserError("the published low-level model has one subject", seen=subjects, wanted="a model of one subject")
+        raise UserError(
+            "the published low-level model has one subject", got=subjects, expected="a model of one subject"
+        )
     return FORMAT.to_published(model.state_dict())
 
 

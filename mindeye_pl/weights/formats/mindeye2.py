@@ -110,8 +110,8 @@ def to_published(model: MindEye2) -> dict[str, Tensor]:
     if model.backbone.network.mixer != "published":
         raise UserError(
             "the published code computes another backbone",
-            seen=f"fidelity.mixer={model.backbone.network.mixer}",
-            wanted="fidelity.mixer=published",
+            got=f"fidelity.mixer={model.backbone.network.mixer}",
+            expected="fidelity.mixer=published",
         )
     return SYSTEM.published_state(model)
 

@@ -68,7 +68,7 @@ class PublishedFormat:
         return shape
 
     def _refusal(self, path: Path, *, seen: str, wanted: str) -> UserError:
-        return UserError(f"{path} is no {self.name} checkpoint", seen=seen, wanted=wanted)
+        return UserError(f"{path} is no {self.name} checkpoint", got=seen, expected=wanted)
 
 
 def count(state: Mapping[str, Tensor], key: str) -> int:

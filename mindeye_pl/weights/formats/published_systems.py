@@ -147,8 +147,8 @@ class PublishedSystem(PublishedFormat):
             if (seen := prior.made_of[option]) != wanted:
                 raise UserError(
                     f"the published {self.name} computes another prior",
-                    seen=f"prior.{option}={seen}",
-                    wanted=f"prior.{option}={wanted}",
+                    got=f"prior.{option}={seen}",
+                    expected=f"prior.{option}={wanted}",
                 )
         rotary, depth = own.pop(ROTARY), len(prior.network.network.transformer.attention)
         return self.to_published(own) | {self._rotary.format(i=layer): rotary for layer in range(depth)}

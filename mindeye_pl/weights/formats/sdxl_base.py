@@ -49,7 +49,7 @@ class Sizes:
     vae: dict[str, Any]
     clip_l: dict[str, Any]
     bigg: dict[str, Any]
-    picture_size: int
+    image_size: int
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def sizes(
-    state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64, text_head_dim: int = 64, picture_size: int = 768
+    state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64, text_head_dim: int = 64, image_size: int = 768
 ) -> Sizes:
     """Every size, read off the shapes; they do not tell the width of an attention head.
 
@@ -72,9 +72,9 @@ def sizes(
     needed = (f"{UNET}input_blocks.0.0.weight", f"{VAE}encoder.conv_in.weight", f"{BIGG}text_projection")
     for key in (*needed, f"{CLIP_L}embeddings.token_embedding.weight"):
         if key not in state:
-            raise UserError(f"{path} is no SDXL base", seen=f"keys like {sorted(state)[0]}", wanted=key)
-    vae = vae_sizes(state) | {"picture_size": picture_size}
-    latent_size = picture_size // 2 ** (len(vae["channels"]) - 1)
+            raise UserError(f"{path} is no SDXL base", got=f"keys like {sorted(state)[0]}", expected=key)
+    vae = vae_sizes(state) | {"image_size": image_size}
+    latent_size = image_size // 2 ** (len(vae["channels"]) - 1)
     words = state[f"{CLIP_L}embeddings.token_embedding.weight"]
     bigg_words = state[f"{BIGG}token_embedding.weight"]
     return Sizes(
@@ -95,7 +95,7 @@ def sizes(
             "output_dim": state[f"{BIGG}text_projection"].shape[1],
             "vocabulary": bigg_words.shape[0],
         },
-        picture_size,
+        image_size,
     )
 
 
@@ -118,7 +118,7 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         if key.startswith(BIGG) and key not in _UNUSED:
             own[f"text.bigg.{key.removeprefix(BIGG)}"] = value
         elif not key.startswith((UNET, VAE, CLIP_L)) and key not in _UNUSED:
-            raise UserError(f"{path} is no SDXL base", seen=key, wanted=f"keys of {UNET}*, {VAE}*, {CLIP_L}*, {BIGG}*")
+            raise UserError(f"{path} is no SDXL base", got=key, expected=f"keys of {UNET}*, {VAE}*, {CLIP_L}*, {BIGG}*")
     return own
 
 
@@ -132,7 +132,7 @@ def _clip_l(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         elif ".k_proj." in key or ".v_proj." in key or f"{CLIP_L}{key}" in _UNUSED:
             continue
         elif (renamed := _CLIP_L_NAMES.to_own(key)) is None:
-            raise UserError(f"{path} is no SDXL base", seen=f"{CLIP_L}{key}", wanted="CLIP's text tower")
+            raise UserError(f"{path} is no SDXL base", got=f"{CLIP_L}{key}", expected="CLIP's text tower")
         else:
             own[renamed] = value
     return own
@@ -141,5 +141,5 @@ def _clip_l(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 def build(sizes: Sizes) -> Refiner:
     """A model of these sizes, on the current default device."""
     text = SDXLText(text_tower(**sizes.clip_l), text_tower(**sizes.bigg))
-    size = (sizes.picture_size, sizes.picture_size)
-    return Refiner(build_unet(**sizes.unet), build_vae(**sizes.vae), text, picture_size=size)
+    size = (sizes.image_size, sizes.image_size)
+    return Refiner(build_unet(**sizes.unet), build_vae(**sizes.vae), text, image_size=size)

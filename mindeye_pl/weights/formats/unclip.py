@@ -44,7 +44,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def sizes(
-    state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64, picture_size: int = 768, output: str = "published"
+    state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64, image_size: int = 768, output: str = "published"
 ) -> Sizes:
     """Every size, read off the shapes, but for what they do not tell.
 
@@ -52,7 +52,7 @@ def sizes(
         state: the published state dict.
         path: its file, for the words of an error.
         head_dim: width of an attention head.
-        picture_size: side in pixels of the pictures that are made.
+        image_size: side in pixels of the images that are made.
         output: see `UnCLIPModel`.
 
     Raises:
@@ -60,9 +60,9 @@ def sizes(
     """
     for key in (f"{UNET}input_blocks.0.0.weight", f"{UNET}label_emb.0.0.weight", f"{VAE}encoder.conv_in.weight"):
         if key not in state:
-            raise UserError(f"{path} is no unCLIP checkpoint", seen=f"keys like {sorted(state)[0]}", wanted=key)
-    vae = vae_sizes(state) | {"picture_size": picture_size}
-    latent_size = picture_size // 2 ** (len(vae["channels"]) - 1)
+            raise UserError(f"{path} is no unCLIP checkpoint", got=f"keys like {sorted(state)[0]}", expected=key)
+    vae = vae_sizes(state) | {"image_size": image_size}
+    latent_size = image_size // 2 ** (len(vae["channels"]) - 1)
     return Sizes(unet_sizes(state, head_dim) | {"latent_size": latent_size}, vae, output)
 
 
@@ -93,13 +93,13 @@ def unet_sizes(state: Mapping[str, Tensor], head_dim: int) -> dict[str, Any]:
 
 
 def vae_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of `build_vae`, for pictures of the published size."""
+    """Arguments of `build_vae`, for images of the published size."""
     levels = _count(state, rf"{VAE}encoder\.down\.(\d+)\..*")
     return {
         "channels": [state[f"{VAE}encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)],
         "latent_channels": state[f"{VAE}post_quant_conv.weight"].shape[0],
         "layers_per_block": _count(state, rf"{VAE}encoder\.down\.0\.block\.(\d+)\..*"),
-        "picture_size": 768,
+        "image_size": 768,
         "scaling_factor": 0.13025,
     }
 
@@ -118,9 +118,11 @@ def to_own(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     sizes(state, path)
     for key in state:
         if not key.startswith((UNET, VAE, EMBEDDER)) and key != SIGMAS:
-            raise UserError(f"{path} is no unCLIP checkpoint", seen=key, wanted=f"keys of {UNET}*, {VAE}*")
+            raise UserError(f"{path} is no unCLIP checkpoint", got=key, expected=f"keys of {UNET}*, {VAE}*")
     if SIGMAS in state and not torch.allclose(state[SIGMAS].double(), training_sigmas(), rtol=1e-4):
-        raise UserError(f"{path} was trained with another noise schedule", seen=f"{SIGMAS}", wanted="0.0292 to 14.6146")
+        raise UserError(
+            f"{path} was trained with another noise schedule", got=f"{SIGMAS}", expected="0.0292 to 14.6146"
+        )
     return unet_and_vae(state, path)
 
 
@@ -138,7 +140,7 @@ def unet_and_vae(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     own = {f"unet.{key}": value for key, value in convert_ldm_unet_checkpoint(unet, config).items()}
     own |= {f"vae.{key}": value for key, value in vae_to_own(vae).items()}
     if len(own) != len(unet) + len(vae):  # the library's conversion leaves out what it does not know
-        raise UserError(f"{path} has weights without a place", seen=len(unet) + len(vae), wanted=len(own))
+        raise UserError(f"{path} has weights without a place", got=len(unet) + len(vae), expected=len(own))
     return own
 
 
@@ -164,7 +166,7 @@ def to_published(model: UnCLIPModel) -> dict[str, Tensor]:
     }
     if any(other.values()):
         seen = ", ".join(name for name, is_so in other.items() if is_so)
-        raise UserError("the published unCLIP is another", seen=seen, wanted="an unCLIP of SDXL's kind")
+        raise UserError("the published unCLIP is another", got=seen, expected="an unCLIP of SDXL's kind")
     unet, vae = model.unet.config, model.vae.config
     names = {
         UNET: unet_to_sgm(model.unet.state_dict(), len(unet["block_out_channels"]), unet["layers_per_block"]),
@@ -176,5 +178,5 @@ def to_published(model: UnCLIPModel) -> dict[str, Tensor]:
 
 def build(sizes: Sizes) -> UnCLIPModel:
     """A model of these sizes, on the current default device."""
-    size = (sizes.vae["picture_size"],) * 2
-    return UnCLIPModel(build_unet(**sizes.unet), build_vae(**sizes.vae), picture_size=size, output=sizes.output)
+    size = (sizes.vae["image_size"],) * 2
+    return UnCLIPModel(build_unet(**sizes.unet), build_vae(**sizes.vae), image_size=size, output=sizes.output)

@@ -1,6 +1,6 @@
 """Versatile Diffusion's image flow as diffusers keeps it: the folder of its pipeline (MindEye1, spec section 8).
 
-Two of the folder's models draw pictures of image tokens: `image_unet`, a plain UNet with tokens of width 768, and
+Two of the folder's models draw images of image tokens: `image_unet`, a plain UNet with tokens of width 768, and
 `vae`, Stable Diffusion's. The pipeline that MindEye1 took mixes the image flow with a text flow; at its mix ratio of 0
 that is `image_unet` alone.
 """
@@ -56,7 +56,7 @@ def _weights(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(
-        f"{folder} holds no weights", seen="a folder" if folder.is_dir() else "no folder", wanted=" or ".join(WEIGHTS)
+        f"{folder} holds no weights", got="a folder" if folder.is_dir() else "no folder", expected=" or ".join(WEIGHTS)
     )
 
 
@@ -85,20 +85,20 @@ def sizes(state: Mapping[str, Tensor], path: Path, *, folders: Mapping[str, Path
     for option, is_so in refused.items():
         if is_so:
             file, seen = folders["image_unet"] / CONFIG, f"{option}: {unet.get(option)}"
-            raise UserError(f"{file} is not the image flow alone", seen=seen, wanted="image_unet as it was released")
+            raise UserError(f"{file} is not the image flow alone", got=seen, expected="image_unet as it was released")
     return Sizes(unet, vae)
 
 
 def _config(file: Path, class_name: str) -> dict[str, Any]:
     if not file.is_file():
-        raise UserError(f"{file} does not exist", wanted=f"the configuration of a {class_name}")
+        raise UserError(f"{file} does not exist", expected=f"the configuration of a {class_name}")
     try:
         config = json.loads(file.read_text())
         seen = config["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no configuration of a model", seen=f"{type(error).__name__}: {error}") from error
+        raise UserError(f"{file} is no configuration of a model", got=f"{type(error).__name__}: {error}") from error
     if seen != class_name:
-        raise UserError(f"{file} is another model's", seen=seen, wanted=class_name)
+        raise UserError(f"{file} is another model's", got=seen, expected=class_name)
     return config
 
 
@@ -119,6 +119,6 @@ def build(sizes: Sizes) -> UnCLIPModel:
     try:
         unet, vae = UNet2DConditionModel.from_config(sizes.unet), AutoencoderKL.from_config(sizes.vae)
     except (TypeError, ValueError) as error:
-        raise UserError("a configuration of Versatile Diffusion is none that diffusers knows", seen=error) from error
+        raise UserError("a configuration of Versatile Diffusion is none that diffusers knows", got=error) from error
     side = sizes.unet["sample_size"] * 2 ** (len(vae.config["block_out_channels"]) - 1)
-    return UnCLIPModel(unet, vae, picture_size=(side, side), null_tokens="zeros", output="corrected")
+    return UnCLIPModel(unet, vae, image_size=(side, side), null_tokens="zeros", output="corrected")

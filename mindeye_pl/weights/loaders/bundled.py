@@ -12,7 +12,7 @@ from mindeye_pl.nn.clip.text_embedders import OpenCLIPTextEmbedder
 from mindeye_pl.nn.diffusion.builders import build_captioner, build_clip, build_unclip, build_vae
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.nn.stylegan2.networks import PictureGenerator, build_generator
+from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
 from mindeye_pl.weights.sized_safetensors import fill, read_own
 
 CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
@@ -60,7 +60,7 @@ def load_embedder(
 def load_text_embedder(
     folder: str | Path | None = None, *, word_numbers: Callable[[Sequence[str]], Tensor]
 ) -> OpenCLIPTextEmbedder:
-    """The text side of `load_clip`: what its pictures are compared with.
+    """The text side of `load_clip`: what its images are compared with.
 
     Args:
         folder: see `load_clip`.
@@ -70,7 +70,7 @@ def load_text_embedder(
 
 
 def load_vae(folder: str | Path | None = None) -> Any:
-    """The VAE, with `picture_size` in its configuration's `sample_size`; otherwise as `load_clip`."""
+    """The VAE, with `image_size` in its configuration's `sample_size`; otherwise as `load_clip`."""
     weights, sizes = read_own(_file(folder, VAE))
     return fill(build_vae(**sizes), weights)
 
@@ -93,17 +93,17 @@ def load_captioner(folder: str | Path | None = None) -> Captioner:
     return captioner
 
 
-def load_generator(folder: str | Path | None = None, latents: str = "zeros") -> PictureGenerator:
-    """The generator that was trained on pictures with captions, without its discriminator; otherwise as `load_clip`.
+def load_generator(folder: str | Path | None = None, latents: str = "zeros") -> ImageGenerator:
+    """The generator that was trained on images with captions, without its discriminator; otherwise as `load_clip`.
 
     Args:
         folder: see `load_clip`.
-        latents: see `PictureGenerator`.
+        latents: see `ImageGenerator`.
     """
     weights, sizes = read_own(_file(folder, GENERATOR))
     generator = build_generator(sizes)
     fill(generator, own_part(weights, "generator"))
-    return PictureGenerator(generator, latents=latents)
+    return ImageGenerator(generator, latents=latents)
 
 
 def own_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from mindeye_pl.weights.loaders.bundled import load_clip
 from mindeye_pl.weights.registry import check_weights
 from mindeye_pl.weights.sized_safetensors import fill
 
-_MEND = "python -m mindeye_pl pipeline=check_weights names the file and the command that fetches it"
+_FIX = "python -m mindeye_pl pipeline=check_weights names the file and the command that fetches it"
 
 #: A counter of training steps, which files of before torch 0.4.1 lack and nothing in eval mode reads.
 _COUNTER = "num_batches_tracked"
@@ -43,7 +43,7 @@ def load_feature_network(name: str, path: str | Path | None, *, antialias: bool 
         return load_laptop_clip(None if path is None else Path(path).parent, antialias=antialias)
     names = [*RECIPES, "fid_inception", "laptop_clip"]
     if name not in names:
-        raise UserError("there is no such feature network", seen=name, wanted=" | ".join(names))
+        raise UserError("there is no such feature network", got=name, expected=" | ".join(names))
     path = _present(name, path)
     if name == "fid_inception":
         return _load_fid_inception(path)
@@ -56,7 +56,7 @@ def load_laptop_clip(folder: str | Path | None = None, *, antialias: bool = Fals
 
     Args:
         folder: that holds the file; None for the shipped one.
-        antialias: see `FeatureNetwork`; pictures of its own size are not resized.
+        antialias: see `FeatureNetwork`; images of its own size are not resized.
 
     Raises:
         UserError: as `mindeye_pl.weights.loaders.bundled.load_clip`.
@@ -93,7 +93,7 @@ def load_lpips(path: str | Path | None) -> nn.Module:
 
 def _present(name: str, path: str | Path | None) -> Path:
     if path is None or not Path(path).is_file():
-        raise UserError(f"{name} needs its released file", seen=path or "none", wanted="a file", mend=_MEND)
+        raise UserError(f"{name} needs its released file", got=path or "none", expected="a file", fix=_FIX)
     return Path(path)
 
 
@@ -108,7 +108,7 @@ def _read_openclip_visual(path: Path) -> dict[str, Tensor]:
     state = read_state(path)
     visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
     if not visual:
-        raise UserError(f"{path} is no open_clip model", seen=f"keys like {min(state)}", wanted="visual.*")
+        raise UserError(f"{path} is no open_clip model", got=f"keys like {min(state)}", expected="visual.*")
     return visual
 
 
@@ -141,5 +141,5 @@ def _filled(name: str, network: nn.Module, state: Mapping[str, Tensor], path: Pa
         check_weights({key: tuple(value.shape) for key, value in wanted.items()}, weights, path)
     except UserError as error:
         key = error.what.rsplit(" ", 1)[-1]
-        raise UserError(f"{path} is no {name}: {key}", seen=error.seen, wanted=error.wanted, mend=_MEND) from error
+        raise UserError(f"{path} is no {name}: {key}", got=error.got, expected=error.expected, fix=_FIX) from error
     return fill(network, weights | counters)

@@ -24,18 +24,18 @@ def load_git_captioner(converter: str | Path, git: str | Path) -> Captioner:
 
     folder = Path(git).parent
     two_matrices = load_published("bigg_to_l", converter)
-    mend = "hf download microsoft/git-large-coco, all of its files"
+    fix = "hf download microsoft/git-large-coco, all of its files"
     if not (folder / "config.json").is_file():  # transformers would go on with sizes of its own
-        raise UserError(f"{folder} is no whole GIT", seen="no config.json", mend=mend)
+        raise UserError(f"{folder} is no whole GIT", got="no config.json", fix=fix)
     try:
         model = GitForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder} is no whole GIT", seen=str(error).splitlines()[0], mend=mend) from error
+        raise UserError(f"{folder} is no whole GIT", got=str(error).splitlines()[0], fix=fix) from error
     reads = model.git.visual_projection.visual_projection[0].in_features
     gives = two_matrices.over_channels.out_features
     if reads != gives:
-        raise UserError("converter and GIT do not fit", seen=f"features of {gives}", wanted=reads, mend=mend)
+        raise UserError("converter and GIT do not fit", got=f"features of {gives}", expected=reads, fix=fix)
 
     def text(numbers: Tensor) -> list[str]:
         return [sentence.strip() for sentence in tokenizer.batch_decode(numbers, skip_special_tokens=True)]

@@ -32,8 +32,8 @@ def load_openclip(
         path: the whole model's weights, `.safetensors` or a `torch.save` of tensors. None only under
             `torch.device("meta")`, where sizes are asked for.
         tokens: see `CLIPImageEmbedder`, as for the two that follow.
-        input_range: of the picture that CLIP sees.
-        resizing: of the picture to the tower's size.
+        input_range: of the image that CLIP sees.
+        resizing: of the image to the tower's size.
         clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
 
     Raises:
@@ -44,9 +44,9 @@ def load_openclip(
 
     config = open_clip.get_model_config(model_name)
     if config is None:
-        raise UserError("open_clip has no such model", seen=model_name, wanted="one of open_clip.list_models()")
+        raise UserError("open_clip has no such model", got=model_name, expected="one of open_clip.list_models()")
     if path is None and torch.get_default_device().type != "meta":
-        raise UserError(f"{model_name} without its weights would give meaningless tokens", wanted="a weight file")
+        raise UserError(f"{model_name} without its weights would give meaningless tokens", expected="a weight file")
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         visual = open_clip.CLIP(**config).visual
     if path is not None:

@@ -15,7 +15,7 @@ from mindeye_pl.weights.sized_safetensors import fill
 SIZES: dict[str, Any] = {
     "channels": (128, 256, 512, 512),
     "latent_channels": 4,
-    "picture_size": 256,
+    "image_size": 256,
     "scaling_factor": 0.18215,
 }
 

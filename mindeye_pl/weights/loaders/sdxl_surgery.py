@@ -46,7 +46,7 @@ def unclip_start(
     """
     if LABEL not in sdxl or sdxl[LABEL].shape[1] < size_dim:
         seen = tuple(sdxl[LABEL].shape) if LABEL in sdxl else f"keys like {sorted(sdxl)[0]}"
-        raise UserError(f"{path} is no SDXL base", seen=seen, wanted=f"{LABEL} with {size_dim} columns or more")
+        raise UserError(f"{path} is no SDXL base", got=seen, expected=f"{LABEL} with {size_dim} columns or more")
     start = {}
     for key, value in sdxl.items():
         if not key.startswith((UNET, VAE)):
@@ -61,7 +61,7 @@ def unclip_start(
 
 
 def load_unclip_start(
-    path: str | Path, *, token_dim: int, size_dim: int, head_dim: int = 64, picture_size: int = 768
+    path: str | Path, *, token_dim: int, size_dim: int, head_dim: int = 64, image_size: int = 768
 ) -> UnCLIPModel:
     """The untrained unCLIP of `unclip_start`, in float32 on the CPU; the UNet learns, the VAE stays.
 
@@ -72,26 +72,26 @@ def load_unclip_start(
         token_dim: D.
         size_dim: E.
         head_dim: width of the UNet's attention heads.
-        picture_size: side in pixels of the pictures that it learns from.
+        image_size: side in pixels of the images that it learns from.
 
     Raises:
         UserError: if the file is missing, broken or no SDXL base.
     """
     path = Path(path)
     start = unclip_start(read_state(path), path, token_dim=token_dim, size_dim=size_dim)
-    model: UnCLIPModel = published_model("unclip", start, path, head_dim=head_dim, picture_size=picture_size)
+    model: UnCLIPModel = published_model("unclip", start, path, head_dim=head_dim, image_size=image_size)
     model.float()
     model.vae.requires_grad_(False)
     model.unet.train()  # without this there is no gradient checkpointing
     return model
 
 
-def load_vae(path: str | Path, *, picture_size: int = 768) -> "AutoencoderKL":
+def load_vae(path: str | Path, *, image_size: int = 768) -> "AutoencoderKL":
     """SDXL's VAE alone, in float32 on the CPU, frozen and in eval mode; UNet and text stay on disk.
 
     Args:
         path: SDXL base in one file.
-        picture_size: side in pixels.
+        image_size: side in pixels.
 
     Raises:
         UserError: if the file is missing, broken or no SDXL base.
@@ -100,10 +100,10 @@ def load_vae(path: str | Path, *, picture_size: int = 768) -> "AutoencoderKL":
     state = {key: value.float() for key, value in read_state(path).items() if key.startswith(VAE)}
     for key in (f"{VAE}encoder.conv_in.weight", f"{VAE}post_quant_conv.weight"):
         if key not in state:
-            raise UserError(f"{path} is no SDXL base", seen="a file without its VAE", wanted=key)
+            raise UserError(f"{path} is no SDXL base", got="a file without its VAE", expected=key)
     own = vae_to_own(state)
     with torch.device("meta"):
-        vae = build_vae(**vae_sizes(state) | {"picture_size": picture_size})
+        vae = build_vae(**vae_sizes(state) | {"image_size": image_size})
     check_weights({key: tuple(value.shape) for key, value in vae.state_dict().items()}, own, path)
     fill(vae, own)
     return vae

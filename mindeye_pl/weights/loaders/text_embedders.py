@@ -28,7 +28,7 @@ _MINILM_LENGTH = 256
 #: The end mark's number in CLIP configurations from before it was put right; the model then looks for the highest.
 _OLD_END = 2
 
-#: Word indices, which the model computes for itself, and what only pictures or other tasks need.
+#: Word indices, which the model computes for itself, and what only images or other tasks need.
 _UNUSED_BY_BERT = ("pooler.", "embeddings.position_ids")
 _UNUSED_BY_CLIP = ("vision_model.", "visual_projection.", "text_model.embeddings.position_ids")
 #: The logarithm of what a cosine is multiplied by; a text tower alone has none.
@@ -93,9 +93,9 @@ def load_clip_text(
     if config.eos_token_id not in (_OLD_END, end):  # the tower would read the first mark's place instead
         raise UserError(
             f"{paths[TOKENIZER]} and {paths[CONFIG]} do not fit",
-            seen=f"sentences end with {end}",
-            wanted=config.eos_token_id,
-            mend=_command(repository, TOKENIZER),
+            got=f"sentences end with {end}",
+            expected=config.eos_token_id,
+            fix=_command(repository, TOKENIZER),
         )
     length = config.max_position_embeddings
     return CLIPTextEmbedder(tower, tokenizer, max_length=length, batch_size=batch_size, **scale)
@@ -117,17 +117,17 @@ def _paths(files: str | Path | Iterable[str | Path], repository: str) -> dict[st
         return found
     where = found.get(missing[0], Path(missing[0]))
     pickled = where.with_name("pytorch_model.bin")
-    mend = _command(repository, *missing)
+    fix = _command(repository, *missing)
     if missing == [WEIGHTS] and pickled.is_file():
-        mend = f"python -m mindeye_pl.weights.convert {pickled} {where}"
-    raise UserError(f"{where} is missing", wanted=f"{', '.join(FILES)} of {repository}", mend=mend)
+        fix = f"python -m mindeye_pl.weights.convert {pickled} {where}"
+    raise UserError(f"{where} is missing", expected=f"{', '.join(FILES)} of {repository}", fix=fix)
 
 
 def _read_config(path: Path, repository: str) -> dict[str, Any]:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no json", seen=error, mend=_command(repository, CONFIG)) from error
+        raise UserError(f"{path} is no json", got=error, fix=_command(repository, CONFIG)) from error
     return plain if isinstance(plain, dict) else {}
 
 
@@ -135,9 +135,9 @@ def _check_kind(plain: dict[str, Any], wanted: tuple[str, ...], path: Path, repo
     if (seen := plain.get("model_type")) not in wanted:
         raise UserError(
             f"{path} is of another kind of model",
-            seen=f"model_type {seen}",
-            wanted=" or ".join(wanted),
-            mend=_command(repository, *FILES),
+            got=f"model_type {seen}",
+            expected=" or ".join(wanted),
+            fix=_command(repository, *FILES),
         )
 
 
@@ -146,7 +146,7 @@ def _made(kind: Any, plain: dict[str, Any], path: Path, repository: str) -> Any:
         return kind(**plain)
     except Exception as error:  # transformers checks each entry, with errors of many classes
         seen = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not whole", seen=seen, mend=_command(repository, CONFIG)) from error
+        raise UserError(f"{path} is not whole", got=seen, fix=_command(repository, CONFIG)) from error
 
 
 def _tensors(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, Tensor]:
@@ -158,8 +158,8 @@ def _tensors(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, 
             keys = [key for key in file.keys() if not key.startswith(unused)]  # noqa: SIM118 (no mapping)
             return {key: file.get_tensor(key).float() for key in keys}
     except SafetensorError as error:
-        mend = f"rm {path}, then {_command(repository, WEIGHTS)}"
-        raise UserError(f"{path} is no whole safetensors file", seen=error, mend=mend) from error
+        fix = f"rm {path}, then {_command(repository, WEIGHTS)}"
+        raise UserError(f"{path} is no whole safetensors file", got=error, fix=fix) from error
 
 
 def _fill(tower: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
@@ -175,12 +175,12 @@ def _fill(tower: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
 def _read_tokenizer(path: Path, vocabulary_size: int, repository: str) -> "Tokenizer":
     from tokenizers import Tokenizer
 
-    mend = _command(repository, TOKENIZER)
+    fix = _command(repository, TOKENIZER)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises no narrower class
-        raise UserError(f"{path} is no tokenizer", seen=error, mend=mend) from error
+        raise UserError(f"{path} is no tokenizer", got=error, fix=fix) from error
     if (seen := tokenizer.get_vocab_size()) > vocabulary_size:
-        raise UserError(f"{path} knows more words than its model", seen=seen, wanted=vocabulary_size, mend=mend)
+        raise UserError(f"{path} knows more words than its model", got=seen, expected=vocabulary_size, fix=fix)
     tokenizer.no_padding()
     return tokenizer

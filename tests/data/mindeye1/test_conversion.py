@@ -55,7 +55,7 @@ def converted(avg_split, tiny_settings, tmp_path_factory) -> Path:
     facts = convert_mindeye1(avg_split, SUBJECTS, root, settings, progress=False)
     trials = tiny_settings.num_sessions * tiny_settings.trials_per_session
     assert facts["subj01"]["trials"] == trials
-    assert facts["subj01"]["slots_filled_again"] == 3 * facts["subj01"]["pictures"] - trials
+    assert facts["subj01"]["slots_filled_again"] == 3 * facts["subj01"]["images"] - trials
     return root
 
 
@@ -73,7 +73,7 @@ def module(root: Path, cache: Path, test_split: str, per_session: int, **setting
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_sessions": 2, "sampling": "by_picture", "repetition_slots": 3}])
+@pytest.mark.parametrize("settings", [{}, {"num_sessions": 2, "sampling": "by_image", "repetition_slots": 3}])
 def test_the_real_reader_sees_the_same_world(tiny_nsd, tiny_settings, converted, tmp_path, settings):
     per_session = tiny_settings.trials_per_session
     known = module(tiny_nsd, tmp_path / "known", "new_test", per_session, **settings)
@@ -98,7 +98,7 @@ def test_the_real_reader_sees_the_same_world(tiny_nsd, tiny_settings, converted,
             assert torch.equal(getattr(tested, field), getattr(wanted, field))
 
 
-def test_every_beta_and_every_picture_is_in_its_row(tiny_nsd, tiny_settings, converted):
+def test_every_beta_and_every_image_is_in_its_row(tiny_nsd, tiny_settings, converted):
     world, mine = NSDLayout(tiny_nsd), NSDLayout(converted)
     seen = set()
     for subject in SUBJECTS:
@@ -111,9 +111,9 @@ def test_every_beta_and_every_picture_is_in_its_row(tiny_nsd, tiny_settings, con
         assert (behaviour[:, Behaviour.SUBJECT] == subject).all()
         assert (behaviour[:, [Behaviour.REACTION_TIME, Behaviour.IS_OLD, Behaviour.RUN]] == -1).all(), "not known"
     ids = np.array(sorted(seen))
-    pictures = Stimuli(mine.stimuli).read(ids)
+    images = Stimuli(mine.stimuli).read(ids)
     eight_bits = np.round(255 * Stimuli(world.stimuli).read(ids).astype(np.float32))
-    np.testing.assert_array_equal(pictures, (eight_bits / 255).astype(np.float16))
+    np.testing.assert_array_equal(images, (eight_bits / 255).astype(np.float16))
     absent = np.setdiff1d(np.arange(len(Stimuli(mine.stimuli))), ids)
     assert not Stimuli(mine.stimuli).read(absent).any()
 
@@ -125,7 +125,7 @@ def checksums(root: Path) -> dict[str, str]:
 
 
 def test_a_killed_conversion_goes_on_and_ends_in_the_same_files(avg_split, converted, sure, tmp_path, monkeypatch):
-    real, root = mindeye1_conversion._put_picture, tmp_path / "killed"
+    real, root = mindeye1_conversion._put_image, tmp_path / "killed"
     put = []
 
     def kill_in_the_middle(*args, **kwargs):
@@ -135,7 +135,7 @@ def test_a_killed_conversion_goes_on_and_ends_in_the_same_files(avg_split, conve
             os.kill(os.getpid(), signal.SIGKILL)
 
     def convert():
-        monkeypatch.setattr(mindeye1_conversion, "_put_picture", kill_in_the_middle)
+        monkeypatch.setattr(mindeye1_conversion, "_put_image", kill_in_the_middle)
         convert_mindeye1(avg_split, SUBJECTS, root, sure, progress=False)
 
     process = multiprocessing.get_context("fork").Process(target=convert)
@@ -171,7 +171,7 @@ def spoil(source: MindEye1Layout, index: int = 0, number: int = 1, **changed) ->
     """Writes a shard again with other members of one sample."""
     samples = read_members(train_shard(source, index))
     for ending, change in changed.items():
-        name = {"voxels": "nsdgeneral.npy", "trial": "trial.npy", "picture": "png", "coco": "coco73k.npy"}.get(
+        name = {"voxels": "nsdgeneral.npy", "trial": "trial.npy", "image": "png", "coco": "coco73k.npy"}.get(
             ending, "num_uniques.npy"
         )
         samples[number][name] = change(samples[number][name])
@@ -182,12 +182,12 @@ def test_a_missing_shard_is_named_with_the_command_that_brings_it(copy, sure, tm
     path = train_shard(copy, 2)
     path.unlink()
     says = (
-        f"{path} is missing .*seen: 5 of 6 shards .*Mend: hf download pscotti/naturalscenesdataset "
+        f"{path} is missing .*seen: 5 of 6 shards .*Fix: hf download pscotti/naturalscenesdataset "
         rf"webdataset_avg_split/train/train_subj01_2\.tar --repo-type dataset --local-dir {copy.source_dir}"
     )
     with pytest.raises(UserError, match=says):
         convert(copy, tmp_path / "root", sure)
-    with pytest.raises(UserError, match=r"MindEye1 prepared NSD for four subjects .seen: subject 3;"):
+    with pytest.raises(UserError, match=r"MindEye1 prepared NSD for four subjects .got: subject 3;"):
         convert(copy, tmp_path / "root", sure, subjects=(1, 3))
 
 
@@ -198,23 +198,23 @@ def test_a_shard_that_is_cut_off(copy, sure, tmp_path, share):
         tar.getmembers()
         end = tar.offset
     path.write_bytes(path.read_bytes()[: int(share * end) // 512 * 512])
-    with pytest.raises(UserError, match=r"train_subj01_1\.tar is truncated.*Mend: rm .*, then hf download "):
+    with pytest.raises(UserError, match=r"train_subj01_1\.tar is truncated.*Fix: rm .*, then hf download "):
         convert(copy, tmp_path / "root", sure)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"voxels": lambda v: v[:2]}, r"nsdgeneral\.npy: another array \(seen: \(2, 40\) float32; wanted: \(3, 40\)"),
-        ({"voxels": lambda v: v[:, :-1]}, r"another number of voxels \(seen: \(3, 39\) float32; wanted: \(3, 40\)"),
-        ({"voxels": lambda v: np.where(np.arange(40) == 7, np.nan, v)}, r"a beta that is not finite \(seen: nan"),
-        ({"voxels": lambda v: np.full((3, 40), "a")}, r"another array \(seen: <U1"),
-        ({"coco": lambda c: np.array(73_000)}, r"no such picture \(seen: 73000; wanted: 0 to 72999"),
-        ({"coco": lambda c: np.array([1, 2])}, r"coco73k\.npy: another array .*wanted: a whole number"),
+        ({"voxels": lambda v: v[:2]}, r"nsdgeneral\.npy: another array \(got: \(2, 40\) float32; expected: \(3, 40\)"),
+        ({"voxels": lambda v: v[:, :-1]}, r"another number of voxels \(got: \(3, 39\) float32; expected: \(3, 40\)"),
+        ({"voxels": lambda v: np.where(np.arange(40) == 7, np.nan, v)}, r"a beta that is not finite \(got: nan"),
+        ({"voxels": lambda v: np.full((3, 40), "a")}, r"another array \(got: <U1"),
+        ({"coco": lambda c: np.array(73_000)}, r"no such image \(got: 73000; expected: 0 to 72999"),
+        ({"coco": lambda c: np.array([1, 2])}, r"coco73k\.npy: another array .*expected: a whole number"),
         ({"trial": lambda t: t + 0.5}, r"trial\.npy: no trials"),
         ({"trial": lambda t: t + 40_000}, r"no trials .*at most 29999"),
-        ({"picture": lambda p: p[:60]}, r"png is no whole picture"),
-        ({"picture": lambda p: encoded(np.zeros((3, 8, 8)))}, r"its picture has another size \(seen: \(8, 8\)"),
+        ({"image": lambda p: p[:60]}, r"png is no whole image"),
+        ({"image": lambda p: encoded(np.zeros((3, 8, 8)))}, r"its image has another size \(got: \(8, 8\)"),
     ],
 )
 def test_samples_that_are_refused(copy, sure, tmp_path, change, says):
@@ -246,24 +246,24 @@ def test_the_totals_of_the_metadata_count(copy, sure, tmp_path):
     convert(copy, tmp_path / "root", sure)
 
 
-def test_a_picture_or_a_trial_that_is_named_twice(copy, sure, tmp_path):
+def test_an_image_or_a_trial_that_is_named_twice(copy, sure, tmp_path):
     first, second = read_members(train_shard(copy))[:2]
     spoil(copy, coco=lambda c: first["coco73k.npy"])
-    with pytest.raises(UserError, match=rf"two samples of subject 1 have picture {first['coco73k.npy']}"):
+    with pytest.raises(UserError, match=rf"two samples of subject 1 have image {first['coco73k.npy']}"):
         convert(copy, tmp_path / "root", sure)
     spoil(copy, coco=lambda c: second["coco73k.npy"], trial=lambda t: first["trial.npy"])
     settings = ConversionSettings(trials_per_session=sure.trials_per_session, repeated_slots="trial")
-    with pytest.raises(UserError, match=r"trial \d+ of subject 1 showed another picture"):
+    with pytest.raises(UserError, match=r"trial \d+ of subject 1 showed another image"):
         convert(copy, tmp_path / "root", settings)
 
 
-def test_two_subjects_with_different_pictures_of_one_name(copy, sure, tmp_path):
+def test_two_subjects_with_different_images_of_one_name(copy, sure, tmp_path):
     (path, *_) = (path for split, path in copy.shards_of(2) if split == "test")
     samples = read_members(path)
     true = samples[0]["png"]
     samples[0]["png"] = encoded(np.random.default_rng(0).random((3, 32, 32)))
     write_samples(path, samples)
-    says = rf"test_subj02_0\.tar, member sample000000000: picture {samples[0]['coco73k.npy']} is another one here"
+    says = rf"test_subj02_0\.tar, member sample000000000: image {samples[0]['coco73k.npy']} is another one here"
     with pytest.raises(UserError, match=says):
         convert(copy, tmp_path / "root", sure, SUBJECTS)
     samples[0]["png"] = true
@@ -284,7 +284,7 @@ def with_two_repetitions(source: MindEye1Layout) -> tuple[int, np.ndarray]:
                 num_uniques=lambda n: n - 1,
             )
             return number, trials
-    raise AssertionError("no picture has three repetitions")
+    raise AssertionError("no image has three repetitions")
 
 
 @pytest.mark.parametrize("rule", ["both", "trial", "num_uniques"])
@@ -315,7 +315,7 @@ def test_what_fills_a_slot_may_be_told_otherwise(copy, sure, tmp_path):
     spoil(copy, number=number, trial=lambda t: t[[0, 1, 0]], voxels=lambda v: v + np.arange(3)[:, None])
     with pytest.raises(UserError, match=r"slots 0 and 2 have one trial's number and different responses"):
         convert(copy, tmp_path / "different", sure)
-    with pytest.raises(UserError, match=r"data\.repeated_slots: no such rule \(seen: count; wanted: both or trial or"):
+    with pytest.raises(UserError, match=r"data\.repeated_slots: no such rule \(got: count; expected: both or trial or"):
         convert(copy, tmp_path / "rule", ConversionSettings(repeated_slots="count"))
 
 
@@ -335,7 +335,7 @@ def test_trials_counted_from_one(tiny_nsd, copy, sure, tmp_path, capsys):
 
 def test_voxel_counts_that_are_known_are_held_to(copy, sure, tmp_path):
     settings = ConversionSettings(trials_per_session=sure.trials_per_session, voxel_counts={1: 41})
-    with pytest.raises(UserError, match=r"another number of voxels \(seen: \(3, 40\) float32; wanted: \(3, 41\)"):
+    with pytest.raises(UserError, match=r"another number of voxels \(got: \(3, 40\) float32; expected: \(3, 41\)"):
         convert(copy, tmp_path / "root", settings)
 
 

@@ -34,7 +34,7 @@ def test_file_of_another_shape(small_nsd):
     assert betas_shape(small_nsd, 1) == (80, 7)
     with h5py.File(small_nsd.betas(1), "w") as file:
         file["betas"] = np.zeros(80)
-    with pytest.raises(UserError, match=r"betas_all_subj01_fp32_renorm\.hdf5 does not hold betas \(seen: \(80,\)"):
+    with pytest.raises(UserError, match=r"betas_all_subj01_fp32_renorm\.hdf5 does not hold betas \(got: \(80,\)"):
         betas_shape(small_nsd, 1)
 
 
@@ -43,7 +43,7 @@ def test_a_beta_that_is_not_finite(small_nsd, value):
     with h5py.File(small_nsd.betas(1), "r+") as file:
         file["betas"][[7, 50], 3] = value
     rows = np.array([50, 9, 7, 8])
-    with pytest.raises(UserError, match=r"betas_all_subj01.*not finite \(seen: row 50\)"):
+    with pytest.raises(UserError, match=r"betas_all_subj01.*not finite \(got: row 50\)"):
         read_betas(small_nsd, 1, rows)
     read_betas(small_nsd, 1, np.arange(8, 50))
 

@@ -19,10 +19,10 @@ def test_empty_captions_are_left_out(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("[[", "holds no captions"),
-        ("{}", "holds no captions .seen: a dict"),
-        ('["a dog", "a cat"]', "holds no captions .seen: a list of something else"),
+        ("{}", "holds no captions .got: a dict"),
+        ('["a dog", "a cat"]', "holds no captions .got: a list of something else"),
         ("[[1], [2]]", "holds no captions"),
-        ('[["a dog"]]', "captions of other pictures .seen: 1 pictures; wanted: a json list .* 2 of them"),
+        ('[["a dog"]]', "captions of other images .got: 1 images; expected: a json list .* 2 of them"),
     ],
 )
 def test_another_file(tmp_path: Path, content: str, says: str) -> None:
@@ -34,5 +34,5 @@ def test_another_file(tmp_path: Path, content: str, says: str) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no captions .seen: no file .*captions\.json; wanted: a json list over stim"):
+    with pytest.raises(UserError, match=r"no captions .got: no file .*captions\.json; expected: a json list over stim"):
         read_captions(tmp_path / "captions.json", 2)

@@ -12,12 +12,12 @@ def test_whole_dataset_passes(small_nsd):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match=r"the data folder is missing \(seen: .*/nowhere;.*Mend: paths\.nsd=FOLDER"):
+    with pytest.raises(UserError, match=r"the data folder is missing \(got: .*/nowhere;.*Fix: paths\.nsd=FOLDER"):
         check_files(NSDLayout(tmp_path / "nowhere"), [1])
 
 
 def test_folder_of_something_else(tmp_path):
-    with pytest.raises(UserError, match=r"holds no betas .*wanted: betas_all_subj01.*Mend: paths\.nsd=FOLDER"):
+    with pytest.raises(UserError, match=r"holds no betas .*expected: betas_all_subj01.*Fix: paths\.nsd=FOLDER"):
         check_files(NSDLayout(tmp_path), [1])
 
 
@@ -25,7 +25,7 @@ def test_folder_of_something_else(tmp_path):
 def test_unknown_subject(small_nsd, subject):
     with pytest.raises(
         UserError,
-        match=rf"subj0{subject}_.*subjects \[1, 2\]; wanted: subject {subject}\)\. Mend: data\.subjects=\[1, 2\]",
+        match=rf"subj0{subject}_.*subjects \[1, 2\]; expected: subject {subject}\)\. Fix: data\.subjects=\[1, 2\]",
     ):
         check_files(small_nsd, [1, subject])
 

@@ -39,7 +39,7 @@ def test_other_subjects_and_splits_do_not_count(small_nsd):
     small_nsd.shard(1, "test").unlink()
     assert fingerprint_files(small_nsd, [1]) != before
     assert fingerprint_files(small_nsd, [1], splits=("train",)) == train_alone
-    with pytest.raises(UserError, match=r"Mend: data\.subjects=\[1\]"):
+    with pytest.raises(UserError, match=r"Fix: data\.subjects=\[1\]"):
         fingerprint_files(small_nsd, [1, 2])
 
 

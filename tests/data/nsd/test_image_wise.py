@@ -28,7 +28,7 @@ def test_names(percent: int) -> None:
 
 @pytest.mark.parametrize("name", ["image_wise", "image_wise_0", "image_wise_100", "image_wise_085", "image_wise_8.5"])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(UserError, match=rf"no such split .seen: {name}; .*or image_wise_\{{percent\}} with 1 to 99"):
+    with pytest.raises(UserError, match=rf"no such split .got: {name}; .*or image_wise_\{{percent\}} with 1 to 99"):
         read_split(name)
 
 
@@ -52,7 +52,7 @@ def module(layout: NSDLayout, cache: Path, left_out: LeftOutLast, **more) -> NSD
 
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(percent=st.integers(20, 95), num_sessions=st.sampled_from([0.5, 1, 1.25, 2, "all"]))
-def test_pictures_in_order_of_first_appearance(small_nsd, tmp_path, percent: int, num_sessions) -> None:
+def test_images_in_order_of_first_appearance(small_nsd, tmp_path, percent: int, num_sessions) -> None:
     everything = every_trial(small_nsd, 1)
     in_use = everything if num_sessions == "all" else everything[: round(num_sessions * TRIALS_PER_SESSION)]
     order = list(dict.fromkeys(stimulus for _, stimulus, _ in in_use))
@@ -75,7 +75,7 @@ def test_pictures_in_order_of_first_appearance(small_nsd, tmp_path, percent: int
         assert all(not tested & set(one.stimulus_ids.tolist()) for one in kind)
 
 
-def test_shared_pictures_are_as_any_other_and_other_subjects_as_they_were(small_nsd, tmp_path) -> None:
+def test_shared_images_are_as_any_other_and_other_subjects_as_they_were(small_nsd, tmp_path) -> None:
     left_out = split_of(small_nsd, tmp_path / "cache", 85, "all")
     data = module(small_nsd, tmp_path / "cache", left_out)
     own, others = data.trials
@@ -88,7 +88,7 @@ def test_shared_pictures_are_as_any_other_and_other_subjects_as_they_were(small_
 
 
 @pytest.mark.parametrize("repetitions", ["published", "corrected"])
-def test_responses_are_those_of_the_tested_pictures(small_nsd, tmp_path, repetitions: str) -> None:
+def test_responses_are_those_of_the_tested_images(small_nsd, tmp_path, repetitions: str) -> None:
     left_out = split_of(small_nsd, tmp_path / "cache", 60, 2)
     how = {"normalisation": AsPublished(), "cache_dir": tmp_path / "cache", "repetitions": repetitions}
     test_set = load_test_set(small_nsd, 1, left_out=left_out, **how)
@@ -102,7 +102,7 @@ def test_responses_are_those_of_the_tested_pictures(small_nsd, tmp_path, repetit
         load_test_set(small_nsd, 2, left_out=left_out, **how)
 
 
-def test_more_sessions_of_the_same_subject_leave_out_the_same_pictures(small_nsd, tmp_path) -> None:
+def test_more_sessions_of_the_same_subject_leave_out_the_same_images(small_nsd, tmp_path) -> None:
     """As the ridge encoder and the ceiling are fitted on all sessions, whatever the decoder had."""
     left_out = split_of(small_nsd, tmp_path / "cache", 85, 1)
     data = module(small_nsd, tmp_path / "cache", left_out, num_sessions="all")
@@ -111,8 +111,8 @@ def test_more_sessions_of_the_same_subject_leave_out_the_same_pictures(small_nsd
     assert seen | set(left_out.stimulus_ids.tolist()) == {stimulus for _, stimulus, _ in every_trial(small_nsd, 1)}
 
 
-def test_too_few_pictures_for_two_sides(small_nsd, tmp_path) -> None:
-    with pytest.raises(UserError, match=r"nothing to train on, or nothing to test .seen: image_wise_1 of \d+ pictures"):
+def test_too_few_images_for_two_sides(small_nsd, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"nothing to train on, or nothing to test .got: image_wise_1 of \d+ images"):
         split_of(small_nsd, tmp_path / "cache", 1, 1)
 
 

@@ -70,16 +70,16 @@ def test_files_that_do_not_fit_end_in_one_line(small_nsd: NSDLayout, masks: dict
         read_regions(small_nsd, 1, names=["V5"])
     write_masks(small_nsd, masks | {"V2": np.ones(6, bool)})
     with pytest.raises(
-        UserError, match=r"region V2 of subject 1 does not fit the betas \(seen: \(6,\); wanted: \(7,\)"
+        UserError, match=r"region V2 of subject 1 does not fit the betas \(got: \(6,\); expected: \(7,\)"
     ):
         read_regions(small_nsd, 1)
     write_masks(small_nsd, masks | {"V3": np.arange(7)})
-    with pytest.raises(UserError, match=r"region V3 is no mask \(seen: \[0, 1, 2, 3, 4\]"):
+    with pytest.raises(UserError, match=r"region V3 is no mask \(got: \[0, 1, 2, 3, 4\]"):
         read_regions(small_nsd, 1)
     with h5py.File(small_nsd.ncsnr, "w") as file:
         file["subj01"] = np.ones((7, 1))
         file["subj02/deep"] = np.ones(5)
-    with pytest.raises(UserError, match=r"ncsnr of subject 1 does not fit the betas \(seen: \(7, 1\)"):
+    with pytest.raises(UserError, match=r"ncsnr of subject 1 does not fit the betas \(got: \(7, 1\)"):
         read_ncsnr(small_nsd, 1)
     with pytest.raises(UserError, match=r"ncsnr of subject 2 does not fit the betas .*seen: a group"):
         read_ncsnr(small_nsd, 2)

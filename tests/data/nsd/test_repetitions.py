@@ -8,15 +8,15 @@ from mindeye_pl.data.nsd.repetitions import cyclic_slots, slots_of_trials
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
 def test_slots_as_one_would_fill_them_by_hand(stimulus_ids, num_slots):
     by_hand = []
-    for picture in sorted(set(stimulus_ids)):
-        seen = [trial for trial, shown in enumerate(stimulus_ids) if shown == picture]
+    for image in sorted(set(stimulus_ids)):
+        seen = [trial for trial, shown in enumerate(stimulus_ids) if shown == image]
         by_hand.append([seen[slot % len(seen)] for slot in range(num_slots)])
     assert cyclic_slots(np.array(stimulus_ids), num_slots).tolist() == by_hand
-    pictures = sorted(set(stimulus_ids))
+    images = sorted(set(stimulus_ids))
     of_trials = slots_of_trials(np.array(stimulus_ids), num_slots)
-    assert of_trials.tolist() == [by_hand[pictures.index(shown)] for shown in stimulus_ids]
+    assert of_trials.tolist() == [by_hand[images.index(shown)] for shown in stimulus_ids]
 
 
-def test_every_trial_is_in_the_slots_of_its_picture_where_there_are_three():
+def test_every_trial_is_in_the_slots_of_its_image_where_there_are_three():
     stimulus_ids = np.random.default_rng(0).permutation(np.repeat(np.arange(50), 3))
     assert (slots_of_trials(stimulus_ids, 3) == np.arange(150)[:, None]).any(1).all()

@@ -111,7 +111,7 @@ def test_code_in_an_array_does_not_run(tmp_path: Path):
 def test_another_array_is_refused(tmp_path: Path, array):
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         add_array(tar, "sample000000000.behav.npy", array)
-    with pytest.raises(UserError, match=r"another array .*wanted: \(1, 17\) numbers"):
+    with pytest.raises(UserError, match=r"another array .*expected: \(1, 17\) numbers"):
         read_behaviour(tmp_path / "0.tar")
 
 

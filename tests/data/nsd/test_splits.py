@@ -39,7 +39,9 @@ BAD_NUMBERS = ["cluster_k5_5", "cluster_k5_-1", "cluster_k1_0", "cluster_k0_0", 
 
 @pytest.mark.parametrize("name", [*UNKNOWN, *BAD_NUMBERS, "cluster_k5_0 "])
 def test_unknown_names(name: object) -> None:
-    with pytest.raises(UserError, match=r"data\.split: no such split.*wanted: standard, or cluster_k\{k\}_\{i\} with"):
+    with pytest.raises(
+        UserError, match=r"data\.split: no such split.*expected: standard, or cluster_k\{k\}_\{i\} with"
+    ):
         read_split(name)  # type: ignore[arg-type]
 
 
@@ -56,7 +58,7 @@ def test_planted_clusters_are_found_the_largest_first() -> None:
     np.testing.assert_array_equal(fit_clusters(points, 3), np.array([2, 0, 1])[truth])
 
 
-def test_every_picture_is_nearest_to_the_centre_of_its_own_cluster() -> None:
+def test_every_image_is_nearest_to_the_centre_of_its_own_cluster() -> None:
     points = np.random.default_rng(0).standard_normal((300, 6))
     clusters = fit_clusters(points, 4)
     directions = points / np.linalg.norm(points, axis=1, keepdims=True)
@@ -79,12 +81,12 @@ def test_threads_lengths_and_types_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("points", [np.eye(3), np.repeat(np.eye(3), 20, axis=0)], ids=["few", "few different"])
-def test_more_clusters_than_pictures(points: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"more clusters than there are different pictures \(seen: 4; wanted: 2 to 3\)"):
+def test_more_clusters_than_images(points: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"more clusters than there are different images \(got: 4; expected: 2 to 3\)"):
         fit_clusters(points, 4)
 
 
-DESCRIPTION = {"embedder": {"name": "test"}, "pictures": "abc"}
+DESCRIPTION = {"embedder": {"name": "test"}, "images": "abc"}
 
 
 def test_clusters_are_made_once_and_read_back(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_clusters_are_made_once_and_read_back(tmp_path: Path) -> None:
         tmp_path / "new" / "k2.json", 2, 30, lambda: pytest.fail("embedded again"), description=DESCRIPTION
     )
     np.testing.assert_array_equal(again, made)
-    assert json.loads((tmp_path / "new" / "k2.json").read_text())["pictures_of_cluster"] == [20, 10]
+    assert json.loads((tmp_path / "new" / "k2.json").read_text())["images_of_cluster"] == [20, 10]
 
 
 def make_slowly(path: Path, results: "multiprocessing.Queue", seed: int) -> None:
@@ -123,14 +125,14 @@ def test_processes_that_race_have_the_same_clusters(tmp_path: Path) -> None:
         (lambda text: "[]", "holds no clusters"),
         (lambda text: text.replace("abc", "xyz"), "holds other clusters"),
         (lambda text: text.replace('"k": 2', '"k": 3'), "holds other clusters"),
-        (lambda text: text.replace('"cluster_of_picture": [', '"cluster_of_picture": [2, '), "than it says"),
+        (lambda text: text.replace('"cluster_of_image": [', '"cluster_of_image": [2, '), "than it says"),
     ],
 )
 def test_a_damaged_file(tmp_path: Path, change, says: str) -> None:
     path, (points, _) = tmp_path / "k2.json", planted((10, 20))
     kept_clusters(path, 2, 30, lambda: points, description=DESCRIPTION)
     path.write_text(change(path.read_text()))
-    with pytest.raises(UserError, match=rf"k2\.json.* {says}.*Mend: rm .*k2\.json, and run again"):
+    with pytest.raises(UserError, match=rf"k2\.json.* {says}.*Fix: rm .*k2\.json, and run again"):
         kept_clusters(path, 2, 30, lambda: points, description=DESCRIPTION)
 
 
@@ -142,7 +144,7 @@ def module(layout: NSDLayout, cache: Path, left_out: LeftOutCluster | None, **mo
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(k=st.integers(2, 4), seed=st.integers(0, 1000), num_sessions=st.sampled_from([1, 2, "all"]))
 def test_what_is_trained_on_and_what_is_tested(small_nsd, tmp_path, k: int, seed: int, num_sessions) -> None:
-    """Whatever the clusters: none of their pictures in any training, all of the test pictures theirs, and none lost."""
+    """Whatever the clusters: none of their images in any training, all of the test images theirs, and none lost."""
     clusters = np.random.default_rng(seed).integers(k, size=NUM_STIMULI)
     clusters[:NUM_SHARED] = np.arange(NUM_SHARED) % k
     cache, standard = tmp_path / "cache", module(small_nsd, tmp_path / "cache", None, num_sessions=num_sessions)
@@ -177,15 +179,15 @@ def test_test_responses_are_those_of_the_standard_test_set(small_nsd, tmp_path) 
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[where])
 
 
-def test_a_cluster_without_a_test_picture(small_nsd, tmp_path) -> None:
+def test_a_cluster_without_a_test_image(small_nsd, tmp_path) -> None:
     clusters = np.where(np.arange(NUM_STIMULI) < NUM_SHARED, 1, np.arange(NUM_STIMULI) % 2 * 2)
     left_out = LeftOutCluster(ClusterName(3, 0), clusters)
-    says = r"none of the 6 test pictures of subject 1 .*seen: cluster_k3_0; wanted: .*_k3_1\).*data\.split=cluster_k3_1"
+    says = r"none of the 6 test images of subject 1 .*seen: cluster_k3_0; expected: .*_k3_1\).*data\.split=cluster_k3_1"
     with pytest.raises(UserError, match=says):
         module(small_nsd, tmp_path / "cache", left_out).test_set(1)
 
 
 def test_a_cluster_that_leaves_nothing_to_train_on(small_nsd, tmp_path) -> None:
     left_out = LeftOutCluster(ClusterName(2, 0), np.zeros(NUM_STIMULI, np.int64))
-    with pytest.raises(UserError, match=r"leaves subject 1 no training picture .*seen: cluster_k2_0"):
+    with pytest.raises(UserError, match=r"leaves subject 1 no training image .*seen: cluster_k2_0"):
         module(small_nsd, tmp_path / "cache", left_out).trials  # noqa: B018

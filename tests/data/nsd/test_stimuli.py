@@ -6,24 +6,24 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 
 
-def test_pictures_in_the_order_asked(small_nsd):
+def test_images_in_the_order_asked(small_nsd):
     stimuli = Stimuli(small_nsd.stimuli)
     assert len(stimuli) == 80
     assert stimuli.shape == (80, 3, 4, 4)
     ids = np.array([9, 3, 79, 3])
-    pictures = stimuli.read(ids)
-    assert pictures.dtype == np.float16
-    np.testing.assert_array_equal(pictures[:, 0, 0, 0], (ids / 128).astype(np.float16))
+    images = stimuli.read(ids)
+    assert images.dtype == np.float16
+    np.testing.assert_array_equal(images[:, 0, 0, 0], (ids / 128).astype(np.float16))
 
 
 @pytest.mark.parametrize("outside", [-1, 80])
-def test_no_such_picture(small_nsd, outside):
-    with pytest.raises(UserError, match=rf"no such stimulus \(seen: {outside}; wanted: 0 to 79\)"):
+def test_no_such_image(small_nsd, outside):
+    with pytest.raises(UserError, match=rf"no such stimulus \(got: {outside}; expected: 0 to 79\)"):
         Stimuli(small_nsd.stimuli).read(np.array([1, outside]))
 
 
-def test_not_pictures(small_nsd):
+def test_not_images(small_nsd):
     with h5py.File(small_nsd.stimuli, "w") as file:
         file["images"] = np.zeros((80, 4, 4, 3))
-    with pytest.raises(UserError, match=r"coco_images_224_float16\.hdf5 does not hold pictures"):
+    with pytest.raises(UserError, match=r"coco_images_224_float16\.hdf5 does not hold images"):
         len(Stimuli(small_nsd.stimuli))

@@ -10,10 +10,10 @@ from mindeye_pl.errors import UserError
 
 
 def naive_published_rows(stimulus_ids: list[int]) -> list[list[int]]:
-    """Picture by picture: three repetitions as they are, one three times, the first of two once more before them."""
+    """Image by image: three repetitions as they are, one three times, the first of two once more before them."""
     rows = []
-    for picture in sorted(set(stimulus_ids)):
-        found = [trial for trial, stimulus in enumerate(stimulus_ids) if stimulus == picture]
+    for image in sorted(set(stimulus_ids)):
+        found = [trial for trial, stimulus in enumerate(stimulus_ids) if stimulus == image]
         rows.append({1: found * 3, 2: [found[0], *found], 3: found}[len(found)])
     return rows
 
@@ -23,7 +23,7 @@ def test_filling_against_a_naive_loop(stimulus_ids):
     assert fill_repetitions(np.array(stimulus_ids)).tolist() == naive_published_rows(stimulus_ids)
 
 
-# Shared pictures 0 (three times), 1 (twice), 2 (once), 4 (twice, once in the last session); 3 and 5 were never seen.
+# Shared images 0 (three times), 1 (twice), 2 (once), 4 (twice, once in the last session); 3 and 5 were never seen.
 DESIGN = np.array([[1, 10, 0, 4, 11], [12, 0, 2, 1, 12], [4, 13, 10, 0, 14]])
 
 
@@ -45,8 +45,8 @@ def test_answers_against_a_naive_average(write_nsd, tmp_path, repetitions):
     answers = average_repetitions(outputs, test_set.weights)
     betas = torch.from_numpy(read_betas(layout, 1, np.arange(15))).square()
     shown = DESIGN.ravel()
-    for answer, picture in zip(answers, [0, 1, 2, 4], strict=True):
-        rows = list(np.flatnonzero(shown == picture))
+    for answer, image in zip(answers, [0, 1, 2, 4], strict=True):
+        rows = list(np.flatnonzero(shown == image))
         if repetitions == "published" and len(rows) == 2:
             rows = [rows[0], *rows]
         torch.testing.assert_close(answer[:, 1], betas[rows].mean(0))
@@ -71,7 +71,7 @@ def test_the_normalisation_given_is_applied(write_nsd, tmp_path):
 
 
 def test_more_than_three_repetitions(write_nsd, tmp_path):
-    with pytest.raises(UserError, match=r"0\.tar shows a picture too often \(seen: 4; wanted: 1 to 3 times\)"):
+    with pytest.raises(UserError, match=r"0\.tar shows an image too often \(got: 4; expected: 1 to 3 times\)"):
         load_test_set(
             write_nsd(np.array([[1, 1, 1, 1, 9]])), 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache"
         )
@@ -79,7 +79,7 @@ def test_more_than_three_repetitions(write_nsd, tmp_path):
 
 def test_a_split_without_trials(write_nsd, tmp_path):
     layout = write_nsd(DESIGN[:1])  # one session: the older split leaves it out
-    with pytest.raises(UserError, match=r"test/0\.tar holds no trial to score\. Mend: another data\.test_split"):
+    with pytest.raises(UserError, match=r"test/0\.tar holds no trial to score\. Fix: another data\.test_split"):
         load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache", split="test")
 
 
@@ -91,6 +91,6 @@ def test_the_first_repetitions_against_a_naive_mean(write_nsd, tmp_path, count):
     averaged = average_repetitions(test_set.voxels, weights)
     stimuli = DESIGN.ravel()  # a trial's row in the betas is its place in time
     betas = read_betas(layout, 1, np.arange(len(stimuli)))
-    for picture, found in zip(test_set.stimulus_ids.tolist(), averaged.numpy(), strict=True):
-        responses = betas[np.flatnonzero(stimuli == picture)[:count]]
+    for image, found in zip(test_set.stimulus_ids.tolist(), averaged.numpy(), strict=True):
+        responses = betas[np.flatnonzero(stimuli == image)[:count]]
         np.testing.assert_allclose(found, responses.mean(0), atol=1e-6)

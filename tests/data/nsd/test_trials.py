@@ -21,7 +21,7 @@ def test_columns_are_taken_by_name():
 
 
 @pytest.mark.parametrize("num_sessions", [1, 3, "all"])
-def test_first_sessions_without_shared_pictures(small_nsd, tmp_path, num_sessions):
+def test_first_sessions_without_shared_images(small_nsd, tmp_path, num_sessions):
     trials = load_training_trials(small_nsd, 1, num_sessions, tmp_path / "cache")
     last = 4 if num_sessions == "all" else num_sessions
     np.testing.assert_array_equal(np.unique(trials.sessions), np.arange(1, last + 1))
@@ -51,14 +51,14 @@ def test_both_test_splits(small_nsd, tmp_path):
     np.testing.assert_array_equal(old.beta_rows, new.beta_rows[new.sessions < 4])
     train = load_training_trials(small_nsd, 1, "all", tmp_path / "cache")
     np.testing.assert_array_equal(np.sort(np.append(train.beta_rows, new.beta_rows)), np.arange(4 * TRIALS_PER_SESSION))
-    with pytest.raises(UserError, match=r"data\.test_split: no such split \(seen: old; wanted: new_test or test\)"):
+    with pytest.raises(UserError, match=r"data\.test_split: no such split \(got: old; expected: new_test or test\)"):
         load_test_trials(small_nsd, 1, "old", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("asked", [0, 5, 40])
 def test_more_sessions_than_there_are(small_nsd, tmp_path, asked):
     assert count_sessions(small_nsd, 1) == 4
-    with pytest.raises(UserError, match=rf"seen: {asked}; wanted: above 0 to 4, or all\)\. Mend: data\.num_sessions=4"):
+    with pytest.raises(UserError, match=rf"got: {asked}; expected: above 0 to 4, or all\)\. Fix: data\.num_sessions=4"):
         load_training_trials(small_nsd, 1, asked, tmp_path / "cache")
 
 
@@ -86,26 +86,26 @@ def test_rows_outside_their_files(small_nsd, tmp_path, column, value, target, wa
     row[column] = value
     write_shard(small_nsd.shard(1, "train", 2), [(0, row)])
     load_training_trials(small_nsd, 1, 2, tmp_path / "cache")
-    with pytest.raises(UserError, match=rf"2\.tar names a row that .*{target}.*seen: {value:g}; wanted: {wanted}\)"):
+    with pytest.raises(UserError, match=rf"2\.tar names a row that .*{target}.*seen: {value:g}; expected: {wanted}\)"):
         load_training_trials(small_nsd, 1, 3, tmp_path / "cache")
 
 
 def test_betas_of_fewer_sessions_than_shards(small_nsd, tmp_path):
     with h5py.File(small_nsd.betas(1), "w") as file:
         file["betas"] = np.zeros((TRIALS_PER_SESSION, 7), np.float32)
-    with pytest.raises(UserError, match=r"wds/subj01/train/1\.tar names a row .*wanted: 0 to 19\)"):
+    with pytest.raises(UserError, match=r"wds/subj01/train/1\.tar names a row .*expected: 0 to 19\)"):
         load_training_trials(small_nsd, 1, 2, tmp_path / "cache")
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1), st.integers(0, 1000))
-def test_a_picture_is_on_one_side_whatever_stands_beside_it(seed, fraction, start):
+def test_an_image_is_on_one_side_whatever_stands_beside_it(seed, fraction, start):
     ids = np.arange(start, start + 50)
     whole = is_validation(ids, fraction, seed)
     np.testing.assert_array_equal(is_validation(ids[::3], fraction, seed), whole[::3])
     np.testing.assert_array_equal(is_validation(np.repeat(ids, 3), fraction, seed), np.repeat(whole, 3))
 
 
-def test_share_of_validation_pictures():
+def test_share_of_validation_images():
     ids = np.arange(73_000)
     held_out = is_validation(ids, 0.05, seed=42)
     assert abs(held_out.mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / len(ids))

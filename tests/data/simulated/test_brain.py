@@ -40,9 +40,9 @@ def grating(scale: float, orientation: float, phase: float = 0.0) -> np.ndarray:
     return np.repeat(wave[None], 3, 0).astype(np.float32)
 
 
-def energies(picture: np.ndarray) -> np.ndarray:
-    """(scales, orientations) in the middle of the picture."""
-    maps = visual_features(picture[None])[0].reshape(NUM_FEATURES, GRID_SIZE, GRID_SIZE)
+def energies(image: np.ndarray) -> np.ndarray:
+    """(scales, orientations) in the middle of the image."""
+    maps = visual_features(image[None])[0].reshape(NUM_FEATURES, GRID_SIZE, GRID_SIZE)
     return maps[NUM_COLOUR_FEATURES:, 6:10, 6:10].mean((1, 2)).reshape(len(SCALES), len(ORIENTATIONS))
 
 
@@ -56,15 +56,15 @@ def test_energy_is_tuned_to_scale_and_orientation(scale, orientation):
 
 
 def test_colour_features():
-    picture = np.zeros((3, RETINA_SIZE, RETINA_SIZE), np.float32)
-    picture[0, :, :32] = 1  # red on the left, black on the right
-    maps = visual_features(picture[None])[0].reshape(NUM_FEATURES, GRID_SIZE, GRID_SIZE)
+    image = np.zeros((3, RETINA_SIZE, RETINA_SIZE), np.float32)
+    image[0, :, :32] = 1  # red on the left, black on the right
+    maps = visual_features(image[None])[0].reshape(NUM_FEATURES, GRID_SIZE, GRID_SIZE)
     np.testing.assert_allclose(maps[:3, :, 0], np.array([[0.3], [1.0], [-0.5]]).repeat(GRID_SIZE, 1), rtol=1e-6)
     np.testing.assert_allclose(maps[:3, :, -1], 0, atol=1e-6)
     assert maps[3].max(0).argmax() in (7, 8)  # the edge lies in the middle
 
 
-def test_flat_picture_has_no_energy():
+def test_flat_image_has_no_energy():
     flat = np.full((1, 3, RETINA_SIZE, RETINA_SIZE), 0.7, np.float32)
     assert np.abs(visual_features(flat)[0, 3:]).max() < 1e-4  # and its frame is no edge
 
@@ -72,13 +72,13 @@ def test_flat_picture_has_no_energy():
 def test_drive_against_a_naive_loop(brain, percepts):
     seen = Percepts(percepts.visual[:4], percepts.semantic[:4])
     expected = np.empty((4, NUM_VOXELS))
-    for picture in range(4):
+    for image in range(4):
         for voxel in range(NUM_VOXELS):
-            pooled = percepts.visual[picture].astype(float) @ brain.fields[:, voxel]
+            pooled = percepts.visual[image].astype(float) @ brain.fields[:, voxel]
             drive = pooled @ brain.visual_tuning[:, voxel] + brain.offset[voxel]
-            drive += percepts.semantic[picture].astype(float) @ brain.semantic_tuning[:, voxel]
+            drive += percepts.semantic[image].astype(float) @ brain.semantic_tuning[:, voxel]
             steep = 2 * brain.gain[voxel]
-            expected[picture, voxel] = np.log1p(np.exp(steep * (drive - brain.threshold[voxel]))) / 2
+            expected[image, voxel] = np.log1p(np.exp(steep * (drive - brain.threshold[voxel]))) / 2
     responses = brain.responses(seen)
     assert responses.dtype == np.float32
     np.testing.assert_allclose(responses, expected, rtol=1e-3, atol=1e-4)
@@ -159,6 +159,6 @@ def test_zscore_is_fitted_on_the_trials_named():
     np.testing.assert_allclose(scaled, (betas - betas[:25].mean(0)) / betas[:25].std(0), rtol=1e-4, atol=1e-5)
 
 
-def test_pictures_are_seen_at_one_size(percepts):
+def test_images_are_seen_at_one_size(percepts):
     scene = draw_scene(np.random.default_rng((1, 0)))
     np.testing.assert_array_equal(percepts.visual[:1], visual_features(render(scene, RETINA_SIZE)[None]))

@@ -27,7 +27,7 @@ EMPTY = Background("gradient", ("white", "white"), GREY, 0.0, 2.0, (0.0,) * 8)
 
 
 def one(shape: str, texture: str = "plain", radius: float = 0.6) -> Scene:
-    """A red object in the middle of a grey picture."""
+    """A red object in the middle of a grey image."""
     return Scene(EMPTY, (SceneObject(shape, "red", COLOURS["red"], texture, radius, (0.0, 0.0), 0.0),), "")
 
 
@@ -85,13 +85,13 @@ def test_captions_name_what_is_there():
             assert "a orange" not in text.lower()
 
 
-def test_picture():
-    pictures = np.stack([render(scene, 64) for scene in SCENES[:50]])
-    assert pictures.shape == (50, 3, 64, 64)
-    assert pictures.dtype == np.float32
-    assert pictures.min() >= 0
-    assert pictures.max() <= 1
-    flat = pictures.reshape(50, -1)
+def test_image():
+    images = np.stack([render(scene, 64) for scene in SCENES[:50]])
+    assert images.shape == (50, 3, 64, 64)
+    assert images.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    flat = images.reshape(50, -1)
     apart = np.sqrt(((flat[:, None] - flat) ** 2).mean(-1))
     assert apart[~np.eye(50, dtype=bool)].min() > 0.05
 
@@ -124,8 +124,8 @@ def test_shape_lies_inside_its_radius(shape):
 
 def test_object_behind_is_hidden():
     front, back = one("circle").objects[0], replace(one("square").objects[0], colour="blue", rgb=COLOURS["blue"])
-    picture = render(Scene(EMPTY, (front, back), "in front of"), 64)
-    assert picture[0, 32, 32] > picture[2, 32, 32]
+    image = render(Scene(EMPTY, (front, back), "in front of"), 64)
+    assert image[0, 32, 32] > image[2, 32, 32]
 
 
 def test_semantics():

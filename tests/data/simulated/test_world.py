@@ -178,7 +178,7 @@ def test_splits(small):
             assert sample["behav"][0, Behaviour.STIMULUS] in shared
 
 
-def test_every_picture_is_somebodys():
+def test_every_image_is_somebodys():
     shared = [stimulus_ids(SMALL, subject)[0] for subject in SMALL.subjects]
     own = [stimulus_ids(SMALL, subject)[1] for subject in SMALL.subjects]
     np.testing.assert_array_equal(shared[0], shared[1])
@@ -270,7 +270,7 @@ def test_betas_are_zscored_by_the_training_trials_of_each_session(small):
 
 
 def test_ncsnr_is_the_noise_ceiling_of_the_repetitions(small):
-    """Estimated as NSD does: the noise from the variance within pictures, the signal from what is left."""
+    """Estimated as NSD does: the noise from the variance within images, the signal from what is left."""
     for subject in SMALL.subjects:
         values, ids = betas(small, subject), behaviour(small, subject)[:, Behaviour.STIMULUS]
         within, freedom = np.zeros(values.shape[1]), 0
@@ -305,7 +305,7 @@ def test_noise_free_responses_correlate_with_the_betas_as_ncsnr_says(small):
         assert abs(np.median(slope) - 1) < 0.05  # the same units, not only the same direction
 
 
-def test_pictures_and_captions_are_of_the_scene(small):
+def test_images_and_captions_are_of_the_scene(small):
     described = json.loads(small.captions.read_text())
     assert len(described) == SMALL.num_stimuli
     with h5py.File(small.stimuli) as file:
@@ -348,7 +348,7 @@ def test_a_world_without_noise(tiny_settings, tmp_path):
 def test_memory_is_bounded_by_a_session(tmp_path):
     """Twice the sessions need no more memory; a whole betas matrix never stands in it."""
 
-    # More pictures than a block of responses has, so that only what grows with the sessions grows.
+    # More images than a block of responses has, so that only what grows with the sessions grows.
     settings = replace(SMALL, voxel_counts={1: 1500}, num_sessions=3, trials_per_session=300, num_shared=20)
 
     def peak(num_sessions: int) -> int:

@@ -66,7 +66,7 @@ def test_synonyms_as_published_and_corrected() -> None:
     assert corrected.tolist() == pytest.approx(exact.tolist())
     without = meteor_of_each(*pairs, wordnet=TinyWordNet(), synonyms="corrected")
     assert without.tolist() == pytest.approx([0.5 / 3, 0])
-    with pytest.raises(UserError, match=r"synonyms is unknown \(seen: right; wanted: published or corrected\)"):
+    with pytest.raises(UserError, match=r"synonyms is unknown \(got: right; expected: published or corrected\)"):
         meteor(*pairs, wordnet=SMALL, synonyms="right")
 
 

@@ -8,7 +8,7 @@ from mindeye_pl.data.simulated.scenes import captions, draw_scene
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.scores import (
     CEILING,
-    PREDICTED_PICTURE,
+    PREDICTED_IMAGE,
     PREDICTED_REFERENCE,
     PUBLISHED_PAIRS,
     RELATIVE,
@@ -39,18 +39,18 @@ def test_pairs_are_the_published_ones() -> None:
     by_name = {pair: {score.name: score for score in rows} for pair, rows in scores.items()}
     for pair, (first, second) in {
         PREDICTED_REFERENCE: (PREDICTED, REFERENCES),
-        PREDICTED_PICTURE: (PREDICTED, SHORT),
+        PREDICTED_IMAGE: (PREDICTED, SHORT),
         CEILING: (SHORT, REFERENCES),
     }.items():
         assert list(by_name[pair]) == list(metrics)
         score = by_name[pair]["word_overlap"]
         assert score.value == pytest.approx(word_overlap_of_each(first, second).mean().item())
         assert by_name[pair]["rougeL"].value == pytest.approx(rouge_of_each(first, second, kind="rougeL").mean().item())
-        assert (score.chance, score.pool_size, score.num_pictures, score.higher_is_better) == (None, None, 60, True)
+        assert (score.chance, score.pool_size, score.num_images, score.higher_is_better) == (None, None, 60, True)
         assert score.interval is not None
         assert score.interval[0] < score.value < score.interval[1]
     for name in metrics:
-        wanted = by_name[PREDICTED_PICTURE][name].value / by_name[CEILING][name].value
+        wanted = by_name[PREDICTED_IMAGE][name].value / by_name[CEILING][name].value
         relative = by_name[RELATIVE][name]
         assert relative.value == pytest.approx(wanted)
         assert relative.interval is not None
@@ -58,13 +58,13 @@ def test_pairs_are_the_published_ones() -> None:
 
 
 def test_relative_of_the_published_table() -> None:
-    """METEOR .3437 beside the caption of the true picture, .4197 the ceiling: printed as .819."""
+    """METEOR .3437 beside the caption of the true image, .4197 the ceiling: printed as .819."""
 
     def recorded(predicted: list[str], references: list[str]) -> torch.Tensor:
-        value = {("brain", "picture"): 0.3437, ("picture", "person"): 0.4197, ("brain", "person"): 0.2482}
+        value = {("brain", "image"): 0.3437, ("image", "person"): 0.4197, ("brain", "person"): 0.2482}
         return torch.full((4,), value[predicted[0], references[0]], dtype=torch.float64)
 
-    scores = caption_scores(["brain"] * 4, ["picture"] * 4, ["person"] * 4, {"meteor": recorded}, num_resamples=10)
+    scores = caption_scores(["brain"] * 4, ["image"] * 4, ["person"] * 4, {"meteor": recorded}, num_resamples=10)
     assert round(scores[RELATIVE][0].value, 3) == 0.819
     assert scores[PREDICTED_REFERENCE][0].value == pytest.approx(0.2482)
     assert scores[RELATIVE][0].interval == pytest.approx((0.3437 / 0.4197,) * 2)
@@ -81,7 +81,7 @@ def test_without_a_captioner_there_is_one_pair() -> None:
     assert list(scores) == [PREDICTED_REFERENCE]
 
 
-def test_captions_of_other_pictures_score_lower() -> None:
+def test_captions_of_other_images_score_lower() -> None:
     metrics = caption_metrics(wordnet=SMALL, embedders={"letters": bag})
     own = caption_values(PREDICTED, None, REFERENCES, metrics)[PREDICTED_REFERENCE]
     other = caption_values(PREDICTED[1:] + PREDICTED[:1], None, REFERENCES, metrics)[PREDICTED_REFERENCE]
@@ -92,7 +92,7 @@ def test_captions_of_other_pictures_score_lower() -> None:
 
 
 def test_interval_of_the_ratio_covers_it() -> None:
-    """100 draws of 80 pictures from a world where the ratio of means is 0.8."""
+    """100 draws of 80 images from a world where the ratio of means is 0.8."""
     covered = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
@@ -100,14 +100,14 @@ def test_interval_of_the_ratio_covers_it() -> None:
         share = torch.from_numpy(0.8 * ceiling.numpy() + 0.1 * rng.standard_normal(80))
 
         def drawn(predicted: list[str], references: list[str], ceiling=ceiling, share=share) -> torch.Tensor:
-            return share if references[0] == "picture" else ceiling
+            return share if references[0] == "image" else ceiling
 
-        scores = caption_scores(["b"] * 80, ["picture"] * 80, ["r"] * 80, {"m": drawn}, num_resamples=200)
+        scores = caption_scores(["b"] * 80, ["image"] * 80, ["r"] * 80, {"m": drawn}, num_resamples=200)
         low, high = scores[RELATIVE][0].interval
         covered += low <= 0.8 <= high
     assert 0.87 <= covered / 100 <= 1
 
 
 def test_unlike_lengths_are_refused() -> None:
-    with pytest.raises(UserError, match="3 predicted, references of 2 pictures"):
+    with pytest.raises(UserError, match="3 predicted, references of 2 images"):
         caption_scores(["a"] * 3, ["a"] * 2, ["a"] * 3, caption_metrics())

@@ -71,9 +71,9 @@ def test_several_references() -> None:
         for several, wanted in (("best", alone.max()), ("mean", alone.mean()), ("first", alone[0])):
             found = function(["milk desk boat"], [references], several=several, **options)
             assert found.item() == pytest.approx(wanted.item(), abs=1e-12)
-    with pytest.raises(UserError, match=r"several is unknown \(seen: worst; wanted: best or mean or first\)"):
+    with pytest.raises(UserError, match=r"several is unknown \(got: worst; expected: best or mean or first\)"):
         word_overlap(["a"], ["a"], several="worst")
-    with pytest.raises(UserError, match=r"kind is unknown \(seen: rouge2"):
+    with pytest.raises(UserError, match=r"kind is unknown \(got: rouge2"):
         rouge(["a"], ["a"], kind="rouge2")
 
 
@@ -131,7 +131,7 @@ def test_an_embedding_that_is_not_finite_is_named() -> None:
 
 @given(st.permutations(range(5)))
 @settings(max_examples=10, deadline=None)
-def test_order_of_the_pictures_changes_nothing(order: list[int]) -> None:
+def test_order_of_the_images_changes_nothing(order: list[int]) -> None:
     predicted = [f"a {word} on the {other}" for word, other in zip(WORDS, WORDS[3:], strict=False)]
     references = [[f"the {word}", f"a {word} on a {other}"] for word, other in pairwise(WORDS)][:5]
     functions = (
@@ -152,11 +152,11 @@ def test_order_of_the_pictures_changes_nothing(order: list[int]) -> None:
     ("predicted", "references", "message"),
     [
         ([], [], "no captions to score"),
-        (["a"], ["a", "b"], "differ in number .*1 predicted, references of 2 pictures"),
+        (["a"], ["a", "b"], "differ in number .*1 predicted, references of 2 images"),
         (["a", 3], ["a", "b"], "predicted caption 1 .from 0. is no text .*int 3"),
         (["a", "b"], ["a", None], "reference caption 1 .from 0. is no text .*NoneType"),
         (["a", "b"], ["a", ["b", b"c"]], "reference caption 1, number 1 of it .*bytes"),
-        (["a", "b"], ["a", []], "picture 1 .from 0. has no reference caption"),
+        (["a", "b"], ["a", []], "image 1 .from 0. has no reference caption"),
         ("a dog", ["a"], "predicted is a single caption .*'a dog'"),
         (["a"], "a dog", "references is a single caption"),
     ],

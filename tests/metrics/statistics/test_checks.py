@@ -15,11 +15,11 @@ from mindeye_pl.metrics.identification import (
 from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.pixels import pixcorr, ssim
 from mindeye_pl.metrics.retrieval import brain_retrieval, image_retrieval, retrieval_scores
-from mindeye_pl.metrics.statistics.checks import check_embeddings, check_pictures
+from mindeye_pl.metrics.statistics.checks import check_embeddings, check_images
 
 NAMES = [f"coco_{i}.png" for i in range(5)]
 
-ON_PICTURES = {"pixcorr": pixcorr, "ssim": ssim}
+ON_IMAGES = {"pixcorr": pixcorr, "ssim": ssim}
 ON_FEATURES: dict[str, Callable] = {
     "two_way": lambda a, b, names: two_way_identification(query=a, gallery=b, names=names),
     "influence": lambda a, b, names: two_way_influence(query=a, gallery=b, names=names),
@@ -31,31 +31,31 @@ ON_FEATURES: dict[str, Callable] = {
 }
 
 
-def pictures() -> tuple[Tensor, Tensor]:
+def images() -> tuple[Tensor, Tensor]:
     first, second = torch.rand(2, 5, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     return first, second
 
 
-@pytest.mark.parametrize("name", ON_PICTURES)
+@pytest.mark.parametrize("name", ON_IMAGES)
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize(
     ("value", "says"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (1.5, "outside"), (-1, "out")]
 )
-def test_the_bad_picture_is_named(name: str, side: int, value: float, says: str) -> None:
-    both = pictures()
+def test_the_bad_image_is_named(name: str, side: int, value: float, says: str) -> None:
+    both = images()
     both[side][3, 1, 2, 2] = value
-    with pytest.raises(UserError, match=rf"'coco_3.png'.*{('reconstructions', 'pictures')[side]}.*{says}"):
-        ON_PICTURES[name](*both, size=None, names=NAMES)
-    with pytest.raises(UserError, match=rf"picture 3 of.*{says}"):
-        ON_PICTURES[name](*both, size=None)
+    with pytest.raises(UserError, match=rf"'coco_3.png'.*{('reconstructions', 'images')[side]}.*{says}"):
+        ON_IMAGES[name](*both, size=None, names=NAMES)
+    with pytest.raises(UserError, match=rf"image 3 of.*{says}"):
+        ON_IMAGES[name](*both, size=None)
 
 
-@pytest.mark.parametrize("name", ON_PICTURES)
-def test_wrong_sets_of_pictures_are_told(name: str) -> None:
-    metric, (first, second) = ON_PICTURES[name], pictures()
-    with pytest.raises(UserError, match=r"no pictures"):
+@pytest.mark.parametrize("name", ON_IMAGES)
+def test_wrong_sets_of_images_are_told(name: str) -> None:
+    metric, (first, second) = ON_IMAGES[name], images()
+    with pytest.raises(UserError, match=r"no images"):
         metric(first[:0], second[:0])
-    with pytest.raises(UserError, match=r"not as many.*seen: 4; wanted: 5"):
+    with pytest.raises(UserError, match=r"not as many.*seen: 4; expected: 5"):
         metric(first[:4], second)
     with pytest.raises(UserError, match=r"wrong shape.*\(1, 12, 12\)"):
         metric(first[:, :1], second)
@@ -68,18 +68,18 @@ def test_wrong_sets_of_pictures_are_told(name: str) -> None:
         ssim(first, second, size=8)
 
 
-def test_one_picture_of_another_shape_among_loose_ones_is_named() -> None:
+def test_one_image_of_another_shape_among_loose_ones_is_named() -> None:
     loose = [torch.rand(3, 4, 4) for _ in range(5)]
-    check_pictures(loose, what="pictures", names=NAMES)
+    check_images(loose, what="images", names=NAMES)
     loose[2] = torch.rand(3, 4, 5)
-    with pytest.raises(UserError, match=r"'coco_2.png' of the pictures has a wrong shape"):
-        check_pictures(loose, what="pictures", names=NAMES)
+    with pytest.raises(UserError, match=r"'coco_2.png' of the images has a wrong shape"):
+        check_images(loose, what="images", names=NAMES)
 
 
 def test_rounding_of_half_precision_is_no_mistake() -> None:
-    check_pictures(torch.full((1, 3, 2, 2), 1.0005), what="pictures")
+    check_images(torch.full((1, 3, 2, 2), 1.0005), what="images")
     with pytest.raises(UserError, match=r"1\.01"):
-        check_pictures(torch.full((1, 3, 2, 2), 1.01), what="pictures")
+        check_images(torch.full((1, 3, 2, 2), 1.01), what="images")
 
 
 @pytest.mark.parametrize("name", ON_FEATURES)
@@ -101,7 +101,7 @@ def test_wrong_sets_of_features_are_told(name: str) -> None:
         metric(features[:0], features[:0], None)
     with pytest.raises(UserError, match="not as many"):
         metric(features[:4], features, None)
-    with pytest.raises(UserError, match=r"another shape.*seen: \(3, 3\); wanted: \(3, 4\)"):
+    with pytest.raises(UserError, match=r"another shape.*seen: \(3, 3\); expected: \(3, 4\)"):
         metric(features[:, :, 1:], features, None)
     with pytest.raises(UserError, match=r"wrong type.*int64"):
         metric(features.long(), features, None)
@@ -113,11 +113,11 @@ def test_blocks_of_rows_find_a_late_one(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("mindeye_pl.metrics.statistics.checks._VALUES_AT_ONCE", 6)
     features = torch.randn(5, 3)
     features[4, 2] = torch.nan
-    with pytest.raises(UserError, match="picture 4 of the tokens holds NaN"):
+    with pytest.raises(UserError, match="image 4 of the tokens holds NaN"):
         check_embeddings(features, what="tokens")
-    with pytest.raises(UserError, match="picture 4 of the tokens holds NaN"):
+    with pytest.raises(UserError, match="image 4 of the tokens holds NaN"):
         effective_rank(features)
-    with pytest.raises(UserError, match="picture 4 of the retrieval embeddings holds NaN"):
+    with pytest.raises(UserError, match="image 4 of the retrieval embeddings holds NaN"):
         shuffled_scores(brain=features, clip=torch.randn(5, 3))
 
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     for n, top_k, says in ((6, 1, "n=6"), (1, 1, "n=1"), (3, 4, "top_k=4"), (3, 0, "top_k=0")):
         with pytest.raises(UserError, match=says):
             n_way_identification(query=features, gallery=features, n=n, top_k=top_k)
-    with pytest.raises(UserError, match="one picture"):
+    with pytest.raises(UserError, match="one image"):
         two_way_identification(query=features[:1], gallery=features[:1])
     with pytest.raises(UserError, match=r"top_k of retrieval.*\[0\]"):
         retrieval_scores(brain=features, clip=features, top_k=[0])

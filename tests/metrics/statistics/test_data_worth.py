@@ -43,13 +43,13 @@ def test_the_curve_is_the_isotonic_regression(scores: list[float], target: float
         assert np.interp(math.log(needed), np.log(amounts), curve) == pytest.approx(target, abs=1e-6)
 
 
-def curves(factor: float, seeds: int, pictures: int, noise: float, rng: np.random.Generator, luck: float = 0) -> dict:
+def curves(factor: float, seeds: int, images: int, noise: float, rng: np.random.Generator, luck: float = 0) -> dict:
     """Scores that rise with the logarithm of the amount; the method's are those of `factor` times the data."""
-    hard = rng.normal(size=pictures)  # a picture is as hard for both
+    hard = rng.normal(size=images)  # an image is as hard for both
 
     def scores(hours: float) -> np.ndarray:
         of_seeds = luck * rng.normal(size=(seeds, 1))
-        return 0.2 * np.log(hours) + hard + of_seeds + noise * rng.normal(size=(seeds, pictures))
+        return 0.2 * np.log(hours) + hard + of_seeds + noise * rng.normal(size=(seeds, images))
 
     return {
         "amounts": HOURS,
@@ -60,7 +60,7 @@ def curves(factor: float, seeds: int, pictures: int, noise: float, rng: np.rando
 
 
 def test_the_factor_that_was_put_in_comes_out() -> None:
-    worth = data_worth(**curves(3.0, seeds=3, pictures=400, noise=0.01, rng=np.random.default_rng(0)))
+    worth = data_worth(**curves(3.0, seeds=3, images=400, noise=0.01, rng=np.random.default_rng(0)))
     assert worth.value == pytest.approx(3, rel=0.05)
     assert worth.interval[0] < 3 < worth.interval[1]
     assert worth.interval[1] / worth.interval[0] < 1.2
@@ -71,7 +71,7 @@ def test_the_factor_that_was_put_in_comes_out() -> None:
 @pytest.mark.parametrize(
     ("noise", "luck", "least", "most"),
     [(0.5, 0.0, 0.97, 1), (0.5, 0.1, 0.93, 1), (0.1, 0.1, 0.8, 0.93)],
-    ids=["luck by the picture", "both", "luck by the seed"],
+    ids=["luck by the image", "both", "luck by the seed"],
 )
 def test_how_often_the_interval_covers_the_factor(noise: float, luck: float, least: float, most: float) -> None:
     """Too wide, about right, too narrow, as the docstring says, with eight seeds."""
@@ -89,7 +89,7 @@ def test_the_same_curve_is_worth_itself() -> None:
     assert (worth.value, *worth.interval) == pytest.approx((1, 1, 1))
 
 
-def test_the_order_of_pictures_and_seeds_changes_nothing_but_the_draws() -> None:
+def test_the_order_of_images_and_seeds_changes_nothing_but_the_draws() -> None:
     scores = curves(2.0, 2, 200, 0.3, np.random.default_rng(3))
     turned = scores | {"reference": scores["reference"][:, ::-1, ::-1], "method": scores["method"][::-1, ::-1]}
     one, other = data_worth(**scores), data_worth(**turned)

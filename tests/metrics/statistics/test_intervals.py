@@ -6,7 +6,7 @@ from scipy.stats import bootstrap, permutation_test, ttest_1samp, ttest_rel
 
 from mindeye_pl.metrics.statistics.intervals import (
     bootstrap_interval,
-    difference_over_pictures,
+    difference_over_images,
     difference_over_seeds,
     hit_rate_interval,
     interval_over_groups,
@@ -64,7 +64,7 @@ def test_nearly_equal_values_have_a_bounded_interval() -> None:
     assert bootstrap_interval(-np.ones(100), bounds=(-1, 1)) == pytest.approx((-1, 2 * wilson_interval(0, 100)[1] - 1))
 
 
-def test_the_order_of_the_pictures_changes_nothing() -> None:
+def test_the_order_of_the_images_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     values, weights, order = rng.random(50), rng.integers(1, 4, 50), rng.permutation(50)
     assert bootstrap_interval(values[order], weights=weights[order]) == bootstrap_interval(values, weights=weights)
@@ -94,7 +94,7 @@ def test_interval_follows_from_its_seed_alone() -> None:
     assert bootstrap_interval(values, seed=1) != first
 
 
-def test_pictures_that_never_asked_do_not_count() -> None:
+def test_images_that_never_asked_do_not_count() -> None:
     values, weights = np.array([0.0, 1.0, 1.0, 0.5]), np.array([2.0, 1.0, 3.0, 0.0])
     assert bootstrap_interval(values, weights=weights) == bootstrap_interval(values[:3], weights=weights[:3])
     assert hit_rate_interval(np.array([1.0, 1.0, 0.0]), weights=np.array([1, 1, 0])) == wilson_interval(2, 2)
@@ -136,22 +136,22 @@ def test_fractions_of_hits_are_surer_than_hits_and_less_sure_than_certain() -> N
 
 def test_pairing_narrows_the_difference() -> None:
     rng = np.random.default_rng(2)
-    picture = rng.random(300)  # some pictures are easy for both models
-    first, second = picture + 0.1 + 0.05 * rng.standard_normal(300), picture + 0.05 * rng.standard_normal(300)
-    difference = difference_over_pictures(first, second)
+    image = rng.random(300)  # some images are easy for both models
+    first, second = image + 0.1 + 0.05 * rng.standard_normal(300), image + 0.05 * rng.standard_normal(300)
+    difference = difference_over_images(first, second)
     assert difference.value == pytest.approx(0.1, abs=0.02)
     assert difference.interval[0] > 0.08
     assert difference.num_pairs == 300
-    unpaired = difference_over_pictures(first, rng.permutation(second))
+    unpaired = difference_over_images(first, rng.permutation(second))
     assert np.ptp(unpaired.interval) > 3 * np.ptp(difference.interval)
-    swapped = difference_over_pictures(second, first)
+    swapped = difference_over_images(second, first)
     assert swapped.value == pytest.approx(-difference.value)
 
 
-def test_seeds_are_averaged_before_pictures_are_drawn() -> None:
+def test_seeds_are_averaged_before_images_are_drawn() -> None:
     rng = np.random.default_rng(3)
     first, second = rng.random((4, 100)), rng.random((4, 100))
-    assert difference_over_pictures(first, second) == difference_over_pictures(first.mean(0), second.mean(0))
+    assert difference_over_images(first, second) == difference_over_images(first.mean(0), second.mean(0))
 
 
 def test_difference_over_seeds_against_scipys_paired_t_test() -> None:
@@ -180,7 +180,7 @@ def test_sign_flips_against_scipy(num: int) -> None:
     found = paired_test(first, second, num_resamples=20_000)
     assert found.p_value == pytest.approx(expected, abs=1e-9 if num == 9 else 0.012)
     assert found.value == pytest.approx((first - second).mean())
-    assert found.interval == difference_over_pictures(first, second).interval
+    assert found.interval == difference_over_images(first, second).interval
     assert paired_test(second, first, num_resamples=20_000).p_value == pytest.approx(found.p_value, abs=0.012)
 
 
@@ -216,13 +216,13 @@ def test_subjects_are_the_units() -> None:
     assert interval_over_groups(seeds) == pytest.approx((expected.low, expected.high))
     with pytest.raises(AssertionError, match="one group"):
         interval_over_groups(groups[:1])
-    assert interval_over_groups(np.ones((3, 5)), shared_pictures=True) == (1, 1)
+    assert interval_over_groups(np.ones((3, 5)), shared_images=True) == (1, 1)
 
 
-def test_shared_pictures_widen_the_interval_of_subjects() -> None:
+def test_shared_images_widen_the_interval_of_subjects() -> None:
     rng = np.random.default_rng(8)
     table = rng.standard_normal((4, 1)) / 100 + rng.standard_normal(30) + rng.standard_normal((4, 30)) / 10
-    assert np.ptp(interval_over_groups(table, shared_pictures=True)) > 2 * np.ptp(interval_over_groups(table))
+    assert np.ptp(interval_over_groups(table, shared_images=True)) > 2 * np.ptp(interval_over_groups(table))
     unshared = rng.standard_normal((4, 1)) + rng.standard_normal((4, 30)) / 10
-    pair = interval_over_groups(unshared), interval_over_groups(unshared, shared_pictures=True)
+    pair = interval_over_groups(unshared), interval_over_groups(unshared, shared_images=True)
     assert pair[0] == pytest.approx(pair[1], rel=0.05)

@@ -14,7 +14,7 @@ from mindeye_pl.models.gan.objective import DISCRIMINATOR, GENERATOR, PATH_LENGT
 from mindeye_pl.models.mind_reader import MindReader
 from mindeye_pl.models.parts.mapper import MapperStage
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
-from mindeye_pl.types import PictureBatch
+from mindeye_pl.types import ImageBatch
 from tests.models.test_adversarial import BATCH, SIZES, WIDTH, Embedder, batch, state
 
 VOXELS = 10
@@ -34,9 +34,9 @@ def training(mappers: str = "frozen", **numbers: object) -> BrainConditioned:
     )
 
 
-def trials() -> PictureBatch:
+def trials() -> ImageBatch:
     drawn = torch.Generator().manual_seed(5)
-    return PictureBatch(batch().rows | {"voxels": torch.randn(BATCH, VOXELS, generator=drawn)})
+    return ImageBatch(batch().rows | {"voxels": torch.randn(BATCH, VOXELS, generator=drawn)})
 
 
 def test_conditions_are_what_the_mappers_read() -> None:
@@ -45,7 +45,7 @@ def test_conditions_are_what_the_mappers_read() -> None:
     torch.testing.assert_close(image, model.composite.image_mapper(shown["voxels"]))  # type: ignore[operator]
     torch.testing.assert_close(caption, model.composite.caption_mapper(shown["voxels"]))  # type: ignore[operator]
     assert not image.requires_grad
-    pixels = PictureBatch(shown.rows | {"pictures": torch.rand(BATCH, 3, 16, 16), "image": shown["image"].roll(1, 0)})
+    pixels = ImageBatch(shown.rows | {"images": torch.rand(BATCH, 3, 16, 16), "image": shown["image"].roll(1, 0)})
     torch.testing.assert_close(model.conditions(pixels)[0], image)
 
 
@@ -84,7 +84,7 @@ def test_end_to_end_the_mappers_learn_in_a_phase_of_their_own() -> None:
 
 
 def test_the_mappers_loss_by_hand() -> None:
-    """0.2 squared error, 0.3 cosine and 0.5 InfoNCE of each mapper, and a tenth of how unreal the picture is."""
+    """0.2 squared error, 0.3 cosine and 0.5 InfoNCE of each mapper, and a tenth of how unreal the image is."""
     model, shown = training("trained", latents="zeros", perturbation=0.0).eval(), trials()
     image, caption = model.conditions(shown)
     wanted_image, wanted_caption = shown["image"][:, 0], F.normalize(shown["captions"].sum(1), dim=1)

@@ -16,11 +16,11 @@ from mindeye_pl.models.gan.training import AdversarialTraining
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
-from mindeye_pl.types import PictureBatch
+from mindeye_pl.types import ImageBatch
 
 WIDTH, SIDE, BATCH = 6, 16, 4
 SIZES = {
-    "picture_size": SIDE,
+    "image_size": SIDE,
     "latent_dim": 5,
     "w_dim": 5,
     "image_dim": WIDTH,
@@ -33,16 +33,16 @@ SIZES = {
 
 
 class Embedder(nn.Module):
-    """A frozen network from pictures to embeddings."""
+    """A frozen network from images to embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.map = nn.Linear(3 * SIDE * SIDE, WIDTH).requires_grad_(False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        assert pictures.dtype == torch.float32
-        return self.map(pictures.flatten(1))[:, None]
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.float32
+        return self.map(images.flatten(1))[:, None]
 
 
 def training(condition: str = "both", **numbers: object) -> AdversarialTraining:
@@ -52,26 +52,26 @@ def training(condition: str = "both", **numbers: object) -> AdversarialTraining:
     return AdversarialTraining(build_generator(sizes), build_discriminator(sizes), Embedder(), objective)
 
 
-def batch(seed: int = 0) -> PictureBatch:
+def batch(seed: int = 0) -> ImageBatch:
     drawn = torch.Generator().manual_seed(seed)
     captions = F.normalize(torch.randn(BATCH, 2, WIDTH, generator=drawn), dim=-1)
     captions[0, 1] = 0
-    return PictureBatch(
+    return ImageBatch(
         {
-            "pictures": torch.rand(BATCH, 3, SIDE, SIDE, generator=drawn),
+            "images": torch.rand(BATCH, 3, SIDE, SIDE, generator=drawn),
             "image": F.normalize(torch.randn(BATCH, 1, WIDTH, generator=drawn), dim=-1),
             "captions": captions,
         }
     )
 
 
-class Batches(Dataset[PictureBatch]):
+class Batches(Dataset[ImageBatch]):
     """Three batches."""
 
     def __len__(self) -> int:
         return 3
 
-    def __getitem__(self, index: int) -> PictureBatch:
+    def __getitem__(self, index: int) -> ImageBatch:
         if index >= len(self):
             raise IndexError
         return batch(index)
@@ -137,14 +137,14 @@ def test_a_phase_teaches_one_network(phase: str) -> None:
 def test_the_generators_loss_by_hand() -> None:
     """With neither noise nor latents nor crops, every part can be computed from the networks themselves."""
     numbers = {"latents": "zeros", "perturbation": 0.0, "smallest_crop": 1.0}
-    model = training(head_scale=3.0, clip_scale=2.0, picture_scale=0.5, real_scale=0.25, **numbers).eval()
+    model = training(head_scale=3.0, clip_scale=2.0, image_scale=0.5, real_scale=0.25, **numbers).eval()
     shown = batch()
     loss = model.generator_loss(shown)
     image, caption = (F.normalize(part, dim=1) for part in model.conditions(shown))
     with torch.no_grad():
         made = model.generator(torch.zeros(BATCH, 5), image, caption, noise="fixed")
         logits, heads = model.discriminator(made, image, caption)
-        of_real = model.discriminator(2 * shown["pictures"] - 1, image, caption).semantics
+        of_real = model.discriminator(2 * shown["images"] - 1, image, caption).semantics
         seen = model.embed(made)
 
     def match(first: Tensor, second: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ def test_what_the_main_latent_is(latents: str) -> None:
     model = training(latents=latents, mixing_probability=1.0).train()
     torch.manual_seed(0)
     styles = model._styles(BATCH).detach()  # (B, L, W)
-    same = (styles == styles[:1]).all(-1)  # (B, L): as of the first picture
+    same = (styles == styles[:1]).all(-1)  # (B, L): as of the first image
     if latents == "zeros":
         assert same.all()
     elif latents == "random":
@@ -213,7 +213,7 @@ def test_slopes_that_are_no_numbers_do_not_reach_the_weights(tmp_path: Path, mon
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def _poisoned(model: AdversarialTraining, shown: PictureBatch):  # type: ignore[no-untyped-def]
+def _poisoned(model: AdversarialTraining, shown: ImageBatch):  # type: ignore[no-untyped-def]
     loss = AdversarialTraining.discriminator_loss(model, shown)
     loss.total = loss.total * float("nan")
     return loss

@@ -50,7 +50,7 @@ def test_gradient_reaches_the_backbone() -> None:
     assert hidden.grad.abs().sum() > 0
 
 
-def test_views_are_drawn_of_each_picture_apart() -> None:
+def test_views_are_drawn_of_each_image_apart() -> None:
     low_level = LowLevel(8, latent_size=16)
     maps = torch.arange(3.0).repeat_interleave(16).view(1, 48, 1).expand(40, 48, 512)  # view 0, 1 and 2 of 16 places
     own, view = low_level.train().draw_views(maps)

@@ -42,9 +42,9 @@ def test_voxels_are_padded_to_what_the_stems_can_halve() -> None:
 @pytest.mark.parametrize(
     ("padded", "says"),
     [
-        (10, r"padded_voxels .*seen: 10; wanted: a multiple of 2, at least 11.*padded_voxels=null"),
-        (13, "seen: 13; wanted: a multiple of 2"),
-        ([12], r"seen: \[12\]; wanted: 2 of them"),
+        (10, r"padded_voxels .*seen: 10; expected: a multiple of 2, at least 11.*padded_voxels=null"),
+        (13, "got: 13; expected: a multiple of 2"),
+        ([12], r"got: \[12\]; expected: 2 of them"),
     ],
 )
 def test_padding_that_does_not_fit_is_refused(padded: int | list[int], says: str) -> None:

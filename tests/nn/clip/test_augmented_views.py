@@ -1,4 +1,4 @@
-"""Augmented views: near the picture, other than it, the same whatever the batch."""
+"""Augmented views: near the image, other than it, the same whatever the batch."""
 
 import pytest
 import torch
@@ -7,24 +7,24 @@ from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS, BlackSquare, augme
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
-def test_views_follow_from_the_picture_alone(augmentation: str) -> None:
-    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+def test_views_follow_from_the_image_alone(augmentation: str) -> None:
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     before = torch.get_rng_state()
-    views = augmented_views(pictures, 4, augmentation=augmentation)
+    views = augmented_views(images, 4, augmentation=augmentation)
     assert torch.equal(torch.get_rng_state(), before)
     assert views.shape == (3, 4, 3, 16, 16)
     assert 0 <= views.min() <= views.max() <= 1
-    assert torch.equal(augmented_views(pictures[1:2], 4, augmentation=augmentation)[0], views[1])
+    assert torch.equal(augmented_views(images[1:2], 4, augmentation=augmentation)[0], views[1])
     assert not torch.equal(views[0, 0], views[0, 1])
-    assert not torch.equal(views[0], pictures[:1].expand_as(views[0])), "one of them may be the whole picture"
+    assert not torch.equal(views[0], images[:1].expand_as(views[0])), "one of them may be the whole image"
 
 
 def test_a_black_square_lies_around_any_pixel_and_is_cut_off_at_the_edge() -> None:
     torch.manual_seed(0)
-    blacken, picture = BlackSquare(0.3), torch.ones(3, 40, 40)
+    blacken, image = BlackSquare(0.3), torch.ones(3, 40, 40)
     areas, reached = set(), torch.zeros(40, 40, dtype=torch.bool)
     for _ in range(400):
-        black = blacken(picture).eq(0)
+        black = blacken(image).eq(0)
         assert torch.equal(black[0], black[1])
         rows, columns = black[0].any(1), black[0].any(0)
         assert torch.equal(black[0], rows[:, None] & columns), "a rectangle"
@@ -34,11 +34,11 @@ def test_a_black_square_lies_around_any_pixel_and_is_cut_off_at_the_edge() -> No
     assert max(areas) == 12 * 12
     assert min(areas) < 12 * 12, "the middle may be at the edge"
     assert reached.all()
-    assert picture.eq(1).all(), "the picture itself stays"
+    assert image.eq(1).all(), "the image itself stays"
 
 
 def test_mind_readers_views_are_cropped_flipped_and_always_masked() -> None:
-    """A white picture shows the mask alone; a ramp from left to right shows which views are flipped and grey."""
+    """A white image shows the mask alone; a ramp from left to right shows which views are flipped and grey."""
     masked = augmented_views(torch.ones(1, 3, 64, 64), 40, augmentation="mind_reader")[0]
     assert ((masked < 0.05).all(1).flatten(1).sum(1) > 9).all(), "a corner of the square at least"
     ramp = torch.linspace(0.2, 1, 64).expand(1, 1, 64, 64) * torch.tensor([1.0, 0.6, 0.3]).view(1, 3, 1, 1)

@@ -40,7 +40,7 @@ def test_published_tokens(golden_embedder: CLIPImageEmbedder, size: str) -> None
     assert tokens.shape[1:] == (golden_embedder.num_tokens, golden_embedder.token_dim)
 
 
-def test_corrected_sees_the_picture_and_published_its_washed_out_self(golden_embedder: CLIPImageEmbedder) -> None:
+def test_corrected_sees_the_image_and_published_its_washed_out_self(golden_embedder: CLIPImageEmbedder) -> None:
     images = torch.rand(2, 3, 224, 224)
     corrected = CLIPImageEmbedder(golden_embedder.visual, input_range="corrected")
     torch.testing.assert_close(golden_embedder(images), corrected(0.5 + 0.5 * images))
@@ -93,7 +93,7 @@ def test_random_embedder_follows_from_its_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("input_range", ["published", "corrected"])
-def test_random_tokens_are_standard_and_tell_pictures_apart(input_range: str) -> None:
+def test_random_tokens_are_standard_and_tell_images_apart(input_range: str) -> None:
     embedder = random_embedder(input_range=input_range)
     assert (embedder.num_tokens, embedder.token_dim) == (64, 64)
     torch.manual_seed(0)
@@ -114,7 +114,7 @@ def test_random_embedder_needs_square_patches() -> None:
         random_embedder(image_size=64, num_tokens=50)
 
 
-def test_embedder_is_frozen_but_lets_gradients_reach_the_picture() -> None:
+def test_embedder_is_frozen_but_lets_gradients_reach_the_image() -> None:
     embedder = random_embedder(image_size=16, num_tokens=4, token_dim=8, layers=1, heads=2)
     assert not embedder.training
     assert not any(parameter.requires_grad for parameter in embedder.parameters())

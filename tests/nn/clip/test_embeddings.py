@@ -26,22 +26,22 @@ def test_targets_are_clamped_before_they_are_normalised() -> None:
 
 
 def captions() -> torch.Tensor:
-    """Of three pictures with one, two and three captions; a caption's first element says whose it is."""
+    """Of three images with one, two and three captions; a caption's first element says whose it is."""
     torch.manual_seed(0)
     every = torch.randn(3, 3, 4)
-    for picture in range(3):
-        every[picture, :, 0] = 1 + picture
-        every[picture, picture + 1 :] = 0
+    for image in range(3):
+        every[image, :, 0] = 1 + image
+        every[image, image + 1 :] = 0
     return every[:, [1, 0, 2]]  # the gap need not be at the end
 
 
-def test_a_drawn_caption_is_one_of_the_pictures_own_and_each_is_drawn() -> None:
+def test_a_drawn_caption_is_one_of_the_images_own_and_each_is_drawn() -> None:
     every = captions()
     assert is_caption(every).sum(1).tolist() == [1, 2, 3]
     torch.manual_seed(1)
     drawn = torch.stack([draw_caption(every) for _ in range(100)])  # (100, 3, 4)
     assert (drawn[..., 0] == torch.tensor([1.0, 2.0, 3.0])).all()
-    assert [len(drawn[:, picture].unique(dim=0)) for picture in range(3)] == [1, 2, 3]
+    assert [len(drawn[:, image].unique(dim=0)) for image in range(3)] == [1, 2, 3]
 
 
 def test_the_mean_caption_leaves_out_the_gaps() -> None:

@@ -1,4 +1,4 @@
-"""MindEye1's target tokens against transformers' CLIP with the same weights, and pictures that are not square."""
+"""MindEye1's target tokens against transformers' CLIP with the same weights, and images that are not square."""
 
 import open_clip
 import pytest
@@ -62,7 +62,7 @@ def visual(theirs: CLIPVisionModelWithProjection) -> torch.nn.Module:
 
 
 def published_pixels(images: Tensor) -> Tensor:
-    """Shorter side to 32 without smoothing, the middle square, CLIP's mean and deviation; pictures of 48x80."""
+    """Shorter side to 32 without smoothing, the middle square, CLIP's mean and deviation; images of 48x80."""
     resized = F.interpolate(images, size=(32, 53), mode="bicubic", align_corners=False)
     middle = resized[..., 10:42]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
@@ -107,7 +107,7 @@ def test_published_resizing_does_not_smooth_and_corrected_does(visual: torch.nn.
     assert corrected[..., inside].std(dim=(2, 3)).max() < 0.5 * published[..., inside].std(dim=(2, 3)).min()
 
 
-def test_gradients_reach_the_picture(visual: torch.nn.Module) -> None:
+def test_gradients_reach_the_image(visual: torch.nn.Module) -> None:
     for tokens in ("hidden", "class"):
         images = torch.rand(1, 3, 48, 80, requires_grad=True)
         CLIPImageEmbedder(visual, tokens=tokens, **MINDEYE1)(images).square().sum().backward()

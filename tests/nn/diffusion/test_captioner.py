@@ -1,4 +1,4 @@
-"""Captions from tokens: the converter's formula, and GIT fed with features against GIT fed with a picture."""
+"""Captions from tokens: the converter's formula, and GIT fed with features against GIT fed with an image."""
 
 import pytest
 import torch
@@ -42,12 +42,12 @@ def test_converter_is_two_matrices() -> None:
     torch.testing.assert_close(converter(tokens), mixed @ channels.weight.T + channels.bias)
 
 
-def test_git_cannot_tell_features_from_a_picture(git: GitForCausalLM) -> None:
-    """Given what its own tower makes of a picture, it says what it says of the picture."""
-    pictures = torch.randn(3, 3, 16, 16)
+def test_git_cannot_tell_features_from_an_image(git: GitForCausalLM) -> None:
+    """Given what its own tower makes of an image, it says what it says of the image."""
+    images = torch.randn(3, 3, 16, 16)
     with torch.no_grad():
-        features = git.git.image_encoder(pictures).last_hidden_state  # (3, 5, 24)
-        wanted = git.generate(pixel_values=pictures, max_length=12, do_sample=False)
+        features = git.git.image_encoder(images).last_hidden_state  # (3, 5, 24)
+        wanted = git.generate(pixel_values=images, max_length=12, do_sample=False)
     converter = TokenConverter(5, 24, num_features=5, feature_dim=24)
     converter.load_state_dict(
         {

@@ -27,15 +27,15 @@ def test_it_starts_where_the_published_one_does() -> None:
 
 @torch.no_grad()
 def test_steps_against_a_plain_loop(refiner: Refiner) -> None:
-    """Euler's rule written out, one picture at a time and without diffusers' scheduler."""
+    """Euler's rule written out, one image at a time and without diffusers' scheduler."""
     torch.manual_seed(0)
-    pictures, noise = torch.rand(2, 3, 64, 64), refiner.noise([4, 5])
-    seen = refiner.refine(pictures, CAPTIONS[:2], noise=noise, guidance=3.0)
+    images, noise = torch.rand(2, 3, 64, 64), refiner.noise([4, 5])
+    seen = refiner.refine(images, CAPTIONS[:2], noise=noise, guidance=3.0)
     scale, table = refiner.vae.config["scaling_factor"], training_sigmas().float()
     times = [479, 439, 399, 359, 319, 279, 239, 199, 159, 119, 79, 39]
     sigmas = [*table[times], torch.tensor(0.0)]
     for index, caption in enumerate(CAPTIONS[:2]):
-        posterior = refiner.vae.encode(2 * pictures[index : index + 1] - 1).latent_dist
+        posterior = refiner.vae.encode(2 * images[index : index + 1] - 1).latent_dist
         latents = scale * (posterior.mean + posterior.std * noise[0, index]) + sigmas[0] * noise[1, index]
         conditions = [refiner.condition([words]) for words in (NEGATIVE, caption)]
         for time, sigma, following in zip(times, sigmas[:-1], sigmas[1:], strict=True):
@@ -50,13 +50,13 @@ def test_steps_against_a_plain_loop(refiner: Refiner) -> None:
         torch.testing.assert_close(seen[index : index + 1], wanted, atol=1e-3, rtol=0)
 
 
-def test_same_picture_in_whatever_batch(refiner: Refiner) -> None:
-    pictures, seeds = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)), [7, 8, 9]
-    together = refiner.refine(pictures, CAPTIONS, noise=refiner.noise(seeds))
+def test_same_image_in_whatever_batch(refiner: Refiner) -> None:
+    images, seeds = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)), [7, 8, 9]
+    together = refiner.refine(images, CAPTIONS, noise=refiner.noise(seeds))
     for index, seed in enumerate(seeds):
-        alone = refiner.refine(pictures[index : index + 1], CAPTIONS[index : index + 1], noise=refiner.noise([seed]))
+        alone = refiner.refine(images[index : index + 1], CAPTIONS[index : index + 1], noise=refiner.noise([seed]))
         torch.testing.assert_close(alone[0], together[index], atol=1e-4, rtol=0)
-    smaller = refiner.refine(pictures[:1, :, ::2, ::2], CAPTIONS[:1], noise=refiner.noise([7]))
+    smaller = refiner.refine(images[:1, :, ::2, ::2], CAPTIONS[:1], noise=refiner.noise([7]))
     assert smaller.shape == (1, 3, 64, 64)
 
 

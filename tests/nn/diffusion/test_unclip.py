@@ -1,4 +1,4 @@
-"""The unCLIP: pictures belong to their seeds, solvers agree, guidance and training do what they say."""
+"""The unCLIP: images belong to their seeds, solvers agree, guidance and training do what they say."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ UNET = {
     "packing": 2,
     "token_positions": True,
 }
-VAE = {"channels": [4, 8], "latent_channels": 4, "layers_per_block": 1, "groups": 4, "picture_size": 32}
+VAE = {"channels": [4, 8], "latent_channels": 4, "layers_per_block": 1, "groups": 4, "image_size": 32}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def unclip() -> UnCLIPModel:
     return random_unclip(0, UNET, VAE)
 
 
-def pictures(unclip: UnCLIPModel, tokens: Tensor, seeds: list[int], **settings: object) -> Tensor:
+def images(unclip: UnCLIPModel, tokens: Tensor, seeds: list[int], **settings: object) -> Tensor:
     chosen = {"steps": 4, "guidance": 2.0, "solver": "euler_published"} | settings
     null = unclip.uncond_tokens(seeds, tokens.shape[1])
     return unclip.decode(unclip.sample(tokens, noise=unclip.start(seeds), uncond_tokens=null, **chosen))  # type: ignore[arg-type]
@@ -37,21 +37,21 @@ def pictures(unclip: UnCLIPModel, tokens: Tensor, seeds: list[int], **settings: 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("batch", [1, 4, 7])
-def test_a_picture_does_not_depend_on_its_batch(unclip: UnCLIPModel, solver: str, batch: int) -> None:
+def test_an_image_does_not_depend_on_its_batch(unclip: UnCLIPModel, solver: str, batch: int) -> None:
     seeds = list(range(100, 108))
     tokens = torch.randn(8, 4, 12, generator=torch.Generator().manual_seed(1))
-    whole = pictures(unclip, tokens, seeds, solver=solver)
-    parts = [pictures(unclip, tokens[i : i + batch], seeds[i : i + batch], solver=solver) for i in range(0, 8, batch)]
+    whole = images(unclip, tokens, seeds, solver=solver)
+    parts = [images(unclip, tokens[i : i + batch], seeds[i : i + batch], solver=solver) for i in range(0, 8, batch)]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-4, rtol=0)
 
 
-def test_other_seeds_give_other_pictures(unclip: UnCLIPModel) -> None:
+def test_other_seeds_give_other_images(unclip: UnCLIPModel) -> None:
     tokens = torch.zeros(2, 4, 12)
-    one, other = pictures(unclip, tokens, [1, 2])
+    one, other = images(unclip, tokens, [1, 2])
     assert (one - other).abs().max() > 0.01
 
 
-def test_no_two_streams_of_a_picture_are_the_same() -> None:
+def test_no_two_streams_of_an_image_are_the_same() -> None:
     """Starting noise, null tokens and the noise of a draft's posterior, all of as many numbers."""
     model = random_unclip(0, UNET | {"packing": 1}, VAE)
     model.null_tokens, model.unconditional = None, "random"
@@ -104,7 +104,7 @@ def test_guidance_of_one_ignores_the_null_tokens(unclip: UnCLIPModel) -> None:
 
 
 def test_solvers_go_to_the_same_place() -> None:
-    """With the exact noise of one known picture, every solver finds that picture."""
+    """With the exact noise of one known image, every solver finds that image."""
     model = random_unclip(0, UNET, VAE)
     clean = 0.5 * torch.randn(1, *model.latent_shape)
     sigmas = training_sigmas().float()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mindeye_pl.nn.features.gnet import PICTURE_SIZE, GNet, compress, resize_by_pillow, resize_by_torch
+from mindeye_pl.nn.features.gnet import IMAGE_SIZE, GNet, compress, resize_by_pillow, resize_by_torch
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +19,16 @@ def gnet() -> GNet:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     return torch.rand(5, 3, 64, 48, generator=torch.Generator().manual_seed(1))
 
 
-def by_hand(gnet: GNet, pictures: torch.Tensor, subject: int) -> torch.Tensor:
+def by_hand(gnet: GNet, images: torch.Tensor, subject: int) -> torch.Tensor:
     """Voxel by voxel, place by place, in numpy."""
     readout = gnet.readouts[str(subject)]
     with torch.no_grad():
-        maps = [features.numpy().astype(np.float64) for features in gnet.encoder(pictures)]
-    betas = np.zeros((len(pictures), len(readout.bias)))
+        maps = [features.numpy().astype(np.float64) for features in gnet.encoder(images)]
+    betas = np.zeros((len(images), len(readout.bias)))
     for v in range(betas.shape[1]):
         pooled = []
         for field, features in zip(readout.fields, maps, strict=True):
@@ -43,9 +43,9 @@ def by_hand(gnet: GNet, pictures: torch.Tensor, subject: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("voxels_per_block", [1, 3, 512])
 def test_readout_against_a_second_implementation(
-    gnet: GNet, pictures: torch.Tensor, voxels_per_block: int, monkeypatch: pytest.MonkeyPatch
+    gnet: GNet, images: torch.Tensor, voxels_per_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    square = resize_by_torch(pictures)
+    square = resize_by_torch(images)
     for subject in gnet.subjects:
         monkeypatch.setattr(gnet.readouts[str(subject)], "voxels_per_block", voxels_per_block)
         with torch.no_grad():
@@ -53,22 +53,22 @@ def test_readout_against_a_second_implementation(
         torch.testing.assert_close(betas, by_hand(gnet, square, subject), rtol=1e-4, atol=1e-6)
 
 
-def test_batches_order_and_choice_of_voxels_change_nothing(gnet: GNet, pictures: torch.Tensor) -> None:
-    betas = gnet.predict(pictures, 1)
+def test_batches_order_and_choice_of_voxels_change_nothing(gnet: GNet, images: torch.Tensor) -> None:
+    betas = gnet.predict(images, 1)
     assert betas.shape == (5, 11)
-    torch.testing.assert_close(gnet.predict(pictures, 1, batch_size=2), betas)
-    torch.testing.assert_close(gnet.predict(pictures.flip(0), 1), betas.flip(0))
+    torch.testing.assert_close(gnet.predict(images, 1, batch_size=2), betas)
+    torch.testing.assert_close(gnet.predict(images.flip(0), 1), betas.flip(0))
     mask = torch.arange(11) % 3 == 1
-    torch.testing.assert_close(gnet.predict(pictures, 1, voxels=mask), betas[:, mask])
-    torch.testing.assert_close(gnet.predict(pictures, 1, voxels=torch.tensor([7, 0])), betas[:, [7, 0]])
+    torch.testing.assert_close(gnet.predict(images, 1, voxels=mask), betas[:, mask])
+    torch.testing.assert_close(gnet.predict(images, 1, voxels=torch.tensor([7, 0])), betas[:, [7, 0]])
 
 
-def test_the_published_resize_is_pillows_on_bytes(pictures: torch.Tensor) -> None:
-    resized = resize_by_pillow(pictures)
-    assert resized.shape == (5, 3, PICTURE_SIZE, PICTURE_SIZE)
-    for seen, picture in zip(resized, pictures, strict=True):
-        grey_levels = np.floor(picture.numpy() * 255).astype(np.uint8).transpose(1, 2, 0)
-        wanted = np.asarray(Image.fromarray(grey_levels).resize((PICTURE_SIZE, PICTURE_SIZE), Image.LANCZOS))
+def test_the_published_resize_is_pillows_on_bytes(images: torch.Tensor) -> None:
+    resized = resize_by_pillow(images)
+    assert resized.shape == (5, 3, IMAGE_SIZE, IMAGE_SIZE)
+    for seen, image in zip(resized, images, strict=True):
+        grey_levels = np.floor(image.numpy() * 255).astype(np.uint8).transpose(1, 2, 0)
+        wanted = np.asarray(Image.fromarray(grey_levels).resize((IMAGE_SIZE, IMAGE_SIZE), Image.LANCZOS))
         np.testing.assert_array_equal(seen.numpy().transpose(1, 2, 0), wanted.astype(np.float32) / 255)
 
 
@@ -79,7 +79,7 @@ def test_both_resizes_are_nearly_the_same_and_one_has_a_gradient(gnet: GNet) -> 
     gnet(second, 1).sum().backward()
     assert smooth.grad is not None
     assert smooth.grad.abs().sum() > 0
-    unchanged = torch.rand(1, 3, PICTURE_SIZE, PICTURE_SIZE)
+    unchanged = torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert resize_by_torch(unchanged) is unchanged
 
 
@@ -89,10 +89,10 @@ def test_compress_keeps_the_sign() -> None:
     assert torch.equal(compress(values).sign(), values.sign())
 
 
-def test_programmers_mistakes_are_told(gnet: GNet, pictures: torch.Tensor) -> None:
+def test_programmers_mistakes_are_told(gnet: GNet, images: torch.Tensor) -> None:
     with pytest.raises(AssertionError, match=r"subject 3 of \[1, 5\]"):
-        gnet.predict(pictures, 3)
-    with pytest.raises(AssertionError, match="no picture"):
-        gnet.predict(pictures[:0], 1)
+        gnet.predict(images, 3)
+    with pytest.raises(AssertionError, match="no image"):
+        gnet.predict(images[:0], 1)
     with pytest.raises(AssertionError, match="eval"):
-        GNet({1: 2}, prefilter=(2, 2), early=2, width=2, trunk=1).predict(pictures, 1)
+        GNet({1: 2}, prefilter=(2, 2), early=2, width=2, trunk=1).predict(images, 1)

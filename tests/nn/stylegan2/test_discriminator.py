@@ -9,10 +9,10 @@ from mindeye_pl.nn.stylegan2.conditions import with_second_condition
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator, minibatch_deviation, project
 
 
-def small(picture_size: int = 16, **options: object) -> Discriminator:
+def small(image_size: int = 16, **options: object) -> Discriminator:
     torch.manual_seed(0)
     sizes = {"image_dim": 5, "caption_dim": 5, "channel_base": 128, "channel_max": 12}
-    return Discriminator(picture_size, **(sizes | options))
+    return Discriminator(image_size, **(sizes | options))
 
 
 def draw(count: int = 4, size: int = 16) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,9 +29,9 @@ def test_published_size_on_the_meta_device(condition: str, count: int) -> None:
 
 @pytest.mark.parametrize("reduction", ["batch_sum", "per_sample"])
 def test_logits_are_realness_and_half_of_each_match(reduction: str) -> None:
-    discriminator, (pictures, image, caption) = small(projection_reduction=reduction), draw()
-    logits, (seen_image, seen_caption) = discriminator(pictures, image, caption)
-    unmatched = discriminator(pictures, torch.zeros_like(image), torch.zeros_like(caption)).logits
+    discriminator, (images, image, caption) = small(projection_reduction=reduction), draw()
+    logits, (seen_image, seen_caption) = discriminator(images, image, caption)
+    unmatched = discriminator(images, torch.zeros_like(image), torch.zeros_like(caption)).logits
     match = 0.5 * np.einsum("be,be->b", seen_image.detach(), image)
     match = match + 0.5 * np.einsum("be,be->b", seen_caption.detach(), caption)
     added = np.full(4, match.sum()) if reduction == "batch_sum" else match
@@ -54,9 +54,9 @@ def test_two_equal_heads_are_one(reduction: str) -> None:
     one = small(condition="caption", projection_reduction=reduction)
     two = small(projection_reduction=reduction)
     two.load_state_dict(with_second_condition(one.state_dict()))
-    pictures, _, caption = draw()
-    alone, (first, second) = one(pictures, None, caption), two(pictures, caption, caption).semantics
-    torch.testing.assert_close(two(pictures, caption, caption).logits, alone.logits)
+    images, _, caption = draw()
+    alone, (first, second) = one(images, None, caption), two(images, caption, caption).semantics
+    torch.testing.assert_close(two(images, caption, caption).logits, alone.logits)
     assert torch.equal(first, second)
     assert torch.equal(first, alone.semantics[0])
 
@@ -79,10 +79,10 @@ def test_any_batch_can_be_parted(batch: int, groups: int) -> None:
 
 
 def test_samples_of_other_groups_do_not_count() -> None:
-    discriminator, (pictures, image, caption) = small(projection_reduction="per_sample"), draw(8)
-    logits = discriminator(pictures, image, caption).logits
-    pictures[1::2] += 1
-    changed = discriminator(pictures, image, caption).logits
+    discriminator, (images, image, caption) = small(projection_reduction="per_sample"), draw(8)
+    logits = discriminator(images, image, caption).logits
+    images[1::2] += 1
+    changed = discriminator(images, image, caption).logits
     torch.testing.assert_close(changed[::2], logits[::2])
     assert (changed[1::2] - logits[1::2]).abs().min() > 1e-4
 
@@ -100,13 +100,13 @@ def test_half_precision() -> None:
     exact = small(32)(*given)
     for mixed_resolutions, tolerance in ((0, 1e-5), (4, 0.1)):
         discriminator = small(32, mixed_resolutions=mixed_resolutions)
-        pictures = given[0].clone().requires_grad_()
+        images = given[0].clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            judgement = discriminator(pictures, *given[1:])
+            judgement = discriminator(images, *given[1:])
         assert judgement.logits.dtype == torch.float32
         assert all(semantics.dtype == torch.float32 for semantics in judgement.semantics)
         scale = exact.logits.abs().max()
         assert ((judgement.logits - exact.logits).abs().max() / scale < tolerance).item()
-        (slope,) = torch.autograd.grad(judgement.logits.sum(), pictures, create_graph=True)
+        (slope,) = torch.autograd.grad(judgement.logits.sum(), images, create_graph=True)
         slope.square().sum().backward()
-        assert discriminator.from_picture.weight.grad.isfinite().all()
+        assert discriminator.from_rgb.weight.grad.isfinite().all()

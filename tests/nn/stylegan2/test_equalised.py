@@ -40,7 +40,7 @@ def test_activation_is_clamped_before_its_gain() -> None:
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
-def test_halved_maps_are_those_of_a_mirrored_picture_mirrored(kernel_size: int) -> None:
+def test_halved_maps_are_those_of_a_mirrored_image_mirrored(kernel_size: int) -> None:
     torch.manual_seed(0)
     conv, features = EqualisedConv2d(3, 4, kernel_size, down=True), torch.randn(2, 3, 8, 8)
     halved = conv(features)

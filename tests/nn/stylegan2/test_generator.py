@@ -9,10 +9,10 @@ from mindeye_pl.nn.stylegan2.generator import Generator
 from mindeye_pl.nn.stylegan2.mapping import mix_styles
 
 
-def small(picture_size: int = 16, **options: object) -> Generator:
+def small(image_size: int = 16, **options: object) -> Generator:
     torch.manual_seed(0)
     sizes = {"latent_dim": 6, "w_dim": 8, "image_dim": 4, "caption_dim": 4, "channel_base": 128, "channel_max": 12}
-    generator = Generator(picture_size, **(sizes | {"mapping_layers": 2} | options))
+    generator = Generator(image_size, **(sizes | {"mapping_layers": 2} | options))
     for name, weight in generator.named_parameters():
         if name.endswith("noise_strength"):
             weight.data.fill_(0.1)
@@ -38,18 +38,18 @@ def test_published_size_on_the_meta_device(condition: str, count: int) -> None:
 
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_every_size(size: int) -> None:
-    pictures = small(size)(*draw(2))
-    assert pictures.shape == (2, 3, size, size)
-    assert pictures.isfinite().all()
+    images = small(size)(*draw(2))
+    assert images.shape == (2, 3, size, size)
+    assert images.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [8, 48, 0])
 def test_other_sizes_are_refused(size: int) -> None:
-    with pytest.raises(AssertionError, match=f"pictures of {size} pixels"):
+    with pytest.raises(AssertionError, match=f"images of {size} pixels"):
         small(size)
 
 
-def test_a_picture_does_not_depend_on_its_batch() -> None:
+def test_an_image_does_not_depend_on_its_batch() -> None:
     generator, given = small(), draw()
     whole = generator(*given, noise="fixed")
     alone = [generator(*(tensor[i : i + 1] for tensor in given), noise="fixed") for i in range(3)]
@@ -57,7 +57,7 @@ def test_a_picture_does_not_depend_on_its_batch() -> None:
     assert (whole[0] - whole[1]).abs().max() > 1e-2
 
 
-def test_both_ways_to_convolve_make_the_same_pictures() -> None:
+def test_both_ways_to_convolve_make_the_same_images() -> None:
     given = draw()
     torch.testing.assert_close(
         small(fused=False)(*given, noise="fixed"), small()(*given, noise="fixed"), rtol=1e-4, atol=1e-5
@@ -99,15 +99,15 @@ def test_styles_are_mixed_from_a_resolution_on() -> None:
     assert unchanged == [True, True, False, False], "layer 0 at 4 pixels, 1 and 2 at 8"
 
 
-def test_the_last_style_is_the_last_share_of_the_picture_alone() -> None:
+def test_the_last_style_is_the_last_share_of_the_image_alone() -> None:
     generator, (latents, image, caption) = small(), draw()
     last: list[Tensor] = []
     generator.blocks[-1].register_forward_hook(lambda module, inputs, output: last.append(output[0]))
     styles = generator.styles(latents)
     mixed = mix_styles(styles, styles.flip(0), generator.num_layers - 1)
-    pictures = [generator.synthesise(of, image, caption, noise="none") for of in (styles, mixed)]
+    images = [generator.synthesise(of, image, caption, noise="none") for of in (styles, mixed)]
     assert torch.equal(*last)
-    assert not torch.allclose(*pictures)
+    assert not torch.allclose(*images)
 
 
 def test_truncation_draws_towards_the_average() -> None:
@@ -151,10 +151,10 @@ def test_half_precision_is_for_the_highest_resolutions(fused: bool) -> None:
     for mixed_resolutions, tolerance in ((0, 1e-6), (2, 0.1), (4, 0.1)):
         generator = small(32, fused=fused, mixed_resolutions=mixed_resolutions)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            pictures = generator(*given, noise="fixed")
-        assert pictures.dtype == torch.float32
-        assert ((pictures - exact).abs().max() / exact.abs().max() < tolerance).item()
-        pictures.square().mean().backward()
+            images = generator(*given, noise="fixed")
+        assert images.dtype == torch.float32
+        assert ((images - exact).abs().max() / exact.abs().max() < tolerance).item()
+        images.square().mean().backward()
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in generator.parameters())
 
 

@@ -30,7 +30,7 @@ def test_a_history_becomes_four_charts() -> None:
     loss, held_out, retrieval, rate = training_panels(history())
     assert [series.name for series in loss.series] == ["loss", "prior", "clip"]
     assert [series.name for series in held_out.series] == ["loss"]
-    assert retrieval.title == "Retrieval among 95 held-out pictures"
+    assert retrieval.title == "Retrieval among 95 held-out images"
     assert [series.name for series in retrieval.series] == ["image retrieval", "brain retrieval"]
     assert retrieval.references == {"chance": 1 / 95}
     assert retrieval.share
@@ -107,6 +107,6 @@ def test_parts_of_very_different_size_are_drawn_on_a_log_axis() -> None:
 def test_words_for_those_who_cannot_see_it() -> None:
     retrieval = training_panels(history())[2]
     assert in_words(retrieval) == (
-        "Retrieval among 95 held-out pictures, to epoch 6: image retrieval from 0.0% to 50.0%; "
+        "Retrieval among 95 held-out images, to epoch 6: image retrieval from 0.0% to 50.0%; "
         "brain retrieval from 0.0% to 25.0%; chance at 1.1%."
     )

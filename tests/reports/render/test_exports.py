@@ -38,7 +38,7 @@ def test_csv_holds_every_score_exactly() -> None:
     assert model["row"] == NASTY
     assert (float(model["value"]), float(model["low"]), float(model["high"])) == (0.634, 0.584, 0.684)
     assert float(model["chance"]) == 1 / 300
-    assert (model["pool_size"], model["num_pictures"], model["this_run"]) == ("300", "982", "True")
+    assert (model["pool_size"], model["num_images"], model["this_run"]) == ("300", "982", "True")
     assert (null["row"], null["kind"], null["low"], null["against_this_run"]) == (
         "null, \"quoted\"\n", "null", "", "worse",
     )  # fmt: skip
@@ -95,14 +95,14 @@ def test_figures_are_png_and_pdf_and_the_same_when_written_again(tmp_path: Path)
 
 
 def test_the_page_links_to_what_lies_beside_it(tmp_path: Path) -> None:
-    from tests.reports.test_pictures import picture
+    from tests.reports.test_images import image
 
     charts = charts_section("Brain", [BARS])
-    grid = grid_section("Reconstructions", ["Seen"], [GridRow(f"s {i}", {"Seen": picture(i)}) for i in range(20)])
+    grid = grid_section("Reconstructions", ["Seen"], [GridRow(f"s {i}", {"Seen": image(i)}) for i in range(20)])
     assert charts is not None
     assert grid is not None
     page = tmp_path / "index.html"
-    write_report(page, ReportData("t", "s", False, results=[TABLE], pictures=[grid], more=[charts]), export=True)
+    write_report(page, ReportData("t", "s", False, results=[TABLE], images=[grid], more=[charts]), export=True)
     links = [link for link in re.findall(r'href="([^"]+)"', page.read_text()) if not link.startswith("#")]
     assert sorted(links) == [
         "figures/brain-correlation.pdf", "figures/brain-correlation.png", "figures/reconstructions.pdf",

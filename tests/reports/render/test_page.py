@@ -27,7 +27,7 @@ def report(simulated: bool = True, **changes: object) -> ReportData:
     records = [{"epoch": e, "train/loss": 5.0 - e, "train/prior": 4.0 - e, "learning_rate": 1e-4} for e in range(4)]
     content = {
         "title": "Subject 1, one hour",
-        "summary": "The picture is found.",
+        "summary": "The image is found.",
         "simulated": simulated,
         "results": [
             Results(
@@ -115,7 +115,7 @@ def test_the_policy_allows_this_style_and_this_script_and_nothing_else() -> None
 def test_everything_of_the_run_is_on_the_page() -> None:
     html = render(report())
     for part in (
-        "Subject 1, one hour", "The picture is found.",
+        "Subject 1, one hour", "The image is found.",
         "63.4\u202f%", "58.4–68.4", "0.33\u202f% (1 of 300)", "not run yet", COMMAND, "a note",
         "Training loss and its parts", "name: laptop", "2.6", "0123456789ab", "subjects 2-8", "431",
     ):  # fmt: skip
@@ -155,10 +155,10 @@ def test_text_is_escaped() -> None:
 def test_empty_parts_have_no_section_and_new_ones_find_a_place() -> None:
     bare = render(ReportData("Title", "Summary.", simulated=False))
     assert "<section" not in bare
-    html = render(report(more=[Section("gallery", "Gallery", "<p>pictures</p>")]))
+    html = render(report(more=[Section("gallery", "Gallery", "<p>images</p>")]))
     order = re.findall(r'<section id="([\w-]+)"', html)
     assert order == ["results", "fine-tuning", "gallery", "settings", "environment", "artifacts"]
-    assert "<p>pictures</p>" in html
+    assert "<p>images</p>" in html
 
 
 def test_an_older_page_stays_whole_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,4 +67,4 @@ def test_only_what_was_asked_for() -> None:
     assert {"MindEye1", "Brain Diffuser", "Takagi and Nishimoto", "MindEye2, from scratch"} <= names
     assert len(published_rows(1, 10, ALL, detail=True)) > len(published_rows(1, 10, ALL))
     (notebook,) = [row for row in published_rows(1, 40, ALL, detail=True) if row.name == "MindEye1, notebook"]
-    assert {score.num_pictures for score in notebook.scores} == {982}
+    assert {score.num_images for score in notebook.scores} == {982}

@@ -16,7 +16,7 @@ COLUMNS = (
     Column("CLIP", "clip_two_way", "Which of two?", group="High level"),
     Column("SwAV", "swav_distance", "How far?", "number", higher_is_better=False, group="High level"),
     Column("FID", "fid", "How far?", "number", higher_is_better=False, group="High level", limits=None),
-    Column("Image", "image_retrieval", "Which picture?", group="Retrieval"),
+    Column("Image", "image_retrieval", "Which image?", group="Retrieval"),
 )
 NEEDS = ["AlexNet(2) needs alexnet-owt-7be5be79.pth: python -m mindeye_pl pipeline=check_weights"]
 

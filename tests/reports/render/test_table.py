@@ -78,7 +78,7 @@ def test_chance_is_said_once_where_columns_agree() -> None:
 
 def test_plain_words_name_pool_and_chance() -> None:
     words = in_plain_words(IMAGE)
-    assert words.startswith("From brain activity alone, the picture")
+    assert words.startswith("From brain activity alone, the image")
     assert "300 candidates 63.4\u202f%" in words
     assert words.endswith("0.33\u202f% of the time.")
-    assert "Given a picture" in in_plain_words(BRAIN)
+    assert "Given an image" in in_plain_words(BRAIN)

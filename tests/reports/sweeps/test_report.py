@@ -72,7 +72,7 @@ def test_a_failed_job_stops_no_other(finished: Path, cli: CommandLine) -> None:
     command = ("-m", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "unclip=none")
     code, out, err = cli(*command, "finetune.batch_size=6,500,8")
     assert code == 2
-    assert err.splitlines()[-1].startswith("mindeye_pl: 1 of 3 jobs have not finished (seen: job 1: ")
+    assert err.splitlines()[-1].startswith("mindeye_pl: 1 of 3 jobs have not finished (got: job 1: ")
     table = table_of(out)
     assert "finetune.batch_size=6 " in table
     assert re.search(r"finetune\.batch_size=500 +failed", table)

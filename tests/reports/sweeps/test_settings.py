@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.statistics.intervals import difference_over_pictures
+from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.table import COLUMNS
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
@@ -15,7 +15,7 @@ from mindeye_pl.reports.sweeps.jobs import Job, read_jobs, recorded
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, common_seeds, in_words, pairs, swept_keys
 
 RETRIEVAL = COLUMNS[0]
-NUM_PICTURES = 60
+NUM_IMAGES = 60
 
 
 def write_job(folder: Path, number: int, each: np.ndarray | None, **settings: str) -> Job:
@@ -27,7 +27,7 @@ def write_job(folder: Path, number: int, each: np.ndarray | None, **settings: st
     artifact = folder / f"evaluate{number}"
     artifact.mkdir()
     score = Score("image_retrieval", float(each.mean()), 0.01, 100, len(each), (0.1, 0.2))
-    content = {"rows": {"model": [score.to_dict()]}, "of_each_picture": {"model": {"image_retrieval": each.tolist()}}}
+    content = {"rows": {"model": [score.to_dict()]}, "of_each_image": {"model": {"image_retrieval": each.tolist()}}}
     (artifact / "scores.json").write_text(json.dumps(content))
     (artifact / "manifest.json").write_text(json.dumps({"step": "evaluate", "seconds": 30.0}))
     job.status, job.artifacts = "finished", {"evaluate": str(artifact)}
@@ -38,13 +38,13 @@ def write_job(folder: Path, number: int, each: np.ndarray | None, **settings: st
 def jobs(tmp_path: Path) -> list[Job]:
     """Hours by start by seed; pretrained from 1 h scores what scratch scores from 2 h."""
     rng = np.random.default_rng(0)
-    hard = rng.uniform(0, 0.5, NUM_PICTURES)
+    hard = rng.uniform(0, 0.5, NUM_IMAGES)
     rates = {("1", "scratch"): 0.1, ("2", "scratch"): 0.3, ("4", "scratch"): 0.5}
     rates |= {("1", "pretrained"): 0.3, ("2", "pretrained"): 0.45, ("4", "pretrained"): 0.5}
     made = []
     for (hours, start), rate in rates.items():
         for seed in ("1", "2"):
-            each = np.clip(hard + rate + 0.01 * rng.normal(size=NUM_PICTURES), 0, 1)
+            each = np.clip(hard + rate + 0.01 * rng.normal(size=NUM_IMAGES), 0, 1)
             settings = {"seed": seed, "data__num_sessions": hours, "finetune__start": start}
             made.append(write_job(tmp_path, len(made), each, **settings))
     return made
@@ -61,7 +61,7 @@ def test_jobs_that_differ_in_the_seed_are_one_cell(jobs: list[Job]) -> None:
     assert all(list(cell.jobs) == ["1", "2"] for cell in cells)
     each = cells[0].of_each("image_retrieval")
     assert each is not None
-    assert each.shape == (2, NUM_PICTURES)
+    assert each.shape == (2, NUM_IMAGES)
     score = cells[0].score("image_retrieval")
     assert score is not None
     assert score.value == pytest.approx(each.mean())
@@ -79,7 +79,7 @@ def test_the_order_of_jobs_changes_no_score(jobs: list[Job]) -> None:
     assert scores(jobs) == scores(jobs[::-1])
 
 
-def test_differences_are_paired_by_picture_and_seed(jobs: list[Job]) -> None:
+def test_differences_are_paired_by_image_and_seed(jobs: list[Job]) -> None:
     cells = cells_of(jobs)
     rows = compare(cells, "finetune.start", "scratch", [RETRIEVAL], simulated=True)
     assert [row.name for row in rows] == [f"{hours} h: pretrained − scratch" for hours in (1, 2, 4)]
@@ -87,7 +87,7 @@ def test_differences_are_paired_by_picture_and_seed(jobs: list[Job]) -> None:
         next(cell for cell in cells if cell.name == f"1 h, {start}") for start in ("pretrained", "scratch")
     )
     arrays = [cell.of_each("image_retrieval") for cell in (first, second)]
-    expected = difference_over_pictures(*arrays)  # type: ignore[arg-type]
+    expected = difference_over_images(*arrays)  # type: ignore[arg-type]
     assert rows[0].scores[0].value == pytest.approx(expected.value)
     assert rows[0].scores[0].interval == expected.interval
     assert "Image retrieval over 2 seeds" in rows[0].note
@@ -113,9 +113,9 @@ def test_what_a_start_is_worth_in_data(jobs: list[Job]) -> None:
 
 def test_without_hours_differences_are_said(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    each = rng.uniform(0.4, 0.6, NUM_PICTURES)
+    each = rng.uniform(0.4, 0.6, NUM_IMAGES)
     made = [write_job(tmp_path, 0, each, ablation="none"), write_job(tmp_path, 1, each - 0.2, ablation="no_prior")]
-    made.append(write_job(tmp_path, 2, each + rng.normal(0, 0.2, NUM_PICTURES), ablation="no_mixco"))
+    made.append(write_job(tmp_path, 2, each + rng.normal(0, 0.2, NUM_IMAGES), ablation="no_mixco"))
     worse, nothing = sentences(cells_of(made), "ablation", "none", RETRIEVAL)
     assert worse == "no prior: image retrieval -20 points against whole model, 95 % interval -20 to -20."
     assert nothing.endswith(", which may be nothing.")
@@ -127,9 +127,9 @@ def test_what_is_compared_with_what(jobs: list[Job]) -> None:
     assert compared(jobs, cells, None, "pretrained") == ("finetune.start", "pretrained")
     only_hours = [job for job in jobs if job.settings()["finetune.start"] == "scratch"]
     assert compared(only_hours, cells_of(only_hours), None, None) == (None, "")
-    with pytest.raises(UserError, match=r"sweep\.compare is not swept \(seen: model; wanted: one of"):
+    with pytest.raises(UserError, match=r"sweep\.compare is not swept \(got: model; expected: one of"):
         compared(jobs, cells, "model", None)
-    with pytest.raises(UserError, match=r"sweep\.baseline is not swept \(seen: 3; wanted: one of"):
+    with pytest.raises(UserError, match=r"sweep\.baseline is not swept \(got: 3; expected: one of"):
         compared(jobs, cells, None, 3)
 
 

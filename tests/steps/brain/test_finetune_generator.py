@@ -1,4 +1,4 @@
-"""Mind Reader's generator on a subject's brain: to pictures, end to end, from a stop, and what is refused."""
+"""Mind Reader's generator on a subject's brain: to images, end to end, from a stop, and what is refused."""
 
 import json
 
@@ -21,7 +21,7 @@ MIND_READER = ("+experiment=scratch_subj01_1h", "scale=tiny", "model=mind_reader
 COMMAND = (*MIND_READER, "generator.start=scratch", "logger=none")
 
 
-def test_from_brains_to_pictures(cli: CommandLine) -> None:
+def test_from_brains_to_rgbs(cli: CommandLine) -> None:
     code, out, err = cli(*COMMAND)
     assert code == 0, err
     for words in ("conditioned on both", "caption embedding, 1 h", "true tokens", "PixCorr"):
@@ -29,10 +29,10 @@ def test_from_brains_to_pictures(cli: CommandLine) -> None:
     generator = cli.made("finetune_generator")
     assert not (generator / "model.safetensors").exists()  # frozen mappers are those of `finetune`
     assert Image.open(generator / "generated.png").width
-    pictures = load_file(cli.made("reconstruct") / "reconstructions.safetensors")
-    assert pictures["images"].shape == (10, 3, 32, 32)
-    assert pictures["prior_tokens"].shape == (10, 2, 64)
-    assert pictures["images_from_true_tokens"].shape == (10, 3, 32, 32)
+    images = load_file(cli.made("reconstruct") / "reconstructions.safetensors")
+    assert images["images"].shape == (10, 3, 32, 32)
+    assert images["prior_tokens"].shape == (10, 2, 64)
+    assert images["images_from_true_tokens"].shape == (10, 3, 32, 32)
     scores = json.loads((cli.made("evaluate") / "scores.json").read_text())["rows"]
     assert {score["name"] for score in scores["captions"]} >= {"image_retrieval", "brain_retrieval"}
 
@@ -50,7 +50,7 @@ def test_from_brains_to_pictures(cli: CommandLine) -> None:
 
 
 @pytest.mark.slow
-def test_end_to_end_the_pictures_are_of_the_mappers_that_learned(cli: CommandLine) -> None:
+def test_end_to_end_the_images_are_of_the_mappers_that_learned(cli: CommandLine) -> None:
     command = (*COMMAND, "generator.mappers=trained", "pipeline.steps=[reconstruct]")
     code, out, err = cli(*command)
     assert code == 0, err
@@ -66,9 +66,9 @@ def test_of_the_image_alone(cli: CommandLine) -> None:
     alone = ("caption_mapper=none", "text_embedder=none", "generator.condition=image", "generator.mappers=trained")
     code, _, err = cli(*COMMAND, *alone, "pipeline.steps=[reconstruct]")
     assert code == 0, err
-    pictures = load_file(cli.made("reconstruct") / "reconstructions.safetensors")
-    assert pictures["prior_tokens"].shape == (10, 1, 64)
-    assert pictures["images"].shape == pictures["images_from_true_tokens"].shape == (10, 3, 32, 32)
+    images = load_file(cli.made("reconstruct") / "reconstructions.safetensors")
+    assert images["prior_tokens"].shape == (10, 1, 64)
+    assert images["images"].shape == images["images_from_true_tokens"].shape == (10, 3, 32, 32)
 
 
 def test_stopped_it_ends_in_the_same_generator(cli: CommandLine) -> None:

@@ -1,4 +1,4 @@
-"""Pictures from brains: whole files whenever it is stopped, and the same pictures in whatever batches."""
+"""Images from brains: whole files whenever it is stopped, and the same images in whatever batches."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ def made(outputs: Path) -> dict[str, torch.Tensor]:
 KILLED = """
 import os, signal
 from mindeye_pl import cli
-from mindeye_pl.steps.brain.reconstruct import _PictureWriter as Writer
+from mindeye_pl.steps.brain.reconstruct import _ImageWriter as Writer
 write = Writer.on_predict_batch_end
 def write_and_die(*args, **kwargs):
     write(*args, **kwargs)
@@ -46,7 +46,7 @@ def test_reconstruct_killed_and_started_again(cli: CommandLine, finished: Path) 
     killed = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
-    assert len(list(work.glob("picture-*.safetensors"))) == 4
+    assert len(list(work.glob("image-*.safetensors"))) == 4
 
     code, out, _ = cli(*COMMAND, "unclip.batch_size=7")
     assert code == 0
@@ -55,11 +55,11 @@ def test_reconstruct_killed_and_started_again(cli: CommandLine, finished: Path) 
     assert again.keys() == alone.keys()
     for name, rows in alone.items():
         torch.testing.assert_close(again[name], rows, atol=2e-3, rtol=1e-3, msg=name)  # stored in half precision
-    assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/picture-*"))
+    assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/image-*"))
 
 
-def test_report_shows_the_same_first_pictures(cli: CommandLine, finished: Path) -> None:
-    assert cli(*COMMAND, "report.pictures=3")[0] == 0
+def test_report_shows_the_same_first_images(cli: CommandLine, finished: Path) -> None:
+    assert cli(*COMMAND, "report.images=3")[0] == 0
     page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
     assert page.count("data:image/png") == 9
     assert page.count('<td class="said"') == 3
@@ -70,17 +70,17 @@ def test_report_shows_the_same_first_pictures(cli: CommandLine, finished: Path) 
 
 @pytest.mark.slow
 def test_blurry_reconstruction_from_the_low_level_branch(cli: CommandLine) -> None:
-    code, out, _ = cli(*COMMAND, "low_level=vae_blur", "vae=tiny", "report.pictures=2", "finetune.start=scratch")
+    code, out, _ = cli(*COMMAND, "low_level=vae_blur", "vae=tiny", "report.images=2", "finetune.start=scratch")
     assert code == 0
     assert "+ low_level 0." in out
-    pictures = made(cli.outputs)
-    assert pictures["latents"].shape == (10, 4, 16, 16)
-    assert pictures["blurry_images"].shape == pictures["images"].shape == (10, 3, 32, 32)
+    images = made(cli.outputs)
+    assert images["latents"].shape == (10, 4, 16, 16)
+    assert images["blurry_images"].shape == images["images"].shape == (10, 3, 32, 32)
     page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
     assert page.count('alt="Blurry, stimulus') == 2
 
 
-def test_captions_of_every_picture(cli: CommandLine, finished: Path) -> None:
+def test_captions_of_every_image(cli: CommandLine, finished: Path) -> None:
     (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/captions.json")
     captions, words = json.loads(path.read_text()), made(cli.outputs)["caption_words"]
     assert len(captions) == len(words) == 10
@@ -91,7 +91,7 @@ def test_captions_of_every_picture(cli: CommandLine, finished: Path) -> None:
 
 @pytest.mark.slow
 def test_refined_reconstructions(cli: CommandLine) -> None:
-    choices = ("low_level=vae_blur", "refine=tiny", "report.pictures=2", "finetune.start=scratch")
+    choices = ("low_level=vae_blur", "refine=tiny", "report.images=2", "finetune.start=scratch")
     assert cli(*COMMAND, *choices)[0] == 0
     plain = made(cli.outputs)
     assert plain["refined_images"].shape == (10, 3, 32, 32)
@@ -145,7 +145,7 @@ def test_without_unclip_or_weights(cli: CommandLine, tmp_path: Path) -> None:
 def test_without_unclip_the_experiment_ends_in_retrieval(cli: CommandLine) -> None:
     code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=tiny", "unclip=none", "logger=none")
     assert code == 0
-    assert "unclip=none: no pictures are made" in out
+    assert "unclip=none: no images are made" in out
     assert "Image retrieval" in out
     assert "PixCorr" not in out
 
@@ -153,16 +153,16 @@ def test_without_unclip_the_experiment_ends_in_retrieval(cli: CommandLine) -> No
 def test_scores_of_reconstructions_stand_beside_their_null_rows(cli: CommandLine, finished: Path) -> None:
     code, out, _ = cli(*COMMAND)
     assert code == 0
-    assert all(name in out for name in ("PixCorr", "SSIM", "CLIP 2-way", "mean picture", "shuffled brains"))
-    (path,) = (cli.outputs / "artifacts" / "evaluate_pictures").glob("subj*/scores.json")
+    assert all(name in out for name in ("PixCorr", "SSIM", "CLIP 2-way", "mean image", "shuffled brains"))
+    (path,) = (cli.outputs / "artifacts" / "evaluate_reconstructions").glob("subj*/scores.json")
     content = json.loads(path.read_text())
-    pictures = made(cli.outputs)
-    assert content["stimulus_ids"] == pictures["stimulus_ids"].tolist()
-    null = {"grey", "mean_picture", "other_picture", "shuffled"}
-    assert set(content["rows"]) == null | {"model", "nearest", "true_tokens", "vae", "true_picture"}
-    mean = {score["name"]: score["value"] for score in content["rows"]["mean_picture"]}
-    assert mean["clip_two_way"] == pytest.approx(0.5)  # the same answer to every picture tells nothing apart
-    each, null = (content["of_each_picture"][row]["pixcorr"] for row in ("model", "shuffled"))
+    images = made(cli.outputs)
+    assert content["stimulus_ids"] == images["stimulus_ids"].tolist()
+    null = {"grey", "mean_image", "other_image", "shuffled"}
+    assert set(content["rows"]) == null | {"model", "nearest", "true_tokens", "vae", "true_image"}
+    mean = {score["name"]: score["value"] for score in content["rows"]["mean_image"]}
+    assert mean["clip_two_way"] == pytest.approx(0.5)  # the same answer to every image tells nothing apart
+    each, null = (content["of_each_image"][row]["pixcorr"] for row in ("model", "shuffled"))
     above = content["above_null"]["shuffled"]["pixcorr"]
     assert above[0] == pytest.approx(sum(a - b for a, b in zip(each, null, strict=True)) / len(each), abs=1e-5)
     assert above[1] <= above[0] <= above[2]

@@ -1,4 +1,4 @@
-"""The evaluation of reconstructions: every line beside null rows, pictures of anybody, and nothing lost when killed."""
+"""The evaluation of reconstructions: every line beside null rows, images of anybody, and nothing lost when killed."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ EVALUATE = (*COMMAND, "pipeline=evaluate")
 
 
 def scores(outputs: Path, name: str = "*") -> dict:
-    (path,) = (outputs / "artifacts" / "evaluate_pictures").glob(f"{name}/scores.json")
+    (path,) = (outputs / "artifacts" / "evaluate_reconstructions").glob(f"{name}/scores.json")
     return json.loads(path.read_text())
 
 
@@ -36,8 +36,8 @@ def reconstructions(outputs: Path) -> dict[str, torch.Tensor]:
 
 def test_every_line_has_every_score(finished: Path) -> None:
     content = scores(finished)
-    lines = {"model", "grey", "mean_picture", "other_picture", "shuffled", "nearest", "true_tokens", "vae"}
-    assert set(content["rows"]) == lines | {"true_picture"}
+    lines = {"model", "grey", "mean_image", "other_image", "shuffled", "nearest", "true_tokens", "vae"}
+    assert set(content["rows"]) == lines | {"true_image"}
     metrics = {metric["name"]: metric for metric in content["metrics"]}
     assert {"pixcorr", "ssim", "clip_two_way", "clip_two_way_paper", "clip_10_way", "fid"} <= set(metrics)
     for line in lines:
@@ -53,12 +53,12 @@ def test_every_line_has_every_score(finished: Path) -> None:
 
 def test_null_lines_score_what_nothing_scores(finished: Path) -> None:
     content = scores(finished)
-    for line in ("grey", "mean_picture"):
+    for line in ("grey", "mean_image"):
         assert value(content, line, "clip_two_way") == pytest.approx(0.5)
         assert value(content, line, "clip_10_way") == pytest.approx(0.1)
     assert value(content, "grey", "pixcorr") == 0
-    # Other pictures of the same set are the same set.
-    assert value(content, "other_picture", "fid") == pytest.approx(0, abs=1e-6)
+    # Other images of the same set are the same set.
+    assert value(content, "other_image", "fid") == pytest.approx(0, abs=1e-6)
     assert value(content, "shuffled", "fid") == pytest.approx(value(content, "model", "fid"))
 
 
@@ -67,17 +67,17 @@ def test_brain_correlations_and_their_ceilings(finished: Path) -> None:
     ceilings = content["brain_ceilings"]["across_voxels"]
     assert set(ceilings) <= set(nsd.ROIS)
     for region, ceiling in ceilings.items():
-        assert value(content, "true_picture", f"brain_ridge_{region}") < ceiling <= 1
+        assert value(content, "true_image", f"brain_ridge_{region}") < ceiling <= 1
     normalised = content["brain_ceilings"]["normalised"]["ridge"]
-    assert normalised["true_picture"]["nsd_general"] > normalised["shuffled"]["nsd_general"]
-    assert normalised["grey"]["nsd_general"] == 0, "the same picture for all tells no voxel anything"
+    assert normalised["true_image"]["nsd_general"] > normalised["shuffled"]["nsd_general"]
+    assert normalised["grey"]["nsd_general"] == 0, "the same image for all tells no voxel anything"
 
 
 def test_captions_in_the_published_comparisons(finished: Path) -> None:
     content = scores(finished)
     assert set(content["captions"]) == {
         "predicted_reference",
-        "predicted_true_picture",
+        "predicted_true_image",
         "ceiling",
         "relative",
         "shuffled",
@@ -89,20 +89,20 @@ def test_captions_in_the_published_comparisons(finished: Path) -> None:
 @pytest.mark.slow
 def test_the_manifest_counts_evaluations_of_the_test_set(cli: CommandLine, finished: Path) -> None:
     def count() -> list[int]:
-        manifests = (cli.outputs / "artifacts" / "evaluate_pictures").glob("subj*/manifest.json")
+        manifests = (cli.outputs / "artifacts" / "evaluate_reconstructions").glob("subj*/manifest.json")
         return sorted(json.loads(path.read_text())["facts"]["test_evaluations"] for path in manifests)
 
     assert count() == [1]
     assert cli(*EVALUATE, "unclip.steps=2")[0] == 0
     assert count() == [1, 2]
-    shutil.rmtree(next((cli.outputs / "artifacts" / "evaluate_pictures").glob("subj*")))
+    shutil.rmtree(next((cli.outputs / "artifacts" / "evaluate_reconstructions").glob("subj*")))
     assert cli(*EVALUATE, "unclip.steps=2")[0] == 0
     assert cli(*EVALUATE)[0] == 0
     assert count() == [1, 2], "the same evaluation made again is no further look"
 
 
 @pytest.fixture
-def pictures(finished: Path, tmp_path: Path) -> Path:
+def images(finished: Path, tmp_path: Path) -> Path:
     """The run's own reconstructions as somebody else's PNG files."""
     made, folder = reconstructions(finished), tmp_path / "others"
     folder.mkdir()
@@ -112,11 +112,11 @@ def pictures(finished: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_of_pictures_scores_as_they_did(cli: CommandLine, finished: Path, pictures: Path) -> None:
+def test_a_folder_of_images_scores_as_they_did(cli: CommandLine, finished: Path, images: Path) -> None:
     own = scores(finished)
-    code, out, err = cli(*EVALUATE, f"evaluate.reconstructions={pictures}")
+    code, out, err = cli(*EVALUATE, f"evaluate.reconstructions={images}")
     assert code == 0, err
-    assert str(pictures.name) in out
+    assert str(images.name) in out
     theirs = scores(finished, "subj01-others-*")
     assert theirs["stimulus_ids"] == own["stimulus_ids"]
     for metric in ("pixcorr", "ssim", "clip_two_way"):
@@ -136,13 +136,13 @@ def test_a_published_tensor_is_scored(cli: CommandLine, finished: Path, tmp_path
     )
 
 
-def test_pictures_that_do_not_fit_are_refused(cli: CommandLine, finished: Path, pictures: Path) -> None:
-    first = sorted(pictures.iterdir())[0]
+def test_images_that_do_not_fit_are_refused(cli: CommandLine, finished: Path, images: Path) -> None:
+    first = sorted(images.iterdir())[0]
     broken = first.read_bytes()[:40]
     first.unlink()
-    cli.refuses(*EVALUATE, f"evaluate.reconstructions={pictures}", says=("9", "10"))
+    cli.refuses(*EVALUATE, f"evaluate.reconstructions={images}", says=("9", "10"))
     first.write_bytes(broken)
-    cli.refuses(*EVALUATE, f"evaluate.reconstructions={pictures}", says=(first.name,))
+    cli.refuses(*EVALUATE, f"evaluate.reconstructions={images}", says=(first.name,))
     cli.refuses(*EVALUATE, "evaluate.reconstructions=/nowhere", says=("evaluate.reconstructions", "/nowhere"))
 
 
@@ -165,12 +165,12 @@ def test_a_published_protocol_says_what_it_needs(cli: CommandLine, finished: Pat
 KILLED = """
 import os, signal
 from mindeye_pl import cli
-from mindeye_pl.steps.evaluation import image_scores as picture_scores
-score = picture_scores._feature_scores
+from mindeye_pl.steps.evaluation import image_scores as image_scores
+score = image_scores._feature_scores
 def die(*args, **kwargs):
     score(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGKILL)
-picture_scores._feature_scores = die
+image_scores._feature_scores = die
 cli.main()
 """
 
@@ -178,20 +178,20 @@ cli.main()
 @pytest.mark.slow
 def test_a_killed_evaluation_goes_on(cli: CommandLine, finished: Path) -> None:
     alone = scores(finished)
-    shutil.rmtree(next((finished / "artifacts" / "evaluate_pictures").glob("subj*")))
+    shutil.rmtree(next((finished / "artifacts" / "evaluate_reconstructions").glob("subj*")))
     arguments = [sys.executable, "-c", KILLED, *EVALUATE, f"paths.outputs={cli.outputs}"]
     killed = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    (work,) = (finished / "artifacts" / "evaluate_pictures").glob(".*.work")
+    (work,) = (finished / "artifacts" / "evaluate_reconstructions").glob(".*.work")
     kept = {path: path.stat().st_mtime_ns for path in (work / "parts").rglob("*.*")}
     assert work / "parts" / "scored-pixels.json" in kept
     assert any(path.suffix == ".safetensors" for path in kept)
     assert cli(*EVALUATE)[0] == 0
     again = scores(finished)
-    for line, row in alone["of_each_picture"].items():
+    for line, row in alone["of_each_image"].items():
         for metric, each in row.items():
-            np.testing.assert_allclose(again["of_each_picture"][line][metric], each, atol=1e-5)
-    assert not list((finished / "artifacts" / "evaluate_pictures").glob("subj*/parts"))
+            np.testing.assert_allclose(again["of_each_image"][line][metric], each, atol=1e-5)
+    assert not list((finished / "artifacts" / "evaluate_reconstructions").glob("subj*/parts"))
 
 
 def test_repetitions_and_effective_rank(finished: Path) -> None:
@@ -199,7 +199,7 @@ def test_repetitions_and_effective_rank(finished: Path) -> None:
     content = json.loads(path.read_text())
     named = {name: {s["name"]: s["value"] for s in row} for name, row in content["rows"].items()}
     assert {"repetitions_1", "repetitions_2", "repetitions_3"} <= set(named)
-    assert named["repetitions_3"] == named["model"], "all test pictures of this world were shown three times"
+    assert named["repetitions_3"] == named["model"], "all test images of this world were shown three times"
     assert "image_retrieval_full_top5" in named["model"]
     ranks = content["effective_rank"]
     assert 1 <= ranks["predicted"] <= ranks["most"]

@@ -1,4 +1,4 @@
-"""The generator from pictures with captions to a file that makes pictures, and its scores."""
+"""The generator from images with captions to a file that makes images, and its scores."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mindeye_pl.nn.stylegan2.networks import PictureGenerator
+from mindeye_pl.nn.stylegan2.networks import ImageGenerator
 from mindeye_pl.steps.foundation.evaluate_generator import COLOUR_NOISE, GENERATOR, UNTRAINED, colour_noise
 from mindeye_pl.weights.loaders.bundled import load_generator
 from mindeye_pl.weights.sized_safetensors import read_own
@@ -37,35 +37,35 @@ def test_a_generator_is_trained_and_scored(cli: CommandLine) -> None:
 
     rows = json.loads((cli.made("evaluate_generator") / "scores.json").read_text())["rows"]
     names = {score["name"] for score in rows[GENERATOR]}
-    assert {"fid_clip_to_held_out_pictures", "fid_vae_to_held_out_pictures", "clip_two_way", "clip_16_way"} <= names
+    assert {"fid_clip_to_held_out_images", "fid_vae_to_held_out_images", "clip_two_way", "clip_16_way"} <= names
     assert {GENERATOR, UNTRAINED, COLOUR_NOISE} <= set(rows)
 
     generator = load_generator(made)
     tokens = torch.randn(3, 2, 64)
-    pictures = generator.draw(tokens, [1, 2, 3])
-    assert pictures.shape == (3, 3, 32, 32)
-    assert pictures.min() >= 0
-    assert pictures.max() <= 1
-    torch.testing.assert_close(generator.draw(tokens[1:2], [9])[0], pictures[1], rtol=1e-4, atol=1e-5)
+    images = generator.draw(tokens, [1, 2, 3])
+    assert images.shape == (3, 3, 32, 32)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    torch.testing.assert_close(generator.draw(tokens[1:2], [9])[0], images[1], rtol=1e-4, atol=1e-5)
     random = load_generator(made, "random")
     drawn = random.draw(tokens, [1, 2, 3])
-    assert (drawn != pictures).any()
+    assert (drawn != images).any()
     torch.testing.assert_close(random.draw(tokens[1:2], [2])[0], drawn[1], rtol=1e-4, atol=1e-5)
 
 
-def test_other_pictures_need_captions(cli: CommandLine, tmp_path: Path) -> None:
+def test_other_images_need_captions(cli: CommandLine, tmp_path: Path) -> None:
     for index in range(20):
         Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / f"{index:02d}.png")
     cli.refuses(
-        *COMMAND, f"foundation.pictures.source={tmp_path}", says=("needs captions", "foundation.generator.captions=")
+        *COMMAND, f"foundation.images.source={tmp_path}", says=("needs captions", "foundation.generator.captions=")
     )
     captions = tmp_path / "captions.json"
     captions.write_text(json.dumps([["a red circle"]] * 3))
     cli.refuses(
         *COMMAND,
-        f"foundation.pictures.source={tmp_path}",
+        f"foundation.images.source={tmp_path}",
         f"foundation.generator.captions={captions}",
-        says=("is of other pictures", "3 entries", "20"),
+        says=("is of other images", "3 entries", "20"),
     )
 
 
@@ -73,14 +73,14 @@ def test_an_objective_that_there_is_not(cli: CommandLine) -> None:
     cli.refuses(*COMMAND, "foundation.generator.objective.latents=gaussian", says=("latents", "gaussian", "zeros"))
 
 
-def test_colour_noise_has_the_pictures_own_pixels() -> None:
-    pictures = torch.rand(2, 3, 4, 4)
-    noise = colour_noise(pictures, torch.Generator().manual_seed(0))
-    assert (noise != pictures).any()
-    for shown, shuffled in zip(pictures.flatten(2), noise.flatten(2), strict=True):
+def test_colour_noise_has_the_images_own_pixels() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    noise = colour_noise(images, torch.Generator().manual_seed(0))
+    assert (noise != images).any()
+    for shown, shuffled in zip(images.flatten(2), noise.flatten(2), strict=True):
         assert sorted(map(tuple, shown.T.tolist())) == sorted(map(tuple, shuffled.T.tolist()))
 
 
 def test_unknown_latents() -> None:
     with pytest.raises(ValueError, match="zeros or random"):
-        PictureGenerator(torch.nn.Identity(), latents="gaussian")  # type: ignore[arg-type]
+        ImageGenerator(torch.nn.Identity(), latents="gaussian")  # type: ignore[arg-type]

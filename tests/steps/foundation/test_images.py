@@ -1,4 +1,4 @@
-"""The laptop's foundation models from scenes to files that make pictures; resumed after a kill they are the same."""
+"""The laptop's foundation models from scenes to files that make images; resumed after a kill they are the same."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mindeye_pl.data.image_sources import PictureFolder
+from mindeye_pl.data.image_sources import ImageFolder
 from mindeye_pl.data.simulated.vocabulary import MARKS, vocabulary, word_numbers
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.captioner import plain_text
@@ -18,7 +18,7 @@ from tests.conftest import CommandLine
 COMMAND = ("pipeline=pretrain_foundation", "foundation=tiny", "scale=tiny", "logger=none")
 
 
-def test_foundation_models_make_pictures(cli: CommandLine) -> None:
+def test_foundation_models_make_images(cli: CommandLine) -> None:
     assert cli(*COMMAND)[0] == 0
     for step in ("pretrain_clip", "pretrain_vae", "pretrain_unclip", "pretrain_captioner"):
         history = json.loads((cli.made(step) / "history.json").read_text())
@@ -28,18 +28,18 @@ def test_foundation_models_make_pictures(cli: CommandLine) -> None:
     card = (together / "MODEL_CARD.md").read_text()
     assert "96 simulated scenes, seed 1000; the last 16 held out" in card
     assert "unclip.safetensors: " in card
-    assert "| unclip, another picture | pixcorr |" in card
+    assert "| unclip, another image | pixcorr |" in card
     clip, embedder = load_clip(together)
     unclip = load_unclip(together)
-    pictures = torch.rand(3, 3, 32, 32)
-    tokens = embedder(pictures)
+    images = torch.rand(3, 3, 32, 32)
+    tokens = embedder(images)
     assert tokens.shape == (3, 4, 16)
     seeds = [1, 2, 3]
     latents = unclip.sample(
         tokens, noise=unclip.start(seeds), uncond_tokens=unclip.uncond_tokens(seeds, 4), steps=2, guidance=2
     )
     assert unclip.decode(latents).shape == (3, 3, 32, 32)
-    assert unclip.encode(pictures).shape == latents.shape
+    assert unclip.encode(images).shape == latents.shape
     assert unclip.vae.config["scaling_factor"] != 0.13025  # measured, not SDXL's
     captioner = load_captioner(together)
     said = captioner(tokens, max_length=7)
@@ -68,26 +68,26 @@ def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine) -> None:
     cli.ends_in_the_same_weights(*COMMAND, step="pretrain_unclip", file=UNCLIP, stops=(1,), epochs=2)
 
 
-def test_vae_from_a_folder_of_pictures(cli: CommandLine, tmp_path: Path) -> None:
-    source = tmp_path / "pictures"
+def test_vae_from_a_folder_of_images(cli: CommandLine, tmp_path: Path) -> None:
+    source = tmp_path / "images"
     (source / "below").mkdir(parents=True)
     for index in range(40):
         pixels = np.random.default_rng(index).integers(0, 255, (48, 40, 3), np.uint8)
         Image.fromarray(pixels).save(source / "below" / f"{index}.png")
-    pictures = f"foundation.pictures.source={source}"
-    assert cli(*COMMAND, pictures, "pipeline.steps=[pretrain_vae]", "foundation.vae.epochs=1")[0] == 0
-    cli.refuses(*COMMAND, pictures, says=("pretrain_clip needs captions",))
-    cli.refuses(*COMMAND, f"foundation.pictures.source={tmp_path / 'none'}", says=("holds no picture",))
+    images = f"foundation.images.source={source}"
+    assert cli(*COMMAND, images, "pipeline.steps=[pretrain_vae]", "foundation.vae.epochs=1")[0] == 0
+    cli.refuses(*COMMAND, images, says=("pretrain_clip needs captions",))
+    cli.refuses(*COMMAND, f"foundation.images.source={tmp_path / 'none'}", says=("holds no image",))
 
 
-def test_picture_folder(tmp_path: Path) -> None:
+def test_image_folder(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20), (255, 0, 0)).save(tmp_path / "b.png")
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    folder = PictureFolder(tmp_path, 16)
+    (tmp_path / "a.png").write_bytes(b"no image")
+    folder = ImageFolder(tmp_path, 16)
     read = folder.read(np.array([1]))
     assert read.shape == (1, 3, 16, 16)
     np.testing.assert_allclose(read[0, :, 8, 8], [1, 0, 0])
-    with pytest.raises(UserError, match=r"a\.png is no whole picture"):
+    with pytest.raises(UserError, match=r"a\.png is no whole image"):
         folder.read(np.array([0]))
 
 

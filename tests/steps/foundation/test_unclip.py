@@ -1,4 +1,4 @@
-"""The unCLIP from SDXL base: small files in the released formats and a user's pictures in, the published format out."""
+"""The unCLIP from SDXL base: small files in the released formats and a user's images in, the published format out."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tests.weights.test_sdxl_base import sdxl_state
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.data.image_sources import PictureFolder
+from mindeye_pl.data.image_sources import ImageFolder
 from mindeye_pl.engine.step import Run
 from mindeye_pl.steps.inputs.frozen_models import load_model
 from mindeye_pl.store.embeddings import TokenStore
@@ -50,9 +50,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures of different sizes, some below another folder."""
-    root = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images of different sizes, some below another folder."""
+    root = tmp_path_factory.mktemp("images")
     (root / "below").mkdir()
     random = np.random.default_rng(0)
     for index in range(14):
@@ -63,21 +63,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(released: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+def command(released: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: TOWER if name == "tiny" else None)
     return (
         *("pipeline=pretrain_unclip", "foundation=sdxl", "scale=tiny", "logger=none", f"paths.weights={released}"),
         *("embedder=openclip_bigg", "embedder.network.model_name=tiny"),
         *("embedder.num_tokens=4", "embedder.token_dim=16"),
-        *(f"foundation.pictures.source={pictures}", "foundation.pictures.num_validation=4"),
-        *(f"foundation.pictures.image_size={SIZE}", "foundation.unclip.sizes={head_dim: 16, size_dim: 64}"),
+        *(f"foundation.images.source={images}", "foundation.images.num_validation=4"),
+        *(f"foundation.images.image_size={SIZE}", "foundation.unclip.sizes={head_dim: 16, size_dim: 64}"),
         *("foundation.unclip.batch_size=2", "foundation.unclip.epochs=2", "foundation.unclip.steps_per_epoch=2"),
         *("foundation.unclip.max_lr=1e-3", "foundation.unclip.warmup_steps=2", "foundation.unclip.ema_decay=0.5"),
     )
 
 
-def test_from_a_folder_to_a_file_that_makes_pictures(
-    cli: CommandLine, command: tuple[str, ...], released: Path, pictures: Path
+def test_from_a_folder_to_a_file_that_makes_images(
+    cli: CommandLine, command: tuple[str, ...], released: Path, images: Path
 ) -> None:
     assert cli(*command)[0] == 0
     made = cli.made("pretrain_unclip")
@@ -87,24 +87,24 @@ def test_from_a_folder_to_a_file_that_makes_pictures(
     assert history[-1]["learning_rate"] == 1e-3  # it stays after the warm-up
     assert {path.name for path in made.iterdir()} == {"history.json", "manifest.json", "unclip.safetensors"}
 
-    unclip = load_published("unclip", made / "unclip.safetensors", head_dim=16, picture_size=SIZE)
+    unclip = load_published("unclip", made / "unclip.safetensors", head_dim=16, image_size=SIZE)
     embedder = load_openclip("tiny", released / "open_clip_model.safetensors", input_range="corrected")
-    seen = torch.from_numpy(PictureFolder(pictures, SIZE).read(np.arange(3))).float()
+    seen = torch.from_numpy(ImageFolder(images, SIZE).read(np.arange(3))).float()
     tokens, seeds = embedder(seen), [1, 2, 3]
     assert unclip.unet.config["cross_attention_dim"] == tokens.shape[-1] == 16
     null = unclip.uncond_tokens(seeds, 4)
     latents = unclip.sample(tokens, noise=unclip.start(seeds), uncond_tokens=null, steps=2, guidance=2)
-    made_pictures = unclip.decode(latents)
-    assert made_pictures.shape == (3, 3, SIZE, SIZE)
-    assert made_pictures.isfinite().all()
+    made_images = unclip.decode(latents)
+    assert made_images.shape == (3, 3, SIZE, SIZE)
+    assert made_images.isfinite().all()
 
 
 @pytest.mark.slow
 def test_from_an_hdf5_file(cli: CommandLine, command: tuple[str, ...], tmp_path: Path) -> None:
-    path = tmp_path / "pictures.hdf5"
+    path = tmp_path / "images.hdf5"
     with h5py.File(path, "w") as file:
         file["images"] = np.random.default_rng(0).random((12, 3, 40, 40)).astype(np.float16)
-    code, _, err = cli(*command, f"foundation.pictures.source={path}", "foundation.unclip.epochs=1")
+    code, _, err = cli(*command, f"foundation.images.source={path}", "foundation.unclip.epochs=1")
     assert code == 0, err
     (record,) = json.loads((cli.made("pretrain_unclip") / "history.json").read_text())
     assert np.isfinite(record["validation/loss"])
@@ -153,7 +153,7 @@ def test_killed_while_the_file_is_written_nothing_is_trained_again(
 def test_one_big_model_at_a_time_and_none_twice(
     cli: CommandLine, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The embedder is gone when SDXL comes, and is not asked again for the same pictures."""
+    """The embedder is gone when SDXL comes, and is not asked again for the same images."""
     alive: list[weakref.ref] = []
     loaded: list[str] = []
 
@@ -178,19 +178,19 @@ def test_one_big_model_at_a_time_and_none_twice(
     assert "embedding" not in out
 
 
-def test_clip_sees_the_picture_itself_whatever_brains_are_decoded_with(
-    cli: CommandLine, command: tuple[str, ...], released: Path, pictures: Path
+def test_clip_sees_the_image_itself_whatever_brains_are_decoded_with(
+    cli: CommandLine, command: tuple[str, ...], released: Path, images: Path
 ) -> None:
     assert cli(*command, "fidelity.input_range=published", "foundation.unclip.epochs=0")[0] == 0
     (folder,) = (cli.outputs / "targets").glob("openclip_bigg-*")
-    ids, seen = np.arange(14), PictureFolder(pictures, SIZE)
+    ids, seen = np.arange(14), ImageFolder(images, SIZE)
     embedder = load_openclip("tiny", released / "open_clip_model.safetensors", input_range="corrected")
     wanted = embedder(torch.from_numpy(seen.read(ids)).float())
     torch.testing.assert_close(torch.from_numpy(TokenStore.open(folder)[ids]).float(), wanted, atol=5e-3, rtol=2e-3)
 
 
-def test_each_picture_is_told_its_own_size_and_crop(
-    cli: CommandLine, command: tuple[str, ...], pictures: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_image_is_told_its_own_size_and_crop(
+    cli: CommandLine, command: tuple[str, ...], images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[torch.Tensor] = []
     vectors = sdxl_surgery.UnCLIPModel.size_vectors
@@ -201,8 +201,8 @@ def test_each_picture_is_told_its_own_size_and_crop(
 
     monkeypatch.setattr(sdxl_surgery.UnCLIPModel, "size_vectors", size_vectors)
     assert cli(*command, "foundation.unclip.steps_per_epoch=5", "foundation.unclip.epochs=1")[0] == 0
-    known = {tuple(row) for row in PictureFolder(pictures, SIZE).size_and_crop(np.arange(14)).tolist()}
-    assert {tuple(row) for row in torch.cat(told).tolist()} == known  # training and held-out pictures
+    known = {tuple(row) for row in ImageFolder(images, SIZE).size_and_crop(np.arange(14)).tolist()}
+    assert {tuple(row) for row in torch.cat(told).tolist()} == known  # training and held-out images
     assert len(known) > 10
 
 
@@ -212,9 +212,9 @@ def test_its_file_is_the_unclip_of_an_experiment(cli: CommandLine, command: tupl
     path = cli.made("pretrain_unclip") / "unclip.safetensors"
     own = ("unclip=sdxl", f"unclip.weights.file={path}", "unclip.network.head_dim=16")
     for fidelity in ("published", "corrected"):
-        overrides = ["scale=tiny", *own, f"unclip.network.picture_size={SIZE}", f"fidelity={fidelity}"]
+        overrides = ["scale=tiny", *own, f"unclip.network.image_size={SIZE}", f"fidelity={fidelity}"]
         unclip = load_model(Run(compose_config(overrides)), "unclip")
-        assert (unclip.picture_size, unclip.output) == ((SIZE, SIZE), fidelity)
+        assert (unclip.image_size, unclip.output) == ((SIZE, SIZE), fidelity)
         key = "model.diffusion_model.out.2.weight"
         assert torch.equal(unclip.unet.conv_out.weight, load_file(path)[key])
     experiment = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "unclip=sdxl")
@@ -231,7 +231,7 @@ def test_missing_files_are_named_with_their_commands_before_anything_begins(
         "hf download stabilityai/stable-diffusion-xl-base-1.0 sd_xl_base_1.0.safetensors",
     )
     paper = ("pipeline=pretrain_unclip", "foundation=sdxl", "scale=paper", "data=nsd", "logger=none")
-    cli.refuses(*paper, f"paths.weights={tmp_path}", says=(*commands, "foundation.pictures.source=FOLDER"))
+    cli.refuses(*paper, f"paths.weights={tmp_path}", says=(*commands, "foundation.images.source=FOLDER"))
     code, out, _ = cli(*paper, f"paths.weights={tmp_path}", "plan=true")
     assert code == 0
     assert "will run when nothing is lacking" in out
@@ -249,22 +249,22 @@ def test_mistakes_end_in_one_line(cli: CommandLine, command: tuple[str, ...], tm
     cli.refuses(*command, "embedder.token_dim=24", says=("openclip_bigg", "width 16", "of width 24"))
     cli.refuses(*command, "foundation.unclip.drop=0.1", says=("drop", "foundation.unclip.drop=0"))
     cli.refuses(*command, "foundation.unclip.start=sd15", says=("sd15", "scratch or sdxl_base"))
-    cli.refuses(*command, "foundation.pictures.image_size=50", says=("50", "multiple of 32"))
-    cli.refuses(*command, "foundation.pictures.num_validation=14", says=("too few pictures", "14"))
-    cli.refuses(*command, f"foundation.pictures.source={tmp_path / 'none'}", says=("holds no picture",))
-    cli.refuses(*command, f"foundation.pictures.source={tmp_path / 'none.hdf5'}", says=("none.hdf5 is missing",))
+    cli.refuses(*command, "foundation.images.image_size=50", says=("50", "multiple of 32"))
+    cli.refuses(*command, "foundation.images.num_validation=14", says=("too few images", "14"))
+    cli.refuses(*command, f"foundation.images.source={tmp_path / 'none'}", says=("holds no image",))
+    cli.refuses(*command, f"foundation.images.source={tmp_path / 'none.hdf5'}", says=("none.hdf5 is missing",))
     cli.refuses(*command, "pipeline=pretrain_foundation", says=("pretrain_clip", "foundation=sdxl"))
     assert not cli.artifacts()
 
 
 @pytest.mark.slow
-def test_another_start_is_another_artifact(cli: CommandLine, command: tuple[str, ...], pictures: Path) -> None:
-    """Where the pictures lie changes nothing; what they are, and the embedder's range, do."""
+def test_another_start_is_another_artifact(cli: CommandLine, command: tuple[str, ...], images: Path) -> None:
+    """Where the images lie changes nothing; what they are, and the embedder's range, do."""
     still = "foundation.unclip.epochs=0"
     assert cli(*command, still)[0] == 0
-    moved = pictures.with_name("moved")
-    shutil.copytree(pictures, moved)
-    source = f"foundation.pictures.source={moved}"
+    moved = images.with_name("moved")
+    shutil.copytree(images, moved)
+    source = f"foundation.images.source={moved}"
     assert "cached" in cli(*command, still, source, "plan=true")[1]
     Image.new("RGB", (50, 50)).save(moved / "00.png")
     assert "will run" in cli(*command, still, source, "plan=true")[1]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file as load_tensors
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.nn.clip.clip_embedder import random_embedder
 from tests.conftest import CommandLine
-from tests.gallery.made import pictures, write_folder, write_tar
+from tests.gallery.made import images, write_folder, write_tar
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "pipeline=retrieve", "logger=none")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -29,7 +29,7 @@ def retrieved(outputs: Path, which: int = -1) -> tuple[dict[str, Any], dict[str,
 
 
 def world(outputs: Path) -> np.ndarray:
-    """All pictures of the tiny world, `(226, 3, 32, 32)`."""
+    """All images of the tiny world, `(226, 3, 32, 32)`."""
     (path,) = (outputs / "artifacts" / "simulate").glob("tiny*/coco_images_224_float16.hdf5")
     with h5py.File(path) as file:
         return file["images"][:]
@@ -52,7 +52,7 @@ def recall_at(content: dict[str, Any], line: str) -> dict[str, float]:
     return {score["name"].rpartition("_")[2]: score["value"] for score in content["rows"][line]}
 
 
-def test_the_worlds_own_pictures_by_a_full_sort(cli: CommandLine, finished: Path) -> None:
+def test_the_worlds_own_images_by_a_full_sort(cli: CommandLine, finished: Path) -> None:
     """The exact index over flattened tokens orders the gallery as a full sort of all cosines does."""
     code, out, err = cli(*COMMAND, "retrieve.top_k=50")
     assert code == 0, err
@@ -99,16 +99,16 @@ def test_re_ranking_orders_what_a_poor_vector_found_by_all_tokens(cli: CommandLi
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_a_gallery_of_ones_own_with_the_seen_pictures_in_it(kind: str, cli: CommandLine, finished: Path) -> None:
-    """What the brains saw stands behind it; an unreadable picture is refused by name, then left out when asked."""
+def test_a_gallery_of_ones_own_with_the_seen_images_in_it(kind: str, cli: CommandLine, finished: Path) -> None:
+    """What the brains saw stands behind it; an unreadable image is refused by name, then left out when asked."""
     root = cli.outputs.parent / "mine"
     if kind == "folder":
-        write_folder(root, pictures(30))
-        (root / "part-1" / "007.png").write_bytes(b"no picture")
+        write_folder(root, images(30))
+        (root / "part-1" / "007.png").write_bytes(b"no image")
         name, skipped = "part-1/007.png", 1
     else:
-        write_tar(root / "a.tar", pictures(20))
-        write_tar(root / "b.tar", pictures(10, seed=1))
+        write_tar(root / "a.tar", images(20))
+        write_tar(root / "b.tar", images(10, seed=1))
         name, skipped = "", 0
     mine = (*COMMAND, f"retrieve.gallery={root}", "retrieve.top_k=12")
     if skipped:
@@ -124,8 +124,8 @@ def test_a_gallery_of_ones_own_with_the_seen_pictures_in_it(kind: str, cli: Comm
         cli.refuses(*mine, says=(name, "retrieve.unreadable=skip"))
 
 
-def test_a_gallery_without_the_seen_pictures_has_a_page_and_no_scores(cli: CommandLine, finished: Path) -> None:
-    root = write_folder(cli.outputs.parent / "mine", pictures(12))
+def test_a_gallery_without_the_seen_images_has_a_page_and_no_scores(cli: CommandLine, finished: Path) -> None:
+    root = write_folder(cli.outputs.parent / "mine", images(12))
     code, _, err = cli(*COMMAND, f"retrieve.gallery={root}", "retrieve.with_seen=false", "retrieve.top_k=6")
     assert code == 0, err
     content, found = retrieved(finished)
@@ -142,7 +142,7 @@ def test_a_table_of_vectors(cli: CommandLine, finished: Path) -> None:
     rows = world(finished)
     np.save(table, tokens_of(rows).flatten(1).numpy())
     mine = (*COMMAND, f"retrieve.gallery={table}")
-    cli.refuses(*mine, says=("re-ranking reads pictures", "retrieve.rerank=false"))
+    cli.refuses(*mine, says=("re-ranking reads images", "retrieve.rerank=false"))
     code, out, err = cli(*mine, "retrieve.rerank=false", "retrieve.with_seen=false", "retrieve.top_k=20")
     assert code == 0, err
     assert "does not say who made it" in out
@@ -187,7 +187,7 @@ def test_an_index_of_ones_own_is_used_or_refused_by_name(cli: CommandLine, finis
     cli.refuses(*given, "embedder.network.seed=1", says=("was built by another embedder", "embedder=tiny"))
     cli.refuses(*given, "retrieve.vector=mean_of_tokens", says=("holds other vectors",))
     cli.refuses(
-        *given, f"retrieve.gallery={write_folder(cli.outputs.parent / 'p', pictures(2))}", says=("another gallery",)
+        *given, f"retrieve.gallery={write_folder(cli.outputs.parent / 'p', images(2))}", says=("another gallery",)
     )
     cli.refuses(*COMMAND, f"index.folder={finished}", says=("holds no index", "index.folder=null"))
 
@@ -212,7 +212,7 @@ def test_the_class_token_model_searches_and_the_token_model_re_ranks(cli: Comman
         (["retrieve.gallery=/nowhere"], ("the gallery does not exist", "/nowhere")),
         (["retrieve.source=zip", "retrieve.gallery=."], ("retrieve.source is unknown", "folder")),
         (["retrieve.vector=best"], ("retrieve.vector is unknown", "mean_of_tokens")),
-        (["retrieve.gallery=EMPTY"], ("holds no picture",)),
+        (["retrieve.gallery=EMPTY"], ("holds no image",)),
     ],
 )
 def test_what_is_refused_before_anything_is_made(options: list[str], says: tuple[str, ...], cli: CommandLine) -> None:
@@ -224,7 +224,7 @@ def test_what_is_refused_before_anything_is_made(options: list[str], says: tuple
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 def test_the_page_in_a_browser(cli: CommandLine, finished: Path) -> None:
-    """Pictures show, the seen one is marked, rows sort by its rank, and nothing is fetched."""
+    """Images show, the seen one is marked, rows sort by its rank, and nothing is fetched."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
     assert cli(*COMMAND, "retrieve.top_k=100")[0] == 0
     page_path = finished / "reports" / "finetune_subj01_1h" / "index.html"
@@ -252,7 +252,7 @@ def test_the_page_in_a_browser(cli: CommandLine, finished: Path) -> None:
         }
         assert known[first] == min(known.values())
         assert page.locator("text=not among the first 100 of 226").count() == 10 - len(known)
-        page.locator(f"{table} button.picture").first.click()
+        page.locator(f"{table} button.image").first.click()
         assert page.locator("dialog[open] figure").count() == 6
         browser.close()
     assert wrong == []

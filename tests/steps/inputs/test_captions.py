@@ -1,4 +1,4 @@
-"""Captions that fit their pictures, and what a training learns of them, on the tiny world with the shipped CLIP."""
+"""Captions that fit their images, and what a training learns of them, on the tiny world with the shipped CLIP."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def with_captions(tiny_nsd: Path, folder: Path, captions: list[list[str]] | None
 
 @pytest.mark.parametrize("share", [0.5, 0.001])
 def test_captions_are_screened_by_clip(cli: CommandLine, tiny_nsd: Path, clip, share: float) -> None:
-    """Against CLIP's own forward, picture by picture: its logits, a softmax, and half of the best one's."""
+    """Against CLIP's own forward, image by image: its logits, a softmax, and half of the best one's."""
     screening = f"text_embedder.screening.share={share}"
     code, out, err = cli(*CLIP, "pipeline=screen_captions", f"paths.nsd={tiny_nsd}", screening)
     assert code == 0, err
@@ -85,36 +85,36 @@ def test_captions_are_screened_by_clip(cli: CommandLine, tiny_nsd: Path, clip, s
     assert len(kept) == len(every)
     network, embedder = clip
     for id_ in range(0, len(every), 15):
-        picture = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(np.array([id_]))).float()
+        image = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(np.array([id_]))).float()
         with torch.no_grad():
-            cosines = torch.cosine_similarity(embedder.pooled(picture), network.encode_text(word_numbers(every[id_])))
+            cosines = torch.cosine_similarity(embedder.pooled(image), network.encode_text(word_numbers(every[id_])))
             chances = (network.logit_scale.exp() * cosines).softmax(0)
         stays = chances >= share * chances.max()
         assert kept[id_] == [text for text, stay in zip(every[id_], stays.tolist(), strict=True) if stay]
     facts = json.loads((path.parent / "manifest.json").read_text())["facts"]
     assert facts["kept"] == sum(map(len, kept))
     assert facts["kept"] + facts["dropped"] == sum(map(len, every))
-    assert facts["pictures_without"] == 0
+    assert facts["images_without"] == 0
     assert f"{facts['kept']:,} captions kept, {facts['dropped']:,} dropped" in out
 
 
 def test_one_line_for_what_is_wrong(cli: CommandLine, run_of, tiny_nsd: Path, tmp_path: Path) -> None:
     command = (*CLIP, "pipeline=screen_captions", f"paths.nsd={tiny_nsd}")
-    cli.refuses(*command, "text_embedder=none", says=("need a text embedder", "Mend: text_embedder=laptop"))
+    cli.refuses(*command, "text_embedder=none", says=("need a text embedder", "Fix: text_embedder=laptop"))
     bare = with_captions(tiny_nsd, tmp_path, None)
     cli.refuses(*command[:-1], f"paths.nsd={bare}", says=("no captions", "captions.json", "a json list over stimulus"))
     for wrong, says in (
-        ("text_embedder.screening.rule=best", r"rule: no such choice .seen: best; wanted: half_of_best or all"),
-        ("text_embedder.screening.share=0", r"screening\.share .seen: 0; wanted: above 0 to 1"),
+        ("text_embedder.screening.rule=best", r"rule: no such choice .got: best; expected: half_of_best or all"),
+        ("text_embedder.screening.share=0", r"screening\.share .got: 0; expected: above 0 to 1"),
     ):
         with pytest.raises(UserError, match=says):
             run_of(wrong).spec(SCREEN_CAPTIONS)
-    with pytest.raises(UserError, match=r"two CLIPs .seen: embeddings of width 64 and 16"):
+    with pytest.raises(UserError, match=r"two CLIPs .got: embeddings of width 64 and 16"):
         run_of("embedder=tiny").make(SCREEN_CAPTIONS)
 
 
 def test_targets_are_the_kept_captions_clamped_and_of_length_one(run_of, tiny_nsd: Path, tmp_path: Path, clip) -> None:
-    """Three pictures of three, one and two captions, empty ones between them."""
+    """Three images of three, one and two captions, empty ones between them."""
     captions = described(tiny_nsd)
     captions[3] = ["A red star.", "", "A small blue ring.", "A large green square on a white ground."]
     captions[4] = ["", "A red star."]
@@ -147,7 +147,7 @@ def test_a_file_of_the_users_takes_the_steps_place(run_of, tiny_nsd: Path, tmp_p
     assert store is not None
     assert store.shape[1:] == (1, 64)
     assert run.made == []
-    with pytest.raises(UserError, match=r"1 pictures that are learnt from have no caption .seen: stimulus 7"):
+    with pytest.raises(UserError, match=r"1 images that are learnt from have no caption .got: stimulus 7"):
         target_captions(run, np.array([6, 7]))
     before = run.spec(FINETUNE).fingerprint
     own.write_text(json.dumps(described(tiny_nsd)))
@@ -167,18 +167,18 @@ def test_views_are_embedded_once_whatever_the_batch(run_of, tiny_nsd: Path, clip
     store = target_views(run, ids)
     assert store is not None
     assert store.shape[1:] == (3, 64)
-    pictures = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(ids)).float()
-    views = augmented_views(pictures, 3, augmentation="mind_reader")
+    images = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(ids)).float()
+    views = augmented_views(images, 3, augmentation="mind_reader")
     _, embedder = clip
     wanted = clamp_then_normalise(embedder.pooled(views.flatten(0, 1)), limit=3.2).unflatten(0, (3, 3))
     torch.testing.assert_close(torch.from_numpy(store[ids]).float(), wanted, atol=1e-3, rtol=0)
     own = torch.from_numpy(target_tokens(run, ids)[ids]).float()  # (n, 1, D)
     likeness = (own * torch.from_numpy(store[ids]).float()).sum(-1)
-    assert 0.2 < likeness.mean() < 0.99, "near the picture's own, and other"
+    assert 0.2 < likeness.mean() < 0.99, "near the image's own, and other"
     torch.testing.assert_close(own.norm(dim=-1), torch.ones(3, 1), atol=1e-3, rtol=0)
     assert target_views(run_of("embedder.views=0"), ids) is None
     assert target_views(run_of("embedder=laptop"), ids) is None
-    with pytest.raises(UserError, match=r"embedder\.augmentation: no such choice .seen: blurred; wanted: one of"):
+    with pytest.raises(UserError, match=r"embedder\.augmentation: no such choice .got: blurred; expected: one of"):
         target_views(run_of("embedder.views=3", "embedder.augmentation=blurred"), ids)
     with pytest.raises(UserError, match=r"embedder\.views need an embedder of one token"):
         target_views(run_of("embedder=laptop", "embedder.views=2", "embedder.augmentation=mind_reader"), ids)

@@ -63,7 +63,7 @@ def run_of(composed: DictConfig, tmp_path: Path) -> Callable[..., Run]:
 
 
 def test_it_is_converted_once_and_read_by_every_step(source: MindEye1Layout, tiny_nsd: Path, run_of, tmp_path) -> None:
-    run = run_of(source.source_dir, sampling="by_picture", num_sessions="all")
+    run = run_of(source.source_dir, sampling="by_image", num_sessions="all")
     data, known = subject_data(run), NSDLayout(tiny_nsd)
     assert run.made == ["convert_mindeye1"]
     manifest = run.make(CONVERT_MINDEYE1).manifest
@@ -103,11 +103,11 @@ def test_other_files_and_other_settings_are_another_conversion(source: MindEye1L
 
 def test_what_mindeye1_does_not_have_is_refused(source: MindEye1Layout, run_of) -> None:
     for data, says in (
-        ({"test_split": "new_test"}, r"data\.test_split.*seen: new_test; wanted: test\)"),
-        ({"split": "cluster_k5_0"}, r"data\.split.*seen: cluster_k5_0; wanted: standard\)"),
-        ({"source": "nsd"}, r"data\.source is not converted .*Mend: data=nsd_mindeye1"),
+        ({"test_split": "new_test"}, r"data\.test_split.*seen: new_test; expected: test\)"),
+        ({"split": "cluster_k5_0"}, r"data\.split.*seen: cluster_k5_0; expected: standard\)"),
+        ({"source": "nsd"}, r"data\.source is not converted .*Fix: data=nsd_mindeye1"),
         ({"repeated_slots": "all"}, r"data\.repeated_slots: no such rule"),
-        ({"voxel_counts": {1: 15724}}, r"another number of voxels .*wanted: \(3, 15724\)"),
+        ({"voxel_counts": {1: 15724}}, r"another number of voxels .*expected: \(3, 15724\)"),
     ):
         with pytest.raises(UserError, match=says):
             run_of(source.source_dir, **data).make(CONVERT_MINDEYE1)
@@ -116,7 +116,7 @@ def test_what_mindeye1_does_not_have_is_refused(source: MindEye1Layout, run_of) 
 @pytest.mark.slow
 def test_an_experiment_trains_and_scores_on_it(source: MindEye1Layout, cli: CommandLine) -> None:
     command = ("+experiment=finetune_subj01_1h", *SETTINGS, f"paths.nsd={source.source_dir}", "unclip=none")
-    code, _, err = cli(*command, "pipeline.steps=[finetune,evaluate]", "data.sampling=by_picture")
+    code, _, err = cli(*command, "pipeline.steps=[finetune,evaluate]", "data.sampling=by_image")
     assert code == 0, err
     (scored,) = (cli.outputs / "artifacts" / "evaluate").glob("[!.]*")
     assert json.loads((scored / "manifest.json").read_text())["label"].startswith("subj01")
@@ -129,7 +129,7 @@ def test_what_is_not_there_is_named_with_what_brings_it(source: MindEye1Layout, 
     cli.refuses(*convert, says=("MindEye1's files of NSD", "paths.nsd=FOLDER"))
     fetch = "hf download pscotti/naturalscenesdataset webdataset_avg_split/train/train_subj07_0.tar --repo-type dataset"
     cli.refuses(*convert, here, "data.subjects=[1,2,7]", says=("6 shards", fetch))
-    cli.refuses(*convert, here, "data.subjects=[1,3]", says=("four subjects", "seen: subject 3", "data.subjects=[1]"))
+    cli.refuses(*convert, here, "data.subjects=[1,3]", says=("four subjects", "got: subject 3", "data.subjects=[1]"))
     code, out, err = cli(*convert, here, "plan=true")
     assert code == 0, err
     assert "convert_mindeye1" in out

@@ -19,10 +19,10 @@ from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.brain.trials import datamodule
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_PICTURES
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.evaluation.test_set_log import fingerprint_of_test_set
-from mindeye_pl.steps.inputs.splits import left_out_pictures
+from mindeye_pl.steps.inputs.splits import left_out_images
 from tests.conftest import CommandLine
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
@@ -34,7 +34,7 @@ def run_of(outputs: Path, *more: str) -> Run:
 
 
 def seen_by(layout: NSDLayout, subject: int) -> tuple[set[int], set[int]]:
-    """The pictures of a subject's training shards and of its test shard, read without the reader of trials."""
+    """The images of a subject's training shards and of its test shard, read without the reader of trials."""
     shards = [layout.shard(subject, "train", index) for index in range(count_sessions(layout, subject))]
     train = np.concatenate([read_behaviour(shard)[:, Behaviour.STIMULUS] for shard in shards])
     test = read_behaviour(layout.shard(subject, "new_test"))[:, Behaviour.STIMULUS]
@@ -47,7 +47,7 @@ def test_a_whole_experiment(cli: CommandLine, laboratory: Path) -> None:
     assert code == 0, err
     assert "clusters of" in out
     (path,) = (cli.outputs / "artifacts" / "clusters").glob("tiny-k2-*.json")
-    clusters = np.array(json.loads(path.read_text())["cluster_of_picture"])
+    clusters = np.array(json.loads(path.read_text())["cluster_of_image"])
     (world,) = (laboratory / "simulate").glob("tiny-*")
     left_out = set(np.flatnonzero(clusters == 0).tolist())
 
@@ -61,37 +61,37 @@ def test_a_whole_experiment(cli: CommandLine, laboratory: Path) -> None:
     _, test = seen_by(NSDLayout(world), 1)
     (predictions,) = (cli.outputs / "artifacts" / "evaluate").glob("subj*/predictions.safetensors")
     assert load_file(predictions)["stimulus_ids"].tolist() == sorted(test & left_out)
-    (pictures,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
-    assert load_file(pictures)["stimulus_ids"].tolist() == sorted(test & left_out)
+    (images,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
+    assert load_file(images)["stimulus_ids"].tolist() == sorted(test & left_out)
 
     before = path.stat().st_mtime_ns
     code, out, _ = cli(*COMMAND, "data.split=cluster_k2_0")
     assert code == 0
     assert "evaluate: cached" in out
-    other = left_out_pictures(run_of(cli.outputs, "data.split=cluster_k2_1", "data.subject=2", "data.num_sessions=all"))
+    other = left_out_images(run_of(cli.outputs, "data.split=cluster_k2_1", "data.subject=2", "data.num_sessions=all"))
     assert other is not None
     np.testing.assert_array_equal(other.clusters, clusters)
     assert path.stat().st_mtime_ns == before, "made once, whoever asks"
 
     (weights,) = (cli.outputs / "artifacts" / "finetune").glob("subj*/model.safetensors")
     with pytest.warns(
-        UserWarning, match=r"data\.split=cluster_k2_0: whether evaluate\.checkpoint was trained without its pictures"
+        UserWarning, match=r"data\.split=cluster_k2_0: whether evaluate\.checkpoint was trained without its images"
     ):
-        left_out_pictures(run_of(cli.outputs, "data.split=cluster_k2_0", f"evaluate.checkpoint={weights}"))
+        left_out_images(run_of(cli.outputs, "data.split=cluster_k2_0", f"evaluate.checkpoint={weights}"))
 
 
 def test_every_artifact_is_named_by_its_split(tmp_path: Path) -> None:
     runs = [run_of(tmp_path, f"data.split={split}") for split in ("standard", "cluster_k2_0", "cluster_k2_1")]
-    for step in (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, EVALUATE_PICTURES):
+    for step in (PRETRAIN, FINETUNE, EVALUATE, RECONSTRUCT, EVALUATE_RECONSTRUCTIONS):
         specs = [run.spec(step) for run in runs]
         assert [spec.determined_by["data.split"] for spec in specs] == ["standard", "cluster_k2_0", "cluster_k2_1"]
         assert len({spec.fingerprint for spec in specs}) == 3
 
 
 def test_the_published_split_of_mind_reader(cli: CommandLine, tiny_nsd: Path) -> None:
-    """The pictures that were shown first are trained on, the others evaluated and reconstructed."""
+    """The images that were shown first are trained on, the others evaluated and reconstructed."""
     split = ("data.split=image_wise_85", f"paths.nsd={tiny_nsd}", "finetune.start=scratch", "finetune.epochs=1")
-    steps = "pipeline.steps=[evaluate,reconstruct,evaluate_pictures]"
+    steps = "pipeline.steps=[evaluate,reconstruct,evaluate_reconstructions]"
     code, _, err = cli(*COMMAND, *split, steps, "protocol.encoders=[]", "data.num_sessions=2")
     assert code == 0, err
     layout = NSDLayout(tiny_nsd)
@@ -101,7 +101,7 @@ def test_the_published_split_of_mind_reader(cli: CommandLine, tiny_nsd: Path) ->
     shown = rows[np.argsort(rows[:, Behaviour.BETA_ROW]), Behaviour.STIMULUS].tolist()
     order = list(dict.fromkeys(shown))
     tested = sorted(order[len(order) * 85 // 100 :])
-    assert set(tested) - seen_by(layout, 1)[1], "not of shared pictures alone"
+    assert set(tested) - seen_by(layout, 1)[1], "not of shared images alone"
     for step, file in (("evaluate", "predictions"), ("reconstruct", "reconstructions")):
         (path,) = (cli.outputs / "artifacts" / step).glob(f"subj*/{file}.safetensors")
         assert load_file(path)["stimulus_ids"].tolist() == tested
@@ -112,7 +112,7 @@ def test_the_published_split_of_mind_reader(cli: CommandLine, tiny_nsd: Path) ->
 
 @pytest.mark.slow
 def test_the_sessions_in_use_are_part_of_what_the_published_split_of_mind_reader_is(tmp_path: Path) -> None:
-    """Other sessions show other pictures first, and a pretraining leaves out what they test; clusters do not move."""
+    """Other sessions show other images first, and a pretraining leaves out what they test; clusters do not move."""
 
     def fingerprints(split: str, sessions: int) -> list[str]:
         run = run_of(tmp_path, f"data.split={split}", f"data.num_sessions={sessions}")
@@ -125,16 +125,16 @@ def test_the_sessions_in_use_are_part_of_what_the_published_split_of_mind_reader
 
 def test_an_unknown_split(cli: CommandLine) -> None:
     for name in ("cluster_k5_5", "image_wise_100"):
-        says = ("data.split", name, "cluster_k{k}_{i}", "image_wise_{percent}", "Mend: data.split=standard")
+        says = ("data.split", name, "cluster_k{k}_{i}", "image_wise_{percent}", "Fix: data.split=standard")
         cli.refuses(*COMMAND, f"data.split={name}", says=says)
     assert not cli.artifacts()
 
 
 def test_too_many_clusters(cli: CommandLine) -> None:
-    """Ten test pictures cannot fill a hundred clusters: told before anything is trained."""
+    """Ten test images cannot fill a hundred clusters: told before anything is trained."""
     world = ("pipeline.steps=[pretrain]", "data.split=cluster_k100_99")
     cli.refuses(
-        *COMMAND, *world, says=("data.split", "test pictures of subject 1", "cluster_k100_99", "Mend: data.split=")
+        *COMMAND, *world, says=("data.split", "test images of subject 1", "cluster_k100_99", "Fix: data.split=")
     )
     cli.refuses(*COMMAND, "data.split=cluster_k9999_0", says=("data.split", "more clusters", "9999"))
     assert not [name for name in cli.artifacts() if "/pretrain/" in name]

@@ -51,7 +51,7 @@ def file(path: Path, state: dict[str, Tensor]) -> Path:
     return path
 
 
-def second_implementation(state: dict[str, Tensor], pictures: Tensor, std: tuple[float, ...]) -> Tensor:
+def second_implementation(state: dict[str, Tensor], images: Tensor, std: tuple[float, ...]) -> Tensor:
     """torchvision's blocks with a layer scale of one; everything else by hand."""
 
     def norm(x: Tensor, key: str, eps: float = 1e-6) -> Tensor:
@@ -61,7 +61,7 @@ def second_implementation(state: dict[str, Tensor], pictures: Tensor, std: tuple
         return norm(x.permute(0, 2, 3, 1), key).permute(0, 3, 1, 2)
 
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-    x = (pictures - mean) / torch.tensor(std).view(3, 1, 1)
+    x = (images - mean) / torch.tensor(std).view(3, 1, 1)
     down = "backbone.downsample_layers"
     x = nn.functional.conv2d(x, state[f"{down}.0.0.weight"], state[f"{down}.0.0.bias"], stride=4)
     x = image_norm(x, f"{down}.0.1")
@@ -93,15 +93,13 @@ def test_maps_agree_with_a_second_implementation(tmp_path: Path) -> None:
         "convnext", file(tmp_path / "convnext.pth", state | {"projector.0.weight": torch.ones(2, 2)})
     )
     assert isinstance(model, ConvNextMaps)
-    pictures = torch.rand(2, 3, 32, 32)
-    seen = model(pictures)
+    images = torch.rand(2, 3, 32, 32)
+    seen = model(images)
     assert seen.shape == (2, 16, PROJECTION)
-    torch.testing.assert_close(
-        seen, second_implementation(state, pictures, (0.228, 0.224, 0.225)), atol=1e-4, rtol=1e-3
-    )
+    torch.testing.assert_close(seen, second_implementation(state, images, (0.228, 0.224, 0.225)), atol=1e-4, rtol=1e-3)
     model.input_std = "corrected"
     torch.testing.assert_close(
-        model(pictures), second_implementation(state, pictures, (0.229, 0.224, 0.225)), atol=1e-4, rtol=1e-3
+        model(images), second_implementation(state, images, (0.229, 0.224, 0.225)), atol=1e-4, rtol=1e-3
     )
 
 

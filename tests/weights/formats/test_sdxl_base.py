@@ -16,7 +16,7 @@ from mindeye_pl.weights.registry import load_published
 from tests.weights.test_unclip_golden import published_state
 
 WORDS = 49408
-OPTIONS = {"head_dim": 16, "text_head_dim": 8, "picture_size": 64}
+OPTIONS = {"head_dim": 16, "text_head_dim": 8, "image_size": 64}
 
 
 def clip_l() -> CLIPTextModel:
@@ -115,13 +115,13 @@ def test_paper_size_on_the_meta_device() -> None:
         "layers_per_block": 2,
         "latent_size": 96,
     }
-    vae = {"channels": [128, 256, 512, 512], "latent_channels": 4, "layers_per_block": 2, "picture_size": 768}
+    vae = {"channels": [128, 256, 512, 512], "latent_channels": 4, "layers_per_block": 2, "image_size": 768}
     towers = (
         {"width": 768, "layers": 12, "heads": 12, "output_dim": None, "quick": True},
         {"width": 1280, "layers": 32, "heads": 20, "output_dim": 1280},
     )
     with torch.device("meta"):
-        model = sdxl_base.build(sdxl_base.Sizes(unet, vae, *towers, picture_size=768))
+        model = sdxl_base.build(sdxl_base.Sizes(unet, vae, *towers, image_size=768))
     assert sum(p.numel() for p in model.unet.parameters()) == 2_567_463_684
     assert sum(p.numel() for p in model.text.clip_l.parameters()) == 123_060_480
     assert sum(p.numel() for p in model.text.bigg.parameters()) == 694_659_840

@@ -15,7 +15,7 @@ from torch import Tensor
 from mindeye_pl.config import compose_config
 from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.reconstructor import Sampling, sample_pictures
+from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.inputs.frozen_models import identity, lacking_weights, load_model
@@ -87,7 +87,7 @@ def test_both_models_come_back_from_either_format(
         for own, theirs in zip((model.unet, model.vae), parts, strict=True):
             assert own.state_dict().keys() == theirs.state_dict().keys()
             assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in own.state_dict().items())
-        assert (model.picture_size, model.latent_shape) == ((SIDE, SIDE), (4, SIDE // 2, SIDE // 2))
+        assert (model.image_size, model.latent_shape) == ((SIDE, SIDE), (4, SIDE // 2, SIDE // 2))
         assert model.vae.config["scaling_factor"] == 0.18215
         assert not model.knows_sizes
         assert model.size_vector() is None
@@ -96,7 +96,7 @@ def test_both_models_come_back_from_either_format(
 
 
 @torch.no_grad()
-def published_picture(
+def published_image(
     parts: tuple[UNet2DConditionModel, AutoencoderKL],
     tokens: Tensor,
     noise: Tensor,
@@ -122,7 +122,7 @@ def published_picture(
 
 
 @pytest.mark.parametrize("draft", [False, True], ids=["from noise", "image to image"])
-def test_pictures_are_those_of_a_plain_loop_of_diffusers(
+def test_images_are_those_of_a_plain_loop_of_diffusers(
     parts: tuple[UNet2DConditionModel, AutoencoderKL], folder: Path, draft: bool
 ) -> None:
     model, seeds = load_published("versatile_diffusion", folder), [3, 9]
@@ -139,8 +139,8 @@ def test_pictures_are_those_of_a_plain_loop_of_diffusers(
         draft_posterior=settings.draft_posterior,
     )
     start, posterior = model.start(seeds, offset=0.0), model.posterior_noise(seeds)
-    expected = published_picture(parts, tokens, start, blurry, posterior)
-    found = sample_pictures(model, tokens, sampling, seeds, blurry)
+    expected = published_image(parts, tokens, start, blurry, posterior)
+    found = sample_images(model, tokens, sampling, seeds, blurry)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert found.std() > 0.01
 
@@ -182,23 +182,23 @@ def test_a_mix_of_0_of_the_dual_flow_is_the_image_flow_alone(
 @torch.no_grad()
 def test_the_range_of_the_draft_and_its_posterior(folder: Path) -> None:
     model = load_published("versatile_diffusion", folder)
-    pictures, seeds = torch.rand(2, 3, SIDE, SIDE), [1, 2]
-    corrected, published = model.encode(pictures), model.encode(pictures, draft_range="published")
-    torch.testing.assert_close(corrected, 0.18215 * model.vae.encode(2 * pictures - 1).latent_dist.mean)
+    images, seeds = torch.rand(2, 3, SIDE, SIDE), [1, 2]
+    corrected, published = model.encode(images), model.encode(images, draft_range="published")
+    torch.testing.assert_close(corrected, 0.18215 * model.vae.encode(2 * images - 1).latent_dist.mean)
     assert not torch.allclose(corrected, published, atol=1e-3)
     noise = model.posterior_noise(seeds)
-    sampled = model.encode(pictures, noise=noise)
-    std = 0.18215 * model.vae.encode(2 * pictures - 1).latent_dist.std
+    sampled = model.encode(images, noise=noise)
+    std = 0.18215 * model.vae.encode(2 * images - 1).latent_dist.std
     torch.testing.assert_close((sampled - corrected) / std, noise, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(noise, model.start(seeds, offset=0.0), atol=0.1)
     torch.testing.assert_close(model.posterior_noise(seeds[1:]), noise[1:])
     assert not model.uncond_tokens(seeds, TOKENS).any()
 
 
-def test_the_blurry_picture_alone_at_strength_0(folder: Path) -> None:
+def test_the_blurry_image_alone_at_strength_0(folder: Path) -> None:
     model, blurry = load_published("versatile_diffusion", folder), torch.rand(2, 3, 8, 8)
     sampling = Sampling("unipc_published", 4, 3.5, 0.0, seed=0, strength=0.0, draft_range="published")
-    found = sample_pictures(model, torch.randn(2, TOKENS, WIDTH), sampling, [1, 2], blurry)
+    found = sample_images(model, torch.randn(2, TOKENS, WIDTH), sampling, [1, 2], blurry)
     assert torch.equal(found, F.interpolate(blurry, (SIDE, SIDE), mode="bilinear"))
 
 
@@ -230,7 +230,7 @@ def test_other_folders_are_refused_by_name(folder: Path, tmp_path: Path) -> None
     refused(place, "not the image flow alone .*dual_cross_attention")
     place = broken("wide")
     rewrite(place / "image_unet" / "config.json", cross_attention_dim=WIDTH + 4)
-    refused(place, rf"another architecture: unet\..*attn2.* \(seen: \(\d+, {WIDTH}\); wanted: \(\d+, {WIDTH + 4}\)")
+    refused(place, rf"another architecture: unet\..*attn2.* \(got: \(\d+, {WIDTH}\); expected: \(\d+, {WIDTH + 4}\)")
     place = broken("unreadable")
     (place / "vae" / "config.json").write_text("{")
     refused(place, r"vae/config\.json is no configuration")

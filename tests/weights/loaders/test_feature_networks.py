@@ -86,15 +86,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dic
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(1))
 
 
-def seen_by(network: FeatureNetwork, pictures: Tensor) -> Tensor:
+def seen_by(network: FeatureNetwork, images: Tensor) -> Tensor:
     """The pixels that reach the backbone."""
     seen: list[Tensor] = []
     handle = network.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    network.features(pictures)
+    network.features(images)
     handle.remove()
     return seen[0]
 
@@ -110,7 +110,7 @@ def test_layers_and_widths_of_the_real_architectures(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_same_values_as_torchvision(name: str, files: dict, pictures: Tensor) -> None:
+def test_the_same_values_as_torchvision(name: str, files: dict, images: Tensor) -> None:
     path, state = files[name]
     architecture, layers, size = PUBLISHED[name]
     with torch.device("meta"):
@@ -121,13 +121,13 @@ def test_the_same_values_as_torchvision(name: str, files: dict, pictures: Tensor
         reference.get_submodule(node).register_forward_hook(
             lambda _, __, out, layer=layer: wanted.update({layer: out.clone()})
         )
-    pixels = normalize(resize(pictures, [size, size], antialias=False), list(IMAGENET_MEAN), list(IMAGENET_STD))
+    pixels = normalize(resize(images, [size, size], antialias=False), list(IMAGENET_MEAN), list(IMAGENET_STD))
     network = load_feature_network(name, path)
     seen: list[torch.Size] = []
     network.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
     with torch.no_grad():
         reference(pixels)
-        found = network.features(pictures)
+        found = network.features(images)
     assert seen == [(2, 3, size, size)], "one pass, at the published size"
     assert set(found) == set(layers)
     for layer, values in found.items():
@@ -136,33 +136,33 @@ def test_the_same_values_as_torchvision(name: str, files: dict, pictures: Tensor
         torch.testing.assert_close(values, wanted[layer].flatten(1), rtol=1e-5, atol=1e-6)
 
 
-def test_forward_is_the_deepest_layer(files: dict, pictures: Tensor) -> None:
+def test_forward_is_the_deepest_layer(files: dict, images: Tensor) -> None:
     network = load_feature_network("alexnet", files["alexnet"][0])
-    assert torch.equal(network(pictures), network.features(pictures)["alexnet_5"])
+    assert torch.equal(network(images), network.features(images)["alexnet_5"])
 
 
-def test_pictures_are_seen_as_published(files: dict) -> None:
-    pictures = torch.rand(1, 3, 425, 425, generator=torch.Generator().manual_seed(3))
+def test_images_are_seen_as_published(files: dict) -> None:
+    images = torch.rand(1, 3, 425, 425, generator=torch.Generator().manual_seed(3))
     network = load_feature_network("alexnet", files["alexnet"][0])
-    seen = seen_by(network, pictures)
+    seen = seen_by(network, images)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    published = torch.nn.functional.interpolate(pictures, (256, 256), mode="bilinear", align_corners=False)
+    published = torch.nn.functional.interpolate(images, (256, 256), mode="bilinear", align_corners=False)
     torch.testing.assert_close(seen, (published - mean) / std)
-    smooth = seen_by(load_feature_network("alexnet", files["alexnet"][0], antialias=True), pictures)
-    right = torch.nn.functional.interpolate(pictures, (256, 256), mode="bilinear", align_corners=False, antialias=True)
+    smooth = seen_by(load_feature_network("alexnet", files["alexnet"][0], antialias=True), images)
+    right = torch.nn.functional.interpolate(images, (256, 256), mode="bilinear", align_corners=False, antialias=True)
     torch.testing.assert_close(smooth, (right - mean) / std)
     assert (seen - smooth).abs().max() > 0.1
 
 
-def test_frozen_for_good_and_one_by_one_as_together(files: dict, pictures: Tensor) -> None:
+def test_frozen_for_good_and_one_by_one_as_together(files: dict, images: Tensor) -> None:
     network = load_feature_network("efficientnet_b1", files["efficientnet_b1"][0])
-    together = network(pictures)
+    together = network(images)
     nn.Sequential(network).train()  # dropout, stochastic depth and batch norm would all change
     assert not network.training
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not together.requires_grad
-    torch.testing.assert_close(torch.cat([network(picture[None]) for picture in pictures]), together)
+    torch.testing.assert_close(torch.cat([network(image[None]) for image in images]), together)
 
 
 def test_counters_may_be_missing(files: dict, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_file_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-def test_clip_is_encode_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Tensor) -> None:
+def test_clip_is_encode_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Tensor) -> None:
     """A small model of the same class and format; the real one's shapes are tested on the meta device."""
     config = {
         "embed_dim": 24,
@@ -236,11 +236,11 @@ def test_clip_is_encode_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
     path = tmp_path / "open_clip_model.safetensors"
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(path))
     with torch.no_grad():
-        pixels = normalize(resize(pictures, [224, 224], antialias=False), list(CLIP_MEAN), list(CLIP_STD))
+        pixels = normalize(resize(images, [224, 224], antialias=False), list(CLIP_MEAN), list(CLIP_STD))
         wanted = model.encode_image(pixels)
     network = load_feature_network("clip_l", path)
-    torch.testing.assert_close(network(pictures), wanted)
-    assert seen_by(network, pictures).shape[-2:] == (224, 224)
+    torch.testing.assert_close(network(images), wanted)
+    assert seen_by(network, images).shape[-2:] == (224, 224)
 
 
 def test_the_real_clip_has_openais_activation() -> None:
@@ -249,18 +249,18 @@ def test_the_real_clip_has_openais_activation() -> None:
 
 
 def test_laptop_clip_is_its_pooled_embedding() -> None:
-    pictures = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    wanted = laptop.load_clip()[1].pooled(pictures)
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    wanted = laptop.load_clip()[1].pooled(images)
     for path in (None, laptop.SHIPPED / laptop.CLIP):
         network = load_feature_network("laptop_clip", path)
-        torch.testing.assert_close(network(pictures), wanted)
+        torch.testing.assert_close(network(images), wanted)
     assert network.num_features == wanted.shape[1]
 
 
 def test_fid_of_a_feature_network() -> None:
     made, true = torch.rand(2, 12, 3, 64, 64, generator=torch.Generator().manual_seed(4))
     network = load_feature_network("laptop_clip", None)
-    metric = FID(network, reference="test_pictures")
+    metric = FID(network, reference="test_images")
     metric.update(made, real=False)
     metric.update(true, real=True)
     assert float(metric.compute()) == pytest.approx(float(fid(network(made), network(true))), rel=1e-3)
@@ -280,13 +280,13 @@ def fid_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_fid_inception_is_torch_fidelitys(fid_file: Path, pictures: Tensor) -> None:
+def test_fid_inception_is_torch_fidelitys(fid_file: Path, images: Tensor) -> None:
     from torch_fidelity import FeatureExtractorInceptionV3
 
     reference = FeatureExtractorInceptionV3("fid", ["2048"], feature_extractor_weights_path=str(fid_file))
     network = load_feature_network("fid_inception", fid_file)
-    (wanted,) = reference((pictures[:1] * 255).round().byte())
-    found = network(pictures[:1])
+    (wanted,) = reference((images[:1] * 255).round().byte())
+    found = network(images[:1])
     assert torch.equal(found, wanted)
     assert found.std() > 0
     assert network.num_features == 2048

@@ -83,15 +83,17 @@ def test_another_model_is_refused_by_the_first_weight_that_differs(model: open_c
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     wider = state | {"visual.ln_post.bias": torch.zeros(33)}
     save_file(wider, tmp_path / "wide.safetensors")
-    with pytest.raises(UserError, match=r"wide\.safetensors .* visual\.ln_post\.bias \(seen: \(33,\); wanted: \(32,\)"):
+    with pytest.raises(
+        UserError, match=r"wide\.safetensors .* visual\.ln_post\.bias \(got: \(33,\); expected: \(32,\)"
+    ):
         load_openclip("tiny", tmp_path / "wide.safetensors")
     del state["visual.ln_post.bias"]
     save_file(state, tmp_path / "short.safetensors")
-    with pytest.raises(UserError, match=r"visual\.ln_post\.bias \(seen: missing"):
+    with pytest.raises(UserError, match=r"visual\.ln_post\.bias \(got: missing"):
         load_openclip("tiny", tmp_path / "short.safetensors")
     with pytest.raises(UserError, match="without its weights"):
         load_openclip("tiny")
-    with pytest.raises(UserError, match=r"no such model \(seen: ViT-Z"):
+    with pytest.raises(UserError, match=r"no such model \(got: ViT-Z"):
         load_openclip("ViT-Z")
 
 

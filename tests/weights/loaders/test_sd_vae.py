@@ -9,7 +9,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_vae, random_vae
 from mindeye_pl.weights.loaders.sd_vae import SIZES, load_sd_vae
 
-SMALL = {"channels": (8, 16), "latent_channels": 4, "picture_size": 32, "layers_per_block": 1, "groups": 4}
+SMALL = {"channels": (8, 16), "latent_channels": 4, "image_size": 32, "layers_per_block": 1, "groups": 4}
 OLD = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
 
 
@@ -22,9 +22,9 @@ def test_loads_what_was_saved(tmp_path: Path, names: dict[str, str]) -> None:
         state[key] = value
     torch.save(state, path)
     again = load_sd_vae(path, **SMALL)
-    pictures = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(again(pictures).sample, vae(pictures).sample)
+        torch.testing.assert_close(again(images).sample, vae(images).sample)
     assert again.config["scaling_factor"] == 0.18215
 
 

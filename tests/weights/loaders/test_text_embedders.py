@@ -195,16 +195,16 @@ def test_a_pickle_is_not_read_but_its_conversion_named(tmp_path: Path) -> None:
 
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     sentence, text = bert(tmp_path / "minilm"), clip(tmp_path / "clip")
-    with pytest.raises(UserError, match=r"another kind of model .seen: model_type clip; wanted: bert"):
+    with pytest.raises(UserError, match=r"another kind of model .got: model_type clip; expected: bert"):
         load_sentence_embedder(text)
-    with pytest.raises(UserError, match=r"seen: model_type bert; wanted: clip or clip_text_model"):
+    with pytest.raises(UserError, match=r"got: model_type bert; expected: clip or clip_text_model"):
         load_clip_text(sentence)
     with pytest.raises(UserError, match=r"another architecture"):
         load_clip_text([sentence / "model.safetensors", text / "config.json", text / "tokenizer.json"])
     plain = json.loads((text / "config.json").read_text())
     plain["text_config"]["eos_token_id"] = 9
     (text / "config.json").write_text(json.dumps(plain))
-    with pytest.raises(UserError, match=r"do not fit .seen: sentences end with 10; wanted: 9"):
+    with pytest.raises(UserError, match=r"do not fit .got: sentences end with 10; expected: 9"):
         load_clip_text(text)
     (sentence / "config.json").write_text('{"model_type": "bert", "hidden_size": "wide"}')
     with pytest.raises(UserError, match=r"config.json is not whole") as found:
@@ -217,7 +217,7 @@ def test_a_tokenizer_of_more_words_than_the_model_is_refused(tmp_path: Path) -> 
     plain = json.loads((folder / "tokenizer.json").read_text())
     plain["model"]["vocab"]["zebra"] = 11
     (folder / "tokenizer.json").write_text(json.dumps(plain))
-    with pytest.raises(UserError, match=r"knows more words than its model .seen: 12; wanted: 11"):
+    with pytest.raises(UserError, match=r"knows more words than its model .got: 12; expected: 11"):
         load_sentence_embedder(folder)
 
 

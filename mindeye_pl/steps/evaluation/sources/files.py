@@ -1,6 +1,6 @@
-"""Where reconstructions of others are read from, a few at a time: picture files, a published tensor, our own artifact.
+"""Where reconstructions of others are read from, a few at a time: image files, a published tensor, our own artifact.
 
-Legend: n pictures asked for, N pictures of the source, H and W their size in pixels.
+Legend: n images asked for, N images of the source, H and W their size in pixels.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.steps.evaluation.sources.safe_torch import described, load_plain
 
 
-class PictureSource(Protocol):
-    """Pictures that stay on disk until they are asked for.
+class ImageSource(Protocol):
+    """Images that stay on disk until they are asked for.
 
     Attributes:
         names: N, for the words that the user reads.
@@ -28,17 +28,17 @@ class PictureSource(Protocol):
     shape: tuple[int, int, int, int]
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """Pictures `(n, 3, H, W)` of `(n,)` places, as they are stored: uint8, or floating point in [0, 1]."""
+        """Images `(n, 3, H, W)` of `(n,)` places, as they are stored: uint8, or floating point in [0, 1]."""
 
 
-class PictureFiles:
-    """Picture files of one size, in the order given.
+class ImageFiles:
+    """Image files of one size, in the order given.
 
     Args:
         paths: N of them.
 
     Raises:
-        UserError: for a file that is no picture, or one of another size or depth than the first.
+        UserError: for a file that is no image, or one of another size or depth than the first.
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -47,11 +47,11 @@ class PictureFiles:
         for path, size in zip(self.paths, sizes, strict=True):
             if size != sizes[0]:
                 first = f"{sizes[0][0]} x {sizes[0][1]} as {self.names[0]}"
-                raise UserError(f"{path} has another size", seen=f"{size[0]} x {size[1]}", wanted=first)
+                raise UserError(f"{path} has another size", got=f"{size[0]} x {size[1]}", expected=first)
         self.shape = (len(paths), 3, sizes[0][1], sizes[0][0])
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """See `PictureSource`; uint8.
+        """See `ImageSource`; uint8.
 
         Raises:
             UserError: for a file that is cut off.
@@ -73,29 +73,29 @@ class PublishedTensor:
         content = load_plain(path)
         wanted = "a tensor (N, 3, H, W) of floats in [0, 1]"
         if not isinstance(content, Tensor):
-            raise UserError(f"{path} holds no pictures", seen=described(content), wanted=wanted)
+            raise UserError(f"{path} holds no images", got=described(content), expected=wanted)
         if content.ndim != 4 or content.shape[1] != 3 or 0 in content.shape:
-            raise UserError(f"{path} holds another tensor", seen=tuple(content.shape), wanted=wanted)
+            raise UserError(f"{path} holds another tensor", got=tuple(content.shape), expected=wanted)
         if not (content.is_floating_point() or content.dtype == torch.uint8):
-            raise UserError(f"{path} holds another tensor", seen=content.dtype, wanted=wanted)
-        self._pictures = content.detach()
+            raise UserError(f"{path} holds another tensor", got=content.dtype, expected=wanted)
+        self._images = content.detach()
         self.shape: tuple[int, int, int, int] = tuple(content.shape)  # type: ignore[assignment]
-        self.names = [f"picture {index} of {path.name}" for index in range(len(content))]
+        self.names = [f"image {index} of {path.name}" for index in range(len(content))]
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """See `PictureSource`."""
-        return self._pictures[torch.from_numpy(rows)]
+        """See `ImageSource`."""
+        return self._images[torch.from_numpy(rows)]
 
 
 class OwnReconstructions:
-    """Pictures of the step `reconstruct`, by the stimulus ids that stand beside them.
+    """Images of the step `reconstruct`, by the stimulus ids that stand beside them.
 
     Args:
         path: the safetensors file.
-        key: which of its pictures.
+        key: which of its images.
 
     Raises:
-        UserError: for a file that is cut off, is another program's, or has no such pictures.
+        UserError: for a file that is cut off, is another program's, or has no such images.
     """
 
     def __init__(self, path: Path, key: str = "images"):
@@ -103,15 +103,15 @@ class OwnReconstructions:
         with self._opened() as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if "stimulus_ids" not in shapes:
-                raise UserError(f"{path} names no stimuli", seen=sorted(shapes), wanted="stimulus_ids (N,)")
+                raise UserError(f"{path} names no stimuli", got=sorted(shapes), expected="stimulus_ids (N,)")
             self.stimulus_ids: np.ndarray = file.get_tensor("stimulus_ids").numpy().astype(np.int64)
-        pictures = [name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 3 and 0 not in shape]
-        if key not in pictures:
-            raise UserError(f"{path} has no pictures of this name", seen=key, wanted=" or ".join(sorted(pictures)))
+        images = [name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 3 and 0 not in shape]
+        if key not in images:
+            raise UserError(f"{path} has no images of this name", got=key, expected=" or ".join(sorted(images)))
         self.shape = shapes[key]
         if self.stimulus_ids.shape != self.shape[:1]:
             seen = f"{self.stimulus_ids.shape} stimulus ids"
-            raise UserError(f"{path} names other pictures than it holds", seen=seen, wanted=f"({self.shape[0]},)")
+            raise UserError(f"{path} names other images than it holds", got=seen, expected=f"({self.shape[0]},)")
         self.names = [f"stimulus {id_} of {path.name}" for id_ in self.stimulus_ids.tolist()]
 
     def _opened(self) -> Any:
@@ -120,10 +120,10 @@ class OwnReconstructions:
         try:
             return safe_open(str(self.path), framework="pt")
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{self.path} is no whole safetensors file", seen=error, mend=FETCH) from error
+            raise UserError(f"{self.path} is no whole safetensors file", got=error, fix=FETCH) from error
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """See `PictureSource`."""
+        """See `ImageSource`."""
         with self._opened() as file:
-            pictures = file.get_slice(self.key)
-            return torch.cat([pictures[row : row + 1] for row in rows.tolist()])
+            images = file.get_slice(self.key)
+            return torch.cat([images[row : row + 1] for row in rows.tolist()])

@@ -81,13 +81,13 @@ def load_plain(path: Path) -> Any:
         named = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(
             f"{path} holds more than tensors and strings and was not executed",
-            seen=named[1] if named else "a pickle",
-            wanted="a tensor, or captions",
-            mend="where you trust it, load it yourself and torch.save the bare tensor, or the list of strings",
+            got=named[1] if named else "a pickle",
+            expected="a tensor, or captions",
+            fix="where you trust it, load it yourself and torch.save the bare tensor, or the list of strings",
         ) from error
     except Exception as error:  # what a damaged pickle raises has no end
         lines = str(error).splitlines() or [type(error).__name__]
-        raise UserError(f"{path} is no whole file of torch.save", seen=lines[0], mend=FETCH) from error
+        raise UserError(f"{path} is no whole file of torch.save", got=lines[0], fix=FETCH) from error
     return content.strings if isinstance(content, _StringArray) else content
 
 

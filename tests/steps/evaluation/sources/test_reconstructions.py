@@ -15,8 +15,8 @@ IDS = np.array([3, 17, 20, 105, 7000])
 SIZE = 6
 
 
-def pictures(count: int = len(IDS), size: int = SIZE) -> torch.Tensor:
-    """Pictures of whole 255ths, none like another."""
+def random_images(count: int = len(IDS), size: int = SIZE) -> torch.Tensor:
+    """Images of whole 255ths, none like another."""
     values = np.random.default_rng(0).integers(0, 256, (count, 3, size, size))
     return torch.from_numpy(values).float() / 255
 
@@ -35,7 +35,7 @@ def refuses(says: str, path: Path, ids: np.ndarray = IDS, **settings) -> None:
 
 
 def refuses_to_read(says: str, path: Path) -> None:
-    """Opening does, and reading every picture does not."""
+    """Opening does, and reading every image does not."""
     found = read_reconstructions_of(path, IDS)
     with pytest.raises(UserError, match=says):
         found.images.check()
@@ -62,9 +62,9 @@ BY_ID = {
 
 @pytest.mark.parametrize("kind", BY_ID)
 def test_files_are_matched_by_the_ids_in_their_names(tmp_path: Path, kind: str) -> None:
-    images, shuffled = pictures(), [4, 2, 0, 3, 1]
+    images, shuffled = random_images(), [4, 2, 0, 3, 1]
     write_files(tmp_path / "r", [BY_ID[kind](IDS[i]) for i in shuffled], images[shuffled])
-    (tmp_path / "r" / "notes.txt").write_text("not a picture")
+    (tmp_path / "r" / "notes.txt").write_text("not an image")
     (tmp_path / "r" / ".hidden.png").write_text("neither")
     found = read_reconstructions_of(tmp_path / "r", IDS)
     assert_are(found, images)
@@ -75,7 +75,7 @@ def test_files_are_matched_by_the_ids_in_their_names(tmp_path: Path, kind: str) 
 
 
 def test_files_without_ids_are_taken_in_order_numbers_as_numbers(tmp_path: Path) -> None:
-    images = pictures(12)
+    images = random_images(12)
     write_files(tmp_path / "r", [f"seed42_recon{index}.png" for index in range(12)], images)
     found = read_reconstructions_of(tmp_path / "r", np.arange(40, 52))
     assert_are(found, images)
@@ -84,7 +84,7 @@ def test_files_without_ids_are_taken_in_order_numbers_as_numbers(tmp_path: Path)
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_files_that_are_only_counted(tmp_path: Path, first: int) -> None:
-    images = pictures()
+    images = random_images()
     write_files(tmp_path / "r", [f"{first + index:05d}.png" for index in range(5)], images)
     found = read_reconstructions_of(tmp_path / "r", IDS)
     assert_are(found, images)
@@ -111,33 +111,33 @@ PUBLISHED = ["_all_recons.pt", "_all_enhancedrecons.pt", "_all_blurryrecons.pt",
 @pytest.mark.parametrize("end", PUBLISHED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.uint8])
 def test_published_tensors(tmp_path: Path, end: str, dtype: torch.dtype) -> None:
-    images, path = pictures(), tmp_path / f"subj01{end}"
+    images, path = random_images(), tmp_path / f"subj01{end}"
     torch.save((images * 255).round().byte() if dtype == torch.uint8 else images.to(dtype), path)
     found = read_reconstructions_of(str(path), IDS)
     assert_are(found, images, atol=5e-4 if dtype == torch.float16 else 1e-6, rtol=0)
     assert found.stimulus_ids is None
-    assert found.names[2] == f"picture 2 of {path.name}"
+    assert found.names[2] == f"image 2 of {path.name}"
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("kind", [np.array, list])
 def test_published_captions_stand_beside(tmp_path: Path, kind: Callable, zipped: bool) -> None:
     said = ["a dog", "a red bus", "two people", "a kite é", "food"]
-    torch.save(pictures(), tmp_path / "m_all_enhancedrecons.pt", _use_new_zipfile_serialization=zipped)
+    torch.save(random_images(), tmp_path / "m_all_enhancedrecons.pt", _use_new_zipfile_serialization=zipped)
     torch.save(kind(said), tmp_path / "m_all_predcaptions.pt", _use_new_zipfile_serialization=zipped)
     assert read_reconstructions_of(tmp_path / "m_all_enhancedrecons.pt", IDS).captions == said
     torch.save(kind(said[:4]), tmp_path / "m_all_predcaptions.pt")
-    refuses(r"captions of .*seen: 4 captions; wanted: 5, one for each", tmp_path / "m_all_enhancedrecons.pt")
+    refuses(r"captions of .*seen: 4 captions; expected: 5, one for each", tmp_path / "m_all_enhancedrecons.pt")
 
 
 def write_own(folder: Path, order: list[int]) -> torch.Tensor:
     folder.mkdir()
-    images = pictures()
+    images = random_images()
     tensors = {"stimulus_ids": torch.from_numpy(IDS), "images": images.half(), "blurry_images": (images / 2).half()}
     save_file(
         {name: rows[order].contiguous() for name, rows in tensors.items()}, folder / "reconstructions.safetensors"
     )
-    (folder / "captions.json").write_text(json.dumps([f"picture {IDS[i]}" for i in order]))
+    (folder / "captions.json").write_text(json.dumps([f"image {IDS[i]}" for i in order]))
     return images
 
 
@@ -146,78 +146,78 @@ def test_our_own_folders(tmp_path: Path) -> None:
     for path in (tmp_path / "own", tmp_path / "own" / "reconstructions.safetensors"):
         found = read_reconstructions_of(path, IDS)
         assert_are(found, images, atol=5e-4, rtol=0)
-        assert found.captions == [f"picture {id_}" for id_ in IDS]
+        assert found.captions == [f"image {id_}" for id_ in IDS]
         assert found.stimulus_ids is not None
         assert found.stimulus_ids.tolist() == IDS.tolist()
         assert found.names[0] == "stimulus 3 of reconstructions.safetensors"
     assert_are(read_reconstructions_of(path, IDS, key="blurry_images"), images / 2, atol=5e-4, rtol=0)
     refuses(
-        r"no pictures of this name \(seen: refined_images; wanted: blurry_images or images", path, key="refined_images"
+        r"no images of this name \(got: refined_images; expected: blurry_images or images", path, key="refined_images"
     )
 
 
 def test_captions_of_a_folder_of_files(tmp_path: Path) -> None:
     names = [f"{id_}.png" for id_ in IDS]
-    write_files(tmp_path / "r", names, pictures())
+    write_files(tmp_path / "r", names, random_images())
     (tmp_path / "r" / "captions.json").write_text(json.dumps({name: f"it is {name}" for name in names[::-1]}))
     assert read_reconstructions_of(tmp_path / "r", IDS).captions == [f"it is {name}" for name in names]
     (tmp_path / "r" / "captions.json").write_text(json.dumps(dict.fromkeys(names[1:], "")))
-    refuses(r"captions\.json has no caption of a picture \(seen: 3\.png", tmp_path / "r")
+    refuses(r"captions\.json has no caption of an image \(got: 3\.png", tmp_path / "r")
     (tmp_path / "r" / "captions.json").write_text(json.dumps([1, 2, 3, 4, 5]))
-    refuses(r"captions\.json holds no captions \(seen: of type list", tmp_path / "r")
+    refuses(r"captions\.json holds no captions \(got: of type list", tmp_path / "r")
     (tmp_path / "r" / "captions.json").write_text("[")
     refuses(r"captions\.json is no json", tmp_path / "r")
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    refuses(r"do not exist \(seen: .*nowhere; wanted: a folder of PNG", tmp_path / "nowhere")
-    refuses(r"holds no reconstruction .*wanted: a folder of PNG", tmp_path)
-    torch.save(pictures(), tmp_path / "m_all_recons.pt")
-    refuses(r"holds no reconstruction .*Mend: one of its files: m_all_recons\.pt", tmp_path)
+    refuses(r"do not exist \(got: .*nowhere; expected: a folder of PNG", tmp_path / "nowhere")
+    refuses(r"holds no reconstruction .*expected: a folder of PNG", tmp_path)
+    torch.save(random_images(), tmp_path / "m_all_recons.pt")
+    refuses(r"holds no reconstruction .*Fix: one of its files: m_all_recons\.pt", tmp_path)
     (tmp_path / "table.csv").write_text("1,2")
     refuses(r"table\.csv is of no known kind", tmp_path / "table.csv")
 
 
-def test_another_number_of_pictures(tmp_path: Path) -> None:
+def test_another_number_of_images(tmp_path: Path) -> None:
     torch.save(torch.zeros(982, 3, 1, 1), tmp_path / "mindeye1.pt")
     refuses(
-        r"not as many pictures as the test set \(seen: 982 pictures; wanted: 1000 pictures\)\. "
-        r"Mend: data\.test_split=test, the older split, if these are MindEye1's 982",
+        r"not as many images as the test set \(got: 982 images; expected: 1000 images\)\. "
+        r"Fix: data\.test_split=test, the older split, if these are MindEye1's 982",
         tmp_path / "mindeye1.pt",
         np.arange(1000),
     )
     torch.save(torch.zeros(1000, 3, 1, 1), tmp_path / "mindeye2.pt")
-    refuses(r"seen: 1000 pictures; wanted: 982 .*data\.test_split=new_test", tmp_path / "mindeye2.pt", np.arange(982))
-    write_files(tmp_path / "a", ["a.png", "b.png"], pictures(2))
-    refuses(r"seen: 2 pictures; wanted: 5 pictures", tmp_path / "a")
-    write_files(tmp_path / "b", ["3.png", "17.png", "105.png"], pictures(3))
-    refuses(r"seen: 3 pictures, without stimulus 20, 7000; wanted: 5 pictures", tmp_path / "b")
+    refuses(r"got: 1000 images; expected: 982 .*data\.test_split=new_test", tmp_path / "mindeye2.pt", np.arange(982))
+    write_files(tmp_path / "a", ["a.png", "b.png"], random_images(2))
+    refuses(r"got: 2 images; expected: 5 images", tmp_path / "a")
+    write_files(tmp_path / "b", ["3.png", "17.png", "105.png"], random_images(3))
+    refuses(r"got: 3 images, without stimulus 20, 7000; expected: 5 images", tmp_path / "b")
 
 
 def test_ids_that_are_wrong(tmp_path: Path) -> None:
     names = [f"{id_}.png" for id_ in IDS]
-    write_files(tmp_path / "a", [*names, "4.png", "5.png"], pictures(7))
-    says = r"4\.png is of no test picture \(seen: stimulus 4, and 1 more; wanted: the 5 test pictures, 3, 17, 20"
+    write_files(tmp_path / "a", [*names, "4.png", "5.png"], random_images(7))
+    says = r"4\.png is of no test image \(got: stimulus 4, and 1 more; expected: the 5 test images, 3, 17, 20"
     refuses(says, tmp_path / "a")
-    write_files(tmp_path / "b", [*names, "00017.png"], pictures(6))
-    refuses(r"two pictures of stimulus 17 \(seen: 00017\.png and 17\.png; wanted: one", tmp_path / "b")
-    write_files(tmp_path / "c", [f"{id_ + 1}.png" for id_ in IDS], pictures())
-    refuses(r"Mend: lower every id by 1", tmp_path / "c")
-    write_files(tmp_path / "d", [*names[1:], "best.png"], pictures())
-    refuses(r"best\.png names no stimulus \(seen: beside 17\.png; wanted: ids in all names, or none", tmp_path / "d")
+    write_files(tmp_path / "b", [*names, "00017.png"], random_images(6))
+    refuses(r"two images of stimulus 17 \(got: 00017\.png and 17\.png; expected: one", tmp_path / "b")
+    write_files(tmp_path / "c", [f"{id_ + 1}.png" for id_ in IDS], random_images())
+    refuses(r"Fix: lower every id by 1", tmp_path / "c")
+    write_files(tmp_path / "d", [*names[1:], "best.png"], random_images())
+    refuses(r"best\.png names no stimulus \(got: beside 17\.png; expected: ids in all names, or none", tmp_path / "d")
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (float("nan"), r"picture 3 of m\.pt: a value is not finite"),
-        (float("inf"), r"picture 3 of m\.pt: a value is not finite"),
-        (-0.9, r"picture 3 of m\.pt: values out of range \(seen: -0\.9 to .*wanted: 0 to 1\)\. Mend: \(x \+ 1\) / 2"),
-        (200.0, r"picture 3 of m\.pt: values out of range \(seen: .* to 200; wanted: 0 to 1\)\. Mend: divide by 255"),
+        (float("nan"), r"image 3 of m\.pt: a value is not finite"),
+        (float("inf"), r"image 3 of m\.pt: a value is not finite"),
+        (-0.9, r"image 3 of m\.pt: values out of range \(got: -0\.9 to .*expected: 0 to 1\)\. Fix: \(x \+ 1\) / 2"),
+        (200.0, r"image 3 of m\.pt: values out of range \(got: .* to 200; expected: 0 to 1\)\. Fix: divide by 255"),
     ],
 )
 def test_values_that_are_no_pixels(tmp_path: Path, value: float, says: str) -> None:
-    images = pictures()
+    images = random_images()
     images[3, 1, 2, 2] = value
     torch.save(images, tmp_path / "m.pt")
     refuses_to_read(says, tmp_path / "m.pt")
@@ -231,29 +231,29 @@ def test_rounding_is_put_right(tmp_path: Path) -> None:
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "r"
-    write_files(folder, [f"{id_}.png" for id_ in IDS], pictures(size=64))
+    write_files(folder, [f"{id_}.png" for id_ in IDS], random_images(size=64))
     whole = (folder / "20.png").read_bytes()
     (folder / "20.png").write_bytes(whole[: len(whole) // 2])
-    refuses_to_read(r"20\.png is no whole picture", folder)
-    (folder / "20.png").write_bytes(b"no picture at all")
-    refuses(r"20\.png is no whole picture", folder)
+    refuses_to_read(r"20\.png is no whole image", folder)
+    (folder / "20.png").write_bytes(b"no image at all")
+    refuses(r"20\.png is no whole image", folder)
     Image.fromarray(np.zeros((64, 64), np.uint16)).save(folder / "20.png")
-    refuses(r"20\.png is no picture of 8 bits", folder)
+    refuses(r"20\.png is no image of 8 bits", folder)
     Image.new("RGB", (64, 32)).save(folder / "20.png")
-    refuses(r"20\.png has another size \(seen: 64 x 32; wanted: 64 x 64 as 3\.png", folder)
+    refuses(r"20\.png has another size \(got: 64 x 32; expected: 64 x 64 as 3\.png", folder)
 
 
 def test_damaged_and_other_files(tmp_path: Path) -> None:
     path = tmp_path / "m_all_recons.pt"
-    torch.save(pictures(size=64), path)
+    torch.save(random_images(size=64), path)
     path.write_bytes(path.read_bytes()[:5000])
     refuses(r"m_all_recons\.pt is no whole file of torch\.save", path)
     path.write_bytes(b"hello")
     refuses(r"m_all_recons\.pt is no whole file of torch\.save", path)
     for content, says in (
-        ({"images": 1}, r"holds no pictures \(seen: a dict of images; wanted: a tensor \(N, 3, H, W\)"),
-        (torch.zeros(5, 256, 1664), r"holds another tensor \(seen: \(5, 256, 1664\)"),
-        (torch.zeros(5, 3, 2, 2).long(), r"holds another tensor \(seen: torch\.int64"),
+        ({"images": 1}, r"holds no images \(got: a dict of images; expected: a tensor \(N, 3, H, W\)"),
+        (torch.zeros(5, 256, 1664), r"holds another tensor \(got: \(5, 256, 1664\)"),
+        (torch.zeros(5, 3, 2, 2).long(), r"holds another tensor \(got: torch\.int64"),
     ):
         torch.save(content, path)
         refuses(says, path)
@@ -262,7 +262,7 @@ def test_damaged_and_other_files(tmp_path: Path) -> None:
     content = (own / "reconstructions.safetensors").read_bytes()
     (own / "reconstructions.safetensors").write_bytes(content[:-100])
     refuses(r"reconstructions\.safetensors is no whole safetensors file", own)
-    save_file({"images": pictures()}, own / "reconstructions.safetensors")
+    save_file({"images": random_images()}, own / "reconstructions.safetensors")
     refuses(r"names no stimuli", own)
 
 

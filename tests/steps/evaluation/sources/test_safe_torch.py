@@ -101,7 +101,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     for content in (path.read_bytes(), b"hello", b""):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"m\.pt is no whole file of torch\.save .*Mend: copy or download it again"):
+        with pytest.raises(UserError, match=r"m\.pt is no whole file of torch\.save .*Fix: copy or download it again"):
             load_plain(path)
 
 

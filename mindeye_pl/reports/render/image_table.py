@@ -1,4 +1,4 @@
-"""A table of pictures to sort and to open: what the grid of reconstructions and the retrieval gallery share."""
+"""A table of images to sort and to open: what the grid of reconstructions and the retrieval gallery share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a row.
+    """One image of a row.
 
     Attributes:
-        picture: what is shown.
+        image: what is shown.
         label: over it where it is opened, the column's title for instance.
         alt: what it shows, for those who do not see it.
         mark: a word that marks it among the others of its row.
         small: a number or a few words under it.
     """
 
-    picture: Thumbnail
+    image: Thumbnail
     label: str
     alt: str
     mark: str = ""
@@ -41,9 +41,9 @@ class Line:
         name: "stimulus 17" for instance; numbers in it are sorted as numbers.
         cells: one for each column, None where there is nothing.
         scores: of this row alone, by score name.
-        caption: what the seen picture shows.
+        caption: what the seen image shows.
         said: the caption that was made from the brain.
-        shows_scores: whether they are written under the pictures, or only sorted by.
+        shows_scores: whether they are written under the images, or only sorted by.
     """
 
     name: str
@@ -54,30 +54,30 @@ class Line:
     shows_scores: bool = True
 
 
-def picture_table(
+def image_table(
     title: str,
     columns: Sequence[str],
     lines: Sequence[Line],
     *,
-    pictures: Mapping[str, str],
+    images: Mapping[str, str],
     metrics: Sequence[Column] = (),
     note: str = "",
     figures: Mapping[str, Drawable] | None = None,
 ) -> Section:
-    """The table as a section; the page's script sorts it, shows more of it and opens its pictures.
+    """The table as a section; the page's script sorts it, shows more of it and opens its images.
 
     Args:
         title: of the section.
         columns: titles, in order.
         lines: the rows, in the order in which they are shown at first.
-        pictures: data URIs of all cells by key.
+        images: data URIs of all cells by key.
         metrics: what rows can be sorted by, the first one at first.
         note: a sentence under the table.
         figures: for the export.
     """
     written = [[(metric, value, in_form(value, metric)) for metric, value in _known(metrics, line)] for line in lines]
     html = fill(
-        "pictures.html",
+        "images.html",
         id=slug(title),
         title=title,
         columns=columns,
@@ -88,7 +88,7 @@ def picture_table(
         portion=PORTION,
         seed=SEED,
     )
-    return Section(slug(title), title, html, pictures=pictures, figures=figures or {})
+    return Section(slug(title), title, html, images=images, figures=figures or {})
 
 
 def _known(metrics: Sequence[Column], line: Line) -> list[tuple[Column, float]]:

@@ -1,6 +1,6 @@
-"""Batches of what was made from pictures: pixels, words, tokens, latents.
+"""Batches of what was made from images: pixels, words, tokens, latents.
 
-Legend: N pictures, B batch.
+Legend: N images, B batch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,23 +11,23 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mindeye_pl.data.image_sources import Table
-from mindeye_pl.types import PictureBatch
+from mindeye_pl.types import ImageBatch
 
 
-class PictureDataset(Dataset[PictureBatch]):
-    """Tables with one row for each picture; items are whole batches."""
+class ImageDataset(Dataset[ImageBatch]):
+    """Tables with one row for each image; items are whole batches."""
 
     def __init__(self, tables: Mapping[str, Table]):
         self.tables = dict(tables)
 
-    def __getitem__(self, ids: np.ndarray) -> PictureBatch:
-        """The rows of the pictures that the sampler picked."""
+    def __getitem__(self, ids: np.ndarray) -> ImageBatch:
+        """The rows of the images that the sampler picked."""
         rows = {name: torch.from_numpy(np.ascontiguousarray(table[ids])) for name, table in self.tables.items()}
-        return PictureBatch({name: row.float() if row.is_floating_point() else row for name, row in rows.items()})
+        return ImageBatch({name: row.float() if row.is_floating_point() else row for name, row in rows.items()})
 
 
 class ShuffledBatches(Sampler[np.ndarray]):
-    """Passes over the pictures, each in an order that follows from the seed and the pass alone.
+    """Passes over the images, each in an order that follows from the seed and the pass alone.
 
     Args:
         ids: `(N,)`.
@@ -76,14 +76,14 @@ class ShuffledBatches(Sampler[np.ndarray]):
         return self.ids if self.seed is None else np.random.default_rng((self.seed, number)).permutation(self.ids)
 
 
-class PictureDataModule(LightningDataModule):
-    """Training and held-out batches of pictures.
+class ImageDataModule(LightningDataModule):
+    """Training and held-out batches of images.
 
     Args:
         tables: what a batch holds, by name.
-        num_pictures: N.
+        num_images: N.
         batch_size: B, on one rank.
-        num_validation: the last pictures, held out; there may be none.
+        num_validation: the last images, held out; there may be none.
         seed: of the order.
         steps_per_epoch: see `ShuffledBatches`.
     """
@@ -91,7 +91,7 @@ class PictureDataModule(LightningDataModule):
     def __init__(
         self,
         tables: Mapping[str, Table],
-        num_pictures: int,
+        num_images: int,
         batch_size: int,
         num_validation: int,
         *,
@@ -100,19 +100,19 @@ class PictureDataModule(LightningDataModule):
     ):
         super().__init__()
         self._seed, self._steps_per_epoch = seed, steps_per_epoch
-        assert 0 <= num_validation < num_pictures, (num_validation, num_pictures)
-        self._dataset, self._batch_size = PictureDataset(tables), batch_size
-        self._train, self._held_out = np.split(np.arange(num_pictures), [num_pictures - num_validation])
+        assert 0 <= num_validation < num_images, (num_validation, num_images)
+        self._dataset, self._batch_size = ImageDataset(tables), batch_size
+        self._train, self._held_out = np.split(np.arange(num_images), [num_images - num_validation])
 
-    def train_dataloader(self) -> "DataLoader[PictureBatch]":
+    def train_dataloader(self) -> "DataLoader[ImageBatch]":
         """Shuffled batches, the last incomplete one left out."""
         trainer = self.trainer
         ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
         return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks))
 
-    def val_dataloader(self) -> "DataLoader[PictureBatch] | list":
-        """The held-out pictures, the same on every rank."""
+    def val_dataloader(self) -> "DataLoader[ImageBatch] | list":
+        """The held-out images, the same on every rank."""
         return [] if not len(self._held_out) else self._loader(ShuffledBatches(self._held_out, self._batch_size, None))
 
-    def _loader(self, sampler: ShuffledBatches) -> "DataLoader[PictureBatch]":
+    def _loader(self, sampler: ShuffledBatches) -> "DataLoader[ImageBatch]":
         return DataLoader(self._dataset, sampler=sampler, batch_size=None)

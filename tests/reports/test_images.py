@@ -1,6 +1,6 @@
 """The grid of reconstructions and the retrieval gallery, without a browser.
 
-Legend: H and W picture size in pixels.
+Legend: H and W image size in pixels.
 """
 
 import base64
@@ -22,7 +22,7 @@ EVIL = "<img src=x onerror=alert(1)> & \"quotes\" 'too'"
 METRICS = (Column("PixCorr", "pixcorr", form="number"), Column("SwAV", "swav", form="number", higher_is_better=False))
 
 
-def picture(seed: int, size: int = 8) -> np.ndarray:
+def image(seed: int, size: int = 8) -> np.ndarray:
     return np.random.default_rng(seed).random((3, size, size), dtype=np.float32)
 
 
@@ -36,14 +36,14 @@ def photograph(seed: int, size: int = 768) -> np.ndarray:
 
 
 def page(*sections: Section | None) -> str:
-    return render(ReportData("t", "s", simulated=False, pictures=[part for part in sections if part]))
+    return render(ReportData("t", "s", simulated=False, images=[part for part in sections if part]))
 
 
 def grid(count: int = 3, **changes: object) -> Section:
     rows = [
         GridRow(
             f"stimulus {i}",
-            {"Seen": picture(i), "Reconstructed": picture(100 + i)},
+            {"Seen": image(i), "Reconstructed": image(100 + i)},
             "a scene",
             "said",
             {"pixcorr": i / 10, "swav": 1 - i / 10},
@@ -59,71 +59,71 @@ def decoded(uri: str) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 
 
-def test_a_grid_shows_every_picture_with_words_and_scores() -> None:
+def test_a_grid_shows_every_image_with_words_and_scores() -> None:
     html = page(grid())
     assert html.count("<tbody") == 3
     assert 'alt="Seen, stimulus 2"' in html
     assert 'alt="Reconstructed, stimulus 0"' in html
-    assert "Refined, stimulus" not in html, "an empty cell has no picture"
+    assert "Refined, stimulus" not in html, "an empty cell has no image"
     assert '<span>PixCorr</span> <data value="0.2" data-score="pixcorr">0.200</data>' in html
     assert "<span>SwAV ↓</span>" in html
     assert re.search(r'<option value="swav" data-lower>', html)
     assert grid_section("Reconstructions", ["Seen"], []) is None
 
 
-def test_pictures_come_back_as_they_were() -> None:
+def test_images_come_back_as_they_were() -> None:
     section = grid(1)
-    pixels = (picture(0) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    assert any(np.array_equal(decoded(uri), pixels) for uri in section.pictures.values())
-    assert all(uri.startswith("data:image/png") for uri in section.pictures.values())
+    pixels = (image(0) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    assert any(np.array_equal(decoded(uri), pixels) for uri in section.images.values())
+    assert all(uri.startswith("data:image/png") for uri in section.images.values())
     assert page(section).count('class="pixels"') == 2, "few pixels are kept apart"
 
 
-def test_each_picture_is_in_the_page_once() -> None:
-    seen = [picture(i) for i in range(3)]
+def test_each_image_is_in_the_page_once() -> None:
+    seen = [image(i) for i in range(3)]
     found = [[Found(seen[j], 0.5, true=j == i) for j in range(3)] for i in range(3)]
     rows = [GalleryRow(f"stimulus {i}", seen[i], found[i], rank=i + 1, pool_size=3) for i in range(3)]
     html = page(grid(), gallery_section(rows))
     sources = re.findall(r'src="(data:[^"]+)"', html)
     assert len(sources) == len(set(sources)) == 6
     assert len(re.findall("data-same=", html)) == 12
-    known = set(re.findall(r'id="(picture-\w+)"', html))
+    known = set(re.findall(r'id="(image-\w+)"', html))
     assert set(re.findall(r'data-same="([^"]+)"', html)) <= known
 
 
 def test_the_true_one_is_marked_by_words_and_a_late_one_by_its_rank() -> None:
-    true = Found(picture(1), 0.9, True, "stimulus 1")
+    true = Found(image(1), 0.9, True, "stimulus 1")
     rows = [
-        GalleryRow("stimulus 1", picture(1), [true, Found(picture(2), 0.8)], 1, 300),
-        GalleryRow("stimulus 3", picture(3), [Found(picture(4), 0.7), Found(picture(5), 0.6)], 41, 300),
+        GalleryRow("stimulus 1", image(1), [true, Found(image(2), 0.8)], 1, 300),
+        GalleryRow("stimulus 3", image(3), [Found(image(4), 0.7), Found(image(5), 0.6)], 41, 300),
     ]
     section = gallery_section(rows)
     assert section is not None
-    assert section.html.count("✓ seen picture") == 1
-    assert 'alt="Found 1: stimulus 1, the seen picture"' in section.html
+    assert section.html.count("✓ seen image") == 1
+    assert 'alt="Found 1: stimulus 1, the seen image"' in section.html
     assert "rank 41 of 300" in section.html
     assert "came first in 1 of 2 rows" in section.html
     assert "0.900" in section.html
     with pytest.raises(AssertionError, match="stimulus 1"):
-        GalleryRow("stimulus 1", picture(1), [Found(picture(1), 0.9, True)], 2, 300)
+        GalleryRow("stimulus 1", image(1), [Found(image(1), 0.9, True)], 2, 300)
     assert gallery_section([]) is None
 
 
 def test_text_is_escaped() -> None:
-    row = GridRow(EVIL, {EVIL: picture(0)}, EVIL, EVIL, {"m": 0.5})
+    row = GridRow(EVIL, {EVIL: image(0)}, EVIL, EVIL, {"m": 0.5})
     grid = grid_section(EVIL, [EVIL], [row], EVIL, metrics=[Column(EVIL, "m", EVIL)])
-    found = GalleryRow(EVIL, picture(0), [Found(picture(1), 0.1, False, EVIL)], 5, 9, EVIL)
+    found = GalleryRow(EVIL, image(0), [Found(image(1), 0.1, False, EVIL)], 5, 9, EVIL)
     html = page(grid, gallery_section([found], EVIL, EVIL))
     assert "<img src=x" not in html
     assert html.count("&lt;img src=x") > 12
 
 
-@pytest.mark.parametrize("num_pictures", [1000, 5000])
-def test_a_page_of_many_large_pictures_stays_small(num_pictures: int) -> None:
-    thumbnails = Thumbnails(num_pictures)
+@pytest.mark.parametrize("num_images", [1000, 5000])
+def test_a_page_of_many_large_images_stays_small(num_images: int) -> None:
+    thumbnails = Thumbnails(num_images)
     shown = [thumbnails.add(photograph(seed)) for seed in range(6)]
     bytes_each = sum(map(len, thumbnails.uris.values())) / len(shown)
-    assert bytes_each * num_pictures < 1.05 * SECTION_BYTES < 25e6
+    assert bytes_each * num_images < 1.05 * SECTION_BYTES < 25e6
     assert all(64 <= thumbnail.width <= 256 and not thumbnail.pixelated for thumbnail in shown)
     assert all(uri.startswith("data:image/jpeg") for uri in thumbnails.uris.values())
 

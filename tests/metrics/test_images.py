@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from mindeye_pl.metrics.identification import two_way_identification
-from mindeye_pl.metrics.pictures import BASIC_METRICS, CLIP_TWO_WAY, PIXCORR, SSIM, derangement, score_each, scores_of
+from mindeye_pl.metrics.images import BASIC_METRICS, CLIP_TWO_WAY, PIXCORR, SSIM, derangement, score_each, scores_of
 from mindeye_pl.metrics.pixels import pixcorr, ssim
 
 
-def features(pictures: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
+def features(images: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
 
 
 def test_means_are_the_published_metrics() -> None:
@@ -26,7 +26,7 @@ def test_means_are_the_published_metrics() -> None:
     assert scores[PIXCORR].chance is None
 
 
-def test_the_picture_itself_is_best_and_unrelated_ones_are_at_chance() -> None:
+def test_the_image_itself_is_best_and_unrelated_ones_are_at_chance() -> None:
     torch.manual_seed(1)
     seen, other = torch.rand(2, 60, 3, 16, 16)
     best = score_each(seen, seen, features=features, size=None)

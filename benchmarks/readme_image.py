@@ -1,7 +1,7 @@
-"""The README's picture, from a finished run: seen, from true tokens, reconstructed, blurry; a column for each picture.
+"""The README's image, from a finished run: seen, from true tokens, reconstructed, blurry; a column for each image.
 
 python -m mindeye_pl +experiment=finetune_subj01_1h
-python benchmarks/readme_picture.py outputs/runs/finetune_subj01_1h/LAST docs/pictures/reconstructions.png
+python benchmarks/readme_image.py outputs/runs/finetune_subj01_1h/LAST docs/images/reconstructions.png
 """
 
 import sys
@@ -17,19 +17,19 @@ from mindeye_pl.decoder import finished_run
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.steps.inputs.simulate import layout
 
-PICTURES = 12
+IMAGES = 12
 
 
 def main(run_folder: Path, target: Path) -> None:
-    """Writes the first test pictures of a run, always the same ones."""
+    """Writes the first test images of a run, always the same ones."""
     run, _ = finished_run(run_folder)
     artifact = run.find(RECONSTRUCT)
     assert artifact is not None, "the run made no reconstructions"
-    made = {name: rows[:PICTURES].float() for name, rows in read_reconstructions(artifact).items() if "images" in name}
-    ids = read_reconstructions(artifact)["stimulus_ids"][:PICTURES].numpy()
+    made = {name: rows[:IMAGES].float() for name, rows in read_reconstructions(artifact).items() if "images" in name}
+    ids = read_reconstructions(artifact)["stimulus_ids"][:IMAGES].numpy()
     seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(ids)).float()
     rows = [seen, made["images_from_true_tokens"], made["images"], made["blurry_images"]]
-    grid = make_grid(torch.cat(rows), nrow=PICTURES, padding=2, pad_value=1.0)
+    grid = make_grid(torch.cat(rows), nrow=IMAGES, padding=2, pad_value=1.0)
     pixels = (grid.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     Image.fromarray(pixels).save(target, optimize=True)
 

@@ -1,6 +1,6 @@
 """The scores of reconstructions: which there are under a protocol, and their means with intervals.
 
-Legend: n pairs of reconstruction and picture, F features.
+Legend: n pairs of reconstruction and image, F features.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -53,8 +53,8 @@ PIXEL_METRICS = (
 
 def two_way_metrics(name: str, title: str) -> tuple[TableMetric, TableMetric]:
     """Both directions of two-way identification by one network's features."""
-    question = f"Is it more like the seen picture than like another one, to {title}?"
-    other = f"Is it more like the seen picture than another reconstruction is, to {title}?"
+    question = f"Is it more like the seen image than like another one, to {title}?"
+    other = f"Is it more like the seen image than another reconstruction is, to {title}?"
     return (
         TableMetric(f"{name}_two_way", f"{title} 2-way", question, "share", chance=0.5, pool_size=2),
         TableMetric(f"{name}_two_way_paper", f"{title} 2-way, paper", other, "share", chance=0.5, pool_size=2),
@@ -62,10 +62,10 @@ def two_way_metrics(name: str, title: str) -> tuple[TableMetric, TableMetric]:
 
 
 def n_way_metric(name: str, title: str, *, n: int, top_k: int) -> TableMetric:
-    """Being among the `top_k` nearest of n pictures by one network's features."""
+    """Being among the `top_k` nearest of n images by one network's features."""
     which = f"among the {top_k} nearest of" if top_k > 1 else "the nearest of"
     short = f"{title} {n}-way" + (f" top {top_k}" if top_k > 1 else "")
-    question = f"Is the seen picture {which} {n}, to {title}?"
+    question = f"Is the seen image {which} {n}, to {title}?"
     return TableMetric(n_way_name(name, n, top_k), short, question, "share", chance=top_k / n, pool_size=n)
 
 
@@ -76,7 +76,7 @@ def n_way_name(name: str, n: int, top_k: int) -> str:
 
 def distance_metric(name: str, title: str) -> TableMetric:
     """Correlation distance of one network's features."""
-    question = f"How far is it from the seen picture, to {title}? 0 is the same."
+    question = f"How far is it from the seen image, to {title}? 0 is the same."
     return TableMetric(f"{name}_distance", title, question, higher_is_better=False)
 
 
@@ -90,7 +90,7 @@ LPIPS_METRIC = TableMetric(
 
 def fid_metric(title: str) -> TableMetric:
     """The distance of whole sets, by one network's features."""
-    question = f"How far are all reconstructions from all seen pictures, as sets, to {title}? 0 is the same."
+    question = f"How far are all reconstructions from all seen images, as sets, to {title}? 0 is the same."
     return TableMetric(FID, "FID", question, "number", higher_is_better=False)
 
 
@@ -99,9 +99,9 @@ class Scored:
     """One metric of one line.
 
     Attributes:
-        each: `(n,)` float64, of each picture, for sorting and for paired tests.
-        influence: `(n,)` float64 with the same mean, whose spread is that of the mean: where pictures are compared with
-            each other a picture counts also as what others are compared with.
+        each: `(n,)` float64, of each image, for sorting and for paired tests.
+        influence: `(n,)` float64 with the same mean, whose spread is that of the mean: where images are compared with
+            each other an image counts also as what others are compared with.
     """
 
     each: np.ndarray
@@ -109,7 +109,7 @@ class Scored:
 
     @classmethod
     def independent(cls, each: Tensor) -> "Scored":
-        """Of pictures that are scored alone."""
+        """Of images that are scored alone."""
         values = each.cpu().numpy().astype(np.float64)
         return cls(values, values)
 
@@ -119,7 +119,7 @@ class Scored:
 
 
 def identified(correlations: Tensor) -> Scored:
-    """Two-way identification of each picture.
+    """Two-way identification of each image.
 
     Args:
         correlations: `(n, n)` of features, from `correlation_matrix`; rows are the fixed items.
@@ -129,39 +129,39 @@ def identified(correlations: Tensor) -> Scored:
 
 
 def found_among(correlations: Tensor, *, n: int, top_k: int) -> Scored:
-    """n-way identification of each picture, the gallery taken as given; arguments as `identified`."""
+    """n-way identification of each image, the gallery taken as given; arguments as `identified`."""
     return Scored.independent(identified_among(correlations, n=n, top_k=top_k))
 
 
 def score_each(
-    reconstructions: Tensor, pictures: Tensor, *, features: Callable[[Tensor], Tensor], size: int | None
+    reconstructions: Tensor, images: Tensor, *, features: Callable[[Tensor], Tensor], size: int | None
 ) -> dict[str, Scored]:
     """PixCorr, SSIM and two-way identification alone: what a quick look needs (`BASIC_METRICS`).
 
     Args:
         reconstructions: `(n, 3, H, W)` float32 in [0, 1].
-        pictures: the same of the seen pictures.
-        features: pictures to `(n, F)`, for identification.
-        size: side in pixels to which PixCorr and SSIM resize; None leaves the pictures as they are.
+        images: the same of the seen images.
+        features: images to `(n, F)`, for identification.
+        size: side in pixels to which PixCorr and SSIM resize; None leaves the images as they are.
     """
     return {
-        PIXCORR: Scored.independent(pixcorr_of_each(reconstructions, pictures, size=size)),
-        SSIM: Scored.independent(ssim_of_each(reconstructions, pictures, size=size)),
-        CLIP_TWO_WAY: identified(correlation_matrix(features(reconstructions), features(pictures))),
+        PIXCORR: Scored.independent(pixcorr_of_each(reconstructions, images, size=size)),
+        SSIM: Scored.independent(ssim_of_each(reconstructions, images, size=size)),
+        CLIP_TWO_WAY: identified(correlation_matrix(features(reconstructions), features(images))),
     }
 
 
 def scores_of(
     values: Mapping[str, Scored], metrics: Sequence[TableMetric], *, num_resamples: int = 2000, seed: int = 0
 ) -> list[Score]:
-    """Means over pictures with their 95 % intervals, in the order of `metrics`; those without values are left out."""
+    """Means over images with their 95 % intervals, in the order of `metrics`; those without values are left out."""
     return [
         Score(
             metric.name,
             value=float(values[metric.name].each.mean()),
             chance=metric.chance,
             pool_size=metric.pool_size,
-            num_pictures=len(values[metric.name].each),
+            num_images=len(values[metric.name].each),
             interval=_interval(metric, values[metric.name].influence, num_resamples, seed),
             higher_is_better=metric.higher_is_better,
         )

@@ -1,6 +1,6 @@
-"""Galleries of pictures on disk: a folder, tar shards as webdataset writes them, an hdf5 file.
+"""Galleries of images on disk: a folder, tar shards as webdataset writes them, an hdf5 file.
 
-Legend: n places asked for, N places of the gallery, P side of the square pictures.
+Legend: n places asked for, N places of the gallery, P side of the square images.
 """
 
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindeye_pl.data.image_sources import SUFFIXES, PictureFile, PictureFolder, read_square
+from mindeye_pl.data.image_sources import SUFFIXES, ImageFile, ImageFolder, read_square
 from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
@@ -21,20 +21,20 @@ from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
 class FolderGallery:
-    """The pictures below a folder in the order of their names, as the middle squares of their shorter side.
+    """The images below a folder in the order of their names, as the middle squares of their shorter side.
 
     Args:
         root: searched through, sub-folders too.
         image_size: P.
 
     Raises:
-        UserError: if the folder is missing or has no picture.
+        UserError: if the folder is missing or has no image.
     """
 
-    holds_pictures = True
+    holds_images = True
 
     def __init__(self, root: Path, image_size: int):
-        self._folder = PictureFolder(root, image_size)
+        self._folder = ImageFolder(root, image_size)
 
     def __len__(self) -> int:
         return len(self._folder)
@@ -49,26 +49,26 @@ class FolderGallery:
         return read_each(places, self.names(places), lambda place: read_square(self._folder.paths[place], side), side)
 
     def fingerprint(self) -> str:
-        """See `PictureFolder.fingerprint`."""
+        """See `ImageFolder.fingerprint`."""
         return self._folder.fingerprint()
 
 
 class FileGallery:
-    """The pictures of an hdf5 file, by row.
+    """The images of an hdf5 file, by row.
 
     Args:
-        path: as `Stimuli` reads it. Pictures that are not square lose what is beyond their middle; none is resized.
+        path: as `Stimuli` reads it. Images that are not square lose what is beyond their middle; none is resized.
 
     Raises:
-        UserError: if the file is missing, damaged or holds no pictures.
+        UserError: if the file is missing, damaged or holds no images.
     """
 
-    holds_pictures = True
+    holds_images = True
 
     def __init__(self, path: Path):
         if not len(stimuli := Stimuli(path)):
-            raise UserError("the gallery is empty", seen=f"no picture in {path}", wanted="one or more")
-        self._file = PictureFile(path, min(stimuli.shape[-2:]))
+            raise UserError("the gallery is empty", got=f"no image in {path}", expected="one or more")
+        self._file = ImageFile(path, min(stimuli.shape[-2:]))
 
     def __len__(self) -> int:
         return len(self._file)
@@ -88,7 +88,7 @@ class FileGallery:
 
 @dataclass(frozen=True)
 class _Member:
-    """A picture in a tar shard: its name there, and where its bytes lie."""
+    """An image in a tar shard: its name there, and where its bytes lie."""
 
     name: str
     offset: int
@@ -96,7 +96,7 @@ class _Member:
 
 
 class TarGallery:
-    """The pictures of tar shards, shard after shard by name, as the middle squares of their shorter side.
+    """The images of tar shards, shard after shard by name, as the middle squares of their shorter side.
 
     Only heads are read to find them; of one shard at a time are the names kept. Other members (captions, json) are
     passed over.
@@ -109,20 +109,20 @@ class TarGallery:
         UserError: if there is no shard. Of a shard that is cut off, when it is first read.
     """
 
-    holds_pictures = True
+    holds_images = True
 
     def __init__(self, shards: Sequence[Path], image_size: int):
         self.shards, self.image_size = sorted(shards), image_size
         if not self.shards:
-            raise UserError("the gallery is empty", seen="no tar shard", wanted="files of .tar")
+            raise UserError("the gallery is empty", got="no tar shard", expected="files of .tar")
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        """The place of each shard's first picture, and N behind them, `(shards + 1,)`."""
+        """The place of each shard's first image, and N behind them, `(shards + 1,)`."""
         starts = np.cumsum([0, *(len(_members(shard)) for shard in self.shards)])
         if starts[-1] == 0:
-            seen = f"no picture in {len(self.shards)} tar shards, {self.shards[0].name} first"
-            raise UserError("the gallery is empty", seen=seen, wanted=f"members of {sorted(SUFFIXES)}")
+            seen = f"no image in {len(self.shards)} tar shards, {self.shards[0].name} first"
+            raise UserError("the gallery is empty", got=seen, expected=f"members of {sorted(SUFFIXES)}")
         return starts
 
     def __len__(self) -> int:
@@ -155,7 +155,7 @@ class TarGallery:
 
 @lru_cache(maxsize=2)
 def _members(shard: Path) -> tuple[_Member, ...]:
-    """The pictures of a shard, in its order."""
+    """The images of a shard, in its order."""
     try:
         with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             found = [
@@ -167,5 +167,5 @@ def _members(shard: Path) -> tuple[_Member, ...]:
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end-of-archive mark")
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{shard} is truncated or no tar file", seen=error, mend=FETCH_AGAIN) from error
+        raise UserError(f"{shard} is truncated or no tar file", got=error, fix=FETCH_AGAIN) from error
     return tuple(found)
