@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
 import mindeye_pl
-from mindeye_pl.commands.export import export_composite
+from mindeye_pl.commands.export import export_composite, export_parts
 from mindeye_pl.config import compose_config
 from mindeye_pl.models.mindeye import MindEye2
 from mindeye_pl.models.parts.backbone import Backbone
