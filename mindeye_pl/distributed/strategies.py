@@ -57,23 +57,19 @@ def determined_by_trainer(config: DictConfig) -> dict[str, Any]:
     return by
 
 
-def trainer_options(config: DictConfig, *, started_here: bool, sharded: bool = True) -> dict[str, Any]:
+def trainer_options(trainer: DictConfig, *, sharded: bool = True) -> dict[str, Any]:
     """What the `Trainer` needs beside the configured group.
 
     Args:
-        config: the run's.
-        started_here: whether rank 0 starts the other ranks itself; Lightning must then not take a cluster's word for
-            where they are.
+        trainer: node of the configuration.
         sharded: False replaces strategies that shard the weights by one that copies them: predictions have no
             gradient, and a model that is only read fits where it was trained.
 
     Returns:
         Keyword arguments; `plugins` among them.
     """
-    if num_ranks(config) == 1:
-        return {"plugins": []}
-    options: dict[str, Any] = {"plugins": [LightningEnvironment()] if started_here else []}
-    strategy = config.trainer.get("strategy", "auto")
+    options: dict[str, Any] = {"plugins": []}
+    strategy = trainer.get("strategy", "auto")
     if not sharded and shards_weights(strategy):
         strategy = "ddp"
     if isinstance(strategy, str):

@@ -1,187 +1,215 @@
-"""Steps and the run that makes them: each step is made once, from the steps it needs."""
+"""A step makes one kind of artifact from declared settings and declared inputs."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mindeye_pl.config import compose_config, experiment_overrides
-from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import follows, place
-from mindeye_pl.errors import UserError
-from mindeye_pl.reports.wandb.observer import Tracking
-from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
-from mindeye_pl.store.environment import environment
-from mindeye_pl.store.locks import REQUIRED
+from mindeye_pl.engine.observer import Record, StepLog
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    import torch
+    from mindeye_pl.engine.run import Run
+    from mindeye_pl.store.artifacts import Artifact
+
+#: Fingerprint of an optional file that is not there, so that a file added later is noticed.
+MISSING = "missing"
+
+#: Types of W&B artifacts.
+DATA, EMBEDDINGS, CHECKPOINT, RECONSTRUCTIONS, SCORES = "data", "embeddings", "checkpoint", "reconstructions", "scores"
 
 
-_SEEN_WITHIN_S = 60.0
+class Input(ABC):
+    """Something that a step is made from: it has a fingerprint before it is opened."""
+
+    #: Type of W&B artifact, for inputs that no step of the project makes.
+    artifact_type: ClassVar[str] = DATA
+
+    def steps(self, config: DictConfig) -> Sequence["Step"]:
+        """Return the steps that make it; none for files of the user's."""
+        return ()
+
+    @abstractmethod
+    def fingerprint(self, run: "Run") -> str | None:
+        """Return what identifies the content; None for an input that changes nothing in the artifact."""
+
+    @abstractmethod
+    def open(self, run: "Run") -> Any:
+        """Return the value that the step works with, made now where it is missing."""
+
+    def leaves(self, config: DictConfig) -> dict[str, "Input"]:
+        """Return the inputs that it is put together from, by dotted name; itself, without a name, where it is one."""
+        return {"": self}
+
+    def missing(self, run: "Run") -> list[str]:
+        """Return the files that are not on this machine, each with the command that brings it."""
+        return []
+
+    def check(self, run: "Run") -> None:
+        """Check the files before anything long begins, without reading them whole.
+
+        Raises:
+            UserError: for a file that is damaged or does not fit.
+        """
 
 
 @dataclass(frozen=True)
-class Step:
-    """One kind of artifact.
+class Made(Input):
+    """The artifact of another step; opened, its folder."""
 
-    Attributes:
-        name: as it stands in `pipeline.steps`.
-        spec: what determines the artifact under a run's configuration; reads no result of another step.
-        needs: the steps whose artifacts it is made from.
-        build: fills the work folder, going on with what a killed maker left there.
-        version: raised when the same settings come to mean other content; artifacts of before are not reused.
-    """
+    step: "Step"
 
-    name: str
-    spec: Callable[["Run"], ArtifactSpec]
-    needs: Callable[["Run"], Sequence["Step"]]
-    build: Callable[["Run", Path], None]
-    version: int = 1
+    def steps(self, config: DictConfig) -> Sequence["Step"]:
+        """Return the step itself."""
+        return (self.step,)
+
+    def fingerprint(self, run: "Run") -> str:
+        """Return the fingerprint of the artifact, which need not exist yet."""
+        return run.spec(self.step).fingerprint
+
+    def open(self, run: "Run") -> Path:
+        """Return the artifact's folder."""
+        return run.make(self.step).folder
 
 
-class Run:
-    """One configuration being carried out.
+class Composed(Input):
+    """An input that is put together from several others."""
+
+    @abstractmethod
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the inputs that it is made of, by name."""
+
+    def identity(self, run: "Run") -> Any:
+        """Return plain data that determines the content beside the parts; None for nothing."""
+        return None
+
+    def leaves(self, config: DictConfig) -> dict[str, Input]:
+        """Return the leaves of all parts."""
+        return {
+            ".".join(filter(None, (name, below))): leaf
+            for name, part in self.parts(config).items()
+            for below, leaf in part.leaves(config).items()
+        } | {"": self}
+
+    def steps(self, config: DictConfig) -> Sequence["Step"]:
+        """Return the steps that make the parts, each once."""
+        return tuple(dict.fromkeys(step for part in self.parts(config).values() for step in part.steps(config)))
+
+    def fingerprint(self, run: "Run") -> str | None:
+        """Return the fingerprint of what determines it beside the parts, which are fingerprinted by themselves."""
+        own = self.identity(run)
+        return None if own is None else fingerprint(own)
+
+    def opened(self, run: "Run") -> "Inputs":
+        """Return the parts, opened as they are read."""
+        return Inputs(run, self.parts(run.config))
+
+
+class Inputs:
+    """The declared inputs of a step, each opened when it is first read.
 
     Args:
-        config: the composed configuration.
-        overrides: the command line that composed it, for the commands printed to the user.
-        job: its number in a sweep, None for a run of its own.
+        run: that opens them.
+        declared: by name.
     """
 
-    def __init__(self, config: DictConfig, overrides: Sequence[str] = (), job: int | None = None):
-        self.config, self.job = config, job
-        self.overrides = list(overrides)
-        # Configurations of before there was a shared store, saved beside a model, are read too.
-        shared = OmegaConf.select(config, "paths.shared_artifacts")
-        locks = OmegaConf.select(config, "artifacts.locks", default=REQUIRED)
-        self.store = ArtifactStore(
-            Path(config.paths.artifacts), Path(shared) if shared else None, locks=locks, made_with=environment
-        )
-        self.made: list[str] = []  # names of the steps that were not found finished
-        self._specs: dict[str, ArtifactSpec] = {}
-        self._others: dict[str, Run] = {}
+    def __init__(self, run: "Run", declared: Mapping[str, Input]):
+        self._run, self._declared = run, declared
+        self._opened: dict[str, Any] = {}
 
-    @cached_property
-    def experiment(self) -> str:
-        """The experiment's name, `adhoc` where none was asked for."""
-        given = [item.split("=", 1)[1] for item in self.overrides if item.lstrip("+").startswith("experiment=")]
-        return given[-1] if given else "adhoc"
+    def __getitem__(self, name: str) -> Any:
+        assert name in self._declared, f"{name} is read but not declared; declared: {sorted(self._declared)}"
+        if name not in self._opened:
+            self._opened[name] = self._declared[name].open(self._run)
+        return self._opened[name]
 
-    @cached_property
-    def device(self) -> "torch.device":
-        """Where the run's frozen models work."""
-        import torch
+    def __contains__(self, name: object) -> bool:
+        return name in self._declared
 
-        return torch.device("cuda" if self.config.trainer.accelerator == "gpu" else "cpu")
 
-    @cached_property
-    def weights_folder(self) -> Path | None:
-        """The user's folder of foundation weights, `paths.weights`."""
-        given = self.config.paths.weights
-        return Path(given) if given else None
+@dataclass(frozen=True)
+class Work:
+    """Where a step is built.
 
-    @cached_property
-    def tracking(self) -> Tracking:
-        """The W&B runs of the steps that are made."""
-        return Tracking(self)
+    Attributes:
+        folder: work folder; it holds what a killed build left.
+        name: of the artifact, `STEP/LABEL-FINGERPRINT`.
+        log: rows and images of the build.
+    """
 
-    def of_experiment(self, name: str) -> "Run":
-        """The run of another experiment under this run's other overrides, composed once."""
-        if name not in self._others:
-            overrides = experiment_overrides(name, self.overrides)
-            self._others[name] = Run(compose_config(overrides), overrides)
-        return self._others[name]
+    folder: Path
+    name: str
+    log: StepLog
 
-    def with_overrides(self, more: Sequence[str]) -> "Run":
-        """The run of this one's command line with further overrides, composed once; they beat those of the same key."""
-        name = " ".join(more)
-        if name not in self._others:
-            given = {_key(item) for item in more}
-            overrides = [*(item for item in self.overrides if _key(item) not in given), *more]
-            self._others[name] = Run(compose_config(overrides), overrides)
-        return self._others[name]
 
-    def spec(self, step: Step) -> ArtifactSpec:
-        """The step's spec under this configuration."""
-        if step.name not in self._specs:
-            self._specs[step.name] = replace(step.spec(self), version=step.version)
-        return self._specs[step.name]
+class Step(ABC):
+    """One kind of artifact: everything that is true of it stands in its class.
 
-    def inputs(self, step: Step) -> dict[str, str]:
-        """The fingerprints of what a step needs."""
-        return {need.name: self.spec(need).fingerprint for need in step.needs(self)}
+    Attributes:
+        name: as `pipeline.steps` names it, and the folder of its artifacts.
+        title: for people.
+        keys: dotted configuration keys that determine the content; `build` may read them.
+        runtime_keys: keys that `build` may read too, and that change nothing in the content. They may lie below `keys`.
+        version: raised when the same settings come to mean another content.
+        artifact_type: of W&B's artifact.
+        keeps_config: whether the whole configuration is kept in the artifact, `CONFIG`.
+        by_all_ranks: whether all ranks build it together; others are built by the first rank.
+        counts_as_training: whether its history is drawn in reports.
+    """
 
-    def find(self, step: Step) -> Artifact | None:
-        """The step's finished artifact, if there is one."""
-        return self.store.find(self.spec(step))
+    name: ClassVar[str]
+    title: ClassVar[str]
+    keys: ClassVar[tuple[str, ...]] = ()
+    runtime_keys: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+    artifact_type: ClassVar[str] = CHECKPOINT
+    keeps_config: ClassVar[bool] = False
+    by_all_ranks: ClassVar[bool] = False
 
-    def make(self, step: Step) -> Artifact:
-        """The step's artifact, made now with all that it needs where it is missing.
+    #: The file of `keeps_config`.
+    CONFIG: ClassVar[str] = "config.yaml"
+
+    @abstractmethod
+    def label(self, config: DictConfig) -> str:
+        """Return a few words for people, part of the folder's name and not of the fingerprint."""
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return what the artifact is made from, by name."""
+        return {}
+
+    def derived(self, config: DictConfig) -> dict[str, Any]:
+        """Return further plain data that determines the content, computed from the configuration."""
+        return {}
+
+    def check(self, config: DictConfig) -> None:
+        """Check relations between settings before any step is made.
 
         Raises:
-            UserError: in a rank that only follows, if it does not see what rank 0 has made.
+            UserError: for settings that do not fit each other.
         """
-        spec = self.spec(step)
-        if follows():
-            return self._see(spec)
-        if (artifact := self.store.find(spec)) is None:
-            for need in step.needs(self):
-                self.make(need)
-            with self.tracking.of(step) as track, self.store.making(spec) as work:
-                if work is not None:
-                    console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
-                    track()
-                    step.build(self, work)
-                    self.made.append(step.name)
-            artifact = self.store.find(spec)
-            assert artifact is not None
-        if step.name not in self.made:
-            self.tracking.show_finished(step)
-        return artifact
 
-    def _see(self, spec: ArtifactSpec) -> Artifact:
-        """An artifact that rank 0 has made; a file system between machines may show it a little later."""
-        until = time.monotonic() + _SEEN_WITHIN_S
-        while (artifact := self.store.find(spec)) is None:
-            if time.monotonic() > until:
-                seen = f"rank {place()[0]} does not find {self.store.folder(spec)}, which rank 0 has made"
-                raise UserError(seen, fix="paths.outputs=FOLDER on a file system that all machines share")
-            time.sleep(0.2)
-        return artifact
+    @abstractmethod
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Fill the work folder, resuming from what a killed build left there."""
 
-    def plain(self, *keys: str) -> dict[str, Any]:
-        """The named nodes of the configuration, resolved, as plain data for a spec."""
-        nodes = {key: OmegaConf.select(self.config, key) for key in keys}
-        return {
-            key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-            for key, node in nodes.items()
-        }
+    def record(self, inputs: Inputs, artifact: "Artifact", record: Record, num_images: int) -> None:
+        """Log what the finished artifact holds."""
 
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return the tags that are this step's own: subjects, hours, start."""
+        return []
 
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0]
+    def is_simulated(self, config: DictConfig) -> bool | None:
+        """Return whether the numbers are of simulated data; None where the step reads no data."""
+        return None
 
+    def needs(self, config: DictConfig) -> list["Step"]:
+        """Return the steps that make the inputs, each once."""
+        return list(dict.fromkeys(step for one in self.inputs(config).values() for step in one.steps(config)))
 
-def order(run: Run, steps: Sequence[Step]) -> list[Step]:
-    """The steps and all they need, each once, needs first."""
-    ordered: list[Step] = []
-    for step in steps:
-        for one in [*order(run, step.needs(run)), step]:
-            if one not in ordered:
-                ordered.append(one)
-    return ordered
-
-
-def check_steps(run: Run, steps: Sequence[Step]) -> None:
-    """Refuses now what any of the steps, or what they need, would refuse of the configuration later.
-
-    Raises:
-        UserError: of the first step that refuses.
-    """
-    for step in order(run, steps):
-        run.spec(step)
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"

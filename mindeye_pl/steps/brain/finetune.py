@@ -1,92 +1,147 @@
-"""Fine-tuning: a pretrained composite, or a fresh one, to one subject and some hours of data."""
+"""Fine-tuning: a pretrained system, or a fresh one, to one subject and some hours of data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file, save_file
 
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
-from mindeye_pl.distributed.strategies import shards_weights, strategy_name
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.brain.pretrain import PRETRAIN, trained_by
-from mindeye_pl.steps.brain.trials import datamodule, training_steps
-from mindeye_pl.steps.inputs.splits import training_inputs
-from mindeye_pl.store.artifacts import ArtifactSpec
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, trial_data
+from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.inputs.splits import Split, training_data
+from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
-from mindeye_pl.training.fit import KEEPS, LAST, fit
+from mindeye_pl.training.fit import KEEPS, LAST, TRAINER_KEYS, TrainingSettings, fit
 
 STARTS = ("pretrained", "scratch")
 
-#: Beside the weights: the settings that the model is rebuilt from, and the scaling of betas where one was fitted.
-CONFIG, BETAS = "config.yaml", "betas.safetensors"
+#: The scaling of betas beside the weights, where one was fitted.
+BETAS = "betas.safetensors"
 
 
-def _needs(run: Run) -> Sequence[Step]:
-    start = run.config.finetune.start
-    if start not in STARTS:
-        raise UserError("finetune.start", got=start, expected=" or ".join(STARTS))
-    pretrained = start == "pretrained" and run.config.finetune.checkpoint is None
-    return [*training_steps(run), *([PRETRAIN] if pretrained else [])]
+@dataclass(frozen=True)
+class CheckpointFile(Input):
+    """A checkpoint that the user brings; opened, its path.
+
+    Attributes:
+        option: dotted key of the configuration that names it.
+    """
+
+    option: str
+
+    artifact_type = CHECKPOINT
+
+    def fingerprint(self, run: Run) -> str:
+        """Return the fingerprint of the file, or of the folder that DeepSpeed saved."""
+        return checkpoint_fingerprint(self.option, self.open(run))
+
+    def open(self, run: Run) -> Path:
+        """Return the path."""
+        return Path(OmegaConf.select(run.config, self.option))
 
 
-def _check_keep(config: DictConfig) -> None:
-    """Refuses to keep what there is not, or what no rank holds."""
-    if (keep := config.finetune.keep) not in KEEPS:
-        raise UserError("finetune.keep", got=keep, expected=" or ".join(KEEPS))
-    if keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
-        fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
-        raise UserError(f"finetune.keep={keep} needs whole weights in a rank", got=strategy_name(strategy), fix=fix)
+class Finetune(Step):
+    """Trains the system on one subject, `data.subject`."""
+
+    name = "finetune"
+    title = "Fine-tuning"
+    keys = (*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions")
+    runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS, "finetune.checkpoint")
+    keeps_config = True
+    by_all_ranks = True
+
+    def label(self, config: DictConfig) -> str:
+        """Return subject, hours, start and seed."""
+        sessions = config.data.num_sessions
+        amount = "all" if sessions == "all" else f"{sessions}h"
+        return f"subj0{config.data.subject}-{amount}-{config.finetune.start}-seed{config.seed}"
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return trials, the images left out, targets, and the pretrained model where one is used."""
+        found: dict[str, Input] = {
+            "data": training_data(config, [config.data.subject]),
+            "split": Split(),
+            "targets": Targets(low_level=True),
+        }
+        if config.finetune.start == "pretrained":
+            given = config.finetune.checkpoint
+            found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
+        return found
+
+    def derived(self, config: DictConfig) -> dict[str, Any]:
+        """Return what the weights depend on of the trainer."""
+        return determined_by_trainer(config)
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subject, hours and start."""
+        start = config.finetune.start if config.finetune.checkpoint is None else "checkpoint"
+        return [*subject_tags(config), start]
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the brains are simulated."""
+        return is_simulated(config)
+
+    def check(self, config: DictConfig) -> None:
+        """Check the start, and that the weights that are kept can be kept."""
+        settings = config.finetune
+        if settings.start not in STARTS:
+            raise UserError("finetune.start", got=settings.start, expected=" or ".join(STARTS))
+        if settings.keep not in KEEPS:
+            raise UserError("finetune.keep", got=settings.keep, expected=" or ".join(KEEPS))
+        if settings.keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
+            fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
+            raise UserError(
+                f"finetune.keep={settings.keep} needs whole weights in a rank", got=strategy_name(strategy), fix=fix
+            )
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Train, and write the weights and the scaling of betas."""
+        subject, wanted = settings.data.subject, settings.finetune
+        data = trial_data(
+            inputs["data"],
+            settings,
+            inputs["split"],
+            subjects=[subject],
+            num_sessions=settings.data.num_sessions,
+            batch_size=wanted.batch_size,
+        )
+        data.repetition_slots = repetition_slots(settings.model)
+        add_targets(data, inputs["targets"])
+        if wanted.keep != LAST and not len(data.validation_trials[0]):
+            seen, fix = f"data.validation_fraction={settings.data.validation_fraction}", f"more, or finetune.keep={LAST}"
+            raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=seen, fix=fix)
+        model = build_model(settings, [data.voxel_counts[subject]])
+        data.growth = model.batch_growth(wanted.epochs)
+        start = "from scratch"
+        if wanted.start == "pretrained":
+            given = inputs["pretrained"]
+            path = given if wanted.checkpoint else given / WEIGHTS
+            load_shared_weights(model, read_weights(path), path, inherit_bias=wanted.inherit_bias)
+            start = "from the pretrained model"
+        model.freeze_all_but(wanted.trainable)
+        title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
+        training = TrainingSettings.of(settings)
+        fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, keep=wanted.keep, log=work.log)
+        if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
+            save_file({"mean": scaling.mean, "std": scaling.std}, work.folder / BETAS)
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    config = run.config
-    _check_keep(config)
-    by = trained_by(run, "finetune", "data.subject", "data.num_sessions")
-    if config.finetune.keep == LAST:
-        del by["finetune"]["keep"]  # goes unsaid, so that models of before there was a choice are found
-    inputs = training_inputs(run, [config.data.subject])
-    if PRETRAIN in _needs(run):
-        inputs["pretrain"] = run.spec(PRETRAIN).fingerprint
-    elif config.finetune.checkpoint is not None:
-        inputs["checkpoint"] = checkpoint_fingerprint("finetune.checkpoint", Path(config.finetune.checkpoint))
-    sessions = config.data.num_sessions
-    hours = "all" if sessions == "all" else f"{sessions}h"
-    label = f"subj0{config.data.subject}-{hours}-{config.finetune.start}-seed{config.seed}"
-    return ArtifactSpec("finetune", label, by, inputs)
-
-
-def _build(run: Run, folder: Path) -> None:
-    config = run.config
-    subject, settings = config.data.subject, config.finetune
-    data = datamodule(run, [subject], config.data.num_sessions, settings.batch_size)
-    if settings.keep != LAST and not len(data.validation_trials[0]):
-        seen, fix = f"data.validation_fraction={config.data.validation_fraction}", f"more, or finetune.keep={LAST}"
-        raise UserError(f"finetune.keep={settings.keep} has no validation image to go by", got=seen, fix=fix)
-    model = build_model(config, [data.voxel_counts[subject]])
-    data.growth = model.batch_growth(settings.epochs)
-    start = "from scratch"
-    if settings.start == "pretrained":
-        path = Path(settings.checkpoint) if settings.checkpoint else run.make(PRETRAIN).folder / WEIGHTS
-        load_shared_weights(model, read_weights(path), path, inherit_bias=settings.inherit_bias)
-        start = "from the pretrained model"
-    model.freeze_all_but(settings.trainable)
-    what = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
-    fit(run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what, keep=settings.keep)
-    write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
-    if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
-        save_file({"mean": scaling.mean, "std": scaling.std}, folder / BETAS)
+FINETUNE = Finetune()
 
 
 def read_normalisation(folder: Path) -> BetaNormalisation:
-    """The scaling of betas that the model in a finished fine-tuning's folder was trained with."""
+    """Return the scaling of betas that the model in a finished fine-tuning's folder was trained with."""
     if not (folder / BETAS).exists():
         return AsPublished()
     found = load_file(folder / BETAS)
     return ZScoreTrainSessions(found["mean"], found["std"])
-
-
-FINETUNE = Step("finetune", _spec, _needs, _build)

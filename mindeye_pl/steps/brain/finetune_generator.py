@@ -1,109 +1,163 @@
 """The generator fine-tuned on what the mappers of one subject read from its brain (Mind Reader, spec section 7).
 
-Legend: n trials, V voxels, C captions of an image at most, E width of an embedding, P side of an image.
+Legend: n trials, V voxels, C captions of an image at most, E embedding width, P image side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.image_datamodule import ImageDataModule
 from mindeye_pl.data.image_sources import ImageFile, Table
 from mindeye_pl.distributed.strategies import determined_by_trainer
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.brain_conditioned import MAPPERS, BrainConditioned
 from mindeye_pl.nn.stylegan2.conditions import CHOICES, with_second_condition
 from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, ImageGenerator, build_discriminator, build_generator
-from mindeye_pl.steps.brain.trained_model import checkpoint_identity, checkpoint_steps, trained_model
-from mindeye_pl.steps.brain.trials import datamodule, training_steps
-from mindeye_pl.steps.foundation.generator import GRID, objective_of, save_networks
+from mindeye_pl.steps.brain.finetune import STARTS
+from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, model_tags, trial_data
+from mindeye_pl.steps.foundation.generator import GRID, generator_objective, save_networks
 from mindeye_pl.steps.foundation.images import Prepared
-from mindeye_pl.steps.inputs.captions import captions_identity, learns_captions
-from mindeye_pl.steps.inputs.frozen_models import has_part, identity, load_model, weight_files
-from mindeye_pl.steps.inputs.simulate import layout
-from mindeye_pl.steps.inputs.splits import training_inputs
-from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.steps.inputs.dataset import Dataset, is_simulated
+from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
+from mindeye_pl.steps.inputs.splits import Split, training_data
+from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights, save_weights
-from mindeye_pl.training.fit import fit
-from mindeye_pl.weights.loaders import bundled as laptop
+from mindeye_pl.training.fit import TRAINER_KEYS, TrainingSettings, fit
+from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.sized_safetensors import read_own
-
-STARTS = ("pretrained", "scratch")
 
 _SCRATCH = "generator.start=scratch, or pipeline=pretrain_generator with this embedder"
 
 
 def trains_generator(config: DictConfig) -> bool:
-    """Whether images are made by a generator that is fine-tuned to the subject.
+    """Return whether images are drawn by a generator that is fine-tuned to the subject.
 
     Raises:
-        UserError: if the group `unclip` names none.
+        UserError: if the group `unclip` names no generator.
     """
-    if OmegaConf.select(config, "generator") is None or config.unclip is None:
+    generator = config.get("generator")
+    if generator is None or config.get("unclip") is None:
         return False
-    if laptop.GENERATOR not in config.unclip.get("files", ()):
-        raise UserError(
-            f"generator={config.generator.name} is no part of unclip={config.unclip.name}", fix="unclip=lafite"
-        )
+    if bundled.GENERATOR not in config.unclip.get("files", ()):
+        raise UserError(f"generator={generator.name} does not belong to unclip={config.unclip.name}", fix="unclip=lafite")
     return True
 
 
-def _needs(run: Run) -> Sequence[Step]:
-    return (*training_steps(run), *checkpoint_steps(run))
+class FinetuneGenerator(Step):
+    """Trains the image generator on the mappers' embeddings of one subject's brain."""
 
+    name = "finetune_generator"
+    title = "Generator"
+    keys = (*TRAINING_TRIALS, "generator", "trainer.precision", "data.subject", "data.num_sessions")
+    runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS, "embedder.token_dim", "embedder.name")
+    by_all_ranks = True
 
-def _pretrained(run: Run) -> bool:
-    return run.config.generator.start == "pretrained"
+    def label(self, config: DictConfig) -> str:
+        """Return the mappers' label and the condition."""
+        return f"{model_label(config)}-{config.generator.condition}"
 
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return trials, targets, the trained mappers, and the generator's start where it is pretrained."""
+        found: dict[str, Input] = {
+            "data": training_data(config, [config.data.subject]),
+            "split": Split(),
+            "targets": Targets(low_level=True),
+            "model": Trained(),
+        }
+        if config.generator.start == "pretrained":
+            found["unclip"] = Frozen("unclip")
+        return found
 
-def _check(run: Run) -> None:
-    """Refuses what there is not before anything long begins.
+    def derived(self, config: DictConfig) -> dict[str, Any]:
+        """Return what the weights depend on of the trainer."""
+        return determined_by_trainer(config)
 
-    Raises:
-        UserError: naming the option.
-    """
-    settings, latents = run.config.generator, run.config.unclip.network.latents
-    chosen = {
-        "generator.start": (settings.start, STARTS),
-        "generator.mappers": (settings.mappers, MAPPERS),
-        "generator.condition": (settings.condition, CHOICES),
-        "unclip.network.latents": (latents, SAMPLED_LATENTS),
-    }
-    for option, (value, choices) in chosen.items():
-        if value not in choices:
-            raise UserError(f"{option}: no such choice", got=value, expected=" or ".join(choices))
-    if settings.condition != "image" and not has_part(run.config, "caption_mapper"):
-        wanted = "a caption mapper"
-        raise UserError(
-            "the generator lacks a condition", got=settings.condition, expected=wanted, fix="generator.condition=image"
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subject, hours and start."""
+        return model_tags(config)
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the brains are simulated."""
+        return is_simulated(config)
+
+    def check(self, config: DictConfig) -> None:
+        """Check the choices, and that the system has what the generator is conditioned on."""
+        settings, latents = config.generator, config.unclip.network.latents
+        chosen = {
+            "generator.start": (settings.start, STARTS),
+            "generator.mappers": (settings.mappers, MAPPERS),
+            "generator.condition": (settings.condition, CHOICES),
+            "unclip.network.latents": (latents, SAMPLED_LATENTS),
+        }
+        for option, (value, choices) in chosen.items():
+            if value not in choices:
+                raise UserError(f"{option}", got=value, expected=" or ".join(choices))
+        if settings.condition != "image" and not has_part(config, "caption_mapper"):
+            fix, expected = "generator.condition=image", "a caption mapper"
+            raise UserError("the generator lacks a condition", got=settings.condition, expected=expected, fix=fix)
+        generator_objective(settings.objective)
+        check_checkpoints(config)
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Train generator and discriminator, and the mappers where they learn too."""
+        subject, wanted = settings.data.subject, settings.generator
+        dataset, embedder = inputs["data"], inputs["targets"].embedder
+        brains = trial_data(
+            dataset, settings, inputs["split"], subjects=[subject], num_sessions=settings.data.num_sessions
         )
-    objective_of(run, "generator")
+        add_targets(brains, inputs["targets"])
+        torch.manual_seed(settings.seed)
+        start = inputs["unclip"] if "unclip" in inputs else None
+        sizes, weights = starting_networks(wanted, embedder.settings, start)
+        networks = build_generator(sizes), build_discriminator(sizes)
+        for network, part in zip(networks, ("generator", "discriminator"), strict=True):
+            if weights:
+                network.load_state_dict(bundled.own_part(weights, part))
+        model = BrainConditioned(
+            *networks,
+            embedder.load(),
+            generator_objective(wanted.objective),
+            inputs["model"].load(brains.voxel_counts[subject]),
+            mappers=wanted.mappers,
+            mapper_learning_rate=wanted.mapper_learning_rate,
+        )
+
+        def save() -> None:
+            save_networks(work.folder / bundled.GENERATOR, model, sizes)
+            if model.mappers_learn:
+                save_weights(model.composite, work.folder / WEIGHTS)
+
+        data = trial_tables(brains, dataset, wanted, image_side=sizes["image_size"], seed=settings.seed)
+        title = f"fine-tuning the generator to subject {subject}, conditioned on {wanted.condition}"
+        grid = [GeneratedGrid(work.folder / GRID, work.log.log_image if work.log.enabled else None)]
+        training = TrainingSettings.of(settings)
+        fit(
+            model,
+            data,
+            work.folder,
+            training,
+            epochs=wanted.epochs,
+            title=title,
+            callbacks=grid,
+            log=work.log,
+            save=save,
+        )
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    config = run.config
-    _check(run)
-    keys = ("subject", "num_sessions", "betas", "split", "validation_fraction")
-    by = run.plain("generator", "seed", "trainer.precision", *(f"data.{key}" for key in keys))
-    by |= determined_by_trainer(config) | identity(run, "embedder")
-    if learns_captions(run):
-        by |= captions_identity(run)
-    if _pretrained(run):
-        by |= identity(run, "unclip")
-        for key in ("sizes", "projection_reduction"):
-            by["generator"].pop(key)  # the file has its own
-    label, own_by, own_inputs = checkpoint_identity(run)
-    inputs = training_inputs(run, [config.data.subject]) | own_inputs
-    return ArtifactSpec("finetune_generator", f"{label}-{config.generator.condition}", by | own_by, inputs)
+FINETUNE_GENERATOR = FinetuneGenerator()
 
 
 class _ByTrial:
@@ -121,101 +175,83 @@ class _ByTrial:
         return self._table[self._stimulus_ids[trials]]
 
 
-def _trials(run: Run, brains: NSDDataModule, image_size: int) -> ImageDataModule:
-    """Training trials and, behind them, the validation trials, as batches of tables."""
-    settings = run.config.generator
+def trial_tables(
+    brains: NSDDataModule, dataset: Dataset, settings: DictConfig, *, image_side: int, seed: int
+) -> ImageDataModule:
+    """Return training trials and, behind them, the validation trials, as batches of tables.
+
+    Args:
+        brains: trials with their targets.
+        dataset: whose images.
+        settings: node of the generator.
+        image_side: of the generator.
+        seed: of the batches.
+    """
     brains.setup()
     trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
     ids = np.concatenate([trained, held_out])
-    images = Prepared(ImageFile(layout(run).stimuli, image_size))  # squares of the generator's size
+    images = Prepared(ImageFile(dataset.layout.stimuli, image_side))  # squares of the generator's size
     by_image = {"images": images, "image": brains.tokens, "captions": brains.captions}
     tables: dict[str, Table] = {
         "voxels": brains.betas_in_use(),  # (n, V)
         **{name: _ByTrial(table, ids) for name, table in by_image.items() if table is not None},
     }
     return ImageDataModule(
-        tables,
-        len(ids),
-        settings.batch_size,
-        len(held_out),
-        seed=run.config.seed,
-        steps_per_epoch=settings.steps_per_epoch,
+        tables, len(ids), settings.batch_size, len(held_out), seed=seed, steps_per_epoch=settings.steps_per_epoch
     )
 
 
-def _starting_networks(run: Run) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    """Sizes of the networks, and the weights that they begin with: none from scratch.
+def starting_networks(
+    settings: DictConfig, embedder: DictConfig, start: FrozenModel | None
+) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """Return sizes of the networks, and the weights that they start with: none from scratch.
 
-    A network of one condition begins as one of two, which start equal, where both are asked for (spec section 5.4).
+    A network of one condition starts as one of two, which start equal, where both are asked for (spec section 5.4).
+
+    Args:
+        settings: node of the generator.
+        embedder: node of the embedder.
+        start: the pretrained generator, None from scratch.
+
+    Raises:
+        UserError: if the pretrained generator reads other embeddings.
     """
-    settings, width = run.config.generator, run.config.embedder.token_dim
-    if not _pretrained(run):
+    width = embedder.token_dim
+    if start is None:
         widths = {"image_dim": width, "caption_dim": width}
         asked = {"condition": settings.condition, "projection_reduction": settings.projection_reduction}
         return {**{str(key): value for key, value in settings.sizes.items()}, **asked, **widths}, {}
-    (path,) = weight_files(run, "unclip").values()
-    assert path is not None, "missing files are reported before any step"
+    (path,) = start.files.values()
     weights, sizes = read_own(path)
     if width != sizes["image_dim"]:
-        wanted = f"width {width}, as embedder={run.config.embedder.name} makes"
-        raise UserError(
-            f"{path} was trained on other embeddings", got=f"width {sizes['image_dim']}", expected=wanted, fix=_SCRATCH
-        )
+        expected = f"width {width}, as embedder={embedder.name} makes"
+        got = f"width {sizes['image_dim']}"
+        raise UserError(f"{path} was trained on other embeddings", got=got, expected=expected, fix=_SCRATCH)
     if settings.condition == "both" and sizes["condition"] != "both":
         weights = with_second_condition(weights)
     return sizes | {"condition": settings.condition}, weights
 
 
-def _build(run: Run, folder: Path) -> None:
-    config, settings = run.config, run.config.generator
-    subject = config.data.subject
-    brains = datamodule(run, [subject], config.data.num_sessions, config.finetune.batch_size)
-    torch.manual_seed(config.seed)
-    sizes, weights = _starting_networks(run)
-    networks = build_generator(sizes), build_discriminator(sizes)
-    for network, part in zip(networks, ("generator", "discriminator"), strict=True):
-        if weights:
-            network.load_state_dict(laptop.own_part(weights, part))
-    model = BrainConditioned(
-        *networks,
-        load_model(run, "embedder"),
-        objective_of(run, "generator"),
-        trained_model(run, brains.voxel_counts[subject]),
-        mappers=settings.mappers,
-        mapper_learning_rate=settings.mapper_learning_rate,
-    )
+@dataclass(frozen=True)
+class FinetunedGenerator:
+    """A subject's generator.
 
-    def save() -> None:
-        save_networks(folder / laptop.GENERATOR, model, sizes)
-        if model.mappers_learn:
-            save_weights(model.composite, folder / WEIGHTS)
-
-    data = _trials(run, brains, sizes["image_size"])
-    what = f"fine-tuning the generator to subject {subject}, conditioned on {settings.condition}"
-    grid = [GeneratedGrid(folder / GRID, run.tracking.image_log_of(FINETUNE_GENERATOR))]
-    fit(run, FINETUNE_GENERATOR, folder, model, data, epochs=settings.epochs, what=what, more_callbacks=grid, save=save)
-
-
-FINETUNE_GENERATOR = Step("finetune_generator", _spec, _needs, _build)
-
-
-def finetuned_generator(run: Run) -> ImageGenerator:
-    """The generator of the subject.
-
-    Raises:
-        UserError: if it is not finished.
+    Attributes:
+        folder: of the finished step.
     """
-    return laptop.load_generator(_finished(run), latents=run.config.unclip.network.latents)
 
+    folder: Path
 
-def mappers_of(run: Run, composite: BrainDecoder) -> BrainDecoder:
-    """The composite, with the mappers that learned beside the generator where they did."""
-    if (path := _finished(run) / WEIGHTS).exists():
-        load_weights(composite, read_weights(path), path)
-    return composite
+    def load(self, latents: str) -> ImageGenerator:
+        """Return the generator.
 
+        Args:
+            latents: `zeros` or `random`.
+        """
+        return bundled.load_generator(self.folder, latents=latents)
 
-def _finished(run: Run) -> Path:
-    if (artifact := run.find(FINETUNE_GENERATOR)) is None:
-        raise UserError("the run has no finished generator", fix="start the same command again")
-    return artifact.folder
+    def with_its_mappers(self, model: BrainDecoder) -> BrainDecoder:
+        """Return the system, with the mappers that learned beside the generator where they did."""
+        if (path := self.folder / WEIGHTS).exists():
+            load_weights(model, read_weights(path), path)
+        return model

@@ -1,53 +1,79 @@
-"""Pretraining: one composite on many subjects."""
+"""Pretraining: one system on many subjects."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+from omegaconf import DictConfig
+
 from mindeye_pl.distributed.strategies import determined_by_trainer
-from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.steps.brain.trials import datamodule, training_steps
-from mindeye_pl.steps.inputs.captions import captions_identity, learns_captions
-from mindeye_pl.steps.inputs.frozen_models import identity, low_level_groups
-from mindeye_pl.steps.inputs.splits import split_identity, training_inputs
-from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, hours, trial_data
+from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.inputs.splits import Split, training_data
+from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.build import build_model
-from mindeye_pl.training.fit import fit
+from mindeye_pl.training.fit import TRAINER_KEYS, TrainingSettings, fit
 
-#: Nodes of the configuration that the weights of any trained composite depend on.
-TRAINING_KEYS = (
-    "model",
-    "seed",
-    "trainer.precision",
-    "data.betas",
-    "data.sampling",
-    "data.split",
-    "data.validation_fraction",
-)
+#: Settings that the weights of any trained system depend on.
+TRAINING_KEYS = (*TRAINING_TRIALS, "model", "trainer.precision")
 
 
-def trained_by(run: Run, *keys: str) -> dict[str, Any]:
-    """What a training depends on: `TRAINING_KEYS`, ranks, what branches and mappers learn, and `keys`."""
-    by = run.plain(*TRAINING_KEYS, *keys) | determined_by_trainer(run.config)
-    by |= identity(run, "embedder", *low_level_groups(run.config)) | split_identity(run)
-    return by | captions_identity(run) if learns_captions(run) else by
+class Pretrain(Step):
+    """Trains the system on every subject of `pretrain.subjects` together."""
+
+    name = "pretrain"
+    title = "Pretraining"
+    keys = (*TRAINING_KEYS, "pretrain")
+    runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS)
+    by_all_ranks = True
+
+    def label(self, config: DictConfig) -> str:
+        """Return subjects and seed."""
+        return "subj" + "".join(f"0{subject}" for subject in config.pretrain.subjects) + f"-seed{config.seed}"
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return trials, the images left out, and targets."""
+        data = training_data(config, list(config.pretrain.subjects))
+        return {"data": data, "split": Split(), "targets": Targets(low_level=True)}
+
+    def derived(self, config: DictConfig) -> dict[str, Any]:
+        """Return what the weights depend on of the trainer."""
+        return determined_by_trainer(config)
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subjects and hours."""
+        subjects = [f"subj0{subject}" for subject in config.pretrain.subjects]
+        return [*subjects, f"hours={hours(config.pretrain.num_sessions)}"]
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the brains are simulated."""
+        return is_simulated(config)
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Train, and write the weights."""
+        wanted = settings.pretrain
+        subjects = list(wanted.subjects)
+        data = trial_data(
+            inputs["data"],
+            settings,
+            inputs["split"],
+            subjects=subjects,
+            num_sessions=wanted.num_sessions,
+            batch_size=wanted.batch_size,
+        )
+        data.repetition_slots = repetition_slots(settings.model)
+        add_targets(data, inputs["targets"])
+        model = build_model(settings, [data.voxel_counts[subject] for subject in subjects])
+        data.growth = model.batch_growth(wanted.epochs)
+        title = f"pretraining on {data.num_train_trials:,} trials of subjects {', '.join(map(str, subjects))}"
+        fit(model, data, work.folder, TrainingSettings.of(settings), epochs=wanted.epochs, title=title, log=work.log)
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    subjects = list(run.config.pretrain.subjects)
-    by = trained_by(run, "pretrain")
-    label = "subj" + "".join(f"0{subject}" for subject in subjects) + f"-seed{run.config.seed}"
-    return ArtifactSpec("pretrain", label, by, training_inputs(run, subjects))
+def repetition_slots(model: DictConfig) -> int:
+    """Return how many repetitions of each image the low-level branch mixes; 0 for none."""
+    low_level = model.get("low_level")
+    return 0 if low_level is None else low_level.get("repetition_slots", 0)
 
 
-def _build(run: Run, folder: Path) -> None:
-    settings = run.config.pretrain
-    subjects = list(settings.subjects)
-    data = datamodule(run, subjects, settings.num_sessions, settings.batch_size)
-    model = build_model(run.config, [data.voxel_counts[subject] for subject in subjects])
-    data.growth = model.batch_growth(settings.epochs)
-    names = ", ".join(map(str, subjects))
-    what = f"pretraining on {data.num_train_trials:,} trials of subjects {names}"
-    fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what)
-
-
-PRETRAIN = Step("pretrain", _spec, training_steps, _build)
+PRETRAIN = Pretrain()

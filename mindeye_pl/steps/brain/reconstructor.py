@@ -1,95 +1,150 @@
-"""The trained composite with the models around it that make images and words of what it reads."""
+"""The models that turn a trained system's tokens into images and captions."""
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import Composed, Input, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.reconstructor import Reconstructor, Refinement, Sampling
-from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.nn.stylegan2.networks import ImageGenerator
-from mindeye_pl.steps.brain.finetune_generator import finetuned_generator, mappers_of, trains_generator
-from mindeye_pl.steps.inputs.frozen_models import load_model
+from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR, FinetunedGenerator, trains_generator
+from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 
 
-def reconstructor_of(
-    run: Run, composite: BrainDecoder, *, seed: int | None = None, images: bool = True
+@dataclass(frozen=True)
+class ImageModels:
+    """The models around a trained system, not loaded yet.
+
+    Attributes:
+        vae: makes blurry images of the low-level branch's latents.
+        unclip: makes images of tokens.
+        generator: fine-tuned to the subject, in place of the unCLIP's own weights.
+        embedder: makes target tokens; several candidates are compared by it.
+        captioner: makes captions of tokens.
+        refiner: draws an image again, knowing its caption.
+    """
+
+    vae: FrozenModel | None = None
+    unclip: FrozenModel | None = None
+    generator: FinetunedGenerator | None = None
+    embedder: FrozenModel | None = None
+    captioner: FrozenModel | None = None
+    refiner: FrozenModel | None = None
+
+    def load_unclip(self) -> Any:
+        """Return what makes images of tokens."""
+        assert self.unclip is not None, "the configuration has no unCLIP"
+        if self.generator is None:
+            return self.unclip.load()
+        return self.generator.load(latents=self.unclip.settings.network.latents)
+
+
+@dataclass(frozen=True)
+class Drawing(Composed):
+    """The configured image models; opened, `ImageModels`."""
+
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the models that the configuration names."""
+        parts: dict[str, Input] = {"embedder": Frozen("embedder")}
+        if config.get("low_level") is not None:
+            parts["vae"] = Frozen("vae")
+        if config.get("unclip") is not None:
+            parts["unclip"] = unclip_input(config)
+        if config.get("unclip") is not None and trains_generator(config):
+            parts["generator"] = Made(FINETUNE_GENERATOR)
+        parts |= {group: Frozen(group) for group in ("captioner", "refine") if config.get(group) is not None}
+        return parts
+
+    def open(self, run: Run) -> ImageModels:
+        """Return the models, not loaded yet."""
+        parts = self.opened(run)
+        found = {name: parts[name] for name in ("embedder", "vae", "unclip", "captioner") if name in parts}
+        refiner = parts["refine"] if "refine" in parts else None
+        generator = FinetunedGenerator(parts["generator"]) if "generator" in parts else None
+        return ImageModels(**found, refiner=refiner, generator=generator)
+
+
+def unclip_input(config: DictConfig) -> Frozen:
+    """Return the unCLIP as an input; its files are optional where its generator starts from scratch."""
+    generator = config.get("generator")
+    scratch = generator is not None and generator.start == "scratch"
+    # The batch size changes nothing, and `candidates` is the default of `reconstruct.candidates`.
+    return Frozen("unclip", optional=scratch, without=("batch_size", "candidates"))
+
+
+def build_reconstructor(
+    model: BrainDecoder, models: ImageModels, *, prior_samples: int, candidates: int, seed: int
 ) -> Reconstructor:
-    """The composite with the configured models around it, in eval mode.
+    """Return the system with the image models around it, in eval mode.
 
     Args:
-        run: whose configuration it is.
-        composite: trained.
-        seed: of the images; None is the run's.
-        images: False leaves unCLIP and captioner out.
+        model: trained.
+        models: around it; those that are None are left out.
+        prior_samples: draws of the diffusion prior that are averaged.
+        candidates: images of which the nearest to the brain's retrieval embedding is kept.
+        seed: of the images.
 
     Raises:
-        UserError: as `load_model`, and if unCLIP or captioner read tokens of another width than the embedder's.
+        UserError: if a file is damaged, or unCLIP or captioner read tokens of another width than the embedder's.
     """
-    config = run.config
-    if images and trains_generator(config):
-        composite = mappers_of(run, composite)
-    vae = None if config.low_level is None else load_model(run, "vae")
-    reconstructor = Reconstructor(composite, prior_samples=config.reconstruct.prior_samples, vae=vae)
-    if images and (settings := config.unclip) is not None:
-        unclip = image_maker(run)
-        _check_width(run, "unclip", unclip.token_dim)
-        sampling = sampling_of(settings, config.seed if seed is None else seed)
-        reconstructor.unclip, reconstructor.sampling = unclip, sampling
-        if (count := candidates(config)) > 1:
-            reconstructor.candidates, reconstructor.embedder = count, load_model(run, "embedder")
-    if images and config.captioner is not None:
-        captioner = load_model(run, "captioner")
-        _check_width(run, "captioner", captioner.converter.over_channels.in_features)
-        reconstructor.captioner, reconstructor.caption_length = captioner, config.captioner.max_length
-    if images and (settings := config.refine) is not None:
-        if config.captioner is None or config.unclip is None:
-            wanted = "an unCLIP and a captioner"
-            raise UserError(f"refine={settings.name} lacks what it refines", got="one is none", expected=wanted)
-        if settings.blend and config.low_level is None:
-            raise UserError(
-                "refine.blend mixes in the blurry reconstruction", got="low_level=none", fix="refine.blend=0"
-            )
-        reconstructor.refiner = load_model(run, "refine")
+    if models.generator is not None:
+        model = models.generator.with_its_mappers(model)
+    vae = None if models.vae is None else models.vae.load()
+    reconstructor = Reconstructor(model, prior_samples=prior_samples, vae=vae)
+    if models.unclip is not None:
+        unclip = models.load_unclip()
+        _check_width(models, models.unclip, unclip.token_dim)
+        reconstructor.unclip, reconstructor.sampling = unclip, sampling_of(models.unclip.settings, seed)
+        if candidates > 1:
+            assert models.embedder is not None, "several candidates need an embedder"
+            reconstructor.candidates, reconstructor.embedder = candidates, models.embedder.load()
+    if models.captioner is not None:
+        captioner = models.captioner.load()
+        _check_width(models, models.captioner, captioner.converter.over_channels.in_features)
+        reconstructor.captioner, reconstructor.caption_length = captioner, models.captioner.settings.max_length
+    if models.refiner is not None:
+        settings = models.refiner.settings
+        reconstructor.refiner = models.refiner.load()
         reconstructor.refinement = Refinement(settings.guidance, settings.blend)
     return reconstructor.eval()
 
 
-def image_maker(run: Run) -> UnCLIPModel | ImageGenerator:
-    """What makes images of tokens: the configured model, or the generator that is fine-tuned to the subject."""
-    return finetuned_generator(run) if trains_generator(run.config) else load_model(run, "unclip")
+def check_drawing(config: DictConfig) -> None:
+    """Check that the image models fit each other.
+
+    Raises:
+        UserError: for an unknown way of sampling, or a refiner without what it refines.
+    """
+    if config.get("unclip") is not None:
+        sampling_of(config.unclip, config.seed)
+    if (refine := config.get("refine")) is None:
+        return
+    if config.get("captioner") is None or config.get("unclip") is None:
+        raise UserError(f"refine={refine.name} needs an unCLIP and a captioner", got="one is none", expected="both")
+    if refine.blend and config.get("low_level") is None:
+        raise UserError("refine.blend mixes in the blurry reconstruction", got="low_level=none", fix="refine.blend=0")
 
 
 def sampling_of(settings: DictConfig, seed: int) -> Sampling:
-    """How an unCLIP samples, by its group; a generator's has the seed alone.
+    """Return how an unCLIP samples, by its group; a generator's group has the seed alone.
 
     Raises:
-        UserError: if the group asks for what a sampler does not know.
+        UserError: for an option that a sampler does not have.
     """
     options = (field.name for field in fields(Sampling) if field.name != "seed")
     return Sampling(seed=seed, **{option: settings[option] for option in options if option in settings})
 
 
-def candidates(config: DictConfig) -> int:
-    """How many images are made for each one, of which the best is kept.
-
-    Raises:
-        UserError: if it is no number that can be made.
-    """
-    count = config.reconstruct.get("candidates", 1)  # runs of before have no such key
-    if not isinstance(count, int) or count < 1:
-        raise UserError("reconstruct.candidates is no number of images", got=count, expected="1 or more")
-    return count
-
-
-def _check_width(run: Run, group: str, width: int) -> None:
-    embedder = run.config.embedder
-    if width != embedder.token_dim:
+def _check_width(models: ImageModels, reader: FrozenModel, width: int) -> None:
+    embedder = models.embedder
+    if embedder is not None and width != embedder.settings.token_dim:
         raise UserError(
-            f"{group}={run.config[group].name} reads other tokens than embedder={embedder.name} makes",
-            got=f"tokens of width {embedder.token_dim}",
+            f"{reader.group}={reader.name} reads other tokens than embedder={embedder.name} makes",
+            got=f"tokens of width {embedder.settings.token_dim}",
             expected=f"width {width}",
-            fix=f"an embedder and {group} that belong together, as scale= chooses them, or {group}=none",
+            fix=f"an embedder and {reader.group} that belong together, as scale= chooses them, or {reader.group}=none",
         )

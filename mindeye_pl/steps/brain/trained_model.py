@@ -1,64 +1,102 @@
 """The trained model that evaluation and reconstruction read: the fine-tuned one, or a checkpoint of the user's."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mindeye_pl.engine.step import Run, Step
+from omegaconf import DictConfig
+
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.settings import Settings, declare, select
+from mindeye_pl.engine.step import Composed, Input, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.steps.brain.finetune import FINETUNE
+from mindeye_pl.steps.brain.finetune import FINETUNE, CheckpointFile
 from mindeye_pl.training.build import build_model, voxel_counts
-from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_weights, read_weights
+from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
+
+if TYPE_CHECKING:
+    import torch
 
 
-def checkpoint_steps(run: Run) -> tuple[Step, ...]:
-    """The step that makes the model; none where the user brings a checkpoint."""
-    return (FINETUNE,) if run.config.evaluate.checkpoint is None else ()
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained system, not loaded yet.
+
+    Attributes:
+        path: of its weights.
+        low_level: of the weights of MindEye1's low-level model, where they are a file of their own.
+        settings: `model` and `seed`.
+        device: where it works.
+        subject: that it was trained for, for messages.
+    """
+
+    path: Path
+    low_level: Path | None
+    settings: Settings
+    device: "torch.device"
+    subject: int
+
+    def load(self, num_voxels: int) -> BrainDecoder:
+        """Return the model in eval mode.
+
+        Raises:
+            UserError: if it was trained on other voxels or is of another architecture.
+        """
+        weights = read_weights(self.path, self.low_level)
+        found = voxel_counts(self.settings, weights)
+        if found and found[0] != num_voxels:
+            raise UserError(
+                f"{self.path} was trained on other voxels than those of subject {self.subject}",
+                got=f"{num_voxels} voxels in the data",
+                expected=f"{found[0]} voxels, as in the checkpoint",
+                fix="data.subject= the subject that the checkpoint belongs to",
+            )
+        model = build_model(self.settings, [num_voxels])
+        load_weights(model, weights, self.path)
+        return model.eval().to(self.device)
 
 
-def checkpoint_identity(run: Run) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """A label, and what it adds to `determined_by` and `inputs` of the artifacts that are made from the model."""
-    if run.config.evaluate.checkpoint is None:
-        spec = run.spec(FINETUNE)
-        return spec.label, {}, {"finetune": spec.fingerprint}
-    path = checkpoint_path(run)
-    label = f"subj0{run.config.data.subject}-{path.stem}"
-    inputs = {"checkpoint": checkpoint_fingerprint("evaluate.checkpoint", path)}
-    if (low_level := _low_level_path(run)) is not None:
-        inputs["low_level"] = checkpoint_fingerprint("evaluate.low_level_checkpoint", low_level)
-    return label, run.plain("model"), inputs
+@dataclass(frozen=True)
+class Trained(Composed):
+    """The model that is evaluated; opened, a `TrainedModel`."""
+
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the fine-tuning, or the user's checkpoints."""
+        if config.evaluate.checkpoint is None:
+            return {"finetune": Made(FINETUNE)}
+        parts: dict[str, Input] = {"checkpoint": CheckpointFile("evaluate.checkpoint")}
+        if config.evaluate.low_level_checkpoint is not None:
+            parts["low_level"] = CheckpointFile("evaluate.low_level_checkpoint")
+        return parts
+
+    def identity(self, run: Run) -> dict[str, Any] | None:
+        """Return the architecture of a checkpoint; a fine-tuning's own fingerprint has it."""
+        return None if run.config.evaluate.checkpoint is None else select(run.resolved, ("model",))
+
+    def open(self, run: Run) -> TrainedModel:
+        """Return the model, its weights made now where they are missing."""
+        parts = self.opened(run)
+        path = parts["checkpoint"] if "checkpoint" in parts else parts["finetune"] / WEIGHTS
+        low_level = parts["low_level"] if "low_level" in parts else None
+        settings = declare(run.resolved, ("model", "seed"))
+        return TrainedModel(path, low_level, settings, run.device, run.config.data.subject)
 
 
-def _low_level_path(run: Run) -> Path | None:
-    given = run.config.evaluate.low_level_checkpoint
-    if given is not None and run.config.evaluate.checkpoint is None:
-        wanted = "evaluate.checkpoint=last.pth, which it goes with"
-        raise UserError("evaluate.low_level_checkpoint stands alone", got=given, expected=wanted)
-    return None if given is None else Path(given)
+def model_label(config: DictConfig) -> str:
+    """Return the label of artifacts that are made from the trained model."""
+    given = config.evaluate.checkpoint
+    return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"
 
 
-def checkpoint_path(run: Run) -> Path:
-    """The weights, made now where they are missing."""
-    given = run.config.evaluate.checkpoint
-    return Path(given) if given is not None else run.make(FINETUNE).folder / WEIGHTS
-
-
-def trained_model(run: Run, num_voxels: int) -> BrainDecoder:
-    """The model in eval mode, on the device of `trainer`.
+def check_checkpoints(config: DictConfig) -> None:
+    """Check that checkpoints that belong together are given together.
 
     Raises:
-        UserError: if it was trained on other voxels or is of another architecture.
+        UserError: for MindEye1's low-level checkpoint alone.
     """
-    path = checkpoint_path(run)
-    weights = read_weights(path, _low_level_path(run))
-    found = voxel_counts(run.config, weights)
-    if found and found[0] != num_voxels:
-        raise UserError(
-            f"{path} was trained on other voxels than those of subject {run.config.data.subject}",
-            got=f"{num_voxels} voxels in the data",
-            expected=f"{found[0]} voxels, as in the checkpoint",
-            fix="data.subject= the subject that the checkpoint belongs to",
-        )
-    model = build_model(run.config, [num_voxels])
-    load_weights(model, weights, path)
-    return model.eval().to(run.device)
+    given = config.evaluate.low_level_checkpoint
+    if given is not None and config.evaluate.checkpoint is None:
+        expected = "evaluate.checkpoint=last.pth, which it belongs to"
+        raise UserError("evaluate.low_level_checkpoint is given alone", got=given, expected=expected)

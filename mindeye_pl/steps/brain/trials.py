@@ -1,56 +1,91 @@
-"""Trials of a run: the data module with what a training learns of their images."""
+"""Trials of a run's subjects as a data module, with or without the targets that a training learns."""
+
+from omegaconf import DictConfig
 
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.steps.inputs.captions import caption_steps, learns_captions, target_captions
-from mindeye_pl.steps.inputs.frozen_models import has_part
-from mindeye_pl.steps.inputs.simulate import data_steps, layout
-from mindeye_pl.steps.inputs.splits import left_out_images
-from mindeye_pl.steps.inputs.targets import target_latents, target_maps, target_tokens, target_views
+from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
+from mindeye_pl.data.nsd.splits import LeftOut
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.steps.inputs.dataset import Dataset
+from mindeye_pl.steps.inputs.targets import ImageTargets
+
+#: Settings of the trials that a training's weights depend on.
+TRAINING_TRIALS = ("seed", "data.betas", "data.sampling", "data.trials_per_session", "data.validation_fraction")
+#: Settings of the same data module that change nothing in a training.
+TRAINING_RUNTIME = ("data.num_workers", "data.repetitions", "data.test_split")
+
+#: Settings of one subject's test set, and of the training trials that its betas are scaled by.
+TEST_TRIALS = (
+    *("seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.test_split"),
+    "data.validation_fraction",
+)
+#: Settings of the same data module that change nothing in a test set.
+TEST_RUNTIME = ("data.num_workers", "data.sampling", "data.trials_per_session")
 
 
-def training_steps(run: Run) -> tuple[Step, ...]:
-    """The steps that make what any composite is trained on."""
-    return (*data_steps(run), *(caption_steps(run) if learns_captions(run) else ()))
+def trial_data(
+    dataset: Dataset,
+    settings: Settings,
+    left_out: LeftOut | None,
+    *,
+    subjects: list[int],
+    num_sessions: int | str,
+    batch_size: int = 24,
+) -> NSDDataModule:
+    """Return the data of these subjects, without targets of their images.
 
-
-def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
-    """The data of these subjects with all that a training learns of their images, made now where it is missing."""
-    data = brain_data(run, subjects, num_sessions, batch_size)
-    if run.config.low_level is not None:
-        data.repetition_slots = run.config.low_level.get("repetition_slots", 0)
-    data.tokens = target_tokens(run, data.stimulus_ids_needed())
-    data.latents = target_latents(run, data.stimulus_ids_needed())
-    data.maps = target_maps(run, data.stimulus_ids_needed())
-    if learns_captions(run):
-        data.captions = target_captions(run, data.stimulus_ids_needed())
-    if has_part(run.config, "image_mapper"):
-        data.views = target_views(run, data.stimulus_ids_needed())
-    return data
-
-
-def subject_data(run: Run, num_sessions: int | str | None = None) -> NSDDataModule:
-    """Trials and test set of the run's subject in so many sessions, its own number where None; nothing is embedded."""
-    sessions = run.config.data.num_sessions if num_sessions is None else num_sessions
-    return brain_data(run, [run.config.data.subject], sessions, run.config.finetune.batch_size)
-
-
-def brain_data(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
-    """The data of these subjects alone, without what a training learns of their images."""
-    config = run.config
+    Args:
+        dataset: on disk.
+        settings: with the keys `TRAINING_TRIALS` and `TRAINING_RUNTIME`, or those of tests.
+        left_out: images that no training sees.
+        subjects: in the order of their functional alignments.
+        num_sessions: the first n of every subject, or "all".
+        batch_size: trials of a batch on one rank, over all subjects.
+    """
+    data = settings.data
     return NSDDataModule(
-        layout(run).root,
+        dataset.layout.root,
         subjects,
-        cache_dir=config.paths.cache,
+        cache_dir=dataset.cache,
         num_sessions=num_sessions,  # type: ignore[arg-type]
         batch_size=batch_size,
-        sampling=config.data.sampling,
-        betas=config.data.betas,
-        repetitions=config.data.repetitions,
-        test_split=config.data.test_split,
-        left_out=left_out_images(run),
-        validation_fraction=config.data.validation_fraction,
-        trials_per_session=config.data.trials_per_session,
-        seed=config.seed,
-        num_workers=config.data.num_workers,
+        sampling=data.sampling,
+        betas=data.betas,
+        repetitions=data.repetitions,
+        test_split=data.test_split,
+        left_out=left_out,
+        validation_fraction=data.validation_fraction,
+        trials_per_session=data.trials_per_session,
+        seed=settings.seed,
+        num_workers=data.num_workers,
     )
+
+
+def subject_trials(
+    dataset: Dataset, settings: Settings, left_out: LeftOut | None, num_sessions: int | str | None = None
+) -> NSDDataModule:
+    """Return trials and test set of `data.subject` in so many sessions, its own number where None."""
+    sessions = settings.data.num_sessions if num_sessions is None else num_sessions
+    return trial_data(dataset, settings, left_out, subjects=[settings.data.subject], num_sessions=sessions)
+
+
+def add_targets(data: NSDDataModule, targets: ImageTargets) -> None:
+    """Give the data module the targets of all its images, made now where they are missing."""
+    for name, store in targets.stores(data.stimulus_ids_needed()).items():
+        setattr(data, name, store)
+
+
+def hours(num_sessions: int | float | str) -> str:
+    """Return the amount of data in hours, for tags."""
+    return num_sessions if isinstance(num_sessions, str) else f"{float(num_sessions) * HOURS_PER_SESSION:g}"
+
+
+def subject_tags(config: DictConfig) -> list[str]:
+    """Return the tags of a step that reads `data.subject`: the subject and the hours of its data."""
+    return [f"subj0{config.data.subject}", f"hours={hours(config.data.num_sessions)}"]
+
+
+def model_tags(config: DictConfig) -> list[str]:
+    """Return the tags of a step that uses the trained model: subject, hours, and how its training started."""
+    start = config.finetune.start if config.evaluate.checkpoint is None else "checkpoint"
+    return [*subject_tags(config), start]

@@ -1,4 +1,4 @@
-"""How often each test set was looked at: a number that only grows, kept in the manifest of every evaluation.
+"""Counts how often each test set was scored: a number that only grows, kept in the manifest of every evaluation.
 
 Choosing by test scores is invisible in a single table. The count says how many different models and settings have been
 scored on the same test images below one `paths.artifacts`.
@@ -6,48 +6,75 @@ scored on the same test images below one `paths.artifacts`.
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from omegaconf import DictConfig
 
-from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.steps.inputs.simulate import data_inputs
-from mindeye_pl.steps.inputs.splits import is_image_wise, split_identity
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import Composed, Input, Work
+from mindeye_pl.steps.inputs.dataset import Data
+from mindeye_pl.steps.inputs.splits import Split, is_image_wise
 from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.fingerprint import fingerprint
 
-LEDGER = "test_evaluations.json"
+FILE = "test_evaluations.json"
 
 
-def count_evaluation(run: Run, step: Step, folder: Path) -> int:
-    """Writes down that `step` looks at the test set; returns which evaluation of it this is, 1 for the first.
+@dataclass(frozen=True)
+class OpenedLog:
+    """The log of one test set.
 
-    The same evaluation, taken up again after a stop or made anew after its artifact was removed, counts once.
-
-    Args:
-        run: whose test set it is.
-        step: that evaluates.
-        folder: its work folder; the manifest of the artifact gets `test_set` and `test_evaluations`.
+    Attributes:
+        path: of the file.
+        test_set: fingerprint of the subject's test images and the responses to them, 12 digits.
     """
-    test_set = fingerprint_of_test_set(run)
-    path = run.store.root / LEDGER
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        ledger: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
-        looked = ledger.setdefault(test_set, {})
-        entry = f"{step.name}/{run.spec(step).name}"
-        looked.setdefault(entry, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        write_text(path, json.dumps(ledger, indent=1))
-    of_this_step = [name for name in looked if name.startswith(f"{step.name}/")]
-    count = of_this_step.index(entry) + 1
-    write_text(folder / FACTS, json.dumps({"test_set": test_set, "test_evaluations": count}))
-    return count
+
+    path: Path
+    test_set: str
+
+    def count(self, work: Work) -> int:
+        """Log that a step scores the test set; return the number of this evaluation, 1 for the first.
+
+        The same evaluation, resumed after a kill or rebuilt after its artifact was removed, counts once. The manifest
+        of the artifact gets `test_set` and `test_evaluations`.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            log: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else {}
+            entries = log.setdefault(self.test_set, {})
+            entries.setdefault(work.name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+            write_text(self.path, json.dumps(log, indent=1))
+        step = work.name.partition("/")[0]
+        count = [name for name in entries if name.startswith(f"{step}/")].index(work.name) + 1
+        write_text(work.folder / FACTS, json.dumps({"test_set": self.test_set, "test_evaluations": count}))
+        return count
 
 
-def fingerprint_of_test_set(run: Run) -> str:
-    """Of the subject's test images and the responses to them, 12 digits."""
-    shards = ("train", run.config.data.test_split) if is_image_wise(run) else (run.config.data.test_split,)
-    inputs = data_inputs(run, [run.config.data.subject], shards) | split_identity(run)
-    return fingerprint(inputs | run.plain("data.subject", "data.test_split", "data.split"))[:12]
+@dataclass(frozen=True)
+class TestSetLog(Composed):
+    """The log of the test set; opened, an `OpenedLog`.
+
+    Attributes:
+        data: that the evaluation reads.
+    """
+
+    __test__ = False
+
+    data: Data
+
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return nothing: that a test set was scored changes no score."""
+        return {}
+
+    def open(self, run: Run) -> OpenedLog:
+        """Return the log."""
+        settings = run.config.data
+        splits = ("train", settings.test_split) if is_image_wise(run.config) else (settings.test_split,)
+        by = {"data": Data((settings.subject,), splits).fingerprint(run), "split": Split().identity(run)}
+        by |= {key: settings[key] for key in ("subject", "test_split")}
+        return OpenedLog(run.store.root / FILE, fingerprint(by)[:12])

@@ -1,205 +1,238 @@
 """The captions that a training learns: those that fit the images as they were shown, embedded once and kept.
 
-Legend: N images in the images file, n images asked for, C captions of an image at most, D width of an embedding.
+Legend: N images in the images file, n images asked for, C captions of an image at most, D embedding width.
 """
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.data.caption_screening import RULES, ScreeningRule
 from mindeye_pl.data.nsd.captions import LAYOUT, read_captions
-from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
-from mindeye_pl.nn.clip.embeddings import clamp_then_normalise, mean_caption
-from mindeye_pl.steps.inputs.frozen_models import SCREEN_STEP, has_part, identity, load_model
-from mindeye_pl.steps.inputs.simulate import captions_fingerprint, data_steps, images_fingerprint, layout
-from mindeye_pl.steps.inputs.targets import filled_rows, pooled_embeddings, target_tokens
-from mindeye_pl.store.artifacts import FACTS, ArtifactSpec
+from mindeye_pl.nn.clip.embeddings import clamp_then_normalise
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated, open_dataset
+from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
+from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
+from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
+from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
 
 #: The kept captions of every image, in the layout of the data's own file.
-CAPTIONS = "captions.json"
+CAPTIONS_FILE = "captions.json"
 
-_IMAGES_AT_ONCE = 256
+_BATCH_SIZE = 256
 
 
-def learns_captions(run: Run) -> bool:
-    """Whether the run's model learns embeddings of captions.
+def learns_captions(config: DictConfig) -> bool:
+    """Return whether the run's model learns embeddings of captions.
 
     Raises:
         UserError: if it does, and there is no text embedder to make them.
     """
-    if not has_part(run.config, "caption_mapper"):
+    if not has_part(config, "caption_mapper"):
         return False
-    _text_embedder(run)
+    check_text_embedder(config)
     return True
 
 
-def caption_steps(run: Run) -> tuple[Step, ...]:
-    """The step whose captions are embedded; none where the user names a file of screened ones."""
-    return (SCREEN_CAPTIONS,) if _text_embedder(run).captions is None else ()
-
-
-def captions_identity(run: Run) -> dict[str, Any]:
-    """What determines the caption targets: the text embedder, and the captions that it reads."""
-    return identity(run, "text_embedder") | {"captions": _kept_fingerprint(run)}
-
-
-def target_captions(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
-    """The store of the embeddings of the images' kept captions; None where there is no text embedder.
-
-    Rows are `(C, D)` float16, clamped and then of length one, and zeros where an image has fewer than C captions
-    (`nn.embeddings.is_caption`). C is the most that any image of the images file has.
-
-    Args:
-        run: its `text_embedder` says what embeds which captions.
-        stimulus_ids: `(n,)` of the images; those whose rows are missing are embedded now.
+def check_text_embedder(config: DictConfig) -> None:
+    """Check that the configuration has a text embedder.
 
     Raises:
-        UserError: if there are no captions of the data, or none of one of these images.
+        UserError: where it has none.
     """
-    if run.config.get("text_embedder") is None:
-        return None
-    config, kept = run.config.text_embedder, kept_captions(run)
-    if len(bare := [id_ for id_ in np.unique(stimulus_ids).tolist() if not kept[id_]]):
-        raise UserError(
-            f"{len(bare)} images that are learnt from have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT
-        )
-    most = max(map(len, kept))
-
-    def build(device: torch.device) -> Callable[[np.ndarray], Tensor]:
-        embedder = load_model(run, "text_embedder").to(device)
-
-        def embed(ids: np.ndarray) -> Tensor:
-            return embedded_captions(run, embedder, [kept[id_] for id_ in ids.tolist()], most)
-
-        return embed
-
-    shape, what = (most, config.width), f"images' captions with text_embedder={config.name}"
-    return filled_rows(
-        run, f"captions-{config.name}", len(kept), stimulus_ids, shape, build, by=captions_identity(run), what=what
-    )
-
-
-def true_tokens(run: Run, stimulus_ids: np.ndarray) -> Tensor:
-    """What a perfect reading of the images' brains would give, `(n, S, D)` float16; missing rows are made now.
-
-    The target tokens, and behind them the mean embedding of the captions where the run's model learns that.
-    """
-    tokens = torch.from_numpy(target_tokens(run, stimulus_ids)[stimulus_ids])
-    if not learns_captions(run):
-        return tokens
-    store = target_captions(run, stimulus_ids)
-    assert store is not None
-    captions = mean_caption(torch.from_numpy(store[stimulus_ids]))  # (n, D)
-    return torch.cat([tokens, captions[:, None].to(tokens)], 1)
-
-
-def kept_captions(run: Run) -> list[list[str]]:
-    """The captions of every image that are learnt, N lists: those that the step kept, or the user's.
-
-    Raises:
-        UserError: as `data.captions.read_captions`.
-    """
-    given, count = _text_embedder(run).captions, len(Stimuli(layout(run).stimuli))
-    path = run.make(SCREEN_CAPTIONS).folder / CAPTIONS if given is None else Path(given).expanduser()
-    return read_captions(path, count)
-
-
-def _kept_fingerprint(run: Run) -> str:
-    given = _text_embedder(run).captions
-    if given is None:
-        return run.spec(SCREEN_CAPTIONS).fingerprint
-    if not (path := Path(given).expanduser()).is_file():
-        raise UserError("text_embedder.captions does not exist", got=path, expected=LAYOUT)
-    return fingerprint_file(path)
-
-
-def _text_embedder(run: Run) -> Any:
-    config = run.config.get("text_embedder")
-    if config is None:
+    if config.get("text_embedder") is None:
         raise UserError(
             "captions need a text embedder", got="text_embedder=none", fix="text_embedder=laptop, or clip_b32"
         )
-    return config
 
 
-def screening_rule(run: Run) -> ScreeningRule:
-    """The rule that says which captions are kept.
+def screening_rule(settings: DictConfig) -> ScreeningRule:
+    """Return the rule that says which captions are kept.
+
+    Args:
+        settings: node of the text embedder.
 
     Raises:
-        UserError: if there is no such rule, or its share is none.
+        UserError: if there is no such rule, or its fraction keeps none.
     """
-    screening = _text_embedder(run).screening
+    screening = settings.screening
     if screening.rule not in RULES:
-        wanted = " or ".join(RULES)
-        raise UserError("text_embedder.screening.rule: no such choice", got=screening.rule, expected=wanted)
+        raise UserError("text_embedder.screening.rule", got=screening.rule, expected=" or ".join(RULES))
     if not 0 < screening.share <= 1:
         raise UserError("text_embedder.screening.share", got=screening.share, expected="above 0 to 1")
     return RULES[screening.rule]
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    config = _text_embedder(run)
-    screening_rule(run)
-    inputs = {"captions": captions_fingerprint(run), "images": images_fingerprint(run)}
-    label = f"{config.name}-{config.screening.rule}"
-    return ArtifactSpec(SCREEN_STEP, label, identity(run, "embedder", "text_embedder"), inputs)
+class ScreenCaptions(Step):
+    """Keeps the captions that fit the images as they were shown, by CLIP."""
+
+    name = "screen_captions"
+    title = "Screening of captions"
+    artifact_type = DATA
+
+    def label(self, config: DictConfig) -> str:
+        """Return the text embedder and the rule."""
+        return f"{config.text_embedder.name}-{config.text_embedder.screening.rule}"
+
+    def check(self, config: DictConfig) -> None:
+        """Check that there are a text embedder and a rule."""
+        check_text_embedder(config)
+        screening_rule(config.text_embedder)
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return images, captions and both towers of a CLIP."""
+        return {
+            "images": Images(),
+            "captions": DataFile(CAPTIONS, required=True),
+            "embedder": Frozen("embedder"),
+            "text_embedder": Frozen("text_embedder"),
+            "embeddings": Embeddings(),
+        }
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the images are simulated."""
+        return is_simulated(config)
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Write the kept captions of every image."""
+        dataset, towers = inputs["images"], (inputs["embedder"], inputs["text_embedder"])
+        captions = read_captions(inputs["captions"], len(dataset.stimuli))
+        pooled = pooled_embeddings(towers[0], dataset, inputs["embeddings"], len(dataset.stimuli))  # (N, E)
+        kept = screened(captions, pooled, *towers)
+        counts = {
+            "kept": sum(map(len, kept)),
+            "dropped": sum(map(len, captions)) - sum(map(len, kept)),
+            "images_without": sum(not one for one in kept),
+        }
+        console.print(f"  {counts['kept']:,} captions kept, {counts['dropped']:,} dropped of {len(kept):,} images")
+        write_text(work.folder / CAPTIONS_FILE, json.dumps(kept, ensure_ascii=False))
+        write_text(work.folder / FACTS, json.dumps(counts))
 
 
-def _build(run: Run, folder: Path) -> None:
-    config, stimuli = run.config.text_embedder, Stimuli(layout(run).stimuli)
-    captions = read_captions(layout(run).captions, len(stimuli))
-    pooled = pooled_embeddings(run, len(stimuli))  # (N, E)
-    if pooled.shape[1] != config.width:
+SCREEN_CAPTIONS = ScreenCaptions()
+
+
+def screened(
+    captions: list[list[str]], pooled: np.ndarray, image_tower: FrozenModel, text_tower: FrozenModel
+) -> list[list[str]]:
+    """Return the captions of every image that the rule keeps.
+
+    Args:
+        captions: of N images.
+        pooled: `(N, E)` embeddings of the images.
+        image_tower: that made them.
+        text_tower: of the same CLIP; its settings name the rule.
+
+    Raises:
+        UserError: if the towers are of two CLIPs.
+    """
+    settings = text_tower.settings
+    if pooled.shape[1] != settings.width:
         raise UserError(
-            f"text_embedder={config.name} and embedder={run.config.embedder.name} are of two CLIPs",
-            got=f"embeddings of width {config.width} and {pooled.shape[1]}",
-            expected="the text and the image side of one",
+            f"text_embedder={settings.name} and embedder={image_tower.name} are of two CLIPs",
+            got=f"embeddings of width {settings.width} and {pooled.shape[1]}",
+            expected="the text and the image tower of one",
         )
-    embedder = load_model(run, "text_embedder").to(run.device)
-    rule, most = screening_rule(run), max(map(len, captions), default=0)
-    how = {"logit_scale": embedder.logit_scale, "share": config.screening.share}
+    embedder = text_tower.load().to(text_tower.device)
+    rule, most = screening_rule(settings), max(map(len, captions), default=0)
     kept: list[list[str]] = []
-    parts = range(0, len(captions), _IMAGES_AT_ONCE)
-    for start in track(parts, "screening captions", console=console, transient=True):
-        part = captions[start : start + _IMAGES_AT_ONCE]
-        rows = _embedded(embedder, part, most, config.width).cpu().numpy()  # (b, C, E)
-        stays = rule(pooled[start : start + len(part)], rows, **how)  # (b, C)
-        kept += [[text for text, stay in zip(*one, strict=False) if stay] for one in zip(part, stays, strict=True)]
-    counts = {
-        "kept": sum(map(len, kept)),
-        "dropped": sum(map(len, captions)) - sum(map(len, kept)),
-        "images_without": sum(not one for one in kept),
-    }
-    console.print(f"  {counts['kept']:,} captions kept, {counts['dropped']:,} dropped of {len(kept):,} images")
-    write_text(folder / CAPTIONS, json.dumps(kept, ensure_ascii=False))
-    write_text(folder / FACTS, json.dumps(counts))
+    starts = range(0, len(captions), _BATCH_SIZE)
+    for start in track(starts, "screening captions", console=console, transient=True):
+        batch = captions[start : start + _BATCH_SIZE]
+        rows = _embedded(embedder, batch, most, settings.width).cpu().numpy()  # (b, C, E)
+        images = pooled[start : start + len(batch)]
+        stays = rule(images, rows, logit_scale=embedder.logit_scale, share=settings.screening.share)  # (b, C)
+        kept += [[text for text, stay in zip(*one, strict=False) if stay] for one in zip(batch, stays, strict=True)]
+    return kept
 
 
-def embedded_captions(run: Run, embedder: TextEmbedder, captions: Sequence[Sequence[str]], most: int) -> Tensor:
-    """Embeddings of b images' captions, clamped and then of length one, `(b, C, D)`; zeros where there are fewer."""
-    config = run.config.text_embedder
-    limit = math.inf if config.clamp is None else config.clamp
-    return clamp_then_normalise(_embedded(embedder, captions, most, config.width), limit=limit)  # zeros stay zeros
+@dataclass(frozen=True)
+class KeptCaptions(Input):
+    """The captions of every image that are learned; opened, N lists of sentences."""
+
+    def steps(self, config: DictConfig) -> Sequence[Step]:
+        """Return the screening; none where the user names a file of screened captions."""
+        return (SCREEN_CAPTIONS,) if config.text_embedder.captions is None else ()
+
+    def fingerprint(self, run: Run) -> str:
+        """Return the fingerprint of the screening, or of the user's file.
+
+        Raises:
+            UserError: if the user's file is missing.
+        """
+        given = run.config.text_embedder.captions
+        if given is None:
+            return run.spec(SCREEN_CAPTIONS).fingerprint
+        if not (path := Path(given).expanduser()).is_file():
+            raise UserError("text_embedder.captions does not exist", got=path, expected=LAYOUT)
+        return fingerprint_file(path)
+
+    def open(self, run: Run) -> list[list[str]]:
+        """Return the captions."""
+        given, count = run.config.text_embedder.captions, len(open_dataset(run).stimuli)
+        path = run.make(SCREEN_CAPTIONS).folder / CAPTIONS_FILE if given is None else Path(given).expanduser()
+        return read_captions(path, count)
+
+
+def caption_rows(
+    kept: list[list[str]], ids: np.ndarray, tower: FrozenModel, cache: EmbeddingCache, fingerprint: str
+) -> TokenStore:
+    """Return the store of the embeddings of kept captions; missing rows are made now.
+
+    Rows are `(C, D)` float16, clamped and then L2-normalised, and zeros where an image has fewer than C captions
+    (`nn.clip.embeddings.is_caption`).
+
+    Args:
+        kept: captions of all N images.
+        ids: `(n,)` of the images whose rows are wanted.
+        tower: text embedder.
+        cache: of embeddings.
+        fingerprint: of the kept captions.
+
+    Raises:
+        UserError: if one of the images has no caption.
+    """
+    if bare := [id_ for id_ in np.unique(ids).tolist() if not kept[id_]]:
+        raise UserError(f"{len(bare)} images of the training have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT)
+    most, settings = max(map(len, kept)), tower.settings
+
+    def build(device: torch.device) -> Callable[[np.ndarray], Tensor]:
+        embedder = tower.load().to(device)
+        return lambda batch: embedded_captions(embedder, [kept[id_] for id_ in batch.tolist()], most, settings)
+
+    by = {"text_embedder": tower.identity, "captions": fingerprint}
+    shape, title = (most, settings.width), f"images' captions with text_embedder={settings.name}"
+    return cache.of_ids(f"captions-{settings.name}", len(kept), ids, shape, build, by=by, title=title)
+
+
+def embedded_captions(
+    embedder: TextEmbedder, captions: Sequence[Sequence[str]], most: int, settings: DictConfig
+) -> Tensor:
+    """Return embeddings of b images' captions, clamped and then L2-normalised, `(b, C, D)`; zeros where missing."""
+    limit = math.inf if settings.clamp is None else settings.clamp
+    return clamp_then_normalise(_embedded(embedder, captions, most, settings.width), limit=limit)  # zeros stay zeros
 
 
 def _embedded(embedder: TextEmbedder, captions: Sequence[Sequence[str]], most: int, width: int) -> Tensor:
-    """CLIP's own embeddings of b images' captions, `(b, C, D)` float32 on the CPU, zeros where there are fewer."""
+    """Return CLIP's own embeddings of b images' captions, `(b, C, D)` float32 on the CPU, zeros where missing."""
     rows = torch.zeros(len(captions), most, width)
     if texts := list(chain.from_iterable(captions)):
         there = torch.arange(most) < torch.tensor([len(one) for one in captions])[:, None]  # (b, C)
@@ -213,6 +246,3 @@ def _embedded(embedder: TextEmbedder, captions: Sequence[Sequence[str]], most: i
             )
         rows[there] = embeddings.float().cpu()
     return rows
-
-
-SCREEN_CAPTIONS = Step(SCREEN_STEP, _spec, data_steps, _build)

@@ -1,14 +1,20 @@
-"""MindEye1's own files of NSD as the data of a run: a step that brings them into MindEye2's layout once."""
+"""MindEye1's files of NSD, converted once into MindEye2's layout."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from omegaconf import DictConfig
 
 from mindeye_pl.console import console
 from mindeye_pl.data.mindeye1.layout import SPLITS, TEST, MindEye1Layout
 from mindeye_pl.data.nsd.splits import STANDARD
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.artifacts import FACTS, ArtifactSpec
+from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.fingerprint import fingerprint_folder
 
@@ -16,79 +22,96 @@ from mindeye_pl.store.fingerprint import fingerprint_folder
 NSD_MINDEYE1 = "nsd_mindeye1"
 
 
-def is_converted(run: Run) -> bool:
-    """Whether the run's data are converted from MindEye1's files."""
-    return run.config.data.source == NSD_MINDEYE1
+@dataclass(frozen=True)
+class MindEye1Files(Input):
+    """The shards and metadata of some subjects; opened, their layout."""
+
+    def fingerprint(self, run: Run) -> str:
+        """Return the fingerprint of all files that are converted."""
+        settings, source = run.config.data, self.open(run)
+        source.check(list(settings.subjects))
+        files = [path for subject in settings.subjects for _, path in source.shards_of(subject)]
+        files += [path for subject in settings.subjects if (path := source.metadata(subject)).is_file()]
+        return fingerprint_folder(source.source_dir, [*files, *source.companions()])
+
+    def open(self, run: Run) -> MindEye1Layout:
+        """Return the layout.
+
+        Raises:
+            UserError: where the configuration names no folder of MindEye1's files.
+        """
+        settings = run.config.data
+        if settings.source != NSD_MINDEYE1:
+            raise UserError("data.source is not converted", got=settings.source, fix=f"data={NSD_MINDEYE1}")
+        if settings.source_dir is None:
+            raise UserError("data=nsd_mindeye1 needs MindEye1's files of NSD", fix="paths.nsd=FOLDER (docs/data.md)")
+        return MindEye1Layout(Path(settings.source_dir), {split: int(settings.shards[split]) for split in SPLITS})
+
+    def missing(self, run: Run) -> list[str]:
+        """Return the shards that are not here."""
+        if run.config.data.source_dir is None:
+            return ["MindEye1's files of NSD (paths.nsd=FOLDER with webdataset_avg_split in it; docs/data.md)"]
+        source = self.open(run)
+        missing = source.missing(run.config.data.subjects)
+        return [f"{len(missing)} shards, the first {missing[0]} ({source.fetch(missing[0])})"] if missing else []
 
 
-def lacking_shards(run: Run) -> list[str]:
-    """What is not here of the files that the run converts, with what brings it.
+class ConvertMindEye1(Step):
+    """Converts the webdatasets that MindEye1 published."""
 
-    Raises:
-        UserError: for a subject whom MindEye1 did not prepare.
-    """
-    if run.config.data.source_dir is None:
-        return ["MindEye1's files of NSD (paths.nsd=FOLDER, the one that webdataset_avg_split lies in; docs/data.md)"]
-    source = _source(run)
-    missing = source.missing(run.config.data.subjects)
-    return [f"{len(missing)} shards, the first {missing[0]} ({source.fetch(missing[0])})"] if missing else []
+    name = "convert_mindeye1"
+    title = "Conversion of MindEye1's files"
+    keys = ("data.subjects", "data.shards", "data.trials_per_session", "data.repeated_slots", "data.first_trial")
+    runtime_keys = ("data.voxel_counts",)
+    artifact_type = DATA
 
+    def label(self, config: DictConfig) -> str:
+        """Return the subjects."""
+        return "subj" + "".join(f"0{subject}" for subject in config.data.subjects)
 
-def _source(run: Run) -> MindEye1Layout:
-    settings = run.config.data
-    if not is_converted(run):
-        raise UserError("data.source is not converted", got=settings.source, fix=f"data={NSD_MINDEYE1}")
-    if settings.source_dir is None:
-        raise UserError("data=nsd_mindeye1 needs MindEye1's files of NSD", fix="paths.nsd=FOLDER (docs/data.md)")
-    return MindEye1Layout(Path(settings.source_dir), {split: int(settings.shards[split]) for split in SPLITS})
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return MindEye1's files."""
+        return {"source": MindEye1Files()}
 
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return False."""
+        return False
 
-def _spec(run: Run) -> ArtifactSpec:
-    settings, source = run.config.data, _source(run)
-    subjects = list(settings.subjects)
-    if settings.test_split != TEST:
-        raise UserError(
-            "data.test_split: MindEye1's files know one test set",
-            got=settings.test_split,
-            expected=TEST,
-            fix=f"data.test_split={TEST}",
+    def check(self, config: DictConfig) -> None:
+        """Check that nothing is asked of the data that MindEye1's files do not hold."""
+        settings = config.data
+        if settings.get("test_split", TEST) != TEST:
+            raise UserError(
+                "MindEye1's files hold one test set", got=settings.test_split, expected=TEST, fix=f"data.test_split={TEST}"
+            )
+        if settings.split != STANDARD:
+            raise UserError(
+                "data.split: MindEye1's files hold a part of NSD's images and trials; other splits need all",
+                got=settings.split,
+                expected=STANDARD,
+                fix="data=nsd",
+            )
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Convert all subjects."""
+        from mindeye_pl.data.mindeye1.conversion import convert_mindeye1
+        from mindeye_pl.data.mindeye1.index import ConversionSettings
+
+        known = settings.data.voxel_counts
+        facts = convert_mindeye1(
+            inputs["source"],
+            list(settings.data.subjects),
+            work.folder,
+            ConversionSettings(
+                trials_per_session=settings.data.trials_per_session,
+                repeated_slots=settings.data.repeated_slots,
+                first_trial=settings.data.first_trial,
+                voxel_counts=None if known is None else {int(subject): int(known[subject]) for subject in known},
+            ),
         )
-    if settings.split != STANDARD:
-        raise UserError(
-            "data.split: other splits are of all of NSD's images and trials, and MindEye1's files hold a part",
-            got=settings.split,
-            expected=STANDARD,
-            fix="data=nsd",
-        )
-    source.check(subjects)
-    files = [path for subject in subjects for _, path in source.shards_of(subject)]
-    files += [path for subject in subjects if (path := source.metadata(subject)).is_file()]
-    by = run.plain("data.subjects", "data.shards", "data.trials_per_session", "data.repeated_slots", "data.first_trial")
-    label = "subj" + "".join(f"0{subject}" for subject in subjects)
-    inputs = {"source": fingerprint_folder(source.source_dir, [*files, *source.companions()])}
-    return ArtifactSpec("convert_mindeye1", label, by, inputs)
+        for subject, found in facts.items():
+            console.print(f"{subject}: {', '.join(f'{number:,} {what}' for what, number in found.items())}")
+        write_text(work.folder / FACTS, json.dumps(facts))
 
 
-def _build(run: Run, folder: Path) -> None:
-    from mindeye_pl.data.mindeye1.conversion import convert_mindeye1
-    from mindeye_pl.data.mindeye1.index import ConversionSettings
-
-    settings = run.config.data
-    known = settings.voxel_counts
-    facts = convert_mindeye1(
-        _source(run),
-        list(settings.subjects),
-        folder,
-        ConversionSettings(
-            trials_per_session=settings.trials_per_session,
-            repeated_slots=settings.repeated_slots,
-            first_trial=settings.first_trial,
-            voxel_counts=None if known is None else {int(subject): int(known[subject]) for subject in known},
-        ),
-    )
-    for subject, found in facts.items():
-        console.print(f"{subject}: {', '.join(f'{number:,} {what}' for what, number in found.items())}")
-    write_text(folder / FACTS, json.dumps(facts))
-
-
-CONVERT_MINDEYE1 = Step("convert_mindeye1", _spec, lambda run: (), _build)
+CONVERT_MINDEYE1 = ConvertMindEye1()

@@ -1,9 +1,11 @@
-"""What `data.split` leaves out of a run's trainings, and what that depends on."""
+"""The images that `data.split` leaves out of every training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
 from mindeye_pl.data.nsd.splits import (
@@ -15,73 +17,93 @@ from mindeye_pl.data.nsd.splits import (
     kept_clusters,
     read_split,
 )
-from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.data.nsd.trials import load_test_trials
-from mindeye_pl.engine.step import Run
-from mindeye_pl.steps.inputs.simulate import data_inputs, layout
-from mindeye_pl.steps.inputs.targets import made_from, pooled_embeddings
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import Composed, Input
+from mindeye_pl.steps.inputs.dataset import Data, Dataset, Images
+from mindeye_pl.steps.inputs.embeddings import embedding_cache
+from mindeye_pl.steps.inputs.frozen_models import Frozen
+from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
 from mindeye_pl.store.fingerprint import fingerprint
 
 
-def left_out_images(run: Run) -> LeftOut | None:
-    """The images that `data.split` leaves out of every training; None for the standard split.
+def is_image_wise(config: DictConfig) -> bool:
+    """Return whether the sessions in use of `data.subject` say which images are tested."""
+    return isinstance(read_split(config.data.split), ImageWiseName)
 
-    Raises:
-        UserError: for an unknown split, or one without a test image of `data.subject`, before anything is trained.
+
+def training_data(config: DictConfig, subjects: list[int]) -> Data:
+    """Return the data that a training on these subjects reads, those of the tested subject where the split needs them."""
+    if not is_image_wise(config):
+        return Data(tuple(subjects))
+    return Data(tuple(sorted({*subjects, config.data.subject})), ("train", config.data.test_split))
+
+
+def test_data(config: DictConfig) -> Data:
+    """Return the training and test data of the subject that is tested."""
+    return Data((config.data.subject,), ("train", config.data.test_split))
+
+
+@dataclass(frozen=True)
+class Split(Composed):
+    """The images that the split leaves out; opened, `LeftOut`, or None for the standard split.
+
+    Clusters are k-means clusters of CLIP's own pooled embeddings of all images, so they depend neither on the subject
+    nor on the sessions. ViT-bigG's pooled embeddings of NSD's 73,000 images take 187 MB.
     """
-    name = read_split(run.config.data.split)
-    if name is None:
-        return None
-    for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
-        if run.plain(checkpoint)[checkpoint] is not None:
-            rank_zero_warn(f"data.split={name}: whether {checkpoint} was trained without its images is not known")
-    return _cluster(run, name) if isinstance(name, ClusterName) else _last(run, name)
 
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return what the choice of images depends on."""
+        name = read_split(config.data.split)
+        if isinstance(name, ClusterName):
+            return {"images": Images(), "embedder": Frozen("embedder")}
+        return {"data": test_data(config)} if isinstance(name, ImageWiseName) else {}
 
-def _cluster(run: Run, name: ClusterName) -> LeftOutCluster:
-    """Clusters are those of CLIP's own pooled embedding of all images of the images file.
+    def identity(self, run: Run) -> dict[str, Any]:
+        """Return the split's name, and the sessions that choose its images."""
+        keys = ("split", *(("subject", "num_sessions", "test_split") if is_image_wise(run.config) else ()))
+        return {key: run.config.data[key] for key in keys}
 
-    So they depend neither on the subject nor on the sessions. Of NSD's 73,000 images, ViT-bigG's pooled embeddings
-    take 187 MB; its tokens, which CLIP's training does not compare, would take 62 GB.
-    """
-    data, by = layout(run), made_from(run, "embedder")
-    folder = Path(run.config.paths.artifacts) / "clusters"  # there as long as what was trained without them
-    file = f"{run.config.embedder.name}-k{name.k}-{fingerprint(by)[:12]}.json"
-    count = len(Stimuli(data.stimuli))
-    clusters = kept_clusters(folder / file, name.k, count, lambda: pooled_embeddings(run, count), description=by)
-    left_out = LeftOutCluster(name, clusters)
-    subject, split = run.config.data.subject, run.config.data.test_split
-    if data.shard(subject, split).is_file():  # pretraining alone does without
-        tested = load_test_trials(data, subject, split, Path(run.config.paths.cache)).stimulus_ids
-        left_out.check_tested(tested, f"subject {subject}")
-    return left_out
+    def open(self, run: Run) -> LeftOut | None:
+        """Return the images that are left out.
 
+        Raises:
+            UserError: for a split without a test image of `data.subject`.
+        """
+        name, settings, parts = read_split(run.config.data.split), run.config.data, self.opened(run)
+        if name is None:
+            return None
+        for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
+            if OmegaConf.select(run.config, checkpoint) is not None:
+                rank_zero_warn(f"data.split={name}: {checkpoint} may have been trained on the images that are left out")
+        if isinstance(name, ImageWiseName):
+            dataset: Dataset = parts["data"]
+            return LeftOutLast.of_subject(
+                name,
+                dataset.layout,
+                settings.subject,
+                settings.num_sessions,
+                test_split=settings.test_split,
+                cache_dir=dataset.cache,
+            )
+        return self._cluster(run, name)
 
-def _last(run: Run, name: ImageWiseName) -> LeftOutLast:
-    settings, cache = run.config.data, Path(run.config.paths.cache)
-    return LeftOutLast.of_subject(
-        name,
-        layout(run),
-        settings.subject,
-        settings.num_sessions,
-        test_split=settings.test_split,
-        cache_dir=cache,
-    )
-
-
-def is_image_wise(run: Run) -> bool:
-    """Whether the sessions in use of `data.subject` say which images are tested."""
-    return isinstance(read_split(run.config.data.split), ImageWiseName)
-
-
-def split_identity(run: Run) -> dict[str, Any]:
-    """What a split's images depend on besides its name and the embedder; nothing for splits of all images."""
-    return run.plain("data.subject", "data.num_sessions", "data.test_split") if is_image_wise(run) else {}
-
-
-def training_inputs(run: Run, subjects: Sequence[int]) -> dict[str, str]:
-    """The fingerprint of the data that a training on these subjects reads, those of the tested one among them."""
-    if not is_image_wise(run):
-        return data_inputs(run, subjects)
-    tested = run.config.data.subject
-    return data_inputs(run, sorted({*subjects, tested}), ("train", run.config.data.test_split))
+    def _cluster(self, run: Run, name: ClusterName) -> LeftOutCluster:
+        parts, settings = self.opened(run), run.config.data
+        dataset, embedder = parts["images"], parts["embedder"]
+        by = {"embedder": embedder.identity, "images": dataset.images_fingerprint}
+        path = Path(run.config.paths.artifacts) / "clusters" / f"{embedder.name}-k{name.k}-{fingerprint(by)[:12]}.json"
+        count = len(dataset.stimuli)
+        clusters = kept_clusters(
+            path,
+            name.k,
+            count,
+            lambda: pooled_embeddings(embedder, dataset, embedding_cache(run), count),
+            description=by,
+        )
+        left_out = LeftOutCluster(name, clusters)
+        subject, split = settings.subject, settings.test_split
+        if dataset.layout.shard(subject, split).is_file():  # a pretraining alone does without
+            tested = load_test_trials(dataset.layout, subject, split, dataset.cache).stimulus_ids
+            left_out.check_tested(tested, f"subject {subject}")
+        return left_out

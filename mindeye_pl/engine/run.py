@@ -1,0 +1,151 @@
+"""A run: one configuration whose steps are made once each, from the steps that they need."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mindeye_pl.config import compose_config, experiment_overrides
+from mindeye_pl.console import console
+from mindeye_pl.engine.observer import Observer
+from mindeye_pl.engine.settings import declare, select
+from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
+from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.environment import environment
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Run:
+    """One configuration and the artifacts of its steps.
+
+    Args:
+        config: the composed configuration.
+        overrides: the command line that composed it, for the commands printed to the user.
+        job: its number in a sweep, None for a run of its own.
+    """
+
+    def __init__(self, config: DictConfig, overrides: Sequence[str] = (), job: int | None = None):
+        self.config, self.overrides, self.job = config, list(overrides), job
+        shared = config.paths.shared_artifacts
+        self.store = ArtifactStore(
+            Path(config.paths.artifacts),
+            Path(shared) if shared else None,
+            locks=config.artifacts.locks,
+            made_with=environment,
+        )
+        self.observer = Observer()
+        self.made: list[str] = []  # names of the steps that were not found finished
+        self._specs: dict[str, ArtifactSpec] = {}
+        self._others: dict[str, Run] = {}
+
+    @cached_property
+    def experiment(self) -> str:
+        """Name of the experiment, `adhoc` where none was asked for."""
+        given = [item.split("=", 1)[1] for item in self.overrides if item.lstrip("+").startswith("experiment=")]
+        return given[-1] if given else "adhoc"
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as plain data, interpolations resolved."""
+        plain: Any = OmegaConf.to_container(self.config, resolve=True)
+        return plain
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Device of the run's frozen models."""
+        import torch
+
+        return torch.device("cuda" if self.config.trainer.accelerator == "gpu" else "cpu")
+
+    def of_experiment(self, name: str) -> "Run":
+        """Return the run of another experiment under this run's other overrides."""
+        return self._other(experiment_overrides(name, self.overrides))
+
+    def with_overrides(self, more: Sequence[str]) -> "Run":
+        """Return the run of this command line with further overrides, which replace those of the same key."""
+        given = {_key(item) for item in more}
+        return self._other([*(item for item in self.overrides if _key(item) not in given), *more])
+
+    def _other(self, overrides: list[str]) -> "Run":
+        name = " ".join(overrides)
+        if name not in self._others:
+            self._others[name] = Run(compose_config(overrides), overrides)
+            self._others[name].observer = self.observer
+        return self._others[name]
+
+    def spec(self, step: Step) -> ArtifactSpec:
+        """Return what determines the step's artifact under this configuration.
+
+        Raises:
+            UserError: for settings or inputs that the step refuses.
+        """
+        if step.name not in self._specs:
+            step.check(self.config)
+            inputs = {name: leaf.fingerprint(self) for name, leaf in self.leaves(step).items()}
+            self._specs[step.name] = ArtifactSpec(
+                step.name,
+                step.label(self.config),
+                select(self.resolved, step.keys, without=step.runtime_keys) | step.derived(self.config),
+                {name: value for name, value in inputs.items() if value is not None},
+                version=step.version,
+            )
+        return self._specs[step.name]
+
+    def leaves(self, step: Step) -> dict[str, Input]:
+        """Return every single input of a step by dotted name."""
+        return {
+            ".".join(filter(None, (name, below))): leaf
+            for name, one in step.inputs(self.config).items()
+            for below, leaf in one.leaves(self.config).items()
+        }
+
+    def find(self, step: Step) -> Artifact | None:
+        """Return the step's finished artifact, None where there is none."""
+        return self.store.find(self.spec(step))
+
+    def inputs(self, step: Step) -> Inputs:
+        """Return the inputs of a step, opened as they are read."""
+        return Inputs(self, step.inputs(self.config))
+
+    def make(self, step: Step) -> Artifact:
+        """Return the step's artifact, made now with all that it needs where it is missing."""
+        spec = self.spec(step)
+        if (artifact := self.store.find(spec)) is not None:
+            if step.name not in self.made:
+                self.observer.found(self, step)
+            return artifact
+        for need in step.needs(self.config):
+            self.make(need)
+        with self.observer.making(self, step) as start, self.store.making(spec) as folder:
+            if folder is not None:
+                console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
+                self._build(step, Work(folder, f"{step.name}/{spec.name}", start()))
+                self.made.append(step.name)
+        artifact = self.store.find(spec)
+        assert artifact is not None
+        return artifact
+
+    def _build(self, step: Step, work: Work) -> None:
+        settings = declare(self.resolved, (*step.keys, *step.runtime_keys))
+        step.build(settings, self.inputs(step), work)
+        if step.keeps_config:
+            write_text(work.folder / step.CONFIG, OmegaConf.to_yaml(self.config, resolve=True))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def order(config: DictConfig, steps: Sequence[Step]) -> list[Step]:
+    """Return the steps and all that they need, each once, needed steps first."""
+    ordered: list[Step] = []
+    for step in steps:
+        for one in [*order(config, step.needs(config)), step]:
+            if one not in ordered:
+                ordered.append(one)
+    return ordered

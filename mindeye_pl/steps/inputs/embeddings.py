@@ -1,0 +1,132 @@
+"""The cache of what frozen models make of numbered things: each row is made once and kept on disk."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from mindeye_pl.console import console
+from mindeye_pl.engine.observer import Observer
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import Input
+from mindeye_pl.store.embeddings import TokenStore
+from mindeye_pl.store.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Readable(Protocol):
+    """Images by number."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def read(self, ids: np.ndarray, /) -> np.ndarray:
+        """Return images `(n, 3, H, W)` in [0, 1] of `(n,)` ids."""
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """Folders of rows, one for each thing that determines them.
+
+    Attributes:
+        folder: of all.
+        device: where rows are made.
+        batch_size: rows made at once.
+        observer: told of every folder that is used.
+    """
+
+    folder: Path
+    device: "torch.device"
+    batch_size: int
+    observer: Observer = field(default_factory=Observer)
+
+    def of_images(
+        self,
+        name: str,
+        images: Readable,
+        ids: np.ndarray,
+        shape: tuple[int, int],
+        build: Callable[["torch.device"], "Callable[[Tensor], Tensor]"],
+        *,
+        by: Mapping[str, Any],
+        title: str,
+    ) -> TokenStore:
+        """Return the store of what a model makes of images; missing rows are made now.
+
+        Args:
+            name: begins the folder's name.
+            images: all of them.
+            ids: `(n,)` of those whose rows are wanted.
+            shape: of one row.
+            build: from a device to the model as a function of images `(b, 3, H, W)`; called only if a row is missing.
+            by: plain data that determines the rows.
+            title: names model and images to the user.
+
+        Raises:
+            UserError: as `TokenStore`.
+        """
+
+        def build_rows(device: "torch.device") -> "Callable[[np.ndarray], Tensor]":
+            embed = build(device)
+            return lambda batch: embed(torch.from_numpy(images.read(batch)).float().to(device))
+
+        return self.of_ids(name, len(images), ids, shape, build_rows, by=by, title=f"images {title}")
+
+    def of_ids(
+        self,
+        name: str,
+        count: int,
+        ids: np.ndarray,
+        shape: tuple[int, int],
+        build: Callable[["torch.device"], "Callable[[np.ndarray], Tensor]"],
+        *,
+        by: Mapping[str, Any],
+        title: str,
+    ) -> TokenStore:
+        """Return the store of rows of numbered things; missing rows are made now.
+
+        Args:
+            name: begins the folder's name.
+            count: how many things there are.
+            ids: `(n,)` of those whose rows are wanted.
+            shape: of one row.
+            build: from a device to a function that makes the rows `(b, *shape)` of ascending ids `(b,)`; called only
+                if a row is missing, and released afterwards.
+            by: plain data that determines the rows.
+            title: names things and model to the user.
+
+        Raises:
+            UserError: as `TokenStore`.
+        """
+        print_ = fingerprint(by)
+        folder = self.folder / f"{name}-{print_[:12]}"
+        store = TokenStore.create_or_open(folder, count, *shape, description=dict(by))
+        missing = store.missing(ids)
+        if len(missing):
+            console.print(f"embedding {len(missing):,} {title}")
+            rows = torch.inference_mode()(build(self.device))
+            store.fill(missing, rows, lambda batch: batch, batch_size=self.batch_size)
+        self.observer.uses_embeddings(folder, by, print_, filled=len(missing) > 0)
+        return store
+
+
+def embedding_cache(run: Run) -> EmbeddingCache:
+    """Return the run's cache of embeddings."""
+    return EmbeddingCache(Path(run.config.paths.targets), run.device, run.config.scale.embed_batch_size, run.observer)
+
+
+@dataclass(frozen=True)
+class Embeddings(Input):
+    """The run's cache of embeddings, which changes nothing in what is made with it."""
+
+    def fingerprint(self, run: Run) -> None:
+        """Return None."""
+
+    def open(self, run: Run) -> EmbeddingCache:
+        """Return the cache."""
+        return embedding_cache(run)
