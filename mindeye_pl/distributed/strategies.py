@@ -68,6 +68,8 @@ def trainer_options(trainer: DictConfig, *, sharded: bool = True) -> dict[str, A
     Returns:
         Keyword arguments; `plugins` among them.
     """
+    if _devices(trainer) * int(trainer.get("num_nodes") or 1) == 1:
+        return {"plugins": []}
     options: dict[str, Any] = {"plugins": []}
     strategy = trainer.get("strategy", "auto")
     if not sharded and shards_weights(strategy):
