@@ -14,16 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mindeye_pl.config import register_resolvers
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.hub import fetch_folder
-from mindeye_pl.steps.brain.finetune import CONFIG, FINETUNE, read_normalisation
-from mindeye_pl.steps.brain.reconstructor import reconstructor_of
-from mindeye_pl.steps.inputs.frozen_models import lacking_weights, load_model
+from mindeye_pl.steps.brain.finetune import FINETUNE, read_normalisation
+from mindeye_pl.steps.brain.reconstructor import Drawing, ImageModels, build_reconstructor
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
 from mindeye_pl.weights.deepspeed import is_deepspeed
@@ -204,18 +203,25 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
         composite = BrainDecoder.from_pretrained(folder)
         return Decoder(composite, Reconstructor(composite).eval(), normalise=read_normalisation(folder))
     run, folder = finished_run(path)
-    weights = read_weights(folder / WEIGHTS)
-    composite = build_model(run.config, voxel_counts(run.config, weights))
+    weights, config = read_weights(folder / WEIGHTS), run.config
+    composite = build_model(config, voxel_counts(config, weights))
     load_weights(composite, weights, folder / WEIGHTS)
-    config = run.config
-    images = images and config.unclip is not None
-    wanted = {"embedder": True, "vae": config.low_level is not None}
-    wanted |= dict.fromkeys(("unclip", "captioner", "refine"), images)
-    groups = [group for group, needed in wanted.items() if needed and config[group] is not None]
-    if lacks := lacking_weights(run, groups):
-        raise UserError(f"{path} lacks " + "; ".join(lacks))
-    embedder = load_model(run, "embedder")
-    reconstructor = reconstructor_of(run, composite.eval(), seed=seed, images=images)
+    drawing = Drawing()
+    wanted = {name: part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae")}
+    if missing := [line for part in wanted.values() for line in part.missing(run)]:
+        raise UserError(f"{path} lacks " + "; ".join(missing))
+    models = drawing.open(run)
+    if not images or config.get("unclip") is None:
+        models = ImageModels(vae=models.vae, embedder=models.embedder)
+    assert models.embedder is not None
+    embedder = models.embedder.load()
+    reconstructor = build_reconstructor(
+        composite.eval(),
+        models,
+        prior_samples=config.reconstruct.get("prior_samples", 1),
+        candidates=config.reconstruct.candidates,
+        seed=seed,
+    )
 
     def embed(gallery: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -227,11 +233,11 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
 def finished_run(path: Path) -> tuple[Run, Path]:
     """The run that a folder speaks of, and the folder of its fine-tuned weights."""
     register_resolvers()
-    if (path / WEIGHTS).is_file() and (path / CONFIG).is_file():
-        return Run(_config(path / CONFIG)), path
+    if (path / WEIGHTS).is_file() and (path / FINETUNE.CONFIG).is_file():
+        return Run(_config(path / FINETUNE.CONFIG)), path
     hydra = path / ".hydra" / "config.yaml"
     if not hydra.is_file():
-        wanted = f"a run's folder, an artifact with {WEIGHTS} and {CONFIG}, or a checkpoint"
+        wanted = f"a run's folder, an artifact with {WEIGHTS} and {FINETUNE.CONFIG}, or a checkpoint"
         raise UserError("there is nothing to load", got=path, expected=wanted)
     run = Run(_config(hydra))
     if (artifact := run.find(FINETUNE)) is None:

@@ -5,15 +5,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
+from omegaconf import DictConfig
 from rich.markup import escape
 from rich.table import Table
 
 from mindeye_pl.commands.needed_artifacts import needed_by
 from mindeye_pl.console import console
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.artifacts import ArtifactStore
 from mindeye_pl.store.inventory import (
     DAMAGED,
     MAKING,
@@ -38,31 +40,33 @@ _CLOCK_S = 300
 _YEAR_S = 365.25 * 24 * 3600
 
 
-def manage_artifacts(run: Run, asked_steps: Callable[[Run], list[Step]]) -> None:
+def manage_artifacts(run: Run, requested_steps: Callable[[DictConfig], list[Step]]) -> None:
     """Lists, verifies or prunes the store, as `artifacts.action` says.
 
     Args:
         run: its `artifacts` node says what is asked.
-        asked_steps: the steps that a run's `pipeline.steps` asks for, which pruning by need has to know.
+        requested_steps: the steps that a run's `pipeline.steps` asks for, which pruning by need has to know.
 
     Raises:
         UserError: for an option that does not exist; at the end, if an artifact is damaged or could not be removed.
     """
-    actions = {"list": _list, "verify": _verify, "prune": lambda run: _prune(run, asked_steps)}
-    if (action := run.config.artifacts.action) not in actions:
-        raise UserError("artifacts.action", got=action, expected=f"one of {list(actions)}")
-    actions[action](run)
+    store, settings = run.store, run.config.artifacts
+    if settings.action == "list":
+        _list(store, settings)
+    elif settings.action == "verify":
+        _verify(store, settings)
+    elif settings.action == "prune":
+        needed = settings.keep_used_by
+        if needed is not None:
+            needed = needed_by(run, list(needed), requested_steps)
+        _prune(store, settings, needed, run.overrides)
+    else:
+        raise UserError("artifacts.action", got=settings.action, expected="list, verify or prune")
 
 
-def _entries(run: Run, root: Path, *, checksums: bool | None = None) -> list[Entry]:
-    settings = run.config.artifacts
-    wanted = settings.checksums if checksums is None else checksums
-    return list(read_store(root, settings.step, checksums=wanted))
-
-
-def _list(run: Run) -> None:
-    for root in filter(None, (run.store.root, run.store.shared)):
-        entries = _entries(run, root)
+def _list(store: ArtifactStore, settings: DictConfig) -> None:
+    for root in filter(None, (store.root, store.shared)):
+        entries = list(read_store(root, settings.step, checksums=settings.checksums))
         used = users(entries)
         table = Table("artifact", box=None, pad_edge=False)
         for heading in ("size", "age", "took"):
@@ -101,10 +105,10 @@ def _total(entries: Sequence[Entry]) -> str:
     )
 
 
-def _verify(run: Run) -> None:
+def _verify(store: ArtifactStore, settings: DictConfig) -> None:
     damaged = []
-    for root in filter(None, (run.store.root, run.store.shared)):
-        for entry in read_store(root, run.config.artifacts.step, checksums=True):
+    for root in filter(None, (store.root, store.shared)):
+        for entry in read_store(root, settings.step, checksums=True):
             if entry.state == WHOLE:
                 by = "" if entry.differences.by_checksum else ", by size: it was made before there were checksums"
                 console.print(f"{entry.name}: OK, {in_bytes(entry.size)}{by}", markup=False)
@@ -117,29 +121,28 @@ def _verify(run: Run) -> None:
         raise UserError(f"{len(damaged)} artifacts are damaged", got=damaged[0].folder, fix=damaged[0].fix)
 
 
-def _prune(run: Run, asked_steps: Callable[[Run], list[Step]]) -> None:
-    settings, root = run.config.artifacts, run.store.root
+def _prune(
+    store: ArtifactStore, settings: DictConfig, needed: dict[str, tuple[str, str]] | None, overrides: Sequence[str]
+) -> None:
+    root = store.root
     if unknown := [rule for rule in settings.prune if rule not in _RULES]:
         raise UserError("artifacts.prune", got=unknown[0], expected=f"some of {list(_RULES)}")
     # The whole store: what one step's artifact is used by lies under other steps.
     entries = list(read_store(root, checksums=settings.checksums))
-    needed = None
-    if settings.keep_used_by is not None:
-        needed = needed_by(run, list(settings.keep_used_by), asked_steps)
     # Without locks nobody can tell unfinished work from work that is being done.
-    rules = [rule for rule in settings.prune if not (rule == UNFINISHED and run.store.locks == NO_LOCKS)]
+    rules = [rule for rule in settings.prune if not (rule == UNFINISHED and store.locks == NO_LOCKS)]
     chosen = [(entry, why) for entry, why in _candidates(entries, rules, needed) if settings.step in (None, entry.step)]
     if not chosen:
         console.print(f"{root}: nothing to remove", markup=False)
         return
     if settings.dry_run:
         _print_chosen(chosen)
-        command = ["python", "-m", "mindeye_pl", *run.overrides]
+        command = ["python", "-m", "mindeye_pl", *overrides]
         command = [word for word in command if not word.startswith("artifacts.dry_run=")]
         console.print("Nothing was removed. To remove them:", markup=False)
         console.print(shlex.join([*command, "artifacts.dry_run=false"]), markup=False)
         return
-    _remove(run, [entry for entry, _ in chosen])
+    _remove(store, [entry for entry, _ in chosen])
 
 
 def _candidates(
@@ -169,11 +172,11 @@ def _print_chosen(chosen: Sequence[tuple[Entry, str]]) -> None:
     console.print(f"{len(chosen)} artifacts, {in_bytes(sum(entry.size for entry, _ in chosen))}")
 
 
-def _remove(run: Run, entries: Sequence[Entry]) -> None:
+def _remove(store: ArtifactStore, entries: Sequence[Entry]) -> None:
     freed, failed = 0, []
     for entry in entries:
         try:
-            removed = remove(entry, locks=run.store.locks)
+            removed = remove(entry, locks=store.locks)
         except UserError as error:
             failed.append(error)
             console.print(f"{entry.name}: not removed: {error}", markup=False)

@@ -1,15 +1,16 @@
 """Which released files are on this machine, which are missing and what fetches them."""
 
+from omegaconf import DictConfig
 from rich.table import Table
 from rich.text import Text
 
 from mindeye_pl.console import console
-from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
+from mindeye_pl.steps.inputs.frozen_models import weights_folder
 from mindeye_pl.weights.locate import download_command, find_weights, known_sha256, verify
 
 
-def check_released_weights(run: Run) -> None:
+def check_released_weights(config: DictConfig) -> None:
     """Prints a table of all files of `conf/weights`, and below it the commands for those that are not there.
 
     Raises:
@@ -17,8 +18,8 @@ def check_released_weights(run: Run) -> None:
     """
     table = Table("name", "state", "what for", "licence", "saw COCO", box=None, pad_edge=False)
     commands, broken = [], []
-    for name, released in run.config.weights.items():
-        path, state = find_weights(released, run.weights_folder), "missing"
+    for name, released in config.weights.items():
+        path, state = find_weights(released, weights_folder(config)), "missing"
         if path is None:
             commands.append(f"{name}: {download_command(released)}")
         else:

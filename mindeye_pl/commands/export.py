@@ -9,27 +9,26 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.sharing.folder import check_folder
 from mindeye_pl.sharing.hub import check_repository, push_to_hub
 from mindeye_pl.steps.brain.finetune import BETAS
-from mindeye_pl.steps.brain.trained_model import checkpoint_path
-from mindeye_pl.steps.inputs.simulate import is_simulated
+from mindeye_pl.steps.brain.trained_model import Trained
+from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import load_weights, read_weights
 
 EXPORT = "export"
 
 
-def check_export(run: Run) -> None:
+def check_export(settings: DictConfig) -> None:
     """Refuses what no export can come of, before anything long begins; asks no network.
 
     Raises:
         UserError: without a place to export to, or for one that cannot be it.
     """
-    settings = run.config.export
     if settings.folder is None and settings.repository is None:
         raise UserError("export needs a place", fix="export.folder=FOLDER, or export.repository=owner/name")
     if settings.folder is not None:
@@ -44,11 +43,12 @@ def export_run(run: Run) -> None:
     Raises:
         UserError: if the folder cannot be written, or the hub refuses.
     """
-    settings, path = run.config.export, checkpoint_path(run)
-    model = _trained(run, path)
+    settings, config = run.config.export, run.config
+    path = Trained().open(run).path
+    model = _trained(config, path)
     with TemporaryDirectory() as passing:
         folder = Path(settings.folder or passing)
-        export_composite(model, run.config, folder, betas=path.with_name(BETAS))
+        export_composite(model, config, folder, betas=path.with_name(BETAS))
         if settings.parts:
             export_parts(model, folder)
         if settings.folder is not None:
@@ -87,8 +87,7 @@ def export_parts(model: BrainDecoder, folder: str | Path) -> None:
 
 def facts(config: DictConfig) -> dict[str, Any]:
     """What the card of a model says of its training."""
-    run, data = Run(config), config.data
-    simulated = is_simulated(run)
+    data, simulated = config.data, is_simulated(config)
     known: dict[str, Any] = {"data": "simulated NSD" if simulated else "the Natural Scenes Dataset"}
     known |= {"simulated": simulated, "subject": data.subject, "scale": config.scale.name}
     if (checkpoint := config.evaluate.checkpoint) is not None:
@@ -104,8 +103,8 @@ def facts(config: DictConfig) -> dict[str, Any]:
     return known
 
 
-def _trained(run: Run, path: Path) -> BrainDecoder:
+def _trained(config: DictConfig, path: Path) -> BrainDecoder:
     weights = read_weights(path)
-    model = build_model(run.config, voxel_counts(run.config, weights))
+    model = build_model(config, voxel_counts(config, weights))
     load_weights(model, weights, path)
     return model.eval()

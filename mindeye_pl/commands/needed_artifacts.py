@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from hydra import compose
+from omegaconf import DictConfig
 
 from mindeye_pl.config import CONFIG_NAME, compose_config, experiment_overrides, sweep_values
-from mindeye_pl.engine.step import Run, Step, order
+from mindeye_pl.engine.run import Run, order
+from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
 
 #: What the command line of `pipeline=artifacts` says of itself and not of the experiment.
@@ -14,14 +16,14 @@ _OF_THE_STORE = ("pipeline=", "plan=", "artifacts.")
 
 
 def needed_by(
-    run: Run, experiments: Sequence[str], asked_steps: Callable[[Run], list[Step]]
+    run: Run, experiments: Sequence[str], requested_steps: Callable[[DictConfig], list[Step]]
 ) -> dict[str, tuple[str, str]]:
     """The artifacts that some experiments need, and the one that the run's command line names.
 
     Args:
         run: its other overrides (scale, data, seed, ...) hold for every experiment.
         experiments: their names; of a sweep, all its jobs.
-        asked_steps: the steps that a run's `pipeline.steps` asks for.
+        requested_steps: the steps that a run's `pipeline.steps` asks for.
 
     Returns:
         For each fingerprint the step and the experiment that needs it.
@@ -38,7 +40,7 @@ def needed_by(
     needed: dict[str, tuple[str, str]] = {}
     for name, one in runs:
         for each in (one, *_compared(one)):
-            for step in order(each, asked_steps(each)):
+            for step in order(each.config, requested_steps(each.config)):
                 needed.setdefault(each.spec(step).fingerprint, (step.name, name))
     return needed
 

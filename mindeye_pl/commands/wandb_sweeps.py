@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 from hydra import compose
+from omegaconf import DictConfig
 
 from mindeye_pl.config import CONFIG_NAME, conf_dir, sweep_values
 from mindeye_pl.console import console
-from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_text
 
@@ -27,7 +27,7 @@ _HEAD = "# Made by `python -m mindeye_pl pipeline=wandb_sweeps{more}`; start it 
 _OWN = ("pipeline=", "sweep.wandb_folder=", "paths.", "plan=", "logger")
 
 
-def write_wandb_sweeps(run: Run) -> list[Path]:
+def write_wandb_sweeps(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
     """Writes `NAME.yaml` for every experiment of `conf/experiment/sweeps` into `sweep.wandb_folder`.
 
     What the command line says that is not about this command, `scale=paper` for instance, is given to each job.
@@ -35,8 +35,8 @@ def write_wandb_sweeps(run: Run) -> list[Path]:
     Returns:
         The files.
     """
-    more = [item for item in run.overrides if not item.startswith(_OWN)]
-    folder = Path(run.config.sweep.wandb_folder)
+    more = [item for item in overrides if not item.startswith(_OWN)]
+    folder = Path(config.sweep.wandb_folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for source in sorted((conf_dir() / "experiment" / "sweeps").glob("*.yaml")):

@@ -1,4 +1,4 @@
-"""Carrying out an experiment: its ordered steps, or the plan of them."""
+"""Execution of an experiment: its ordered steps, or the plan of them."""
 
 from collections.abc import Callable
 
@@ -13,26 +13,34 @@ from mindeye_pl.commands.export import EXPORT, check_export, export_run
 from mindeye_pl.commands.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 from mindeye_pl.config import command_line
 from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import ranks_from_outside
 from mindeye_pl.distributed.strategies import check_strategy
-from mindeye_pl.engine.step import Run, Step, check_steps, order
+from mindeye_pl.engine.run import Run, order
+from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.runs.run import write_run_report
 from mindeye_pl.reports.sweeps.jobs import Job
-from mindeye_pl.runner.preflight import check_device, lacking, size_line
+from mindeye_pl.reports.wandb.observer import WandbObserver
+from mindeye_pl.runner.preflight import check_device, check_inputs, missing_files, size_line
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
-from mindeye_pl.steps.brain.trained_model import checkpoint_steps
+from mindeye_pl.steps.brain.trained_model import Trained
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
-from mindeye_pl.steps.inputs.frozen_models import check_whole
 from mindeye_pl.steps.registry import STEPS
+
+#: Commands that are asked for alone and are no steps.
+COMMANDS: dict[str, Callable[[Run], object]] = {
+    "check_weights": lambda run: check_released_weights(run.config),
+    WANDB_SWEEPS: lambda run: write_wandb_sweeps(run.config, run.overrides),
+    "dashboard": lambda run: make_dashboard(run.config),
+    ARTIFACTS: lambda run: manage_artifacts(run, requested_steps),
+}
 
 
 def run_experiment(config: DictConfig, job: Job | None = None) -> None:
-    """Makes what `pipeline.steps` names, in order, from finished artifacts where there are any.
+    """Make what `pipeline.steps` names, in order, from finished artifacts where there are any.
 
     Args:
         config: the composed configuration.
-        job: of a sweep, whose record gets what was made and found.
+        job: of a sweep, whose record receives what was made and found.
 
     Raises:
         UserError: for an unknown step, missing files or a missing device, before anything long begins.
@@ -44,78 +52,72 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
         COMMANDS[names[0]](run)
         return
     if EXPORT in names:
-        check_export(run)
-    steps = asked_steps(run)
-    if config.unclip is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
+        check_export(config.export)
+    steps = requested_steps(config)
+    if config.get("unclip") is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
         console.print("unclip=none: no images are made")
     if config.plan:
         print_plan(run, steps)
         return
-    if lacks := lacking(run):
-        raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(lacks))
-    check_whole(run)
+    if missing := missing_files(run, steps):
+        raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(missing))
     check_device(config)
-    check_strategy(config, ranks_from_outside())
-    check_steps(run, steps)
+    check_strategy(config, None)
+    check_inputs(run, steps)
+    observer = WandbObserver(config.logger, run.experiment)
+    run.observer = observer
     for step in steps:
         done = run.find(step) is not None
         artifact = run.make(step)
         console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
+    ordered = order(config, steps)
     if job is not None:
-        finished = ((step.name, run.find(step)) for step in order(run, steps))
+        finished = ((step.name, run.find(step)) for step in ordered)
         job.artifacts = {name: str(artifact.folder) for name, artifact in finished if artifact is not None}
         job.made = run.made
     if "report" in names and (job is None or config.sweep.pages):
         write_run_report(run, steps)
     if EXPORT in names:
         export_run(run)
-    run.tracking.say_how_to_sync(order(run, steps))
+    observer.print_sync_command(run, ordered)
 
 
-def asked_steps(run: Run) -> list[Step]:
-    """The steps that `pipeline.steps` asks for, less those that the configuration leaves out.
+def requested_steps(config: DictConfig) -> list[Step]:
+    """Return the steps that `pipeline.steps` asks for, without those that the configuration leaves out.
 
     Raises:
-        UserError: for an unknown step, or if images alone are asked for and there is nothing to make them with.
+        UserError: for an unknown step, or if images alone are asked for and there is nothing to draw them with.
     """
-    config, names = run.config, list(run.config.pipeline.steps)
+    names = list(config.pipeline.steps)
     steps = [_step(name) for name in names if name not in ("report", EXPORT)]
     if EXPORT in names:
-        steps += [step for step in checkpoint_steps(run) if step not in steps]
+        steps += [step for step in Trained().steps(config) if step not in steps]
     if config.evaluate.reconstructions is not None:
         return [step for step in steps if step is EVALUATE_RECONSTRUCTIONS]
-    if config.unclip is None and RECONSTRUCT in steps:
+    if config.get("unclip") is None and RECONSTRUCT in steps:
         steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_RECONSTRUCTIONS)]
         if not steps:
             raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
     return steps
 
 
-#: What is no step but a command of its own, asked for alone.
-COMMANDS: dict[str, Callable[[Run], object]] = {
-    "check_weights": check_released_weights,
-    WANDB_SWEEPS: write_wandb_sweeps,
-    "dashboard": lambda run: make_dashboard(run.config),
-    ARTIFACTS: lambda run: manage_artifacts(run, asked_steps),
-}
-
-
 def _step(name: str) -> Step:
     if name not in STEPS:
-        raise UserError("pipeline.steps names no step", got=name, expected=f"some of {[*STEPS, 'report', EXPORT]}")
+        expected = f"some of {[*STEPS, 'report', EXPORT]}"
+        raise UserError("pipeline.steps names an unknown step", got=name, expected=expected)
     return STEPS[name]
 
 
 def print_plan(run: Run, steps: list[Step]) -> None:
-    """Prints each step with "cached" or "will run", the model's size and the files that are missing."""
-    console.print(size_line(run))
-    lacks = lacking(run)
-    if lacks:
-        console.print("lacks " + "; ".join(lacks))
+    """Print each step with "cached" or "will run", the model's size and the files that are missing."""
+    console.print(size_line(run.config))
+    missing = missing_files(run, steps)
+    if missing:
+        console.print("lacks " + "; ".join(missing))
     table = Table("step", "what", "state", "folder", box=None, pad_edge=False)
-    for step in order(run, steps):
-        if lacks:
-            table.add_row(step.name, "", "will run when nothing is lacking", "")
+    for step in order(run.config, steps):
+        if missing:
+            table.add_row(step.name, "", "will run when nothing is missing", "")
             continue
         spec = run.spec(step)
         found = run.store.find(spec)

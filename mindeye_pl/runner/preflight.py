@@ -1,43 +1,51 @@
-"""What is looked at before anything long begins: files, device, size."""
+"""Checks before anything long begins: files, device, settings; and the size of the model."""
 
+from collections.abc import Sequence
+
+import torch
 from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run, order
+from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.inputs.convert_mindeye1 import is_converted, lacking_shards
-from mindeye_pl.steps.inputs.frozen_models import lacking_weights, sees_brains
-from mindeye_pl.steps.inputs.simulate import layout, made_by
 from mindeye_pl.training.build import parameter_counts
 
 
-def lacking(run: Run) -> list[str]:
-    """The files that this configuration needs and that are not here, each with what brings it."""
-    lacks = []
-    if sees_brains(run.config) and is_converted(run):
-        lacks += lacking_shards(run)
-    if sees_brains(run.config) and made_by(run) is None and not layout(run).root.is_dir():
-        lacks.append(f"the data folder {layout(run).root} (paths.nsd=FOLDER, or docs/data.md)")
-    if not sees_brains(run.config) and run.config.foundation.images.source is None:
-        lacks.append("images to train on (foundation.images.source=FOLDER, or an hdf5 file)")
-    return lacks + lacking_weights(run)
+def missing_files(run: Run, steps: Sequence[Step]) -> list[str]:
+    """Return the files that the steps need and that are not here, each with the command that brings it."""
+    found: dict[str, None] = {}
+    for step in order(run.config, steps):
+        step.check(run.config)
+        for one in step.inputs(run.config).values():
+            found |= dict.fromkeys(one.missing(run))
+    return list(found)
+
+
+def check_inputs(run: Run, steps: Sequence[Step]) -> None:
+    """Check the files of every input, and what every step refuses of the configuration, before the first step.
+
+    Raises:
+        UserError: of the first file or setting that is wrong.
+    """
+    for step in order(run.config, steps):
+        for one in step.inputs(run.config).values():
+            one.check(run)
+        run.spec(step)
 
 
 def check_device(config: DictConfig) -> None:
-    """Refuses a GPU that is not there.
+    """Check that there is a GPU where one is asked for.
 
     Raises:
         UserError: naming the option that uses the CPU.
     """
-    import torch
-
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer asks for a GPU", got="no CUDA device", expected="one", fix="trainer=cpu")
 
 
-def size_line(run: Run) -> str:
-    """One line with the parameters of each stage, counted on the meta device."""
-    config = run.config
+def size_line(config: DictConfig) -> str:
+    """Return one line with the parameters of each part, counted on the meta device."""
     known = config.simulation.voxel_counts if config.data.source == "simulated" else nsd.VOXEL_COUNTS
     counts = parameter_counts(config, [known[config.data.subject]])
     parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())

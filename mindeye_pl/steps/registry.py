@@ -1,5 +1,6 @@
 """All steps by name."""
 
+from mindeye_pl.engine.step import Step
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
@@ -12,6 +13,7 @@ from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
 from mindeye_pl.steps.foundation.evaluate import EVALUATE_FOUNDATION
 from mindeye_pl.steps.foundation.evaluate_generator import EVALUATE_GENERATOR
 from mindeye_pl.steps.foundation.generator import PRETRAIN_GENERATOR
+from mindeye_pl.steps.foundation.images import SCENES
 from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
 from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE
 from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY
@@ -20,19 +22,13 @@ from mindeye_pl.steps.inputs.captions import SCREEN_CAPTIONS
 from mindeye_pl.steps.inputs.convert_mindeye1 import CONVERT_MINDEYE1
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 
-_DATA = (SIMULATE, CONVERT_MINDEYE1, SCREEN_CAPTIONS)
-
-
-_BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, EVALUATE, RECONSTRUCT, FIT_ENCODER, EVALUATE_RECONSTRUCTIONS)
-
-
-_FOUNDATION = (PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION)
-
-
-_GENERATOR = (PRETRAIN_GENERATOR, EVALUATE_GENERATOR)
-
-
+_INPUTS = (SIMULATE, CONVERT_MINDEYE1, SCREEN_CAPTIONS)
+_BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
+_EVALUATION = (EVALUATE, FIT_ENCODER, EVALUATE_RECONSTRUCTIONS)
+_FOUNDATION = (
+    *(SCENES, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION),
+    *(PRETRAIN_GENERATOR, EVALUATE_GENERATOR),
+)
 _GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)
 
-
-STEPS = {step.name: step for step in (*_DATA, *_BRAIN, *_FOUNDATION, *_GENERATOR, *_GALLERY)}
+STEPS: dict[str, Step] = {step.name: step for step in (*_INPUTS, *_BRAIN, *_EVALUATION, *_FOUNDATION, *_GALLERY)}

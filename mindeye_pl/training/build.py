@@ -1,6 +1,7 @@
 """Building the composite that the configuration describes, and moving weights in and out of it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from hydra.utils import get_class, instantiate
@@ -10,7 +11,7 @@ from torch import Tensor
 from mindeye_pl.models.base import BrainDecoder
 
 
-def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> BrainDecoder:
+def build_model(config: Any, voxel_counts: Sequence[int]) -> BrainDecoder:
     """The configured composite with fresh weights that depend on `seed` alone."""
     torch.manual_seed(config.seed)
     reads_voxels = [
@@ -19,7 +20,7 @@ def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> BrainDecoder
     return instantiate(config.model, **{name: {"voxel_counts": list(voxel_counts)} for name in reads_voxels})
 
 
-def voxel_counts(config: DictConfig, weights: Mapping[str, Tensor]) -> list[int]:
+def voxel_counts(config: Any, weights: Mapping[str, Tensor]) -> list[int]:
     """V of each subject that weights of the configured system are of; empty where they do not tell."""
     system: type[BrainDecoder] = get_class(config.model._target_)
     return system.voxel_counts_in(weights)

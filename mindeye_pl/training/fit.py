@@ -3,7 +3,7 @@
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
@@ -23,7 +22,7 @@ from mindeye_pl.training.callbacks.best_weights import LowestLoss
 from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History
-from mindeye_pl.training.callbacks.log_training import Log, TrackTraining
+from mindeye_pl.training.callbacks.log_training import TrackTraining
 from mindeye_pl.training.callbacks.progress import PlainWords
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 
@@ -88,9 +87,7 @@ def fit(
         UserError: for weights that `save` cannot write because no rank holds them all.
     """
     if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
-        raise UserError(
-            "this model is not trained in shards", got=strategy_name(strategy), fix="trainer.strategy=ddp"
-        )
+        raise UserError("this model is not trained in shards", got=strategy_name(strategy), fix="trainer.strategy=ddp")
     silence_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if settings.trainer.accelerator == "gpu" else "highest")

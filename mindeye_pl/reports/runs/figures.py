@@ -4,8 +4,10 @@ Legend: n test images, S tokens, D token width, F = S D.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,7 +16,6 @@ from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.retrieval import cosine_similarity, nearest, ranks_of_own
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.render.bars import Bars
@@ -25,13 +26,12 @@ from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.tokens import token_map_section
-from mindeye_pl.reports.runs.rows import found
 from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, read_image_scores
-from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL, PREDICTIONS, REPETITIONS, read_scores
-from mindeye_pl.steps.evaluation.scored_images import scored_captions, scored_images
-from mindeye_pl.steps.inputs.simulate import layout
-from mindeye_pl.steps.inputs.targets import target_tokens
+from mindeye_pl.steps.evaluation.retrieval import MODEL, PREDICTIONS, REPETITIONS, read_scores
+from mindeye_pl.steps.evaluation.scored_images import ScoredImages
+from mindeye_pl.steps.inputs.dataset import Dataset
+from mindeye_pl.steps.inputs.targets import ImageTargets
+from mindeye_pl.store.artifacts import Artifact
 
 #: Images that retrieval shows for each brain.
 _FOUND = 5
@@ -39,56 +39,77 @@ _FOUND = 5
 _MAPPED = 300
 
 
-def described(run: Run, ids: np.ndarray) -> list[str]:
-    """What each image shows, in words; empty where the data do not say."""
-    path = layout(run).captions
-    if not path.exists():
+def descriptions(captions: Path | None, ids: np.ndarray) -> list[str]:
+    """Return the first caption of each image, empty where the data have no captions.
+
+    Args:
+        captions: the data's file, None where there is none.
+        ids: `(n,)` stimulus ids.
+    """
+    if captions is None:
         return [""] * len(ids)
-    every = json.loads(path.read_text())
+    every = json.loads(captions.read_text())
     return [every[id_][0] for id_ in ids.tolist()]
 
 
 class _Rows:
-    """The rows of the grid, made as they are asked for: images of 768 pixels are too many to hold."""
+    """The rows of the grid, made as they are read: images of 768 pixels are too many to hold."""
 
-    def __init__(self, run: Run, count: int):
-        self._run, self._made = run, scored_images(run)
-        self.ids = self._made["stimulus_ids"].numpy()[:count]
-        self.keys = {
+    def __init__(
+        self,
+        scored: ScoredImages,
+        scores: Mapping[str, Sequence[float]],
+        stimuli: Stimuli,
+        captions: Path | None,
+        count: int,
+    ):
+        self._scored, self._scores, self._stimuli, self._captions = scored, scores, stimuli, captions
+        self.ids = scored.stimulus_ids[:count]
+        keys = {
             "Reconstructed": "images",
             "Blurry": "blurry_images",
             "Refined": "refined_images",
             "From true tokens": "images_from_true_tokens",
         }
-        self.keys = {title: key for title, key in self.keys.items() if key in self._made}
+        self.keys = {title: key for title, key in keys.items() if key in scored.tensors}
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[GridRow]:
-        stimuli, said = Stimuli(layout(self._run).stimuli), scored_captions(self._run)
-        scores = read_image_scores(found(self._run, EVALUATE_RECONSTRUCTIONS))["of_each_image"][MODEL]
-        words = described(self._run, self.ids)
-        for place, id_ in enumerate(self.ids.tolist()):
-            images = {"Seen": stimuli.read(np.array([id_]))[0]}
-            images |= {title: np.asarray(self._made[key][place : place + 1])[0] for title, key in self.keys.items()}
+        made, predicted = self._scored.tensors, self._scored.captions
+        texts = descriptions(self._captions, self.ids)
+        for row, id_ in enumerate(self.ids.tolist()):
+            images = {"Seen": self._stimuli.read(np.array([id_]))[0]}
+            images |= {title: np.asarray(made[key][row : row + 1])[0] for title, key in self.keys.items()}
             yield GridRow(
                 f"stimulus {id_}",
                 images,
-                words[place],
-                said[place] if said else "",
-                {name: each[place] for name, each in scores.items()},
+                texts[row],
+                predicted[row] if predicted else "",
+                {name: each[row] for name, each in self._scores.items()},
             )
 
 
-def reconstructions_section(run: Run, tables: Sequence[Results]) -> Section | None:
-    """The first test images, always the same ones, and what was reconstructed of them.
+def reconstructions_section(
+    scored: ScoredImages,
+    content: Mapping[str, Any],
+    tables: Sequence[Results],
+    dataset: Dataset,
+    captions: Path | None,
+    count: int,
+) -> Section | None:
+    """Return the first test images, always the same ones, and their reconstructions.
 
     Args:
-        run: finished.
+        scored: the reconstructions.
+        content: of their evaluation.
         tables: whose scores the images can be sorted by.
+        dataset: whose images were seen.
+        captions: file of the data's captions, None where there is none.
+        count: of images.
     """
-    rows = _Rows(run, run.config.report.images)
+    rows = _Rows(scored, content["of_each_image"][MODEL], dataset.stimuli, captions, count)
     metrics = [column for results in tables for column in results.columns if column.score != "fid"]
     notes = ["From true tokens: drawn from the image's own tokens."] if "From true tokens" in rows.keys else []
     return grid_section(
@@ -100,37 +121,51 @@ def reconstructions_section(run: Run, tables: Sequence[Results]) -> Section | No
     )
 
 
-def retrieval_section(run: Run) -> Section | None:
-    """For the first test images, which images the brain's retrieval embedding finds first."""
-    ids, brain, clip = _embeddings(run)
-    similarity = cosine_similarity(query=brain, gallery=clip)  # (n, n)
+@dataclass(frozen=True)
+class Embeddings:
+    """Retrieval embeddings of the test images.
+
+    Attributes:
+        ids: `(n,)` stimulus ids.
+        brain: `(n, S, D)` retrieval embeddings.
+        clip: `(n, S, D)` target tokens.
+    """
+
+    ids: np.ndarray
+    brain: Tensor
+    clip: Tensor
+
+    @classmethod
+    def read(cls, evaluation: Artifact, targets: ImageTargets) -> Self:
+        """Return the embeddings of a finished evaluation."""
+        stored = load_file(str(evaluation.folder / PREDICTIONS))
+        ids = stored["stimulus_ids"].numpy()
+        return cls(ids, stored["retrieval"], torch.from_numpy(targets.tokens(ids)[ids]))
+
+
+def retrieval_section(embeddings: Embeddings, stimuli: Stimuli, captions: Path | None, count: int) -> Section | None:
+    """Return for the first test images the images that the brain's retrieval embedding finds first."""
+    ids = embeddings.ids
+    similarity = cosine_similarity(query=embeddings.brain, gallery=embeddings.clip)  # (n, n)
     order, ranks = nearest(similarity, _FOUND).numpy(), ranks_of_own(similarity).tolist()
-    shown = ids[: run.config.report.gallery]
-    stimuli, words = Stimuli(layout(run).stimuli), described(run, shown)
-    rows = []
-    for place, id_ in enumerate(shown.tolist()):
-        images = stimuli.read(ids[[place, *order[place]]])
+    shown = ids[:count]
+    texts, rows = descriptions(captions, shown), []
+    for row, id_ in enumerate(shown.tolist()):
+        images = stimuli.read(ids[[row, *order[row]]])
         candidates = [
-            Found(image, float(similarity[place, other]), bool(other == place), f"stimulus {ids[other]}")
-            for image, other in zip(images[1:], order[place], strict=True)
+            Found(image, float(similarity[row, other]), bool(other == row), f"stimulus {ids[other]}")
+            for image, other in zip(images[1:], order[row], strict=True)
         ]
-        rank = next((at for at, candidate in enumerate(candidates, 1) if candidate.true), max(ranks[place], _FOUND + 1))
-        rows.append(GalleryRow(f"stimulus {id_}", images[0], candidates, min(rank, len(ids)), len(ids), words[place]))
+        rank = next((at for at, candidate in enumerate(candidates, 1) if candidate.true), max(ranks[row], _FOUND + 1))
+        rows.append(GalleryRow(f"stimulus {id_}", images[0], candidates, min(rank, len(ids)), len(ids), texts[row]))
     note = f"Each brain looks for its image among all {len(ids)} test images."
     return gallery_section(rows, note=note)
 
 
-def _embeddings(run: Run) -> tuple[np.ndarray, Tensor, Tensor]:
-    """Stimulus ids `(n,)`, retrieval embeddings and target tokens `(n, S, D)`."""
-    stored = load_file(str(found(run, EVALUATE).folder / PREDICTIONS))
-    ids = stored["stimulus_ids"].numpy()
-    return ids, stored["retrieval"], torch.from_numpy(target_tokens(run, ids)[ids])
-
-
-def repetitions_section(run: Run) -> Section | None:
-    """Retrieval from one, two and three responses to each image."""
-    own, names = found(run, EVALUATE), {"image_retrieval": "image retrieval", "brain_retrieval": "brain retrieval"}
-    by_count = [{score.name: score for score in read_scores(own, line)} for line in REPETITIONS]
+def repetitions_section(evaluation: Artifact) -> Section | None:
+    """Return retrieval from one, two and three responses to each image."""
+    names = {"image_retrieval": "image retrieval", "brain_retrieval": "brain retrieval"}
+    by_count = [{score.name: score for score in read_scores(evaluation, line)} for line in REPETITIONS]
     series = []
     for name, title in names.items():
         scores = [scores[name] for scores in by_count]
@@ -155,12 +190,16 @@ def repetitions_section(run: Run) -> Section | None:
     return charts_section("Repetitions", [panel], "Bands: 95 % intervals over images.")
 
 
-def regions_section(run: Run) -> Section | None:
-    """Brain correlation of the reconstructions by region, below what a perfect prediction would score."""
-    content = read_image_scores(found(run, EVALUATE_RECONSTRUCTIONS))
+def regions_section(content: Mapping[str, Any], encoders: Sequence[str]) -> Section | None:
+    """Return brain correlation of the reconstructions by region, below what a perfect prediction would score.
+
+    Args:
+        content: of the evaluation of reconstructions.
+        encoders: of the protocol.
+    """
     scores = {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
     ceilings, charts = content["brain_ceilings"], []
-    for encoder in run.config.protocol.encoders:
+    for encoder in encoders:
         regions = [region for region in nsd.ROIS if metric_name(encoder, region) in scores]
         if not regions:
             continue
@@ -188,17 +227,24 @@ def regions_section(run: Run) -> Section | None:
     return charts_section("Regions", charts, f"Ceiling across voxels: {source}." if source else "") if charts else None
 
 
-def tokens_section(run: Run) -> Section | None:
-    """Predicted and true tokens in the plane in which true ones differ most."""
-    ids, brain, clip = _embeddings(run)
+def tokens_section(embeddings: Embeddings, evaluation: Artifact) -> Section | None:
+    """Return predicted and true tokens in the plane in which true ones differ most."""
+    ids = embeddings.ids
     names = [f"stimulus {id_}" for id_ in ids[:_MAPPED]]
-    rank = json.loads((found(run, EVALUATE).folder / SCORES).read_text())["effective_rank"]
-    predicted, true = (rows[:_MAPPED].flatten(1).float().numpy() for rows in (brain, clip))  # (n, F)
+    rank = json.loads((evaluation.folder / SCORES).read_text())["effective_rank"]
+    both = (embeddings.brain, embeddings.clip)
+    predicted, true = (rows[:_MAPPED].flatten(1).float().numpy() for rows in both)  # (n, F)
     most = f"The effective rank of {len(ids)} images is at most {rank.pop('most')}."
     return token_map_section(predicted, true, names, effective_rank=rank, note=most)
 
 
-def report_folder(run: Run) -> Path:
-    """Where the page lies, with its figures and tables."""
-    folder = Path(run.config.paths.reports) / run.experiment
-    return folder if run.job is None else folder / "jobs" / str(run.job)
+def report_folder(reports: str | Path, experiment: str, job: int | None) -> Path:
+    """Return the folder of a report's page, figures and tables.
+
+    Args:
+        reports: folder of all reports.
+        experiment: name.
+        job: number in a sweep, None for a run of its own.
+    """
+    folder = Path(reports) / experiment
+    return folder if job is None else folder / "jobs" / str(job)

@@ -1,12 +1,14 @@
 """The tables of a report: null rows first, then baselines, published rows and experiments, ceilings last."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
+from omegaconf import DictConfig
 
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.scores import CEILING as CAPTION_CEILING
 from mindeye_pl.metrics.captions.scores import PREDICTED_IMAGE, PREDICTED_REFERENCE
@@ -17,32 +19,11 @@ from mindeye_pl.reports.render.comparison import beyond_doubt
 from mindeye_pl.reports.render.published import published_rows
 from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.table import COLUMNS, Column, Kind, Row
-from mindeye_pl.steps.evaluation import caption_scores as caption_evaluation
-from mindeye_pl.steps.evaluation import image_sets as image_sets
-from mindeye_pl.steps.evaluation.brain_scores import TRUE_IMAGE
-from mindeye_pl.steps.evaluation.caption_scores import caption_columns
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, read_image_scores
-from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, EVALUATE, MODEL, RIDGE, SHUFFLED, read_scores
-from mindeye_pl.steps.inputs.simulate import is_simulated
+from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
+from mindeye_pl.steps.evaluation.lines import LINES
+from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
+from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.store.artifacts import Artifact
-
-#: Name, kind and a few words for each line of the reconstructions' table, in its order.
-LINES: dict[str, tuple[str, Kind, str]] = {
-    image_sets.GREY: ("grey image", "null", ""),
-    image_sets.MEAN_IMAGE: ("mean image", "null", "of the training images"),
-    image_sets.OTHER_IMAGE: ("another image", "null", "of the test set"),
-    image_sets.SHUFFLED: ("shuffled brains", "null", ""),
-    image_sets.NEAREST: (
-        "nearest image",
-        "baseline",
-        "of the training ones, by predicted tokens; nothing is drawn",
-    ),
-    image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
-    image_sets.REFINED: ("refined", "model", ""),
-    image_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the image's own tokens"),
-    image_sets.VAE: ("through the VAE", "ceiling", "the image encoded and decoded"),
-    TRUE_IMAGE: ("the image itself", "ceiling", "through the encoder"),
-}
 
 #: Columns of the terminal, which has room for no more; the page has all.
 TERMINAL = ("pixcorr", "ssim", "clip_two_way")
@@ -50,39 +31,86 @@ TERMINAL = ("pixcorr", "ssim", "clip_two_way")
 RECONSTRUCTIONS = "Reconstructions"
 
 
-def retrieval_results(run: Run) -> Results:
-    """Retrieval in both directions, in pools and in the full set."""
-    simulated, columns = is_simulated(run), retrieval_columns(run)
-    own = found(run, EVALUATE)
-    model = read_scores(own, MODEL)
-    hours = hours_in_words(run)
+@dataclass(frozen=True)
+class About:
+    """What every table of a run depends on.
+
+    Attributes:
+        subject: whose test set it is.
+        num_sessions: of its data.
+        simulated: whether the numbers are labelled simulated.
+        published: whether the papers' rows are shown; they are of real brains, and stand beside those alone.
+        names: whose names the directions of retrieval have, `published` or the paper's.
+        top_k: how many of the most similar count as found.
+    """
+
+    subject: int
+    num_sessions: float | Literal["all"]
+    simulated: bool
+    published: bool
+    names: str
+    top_k: tuple[int, ...]
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        """Return what a configuration says."""
+        simulated = is_simulated(config)
+        return cls(
+            config.data.subject,
+            config.data.num_sessions,
+            simulated,
+            not simulated and config.report.published,
+            config.metrics.names,
+            tuple(config.metrics.top_k),
+        )
+
+    @property
+    def hours(self) -> str:
+        """Amount of data, for people."""
+        return hours_in_words(self.num_sessions)
+
+    def published_rows(self, columns: Sequence[Column]) -> list[Row]:
+        """Return the papers' rows."""
+        return published_rows(self.subject, self.num_sessions, columns) if self.published else []
+
+
+def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[Row]) -> Results:
+    """Return retrieval in both directions, in pools and in the full set.
+
+    Args:
+        evaluation: finished.
+        about: the run.
+        experiments: rows of this run and of those beside it.
+    """
+    model = read_scores(evaluation, MODEL)
+    columns, simulated = retrieval_columns(model, about), about.simulated
     rows = [
         Row("chance", tuple(map(_chance, model)), simulated=simulated, kind="null"),
-        Row("shuffled brains", read_scores(own, SHUFFLED), simulated=simulated, kind="null"),
-        Row(f"ridge, {hours}", read_scores(own, RIDGE), simulated=simulated, kind="baseline"),
-        *_published(run, columns),
-        *_experiments(run, own, EVALUATE, model),
+        Row("shuffled brains", read_scores(evaluation, SHUFFLED), simulated=simulated, kind="null"),
+        Row(f"ridge, {about.hours}", read_scores(evaluation, RIDGE), simulated=simulated, kind="baseline"),
+        *about.published_rows(columns),
+        *experiments,
     ]
-    if of_captions := read_scores(own, CAPTIONS):
-        note = "brains against captions, instead of images"
-        rows.append(Row(f"caption embedding, {hours}", of_captions, simulated=simulated, note=note))
-    if ceiling := read_scores(own, CEILING):
+    if of_captions := read_scores(evaluation, CAPTIONS):
+        note = "brains against captions, in place of images"
+        rows.append(Row(f"caption embedding, {about.hours}", of_captions, simulated=simulated, note=note))
+    if ceiling := read_scores(evaluation, CEILING):
         note = "ridge from all sessions without noise"
         rows.append(Row("noise-free ceiling", ceiling, simulated=simulated, note=note, kind="ceiling"))
     return Results("Retrieval", rows, columns)
 
 
-def retrieval_columns(run: Run) -> list[Column]:
-    """The two directions in pools first, then in the full set and for more places."""
-    scores = {score.name: score for score in read_scores(found(run, EVALUATE), MODEL)}
-    columns = [_labelled(column, run.config.metrics.names) for column in COLUMNS]
+def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
+    """Return the two directions in pools first, then in the full set and for more ranks."""
+    scores = {score.name: score for score in model}
+    columns = [_labelled(column, about.names) for column in COLUMNS]
     pool, full = scores[COLUMNS[0].score].pool_size, scores[f"{COLUMNS[0].score}_full"].pool_size
     columns = [replace(column, group=f"Among {pool}") for column in columns]
-    more = [suffix for k in run.config.metrics.top_k if k != 1 for suffix in (f"_full_top{k}",)]
+    more = [f"_full_top{k}" for k in about.top_k if k != 1]
     for suffix in (*(["_full"] if full != pool else []), *more):
-        place = f", top {suffix.rpartition('_top')[2]}" if "_top" in suffix else ""
+        rank = f", top {suffix.rpartition('_top')[2]}" if "_top" in suffix else ""
         columns += [
-            Column(f"{column.title}{place}", f"{column.score}{suffix}", column.question, group=f"Among all {full}")
+            Column(f"{column.title}{rank}", f"{column.score}{suffix}", column.question, group=f"Among all {full}")
             for column in COLUMNS
         ]
     return columns
@@ -95,9 +123,14 @@ def _labelled(column: Column, names: str) -> Column:
     return replace(column, question=question)
 
 
-def image_results(run: Run) -> list[Results]:
-    """The reconstructions by every metric of the protocol, and one table for each encoder of brain correlation."""
-    content = read_image_scores(found(run, EVALUATE_RECONSTRUCTIONS))
+def image_results(content: Mapping[str, Any], about: About, experiments: Sequence[Row]) -> list[Results]:
+    """Return the reconstructions by every metric of the protocol, and one table for each encoder.
+
+    Args:
+        content: of the evaluation of reconstructions.
+        about: the run.
+        experiments: rows of this run and of those beside it.
+    """
     metrics = [TableMetric(**plain) for plain in content["metrics"]]
     tables = []
     for title in dict.fromkeys(metric.group for metric in metrics):
@@ -105,7 +138,7 @@ def image_results(run: Run) -> list[Results]:
         needs = [f"{c.title} {content['needs'][c.score]}" for c in columns if c.score in content["needs"]]
         columns = [column for column in columns if column.score not in content["needs"]]
         note = f"Protocol {content['protocol']}. {beside_null(content)}" if title == RECONSTRUCTIONS else ""
-        rows = image_rows(run, content, columns)
+        rows = image_rows(content, about, experiments, columns)
         tables.append(Results(title, rows if columns else [], columns, note, needs=needs))
     return [table for table in tables if table.rows or table.needs]
 
@@ -116,38 +149,43 @@ def _column(metric: TableMetric) -> Column:
     return Column(metric.title, metric.name, metric.question, form, metric.higher_is_better, limits=limits)
 
 
-def image_rows(run: Run, content: dict[str, Any], columns: Sequence[Column]) -> list[Row]:
-    """The lines of the reconstructions' table that have a score in one of the columns."""
-    simulated, own = is_simulated(run), found(run, EVALUATE_RECONSTRUCTIONS)
-    model = _of_each(content, MODEL)
-    rows = {}
+def image_rows(
+    content: Mapping[str, Any], about: About, experiments: Sequence[Row], columns: Sequence[Column]
+) -> list[Row]:
+    """Return the lines of the reconstructions' table that have a score in one of the columns."""
+    model, rows = _of_each(content, MODEL), {}
     for line, (name, kind, note) in LINES.items():
         scores = tuple(Score.from_dict(plain) for plain in content["rows"].get(line, ()))
         if any(score.name in {column.score for column in columns} for score in scores):
             differs = beyond_doubt(_of_each(content, line), model, columns)
-            rows[line] = Row(name, scores, note=note, simulated=simulated, kind=kind, differs=differs)
+            rows[line] = Row(name, scores, note=note, simulated=about.simulated, kind=kind, differs=differs)
     before = [row for row in rows.values() if row.kind in ("null", "baseline")]
     after = [row for row in rows.values() if row.kind not in ("null", "baseline")]
-    own_scores = tuple(Score.from_dict(plain) for plain in content["rows"][MODEL])
-    return [*before, *_published(run, columns), *_experiments(run, own, EVALUATE_RECONSTRUCTIONS, own_scores), *after]
+    return [*before, *about.published_rows(columns), *experiments, *after]
 
 
-def _of_each(content: dict[str, Any], line: str) -> dict[str, np.ndarray]:
+def _of_each(content: Mapping[str, Any], line: str) -> dict[str, np.ndarray]:
     return {name: np.array(each) for name, each in content["of_each_image"].get(line, {}).items()}
 
 
-def caption_results(run: Run) -> Results | None:
-    """The captions in the three published comparisons; None where there are none."""
-    content, simulated = read_image_scores(found(run, EVALUATE_RECONSTRUCTIONS)), is_simulated(run)
-    if not content["captions"] and not any(c.name in content["needs"] for c in caption_columns(run)):
+def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[TableMetric]) -> Results | None:
+    """Return the captions in the three published comparisons; None where there are none.
+
+    Args:
+        content: of the evaluation of reconstructions.
+        about: the run.
+        metrics: of captions.
+    """
+    simulated = about.simulated
+    if not content["captions"] and not any(metric.name in content["needs"] for metric in metrics):
         return None
     lines: dict[str, tuple[str, Kind]] = {
-        caption_evaluation.SHUFFLED: ("another image's, reference", "null"),
+        CAPTION_SHUFFLED: ("another image's, reference", "null"),
         PREDICTED_REFERENCE: ("brain, reference", "model"),
         PREDICTED_IMAGE: ("brain, true image's", "model"),
         CAPTION_CEILING: ("true image's, reference", "ceiling"),
     }
-    columns = [_column(metric) for metric in caption_columns(run)]
+    columns = [_column(metric) for metric in metrics]
     needs = [f"{c.title} {content['needs'][c.score]}" for c in columns if c.score in content["needs"]]
     columns = [column for column in columns if column.score not in content["needs"]]
     rows = [
@@ -157,12 +195,12 @@ def caption_results(run: Run) -> Results | None:
     ]
     if rows:
         place = next(place for place, row in enumerate(rows) if row.kind != "null")
-        rows[place:place] = _published(run, columns)
+        rows[place:place] = about.published_rows(columns)
     note = "Each row compares two captions of an image: from the brain, from its true tokens, or the reference."
     return Results("Captions", rows, columns, note, needs=needs)
 
 
-def beside_null(content: dict[str, Any]) -> str:
+def beside_null(content: Mapping[str, Any]) -> str:
     """One sentence: which scores of the reconstructions are better than which null rows, beyond doubt."""
     titles = {metric["name"]: metric["title"] for metric in content["metrics"]}
     asked = [metric["name"] for metric in content["metrics"] if metric["group"] == RECONSTRUCTIONS]
@@ -177,51 +215,42 @@ def beside_null(content: dict[str, Any]) -> str:
     return f"With 95 % intervals over the same images, not shown: {'; '.join(not_above)}."
 
 
-def hours_in_words(run: Run) -> str:
-    """How much of the subject's data is in use."""
-    sessions = run.config.data.num_sessions
-    return "all h" if sessions == "all" else f"{sessions} h"
+def hours_in_words(num_sessions: int | float | str) -> str:
+    """Return how much of a subject's data is in use."""
+    return "all h" if num_sessions == "all" else f"{num_sessions} h"
 
 
-def found(run: Run, step: Step) -> Artifact:
-    """The finished artifact that a report shows."""
-    artifact = run.find(step)
-    assert artifact is not None, f"report comes after {step.name}"
-    return artifact
+def experiment_rows(run: Run, own: Artifact, step: Step, scores: tuple[Score, ...]) -> list[Row]:
+    """Return the row of this run, and of the experiments that stand beside it.
 
-
-def _published(run: Run, columns: Sequence[Column]) -> list[Row]:
-    """The papers' rows; they are of real brains, and stand beside those alone."""
-    if is_simulated(run) or not run.config.report.published:
-        return []
-    sessions = run.config.data.num_sessions
-    return published_rows(run.config.data.subject, sessions, columns)
-
-
-def _experiments(run: Run, own: Artifact, step: Step, scores: tuple[Score, ...]) -> list[Row]:
-    names = list(run.config.report.compare)
-    given = run.config.evaluate.reconstructions
+    Args:
+        run: finished.
+        own: its artifact.
+        step: that made it.
+        scores: of its model.
+    """
+    names, given = list(run.config.report.compare), run.config.evaluate.reconstructions
+    simulated = is_simulated(run.config)
     if given is not None:
-        return [Row(str(given), scores, simulated=is_simulated(run), this_run=True)]
-    rows = [_experiment_row(run, name, own, step) for name in names]
+        return [Row(str(given), scores, simulated=simulated, this_run=True)]
+    rows = [_experiment_row(run.of_experiment(name), name, own, step) for name in names]
     if run.experiment not in names:
-        rows.insert(0, Row(run.experiment, scores, simulated=is_simulated(run), this_run=True))
+        rows.insert(0, Row(run.experiment, scores, simulated=simulated, this_run=True))
     return rows
 
 
-def _experiment_row(run: Run, name: str, own: Artifact, step: Step) -> Row:
-    """The row of an experiment, under this run's other overrides; empty where it was not run."""
-    other = run.of_experiment(name)
+def _experiment_row(other: Run, name: str, own: Artifact, step: Step) -> Row:
+    """Return the row of an experiment, under this run's other overrides; empty where it was not run."""
     try:
         artifact = other.find(step)
     except UserError as error:  # of data that this experiment lacks and this run has not asked for
         return Row(name, status="cannot run", note=str(error))
     start = "pretrained" if other.config.finetune.start == "pretrained" else "scratch"
-    label = f"{start}, {hours_in_words(other)}"
+    label, simulated = f"{start}, {hours_in_words(other.config.data.num_sessions)}", is_simulated(other.config)
     if artifact is None:
-        return Row(label, command=" ".join(["python -m mindeye_pl", *other.overrides]), simulated=is_simulated(run))
+        return Row(label, command=" ".join(["python -m mindeye_pl", *other.overrides]), simulated=simulated)
     mine = artifact.fingerprint == own.fingerprint
-    return Row(label, read_scores(artifact, MODEL), simulated=is_simulated(run), this_run=mine)
+    return Row(label, read_scores(artifact, MODEL), simulated=simulated, this_run=mine)
 
 
 def _chance(score: Score) -> Score:

@@ -6,26 +6,25 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.step import Run
 from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.section import Section
-from mindeye_pl.reports.runs.figures import described
+from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.reports.sweeps.settings import Cell
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.brain.reconstruction_files import RECONSTRUCTIONS
-from mindeye_pl.steps.inputs.simulate import layout
+from mindeye_pl.steps.inputs.dataset import Dataset
 
 #: More columns make images that nobody can compare.
 MOST_CELLS = 8
 SHOWN = 16
 
 
-def sweep_images(run: Run, cells: Sequence[Cell]) -> Section | None:
+def sweep_images(dataset: Dataset, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
     """None where no job has made images.
 
     Args:
-        run: of one of the jobs, for the seen images.
+        dataset: of the jobs, for the seen images.
+        captions: file of the data's captions, None where there is none.
         cells: of the sweep; of each its first seed is shown.
     """
     files = {cell.name: file for cell in cells if (file := _file(cell)) is not None}
@@ -40,7 +39,7 @@ def sweep_images(run: Run, cells: Sequence[Cell]) -> Section | None:
         for id_, image in zip(ids.tolist(), images, strict=True):
             rows.setdefault(id_, {})[title] = image
     shown = np.array(list(rows)[:SHOWN])
-    seen, words = Stimuli(layout(run).stimuli).read(shown), described(run, shown)
+    seen, words = dataset.stimuli.read(shown), descriptions(captions, shown)
     lines = [
         GridRow(f"stimulus {id_}", {"Seen": image, **rows[id_]}, caption)
         for id_, image, caption in zip(shown.tolist(), seen, words, strict=True)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.console import console
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.render.charts import charts_section
 from mindeye_pl.reports.render.page import ReportData, UsedArtifact, write_report
@@ -18,7 +18,7 @@ from mindeye_pl.reports.sweeps.findings import compare, compared, curves, senten
 from mindeye_pl.reports.sweeps.images import sweep_images
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
-from mindeye_pl.steps.inputs.simulate import is_simulated
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, is_simulated, open_dataset
 from mindeye_pl.store.environment import environment
 
 #: Columns of the terminal, which has room for no more.
@@ -66,7 +66,7 @@ def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) ->
         run: of one of them, for what they all share.
     """
     cells = cells_of(jobs)
-    simulated = is_simulated(run)
+    simulated = is_simulated(run.config)
     columns = _columns(cells, list(config.sweep.columns))
     scores = [column.score for column in columns]
     key, baseline = compared(jobs, cells, config.sweep.compare, config.sweep.baseline)
@@ -91,7 +91,11 @@ def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) ->
         summary=_headline(said) or f"{len(jobs)} jobs.",
         simulated=simulated,
         results=tables,
-        images=[section for section in (charts, sweep_images(run, cells)) if section],
+        images=[
+            section
+            for section in (charts, sweep_images(open_dataset(run), DataFile(CAPTIONS).open(run), cells))
+            if section
+        ],
         settings=OmegaConf.to_yaml(run.config, resolve=True),
         environment=environment(),
         cost=_cost(jobs, cells),

@@ -1,72 +1,75 @@
-"""Every step that is really made is one W&B run, with what it was made from and what came of it.
+"""W&B's record of a run: every step that is built is one W&B run, with its inputs and its results.
 
-What is finished is not made, so it opens no run, but for the one that W&B's sweep agent waits for. Of several processes
-that make a step together, the first tracks it.
+A finished step opens no run, except the one whose score W&B's sweep agent waits for. Of several ranks, the first one
+logs.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
-from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
+from mindeye_pl.data.nsd.splits import STANDARD
+from mindeye_pl.engine.observer import Observer, StepLog
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import EMBEDDINGS, Step
+from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.tracking.sync import sync_command
 from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder, check_upload
 from mindeye_pl.tracking.wandb_run import RunIdentity, TrackedRun, agent_waits_for, one_line, start_run
 
-if TYPE_CHECKING:
-    from mindeye_pl.engine.step import Run, Step
-
 _log = logging.getLogger(__name__)
 
-DATA, TARGETS, CHECKPOINT, RECONSTRUCTIONS, SCORES = "data", "targets", "checkpoint", "reconstructions", "scores"
-
-#: Types of W&B artifacts by step; the other steps train something.
-_TYPES = {
-    "simulate": DATA,
-    "convert_mindeye1": DATA,
-    "scenes": DATA,
-    "screen_captions": DATA,
-    "reconstruct": RECONSTRUCTIONS,
-    "evaluate": SCORES,
-    "evaluate_reconstructions": SCORES,
-    "evaluate_foundation": SCORES,
-    "retrieve": SCORES,
-    "embed_gallery": TARGETS,
-    "build_index": DATA,
-}
-#: Types by the name of what is no step of the project's: the user's data, or a checkpoint of somebody's.
-_FOREIGN = dict.fromkeys(("checkpoint", "sdxl_base", "embedder"), CHECKPOINT) | {"reconstructions": RECONSTRUCTIONS}
-
-#: Steps that read the brain of `data.subject`, and those that also depend on how its model began.
-_OF_SUBJECT = ("finetune", "evaluate", "reconstruct", "evaluate_reconstructions", "fit_encoder", "retrieve")
-_OF_MODEL = ("finetune", "evaluate", "reconstruct", "evaluate_reconstructions", "retrieve")
 #: W&B's limit.
-_LONGEST_TAG = 64
+MAX_TAG_LENGTH = 64
 
 
-class Tracking:
-    """The W&B runs of the steps that a run makes.
+class WandbLog(StepLog):
+    """Rows and images of a step's W&B run.
 
     Args:
-        run: whose steps they are.
+        tracked: the run.
     """
 
-    def __init__(self, run: "Run"):
-        self._run, self._settings = run, run.config.logger
+    enabled = True
+
+    def __init__(self, tracked: TrackedRun):
+        self._tracked, self._follows = tracked, False
+
+    def log(self, values: Mapping[str, float], global_step: int) -> None:
+        """Add a row, drawn against the optimiser step."""
+        if not self._follows:
+            self._tracked.follow_steps()
+            self._follows = True
+        self._tracked.log(values, global_step)
+
+    def log_image(self, image: np.ndarray, epochs: int) -> None:
+        """Add an image made after so many epochs."""
+        self._tracked.log_images("generated", [image], [f"after {epochs} epochs"])
+
+
+class WandbObserver(Observer):
+    """The W&B runs of the steps that a process builds.
+
+    Args:
+        settings: node `logger` of the configuration.
+        experiment: W&B's group.
+    """
+
+    def __init__(self, settings: DictConfig, experiment: str):
+        self._settings, self._experiment = settings, experiment
         self._open: dict[str, TrackedRun] = {}
-        self._stores: dict[str, dict[str, tuple[TrackedFolder, bool]]] = {}
+        self._embeddings: dict[str, dict[str, tuple[TrackedFolder, bool]]] = {}
         self._folders: dict[Path, None] = {}
         self._ids: dict[str, None] = {}
         self._shown: set[str] = set()
-        self._mode = self._settings.mode if self._settings.name == "wandb" else "disabled"
+        self._mode = settings.mode if settings.name == "wandb" else "disabled"
 
     @property
     def enabled(self) -> bool:
@@ -74,125 +77,85 @@ class Tracking:
         return self._mode != "disabled" and getattr(rank_zero_only, "rank", 0) == 0
 
     @contextmanager
-    def of(self, step: "Step") -> Iterator[Callable[[], None]]:
-        """Around the making of a step; what it yields is called when there is something to make.
-
-        The W&B run ends when the artifact is whole, or as failed when it is not.
-        """
+    def making(self, run: Run, step: Step) -> Iterator[Callable[[], StepLog]]:
+        """Open the step's W&B run where there is something to build; it ends with the artifact, or as failed."""
         try:
-            yield lambda: self._start(step)
+            yield lambda: self._start(run, step)
         except BaseException:
-            self._finish(step, ok=False)
+            self._finish(run, step, ok=False)
             raise
-        self._finish(step, ok=True)
+        self._finish(run, step, ok=True)
 
-    def show_finished(self, step: "Step") -> None:
-        """Logs a step that was found finished, if this process is a job of W&B's sweep agent and it has the score."""
+    def found(self, run: Run, step: Step) -> None:
+        """Log a finished step, if this process is a job of W&B's sweep agent and the step has its score."""
         if self.enabled and step.name not in self._shown and agent_waits_for(step.name):
             self._shown.add(step.name)
-            self._start(step)
-            self._finish(step, ok=True)
+            self._start(run, step)
+            self._finish(run, step, ok=True)
 
-    def log_of(self, step: "Step") -> Callable[..., None] | None:
-        """What takes the rows of a training, `(values, step)`; None where the step is not tracked."""
-        tracked = self._open.get(step.name)
-        if tracked is None:
-            return None
-        tracked.follow_steps()
-        return tracked.log
-
-    def image_log_of(self, step: "Step") -> Callable[[np.ndarray, int], None] | None:
-        """What takes `(H, W, 3)` uint8 images of a training, with the epochs so far; None where it is not tracked."""
-        tracked = self._open.get(step.name)
-        if tracked is None:
-            return None
-        return lambda image, epochs: tracked.log_images("generated", [image], [f"after {epochs} epochs"])
-
-    def uses_store(self, folder: Path, by: dict[str, Any], fingerprint: str, *, filled: bool) -> None:
-        """Notes a store of target tokens, latents or maps as made by, or read by, the steps that are being made.
-
-        Args:
-            folder: of the store.
-            by: what determines its rows.
-            fingerprint: of that.
-            filled: whether rows of it were made now.
-        """
-        store = TrackedFolder(f"targets-{folder.name}", TARGETS, fingerprint, folder, {"determined_by": by}, grows=True)
+    def uses_embeddings(self, folder: Path, described: Mapping[str, Any], fingerprint: str, *, filled: bool) -> None:
+        """Note a folder of embeddings as filled by, or read by, the steps that are being built."""
+        metadata = {"determined_by": dict(described)}
+        store = TrackedFolder(f"targets-{folder.name}", EMBEDDINGS, fingerprint, folder, metadata, grows=True)
         for name in self._open:
-            stores = self._stores.setdefault(name, {})
+            stores = self._embeddings.setdefault(name, {})
             stores[fingerprint] = store, filled or stores.get(fingerprint, (store, False))[1]
 
-    def say_how_to_sync(self, steps: Sequence["Step"]) -> None:
-        """Prints the one line that uploads the offline runs of these steps, if this process made any.
-
-        Args:
-            steps: of the experiment; those of earlier processes are uploaded by the same line.
-        """
+    def print_sync_command(self, run: Run, steps: Sequence[Step]) -> None:
+        """Print the line that uploads the offline runs of these steps, if this process made any."""
         if not self._ids:
             return
-        ids = [*self._ids, *(_run_id(self._run, step) for step in steps)]
+        ids = [*self._ids, *(_run_id(run, step) for step in steps)]
         if command := sync_command(self._folders, ids):
             console.print(f"W&B is offline; to upload: {command}", markup=False)
 
-    def _start(self, step: "Step") -> None:
+    def _start(self, run: Run, step: Step) -> StepLog:
         if not self.enabled or step.name in self._open:
-            return
+            return StepLog()
         check_upload(self._settings.upload)
         with _surviving(step):
-            tracked = start_run(Path(self._settings.folder), self._identity(step), mode=self._mode)
+            tracked = start_run(Path(self._settings.folder), self._identity(run, step), mode=self._mode)
             if tracked is None:
                 self._mode = "disabled"  # once is enough
-                return
+                return StepLog()
             self._open[step.name] = tracked
             if tracked.offline:
                 self._mode = "offline"  # the next step does not wait for the server again
                 self._folders[tracked.folder.parent] = None
                 self._ids[tracked.run_id] = None
-            for used in self._inputs(step):
+            for used in _inputs(run, step):
                 self._log_folder(tracked, used, output=False)
+        return WandbLog(self._open[step.name]) if step.name in self._open else StepLog()
 
-    def _finish(self, step: "Step", *, ok: bool) -> None:
+    def _finish(self, run: Run, step: Step, *, ok: bool) -> None:
         tracked = self._open.pop(step.name, None)
         if tracked is None:
             return
         artifact = None
         with _surviving(step):
-            if ok and (artifact := self._run.find(step)) is not None:
-                from mindeye_pl.reports.wandb.results import log_results  # which knows the steps, and they this
-
-                log_results(self._run, step, artifact, tracked)
-                for store, filled in self._stores.pop(step.name, {}).values():
+            if ok and (artifact := run.find(step)) is not None:
+                _summarise_cost(artifact, tracked)
+                step.record(run.inputs(step), artifact, tracked, self._settings.num_images)
+                for store, filled in self._embeddings.pop(step.name, {}).values():
                     self._log_folder(tracked, store, output=filled)
                 self._log_folder(tracked, _tracked_folder(step, artifact), output=True)
         tracked.finish(ok=artifact is not None)
         if not tracked.finished and not tracked.offline:
-            _log.warning("what W&B did not get: wandb sync --include-online %s", tracked.folder)
+            _log.warning("not uploaded to W&B: wandb sync --include-online %s", tracked.folder)
 
-    def _identity(self, step: "Step") -> RunIdentity:
-        run, spec = self._run, self._run.spec(step)
-        config: Any = OmegaConf.to_container(run.config, resolve=True)
+    def _identity(self, run: Run, step: Step) -> RunIdentity:
+        spec = run.spec(step)
         artifact = {"step": step.name, "label": spec.label, "fingerprint": spec.fingerprint, "inputs": spec.inputs}
         return RunIdentity(
             project=self._settings.project,
             entity=self._settings.entity,
             run_id=_run_id(run, step),
             name=f"{step.name} {spec.label}",
-            group=run.experiment.replace("/", "-"),
+            group=self._experiment.replace("/", "-"),
             job_type=step.name,
-            tags=tags(run, step),
-            config=config | {"artifact": artifact},
+            tags=tags(run.config, step),
+            config=run.resolved | {"artifact": artifact},
         )
-
-    def _inputs(self, step: "Step") -> Iterator[TrackedFolder]:
-        """What a step is made from: artifacts of other steps, and what the user brings."""
-        known = set()
-        for need in step.needs(self._run):
-            if (artifact := self._run.find(need)) is not None:
-                known.add(artifact.fingerprint)
-                yield _tracked_folder(need, artifact)
-        for name, fingerprint in self._run.spec(step).inputs.items():
-            if fingerprint not in known:
-                yield TrackedFolder(f"{name}-{fingerprint[:12]}", _FOREIGN.get(name, DATA), fingerprint)
 
     def _log_folder(self, tracked: TrackedRun, folder: TrackedFolder, *, output: bool) -> None:
         settings = self._settings
@@ -202,51 +165,54 @@ class Tracking:
         log(folder, upload=settings.upload, below_mb=settings.upload_below_mb, checksums=settings.checksums)
 
 
+def _inputs(run: Run, step: Step) -> Iterator[TrackedFolder]:
+    """Yield what a step is made from: artifacts of other steps, and what the user brings."""
+    known = set()
+    for need in step.needs(run.config):
+        if (artifact := run.find(need)) is not None:
+            known.add(artifact.fingerprint)
+            yield _tracked_folder(need, artifact)
+    leaves, used = run.leaves(step), run.spec(step).inputs
+    for name, fingerprint in used.items():
+        if fingerprint not in known and not leaves[name].steps(run.config) and len(fingerprint) > 12:
+            known.add(fingerprint)
+            yield TrackedFolder(f"{name}-{fingerprint[:12]}", leaves[name].artifact_type, fingerprint)
+
+
+def _summarise_cost(artifact: Artifact, tracked: TrackedRun) -> None:
+    manifest = artifact.manifest
+    size = sum(path.stat().st_size for path in artifact.folder.rglob("*") if path.is_file())
+    tracked.summarise({"cost/seconds": manifest["seconds"], "cost/megabytes": round(size / 1e6, 3)})
+    tracked.summarise({f"facts/{name}": value for name, value in manifest.get("facts", {}).items()})
+
+
 @contextmanager
-def _surviving(step: "Step") -> Iterator[None]:
-    """Whatever is wrong with the record of a step, the step itself goes on."""
+def _surviving(step: Step) -> Iterator[None]:
+    """Warn of any failure of the record; the step itself goes on."""
     try:
         yield
     except Exception as error:
-        _log.warning("the W&B record of %s is not whole: %s", step.name, one_line(error))
+        _log.warning("the W&B record of %s is incomplete: %s", step.name, one_line(error))
 
 
-def _run_id(run: "Run", step: "Step") -> str:
-    """The same for the same work: a step that was stopped goes on in its run."""
+def _run_id(run: Run, step: Step) -> str:
+    """Return the same id for the same work: a step that was stopped resumes in its W&B run."""
     return run.spec(step).fingerprint[:16]
 
 
-def _tracked_folder(step: "Step", artifact: Artifact) -> TrackedFolder:
-    """A finished artifact under its folder's name; W&B's manifest holds ours, in which no two makings are the same."""
+def _tracked_folder(step: Step, artifact: Artifact) -> TrackedFolder:
+    """Return a finished artifact under its folder's name; W&B's manifest holds ours, which differs between builds."""
     metadata = {key: value for key, value in artifact.manifest.items() if key not in ("fingerprint", "files")}
-    name, kind = f"{step.name}-{artifact.folder.name}", _TYPES.get(step.name, CHECKPOINT)
-    return TrackedFolder(name, kind, artifact.fingerprint, artifact.folder, metadata)
+    name = f"{step.name}-{artifact.folder.name}"
+    return TrackedFolder(name, step.artifact_type, artifact.fingerprint, artifact.folder, metadata)
 
 
-def tags(run: "Run", step: "Step") -> list[str]:
-    """What a dashboard filters by: subject, hours, start, ablation, seed, scale, split, simulated."""
-    from mindeye_pl.data.nsd.splits import STANDARD
-    from mindeye_pl.steps.inputs.simulate import is_simulated
-    from mindeye_pl.steps.inputs.frozen_models import sees_brains
-
-    config, facts = run.config, []
-    if step.name == "pretrain":
-        facts += [f"subj0{subject}" for subject in config.pretrain.subjects]
-        facts += [f"hours={_hours(config.pretrain.num_sessions)}"]
-    elif step.name in _OF_SUBJECT:
-        hours = "all" if step.name == "fit_encoder" else _hours(config.data.num_sessions)
-        facts += [f"subj0{config.data.subject}", f"hours={hours}"]
-    if step.name in _OF_MODEL:
-        given = config.finetune.checkpoint if step.name == "finetune" else config.evaluate.checkpoint
-        facts += [config.finetune.start if given is None else "checkpoint"]
+def tags(config: DictConfig, step: Step) -> list[str]:
+    """Return what a dashboard filters by: the step's own tags, ablation, seed, scale, split, simulated."""
+    found = step.tags(config)
     if (ablation := config.ablation.name) != "none":
-        facts += [f"ablation={ablation}"]
-    facts += [f"seed={config.seed}", f"scale={config.scale.name}"]
-    facts += [] if config.data.split == STANDARD else [f"split={config.data.split}"]
-    simulated = is_simulated(run) if sees_brains(config) else config.foundation.images.source == "simulated"
-    facts += ["simulated"] if simulated else []
-    return [fact[:_LONGEST_TAG] for fact in facts]
-
-
-def _hours(num_sessions: Any) -> str:
-    return num_sessions if num_sessions == "all" else f"{float(num_sessions) * HOURS_PER_SESSION:g}"
+        found += [f"ablation={ablation}"]
+    found += [f"seed={config.seed}", f"scale={config.scale.name}"]
+    found += [] if config.data.split == STANDARD else [f"split={config.data.split}"]
+    found += ["simulated"] if step.is_simulated(config) else []
+    return [tag[:MAX_TAG_LENGTH] for tag in found]

@@ -118,7 +118,10 @@ class Finetune(Step):
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST and not len(data.validation_trials[0]):
-            seen, fix = f"data.validation_fraction={settings.data.validation_fraction}", f"more, or finetune.keep={LAST}"
+            seen, fix = (
+                f"data.validation_fraction={settings.data.validation_fraction}",
+                f"more, or finetune.keep={LAST}",
+            )
             raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=seen, fix=fix)
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)

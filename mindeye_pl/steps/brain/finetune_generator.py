@@ -52,7 +52,9 @@ def trains_generator(config: DictConfig) -> bool:
     if generator is None or config.get("unclip") is None:
         return False
     if bundled.GENERATOR not in config.unclip.get("files", ()):
-        raise UserError(f"generator={generator.name} does not belong to unclip={config.unclip.name}", fix="unclip=lafite")
+        raise UserError(
+            f"generator={generator.name} does not belong to unclip={config.unclip.name}", fix="unclip=lafite"
+        )
     return True
 
 

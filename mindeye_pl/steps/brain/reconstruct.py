@@ -114,9 +114,8 @@ class Reconstruct(Step):
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log some images beside the seen ones."""
-        log_reconstructions(
-            read_reconstructions(artifact), read_captions(artifact), inputs["data"].stimuli, record, num_images
-        )
+        made, captions = read_reconstructions(artifact.folder), read_captions(artifact.folder)
+        log_reconstructions(made, captions, inputs["data"].stimuli, record, num_images)
 
 
 def predict(reconstructor: Reconstructor, queries: list[BrainQuery], folder: Path, trainer: DictConfig) -> None:
@@ -182,15 +181,15 @@ def merge(folder: Path, ids: list[int]) -> None:
         path.unlink()
 
 
-def read_captions(artifact: Artifact) -> list[str] | None:
+def read_captions(folder: Path) -> list[str] | None:
     """Return the caption of each image in the order of `stimulus_ids`, None where none were made."""
-    path = artifact.folder / CAPTIONS
+    path = folder / CAPTIONS
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def read_reconstructions(artifact: Artifact) -> dict[str, Tensor]:
+def read_reconstructions(folder: Path) -> dict[str, Tensor]:
     """Return `stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` float16 in [0, 1], and the intermediates."""
-    return load_file(str(artifact.folder / RECONSTRUCTIONS))
+    return load_file(str(folder / RECONSTRUCTIONS))
 
 
 RECONSTRUCT = Reconstruct()

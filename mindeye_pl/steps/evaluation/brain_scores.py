@@ -3,7 +3,7 @@
 Legend: n test images, m images of a set, R responses to each, V voxels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,15 +15,15 @@ from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import read_noise_free
 from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
 from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions
-from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_of_each
 from mindeye_pl.metrics.images import Scored, TableMetric
 from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_of_each, effective_repetitions
 from mindeye_pl.steps.evaluation.encoder import encoder_features, load_encoder
-from mindeye_pl.steps.evaluation.image_scores import ImageScores, blocks, kept, lacking_network
+from mindeye_pl.steps.evaluation.image_scores import ImageScores, blocks, kept
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
-from mindeye_pl.steps.inputs.frozen_models import load_model
-from mindeye_pl.steps.inputs.simulate import is_simulated, layout
+from mindeye_pl.steps.evaluation.optional import Lacking
+from mindeye_pl.steps.inputs.dataset import Dataset
+from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 
 RIDGE, GNET = "ridge", "gnet"
 TITLES = {RIDGE: "ridge encoder", GNET: "GNet"}
@@ -51,8 +51,25 @@ class BrainCeilings:
     normalised: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
-def brain_metrics(run: Run) -> list[TableMetric]:
-    """The columns of the brain correlations' table."""
+@dataclass(frozen=True)
+class BrainReference:
+    """What brain correlations are measured against.
+
+    Attributes:
+        dataset: the data.
+        subject: whose brain.
+        region_masks: file of the masks, None where there is none.
+        brains: the measured responses to the seen images, in their order.
+    """
+
+    dataset: Dataset
+    subject: int
+    region_masks: Path | None
+    brains: TestSet
+
+
+def brain_metrics(encoders: Sequence[str]) -> list[TableMetric]:
+    """Return the columns of the brain correlations' tables, for some encoders."""
     return [
         TableMetric(
             metric_name(encoder, region),
@@ -61,7 +78,7 @@ def brain_metrics(run: Run) -> list[TableMetric]:
             "Correlation across voxels.",
             group=f"Brain correlation, {TITLES[encoder]}",
         )
-        for encoder in run.config.protocol.encoders
+        for encoder in encoders
         for region in nsd.ROIS
     ]
 
@@ -71,31 +88,39 @@ def metric_name(encoder: str, region: str) -> str:
     return f"brain_{encoder}_{region}"
 
 
-def score_brains(run: Run, sets: ImageSets, brains: TestSet, folder: Path, scores: ImageScores) -> BrainCeilings:
-    """Adds the brain correlations of every line to `scores`.
+def score_brains(
+    sets: ImageSets,
+    reference: BrainReference,
+    encoders: Mapping[str, Encoder | Lacking],
+    folder: Path,
+    scores: ImageScores,
+) -> BrainCeilings:
+    """Add the brain correlations of every line to `scores`.
 
     Args:
-        run: its `protocol.encoders` are used.
         sets: the images.
-        brains: the measured responses to the seen images, in their order.
+        reference: the measured responses.
+        encoders: images to betas, by name; those whose files are missing among them.
         folder: of the step's work.
-        scores: gets them, and what is lacking.
+        scores: receives them, and what is missing.
     """
-    subject, data = run.config.data.subject, layout(run)
-    if not data.region_masks.is_file():
-        lacks = f"needs {data.region_masks} (docs/data.md)"
-        scores.needs |= {metric.name: lacks for metric in brain_metrics(run)}
+    data = reference.dataset.layout
+    if reference.region_masks is None:
+        needs = f"needs {data.region_masks} (docs/data.md)"
+        scores.needs |= {metric.name: needs for metric in brain_metrics(list(encoders))}
         return BrainCeilings()
-    regions = {name: mask for name, mask in read_regions(data, subject).items() if mask.sum() >= 2}
+    masks = read_regions(data, reference.subject)
+    regions = {name: mask for name, mask in masks.items() if mask.sum() >= 2}
+    brains = reference.brains
     measured = average_repetitions(brains.voxels, brains.weights)  # (n, V)
-    ceilings = _ceilings(run, brains, measured, regions)
-    ncsnr = read_ncsnr(data, subject)
+    ceilings = _ceilings(reference, measured, regions)
+    ncsnr = read_ncsnr(data, reference.subject)
     averaged = effective_repetitions(brains.voxels, brains.weights)
-    for name in run.config.protocol.encoders:
-        if name != RIDGE and (missing := lacking_network(run, name)):
-            scores.needs |= {metric_name(name, region): missing for region in nsd.ROIS}
+    for name, encoder in encoders.items():
+        if isinstance(encoder, Lacking):
+            scores.needs |= {metric_name(name, region): encoder.needs for region in nsd.ROIS}
             continue
-        predicted = _predictions(run, name, sets, folder / f"betas-{name}.npz")
+        predicted = _predictions(encoder, sets, folder / f"betas-{name}.npz")
 
         def of_lines(chosen: str = name, betas: dict[str, Tensor] = predicted) -> dict[str, dict[str, Scored]]:
             return {
@@ -114,12 +139,12 @@ def score_brains(run: Run, sets: ImageSets, brains: TestSet, folder: Path, score
     return ceilings
 
 
-def _predictions(run: Run, name: str, sets: ImageSets, path: Path) -> dict[str, Tensor]:
-    """Betas `(n, V)` by line, each set read once."""
+def _predictions(encoder: Encoder, sets: ImageSets, path: Path) -> dict[str, Tensor]:
+    """Return betas `(n, V)` by line, each set encoded once."""
     if not path.exists():
-        encode, beside = _encoder(run, name, sets), path.with_name(f".{path.name}")
+        beside = path.with_name(f".{path.name}")
         made = {
-            key: np.concatenate([encode(images[rows].float()) for rows in blocks(len(images))])
+            key: np.concatenate([encoder(images[rows].float()) for rows in blocks(len(images))])
             for key, images in sets.sets.items()
         }
         with beside.open("wb") as file:
@@ -131,18 +156,21 @@ def _predictions(run: Run, name: str, sets: ImageSets, path: Path) -> dict[str, 
     return lines | {TRUE_IMAGE: betas[SEEN]}
 
 
-def _encoder(run: Run, name: str, sets: ImageSets) -> Encoder:
-    if name == GNET:
-        device = run.device
-        gnet, subject = load_model(run, f"features.{GNET}").to(device), run.config.data.subject
+def gnet_encoder(network: FrozenModel, subject: int) -> Encoder:
+    """Return GNet as a function from images to betas of a subject."""
+    device = network.device
+    gnet = network.load().to(device)
 
-        @torch.inference_mode()
-        def by_gnet(images: Tensor) -> np.ndarray:
-            return gnet.predict(images.to(device), subject).cpu().numpy()
+    @torch.inference_mode()
+    def encode(images: Tensor) -> np.ndarray:
+        return gnet.predict(images.to(device), subject).cpu().numpy()
 
-        return by_gnet
-    encoder, features = load_encoder(run), encoder_features(run)
-    # Refuses a test image that it was fitted on.
+    return encode
+
+
+def ridge_encoder(folder: Path, embedder: FrozenModel, sets: ImageSets) -> Encoder:
+    """Return the subject's ridge encoder; it refuses a test image that it was fitted on."""
+    encoder, features = load_encoder(folder), encoder_features(embedder)
     encoder.predict(features(sets.sets[SEEN][:1].float()).numpy(), stimulus_ids=sets.stimulus_ids)
     return lambda images: encoder.predict(features(images).numpy())
 
@@ -157,9 +185,10 @@ def _normalised(
     }
 
 
-def _ceilings(run: Run, brains: TestSet, measured: Tensor, regions: dict[str, np.ndarray]) -> BrainCeilings:
-    if is_simulated(run):
-        clean = torch.from_numpy(read_noise_free(layout(run), run.config.data.subject, brains.stimulus_ids.numpy()))
+def _ceilings(reference: BrainReference, measured: Tensor, regions: dict[str, np.ndarray]) -> BrainCeilings:
+    brains, dataset = reference.brains, reference.dataset
+    if dataset.is_simulated:
+        clean = torch.from_numpy(read_noise_free(dataset.layout, reference.subject, brains.stimulus_ids.numpy()))
         found = {
             region: float(each.mean()) for region, each in brain_correlation_by_region(clean, measured, regions).items()
         }

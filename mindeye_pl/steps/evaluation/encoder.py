@@ -6,7 +6,7 @@ had: the measure stays the same along a curve over hours.
 Legend: n images, V voxels, S tokens, D token width, F features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from math import isqrt
 from pathlib import Path
@@ -14,52 +14,77 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.betas import read_betas
-from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.metrics.encoding import RidgeEncoder, small_images
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
-from mindeye_pl.steps.brain.trials import subject_data
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, trial_data
 from mindeye_pl.steps.evaluation.baselines import image_means
-from mindeye_pl.steps.inputs.frozen_models import identity, load_model
-from mindeye_pl.steps.inputs.simulate import data_steps, layout
-from mindeye_pl.steps.inputs.splits import split_identity, training_inputs
-from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
+from mindeye_pl.steps.inputs.splits import Split, training_data
 
 ENCODER = "encoder.safetensors"
 
 #: Tokens are averaged over cells of a grid of so many rows and columns: bigG's would be half a million features.
 _CELLS = 4
-_AT_ONCE = 64
+_BATCH_SIZE = 64
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    subject = run.config.data.subject
-    by = identity(run, "embedder") | run.plain("data.subject", "data.betas", "data.split", "data.validation_fraction")
-    by |= {"seed": run.config.seed} | split_identity(run)
-    return ArtifactSpec("fit_encoder", f"subj0{subject}-ridge", by, training_inputs(run, [subject]))
+class FitEncoder(Step):
+    """Fits the ridge encoder of `data.subject` on all of its training trials."""
+
+    name = "fit_encoder"
+    title = "Ridge encoder"
+    keys = ("seed", "data.subject", "data.betas", "data.validation_fraction")
+    runtime_keys = (*TEST_RUNTIME, "data.repetitions", "data.test_split")
+
+    def label(self, config: DictConfig) -> str:
+        """Return the subject."""
+        return f"subj0{config.data.subject}-ridge"
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the training trials, the images left out, and the embedder."""
+        data = training_data(config, [config.data.subject])
+        return {"data": data, "split": Split(), "embedder": Frozen("embedder")}
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return the subject; all of its hours are used."""
+        return [f"subj0{config.data.subject}", "hours=all"]
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the brains are simulated."""
+        return is_simulated(config)
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Fit, and write the weights."""
+        subject, dataset = settings.data.subject, inputs["data"]
+        data = trial_data(dataset, settings, inputs["split"], subjects=[subject], num_sessions="all")
+        (trials,) = data.train_trials
+        betas = data.normalisation(subject)(read_betas(dataset.layout, subject, trials.beta_rows))  # (trials, V)
+        means, ids = image_means(betas, trials.stimulus_ids)
+        console.print(f"  fitting the ridge encoder of subject {subject} on {len(ids):,} images")
+        stimuli, features_of = dataset.stimuli, encoder_features(inputs["embedder"])
+        parts = [ids[start : start + _BATCH_SIZE] for start in range(0, len(ids), _BATCH_SIZE)]
+        features = [features_of(torch.from_numpy(stimuli.read(part)).float()).numpy() for part in parts]
+        _save(work.folder / ENCODER, RidgeEncoder.fit(np.concatenate(features), means, stimulus_ids=ids))
 
 
-def _build(run: Run, folder: Path) -> None:
-    subject = run.config.data.subject
-    data = subject_data(run, "all")
-    (trials,) = data.train_trials
-    betas = data.normalisation(subject)(read_betas(layout(run), subject, trials.beta_rows))  # (trials, V)
-    means, ids = image_means(betas, trials.stimulus_ids)
-    console.print(f"  fitting the ridge encoder of subject {subject} on {len(ids):,} images")
-    stimuli, features_of = Stimuli(layout(run).stimuli), encoder_features(run)
-    parts = [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
-    features = np.concatenate([features_of(torch.from_numpy(stimuli.read(part)).float()).numpy() for part in parts])
-    _save(folder / ENCODER, RidgeEncoder.fit(features, means, stimulus_ids=ids))
+FIT_ENCODER = FitEncoder()
 
 
-def encoder_features(run: Run) -> Callable[[Tensor], Tensor]:
-    """Images `(n, 3, H, W)` in [0, 1] to features `(n, F)` float32 on the CPU: token means and the small image."""
-    device = run.device
-    embedder: CLIPImageEmbedder = load_model(run, "embedder").to(device)
+def encoder_features(frozen: FrozenModel) -> Callable[[Tensor], Tensor]:
+    """Return the function from images `(n, 3, H, W)` in [0, 1] to features `(n, F)` float32 on the CPU.
+
+    Features are means of tokens over a grid of cells, and the image shrunk.
+    """
+    device = frozen.device
+    embedder: CLIPImageEmbedder = frozen.load().to(device)
 
     @torch.inference_mode()
     def features(images: Tensor) -> Tensor:
@@ -80,11 +105,8 @@ def _save(path: Path, encoder: RidgeEncoder) -> None:
     save_file({field.name: np.ascontiguousarray(getattr(encoder, field.name)) for field in fields(encoder)}, str(path))
 
 
-def load_encoder(run: Run) -> RidgeEncoder:
-    """The subject's encoder, fitted now where it was not."""
+def load_encoder(folder: Path) -> RidgeEncoder:
+    """Return the encoder of a finished `fit_encoder`."""
     from safetensors.numpy import load_file
 
-    return RidgeEncoder(**load_file(str(run.make(FIT_ENCODER).folder / ENCODER)))
-
-
-FIT_ENCODER = Step("fit_encoder", _spec, data_steps, _build)
+    return RidgeEncoder(**load_file(str(folder / ENCODER)))

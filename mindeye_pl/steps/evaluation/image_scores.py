@@ -8,7 +8,7 @@ Legend: n test images, F features.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.fid import fid
 from mindeye_pl.metrics.identification import correlation_matrix, correlation_of_each
 from mindeye_pl.metrics.images import (
@@ -43,14 +42,14 @@ from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.steps.evaluation.image_features import FeaturesOfSets, Layers
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
-from mindeye_pl.steps.inputs.frozen_models import load_model, node, weight_files
+from mindeye_pl.steps.evaluation.optional import Lacking
+from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.store.atomic import write_text
-from mindeye_pl.weights.locate import needed
 
 #: The network by which a protocol asks for the CLIP of the experiment's own embedder, and its one layer.
 EMBEDDER = "embedder"
 
-_AT_ONCE = 32
+_BATCH_SIZE = 32
 
 #: Scores by line and metric.
 Lines = dict[str, dict[str, Scored]]
@@ -101,33 +100,45 @@ def _n_way(protocol: DictConfig, name: str, num_images: int) -> list[tuple[int, 
     return list(dict.fromkeys((n, top_k) for n, top_k in pairs if top_k < n))
 
 
-def score_images(run: Run, sets: ImageSets, folder: Path) -> ImageScores:
-    """Scores every line.
+Networks = Mapping[str, FrozenModel | Lacking]
+
+
+def score_images(
+    sets: ImageSets, networks: Networks, embedder: FrozenModel, protocol: DictConfig, folder: Path
+) -> ImageScores:
+    """Score every line.
 
     Args:
-        run: its `protocol` says what is scored.
         sets: the images.
-        folder: of the step's work; a killed evaluation takes up again what it finds there.
+        networks: feature networks of the protocol by name, those whose files are missing among them.
+        embedder: the experiment's own, the network `EMBEDDER` of a protocol.
+        protocol: node of the configuration.
+        folder: of the step's work; a killed evaluation resumes from what it finds there.
     """
-    protocol = run.config.protocol
-    device = run.device
-    scores = ImageScores(kept(folder, "pixels", lambda: _pixel_scores(run, sets)))
+    scores = ImageScores(kept(folder, "pixels", lambda: _pixel_scores(protocol, sets)))
     if protocol.lpips:
-        if lacks := lacking_network(run, LPIPS):
-            scores.needs[LPIPS] = lacks
+        lpips = networks[LPIPS]
+        if isinstance(lpips, Lacking):
+            scores.needs[LPIPS] = lpips.needs
         else:
-            scores.add(kept(folder, LPIPS, lambda: _lpips_scores(run, sets, device)))
+            scores.add(kept(folder, LPIPS, partial(_lpips_scores, lpips, sets)))
     for name, settings in protocol.networks.items():
-        if missing := lacking_network(run, settings.network):
+        network = embedder if settings.network == EMBEDDER else networks[settings.network]
+        if isinstance(network, Lacking):
             asked = _metrics_of(protocol, name, len(sets.stimulus_ids))
-            scores.needs |= {metric.name: missing for metric in asked}
+            scores.needs |= {metric.name: network.needs for metric in asked}
             continue
-        load = partial(load_layers, run, settings.network, device)
-        features = FeaturesOfSets(folder / settings.network, sets, load, device)
+        features = FeaturesOfSets(folder / settings.network, sets, partial(load_layers, network), network.device)
         scores.add(kept(folder, name, partial(_feature_scores, protocol, name, features, sets)))
         if protocol.fid == name:
             scores.of_sets = _fid_scores(protocol, features, sets)
     return scores
+
+
+def protocol_networks(protocol: DictConfig) -> set[str]:
+    """Return the feature networks of `conf/features` that a protocol asks for."""
+    names = {str(settings.network) for settings in protocol.networks.values()} | ({LPIPS} if protocol.lpips else set())
+    return names - {EMBEDDER}
 
 
 def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
@@ -141,8 +152,8 @@ def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
     return {line: {m: Scored(*map(np.array, pair)) for m, pair in row.items()} for line, row in read.items()}
 
 
-def _pixel_scores(run: Run, sets: ImageSets) -> Lines:
-    size, antialias = run.config.protocol.pixel_size, run.config.protocol.antialias
+def _pixel_scores(protocol: DictConfig, sets: ImageSets) -> Lines:
+    size, antialias = protocol.pixel_size, protocol.antialias
     scores: Lines = {}
     for line in sets.lines:
         parts: dict[str, list[torch.Tensor]] = {PIXCORR: [], SSIM: [], SSIM_RGB: []}
@@ -156,8 +167,9 @@ def _pixel_scores(run: Run, sets: ImageSets) -> Lines:
     return scores
 
 
-def _lpips_scores(run: Run, sets: ImageSets, device: torch.device) -> Lines:
-    network, scores = load_model(run, f"features.{LPIPS}").to(device), {}
+def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
+    device, scores = lpips.device, {}
+    network = lpips.load().to(device)
     for line in sets.lines:
         parts = [
             lpips_of_each(sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network)
@@ -206,21 +218,12 @@ def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets)
 
 def blocks(count: int) -> list[slice]:
     """The images a few at a time."""
-    return [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
+    return [slice(start, start + _BATCH_SIZE) for start in range(0, count, _BATCH_SIZE)]
 
 
-def lacking_network(run: Run, network: str) -> str | None:
-    """What is missing for a network of a protocol, and the command that brings it; None where it is all there."""
-    if network == EMBEDDER:
-        return None  # the run could not have come here without it
-    if None not in weight_files(run, f"features.{network}").values():
-        return None
-    return needed(node(run, f"features.{network}").weights)
-
-
-def load_layers(run: Run, network: str, device: torch.device) -> Layers:
-    """A network of a protocol: images to the features of its layers."""
-    if network == EMBEDDER:
-        embedder = load_model(run, "embedder").to(device)
-        return lambda images: {EMBEDDER: embedder.pooled(images).float()}
-    return load_model(run, f"features.{network}").to(device).features
+def load_layers(network: FrozenModel) -> Layers:
+    """Return a network of a protocol as a function from images to the features of its layers."""
+    model = network.load().to(network.device)
+    if network.group == EMBEDDER:
+        return lambda images: {EMBEDDER: model.pooled(images).float()}
+    return model.features

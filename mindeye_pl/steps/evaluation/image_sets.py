@@ -6,24 +6,23 @@ shuffled brains are the reconstructions in another order, and the mean image is 
 Legend: n test images, m images of a set, S tokens, D token width, H and W image size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel, corrected_pixels
-from mindeye_pl.steps.brain.trials import subject_data
-from mindeye_pl.steps.inputs.captions import true_tokens
-from mindeye_pl.steps.inputs.frozen_models import is_there, load_model
-from mindeye_pl.steps.inputs.simulate import layout
+from mindeye_pl.steps.evaluation.scored_images import ScoredImages
+from mindeye_pl.steps.inputs.frozen_models import FrozenModel
+from mindeye_pl.steps.inputs.targets import ImageTargets
 
 #: The lines of the table. Null lines need no brain; no brain could better the ceilings.
 MODEL, BLURRY, REFINED = "model", "blurry", "refined"
@@ -34,8 +33,8 @@ CEILING_LINES = (TRUE_TOKENS, VAE)
 
 SEEN = "seen"
 
-_AT_ONCE = 64
-_MOST_FOR_MEAN = 2000
+_BATCH_SIZE = 64
+MAX_IMAGES_FOR_MEAN = 2000
 
 
 @dataclass(frozen=True)
@@ -76,47 +75,77 @@ class ImageSets:
         return self.sets[chosen.set][chosen.order[rows]].float()
 
 
-def gather(run: Run, made: Mapping[str, Any]) -> ImageSets:
-    """The sets and lines that belong to some reconstructions.
+@dataclass(frozen=True)
+class Size:
+    """Size that images are brought to.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        antialias: of the resizing.
+    """
+
+    height: int
+    width: int
+    antialias: bool
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Return images `(m, 3, h, w)` at this size."""
+        return _resized(images, (self.height, self.width), self.antialias)
+
+    def resize_all(self, images: Any) -> Tensor:
+        """Return `(m, 3, H, W)` float16 in [0, 1], a block at a time: only a block is ever held in float32."""
+        parts = [self.resize(torch.as_tensor(block).float()) for block in _blocks(images)]
+        return torch.cat([part.clamp(0, 1).half() for part in parts])
+
+
+def collect_sets(
+    scored: ScoredImages,
+    targets: ImageTargets,
+    training_ids: np.ndarray,
+    unclip: FrozenModel | None,
+    protocol: DictConfig,
+    seed: int,
+) -> ImageSets:
+    """Return the sets and lines that belong to some reconstructions.
 
     Args:
-        run: its protocol gives the size of the images.
-        made: as of `scored_images`: `stimulus_ids` and `images`, the rest where there is some.
+        scored: the reconstructions.
+        targets: of the dataset's images.
+        training_ids: `(k,)` ascending, images that the subject saw in training.
+        unclip: whose VAE is a ceiling, None without it.
+        protocol: node of the configuration; it gives the size of the images.
+        seed: of the derangement.
     """
-    ids = made["stimulus_ids"].numpy()
-    size = image_size(run, made["images"])
-    sets = {MODEL: _brought_to(run, made["images"], size)}
-    sets[SEEN] = _brought_to(run, Stimuli(layout(run).stimuli).read(ids), size)
+    made, ids, stimuli = scored.tensors, scored.stimulus_ids, targets.dataset.stimuli
+    size = image_size(protocol, made["images"])
+    sets = {MODEL: size.resize_all(made["images"])}
+    sets[SEEN] = size.resize_all(stimuli.read(ids))
     for name, key in ((BLURRY, "blurry_images"), (REFINED, "refined_images"), (TRUE_TOKENS, "images_from_true_tokens")):
         if key in made:
-            sets[name] = _brought_to(run, made[key], size)
-    if REFINED in sets and BLURRY in sets and (share := run.config.protocol.blend):
-        sets[REFINED] = ((1 - share) * sets[REFINED].float() + share * sets[BLURRY].float()).half()
-    sets[MEAN_IMAGE] = _mean_image(run, size)
+            sets[name] = size.resize_all(made[key])
+    if REFINED in sets and BLURRY in sets and (weight := protocol.blend):
+        sets[REFINED] = ((1 - weight) * sets[REFINED].float() + weight * sets[BLURRY].float()).half()
+    sets[MEAN_IMAGE] = mean_image(stimuli, training_ids[:MAX_IMAGES_FOR_MEAN], size)
     sets[GREY] = torch.full_like(sets[MEAN_IMAGE], 0.5)
     if "prior_tokens" in made:
-        sets[NEAREST] = _brought_to(run, _nearest_training(run, made["prior_tokens"]), size)
-    if is_there(run, "unclip") and (again := _through_vae(run, ids, size)) is not None:
+        nearest = nearest_images(made["prior_tokens"], targets, training_ids)
+        sets[NEAREST] = size.resize_all(stimuli.read(nearest))
+    if unclip is not None and (again := through_vae(unclip, stimuli, ids, size)) is not None:
         sets[VAE] = again
     own, alone = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.int64)
-    lot = derangement(len(ids), run.config.seed)
+    others = derangement(len(ids), seed)
     lines = {MODEL: Line(MODEL, own), MEAN_IMAGE: Line(MEAN_IMAGE, alone), GREY: Line(GREY, alone)}
-    lines |= {OTHER_IMAGE: Line(SEEN, lot), SHUFFLED: Line(MODEL, lot)}
+    lines |= {OTHER_IMAGE: Line(SEEN, others), SHUFFLED: Line(MODEL, others)}
     lines |= {name: Line(name, own) for name in (NEAREST, BLURRY, REFINED, TRUE_TOKENS, VAE) if name in sets}
     return ImageSets(ids, sets, lines)
 
 
-def image_size(run: Run, images: Any) -> tuple[int, int]:
-    """(H, W) that the protocol brings every image to; the reconstructions' own where it says none."""
-    side = run.config.protocol.size
-    return (side, side) if side is not None else (images.shape[-2], images.shape[-1])
-
-
-def _brought_to(run: Run, images: Any, size: tuple[int, int]) -> Tensor:
-    """`(m, 3, H, W)` float16, a block at a time, so that only a block is ever held in float32."""
-    antialias = run.config.protocol.antialias
-    parts = [_resized(torch.as_tensor(part).float(), size, antialias) for part in _blocks(images)]
-    return torch.cat([part.clamp(0, 1).half() for part in parts])
+def image_size(protocol: DictConfig, images: Any) -> Size:
+    """Return the size that the protocol brings every image to; the reconstructions' own where it names none."""
+    side = protocol.size
+    height, width = (side, side) if side is not None else (images.shape[-2], images.shape[-1])
+    return Size(height, width, protocol.antialias)
 
 
 def _resized(images: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
@@ -126,54 +155,50 @@ def _resized(images: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
 
 
 def _blocks(images: Any) -> Iterator[Any]:
-    for start in range(0, len(images), _AT_ONCE):
-        yield images[start : start + _AT_ONCE]
+    for start in range(0, len(images), _BATCH_SIZE):
+        yield images[start : start + _BATCH_SIZE]
 
 
-def training_ids(run: Run) -> np.ndarray:
-    """The images that the model's subject saw in training, `(n,)` ascending."""
-    return np.unique(subject_data(run).train_trials[0].stimulus_ids)
-
-
-def _mean_image(run: Run, size: tuple[int, int]) -> Tensor:
-    """The mean of images that the subject saw in training, `(1, 3, H, W)`: what one can say without a brain."""
-    ids, stimuli = training_ids(run)[:_MOST_FOR_MEAN], Stimuli(layout(run).stimuli)
-    total = torch.zeros(3, *size, dtype=torch.float64)
-    for start in range(0, len(ids), _AT_ONCE):
-        total += _brought_to(run, stimuli.read(ids[start : start + _AT_ONCE]), size).double().sum(0)
+def mean_image(stimuli: Stimuli, ids: np.ndarray, size: Size) -> Tensor:
+    """Return the mean of images `(k,)`, `(1, 3, H, W)` float16: the best answer without a brain."""
+    total = torch.zeros(3, size.height, size.width, dtype=torch.float64)
+    for some in _blocks(ids):
+        total += size.resize_all(stimuli.read(some)).double().sum(0)
     return (total / len(ids)).half()[None]
 
 
-def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
-    """For each prediction the training image whose target tokens are the most similar: retrieval in place of drawing.
+def nearest_images(tokens: Tensor, targets: ImageTargets, ids: np.ndarray) -> np.ndarray:
+    """Return for each prediction the training image with the most similar tokens: retrieval in place of drawing.
 
     Args:
-        run: whose training images they are.
         tokens: `(n, S, D)` predicted.
+        targets: of the images.
+        ids: `(k,)` of the training images.
+
+    Returns:
+        `(n,)` stimulus ids.
     """
-    ids = training_ids(run)
     best, found = torch.full((len(tokens),), -2.0), torch.zeros(len(tokens)).long()
-    for start in range(0, len(ids), _AT_ONCE * 4):
-        some = ids[start : start + _AT_ONCE * 4]
-        similarity = cosine_similarity(query=tokens, gallery=true_tokens(run, some)).float()  # (n, block)
-        value, place = similarity.max(1)
-        found = torch.where(value > best, place + start, found)
+    for start in range(0, len(ids), _BATCH_SIZE * 4):
+        some = ids[start : start + _BATCH_SIZE * 4]
+        similarity = cosine_similarity(query=tokens, gallery=targets.true_tokens(some)).float()  # (n, block)
+        value, index = similarity.max(1)
+        found = torch.where(value > best, index + start, found)
         best = torch.maximum(best, value)
-    return Stimuli(layout(run).stimuli).read(ids[found.numpy()])
+    return ids[found.numpy()]
 
 
 @torch.inference_mode()
-def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor | None:
-    """The seen images through the unCLIP's own VAE and back: what its decoder can draw; a generator has none."""
-    device = run.device
-    unclip = load_model(run, "unclip").to(device)
-    if not isinstance(unclip, UnCLIPModel):
+def through_vae(unclip: FrozenModel, stimuli: Stimuli, ids: np.ndarray, size: Size) -> Tensor | None:
+    """Return images `(n,)` through the unCLIP's own VAE and back, what its decoder can draw; None without a VAE."""
+    model = unclip.load().to(unclip.device)
+    if not isinstance(model, UnCLIPModel):
         return None
-    rows, columns = unclip.image_size
-    stimuli, parts = Stimuli(layout(run).stimuli), []
+    parts = []
     for start in range(0, len(ids), 8):
         images = torch.from_numpy(stimuli.read(ids[start : start + 8])).float()
-        latents = unclip.encode(_resized(images, (rows, columns), antialias=True).to(device))
-        again = unclip.vae.decode(latents / unclip.vae.config["scaling_factor"]).sample
-        parts.append(_brought_to(run, corrected_pixels(again).cpu(), size))
+        rows, columns = model.image_size
+        latents = model.encode(_resized(images, (rows, columns), antialias=True).to(unclip.device))
+        again = model.vae.decode(latents / model.vae.config["scaling_factor"]).sample
+        parts.append(size.resize_all(corrected_pixels(again).cpu()))
     return torch.cat(parts)

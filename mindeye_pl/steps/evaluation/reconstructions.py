@@ -5,102 +5,206 @@ Legend: n test images, H and W image size.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mindeye_pl.engine.step import Run, Step
+import numpy as np
+from omegaconf import DictConfig
+
+from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import SCORES as SCORES_TYPE
+from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
+from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, scores_of
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import SCORES
-from mindeye_pl.steps.evaluation.brain_scores import RIDGE, brain_metrics, score_brains
-from mindeye_pl.steps.evaluation.caption_scores import CaptionScores, lacking_text, score_captions
-from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
-from mindeye_pl.steps.evaluation.image_scores import EMBEDDER, Lines, lacking_network, protocol_metrics, score_images
-from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, gather
-from mindeye_pl.steps.evaluation.scored_images import (
-    scored_captions,
-    scored_identity,
-    scored_images,
-    scored_steps,
-    test_brains,
+from mindeye_pl.steps.brain.reconstructor import unclip_input
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
+from mindeye_pl.steps.evaluation.brain_scores import (
+    GNET,
+    RIDGE,
+    BrainReference,
+    Encoder,
+    brain_metrics,
+    gnet_encoder,
+    ridge_encoder,
+    score_brains,
 )
-from mindeye_pl.steps.evaluation.test_set_log import count_evaluation
-from mindeye_pl.steps.inputs.frozen_models import identity, is_there
-from mindeye_pl.steps.inputs.simulate import is_simulated
-from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
+from mindeye_pl.steps.evaluation.caption_scores import (
+    CaptionReference,
+    CaptionScores,
+    captions_of_true_images,
+    score_captions,
+)
+from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
+from mindeye_pl.steps.evaluation.image_scores import Lines, protocol_metrics, protocol_networks, score_images
+from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, ImageSets, collect_sets
+from mindeye_pl.steps.evaluation.lines import LINES
+from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
+from mindeye_pl.steps.evaluation.record import COLUMNS, score_summary, score_table
+from mindeye_pl.steps.evaluation.scored_images import ScoredImages, read_scored, scored_input, scored_label
+from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile, is_simulated
+from mindeye_pl.steps.inputs.frozen_models import Frozen
+from mindeye_pl.steps.inputs.splits import Split, test_data
+from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_text
 
-#: Which brains and images the scores are of.
-_DATA = tuple(
-    f"data.{key}"
-    for key in ("subject", "num_sessions", "betas", "repetitions", "test_split", "split", "validation_fraction")
-)
-
-#: What is done of a killed evaluation lies here.
+#: Folder of what a killed evaluation has done.
 PARTS = "parts"
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    label, inputs = scored_identity(run)
-    protocol = run.config.protocol
-    # The unCLIP's VAE and the captioner of true images are ceilings.
-    optional = [group for group in ("unclip", "captioner") if is_there(run, group)]
-    by = identity(run, "embedder", *optional) | run.plain("protocol", "metrics.bootstrap_resamples", "seed", *_DATA)
-    by.get("unclip", {}).pop("batch_size", None)  # changes nothing
-    # A file that is fetched later fills the metrics that it was lacking for.
-    networks = {network.network for network in protocol.networks.values()} | set(protocol.encoders)
-    networks |= {"lpips"} if protocol.lpips else set()
-    by["networks"] = sorted(name for name in networks - {EMBEDDER, RIDGE} if lacking_network(run, name) is None) + [
-        name for name in protocol.text if lacking_text(run, name) is None
-    ]
-    if RIDGE in protocol.encoders:
-        inputs |= {"fit_encoder": run.spec(FIT_ENCODER).fingerprint}
-    return ArtifactSpec("evaluate_reconstructions", f"{label}-{protocol.name}", by, inputs)
+class EvaluateReconstructions(Step):
+    """Scores reconstructions by the metrics of a protocol."""
+
+    name = "evaluate_reconstructions"
+    title = "Evaluation of reconstructions"
+    keys = (*TEST_TRIALS, "protocol", "metrics.bootstrap_resamples")
+    runtime_keys = (*TEST_RUNTIME, "embedder.name")
+    artifact_type = SCORES_TYPE
+
+    def label(self, config: DictConfig) -> str:
+        """Return the reconstructions' label and the protocol."""
+        return f"{scored_label(config)}-{config.protocol.name}"
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the reconstructions, the test set, and the optional files: a file added later fills its columns."""
+        data, protocol = test_data(config), config.protocol
+        found: dict[str, Input] = {
+            **scored_input(config),
+            "data": data,
+            "split": Split(),
+            "targets": Targets(),
+            "test_set": TestSetLog(data),
+            "captions": DataFile(CAPTIONS),
+            "region_masks": DataFile(REGION_MASKS),
+            "ncsnr": DataFile(NCSNR),
+        }
+        if config.get("unclip") is not None:  # whose VAE is a ceiling
+            found["unclip"] = Frozen("unclip", optional=True, without=unclip_input(config).without)
+        if config.get("captioner") is not None:  # of the true images' tokens
+            found["captioner"] = Frozen("captioner", optional=True)
+        if RIDGE in protocol.encoders:
+            found["ridge"] = Made(FIT_ENCODER)
+        networks = protocol_networks(protocol) | {name for name in protocol.encoders if name != RIDGE}
+        found |= {f"features.{name}": FeatureNetwork(name) for name in sorted(networks)}
+        found |= {f"text.{name}": TextNetwork(name) for name in protocol.text}
+        return found | ({"wordnet": WordNetFiles()} if protocol.meteor else {})
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subject, hours and start."""
+        return model_tags(config)
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the brains are simulated."""
+        return is_simulated(config)
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Score every line of the table."""
+        protocol, resamples, subject = settings.protocol, settings.metrics.bootstrap_resamples, settings.data.subject
+        dataset, targets = inputs["data"], inputs["targets"]
+        scored = read_scored(inputs, subject, settings.data.test_split)
+        trials = subject_trials(dataset, settings, inputs["split"])
+        training_ids = np.unique(trials.train_trials[0].stimulus_ids)
+        unclip = inputs["unclip"] if "unclip" in inputs else None
+        sets = collect_sets(scored, targets, training_ids, unclip, protocol, settings.seed)
+        inputs["test_set"].count(work)
+        metrics = [*protocol_metrics(protocol, len(sets.stimulus_ids)), *brain_metrics(protocol.encoders)]
+        networks = {name: inputs[f"features.{name}"] for name in protocol_networks(protocol)}
+        scores = score_images(sets, networks, targets.embedder, protocol, work.folder / PARTS)
+        reference = BrainReference(dataset, subject, inputs["region_masks"], trials.test_set(subject))
+        encoders = _encoders(inputs, list(protocol.encoders), subject, sets)
+        ceilings = score_brains(sets, reference, encoders, work.folder / PARTS, scores)
+        captions = _score_captions(inputs, scored, settings)
+        content = {
+            "subject": subject,
+            "num_sessions": settings.data.num_sessions,
+            "simulated": dataset.is_simulated,
+            "protocol": protocol.name,
+            "embedder": settings.embedder.name,
+            "stimulus_ids": sets.stimulus_ids.tolist(),
+            "metrics": [vars(metric) for metric in metrics],
+            "rows": {
+                line: [
+                    score.to_dict()
+                    for score in (
+                        *scores_of(values, metrics, num_resamples=resamples, seed=settings.seed),
+                        *scores.of_sets.get(line, ()),
+                    )
+                ]
+                for line, values in scores.values.items()
+            },
+            "needs": scores.needs | captions.needs,
+            "brain_ceilings": vars(ceilings),
+            "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},
+            "above_null": above_null(scores.values, metrics),
+            "of_each_image": {
+                line: {name: each.each.round(6).tolist() for name, each in row.items()}
+                for line, row in scores.values.items()
+            },
+        }
+        write_text(work.folder / SCORES, json.dumps(content, indent=1))
+        shutil.rmtree(work.folder / PARTS)
+
+    def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
+        """Log scores, ceilings, captions and differences from the null rows."""
+        content = read_image_scores(artifact)
+        captions, across = content["captions"], content["brain_ceilings"]["across_voxels"]
+        record.summarise(
+            score_summary(content["rows"][MODEL])
+            | score_summary(captions.get(PREDICTED_REFERENCE, ()), "caption_")
+            | {f"ceiling/brain_{region}": value for region, value in across.items()}
+        )
+        kinds = {line: kind for line, (_, kind, _) in LINES.items()}
+        record.log_table("reconstruction_scores", COLUMNS, score_table(content["rows"], kinds))
+        if captions:
+            record.log_table("caption_scores", COLUMNS, score_table(captions, CAPTION_KINDS))
+        rows = [[null, metric, *ends] for null, row in content["above_null"].items() for metric, ends in row.items()]
+        record.log_table("above_null", ("null line", "metric", "difference", "low", "high"), rows)
 
 
-def _build(run: Run, folder: Path) -> None:
-    sets = gather(run, scored_images(run))
-    count_evaluation(run, EVALUATE_RECONSTRUCTIONS, folder)
-    metrics = [*protocol_metrics(run.config.protocol, len(sets.stimulus_ids)), *brain_metrics(run)]
-    scores = score_images(run, sets, folder / PARTS)
-    ceilings = score_brains(run, sets, test_brains(run), folder / PARTS, scores)
-    said = scored_captions(run)
-    captions = score_captions(run, said, sets.stimulus_ids) if said else CaptionScores()
-    resamples = run.config.metrics.bootstrap_resamples
-    content = {
-        "subject": run.config.data.subject,
-        "num_sessions": run.config.data.num_sessions,
-        "simulated": is_simulated(run),
-        "protocol": run.config.protocol.name,
-        "embedder": run.config.embedder.name,
-        "stimulus_ids": sets.stimulus_ids.tolist(),
-        "metrics": [vars(metric) for metric in metrics],
-        "rows": {
-            line: [
-                score.to_dict()
-                for score in (
-                    *scores_of(values, metrics, num_resamples=resamples, seed=run.config.seed),
-                    *scores.of_sets.get(line, ()),
-                )
-            ]
-            for line, values in scores.values.items()
-        },
-        "needs": scores.needs | captions.needs,
-        "brain_ceilings": vars(ceilings),
-        "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},
-        "above_null": _above_null(scores.values, metrics),
-        "of_each_image": {
-            line: {name: scored.each.round(6).tolist() for name, scored in row.items()}
-            for line, row in scores.values.items()
-        },
-    }
-    write_text(folder / SCORES, json.dumps(content, indent=1))
-    shutil.rmtree(folder / PARTS)
+EVALUATE_RECONSTRUCTIONS = EvaluateReconstructions()
+
+#: Kinds of the lines of the captions' table; the others are the model's.
+CAPTION_KINDS = {"shuffled": "null", "ceiling": "ceiling"}
 
 
-def _above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[str, list[float]]]:
-    """Model minus each null line on the same images, positive where better: mean, and ends of its 95 % interval."""
+def _encoders(inputs: Inputs, names: Sequence[str], subject: int, sets: ImageSets) -> dict[str, Encoder | Lacking]:
+    """Return the encoders of a protocol by name."""
+    encoders: dict[str, Encoder | Lacking] = {}
+    for name in names:
+        if name == RIDGE:
+            encoders[name] = ridge_encoder(inputs["ridge"], inputs["targets"].embedder, sets)
+        else:
+            network = inputs[f"features.{GNET}"]
+            encoders[name] = network if isinstance(network, Lacking) else gnet_encoder(network, subject)
+    return encoders
+
+
+def _score_captions(inputs: Inputs, scored: ScoredImages, settings: Settings) -> CaptionScores:
+    """Return the scores of captions; empty where none were made."""
+    if not scored.captions:
+        return CaptionScores()
+    protocol, targets, path = settings.protocol, inputs["targets"], inputs["captions"]
+    captioner = inputs["captioner"] if "captioner" in inputs and path is not None else None
+    true = None if captioner is None else captions_of_true_images(captioner, targets, scored.stimulus_ids)
+    return score_captions(
+        scored.captions,
+        scored.stimulus_ids,
+        CaptionReference(path, inputs["data"].layout.captions, true),
+        {name: inputs[f"text.{name}"] for name in protocol.text},
+        inputs["wordnet"] if "wordnet" in inputs else None,
+        protocol,
+        num_resamples=settings.metrics.bootstrap_resamples,
+        seed=settings.seed,
+    )
+
+
+def above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[str, list[float]]]:
+    """Return model minus each null line on the same images, positive where better: mean, and its 95 % interval."""
     found: dict[str, dict[str, list[float]]] = {}
     for null in NULL_LINES:
         found[null] = {}
@@ -114,12 +218,6 @@ def _above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict
 
 
 def read_image_scores(artifact: Artifact) -> dict[str, Any]:
-    """All that an evaluation of images found, as `scores.json` holds it."""
-    return json.loads((artifact.folder / SCORES).read_text())
-
-
-def _needs(run: Run) -> Sequence[Step]:
-    return (*scored_steps(run), *((FIT_ENCODER,) if RIDGE in run.config.protocol.encoders else ()))
-
-
-EVALUATE_RECONSTRUCTIONS = Step("evaluate_reconstructions", _spec, _needs, _build)
+    """Return all that an evaluation of images found, as `scores.json` holds it."""
+    path: Path = artifact.folder / SCORES
+    return json.loads(path.read_text())

@@ -1,85 +1,111 @@
-"""Which reconstructions are scored: those that the run made, or those that the user names, and the brains beside them.
+"""The reconstructions that are scored: those that the run made, or those that the user names.
 
 Legend: n test images, H and W image size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.test_set import TestSet, load_tested_trials
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.data.nsd.splits import LeftOut
+from mindeye_pl.data.nsd.test_set import load_tested_trials
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
-from mindeye_pl.steps.brain.trials import subject_data
-from mindeye_pl.steps.evaluation.sources.reconstructions import ForeignReconstructions, read_reconstructions_of
-from mindeye_pl.steps.inputs.simulate import data_inputs, data_steps, layout
-from mindeye_pl.steps.inputs.splits import left_out_images
+from mindeye_pl.steps.evaluation.sources.reconstructions import read_reconstructions_of
+from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
-def scored_steps(run: Run) -> Sequence[Step]:
-    """The step that makes the images; only the data where the user names some."""
-    return (RECONSTRUCT,) if run.config.evaluate.reconstructions is None else data_steps(run)
+@dataclass(frozen=True)
+class ScoredImages:
+    """Reconstructions of the test images.
+
+    Attributes:
+        tensors: `stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` in [0, 1], and the intermediates that there are.
+        captions: of each image, None where there are none.
+    """
+
+    tensors: Mapping[str, Any]
+    captions: list[str] | None
+
+    @property
+    def stimulus_ids(self) -> np.ndarray:
+        """Ids of the seen images, `(n,)` ascending."""
+        return self.tensors["stimulus_ids"].numpy()
 
 
-def scored_identity(run: Run) -> tuple[str, dict[str, str]]:
-    """A label, and the fingerprints of what is scored."""
-    given = run.config.evaluate.reconstructions
-    if given is None:
-        spec = run.spec(RECONSTRUCT)
-        return spec.label, {"reconstruct": spec.fingerprint}
-    config, path = run.config, Path(given).expanduser()
-    if not path.exists():
-        raise UserError(
-            "evaluate.reconstructions does not exist",
-            got=path,
-            expected="a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step",
-        )
-    inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split))
-    return f"subj0{config.data.subject}-{path.stem}", inputs | {"reconstructions": _fingerprint(path)}
+@dataclass(frozen=True)
+class GivenReconstructions(Input):
+    """Reconstructions that the user names, `evaluate.reconstructions`; opened, their path."""
+
+    artifact_type = RECONSTRUCTIONS
+
+    def fingerprint(self, run: Run) -> str:
+        """Return the fingerprint of the file, or of all files of the folder.
+
+        Raises:
+            UserError: if there is no such file or folder.
+        """
+        path = self.open(run)
+        if not path.exists():
+            raise UserError(
+                "evaluate.reconstructions does not exist",
+                got=path,
+                expected="a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step",
+            )
+        if path.is_file():
+            return fingerprint_file(path)
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
+
+    def open(self, run: Run) -> Path:
+        """Return the path."""
+        return Path(run.config.evaluate.reconstructions).expanduser()
 
 
-def _fingerprint(path: Path) -> str:
-    if path.is_file():
-        return fingerprint_file(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
+def scored_input(config: DictConfig) -> dict[str, Input]:
+    """Return the reconstructions of a run as an input."""
+    if config.evaluate.reconstructions is None:
+        return {"reconstruct": Made(RECONSTRUCT)}
+    return {"reconstructions": GivenReconstructions()}
 
 
-def scored_images(run: Run) -> Mapping[str, Any]:
-    """`stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` in [0, 1], and the intermediates that there are.
+def scored_label(config: DictConfig) -> str:
+    """Return the label of artifacts that are made from the reconstructions."""
+    given = config.evaluate.reconstructions
+    return RECONSTRUCT.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).expanduser().stem}"
+
+
+def read_scored(inputs: Inputs, subject: int, test_split: str) -> ScoredImages:
+    """Return the reconstructions.
+
+    Args:
+        inputs: `scored_input`, `data` and `split`.
+        subject: whose test set it is.
+        test_split: of the data.
 
     Raises:
-        UserError: if images of the user's do not fit the test set.
+        UserError: if the user's images do not fit the test set.
     """
-    if run.config.evaluate.reconstructions is None:
-        return read_reconstructions(run.make(RECONSTRUCT))
-    ids = test_ids(run)
-    return {"stimulus_ids": torch.from_numpy(ids), "images": _foreign(run, ids).images}
+    if "reconstruct" in inputs:
+        folder = inputs["reconstruct"]
+        return ScoredImages(read_reconstructions(folder), read_captions(folder))
+    ids = test_ids(inputs["data"], subject, test_split, inputs["split"])
+    given = read_reconstructions_of(inputs["reconstructions"], ids)
+    return ScoredImages({"stimulus_ids": torch.from_numpy(ids), "images": given.images}, given.captions)
 
 
-def scored_captions(run: Run) -> list[str] | None:
-    """The captions that belong to them, None where there are none."""
-    if run.config.evaluate.reconstructions is None:
-        return read_captions(run.make(RECONSTRUCT))
-    return _foreign(run, test_ids(run)).captions
+def test_ids(dataset: Dataset, subject: int, test_split: str, left_out: LeftOut | None) -> np.ndarray:
+    """Return the test images of a subject, `(n,)` ascending."""
+    trials = load_tested_trials(dataset.layout, subject, test_split, dataset.cache, left_out)
+    return np.unique(trials.stimulus_ids)
 
 
-def _foreign(run: Run, ids: np.ndarray) -> ForeignReconstructions:
-    return read_reconstructions_of(run.config.evaluate.reconstructions, ids)
-
-
-def test_ids(run: Run) -> np.ndarray:
-    """The test images of the run's subject, `(n,)` ascending."""
-    config = run.config
-    which = (layout(run), config.data.subject, config.data.test_split, Path(config.paths.cache))
-    return np.unique(load_tested_trials(*which, left_out_images(run)).stimulus_ids)
-
-
-def test_brains(run: Run) -> TestSet:
-    """The measured responses to the test images, in the order of `test_ids`."""
-    return subject_data(run).test_set(run.config.data.subject)
+test_ids.__test__ = False  # type: ignore[attr-defined]

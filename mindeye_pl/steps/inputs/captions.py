@@ -211,7 +211,9 @@ def caption_rows(
         UserError: if one of the images has no caption.
     """
     if bare := [id_ for id_ in np.unique(ids).tolist() if not kept[id_]]:
-        raise UserError(f"{len(bare)} images of the training have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT)
+        raise UserError(
+            f"{len(bare)} images of the training have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT
+        )
     most, settings = max(map(len, kept)), tower.settings
 
     def build(device: torch.device) -> Callable[[np.ndarray], Tensor]:

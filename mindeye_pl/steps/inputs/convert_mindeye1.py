@@ -82,7 +82,10 @@ class ConvertMindEye1(Step):
         settings = config.data
         if settings.get("test_split", TEST) != TEST:
             raise UserError(
-                "MindEye1's files hold one test set", got=settings.test_split, expected=TEST, fix=f"data.test_split={TEST}"
+                "MindEye1's files hold one test set",
+                got=settings.test_split,
+                expected=TEST,
+                fix=f"data.test_split={TEST}",
             )
         if settings.split != STANDARD:
             raise UserError(
