@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from mindeye_pl import cli as command_line
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.simulated.world import SimulationSettings, simulate_nsd
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 from mindeye_pl.training.callbacks.history import History
 

@@ -84,7 +84,7 @@ def identity(value: Any) -> Any:
 @lru_cache
 def _class_name(path: str) -> str:
     found = get_object(path)
-    name: str = getattr(found, "fingerprint_name", None) or getattr(found, "__qualname__", path.rpartition(".")[2])
+    name: str = getattr(found, "fingerprint_name", getattr(found, "__qualname__", path.rpartition(".")[2]))
     return name
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import JoinedError, Ranks
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.registry import STEPS
 

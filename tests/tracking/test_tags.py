@@ -1,7 +1,7 @@
 from omegaconf import OmegaConf, open_dict
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.step import Step
 from mindeye_pl.reports.wandb.observer import tags
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
@@ -10,7 +10,7 @@ from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
 
 
 def tags_of(step: Step, *overrides: str) -> set[str]:
-    return set(tags(Run(compose_config([*overrides, "scale=tiny"])), step))
+    return set(tags(compose_config([*overrides, "scale=tiny"]), step))
 
 
 def test_a_step_is_tagged_by_what_it_depends_on() -> None:
@@ -28,6 +28,6 @@ def test_an_ablation_is_a_tag() -> None:
     config = compose_config(["scale=tiny"])
     with open_dict(config):
         config.ablation = OmegaConf.create({"name": "no_prior"})
-    assert "ablation=no_prior" in tags(Run(config), FINETUNE)
+    assert "ablation=no_prior" in tags(config, FINETUNE)
     config.ablation.name = "x" * 100
-    assert max(map(len, tags(Run(config), FINETUNE))) == 64
+    assert max(map(len, tags(config, FINETUNE))) == 64

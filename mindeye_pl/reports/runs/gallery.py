@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section

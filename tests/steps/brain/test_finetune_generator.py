@@ -9,10 +9,12 @@ from safetensors.torch import load_file
 
 import mindeye_pl
 from mindeye_pl.config import compose_config
-from mindeye_pl.engine.step import Run, check_steps
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.brain.finetune_generator import _starting_networks
+from mindeye_pl.steps.brain.finetune_generator import starting_networks
+from mindeye_pl.runner.preflight import check_inputs
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
+from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.weights.loaders.bundled import GENERATOR, SHIPPED
 from mindeye_pl.weights.sized_safetensors import read_own
 from tests.conftest import CommandLine
@@ -79,7 +81,10 @@ def test_stopped_it_ends_in_the_same_generator(cli: CommandLine) -> None:
 
 def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
     overrides = [*MIND_READER, "logger=none"]
-    sizes, weights = _starting_networks(Run(compose_config(overrides), overrides))
+    run = Run(compose_config(overrides), overrides)
+    embedder, start = (Frozen(group).open(run) for group in ("embedder", "unclip"))
+    assert embedder is not None
+    sizes, weights = starting_networks(run.config.generator, embedder.settings, start)
     assert sizes["condition"] == "both"
     first = {key: value for key, value in weights.items() if "pre_nets.0." in key}
     assert first
@@ -104,7 +109,7 @@ def test_choices_that_there_are_not(override: str, says: tuple[str, ...]) -> Non
     overrides = [*COMMAND, override]
     run = Run(compose_config(overrides), overrides)
     with pytest.raises(UserError) as refused:
-        check_steps(run, [RECONSTRUCT])
+        check_inputs(run, [RECONSTRUCT])
     for words in says:
         assert words in str(refused.value)
 

@@ -18,7 +18,7 @@ from tests.weights.test_sdxl_base import sdxl_state
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.image_sources import ImageFolder
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.inputs.frozen_models import load_model
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.training.callbacks.history import History

@@ -15,13 +15,13 @@ from mindeye_pl.data.mindeye1.layout import MindEye1Layout
 from mindeye_pl.data.nsd.betas import betas_shape
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.trials import load_test_trials
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.brain.trials import subject_data
 from mindeye_pl.steps.inputs.convert_mindeye1 import CONVERT_MINDEYE1
-from mindeye_pl.steps.inputs.simulate import data_inputs, is_simulated, layout
+from mindeye_pl.steps.inputs.dataset import Data, is_simulated, open_dataset
 from tests.conftest import CommandLine
 from tests.data.small_mindeye1 import write_avg_split
+from tests.steps.opened import trials
 
 SUBJECTS = (1, 2)
 SETTINGS = (
@@ -64,7 +64,7 @@ def run_of(composed: DictConfig, tmp_path: Path) -> Callable[..., Run]:
 
 def test_it_is_converted_once_and_read_by_every_step(source: MindEye1Layout, tiny_nsd: Path, run_of, tmp_path) -> None:
     run = run_of(source.source_dir, sampling="by_image", num_sessions="all")
-    data, known = subject_data(run), NSDLayout(tiny_nsd)
+    data, known = trials(run, [1], batch_size=run.config.finetune.batch_size), NSDLayout(tiny_nsd)
     assert run.made == ["convert_mindeye1"]
     manifest = run.make(CONVERT_MINDEYE1).manifest
     assert set(manifest["sha256"]) == set(manifest["files"]) >= {"coco_images_224_float16.hdf5"}
@@ -74,12 +74,13 @@ def test_it_is_converted_once_and_read_by_every_step(source: MindEye1Layout, tin
     assert data.test_set(1).stimulus_ids.tolist() == np.unique(tested).tolist()
     assert len(data.train_sampler()) == len(set(data.train_trials[0].stimulus_ids)) // run.config.finetune.batch_size
     again = run_of(source.source_dir, sampling="published")
-    assert layout(again).root == layout(run).root
+    root = open_dataset(run).layout.root
+    assert open_dataset(again).layout.root == root
     assert again.made == []
-    assert not is_simulated(again)
-    assert data_inputs(again, [1]) == {"data": run.spec(CONVERT_MINDEYE1).fingerprint}
-    by_its_folder = run_of(source.source_dir, source="nsd", root=str(layout(run).root))
-    assert subject_data(by_its_folder).test_set(1).voxels.equal(data.test_set(1).voxels)
+    assert not is_simulated(again.config)
+    assert Data((1,)).fingerprint(again) == run.spec(CONVERT_MINDEYE1).fingerprint
+    by_its_folder = run_of(source.source_dir, source="nsd", root=str(root))
+    assert trials(by_its_folder, [1]).test_set(1).voxels.equal(data.test_set(1).voxels)
     assert by_its_folder.made == []
 
 
@@ -103,8 +104,8 @@ def test_other_files_and_other_settings_are_another_conversion(source: MindEye1L
 
 def test_what_mindeye1_does_not_have_is_refused(source: MindEye1Layout, run_of) -> None:
     for data, says in (
-        ({"test_split": "new_test"}, r"data\.test_split.*seen: new_test; expected: test\)"),
-        ({"split": "cluster_k5_0"}, r"data\.split.*seen: cluster_k5_0; expected: standard\)"),
+        ({"test_split": "new_test"}, r"one test set .got: new_test; expected: test\)"),
+        ({"split": "cluster_k5_0"}, r"data\.split.*got: cluster_k5_0; expected: standard\)"),
         ({"source": "nsd"}, r"data\.source is not converted .*Fix: data=nsd_mindeye1"),
         ({"repeated_slots": "all"}, r"data\.repeated_slots: no such rule"),
         ({"voxel_counts": {1: 15724}}, r"another number of voxels .*expected: \(3, 15724\)"),

@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.engine.step import Run
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
