@@ -14,9 +14,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from mindeye_pl.commands import artifacts as step
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.runner.experiment import asked_steps
+from mindeye_pl.runner.experiment import requested_steps
 from mindeye_pl.store.artifacts import ArtifactSpec, ArtifactStore
 from mindeye_pl.store.manifest import MANIFEST
 from tests.conftest import CONF, CommandLine
@@ -32,7 +32,7 @@ def manage(outputs: Path, *overrides: str, shared: Path | None = None, **setting
     artifacts = OmegaConf.merge(OmegaConf.load(CONF / "config.yaml").artifacts, settings)
     paths = {"artifacts": str(outputs / "artifacts"), "shared_artifacts": str(shared) if shared else None}
     run = Run(OmegaConf.create({"paths": paths, "artifacts": artifacts}), overrides)
-    step.manage_artifacts(run, asked_steps)
+    step.manage_artifacts(run, requested_steps)
 
 
 def only(outputs: Path, step: str) -> Path:
@@ -309,22 +309,3 @@ NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 )
 def test_ages_in_words(utc: str, words: str) -> None:
     assert step.in_age(utc, NOW) == words
-
-
-def test_a_steps_version_is_part_of_its_fingerprint(tmp_path: Path) -> None:
-    config = OmegaConf.create({"paths": {"artifacts": str(tmp_path)}, "logger": {"name": "none"}})
-    made = []
-
-    def build(run: Run, folder: Path) -> None:
-        made.append(folder)
-        (folder / "content").touch()
-
-    def spec(run: Run) -> ArtifactSpec:
-        return ArtifactSpec("encode", "label", {"epochs": 3})
-
-    for version in (1, 2, 2, 1):
-        run = Run(config)
-        one = Step("encode", spec, lambda run: (), build, version=version)
-        assert run.make(one).manifest["version"] == version
-    assert len(made) == 2
-    assert Run(config).spec(Step("encode", spec, lambda run: (), build)) == spec(run)

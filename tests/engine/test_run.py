@@ -139,3 +139,13 @@ def test_reading_an_undeclared_key_raises(config: DictConfig, monkeypatch: pytes
 def test_an_undeclared_input_cannot_be_opened(config: DictConfig) -> None:
     with pytest.raises(AssertionError, match="captions is read but not declared"):
         Run(config).inputs(SHOUT)["captions"]
+
+
+def test_a_steps_version_is_part_of_its_fingerprint(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = set()
+    for version in (1, 2, 2, 1):
+        monkeypatch.setattr(Write, "version", version)
+        artifact = Run(config).make(WRITE)
+        assert artifact.manifest["version"] == version
+        folders.add(artifact.folder)
+    assert len(folders) == 2

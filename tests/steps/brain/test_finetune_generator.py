@@ -11,8 +11,8 @@ import mindeye_pl
 from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.brain.finetune_generator import starting_networks
 from mindeye_pl.runner.preflight import check_inputs
+from mindeye_pl.steps.brain.finetune_generator import starting_networks
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.weights.loaders.bundled import GENERATOR, SHIPPED

@@ -18,7 +18,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.steps.inputs.frozen_models import identity, lacking_weights, load_model
+from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.weights.formats.vae_names import older_attention_names
 from mindeye_pl.weights.loaders.versatile_diffusion import load_versatile_diffusion
 from mindeye_pl.weights.registry import load_published, save_published
@@ -256,16 +256,19 @@ def test_both_files_are_found_and_count(folder: Path, tmp_path: Path) -> None:
     """They have one name in two folders of the repository."""
     overrides = ["unclip=versatile_diffusion", "embedder=clip_l_hidden", f"paths.weights={tmp_path}"]
     run = Run(compose_config(overrides), overrides)
-    lacks = " ".join(lacking_weights(run, ["unclip"]))
+    unclip = Frozen("unclip")
+    lacks = " ".join(unclip.missing(run))
     for name in ("image_unet", "vae"):
         repository = f"hf download shi-labs/versatile-diffusion {name}/"
         assert f"{repository}diffusion_pytorch_model.bin {name}/config.json" in lacks
     shutil.copytree(folder, tmp_path / "shi-labs" / "versatile-diffusion")
-    assert not lacking_weights(run, ["unclip"])
-    files = identity(run, "unclip")["unclip"]["files"]
+    assert not unclip.missing(run)
+    model = unclip.open(run)
+    assert model is not None
+    files = model.identity["files"]
     assert sorted(files) == [f"{name}/diffusion_pytorch_model.safetensors" for name in ("image_unet", "vae")]
     assert len(set(files.values())) == 2
     state = load_published("versatile_diffusion", folder).state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in load_model(run, "unclip").state_dict().items())
+    assert all(torch.equal(value, state[key]) for key, value in model.load().state_dict().items())
     assert run.config.reconstruct.candidates == 16
     assert compose_config([]).reconstruct.candidates == compose_config(["unclip=none"]).reconstruct.candidates == 1

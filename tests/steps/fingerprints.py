@@ -1,0 +1,113 @@
+"""Which steps' fingerprints each key of a configuration changes, as tables beside this file.
+
+    python -m tests.steps.fingerprints
+
+writes the tables anew. Read the difference before you commit it: a key that is missing from a step's row is a stale
+result waiting to happen, and a key too many retrains for nothing.
+"""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from mindeye_pl.config import compose_config
+from mindeye_pl.engine.run import Run
+from mindeye_pl.errors import UserError
+from mindeye_pl.steps.registry import STEPS
+
+TABLES = Path(__file__).parent / "fingerprint_tables"
+SYSTEMS = ("mindeye2", "mindeye1", "mind_reader")
+
+#: Stands for a value that is refused, whatever step is asked for.
+REFUSED = "refused"
+
+
+def composed(system: str) -> DictConfig:
+    """Return the tiny configuration of a system."""
+    return compose_config(["+experiment=finetune_subj01_1h", f"model={system}", "scale=tiny"])
+
+
+def leaves(node: Any, above: str = "") -> Iterator[str]:
+    """Yield the dotted keys of all values that are written out; those that follow from another key are not."""
+    for key in node:
+        child = node._get_node(key)
+        if OmegaConf.is_interpolation(node, key):
+            continue
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from leaves(child, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+def another(value: Any) -> Any:
+    """Return another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 1.5 + 0.1
+    if isinstance(value, str):
+        return f"{value}_other"
+    return "other" if value is None else [*value, *(list(value)[-1:] or ["other"])]
+
+
+def fingerprints(config: DictConfig) -> dict[str, str]:
+    """Return the fingerprint of every step, `REFUSED` where the step refuses the configuration."""
+    run, found = Run(config), {}
+    for name, step in STEPS.items():
+        try:
+            found[name] = run.spec(step).fingerprint
+        except (UserError, AttributeError, TypeError, ValueError, KeyError):
+            found[name] = REFUSED
+    return found
+
+
+def steps_by_key(config: DictConfig) -> dict[str, list[str]]:
+    """Return for every key the steps that it changes; a step that refuses the other value counts as changed."""
+    before, found = fingerprints(config), {}
+    for key in leaves(config):
+        other = copy.deepcopy(config)
+        OmegaConf.set_struct(other, False)
+        OmegaConf.update(other, key, another(OmegaConf.select(config, key)))
+        try:
+            after = fingerprints(other)
+        except Exception:  # the key is needed to make a run at all
+            found[key] = [REFUSED]
+            continue
+        found[key] = [name for name in STEPS if before[name] != after[name]]
+    return found
+
+
+def table(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the rows with keys below a node of one row gathered as `node.*`."""
+    rows = dict(found)
+    nodes = {".".join(key.split(".")[:end]) for key in found for end in range(1, key.count(".") + 1)}
+    for node in sorted(nodes):
+        below = [key for key in rows if key.startswith(f"{node}.")]
+        if len(below) > 1 and len({tuple(rows[key]) for key in below}) == 1:
+            row = rows[below[0]]
+            for key in below:
+                del rows[key]
+            rows[f"{node}.*"] = row
+    return dict(sorted(rows.items()))
+
+
+def text(rows: dict[str, list[str]]) -> str:
+    """Return the table as YAML, one row a line."""
+    return "".join(f"{key}: [{', '.join(steps)}]\n" for key, steps in rows.items())
+
+
+def read(system: str) -> dict[str, list[str]]:
+    """Return the committed table of a system."""
+    return yaml.safe_load((TABLES / f"{system}.yaml").read_text())
+
+
+if __name__ == "__main__":
+    TABLES.mkdir(exist_ok=True)
+    for system in SYSTEMS:
+        (TABLES / f"{system}.yaml").write_text(text(table(steps_by_key(composed(system)))))
