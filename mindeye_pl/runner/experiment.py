@@ -1,6 +1,6 @@
 """Execution of an experiment: its ordered steps, or the plan of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -24,6 +24,7 @@ from mindeye_pl.runner.preflight import check_device, check_inputs, missing_file
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.brain.trained_model import Trained
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
+from mindeye_pl.steps.inputs.dataset import data_steps
 from mindeye_pl.steps.registry import STEPS
 
 #: Commands that are asked for alone and are no steps.
@@ -89,7 +90,8 @@ def requested_steps(config: DictConfig) -> list[Step]:
         UserError: for an unknown step, or if images alone are asked for and there is nothing to draw them with.
     """
     names = list(config.pipeline.steps)
-    steps = [_step(name) for name in names if name not in ("report", EXPORT)]
+    known = STEPS | {step.name: step for step in data_steps(config)}
+    steps = [_step(name, known) for name in names if name not in ("report", EXPORT)]
     if EXPORT in names:
         steps += [step for step in Trained().steps(config) if step not in steps]
     if config.evaluate.reconstructions is not None:
@@ -101,11 +103,11 @@ def requested_steps(config: DictConfig) -> list[Step]:
     return steps
 
 
-def _step(name: str) -> Step:
-    if name not in STEPS:
-        expected = f"some of {[*STEPS, 'report', EXPORT]}"
+def _step(name: str, known: Mapping[str, Step]) -> Step:
+    if name not in known:
+        expected = f"some of {[*known, 'report', EXPORT]}"
         raise UserError("pipeline.steps names an unknown step", got=name, expected=expected)
-    return STEPS[name]
+    return known[name]
 
 
 def print_plan(run: Run, steps: list[Step]) -> None:

@@ -46,7 +46,10 @@ def check_device(config: DictConfig) -> None:
 
 def size_line(config: DictConfig) -> str:
     """Return one line with the parameters of each part, counted on the meta device."""
-    known = config.simulation.voxel_counts if config.data.source == "simulated" else nsd.VOXEL_COUNTS
+    simulated = config.simulation.voxel_counts if config.data.source == "simulated" else nsd.VOXEL_COUNTS
+    known = config.data.get("voxel_counts") or simulated
+    if config.data.subject not in known:
+        return f"model at scale={config.scale.name}: its size depends on voxel counts that the data will tell"
     counts = parameter_counts(config, [known[config.data.subject]])
     parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     return f"model at scale={config.scale.name}: {parts} parameters; {sum(counts.values()):,} in all"

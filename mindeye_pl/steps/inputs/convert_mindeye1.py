@@ -18,9 +18,6 @@ from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.fingerprint import fingerprint_folder
 
-#: The `data.source` that is converted.
-NSD_MINDEYE1 = "nsd_mindeye1"
-
 
 @dataclass(frozen=True)
 class MindEye1Files(Input):
@@ -41,8 +38,8 @@ class MindEye1Files(Input):
             UserError: where the configuration names no folder of MindEye1's files.
         """
         settings = run.config.data
-        if settings.source != NSD_MINDEYE1:
-            raise UserError("data.source is not converted", got=settings.source, fix=f"data={NSD_MINDEYE1}")
+        if settings.get("shards") is None:
+            raise UserError("data are not MindEye1's files", got=f"data={settings.source}", fix="data=nsd_mindeye1")
         if settings.source_dir is None:
             raise UserError("data=nsd_mindeye1 needs MindEye1's files of NSD", fix="paths.nsd=FOLDER (docs/data.md)")
         return MindEye1Layout(Path(settings.source_dir), {split: int(settings.shards[split]) for split in SPLITS})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd.captions import LAYOUT
@@ -15,8 +16,6 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import MISSING, Input, Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.inputs.convert_mindeye1 import CONVERT_MINDEYE1, NSD_MINDEYE1
-from mindeye_pl.steps.inputs.simulate import SIMULATE
 from mindeye_pl.store.fingerprint import fingerprint_file
 
 #: Optional files of a dataset, by their names in `NSDLayout`.
@@ -46,16 +45,15 @@ class Dataset:
 
 
 def data_steps(config: DictConfig) -> tuple[Step, ...]:
-    """Return the step that makes the data; none where they are read from a folder that the user names."""
-    if config.data.source == NSD_MINDEYE1:
-        return (CONVERT_MINDEYE1,)
-    return (SIMULATE,) if config.data.source == "simulated" and config.data.root is None else ()
+    """Return the step that makes the data, `data.made_by`; none where they are read from a folder, `data.root`."""
+    path = config.data.get("made_by")
+    return () if path is None or config.data.root is not None else (get_object(path),)
 
 
 def is_simulated(config: DictConfig) -> bool:
     """Return whether every number of the run is of simulated data."""
     if steps := data_steps(config):
-        return steps == (SIMULATE,)
+        return bool(steps[0].is_simulated(config))
     return _user_layout(config).simulation.exists()
 
 

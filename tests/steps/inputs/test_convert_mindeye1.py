@@ -106,7 +106,7 @@ def test_what_mindeye1_does_not_have_is_refused(source: MindEye1Layout, run_of) 
     for data, says in (
         ({"test_split": "new_test"}, r"one test set .got: new_test; expected: test\)"),
         ({"split": "cluster_k5_0"}, r"data\.split.*got: cluster_k5_0; expected: standard\)"),
-        ({"source": "nsd"}, r"data\.source is not converted .*Fix: data=nsd_mindeye1"),
+        ({"shards": None}, r"data are not MindEye1.s files .*Fix: data=nsd_mindeye1"),
         ({"repeated_slots": "all"}, r"data\.repeated_slots: no such rule"),
         ({"voxel_counts": {1: 15724}}, r"another number of voxels .*expected: \(3, 15724\)"),
     ):
