@@ -31,7 +31,13 @@ class Table(Protocol):
 
 
 class Images(Protocol):
-    """Images by number, as squares of one side."""
+    """Images by number, as squares of one side.
+
+    Attributes:
+        image_size: P.
+    """
+
+    image_size: int
 
     def __len__(self) -> int:
         """N."""

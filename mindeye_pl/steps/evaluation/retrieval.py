@@ -26,11 +26,11 @@ from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_of_each, retrieval_scores
 from mindeye_pl.metrics.statistics.score import SCORES, Score
+from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
 from mindeye_pl.steps.evaluation.baselines import image_means, noise_free_pair, ridge_tokens
-from mindeye_pl.steps.evaluation.record import COLUMNS, score_summary, score_table
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.dataset import Dataset, is_simulated
 from mindeye_pl.steps.inputs.splits import Split, test_data

@@ -1,60 +1,58 @@
 """The laptop's captioner, trained on the tokens of simulated scenes and their captions."""
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
+from omegaconf import DictConfig
 
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, vocabulary, word_numbers
-from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.errors import UserError
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.models.foundation import CaptionTraining
 from mindeye_pl.nn.diffusion.builders import build_captioner
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
-from mindeye_pl.steps.foundation.images import (
-    CAPTIONS,
-    SCENES,
-    fit_foundation,
-    foundation_spec,
-    tables_of,
-    trains_on_scenes,
-)
-from mindeye_pl.store.artifacts import ArtifactSpec
-from mindeye_pl.weights.loaders import bundled as laptop
+from mindeye_pl.steps.foundation.images import scene_captions
+from mindeye_pl.steps.foundation.training import TRAINING_KEYS, FoundationTraining, sizes_of
+from mindeye_pl.steps.inputs.embeddings import Embeddings
+from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.sized_safetensors import save_own
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    return foundation_spec(run, "captioner", run.inputs(PRETRAIN_CAPTIONER))
+class PretrainCaptioner(FoundationTraining):
+    """Trains the captioner."""
 
+    name = "pretrain_captioner"
+    title = "Captioner"
+    keys = (*TRAINING_KEYS, "foundation.captioner")
+    needs_scenes = True
 
-def _build(run: Run, folder: Path) -> None:
-    if not trains_on_scenes(run):
-        raise UserError(
-            "pretrain_captioner needs captions", got=run.config.foundation.images.source, expected="simulated"
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return images, captions and the trained CLIP."""
+        return {**super().inputs(config), "clip": Made(PRETRAIN_CLIP), "embeddings": Embeddings()}
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Train, and write the weights."""
+        own = settings.foundation.captioner
+        tokens = clip_tokens(inputs["clip"], inputs["images"], inputs["embeddings"])
+        torch.manual_seed(settings.seed)
+        sizes = {
+            **sizes_of(own),
+            "num_tokens": tokens.shape[1],
+            "token_dim": tokens.shape[2],
+            "context_length": CONTEXT_LENGTH,
+            "vocabulary": list(vocabulary()),
+            "marks": list(MARKS),
+        }
+        network = build_captioner(**sizes).requires_grad_(True).train()
+        words = word_numbers([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
+        model = CaptionTraining(
+            network, token_noise=own.token_noise, max_lr=own.max_lr, weight_decay=own.weight_decay
         )
-    settings = run.config.foundation.captioner
-    tokens = clip_tokens(run)
-    torch.manual_seed(run.config.seed)
-    sizes = {
-        **run.plain("foundation.captioner.sizes")["foundation.captioner.sizes"],
-        "num_tokens": tokens.shape[1],
-        "token_dim": tokens.shape[2],
-        "context_length": CONTEXT_LENGTH,
-        "vocabulary": list(vocabulary()),
-        "marks": list(MARKS),
-    }
-    network = build_captioner(**sizes).requires_grad_(True).train()
-    texts = json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
-    tables = {
-        "tokens": tokens,
-        "words": word_numbers([full for full, _ in texts]).numpy(),  # (N, L)
-    }
-    model = CaptionTraining(
-        network, token_noise=settings.token_noise, max_lr=settings.max_lr, weight_decay=settings.weight_decay
-    )
-    fit_foundation(run, PRETRAIN_CAPTIONER, folder, model, tables_of(run, "captioner", tables))
-    save_own(folder / laptop.CAPTIONER, network.state_dict(), sizes)
+
+        def save() -> None:
+            save_own(work.folder / bundled.CAPTIONER, network.state_dict(), sizes)
+
+        self.fit(model, {"tokens": tokens, "words": words}, len(tokens), settings, work, save=save)
 
 
-PRETRAIN_CAPTIONER = Step("pretrain_captioner", _spec, lambda run: (SCENES, PRETRAIN_CLIP), _build)
+PRETRAIN_CAPTIONER = PretrainCaptioner()

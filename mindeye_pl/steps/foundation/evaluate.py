@@ -1,85 +1,130 @@
-"""The trained foundation models in one folder, in half precision, with a model card that says how good they are.
+"""The trained foundation models in one folder, in half precision, with a model card of their scores.
 
 Legend: N held-out images.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, word_numbers
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import SCORES as SCORES_TYPE
+from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, scores_of
 from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
-from mindeye_pl.steps.foundation.images import CAPTIONS, SCENES, held_out_ids, images_of, trains_on_scenes
+from mindeye_pl.steps.foundation.images import SCENES, TrainingImages, held_out_ids, scene_captions
+from mindeye_pl.steps.foundation.training import FoundationTraining, foundation_label
 from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
 from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE
-from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.version import __version__
-from mindeye_pl.weights.loaders import bundled as laptop
+from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.sized_safetensors import read_own, save_own
 
 CARD, SCORES = "MODEL_CARD.md", "scores.json"
 
-#: Held-out images that the unCLIP is asked to make again.
-_SAMPLED = 128
-_AT_ONCE = 32
+#: Files of the models and the steps that train them.
+_MODELS: Mapping[str, FoundationTraining] = {
+    bundled.CLIP: PRETRAIN_CLIP,
+    bundled.VAE: PRETRAIN_VAE,
+    bundled.CAPTIONER: PRETRAIN_CAPTIONER,
+    bundled.UNCLIP: PRETRAIN_UNCLIP,
+}
+
+#: Held-out images that the unCLIP reconstructs from their true tokens.
+_NUM_SAMPLED = 128
+_BATCH_SIZE = 32
+
+Scores = dict[str, dict[str, float]]
 
 
-def _needs(run: Run) -> Sequence[Step]:
-    return [step for step, _ in _models(run)]
+class EvaluateFoundation(Step):
+    """Puts the models into one folder and scores them on scenes that none was trained on."""
+
+    name = "evaluate_foundation"
+    title = "Evaluation of the foundation models"
+    keys = ("seed", "foundation.sampling", "foundation.images.num_validation")
+    runtime_keys = ("foundation",)
+    artifact_type = SCORES_TYPE
+
+    def label(self, config: DictConfig) -> str:
+        """Return the foundation and the seed."""
+        return foundation_label(config)
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the scenes and the trained models."""
+        models = {step.model: Made(step) for step in _MODELS.values()}
+        return {"images": TrainingImages(), "scenes": Made(SCENES), **models}
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return True."""
+        return True
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Write weights, scores and model card."""
+        for file, step in _MODELS.items():
+            weights, sizes = read_own(inputs[step.model] / file)
+            save_own(work.folder / file, weights, sizes, half=True)
+        foundation, images = settings.foundation, inputs["images"]
+        ids = held_out_ids(images, foundation.images.num_validation)
+        seen = torch.from_numpy(images.read(ids)).float()  # (N, 3, H, W)
+        texts = scene_captions(inputs["scenes"])
+        sampling = Sampling(**{str(key): value for key, value in foundation.sampling.items()}, seed=settings.seed)
+        scores = held_out_scores(work.folder, ids, seen, [texts[id_][0] for id_ in ids], sampling)
+        write_text(work.folder / SCORES, json.dumps(scores, indent=1))
+        write_text(work.folder / CARD, _card(work.folder, foundation, settings.seed, scores))
+
+    def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
+        """Log the scores."""
+        content: Scores = json.loads((artifact.folder / SCORES).read_text())
+        found = [(model, name, value) for model, scores in content.items() for name, value in scores.items()]
+        record.summarise({f"score/{_slug(model)}/{_slug(name)}": value for model, name, value in found})
+        record.log_table("foundation", ("model", "score", "value"), found)
 
 
-def _models(run: Run) -> list[tuple[Step, str]]:
-    """The models and their files; captions need scenes."""
-    captioner = [(PRETRAIN_CAPTIONER, laptop.CAPTIONER)] if trains_on_scenes(run) else []
-    return [(PRETRAIN_CLIP, laptop.CLIP), (PRETRAIN_VAE, laptop.VAE), *captioner, (PRETRAIN_UNCLIP, laptop.UNCLIP)]
-
-
-def _spec(run: Run) -> ArtifactSpec:
-    label = f"{run.config.foundation.name}-seed{run.config.seed}"
-    return ArtifactSpec("evaluate_foundation", label, run.plain("foundation.sampling"), run.inputs(EVALUATE_FOUNDATION))
-
-
-def _build(run: Run, folder: Path) -> None:
-    for step, name in _models(run):
-        weights, sizes = read_own(run.make(step).folder / name)
-        save_own(folder / name, weights, sizes, half=True)
-    scores = held_out_scores(run, folder)
-    write_text(folder / SCORES, json.dumps(scores, indent=1))
-    write_text(folder / CARD, _card(run, folder, scores))
+EVALUATE_FOUNDATION = EvaluateFoundation()
 
 
 @torch.inference_mode()
-def held_out_scores(run: Run, folder: Path) -> dict[str, dict[str, float]]:
-    """Scores of the models in `folder` on images that none of them was trained on."""
-    ids = held_out_ids(run)
-    seen = torch.from_numpy(images_of(run).read(ids)).float()  # (N, 3, H, W)
-    network, embedder = laptop.load_clip(folder)
-    unclip = laptop.load_unclip(folder)
-    scores = {"vae": _vae_scores(unclip, seen)}
-    if trains_on_scenes(run):
-        texts = json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
-        captions = [texts[id_][0] for id_ in ids]
-        scores["clip"] = _clip_scores(network, embedder, seen, captions)
-        scores["captioner"] = _captioner_scores(laptop.load_captioner(folder), embedder, seen, captions)
-    seen, ids = seen[:_SAMPLED], ids[:_SAMPLED]
-    sampling = Sampling(**run.plain("foundation.sampling")["foundation.sampling"], seed=run.config.seed)
+def held_out_scores(
+    folder: Path, ids: np.ndarray, seen: Tensor, captions: list[str], sampling: Sampling
+) -> Scores:
+    """Return scores by model and name.
+
+    Args:
+        folder: of the models.
+        ids: `(N,)` of held-out scenes.
+        seen: those scenes, `(N, 3, H, W)` in [0, 1].
+        captions: N full ones.
+        sampling: of the unCLIP.
+    """
+    network, embedder = bundled.load_clip(folder)
+    unclip = bundled.load_unclip(folder)
+    scores = {
+        "vae": _vae_scores(unclip, seen),
+        "clip": _clip_scores(network, embedder, seen, captions),
+        "captioner": _captioner_scores(bundled.load_captioner(folder), embedder, seen, captions),
+    }
+    seen, ids = seen[:_NUM_SAMPLED], ids[:_NUM_SAMPLED]
     made = torch.cat(
         [
             sample_images(unclip, embedder(part), sampling, seeds.tolist())
-            for part, seeds in zip(seen.split(_AT_ONCE), torch.from_numpy(ids).split(_AT_ONCE), strict=True)
+            for part, seeds in zip(seen.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
         ]
     )
     for name, shown in (("unclip", made), ("unclip, another image", made[derangement(len(made), 0)])):
@@ -90,13 +135,13 @@ def held_out_scores(run: Run, folder: Path) -> dict[str, dict[str, float]]:
 
 def _vae_scores(unclip: UnCLIPModel, seen: Tensor) -> dict[str, float]:
     vae = unclip.vae
-    again = torch.cat([vae.decode(vae.encode(2 * p - 1).latent_dist.mode()).sample for p in seen.split(_AT_ONCE)])
+    again = torch.cat([vae.decode(vae.encode(2 * p - 1).latent_dist.mode()).sample for p in seen.split(_BATCH_SIZE)])
     return {"l1 of images in [-1, 1]": float((again - (2 * seen - 1)).abs().mean())}
 
 
 def _clip_scores(network: Any, embedder: Any, seen: Tensor, captions: list[str]) -> dict[str, float]:
-    """How often the first of N captions is the image's own; images whose captions are the same both count."""
-    images = F.normalize(torch.cat([embedder.pooled(part) for part in seen.split(_AT_ONCE)]), dim=-1)
+    """Return how often the nearest of N captions is the image's own, or equal to it."""
+    images = F.normalize(torch.cat([embedder.pooled(part) for part in seen.split(_BATCH_SIZE)]), dim=-1)
     texts = F.normalize(network.encode_text(word_numbers(captions)), dim=-1)
     best = (images @ texts.T).argmax(1).tolist()
     hits = [captions[found] == own for found, own in zip(best, captions, strict=True)]
@@ -104,8 +149,8 @@ def _clip_scores(network: Any, embedder: Any, seen: Tensor, captions: list[str])
 
 
 def _captioner_scores(captioner: Captioner, embedder: Any, seen: Tensor, captions: list[str]) -> dict[str, float]:
-    """Captions from true tokens: how many are right to the last word, and the share of words in their place."""
-    said = torch.cat([captioner(embedder(part), max_length=CONTEXT_LENGTH) for part in seen.split(_AT_ONCE)])
+    """Return the fractions of exact captions, and of words in their position, from true tokens."""
+    said = torch.cat([captioner(embedder(part), max_length=CONTEXT_LENGTH) for part in seen.split(_BATCH_SIZE)])
     wanted = word_numbers(captions)
     right = said == wanted
     return {
@@ -114,34 +159,37 @@ def _captioner_scores(captioner: Captioner, embedder: Any, seen: Tensor, caption
     }
 
 
-def _card(run: Run, folder: Path, scores: dict[str, dict[str, float]]) -> str:
-    settings = run.config.foundation
-    source = "simulated scenes" if trains_on_scenes(run) else "images of the user's own"
-    lines = [f"# The {settings.name} foundation models", ""]
-    lines += [
-        f"CLIP, VAE, captioner and unCLIP for {settings.images.image_size}-pixel images, in half precision.",
+def _card(folder: Path, foundation: DictConfig, seed: int, scores: Scores) -> str:
+    images = foundation.images
+    lines = [
+        f"# The {foundation.name} foundation models",
         "",
+        f"CLIP, VAE, captioner and unCLIP for {images.image_size}-pixel images, in half precision.",
+        "",
+        f"* Data: {images.count:,} simulated scenes, seed {images.seed}; the last {images.num_validation} held out.",
     ]
-    lines += [f"* Data: {settings.images.count:,} {source}, seed {settings.images.seed}; "]
-    lines[-1] += f"the last {settings.images.num_validation} held out."
-    for step, file in _models(run):
-        name = step.name.removeprefix("pretrain_")
-        weights, _ = read_own(folder / file)
+    for file, step in _MODELS.items():
+        weights, own = read_own(folder / file)[0], foundation[step.model]
         count = sum(value.numel() for value in weights.values())
-        batches = (settings.images.count - settings.images.num_validation) // settings[name].batch_size
-        steps = settings[name].epochs * batches
-        lines.append(f"* {file}: {count:,} numbers, {steps:,} steps of {settings[name].batch_size}.")
-    lines += [f"* Seed {run.config.seed}, version {__version__}, torch {torch.__version__.split('+')[0]}."]
-    lines += ["* Made by `python -m mindeye_pl pipeline=pretrain_foundation`.", "* Licence: MIT.", ""]
-    lines += ["Scores on held-out images" + (" (simulated):" if trains_on_scenes(run) else ":"), ""]
-    lines += ["| model | score | value |", "| --- | --- | --- |"]
-    lines += [f"| {model} | {name} | {value:.3f} |" for model, row in scores.items() for name, value in row.items()]
+        steps = own.epochs * ((images.count - images.num_validation) // own.batch_size)
+        lines.append(f"* {file}: {count:,} numbers, {steps:,} steps of {own.batch_size}.")
+    rows = [f"| {model} | {name} | {value:.3f} |" for model, row in scores.items() for name, value in row.items()]
     lines += [
+        f"* Seed {seed}, version {__version__}, torch {torch.__version__.split('+')[0]}.",
+        "* Made by `python -m mindeye_pl pipeline=pretrain_foundation`.",
+        "* Licence: MIT.",
         "",
-        f"The unCLIP is scored on {_SAMPLED} images made from their true tokens; the row of another image is",
+        "Scores on held-out images (simulated):",
+        "",
+        "| model | score | value |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+        f"The unCLIP is scored on {_NUM_SAMPLED} images made from their true tokens; the row of another image is",
+        "what the same images score against the wrong ones.",
     ]
-    lines += ["what the same images score against the wrong ones."]
     return "\n".join(lines) + "\n"
 
 
-EVALUATE_FOUNDATION = Step("evaluate_foundation", _spec, _needs, _build)
+def _slug(words: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_")

@@ -1,77 +1,129 @@
-"""How good the generator is that was trained on images with captions: on captions that it has not seen.
+"""Scores of the generator that was trained on images with captions, on held-out captions.
 
-Legend: N held-out images, E width of an embedding, F features, P side of an image.
+Legend: N held-out images, E embedding width, F features, P side of an image.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.data.image_sources import Images
+from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import SCORES as SCORES_TYPE
+from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.metrics.fid import fid_score
 from mindeye_pl.metrics.identification import correlation_matrix
 from mindeye_pl.metrics.images import derangement, found_among, identified
 from mindeye_pl.metrics.statistics.score import SCORES, Score
+from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.nn.clip.embeddings import mean_caption
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
 from mindeye_pl.steps.foundation.generator import (
     PRETRAIN_GENERATOR,
     caption_embeddings,
-    image_embeddings,
+    embedding_inputs,
     network_sizes,
 )
-from mindeye_pl.steps.foundation.images import held_out_ids, image_steps, images_of
-from mindeye_pl.steps.inputs.frozen_models import identity, load_model
-from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.steps.foundation.images import TrainingImages, embed_tokens, held_out_ids, trains_on_scenes
+from mindeye_pl.steps.foundation.training import foundation_label
+from mindeye_pl.steps.inputs.frozen_models import Frozen
+from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_text
-from mindeye_pl.weights.loaders import bundled as laptop
+from mindeye_pl.weights.loaders import bundled
 
-#: The lines: what is trained, and what it stands beside.
+#: The rows: the trained generator and what it is compared with.
 GENERATOR, RANDOM_LATENTS, UNTRAINED = "generator", "random_latents", "untrained"
 COLOUR_NOISE, OTHER_CAPTIONS, TRAINING_IMAGES = "colour_noise", "other_captions", "training_images"
 
-#: In whose words the reference set of FID is named.
+#: Name of FID's reference set.
 REFERENCE = "held_out_images"
 
-_AT_ONCE = 64
+_BATCH_SIZE = 64
 _CHOICES = 50
 
 Features = Callable[[Tensor], Tensor]
 
 
-def _needs(run: Run) -> Sequence[Step]:
-    return (*image_steps(run), PRETRAIN_GENERATOR)
+class EvaluateGenerator(Step):
+    """Scores generated images by FID and identification."""
+
+    name = "evaluate_generator"
+    title = "Evaluation of the generator"
+    keys = ("seed", "foundation.images.num_validation")
+    runtime_keys = ("foundation.generator",)
+    artifact_type = SCORES_TYPE
+
+    def label(self, config: DictConfig) -> str:
+        """Return the foundation and the seed."""
+        return foundation_label(config)
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return images, embeddings, the trained generator, and a VAE where one is configured."""
+        vae = {} if config.get("vae") is None else {"vae": Frozen("vae")}
+        generator = Made(PRETRAIN_GENERATOR)
+        return {"images": TrainingImages(), **embedding_inputs(), "generator": generator, **vae}
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the images are simulated scenes."""
+        return trains_on_scenes(config)
+
+    @torch.inference_mode()
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Score every row."""
+        images, device = inputs["images"], inputs["embedder"].device
+        ids = held_out_ids(images, settings.foundation.images.num_validation)
+        seen = torch.from_numpy(images.read(ids)).float()  # (N, 3, P, P)
+        sets = _sets(settings, inputs, ids, seen)
+        rows: dict[str, list[Score]] = {name: [] for name in sets}
+        for network, features in _networks(inputs).items():
+            of = {name: _in_batches(features, shown.to(device)).cpu() for name, shown in sets.items()}
+            reference = _in_batches(features, seen.to(device)).cpu()
+            for name, found in of.items():
+                rows[name].append(fid_score(found, reference, network=network, reference=REFERENCE))
+                if name != TRAINING_IMAGES:
+                    rows[name] += _identification(found, reference, network)
+        for name, scores in rows.items():
+            console.print(f"  {name}: " + ", ".join(f"{score.name} {score.value:.3f}" for score in scores))
+        content = {"reference": REFERENCE, "rows": {name: [s.to_dict() for s in of] for name, of in rows.items()}}
+        write_text(work.folder / SCORES, json.dumps(content, indent=1))
+
+    def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
+        """Log the scores."""
+        rows = json.loads((artifact.folder / SCORES).read_text())["rows"]
+        record.summarise(score_summary(rows[GENERATOR]))
+        kinds = {row: "null" for row in rows if row not in (GENERATOR, RANDOM_LATENTS)} | {TRAINING_IMAGES: "ceiling"}
+        record.log_table("generator", COLUMNS, score_table(rows, kinds))
 
 
-def _spec(run: Run) -> ArtifactSpec:
-    label = f"{run.config.foundation.name}-seed{run.config.seed}"
-    by = run.plain("seed") | identity(run, "embedder", *(["vae"] if run.config.vae is not None else []))
-    return ArtifactSpec("evaluate_generator", label, by, run.inputs(EVALUATE_GENERATOR))
+EVALUATE_GENERATOR = EvaluateGenerator()
 
 
 def colour_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image's own pixels in random order: its colours are right, and nothing else.
+    """Return each image's own pixels in random order: its colours are right, and nothing else.
 
     Shape:
         `(N, 3, P, P)` -> `(N, 3, P, P)`.
     """
     flat = images.flatten(2)
-    lots = torch.rand(len(flat), flat.shape[2], generator=generator).argsort(1)
-    return flat.gather(2, lots[:, None].expand_as(flat)).view_as(images)
+    order = torch.rand(len(flat), flat.shape[2], generator=generator).argsort(1)
+    return flat.gather(2, order[:, None].expand_as(flat)).view_as(images)
 
 
-def _networks(run: Run) -> dict[str, Features]:
-    """What looks at the images: the CLIP that the generator learned with, and a VAE that it never met."""
-    embedder = load_model(run, "embedder").to(run.device)
+def _networks(inputs: Inputs) -> dict[str, Features]:
+    """Return the feature networks: the CLIP that the generator learned with, and a VAE that it never met."""
+    device = inputs["embedder"].device
+    embedder = inputs["embedder"].load().to(device)
     networks: dict[str, Features] = {"clip": lambda images: embedder.pooled(images).float()}
-    if run.config.vae is not None:
-        vae = load_model(run, "vae").to(run.device)
+    if "vae" in inputs:
+        vae = inputs["vae"].load().to(device)
 
         def coarse_latents(images: Tensor) -> Tensor:
             latents = vae.encode(2 * images - 1).latent_dist.mode()  # (B, C, h, w)
@@ -81,59 +133,43 @@ def _networks(run: Run) -> dict[str, Features]:
     return networks
 
 
-@torch.inference_mode()
-def _build(run: Run, folder: Path) -> None:
-    ids = held_out_ids(run)
-    seen = torch.from_numpy(images_of(run).read(ids)).float()  # (N, 3, P, P)
-    sets = _sets(run, ids, seen)
-    lines: dict[str, list[Score]] = {name: [] for name in sets}
-    for network, features in _networks(run).items():
-        of = {name: _in_parts(features, images.to(run.device)).cpu() for name, images in sets.items()}
-        reference = _in_parts(features, seen.to(run.device)).cpu()
-        for name, rows in of.items():
-            lines[name].append(fid_score(rows, reference, network=network, reference=REFERENCE))
-            if name != TRAINING_IMAGES:
-                lines[name] += _identification(rows, reference, network)
-    for name, scores in lines.items():
-        console.print(f"  {name}: " + ", ".join(f"{score.name} {score.value:.3f}" for score in scores))
-    content = {"reference": REFERENCE, "rows": {name: [s.to_dict() for s in of] for name, of in lines.items()}}
-    write_text(folder / SCORES, json.dumps(content, indent=1))
-
-
-def _sets(run: Run, ids: np.ndarray, seen: Tensor) -> dict[str, Tensor]:
-    """Images `(N, 3, P, P)` by line."""
-    weights = run.make(PRETRAIN_GENERATOR).folder
-    captions = mean_caption(torch.from_numpy(caption_embeddings(run, ids)).float())  # (N, E)
-    image = torch.from_numpy(image_embeddings(run)[ids]).float()[:, 0]
+def _sets(settings: Settings, inputs: Inputs, ids: np.ndarray, seen: Tensor) -> dict[str, Tensor]:
+    """Return images `(N, 3, P, P)` by row."""
+    images: Images = inputs["images"]
+    weights: Path = inputs["generator"]
+    embedder, seed = inputs["embedder"], settings.seed
+    rows = embed_tokens(embedder, images, inputs["embeddings"])
+    embedded = caption_embeddings(inputs["captions"], ids, rows, inputs["text_embedder"])
+    captions = mean_caption(torch.from_numpy(embedded).float())  # (N, E)
+    image = torch.from_numpy(rows[ids]).float()[:, 0]
     tokens = torch.stack([image, captions], 1)  # (N, 2, E)
-    torch.manual_seed(run.config.seed)
-    untrained = ImageGenerator(build_generator(network_sizes(run, run.config.foundation.generator)))
-    zeros, random = (laptop.load_generator(weights, latents) for latents in ("zeros", "random"))
-    lot = derangement(len(ids), run.config.seed)
-    draws = torch.Generator().manual_seed(run.config.seed)
-    others = np.random.default_rng(run.config.seed).integers(0, ids[0], len(ids))
-    made = {GENERATOR: _draw(run, zeros, tokens, ids), RANDOM_LATENTS: _draw(run, random, tokens, ids)}
+    width, own = embedder.settings.token_dim, settings.foundation.generator
+    torch.manual_seed(seed)
+    untrained = ImageGenerator(build_generator(network_sizes(own, image_size=images.image_size, width=width)))
+    zeros, random = (bundled.load_generator(weights, latents) for latents in ("zeros", "random"))
+    others = np.random.default_rng(seed).integers(0, ids[0], len(ids))
+
+    def draw(generator: ImageGenerator) -> Tensor:
+        generator.to(embedder.device)
+        parts = zip(tokens.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
+        return torch.cat([generator.draw(part.to(embedder.device), seeds.tolist()).cpu() for part, seeds in parts])
+
+    made = {GENERATOR: draw(zeros), RANDOM_LATENTS: draw(random)}
     return {
         **made,
-        OTHER_CAPTIONS: made[GENERATOR][lot],
-        UNTRAINED: _draw(run, untrained, tokens, ids),
-        COLOUR_NOISE: colour_noise(seen, draws),
-        TRAINING_IMAGES: torch.from_numpy(images_of(run).read(others)).float(),
+        OTHER_CAPTIONS: made[GENERATOR][derangement(len(ids), seed)],
+        UNTRAINED: draw(untrained),
+        COLOUR_NOISE: colour_noise(seen, torch.Generator().manual_seed(seed)),
+        TRAINING_IMAGES: torch.from_numpy(images.read(others)).float(),
     }
 
 
-def _draw(run: Run, generator: ImageGenerator, tokens: Tensor, ids: np.ndarray) -> Tensor:
-    generator.to(run.device)
-    parts = zip(tokens.split(_AT_ONCE), torch.from_numpy(ids).split(_AT_ONCE), strict=True)
-    return torch.cat([generator.draw(part.to(run.device), seeds.tolist()).cpu() for part, seeds in parts])
-
-
-def _in_parts(features: Features, images: Tensor) -> Tensor:
-    return torch.cat([features(part) for part in images.split(_AT_ONCE)])
+def _in_batches(features: Features, images: Tensor) -> Tensor:
+    return torch.cat([features(part) for part in images.split(_BATCH_SIZE)])
 
 
 def _identification(made: Tensor, seen: Tensor, network: str) -> list[Score]:
-    """Two-way and n-way identification of what was made among the held-out images."""
+    """Return two-way and n-way identification of generated images among the held-out ones."""
     correlations, count = correlation_matrix(made, seen), len(seen)
     n = min(_CHOICES, count)
     found = {
@@ -144,6 +180,3 @@ def _identification(made: Tensor, seen: Tensor, network: str) -> list[Score]:
         Score(name, float(scored.each.mean()), 1 / choices, choices, count, higher_is_better=True)
         for (name, choices), scored in found.items()
     ]
-
-
-EVALUATE_GENERATOR = Step("evaluate_generator", _spec, _needs, _build)

@@ -1,158 +1,181 @@
 """The generator trained on images with captions, in the role that Lafite has for Mind Reader (spec section 5.4).
 
-Legend: N images, C captions of an image at most, E width of an embedding.
+Legend: N images, n images asked for, C captions of an image at most, E embedding width.
 """
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.gan.objective import AdversarialObjective
 from mindeye_pl.models.gan.training import AdversarialTraining
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
 from mindeye_pl.steps.foundation.images import (
-    CAPTIONS,
     SCENES,
     Prepared,
-    fit_foundation,
-    foundation_spec,
-    image_inputs,
-    image_steps,
-    images_of,
-    tables_of,
+    TrainingImages,
+    embed_tokens,
+    scene_captions,
     trains_on_scenes,
 )
-from mindeye_pl.steps.inputs.captions import embedded_captions, screening_rule
-from mindeye_pl.steps.inputs.frozen_models import identity, load_model
-from mindeye_pl.steps.inputs.targets import embed_tokens, filled_store
-from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining
+from mindeye_pl.steps.inputs.captions import check_text_embedder, embedded_captions, screening_rule
+from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
+from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.store.embeddings import TokenStore
-from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
+from mindeye_pl.store.fingerprint import fingerprint_file
 from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
-from mindeye_pl.weights.loaders import bundled as laptop
+from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.sized_safetensors import save_own
 
-#: The last grid of held-out images and what is made of their captions.
+#: The last grid of held-out images and the images generated from their captions.
 GRID = "generated.png"
 
 
-def _captions_file(run: Run) -> Path | None:
-    """The captions of images of the user's own; None where scenes are painted.
+@dataclass(frozen=True)
+class TrainingCaptions(Input):
+    """The captions of the images to train on; opened, N lists of sentences."""
+
+    def steps(self, config: DictConfig) -> Sequence[Step]:
+        """Return the step that describes scenes; none where the images are the user's."""
+        return (SCENES,) if trains_on_scenes(config) else ()
+
+    def fingerprint(self, run: Run) -> str:
+        """Return the fingerprint of the scenes, or of the user's file."""
+        return run.spec(SCENES).fingerprint if trains_on_scenes(run.config) else fingerprint_file(self._file(run))
+
+    def open(self, run: Run) -> list[list[str]]:
+        """Return the captions.
+
+        Raises:
+            UserError: if the images have none, or another number.
+        """
+        if trains_on_scenes(run.config):
+            return scene_captions(run.make(SCENES).folder)
+        path = self._file(run)
+        captions: list[list[str]] = json.loads(path.read_text())
+        if (count := len(TrainingImages().open(run))) != len(captions):
+            raise UserError(f"{path} is of other images", got=f"{len(captions)} entries", expected=f"{count}")
+        return captions
+
+    def _file(self, run: Run) -> Path:
+        given = run.config.foundation.generator.captions
+        if given is None or not Path(given).is_file():
+            fix, expected = "foundation.generator.captions=FILE", "a json list over images of lists of sentences"
+            raise UserError("pretrain_generator needs captions", got=given, expected=expected, fix=fix)
+        return Path(given)
+
+
+class PretrainGenerator(FoundationTraining):
+    """Trains generator and discriminator."""
+
+    name = "pretrain_generator"
+    title = "Generator from captions"
+    keys = (*TRAINING_KEYS, "foundation.generator")
+    runtime_keys = (*TRAINING_RUNTIME, "foundation.generator.captions")  # their content is among the inputs
+
+    def check(self, config: DictConfig) -> None:
+        """Check that there are settings, a text embedder and an objective."""
+        super().check(config)
+        check_text_embedder(config)
+        screening_rule(config.text_embedder)
+        generator_objective(config.foundation.generator.objective)
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return images, captions and the models that embed them."""
+        return {**super().inputs(config), **embedding_inputs()}
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Train, and write both networks."""
+        own, images, embedder = settings.foundation.generator, inputs["images"], inputs["embedder"]
+        rows = embed_tokens(embedder, images, inputs["embeddings"])  # (N, 1, E)
+        ids = np.arange(len(images))
+        captions = caption_embeddings(inputs["captions"], ids, rows, inputs["text_embedder"])  # (N, C, E)
+        tables = {"images": Prepared(images), "image": rows, "captions": captions}
+        torch.manual_seed(settings.seed)
+        sizes = network_sizes(own, image_size=images.image_size, width=embedder.settings.token_dim)
+        networks = build_generator(sizes), build_discriminator(sizes)
+        model = AdversarialTraining(*networks, embedder.load(), generator_objective(own.objective))
+        save = partial(save_networks, work.folder / bundled.GENERATOR, model, sizes)
+        grid = [GeneratedGrid(work.folder / GRID, work.log.log_image if work.log.enabled else None)]
+        self.fit(model, tables, len(images), settings, work, callbacks=grid, save=save)
+
+
+PRETRAIN_GENERATOR = PretrainGenerator()
+
+
+def embedding_inputs() -> dict[str, Input]:
+    """Return the captions and the models that embed captions and images."""
+    models = {group: Frozen(group) for group in ("embedder", "text_embedder")}
+    return {"captions": TrainingCaptions(), **models, "embeddings": Embeddings()}
+
+
+def generator_objective(node: DictConfig) -> AdversarialObjective:
+    """Return the objective of a generator.
+
+    Args:
+        node: of the configuration.
 
     Raises:
-        UserError: if there are none.
+        UserError: for an unknown choice.
     """
-    if trains_on_scenes(run):
-        return None
-    given = run.config.foundation.generator.captions
-    if given is None or not Path(given).is_file():
-        fix, wanted = "foundation.generator.captions=FILE", "a json list over images of lists of sentences"
-        raise UserError("pretrain_generator needs captions", got=given, expected=wanted, fix=fix)
-    return Path(given)
+    return AdversarialObjective(**{str(key): value for key, value in node.items() if key != "_target_"})
 
 
-def _captions(run: Run) -> list[list[str]]:
-    """The captions of every image.
+def network_sizes(node: DictConfig, *, image_size: int, width: int) -> dict[str, Any]:
+    """Return the arguments that build generator and discriminator.
 
-    Raises:
-        UserError: if the images have none, or not as many.
+    Args:
+        node: of the generator.
+        image_size: side of the images.
+        width: of the embeddings, E.
     """
-    if (path := _captions_file(run)) is None:
-        return json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
-    captions = json.loads(path.read_text())
-    if (count := len(images_of(run))) != len(captions):
-        raise UserError(f"{path} is of other images", got=f"{len(captions)} entries", expected=f"{count}")
-    return captions
-
-
-def _spec(run: Run) -> ArtifactSpec:
-    of = identity(run, "embedder", "text_embedder")
-    inputs = {name: fingerprint(settings) for name, settings in of.items()}
-    if (path := _captions_file(run)) is not None:
-        inputs["captions"] = fingerprint_file(path)
-    spec = foundation_spec(run, "generator", inputs)
-    objective_of(run, "foundation.generator")  # refuses before anything is painted
-    spec.determined_by["foundation.generator"].pop("captions", None)  # their content is among the inputs
-    return spec
-
-
-def objective_of(run: Run, node: str) -> AdversarialObjective:
-    """The objective of a generator's node of the configuration.
-
-    Raises:
-        UserError: if it asks for what there is not.
-    """
-    plain = run.plain(f"{node}.objective")[f"{node}.objective"]
-    return AdversarialObjective(**{key: value for key, value in plain.items() if key != "_target_"})
-
-
-def network_sizes(run: Run, settings: Any) -> dict[str, Any]:
-    """The arguments that build generator and discriminator."""
-    width = run.config.embedder.token_dim
     return {
-        **{str(key): value for key, value in settings.sizes.items()},
-        "image_size": run.config.foundation.images.image_size,
-        "condition": settings.condition,
+        **{str(key): value for key, value in node.sizes.items()},
+        "image_size": image_size,
+        "condition": node.condition,
         "image_dim": width,
         "caption_dim": width,
-        "projection_reduction": settings.projection_reduction,
+        "projection_reduction": node.projection_reduction,
     }
 
 
-def image_embeddings(run: Run) -> TokenStore:
-    """The image embedding of every image, rows `(1, E)`."""
-    config, images = run.config.embedder, images_of(run)
-    by = identity(run, "embedder") | image_inputs(run)
-    shape, what = (config.num_tokens, config.token_dim), f"with embedder={config.name}"
-    ids = np.arange(len(images))
-    return filled_store(run, config.name, images, ids, shape, partial(embed_tokens, run), by=by, what=what)
-
-
-def caption_embeddings(run: Run, ids: np.ndarray) -> np.ndarray:
-    """The embeddings of some images' captions, `(N, C, E)` float16, zeros where there are fewer or one is dropped.
+def caption_embeddings(
+    captions: Sequence[Sequence[str]], ids: np.ndarray, image_rows: TokenStore, text_embedder: FrozenModel
+) -> np.ndarray:
+    """Return the embeddings of some images' captions, `(n, C, E)` float16, zeros where an image has fewer.
 
     They are screened as those that a mapper learns, but by the clamped embeddings, which are what the generator sees.
+
+    Args:
+        captions: of all N images.
+        ids: `(n,)` of the images.
+        image_rows: embeddings of all images, rows `(1, E)`.
+        text_embedder: of the same CLIP.
     """
-    all_captions, embedder = _captions(run), load_model(run, "text_embedder").to(run.device)
-    captions = [all_captions[id_] for id_ in ids]
-    rows = embedded_captions(run, embedder, captions, max(map(len, all_captions))).half().numpy()
-    share, images = run.config.text_embedder.screening.share, image_embeddings(run)[ids][:, 0]
-    rows[~screening_rule(run)(images, rows, logit_scale=embedder.logit_scale, share=share)] = 0
+    settings, embedder = text_embedder.settings, text_embedder.load().to(text_embedder.device)
+    rows = embedded_captions(embedder, [captions[id_] for id_ in ids], max(map(len, captions)), settings)
+    rows, images = rows.half().numpy(), image_rows[ids][:, 0]
+    stays = screening_rule(settings)(
+        images, rows, logit_scale=embedder.logit_scale, share=settings.screening.share
+    )  # (n, C)
+    rows[~stays] = 0
     return rows
 
 
 def save_networks(path: Path, model: AdversarialTraining, sizes: dict[str, Any]) -> None:
-    """The averaged generator and the discriminator as one file, in half precision."""
+    """Write the averaged generator and the discriminator as one file, in half precision."""
     parts = {"generator": model.averaged, "discriminator": model.discriminator}
     weights = {f"{part}.{key}": value for part, network in parts.items() for key, value in network.state_dict().items()}
     save_own(path, weights, sizes, half=True)
-
-
-def _build(run: Run, folder: Path) -> None:
-    settings = run.config.foundation.generator
-    images = images_of(run)
-    tables = {
-        "images": Prepared(images),
-        "image": image_embeddings(run),
-        "captions": caption_embeddings(run, np.arange(len(images))),  # (N, C, E)
-    }
-    torch.manual_seed(run.config.seed)
-    sizes = network_sizes(run, settings)
-    model = AdversarialTraining(
-        build_generator(sizes),
-        build_discriminator(sizes),
-        load_model(run, "embedder"),
-        objective_of(run, "foundation.generator"),
-    )
-    data, save = tables_of(run, "generator", tables), partial(save_networks, folder / laptop.GENERATOR, model, sizes)
-    grid = [GeneratedGrid(folder / GRID, run.tracking.image_log_of(PRETRAIN_GENERATOR))]
-    fit_foundation(run, PRETRAIN_GENERATOR, folder, model, data, callbacks=grid, save=save)
-
-
-PRETRAIN_GENERATOR = Step("pretrain_generator", _spec, image_steps, _build)

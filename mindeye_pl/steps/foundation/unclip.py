@@ -1,200 +1,205 @@
 """The unCLIP, trained from scratch around the laptop's CLIP and VAE, or from SDXL base as published (spec section 7.2).
 
-Legend: B batch, S tokens, D token width, C latent channels, h and w latent size.
+Legend: S tokens, D token width, C latent channels, h and w latent size.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from mindeye_pl.data.image_sources import SizesAndCrops
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import UnCLIPTraining
 from mindeye_pl.nn.diffusion.builders import build_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
-from mindeye_pl.steps.foundation.images import (
-    fit_foundation,
-    foundation_spec,
-    image_inputs,
-    image_steps,
-    images_of,
-    tables_of,
-)
+from mindeye_pl.steps.foundation.images import embed_all, embed_tokens
+from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining, sizes_of
 from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE, moments_of, moments_shape, vae_moments
-from mindeye_pl.steps.inputs.frozen_models import UNCLIP_START, identity, weight_files
-from mindeye_pl.steps.inputs.targets import embed_tokens, filled_store
-from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.steps.inputs.embeddings import Embeddings
+from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.embeddings import TokenStore
-from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
-from mindeye_pl.weights.loaders import bundled as laptop
-from mindeye_pl.weights.loaders import sdxl_surgery
+from mindeye_pl.store.fingerprint import fingerprint_file
+from mindeye_pl.weights.loaders import bundled, sdxl_surgery
 from mindeye_pl.weights.registry import save_published
 from mindeye_pl.weights.sized_safetensors import save_own
 
-#: An unCLIP, and what writes it to a file.
-Written = tuple[UnCLIPModel, Callable[[Path], None]]
+#: The node that names SDXL's file.
+_NODE = "foundation.unclip"
 
 #: SDXL's VAE halves an image three times, its UNet twice more.
 _SDXL_MULTIPLE = 32
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a training of the unCLIP begins with.
+class Start(ABC):
+    """The models that a training of the unCLIP begins with."""
 
-    Attributes:
-        needs: the steps that come before it.
-        inputs: fingerprints of what it is made from, by name, beside the images.
-        tokens: of every image, rows `(S, D)`; made before the moments, so that one big model is held at a time.
-        moments: of the VAE's posterior of every image, rows `(2 C, h * w)`.
-        network: for S tokens of width D: the unCLIP that learns, and what writes it to a file afterwards.
-    """
+    @abstractmethod
+    def inputs(self, config: DictConfig) -> dict[str, Input]:
+        """Return what it is made from, by name, beside the images."""
 
-    needs: Callable[[Run], Sequence[Step]]
-    inputs: Callable[[Run], dict[str, str]]
-    tokens: Callable[[Run], TokenStore]
-    moments: Callable[[Run], TokenStore]
-    network: Callable[[Run, int, int], Written]
+    @abstractmethod
+    def tokens(self, inputs: Inputs) -> TokenStore:
+        """Return the store of tokens of all images, rows `(S, D)`.
 
+        It is made before the moments, so that one large model is in memory at a time.
+        """
 
-# from scratch
+    @abstractmethod
+    def moments(self, inputs: Inputs) -> TokenStore:
+        """Return the store of the VAE's posterior of all images, rows `(2 C, h * w)`."""
 
+    @abstractmethod
+    def network(
+        self, inputs: Inputs, settings: Settings, num_tokens: int, token_dim: int
+    ) -> tuple[UnCLIPModel, Callable[[Path], None]]:
+        """Return the unCLIP that learns, and the function that writes it to a file."""
 
-def _scratch_needs(run: Run) -> tuple[Step, ...]:
-    return (*image_steps(run), PRETRAIN_CLIP, PRETRAIN_VAE)
+    def check(self, config: DictConfig) -> None:
+        """Check settings that only this start has.
 
-
-def _scratch_inputs(run: Run) -> dict[str, str]:
-    return {step.name: run.spec(step).fingerprint for step in (PRETRAIN_CLIP, PRETRAIN_VAE)}
-
-
-def _scratch_network(run: Run, num_tokens: int, token_dim: int) -> Written:
-    settings = run.config.foundation.unclip
-    vae = laptop.load_vae(run.make(PRETRAIN_VAE).folder)
-    sizes = {
-        **run.plain("foundation.unclip.sizes")["foundation.unclip.sizes"],
-        "token_dim": token_dim,
-        "num_tokens": num_tokens,
-        "packing": settings.packing,
-        "token_positions": settings.token_positions,
-    }
-    torch.manual_seed(run.config.seed)
-    network = build_unclip(sizes, vae, vae.config["sample_size"])
-
-    def write(path: Path) -> None:
-        kept = {key: value for key, value in network.state_dict().items() if not key.startswith("vae.")}
-        save_own(path, kept, sizes)
-
-    return network, write
+        Raises:
+            UserError: for settings that do not fit.
+        """
 
 
-# from SDXL base
+class Scratch(Start):
+    """Random weights around the trained CLIP and VAE."""
+
+    def inputs(self, config: DictConfig) -> dict[str, Input]:
+        """Return the trained CLIP and VAE."""
+        return {"clip": Made(PRETRAIN_CLIP), "vae": Made(PRETRAIN_VAE)}
+
+    def tokens(self, inputs: Inputs) -> TokenStore:
+        """Return the CLIP's tokens."""
+        return clip_tokens(inputs["clip"], inputs["images"], inputs["embeddings"])
+
+    def moments(self, inputs: Inputs) -> TokenStore:
+        """Return the VAE's moments."""
+        return vae_moments(inputs["vae"], inputs["images"], inputs["embeddings"])
+
+    def network(
+        self, inputs: Inputs, settings: Settings, num_tokens: int, token_dim: int
+    ) -> tuple[UnCLIPModel, Callable[[Path], None]]:
+        """Return an unCLIP of the configured sizes; its file leaves the VAE out."""
+        vae, own = bundled.load_vae(inputs["vae"]), settings.foundation.unclip
+        sizes = {
+            **sizes_of(own),
+            "token_dim": token_dim,
+            "num_tokens": num_tokens,
+            "packing": own.packing,
+            "token_positions": own.token_positions,
+        }
+        torch.manual_seed(settings.seed)
+        network = build_unclip(sizes, vae, vae.config["sample_size"])
+
+        def write(path: Path) -> None:
+            kept = {key: value for key, value in network.state_dict().items() if not key.startswith("vae.")}
+            save_own(path, kept, sizes)
+
+        return network, write
 
 
-def _sdxl_file(run: Run) -> Path:
-    (path,) = weight_files(run, UNCLIP_START).values()
-    assert path is not None, "missing files are reported before any step"
+class SDXLBase(Start):
+    """SDXL base, its conditioning replaced by tokens of the configured embedder."""
+
+    def inputs(self, config: DictConfig) -> dict[str, Input]:
+        """Return SDXL's file, and the embedder in the input range in which the unCLIP learns."""
+        input_range = ("input_range", config.foundation.unclip.input_range)
+        return {"embedder": Frozen("embedder", replaced=(input_range,)), "sdxl_base": Frozen(_NODE)}
+
+    def tokens(self, inputs: Inputs) -> TokenStore:
+        """Return the embedder's tokens."""
+        return embed_tokens(inputs["embedder"], inputs["images"], inputs["embeddings"])
+
+    def moments(self, inputs: Inputs) -> TokenStore:
+        """Return the moments of SDXL's VAE."""
+        path, images = _sdxl_file(inputs), inputs["images"]
+        vae = sdxl_surgery.load_vae(path, image_size=images.image_size)
+        build, by = partial(moments_of, vae), {"sdxl_base": fingerprint_file(path)}
+        shape, title = moments_shape(vae), "with SDXL's VAE"
+        return embed_all("sdxl_vae", images, inputs["embeddings"], shape, build, by=by, title=title)
+
+    def network(
+        self, inputs: Inputs, settings: Settings, num_tokens: int, token_dim: int
+    ) -> tuple[UnCLIPModel, Callable[[Path], None]]:
+        """Return SDXL's UNet for tokens; its file has the published format."""
+        side, sizes = inputs["images"].image_size, sizes_of(settings.foundation.unclip)
+        torch.manual_seed(settings.seed)
+        network = sdxl_surgery.load_unclip_start(_sdxl_file(inputs), token_dim=token_dim, image_size=side, **sizes)
+        return network, partial(save_published, "unclip", network)
+
+    def check(self, config: DictConfig) -> None:
+        """Check the condition's dropout and the side of the images."""
+        drop, side = config.foundation.unclip.drop, config.foundation.images.image_size
+        if drop:
+            raise UserError(
+                "SDXL's unCLIP has no learned tokens to stand for a dropped condition",
+                got=f"foundation.unclip.drop={drop}",
+                fix="foundation.unclip.drop=0",
+            )
+        if side % _SDXL_MULTIPLE:
+            fix = f"foundation.images.image_size={max(side // _SDXL_MULTIPLE, 1) * _SDXL_MULTIPLE}"
+            expected = f"a multiple of {_SDXL_MULTIPLE}"
+            raise UserError("SDXL cannot halve such images often enough", got=side, expected=expected, fix=fix)
+
+
+def _sdxl_file(inputs: Inputs) -> Path:
+    path: Path
+    (path,) = inputs["sdxl_base"].files.values()
     return path
 
 
-def _sdxl_inputs(run: Run) -> dict[str, str]:
-    settings, side = run.config.foundation.unclip, run.config.foundation.images.image_size
-    if settings.drop:
-        raise UserError(
-            "SDXL's unCLIP has no learned tokens to stand for a dropped condition",
-            got=f"foundation.unclip.drop={settings.drop}",
-            fix="foundation.unclip.drop=0",
+STARTS: Mapping[str, Start] = {"scratch": Scratch(), "sdxl_base": SDXLBase()}
+
+
+class PretrainUnCLIP(FoundationTraining):
+    """Trains the unCLIP."""
+
+    name = "pretrain_unclip"
+    title = "unCLIP"
+    keys = (*TRAINING_KEYS, _NODE)
+    runtime_keys = (*TRAINING_RUNTIME, f"{_NODE}.weights")  # the file's content is among the inputs
+
+    def check(self, config: DictConfig) -> None:
+        """Check that there are settings and that they fit the start."""
+        super().check(config)
+        if (name := config.foundation.unclip.start) not in STARTS:
+            raise UserError("foundation.unclip.start is unknown", got=name, expected=" or ".join(STARTS))
+        STARTS[name].check(config)
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the images and the models of the start."""
+        start = STARTS[config.foundation.unclip.start]
+        return {**super().inputs(config), **start.inputs(config), "embeddings": Embeddings()}
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Train, and write the averaged weights."""
+        from pytorch_lightning.callbacks import EMAWeightAveraging
+
+        own, images = settings.foundation.unclip, inputs["images"]
+        start = STARTS[own.start]
+        tokens = start.tokens(inputs)
+        tables = {"tokens": tokens, "moments": start.moments(inputs), "size_and_crop": SizesAndCrops(images)}
+        network, write = start.network(inputs, settings, *tokens.shape[1:])
+        model = UnCLIPTraining(
+            network,
+            offset=own.offset,
+            drop=own.drop,
+            max_lr=own.max_lr,
+            weight_decay=own.weight_decay,
+            warmup_steps=own.warmup_steps,
+            checkpointing=own.checkpointing,
         )
-    if side % _SDXL_MULTIPLE:
-        fix = f"foundation.images.image_size={max(side // _SDXL_MULTIPLE, 1) * _SDXL_MULTIPLE}"
-        wanted = f"a multiple of {_SDXL_MULTIPLE}"
-        raise UserError("SDXL cannot halve such images often enough", got=side, expected=wanted, fix=fix)
-    embedder = identity(_in_its_range(run), "embedder")
-    return {"embedder": fingerprint(embedder), "sdxl_base": fingerprint_file(_sdxl_file(run))}
+        average = [EMAWeightAveraging(decay=own.ema_decay)] if own.ema_decay else []
+        save = partial(write, work.folder / bundled.UNCLIP)
+        self.fit(model, tables, len(images), settings, work, callbacks=average, save=save)
 
 
-def _in_its_range(run: Run) -> Run:
-    """The run with the embedder's input range in which the unCLIP learns, whatever brains are decoded with."""
-    if "input_range" not in run.config.embedder.network:
-        return run
-    network = {"input_range": run.config.foundation.unclip.input_range}
-    return Run(OmegaConf.merge(run.config, {"embedder": {"network": network}}), run.overrides)  # type: ignore[arg-type]
-
-
-def _sdxl_tokens(run: Run) -> TokenStore:
-    run, images = _in_its_range(run), images_of(run)
-    config, ids = run.config.embedder, np.arange(len(images))
-    by = identity(run, "embedder") | image_inputs(run)
-    shape, what = (config.num_tokens, config.token_dim), f"with embedder={config.name}"
-    return filled_store(run, config.name, images, ids, shape, partial(embed_tokens, run), by=by, what=what)
-
-
-def _sdxl_moments(run: Run) -> TokenStore:
-    images, path = images_of(run), _sdxl_file(run)
-    by = {"sdxl_base": fingerprint_file(path), **image_inputs(run)}
-    vae = sdxl_surgery.load_vae(path, image_size=run.config.foundation.images.image_size)
-    shape, build = moments_shape(vae), partial(moments_of, vae)
-    what = "with SDXL's VAE"
-    return filled_store(run, "sdxl_vae", images, np.arange(len(images)), shape, build, by=by, what=what)
-
-
-def _sdxl_network(run: Run, num_tokens: int, token_dim: int) -> Written:
-    sizes, side = run.config.foundation.unclip.sizes, run.config.foundation.images.image_size
-    torch.manual_seed(run.config.seed)
-    network = sdxl_surgery.load_unclip_start(_sdxl_file(run), token_dim=token_dim, image_size=side, **sizes)
-    return network, partial(save_published, "unclip", network)
-
-
-STARTS = {
-    "scratch": Start(_scratch_needs, _scratch_inputs, clip_tokens, vae_moments, _scratch_network),
-    "sdxl_base": Start(image_steps, _sdxl_inputs, _sdxl_tokens, _sdxl_moments, _sdxl_network),
-}
-
-
-# either way
-
-
-def _start(run: Run) -> Start:
-    name = run.config.foundation.unclip.start
-    if name not in STARTS:
-        raise UserError("foundation.unclip.start is unknown", got=name, expected=" or ".join(STARTS))
-    return STARTS[name]
-
-
-def _spec(run: Run) -> ArtifactSpec:
-    return foundation_spec(run, "unclip", _start(run).inputs(run))
-
-
-def _build(run: Run, folder: Path) -> None:
-    from pytorch_lightning.callbacks import EMAWeightAveraging
-
-    settings, start = run.config.foundation.unclip, _start(run)
-    tokens = start.tokens(run)
-    tables = {
-        "tokens": tokens,
-        "moments": start.moments(run),
-        "size_and_crop": SizesAndCrops(images_of(run)),
-    }
-    network, write = start.network(run, *tokens.shape[1:])
-    model = UnCLIPTraining(
-        network,
-        offset=settings.offset,
-        drop=settings.drop,
-        max_lr=settings.max_lr,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup_steps,
-        checkpointing=settings.checkpointing,
-    )
-    average = [EMAWeightAveraging(decay=settings.ema_decay)] if settings.ema_decay else []
-    data, save = tables_of(run, "unclip", tables), partial(write, folder / laptop.UNCLIP)
-    fit_foundation(run, PRETRAIN_UNCLIP, folder, model, data, callbacks=average, save=save)
-
-
-PRETRAIN_UNCLIP = Step("pretrain_unclip", _spec, lambda run: _start(run).needs(run), _build)
+PRETRAIN_UNCLIP = PretrainUnCLIP()

@@ -88,7 +88,8 @@ class Frozen(Input):
     def node(self, config: DictConfig) -> DictConfig:
         """Return the group's node, resolved and with the replaced settings."""
         plain: Any = OmegaConf.to_container(OmegaConf.select(config, self.group), resolve=True)
-        plain["network"] |= {key: value for key, value in self.replaced if key in plain["network"]}
+        network = plain.setdefault("network", {})  # `foundation.unclip` names files alone
+        network |= {key: value for key, value in self.replaced if key in network}
         return OmegaConf.create(plain)
 
     def fingerprint(self, run: Run) -> str:
