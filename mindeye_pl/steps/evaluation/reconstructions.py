@@ -20,6 +20,7 @@ from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, scores_of
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import SCORES
+from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.steps.brain.reconstructor import unclip_input
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
 from mindeye_pl.steps.evaluation.brain_scores import (
@@ -43,7 +44,6 @@ from mindeye_pl.steps.evaluation.image_scores import Lines, protocol_metrics, pr
 from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, ImageSets, collect_sets
 from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
-from mindeye_pl.steps.evaluation.record import COLUMNS, score_summary, score_table
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages, read_scored, scored_input, scored_label
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile, is_simulated

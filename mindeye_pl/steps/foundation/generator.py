@@ -31,7 +31,7 @@ from mindeye_pl.steps.foundation.images import (
 )
 from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining
 from mindeye_pl.steps.inputs.captions import check_text_embedder, embedded_captions, screening_rule
-from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
+from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
