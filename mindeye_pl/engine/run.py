@@ -121,6 +121,8 @@ class Run:
             return artifact
         for need in step.needs(self.config):
             self.make(need)
+        for one in step.inputs(self.config).values():
+            one.prepare(self)
         with self.observer.making(self, step) as start, self.store.making(spec) as folder:
             if folder is not None:
                 console.rule(f"{step.name}: {spec.label}", align="left", style="dim")

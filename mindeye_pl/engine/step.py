@@ -41,6 +41,9 @@ class Input(ABC):
     def open(self, run: "Run") -> Any:
         """Return the value that the step works with, made now where it is missing."""
 
+    def prepare(self, run: "Run") -> None:
+        """Make what other runs have to make for it, before the step that reads it is begun; nothing by default."""
+
     def leaves(self, config: DictConfig) -> dict[str, "Input"]:
         """Return the inputs that it is put together from, by dotted name; itself, without a name, where it is one."""
         return {"": self}

@@ -45,9 +45,7 @@ class PretrainCaptioner(FoundationTraining):
         }
         network = build_captioner(**sizes).requires_grad_(True).train()
         words = word_numbers([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
-        model = CaptionTraining(
-            network, token_noise=own.token_noise, max_lr=own.max_lr, weight_decay=own.weight_decay
-        )
+        model = CaptionTraining(network, token_noise=own.token_noise, max_lr=own.max_lr, weight_decay=own.weight_decay)
 
         def save() -> None:
             save_own(work.folder / bundled.CAPTIONER, network.state_dict(), sizes)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.image_sources import Images
+from mindeye_pl.data.image_sources import Images, Table
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, vocabulary, word_numbers
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Inputs, Work
@@ -50,7 +50,7 @@ class PretrainCLIP(FoundationTraining):
         embedder = CLIPImageEmbedder(network.visual, input_range="corrected")
         network.requires_grad_(True).train()
         network.visual.output_tokens = False  # open_clip's own forward wants the pooled embedding alone
-        tables = {"images": Prepared(images, embedder.preprocess), "words": words}
+        tables: dict[str, Table] = {"images": Prepared(images, embedder.preprocess), "words": words}
         model = CLIPTraining(network, max_lr=own.max_lr, weight_decay=own.weight_decay)
 
         def save() -> None:

@@ -101,9 +101,7 @@ EVALUATE_FOUNDATION = EvaluateFoundation()
 
 
 @torch.inference_mode()
-def held_out_scores(
-    folder: Path, ids: np.ndarray, seen: Tensor, captions: list[str], sampling: Sampling
-) -> Scores:
+def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[str], sampling: Sampling) -> Scores:
     """Return scores by model and name.
 
     Args:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from mindeye_pl.data.image_sources import Table
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
@@ -102,7 +103,7 @@ class PretrainGenerator(FoundationTraining):
         rows = embed_tokens(embedder, images, inputs["embeddings"])  # (N, 1, E)
         ids = np.arange(len(images))
         captions = caption_embeddings(inputs["captions"], ids, rows, inputs["text_embedder"])  # (N, C, E)
-        tables = {"images": Prepared(images), "image": rows, "captions": captions}
+        tables: dict[str, Table] = {"images": Prepared(images), "image": rows, "captions": captions}
         torch.manual_seed(settings.seed)
         sizes = network_sizes(own, image_size=images.image_size, width=embedder.settings.token_dim)
         networks = build_generator(sizes), build_discriminator(sizes)
@@ -165,8 +166,8 @@ def caption_embeddings(
         text_embedder: of the same CLIP.
     """
     settings, embedder = text_embedder.settings, text_embedder.load().to(text_embedder.device)
-    rows = embedded_captions(embedder, [captions[id_] for id_ in ids], max(map(len, captions)), settings)
-    rows, images = rows.half().numpy(), image_rows[ids][:, 0]
+    embedded = embedded_captions(embedder, [captions[id_] for id_ in ids], max(map(len, captions)), settings)
+    rows, images = embedded.half().numpy(), image_rows[ids][:, 0]
     stays = screening_rule(settings)(
         images, rows, logit_scale=embedder.logit_scale, share=settings.screening.share
     )  # (n, C)

@@ -1,7 +1,7 @@
 """The training of one foundation model on images: its settings and the common loop."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule
@@ -28,7 +28,7 @@ class FoundationTraining(Step):
         needs_scenes: whether it reads the captions of simulated scenes.
     """
 
-    runtime_keys = TRAINING_RUNTIME
+    runtime_keys: ClassVar[tuple[str, ...]] = TRAINING_RUNTIME
     by_all_ranks = True
     needs_scenes = False
 

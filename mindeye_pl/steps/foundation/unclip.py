@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.data.image_sources import SizesAndCrops
+from mindeye_pl.data.image_sources import SizesAndCrops, Table
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
@@ -186,7 +186,8 @@ class PretrainUnCLIP(FoundationTraining):
         own, images = settings.foundation.unclip, inputs["images"]
         start = STARTS[own.start]
         tokens = start.tokens(inputs)
-        tables = {"tokens": tokens, "moments": start.moments(inputs), "size_and_crop": SizesAndCrops(images)}
+        moments = start.moments(inputs)
+        tables: dict[str, Table] = {"tokens": tokens, "moments": moments, "size_and_crop": SizesAndCrops(images)}
         network, write = start.network(inputs, settings, *tokens.shape[1:])
         model = UnCLIPTraining(
             network,

@@ -1,176 +1,208 @@
 """Retrieval from a gallery of any size: a coarse search by one vector, then a new order by all tokens.
 
-Legend: n test images, k images found for each, S tokens, D token width, F width of the coarse vector.
+Legend: n test images, k images found for each, S tokens, D token width.
 """
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.test_set import TestSet
-from mindeye_pl.engine.step import Run, Step
+from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import SCORES as SCORES_TYPE
+from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.gallery_recall import gallery_recall_scores
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
-from mindeye_pl.steps.brain.trained_model import checkpoint_identity, checkpoint_steps, trained_model
-from mindeye_pl.steps.brain.trials import subject_data
-from mindeye_pl.steps.evaluation.retrieval import SHUFFLED, predict_retrieval
-from mindeye_pl.steps.evaluation.test_set_log import count_evaluation
-from mindeye_pl.steps.gallery.index import (
-    EMBED_GALLERY,
-    coarse_run,
-    coarse_vectors,
-    index_fingerprints,
-    index_steps,
-    open_index,
-    open_run_gallery,
-    skips_unreadable,
-    true_places,
-)
-from mindeye_pl.steps.inputs.frozen_models import identity
-from mindeye_pl.steps.inputs.simulate import data_inputs, data_steps, is_simulated
-from mindeye_pl.steps.inputs.targets import embed_tokens, target_tokens
-from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
+from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
+from mindeye_pl.steps.brain.trained_model import check_checkpoints, model_label
+from mindeye_pl.steps.brain.trials import model_tags
+from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
+from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
+from mindeye_pl.steps.gallery.coarse import ReadBrains, of_coarse_model, vector_of
+from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY, SKIP, GivenIndex, open_index
+from mindeye_pl.steps.gallery.searched import RunGallery
+from mindeye_pl.steps.inputs.dataset import Images, is_simulated
+from mindeye_pl.steps.inputs.embeddings import Embeddings
+from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
+from mindeye_pl.steps.inputs.image_embeddings import token_embedder, token_rows
+from mindeye_pl.steps.inputs.splits import test_data
+from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_text
 
 RECALL = "recall.json"
 FOUND = "found.safetensors"
 
-#: The lines of `recall.json`: what the coarse search found, in its order and in the token model's, and what it finds
-#: when it is asked with the vector of the seen image itself.
+#: The rows of `recall.json`: the coarse search's order, that of all tokens, and the coarse search by the vector of the
+#: seen image itself.
 COARSE, RERANKED, OWN_VECTOR = "coarse", "reranked", "own_vector"
 
 
-def _needs(run: Run) -> Sequence[Step]:
-    """The index first: what is wrong with a gallery, or the way to Milvus, is said before a model is trained."""
-    return (*data_steps(run), *index_steps(run), *checkpoint_steps(run))
+class Retrieve(Step):
+    """Searches the gallery for the images that the brains of the test set saw."""
 
-
-def _spec(run: Run) -> ArtifactSpec:
-    config = run.config
-    by = identity(run, "embedder") | run.plain(
-        "seed", "index.search", "retrieve.top_k", "retrieve.rerank", "retrieve.at", "retrieve.unreadable"
+    name = "retrieve"
+    title = "Retrieval from a gallery"
+    keys = (
+        *("seed", "data.subject", "index.search"),
+        *(f"retrieve.{key}" for key in ("top_k", "rerank", "at", "unreadable")),
     )
-    by |= run.plain("data.subject", "data.num_sessions", "data.betas", "data.repetitions")
-    by |= run.plain("data.split", "data.test_split", "data.validation_fraction")
-    label, own_by, own_inputs = checkpoint_identity(run)
-    inputs = data_inputs(run, [config.data.subject], ("train", config.data.test_split)) | own_inputs
-    inputs |= index_fingerprints(run)
-    if (coarse := coarse_run(run)) is not run:
-        _, coarse_by, coarse_inputs = checkpoint_identity(coarse)
-        own_by = own_by | {f"coarse.{key}": value for key, value in coarse_by.items()}
-        inputs |= {f"coarse.{name}": value for name, value in coarse_inputs.items()}
-    return ArtifactSpec("retrieve", f"{label}-{config.index.name}", by | own_by, inputs)
+    runtime_keys = ("index", "retrieve")
+    artifact_type = SCORES_TYPE
 
+    def label(self, config: DictConfig) -> str:
+        """Return the model's label and the engine."""
+        return f"{model_label(config)}-{config.index.name}"
 
-def _build(run: Run, folder: Path) -> None:
-    settings, gallery = run.config.retrieve, open_run_gallery(run)
-    if settings.rerank and not gallery.holds_images:
-        raise UserError(
-            "re-ranking reads images",
-            got=f"a table of vectors, {settings.gallery}",
-            expected="a gallery of images",
-            fix="retrieve.rerank=false",
-        )
-    if run.config.index.folder is None:
-        check_unreadable(EmbeddedGallery(run.make(EMBED_GALLERY).folder), skips_unreadable(run))
-    index, manifest = open_index(run)
-    try:
-        coarse = coarse_run(run)
-        brains, retrieval = _read_brains(run)  # (n, S, D)
-        coarse_retrieval = retrieval if coarse is run else _read_brains(coarse)[1]
-        ids = brains.stimulus_ids.numpy()
-        evaluations = count_evaluation(run, RETRIEVE, folder)
-        console.print(f"  evaluation {evaluations} of this test set")
-        top_k = min(settings.top_k, len(index))
-        reduce = coarse_vectors(run)
-        console.print(f"  looking for {len(ids)} brains' images among {len(index):,}")
-        similarity, places = index.search(reduce(coarse_retrieval).numpy(), top_k)  # (n, k) each
-        found = {"stimulus_ids": ids, "coarse_places": places, "coarse_similarity": similarity}
-        truth = true_places(run, gallery, ids)
-        lines = {COARSE: places}
+    def check(self, config: DictConfig) -> None:
+        """Check the checkpoints."""
+        check_checkpoints(config)
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the index, the gallery, the brains as the models read them, and the embedders.
+
+        The index comes first, so that a damaged gallery or an unreachable server is reported before a training.
+        """
+        index: Mapping[str, Input] = {"index": GivenIndex()}
+        if config.index.folder is None:
+            index = {"index": Made(BUILD_INDEX), "vectors": Made(EMBED_GALLERY)}
+        models: Mapping[str, Input] = {"brains": ReadBrains(), "embedder": Frozen("embedder")}
+        coarse = {f"coarse_{name}": of_coarse_model(config, one) for name, one in models.items()}
+        return {
+            "images": Images(),
+            **index,
+            "gallery": RunGallery(),
+            **models,
+            **(coarse if config.retrieve.coarse else {}),
+            "embeddings": Embeddings(),
+            "test_set": TestSetLog(test_data(config)),
+        }
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subject, hours and start."""
+        return model_tags(config)
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the brains are simulated."""
+        return is_simulated(config)
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Search, order anew, and score where the seen images are in the gallery."""
+        wanted, dataset, searched = settings.retrieve, inputs["images"], inputs["gallery"]
+        if wanted.rerank and not searched.gallery.holds_images:
+            raise UserError(
+                "re-ranking reads images",
+                got=f"a table of vectors, {wanted.gallery}",
+                expected="a gallery of images",
+                fix="retrieve.rerank=false",
+            )
+        if "vectors" in inputs:
+            check_unreadable(EmbeddedGallery(inputs["vectors"]), wanted.unreadable == SKIP)
+        index, manifest = open_index(inputs["index"], settings.index)
+        try:
+            brains, retrieval = inputs["brains"]  # (n, S, D)
+            model = "coarse_" if wanted.coarse else ""
+            coarse_retrieval = inputs[f"{model}brains"][1]
+            ids = brains.stimulus_ids.numpy()
+            evaluations = inputs["test_set"].count(work)
+            console.print(f"  evaluation {evaluations} of this test set")
+            top_k, reduce = min(wanted.top_k, len(index)), vector_of(wanted)
+            console.print(f"  looking for {len(ids)} brains' images among {len(index):,}")
+            similarity, places = index.search(reduce(coarse_retrieval).numpy(), top_k)  # (n, k) each
+            found = {"stimulus_ids": ids, "coarse_places": places, "coarse_similarity": similarity}
+            truth, listed = searched.true_places(ids), {COARSE: places}
+            if truth is not None:
+                rows = token_rows(inputs[f"{model}embedder"], dataset, inputs["embeddings"], ids)
+                own = torch.from_numpy(rows[ids]).float()  # (n, S, D)
+                listed[OWN_VECTOR] = index.search(reduce(own).numpy(), top_k)[1]
+                found["truth"] = truth
+        finally:
+            index.close()
+        if wanted.rerank:
+            cosines = token_similarity(searched.gallery, inputs["embedder"], retrieval, places, wanted.batch_size)
+            order = np.argsort(-cosines, axis=1, kind="stable")
+            listed[RERANKED] = np.take_along_axis(places, order, 1)
+            similarity = np.take_along_axis(cosines, order, 1).astype(np.float32)
+            found |= {"places": listed[RERANKED], "similarity": similarity}
+        scores = {}
         if truth is not None:
-            own = torch.from_numpy(target_tokens(coarse, ids)[ids]).float()  # (n, S, D)
-            lines[OWN_VECTOR] = index.search(reduce(own).numpy(), top_k)[1]
-            found["truth"] = truth
-    finally:
-        index.close()
-    if settings.rerank:
-        anew = _token_similarity(run, gallery, retrieval, places)
-        order = np.argsort(-anew, axis=1, kind="stable")
-        lines[RERANKED] = np.take_along_axis(places, order, 1)
-        found |= {"places": lines[RERANKED], "similarity": np.take_along_axis(anew, order, 1).astype(np.float32)}
-    rows = {}
-    if truth is not None:
-        at = sorted({k for k in (*settings.at, top_k) if k <= top_k})
-        if len(ids) > 1:
-            lines[SHUFFLED] = places[derangement(len(ids), run.config.seed).numpy()]
-        for line, listed in lines.items():
-            scores = gallery_recall_scores(listed, truth, pool_size=manifest.count, top_k=at)
-            rows[line] = [score.to_dict() for score in scores]
-    save_file({name: np.ascontiguousarray(value) for name, value in found.items()}, str(folder / FOUND))
-    content = {
-        "subject": run.config.data.subject,
-        "simulated": is_simulated(run),
-        "pool_size": manifest.count,
-        "top_k": top_k,
-        "engine": manifest.engine,
-        "embedder": manifest.embedder["name"],
-        "vector": manifest.vector,
-        "rows": rows,
-    }
-    write_text(folder / RECALL, json.dumps(content, indent=1))
+            at = sorted({k for k in (*wanted.at, top_k) if k <= top_k})
+            if len(ids) > 1:
+                listed[SHUFFLED] = places[derangement(len(ids), settings.seed).numpy()]
+            for name, one in listed.items():
+                of = gallery_recall_scores(one, truth, pool_size=manifest.count, top_k=at)
+                scores[name] = [score.to_dict() for score in of]
+        save_file({name: np.ascontiguousarray(value) for name, value in found.items()}, str(work.folder / FOUND))
+        content = {
+            "subject": settings.data.subject,
+            "simulated": dataset.is_simulated,
+            "pool_size": manifest.count,
+            "top_k": top_k,
+            "engine": manifest.engine,
+            "embedder": manifest.embedder["name"],
+            "vector": manifest.vector,
+            "rows": scores,
+        }
+        write_text(work.folder / RECALL, json.dumps(content, indent=1))
+
+    def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
+        """Log the recall."""
+        rows = json.loads((artifact.folder / RECALL).read_text())["rows"]
+        record.summarise(score_summary(rows.get(RERANKED, rows.get(COARSE, ()))))
+        record.log_table("gallery_recall", COLUMNS, score_table(rows, {SHUFFLED: "null", OWN_VECTOR: "ceiling"}))
 
 
-def _read_brains(run: Run) -> tuple[TestSet, Tensor]:
-    """The subject's test set, and the retrieval embeddings `(n, S, D)` that the run's model reads from it."""
-    data = subject_data(run)
-    brains = data.test_set(run.config.data.subject)
-    model = trained_model(run, data.voxel_counts[run.config.data.subject])
-    return brains, predict_retrieval(model, brains, brains.weights)
+RETRIEVE = Retrieve()
 
 
-def _token_similarity(run: Run, gallery: Gallery, retrieval: Tensor, places: np.ndarray) -> np.ndarray:
-    """Cosine of all tokens, flattened, of each brain and what was found for it, `(n, k)` float64; none there: -inf.
+def token_similarity(
+    gallery: Gallery, embedder: FrozenModel, retrieval: Tensor, places: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """Return the cosine of all tokens, flattened, of each brain and its found images, `(n, k)` float64.
 
-    Each image is read and embedded once, however many brains found it, and a batch of them is in memory at a time.
+    Each image is read and embedded once, however many brains found it, and one batch is in memory at a time.
+
+    Args:
+        gallery: of images.
+        embedder: of images.
+        retrieval: `(n, S, D)` of the brains.
+        places: `(n, k)` indices of the images; -1, which has cosine -inf, where fewer were found.
+        batch_size: images embedded at once.
 
     Raises:
         UserError: for an image that is not readable any more.
     """
-    embed, size = embed_tokens(run, run.device), run.config.retrieve.batch_size
-    anew = np.full(places.shape, -np.inf)
+    embed = token_embedder(embedder, embedder.device)
+    cosines = np.full(places.shape, -np.inf)
     wanted = np.unique(places[places >= 0])
-    for start in range(0, len(wanted), size):
-        batch = wanted[start : start + size]
+    for start in range(0, len(wanted), batch_size):
+        batch = wanted[start : start + batch_size]
         portion = gallery.read(batch)
         if portion.unreadable:
             name, why = next(iter(portion.unreadable.items()))
             raise UserError(f"{name} of the gallery cannot be read any more", got=why, expected="the indexed image")
         with torch.inference_mode():
-            tokens = embed(torch.from_numpy(portion.content).float().to(run.device)).float().cpu()  # (b, S, D)
-        cosines = cosine_similarity(query=retrieval, gallery=tokens).numpy()  # (n, b)
+            images = torch.from_numpy(portion.content).float().to(embedder.device)
+            tokens = embed(images).float().cpu()  # (b, S, D)
+        found = cosine_similarity(query=retrieval, gallery=tokens).numpy()  # (n, b)
         rows, columns = np.nonzero(np.isin(places, batch))
-        anew[rows, columns] = cosines[rows, np.searchsorted(batch, places[rows, columns])]
-    return anew
+        cosines[rows, columns] = found[rows, np.searchsorted(batch, places[rows, columns])]
+    return cosines
 
 
 def read_found(artifact: Artifact) -> dict[str, np.ndarray]:
-    """`stimulus_ids` `(n,)`, `coarse_places` and `coarse_similarity` `(n, k)`, and what there is of the rest.
+    """Return `stimulus_ids` `(n,)`, `coarse_places` and `coarse_similarity` `(n, k)`, and the rest where it exists.
 
-    The rest: `places` and `similarity` `(n, k)` where the token model gave a new order, `truth` `(n,)` where the seen
-    images are in the gallery.
+    The rest: `places` and `similarity` `(n, k)` where images were re-ranked, `truth` `(n,)` where the seen images are
+    in the gallery.
     """
     return load_file(str(artifact.folder / FOUND))
-
-
-RETRIEVE = Step("retrieve", _spec, _needs, _build)
