@@ -25,7 +25,16 @@ RENAMED = (
 )
 
 #: Fields of json files that differ between equal runs: times, versions and paths.
-IGNORED = {"seconds", "trials_per_second", "peak_memory_gb", "finished_utc", "made_with", "sha256", "files", "fingerprint"}
+IGNORED = {
+    "seconds",
+    "trials_per_second",
+    "peak_memory_gb",
+    "finished_utc",
+    "made_with",
+    "sha256",
+    "files",
+    "fingerprint",
+}
 
 
 def digest(outputs: Path) -> dict[str, str]:

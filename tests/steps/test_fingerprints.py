@@ -27,7 +27,9 @@ def _fresh_hydra() -> None:
 @pytest.mark.parametrize("system", [SYSTEMS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS[1:])])
 def test_every_key_changes_the_steps_that_use_it(system: str) -> None:
     found, expected = table(steps_by_key(composed(system))), read(system)
-    different = {key: (expected.get(key), found.get(key)) for key in {*found, *expected} if found.get(key) != expected.get(key)}
+    different = {
+        key: (expected.get(key), found.get(key)) for key in {*found, *expected} if found.get(key) != expected.get(key)
+    }
     assert not different, "read the difference, then `python -m tests.steps.fingerprints`"
 
 

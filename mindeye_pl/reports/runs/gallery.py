@@ -1,24 +1,23 @@
 """The table and the images of what was retrieved from a gallery."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.run import Run
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.table import Column, Kind, Row
-from mindeye_pl.reports.runs.figures import described
-from mindeye_pl.reports.runs.rows import found
+from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
-from mindeye_pl.steps.gallery.index import open_run_gallery
-from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RECALL, RERANKED, RETRIEVE, read_found
-from mindeye_pl.steps.inputs.simulate import layout
+from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RECALL, RERANKED, read_found
+from mindeye_pl.store.artifacts import Artifact
 
 #: Title of the table.
 GALLERY = "Gallery retrieval"
@@ -34,9 +33,13 @@ _LINES: dict[str, tuple[str, Kind, str]] = {
 }
 
 
-def gallery_results(run: Run) -> list[Results]:
-    """Recall before and after re-ranking, between shuffled brains and the image's own vector; empty without truth."""
-    content, rows = _content(run), []
+def gallery_results(content: Mapping[str, Any]) -> list[Results]:
+    """Return recall before and after re-ranking, between shuffled brains and the image's own vector.
+
+    Args:
+        content: of `recall.json`; without the true images there are no rows.
+    """
+    rows = []
     if not content["rows"]:
         return []
     last = RERANKED if RERANKED in content["rows"] else COARSE
@@ -60,12 +63,22 @@ def _column(score: Score) -> Column:
     return Column(f"Recall at {k}", score.name, question)
 
 
-def found_section(run: Run) -> Section | None:
-    """For the first test images, which images of the gallery were found first."""
-    content, files, gallery = _content(run), read_found(found(run, RETRIEVE)), open_run_gallery(run)
+def found_section(
+    retrieval: Artifact, gallery: Gallery, stimuli: Stimuli, captions: Path | None, count: int
+) -> Section | None:
+    """Return for the first test images the images of the gallery that were found first.
+
+    Args:
+        retrieval: finished.
+        gallery: that was searched.
+        stimuli: the seen images.
+        captions: file of the data's captions, None where there is none.
+        count: of test images.
+    """
+    content, files = read_recall(retrieval), read_found(retrieval)
     places, similarity = (files.get(name, files[f"coarse_{name}"]) for name in ("places", "similarity"))
-    ids, truth = files["stimulus_ids"][: run.config.report.gallery], files.get("truth")
-    stimuli, words, rows = Stimuli(layout(run).stimuli), described(run, ids), []
+    ids, truth = files["stimulus_ids"][:count], files.get("truth")
+    words, rows = descriptions(captions, ids), []
     if not gallery.holds_images:
         return None
     for row, id_ in enumerate(ids.tolist()):
@@ -93,5 +106,6 @@ def _images(gallery: Gallery, places: list[int]) -> dict[int, tuple[str, np.ndar
     return dict(zip(portion.places.tolist(), zip(names, portion.content, strict=True), strict=True))
 
 
-def _content(run: Run) -> dict[str, Any]:
-    return json.loads((found(run, RETRIEVE).folder / RECALL).read_text())
+def read_recall(retrieval: Artifact) -> dict[str, Any]:
+    """Return the content of `recall.json`."""
+    return json.loads((retrieval.folder / RECALL).read_text())

@@ -25,7 +25,7 @@ from mindeye_pl.reports.runs.figures import (
     retrieval_section,
     tokens_section,
 )
-from mindeye_pl.reports.runs.gallery import GALLERY
+from mindeye_pl.reports.runs.gallery import GALLERY, found_section, gallery_results, read_recall
 from mindeye_pl.reports.runs.rows import (
     RECONSTRUCTIONS,
     TERMINAL,
@@ -71,7 +71,10 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     if EVALUATE in steps:
         summary = _add_retrieval(run, about, captions, shown)
     if RETRIEVE in steps:
-        add_gallery(run.inputs(RETRIEVE), _finished(run, RETRIEVE), config, captions, shown)
+        retrieval, inputs = _finished(run, RETRIEVE), run.inputs(RETRIEVE)
+        shown.tables += gallery_results(read_recall(retrieval))
+        args = (inputs["gallery"].gallery, inputs["images"].stimuli, captions, config.report.gallery)
+        shown.images.append(found_section(retrieval, *args))
     _print(config.data.subject, shown.tables)
     path = report_folder(config.paths.reports, run.experiment, run.job) / "index.html"
     artifacts = [(step, run.find(step)) for step in order(config, steps)]

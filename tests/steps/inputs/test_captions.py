@@ -63,9 +63,7 @@ def frozen(run: Run, group: str) -> FrozenModel:
 
 def target_captions(run: Run, ids: np.ndarray) -> TokenStore:
     kept = KeptCaptions()
-    return caption_rows(
-        kept.open(run), ids, frozen(run, "text_embedder"), embedding_cache(run), kept.fingerprint(run)
-    )
+    return caption_rows(kept.open(run), ids, frozen(run, "text_embedder"), embedding_cache(run), kept.fingerprint(run))
 
 
 def target_views(run: Run, ids: np.ndarray) -> TokenStore | None:
