@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import follows, place
+from mindeye_pl.distributed.ranks import is_main_process, on_main_process, rank, wait_for_all
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.wandb.observer import Tracking
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_SEEN_WITHIN_S = 60.0
+_VISIBLE_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Step:
         needs: the steps whose artifacts it is made from.
         build: fills the work folder, going on with what a killed maker left there.
         version: raised when the same settings come to mean other content; artifacts of before are not reused.
+        on_all_ranks: all ranks build it together in one work folder; otherwise rank 0 builds it while the others wait.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Step:
     needs: Callable[["Run"], Sequence["Step"]]
     build: Callable[["Run", Path], None]
     version: int = 1
+    on_all_ranks: bool = False
 
 
 class Run:
@@ -124,35 +127,43 @@ class Run:
         """The step's artifact, made now with all that it needs where it is missing.
 
         Raises:
-            UserError: in a rank that only follows, if it does not see what rank 0 has made.
+            UserError: if a rank does not find what rank 0 has built.
         """
         spec = self.spec(step)
-        if follows():
-            return self._see(spec)
-        if (artifact := self.store.find(spec)) is None:
+        artifact: Artifact | None = on_main_process(self.store.find, spec)
+        if artifact is None:
             for need in step.needs(self):
                 self.make(need)
-            with self.tracking.of(step) as track, self.store.making(spec) as work:
+            if step.on_all_ranks:
+                self._build(step, spec)
+            else:
+                on_main_process(self._build, step, spec)
+            artifact = on_main_process(self.store.find, spec)
+            assert artifact is not None
+        if is_main_process() and step.name not in self.made:
+            self.tracking.show_finished(step)
+        _wait_until_visible(artifact.folder)
+        return artifact
+
+    def _build(self, step: Step, spec: ArtifactSpec) -> None:
+        """Build an artifact in its work folder, which rank 0 locks, tracks, and renames when every rank is done."""
+        with ExitStack() as held_by_rank_0:
+
+            def start() -> Path | None:
+                track = held_by_rank_0.enter_context(self.tracking.of(step))
+                work = held_by_rank_0.enter_context(self.store.making(spec))
                 if work is not None:
                     console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
                     track()
-                    step.build(self, work)
-                    self.made.append(step.name)
-            artifact = self.store.find(spec)
-            assert artifact is not None
-        if step.name not in self.made:
-            self.tracking.show_finished(step)
-        return artifact
+                return work
 
-    def _see(self, spec: ArtifactSpec) -> Artifact:
-        """An artifact that rank 0 has made; a file system between machines may show it a little later."""
-        until = time.monotonic() + _SEEN_WITHIN_S
-        while (artifact := self.store.find(spec)) is None:
-            if time.monotonic() > until:
-                seen = f"rank {place()[0]} does not find {self.store.folder(spec)}, which rank 0 has made"
-                raise UserError(seen, fix="paths.outputs=FOLDER on a file system that all machines share")
-            time.sleep(0.2)
-        return artifact
+            work = on_main_process(start)
+            if work is not None:  # else another process has built it
+                _wait_until_visible(work)
+                step.build(self, work)
+                wait_for_all()
+                self.made.append(step.name)
+            on_main_process(held_by_rank_0.close)
 
     def plain(self, *keys: str) -> dict[str, Any]:
         """The named nodes of the configuration, resolved, as plain data for a spec."""
@@ -161,6 +172,16 @@ class Run:
             key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             for key, node in nodes.items()
         }
+
+
+def _wait_until_visible(folder: Path) -> None:
+    """Wait for a folder that rank 0 has made: a file system between machines may show it a little later."""
+    until = time.monotonic() + _VISIBLE_WITHIN_S
+    while not folder.exists():
+        if time.monotonic() > until:
+            what = f"rank {rank()} does not find {folder}, which rank 0 has made"
+            raise UserError(what, fix="paths.outputs=FOLDER on a file system that all machines share")
+        time.sleep(0.2)
 
 
 def _key(override: str) -> str:

@@ -1,8 +1,7 @@
 """Carrying out an experiment: its ordered steps, or the plan of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.table import Table
 
@@ -11,10 +10,8 @@ from mindeye_pl.commands.check_weights import check_released_weights
 from mindeye_pl.commands.dashboard import make_dashboard
 from mindeye_pl.commands.export import EXPORT, check_export, export_run
 from mindeye_pl.commands.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
-from mindeye_pl.config import command_line
 from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import ranks_from_outside
-from mindeye_pl.distributed.strategies import check_strategy
+from mindeye_pl.distributed.ranks import on_main_process
 from mindeye_pl.engine.step import Run, Step, check_steps, order
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.runs.run import write_run_report
@@ -27,40 +24,50 @@ from mindeye_pl.steps.inputs.frozen_models import check_whole
 from mindeye_pl.steps.registry import STEPS
 
 
-def run_experiment(config: DictConfig, job: Job | None = None) -> None:
-    """Makes what `pipeline.steps` names, in order, from finished artifacts where there are any.
+def runs_steps(config: DictConfig) -> bool:
+    """Return whether this is neither a plan nor a command, so that steps may be built."""
+    return not config.plan and _command(config) is None
+
+
+def run_experiment(config: DictConfig, overrides: Sequence[str] = (), job: Job | None = None) -> None:
+    """Build what `pipeline.steps` names, in order, unless it is finished. Every rank calls this.
 
     Args:
         config: the composed configuration.
+        overrides: the command line that composed it.
         job: of a sweep, whose record gets what was made and found.
 
     Raises:
-        UserError: for an unknown step, missing files or a missing device, before anything long begins.
+        UserError: for an unknown step, missing files or a missing device, before the first step.
     """
-    overrides = command_line(HydraConfig.get()) if HydraConfig.initialized() else ()
     run = Run(config, overrides, job=job.number if job else None)
-    names = list(config.pipeline.steps)
-    if len(names) == 1 and names[0] in COMMANDS:
-        COMMANDS[names[0]](run)
+    if (command := _command(config)) is not None:
+        on_main_process(command, run)
         return
+    names = list(config.pipeline.steps)
     if EXPORT in names:
         check_export(run)
     steps = asked_steps(run)
     if config.unclip is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
         console.print("unclip=none: no images are made")
     if config.plan:
-        print_plan(run, steps)
+        on_main_process(print_plan, run, steps)
         return
     if lacks := lacking(run):
         raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(lacks))
     check_whole(run)
     check_device(config)
-    check_strategy(config, ranks_from_outside())
     check_steps(run, steps)
     for step in steps:
         done = run.find(step) is not None
         artifact = run.make(step)
         console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
+    on_main_process(_finish, run, steps, job)
+
+
+def _finish(run: Run, steps: list[Step], job: Job | None) -> None:
+    """Record, report and export what was made."""
+    config, names = run.config, run.config.pipeline.steps
     if job is not None:
         finished = ((step.name, run.find(step)) for step in order(run, steps))
         job.artifacts = {name: str(artifact.folder) for name, artifact in finished if artifact is not None}
@@ -98,6 +105,11 @@ COMMANDS: dict[str, Callable[[Run], object]] = {
     "dashboard": lambda run: make_dashboard(run.config),
     ARTIFACTS: lambda run: manage_artifacts(run, asked_steps),
 }
+
+
+def _command(config: DictConfig) -> Callable[[Run], object] | None:
+    names = list(config.pipeline.steps)
+    return COMMANDS.get(names[0]) if len(names) == 1 else None
 
 
 def _step(name: str) -> Step:

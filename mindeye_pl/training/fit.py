@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
 from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import follows, started_here, together
+from mindeye_pl.distributed.ranks import agree, is_main_process, on_main_process, wait_for_all
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
@@ -45,7 +45,7 @@ def fit(
     more_callbacks: Sequence[Callback] = (),
     save: Callable[[], None] | None = None,
 ) -> None:
-    """Trains `model`, going on from the checkpoint in `folder` if a killed run left one, and writes its weights there.
+    """Train `model` on all ranks, resuming from the checkpoint in `folder` if there is one; rank 0 writes its weights.
 
     Args:
         run: the run that this belongs to.
@@ -92,35 +92,39 @@ def fit(
     if progress := bool(config.callbacks.progress_bar and console.is_terminal):
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
     checkpoint = folder / f"{LAST}.ckpt"
-    with together(run, step, folder, going_on=checkpoint.exists()) as agreed:
-        options = trainer_options(config, started_here=started_here())
-        options["plugins"].append(AtomicCheckpointIO())
-        if getattr(data, "growth", None) is not None:
-            options["reload_dataloaders_every_n_epochs"] = 1
-        trainer: Trainer = instantiate(
-            config.trainer,
-            max_epochs=epochs,
-            callbacks=callbacks,
-            logger=False,
-            default_root_dir=str(folder),
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # the project's samplers know their rank
-            num_sanity_val_steps=0,
-            _convert_="all",
-            **options,
-        )
-        going_on = str(checkpoint) if agreed["going_on"] else None
-        trainer.fit(model, datamodule=data, ckpt_path=going_on, weights_only=True)
-        if keep == LOWEST:
-            model.load_state_dict(lowest.weights())
-        weights = full_weights(trainer)
-    if save is None:
-        save_weights(model, folder / WEIGHTS, weights)
-    else:
-        save()
-    _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-    _remove(lowest.path)  # last: a training that goes on from the checkpoint needs it
+    options = trainer_options(config)
+    if getattr(data, "growth", None) is not None:
+        options["reload_dataloaders_every_n_epochs"] = 1
+    trainer: Trainer = instantiate(
+        config.trainer,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        default_root_dir=str(folder),
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the project's samplers take the rank's batches
+        num_sanity_val_steps=0,
+        _convert_="all",
+        **options,
+    )
+    resume_from = str(checkpoint) if agree(checkpoint.exists()) else None
+    trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    if keep == LOWEST:
+        model.load_state_dict(lowest.weights())
+    weights = full_weights(trainer)
+
+    def finish() -> None:
+        if save is None:
+            save_weights(model, folder / WEIGHTS, weights)
+        else:
+            save()
+        _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
+        _remove(lowest.path)  # last: a training that resumes from the checkpoint needs it
+
+    wait_for_all()  # every rank has read the checkpoints
+    on_main_process(finish)
 
 
 #: Lightning's warnings about what is so on purpose.
@@ -152,8 +156,8 @@ def hush_lightning() -> None:
 
 
 def _log(run: Run, step: Step) -> Log | None:
-    """Where the training's rows go besides the report's history; nowhere in ranks that follow."""
-    if follows():
+    """Where the training's rows go besides the report's history; nowhere in ranks other than 0."""
+    if not is_main_process():
         return None
     if run.config.logger.name != "csv":
         return run.tracking.log_of(step)

@@ -6,7 +6,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file, save_file
 
+from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
+from mindeye_pl.distributed.ranks import on_main_process
 from mindeye_pl.distributed.strategies import shards_weights, strategy_name
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
@@ -76,8 +78,13 @@ def _build(run: Run, folder: Path) -> None:
     model.freeze_all_but(settings.trainable)
     what = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
     fit(run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what, keep=settings.keep)
+    on_main_process(_write_settings, config, data, folder)
+
+
+def _write_settings(config: DictConfig, data: NSDDataModule, folder: Path) -> None:
+    """Write what the model is rebuilt from."""
     write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
-    if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
+    if isinstance(scaling := data.normalisation(config.data.subject), ZScoreTrainSessions):
         save_file({"mean": scaling.mean, "std": scaling.std}, folder / BETAS)
 
 
@@ -89,4 +96,4 @@ def read_normalisation(folder: Path) -> BetaNormalisation:
     return ZScoreTrainSessions(found["mean"], found["std"])
 
 
-FINETUNE = Step("finetune", _spec, _needs, _build)
+FINETUNE = Step("finetune", _spec, _needs, _build, on_all_ranks=True)

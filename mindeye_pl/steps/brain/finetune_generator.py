@@ -196,7 +196,7 @@ def _build(run: Run, folder: Path) -> None:
     fit(run, FINETUNE_GENERATOR, folder, model, data, epochs=settings.epochs, what=what, more_callbacks=grid, save=save)
 
 
-FINETUNE_GENERATOR = Step("finetune_generator", _spec, _needs, _build)
+FINETUNE_GENERATOR = Step("finetune_generator", _spec, _needs, _build, on_all_ranks=True)
 
 
 def finetuned_generator(run: Run) -> ImageGenerator:

@@ -50,4 +50,4 @@ def _build(run: Run, folder: Path) -> None:
     fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what)
 
 
-PRETRAIN = Step("pretrain", _spec, training_steps, _build)
+PRETRAIN = Step("pretrain", _spec, training_steps, _build, on_all_ranks=True)

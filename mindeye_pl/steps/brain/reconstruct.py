@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import follows, place, started_here, together
+from mindeye_pl.distributed.ranks import agree, on_main_process, rank, wait_for_all, world_size
 from mindeye_pl.distributed.strategies import trainer_options
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
@@ -69,20 +69,25 @@ def _build(run: Run, folder: Path) -> None:
     brains = data.test_set(config.data.subject)
     ids = brains.stimulus_ids
     clip = true_tokens(run, ids.numpy())  # (n, S, D)
-    left = [i for i, id_ in enumerate(ids.tolist()) if not (folder / _IMAGE.format(id_)).exists()]
-    if left or follows():
+    left = agree([i for i, id_ in enumerate(ids.tolist()) if not (folder / _IMAGE.format(id_)).exists()])
+    if left:
         done = len(ids) - len(left)
         console.print(f"reconstructing {len(left)} images" + (f", {done} are done" if done else ""))
-        with together(run, RECONSTRUCT, folder, left=left) as agreed:
-            share = -(-len(agreed["left"]) // place()[1])
-            queries = [
-                BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
-                for part in torch.tensor(agreed["left"]).split(min(config.unclip.batch_size, share))
-            ]
-            composite = trained_model(run, data.voxel_counts[config.data.subject])
-            _predict(run, folder, reconstructor_of(run, composite), queries)
-    _merge(folder, ids.tolist())
-    if config.captioner is not None:
+        images_per_rank = -(-len(left) // world_size())
+        queries = [
+            BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
+            for part in torch.tensor(left).split(min(config.unclip.batch_size, images_per_rank))
+        ]
+        composite = trained_model(run, data.voxel_counts[config.data.subject])
+        _predict(run, folder, reconstructor_of(run, composite), queries)
+        wait_for_all()  # for the images of the other ranks
+    on_main_process(_finish, run, folder, ids.tolist())
+
+
+def _finish(run: Run, folder: Path, ids: list[int]) -> None:
+    """Write one file of all images, with captions and settings beside it."""
+    _merge(folder, ids)
+    if run.config.captioner is not None:
         words = load_file(str(folder / RECONSTRUCTIONS))["caption_words"]
         write_text(folder / CAPTIONS, json.dumps(load_model(run, "captioner").text(words), indent=1))
     plain = {"simulated": is_simulated(run), **run.plain("seed", "reconstruct"), **identity(run, "unclip")}
@@ -91,7 +96,6 @@ def _build(run: Run, folder: Path) -> None:
 
 def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list[BrainQuery]) -> None:
     hush_lightning()
-    rank, world_size = place()
     trainer: Trainer = instantiate(
         run.config.trainer,
         callbacks=[_ImageWriter(folder)],
@@ -102,11 +106,11 @@ def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list
         enable_checkpointing=False,
         use_distributed_sampler=False,
         _convert_="all",
-        **trainer_options(run.config, started_here=started_here(), sharded=False),
+        **trainer_options(run.config, sharded=False),
     )
     # Items are whole batches. Each rank takes its own, or none where there are fewer images than ranks.
     reconstructor.allow_zero_length_dataloader_with_multiple_devices = True
-    shard = queries[rank::world_size]
+    shard = queries[rank() :: world_size()]
     loader: DataLoader[BrainQuery] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
     trainer.predict(reconstructor, loader, return_predictions=False)
 
@@ -159,4 +163,4 @@ def read_reconstructions(artifact: Artifact) -> dict[str, Tensor]:
     return load_file(str(artifact.folder / RECONSTRUCTIONS))
 
 
-RECONSTRUCT = Step("reconstruct", _spec, _needs, _build)
+RECONSTRUCT = Step("reconstruct", _spec, _needs, _build, on_all_ranks=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, vocabulary, word_numbers
+from mindeye_pl.distributed.ranks import on_main_process
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import CaptionTraining
@@ -54,7 +55,7 @@ def _build(run: Run, folder: Path) -> None:
         network, token_noise=settings.token_noise, max_lr=settings.max_lr, weight_decay=settings.weight_decay
     )
     fit_foundation(run, PRETRAIN_CAPTIONER, folder, model, tables_of(run, "captioner", tables))
-    save_own(folder / laptop.CAPTIONER, network.state_dict(), sizes)
+    on_main_process(save_own, folder / laptop.CAPTIONER, network.state_dict(), sizes)
 
 
-PRETRAIN_CAPTIONER = Step("pretrain_captioner", _spec, lambda run: (SCENES, PRETRAIN_CLIP), _build)
+PRETRAIN_CAPTIONER = Step("pretrain_captioner", _spec, lambda run: (SCENES, PRETRAIN_CLIP), _build, on_all_ranks=True)

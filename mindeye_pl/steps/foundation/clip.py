@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mindeye_pl.data.image_sources import Images
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, vocabulary, word_numbers
+from mindeye_pl.distributed.ranks import on_main_process
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import CLIPTraining
@@ -56,11 +57,14 @@ def _build_clip(run: Run, folder: Path) -> None:
     model = CLIPTraining(network, max_lr=settings.max_lr, weight_decay=settings.weight_decay)
     fit_foundation(run, PRETRAIN_CLIP, folder, model, tables_of(run, "clip", tables))
 
-    network.requires_grad_(False).eval()
-    network.visual.output_tokens = True
-    mean, std = _token_moments(embedder, images)
-    weights = {**network.state_dict(), "standardise.mean": mean, "standardise.std": std}
-    save_own(folder / laptop.CLIP, weights, sizes)
+    def write() -> None:
+        network.requires_grad_(False).eval()
+        network.visual.output_tokens = True
+        mean, std = _token_moments(embedder, images)
+        weights = {**network.state_dict(), "standardise.mean": mean, "standardise.std": std}
+        save_own(folder / laptop.CLIP, weights, sizes)
+
+    on_main_process(write)
 
 
 @torch.no_grad()
@@ -72,7 +76,9 @@ def _token_moments(embedder: CLIPImageEmbedder, images: Images) -> tuple[Tensor,
     return tokens.mean(0), tokens.std(0)
 
 
-PRETRAIN_CLIP = Step("pretrain_clip", lambda run: foundation_spec(run, "clip"), image_steps, _build_clip)
+PRETRAIN_CLIP = Step(
+    "pretrain_clip", lambda run: foundation_spec(run, "clip"), image_steps, _build_clip, on_all_ranks=True
+)
 
 
 def clip_tokens(run: Run) -> TokenStore:

@@ -155,4 +155,4 @@ def _build(run: Run, folder: Path) -> None:
     fit_foundation(run, PRETRAIN_GENERATOR, folder, model, data, callbacks=grid, save=save)
 
 
-PRETRAIN_GENERATOR = Step("pretrain_generator", _spec, image_steps, _build)
+PRETRAIN_GENERATOR = Step("pretrain_generator", _spec, image_steps, _build, on_all_ranks=True)

@@ -197,4 +197,4 @@ def _build(run: Run, folder: Path) -> None:
     fit_foundation(run, PRETRAIN_UNCLIP, folder, model, data, callbacks=average, save=save)
 
 
-PRETRAIN_UNCLIP = Step("pretrain_unclip", _spec, lambda run: _start(run).needs(run), _build)
+PRETRAIN_UNCLIP = Step("pretrain_unclip", _spec, lambda run: _start(run).needs(run), _build, on_all_ranks=True)

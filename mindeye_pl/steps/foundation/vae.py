@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mindeye_pl.distributed.ranks import on_main_process
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.models.foundation import VAETraining
 from mindeye_pl.nn.diffusion.builders import build_vae
@@ -41,15 +42,18 @@ def _build_vae(run: Run, folder: Path) -> None:
     model = VAETraining(network, max_lr=settings.max_lr, kl_scale=settings.kl_scale)
     fit_foundation(run, PRETRAIN_VAE, folder, model, tables_of(run, "vae", {"images": Prepared(images)}))
 
-    network.eval()
-    with torch.no_grad():
-        held_out = torch.from_numpy(images.read(held_out_ids(run))).float()
-        latents = torch.cat([network.encode(2 * part - 1).latent_dist.mode() for part in held_out.split(64)])
-    sizes["scaling_factor"] = round(1 / float(latents.std()), 5)
-    save_own(folder / laptop.VAE, network.state_dict(), sizes)
+    def write() -> None:
+        network.eval()
+        with torch.no_grad():
+            held_out = torch.from_numpy(images.read(held_out_ids(run))).float()
+            latents = torch.cat([network.encode(2 * part - 1).latent_dist.mode() for part in held_out.split(64)])
+        sizes["scaling_factor"] = round(1 / float(latents.std()), 5)
+        save_own(folder / laptop.VAE, network.state_dict(), sizes)
+
+    on_main_process(write)
 
 
-PRETRAIN_VAE = Step("pretrain_vae", lambda run: foundation_spec(run, "vae"), image_steps, _build_vae)
+PRETRAIN_VAE = Step("pretrain_vae", lambda run: foundation_spec(run, "vae"), image_steps, _build_vae, on_all_ranks=True)
 
 
 def vae_moments(run: Run) -> TokenStore:

@@ -17,6 +17,7 @@ from mindeye_pl.data.nsd.splits import (
 )
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.data.nsd.trials import load_test_trials
+from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.step import Run
 from mindeye_pl.steps.inputs.simulate import data_inputs, layout
 from mindeye_pl.steps.inputs.targets import made_from, pooled_embeddings
@@ -35,7 +36,8 @@ def left_out_images(run: Run) -> LeftOut | None:
     for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
         if run.plain(checkpoint)[checkpoint] is not None:
             rank_zero_warn(f"data.split={name}: whether {checkpoint} was trained without its images is not known")
-    return _cluster(run, name) if isinstance(name, ClusterName) else _last(run, name)
+    with main_process_first():  # it clusters, and the other ranks read the file
+        return _cluster(run, name) if isinstance(name, ClusterName) else _last(run, name)
 
 
 def _cluster(run: Run, name: ClusterName) -> LeftOutCluster:

@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import resize
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS, augmented_views
@@ -172,12 +173,13 @@ def filled_rows(
         UserError: see `TokenStore`.
     """
     folder = Path(run.config.paths.targets) / f"{name}-{fingerprint(by)[:12]}"
-    store = TokenStore.create_or_open(folder, count, *shape, description=by)
-    missing = store.missing(ids)
-    if len(missing):
-        console.print(f"embedding {len(missing):,} {what}")
-        rows = torch.inference_mode()(build(run.device))
-        store.fill(missing, rows, lambda batch: batch, batch_size=run.config.scale.embed_batch_size)
+    with main_process_first():  # it embeds, and the other ranks find the rows
+        store = TokenStore.create_or_open(folder, count, *shape, description=by)
+        missing = store.missing(ids)
+        if len(missing):
+            console.print(f"embedding {len(missing):,} {what}")
+            rows = torch.inference_mode()(build(run.device))
+            store.fill(missing, rows, lambda batch: batch, batch_size=run.config.scale.embed_batch_size)
     run.tracking.uses_store(folder, by, fingerprint(by), filled=len(missing) > 0)
     return store
 
