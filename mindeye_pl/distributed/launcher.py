@@ -1,11 +1,14 @@
 """Launch of one process per device on this machine, by PyTorch's elastic launcher."""
 
 import logging
+import multiprocessing
+import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +18,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from mindeye_pl.errors import UserError
 
-#: Signals that the launcher takes over and passes on to the ranks.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+#: Signals that PyTorch's launcher takes over: it passes them on, gives the ranks half a minute, and ends.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+#: Signals that ranks answer by a checkpoint and an end of their own.
+_PASSED_ON = (signal.SIGUSR1,)
 
 
 def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
@@ -33,6 +39,7 @@ def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
     Raises:
         UserError: if a rank raised one, or was killed.
         RuntimeError: with the traceback of a rank that raised another error.
+        SystemExit: with the exit code of a rank that ended itself.
         KeyboardInterrupt: on Ctrl-C.
     """
     logs = tempfile.mkdtemp(prefix="mindeye_pl_ranks_")
@@ -48,7 +55,7 @@ def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
         logs_specs=DefaultLogsSpecs(log_dir=logs),  # for the ranks' error files
     )
     try:
-        with _quiet_launcher(), _restored_signals():
+        with _quiet_launcher(), _signals():
             return elastic_launch(config, function)(*args)[0]
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
@@ -61,12 +68,13 @@ def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
         shutil.rmtree(logs, ignore_errors=True)
 
 
-def _error_of(rank: int, failure: ProcessFailure) -> Exception:
+def _error_of(rank: int, failure: ProcessFailure) -> BaseException:
     """Return the error of a rank as this process raises it."""
     if not isinstance(failure.message, dict):
-        cause = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        if failure.exitcode > 0:
+            return SystemExit(failure.exitcode)
         fix = "the same command again; it resumes from the last checkpoint"
-        return UserError(f"rank {rank} ended without an error message", got=cause, fix=fix)
+        return UserError(f"rank {rank} was killed", got=failure.signal_name(), fix=fix)
     kind, _, message = failure.message["message"].partition(": ")
     if kind == UserError.__name__:
         return UserError(message)
@@ -85,9 +93,17 @@ def _quiet_launcher() -> Iterator[None]:
 
 
 @contextmanager
-def _restored_signals() -> Iterator[None]:
-    """Restore the signal handlers that the launcher replaces."""
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+def _signals() -> Iterator[None]:
+    """Pass signals on to the ranks, and restore the handlers from before at the end."""
+    before = {number: signal.getsignal(number) for number in (*_ENDING, *_PASSED_ON)}
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                os.kill(process.pid, number)
+
+    for number in _PASSED_ON:
+        signal.signal(number, pass_on)
     try:
         yield
     finally:
