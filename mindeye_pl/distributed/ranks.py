@@ -7,6 +7,7 @@ on a gloo group of their own that never times out: rank 0 may build something fo
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -230,6 +231,8 @@ def _end_with_parent() -> None:
 def let_peers_fail_first(error: BaseException) -> None:
     """Wait before a failed collective is reported: a rank that died has broken it, and its launcher ends this one."""
     if _control is not None and isinstance(error, RuntimeError):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler would let the process live
         time.sleep(_PEER_ERROR_S)
 
 
