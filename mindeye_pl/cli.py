@@ -1,10 +1,10 @@
-"""The command line: compose, check, run, and say a user's mistake in one line."""
+"""The command line: compose, check, run, and report a user's mistake in one line."""
 
 import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mindeye_pl.config import CONFIG_NAME, check_config, command_line, conf_dir, register_resolvers
+from mindeye_pl.distributed.launched import has_joined, launched_ranks
 from mindeye_pl.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,40 +28,38 @@ if TYPE_CHECKING:
 _NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
-#: One of these is set where torchrun, srun or rank 0 itself started this process as one of several.
-_RANK_VARIABLES = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID", "MINDEYE_PL_LEADER")
-
-
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
 def run_job(config: DictConfig) -> None:
     """One job, the only one of a run or one of a sweep."""
     register_resolvers()  # a launcher's own process has not been through `main`
     logging.captureWarnings(True)  # into the log, so that stderr holds nothing but the line of a mistake
     with mistakes_in_one_line():  # here too, since Hydra adds words of its own to what a job raises
-        if among_ranks():  # a cluster's launcher calls this function in every rank
-            return
-        if HydraConfig.get().mode == RunMode.MULTIRUN and not config.plan:
-            _run_job_of_sweep(config)
-        else:
-            _run(config)
+        is_job = HydraConfig.get().mode == RunMode.MULTIRUN and not config.plan
+        # A cluster's launcher calls this function in every rank.
+        _on_main_rank(lambda: _run_job_of_sweep(config) if is_job else _run(config))
 
 
 def _run(config: DictConfig, job: "Job | None" = None) -> None:
     check_config(config)
-    from mindeye_pl.distributed.ranks import leading
-    from mindeye_pl.runner.experiment import run_experiment
+    from mindeye_pl.runner.ranks import run_on_ranks
 
-    with leading():
-        run_experiment(config, job)
+    run_on_ranks(config, job, line_of)
 
 
-def among_ranks() -> bool:
-    """Whether this process is one of several ranks and not the first: it then follows rank 0 to the end."""
-    if not any(name in os.environ for name in _RANK_VARIABLES):
-        return False
-    from mindeye_pl.distributed.ranks import take_part
+def _on_main_rank(run: Callable[[], None]) -> None:
+    """Compose and run jobs; where torchrun or srun started several ranks, those other than 0 take the jobs from it."""
+    if launched_ranks() is None or has_joined():
+        run()
+        return
+    from mindeye_pl.distributed.ranks import agree, is_main_process, joined
+    from mindeye_pl.runner.ranks import run_tasks_of_main_process
 
-    return take_part()
+    with joined():
+        if is_main_process():
+            run()
+            agree(None)  # no more jobs
+        else:
+            run_tasks_of_main_process()
 
 
 def _run_job_of_sweep(config: DictConfig) -> None:
@@ -91,14 +90,16 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     SweepReport.sweep = None
     with mistakes_in_one_line():
-        if among_ranks():  # ranks that follow compose nothing: rank 0 tells them all
-            return
-        try:
-            run_job()
-        except Exception:
-            _report_sweep()  # of the jobs that ended before a launcher gave up
-            raise
-        _report_sweep()
+        _on_main_rank(_run_command_line)
+
+
+def _run_command_line() -> None:
+    try:
+        run_job()
+    except Exception:
+        _report_sweep()  # of the jobs that ended before a launcher gave up
+        raise
+    _report_sweep()
 
 
 def _report_sweep() -> None:
@@ -110,17 +111,28 @@ def _report_sweep() -> None:
 
 @contextmanager
 def mistakes_in_one_line() -> Iterator[None]:
-    """Turns a mistake that the user can mend into one line on stderr and exit code 2."""
+    """Turn a mistake that the user can fix into one line on stderr and exit code 2; of several ranks, one reports."""
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        if (launched_ranks() or (0, 1))[0] == 0:
+            print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if (line := line_of(error)) is None:
+        line, reports = line_of(error), _reports_failure(error)
+        if line is None and reports:
             raise
-        print(f"mindeye_pl: {line}", file=sys.stderr)
-        sys.exit(2)
+        if reports:
+            print(f"mindeye_pl: {line}", file=sys.stderr, flush=True)
+        sys.exit(1 if line is None else 2)
+
+
+def _reports_failure(error: Exception) -> bool:
+    if launched_ranks() is None:
+        return True
+    from mindeye_pl.distributed.ranks import reports_failure
+
+    return reports_failure(error)
 
 
 def line_of(error: Exception) -> str | None:

@@ -1,275 +1,250 @@
-"""Several processes of one run: rank 0 leads, the others join it where many devices work on one thing.
+"""Ranks: the processes of one job that execute the same steps on several devices.
 
-Rank 0 carries out the run as a single process would: it decides what is made, holds the locks, writes, prints and logs.
-The other ranks wait for its word. A word names the step that rank 0 has come to, its configuration and its work
-folder; they build the step as far as the training or the prediction goes, and wait again. So nothing is decided twice,
-and ranks that torchrun or srun started behave as those do that rank 0 starts itself.
+Rank 0 is the main process. It alone prints, logs and writes artifacts. The ranks meet in a few collectives, all of them
+on a gloo group of their own that never times out: rank 0 may build something for hours while the others wait. Inside
+`on_main_process` and `main_process_first` a rank works alone, and the collectives return at once.
 """
 
-import atexit
-import json
+import logging
 import os
+import signal
+import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+import torch.distributed as dist
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
-from mindeye_pl.distributed.processes import LEADER, RankProcesses, end_with_leader
-from mindeye_pl.distributed.strategies import num_ranks
+from mindeye_pl.console import console
+from mindeye_pl.distributed.launched import JOINED_BY
 from mindeye_pl.errors import UserError
 
-if TYPE_CHECKING:
-    from mindeye_pl.engine.step import Run, Step
+_START_TIMEOUT = timedelta(minutes=10)
+_NO_TIMEOUT = timedelta(days=365)
+_IN_STEP_TIMEOUT = timedelta(seconds=30)
 
-#: In the environment of what rank 0 starts: the process that torchrun or srun made rank 0.
-_RANK_0 = "MINDEYE_PL_RANK_0"
-_TO_COME_S = 600.0
+#: How long a failed collective waits for the launcher, or for the error of the rank that broke it.
+_PEER_ERROR_S = 5.0
+
+_control: Any = None  # of type ProcessGroup where there are several ranks
+_store: Store | None = None
+_alone = False
+_out_of_step = False
+_threads = 1
 
 
-class JoinedError(BaseException):
-    """Ends a step in a rank that only joined it; no `except Exception` on the way takes it for a failure."""
+class MainProcessError(RuntimeError):
+    """An error that the main process raised and reports, raised in the other ranks."""
 
 
-@dataclass
-class Ranks:
-    """This process among the ranks.
+def rank() -> int:
+    """Return this process's rank, 0 where it is the only one."""
+    return 0 if _control is None else dist.get_rank()
 
-    Attributes:
-        rank: of this process.
-        world_size: how many there are.
-        store: what rank 0 says, and who has done it.
-        processes: the other ranks, where this process started them.
-        said: what rank 0 said with its last word.
-        words: how many were said.
-        lost: whether a training was left before its end, so that ranks from outside can no longer follow.
+
+def world_size() -> int:
+    """Return the number of ranks."""
+    return 1 if _control is None else dist.get_world_size()
+
+
+def is_main_process() -> bool:
+    """Return whether this is rank 0."""
+    return rank() == 0
+
+
+def agree(value: Any = None) -> Any:
+    """Return the main process's value, picklable, in every rank.
+
+    Raises:
+        UserError: after a job that failed in some ranks and not in all.
     """
-
-    rank: int
-    world_size: int
-    store: Store
-    processes: RankProcesses | None = None
-    said: dict[str, Any] = field(default_factory=dict)
-    words: int = 0
-    lost: bool = False
-
-    def say(self, word: dict[str, Any] | None) -> None:
-        """Rank 0's next word; None is the last one."""
-        self.store.set(f"word-{self.words}", json.dumps(word))
-        self.words += 1
-
-    def hear(self) -> dict[str, Any] | None:
-        """Waits for the next word."""
-        key = f"word-{self.words}"
-        _wait(lambda: self.store.check([key]))
-        self.words += 1
-        return json.loads(self.store.get(key))
-
-    def tell(self, what: str) -> None:
-        """Says for this rank that it is here, or has done what the last word asked for."""
-        self.store.set(f"{what}-{self.rank}", "")
-
-    def await_others(self, what: str, timeout_s: float = float("inf")) -> None:
-        """Waits until every other rank has told it.
-
-        Raises:
-            UserError: if one does not in time.
-            RuntimeError: if one has failed.
-        """
-        keys = [f"{what}-{rank}" for rank in range(1, self.world_size)]
-
-        def told() -> bool:
-            if self.processes is not None and self.processes.failed():
-                raise RuntimeError("a rank has failed")
-            return self.store.check(keys)
-
-        if not _wait(told, timeout_s):
-            there = 1 + sum(self.store.check([key]) for key in keys)
-            fix = "torchrun or srun in front of the command, on every machine"
-            raise UserError("not all ranks have come", got=there, expected=self.world_size, fix=fix)
+    if _control is None or _alone:
+        return value
+    if _out_of_step:
+        raise UserError("an earlier job failed in some ranks and not in all", fix="the same command again")
+    shared = [value]
+    dist.broadcast_object_list(shared, src=0, group=_control)
+    return shared[0]
 
 
-_here: Ranks | None = None
+def wait_for_all() -> None:
+    """Wait until every rank is here."""
+    if _control is not None and not _alone:
+        dist.barrier(group=_control)
 
 
-def follows() -> bool:
-    """Whether this process only joins what rank 0 does."""
-    return _here is not None and _here.rank > 0
+def on_main_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in the main process while the others wait; return its picklable result in every rank.
 
-
-def place() -> tuple[int, int]:
-    """Rank and number of ranks, where they are there."""
-    return (0, 1) if _here is None else (_here.rank, _here.world_size)
-
-
-def started_here() -> bool:
-    """Whether rank 0 starts the others itself, on this machine."""
-    return LEADER in os.environ or _from_outside() is None
-
-
-def ranks_from_outside() -> int | None:
-    """Ranks that torchrun or srun started, None where it was neither."""
-    found = _from_outside()
-    return None if found is None else found[1]
-
-
-def _from_outside() -> tuple[int, int] | None:
-    """Rank and number of ranks as torchrun or srun say it."""
-    environment = os.environ
-    if "TORCHELASTIC_RUN_ID" in environment:
-        found = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    elif "SLURM_PROCID" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        found = int(environment["SLURM_PROCID"]), int(environment.get("SLURM_NTASKS", 1))
-    else:
-        return None
-    return found if found[1] > 1 else None
-
-
-# rank 0
+    Raises:
+        MainProcessError: in the other ranks, if the function raises.
+    """
+    if _control is None or _alone:
+        return function(*args)
+    result = None
+    if is_main_process():
+        with _sharing_failure(), _working_alone():
+            result = function(*args)
+    result, failure = agree((result, None))
+    if failure is not None:
+        raise MainProcessError(failure)
+    return result
 
 
 @contextmanager
-def together(run: "Run", step: "Step", folder: Path, **said: Any) -> Iterator[dict[str, Any]]:
-    """What all ranks do: they enter the block at one time, and only rank 0 comes out of it.
+def main_process_first() -> Iterator[None]:
+    """Run the block in the main process, which fills the caches on disk, and then in the others.
 
-    Args:
-        run: that rank 0 carries out.
-        step: being made.
-        folder: its work folder.
-        said: plain data on which all must agree, as rank 0 sees it.
-
-    Yields:
-        What rank 0 said.
+    Raises:
+        MainProcessError: in the other ranks, if the main process raises.
     """
-    if follows():
-        assert _here is not None
-        yield _here.said
-        raise JoinedError
-    ranks = _lead(run.config)
-    if ranks is None:
-        yield said
+    if is_main_process():
+        with _sharing_failure(), _working_alone():
+            yield
+        agree((None, None))
         return
-    config = OmegaConf.to_container(run.config, resolve=True)
-    ranks.say({"step": step.name, "folder": str(folder), "said": said, "config": config, "overrides": run.overrides})
-    threads, ranks.lost = torch.get_num_threads(), True
-    yield said
-    ranks.await_others(f"done-{ranks.words}")
-    ranks.lost = False
-    torch.set_num_threads(threads)  # Lightning shares them out between the ranks
-
-
-def _lead(config: DictConfig) -> Ranks | None:
-    """The ranks, started now if they are not there; None where this process does it alone."""
-    global _here
-    if _here is None and (world_size := num_ranks(config)) > 1:
-        processes = RankProcesses(world_size)
-        _here = Ranks(0, world_size, PrefixStore("mindeye_pl", processes.store), processes)
-    if _here is not None:
-        if _here.lost:
-            raise UserError("the other ranks were lost with an earlier job", fix="the same command again")
-        _here.await_others("here", _TO_COME_S)
-    return _here
+    if (failure := agree()[1] if not _alone else None) is not None:
+        raise MainProcessError(failure)
+    with _working_alone():
+        yield
 
 
 @contextmanager
-def leading() -> Iterator[None]:
-    """Around a job of rank 0: the ranks that it starts end with it, and the error of any is the error of the job."""
+def _sharing_failure() -> Iterator[None]:
+    """Raise an error of the main process in the other ranks too, which wait for `(result, failure)`."""
     try:
         yield
-    except BaseException as error:
-        words = _end(error)
-        if words is None:
-            raise
-        code, errors = words
-        if code == 2:
-            raise UserError(errors.removeprefix("mindeye_pl: ")) from None
-        raise RuntimeError(f"another rank failed with exit code {code}:\n{errors}") from None
-    _end(None)
+    except Exception as error:
+        agree((None, f"{type(error).__name__}: {error}"))
+        raise
 
 
-def _end(error: BaseException | None) -> tuple[int, str] | None:
-    """Ends the ranks that were started here; returns the error of one that `error` came from."""
-    global _here
-    if _here is None:
-        return None
-    if (processes := _here.processes) is None:  # they go on to the next job, if they can
-        if error is not None and _here.lost:
-            _here.tell("failed")
-        return None
-    # A peer that has died makes the collective fail here too, a moment before its exit code is there.
-    came_from = processes.failed(wait_s=5.0) if isinstance(error, RuntimeError) and _here.lost else None
-    if error is None:
-        _here.say(None)
-    processes.close(at_once=error is not None)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    _here = None
-    return came_from
+@contextmanager
+def _working_alone() -> Iterator[None]:
+    """Make the collectives local, and use the threads that Lightning divides among the ranks of a training."""
+    global _alone
+    before, threads = _alone, torch.get_num_threads()
+    _alone = True
+    if _control is not None and is_main_process():
+        torch.set_num_threads(_threads)
+    try:
+        yield
+    finally:
+        _alone = before
+        torch.set_num_threads(threads)
 
 
-# the other ranks
+def check_in_step() -> None:
+    """Check that every rank has failed in the same job, so that the next one can begin.
 
-
-def take_part() -> bool:
-    """Finds this process's place among ranks that were started before it; rank 0 comes back with False.
-
-    The others follow to the end and come back with True.
+    Raises:
+        UserError: if some have not, and may wait in a collective of the training.
     """
-    if _here is None:
-        _find_place()
-    if not follows():
-        return False
-    assert _here is not None
-    from mindeye_pl.runner.follow import follow
-
-    follow(_here)
-    return True
+    global _out_of_step
+    try:
+        dist.monitored_barrier(group=_control, timeout=_IN_STEP_TIMEOUT)
+    except RuntimeError as error:
+        _out_of_step = True
+        raise UserError("a job failed in some ranks and not in all", fix="the same command again") from error
 
 
-def _find_place() -> None:
-    global _here
-    if LEADER in os.environ:
-        end_with_leader()
-        rank, world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
-    elif (found := _from_outside()) is not None:
-        rank, world_size = found
-        if os.environ.setdefault(_RANK_0, str(os.getpid())) != str(os.getpid()):
-            raise UserError(
-                "jobs that run at the same time cannot share the ranks of torchrun or srun",
-                got="another launcher",
-                fix="hydra/launcher=basic, or without torchrun and srun",
-            )
+# joining
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the ranks that torchrun, srun or `launch` started, and initialise the process group that Lightning uses.
+
+    Raises:
+        UserError: if not all ranks start, or in a process that another launcher started below a rank.
+    """
+    global _control, _store, _threads
+    if os.environ.setdefault(JOINED_BY, str(os.getpid())) != str(os.getpid()):
+        raise UserError(
+            "jobs that run at the same time cannot share the ranks of torchrun or srun",
+            got="another launcher",
+            fix="hydra/launcher=basic, or without torchrun and srun",
+        )
+    _threads = torch.get_num_threads()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        url, own, count, local = "env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "LOCAL_RANK"
+        _end_with_parent()
     else:
+        slurm = SLURMEnvironment()
+        url = f"tcp://{slurm.main_address}:{slurm.main_port}"
+        own, count, local = slurm.global_rank(), slurm.world_size(), "SLURM_LOCALID"
+    rank_zero_only.rank = own  # type: ignore[attr-defined]
+    if own > 0:
+        _silence()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ[local]) % torch.cuda.device_count())
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        _store, _, _ = next(rendezvous(url, own, count, timeout=_START_TIMEOUT))
+        dist.init_process_group(backend, store=PrefixStore("training", _store), rank=own, world_size=count)
+        _control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
+    except RuntimeError as error:
+        fix = "start every rank, on every machine"
+        raise UserError(f"not all ranks have started: {error}", expected=count, fix=fix) from error
+    yield
+    if _out_of_step:
         return
-    _here = Ranks(rank, world_size, PrefixStore("mindeye_pl", _store(rank)))
-    _here.tell("here")
-    if rank == 0:
-        atexit.register(_here.say, None)
+    wait_for_all()  # rank 0 may serve the store
+    dist.destroy_process_group()
+    _control = _store = None
+    del os.environ[JOINED_BY]
 
 
-def _store(rank: int) -> Store:
-    """The store that all ranks know, at the address where Lightning's process group will be."""
-    if "SLURM_PROCID" in os.environ and "MASTER_ADDR" not in os.environ:
-        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-
-        environment = SLURMEnvironment()
-        os.environ.update(MASTER_ADDR=environment.main_address, MASTER_PORT=str(environment.main_port))
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    timeout = timedelta(seconds=_TO_COME_S)
-    return TCPStore(address, port, is_master=serves, timeout=timeout, wait_for_workers=False, multi_tenant=True)
+def _silence() -> None:
+    """Leave all output to the main process."""
+    console.quiet = True
+    logging.disable()
+    warnings.simplefilter("ignore")
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # to the end of the process
 
 
-def _wait(reached: Callable[[], bool], timeout_s: float = float("inf")) -> bool:
-    until = time.monotonic() + timeout_s
-    while not reached():
-        if time.monotonic() >= until:
-            return False
-        time.sleep(0.1)
-    return True
+def _end_with_parent() -> None:
+    """End this process soon after the launcher, even if that is killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# failures
+
+
+def let_peers_fail_first(error: BaseException) -> None:
+    """Wait before a failed collective is reported: a rank that died has broken it, and its launcher ends this one."""
+    if _control is not None and isinstance(error, RuntimeError):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler would let the process live
+        time.sleep(_PEER_ERROR_S)
+
+
+def reports_failure(error: BaseException) -> bool:
+    """Return whether this rank reports its error: the first rank that fails does."""
+    if _control is None:
+        return True
+    let_peers_fail_first(error)
+    if isinstance(error, MainProcessError):
+        return False
+    assert _store is not None
+    try:
+        return _store.add("failures", 1) == 1
+    except RuntimeError:  # rank 0 served the store and is gone, with its error
+        return is_main_process()

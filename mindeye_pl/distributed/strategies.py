@@ -1,4 +1,4 @@
-"""How the `trainer` group spreads a training over devices: how many ranks there are, and which strategies are right."""
+"""The `trainer` group on several devices: the number of ranks, and checks of the strategy."""
 
 import os
 import sys
@@ -12,10 +12,10 @@ from pytorch_lightning.strategies import FSDPStrategy
 
 from mindeye_pl.errors import UserError
 
-#: Parts may be without a gradient on purpose: inert published blocks, a head that no loss reads, a frozen stage.
-_PLAIN = {"auto": "ddp_find_unused_parameters_true", "ddp": "ddp_find_unused_parameters_true"}
+#: Some parameters get no gradient on purpose: inert published blocks, a head that no loss reads, a frozen part.
+_ALLOWING_UNUSED_PARAMETERS = {"auto": "ddp_find_unused_parameters_true", "ddp": "ddp_find_unused_parameters_true"}
 
-#: What changes the weights of a training beside precision and the number of ranks, where it is set.
+#: Keys of the `trainer` group that change the trained weights, besides precision and the number of ranks.
 _CHANGES_WEIGHTS = (
     "accumulate_grad_batches",
     "gradient_clip_algorithm",
@@ -25,28 +25,27 @@ _CHANGES_WEIGHTS = (
 )
 
 
-def num_ranks(config: DictConfig) -> int:
-    """Processes that a training of this configuration runs in, over all machines."""
+def num_ranks(config: Any) -> int:
+    """Return the number of ranks of a training, over all machines."""
     return _devices(config.trainer) * int(config.trainer.get("num_nodes") or 1)
 
 
 def _devices(trainer: DictConfig) -> int:
-    """Devices of one machine, as Lightning reads `devices`."""
-    asked: Any = OmegaConf.to_object(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices
-    if isinstance(asked, str) and "," in asked:
-        asked = [part for part in asked.split(",") if part.strip()]
-    if isinstance(asked, list):
-        return len(asked)
-    if asked in ("auto", "-1", -1):
+    """Return the number of devices per machine, as Lightning reads `devices`."""
+    devices: Any = OmegaConf.to_object(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    if isinstance(devices, list):
+        return len(devices)
+    if devices in ("auto", "-1", -1):
         return max(torch.cuda.device_count(), 1) if trainer.accelerator == "gpu" else 1
-    return int(asked)
+    return int(devices)
 
 
 def determined_by_trainer(config: DictConfig) -> dict[str, Any]:
-    """What of the `trainer` group a training's weights depend on beside the precision; empty on one plain device.
+    """Return the settings of the `trainer` group that the weights depend on besides precision; empty on one device.
 
-    The global batch is the batch size times the ranks, so their number counts; how they are made to work together
-    does not.
+    The number of ranks is among them, since the global batch is the batch size times the ranks. The strategy is not.
     """
     ranks = num_ranks(config)
     by: dict[str, Any] = {"ranks": ranks} if ranks > 1 else {}
@@ -56,81 +55,75 @@ def determined_by_trainer(config: DictConfig) -> dict[str, Any]:
     return by
 
 
-def trainer_options(trainer: DictConfig, *, sharded: bool = True) -> dict[str, Any]:
-    """What the `Trainer` needs beside the configured group.
+def trainer_options(config: Any, *, sharded: bool = True) -> dict[str, Any]:
+    """Return the keyword arguments of the `Trainer` that replace those of the configured group.
 
     Args:
-        trainer: node of the configuration.
-        sharded: False replaces strategies that shard the weights by one that copies them: predictions have no
-            gradient, and a model that is only read fits where it was trained.
-
-    Returns:
-        Keyword arguments; `plugins` among them.
+        config: of the run or of a step, with the node `trainer`.
+        sharded: False replaces strategies that shard the weights by DDP, for predictions, which need no gradients
+            or optimiser state.
     """
-    if _devices(trainer) * int(trainer.get("num_nodes") or 1) == 1:
-        return {"plugins": []}
-    options: dict[str, Any] = {"plugins": []}
-    strategy = trainer.get("strategy", "auto")
+    if num_ranks(config) == 1:
+        return {}
+    strategy = config.trainer.get("strategy", "auto")
     if not sharded and shards_weights(strategy):
         strategy = "ddp"
-    if isinstance(strategy, str):
-        options["strategy"] = _PLAIN.get(strategy, strategy)
-    return options
+    return {"strategy": _ALLOWING_UNUSED_PARAMETERS.get(strategy, strategy)} if isinstance(strategy, str) else {}
 
 
 def shards_weights(strategy: Any) -> bool:
-    """Whether a rank holds a part of the model, or of its training, alone."""
+    """Return whether weights, gradients or optimiser state are sharded over the ranks."""
     return "ddp" not in strategy_name(strategy) and strategy_name(strategy) != "auto"
 
 
 def strategy_name(strategy: Any) -> str:
-    """What `trainer.strategy` is called, in small letters: the word itself, or its class."""
-    named = strategy if isinstance(strategy, str) else strategy.get("_target_", "")
-    return str(named).lower()
+    """Return the strategy's name, or the path of its class, in lower case."""
+    name = strategy if isinstance(strategy, str) else strategy.get("_target_", "")
+    return str(name).lower()
 
 
 def full_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
-    """The whole model's weights, gathered on rank 0; None where the module holds them anyway. All ranks call it."""
+    """Gather a sharded model's weights on rank 0; None where the module holds them all. Every rank calls it."""
     if not isinstance(trainer.strategy, FSDPStrategy):
         return None
     return {name: value.contiguous() for name, value in trainer.strategy.lightning_module_state_dict().items()}
 
 
-def check_strategy(config: DictConfig, started_outside: int | None) -> None:
-    """Refuses what cannot be trained as asked, before anything long begins.
+def check_strategy(config: DictConfig, num_launched: int | None) -> None:
+    """Check the `trainer` group before any step runs.
 
     Args:
         config: the run's.
-        started_outside: ranks that torchrun or srun started, None where it was neither.
+        num_launched: the number of ranks that torchrun or srun started, None where neither did.
 
     Raises:
-        UserError: for a strategy that does not fit, a package or devices that are missing, or ranks that nobody starts.
+        UserError: for an unsupported strategy, a missing package, missing devices, or ranks that nothing starts.
     """
     trainer, ranks = config.trainer, num_ranks(config)
     name = strategy_name(trainer.get("strategy", "auto"))
     if any(word in name for word in ("spawn", "fork", "notebook")):
-        wanted = "ddp, fsdp or deepspeed_stage_2"
-        raise UserError("trainer.strategy does not work here", got=name, expected=wanted, fix="trainer.strategy=ddp")
+        expected = "ddp, fsdp or deepspeed_stage_2"
+        raise UserError("trainer.strategy is not supported", got=name, expected=expected, fix="trainer.strategy=ddp")
     if "deepspeed" in name and find_spec("deepspeed") is None:
         fix = 'pip install "mindeye_pl[deepspeed]"'
-        raise UserError("trainer.strategy needs the package deepspeed", got="it is not installed", fix=fix)
+        raise UserError("trainer.strategy needs the package deepspeed", got="not installed", fix=fix)
     if "deepspeed" in name and "3" in name:
-        raise UserError("DeepSpeed's third stage shards the weights themselves", got=name, fix="trainer=fsdp")
+        raise UserError("DeepSpeed's stage 3, which shards the weights, is not supported", got=name, fix="trainer=fsdp")
     if trainer.accelerator == "gpu" and _devices(trainer) > torch.cuda.device_count():
-        seen, asked = torch.cuda.device_count(), _devices(trainer)
-        fix = f"trainer.devices={seen}"
-        raise UserError("trainer.devices asks for more GPUs than there are", got=seen, expected=asked, fix=fix)
-    if started_outside is not None and started_outside != ranks:
+        available = torch.cuda.device_count()
+        expected, fix = f"{available} or fewer", f"trainer.devices={available}"
+        raise UserError("trainer.devices exceeds the available GPUs", got=_devices(trainer), expected=expected, fix=fix)
+    if num_launched is not None and num_launched != ranks:
         raise UserError(
-            "another number of ranks was started than trainer.devices times trainer.num_nodes",
-            got=started_outside,
+            "the number of started ranks is not trainer.devices times trainer.num_nodes",
+            got=num_launched,
             expected=ranks,
-            fix=f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', started_outside)}",
+            fix=f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', num_launched)}",
         )
-    if started_outside is None and ranks > _devices(trainer):
+    if num_launched is None and ranks > _devices(trainer):
         nodes, command = ranks // _devices(trainer), " ".join(sys.argv[1:])
         raise UserError(
-            f"trainer.num_nodes={nodes}: nobody starts the ranks of the other machines",
+            f"trainer.num_nodes={nodes}: the ranks of the other machines are not started",
             got="python",
             expected="torchrun or srun on each machine",
             fix=f"torchrun --nnodes={nodes} --nproc-per-node={_devices(trainer)} -m mindeye_pl {command}",

@@ -1,6 +1,8 @@
 """A run: one configuration whose steps are made once each, from the steps that they need."""
 
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,15 +11,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
-from mindeye_pl.engine.observer import Observer
+from mindeye_pl.distributed.ranks import is_main_process, on_main_process, rank, wait_for_all
+from mindeye_pl.engine.observer import Observer, StepLog
 from mindeye_pl.engine.settings import declare, select
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import environment
 
 if TYPE_CHECKING:
     import torch
+
+_VISIBLE_WITHIN_S = 60.0
 
 
 class Run:
@@ -113,30 +119,63 @@ class Run:
         return Inputs(self, step.inputs(self.config))
 
     def make(self, step: Step) -> Artifact:
-        """Return the step's artifact, made now with all that it needs where it is missing."""
+        """Return the step's artifact, made now with all that it needs where it is missing.
+
+        Every rank calls it. Rank 0 decides whether there is something to build.
+
+        Raises:
+            UserError: if a rank does not find what rank 0 has built.
+        """
         spec = self.spec(step)
-        if (artifact := self.store.find(spec)) is not None:
-            if step.name not in self.made:
-                self.observer.found(self, step)
-            return artifact
-        for need in step.needs(self.config):
-            self.make(need)
-        for one in step.inputs(self.config).values():
-            one.prepare(self)
-        with self.observer.making(self, step) as start, self.store.making(spec) as folder:
-            if folder is not None:
-                console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
-                self._build(step, Work(folder, f"{step.name}/{spec.name}", start()))
-                self.made.append(step.name)
-        artifact = self.store.find(spec)
-        assert artifact is not None
+        artifact: Artifact | None = on_main_process(self.store.find, spec)
+        if artifact is None:
+            for need in step.needs(self.config):
+                self.make(need)
+            if step.by_all_ranks:
+                self._build(step, spec)
+            else:
+                on_main_process(self._build, step, spec)
+            artifact = on_main_process(self.store.find, spec)
+            assert artifact is not None
+        if is_main_process() and step.name not in self.made:
+            self.observer.found(self, step)
+        _wait_until_visible(artifact.folder)
         return artifact
 
-    def _build(self, step: Step, work: Work) -> None:
-        settings = declare(self.resolved, (*step.keys, *step.runtime_keys))
-        step.build(settings, self.inputs(step), work)
-        if step.keeps_config:
-            write_text(work.folder / step.CONFIG, OmegaConf.to_yaml(self.config, resolve=True))
+    def _build(self, step: Step, spec: ArtifactSpec) -> None:
+        """Build an artifact in its work folder, which rank 0 locks, records, and renames when every rank is done."""
+        with ExitStack() as held_by_rank_0:
+            log = StepLog()
+
+            def start() -> Path | None:
+                nonlocal log
+                record = held_by_rank_0.enter_context(self.observer.making(self, step))
+                folder = held_by_rank_0.enter_context(self.store.making(spec))
+                if folder is not None:
+                    console.rule(f"{step.name}: {spec.label}", align="left", style="dim")
+                    log = record()
+                return folder
+
+            folder = on_main_process(start)
+            if folder is not None:  # else another process has built it
+                _wait_until_visible(folder)
+                settings = declare(self.resolved, (*step.keys, *step.runtime_keys))
+                step.build(settings, self.inputs(step), Work(folder, f"{step.name}/{spec.name}", log))
+                wait_for_all()
+                self.made.append(step.name)
+            if folder is not None and step.keeps_config and is_main_process():
+                write_text(folder / step.CONFIG, OmegaConf.to_yaml(self.config, resolve=True))
+            on_main_process(held_by_rank_0.close)
+
+
+def _wait_until_visible(folder: Path) -> None:
+    """Wait for a folder that rank 0 has made: a file system between machines may show it a little later."""
+    until = time.monotonic() + _VISIBLE_WITHIN_S
+    while not folder.exists():
+        if time.monotonic() > until:
+            what = f"rank {rank()} does not find {folder}, which rank 0 has made"
+            raise UserError(what, fix="paths.outputs=FOLDER on a file system that all machines share")
+        time.sleep(0.2)
 
 
 def _key(override: str) -> str:

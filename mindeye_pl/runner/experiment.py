@@ -1,8 +1,7 @@
 """Execution of an experiment: its ordered steps, or the plan of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.table import Table
 
@@ -11,9 +10,8 @@ from mindeye_pl.commands.check_weights import check_released_weights
 from mindeye_pl.commands.dashboard import make_dashboard
 from mindeye_pl.commands.export import EXPORT, check_export, export_run
 from mindeye_pl.commands.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
-from mindeye_pl.config import command_line
 from mindeye_pl.console import console
-from mindeye_pl.distributed.strategies import check_strategy
+from mindeye_pl.distributed.ranks import on_main_process
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
@@ -36,34 +34,33 @@ COMMANDS: dict[str, Callable[[Run], object]] = {
 }
 
 
-def run_experiment(config: DictConfig, job: Job | None = None) -> None:
-    """Make what `pipeline.steps` names, in order, from finished artifacts where there are any.
+def run_experiment(config: DictConfig, overrides: Sequence[str], job: Job | None = None) -> None:
+    """Make what `pipeline.steps` names, in order, from finished artifacts where there are any. Every rank calls it.
 
     Args:
         config: the composed configuration.
+        overrides: the command line that composed it.
         job: of a sweep, whose record receives what was made and found.
 
     Raises:
         UserError: for an unknown step, missing files or a missing device, before anything long begins.
     """
-    overrides = command_line(HydraConfig.get()) if HydraConfig.initialized() else ()
     run = Run(config, overrides, job=job.number if job else None)
-    names = list(config.pipeline.steps)
-    if len(names) == 1 and names[0] in COMMANDS:
-        COMMANDS[names[0]](run)
+    if (command := _command(config)) is not None:
+        on_main_process(command, run)
         return
+    names = list(config.pipeline.steps)
     if EXPORT in names:
         check_export(config.export)
     steps = requested_steps(config)
     if config.get("unclip") is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
         console.print("unclip=none: no images are made")
     if config.plan:
-        print_plan(run, steps)
+        on_main_process(print_plan, run, steps)
         return
     if missing := missing_files(run, steps):
         raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(missing))
     check_device(config)
-    check_strategy(config, None)
     check_inputs(run, steps)
     observer = WandbObserver(config.logger, run.experiment)
     run.observer = observer
@@ -71,7 +68,12 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
         done = run.find(step) is not None
         artifact = run.make(step)
         console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
-    ordered = order(config, steps)
+    on_main_process(_finish, run, steps, job, observer)
+
+
+def _finish(run: Run, steps: list[Step], job: Job | None, observer: WandbObserver) -> None:
+    """Record, report and export what was made."""
+    config, names, ordered = run.config, run.config.pipeline.steps, order(run.config, steps)
     if job is not None:
         finished = ((step.name, run.find(step)) for step in ordered)
         job.artifacts = {name: str(artifact.folder) for name, artifact in finished if artifact is not None}
@@ -81,6 +83,16 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     if EXPORT in names:
         export_run(run)
     observer.print_sync_command(run, ordered)
+
+
+def runs_steps(config: DictConfig) -> bool:
+    """Return whether this is neither a plan nor a command, so that steps may be built."""
+    return not config.plan and _command(config) is None
+
+
+def _command(config: DictConfig) -> Callable[[Run], object] | None:
+    names = list(config.pipeline.steps)
+    return COMMANDS.get(names[0]) if len(names) == 1 else None
 
 
 def requested_steps(config: DictConfig) -> list[Step]:

@@ -15,6 +15,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 
 from mindeye_pl.console import console
+from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
 from mindeye_pl.engine.observer import StepLog
 from mindeye_pl.errors import UserError
@@ -113,14 +114,14 @@ def fit(
     if progress := bool(settings.callbacks.progress_bar and console.is_terminal):
         all_callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
     checkpoint = folder / f"{LAST}.ckpt"
-    options = trainer_options(settings.trainer)
-    options["plugins"].append(AtomicCheckpointIO())
+    options = trainer_options(settings)
     if getattr(data, "growth", None) is not None:
         options["reload_dataloaders_every_n_epochs"] = 1
     trainer: Trainer = instantiate(
         settings.trainer,
         max_epochs=epochs,
         callbacks=all_callbacks,
+        plugins=[AtomicCheckpointIO()],
         logger=False,
         default_root_dir=str(folder),
         enable_progress_bar=progress,
@@ -130,17 +131,22 @@ def fit(
         _convert_="all",
         **options,
     )
-    resumed = str(checkpoint) if checkpoint.exists() else None
+    resumed = str(checkpoint) if agree(checkpoint.exists()) else None
     trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
     if keep == LOWEST:
         model.load_state_dict(lowest.weights())
     weights = full_weights(trainer)
-    if save is None:
-        save_weights(model, folder / WEIGHTS, weights)
-    else:
-        save()
-    _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-    _remove(lowest.path)  # last: a training that resumes from the checkpoint needs it
+
+    def finish() -> None:
+        if save is None:
+            save_weights(model, folder / WEIGHTS, weights)
+        else:
+            save()
+        _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
+        _remove(lowest.path)  # last: a training that resumes from the checkpoint needs it
+
+    wait_for_all()  # every rank has read the checkpoints
+    on_main_process(finish)
 
 
 #: Lightning's warnings about what is so on purpose.

@@ -1,10 +1,11 @@
-"""Two gloo processes on the CPU through the command line: the same artifacts, one voice, one end for all."""
+"""Two gloo ranks on the CPU through the command line: the same artifacts, printed once, and ended together."""
 
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,13 +17,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
-TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+TWO = ("trainer=ddp_cpu",)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 SHORT = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
 
 
-def start(outputs: Path, *args: str, launcher: Sequence[str] = ("-m",), path: Path | None = None) -> subprocess.Popen:
+def start(
+    outputs: Path, *args: str, launcher: Sequence[str] = ("-m",), path: Path | None = None, **variables: str
+) -> subprocess.Popen:
     command = [sys.executable, *launcher, "mindeye_pl", *args, f"paths.outputs={outputs}"]
-    environment = dict(os.environ)
+    environment = os.environ | variables
     if path is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), environment.get("PYTHONPATH", "")])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -49,6 +53,12 @@ def weights(outputs: Path, step: str = "finetune") -> dict[str, torch.Tensor]:
 def reconstructions(outputs: Path) -> dict[str, torch.Tensor]:
     (path,) = (outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
     return load_file(path)
+
+
+@pytest.fixture
+def world(laboratory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny world, simulated before."""
+    monkeypatch.setenv("MINDEYE_ARTIFACTS", str(laboratory))
 
 
 def children(pid: int) -> list[int]:
@@ -117,72 +127,178 @@ def test_two_ranks_draw_the_images_that_one_draws(finished_outputs: Path, tmp_pa
     assert_two_ranks_draw_them()
 
 
+def finetuned(outputs: Path, seed: int) -> dict[str, torch.Tensor]:
+    (path,) = (outputs / "artifacts" / "finetune").glob(f"*seed{seed}-*/model.safetensors")
+    return load_file(path)
+
+
+def assert_equal(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(others[name], value) for name, value in weights.items())
+
+
+def jobs(outputs: Path) -> dict[int, tuple[str, str | None]]:
+    """Status and error of each job of the only sweep."""
+    found = [json.loads(path.read_text()) for path in (outputs / "sweeps").rglob("job.json")]
+    return {job["number"]: (job["status"], job["error"]) for job in found}
+
+
 @pytest.mark.slow
-def test_a_sweep_trains_each_job_on_two_ranks_and_torchrun_gives_the_same(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("world")
+def test_a_sweep_torchrun_and_srun_train_the_same_weights(tmp_path: Path) -> None:
     code, out, err = run(tmp_path / "sweep", "-m", "seed=1,2", *SHORT, *TWO)
     assert (code, err) == (0, "")
     assert out.count("finetune: done") == 2
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m")
-    code, out, _ = run(tmp_path / "torchrun", *SHORT, "seed=2", *TWO, launcher=torchrun)
+    assert jobs(tmp_path / "sweep") == {0: ("finished", None), 1: ("finished", None)}
+    code, out, _ = run(tmp_path / "torchrun", "-m", "seed=2,1", *SHORT, *TWO, launcher=TORCHRUN)
     assert code == 0
+    assert out.count("finetune: done") == 2
+    logs = list((tmp_path / "torchrun" / "sweeps").rglob("*.log"))
+    assert len(logs) == 2, "rank 1 writes no folder"
+    for seed in (1, 2):
+        assert_equal(finetuned(tmp_path / "sweep", seed), finetuned(tmp_path / "torchrun", seed))
+    code, out, err = srun(tmp_path / "srun", "seed=2", *SHORT, *TWO)
+    assert (code, err) == (0, "")
     assert out.count("finetune: done") == 1
-    assert len(list((tmp_path / "torchrun" / "runs").rglob("*.log"))) == 1, "rank 1 leaves no folder of a run"
-    (path,) = (tmp_path / "sweep" / "artifacts" / "finetune").glob("*seed2*/model.safetensors")
-    swept, launched = load_file(path), weights(tmp_path / "torchrun")
-    assert all(torch.equal(swept[name], value) for name, value in launched.items())
+    assert len(list((tmp_path / "srun" / "runs").rglob("*.log"))) == 1
+    assert_equal(finetuned(tmp_path / "sweep", 2), finetuned(tmp_path / "srun", 2))
+
+
+def srun(outputs: Path, *args: str) -> tuple[int, str, str]:
+    """Two tasks with the environment that srun gives them: the highest exit code, and the output of both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "1", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    tasks = [start(outputs, *args, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **shared) for rank in range(2)]
+    ends = [task.communicate(timeout=400) for task in tasks]
+    return max(task.returncode for task in tasks), "".join(out for out, _ in ends), "".join(err for _, err in ends)
 
 
 @pytest.mark.slow
-def test_a_killed_rank_0_leaves_no_rank_behind_and_the_command_goes_on(tmp_path: Path) -> None:
-    more = ("finetune.epochs=4", *TWO)
-    code, _, err = run(tmp_path / "left_alone", *SHORT, *more)
+@pytest.mark.usefixtures("world")
+def test_a_sweep_goes_on_after_a_failed_job(tmp_path: Path) -> None:
+    failing = ("-m", "trainer=ddp_cpu", "scale.max_lr=1.0e+30,3.0e-4", "finetune.epochs=3", *SHORT)
+    for outputs, launcher in ((tmp_path / "python", ("-m",)), (tmp_path / "torchrun", TORCHRUN)):
+        code, out, _ = run(outputs, *failing, launcher=launcher)
+        assert code == 0
+        (status, error), second = jobs(outputs)[0], jobs(outputs)[1]
+        assert status == "failed"
+        assert error is not None
+        assert "not finite" in error
+        assert second == ("finished", None)
+        assert out.count("job 0 failed") == 1
+
+
+def first_epoch_is_done(process: subprocess.Popen, outputs: Path) -> bool:
+    assert process.poll() is None
+    return any((outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt"))
+
+
+def training_ranks(launcher: int) -> list[int]:
+    """Ranks 0 and 1 below a launcher, by their working threads: helpers of `multiprocessing` have one."""
+    return [child for child in children(launcher) if len(list(Path(f"/proc/{child}/task").iterdir())) > 2]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("world")
+def test_a_killed_process_ends_all_ranks_and_the_command_resumes(tmp_path: Path) -> None:
+    more = ("finetune.epochs=6", *TWO)
+    code, _, err = run(tmp_path / "undisturbed", *SHORT, *more)
     assert (code, err) == (0, "")
-    process = start(tmp_path / "killed", *SHORT, *more)
+    outputs = tmp_path / "killed"
 
-    def first_epoch_is_done() -> bool:
-        assert process.poll() is None
-        return any((tmp_path / "killed" / "artifacts" / "finetune").glob(".*.work/last.ckpt"))
+    process = start(outputs, *SHORT, *more)  # one of its ranks is killed
+    wait_for(lambda: first_epoch_is_done(process, outputs))
+    ranks = training_ranks(process.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert len(err.splitlines()) == 1, err
+    assert "SIGKILL" in err
+    assert not any(map(alive, ranks))
 
-    wait_for(first_epoch_is_done)
-    others = children(process.pid)
-    assert others
+    process = start(outputs, *SHORT, *more)  # it is killed itself
+    wait_for(lambda: len(training_ranks(process.pid)) == 2)
+    ranks = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(map(alive, others)), seconds=10)
-    code, _, err = run(tmp_path / "killed", *SHORT, *more)
+    wait_for(lambda: not any(map(alive, ranks)), seconds=10)
+
+    code, _, err = run(outputs, *SHORT, *more)
     assert (code, err) == (0, "")
-    undisturbed = weights(tmp_path / "left_alone")
-    assert all(torch.equal(undisturbed[name], value) for name, value in weights(tmp_path / "killed").items())
+    assert_equal(weights(tmp_path / "undisturbed"), weights(outputs))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("world")
+def test_ctrl_c_and_sigterm_end_all_ranks(tmp_path: Path) -> None:
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = start(tmp_path, *SHORT, "finetune.epochs=50", *TWO)
+        wait_for(lambda process=process: first_epoch_is_done(process, tmp_path))
+        ranks = children(process.pid)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=40)
+        assert process.returncode == code
+        assert not any(map(alive, ranks))
+        assert "Traceback" not in err
+
+
+#: A mistake that one of the ranks meets at the start of training.
 STUMBLES = """
-import os
-if "MINDEYE_PL_LEADER" in os.environ:
-    from mindeye_pl.errors import UserError
-    from mindeye_pl.models.base import BrainDecoder
-    def on_train_epoch_start(self):
+from mindeye_pl.errors import UserError
+from mindeye_pl.models.base import BrainDecoder
+def on_train_epoch_start(self):
+    if self.trainer.global_rank == {rank}:
         raise {error}
-    BrainDecoder.on_train_epoch_start = on_train_epoch_start
+BrainDecoder.on_train_epoch_start = on_train_epoch_start
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("error", ["UserError('the disk of rank 1 is gone', seen=0)", "ValueError('a mistake')"])
-def test_the_error_of_one_rank_is_the_error_of_the_run(error: str, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(STUMBLES.format(error=error))
-    code, _, err = run(tmp_path / "outputs", *SHORT, *TWO, path=tmp_path)
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("launcher", [("-m",), TORCHRUN], ids=["python", "torchrun"])
+@pytest.mark.parametrize(
+    ("rank", "error"),
+    [
+        (0, "UserError('the disk is gone', got=0)"),
+        (1, "UserError('the disk is gone', got=0)"),
+        (1, "ValueError('bad')"),
+    ],
+)
+def test_the_error_of_one_rank_is_reported_once(
+    rank: int, error: str, launcher: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STUMBLES.format(rank=rank, error=error))
+    code, _, err = run(tmp_path / "outputs", *SHORT, *TWO, path=tmp_path, launcher=launcher)
     if error.startswith("User"):
-        assert code == 2
-        assert err == "mindeye_pl: the disk of rank 1 is gone (got: 0)\n"
+        line = "mindeye_pl: the disk is gone (got: 0)"
+        assert err.splitlines().count(line) == 1, err
+        if launcher == ("-m",):  # torchrun adds a report of its own and exits with 1
+            assert (code, err) == (2, f"{line}\n")
     else:
         assert code == 1
-        assert "a mistake" in err
-        assert "Connection" not in err, "what rank 0 met afterwards is not what went wrong"
+        assert err.count("ValueError: bad") == 1, err
+    assert "Connection" not in err, "an error that follows from the first one is not reported"
 
 
 @pytest.mark.slow
-def test_an_error_that_both_ranks_meet_is_said_once(tmp_path: Path) -> None:
-    code, _, err = run(tmp_path, *SHORT, *TWO, "scale.max_lr=1.0e+30", "finetune.epochs=3")
+@pytest.mark.usefixtures("world")
+def test_user_mistakes_are_one_line(tmp_path: Path) -> None:
+    finite = (*TWO, "scale.max_lr=1.0e+30", "finetune.epochs=3")  # an error of both ranks
+    missing = (*TWO, "unclip.folder=/nowhere", "pipeline.steps=[finetune,reconstruct]")
+    for number, (args, says) in enumerate(
+        {finite: "not finite", missing: "/nowhere", (*TWO, "data.subject=77"): "data.subject"}.items()
+    ):
+        code, _, err = run(tmp_path / str(number), *SHORT, *args)
+        assert code == 2
+        assert len(err.splitlines()) == 1, err
+        assert says in err
+    code, _, err = srun(tmp_path / "srun", *SHORT, *TWO, "data.subject=77")
     assert code == 2
-    assert len(err.splitlines()) == 1, err
-    assert "not finite" in err
+    assert [line for line in err.splitlines() if "data.subject" in line] == err.splitlines()
+    code, _, err = run(tmp_path / "torchrun", *SHORT, "trainer.devices=3", launcher=TORCHRUN)
+    assert code == 1
+    assert err.count("mindeye_pl: the number of started ranks") == 1

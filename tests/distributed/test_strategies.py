@@ -1,4 +1,4 @@
-"""How many ranks a `trainer` means, what each strategy is given, and what is refused before anything runs."""
+"""The number of ranks of a `trainer` group, the options of each strategy, and configurations that are refused."""
 
 import os
 from collections.abc import Iterator
@@ -65,18 +65,18 @@ def test_what_else_of_the_trainer_changes_the_weights() -> None:
 
 def test_parts_without_a_gradient_are_looked_for() -> None:
     for overrides in (["trainer=ddp_cpu"], ["trainer.devices=2"]):
-        options = trainer_options(compose_config(overrides), started_here=False)
+        options = trainer_options(compose_config(overrides))
         trainer = instantiate(compose_config(overrides).trainer, logger=False, _convert_="all", **options)
         assert trainer.strategy._ddp_kwargs == {"find_unused_parameters": True}
         assert trainer.world_size == 2
-    assert trainer_options(compose_config([]), started_here=True) == {"plugins": []}
+    assert trainer_options(compose_config([])) == {}
 
 
 def test_predictions_are_not_sharded() -> None:
     for name in ("fsdp", "deepspeed"):
         config = compose_config([f"trainer={name}", "trainer.devices=2"])
         assert shards_weights(config.trainer.strategy)
-        options = trainer_options(config, started_here=True, sharded=False)
+        options = trainer_options(config, sharded=False)
         assert options["strategy"].startswith("ddp")
     assert not shards_weights(compose_config(["trainer=ddp"]).trainer.strategy)
 

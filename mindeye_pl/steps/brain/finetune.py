@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file, save_file
 
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
+from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
@@ -135,7 +136,8 @@ class Finetune(Step):
         title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
         training = TrainingSettings.of(settings)
         fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, keep=wanted.keep, log=work.log)
-        if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
+        scaling = data.normalisation(subject)
+        if isinstance(scaling, ZScoreTrainSessions) and is_main_process():
             save_file({"mean": scaling.mean, "std": scaling.std}, work.folder / BETAS)
 
 

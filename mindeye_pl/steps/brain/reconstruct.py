@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mindeye_pl.console import console
+from mindeye_pl.distributed.ranks import agree, is_main_process, rank, wait_for_all, world_size
 from mindeye_pl.distributed.strategies import trainer_options
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
@@ -88,13 +89,14 @@ class Reconstruct(Step):
         brains = data.test_set(settings.data.subject)
         ids = brains.stimulus_ids
         true_tokens = inputs["targets"].true_tokens(ids.numpy())  # (n, S, D)
-        left = [row for row, id_ in enumerate(ids.tolist()) if not (work.folder / _IMAGE.format(id_)).exists()]
+        left = agree([row for row, id_ in enumerate(ids.tolist()) if not (work.folder / _IMAGE.format(id_)).exists()])
         if left:
             done = len(ids) - len(left)
             console.print(f"reconstructing {len(left)} images" + (f", {done} are done" if done else ""))
+            of_a_rank = -(-len(left) // world_size())
             queries = [
                 BrainQuery(ids[part], brains.voxels[part], brains.weights[part], true_tokens[part])
-                for part in torch.tensor(left).split(min(settings.unclip.batch_size, len(left)))
+                for part in torch.tensor(left).split(min(settings.unclip.batch_size, of_a_rank))
             ]
             wanted = settings.reconstruct
             reconstructor = build_reconstructor(
@@ -104,13 +106,15 @@ class Reconstruct(Step):
                 candidates=wanted.candidates,
                 seed=settings.seed,
             )
-            predict(reconstructor, queries, work.folder, settings.trainer)
-        merge(work.folder, ids.tolist())
-        if models.captioner is not None:
-            words = load_file(str(work.folder / RECONSTRUCTIONS))["caption_words"]
-            write_text(work.folder / CAPTIONS, json.dumps(models.captioner.load().text(words), indent=1))
-        plain = {"simulated": dataset.is_simulated, "seed": settings.seed, "reconstruct": dict(settings.reconstruct)}
-        write_text(work.folder / SETTINGS, json.dumps(plain | {"unclip": models.unclip.identity}, indent=1))
+            predict(reconstructor, queries, work.folder, settings)
+            wait_for_all()
+        if is_main_process():
+            merge(work.folder, ids.tolist())
+            if models.captioner is not None:
+                words = load_file(str(work.folder / RECONSTRUCTIONS))["caption_words"]
+                write_text(work.folder / CAPTIONS, json.dumps(models.captioner.load().text(words), indent=1))
+            how = {"seed": settings.seed, "reconstruct": dict(settings.reconstruct), "unclip": models.unclip.identity}
+            write_text(work.folder / SETTINGS, json.dumps({"simulated": dataset.is_simulated, **how}, indent=1))
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log some images beside the seen ones."""
@@ -118,18 +122,18 @@ class Reconstruct(Step):
         log_reconstructions(made, captions, inputs["data"].stimuli, record, num_images)
 
 
-def predict(reconstructor: Reconstructor, queries: list[BrainQuery], folder: Path, trainer: DictConfig) -> None:
-    """Reconstruct images batch by batch, each image written into a file of its own.
+def predict(reconstructor: Reconstructor, queries: list[BrainQuery], folder: Path, settings: Settings) -> None:
+    """Reconstruct images batch by batch, each rank its own batches, each image written into a file of its own.
 
     Args:
         reconstructor: in eval mode.
-        queries: batches of responses.
+        queries: batches of responses, of all ranks.
         folder: of the files.
-        trainer: node of the configuration.
+        settings: with the node `trainer`.
     """
     silence_lightning()
-    made: Trainer = instantiate(
-        trainer,
+    trainer: Trainer = instantiate(
+        settings.trainer,
         callbacks=[_ImageWriter(folder)],
         logger=False,
         default_root_dir=str(folder),
@@ -138,10 +142,13 @@ def predict(reconstructor: Reconstructor, queries: list[BrainQuery], folder: Pat
         enable_checkpointing=False,
         use_distributed_sampler=False,
         _convert_="all",
-        **trainer_options(trainer, sharded=False),
+        **trainer_options(settings, sharded=False),
     )
-    loader: DataLoader[BrainQuery] = DataLoader(queries, batch_size=None)  # type: ignore[arg-type]
-    made.predict(reconstructor, loader, return_predictions=False)
+    # Items are whole batches. A rank has none where there are fewer images than ranks.
+    reconstructor.allow_zero_length_dataloader_with_multiple_devices = True
+    shard = queries[rank() :: world_size()]
+    loader: DataLoader[BrainQuery] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
+    trainer.predict(reconstructor, loader, return_predictions=False)
 
 
 class _ImageWriter(Callback):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mindeye_pl.console import console
+from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.observer import Observer
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import Input
@@ -105,12 +106,13 @@ class EmbeddingCache:
         """
         print_ = fingerprint(by)
         folder = self.folder / f"{name}-{print_[:12]}"
-        store = TokenStore.create_or_open(folder, count, *shape, description=dict(by))
-        missing = store.missing(ids)
-        if len(missing):
-            console.print(f"embedding {len(missing):,} {title}")
-            rows = torch.inference_mode()(build(self.device))
-            store.fill(missing, rows, lambda batch: batch, batch_size=self.batch_size)
+        with main_process_first():  # it embeds, and the other ranks find the rows
+            store = TokenStore.create_or_open(folder, count, *shape, description=dict(by))
+            missing = store.missing(ids)
+            if len(missing):
+                console.print(f"embedding {len(missing):,} {title}")
+                rows = torch.inference_mode()(build(self.device))
+                store.fill(missing, rows, lambda batch: batch, batch_size=self.batch_size)
         self.observer.uses_embeddings(folder, by, print_, filled=len(missing) > 0)
         return store
 

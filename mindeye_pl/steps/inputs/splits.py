@@ -18,6 +18,7 @@ from mindeye_pl.data.nsd.splits import (
     read_split,
 )
 from mindeye_pl.data.nsd.trials import load_test_trials
+from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import Composed, Input
 from mindeye_pl.steps.inputs.dataset import Data, Dataset, Images
@@ -70,12 +71,17 @@ class Split(Composed):
         Raises:
             UserError: for a split without a test image of `data.subject`.
         """
-        name, settings, parts = read_split(run.config.data.split), run.config.data, self.opened(run)
+        name = read_split(run.config.data.split)
         if name is None:
             return None
         for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
             if OmegaConf.select(run.config, checkpoint) is not None:
                 rank_zero_warn(f"data.split={name}: {checkpoint} may have been trained on the images that are left out")
+        with main_process_first():  # it clusters, and the other ranks read the file
+            return self._left_out(run, name)
+
+    def _left_out(self, run: Run, name: ClusterName | ImageWiseName) -> LeftOut:
+        settings, parts = run.config.data, self.opened(run)
         if isinstance(name, ImageWiseName):
             dataset: Dataset = parts["data"]
             return LeftOutLast.of_subject(
