@@ -131,6 +131,8 @@ class Run:
         if artifact is None:
             for need in step.needs(self.config):
                 self.make(need)
+            for one in step.inputs(self.config).values():
+                one.prepare(self)
             if step.by_all_ranks:
                 self._build(step, spec)
             else:

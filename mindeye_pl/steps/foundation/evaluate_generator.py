@@ -65,6 +65,10 @@ class EvaluateGenerator(Step):
         """Return the foundation and the seed."""
         return foundation_label(config)
 
+    def check(self, config: DictConfig) -> None:
+        """Check the settings of the training, which names the same models."""
+        PRETRAIN_GENERATOR.check(config)
+
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return images, embeddings, the trained generator, and a VAE where one is configured."""
         vae = {} if config.get("vae") is None else {"vae": Frozen("vae")}

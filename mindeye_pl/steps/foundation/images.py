@@ -17,7 +17,7 @@ from mindeye_pl.data.image_sources import ImageFile, ImageFolder, Images
 from mindeye_pl.data.simulated.world import paint_scenes
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
+from mindeye_pl.engine.step import DATA, MISSING, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
@@ -74,10 +74,10 @@ class TrainingImages(Input):
         return (SCENES,) if trains_on_scenes(config) else ()
 
     def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the scenes, or of the user's files and the side of the images."""
+        """Return the fingerprint of the scenes, or of the user's files and the images' side; `MISSING` without any."""
         if trains_on_scenes(run.config):
             return run.spec(SCENES).fingerprint
-        return fingerprint(images_identity(self.open(run)))
+        return MISSING if self.missing(run) else fingerprint(images_identity(self.open(run)))
 
     def open(self, run: Run) -> Images:
         """Return the images.

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.data.image_sources import SizesAndCrops, Table
 from mindeye_pl.engine.settings import Settings
@@ -61,8 +61,9 @@ class Start(ABC):
     ) -> tuple[UnCLIPModel, Callable[[Path], None]]:
         """Return the unCLIP that learns, and the function that writes it to a file."""
 
+    @abstractmethod
     def check(self, config: DictConfig) -> None:
-        """Check settings that only this start has.
+        """Check settings that not every start takes.
 
         Raises:
             UserError: for settings that do not fit.
@@ -104,6 +105,9 @@ class Scratch(Start):
             save_own(path, kept, sizes)
 
         return network, write
+
+    def check(self, config: DictConfig) -> None:
+        """Accept all settings."""
 
 
 class SDXLBase(Start):
@@ -175,9 +179,10 @@ class PretrainUnCLIP(FoundationTraining):
         STARTS[name].check(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
-        """Return the images and the models of the start."""
-        start = STARTS[config.foundation.unclip.start]
-        return {**super().inputs(config), **start.inputs(config), "embeddings": Embeddings()}
+        """Return the images and the models of the start; `check` refuses an unknown one."""
+        start = STARTS.get(OmegaConf.select(config, f"{_NODE}.start"))
+        models = {} if start is None else start.inputs(config)
+        return {**super().inputs(config), **models, "embeddings": Embeddings()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the averaged weights."""

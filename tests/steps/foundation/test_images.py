@@ -77,7 +77,8 @@ def test_vae_from_a_folder_of_images(cli: CommandLine, tmp_path: Path) -> None:
     images = f"foundation.images.source={source}"
     assert cli(*COMMAND, images, "pipeline.steps=[pretrain_vae]", "foundation.vae.epochs=1")[0] == 0
     cli.refuses(*COMMAND, images, says=("pretrain_clip needs captions",))
-    cli.refuses(*COMMAND, f"foundation.images.source={tmp_path / 'none'}", says=("holds no image",))
+    none = f"foundation.images.source={tmp_path / 'none'}"
+    cli.refuses(*COMMAND, none, "pipeline.steps=[pretrain_vae]", says=("holds no image",))
 
 
 def test_image_folder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.weights.test_sdxl_base import sdxl_state
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.image_sources import ImageFolder
 from mindeye_pl.engine.run import Run
-from mindeye_pl.steps.inputs.frozen_models import load_model
+from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.training.callbacks.history import History
 from mindeye_pl.weights.loaders import sdxl_surgery
@@ -213,13 +213,13 @@ def test_its_file_is_the_unclip_of_an_experiment(cli: CommandLine, command: tupl
     own = ("unclip=sdxl", f"unclip.weights.file={path}", "unclip.network.head_dim=16")
     for fidelity in ("published", "corrected"):
         overrides = ["scale=tiny", *own, f"unclip.network.image_size={SIZE}", f"fidelity={fidelity}"]
-        unclip = load_model(Run(compose_config(overrides)), "unclip")
+        unclip = Frozen("unclip").open(Run(compose_config(overrides))).load()  # type: ignore[union-attr]
         assert (unclip.image_size, unclip.output) == ((SIZE, SIZE), fidelity)
         key = "model.diffusion_model.out.2.weight"
         assert torch.equal(unclip.unet.conv_out.weight, load_file(path)[key])
     experiment = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "unclip=sdxl")
     gone = f"unclip.weights.file={path.with_name('gone.safetensors')}"
-    cli.refuses(*experiment, gone, says=("the unCLIP's weights", "gone.safetensors (no such file)"))
+    cli.refuses(*experiment, gone, says=("weights of unclip", "gone.safetensors (no such file)"))
 
 
 @pytest.mark.slow
