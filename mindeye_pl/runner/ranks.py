@@ -68,7 +68,7 @@ def run_on_ranks(config: DictConfig, job: Job | None, as_user_error: Callable[[E
     if launched is None and not needs_ranks:
         run_experiment(config, overrides, job)
         return
-    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True), flags={"struct": True})
+    resolved: Any = OmegaConf.create(OmegaConf.to_container(config, resolve=True), flags={"struct": True})
     logging_config: Any = OmegaConf.to_container(hydra.job_logging, resolve=True)
     task = Task(resolved, overrides, job, logging_config, as_user_error)
     if launched is None:

@@ -170,6 +170,7 @@ def srun(outputs: Path, *args: str) -> tuple[int, str, str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "1", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}
+    shared |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     tasks = [start(outputs, *args, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **shared) for rank in range(2)]
     ends = [task.communicate(timeout=400) for task in tasks]
@@ -240,7 +241,7 @@ def test_ctrl_c_and_sigterm_end_all_ranks(tmp_path: Path) -> None:
         wait_for(lambda process=process: first_epoch_is_done(process, tmp_path))
         ranks = children(process.pid)
         process.send_signal(number)
-        _, err = process.communicate(timeout=40)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == code
         assert not any(map(alive, ranks))
         assert "Traceback" not in err
