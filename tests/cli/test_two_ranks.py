@@ -181,9 +181,10 @@ def srun(outputs: Path, *args: str) -> tuple[int, str, str]:
 @pytest.mark.usefixtures("world")
 def test_a_sweep_goes_on_after_a_failed_job(tmp_path: Path) -> None:
     failing = ("-m", "trainer=ddp_cpu", "scale.max_lr=1.0e+30,3.0e-4", "finetune.epochs=3", *SHORT)
-    for outputs, launcher in ((tmp_path / "python", ("-m",)), (tmp_path / "torchrun", TORCHRUN)):
-        code, out, _ = run(outputs, *failing, launcher=launcher)
-        assert code == 0
+    for outputs, launcher, wanted in ((tmp_path / "python", ("-m",), 2), (tmp_path / "torchrun", TORCHRUN, 1)):
+        code, out, err = run(outputs, *failing, launcher=launcher)
+        assert code == wanted
+        assert err.count("mindeye_pl: 1 of 2 jobs have not finished") == 1
         (status, error), second = jobs(outputs)[0], jobs(outputs)[1]
         assert status == "failed"
         assert error is not None
