@@ -23,10 +23,14 @@ SHORT = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline
 
 
 def start(
-    outputs: Path, *args: str, launcher: Sequence[str] = ("-m",), path: Path | None = None, **variables: str
+    outputs: Path,
+    *args: str,
+    launcher: Sequence[str] = ("-m",),
+    path: Path | None = None,
+    variables: dict[str, str] | None = None,
 ) -> subprocess.Popen:
     command = [sys.executable, *launcher, "mindeye_pl", *args, f"paths.outputs={outputs}"]
-    environment = os.environ | variables
+    environment = os.environ | (variables or {})
     if path is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), environment.get("PYTHONPATH", "")])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -172,7 +176,9 @@ def srun(outputs: Path, *args: str) -> tuple[int, str, str]:
     shared = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "1", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}
     shared |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    tasks = [start(outputs, *args, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **shared) for rank in range(2)]
+    tasks = [
+        start(outputs, *args, variables=shared | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in ("0", "1")
+    ]
     ends = [task.communicate(timeout=400) for task in tasks]
     return max(task.returncode for task in tasks), "".join(out for out, _ in ends), "".join(err for _, err in ends)
 
