@@ -180,7 +180,7 @@ def joined() -> Iterator[None]:
         url, own, count, local = "env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "LOCAL_RANK"
         _end_with_parent()
     else:
-        slurm = SLURMEnvironment()
+        slurm = _slurm()
         url = f"tcp://{slurm.main_address}:{slurm.main_port}"
         own, count, local = slurm.global_rank(), slurm.world_size(), "SLURM_LOCALID"
     rank_zero_only.rank = own  # type: ignore[attr-defined]
@@ -203,6 +203,14 @@ def joined() -> Iterator[None]:
     dist.destroy_process_group()
     _control = _store = None
     del os.environ[JOINED_BY]
+
+
+def _slurm() -> SLURMEnvironment:
+    """Return what srun says of the ranks, as Lightning reads it later."""
+    try:
+        return SLURMEnvironment()
+    except RuntimeError as error:
+        raise UserError(f"srun: {error}", fix="#SBATCH --ntasks-per-node=DEVICES") from error
 
 
 def _silence() -> None:

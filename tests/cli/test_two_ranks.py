@@ -23,10 +23,14 @@ SHORT = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline
 
 
 def start(
-    outputs: Path, *args: str, launcher: Sequence[str] = ("-m",), path: Path | None = None, **variables: str
+    outputs: Path,
+    *args: str,
+    launcher: Sequence[str] = ("-m",),
+    path: Path | None = None,
+    variables: dict[str, str] | None = None,
 ) -> subprocess.Popen:
     command = [sys.executable, *launcher, "mindeye_pl", *args, f"paths.outputs={outputs}"]
-    environment = os.environ | variables
+    environment = os.environ | (variables or {})
     if path is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), environment.get("PYTHONPATH", "")])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -170,8 +174,11 @@ def srun(outputs: Path, *args: str) -> tuple[int, str, str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "1", "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}
+    shared |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    tasks = [start(outputs, *args, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **shared) for rank in range(2)]
+    tasks = [
+        start(outputs, *args, variables=shared | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in ("0", "1")
+    ]
     ends = [task.communicate(timeout=400) for task in tasks]
     return max(task.returncode for task in tasks), "".join(out for out, _ in ends), "".join(err for _, err in ends)
 
@@ -180,9 +187,10 @@ def srun(outputs: Path, *args: str) -> tuple[int, str, str]:
 @pytest.mark.usefixtures("world")
 def test_a_sweep_goes_on_after_a_failed_job(tmp_path: Path) -> None:
     failing = ("-m", "trainer=ddp_cpu", "scale.max_lr=1.0e+30,3.0e-4", "finetune.epochs=3", *SHORT)
-    for outputs, launcher in ((tmp_path / "python", ("-m",)), (tmp_path / "torchrun", TORCHRUN)):
-        code, out, _ = run(outputs, *failing, launcher=launcher)
-        assert code == 0
+    for outputs, launcher, wanted in ((tmp_path / "python", ("-m",), 2), (tmp_path / "torchrun", TORCHRUN, 1)):
+        code, out, err = run(outputs, *failing, launcher=launcher)
+        assert code == wanted
+        assert err.count("mindeye_pl: 1 of 2 jobs have not finished") == 1
         (status, error), second = jobs(outputs)[0], jobs(outputs)[1]
         assert status == "failed"
         assert error is not None
@@ -240,7 +248,7 @@ def test_ctrl_c_and_sigterm_end_all_ranks(tmp_path: Path) -> None:
         wait_for(lambda process=process: first_epoch_is_done(process, tmp_path))
         ranks = children(process.pid)
         process.send_signal(number)
-        _, err = process.communicate(timeout=40)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == code
         assert not any(map(alive, ranks))
         assert "Traceback" not in err
