@@ -14,7 +14,7 @@ from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.render.thumbnails import WIDTH, Thumbnails
 
 #: How a row is sorted; rank 1 is the first that was found.
-RANK = Column("Rank of the seen image", "rank", "", "whole", higher_is_better=False)
+RANK = Column("Rank of the seen image", "rank", "", "integer", higher_is_better=False)
 #: Word under the image that was seen, where it is among those found first.
 TRUE = "seen image"
 

@@ -43,7 +43,7 @@ class Column:
         title: its head.
         score: name of the `Score` that it shows.
         question: what the score answers, in plain words.
-        form: "share" in per cent, "number" with three digits after the point, or "whole".
+        form: "percent", "number" with three decimals, or "integer".
         higher_is_better: the direction; the head says so where lower is better.
         group: columns of one group stand under its name, "Low level" for instance, where there are many.
         limits: between which values the score's line is drawn; None for those of the column.
@@ -52,7 +52,7 @@ class Column:
     title: str
     score: str
     question: str = ""
-    form: Literal["share", "number", "whole"] = "share"
+    form: Literal["percent", "number", "integer"] = "percent"
     higher_is_better: bool = True
     group: str = ""
     limits: tuple[float, float] | None = (0.0, 1.0)
@@ -122,16 +122,16 @@ def shown(score: Score, column: Column) -> str:
 
 def in_form(value: float, column: Column) -> str:
     """A value in the form of its column."""
-    if column.form == "share":
+    if column.form == "percent":
         return share(value)
-    return f"{value:.0f}" if column.form == "whole" else f"{value:.3f}"
+    return f"{value:.0f}" if column.form == "integer" else f"{value:.3f}"
 
 
 def interval(score: Score, column: Column = COLUMNS[0]) -> str:
     """The 95 % interval in the form of its column, without a unit, or nothing."""
     if score.interval is None:
         return ""
-    return "–".join(f"{100 * end:.1f}" if column.form == "share" else in_form(end, column) for end in score.interval)
+    return "–".join(f"{100 * end:.1f}" if column.form == "percent" else in_form(end, column) for end in score.interval)
 
 
 def chance(row: Row, columns: Sequence[Column] = COLUMNS) -> str:

@@ -112,7 +112,7 @@ def image_results(run: Run) -> list[Results]:
 
 def _column(metric: TableMetric) -> Column:
     limits = None if metric.name == "fid" else (0.0, 1.0)
-    form: Literal["share", "number"] = "share" if metric.form == "share" else "number"
+    form: Literal["percent", "number"] = "percent" if metric.form == "percent" else "number"
     return Column(metric.title, metric.name, metric.question, form, metric.higher_is_better, limits=limits)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from mindeye_pl.data.simulated.vocabulary import word_numbers
 from mindeye_pl.engine.step import Run
-from mindeye_pl.metrics.captions.meteor import lacking_wordnet, read_wordnet
+from mindeye_pl.metrics.captions.meteor import missing_wordnet_message, read_wordnet
 from mindeye_pl.metrics.captions.pairs import Reference
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE, caption_metrics, caption_scores
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
@@ -88,7 +88,7 @@ def score_captions(run: Run, predicted: list[str], stimulus_ids: np.ndarray) -> 
             embedders[name] = _text_embedder(run, name)
     wordnet = None
     if run.config.protocol.meteor:
-        if no_wordnet := lacking_wordnet():
+        if no_wordnet := missing_wordnet_message():
             scores.needs["meteor"] = no_wordnet
         else:
             wordnet = read_wordnet()

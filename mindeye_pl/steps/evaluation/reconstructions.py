@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.metrics.images import TableMetric, scores_of
+from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import SCORES
 from mindeye_pl.steps.evaluation.brain_scores import RIDGE, brain_metrics, score_brains
@@ -80,7 +80,7 @@ def _build(run: Run, folder: Path) -> None:
             line: [
                 score.to_dict()
                 for score in (
-                    *scores_of(values, metrics, num_resamples=resamples, seed=run.config.seed),
+                    *summarise_scores(values, metrics, num_resamples=resamples, seed=run.config.seed),
                     *scores.of_sets.get(line, ()),
                 )
             ]

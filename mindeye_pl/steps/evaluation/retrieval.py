@@ -20,7 +20,7 @@ from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions, first_rep
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
-from mindeye_pl.metrics.retrieval import retrieval_of_each, retrieval_scores
+from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.trained_model import checkpoint_identity, checkpoint_steps, trained_model
@@ -164,7 +164,7 @@ def _scores(run: Run, brain: Tensor, clip: Tensor) -> list[Score]:
 
 def _of_each(run: Run, brain: Tensor, clip: Tensor) -> dict[str, list[float]]:
     settings = run.config.metrics
-    each = retrieval_of_each(
+    each = retrieval_per_image(
         brain=brain, clip=clip, pool_size=settings.pool_size, num_pools=settings.num_pools, seed=run.config.seed
     )
     return {name: values.round(6).tolist() for name, values in each.items()}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, word_numbers
 from mindeye_pl.engine.step import Run, Step
-from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, scores_of
+from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, summarise_scores
 from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
@@ -84,7 +84,7 @@ def held_out_scores(run: Run, folder: Path) -> dict[str, dict[str, float]]:
     )
     for name, shown in (("unclip", made), ("unclip, another image", made[derangement(len(made), 0)])):
         values = score_each(shown, seen, features=embedder.pooled, size=None)
-        scores[name] = {score.name: score.value for score in scores_of(values, BASIC_METRICS, num_resamples=100)}
+        scores[name] = {score.name: score.value for score in summarise_scores(values, BASIC_METRICS, num_resamples=100)}
     return scores
 
 

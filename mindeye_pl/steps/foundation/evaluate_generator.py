@@ -16,7 +16,7 @@ from mindeye_pl.console import console
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.metrics.fid import fid_score
 from mindeye_pl.metrics.identification import correlation_matrix
-from mindeye_pl.metrics.images import derangement, found_among, identified
+from mindeye_pl.metrics.images import derangement, score_n_way, score_two_way
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.nn.clip.embeddings import mean_caption
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
@@ -137,8 +137,8 @@ def _identification(made: Tensor, seen: Tensor, network: str) -> list[Score]:
     correlations, count = correlation_matrix(made, seen), len(seen)
     n = min(_CHOICES, count)
     found = {
-        (f"{network}_two_way", 2): identified(correlations),
-        (f"{network}_{n}_way", n): found_among(correlations, n=n, top_k=1),
+        (f"{network}_two_way", 2): score_two_way(correlations),
+        (f"{network}_{n}_way", n): score_n_way(correlations, n=n, top_k=1),
     }
     return [
         Score(name, float(scored.each.mean()), 1 / choices, choices, count, higher_is_better=True)
