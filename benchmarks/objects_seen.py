@@ -39,7 +39,7 @@ def local_correlations(images: Tensor, seen: Tensor, stimulus_ids: list[int], se
     for image, original, id_ in zip(images.numpy(), seen.numpy(), stimulus_ids, strict=True):
         main, size = stimulus_scene(seed, id_).objects[0], image.shape[-1]
         axis = (np.arange(size) + 0.5) * (2 / size) - 1
-        columns, rows = (np.flatnonzero(np.abs(axis - centre) < 2 * main.radius) for centre in main.place)
+        columns, rows = (np.flatnonzero(np.abs(axis - centre) < 2 * main.radius) for centre in main.centre)
         window = np.ix_(range(3), rows, columns)
         one, other = (x[window].reshape(3, -1) for x in (image, original))
         one, other = (x - x.mean(1, keepdims=True) for x in (one, other))

@@ -13,7 +13,7 @@ from mindeye_pl.engine.step import Run, Step, order
 from mindeye_pl.reports.render.curves import training_panels
 from mindeye_pl.reports.render.page import ReportData, Training, UsedArtifact, write_report
 from mindeye_pl.reports.render.results import Results
-from mindeye_pl.reports.render.table import COLUMNS, Row, in_plain_words, terminal_table
+from mindeye_pl.reports.render.table import COLUMNS, Row, explain_retrieval, terminal_table
 from mindeye_pl.reports.runs.figures import (
     reconstructions_section,
     regions_section,
@@ -111,7 +111,7 @@ def _print(run: Run, tables: Sequence[Results]) -> None:
 def _summary(rows: Sequence[Row], made: Sequence[tuple[Step, Artifact]]) -> str:
     for row in rows:
         if row.this_run and (score := row.score("image_retrieval")) is not None:
-            return in_plain_words(score)
+            return explain_retrieval(score)
     return "Made: " + ", ".join(step.name for step, _ in made) + "."
 
 

@@ -149,7 +149,7 @@ def _panel(column: Column, series: Sequence[Series], cells: Sequence[Cell]) -> P
         tuple(series),
         x_label="hours of the subject's data",
         references={} if chance is None else {"chance": chance},
-        share=column.form == "percent",
+        is_percent=column.form == "percent",
         log_x=True,
     )
 

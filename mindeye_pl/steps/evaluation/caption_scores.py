@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mindeye_pl.data.simulated.vocabulary import word_numbers
+from mindeye_pl.data.simulated.vocabulary import tokenize_captions
 from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.captions.meteor import missing_wordnet_message, read_wordnet
 from mindeye_pl.metrics.captions.pairs import Reference
@@ -132,7 +132,7 @@ def _text_file(run: Run, name: str) -> Path | None:
 
 def _text_embedder(run: Run, name: str) -> TextEmbedder:
     if name == LAPTOP:
-        return load_text_embedder(run.config.foundation.folder, word_numbers=word_numbers)
+        return load_text_embedder(run.config.foundation.folder, tokenize_captions=tokenize_captions)
     path, repository = _text_file(run, name), run.config.weights[name].repository
     assert path is not None, name
     load = load_sentence_embedder if name == "minilm" else load_clip_text

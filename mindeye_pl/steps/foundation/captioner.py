@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, vocabulary, word_numbers
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, vocabulary, tokenize_captions
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import CaptionTraining
@@ -48,7 +48,7 @@ def _build(run: Run, folder: Path) -> None:
     texts = json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
     tables = {
         "tokens": tokens,
-        "words": word_numbers([full for full, _ in texts]).numpy(),  # (N, L)
+        "words": tokenize_captions([full for full, _ in texts]).numpy(),  # (N, L)
     }
     model = CaptionTraining(
         network, token_noise=settings.token_noise, max_lr=settings.max_lr, weight_decay=settings.weight_decay

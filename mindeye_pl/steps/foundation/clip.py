@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.data.image_sources import Images
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, vocabulary, word_numbers
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, vocabulary, tokenize_captions
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import CLIPTraining
@@ -48,7 +48,7 @@ def _build_clip(run: Run, folder: Path) -> None:
     network = build_clip(**sizes)
     images = images_of(run)
     texts = json.loads((run.make(SCENES).folder / CAPTIONS).read_text())
-    words = word_numbers([full for full, _ in texts]).numpy()  # (N, L)
+    words = tokenize_captions([full for full, _ in texts]).numpy()  # (N, L)
     embedder = CLIPImageEmbedder(network.visual, input_range="corrected")
     network.requires_grad_(True).train()
     network.visual.output_tokens = False  # open_clip's own forward wants the pooled embedding alone

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, word_numbers
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, tokenize_captions
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, summarise_scores
 from mindeye_pl.models.reconstructor import Sampling, sample_images
@@ -97,7 +97,7 @@ def _vae_scores(unclip: UnCLIPModel, seen: Tensor) -> dict[str, float]:
 def _clip_scores(network: Any, embedder: Any, seen: Tensor, captions: list[str]) -> dict[str, float]:
     """How often the first of N captions is the image's own; images whose captions are the same both count."""
     images = F.normalize(torch.cat([embedder.pooled(part) for part in seen.split(_AT_ONCE)]), dim=-1)
-    texts = F.normalize(network.encode_text(word_numbers(captions)), dim=-1)
+    texts = F.normalize(network.encode_text(tokenize_captions(captions)), dim=-1)
     best = (images @ texts.T).argmax(1).tolist()
     hits = [captions[found] == own for found, own in zip(best, captions, strict=True)]
     return {f"caption found among {len(captions)}": float(np.mean(hits))}
@@ -106,7 +106,7 @@ def _clip_scores(network: Any, embedder: Any, seen: Tensor, captions: list[str])
 def _captioner_scores(captioner: Captioner, embedder: Any, seen: Tensor, captions: list[str]) -> dict[str, float]:
     """Captions from true tokens: how many are right to the last word, and the share of words in their place."""
     said = torch.cat([captioner(embedder(part), max_length=CONTEXT_LENGTH) for part in seen.split(_AT_ONCE)])
-    wanted = word_numbers(captions)
+    wanted = tokenize_captions(captions)
     right = said == wanted
     return {
         "captions right": float(right.all(1).float().mean()),

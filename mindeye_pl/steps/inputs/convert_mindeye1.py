@@ -30,8 +30,8 @@ def lacking_shards(run: Run) -> list[str]:
     if run.config.data.source_dir is None:
         return ["MindEye1's files of NSD (paths.nsd=FOLDER, the one that webdataset_avg_split lies in; docs/data.md)"]
     source = _source(run)
-    missing = source.missing(run.config.data.subjects)
-    return [f"{len(missing)} shards, the first {missing[0]} ({source.fetch(missing[0])})"] if missing else []
+    missing = source.missing_shards(run.config.data.subjects)
+    return [f"{len(missing)} shards, the first {missing[0]} ({source.fetch_command(missing[0])})"] if missing else []
 
 
 def _source(run: Run) -> MindEye1Layout:
@@ -65,7 +65,7 @@ def _spec(run: Run) -> ArtifactSpec:
     files += [path for subject in subjects if (path := source.metadata(subject)).is_file()]
     by = run.plain("data.subjects", "data.shards", "data.trials_per_session", "data.repeated_slots", "data.first_trial")
     label = "subj" + "".join(f"0{subject}" for subject in subjects)
-    inputs = {"source": fingerprint_folder(source.source_dir, [*files, *source.companions()])}
+    inputs = {"source": fingerprint_folder(source.source_dir, [*files, *source.companion_files()])}
     return ArtifactSpec("convert_mindeye1", label, by, inputs)
 
 

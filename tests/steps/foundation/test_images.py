@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mindeye_pl.data.image_sources import ImageFolder
-from mindeye_pl.data.simulated.vocabulary import MARKS, vocabulary, word_numbers
+from mindeye_pl.data.simulated.vocabulary import MARKS, vocabulary, tokenize_captions
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.captioner import plain_text
 from mindeye_pl.weights.loaders.bundled import UNCLIP, load_captioner, load_clip, load_unclip
@@ -46,7 +46,7 @@ def test_foundation_models_make_images(cli: CommandLine) -> None:
     assert said.shape == (3, 7)
     assert captioner.text is not None
     assert all(isinstance(sentence, str) for sentence in captioner.text(said))
-    assert clip.encode_text(word_numbers(["A large red circle."])).shape == (1, 16)
+    assert clip.encode_text(tokenize_captions(["A large red circle."])).shape == (1, 16)
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_vae_from_a_folder_of_images(cli: CommandLine, tmp_path: Path) -> None:
     images = f"foundation.images.source={source}"
     assert cli(*COMMAND, images, "pipeline.steps=[pretrain_vae]", "foundation.vae.epochs=1")[0] == 0
     cli.refuses(*COMMAND, images, says=("pretrain_clip needs captions",))
-    cli.refuses(*COMMAND, f"foundation.images.source={tmp_path / 'none'}", says=("holds no image",))
+    cli.refuses(*COMMAND, f"foundation.images.source={tmp_path / 'none'}", says=("image folder is missing or empty",))
 
 
 def test_image_folder(tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ def test_image_folder(tmp_path: Path) -> None:
     read = folder.read(np.array([1]))
     assert read.shape == (1, 3, 16, 16)
     np.testing.assert_allclose(read[0, :, 8, 8], [1, 0, 0])
-    with pytest.raises(UserError, match=r"a\.png is no whole image"):
+    with pytest.raises(UserError, match=r"a\.png is damaged or not an image"):
         folder.read(np.array([0]))
 
 
 def test_captions_come_back_from_their_word_numbers() -> None:
     text = "A large striped red circle to the left of a small blue star, on light and dark green stripes."
-    numbers = word_numbers([text, "A red thing."])
+    numbers = tokenize_captions([text, "A red thing."])
     words = plain_text(list(vocabulary()), MARKS)
     assert words(numbers)[0] == text
     assert "<unknown>" in words(numbers)[1]

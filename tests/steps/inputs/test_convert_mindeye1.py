@@ -106,7 +106,7 @@ def test_what_mindeye1_does_not_have_is_refused(source: MindEye1Layout, run_of) 
         ({"test_split": "new_test"}, r"data\.test_split.*seen: new_test; expected: test\)"),
         ({"split": "cluster_k5_0"}, r"data\.split.*seen: cluster_k5_0; expected: standard\)"),
         ({"source": "nsd"}, r"data\.source is not converted .*Fix: data=nsd_mindeye1"),
-        ({"repeated_slots": "all"}, r"data\.repeated_slots: no such rule"),
+        ({"repeated_slots": "all"}, r"unknown data\.repeated_slots"),
         ({"voxel_counts": {1: 15724}}, r"another number of voxels .*expected: \(3, 15724\)"),
     ):
         with pytest.raises(UserError, match=says):
