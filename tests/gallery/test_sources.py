@@ -147,7 +147,7 @@ def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: p
         ("table.npy", b"not an array", "no whole table"),
         ("movie.mp4", b"", "no known kind"),
         ("empty.hdf5", b"", "truncated or not an hdf5"),
-        ("cut.tar", b"x" * 700, "truncated or not a tar"),
+        ("cut.tar", b"x" * 700, "truncated or no tar"),
     ],
 )
 def test_what_is_no_gallery(name: str, content: bytes | None, words: str, tmp_path: Path) -> None:

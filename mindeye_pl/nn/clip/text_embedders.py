@@ -112,7 +112,7 @@ class OpenCLIPTextEmbedder(nn.Module):
 
     Args:
         network: with `encode_text`, word numbers `(B, L)` to `(B, E)`; it is put in eval mode.
-        word_numbers: n sentences to `(n, L)` int64, padded.
+        tokenize_captions: n sentences to `(n, L)` int64, padded.
         batch_size: B.
     """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, vocabulary, tokenize_captions
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, tokenize_captions, vocabulary
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import CaptionTraining

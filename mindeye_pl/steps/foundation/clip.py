@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.data.image_sources import Images
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, vocabulary, tokenize_captions
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, tokenize_captions, vocabulary
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import CLIPTraining

@@ -64,7 +64,7 @@ def load_text_embedder(
 
     Args:
         folder: see `load_clip`.
-        word_numbers: see `OpenCLIPTextEmbedder`.
+        tokenize_captions: see `OpenCLIPTextEmbedder`.
     """
     return OpenCLIPTextEmbedder(load_clip(folder)[0], tokenize_captions)
 

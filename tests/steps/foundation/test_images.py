@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mindeye_pl.data.image_sources import ImageFolder
-from mindeye_pl.data.simulated.vocabulary import MARKS, vocabulary, tokenize_captions
+from mindeye_pl.data.simulated.vocabulary import MARKS, tokenize_captions, vocabulary
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.captioner import plain_text
 from mindeye_pl.weights.loaders.bundled import UNCLIP, load_captioner, load_clip, load_unclip
@@ -91,7 +91,7 @@ def test_image_folder(tmp_path: Path) -> None:
         folder.read(np.array([0]))
 
 
-def test_captions_come_back_from_their_word_numbers() -> None:
+def test_captions_are_decoded_from_their_token_ids() -> None:
     text = "A large striped red circle to the left of a small blue star, on light and dark green stripes."
     numbers = tokenize_captions([text, "A red thing."])
     words = plain_text(list(vocabulary()), MARKS)
