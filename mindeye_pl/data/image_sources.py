@@ -72,11 +72,7 @@ class ImageFolder:
         return len(self.paths)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Return images as `Images.read`.
-
-        Raises:
-            UserError: if a file is not an image.
-        """
+        """Return images as `Images.read`; raises a UserError if a file is not an image."""
         return np.stack([read_square(self.paths[i], self.image_size) for i in ids.tolist()])
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:

@@ -98,11 +98,7 @@ class FID(FrechetInceptionDistance):
         super().update(images, real=real)
 
     def compute(self) -> Tensor:
-        """Return the distance, a scalar.
-
-        Raises:
-            UserError: for a set of fewer than two images.
-        """
+        """Return the distance, a scalar; raises a UserError for a set of fewer than two images."""
         fewest = int(min(self.fake_features_num_samples, self.real_features_num_samples))
         if fewest < 2:
             raise UserError("too few images for FID", got=fewest, expected="at least 2 per set")

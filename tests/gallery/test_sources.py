@@ -162,7 +162,7 @@ def test_empty_galleries(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", np.empty((0, 4), np.float32))
     write_tar(tmp_path / "shard.tar", images(0))
     write_hdf5(tmp_path / "images.hdf5", images(0))
-    with pytest.raises(UserError, match="holds no image"):
+    with pytest.raises(UserError, match="image folder is missing or empty"):
         open_gallery(tmp_path / "folder", SIDE)
     for name in ("table.npy", "shard.tar", "images.hdf5"):
         with pytest.raises(UserError, match="the gallery is empty"):

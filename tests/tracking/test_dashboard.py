@@ -199,9 +199,9 @@ def test_offline_prints_only_json(cli: CommandLine) -> None:
     code, out, err = cli("pipeline=dashboard", *options)
     assert code == 0, err
     printed = json.loads(out)
-    wanted = described()
-    wanted["runs"]["tags"], wanted["sections"]["losses"] = ["hours=1"], None
-    assert printed["spec"] == spec_of(view_of(wanted))
+    expected = described()
+    expected["runs"]["tags"], expected["sections"]["losses"] = ["hours=1"], None
+    assert printed["spec"] == spec_of(view_of(expected))
     assert (printed["entity"], printed["project"], printed["name"]) == ("lab", "mindeye_pl", "mindeye_pl")
     assert not (cli.outputs / "artifacts").exists()
     assert not (cli.outputs / "wandb").exists()

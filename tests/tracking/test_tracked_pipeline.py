@@ -93,12 +93,12 @@ def test_training_logs_everything_once(outputs: Path, records: dict[str, Offline
     epochs = [row for row in record.history if "epoch" in row]
     history = json.loads((artifact(outputs, step) / "history.json").read_text())
     assert [row["epoch"] for row in epochs] == [0, 1]
-    for row, wanted in zip(epochs, history, strict=True):
+    for row, expected in zip(epochs, history, strict=True):
         names = {f"{where}/{part}" for where in ("train", "validation") for part in PARTS}
         names |= {f"validation/{name}" for name in ("image_retrieval", "brain_retrieval", "pool_size")}
-        assert {name: row[name] for name in names} == {name: wanted[name] for name in names}
+        assert {name: row[name] for name in names} == {name: expected[name] for name in names}
         for name in ("seconds", "trials_per_second", "peak_memory_gb"):
-            assert row[f"performance/{name}"] == wanted[name]
+            assert row[f"performance/{name}"] == expected[name]
     single = [row for row in record.history if "epoch" not in row]
     assert single
     for row in single:
@@ -220,7 +220,7 @@ def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> N
         assert metadata["determined_by"]
         made[step] = own
     by_digest = {own.digest: step for step, own in made.items()}
-    wanted = {
+    expected = {
         "simulate": set(),
         "pretrain": {"simulate"},
         "finetune": {"simulate", "pretrain"},
@@ -231,7 +231,7 @@ def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> N
     }
     for step, record in records.items():
         used = [one for one in record.inputs() if one.type != "targets"]
-        assert {by_digest[one.digest] for one in used} == wanted[step], step
+        assert {by_digest[one.digest] for one in used} == expected[step], step
         assert all(made[by_digest[one.digest]].name == one.name for one in used)
 
 

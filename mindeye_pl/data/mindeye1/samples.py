@@ -98,11 +98,7 @@ class Shard(TarShard):
         return voxels.astype(np.float32, copy=False)
 
     def image(self, members: dict[str, TarInfo]) -> np.ndarray:
-        """Return the image of a sample, `(3, H, W)` uint8.
-
-        Raises:
-            UserError: if it is damaged or not an image.
-        """
+        """Return the image of a sample, `(3, H, W)` uint8; raises a UserError if it is damaged or not an image."""
         member = next(members[suffix] for suffix in IMAGES if suffix in members)
         return decode_image(self.read(member), f"{self.path}, member {member.name}")
 

@@ -43,15 +43,9 @@ class NSDLayout:
         return self.root / f"betas_all_subj0{subject}_fp32_renorm.hdf5"
 
     def noise_free(self, subject: int) -> Path:
-        """Return the path of the noise-free responses of a simulation.
-
-        Hdf5 datasets: `stimulus_ids` (n,) int64 ascending, `responses` (n, V) float32.
-        """
+        """Return the path of a simulation's responses: hdf5, `stimulus_ids` (n,) ascending, `responses` (n, V)."""
         return self.root / "noise_free" / f"subj0{subject}.hdf5"
 
     def shard(self, subject: int, split: str, index: int = 0) -> Path:
-        """Return the path of a tar shard of behaviour arrays.
-
-        `split` is train (index = session - 1), new_test or test.
-        """
+        """Return the path of a tar shard; `split` is train (index = session - 1), new_test or test."""
         return self.root / "wds" / f"subj0{subject}" / split / f"{index}.tar"

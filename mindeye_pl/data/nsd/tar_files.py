@@ -49,11 +49,7 @@ class TarShard:
         self._file.close()
 
     def read(self, member: tarfile.TarInfo) -> bytes:
-        """Return the content of a member.
-
-        Raises:
-            UserError: if it cannot be read.
-        """
+        """Return the content of a member; raises a UserError if it cannot be read."""
         try:
             content = self._tar.extractfile(member)
             assert content is not None, member.name

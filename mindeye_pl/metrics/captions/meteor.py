@@ -39,11 +39,7 @@ def missing_wordnet_message() -> str | None:
 
 
 def read_wordnet() -> WordNet:
-    """Load NLTK's WordNet from NLTK's data folders.
-
-    Raises:
-        UserError: if it is missing or damaged.
-    """
+    """Load NLTK's WordNet from NLTK's data folders; raises a UserError if it is missing or damaged."""
     from zipfile import BadZipFile
 
     from nltk.corpus import wordnet

@@ -53,11 +53,7 @@ def _text(caption: object, name: str) -> str:
 
 
 def check_option(name: str, value: str, choices: Iterable[str]) -> None:
-    """Check the value of an option.
-
-    Raises:
-        UserError: if the value is not one of the choices.
-    """
+    """Check the value of an option; raises a UserError if the value is not one of the choices."""
     if value not in choices:
         raise UserError(f"unknown value of {name}", got=value, expected=" or ".join(choices))
 

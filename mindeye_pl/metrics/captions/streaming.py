@@ -5,6 +5,7 @@ Legend: B batch, N images since the last reset.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,34 +54,11 @@ class Meteor(CaptionScore):
 
     Args:
         wordnet: source of synonyms; NLTK's own if None.
-        several: one of `pairs.SEVERAL`.
-        alpha: weight of recall against precision.
-        beta: exponent of the penalty for scattered matches.
-        gamma: maximum of that penalty.
-        synonyms: "published" or "corrected".
+        options: other keyword arguments of `meteor_per_image`.
     """
 
-    def __init__(
-        self,
-        wordnet: WordNet | None = None,
-        *,
-        several: str = "best",
-        alpha: float = 0.9,
-        beta: float = 3.0,
-        gamma: float = 0.5,
-        synonyms: str = "published",
-    ):
-        super().__init__(
-            partial(
-                meteor_per_image,
-                wordnet=wordnet,
-                several=several,
-                alpha=alpha,
-                beta=beta,
-                gamma=gamma,
-                synonyms=synonyms,
-            )
-        )
+    def __init__(self, wordnet: WordNet | None = None, **options: Any):
+        super().__init__(partial(meteor_per_image, wordnet=wordnet, **options))
 
 
 class Rouge(CaptionScore):
