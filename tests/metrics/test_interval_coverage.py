@@ -119,7 +119,5 @@ def test_influence_has_the_variance_of_the_score(direction: Direction) -> None:
         by_fractions.append(fractions.var().item() / 40)
     ratios = np.mean(by_influence) / np.var(scores), np.mean(by_fractions) / np.var(scores)
     assert ratios[0] == pytest.approx(1, abs=0.2)
-    if (
-        direction == "published"
-    ):  # hubs also win as distractors: own fractions overstate the variance
+    if direction == "published":  # hubs also win as distractors: own fractions overstate the variance
         assert ratios[1] > 1.25
