@@ -1,8 +1,8 @@
-"""What the evaluation of 1,000 images costs at the paper's token size, on random tokens: seconds and peak memory.
+"""Time and peak memory of evaluating 1,000 images at the paper's token size, on random tokens.
 
-The tokens, 256 x 1664 values of each image in half precision, lie in memory-mapped files (0.85 GB each). The peak is
-that of the process, pages of these files included. Nothing here was decoded from a brain: the predicted tokens are the
-true ones with noise.
+The tokens, 256 x 1664 values per image in half precision, are in memory-mapped files (0.85 GB each). The peak is that
+of the process, including mapped pages. The predicted tokens are the true ones with noise; nothing is decoded from a
+brain.
 
 python benchmarks/evaluation_at_scale.py [IMAGES]
 """
@@ -25,12 +25,12 @@ from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 
 TOKENS, WIDTH = 256, 1664
-#: Cosines of so many random values have a spread of 1 / 650, so that about half of the images are found again.
+#: The cosines have a spread of 1 / 650, so that about half of the images are retrieved.
 NOISE = 200.0
 
 
 def random_tokens(folder: Path, num: int) -> tuple[Tensor, Tensor]:
-    """Predicted and true tokens `(num, 256, 1664)` float16 on disk, written image by image."""
+    """Write predicted and true tokens `(num, 256, 1664)` float16 to disk, image by image."""
     names = folder / "predicted.npy", folder / "true.npy"
     for name in names:
         np.lib.format.open_memmap(name, mode="w+", dtype=np.float16, shape=(num, TOKENS, WIDTH)).flush()
@@ -44,13 +44,13 @@ def random_tokens(folder: Path, num: int) -> tuple[Tensor, Tensor]:
 
 
 def peak_gb() -> float:
-    """The most memory that this process ever held."""
+    """Return the peak memory of this process in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Prints the seconds that the block took, those on all processors together, and the peak up to its end."""
+    """Print the block's wall time, processor time and the peak memory so far."""
     start, busy = time.perf_counter(), time.process_time()
     yield
     wall, busy = time.perf_counter() - start, time.process_time() - busy
@@ -58,10 +58,10 @@ def timed(what: str) -> Iterator[None]:
 
 
 def main(num: int) -> None:
-    """Prints the scores, what each part took, and the peak."""
+    """Print the scores, the cost of each part, and the peak memory."""
     print(f"{num} images x {TOKENS} x {WIDTH} tokens, float16, random; {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
-        with timed("writing the tokens"):
+        with timed("write the tokens"):
             predicted, true = random_tokens(Path(folder), num)
         with timed("retrieval, two directions, 30 pools of 300 and all, top 1, 5 and 10"):
             scores = retrieval_scores(brain=predicted, clip=true, top_k=(1, 5, 10))

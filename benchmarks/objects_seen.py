@@ -1,8 +1,8 @@
-"""How often the main object of a simulated image is seen again in its colour and its place.
+"""Fraction of simulated images whose main object is reconstructed in its colour and position.
 
 In a square window around the object, twice as wide as it, the reconstruction is correlated with the seen image after
-each channel's mean in the window was taken off. What is left is how figure and ground differ: a reconstruction of the
-ground alone, and one of another image, correlate by about 0. The object counts as seen above 0.5.
+subtracting each channel's mean in the window. The rest is the contrast of figure and ground: reconstructions of the
+ground only, or of another image, have a correlation of about 0. The object counts as seen above 0.5.
 
 python -m mindeye_pl +experiment=finetune_subj01_1h
 python benchmarks/objects_seen.py outputs/runs/finetune_subj01_1h/LAST
@@ -23,23 +23,24 @@ from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.steps.inputs.simulate import is_simulated, layout
 
-_SEEN = 0.5
+#: Minimum correlation of a reconstructed object.
+_MIN_CORRELATION = 0.5
 
 
 def local_correlations(images: Tensor, seen: Tensor, stimulus_ids: list[int], seed: int) -> np.ndarray:
-    """Correlation around the main object, `(n,)`.
+    """Return the correlation around each main object, `(n,)`.
 
     Args:
-        images: `(n, 3, H, W)`, reconstructions.
-        seen: the same of the seen images.
-        stimulus_ids: n of them.
+        images: `(n, 3, H, W)` reconstructions.
+        seen: `(n, 3, H, W)` seen images.
+        stimulus_ids: n ids.
         seed: of the simulated world.
     """
     found = []
     for image, original, id_ in zip(images.numpy(), seen.numpy(), stimulus_ids, strict=True):
         main, size = stimulus_scene(seed, id_).objects[0], image.shape[-1]
         axis = (np.arange(size) + 0.5) * (2 / size) - 1
-        columns, rows = (np.flatnonzero(np.abs(axis - centre) < 2 * main.radius) for centre in main.place)
+        columns, rows = (np.flatnonzero(np.abs(axis - centre) < 2 * main.radius) for centre in main.centre)
         window = np.ix_(range(3), rows, columns)
         one, other = (x[window].reshape(3, -1) for x in (image, original))
         one, other = (x - x.mean(1, keepdims=True) for x in (one, other))
@@ -48,11 +49,11 @@ def local_correlations(images: Tensor, seen: Tensor, stimulus_ids: list[int], se
 
 
 def main(run_folder: Path) -> None:
-    """Prints a line for each kind of image, with its 95 % interval over images."""
+    """Print one line per kind of image, with its 95 % interval over images."""
     run, _ = finished_run(run_folder)
     artifact = run.find(RECONSTRUCT)
-    assert artifact is not None, "the run made no reconstructions"
-    assert is_simulated(run), "only a simulated world knows its objects"
+    assert artifact is not None, "the run has no reconstructions"
+    assert is_simulated(run), "objects are known only in a simulated world"
     made = read_reconstructions(artifact)
     ids = made["stimulus_ids"].tolist()
     rows = {name: made[name].float() for name in made if "images" in name}
@@ -63,7 +64,7 @@ def main(run_folder: Path) -> None:
         low, high = bootstrap_interval(each)
         print(
             f"{name:26s} local correlation {each.mean():5.2f} ({low:.2f} to {high:.2f}), "
-            f"main object seen in {100 * (each > _SEEN).mean():3.0f} % of {len(ids)}, simulated"
+            f"main object seen in {100 * (each > _MIN_CORRELATION).mean():3.0f} % of {len(ids)}, simulated"
         )
 
 

@@ -1,4 +1,4 @@
-"""The README's image, from a finished run: seen, from true tokens, reconstructed, blurry; a column for each image.
+"""Image of the README from a finished run: seen, from true tokens, reconstructed and blurry images in rows.
 
 python -m mindeye_pl +experiment=finetune_subj01_1h
 python benchmarks/readme_image.py outputs/runs/finetune_subj01_1h/LAST docs/images/reconstructions.png
@@ -21,10 +21,10 @@ IMAGES = 12
 
 
 def main(run_folder: Path, target: Path) -> None:
-    """Writes the first test images of a run, always the same ones."""
+    """Save the first test images of a run."""
     run, _ = finished_run(run_folder)
     artifact = run.find(RECONSTRUCT)
-    assert artifact is not None, "the run made no reconstructions"
+    assert artifact is not None, "the run has no reconstructions"
     made = {name: rows[:IMAGES].float() for name, rows in read_reconstructions(artifact).items() if "images" in name}
     ids = read_reconstructions(artifact)["stimulus_ids"][:IMAGES].numpy()
     seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(ids)).float()

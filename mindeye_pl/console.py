@@ -4,19 +4,19 @@ import logging
 
 from rich.console import Console
 
-#: Plain words for people go here.
+#: Messages for the user are printed here.
 console = Console(highlight=False, soft_wrap=True)
 
 
 class ConsoleHandler(logging.Handler):
-    """Log messages without time and level, which the run's log file keeps; the same message is shown once."""
+    """Handler that prints log messages without time and level, and each message only once."""
 
     def __init__(self) -> None:
         super().__init__()
         self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints the record's message."""
+        """Print the record's message."""
         message = record.getMessage().strip()
         if message not in self._shown:
             self._shown.add(message)

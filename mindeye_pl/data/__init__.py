@@ -1,1 +1,1 @@
-"""Brains and images on disk, real or simulated, and how they become batches."""
+"""Datasets of brains and images, real or simulated, and their batches."""

@@ -1,9 +1,9 @@
-"""Which captions fit an image as it was shown (Mind Reader, spec section 2.2).
+"""Screening of captions that do not match the shown image (Mind Reader, spec section 2.2).
 
-NSD shows a square that was cut out of a COCO image, and a caption may tell of what was cut off. CLIP compares each
-caption with the square.
+NSD shows a square crop of a COCO image, and a caption may describe the part that was cropped away. CLIP compares each
+caption with the crop.
 
-Legend: C captions of an image, E width of CLIP's embedding; an empty caption's row is zeros, and it never counts.
+Legend: C captions of an image, E width of CLIP's embedding; rows of missing captions are zero and never count.
 """
 
 from typing import Protocol
@@ -12,33 +12,33 @@ import numpy as np
 
 
 class ScreeningRule(Protocol):
-    """From CLIP's own embeddings to the captions that are kept."""
+    """Rule that selects captions by CLIP's embeddings."""
 
     def __call__(self, image: np.ndarray, captions: np.ndarray, *, logit_scale: float, share: float) -> np.ndarray:
-        """Mask of the kept captions, `(..., C)` bool.
+        """Return the mask of the kept captions, `(..., C)` bool.
 
         Args:
             image: `(..., E)`, neither clamped nor normalised.
-            captions: `(..., C, E)`, so too, zeros where there is none.
-            logit_scale: what CLIP multiplies a cosine by.
-            share: of the best caption's probability, from which one is kept.
+            captions: `(..., C, E)`, neither clamped nor normalised, zeros for missing captions.
+            logit_scale: CLIP's factor of the cosines.
+            share: minimum probability of a kept caption, as a fraction of the best caption's.
         """
 
 
 def half_of_best(image: np.ndarray, captions: np.ndarray, *, logit_scale: float, share: float = 0.5) -> np.ndarray:
-    """A caption stays if CLIP gives it `share` of the probability that it gives the best one, at the least.
+    """Keep captions with at least `share` of the best caption's CLIP probability.
 
-    Probabilities are a softmax over the image's captions; the best one always stays. With OpenAI's scale of 100 half
-    of the probability is 0.007 of cosine. The published rule as it is remembered; its code was not released.
+    Probabilities are a softmax over the image's captions; the best one is always kept. With OpenAI's scale of 100, half
+    of the probability is a difference of 0.007 in cosine. The rule follows the paper; its code was not released.
     """
-    logits = logit_scale * _cosines(image, captions)  # (..., C), -inf where there is none
+    logits = logit_scale * _cosines(image, captions)  # (..., C), -inf for missing captions
     best = logits.max(-1, keepdims=True, initial=-np.inf)
-    with np.errstate(invalid="ignore"):  # of an image without any
+    with np.errstate(invalid="ignore"):  # inf - inf for an image without captions
         return is_caption(captions) & (np.exp(logits - best) >= share)
 
 
 def every_caption(image: np.ndarray, captions: np.ndarray, *, logit_scale: float, share: float = 0.5) -> np.ndarray:
-    """All of them stay. See `half_of_best`."""
+    """Keep all captions; arguments as `half_of_best`."""
     return is_caption(captions)
 
 
@@ -47,12 +47,12 @@ RULES: dict[str, ScreeningRule] = {"half_of_best": half_of_best, "all": every_ca
 
 
 def is_caption(captions: np.ndarray) -> np.ndarray:
-    """Which rows of `(..., C, E)` are a caption's, `(..., C)` bool."""
+    """Return which rows of `(..., C, E)` hold a caption, `(..., C)` bool."""
     return np.asarray(captions.any(-1))
 
 
 def _cosines(image: np.ndarray, captions: np.ndarray) -> np.ndarray:
-    """Of each caption with the image, `(..., C)` float64; -inf where there is no caption."""
+    """Return the cosine of each caption with the image, `(..., C)` float64; -inf for missing captions."""
     image, captions = image.astype(np.float64), captions.astype(np.float64)
     image = image / np.linalg.norm(image, axis=-1, keepdims=True)
     lengths = np.linalg.norm(captions, axis=-1)

@@ -1,6 +1,6 @@
 """Batches of brains with their target tokens.
 
-Legend: B batch, b one subject's share of it, n trials, V voxels, R slots for repetitions, S tokens, D token width, C
+Legend: B batch, b one subject's sub-batch, n trials, V voxels, R slots for repetitions, S tokens, D token width, C
 captions, K augmented views.
 """
 
@@ -11,34 +11,34 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mindeye_pl.data.nsd.repetitions import slots_of_trials
+from mindeye_pl.data.nsd.repetitions import assign_trial_slots
 from mindeye_pl.data.nsd.trials import Trials
 from mindeye_pl.data.sampling import BatchIndex
 from mindeye_pl.types import BrainBatch
 
 
 class TokenSource(Protocol):
-    """Where target tokens come from: any table of them by stimulus id."""
+    """Table of target tokens by stimulus id."""
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        """Target tokens `(n, S, D)` of `(n,)` stimulus ids, float16 or float32."""
+        """Return target tokens `(n, S, D)` of `(n,)` stimulus ids, float16 or float32."""
 
 
 class BrainDataset(Dataset[BrainBatch]):
-    """A table of trials whose items are whole batches.
+    """Dataset of trials whose items are whole batches.
 
-    Nothing random happens here, so data-loader workers need no seed, and arrays are shared with them as they are.
+    Nothing is random here, so data-loader workers need no seed and share the arrays.
 
     Args:
         voxels: betas of each subject, `(n_s, V_s)` float32 or float16.
-        trials: their trials, `n_s` of them.
-        tokens: target tokens of every stimulus.
-        latents: their VAE latents, in the same kind of table.
-        maps: their feature maps, in the same kind of table.
-        repetition_slots: R, the responses to its image that stand beside each trial, taken from `voxels`; 0 for none.
-            In memory they are an index of R numbers a trial.
-        captions: embeddings of the images' captions, in the same kind of table.
-        views: embeddings of augmented views of the images, in the same kind of table.
+        trials: trials of each subject, `n_s` of them.
+        tokens: target tokens of all stimuli.
+        latents: VAE latents of all stimuli.
+        maps: feature maps of all stimuli.
+        repetition_slots: R, number of responses to its image loaded with each trial, taken from `voxels`; 0 for none.
+            They are stored as indices, R integers per trial.
+        captions: caption embeddings of all stimuli.
+        views: embeddings of augmented views of all stimuli.
     """
 
     def __init__(
@@ -57,14 +57,16 @@ class BrainDataset(Dataset[BrainBatch]):
         self.tokens, self.latents, self.maps, self.captions, self.views = tokens, latents, maps, captions, views
         self.slots: list[np.ndarray] | None = None  # (n_s, R) of each subject, indices into its trials
         if repetition_slots:
-            self.slots = [slots_of_trials(subject_trials.stimulus_ids, repetition_slots) for subject_trials in trials]
+            self.slots = [
+                assign_trial_slots(subject_trials.stimulus_ids, repetition_slots) for subject_trials in trials
+            ]
 
     def __getitem__(self, index: BatchIndex) -> BrainBatch:
-        """The batch of the trials that a sampler picked, voxels in float32."""
-        stimulus_ids = np.concatenate([self.trials[place].stimulus_ids[taken] for place, taken in index])
+        """Return the batch of the trials that a sampler selected, voxels in float32."""
+        stimulus_ids = np.concatenate([self.trials[subject].stimulus_ids[rows] for subject, rows in index])
         return BrainBatch(
-            voxels=[self._betas(place, taken) for place, taken in index],  # (b, V_s)
-            subject_index=[place for place, _ in index],
+            voxels=[self._betas(subject, rows) for subject, rows in index],  # (b, V_s)
+            subject_index=[subject for subject, _ in index],
             stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
             tokens=_rows(self.tokens, stimulus_ids),  # (B, S, D)
             latents=None if self.latents is None else _rows(self.latents, stimulus_ids),  # (B, C, h * w)
@@ -74,13 +76,13 @@ class BrainDataset(Dataset[BrainBatch]):
             views=None if self.views is None else _rows(self.views, stimulus_ids),  # (B, K, D)
         )
 
-    def _betas(self, place: int, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.voxels[place][rows]).float()
+    def _betas(self, subject: int, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.voxels[subject][rows]).float()
 
     def _repetitions(self, index: BatchIndex) -> list[torch.Tensor] | None:
         if self.slots is None:
             return None
-        return [self._betas(place, self.slots[place][taken]) for place, taken in index]
+        return [self._betas(subject, self.slots[subject][rows]) for subject, rows in index]
 
 
 def _rows(table: TokenSource, stimulus_ids: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Image files: opening, size and pixels, with errors that name the file."""
+"""Decoding of image files, with errors that name the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,40 +19,41 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @contextmanager
-def _opened_image(file: Path | BytesIO, name: object) -> "Iterator[Image]":
+def _open_image(file: Path | BytesIO, name: object) -> "Iterator[Image]":
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            if image.mode[0] in "IF":  # 16 bits and more: made RGB they would be cut off, not scaled
-                raise UserError(f"{name} is no image of 8 bits", got=f"mode {image.mode}", expected="RGB")
+            if image.mode[0] in "IF":  # conversion to RGB would clip 16-bit values instead of scaling them
+                raise UserError(f"{name} is not an 8-bit image", got=f"mode {image.mode}", expected="RGB")
             yield image
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a file that is no image, or cut off
-        raise UserError(f"{name} is no whole image", got=error, fix=FETCH) from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for invalid or truncated images
+        raise UserError(f"{name} is damaged or not an image", got=error, fix=FETCH) from error
 
 
-def _size_of(path: Path) -> tuple[int, int]:
-    """(W, H), from the header alone."""
-    with _opened_image(path, path) as image:
+def read_size(path: Path) -> tuple[int, int]:
+    """Return (W, H) from the file's header."""
+    with _open_image(path, path) as image:
         return image.size
 
 
-def _pixels_of(path: Path) -> Tensor:
-    with _opened_image(path, path) as image:
+def read_pixels(path: Path) -> Tensor:
+    """Return the pixels `(3, H, W)` uint8 of an image file."""
+    with _open_image(path, path) as image:
         return torch.from_numpy(_rgb(image))
 
 
-def decoded_image(content: bytes, name: str) -> np.ndarray:
-    """The pixels of an image file in memory, `(3, H, W)` uint8.
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decode an image file in memory to `(3, H, W)` uint8.
 
     Args:
         content: of an image file.
-        name: of the file, for the words that the user reads.
+        name: file name for error messages.
 
     Raises:
-        UserError: if it is no image of 8 bits, or cut off.
+        UserError: if it is not an 8-bit image, or is truncated.
     """
-    with _opened_image(BytesIO(content), name) as image:
+    with _open_image(BytesIO(content), name) as image:
         return _rgb(image)
 
 

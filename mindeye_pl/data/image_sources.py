@@ -1,6 +1,6 @@
-"""Images to train foundation models on: folders of them and hdf5 files, as squares of one side.
+"""Sources of square images for foundation models: image folders and hdf5 files.
 
-Legend: n images asked for, N images in all, H and W size in pixels, P side of the squares.
+Legend: n requested images, N images in total, H and W image size in pixels, P side of the squares.
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
-#: EXIF's number of the entry that says how a camera was held; from 5 on, height and width change places.
+#: EXIF tag of the camera orientation; from value 5 on, height and width are swapped.
 _ORIENTATION, _TURNED = 0x0112, 5
 
 
 class Table(Protocol):
-    """Rows by number: images, tokens, latents or words."""
+    """Table of rows by id: images, tokens, latents or token ids."""
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        """The rows `(n, ...)` of `(n,)` ids."""
+        """Return the rows `(n, ...)` of `(n,)` ids."""
 
 
 class Images(Protocol):
-    """Images by number, as squares of one side.
+    """Square images by id.
 
     Attributes:
         image_size: P.
@@ -40,63 +40,61 @@ class Images(Protocol):
     image_size: int
 
     def __len__(self) -> int:
-        """N."""
+        """Return the number of images, N."""
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Images `(n, 3, P, P)` float16 RGB in [0, 1]."""
+        """Return images `(n, 3, P, P)` float16 RGB in [0, 1]."""
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
-        """What was done to them, `(n, 4)` float32 pixels: original height and width, top and left of the crop.
+        """Return original height and width and the crop's top and left, `(n, 4)` float32 pixels.
 
-        The crop's corner is that in the image whose shorter side was brought to P, as SDXL was trained.
+        The crop's corner is measured after the shorter side was resized to P, as in SDXL's training.
         """
 
     def fingerprint(self) -> str:
-        """Tells one set of images from another, whatever its place."""
+        """Return a fingerprint of the images, independent of their location."""
 
 
 class ImageFolder:
-    """The images below a folder, in the order of their names, as the middle squares of their shorter side.
+    """Images below a folder, sorted by path, as centre crops of the shorter side.
 
     Args:
-        root: searched through, sub-folders too.
+        root: folder, searched recursively.
         image_size: P.
 
     Raises:
-        UserError: if the folder is missing or has no image.
+        UserError: if the folder is missing or contains no image.
     """
 
     def __init__(self, root: Path, image_size: int):
         self.root, self.image_size = root, image_size
         self.paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
         if not self.paths:
-            raise UserError("the folder holds no image", got=root, expected=f"files of {sorted(SUFFIXES)}")
+            raise UserError(
+                "the image folder is missing or empty", got=root, expected=f"a folder with files of {sorted(SUFFIXES)}"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """See `Images.read`.
-
-        Raises:
-            UserError: for a file that is no image.
-        """
+        """Return images as `Images.read`; raises a UserError if a file is not an image."""
         return np.stack([read_square(self.paths[i], self.image_size) for i in ids.tolist()])
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
-        """See `Images.size_and_crop`; of each file only the head is read.
+        """Return sizes and crops as `Images.size_and_crop`; only file headers are read.
 
         Raises:
-            UserError: for a file that is no image.
+            UserError: if a file is not an image.
         """
-        return np.stack([_size_and_crop(*self._size_of(self.paths[i]), self.image_size) for i in ids.tolist()])
+        return np.stack([_size_and_crop(*self._upright_size(self.paths[i]), self.image_size) for i in ids.tolist()])
 
     def fingerprint(self) -> str:
-        """Follows from the files' names below the folder and from their sizes in bytes."""
+        """Return the fingerprint of the relative paths and the file sizes in bytes."""
         return fingerprint({p.relative_to(self.root).as_posix(): p.stat().st_size for p in self.paths})
 
-    def _size_of(self, path: Path) -> tuple[int, int]:
-        """Height and width as a viewer shows it."""
+    def _upright_size(self, path: Path) -> tuple[int, int]:
+        """Return height and width after EXIF rotation."""
         with _opened(path) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
@@ -104,14 +102,14 @@ class ImageFolder:
 
 
 class ImageFile:
-    """The images of an hdf5 file, as the middle squares of their shorter side.
+    """Images of an hdf5 file, as centre crops of the shorter side.
 
     Args:
-        path: of the file, as `Stimuli` reads it; uint8 is taken for images in [0, 255].
-        image_size: P; images that are such squares pass unchanged.
+        path: hdf5 file in the format of `Stimuli`; uint8 values are scaled from [0, 255].
+        image_size: P; images of this size are returned unchanged.
 
     Raises:
-        UserError: if the file is missing, damaged or holds no images.
+        UserError: if the file is missing, damaged or contains no images.
     """
 
     def __init__(self, path: Path, image_size: int):
@@ -122,10 +120,10 @@ class ImageFile:
         return len(self._stimuli)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """See `Images.read`.
+        """Return images as `Images.read`.
 
         Raises:
-            UserError: see `Stimuli.read`.
+            UserError: as `Stimuli.read`.
         """
         images = self._stimuli.read(ids)
         if images.dtype == np.uint8:
@@ -143,16 +141,16 @@ class ImageFile:
         return resized.clamp(0, 1).half().numpy()
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
-        """See `Images.size_and_crop`; all images of a file are of one size."""
+        """Return sizes and crops as `Images.size_and_crop`; all images of a file have one size."""
         return np.tile(_size_and_crop(*self._size, self.image_size), (len(ids), 1))
 
     def fingerprint(self) -> str:
-        """See `fingerprint_file`."""
+        """Return the fingerprint of the file's content."""
         return fingerprint_file(self.path)
 
 
 class SizesAndCrops:
-    """The table of `Images.size_and_crop`."""
+    """Table of `Images.size_and_crop`."""
 
     def __init__(self, images: Images):
         self._images = images
@@ -162,22 +160,22 @@ class SizesAndCrops:
 
 
 def _size_and_crop(height: int, width: int, side: int) -> np.ndarray:
-    """Original size, and the corner of the middle square once the shorter side is `side`, `(4,)`."""
+    """Return the original size, and the corner of the centre crop after resizing the shorter side to `side`, `(4,)`."""
     scale = side / min(height, width)
     top, left = (round((length * scale - side) / 2) for length in (height, width))
     return np.array([height, width, top, left], np.float32)
 
 
 def read_square(file: Path | IO[bytes], image_size: int, *, name: str | None = None) -> np.ndarray:
-    """The middle square of an image's shorter side, upright, `(3, P, P)` float16 RGB in [0, 1].
+    """Read the upright centre crop of an image's shorter side, `(3, P, P)` float16 RGB in [0, 1].
 
     Args:
-        file: its path, or the file itself.
+        file: path or open file.
         image_size: P.
-        name: for the message; its path where None.
+        name: file name for error messages; the path if None.
 
     Raises:
-        UserError: if it is no image, or not whole.
+        UserError: if the file is damaged or not an image.
     """
     from PIL import Image, ImageOps
 
@@ -189,12 +187,12 @@ def read_square(file: Path | IO[bytes], image_size: int, *, name: str | None = N
 
 @contextmanager
 def _opened(file: Path | IO[bytes], name: str | None = None) -> "Iterator[Image]":
-    """The image of a file; one that is none, or not whole, is the user's mistake."""
+    """Open an image file; raises a UserError if it is damaged or not an image."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
             yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # Pillow's words for it
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # raised by Pillow
         fix = f"rm {file}" if isinstance(file, Path) else None
-        raise UserError(f"{name or file} is no whole image", got=error, fix=fix) from error
+        raise UserError(f"{name or file} is damaged or not an image", got=error, fix=fix) from error

@@ -1,7 +1,7 @@
 """Contrastive losses between brain and image embeddings (MindEye2, spec section 6.2).
 
-Similarities are computed in float32 whatever the precision of training: divided by a temperature of 0.006, the
-rounding of half precision would be tens of percent of a logit.
+Similarities are computed in float32 at any training precision: with a temperature of 0.006, half-precision rounding
+errors would be tens of percent of a logit.
 
 Legend: B batch, E flattened embedding width.
 """
@@ -17,13 +17,13 @@ from mindeye_pl.losses.negatives import gather_rows, gather_targets
 
 
 def similarities(query: Tensor, gallery: Tensor) -> Tensor:
-    """Cosines in float32. Shape: `(B, E)`, `(C, E)` -> `(B, C)`."""
+    """Return cosine similarities in float32. Shape: `(B, E)`, `(C, E)` -> `(B, C)`."""
     with torch.autocast(query.device.type, enabled=False):
         return F.normalize(query.float(), dim=-1) @ F.normalize(gallery.float(), dim=-1).T
 
 
 def info_nce_loss(brain: Tensor, clip: Tensor, *, temperature: float) -> Tensor:
-    """Cross entropy of finding the own partner among the batch, mean of both directions.
+    """Compute InfoNCE: cross entropy of identifying the own partner in the batch, averaged over both directions.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.
     """
@@ -31,15 +31,15 @@ def info_nce_loss(brain: Tensor, clip: Tensor, *, temperature: float) -> Tensor:
 
 
 def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float, negatives: str = "local") -> Tensor:
-    """InfoNCE whose targets are the shares that each mixed sample is made of.
+    """Compute BiMixCo: InfoNCE with the MixCo weights of each mixed sample as targets.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.
 
     Args:
-        brain: of the mixed samples.
-        clip: of the images before mixing.
-        mixing: of this process's share of the batch.
-        temperature: of the logits.
+        brain: embeddings of the mixed samples.
+        clip: embeddings of the images, not mixed.
+        mixing: MixCo of this process's batch.
+        temperature: divisor of the cosines.
         negatives: `local` | `gathered`, see `losses.negatives`.
     """
     targets = mixing.targets().to(brain.device)
@@ -50,14 +50,14 @@ def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: flo
 
 
 def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives: str = "local") -> Tensor:
-    """InfoNCE whose targets are the images' similarities among themselves.
+    """Compute SoftCLIP: InfoNCE with the similarities of the images among themselves as targets.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.
 
     Args:
-        brain: of the samples.
-        clip: of their images.
-        temperature: of the logits.
+        brain: embeddings of the samples.
+        clip: embeddings of their images.
+        temperature: divisor of the cosines.
         negatives: `local` | `gathered`, see `losses.negatives`.
     """
     if negatives == "gathered":
@@ -67,7 +67,7 @@ def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives:
 
 
 def _both_directions(logits: Tensor, targets: Tensor, targets_back: Tensor | None = None) -> Tensor:
-    """Mean cross entropy over rows of (B, B) logits and of their transpose."""
+    """Return the mean cross entropy over rows of (B, B) logits and of their transpose."""
     back = targets if targets_back is None else targets_back
     forward_loss = -(targets * logits.log_softmax(-1)).sum(-1).mean()
     backward_loss = -(back * logits.T.log_softmax(-1)).sum(-1).mean()
@@ -75,6 +75,6 @@ def _both_directions(logits: Tensor, targets: Tensor, targets_back: Tensor | Non
 
 
 def temperature_schedule(epochs: int, *, start: float, end: float) -> list[float]:
-    """SoftCLIP's temperature in each of its epochs: half a cosine from start to end."""
+    """Return SoftCLIP's temperature in each of its epochs: half a cosine from start to end."""
     steps = max(epochs - 1, 1)
     return [end + (start - end) / 2 * (1 + math.cos(math.pi * epoch / steps)) for epoch in range(epochs)]

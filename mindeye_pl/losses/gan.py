@@ -1,9 +1,9 @@
-"""Adversarial losses and their lazy regularisation (arXiv 1912.04958; Mind Reader, spec section 7).
+"""Adversarial losses with lazy regularisation (arXiv 1912.04958; Mind Reader, spec section 7).
 
-A regulariser that is taken at every k-th step alone counts k times as much there. Adam makes k + 1 steps then where it
-would have made k, so that its learning rate and the logarithms of its betas shrink to k / (k + 1).
+A regulariser computed only every k steps is multiplied by k. Adam then makes k + 1 updates per k steps, so its learning
+rate and the logarithms of its betas are scaled by k / (k + 1).
 
-Legend: B batch, P side of an image, L layers with an intermediate latent, W its width.
+Legend: B batch, P image size, L layers with an intermediate latent, W latent width.
 """
 
 import math
@@ -13,48 +13,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Every how many steps each network is regularised.
+#: Steps between two regularisations of each network.
 R1_INTERVAL = 16
 PATH_LENGTH_INTERVAL = 4
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Non-saturating logistic loss: made images should be taken for real. Shape: `(B,)` -> `()`."""
+    """Return the non-saturating logistic loss of the generator. Shape: `(B,)` -> `()`."""
     return F.softplus(-fake_logits.float()).mean()
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Logistic loss: real images should be told from made ones. Shape: `(B,)`, `(B,)` -> `()`."""
+    """Return the logistic loss of the discriminator. Shape: `(B,)`, `(B,)` -> `()`."""
     return F.softplus(-real_logits.float()).mean() + F.softplus(fake_logits.float()).mean()
 
 
 def r1_gamma(image_size: int, batch_size: int) -> float:
-    """The weight of R1 that StyleGAN2-ADA takes where none is given: 0.82 for 256 pixels and a batch of 16."""
+    """Return StyleGAN2-ADA's default weight of R1, for example 0.82 for 256 pixels and a batch of 16."""
     return 2e-4 * image_size**2 / batch_size
 
 
 def r1_penalty(real_logits: Tensor, images: Tensor, *, gamma: float, interval: int = R1_INTERVAL) -> Tensor:
-    """Squared slope of the discriminator at real images, times gamma / 2.
+    """Return the R1 gradient penalty on real images.
 
     Args:
         real_logits: `(B,)`, computed from the images.
         images: `(B, 3, P, P)`, which require a gradient.
         gamma: weight.
-        interval: steps from one penalty to the next, with which it is multiplied.
+        interval: steps between two penalties; multiplies the penalty.
 
     Returns:
         `()` float32.
     """
-    (slopes,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
-    return interval * gamma / 2 * slopes.float().square().flatten(1).sum(1).mean()
+    (gradients,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
+    return interval * gamma / 2 * gradients.float().square().flatten(1).sum(1).mean()
 
 
 class PathLength(NamedTuple):
-    """What path length regularisation gives.
+    """Result of path length regularisation.
 
     Attributes:
         loss: `()` float32.
-        average: `()` float32, the moving average of the lengths, for the next time.
+        average: `()` float32, updated moving average of the lengths.
         lengths: `(B,)` float32.
     """
 
@@ -64,7 +64,7 @@ class PathLength(NamedTuple):
 
 
 def path_length_batch(batch_size: int, *, shrink: int = 2) -> int:
-    """How many images the path lengths are taken of; they need memory for two derivatives."""
+    """Return the number of images for path lengths, reduced because second derivatives need memory."""
     return max(1, batch_size // shrink)
 
 
@@ -77,22 +77,22 @@ def path_length_penalty(
     decay: float = 0.01,
     interval: int = PATH_LENGTH_INTERVAL,
 ) -> PathLength:
-    """Keeps a step in the intermediate latents as long in the image, whatever the latents and the direction.
+    """Return the path length penalty: a step in latent space should change the image by the same amount everywhere.
 
-    A path's length is that of the gradient, by the latents, of the image's inner product with noise; noise is drawn
-    with PyTorch's global generator. Mean over the layers, as a step is taken in all of them.
+    The path length is the norm of the gradient, with respect to the latents, of the image's inner product with noise
+    drawn by PyTorch's global generator. It is averaged over layers, because a step is taken in all of them.
 
     Args:
-        images: `(B, 3, P, P)`, made from `styles`.
+        images: `(B, 3, P, P)`, generated from `styles`.
         styles: `(B, L, W)`, with a gradient.
-        average: `()`, the moving average of the lengths so far; 0 at first.
-        weight: of the penalty.
-        decay: share of the moving average that is renewed.
-        interval: steps from one penalty to the next, with which it is multiplied.
+        average: `()`, moving average of the lengths so far; initially 0.
+        weight: weight of the penalty.
+        decay: weight of the new value in the moving average.
+        interval: steps between two penalties; multiplies the penalty.
     """
     noise = torch.randn_like(images) / math.sqrt(images[0, 0].numel())
-    (slopes,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
-    lengths = slopes.float().square().sum(2).mean(1).sqrt()
+    (gradients,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
+    lengths = gradients.float().square().sum(2).mean(1).sqrt()
     average = average.lerp(lengths.detach().mean(), decay)
     return PathLength(interval * weight * (lengths - average).square().mean(), average, lengths.detach())
 
@@ -106,12 +106,12 @@ class AdamSettings(TypedDict):
 
 
 def lazy_adam(interval: int, *, lr: float = 0.0025, betas: tuple[float, float] = (0.0, 0.99)) -> AdamSettings:
-    """Settings of Adam for a network that makes a step more every `interval` steps, for its regulariser.
+    """Return Adam's settings for a network with one extra update for its regulariser every `interval` steps.
 
     Args:
-        interval: see `R1_INTERVAL` and `PATH_LENGTH_INTERVAL`; 0 for no regulariser.
+        interval: `R1_INTERVAL` or `PATH_LENGTH_INTERVAL`; 0 for no regulariser.
         lr: learning rate without a regulariser.
-        betas: decay of the moments without a regulariser.
+        betas: decay rates of the moments without a regulariser.
     """
     ratio = interval / (interval + 1) if interval else 1.0
     return {"lr": lr * ratio, "betas": (betas[0] ** ratio, betas[1] ** ratio), "eps": 1e-8}

@@ -1,6 +1,6 @@
-"""How well images match embeddings, among the images and embeddings of a batch (Mind Reader, spec section 7).
+"""Contrastive losses of images and embeddings within a batch (Mind Reader, spec section 7).
 
-Cosines and their softmax are computed in float32 whatever the precision of training.
+Cosines and their softmax are computed in float32 at any training precision.
 
 Legend: B batch, E embedding width.
 """
@@ -18,24 +18,24 @@ from mindeye_pl.losses.negatives import gather_rows
 def log_match(
     first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0, negatives: str = "local"
 ) -> Tensor:
-    """Mean log probability that partners find one another; a loss is its negative.
+    """Return the mean log probability of identifying the partner; its negative is a loss.
 
     Args:
-        first: `(B, E)`, for instance embeddings of made images.
-        second: `(B, E)`, for instance the conditions that they were made with.
-        temperature: of the cosines.
-        lam: 0 asks of each row of `second` which row of `first` is its partner, as published; 1 asks the other way
-            round; between them both count, 1 with this share.
+        first: `(B, E)`, for example embeddings of generated images.
+        second: `(B, E)`, for example the conditions that they were generated with.
+        temperature: divisor of the cosines.
+        lam: weight of finding each row of `first` its partner among the rows of `second`; the published direction,
+            from `second` to `first`, has the weight 1 - lam.
         negatives: `local` | `gathered`, see `losses.negatives`; published is `local`.
 
     Returns:
-        `()` float32, 0 at the most.
+        `()` float32, at most 0.
     """
     if negatives == "gathered":
         first, second = gather_rows(first), gather_rows(second)
     logits = similarities(first, second) / temperature  # (B, B)
-    of_first, of_second = (logits.log_softmax(axis).diagonal().mean() for axis in (0, 1))
-    return (1 - lam) * of_first + lam * of_second
+    second_to_first, first_to_second = (logits.log_softmax(axis).diagonal().mean() for axis in (0, 1))
+    return (1 - lam) * second_to_first + lam * first_to_second
 
 
 def mean_log_match(
@@ -46,7 +46,7 @@ def mean_log_match(
     lam: float = 0.0,
     negatives: str = "local",
 ) -> Tensor:
-    """`log_match` of each pair, mean over the pairs: of a discriminator's heads with the conditions, for instance.
+    """Return `log_match` averaged over pairs, for example a discriminator's heads with the conditions.
 
     Shape: `(B, E_k)` each, `(B, E_k)` each -> `()`.
     """
@@ -57,14 +57,14 @@ def mean_log_match(
     return torch.stack(matches).mean()
 
 
-def perturb(embeddings: Tensor, *, share: float = 0.1, noise: Tensor | None = None) -> Tensor:
-    """Embeddings moved towards random directions, and brought to length one.
+def perturb(embeddings: Tensor, *, noise_weight: float = 0.1, noise: Tensor | None = None) -> Tensor:
+    """Add noise directions to embeddings and L2-normalise.
 
-    The embedding counts with the length that it has, so that noise is less than its share of a long one.
+    The embedding is not normalised before mixing, so that noise has less effect on a long one.
 
     Args:
         embeddings: `(B, E)`.
-        share: of the noise, whose length is one; the embedding has the rest.
+        noise_weight: weight of the L2-normalised noise; the embedding has the weight 1 - noise_weight.
         noise: `(B, E)` of any length; None draws it with PyTorch's global generator.
 
     Returns:
@@ -72,4 +72,4 @@ def perturb(embeddings: Tensor, *, share: float = 0.1, noise: Tensor | None = No
     """
     embeddings = embeddings.float()
     noise = torch.randn_like(embeddings) if noise is None else noise.float()
-    return F.normalize((1 - share) * embeddings + share * F.normalize(noise, dim=-1), dim=-1)
+    return F.normalize((1 - noise_weight) * embeddings + noise_weight * F.normalize(noise, dim=-1), dim=-1)

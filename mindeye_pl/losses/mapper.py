@@ -11,30 +11,30 @@ from torch import Tensor
 
 from mindeye_pl.losses.contrastive import info_nce_loss
 
-#: Of the contrastive part.
+#: Temperature of the contrastive term.
 TEMPERATURE = 0.5
 
 
 class MapperWeights(NamedTuple):
-    """What each part of the loss counts; see `MapperLoss`."""
+    """Weights of the terms of the mapper loss, see `MapperLoss`."""
 
     mse: float
     cosine: float
     contrastive: float = 0.0
 
 
-#: The two stages of training; the second halves the first and adds as much contrastive loss.
+#: The two stages of training: stage B halves the weights of stage A and adds a contrastive term.
 STAGE_A = MapperWeights(mse=0.4, cosine=0.6)
 STAGE_B = MapperWeights(mse=0.2, cosine=0.3, contrastive=0.5)
 
 
 class MapperLoss(NamedTuple):
-    """The weighted sum and its parts before weighting, each of shape `()` in float32.
+    """The weighted sum and its unweighted terms, each `()` float32.
 
     Attributes:
         total: the weighted sum.
         mse: mean squared error over samples and dimensions.
-        cosine: one minus the cosine, mean over samples.
+        contrastive: symmetric InfoNCE of cosines; None if its weight is 0.
         contrastive: symmetric InfoNCE of cosines; None where its weight is 0.
     """
 
@@ -47,13 +47,13 @@ class MapperLoss(NamedTuple):
 def mapper_loss(
     predicted: Tensor, target: Tensor, weights: MapperWeights, *, temperature: float = TEMPERATURE
 ) -> MapperLoss:
-    """Squared error, cosine and contrastive loss of predicted embeddings.
+    """Compute the squared error, cosine and contrastive loss of predicted embeddings.
 
     Args:
         predicted: `(B, D)`, not normalised.
-        target: `(B, D)`, of length one.
+        target: `(B, D)`, L2-normalised.
         weights: `STAGE_A`, `STAGE_B` or others.
-        temperature: of the contrastive part.
+        temperature: of the contrastive term.
     """
     with torch.autocast(predicted.device.type, enabled=False):
         predicted, target = predicted.float(), target.float()

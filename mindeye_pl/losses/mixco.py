@@ -1,6 +1,6 @@
-"""MixCo: voxels of some samples are mixed with another sample's of the same subject (MindEye2, spec section 6.1).
+"""MixCo: mix the voxels of some samples with those of another sample of the same subject (MindEye2, spec section 6.1).
 
-Legend: B batch, b one subject's share of it, V voxels.
+Legend: B batch, b one subject's sub-batch, V voxels.
 """
 
 from collections.abc import Sequence
@@ -9,35 +9,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Both parameters of the Beta distribution of the own share.
+#: Both parameters of the Beta distribution of a sample's own weight.
 BETA = 0.15
 
 
 @dataclass(frozen=True)
 class MixCo:
-    """How the voxels of a batch are mixed.
+    """Mixing of the voxels of a batch.
 
     Attributes:
-        partner: `(B,)` int64, the row inside the subject's own share that each sample is mixed with.
-        share: `(B,)` float32, the weight of the sample itself; 1 where nothing is mixed in.
+        partner: `(B,)` int64, index within the subject's sub-batch of the sample that each sample is mixed with.
+        weight: `(B,)` float32, weight of the sample itself; 1 if it is not mixed.
         sizes: b of each subject.
-        permutation: `published` credits a partner's share to the row that `partner` names in the whole batch, which for
-            every subject but the first is another subject's image; `corrected` adds the subject's offset.
-        diagonal: `published` writes the partner's share over the sample's own where a sample is its own partner, so an
-            unmixed one gets a target of 0; `corrected` adds it.
+        permutation: `published` uses `partner` as an index into the whole batch in the targets, which for every subject
+            but the first is another subject's image; `corrected` adds the subject's offset.
+        diagonal: if a sample is its own partner, `published` overwrites its own weight by the partner's weight, so an
+            unmixed sample has a target of 0; `corrected` adds the two.
     """
 
     partner: Tensor
-    share: Tensor
+    weight: Tensor
     sizes: tuple[int, ...]
     permutation: str = "published"
     diagonal: str = "published"
 
     def targets(self) -> Tensor:
-        """`(B, B)` float32: row i holds what sample i is made of."""
-        rows = torch.arange(len(self.share), device=self.share.device)
-        targets = torch.diag(self.share)
-        columns, rest = self._columns(), 1 - self.share
+        """Return the weights `(B, B)` float32 of the images (columns) in each sample (rows)."""
+        rows = torch.arange(len(self.weight), device=self.weight.device)
+        targets = torch.diag(self.weight)
+        columns, rest = self._columns(), 1 - self.weight
         if self.diagonal == "published":
             targets[rows, columns] = rest
         else:
@@ -52,31 +52,31 @@ class MixCo:
 
 
 def draw_mixco(sizes: Sequence[int], *, permutation: str = "published", diagonal: str = "published") -> MixCo:
-    """Draws partners and shares with PyTorch's global generator.
+    """Draw partners and weights with PyTorch's global generator.
 
-    Each sample is mixed with probability one half, its own share following Beta(0.15, 0.15); partners are a permutation
-    within each subject's share of the batch.
+    Each sample is mixed with probability 1/2 and an own weight from Beta(0.15, 0.15); partners are a permutation within
+    each subject's sub-batch.
 
     Args:
         sizes: b of each subject.
-        permutation: see `MixCo`.
-        diagonal: see `MixCo`.
+        permutation: "published" or "corrected", see `MixCo`.
+        diagonal: "published" or "corrected", see `MixCo`.
     """
     assert permutation in ("published", "corrected"), permutation
     assert diagonal in ("published", "corrected"), diagonal
     total = sum(sizes)
     partner = torch.cat([torch.randperm(size) for size in sizes])
-    share = torch.distributions.Beta(BETA, BETA).sample((total,))
-    share = torch.where(torch.rand(total) <= 0.5, share, torch.ones(()))
-    return MixCo(partner, share, tuple(sizes), permutation, diagonal)
+    weight = torch.distributions.Beta(BETA, BETA).sample((total,))
+    weight = torch.where(torch.rand(total) <= 0.5, weight, torch.ones(()))
+    return MixCo(partner, weight, tuple(sizes), permutation, diagonal)
 
 
 def mix_voxels(voxels: Sequence[Tensor], mixing: MixCo) -> list[Tensor]:
-    """Mixes each subject's voxels, `(b, V_s)` to `(b, V_s)`."""
+    """Mix each subject's voxels, `(b, V_s)` -> `(b, V_s)`."""
     mixed = []
-    for own, partner, share in zip(
-        voxels, mixing.partner.split(mixing.sizes), mixing.share.split(mixing.sizes), strict=True
+    for own, partner, weights in zip(
+        voxels, mixing.partner.split(mixing.sizes), mixing.weight.split(mixing.sizes), strict=True
     ):
-        weight = share.to(own)[:, None]
+        weight = weights.to(own)[:, None]
         mixed.append(weight * own + (1 - weight) * own[partner.to(own.device)])
     return mixed

@@ -1,13 +1,12 @@
-"""Where the wrong answers of a contrastive loss come from, when several processes share a batch.
+"""Negatives of a contrastive loss when several processes share a batch.
 
-`local`, as published: from the process's own share of the batch, so that the task gets easier the more processes share
-it. `gathered`: from all shares, so that it is the task of one process with the whole batch.
+`local`, as published: from the process's own sub-batch, so that the task gets easier with more processes. `gathered`:
+from all sub-batches, the same task as with one process and the whole batch.
 
-With `gathered` each process computes the loss of the whole batch. The gradient that comes back to its own rows is the
-sum over the processes' equal losses, and the mean over processes that data-parallel training takes makes it the
-gradient of the one loss.
+With `gathered` each process computes the loss of the whole batch. The gradient of its own rows is summed over the
+processes' equal losses; the mean over processes in data-parallel training then yields the gradient of the one loss.
 
-Legend: B rows of one process, R processes.
+Legend: B rows per process, R processes.
 """
 
 from typing import Any
@@ -20,7 +19,7 @@ CHOICES = ("local", "gathered")
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes, whose gradients are summed over the processes on the way back."""
+    """Concatenate the rows of all processes; the backward pass sums gradients over the processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -36,7 +35,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """The rows of all processes in the order of their ranks, differentiable; its input where there is one process.
+    """Return the rows of all processes in rank order, differentiable; the input if there is a single process.
 
     Shape: `(B, ...)` -> `(R B, ...)`; B must be the same in every process.
     """
@@ -44,7 +43,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def gather_targets(targets: Tensor) -> Tensor:
-    """What each row of the whole batch is made of, where a row is made of rows of its own process alone.
+    """Return the targets of the whole batch, in which a sample contains images of its own process only.
 
     Shape: `(B, B)` -> `(R B, R B)`, block-diagonal.
     """

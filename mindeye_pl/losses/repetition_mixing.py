@@ -1,4 +1,4 @@
-"""One response from the repetitions of an image: how MindEye1's low-level model is trained (spec section 7.3).
+"""Combination of an image's repetitions into one response, for MindEye1's low-level model (spec section 7.3).
 
 Legend: B batch, R repetitions, V voxels.
 """
@@ -6,15 +6,15 @@ Legend: B batch, R repetitions, V voxels.
 import torch
 from torch import Tensor
 
-#: How often a batch takes random convex combinations, the mean, and one repetition of each image.
-SHARES = (0.5, 0.3, 0.2)
+#: Probabilities that a batch uses random convex combinations, the mean, or one repetition of each image.
+PROBABILITIES = (0.5, 0.3, 0.2)
 
 
 def mix_repetitions(repetitions: Tensor) -> Tensor:
-    """Draws, with PyTorch's global generator, how the batch uses its repetitions, and does it.
+    """Combine repetitions in a way drawn for the whole batch by PyTorch's global generator.
 
-    In half of the batches each sample is a convex combination with uniform weights, in 3 of 10 the mean, and in 2 of 10
-    one repetition.
+    With probability 0.5 each sample is a convex combination with uniform weights, with 0.3 the mean, and with 0.2 one
+    repetition.
 
     Args:
         repetitions: `(B, R, V)`.
@@ -23,11 +23,11 @@ def mix_repetitions(repetitions: Tensor) -> Tensor:
         `(B, V)`.
     """
     count, slots = repetitions.shape[:2]
-    lot = torch.rand(()).item()
-    if lot < SHARES[0]:
+    draw = torch.rand(()).item()
+    if draw < PROBABILITIES[0]:
         weights = torch.rand(count, slots)
         weights = weights / weights.sum(1, keepdim=True)
-    elif lot < SHARES[0] + SHARES[1]:
+    elif draw < PROBABILITIES[0] + PROBABILITIES[1]:
         weights = torch.full((count, slots), 1 / slots)
     else:
         weights = torch.nn.functional.one_hot(torch.randint(slots, (count,)), slots).float()

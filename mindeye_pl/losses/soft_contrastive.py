@@ -1,6 +1,6 @@
-"""The low-level branch's contrastive loss on feature maps (MindEye2, spec section 6.4).
+"""Contrastive loss on feature maps for the low-level branch (MindEye2, spec section 6.4).
 
-Legend: N feature vectors of a batch (images times places), E their width.
+Legend: N feature vectors of a batch (images times spatial positions), E their width.
 """
 
 import torch
@@ -13,12 +13,17 @@ from mindeye_pl.losses.negatives import gather_rows
 def soft_contrastive_loss(
     student: Tensor, teacher: Tensor, augmented: Tensor, *, temperature: float = 0.2, negatives: str = "local"
 ) -> Tensor:
-    """Cross entropy of the student's similarities with the teacher's, in both directions.
+    """Compute the cross entropy of the student's similarities with the teacher's, in both directions.
 
     Shape:
         student `(N, E)`, teacher `(N, E)` of the image, augmented `(N, E)` of its augmented view -> `()`.
 
-    `negatives` is `local` or `gathered`, see `losses.negatives`.
+    Args:
+        student: features of the low-level branch.
+        teacher: features of the image.
+        augmented: features of the image's augmented view.
+        temperature: divisor of the cosines.
+        negatives: `local` | `gathered`, see `losses.negatives`.
     """
     if negatives == "gathered":
         student, teacher, augmented = gather_rows(student), gather_rows(teacher), gather_rows(augmented)

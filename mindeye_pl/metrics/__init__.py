@@ -1,1 +1,1 @@
-"""Scores, how sure they are, and what they stand beside: chance, shuffled brains, ridge regression."""
+"""Scores with confidence intervals, and their baselines: chance, shuffled brains and ridge regression."""

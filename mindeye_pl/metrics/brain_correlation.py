@@ -1,8 +1,8 @@
-"""How well betas predicted from reconstructions agree with the measured ones (MindEye2, spec section 10).
+"""Agreement of betas predicted from reconstructions with the measured betas (MindEye2, spec section 10).
 
-Two questions share a name in the literature. `brain_correlation`, the published one, correlates across the voxels of a
-image: is the pattern right? `voxel_correlation` correlates across the images of a voxel: does the voxel tell the
-images apart? Only the second has a noise ceiling in closed form.
+Two metrics share this name in the literature. `brain_correlation`, the published one, correlates across the voxels of
+an image: is the pattern right? `voxel_correlation` correlates across the images of a voxel: does the voxel tell images
+apart? Only the second has a noise ceiling in closed form.
 
 Legend: B batch, N images, V voxels, v voxels of a region, R repetitions of an image.
 """
@@ -16,13 +16,13 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.identification import correlation_of_each
-from mindeye_pl.metrics.noise_ceiling import chosen_voxels, noise_ceiling
+from mindeye_pl.metrics.identification import correlation_per_row
+from mindeye_pl.metrics.noise_ceiling import noise_ceiling, select_voxels
 
-#: Voxels with a lower ceiling do not count in normalised scores: their quotients are noise more than anything.
+#: Voxels with a lower noise ceiling are left out of normalised scores: dividing by it would mostly amplify noise.
 MIN_CEILING = 0.1
-#: Voxels correlated at once, so that copies in float64 stay small.
-_VOXELS_AT_ONCE = 4096
+#: Voxels correlated per block, which bounds the memory of the float64 copies.
+_VOXELS_PER_BLOCK = 4096
 
 
 def brain_correlation(
@@ -33,51 +33,52 @@ def brain_correlation(
     Formula: mean over images i of corr_v(predicted[i, v], measured[i, v]), Pearson, v over the voxels of a region
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test image stands for it, and is 0 where images share no pattern
+    Chance: no single number; see the row of another test image, which is 0 if images share no pattern
     Weights: gnet; none with a ridge encoder
-    Not shown: whether a reconstruction is right in what the encoding model does not see, and how much of a low value
-        is noise of the measured betas (`noise_ceiling.ceiling_between_repetitions`). An encoding model that also guided
-        the reconstruction flatters it.
+    Not shown: errors of the reconstruction that the encoding model does not see, and how much of a low value is noise
+        of the measured betas (`noise_ceiling.ceiling_between_repetitions`). The score is biased upwards if the same
+        encoding model also guided the reconstruction.
     Source: MindEye2, spec section 10
 
     Args:
-        predicted: `(N, V)` betas that the encoding model gives for the reconstructions.
+        predicted: `(N, V)` betas predicted from the reconstructions.
         measured: `(N, V)` betas of the same images, averaged over repetitions.
         mask: `(V,)` bool, the voxels of a region; None for all.
-        names: N names of images for messages; their places stand for them where None.
+        names: N image names for error messages; indices if None.
 
     Returns:
         Scalar float64.
 
     Raises:
-        UserError: for betas of unlike shape or that are not finite, no image, or fewer than two voxels.
+        UserError: if the shapes differ, a beta is not finite, there is no image, or the region has fewer than two
+            voxels.
     """
-    return brain_correlation_of_each(predicted, measured, mask, names=names).mean()
+    return brain_correlation_per_image(predicted, measured, mask, names=names).mean()
 
 
-def brain_correlation_of_each(
+def brain_correlation_per_image(
     predicted: Tensor, measured: Tensor, mask: Any = None, *, names: Sequence[str] | None = None
 ) -> Tensor:
-    """As `brain_correlation`, of each image: `(N,)` float64; a beta that is the same in all voxels is unrelated."""
+    """Per-image `brain_correlation`, `(N,)` float64; 0 for an image whose betas are constant over voxels."""
     predicted, measured = _checked(predicted, measured, names)
-    chosen = chosen_voxels(mask, predicted)
-    return correlation_of_each(predicted[:, chosen], measured[:, chosen])
+    chosen = select_voxels(mask, predicted)
+    return correlation_per_row(predicted[:, chosen], measured[:, chosen])
 
 
 def brain_correlation_by_region(
     predicted: Tensor, measured: Tensor, regions: Mapping[str, Any], *, names: Sequence[str] | None = None
 ) -> dict[str, Tensor]:
-    """`brain_correlation_of_each` by region, `(N,)` float64 each; a region of fewer than two voxels is left out.
+    """Per-image `brain_correlation` by region, `(N,)` float64 each; regions with fewer than two voxels are left out.
 
     Args:
-        predicted: as in `brain_correlation`, as `measured` and `names`.
-        measured: see there.
+        predicted: `(N, V)` predicted betas.
+        measured: `(N, V)` measured betas.
         regions: masks `(V,)` bool by name.
-        names: see there.
+        names: N image names for error messages.
     """
     masks = {name: torch.as_tensor(mask) for name, mask in regions.items()}
     return {
-        name: brain_correlation_of_each(predicted, measured, mask, names=names)
+        name: brain_correlation_per_image(predicted, measured, mask, names=names)
         for name, mask in masks.items()
         if mask.sum() >= 2
     }
@@ -97,35 +98,35 @@ def voxel_correlation(
 
     Formula: mean over voxels v of corr_i(predicted[i, v], measured[i, v]), Pearson; given ncsnr, each divided by its
         ceiling sqrt(ncsnr[v]^2 / (ncsnr[v]^2 + 1 / R)), without the voxels whose ceiling is below `min_ceiling`
-    Range: -1 to 1; normalised, 1 is what the noise-free response scores on average, and chance can carry it beyond
+    Range: -1 to 1; if normalised, 1 is the expected score of the noise-free response and sampling noise can exceed it
     Direction: higher is better.
     Chance: 0
     Weights: gnet; none with a ridge encoder
-    Not shown: whether the voxels together form the right pattern, as each one's mean and scale are taken out; the
-        voxels that were left out; what the encoding model could not predict from the true image either.
+    Not shown: whether the voxels together form the right pattern (each voxel's mean and scale are removed), the
+        excluded voxels, and what the encoding model cannot predict even from the true image.
     Source: MindEye2, spec section 10, which has the other form only; ceiling of the NSD data paper
 
     Args:
-        predicted: `(N, V)`, as in `brain_correlation`; N > 1.
-        measured: `(N, V)`, see there.
-        mask: see there.
-        ncsnr: `(V,)` signal-to-noise ratio of all V voxels; None leaves correlations as they are.
-        repetitions: R, one number or `(N,)`, that `measured` averages; needed with `ncsnr`.
+        predicted: `(N, V)` betas predicted from the reconstructions, N > 1.
+        measured: `(N, V)` betas of the same images, averaged over repetitions.
+        mask: `(V,)` bool, the voxels of a region; None for all.
+        ncsnr: `(V,)` signal-to-noise ratio of all V voxels; None leaves the correlations unnormalised.
+        repetitions: R, one number or `(N,)`, that `measured` averages; required with `ncsnr`.
         min_ceiling: in [0, 1], the lowest ceiling of a voxel that counts.
-        names: see there.
+        names: N image names for error messages.
 
     Returns:
         Scalar float64.
 
     Raises:
-        UserError: as `brain_correlation`, for a single image, or where no voxel's ceiling is high enough.
+        UserError: as `brain_correlation`; also for a single image, or if no voxel reaches `min_ceiling`.
     """
-    return voxel_correlation_of_each(
+    return voxel_correlation_per_voxel(
         predicted, measured, mask, ncsnr=ncsnr, repetitions=repetitions, min_ceiling=min_ceiling, names=names
     ).nanmean()
 
 
-def voxel_correlation_of_each(
+def voxel_correlation_per_voxel(
     predicted: Tensor,
     measured: Tensor,
     mask: Any = None,
@@ -135,10 +136,12 @@ def voxel_correlation_of_each(
     min_ceiling: float = MIN_CEILING,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """As `voxel_correlation`, of each voxel of the region: `(v,)` float64, NaN where it does not count."""
+    """Per-voxel `voxel_correlation` of the region, `(v,)` float64; NaN for excluded voxels."""
     predicted, measured = _checked(predicted, measured, names, at_least=2)
-    chosen = chosen_voxels(mask, predicted, at_least=1)
-    each = [correlation_of_each(predicted[:, block].T, measured[:, block].T) for block in chosen.split(_VOXELS_AT_ONCE)]
+    chosen = select_voxels(mask, predicted, at_least=1)
+    each = [
+        correlation_per_row(predicted[:, block].T, measured[:, block].T) for block in chosen.split(_VOXELS_PER_BLOCK)
+    ]
     return torch.cat(each) / _ceilings(chosen, predicted, ncsnr, repetitions, min_ceiling)
 
 
@@ -152,27 +155,18 @@ def voxel_correlation_influence(
     min_ceiling: float = MIN_CEILING,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """What each image adds to `voxel_correlation`, `(N,)` float64: the values for intervals and paired tests.
+    """Contribution of each image to `voxel_correlation`, `(N,)` float64, for intervals and paired tests.
 
-    Every voxel's correlation is over all images, so there is no score of one image. With x and y the two betas of a
-    voxel as z-scores over images and r their correlation, an image adds r + x y - r (x^2 + y^2) / 2, averaged over
-    voxels. The mean of these is the score, and the spread of their mean that of the score over new images, to first
-    order (the influence function of a correlation).
-
-    Args:
-        predicted: as in `voxel_correlation`, as all that follow.
-        measured: see there.
-        mask: see there.
-        ncsnr: see there.
-        repetitions: see there.
-        min_ceiling: see there.
-        names: see there.
+    Every voxel's correlation is over all images, so a single image has no score. With x and y the two betas of a voxel
+    as z-scores over images and r their correlation, an image contributes r + x y - r (x^2 + y^2) / 2, averaged over
+    voxels. The mean of the contributions is the score, and the standard error of their mean is, to first order, that of
+    the score over new images (the influence function of a correlation). Arguments as `voxel_correlation`.
     """
     predicted, measured = _checked(predicted, measured, names, at_least=2)
-    chosen = chosen_voxels(mask, predicted, at_least=1)
+    chosen = select_voxels(mask, predicted, at_least=1)
     ceilings = _ceilings(chosen, predicted, ncsnr, repetitions, min_ceiling)  # (v,)
     total = torch.zeros(len(predicted), dtype=torch.float64, device=predicted.device)
-    for block, ceiling in zip(chosen.split(_VOXELS_AT_ONCE), ceilings.split(_VOXELS_AT_ONCE), strict=True):
+    for block, ceiling in zip(chosen.split(_VOXELS_PER_BLOCK), ceilings.split(_VOXELS_PER_BLOCK), strict=True):
         x, y = _zscored(predicted[:, block]), _zscored(measured[:, block])  # (N, block)
         r = (x * y).mean(0)
         total += ((r + x * y - r * (x.square() + y.square()) / 2) / ceiling).nansum(1)
@@ -180,24 +174,25 @@ def voxel_correlation_influence(
 
 
 def _zscored(betas: Tensor) -> Tensor:
-    """Over the first axis, by the population's standard deviation, in float64; constant columns become 0."""
+    """Z-score columns in float64, with the population's standard deviation; constant columns become 0."""
     centred = betas.double() - betas.double().mean(0)
     return centred / centred.square().mean(0).sqrt().clamp_min(1e-12)
 
 
 def _ceilings(chosen: Tensor, betas: Tensor, ncsnr: Any, repetitions: Any, lowest: float) -> Tensor:
-    """What the correlations of the chosen voxels are divided by, `(v,)`: NaN where too low, 1 without ncsnr."""
+    """Return the divisors of the correlations, `(v,)`: NaN below the lowest ceiling, 1 without ncsnr."""
     if ncsnr is None:
         return torch.ones(len(chosen), dtype=torch.float64, device=chosen.device)
-    assert repetitions is not None, "the ceiling depends on how many repetitions were averaged"
-    assert len(ncsnr) == betas.shape[1], f"ncsnr of {len(ncsnr)} voxels for {betas.shape[1]}"
+    assert repetitions is not None, "ncsnr needs repetitions: the ceiling depends on how many were averaged"
+    assert len(ncsnr) == betas.shape[1], f"ncsnr of {len(ncsnr)} voxels for betas of {betas.shape[1]} voxels"
     ceilings = noise_ceiling(ncsnr, repetitions).to(chosen.device)[chosen]
     high = (ceilings >= lowest) & (ceilings > 0)
     if not high.any():
         raise UserError(
-            "no voxel's noise ceiling is high enough",
-            got=f"{ceilings.max():.3f} at most",
-            expected=f"min_ceiling={lowest:g} or more",
+            "every voxel's noise ceiling is below min_ceiling",
+            got=f"highest noise ceiling {ceilings.max():.3f}",
+            expected=f"at least {lowest:g}",
+            fix="use a lower min_ceiling",
         )
     return torch.where(high, ceilings, torch.nan)
 
@@ -205,39 +200,35 @@ def _ceilings(chosen: Tensor, betas: Tensor, ncsnr: Any, repetitions: Any, lowes
 def _checked(
     predicted: Tensor, measured: Tensor, names: Sequence[str] | None, *, at_least: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Both, on the device of the predicted betas.
-
-    Raises:
-        UserError: see `brain_correlation`.
-    """
+    """Check both inputs and return them on the device of `predicted`; raises the errors of `brain_correlation`."""
     if predicted.ndim != 2 or predicted.shape != measured.shape:
         raise UserError(
-            "predicted and measured betas do not fit each other",
+            "predicted and measured betas differ in shape",
             got=f"{tuple(predicted.shape)} and {tuple(measured.shape)}",
-            expected="(images, voxels), the same for both",
-            fix="an encoding model of this subject's voxels, and one reconstruction for each image",
+            expected="the same (images, voxels) for both",
+            fix="use an encoding model of this subject's voxels, and one reconstruction per image",
         )
     if len(predicted) < at_least:
-        raise UserError("too few images to correlate", got=len(predicted), expected=f"{at_least} or more")
+        raise UserError("too few images to correlate", got=len(predicted), expected=f"at least {at_least}")
     for what, betas in (("predicted", predicted), ("measured", measured)):
         finite = betas.isfinite().all(1)
         if not finite.all():
-            place = int((~finite).nonzero()[0])
-            name = place if names is None else names[place]
-            raise UserError(f"image {name!r} of the {what} betas holds NaN or infinity", expected="finite numbers")
+            index = int((~finite).nonzero()[0])
+            name = index if names is None else names[index]
+            raise UserError(f"{what} betas of image {name!r} contain NaN or infinity", expected="finite numbers")
     return predicted, measured.to(predicted.device)
 
 
 class BrainCorrelation(Metric):
-    """`brain_correlation` over batches; one number for each image is kept.
+    """Streaming `brain_correlation`; one number per image is kept.
 
     Args:
-        mask: as in the function.
+        mask: `(V,)` bool, the voxels of a region; None for all.
 
     Attributes:
-        higher_is_better: the direction of the metric.
-        chance: None, as it is no one number.
-        pool_size: None, as nothing is picked.
+        higher_is_better: direction of the metric.
+        chance: None, as chance is no single number.
+        pool_size: None, as there are no candidates.
     """
 
     higher_is_better = True
@@ -254,31 +245,31 @@ class BrainCorrelation(Metric):
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Takes in betas of some images, `(B, V)` each."""
-        self.values.append(brain_correlation_of_each(predicted.detach(), measured.detach(), self.mask))
+        """Add the predicted and measured betas of B images, `(B, V)` each."""
+        self.values.append(brain_correlation_per_image(predicted.detach(), measured.detach(), self.mask))
 
-    def of_each(self) -> Tensor:
-        """One number for each image, in the order of the batches: `(N,)` float64."""
+    def per_image(self) -> Tensor:
+        """Return one number per image in update order, `(N,)` float64."""
         return dim_zero_cat(self.values)
 
     def compute(self) -> Tensor:
-        """Their mean, a float64 scalar."""
-        return self.of_each().mean()
+        """Return the mean over images, a float64 scalar."""
+        return self.per_image().mean()
 
 
 class VoxelCorrelation(Metric):
-    """`voxel_correlation` over batches; the betas are kept until `compute`.
+    """Streaming `voxel_correlation`; the betas are kept until `compute`.
 
     Args:
-        mask: as in the function, as all that follow.
-        ncsnr: see there.
-        repetitions: see there; one number, as the images come one batch after another.
-        min_ceiling: see there.
+        mask: `(V,)` bool, the voxels of a region; None for all.
+        ncsnr: `(V,)` signal-to-noise ratio of all V voxels; None leaves the correlations unnormalised.
+        repetitions: R, a single number because images arrive in batches.
+        min_ceiling: in [0, 1], the lowest ceiling of a voxel that counts.
 
     Attributes:
-        higher_is_better: the direction of the metric.
+        higher_is_better: direction of the metric.
         chance: 0.
-        pool_size: None, as nothing is picked.
+        pool_size: None, as there are no candidates.
     """
 
     higher_is_better = True
@@ -305,16 +296,16 @@ class VoxelCorrelation(Metric):
         self.add_state("measured", default=[], dist_reduce_fx="cat")
 
     def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Takes in betas of some images, `(B, V)` each."""
+        """Add the predicted and measured betas of B images, `(B, V)` each."""
         predicted, measured = _checked(predicted.detach(), measured.detach(), None)
         self.predicted.append(predicted)
         self.measured.append(measured)
 
-    def of_each(self) -> Tensor:
-        """As `voxel_correlation_of_each`: `(v,)` float64."""
+    def per_voxel(self) -> Tensor:
+        """Return one number per voxel of the region, `(v,)` float64; NaN for excluded voxels."""
         predicted, measured = dim_zero_cat(self.predicted), dim_zero_cat(self.measured)
-        return voxel_correlation_of_each(predicted, measured, self.mask, **self.normalisation)
+        return voxel_correlation_per_voxel(predicted, measured, self.mask, **self.normalisation)
 
     def compute(self) -> Tensor:
-        """The mean over voxels, a float64 scalar."""
-        return self.of_each().nanmean()
+        """Return the mean over voxels, a float64 scalar."""
+        return self.per_voxel().nanmean()

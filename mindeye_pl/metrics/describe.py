@@ -1,4 +1,4 @@
-"""The page on metrics, made from the metrics' own docstrings.
+"""Generator of the metrics page, `docs/metrics.md`, from the metrics' docstrings.
 
 python -m mindeye_pl.metrics.describe > docs/metrics.md
 
@@ -18,7 +18,7 @@ import mindeye_pl.metrics
 
 FIELDS = ("Formula", "Range", "Direction", "Chance", "Weights", "Not shown", "Source")
 
-#: Modules in the order of the page, with their headings. A module that is not here stands at the end.
+#: Headings by module, in page order. Modules that are missing here come last.
 SECTIONS = {
     "pixels": "Pixels",
     "perceptual": "Perceptual distance",
@@ -27,7 +27,8 @@ SECTIONS = {
     "gallery_recall": "Retrieval from a large gallery",
     "brain_correlation": "Brain correlation",
     "encoding": "Encoding models",
-    "captions": "Captions",
+    "captions.similarity": "Captions",
+    "captions.meteor": "METEOR",
     "fid": "Distance of distributions",
     "effective_rank": "Collapse",
 }
@@ -35,41 +36,43 @@ SECTIONS = {
 _HEAD = """\
 # Metrics
 
-Made from the code by `python -m mindeye_pl.metrics.describe > docs/metrics.md`; edit the docstrings, not this page.
+Generated from the code by `python -m mindeye_pl.metrics.describe > docs/metrics.md`; edit the docstrings, not this
+page.
 
 ## How to read a score
 
-* **Chance** is what guessing scores, and **pool** the number of candidates that the right answer is picked from. A
-  share says nothing without both: 90 % of 2 and 90 % of 300 are different worlds, and top-5 of 300 is not top-1. Where
-  chance is no one number, *null rows* stand for it: another test image, grey, the mean image, shuffled brains.
-* **Range** and **direction** are those of the number as computed here.
-* **Intervals** are 95 % intervals over images: what the score would be on other images of the same kind, for the
-  same model and the same subject. They say nothing of other seeds or other subjects; for those, subjects (or seeds) are
-  the units, by Student's t (`intervals.interval_over_groups`). Means have a bootstrap of Student's t, shares of hits
-  Wilson's interval; a test over simulated sets holds each of them to covering the truth 93 to 97 % of the time.
-* Images of an **identification** score depend on each other, as each is a distractor of all others. An interval or a
-  paired test of it wants the values of `two_way_influence`, which count both parts that an image takes.
-* Two methods are compared **on the same images** (`intervals.paired_test`), never by whether their intervals overlap.
-* **Direction of identification**: `published` fixes a reconstruction and lets other *true images* compete with its
-  own, as the field's code does. `paper` fixes an image and lets other *reconstructions* compete with its own, as
-  MindEye2's text says. They are different numbers.
-* **Direction of retrieval**: in `image_retrieval` a brain looks for its image, in `brain_retrieval` an image looks
-  for its brain. The published script prints each under the other's label.
-* **Not shown** says how a score can be high without the reconstruction being right. Read it first.
+* **Chance** is the score of a random guess, and **pool** is the number of candidates from which the right answer is
+  picked. A score means nothing without both: 90 % with a pool of 2 and 90 % with a pool of 300 are different results,
+  and top-5 of 300 is not top-1. If chance is no single number, *null rows* replace it: another test image, a grey
+  image, the mean image, shuffled brains.
+* **Range** and **direction** describe the number as computed here.
+* **Intervals** are 95 % intervals over images: the expected score on other images of the same kind, for the same model
+  and the same subject. They do not cover other seeds or other subjects; for those, use subjects (or seeds) as units
+  with Student's t (`intervals.interval_over_groups`). Means use a bootstrap of Student's t, hit rates use Wilson's
+  interval; a test on simulated sets checks that each covers the truth 93 to 97 % of the time.
+* The per-image values of an **identification** score depend on each other, because each image is also a distractor of
+  all others. Intervals and paired tests need the values of `two_way_influence`, which include both roles of an image.
+* Compare two methods **on the same images** (`intervals.paired_test`), never by whether their intervals overlap.
+* **Direction of identification**: `published` fixes a reconstruction and compares its own image with other *true
+  images*, as the field's code does. `paper` fixes an image and compares its own reconstruction with other
+  *reconstructions*, as MindEye2's text says. The two numbers differ.
+* **Direction of retrieval**: in `image_retrieval` the query is a brain and the gallery is images, in `brain_retrieval`
+  the query is an image and the gallery is brains. The published script prints each under the other's label.
+* **Not shown** explains how a score can be high although the reconstruction is wrong. Read it first.
 """
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric, as its docstring tells it.
+    """Documentation of one metric.
 
     Attributes:
-        module: its module within `mindeye_pl.metrics`.
-        name: of the function.
-        call: its parameters, without types.
-        summary: the docstring's first sentence.
-        fields: the texts of `FIELDS`.
-        streaming: where its class is, None where it has none.
+        module: module path below `mindeye_pl.metrics`.
+        name: function name.
+        call: parameters, without types.
+        summary: first sentence of the docstring.
+        fields: texts of `FIELDS`.
+        streaming: path of the streaming class; None if there is none.
     """
 
     module: str
@@ -80,16 +83,16 @@ class Metric:
     streaming: str | None
 
 
-def metrics() -> list[Metric]:
-    """All metrics: modules in the order of `SECTIONS`, functions in the order of their files."""
+def collect_metrics() -> list[Metric]:
+    """Return all metrics: modules in the order of `SECTIONS`, functions in the order of their files."""
     found = {name: list(_metrics_of(_module(name))) for name in _module_names()}
     order = [*SECTIONS, *sorted(set(found) - set(SECTIONS))]
     return [metric for name in order for metric in found.get(name, [])]
 
 
-def page() -> str:
-    """The whole page, in Markdown."""
-    all_metrics = metrics()
+def render_page() -> str:
+    """Return the whole page in Markdown."""
+    all_metrics = collect_metrics()
     parts = [_HEAD, _overview(all_metrics)]
     for module in dict.fromkeys(metric.module for metric in all_metrics):
         parts.append(f"## {_heading(module)}\n")
@@ -98,7 +101,9 @@ def page() -> str:
 
 
 def _module_names() -> list[str]:
-    return [info.name for info in pkgutil.iter_modules(mindeye_pl.metrics.__path__)]
+    root = f"{mindeye_pl.metrics.__name__}."
+    found = pkgutil.walk_packages(mindeye_pl.metrics.__path__, root)
+    return [info.name.removeprefix(root) for info in found if not info.ispkg]
 
 
 def _module(name: str) -> ModuleType:
@@ -109,22 +114,22 @@ def _metrics_of(module: ModuleType) -> Iterator[Metric]:
     for name, function in vars(module).items():
         own = inspect.isfunction(function) and function.__module__ == module.__name__
         if own and not name.startswith("_") and is_metric(function):
-            fields = fields_of(function)
+            fields = parse_fields(function)
             summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-            short = module.__name__.split(".")[-1]
+            short = module.__name__.removeprefix(f"{mindeye_pl.metrics.__name__}.")
             yield Metric(short, name, _call(function), summary, fields, _streaming_class(module, name))
 
 
 def is_metric(function: Callable) -> bool:
-    """Whether any of the lines of a metric stands in the docstring."""
+    """Return whether the docstring has any line of `FIELDS`."""
     return any(re.match(rf"({'|'.join(FIELDS)}):", line) for line in (inspect.getdoc(function) or "").splitlines())
 
 
-def fields_of(function: Callable) -> dict[str, str]:
-    """The texts of `FIELDS`, each on one line.
+def parse_fields(function: Callable) -> dict[str, str]:
+    """Return the texts of `FIELDS`, each on one line.
 
     Raises:
-        ValueError: naming the function, where a line is missing, doubled or out of its place.
+        ValueError: if a line is missing, repeated or out of order; the message names the function.
     """
     found: list[tuple[str, str]] = []
     inside = False
@@ -149,11 +154,12 @@ def _call(function: Callable) -> str:
 
 
 def _streaming_class(module: ModuleType, name: str) -> str | None:
-    """The class of the same name, case and underscores aside, in the metric's module or in `streaming`."""
-    for place in (module, _module("streaming")):
-        for class_name, thing in vars(place).items():
-            if inspect.isclass(thing) and class_name.lower() == name.replace("_", "").lower():
-                return f"{place.__name__.removeprefix('mindeye_pl.')}.{class_name}"
+    """Return the path of the class with the function's name (case and underscores aside), None if there is none."""
+    package = (module.__package__ or "").removeprefix(f"{mindeye_pl.metrics.__name__}").lstrip(".")
+    for candidate in (module, _module(f"{package}.streaming".lstrip("."))):
+        for class_name, member in vars(candidate).items():
+            if inspect.isclass(member) and class_name.lower() == name.replace("_", "").lower():
+                return f"{candidate.__name__.removeprefix('mindeye_pl.')}.{class_name}"
     return None
 
 
@@ -162,7 +168,7 @@ def _heading(module: str) -> str:
 
 
 def _overview(all_metrics: list[Metric]) -> str:
-    """A table with one line for each metric."""
+    """Return a table with one row per metric."""
     lines = ["## All metrics\n", "| metric | range | direction | chance |", "| --- | --- | --- | --- |"]
     for metric in all_metrics:
         cells = (metric.fields[field].rstrip(".").replace("|", "\\|") for field in ("Range", "Direction", "Chance"))
@@ -180,4 +186,4 @@ def _entry(metric: Metric) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(render_page(), end="")

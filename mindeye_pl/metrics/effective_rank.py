@@ -1,7 +1,7 @@
-"""How many directions a set of tokens really uses: the critique of output-dimension collapse, as a number.
+"""Effective rank of a set of tokens: a measure of output-dimension collapse.
 
-A decoder that learned to pick from a few prototypes predicts tokens that vary along a few directions, while the tokens
-of the images vary along many. It may still score well on what it has seen.
+A decoder that has learned to pick from a few prototypes predicts tokens that vary along few directions, while the true
+tokens vary along many. It may still score well on the images it was trained on.
 
 Legend: N images, F values of their flattened tokens.
 """
@@ -18,21 +18,21 @@ def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_
     """Effective number of directions in which tokens vary from image to image.
 
     Formula: exp(-sum over k of p_k log p_k), p_k = s_k / sum of s, s the singular values of the tokens `(N, F)` after
-        the mean over images was taken off
-    Range: 1 to min(N - 1, F), 0 where all images have the same tokens
+        subtracting the mean over images
+    Range: 1 to min(N - 1, F), 0 if all images have the same tokens
     Direction: higher is better.
-    Chance: no one number; that of the true tokens of the same images stands beside it
-    Weights: none for this function; those of the CLIP model that made the tokens.
-    Not shown: whether the directions are the right ones: noise has the highest rank of all. It grows with N, so that
-        only sets of the same images can be compared.
+    Chance: no single number; compare with the effective rank of the true tokens of the same images
+    Weights: none for this function; those of the CLIP model that computed the tokens.
+    Not shown: whether the directions are the right ones: noise has the highest rank of all. It grows with N, so compare
+        only sets of the same images.
     Source: Roy and Vetterli 2007, "The effective rank"; the critique: Shirakawa et al. 2024 (arXiv 2405.10078).
 
-    Only the N x N matrix of inner products is made, from blocks of the features.
+    Only the N x N matrix of inner products is held in memory; features are read in blocks.
 
     Args:
         tokens: `(N, ...)` floating point of any precision; memory-mapped is fine.
-        names: of the N images, for messages.
-        block_size: values of an image taken at once.
+        names: N image names for error messages.
+        block_size: values of an image read at once.
 
     Returns:
         A scalar, float64.
@@ -50,21 +50,21 @@ def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_
 def effective_rank_ratio(
     predicted: Tensor, true: Tensor, *, names: Sequence[str] | None = None, block_size: int = 16_384
 ) -> Tensor:
-    """Effective rank of predicted tokens as a share of that of the true ones.
+    """Effective rank of the predicted tokens divided by that of the true tokens.
 
     Formula: effective_rank(predicted) / effective_rank(true)
-    Range: 0 upwards; 1 is as many directions as the truth, noise lies above
+    Range: 0 upwards; 1 is as many directions as the true tokens, noise is above 1
     Direction: higher is better.
-    Chance: no one number; 0 for one answer to all images
-    Weights: none for this function; those of the CLIP model that made the tokens.
+    Chance: no single number; 0 for one answer to all images
+    Weights: none for this function; those of the CLIP model that computed the tokens.
     Not shown: whether the directions are the right ones; read it beside retrieval.
     Source: Roy and Vetterli 2007; Shirakawa et al. 2024 (arXiv 2405.10078).
 
     Args:
         predicted: `(N, ...)` floating point.
-        true: `(N, ...)`, of the same images in the same order, which must not all be the same.
-        names: of the N images, for messages.
-        block_size: values of an image taken at once.
+        true: `(N, ...)` of the same images in the same order; not all equal.
+        names: N image names for error messages.
+        block_size: values of an image read at once.
 
     Returns:
         A scalar, float64.
@@ -79,7 +79,7 @@ def effective_rank_ratio(
 
 
 def _singular_values(features: Tensor, block_size: int) -> Tensor:
-    """Of the centred features, `(N, F)` -> `(N,)` float64, what is rounding set to 0."""
+    """Return the singular values of the centred features, `(N, F)` -> `(N,)` float64, with rounding errors set to 0."""
     num = len(features)
     gram = torch.zeros(num, num, dtype=torch.float64, device=features.device)
     raw = gram.new_zeros(())  # sum of squares before centring, which sets the scale of rounding

@@ -1,7 +1,7 @@
-"""A second encoding model: ridge regression from features of an image to betas.
+"""Ridge encoding model: regression from image features to betas.
 
-Reconstructions that were guided by an encoding model, or chosen by it, must be scored by another one. This one needs no
-weight file: any function of images gives the features, and the training trials of the subject give the rest.
+Reconstructions that were guided or selected by an encoding model must be scored by another one. This one needs no
+weight file: any function of images provides the features, and the subject's training trials provide the rest.
 
 Each voxel v has its own weights and its own penalty: min over w_v, b_v of ||y_v - Z w_v - b_v||^2 + alpha_v ||w_v||^2,
 where Z are the features' principal components and alpha_v is chosen by leaving one image out (`ridge_blocks`).
@@ -20,10 +20,10 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.ridge import ridge_blocks
 
-#: Candidates of the penalty, for features of which an image has squared length 1 on average.
+#: Candidate penalties, for features scaled to a mean squared length of 1 per image.
 ALPHAS = tuple(10.0**power for power in range(-4, 5))
-#: Features of more bytes than this, in float32, go through the principal components in batches of images.
-_BYTES_AT_ONCE = 2**30
+#: Larger float32 feature matrices are processed in batches of images.
+_MAX_BYTES_PER_BATCH = 2**30
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class RidgeEncoder:
     """A fitted encoding model.
 
     Attributes:
-        mean: `(F,)` float32, of the features of the training images.
+        mean: `(F,)` float32, feature mean over the training images.
         components: `(K, F)` float32, principal axes of the features, divided by their size.
         weights: `(K, V)` float32.
         intercept: `(V,)` float32.
-        alphas: `(V,)`, the penalty of each voxel.
-        stimulus_ids: `(n,)` int64, the images that it was fitted on; None where they are not known.
+        alphas: `(V,)`, penalty of each voxel.
+        stimulus_ids: `(n,)` int64, training images; None if unknown.
     """
 
     mean: np.ndarray
@@ -58,45 +58,45 @@ class RidgeEncoder:
         voxels_per_block: int = 2048,
         seed: int = 0,
     ) -> Self:
-        """Fits the model on training trials.
+        """Fit the model on training trials.
 
         Args:
-            features: `(n, F)` of the training images, one row for each image; memory-mapped is fine. They are only
-                centred: groups of features in different units are brought to one scale by the caller.
+            features: `(n, F)` of the training images, one row per image; memory-mapped is fine. They are only centred:
+                the caller scales groups of features that have different units.
             betas: `(n, V)` of the same images, repetitions averaged.
-            stimulus_ids: `(n,)` of the images, so that a test image among them is refused later.
-            num_components: K at most. With K as large as n or F, it is ridge regression on the features themselves
-                (the penalty does not see a rotation); fewer leave out the directions that images differ least in.
-            alphas: candidates of the penalty, positive.
+            stimulus_ids: `(n,)` of the images, so that `predict` can refuse training images.
+            num_components: maximum K. With K as large as n or F, this is ridge regression on the features themselves
+                (the penalty is invariant to rotation); a smaller K drops the directions of least variance.
+            alphas: candidate penalties, positive.
             voxels_per_block: voxels fitted at once.
             seed: of the randomised singular value decomposition that large features need.
 
         Raises:
-            UserError: for fewer than three images, images that stand more than once, features that are not finite
-                or the same for all images, or penalties that are not positive.
+            UserError: for fewer than three images, repeated images, features that are not finite or the same for all
+                images, or penalties that are not positive.
         """
         assert len(features) == len(betas), f"features of {len(features)} images, betas of {len(betas)}"
         if len(features) < 3:
-            raise UserError("too few images for an encoding model", got=len(features), expected="3 or more")
+            raise UserError("too few images for an encoding model", got=len(features), expected="at least 3")
         if stimulus_ids is not None:
             stimulus_ids = np.asarray(stimulus_ids, np.int64)
             assert len(stimulus_ids) == len(features), f"{len(stimulus_ids)} ids for {len(features)} images"
             ids, counts = np.unique(stimulus_ids, return_counts=True)
             if counts.max() > 1:
                 raise UserError(
-                    "a training image stands more than once",
+                    "a training image is repeated, which would make leave-one-out leak",
                     got=f"image {ids[counts.argmax()]}, {counts.max()} times",
-                    expected="one row for each image, as leaving one row out would leave the image in",
+                    expected="one row per image",
                     fix="average the repetitions first",
                 )
         mean, axes = _principal_axes(features, min(num_components, len(features) - 1, features.shape[1]), seed)
         projected = _project(features, mean, axes)  # (n, K)
         size = np.sqrt(np.square(projected, dtype=np.float64).sum(1).mean())
         if not size > 0:
-            raise UserError("the features are the same for all images", expected="features that differ")
+            raise UserError("the features are the same for all training images", expected="features that vary")
         weights = np.empty((len(axes), betas.shape[1]), np.float32)
         intercept, chosen = np.empty(betas.shape[1], np.float32), np.empty(betas.shape[1])
-        # The prediction is affine, so that of the origin and of the unit vectors tell intercept and weights.
+        # The prediction is affine: the origin and the unit vectors as probes yield intercept and weights.
         probes = np.concatenate([np.zeros((1, len(axes))), np.eye(len(axes))]).astype(np.float32)
         fits = ridge_blocks(
             (projected / size).astype(np.float32), betas, probes, alphas=alphas, targets_per_block=voxels_per_block
@@ -108,64 +108,64 @@ class RidgeEncoder:
 
     @property
     def num_voxels(self) -> int:
-        """V."""
+        """Number of voxels, V."""
         return len(self.intercept)
 
     def predict(self, features: np.ndarray, *, stimulus_ids: np.ndarray | None = None) -> np.ndarray:
-        """Betas `(m, V)` float32 for features `(m, F)` of images or of reconstructions.
+        """Return betas `(m, V)` float32 for features `(m, F)` of images or reconstructions.
 
         Args:
-            features: by the same function as those that the model was fitted on.
-            stimulus_ids: `(m,)` images that were reconstructed, none of which may be a training image.
+            features: computed by the same function as the training features.
+            stimulus_ids: `(m,)` reconstructed images, none of which may be a training image.
 
         Raises:
-            UserError: for another number of features, or an image that the model was fitted on.
+            UserError: if the number of features differs, or an image is a training image.
         """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise UserError(
-                "the encoding model was fitted on other features", got=features.shape, expected=("m", len(self.mean))
+                "features do not fit the encoding model", got=features.shape, expected=f"(m, {len(self.mean)})"
             )
         if stimulus_ids is not None and self.stimulus_ids is not None:
             seen = np.intersect1d(stimulus_ids, self.stimulus_ids)
             if len(seen):
                 raise UserError(
-                    "the encoding model was fitted on images that it is to score",
-                    got=f"{len(seen)} of {len(stimulus_ids)}, image {seen[0]} for instance",
-                    expected="training trials without test images",
+                    "the encoding model was trained on images that it would score",
+                    got=f"{len(seen)} of {len(stimulus_ids)} images, for example image {seen[0]}",
+                    expected="test images that are not among the training trials",
                 )
         return _project(features, self.mean, self.components) @ self.weights + self.intercept
 
 
 def image_features(function: Callable[[Tensor], Tensor], images: Tensor, *, batch_size: int = 64) -> np.ndarray:
-    """Features of images, flattened, batch by batch.
+    """Return flattened features of images, computed in batches.
 
     Args:
-        function: images `(B, 3, H, W)` in [0, 1] to `(B, ...)`, an embedder or `small_images` for instance.
+        function: images `(B, 3, H, W)` in [0, 1] to `(B, ...)`, for example an embedder or `small_images`.
         images: `(m, 3, H, W)`.
         batch_size: B.
 
     Returns:
         `(m, F)` float32.
     """
-    assert len(images), "no image"
+    assert len(images), "no images"
     with torch.no_grad():
         return torch.cat([function(batch).flatten(1).float().cpu() for batch in images.split(batch_size)]).numpy()
 
 
 def small_images(images: Tensor, size: int = 16) -> Tensor:
-    """The simplest features: the image itself, shrunk. `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)`."""
+    """Downsample images, the simplest features: `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)`."""
     shape = (size, size)
     return torch.nn.functional.interpolate(images.float(), size=shape, mode="bilinear", antialias=True)
 
 
 def _principal_axes(features: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `(F,)` and the first principal axes `(count, F)` of the rows, float32."""
+    """Return the mean `(F,)` and the first principal axes `(count, F)` of the rows, float32."""
     from sklearn.decomposition import PCA, IncrementalPCA
 
-    rows = _BYTES_AT_ONCE // (4 * features.shape[1])
+    rows = _MAX_BYTES_PER_BATCH // (4 * features.shape[1])
     if len(features) <= max(rows, count):
         model = PCA(count, random_state=seed)
-        with np.errstate(invalid="ignore"):  # shares of a variance of 0, where all images look the same
+        with np.errstate(invalid="ignore"):  # explained variance ratio of 0 / 0 if all images are the same
             model.fit(_finite(features[:]))
     else:
         model = IncrementalPCA(count)
@@ -175,20 +175,16 @@ def _principal_axes(features: np.ndarray, count: int, seed: int) -> tuple[np.nda
 
 
 def _finite(features: np.ndarray) -> np.ndarray:
-    """As float32.
-
-    Raises:
-        UserError: for NaN or infinity.
-    """
+    """Convert to float32; raises a UserError for NaN or infinity."""
     features = np.asarray(features, np.float32)
     if not np.isfinite(features).all():
-        raise UserError("features of a training image hold NaN or infinity", expected="finite numbers")
+        raise UserError("features of a training image contain NaN or infinity", expected="finite numbers")
     return features
 
 
 def _project(features: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Coordinates `(m, K)` float32 along the axes `(K, F)`, a bounded number of rows at once."""
-    rows = max(1, _BYTES_AT_ONCE // (4 * len(mean)))
+    """Return coordinates `(m, K)` float32 along the axes `(K, F)`, computed in batches of rows."""
+    rows = max(1, _MAX_BYTES_PER_BATCH // (4 * len(mean)))
     return np.concatenate(
         [
             (np.asarray(features[start : start + rows], np.float32) - mean) @ axes.T

@@ -1,6 +1,6 @@
-"""Fréchet distance between two sets of images, by the features of a network (Heusel et al. 2017).
+"""Fréchet distance between the network features of two sets of images (Heusel et al. 2017).
 
-Legend: N images, M of the reference set, F features of each, B a batch of images, H and W their size.
+Legend: N images, M images of the reference set, F features per image, B batch, H and W image size.
 """
 
 from math import sqrt
@@ -19,11 +19,11 @@ def fid(features: Tensor, reference_features: Tensor) -> Tensor:
     Formula: |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), m the means and C the covariances over images
     Range: 0 upwards
     Direction: lower is better.
-    Chance: no one number; the row of another set of images stands for it
-    Weights: fid_inception, or those of another feature network, which makes another number
-    Not shown: whether any image is that of its brain, as shuffled reconstructions score the same; it is biased
-        upwards for few images, and more so for fewer, so that only sets of equal size, with the same network and the
-        same reference set, can be compared, and 1,000 images never with a published number of 30,000
+    Chance: no single number; see the row of another set of images
+    Weights: fid_inception; values of other feature networks are not comparable
+    Not shown: whether any image matches its brain: shuffled reconstructions score the same. FID is biased upwards, more
+        so for fewer images: compare only sets of equal size with the same network and reference set, and never 1,000
+        images with a published number of 30,000.
     Source: Heusel et al. 2017; Mind Reader, spec section 8
 
     Args:
@@ -38,31 +38,31 @@ def fid(features: Tensor, reference_features: Tensor) -> Tensor:
     """
     assert features.shape[1:] == reference_features.shape[1:], f"{features.shape[1:]}, {reference_features.shape[1:]}"
     if (fewest := min(len(features), len(reference_features))) < 2:
-        raise UserError("too few images for FID", got=fewest, expected="2 or more of each set")
+        raise UserError("too few images for FID", got=fewest, expected="at least 2 per set")
     first, second = features.flatten(1).double(), reference_features.flatten(1).double()
     means = (first.mean(0) - second.mean(0)).square().sum()
     roots = [_root_of_covariance(rows) for rows in (first, second)]  # (n, F) with root^T root = C
     spread = sum(root.square().sum() for root in roots)
-    # tr (C_1 C_2)^(1/2) is the nuclear norm of root_1 root_2^T: no square root of a singular matrix has to be found.
+    # tr (C_1 C_2)^(1/2) is the nuclear norm of root_1 root_2^T, which avoids the square root of a singular matrix.
     return (means + spread - 2 * torch.linalg.matrix_norm(roots[0] @ roots[1].T, ord="nuc")).clamp_min(0)
 
 
 def _root_of_covariance(rows: Tensor) -> Tensor:
-    """A matrix of no more rows than columns whose square is the covariance of `rows`."""
+    """Return R with R^T R = covariance of `rows`, with at most as many rows as columns."""
     centred = (rows - rows.mean(0)) / sqrt(len(rows) - 1)
     return torch.linalg.qr(centred, mode="r").R if len(rows) > rows.shape[1] else centred
 
 
 def fid_score(features: Tensor, reference_features: Tensor, *, network: str, reference: str) -> Score:
-    """`fid` as one number of an evaluation, which names what it was measured by and against.
+    """Return `fid` as a `Score` that names the network and the reference set.
 
-    It has no interval: a bootstrap draws the same image twice, which lifts every value above the one it is about.
+    The score has no interval: a bootstrap draws images repeatedly, which biases FID upwards.
 
     Args:
         features: `(N, F)`.
         reference_features: `(M, F)`.
-        network: whose features these are, `fid_inception` for instance.
-        reference: the reference set in a word, `test_images` for instance.
+        network: name of the feature network, for example `fid_inception`.
+        reference: name of the reference set, for example `test_images`.
     """
     return Score(
         name=f"fid_{network.removeprefix('fid_')}_to_{reference}",
@@ -75,14 +75,14 @@ def fid_score(features: Tensor, reference_features: Tensor, *, network: str, ref
 
 
 class FID(FrechetInceptionDistance):
-    """`fid` of everything seen since the last reset, in memory that does not grow with the images (torchmetrics).
+    """Streaming `fid`, with memory independent of the number of images (torchmetrics).
 
-    `update(images, real=False)` takes in reconstructions and `update(images, real=True)` the reference set,
-    `(B, 3, H, W)` in [0, 1] each.
+    `update(images, real=False)` adds reconstructions and `update(images, real=True)` adds the reference set, both
+    `(B, 3, H, W)` in [0, 1].
 
     Args:
-        network: images in [0, 1] to features, `(B, 3, H, W)` -> `(B, F)`, and F as its `num_features`.
-        reference: the reference set in a word, for those who read the number.
+        network: images in [0, 1] to features, `(B, 3, H, W)` -> `(B, F)`, with F as `num_features`.
+        reference: name of the reference set, for reports.
     """
 
     chance = None
@@ -94,16 +94,12 @@ class FID(FrechetInceptionDistance):
 
     @torch.no_grad()
     def update(self, images: Tensor, real: bool) -> None:
-        """Takes in a batch of one of the two sets."""
+        """Add a batch of one of the two sets."""
         super().update(images, real=real)
 
     def compute(self) -> Tensor:
-        """The distance, a scalar.
-
-        Raises:
-            UserError: for a set of fewer than two images.
-        """
+        """Return the distance, a scalar; raises a UserError for a set of fewer than two images."""
         fewest = int(min(self.fake_features_num_samples, self.real_features_num_samples))
         if fewest < 2:
-            raise UserError("too few images for FID", got=fewest, expected="2 or more of each set")
+            raise UserError("too few images for FID", got=fewest, expected="at least 2 per set")
         return super().compute().clamp_min(0)

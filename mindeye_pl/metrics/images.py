@@ -1,4 +1,4 @@
-"""The scores of reconstructions: which there are under a protocol, and their means with intervals.
+"""Scores of reconstructions: the metrics of the table, and their means with intervals.
 
 Legend: n pairs of reconstruction and image, F features.
 """
@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.identification import correlation_matrix, influence_of_wins, two_way_wins
-from mindeye_pl.metrics.identification import identified as identified_among
-from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
+from mindeye_pl.metrics.identification import (
+    correlation_matrix,
+    identification_probability,
+    influence_of_wins,
+    two_way_wins,
+)
+from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.statistics.score import Interval, Score
 
@@ -21,17 +25,17 @@ PIXCORR, SSIM, SSIM_RGB, LPIPS, FID = "pixcorr", "ssim", "ssim_rgb", "lpips", "f
 
 @dataclass(frozen=True)
 class TableMetric:
-    """One column of the reconstructions' table.
+    """A column of the table of reconstructions.
 
     Attributes:
-        name: of its scores.
-        title: a few letters for the head of the column.
-        question: what it answers, in plain words.
-        form: "share" in per cent, or "number".
-        higher_is_better: its direction.
-        chance: what guessing scores; None where null rows stand for it.
-        pool_size: candidates that the right answer is picked from, None where nothing is picked.
-        group: the table that it stands in.
+        name: name of its scores.
+        title: short column header.
+        question: the question it answers, in plain words.
+        form: "percent" or "number".
+        higher_is_better: direction of the metric.
+        chance: score of a random guess; None if null rows replace it.
+        pool_size: number of candidates; None if there are no candidates.
+        group: title of the table that contains the column.
     """
 
     name: str
@@ -45,38 +49,38 @@ class TableMetric:
 
 
 PIXEL_METRICS = (
-    TableMetric(PIXCORR, "PixCorr", "How alike are the pixels? Correlation, 1 is the same."),
-    TableMetric(SSIM, "SSIM", "How alike is the structure of light and dark? 1 is the same."),
-    TableMetric(SSIM_RGB, "SSIM (RGB)", "The same on colours, by torchmetrics."),
+    TableMetric(PIXCORR, "PixCorr", "How similar are the pixels? Correlation, 1 means identical."),
+    TableMetric(SSIM, "SSIM", "How similar is the structure of light and dark? 1 means identical."),
+    TableMetric(SSIM_RGB, "SSIM (RGB)", "SSIM on colour images, by torchmetrics."),
 )
 
 
 def two_way_metrics(name: str, title: str) -> tuple[TableMetric, TableMetric]:
-    """Both directions of two-way identification by one network's features."""
-    question = f"Is it more like the seen image than like another one, to {title}?"
-    other = f"Is it more like the seen image than another reconstruction is, to {title}?"
+    """Return the columns of two-way identification by one network's features, in both directions."""
+    question = f"Is it more similar to the seen image than to another one, by {title}?"
+    other = f"Is it more similar to the seen image than another reconstruction is, by {title}?"
     return (
-        TableMetric(f"{name}_two_way", f"{title} 2-way", question, "share", chance=0.5, pool_size=2),
-        TableMetric(f"{name}_two_way_paper", f"{title} 2-way, paper", other, "share", chance=0.5, pool_size=2),
+        TableMetric(f"{name}_two_way", f"{title} 2-way", question, "percent", chance=0.5, pool_size=2),
+        TableMetric(f"{name}_two_way_paper", f"{title} 2-way, paper", other, "percent", chance=0.5, pool_size=2),
     )
 
 
 def n_way_metric(name: str, title: str, *, n: int, top_k: int) -> TableMetric:
-    """Being among the `top_k` nearest of n images by one network's features."""
+    """Return the column of n-way identification by one network's features."""
     which = f"among the {top_k} nearest of" if top_k > 1 else "the nearest of"
     short = f"{title} {n}-way" + (f" top {top_k}" if top_k > 1 else "")
-    question = f"Is the seen image {which} {n}, to {title}?"
-    return TableMetric(n_way_name(name, n, top_k), short, question, "share", chance=top_k / n, pool_size=n)
+    question = f"Is the seen image {which} {n}, by {title}?"
+    return TableMetric(n_way_name(name, n, top_k), short, question, "percent", chance=top_k / n, pool_size=n)
 
 
 def n_way_name(name: str, n: int, top_k: int) -> str:
-    """As in `clip_50_way_top5`."""
+    """Return a score name such as `clip_50_way_top5`."""
     return f"{name}_{n}_way" + (f"_top{top_k}" if top_k > 1 else "")
 
 
 def distance_metric(name: str, title: str) -> TableMetric:
-    """Correlation distance of one network's features."""
-    question = f"How far is it from the seen image, to {title}? 0 is the same."
+    """Return the column of correlation distance by one network's features."""
+    question = f"How far is it from the seen image, by {title}? 0 means identical."
     return TableMetric(f"{name}_distance", title, question, higher_is_better=False)
 
 
@@ -84,24 +88,24 @@ CLIP_TWO_WAY = "clip_two_way"
 BASIC_METRICS = (*PIXEL_METRICS[:2], two_way_metrics("clip", "CLIP")[0])
 
 LPIPS_METRIC = TableMetric(
-    LPIPS, "LPIPS", "How different do they look, to AlexNet's calibrated features? 0 is the same.", "number", False
+    LPIPS, "LPIPS", "How different do they look, by AlexNet's calibrated features? 0 means identical.", "number", False
 )
 
 
 def fid_metric(title: str) -> TableMetric:
-    """The distance of whole sets, by one network's features."""
-    question = f"How far are all reconstructions from all seen images, as sets, to {title}? 0 is the same."
+    """Return the column of the distance between sets, by one network's features."""
+    question = f"How far are all reconstructions from all seen images, as sets, by {title}? 0 means identical."
     return TableMetric(FID, "FID", question, "number", higher_is_better=False)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One metric of one line.
+    """Per-image values of one metric in one table row.
 
     Attributes:
-        each: `(n,)` float64, of each image, for sorting and for paired tests.
-        influence: `(n,)` float64 with the same mean, whose spread is that of the mean: where images are compared with
-            each other an image counts also as what others are compared with.
+        each: `(n,)` float64, score of each image, for sorting and paired tests.
+        influence: `(n,)` float64 contributions to the mean, for intervals: the standard error of their mean is that of
+            the score, including each image's role as a distractor of the others.
     """
 
     each: np.ndarray
@@ -109,52 +113,52 @@ class Scored:
 
     @classmethod
     def independent(cls, each: Tensor) -> "Scored":
-        """Of images that are scored alone."""
+        """Wrap scores `(n,)` of images that are scored independently of each other."""
         values = each.cpu().numpy().astype(np.float64)
         return cls(values, values)
 
     def plain(self) -> list[list[float]]:
-        """Both as lists, for json."""
+        """Return both arrays as lists, for JSON."""
         return [self.each.tolist(), self.influence.tolist()]
 
 
-def identified(correlations: Tensor) -> Scored:
-    """Two-way identification of each image.
+def score_two_way(correlations: Tensor) -> Scored:
+    """Score each image by two-way identification.
 
     Args:
         correlations: `(n, n)` of features, from `correlation_matrix`; rows are the fixed items.
     """
-    each = identified_among(correlations, n=2)
+    each = identification_probability(correlations, n=2)
     return Scored(each.cpu().numpy(), influence_of_wins(two_way_wins(correlations)).cpu().numpy())
 
 
-def found_among(correlations: Tensor, *, n: int, top_k: int) -> Scored:
-    """n-way identification of each image, the gallery taken as given; arguments as `identified`."""
-    return Scored.independent(identified_among(correlations, n=n, top_k=top_k))
+def score_n_way(correlations: Tensor, *, n: int, top_k: int) -> Scored:
+    """Score each image by n-way identification with a fixed gallery; `correlations` as in `score_two_way`."""
+    return Scored.independent(identification_probability(correlations, n=n, top_k=top_k))
 
 
 def score_each(
     reconstructions: Tensor, images: Tensor, *, features: Callable[[Tensor], Tensor], size: int | None
 ) -> dict[str, Scored]:
-    """PixCorr, SSIM and two-way identification alone: what a quick look needs (`BASIC_METRICS`).
+    """Compute PixCorr, SSIM and two-way identification only (`BASIC_METRICS`).
 
     Args:
         reconstructions: `(n, 3, H, W)` float32 in [0, 1].
-        images: the same of the seen images.
+        images: seen images, with the same shape and order.
         features: images to `(n, F)`, for identification.
         size: side in pixels to which PixCorr and SSIM resize; None leaves the images as they are.
     """
     return {
-        PIXCORR: Scored.independent(pixcorr_of_each(reconstructions, images, size=size)),
-        SSIM: Scored.independent(ssim_of_each(reconstructions, images, size=size)),
-        CLIP_TWO_WAY: identified(correlation_matrix(features(reconstructions), features(images))),
+        PIXCORR: Scored.independent(pixcorr_per_image(reconstructions, images, size=size)),
+        SSIM: Scored.independent(ssim_per_image(reconstructions, images, size=size)),
+        CLIP_TWO_WAY: score_two_way(correlation_matrix(features(reconstructions), features(images))),
     }
 
 
-def scores_of(
+def summarise_scores(
     values: Mapping[str, Scored], metrics: Sequence[TableMetric], *, num_resamples: int = 2000, seed: int = 0
 ) -> list[Score]:
-    """Means over images with their 95 % intervals, in the order of `metrics`; those without values are left out."""
+    """Return means over images with 95 % intervals, in the order of `metrics`; metrics without values are left out."""
     return [
         Score(
             metric.name,
@@ -171,15 +175,15 @@ def scores_of(
 
 
 def _interval(metric: TableMetric, influence: np.ndarray, num_resamples: int, seed: int) -> Interval:
-    """Of a mean; a share stays between none and all."""
-    if metric.pool_size not in (None, 2):  # found or not found
+    """Return the interval of a mean; percentages stay within [0, 1]."""
+    if metric.pool_size not in (None, 2):  # per-image values are hits and misses
         return hit_rate_interval(influence)
-    bounds = (0.0, 1.0) if metric.form == "share" else None
+    bounds = (0.0, 1.0) if metric.form == "percent" else None
     return bootstrap_interval(influence, num_resamples=num_resamples, seed=seed, bounds=bounds)
 
 
 def derangement(count: int, seed: int) -> Tensor:
-    """An order of `count` things, `(count,)` int64, in which none keeps its place."""
+    """Draw a permutation `(count,)` int64 without fixed points."""
     assert count > 1, count
     generator = torch.Generator().manual_seed(seed)
     while True:

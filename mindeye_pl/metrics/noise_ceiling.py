@@ -1,4 +1,4 @@
-"""How well any prediction could agree with measured betas, as these are noisy (NSD data paper; MindEye2 has none).
+"""Noise ceiling: the agreement with noisy measured betas that a perfect prediction reaches (NSD data paper).
 
 Legend: N images, V voxels, R repetitions of an image.
 """
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.identification import correlation_of_each
+from mindeye_pl.metrics.identification import correlation_per_row
 
 
 def noise_ceiling(ncsnr: Any, repetitions: Any) -> Tensor:
-    """The highest correlation across images that a prediction can have with the measured betas of each voxel.
+    """Return the highest expected correlation across images of any prediction with each voxel's measured betas.
 
-    sqrt(ncsnr^2 / (ncsnr^2 + 1/R)) for the mean of R repetitions; where images differ in R, the mean of their 1/R
-    takes the place of 1/R. It is what the noise-free response itself would score on average over many images.
+    sqrt(ncsnr^2 / (ncsnr^2 + 1/R)) for the mean of R repetitions; if images differ in R, the mean of their 1/R replaces
+    1/R. It is the expected score of the noise-free response over many images.
 
     Args:
         ncsnr: `(V,)`, standard deviation of the signal over that of the noise of one trial; may be infinite.
@@ -27,92 +27,92 @@ def noise_ceiling(ncsnr: Any, repetitions: Any) -> Tensor:
     """
     ratio = torch.as_tensor(ncsnr).double()
     noise = (1 / torch.as_tensor(repetitions).double()).mean().to(ratio.device)
-    return (1 / (1 + noise / ratio.square())).sqrt()  # so written that 0 and infinity have their limits
+    return (1 / (1 + noise / ratio.square())).sqrt()  # this form has the right limits at 0 and infinity
 
 
 def effective_repetitions(repetitions: Tensor, weights: Tensor | None = None) -> Tensor:
-    """How many repetitions, averaged with equal weights, would be as free of noise as each image's measured betas.
+    """Return the number of equally weighted repetitions with the same noise as each image's measured betas.
 
-    A response that stands more than once has its noise once: the published average of a, a and b is worth 1.8.
+    A response that occurs more than once has its noise once: the published average of a, a and b is worth 1.8.
 
     Args:
         repetitions: `(N, R, V)`.
-        weights: `(N, R)` of the average, rows summing to 1; equal ones where None.
+        weights: `(N, R)` of the average, rows summing to 1; equal weights if None.
 
     Returns:
         `(N,)` float64, between 1 and R.
     """
     count = repetitions.shape[1]
-    shares = torch.full(repetitions.shape[:2], 1 / count) if weights is None else weights
-    shares = shares.to(repetitions.device, torch.float64)
+    weights = torch.full(repetitions.shape[:2], 1 / count) if weights is None else weights
+    weights = weights.to(repetitions.device, torch.float64)
     noise = torch.zeros(len(repetitions), dtype=torch.float64, device=repetitions.device)
     for i in range(count):
         for j in range(count):
             same = (repetitions[:, i] == repetitions[:, j]).all(1)
-            noise += shares[:, i] * shares[:, j] * same
+            noise += weights[:, i] * weights[:, j] * same
     return 1 / noise
 
 
 def ceiling_between_repetitions(repetitions: Tensor, mask: Any = None, *, weights: Tensor | None = None) -> Tensor:
-    """An estimate of the `brain_correlation` of a perfect prediction, from how much repetitions agree.
+    """Estimate the `brain_correlation` of a perfect prediction from the agreement of repetitions.
 
-    Across voxels there is no ceiling in closed form: it depends on how an image's signal is spread over the voxels, of
-    which ncsnr says nothing. So it is estimated: for each image sqrt(R r / (1 + (R - 1) r)), where r is the mean
-    correlation across voxels of two of its repetitions, 0 where negative, and R is how many repetitions the measured
-    betas average (Spearman and Brown). Noise that repetitions share raises it, and few voxels scatter it. In a
-    simulation nothing need be estimated: the noise-free responses, scored as a prediction, are the ceiling.
+    Across voxels there is no ceiling in closed form: it depends on how an image's signal is distributed over the
+    voxels, which ncsnr does not determine. The estimate for each image is sqrt(R r / (1 + (R - 1) r)), where r is the
+    mean correlation across voxels of two of its repetitions, 0 if negative, and R is the number of repetitions that the
+    measured betas average (Spearman and Brown). Noise shared by repetitions biases it upwards; few voxels increase its
+    variance. In a simulation, score the noise-free responses as a prediction instead.
 
     Args:
-        repetitions: `(N, R, V)`; a response that stands more than once for want of others counts once.
+        repetitions: `(N, R, V)`; copies of a response that pad a short row count once.
         mask: `(V,)` bool, the voxels of a region; None for all.
-        weights: `(N, R)`, share of each response in the measured betas; equal ones where None.
+        weights: `(N, R)`, weight of each response in the measured betas; equal weights if None.
 
     Returns:
-        Scalar float64 in [0, 1], the mean over the images that have two different responses.
+        Scalar float64 in [0, 1], the mean over the images with at least two different responses.
 
     Raises:
-        UserError: if no image has, or for fewer than two voxels.
+        UserError: if there is no such image, or for fewer than two voxels.
     """
-    each = ceiling_between_repetitions_of_each(repetitions, mask, weights=weights)
+    each = ceiling_between_repetitions_per_image(repetitions, mask, weights=weights)
     if each.isnan().all():
-        raise UserError("no image was shown twice", expected="two repetitions or more, to see how well they agree")
+        raise UserError("no image has repetitions, so the noise ceiling is unknown", expected="at least 2 repetitions")
     return each.nanmean()
 
 
-def ceiling_between_repetitions_of_each(
+def ceiling_between_repetitions_per_image(
     repetitions: Tensor, mask: Any = None, *, weights: Tensor | None = None
 ) -> Tensor:
-    """As `ceiling_between_repetitions`, of each image: `(N,)` float64, NaN where an image was shown once."""
-    chosen = chosen_voxels(mask, repetitions)
+    """Per-image `ceiling_between_repetitions`, `(N,)` float64; NaN for images shown once."""
+    chosen = select_voxels(mask, repetitions)
     total, pairs = torch.zeros(2, len(repetitions), dtype=torch.float64, device=repetitions.device)
     for i in range(repetitions.shape[1]):
         for j in range(i):
             apart = (repetitions[:, i] != repetitions[:, j]).any(1)
-            total += apart * correlation_of_each(repetitions[:, i, chosen], repetitions[:, j, chosen])
+            total += apart * correlation_per_row(repetitions[:, i, chosen], repetitions[:, j, chosen])
             pairs += apart
     agreement = (total / pairs).clamp_min(0)  # NaN without a pair
     averaged = effective_repetitions(repetitions, weights)
     return (averaged * agreement / (1 + (averaged - 1) * agreement)).sqrt()
 
 
-def chosen_voxels(mask: Any, betas: Tensor, *, at_least: int = 2) -> Tensor:
-    """Indices `(v,)` int64 of the voxels of a region, on the betas' device.
+def select_voxels(mask: Any, betas: Tensor, *, at_least: int = 2) -> Tensor:
+    """Return the indices `(v,)` int64 of the voxels of a region, on the betas' device.
 
     Args:
         mask: `(V,)` bool; None for all.
         betas: `(..., V)`.
-        at_least: voxels that are needed.
+        at_least: minimum number of voxels.
 
     Raises:
-        UserError: if there are fewer.
+        UserError: if the region has fewer voxels.
     """
     num_voxels = betas.shape[-1]
     indices = torch.arange(num_voxels, device=betas.device)
     if mask is not None:
         mask = torch.as_tensor(mask, device=betas.device)
         assert mask.dtype == torch.bool, mask.dtype
-        assert mask.shape == (num_voxels,), f"a mask of {tuple(mask.shape)} for {num_voxels} voxels"
+        assert mask.shape == (num_voxels,), f"mask of shape {tuple(mask.shape)} for {num_voxels} voxels"
         indices = indices[mask]
     if len(indices) < at_least:
-        raise UserError("too few voxels to correlate", got=len(indices), expected=f"{at_least} or more")
+        raise UserError("too few voxels to correlate", got=len(indices), expected=f"at least {at_least}")
     return indices

@@ -1,4 +1,4 @@
-"""What scores look like when there is nothing to find.
+"""Null distributions of retrieval scores under shuffled brains.
 
 Legend: N pairs of brain and image.
 """
@@ -15,28 +15,28 @@ from mindeye_pl.metrics.statistics.score import Score
 
 
 def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: int = 1, seed: int = 0) -> Tensor:
-    """Retrieval accuracy when images are given to brains by lot.
+    """Return retrieval accuracies under random assignments of images to brains.
 
     Args:
         similarity: `(N, N)`, queries by gallery, from `cosine_similarity`.
-        num_shuffles: lots drawn.
-        top_k: as in `retrieval_accuracy`.
-        seed: of the lots.
+        num_shuffles: number of random permutations.
+        top_k: number of most similar items that count as found.
+        seed: of the permutations.
 
     Returns:
         `(num_shuffles,)` float64.
     """
     generator = torch.Generator().manual_seed(seed)
-    lots = torch.stack([torch.randperm(len(similarity), generator=generator) for _ in range(num_shuffles)])
-    hits = _hits_of_all(similarity, top_k).cpu()  # (N, N)
-    return hits[torch.arange(len(hits)), lots].mean(1)
+    permutations = torch.stack([torch.randperm(len(similarity), generator=generator) for _ in range(num_shuffles)])
+    hits = _hits_by_item(similarity, top_k).cpu()  # (N, N)
+    return hits[torch.arange(len(hits)), permutations].mean(1)
 
 
-def _hits_of_all(similarity: Tensor, top_k: int) -> Tensor:
-    """What `hit_rates` would give query i if item j were its own, `(N, N)` float64: sorted once for all lots."""
-    similarity = similarity.contiguous()  # it may be the transposed one
+def _hits_by_item(similarity: Tensor, top_k: int) -> Tensor:
+    """Return the `hit_rates` of query i if item j were its own, `(N, N)` float64; rows are sorted only once."""
+    similarity = similarity.contiguous()  # the input may be a transposed view
     ordered = similarity.sort(dim=1).values.contiguous()
-    not_above = torch.searchsorted(ordered, similarity + TIE, right=True)  # items no more similar than j
+    not_above = torch.searchsorted(ordered, similarity + TIE, right=True)  # items at most as similar as j
     below = torch.searchsorted(ordered, similarity - TIE)
     better = similarity.shape[1] - not_above
     return ((top_k - better).double() / (not_above - below)).clamp(0, 1)
@@ -45,14 +45,15 @@ def _hits_of_all(similarity: Tensor, top_k: int) -> Tensor:
 def shuffled_scores(
     *, brain: Tensor, clip: Tensor, num_shuffles: int = 1000, top_k: Sequence[int] = (1,), seed: int = 0
 ) -> list[Score]:
-    """Both directions of retrieval with shuffled brains; the interval holds 95 % of the shuffles.
+    """Return retrieval scores with shuffled brains in both directions; intervals hold 95 % of the shuffles.
 
     Args:
         brain: `(N, ...)` retrieval embeddings.
         clip: `(N, ...)` target tokens.
-        num_shuffles: lots drawn.
-        top_k: as in `retrieval.retrieval_scores`, which also says how the scores are called and in which order.
-        seed: of the lots.
+        num_shuffles: number of random permutations.
+        top_k: numbers of most similar items that count; names and order of the scores as in
+            `retrieval.retrieval_scores`.
+        seed: of the permutations.
 
     Raises:
         UserError: as `checks.check_embeddings`.
@@ -65,11 +66,11 @@ def shuffled_scores(
         for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T)):
             null = shuffled_accuracies(directed, num_shuffles=num_shuffles, top_k=k, seed=seed)
             low, high = torch.quantile(null, torch.tensor([0.025, 0.975], dtype=null.dtype)).tolist()
-            called = name if k == 1 else f"{name}_top{k}"
-            scores.append(Score(called, float(null.mean()), min(1.0, k / num), num, num, (low, high)))
+            score_name = name if k == 1 else f"{name}_top{k}"
+            scores.append(Score(score_name, float(null.mean()), min(1.0, k / num), num, num, (low, high)))
     return scores
 
 
-def p_value(observed: float, null: Tensor) -> float:
-    """Share of shuffles that score at least as well, the observation itself counted among them."""
+def compute_p_value(observed: float, null: Tensor) -> float:
+    """Return the fraction of scores that are at least `observed`, counting the observation itself."""
     return (1 + int((null >= observed).sum())) / (1 + len(null))

@@ -1,9 +1,8 @@
 """Perceptual distance of images (LPIPS; Zhang et al. 2018).
 
-The other distances between features, EffNet-B and SwAV, are `identification.correlation_distance` of what those
-networks give.
+For distances between EffNet-B or SwAV features, use `identification.correlation_distance`.
 
-Legend: N pairs of images, B a batch of them, H and W their size.
+Legend: N pairs of images, B batch, H and W image size.
 """
 
 import torch
@@ -12,32 +11,32 @@ from torchmetrics import Metric
 
 
 def lpips(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
-    """Mean weighted distance of the pairs' features in five layers of AlexNet, each place's features of length one.
+    """Mean weighted distance of the pairs' features in five layers of AlexNet, normalised at each spatial position.
 
     Formula: mean over pairs of sum_l mean_hw sum_c w_lc (a_lchw - b_lchw)^2, with a and b of unit length over c
     Range: 0 upwards, rarely above 1
     Direction: lower is better.
-    Chance: no one number; the row of another test image stands for it
+    Chance: no single number; see the row of another test image
     Weights: alexnet
-    Not shown: whether the object is the right one; a sharp image of something else can come nearer than a blurred
-        one of the right thing, and values at other image sizes cannot be compared
+    Not shown: whether the object is the right one; a sharp image of something else can be nearer than a blurred image
+        of the right thing. Values at different image sizes are not comparable.
     Source: Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, version 0.1
 
     Args:
         reconstructions: `(N, 3, H, W)` in [0, 1].
-        images: the true ones, in the same order and of the same shape.
-        network: of `mindeye_pl.weights.loaders.feature_networks.load_lpips`.
-        batch_size: pairs that pass through the network at once.
+        images: true images, with the same order and shape.
+        network: from `mindeye_pl.weights.loaders.feature_networks.load_lpips`.
+        batch_size: pairs per forward pass.
 
     Returns:
         A float64 scalar.
     """
-    return lpips_of_each(reconstructions, images, network=network, batch_size=batch_size).mean()
+    return lpips_per_image(reconstructions, images, network=network, batch_size=batch_size).mean()
 
 
 @torch.no_grad()
-def lpips_of_each(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
-    """As `lpips`, of each pair: `(N,)` float64."""
+def lpips_per_image(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
+    """Per-pair `lpips`, `(N,)` float64."""
     assert reconstructions.shape == images.shape, f"{tuple(reconstructions.shape)}, {tuple(images.shape)}"
     batches = zip(reconstructions.split(batch_size), images.split(batch_size), strict=True)
     return torch.cat(
@@ -46,10 +45,10 @@ def lpips_of_each(reconstructions: Tensor, images: Tensor, *, network: nn.Module
 
 
 class LPIPS(Metric):
-    """`lpips` of everything seen since the last reset.
+    """Streaming `lpips`.
 
     Args:
-        network: as there.
+        network: from `mindeye_pl.weights.loaders.feature_networks.load_lpips`.
     """
 
     higher_is_better = False
@@ -68,10 +67,10 @@ class LPIPS(Metric):
         self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, reconstructions: Tensor, images: Tensor) -> None:
-        """Takes in pairs, `(B, 3, H, W)` in [0, 1] each."""
-        self.total += lpips_of_each(reconstructions, images, network=self.network, batch_size=len(images)).sum()
+        """Add pairs, `(B, 3, H, W)` in [0, 1] each."""
+        self.total += lpips_per_image(reconstructions, images, network=self.network, batch_size=len(images)).sum()
         self.count += len(images)
 
     def compute(self) -> Tensor:
-        """The mean, a float64 scalar."""
+        """Return the mean, a float64 scalar."""
         return self.total / self.count

@@ -1,8 +1,8 @@
 """Metrics on pixels: PixCorr and SSIM (MindEye2, spec section 10).
 
-Images go by a few at a time, as a thousand at the published size are gigabytes.
+Images are processed in small batches, because 1,000 images at the published size are gigabytes.
 
-Legend: N pairs of images, H and W their size, b images of a block.
+Legend: N pairs of images, H and W image size, b images of a batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +15,18 @@ from torchvision.transforms.v2.functional import InterpolationMode
 from torchvision.transforms.v2.functional import resize as tv_resize
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.identification import correlation_of_each
+from mindeye_pl.metrics.identification import correlation_per_row
 from mindeye_pl.metrics.statistics.checks import check_images
 
 Form = Literal["published", "torchmetrics"]
 
-#: Side in pixels to which the published evaluation resizes.
+#: Side in pixels of the published evaluation.
 PUBLISHED_SIZE = 425
 
-#: Side in pixels of the window that SSIM slides over an image: a Gaussian of sigma 1.5, cut off at 3.5 sigma.
+#: Side in pixels of SSIM's sliding window: a Gaussian of sigma 1.5, truncated at 3.5 sigma.
 SSIM_WINDOW = 11
 
-_IMAGES_AT_ONCE = 8
+_BATCH_SIZE = 8
 
 
 def pixcorr(
@@ -42,18 +42,18 @@ def pixcorr(
     Formula: mean over i of r(x_i, y_i), r the Pearson correlation over all 3 H W values of an image
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test image stands for it. Unrelated photographs may correlate.
+    Chance: no single number; see the row of another test image. Unrelated photographs may correlate.
     Weights: none
-    Not shown: what is in the image. A blur of the right brightness beats a sharp image of the right objects: the
+    Not shown: the content of the image. A blur of the right brightness beats a sharp image of the right objects: the
         low-level branch alone scores 0.40, the whole of MindEye2 0.32.
     Source: MindEye2, spec section 10: 425 pixels, bilinear, not antialiased.
 
     Args:
         reconstructions: `(N, 3, H, W)` floating point in [0, 1].
-        images: `(N, 3, H, W)` the same of the seen images.
+        images: `(N, 3, H, W)` seen images in the same format.
         size: side in pixels to which both are resized; None leaves them as they are.
-        antialias: whether resizing smooths before it samples; the published code did not.
-        names: of the N images, for messages.
+        antialias: resize with antialiasing, unlike the published code.
+        names: N image names for error messages.
 
     Returns:
         A scalar, float64.
@@ -61,10 +61,10 @@ def pixcorr(
     Raises:
         UserError: as `checks.check_images`.
     """
-    return pixcorr_of_each(reconstructions, images, size=size, antialias=antialias, names=names).mean()
+    return pixcorr_per_image(reconstructions, images, size=size, antialias=antialias, names=names).mean()
 
 
-def pixcorr_of_each(
+def pixcorr_per_image(
     reconstructions: Tensor,
     images: Tensor,
     *,
@@ -72,9 +72,9 @@ def pixcorr_of_each(
     antialias: bool = False,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """As `pixcorr`, of each pair: `(N,)` float64; an image of one colour is unrelated to all."""
+    """Per-pair `pixcorr`, `(N,)` float64; 0 for an image of one colour."""
     pairs = _resized_pairs(reconstructions, images, size, antialias, names)
-    return torch.cat([correlation_of_each(some, others) for some, others in pairs])
+    return torch.cat([correlation_per_row(some, others) for some, others in pairs])
 
 
 def ssim(
@@ -92,20 +92,20 @@ def ssim(
         c_2)), m and s the weighted means and (co)variances of a window, sigma 1.5, c_1 = 0.01^2, c_2 = 0.03^2
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the rows of the grey image and of another test image stand for it.
+    Chance: no single number; see the rows of the grey image and of another test image.
     Weights: none
-    Not shown: what is in the image. Smooth images agree with the smooth parts of any photograph: the low-level
-        branch alone scores 0.54, the whole of MindEye2 0.43, and images made from the true tokens 0.23.
+    Not shown: the content of the image. Smooth images agree with the smooth parts of any photograph: the low-level
+        branch alone scores 0.54, the whole of MindEye2 0.43, and images decoded from the true tokens 0.23.
     Source: MindEye2, spec section 10 ("published": scikit-image, grey images, windows inside them); torchmetrics
         ("torchmetrics": the mean over three colours, windows over mirrored borders too).
 
     Args:
         reconstructions: `(N, 3, H, W)` floating point in [0, 1].
-        images: `(N, 3, H, W)` the same of the seen images.
+        images: `(N, 3, H, W)` seen images in the same format.
         size: side in pixels to which both are resized; None leaves them as they are.
         form: "published" or "torchmetrics".
-        antialias: whether resizing smooths before it samples; the published code did not.
-        names: of the N images, for messages.
+        antialias: resize with antialiasing, unlike the published code.
+        names: N image names for error messages.
 
     Returns:
         A scalar, float64.
@@ -113,10 +113,10 @@ def ssim(
     Raises:
         UserError: as `checks.check_images`, and for images smaller than a window.
     """
-    return ssim_of_each(reconstructions, images, size=size, form=form, antialias=antialias, names=names).mean()
+    return ssim_per_image(reconstructions, images, size=size, form=form, antialias=antialias, names=names).mean()
 
 
-def ssim_of_each(
+def ssim_per_image(
     reconstructions: Tensor,
     images: Tensor,
     *,
@@ -125,18 +125,22 @@ def ssim_of_each(
     antialias: bool = False,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """As `ssim`, of each pair: `(N,)` float64."""
-    of_pair = _SSIM_FORMS[form]
+    """Per-pair `ssim`, `(N,)` float64."""
+    compute = _SSIM_FORMS[form]
     pairs = _resized_pairs(reconstructions, images, size, antialias, names)
     side = min(reconstructions.shape[2:]) if size is None else size
     if side < SSIM_WINDOW:
-        fix = "set a size to which they are resized"
-        raise UserError("the images are too small for SSIM", got=side, expected=f"{SSIM_WINDOW} or more", fix=fix)
-    return torch.cat([of_pair(some, others) for some, others in pairs])
+        raise UserError(
+            "the images are too small for SSIM",
+            got=f"{side} pixels",
+            expected=f"at least {SSIM_WINDOW} pixels",
+            fix="resize both with the option size",
+        )
+    return torch.cat([compute(some, others) for some, others in pairs])
 
 
 def _published_ssim(some: Tensor, others: Tensor) -> Tensor:
-    """scikit-image on grey images, `(b, 3, H, W)` twice -> `(b,)` float64 on the CPU."""
+    """Compute SSIM by scikit-image on grey images, `(b, 3, H, W)` twice -> `(b,)` float64 on the CPU."""
     from skimage.color import rgb2gray
     from skimage.metrics import structural_similarity
 
@@ -151,7 +155,7 @@ def _published_ssim(some: Tensor, others: Tensor) -> Tensor:
 
 
 def _torchmetrics_ssim(some: Tensor, others: Tensor) -> Tensor:
-    """Torchmetrics on coloured images, `(b, 3, H, W)` twice -> `(b,)` float64."""
+    """Compute SSIM by torchmetrics on colour images, `(b, 3, H, W)` twice -> `(b,)` float64."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     scores = structural_similarity_index_measure(
@@ -170,15 +174,15 @@ _SSIM_FORMS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {
 def _resized_pairs(
     reconstructions: Tensor, images: Tensor, size: int | None, antialias: bool, names: Sequence[str] | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few checked and resized pairs at a time, `(b, 3, size, size)` each."""
+    """Check the images and yield batches of resized pairs, `(b, 3, size, size)` each."""
     check_images(images, what="images", names=names)
     check_images(reconstructions, what="reconstructions", names=names, like=images, same_size=size is None)
-    blocks = zip(reconstructions.split(_IMAGES_AT_ONCE), images.split(_IMAGES_AT_ONCE), strict=True)
+    blocks = zip(reconstructions.split(_BATCH_SIZE), images.split(_BATCH_SIZE), strict=True)
     return ((_resized(some, size, antialias), _resized(others, size, antialias)) for some, others in blocks)
 
 
 def _resized(images: Tensor, size: int | None, antialias: bool) -> Tensor:
-    """Bilinear; without antialiasing it is what the published code's torchvision did on tensors."""
+    """Resize bilinearly; without antialiasing this equals the published code's torchvision on tensors."""
     if size is None:
         return images
     return tv_resize(images, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=antialias)

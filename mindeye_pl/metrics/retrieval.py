@@ -1,7 +1,7 @@
-"""Finding a brain's image, and an image's brain (MindEye2, spec sections 6.8 and 10).
+"""Retrieval of a brain's image, and of an image's brain (MindEye2, spec sections 6.8 and 10).
 
-`image_retrieval`: the query is a brain, the gallery images. `brain_retrieval`: the query is an image, the gallery
-brains. Row i of the one belongs to row i of the other; what stands after the first axis is flattened.
+`image_retrieval`: the query is a brain, the gallery is images. `brain_retrieval`: the query is an image, the gallery is
+brains. Row i of one matches row i of the other; axes after the first are flattened.
 
 Legend: N pairs, F values of a flattened embedding, M pool size.
 """
@@ -19,14 +19,14 @@ from mindeye_pl.metrics.statistics.checks import check_embeddings
 from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
 from mindeye_pl.metrics.statistics.score import Interval, Score
 
-#: What the published script prints: its similarity matrix is transposed, so its "fwd" is image to brain.
+#: Labels printed by the published script: its similarity matrix is transposed, so its "fwd" is image to brain.
 PUBLISHED_LABELS = {"image_retrieval": "bwd", "brain_retrieval": "fwd"}
-#: What the paper's tables mean: forward is brain to image.
+#: Labels of the paper's tables: forward is brain to image.
 CORRECTED_LABELS = {"image_retrieval": "fwd", "brain_retrieval": "bwd"}
 
 
 def published_label(name: str, names: str = "published") -> str:
-    """The published label of a direction, "fwd" or "bwd".
+    """Return the published label of a direction, "fwd" or "bwd".
 
     Args:
         name: "image_retrieval" or "brain_retrieval".
@@ -36,15 +36,15 @@ def published_label(name: str, names: str = "published") -> str:
 
 
 def cosine_similarity(*, query: Tensor, gallery: Tensor, block_size: int = 16_384) -> Tensor:
-    """Cosine of every query with every gallery item, `(N, F)` and `(M, F)` -> `(N, M)` float64.
+    """Return cosines of every query with every gallery item, `(N, F)` and `(M, F)` -> `(N, M)` float64.
 
-    Target tokens share a large mean, so cosines crowd near 1 and half precision, TF32 included, would mix them up. The
-    sum over F goes by blocks, so that only a block of the embeddings is ever held in float64.
+    Target tokens share a large mean, so their cosines are close to 1 and half precision, TF32 included, would confuse
+    them. The sum over F is computed in blocks, so that only one block is held in float64.
 
     Args:
         query: `(N, ...)` floating point.
-        gallery: `(M, ...)` of the same shape behind the first axis.
-        block_size: values of an embedding taken at once.
+        gallery: `(M, ...)` with the same shape after the first axis.
+        block_size: values of an embedding read at once.
     """
     query, gallery = query.flatten(1), gallery.flatten(1)
     assert query.shape[1] == gallery.shape[1], f"embeddings of {query.shape[1]} and {gallery.shape[1]} values"
@@ -61,12 +61,11 @@ def cosine_similarity(*, query: Tensor, gallery: Tensor, block_size: int = 16_38
 
 
 def hit_rates(similarity: Tensor, top_k: int = 1) -> Tensor:
-    """Whether each query's own item is among the `top_k` most similar, `(N, N)` -> `(N,)` float64.
+    """Return 1 for each query whose own item is among the `top_k` most similar, else 0, `(N, N)` -> `(N,)` float64.
 
-    Ties share the hit, as if their order were drawn by lot, so embeddings that are all the same score chance and no
-    more. A row with a NaN is NaN.
+    Ties count fractionally, as if broken randomly, so constant embeddings score chance. A row with NaN yields NaN.
     """
-    better, tied = better_and_tied(similarity)  # the own item among the tied
+    better, tied = better_and_tied(similarity)  # the own item counts as tied
     return torch.where(similarity.isnan().any(1), torch.nan, _hits(better, tied, top_k))
 
 
@@ -75,24 +74,23 @@ def _hits(better: Tensor, tied: Tensor, top_k: int) -> Tensor:
 
 
 def ranks_of_own(similarity: Tensor) -> Tensor:
-    """Place of each query's own item, 1 for the most similar, `(N, N)` -> `(N,)` int64.
+    """Return the rank of each query's own item, 1 for the most similar, `(N, N)` -> `(N,)` int64.
 
-    Ties take the middle of their places, the later one of two, so that embeddings that are all the same do not look
-    better than guessing.
+    Ties take the middle rank, rounded up, so that constant embeddings do not look better than guessing.
     """
     better, tied = better_and_tied(similarity)
     return 1 + better + tied // 2
 
 
 def nearest(similarity: Tensor, k: int) -> Tensor:
-    """The `k` most similar items of each query, the most similar first; of equal ones the first in the gallery.
+    """Return the `k` most similar items of each query, most similar first; ties in gallery order.
 
     Args:
         similarity: `(N, M)`, queries by gallery.
-        k: how many; all M where there are fewer.
+        k: number of items; all M if there are fewer.
 
     Returns:
-        `(N, k)` int64, places in the gallery.
+        `(N, k)` int64 gallery indices.
     """
     assert k > 0, k
     orders = [rows.argsort(dim=1, descending=True, stable=True)[:, :k] for rows in similarity.split(256)]
@@ -100,9 +98,9 @@ def nearest(similarity: Tensor, k: int) -> Tensor:
 
 
 def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Tensor:
-    """Share of queries whose own item is among the `top_k` most similar of the gallery by cosine.
+    """Return the fraction of queries whose own item is among the `top_k` most similar of the gallery by cosine.
 
-    It looks at nothing beforehand, so that training can log it: NaN in an embedding makes it NaN.
+    Inputs are not checked, so that training can log it: NaN in an embedding yields NaN.
 
     Shape:
         query `(N, ...)`, gallery `(N, ...)` -> scalar float32; chance is `top_k / N`.
@@ -112,22 +110,22 @@ def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Ten
 
 
 def image_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
-    """Share of brains that find their image among all images.
+    """Fraction of brains that retrieve their image among all images.
 
-    Formula: mean over i of [fewer than top_k images j have cos(b_i, c_j) > cos(b_i, c_i)]; ties are broken by lot
+    Formula: mean over i of [fewer than top_k images j have cos(b_i, c_j) > cos(b_i, c_i)]; ties are broken randomly
     Range: 0 to 1
     Direction: higher is better.
     Chance: top_k / N, and top_k / 300 in the published pools
-    Weights: none for this function; those of the CLIP model that made the target tokens.
-    Not shown: what a reconstruction looks like: it is read off the brain's embedding before any image is made. Test
-        images are unlike each other, so that their kind alone gives much of it away.
+    Weights: none for this function; those of the CLIP model that computed the target tokens.
+    Not shown: the reconstruction: the score depends on the brain's embedding alone, before any image is generated. Test
+        images differ strongly from each other, so that the kind of scene alone often identifies the image.
     Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "bwd".
 
     Args:
         brain: `(N, ...)` retrieval embeddings, floating point.
         clip: `(N, ...)` target tokens, in the same order.
-        top_k: how many of the most similar count as found.
-        names: of the N images, for messages.
+        top_k: number of most similar items that count as found.
+        names: N image names for error messages.
 
     Returns:
         A scalar, float32.
@@ -140,22 +138,22 @@ def image_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Seque
 
 
 def brain_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
-    """Share of images that find their brain among all brains.
+    """Fraction of images that retrieve their brain among all brains.
 
-    Formula: mean over i of [fewer than top_k brains j have cos(b_j, c_i) > cos(b_i, c_i)]; ties are broken by lot
+    Formula: mean over i of [fewer than top_k brains j have cos(b_j, c_i) > cos(b_i, c_i)]; ties are broken randomly
     Range: 0 to 1
     Direction: higher is better.
     Chance: top_k / N, and top_k / 300 in the published pools
-    Weights: none for this function; those of the CLIP model that made the target tokens.
-    Not shown: what a reconstruction looks like. A few embeddings that are near to every image (hubs) pull it down
-        while each brain still finds its own image, so read it beside image retrieval.
+    Weights: none for this function; those of the CLIP model that computed the target tokens.
+    Not shown: the reconstruction. A few embeddings that are near every image (hubs) lower the score while each brain
+        still retrieves its own image, so read it beside image retrieval.
     Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "fwd".
 
     Args:
-        brain: as in `image_retrieval`, as all that follow.
-        clip: see there.
-        top_k: see there.
-        names: see there.
+        brain: `(N, ...)` retrieval embeddings, floating point.
+        clip: `(N, ...)` target tokens, in the same order.
+        top_k: number of most similar items that count as found.
+        names: N image names for error messages.
 
     Returns:
         A scalar, float32.
@@ -173,9 +171,9 @@ def _check_pairs(brain: Tensor, clip: Tensor, names: Sequence[str] | None) -> No
 
 
 def draw_pools(num_images: int, pool_size: int = 300, num_pools: int = 30, seed: int = 42) -> np.ndarray:
-    """Random pools of distinct images as the published evaluation draws them, `(num_pools, M)` int64.
+    """Draw random pools of distinct images as the published evaluation does, `(num_pools, M)` int64.
 
-    M is `pool_size`, or `num_images` where there are fewer.
+    M is `pool_size`, or `num_images` if that is smaller.
     """
     rng = np.random.RandomState(seed)  # the generator behind the published np.random.choice
     size = min(pool_size, num_images)
@@ -194,31 +192,31 @@ def retrieval_scores(
     seed: int = 42,
     names: Sequence[str] | None = None,
 ) -> list[Score]:
-    """Retrieval in both directions, as the mean over random pools and among all images.
+    """Return retrieval scores in both directions, as the mean over random pools and among all images.
 
-    Intervals are over the images that ask; the galleries are taken as given.
+    Intervals are over the queries, for a fixed gallery.
 
     Args:
         brain: `(N, ...)` retrieval embeddings, floating point.
         clip: `(N, ...)` target tokens, in the same order.
-        pool_size: images of a pool; all of them where there are fewer.
-        num_pools: pools drawn.
-        top_k: how many of the most similar count as found, one set of scores for each.
+        pool_size: images per pool; all images if there are fewer.
+        num_pools: number of pools.
+        top_k: numbers of most similar items that count as found, one set of scores each.
         interval_method: as in `intervals.hit_rate_interval`.
         num_resamples: of a bootstrap; Wilson's interval draws nothing.
         seed: of pools and bootstrap.
-        names: of the N images, for messages.
+        names: N image names for error messages.
 
     Returns:
         For the first of `top_k`: `image_retrieval`, `brain_retrieval`, `image_retrieval_full`, `brain_retrieval_full`;
-        then the same for each other one. Where it is not 1, the names end in it: `image_retrieval_top5`,
+        then the same for each other k. For k > 1 the names end in it: `image_retrieval_top5`,
         `image_retrieval_full_top5`.
 
     Raises:
         UserError: as `checks.check_embeddings`, and for a `top_k` that is not positive.
     """
     if not top_k or min(top_k) < 1:
-        raise UserError("top_k of retrieval is wrong", got=list(top_k), expected="whole numbers of 1 or more")
+        raise UserError("top_k of retrieval is not positive", got=list(top_k), expected="integers of at least 1")
     _check_pairs(brain, clip, names)
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()  # (N, N), once for all pools
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
@@ -229,24 +227,24 @@ def retrieval_scores(
         for suffix, chosen in (("", pools), ("_full", everything))
         for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T))
     ]
-    return [scores[place] for place in range(len(top_k)) for scores in by_set]
+    return [scores[index] for index in range(len(top_k)) for scores in by_set]
 
 
-def retrieval_of_each(
+def retrieval_per_image(
     *, brain: Tensor, clip: Tensor, pool_size: int = 300, num_pools: int = 30, seed: int = 42
 ) -> dict[str, np.ndarray]:
-    """What every image adds to `image_retrieval` and `brain_retrieval`, so that models can be compared in pairs.
+    """Return each image's contribution to `image_retrieval` and `brain_retrieval`, for paired tests of models.
 
     Args:
-        brain: as in `retrieval_scores`, as all that follow.
-        clip: see there.
-        pool_size: see there.
-        num_pools: see there.
-        seed: see there.
+        brain: `(N, ...)` retrieval embeddings, floating point.
+        clip: `(N, ...)` target tokens, in the same order.
+        pool_size: images per pool; all images if there are fewer.
+        num_pools: number of pools.
+        seed: of the pools.
 
     Returns:
-        `(N,)` float64 in [0, 1] for each direction: the share of its pools in which the image is found; an image
-        that no pool asks for has the mean of the others.
+        `(N,)` float64 in [0, 1] for each direction: the fraction of its pools in which the image is found; images in no
+        pool have the mean of the others.
     """
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
@@ -255,12 +253,12 @@ def retrieval_of_each(
 
 
 def _mean_hits(total: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    shares = total / np.maximum(asked, 1)
-    return np.where(asked > 0, shares, total.sum(1, keepdims=True) / asked.sum())
+    rates = total / np.maximum(asked, 1)
+    return np.where(asked > 0, rates, total.sum(1, keepdims=True) / asked.sum())
 
 
 def _pooled_hits(similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Hits of each query summed over pools, `(k, N)`, and how many pools asked for it, `(N,)`."""
+    """Return each query's hits summed over pools, `(k, N)`, and its number of pools, `(N,)`."""
     total = np.zeros((len(top_k), len(similarity)))
     for pool in pools:
         better, tied = better_and_tied(similarity[pool][:, pool])
@@ -272,7 +270,7 @@ def _pooled_hits(similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) ->
 def _pooled_scores(
     name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int], interval: Callable[..., Interval]
 ) -> list[Score]:
-    """Mean hit rates over pools of queries and their items alike, one for each of `top_k`."""
+    """Return mean hit rates over pools, one score per `top_k`."""
     total, asked = _pooled_hits(similarity, pools, top_k)
     return [
         Score(

@@ -1,4 +1,4 @@
-"""The baseline: ridge regression from voxels to target tokens.
+"""Ridge regression from voxels to target tokens, the baseline.
 
 Each target t (one value of one token) has its own weights and its own penalty:
 min over w_t, b_t of ||y_t - X w_t - b_t||^2 + alpha_t ||w_t||^2, with alpha_t chosen by leave-one-out.
@@ -23,16 +23,16 @@ def ridge_predictions(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> np.ndarray:
-    """Predictions of all targets for the test images.
+    """Predict all targets for the test images.
 
     Args:
-        voxels: `(n, V)`, one row for each image. The caller averages repetitions first: leaving out one of several
-            rows of an image would leave the image in, and the penalty would come out too small.
+        voxels: `(n, V)`, one row per image. The caller averages repetitions first: with several rows per image, leaving
+            out one row would leak the image, and the penalty would be too small.
         targets: `(n, T)` float16 or float32; memory-mapped is fine, columns are read in blocks.
         test_voxels: `(m, V)`.
-        alphas: candidates of the penalty, positive.
-        targets_per_block: targets fitted at once; no more than their coefficients is ever held, as all of them would
-            be tens of GB at the paper's size.
+        alphas: candidate penalties, positive.
+        targets_per_block: targets fitted at once. Only one block's coefficients are held in memory; those of all
+            targets are tens of GB at the paper's size.
 
     Returns:
         `(m, T)` float32.
@@ -56,7 +56,7 @@ def ridge_blocks(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """The blocks that `ridge_predictions` is made of, for callers that want to watch them or write them away.
+    """Yield the blocks of `ridge_predictions`, for callers that report progress or write to disk.
 
     Yields:
         The block's columns, their `(m, t)` predictions and their `(t,)` penalties.
@@ -66,13 +66,13 @@ def ridge_blocks(
     assert voxels.shape[1] == test_voxels.shape[1], f"{voxels.shape[1]} and {test_voxels.shape[1]} voxels"
     assert len(voxels) == len(targets), f"{len(voxels)} brains for {len(targets)} images"
     if len(alphas) == 0 or min(alphas) <= 0:
-        raise UserError("ridge penalties are wrong", got=list(alphas), expected="positive numbers")
+        raise UserError("ridge penalties are not positive", got=list(alphas), expected="positive numbers")
     if len(voxels) < 3:
-        raise UserError("too few images for ridge regression", got=len(voxels), expected="3 or more")
+        raise UserError("too few images for ridge regression", got=len(voxels), expected="at least 3")
     model = RidgeCV(alphas=alphas, alpha_per_target=True)  # leave-one-out in closed form
     for start in range(0, targets.shape[1], targets_per_block):
         block = slice(start, min(start + targets_per_block, targets.shape[1]))
         model.fit(voxels, np.asarray(targets[:, block], np.float32))
         width = block.stop - block.start
-        predicted = model.predict(test_voxels).reshape(len(test_voxels), width)  # sklearn drops the axis of one target
+        predicted = model.predict(test_voxels).reshape(len(test_voxels), width)  # sklearn drops the axis if width is 1
         yield block, predicted, np.broadcast_to(model.alpha_, width)

@@ -1,7 +1,7 @@
-"""Metrics that gather batches before they answer: classes of the same names as the functions.
+"""Streaming metrics: torchmetrics classes with the names of the functions, updated batch by batch.
 
-The answer is that of the whole set, whatever the batches were, in whatever order they came. Metrics of single pairs
-keep one number for each image; those that compare every image with every other keep the embeddings until `compute`.
+The result is that of the whole set, independent of batch size and order. Metrics of single pairs keep one number per
+image; those that compare every image with every other keep the embeddings until `compute`.
 
 Legend: B batch, N images since the last reset.
 """
@@ -19,10 +19,10 @@ from mindeye_pl.metrics.pixels import PUBLISHED_SIZE, Form
 
 
 class ImageMetric(Metric):
-    """What the metrics here share.
+    """Base class of the streaming metrics.
 
     Attributes:
-        higher_is_better: the direction of the metric.
+        higher_is_better: direction of the metric.
     """
 
     higher_is_better = True
@@ -31,17 +31,17 @@ class ImageMetric(Metric):
 
     @property
     def chance(self) -> float | None:
-        """What guessing would score, None where that is no one number."""
+        """Score of a random guess, None if it is no single number."""
         return None
 
     @property
     def pool_size(self) -> int | None:
-        """Candidates that the right answer is picked from, None where nothing is picked."""
+        """Number of candidates, None if there are no candidates."""
         return None
 
 
 class MeanOverImages(ImageMetric):
-    """The mean of one number for each image; a subclass appends those of a batch to `values`."""
+    """Mean of one number per image; a subclass appends the numbers of a batch to `values`."""
 
     values: list[Tensor]
 
@@ -49,21 +49,21 @@ class MeanOverImages(ImageMetric):
         super().__init__()
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
-    def of_each(self) -> Tensor:
-        """One number for each image, in the order of the batches: `(N,)` float64."""
+    def per_image(self) -> Tensor:
+        """Return one number per image in update order, `(N,)` float64."""
         return dim_zero_cat(self.values)
 
     def compute(self) -> Tensor:
-        """Their mean, a float64 scalar."""
-        return self.of_each().mean()
+        """Return the mean over images, a float64 scalar."""
+        return self.per_image().mean()
 
 
 class PixCorr(MeanOverImages):
-    """`pixels.pixcorr`.
+    """Streaming `pixels.pixcorr`.
 
     Args:
-        size: as in the function.
-        antialias: as in the function.
+        size: side in pixels to which images are resized; None leaves them as they are.
+        antialias: resize with antialiasing.
     """
 
     def __init__(self, size: int | None = PUBLISHED_SIZE, antialias: bool = False):
@@ -71,18 +71,18 @@ class PixCorr(MeanOverImages):
         self.size, self.antialias = size, antialias
 
     def update(self, reconstructions: Tensor, images: Tensor) -> None:
-        """Takes in pairs, `(B, 3, H, W)` each."""
-        each = pixels.pixcorr_of_each(reconstructions, images, size=self.size, antialias=self.antialias)
+        """Add pairs, `(B, 3, H, W)` each."""
+        each = pixels.pixcorr_per_image(reconstructions, images, size=self.size, antialias=self.antialias)
         self.values.append(each.detach())
 
 
 class SSIM(MeanOverImages):
-    """`pixels.ssim`.
+    """Streaming `pixels.ssim`.
 
     Args:
-        size: as in the function.
-        form: as in the function.
-        antialias: as in the function.
+        size: side in pixels to which images are resized; None leaves them as they are.
+        form: "published" or "torchmetrics".
+        antialias: resize with antialiasing.
     """
 
     def __init__(self, size: int | None = PUBLISHED_SIZE, form: Form = "published", antialias: bool = False):
@@ -90,23 +90,23 @@ class SSIM(MeanOverImages):
         self.size, self.form, self.antialias = size, form, antialias
 
     def update(self, reconstructions: Tensor, images: Tensor) -> None:
-        """Takes in pairs, `(B, 3, H, W)` each."""
-        each = pixels.ssim_of_each(reconstructions, images, size=self.size, form=self.form, antialias=self.antialias)
-        self.values.append(each.detach().to(self.device))  # scikit-image leaves them on the CPU
+        """Add pairs, `(B, 3, H, W)` each."""
+        each = pixels.ssim_per_image(reconstructions, images, size=self.size, form=self.form, antialias=self.antialias)
+        self.values.append(each.detach().to(self.device))  # scikit-image returns them on the CPU
 
 
 class CorrelationDistance(MeanOverImages):
-    """`identification.correlation_distance`."""
+    """Streaming `identification.correlation_distance`."""
 
     higher_is_better = False
 
     def update(self, first: Tensor, second: Tensor) -> None:
-        """Takes in features of reconstructions and of their images, `(B, ...)` each."""
-        self.values.append(identification.correlation_distance_of_each(first.detach(), second.detach()))
+        """Add features of reconstructions and of their images, `(B, ...)` each."""
+        self.values.append(identification.correlation_distance_per_image(first.detach(), second.detach()))
 
 
 class PairedEmbeddings(ImageMetric):
-    """A metric of all pairs together; the embeddings are kept in the precision in which they came."""
+    """Base class of metrics over all pairs; embeddings are kept in their original precision."""
 
     query: list[Tensor]
     gallery: list[Tensor]
@@ -117,26 +117,26 @@ class PairedEmbeddings(ImageMetric):
         self.add_state("gallery", default=[], dist_reduce_fx="cat")
 
     def update(self, query: Tensor, gallery: Tensor) -> None:
-        """Takes in pairs, `(B, ...)` each, row i of the one belonging to row i of the other."""
+        """Add pairs, `(B, ...)` each, row i of one matching row i of the other."""
         self.query.append(query.detach().flatten(1))
         self.gallery.append(gallery.detach().flatten(1))
 
     def pairs(self) -> dict[str, Any]:
-        """Everything since the last reset, `(N, F)` by name."""
+        """Return all embeddings since the last reset, `(N, F)` by name."""
         return {"query": dim_zero_cat(self.query), "gallery": dim_zero_cat(self.gallery)}
 
     @property
     def num_images(self) -> int:
-        """N, on this device."""
-        # After a synchronisation the state is one tensor instead of a list.
+        """Number of images on this device, N."""
+        # After a synchronisation the state is a single tensor.
         return len(self.query) if isinstance(self.query, Tensor) else sum(map(len, self.query))
 
 
 class TwoWayIdentification(PairedEmbeddings):
-    """`identification.two_way_identification`.
+    """Streaming `identification.two_way_identification`.
 
     Args:
-        direction: as in the function.
+        direction: "published" or "paper".
     """
 
     chance = 0.5
@@ -147,17 +147,17 @@ class TwoWayIdentification(PairedEmbeddings):
         self.direction: Direction = direction
 
     def compute(self) -> Tensor:
-        """The share of comparisons won, a float64 scalar."""
+        """Return the fraction of comparisons won, a float64 scalar."""
         return identification.two_way_identification(**self.pairs(), direction=self.direction)
 
 
 class NWayIdentification(PairedEmbeddings):
-    """`identification.n_way_identification`.
+    """Streaming `identification.n_way_identification`.
 
     Args:
-        n: candidates; None takes all images.
-        top_k: as in the function.
-        direction: as in the function.
+        n: number of candidates; None for all images.
+        top_k: number of most similar candidates that count as found.
+        direction: "published" or "paper".
     """
 
     def __init__(self, n: int | None = None, top_k: int = 1, direction: Direction = "published"):
@@ -167,25 +167,25 @@ class NWayIdentification(PairedEmbeddings):
 
     @property
     def pool_size(self) -> int | None:
-        """N where n was not set, None before the first batch."""
+        """Number of candidates; N if n is None, None before the first batch."""
         return self.n or self.num_images or None
 
     @property
     def chance(self) -> float | None:
-        """The `top_k` of n."""
+        """Score of a random guess, top_k / n."""
         return self.top_k / self.pool_size if self.pool_size else None
 
     def compute(self) -> Tensor:
-        """The share identified, a float64 scalar."""
+        """Return the fraction identified, a float64 scalar."""
         n = self.n or self.num_images
         return identification.n_way_identification(**self.pairs(), n=n, top_k=self.top_k, direction=self.direction)
 
 
 class RetrievalAccuracy(PairedEmbeddings):
-    """`retrieval.retrieval_accuracy` among everything seen since the last reset.
+    """Streaming `retrieval.retrieval_accuracy` among all pairs since the last reset.
 
     Args:
-        top_k: how many of the most similar items count.
+        top_k: number of most similar items that count as found.
     """
 
     def __init__(self, top_k: int = 1):
@@ -194,37 +194,37 @@ class RetrievalAccuracy(PairedEmbeddings):
 
     @property
     def pool_size(self) -> int | None:
-        """N, None before the first batch."""
+        """Number of candidates, N; None before the first batch."""
         return self.num_images or None
 
     @property
     def chance(self) -> float | None:
-        """The `top_k` of N."""
+        """Score of a random guess, top_k / N."""
         return min(1.0, self.top_k / self.num_images) if self.num_images else None
 
     def compute(self) -> Tensor:
-        """The accuracy, a scalar."""
+        """Return the accuracy, a scalar."""
         return retrieval.retrieval_accuracy(**self.pairs(), top_k=self.top_k)
 
 
 class ImageRetrieval(RetrievalAccuracy):
-    """`retrieval.image_retrieval`: brains look for their image."""
+    """Streaming `retrieval.image_retrieval`: queries are brains."""
 
     def update(self, brain: Tensor, clip: Tensor) -> None:
-        """Takes in retrieval embeddings and target tokens, `(B, ...)` each."""
+        """Add retrieval embeddings and target tokens, `(B, ...)` each."""
         super().update(query=brain, gallery=clip)
 
 
 class BrainRetrieval(RetrievalAccuracy):
-    """`retrieval.brain_retrieval`: images look for their brain."""
+    """Streaming `retrieval.brain_retrieval`: queries are images."""
 
     def update(self, brain: Tensor, clip: Tensor) -> None:
-        """Takes in retrieval embeddings and target tokens, `(B, ...)` each."""
+        """Add retrieval embeddings and target tokens, `(B, ...)` each."""
         super().update(query=clip, gallery=brain)
 
 
 class EffectiveRank(ImageMetric):
-    """`effective_rank.effective_rank`."""
+    """Streaming `effective_rank.effective_rank`."""
 
     tokens: list[Tensor]
 
@@ -233,22 +233,22 @@ class EffectiveRank(ImageMetric):
         self.add_state("tokens", default=[], dist_reduce_fx="cat")
 
     def update(self, tokens: Tensor) -> None:
-        """Takes in tokens, `(B, ...)`."""
+        """Add tokens, `(B, ...)`."""
         self.tokens.append(tokens.detach().flatten(1))
 
     def compute(self) -> Tensor:
-        """The effective rank, a float64 scalar."""
+        """Return the effective rank, a float64 scalar."""
         return ranks.effective_rank(dim_zero_cat(self.tokens))
 
 
 class EffectiveRankRatio(PairedEmbeddings):
-    """`effective_rank.effective_rank_ratio`."""
+    """Streaming `effective_rank.effective_rank_ratio`."""
 
     def update(self, predicted: Tensor, true: Tensor) -> None:
-        """Takes in predicted and true tokens, `(B, ...)` each."""
+        """Add predicted and true tokens, `(B, ...)` each."""
         super().update(query=predicted, gallery=true)
 
     def compute(self) -> Tensor:
-        """The ratio, a float64 scalar."""
+        """Return the ratio, a float64 scalar."""
         pairs = self.pairs()
         return ranks.effective_rank_ratio(pairs["query"], pairs["gallery"])

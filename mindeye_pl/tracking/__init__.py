@@ -1,1 +1,1 @@
-"""W&B: the one place that imports it, with runs, artifacts and the line that uploads them."""
+"""Tracking with W&B: runs, artifacts and the upload command. Only this package imports wandb."""

@@ -1,7 +1,7 @@
-"""Dashboards as code: a saved view of W&B's workspace from a plain description of its sections and panels.
+"""Dashboards as code: saved views of a W&B workspace, built from a plain description of sections and panels.
 
-W&B's own package (wandb-workspaces, in the extra `dashboard`) knows the format of a view. What is described the same is
-the same view, to the last id, so that a saved one is renewed and not doubled.
+W&B's package wandb-workspaces (extra `dashboard`) defines the format of a view. Equal descriptions produce equal views
+with equal ids, so that saving again updates a view instead of duplicating it.
 """
 
 import json
@@ -14,31 +14,31 @@ from mindeye_pl.tracking.wandb_run import one_line
 
 Plain = Mapping[str, Any]
 
-#: W&B's words for what runs can be grouped by beside their configuration.
+#: W&B's names of the run attributes that runs can be grouped by, besides their configuration.
 _ATTRIBUTES = {"group": "Group", "job_type": "JobType", "name": "Name", "state": "State", "user": "User"}
-#: Keys of a section, of which it must have the first two.
+#: Keys of a section; the first two are required.
 _SECTION_KEYS = ("title", "panels", "open", "columns", "rows")
-#: Runs, or groups of runs, that one panel shows.
-_MOST_RUNS = 100
-#: Letters in W&B's own names of views.
+#: Maximum number of runs, or groups of runs, in one panel.
+_MAX_RUNS = 100
+#: Length of W&B's own view names.
 _NAME_LENGTH = 11
 
-_FIX = "wandb login, or the right logger.entity and logger.project; logger.mode=offline prints the dashboard"
+_FIX = "wandb login, or correct logger.entity and logger.project; logger.mode=offline prints the dashboard"
 
 
 def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
-    """The saved view that a description asks for; no server is asked.
+    """Build a saved view from its description, without contacting a server.
 
     Args:
         dashboard: `name`, `x_axis`, `runs` and `sections`, as in `conf/tracking/dashboard.yaml`.
-        entity: W&B team or user, None where it is not known.
+        entity: W&B team or user, None if unknown.
         project: W&B project.
 
     Returns:
         A `wandb_workspaces.workspaces.internal.View`.
 
     Raises:
-        UserError: without wandb-workspaces; for a part of the description that W&B has no words for, naming its place.
+        UserError: if wandb-workspaces is missing, or W&B does not support a part of the description.
     """
     ws = _workspaces()
     name, x_axis, runs = dashboard["name"], dashboard["x_axis"], dashboard["runs"]
@@ -49,43 +49,43 @@ def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
             project=project,
             name=name,
             sections=[_section(ws, f"tracking.sections.{key}", each, x_axis) for key, each in sections.items()],
-            settings=ws.WorkspaceSettings(x_axis=x_axis, max_runs=_MOST_RUNS),
+            settings=ws.WorkspaceSettings(x_axis=x_axis, max_runs=_MAX_RUNS),
             runset_settings=ws.RunsetSettings(
-                groupby=[_group_key(ws, key) for key in _several(runs["group_by"])],
-                pinned_columns=[_pinned(column) for column in _several(runs["columns"])],
+                groupby=[_group_key(ws, key) for key in _as_list(runs["group_by"])],
+                pinned_columns=[_pinned(column) for column in _as_list(runs["columns"])],
             ),
         )
-    except ValueError as error:  # pydantic's are among them
-        fix = "the keys of docs/dashboards.md"
-        raise UserError("conf/tracking describes no view", got=one_line(error), fix=fix) from error
-    view = workspace._to_model()  # the package has no public way to a view's JSON
+    except ValueError as error:  # includes pydantic's errors
+        fix = "use the keys of docs/dashboards.md"
+        raise UserError("conf/tracking is not a valid view", got=one_line(error), fix=fix) from error
+    view = workspace._to_model()  # the package has no public access to a view's JSON
     view.name = f"nw-{view_name(name)}-v"
-    (shown,) = view.spec.section.run_sets
-    shown.id, shown.filters = stable_id("runs", name), _filters(ws, runs)
+    (run_set,) = view.spec.section.run_sets
+    run_set.id, run_set.filters = stable_id("runs", name), _filters(ws, runs)
     return view
 
 
 def view_name(name: str) -> str:
-    """What stands behind `?nw=` in the address of the view that people see as `name`."""
+    """Return the value of `?nw=` in the address of the view displayed as `name`."""
     return stable_id("view", name)[:_NAME_LENGTH]
 
 
 def spec_of(view: Any) -> dict[str, Any]:
-    """What W&B's server keeps of a view, as plain JSON values."""
+    """Return the view as the plain JSON values that W&B's server stores."""
     return json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True))
 
 
 def save_view(view: Any) -> str:
-    """Saves a view, over the one of the same name if there is one.
+    """Save a view, replacing the one of the same name.
 
     Args:
-        view: of `build_view`; without an entity it goes where the user's runs go.
+        view: from `build_view`; without an entity it is saved under the user's default entity.
 
     Returns:
         Its address.
 
     Raises:
-        UserError: where the user has no entity, there is no such project, or the server refuses.
+        UserError: if the entity or the project is missing, or the server refuses.
     """
     import wandb
     from wandb_workspaces._graphql import get_app_url
@@ -95,7 +95,7 @@ def save_view(view: Any) -> str:
         api = wandb.Api()
         view.entity = view.entity or api.default_entity or ""
         if not view.entity:
-            raise UserError("W&B does not say whose the dashboard is", fix="logger.entity=TEAM, or WANDB_ENTITY=TEAM")
+            raise UserError("the dashboard's W&B entity is unknown", fix="logger.entity=TEAM, or WANDB_ENTITY=TEAM")
         view.id = _saved_id(view) or ""
         internal.upsert_view2(view)
         address = get_app_url(api).rstrip("/")
@@ -107,18 +107,18 @@ def save_view(view: Any) -> str:
 
 
 def _saved_id(view: Any) -> str | None:
-    """The server's id of the view of this name, None where there is none yet."""
+    """Return the server's id of the view of this name, None if there is none."""
     from wandb_workspaces.workspaces import internal
 
     try:
         return internal.get_view_dict(view.entity, view.project, view_name(view.display_name))["id"]
-    except ValueError as error:  # one kind for two things: no such project, no such view
+    except ValueError as error:  # raised for both a missing project and a missing view
         if not str(error).startswith("Project"):
             return None
         raise UserError(
-            "there is no such W&B project",
+            "the W&B project does not exist",
             got=f"{view.entity}/{view.project}",
-            fix="logger.project=NAME, or first track a run: python -m mindeye_pl +experiment=finetune_subj01_1h",
+            fix="logger.project=NAME, or track a run first: python -m mindeye_pl +experiment=finetune_subj01_1h",
         ) from error
 
 
@@ -131,11 +131,11 @@ def _workspaces() -> Any:
     return ws
 
 
-def _section(ws: Any, place: str, section: Plain, x_axis: str) -> Any:
+def _section(ws: Any, path: str, section: Plain, x_axis: str) -> Any:
     keys = {"open": False, "columns": 3, "rows": 2} | dict(section)
     if set(keys) != set(_SECTION_KEYS):
-        raise UserError(f"{place} is no section", got=", ".join(section), expected=", ".join(_SECTION_KEYS))
-    panels = [build_panel(f"{place}.panels[{i}]", panel, x_axis=x_axis) for i, panel in enumerate(keys["panels"])]
+        raise UserError(f"{path} is not a valid section", got=", ".join(section), expected=", ".join(_SECTION_KEYS))
+    panels = [build_panel(f"{path}.panels[{i}]", panel, x_axis=x_axis) for i, panel in enumerate(keys["panels"])]
     return ws.Section(
         name=keys["title"],
         panels=panels,
@@ -150,12 +150,12 @@ def _group_key(ws: Any, name: str) -> Any:
         return ws.Metric(_ATTRIBUTES[name])
     if (path := config_path(name)) is not None:
         return ws.Config(path)
-    wanted = ", ".join([*_ATTRIBUTES, "config.PATH"])
-    raise UserError("tracking.runs.group_by names nothing of a run", got=name, expected=wanted)
+    expected = ", ".join([*_ATTRIBUTES, "config.PATH"])
+    raise UserError("unknown run attribute in tracking.runs.group_by", got=name, expected=expected)
 
 
 def _pinned(name: str) -> str:
-    """A column of the table of runs, as the table calls it."""
+    """Return W&B's name of a column of the runs table."""
     if name.startswith("run."):
         return f"run:{name.removeprefix('run.')}"
     if (path := config_path(name)) is not None:
@@ -165,17 +165,17 @@ def _pinned(name: str) -> str:
 
 
 def _filters(ws: Any, runs: Plain) -> dict[str, Any]:
-    """What a run must be to be shown: of one of the groups, of one of the job types, and with every tag.
+    """Build the filters of the runs: one of the groups, one of the job types, and all tags.
 
-    Made of objects: in an expression of words, which W&B takes too, it doubles the `=` of a tag `hours=1`.
+    They are built from objects, because W&B's text expressions double the `=` of a tag such as `hours=1`.
     """
     from wandb_workspaces import expr
 
-    wanted = [ws.Tags().isin([tag]) for tag in _several(runs["tags"])]
-    named = {_ATTRIBUTES[key]: _several(runs[key]) for key in ("group", "job_type")}
-    wanted += [ws.Metric(key).isin(values) for key, values in named.items() if values]
-    return expr.filters_tree_to_v2(expr.filter_expr_to_filters_tree(wanted))
+    conditions = [ws.Tags().isin([tag]) for tag in _as_list(runs["tags"])]
+    values_by_attribute = {_ATTRIBUTES[key]: _as_list(runs[key]) for key in ("group", "job_type")}
+    conditions += [ws.Metric(key).isin(values) for key, values in values_by_attribute.items() if values]
+    return expr.filters_tree_to_v2(expr.filter_expr_to_filters_tree(conditions))
 
 
-def _several(values: str | Sequence[str] | None) -> list[str]:
+def _as_list(values: str | Sequence[str] | None) -> list[str]:
     return [values] if isinstance(values, str) else [str(value) for value in values or ()]

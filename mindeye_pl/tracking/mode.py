@@ -1,4 +1,4 @@
-"""Whether W&B can be reached, decided without importing it."""
+"""Choice between online and offline tracking, without importing wandb."""
 
 import netrc
 import os
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def wandb_mode() -> str:
-    """`online` where the user has a W&B key or asked for it by WANDB_MODE, else `offline`."""
+    """Return WANDB_MODE if set, else `online` if the user has a W&B key, else `offline`."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode
     return "online" if has_key() else "offline"
 
 
 def has_key() -> bool:
-    """Whether the user has a W&B key, in WANDB_API_KEY or from `wandb login`."""
+    """Return whether the user has a W&B key, in WANDB_API_KEY or from `wandb login`."""
     return bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_key()
 
 

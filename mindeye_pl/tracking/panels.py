@@ -1,4 +1,4 @@
-"""Panels of a dashboard: what each kind takes in `conf/tracking`, and the panel of W&B's that it becomes."""
+"""Panels of a dashboard: the keys of each kind in `conf/tracking`, and their W&B panels."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,42 +10,43 @@ from mindeye_pl.tracking.wandb_run import one_line
 _CONFIG = "config."
 
 
-def build_panel(place: str, panel: Mapping[str, Any], *, x_axis: str) -> Any:
-    """A panel of `wandb_workspaces.reports.v2`.
+def build_panel(path: str, panel: Mapping[str, Any], *, x_axis: str) -> Any:
+    """Build a panel of `wandb_workspaces.reports.v2`.
 
     Args:
-        place: of the panel in the configuration, for messages; its id follows from it.
+        path: config path of the panel, for error messages and its id.
         panel: its `kind` and the keys of that kind.
-        x_axis: of a line panel that names none.
+        x_axis: default x axis of a line panel.
 
     Raises:
-        UserError: for an unknown kind, or keys that the kind does not take.
+        UserError: for an unknown kind, or invalid keys.
     """
     import wandb_workspaces.reports.v2 as wr
 
     keys = dict(panel)
     kind = keys.pop("kind", None)
     if kind not in KINDS:
-        raise UserError(f"{place} has no kind that is known", got=kind, expected=", ".join(KINDS))
+        raise UserError(f"unknown kind of {path}", got=kind, expected=", ".join(KINDS))
     if kind == "line":
         keys.setdefault("x", x_axis)
     try:
-        made = KINDS[kind](wr, **keys)
-    except (TypeError, ValueError) as error:  # pydantic's are among them
-        words = one_line(error).replace(f"_{kind}() ", "")
-        raise UserError(f"{place} is no {kind} panel", got=words, fix="docs/dashboards.md has its keys") from error
-    made._id = stable_id(place)  # W&B's own would be another each time
-    return made
+        built = KINDS[kind](wr, **keys)
+    except (TypeError, ValueError) as error:  # includes pydantic's errors
+        message = one_line(error).replace(f"_{kind}() ", "")
+        fix = "see its keys in docs/dashboards.md"
+        raise UserError(f"{path} is not a valid {kind} panel", got=message, fix=fix) from error
+    built._id = stable_id(path)  # W&B's own ids are random
+    return built
 
 
 def config_path(name: str) -> str | None:
-    """`data.subject` of `config.data.subject`; None of what is no part of a run's configuration."""
+    """Return `data.subject` for `config.data.subject`; None for names outside the configuration."""
     return name.removeprefix(_CONFIG) if name.startswith(_CONFIG) else None
 
 
-def stable_id(*words: str) -> str:
-    """Twelve digits that are the same for the same words, as long as W&B's own random ids."""
-    return hashlib.sha256("/".join(words).encode()).hexdigest()[:12]
+def stable_id(*parts: str) -> str:
+    """Return a twelve-digit hash of the parts, of the length of W&B's random ids."""
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]
 
 
 def _line(
@@ -58,9 +59,9 @@ def _line(
     smoothing: float = 0.0,
     log_y: bool = False,
 ) -> Any:
-    """Curves over `x`: of the names `y`, or of all names that match the regular expression `pattern`."""
+    """Build curves over `x`, of the names `y` or of all names that match the regular expression `pattern`."""
     if bool(y) == bool(pattern):
-        raise ValueError("it takes either y or pattern")
+        raise ValueError("needs either y or pattern")
     return wr.LinePlot(
         title=title,
         x=x,
@@ -74,7 +75,7 @@ def _line(
 
 
 def _bar(wr: Any, *, metrics: Sequence[str], title: str | None = None, group_by: str | None = None) -> Any:
-    """A bar for each group of runs: the mean, with its standard error."""
+    """Build one bar per group of runs: the mean, with its standard error."""
     if not metrics:
         raise ValueError("metrics is empty")
     key = None if group_by is None else wr.Config(config_path(group_by) or group_by)
@@ -84,38 +85,38 @@ def _bar(wr: Any, *, metrics: Sequence[str], title: str | None = None, group_by:
 
 
 def _scatter(wr: Any, *, x: str, y: str, z: str | None = None, title: str | None = None) -> Any:
-    """A point for each run, by what is known at its end and by its configuration."""
+    """Build one point per run, from its summary and its configuration."""
     return wr.ScatterPlot(title=title, x=_column(wr, x), y=_column(wr, y), z=None if z is None else _column(wr, z))
 
 
 def _parallel(wr: Any, *, columns: Sequence[str], title: str | None = None) -> Any:
-    """A line for each run, through one axis for each column."""
+    """Build one line per run through an axis per column."""
     named = [wr.ParallelCoordinatesPlotColumn(metric=_column(wr, name), display_name=name) for name in columns]
     return wr.ParallelCoordinatesPlot(title=title, columns=named)
 
 
 def _media(wr: Any, *, keys: Sequence[str], title: str | None = None, columns: int | None = None) -> Any:
-    """Logged images."""
+    """Build a panel of logged images."""
     return wr.MediaBrowser(title=title, media_keys=list(keys), num_columns=columns)
 
 
 def _table(wr: Any, *, name: str) -> Any:
-    """A logged table, the rows of all runs together."""
+    """Build a panel of a logged table, with the rows of all runs."""
     return wr.WeavePanelSummaryTable(table_name=name)
 
 
 def _artifact(wr: Any, *, name: str, tab: str = "lineage") -> Any:
-    """One artifact: overview, metadata, usage, files, or lineage."""
+    """Build a panel of one artifact: overview, metadata, usage, files, or lineage."""
     return wr.WeavePanelArtifact(artifact=name, tab=tab)
 
 
 def _run_comparer(wr: Any, *, only_differences: bool = True) -> Any:
-    """Configurations and results of the runs beside each other."""
+    """Build a comparison of the runs' configurations and results."""
     return wr.RunComparer(diff_only=True if only_differences else None)
 
 
 def _text(wr: Any, *, text: str) -> Any:
-    """Words in Markdown."""
+    """Build a panel with Markdown text."""
     return wr.MarkdownPanel(markdown=text)
 
 
@@ -124,7 +125,7 @@ def _column(wr: Any, name: str) -> Any:
     return wr.SummaryMetric(name) if path is None else wr.Config(path)
 
 
-#: What makes a panel of a kind.
+#: Builder of each kind of panel.
 KINDS: dict[str, Callable[..., Any]] = {
     "line": _line,
     "bar": _bar,

@@ -1,4 +1,4 @@
-"""The one line that uploads the offline runs of an experiment."""
+"""Command that uploads the offline runs of an experiment."""
 
 import os
 import shlex
@@ -7,34 +7,34 @@ from pathlib import Path
 
 
 def sync_command(folders: Iterable[Path], run_ids: Iterable[str]) -> str | None:
-    """The command for the offline records of some runs, None where all are uploaded.
+    """Return the command that uploads the offline records of some runs, None if all are uploaded.
 
-    A run that was killed and went on has two records. `wandb sync` takes them in the order of their start, and joins
-    them where it is told to resume; without that the later would overwrite the earlier.
+    A killed and resumed run has two records. `wandb sync` uploads them in the order of their start, and appends the
+    later one only with WANDB_RESUME; otherwise it would overwrite the earlier one.
 
     Args:
-        folders: W&B folders, `outputs/wandb` for instance.
-        run_ids: of the runs.
+        folders: W&B folders, for example `outputs/wandb`.
+        run_ids: ids of the runs.
     """
-    wanted, places, resumed = sorted(set(run_ids)), [], False
+    ids, patterns, resumed = sorted(set(run_ids)), [], False
     for folder in sorted(set(folders)):
-        records = {run_id: sorted(folder.glob(f"offline-run-*-{run_id}")) for run_id in wanted}
-        left = [run_id for run_id, found in records.items() if any(not _is_synced(one) for one in found)]
+        records = {run_id: sorted(folder.glob(f"offline-run-*-{run_id}")) for run_id in ids}
+        left = [run_id for run_id, found in records.items() if any(not _is_synced(record) for record in found)]
         if left:
             resumed = resumed or any(len(records[run_id]) > 1 for run_id in left)
-            ids = left[0] if len(left) == 1 else f"{{{','.join(left)}}}"
-            places.append(f"{shlex.quote(_short(folder))}/offline-run-*-{ids}")
-    if not places:
+            suffix = left[0] if len(left) == 1 else f"{{{','.join(left)}}}"
+            patterns.append(f"{shlex.quote(_short(folder))}/offline-run-*-{suffix}")
+    if not patterns:
         return None
-    return ("WANDB_RESUME=allow " if resumed else "") + "wandb sync " + " ".join(places)
+    return ("WANDB_RESUME=allow " if resumed else "") + "wandb sync " + " ".join(patterns)
 
 
 def _is_synced(record: Path) -> bool:
-    """W&B marks a record that it has uploaded."""
+    """Return whether W&B has marked the record as uploaded."""
     return any(record.glob("*.wandb.synced"))
 
 
 def _short(folder: Path) -> str:
-    """From where the user stands, if that is above it."""
+    """Return the path relative to the working directory if it is below, else absolute."""
     relative = os.path.relpath(folder)
     return str(folder.resolve()) if relative.startswith("..") else relative

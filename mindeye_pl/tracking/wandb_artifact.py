@@ -1,4 +1,4 @@
-"""Folders as W&B artifacts: small files by content, large ones by reference, so that lineage costs no upload."""
+"""Folders as W&B artifacts: small files are uploaded, large ones referenced, so that lineage needs no large uploads."""
 
 import functools
 import re
@@ -12,25 +12,25 @@ from mindeye_pl.errors import UserError
 if TYPE_CHECKING:
     import wandb
 
-#: What becomes of an artifact's files: large ones are referred to, all are uploaded, or there are no W&B artifacts.
+#: Upload modes: large files as references, all files, or no W&B artifacts.
 REFERENCES, FILES, NONE = UPLOADS = ("references", "files", "none")
 
-#: W&B's limits.
-_MOST_LETTERS = 128
+#: W&B's limit of an artifact name.
+_MAX_NAME_LENGTH = 128
 
 
 @dataclass(frozen=True)
 class TrackedFolder:
-    """A folder, or a thing without one, that a run made or was made from.
+    """Input or output of a run, with or without a folder.
 
     Attributes:
-        name: of the W&B artifact, with the digits by which the folder is known on disk.
+        name: name of the W&B artifact, including the digits of the folder's name.
         type: data, targets, checkpoint, reconstructions or scores.
-        fingerprint: of all that determines the content.
-        folder: with its files; None for what is known by its fingerprint alone.
+        fingerprint: of everything that determines the content.
+        folder: folder with its files; None if only the fingerprint is known.
         metadata: plain data.
-        grows: for a folder that is filled bit by bit: the paths of its tables stand for their content, and only what
-            describes them is uploaded.
+        grows: the folder is filled gradually: its tables are referenced by path instead of content, and only their
+            descriptions are uploaded.
     """
 
     name: str
@@ -42,20 +42,18 @@ class TrackedFolder:
 
     @property
     def alias(self) -> str:
-        """The version by which people and manifests know it."""
+        """Version label in W&B, also used in manifests."""
         return self.fingerprint[:12]
 
 
-def artifact_of(tracked: TrackedFolder, *, upload: str, below_mb: float, checksums: bool) -> "wandb.Artifact":
-    """The W&B artifact; made twice of the same folder, W&B knows it for the same version.
+def build_artifact(tracked: TrackedFolder, *, upload: str, below_mb: float, checksums: bool) -> "wandb.Artifact":
+    """Build the W&B artifact; equal folders yield the same version.
 
     Args:
         tracked: the folder.
-        upload: `references` uploads the files below `below_mb` and refers to the others where they lie; `files`
-            uploads all.
-        below_mb: in MB.
-        checksums: whether the content of a file that is referred to is read, so that W&B sees when it changes; else
-            its path stands for it.
+        upload: `references` uploads files below `below_mb` and references the others by path; `files` uploads all.
+        below_mb: size limit in MB.
+        checksums: read the content of referenced files, so that W&B detects changes; otherwise their path is used.
     """
     import wandb
 
@@ -68,7 +66,7 @@ def artifact_of(tracked: TrackedFolder, *, upload: str, below_mb: float, checksu
         name, facts = str(path.relative_to(tracked.folder)), path.stat()
         small = facts.st_size < below_mb * 1e6
         if path.suffix == ".json" if tracked.grows else small or upload == FILES:
-            # Finished files do not change: no copy is made of them.
+            # Finished files never change, so wandb needs no copy of them.
             artifact.add_file(str(path), name=name, policy="immutable")
         else:
             known = (str(path.resolve()), name, facts.st_size, facts.st_mtime_ns, checksums and not tracked.grows)
@@ -78,7 +76,7 @@ def artifact_of(tracked: TrackedFolder, *, upload: str, below_mb: float, checksu
 
 @functools.lru_cache(maxsize=10_000)
 def _reference(path: str, name: str, size: int, modified_ns: int, checksum: bool) -> Any:
-    """The entry of one file, whose content is read once in a process."""
+    """Return the entry of one file, whose content is read once per process."""
     import wandb
 
     reader = wandb.Artifact("reader", "reader")
@@ -86,16 +84,12 @@ def _reference(path: str, name: str, size: int, modified_ns: int, checksum: bool
     return entry
 
 
-def artifact_name(words: str) -> str:
-    """The words as W&B takes them for the name of an artifact; of too many, the last ones, with the digits, stay."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", words)[-_MOST_LETTERS:]
+def artifact_name(name: str) -> str:
+    """Convert to a valid W&B artifact name; a long name is cut at the start, which keeps the digits at its end."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-_MAX_NAME_LENGTH:]
 
 
 def check_upload(upload: str) -> None:
-    """Refuses a value of `logger.upload` that is none.
-
-    Raises:
-        UserError: naming those that there are.
-    """
+    """Check the value of `logger.upload`; raises a UserError if it is not one of `UPLOADS`."""
     if upload not in UPLOADS:
-        raise UserError("logger.upload is unknown", got=upload, expected=" or ".join(UPLOADS), fix="logger.upload=none")
+        raise UserError("unknown logger.upload", got=upload, expected=" or ".join(UPLOADS), fix="logger.upload=none")

@@ -1,4 +1,4 @@
-"""W&B runs, opened here and nowhere else; whatever becomes of W&B, the work that is tracked goes on.
+"""W&B runs. Failures of W&B never interrupt the tracked work.
 
 Legend: H and W image size in pixels.
 """
@@ -14,40 +14,40 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mindeye_pl.tracking.wandb_artifact import TrackedFolder, artifact_of
+from mindeye_pl.tracking.wandb_artifact import TrackedFolder, build_artifact
 
 _log = logging.getLogger(__name__)
 
 Call = TypeVar("Call", bound=Callable[..., None])
 
-#: The x axis of every curve of a training.
+#: X axis of all training curves.
 STEP = "trainer/global_step"
 
-#: Seconds that an online run waits for the server before it is kept offline, and for the last upload at its end.
-_REACH_S, _UPLOAD_S = 60.0, 600.0
-#: Seconds until what is logged is in the run's file. A kill takes W&B's own process along, and with it what is later.
-_FLUSH_S = 0.2
+#: Timeouts for opening an online run, after which it is kept offline, and for the last upload at its end.
+_INIT_TIMEOUT_S, _FINISH_TIMEOUT_S = 60.0, 600.0
+#: Interval between writes to the run's file; a kill loses at most this much, because it also ends W&B's process.
+_FLUSH_INTERVAL_S = 0.2
 
-#: The step whose run has the score that a W&B sweep looks at.
-_SCORED = "evaluate"
+#: Step whose run has the score that a W&B sweep optimises.
+_SCORED_STEP = "evaluate"
 
-#: What W&B's sweep agent tells its jobs, by the names of settings.
+#: Settings that W&B's sweep agent passes to its jobs.
 _AGENT_SETTINGS = ("sweep_id", "run_id", "sweep_param_path")
 _agent: dict[str, str] = {}
 
-#: Where we told W&B to keep copies, None before the first run.
-_copies: str | None = None
+#: Folder of W&B's copies set by this module, None before the first run.
+_data_dir: str | None = None
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a dashboard knows a run by.
+    """Identity of a run in W&B.
 
     Attributes:
         project: W&B project.
         entity: W&B team or user, None for the user's default.
         run_id: stable over restarts of the same work.
-        name: shown to people.
+        name: display name.
         group: the experiment.
         job_type: the step.
         tags: subject, hours, seed, scale, simulated.
@@ -64,8 +64,8 @@ class RunIdentity:
     config: Mapping[str, Any]
 
 
-def _survives(call: Call) -> Call:
-    """A method that W&B can make fail but that never fails: one warning, and the run is written no further."""
+def _never_raises(call: Call) -> Call:
+    """Decorate a method that may fail in W&B: a failure logs one warning and ends the tracking."""
 
     @functools.wraps(call)
     def guarded(self: "TrackedRun", *args: Any, **kwargs: Any) -> None:
@@ -75,17 +75,17 @@ def _survives(call: Call) -> Call:
             call(self, *args, **kwargs)
         except Exception as error:
             self._run = None
-            _log.warning("W&B failed, %s is tracked no further: %s", self.name, one_line(error))
+            _log.warning("W&B failed, %s is no longer tracked: %s", self.name, one_line(error))
 
     return guarded  # type: ignore[return-value]
 
 
 class TrackedRun:
-    """An open W&B run; see `start_run`.
+    """An open W&B run, created by `start_run`.
 
     Args:
         run: the `wandb.Run`.
-        name: for messages.
+        name: for log messages.
     """
 
     def __init__(self, run: Any, name: str):
@@ -93,159 +93,158 @@ class TrackedRun:
         self.name = name
         self.run_id: str = run.id
         self.offline: bool = run.offline
-        #: The folder of this process's record of the run.
+        #: Folder of this process's record of the run.
         self.folder = Path(run.settings.sync_dir)
-        #: Whether everything was uploaded, or waits in an offline folder as it should.
+        #: Everything was uploaded, or is stored in the offline folder as intended.
         self.finished = False
 
-    @_survives
+    @_never_raises
     def follow_steps(self) -> None:
-        """Draws whatever is logged against `STEP`."""
+        """Use `STEP` as the x axis of all metrics."""
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("*", step_metric=STEP, step_sync=True)
 
-    @_survives
+    @_never_raises
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Adds a row to the history.
+        """Add a row to the history.
 
         Args:
-            values: by name; what stands before the slash is the section on the run's page.
-            step: optimiser steps so far.
+            values: by name; the part before the slash is the section on the run's page.
+            step: number of optimiser steps so far.
         """
         self._run.log({**values, STEP: step})
 
-    @_survives
+    @_never_raises
     def summarise(self, values: Mapping[str, Any]) -> None:
-        """Sets numbers of the run as a whole, which tables and bar charts compare runs by."""
+        """Set values of the whole run, which tables and bar charts compare."""
         self._run.summary.update(dict(values))
 
-    @_survives
+    @_never_raises
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Logs a table; a `(H, W, 3)` uint8 array in a cell becomes an image."""
+        """Log a table; `(H, W, 3)` uint8 arrays in cells become images."""
         import wandb
 
         cells = [[wandb.Image(cell) if isinstance(cell, np.ndarray) else cell for cell in row] for row in rows]
         self._run.log({name: wandb.Table(columns=list(columns), data=cells)})
 
-    @_survives
+    @_never_raises
     def log_images(self, name: str, images: Sequence[np.ndarray], captions: Sequence[str]) -> None:
-        """Logs `(H, W, 3)` uint8 images as one panel, each with its caption."""
+        """Log `(H, W, 3)` uint8 images as one panel, each with its caption."""
         import wandb
 
         self._run.log({name: [wandb.Image(p, caption=c) for p, c in zip(images, captions, strict=True)]})
 
-    @_survives
-    def log_output(self, made: TrackedFolder, **how: Any) -> None:
-        """Logs a folder as an artifact that this run made; `how` as of `artifact_of`."""
-        self._run.log_artifact(artifact_of(made, **how), aliases=[made.alias])
+    @_never_raises
+    def log_output(self, output: TrackedFolder, **options: Any) -> None:
+        """Log a folder as an artifact created by this run; `options` as in `build_artifact`."""
+        self._run.log_artifact(build_artifact(output, **options), aliases=[output.alias])
 
-    @_survives
-    def log_input(self, used: TrackedFolder, **how: Any) -> None:
-        """Logs a folder as an artifact that this run was made from; `how` as of `artifact_of`.
+    @_never_raises
+    def log_input(self, used: TrackedFolder, **options: Any) -> None:
+        """Log a folder as an artifact used by this run; `options` as in `build_artifact`.
 
-        `use_artifact` with the same arguments refuses an offline run, although the record that it would write is the
-        one that makes `wandb sync` link the two; so the record is written as `use_artifact` writes it.
+        `use_artifact` refuses offline runs, although the record that it writes is what makes `wandb sync` link the two;
+        so for an offline run the record is written directly.
         """
-        artifact = artifact_of(used, **how)
+        artifact = build_artifact(used, **options)
         if self.offline:
             self._run._log_artifact(artifact, aliases=[used.alias], is_user_created=True, use_after_commit=True)
         else:
             self._run.use_artifact(artifact, aliases=[used.alias])
 
-    @_survives
+    @_never_raises
     def finish(self, *, ok: bool) -> None:
-        """Closes the run as finished or as failed; a failed one is continued by the next process that opens it."""
+        """Close the run as finished or failed; the next process that opens a failed run continues it."""
         self._run.finish(exit_code=0 if ok else 1)
         self.finished = True
         self._run = None
 
 
 def start_run(folder: Path, identity: RunIdentity, *, mode: str) -> TrackedRun | None:
-    """Opens a W&B run below `folder/wandb`; the same `run_id` continues the run of that id.
+    """Open a W&B run below `folder/wandb`; an existing `run_id` is continued.
 
-    Where the server cannot be reached the run is kept offline, so that nothing is lost; where that fails too there is
-    a warning and no run.
+    If the server is unreachable, the run is kept offline; if that fails too, a warning is logged and None returned.
 
     Args:
-        folder: where the record lies.
+        folder: folder of the record.
         identity: of the run.
         mode: online or offline.
     """
     try:
         return TrackedRun(_start(folder, identity, mode), identity.name)
-    except Exception as error:  # W&B raises many kinds, and the operating system some
+    except Exception as error:  # W&B and the operating system raise many kinds
         if mode != "offline":
-            _log.warning("W&B cannot be reached, %s is kept offline: %s", identity.name, one_line(error))
-        _forget_attempt()
-    try:  # its own process may have been the trouble, and there is a new one now
+            _log.warning("W&B is unreachable, %s is kept offline: %s", identity.name, one_line(error))
+        _stop_wandb()
+    try:  # with a new wandb process, in case the old one was the cause
         return TrackedRun(_start(folder, identity, "offline"), identity.name)
     except Exception as error:
         _log.warning("W&B failed to open a run, %s is not tracked: %s", identity.name, one_line(error))
-        _forget_attempt()
+        _stop_wandb()
     return None
 
 
 def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
-    os.environ.setdefault("WANDB_SILENT", "true")  # the hint that matters is printed by us
-    _keep_copies_in(folder / "wandb" / "data")
+    os.environ.setdefault("WANDB_SILENT", "true")  # this package prints the upload command itself
+    _set_data_dir(folder / "wandb" / "data")
     import wandb
 
-    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # what matters is said by us, in one line
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # this package logs one line per failure
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {
+    settings = {
         "silent": True,
         "disable_git": True,
-        "reinit": "create_new",  # a step may be made while another is
+        "reinit": "create_new",  # several steps may be open at once
         "use_dot_wandb": False,
-        "init_timeout": _REACH_S,
-        "finish_timeout": _UPLOAD_S,
+        "init_timeout": _INIT_TIMEOUT_S,
+        "finish_timeout": _FINISH_TIMEOUT_S,
         "finish_timeout_raises": True,
-        "x_transaction_log_flush_interval": _FLUSH_S,
+        "x_transaction_log_flush_interval": _FLUSH_INTERVAL_S,
     }
     known = wandb.Settings.model_fields
-    agents = _agents_run(identity.job_type)
-    wanted |= agents
+    agent_settings = _agent_settings(identity.job_type)
+    settings |= agent_settings
     return wandb.init(
         dir=str(folder),
         project=identity.project,
         entity=identity.entity,
         mode=mode,  # type: ignore[arg-type]
-        id=agents.get("run_id", identity.run_id),
-        resume="allow" if mode == "online" else None,  # offline it is said to `wandb sync`, see `sync_command`
+        id=agent_settings.get("run_id", identity.run_id),
+        resume="allow" if mode == "online" else None,  # offline runs are resumed by `wandb sync`, see `sync_command`
         name=identity.name,
         group=identity.group,
         job_type=identity.job_type,
         tags=list(identity.tags),
         config=dict(identity.config),
         save_code=False,
-        settings=wandb.Settings(**{key: value for key, value in wanted.items() if key in known}),  # type: ignore[arg-type]
+        settings=wandb.Settings(**{key: value for key, value in settings.items() if key in known}),  # type: ignore[arg-type]
     )
 
 
 def agent_waits_for(job_type: str) -> bool:
-    """Whether this process is a job of W&B's sweep agent whose run is that of this step."""
-    return bool(_agents_run(job_type))
+    """Return whether this process is a job of W&B's sweep agent, and this step has the optimised score."""
+    return bool(_agent_settings(job_type))
 
 
-def _agents_run(job_type: str) -> dict[str, str]:
-    """Settings of the run that W&B's sweep agent waits for, if this process is one of its jobs: that with the score.
+def _agent_settings(job_type: str) -> dict[str, str]:
+    """Return the sweep agent's settings for the step with the optimised score, else an empty dict.
 
-    They are taken out of the environment, from which W&B would give them to every run.
+    They are removed from the environment, from which W&B would apply them to every run.
     """
     if "WANDB_SWEEP_ID" in os.environ:
         _agent.update({name: os.environ.pop(f"WANDB_{name.upper()}", "") for name in _AGENT_SETTINGS})
-    return {name: value for name, value in _agent.items() if value} if job_type == _SCORED else {}
+    return {name: value for name, value in _agent.items() if value} if job_type == _SCORED_STEP else {}
 
 
-def _keep_copies_in(folder: Path) -> None:
-    """Keeps W&B's copies of what waits for an upload beside its record, not in the home, unless the user says where."""
-    global _copies
-    if os.environ.get("WANDB_DATA_DIR") == _copies:
-        _copies = os.environ["WANDB_DATA_DIR"] = str(folder.resolve())
+def _set_data_dir(folder: Path) -> None:
+    """Store W&B's copies of pending uploads beside its record instead of the home folder, unless the user set one."""
+    global _data_dir
+    if os.environ.get("WANDB_DATA_DIR") == _data_dir:
+        _data_dir = os.environ["WANDB_DATA_DIR"] = str(folder.resolve())
 
 
-def _forget_attempt() -> None:
-    """Ends W&B's own process, which holds the id of a run that it could not open for taken."""
+def _stop_wandb() -> None:
+    """Stop W&B's process, which otherwise keeps the id of a run that it could not open reserved."""
     with contextlib.suppress(Exception):
         import wandb
 
@@ -253,5 +252,5 @@ def _forget_attempt() -> None:
 
 
 def one_line(error: Exception) -> str:
-    """The error's words on one line, its kind where it has none."""
+    """Return the error message on one line, or the error's class name."""
     return " ".join(str(error).split()) or type(error).__name__

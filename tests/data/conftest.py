@@ -25,7 +25,7 @@ def small_nsd(tmp_path: Path) -> NSDLayout:
 
 @pytest.fixture
 def write_nsd(tmp_path: Path) -> Callable[[np.ndarray], NSDLayout]:
-    """Writes subject 1 with a given design, stimulus ids `(sessions, trials)`; ids below 6 are shared."""
+    """Return a writer of subject 1 with a given design, stimulus ids `(sessions, trials)`; ids below 6 are shared."""
 
     def write(design: np.ndarray, num_voxels: int = 4) -> NSDLayout:
         layout = NSDLayout(tmp_path / "designed")

@@ -1,4 +1,4 @@
-"""A dataset in MindEye2's layout told again as MindEye1's shards, written without the package's own reader of those."""
+"""Writer of MindEye1's shards from a dataset in MindEye2's layout, independent of the package's converter."""
 
 import io
 import json
@@ -21,7 +21,7 @@ _NUM_VAL = 4
 
 
 def write_avg_split(world: NSDLayout, subjects: Iterable[int], source_dir: Path) -> MindEye1Layout:
-    """Every image of some subjects with its three slots, a slot without a repetition filled with an earlier one."""
+    """Write all images of some subjects with three slots; missing repetitions duplicate an earlier slot."""
     layout = MindEye1Layout(source_dir, SHARDS)
     with h5py.File(world.stimuli) as file:
         images = file["images"][:]
@@ -39,7 +39,7 @@ def write_avg_split(world: NSDLayout, subjects: Iterable[int], source_dir: Path)
         samples["val"] = {image: merged[image] for image in order[:_NUM_VAL]}
         samples["train"] = {image: merged[image] for image in order[_NUM_VAL:]}
         for split, number in SHARDS.items():
-            paths = [path for of, path in layout.shards_of(subject) if of == split]
+            paths = [path for name, path in layout.shards_of(subject) if name == split]
             for index, path in enumerate(paths):
                 part = list(samples[split].items())[index::number]
                 write_samples(path, [_members(betas, images, *one) for one in part])
@@ -54,7 +54,7 @@ def _number(path: Path) -> int:
 
 
 def _samples(shard: Path) -> dict[int, list[int]]:
-    """The trials of each image, in order of time."""
+    """Return the trials of each image in temporal order."""
     trials: dict[int, list[int]] = {}
     for row in read_behaviour(shard).astype(int):
         trials.setdefault(int(row[Behaviour.STIMULUS]), []).append(int(row[Behaviour.BETA_ROW]))
@@ -69,12 +69,12 @@ def _members(betas: np.ndarray, images: np.ndarray, image: int, trials: list[int
         "trial.npy": filled,
         "coco73k.npy": np.array(image),
         "num_uniques.npy": np.array([len(trials)]),
-        "wholebrain_3d.npy": np.zeros((3, 2)),  # a member that nobody asks for
+        "wholebrain_3d.npy": np.zeros((3, 2)),  # a member that the converter ignores
     }
 
 
 def encoded(image: np.ndarray, kind: str = "PNG") -> bytes:
-    """`(3, H, W)` of numbers in [0, 1], as an image file."""
+    """Encode `(3, H, W)` in [0, 1] as an image file."""
     content = io.BytesIO()
     pixels = np.round(255 * image.astype(np.float32)).astype(np.uint8)
     Image.fromarray(pixels.transpose(1, 2, 0)).save(content, kind)
@@ -85,22 +85,22 @@ def write_samples(path: Path, samples: list[Mapping[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for number, members in enumerate(samples):
-            for ending, content in members.items():
+            for suffix, content in members.items():
                 if isinstance(content, np.ndarray):
-                    add_array(tar, f"sample{number:09d}.{ending}", content)
+                    add_array(tar, f"sample{number:09d}.{suffix}", content)
                 elif isinstance(content, bytes):
-                    member = tarfile.TarInfo(f"sample{number:09d}.{ending}")
+                    member = tarfile.TarInfo(f"sample{number:09d}.{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
 
 
 def read_members(path: Path) -> list[dict[str, object]]:
-    """The samples of a shard, to be changed and written again."""
+    """Read the samples of a shard, to modify and rewrite them."""
     samples: dict[str, dict[str, object]] = {}
     with tarfile.open(path) as tar:
         for member in tar:
-            name, _, ending = member.name.partition(".")
+            name, _, suffix = member.name.partition(".")
             content = tar.extractfile(member).read()
-            array = np.load(io.BytesIO(content)) if ending.endswith("npy") else content
-            samples.setdefault(name, {})[ending] = array
+            array = np.load(io.BytesIO(content)) if suffix.endswith("npy") else content
+            samples.setdefault(name, {})[suffix] = array
     return list(samples.values())

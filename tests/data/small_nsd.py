@@ -1,4 +1,4 @@
-"""Small datasets in MindEye2's layout, written without the package's own writer."""
+"""Writer of small datasets in MindEye2's layout, independent of the package's writer."""
 
 import io
 import tarfile
@@ -19,7 +19,7 @@ TRIALS_PER_SESSION = 20
 def write_stimuli(layout: NSDLayout) -> None:
     with h5py.File(layout.stimuli, "w") as file:
         images = np.random.default_rng(0).random((NUM_STIMULI, 3, 4, 4))
-        images[:, 0, 0, 0] = np.arange(NUM_STIMULI) / 128  # each image tells its own id
+        images[:, 0, 0, 0] = np.arange(NUM_STIMULI) / 128  # each image encodes its id
         file["images"] = images.astype(np.float16)
 
 
@@ -29,7 +29,7 @@ def write_subject(layout: NSDLayout, subject: int, design: np.ndarray, num_voxel
     num_sessions, length = design.shape
     with h5py.File(layout.betas(subject), "w") as file:
         betas = rng.normal(2, 3, (design.size, num_voxels)).astype(np.float32)
-        betas[:, 0] = np.arange(design.size)  # each trial tells its own row
+        betas[:, 0] = np.arange(design.size)  # each trial encodes its row
         file["betas"] = betas
     test, old_test, counts = [], [], {True: 0, False: 0}
     for session in range(num_sessions):
@@ -67,13 +67,13 @@ def add_array(tar: tarfile.TarFile, name: str, array: np.ndarray) -> None:
 
 
 def make_trials(stimulus_ids: np.ndarray, per_session: int, subject: int = 1) -> Trials:
-    """Trials in memory, cut into sessions."""
+    """Return trials in memory, divided into sessions."""
     count = np.arange(len(stimulus_ids))
     return Trials(subject, np.asarray(stimulus_ids, np.int64), count, 1 + count // per_session)
 
 
 class StubTokens:
-    """A token source whose tokens are the stimulus id itself."""
+    """Token source whose tokens are the stimulus ids."""
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         return np.broadcast_to(ids[:, None, None], (len(ids), 2, 3)).astype(np.float16)

@@ -7,7 +7,7 @@ from tests.data.small_nsd import StubTokens, make_trials
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_a_batch_in_subject_order(dtype):
+def test_batch_has_subject_order(dtype):
     voxels = [np.random.default_rng(s).normal(size=(10, 3 + s)).astype(dtype) for s in range(2)]
     trials = [make_trials(np.arange(10) + 10 * s, 10, s + 1) for s in range(2)]
     batch = BrainDataset(voxels, trials, StubTokens())[[(0, np.array([4, 2])), (1, np.array([9, 0]))]]
@@ -20,7 +20,7 @@ def test_a_batch_in_subject_order(dtype):
     assert batch.tokens[:, 1, 2].tolist() == [4, 2, 19, 10]
 
 
-def test_a_batch_of_the_second_subject_alone():
+def test_batch_of_the_second_subject_only():
     voxels = [np.zeros((4, 3), np.float32), np.ones((4, 5), np.float32)]
     trials = [make_trials(np.arange(4), 4, subject) for subject in (1, 2)]
     batch = BrainDataset(voxels, trials, StubTokens())[[(1, np.arange(4))]]
@@ -28,14 +28,14 @@ def test_a_batch_of_the_second_subject_alone():
     assert batch.voxels[0].shape == (4, 5)
 
 
-def test_batches_own_their_memory():
+def test_batches_do_not_share_memory_with_the_dataset():
     voxels = [np.zeros((4, 3), np.float32)]
     batch = BrainDataset(voxels, [make_trials(np.arange(4), 4)], StubTokens())[[(0, np.arange(4))]]
-    batch.voxels[0] += 1  # as augmentation in place would
+    batch.voxels[0] += 1  # like in-place augmentation
     assert not voxels[0].any()
 
 
-def test_slots_hold_the_responses_to_each_trials_image():
+def test_repetition_slots_hold_the_responses_to_the_image():
     stimulus_ids = [np.array([5, 8, 5, 9, 5, 8]), np.array([7, 7])]
     voxels = [np.random.default_rng(s).normal(size=(len(ids), 3 + s)) for s, ids in enumerate(stimulus_ids)]
     trials = [make_trials(ids, 10, s + 1) for s, ids in enumerate(stimulus_ids)]
@@ -45,16 +45,16 @@ def test_slots_hold_the_responses_to_each_trials_image():
     batch = BrainDataset(voxels, trials, StubTokens(), repetition_slots=3)[index]
     assert [tuple(slots.shape) for slots in batch.repetitions] == [(3, 3, 3), (1, 3, 4)]
     rows = [np.array([[0, 2, 4], [1, 5, 1], [3, 3, 3]]), np.array([[0, 1, 0]])]
-    for place, slots in enumerate(batch.repetitions):
+    for subject, slots in enumerate(batch.repetitions):
         assert slots.dtype == torch.float32
-        np.testing.assert_array_equal(slots, voxels[place][rows[place]].astype(np.float32))
+        np.testing.assert_array_equal(slots, voxels[subject][rows[subject]].astype(np.float32))
     assert torch.equal(batch.voxels[0], plain[index].voxels[0])
     moved = batch.to(torch.float64)
     assert [slots.dtype for slots in moved.repetitions] == [torch.float64] * 2
 
 
 class Rows:
-    """A table of `(count, 2)` rows that tell their stimulus id, scaled."""
+    """Table of `(count, 2)` rows that contain their scaled stimulus id."""
 
     def __init__(self, count: int, scale: float):
         self.count, self.scale = count, scale
@@ -63,7 +63,7 @@ class Rows:
         return np.broadcast_to(self.scale * ids[:, None, None], (len(ids), self.count, 2)).astype(np.float16)
 
 
-def test_captions_and_views_stand_beside_the_tokens():
+def test_batch_contains_captions_and_views():
     voxels, trials = [np.zeros((4, 3), np.float32)], [make_trials(np.arange(4) + 5, 4)]
     dataset = BrainDataset(voxels, trials, StubTokens(), captions=Rows(5, 2.0), views=Rows(4, 3.0))
     batch = dataset[[(0, np.array([3, 0]))]]

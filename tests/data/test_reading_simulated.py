@@ -1,4 +1,4 @@
-"""The reader on files that the simulation wrote: the two know of each other only by the layout."""
+"""NSD reader on simulated files; reader and simulation share only the layout."""
 
 import h5py
 import numpy as np
@@ -27,7 +27,7 @@ def data(tiny_nsd, tiny_settings, tmp_path) -> NSDDataModule:
     )
 
 
-def test_every_trial_is_of_one_split(data, tiny_settings):
+def test_every_trial_is_in_one_split(data, tiny_settings):
     assert data.voxel_counts == dict(tiny_settings.voxel_counts)
     for trials in data.trials:
         test_rows = read_behaviour(data.layout.shard(trials.subject, "new_test"))[:, Behaviour.BETA_ROW]
@@ -36,12 +36,12 @@ def test_every_trial_is_of_one_split(data, tiny_settings):
         assert len(every_row) == tiny_settings.sessions_of(trials.subject) * tiny_settings.trials_per_session
 
 
-def test_trained_validated_and_tested_images_are_apart(data, tiny_settings):
+def test_splits_have_disjoint_images(data, tiny_settings):
     data.setup()
-    for place, subject in enumerate(tiny_settings.subjects):
+    for index, subject in enumerate(tiny_settings.subjects):
         splits = [
-            set(data.train_trials[place].stimulus_ids.tolist()),
-            set(data.validation_trials[place].stimulus_ids.tolist()),
+            set(data.train_trials[index].stimulus_ids.tolist()),
+            set(data.validation_trials[index].stimulus_ids.tolist()),
             set(data.test_set(subject).stimulus_ids.tolist()),
         ]
         assert sum(map(len, splits)) == len(set.union(*splits))
@@ -51,7 +51,7 @@ def test_trained_validated_and_tested_images_are_apart(data, tiny_settings):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_betas_and_images_match_the_behaviour(data, num_workers):
-    """Each batch against the files themselves, read without the reader."""
+    """Compare each batch with the files, read without the reader."""
     data.num_workers = num_workers
     data.setup()
     betas, shown = {}, {}
@@ -64,14 +64,14 @@ def test_betas_and_images_match_the_behaviour(data, num_workers):
     for loader in (data.train_dataloader(), data.val_dataloader()):
         for batch in loader:
             ids = iter(batch.stimulus_ids.tolist())
-            for place, voxels in zip(batch.subject_index, batch.voxels, strict=True):
-                subject = data.subjects[place]
+            for index, voxels in zip(batch.subject_index, batch.voxels, strict=True):
+                subject = data.subjects[index]
                 rows = (betas[subject][None] == voxels[:, None]).all(-1).int().argmax(1).tolist()
                 assert torch.equal(betas[subject][rows], voxels)
                 assert [shown[subject][row] for row in rows] == [next(ids) for _ in rows]
 
 
-def test_the_same_world_has_the_same_fingerprint(tiny_nsd, tiny_settings, tmp_path):
+def test_equal_worlds_have_equal_fingerprints(tiny_nsd, tiny_settings, tmp_path):
     from mindeye_pl.data.simulated.world import simulate_nsd
 
     (tmp_path / "again").mkdir()

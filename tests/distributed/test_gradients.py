@@ -92,7 +92,7 @@ def whole(first: Shard, second: Shard) -> Shard:
     )
     mixing = MixCo(
         rows(first.mixing.partner, second.mixing.partner + SHARE),
-        rows(first.mixing.share, second.mixing.share),
+        rows(first.mixing.weight, second.mixing.weight),
         (2 * SHARE,) * subjects,
         first.mixing.permutation,
         first.mixing.diagonal,

@@ -146,7 +146,7 @@ def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: p
         ("nothing.npy", None, "does not exist"),
         ("table.npy", b"not an array", "no whole table"),
         ("movie.mp4", b"", "no known kind"),
-        ("empty.hdf5", b"", "truncated or no hdf5"),
+        ("empty.hdf5", b"", "truncated or not an hdf5"),
         ("cut.tar", b"x" * 700, "truncated or no tar"),
     ],
 )
@@ -162,7 +162,7 @@ def test_empty_galleries(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", np.empty((0, 4), np.float32))
     write_tar(tmp_path / "shard.tar", images(0))
     write_hdf5(tmp_path / "images.hdf5", images(0))
-    with pytest.raises(UserError, match="holds no image"):
+    with pytest.raises(UserError, match="image folder is missing or empty"):
         open_gallery(tmp_path / "folder", SIDE)
     for name in ("table.npy", "shard.tar", "images.hdf5"):
         with pytest.raises(UserError, match="the gallery is empty"):

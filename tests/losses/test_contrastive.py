@@ -21,8 +21,8 @@ def test_info_nce_is_cross_entropy_with_the_diagonal() -> None:
     brain, clip = pair()
     logits = F.cosine_similarity(brain[:, None], clip[None], dim=-1) / 0.1
     labels = torch.arange(8)
-    wanted = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-    torch.testing.assert_close(info_nce_loss(brain, clip, temperature=0.1), wanted)
+    expected = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    torch.testing.assert_close(info_nce_loss(brain, clip, temperature=0.1), expected)
 
 
 def test_bimixco_without_mixing_is_info_nce() -> None:
@@ -36,18 +36,18 @@ def test_softclip_is_cross_entropy_with_soft_labels() -> None:
     brain, clip = pair()
     b, c = F.normalize(brain), F.normalize(clip)
     labels = (c @ c.T / 0.2).softmax(1)
-    wanted = (F.cross_entropy(b @ c.T / 0.2, labels) + F.cross_entropy(c @ b.T / 0.2, labels)) / 2
-    torch.testing.assert_close(softclip_loss(brain, clip, temperature=0.2), wanted)
+    expected = (F.cross_entropy(b @ c.T / 0.2, labels) + F.cross_entropy(c @ b.T / 0.2, labels)) / 2
+    torch.testing.assert_close(softclip_loss(brain, clip, temperature=0.2), expected)
 
 
-def test_batch_order_changes_nothing() -> None:
+def test_losses_do_not_depend_on_batch_order() -> None:
     brain, clip = pair()
     order = torch.randperm(8)
     for loss in (info_nce_loss, softclip_loss):
         torch.testing.assert_close(loss(brain, clip, temperature=0.1), loss(brain[order], clip[order], temperature=0.1))
 
 
-def test_the_true_partner_is_the_minimum() -> None:
+def test_info_nce_is_lowest_for_the_true_pairs() -> None:
     _, clip = pair()
     right = info_nce_loss(clip, clip, temperature=0.1)
     assert all(right < info_nce_loss(clip[torch.randperm(8)], clip, temperature=0.1) for _ in range(5))
@@ -63,7 +63,7 @@ def test_similarities_are_float32_under_autocast(dtype: torch.dtype) -> None:
     torch.testing.assert_close(inside, similarities(brain, clip), rtol=0, atol=0)
 
 
-def test_gradients_reach_the_brain_alone_where_targets_are_frozen() -> None:
+def test_gradients_reach_the_brain_embeddings() -> None:
     brain, clip = pair()
     brain.requires_grad_()
     for loss in (

@@ -16,15 +16,15 @@ def pair() -> tuple[Tensor, Tensor]:
 
 def by_hand(predicted: Tensor, target: Tensor) -> tuple[float, float, float]:
     """Squared error, cosine and contrastive loss."""
-    seen, wanted = predicted.double().numpy(), target.double().numpy()
-    cosines = (seen / np.linalg.norm(seen, axis=1, keepdims=True)) @ wanted.T
+    seen, expected = predicted.double().numpy(), target.double().numpy()
+    cosines = (seen / np.linalg.norm(seen, axis=1, keepdims=True)) @ expected.T
     odds = np.exp(cosines / 0.5)
     directions = [-np.log(np.diag(odds) / odds.sum(axis)).mean() for axis in (0, 1)]
-    return ((seen - wanted) ** 2).mean(), 1 - np.diag(cosines).mean(), 0.5 * sum(directions)
+    return ((seen - expected) ** 2).mean(), 1 - np.diag(cosines).mean(), 0.5 * sum(directions)
 
 
 @pytest.mark.parametrize(("stage", "weights"), [(STAGE_A, (0.4, 0.6, 0)), (STAGE_B, (0.2, 0.3, 0.5))])
-def test_stages_weigh_the_parts(
+def test_mapper_stages_weight_the_terms(
     pair: tuple[Tensor, Tensor], stage: MapperWeights, weights: tuple[float, float, float]
 ) -> None:
     loss, parts = mapper_loss(*pair, stage), by_hand(*pair)
@@ -37,14 +37,14 @@ def test_stages_weigh_the_parts(
         assert loss.contrastive.item() == pytest.approx(parts[2], rel=1e-5)
 
 
-def test_length_counts_for_the_squared_error_alone(pair: tuple[Tensor, Tensor]) -> None:
+def test_mapper_loss_uses_length_only_in_the_squared_error(pair: tuple[Tensor, Tensor]) -> None:
     predicted, target = pair
     short, long = mapper_loss(predicted, target, STAGE_B), mapper_loss(3 * predicted, target, STAGE_B)
     assert long.mse > 2 * short.mse
     torch.testing.assert_close(long[2:], short[2:])
 
 
-def test_the_targets_themselves_are_the_best_prediction(pair: tuple[Tensor, Tensor]) -> None:
+def test_mapper_loss_is_lowest_for_the_targets(pair: tuple[Tensor, Tensor]) -> None:
     predicted, target = pair
 
     def total(of: Tensor) -> float:
@@ -54,7 +54,7 @@ def test_the_targets_themselves_are_the_best_prediction(pair: tuple[Tensor, Tens
     assert total(target) < total(target.roll(1, 0))
 
 
-def test_half_precision_does_not_reach_the_loss(pair: tuple[Tensor, Tensor]) -> None:
+def test_mapper_loss_is_the_same_under_autocast(pair: tuple[Tensor, Tensor]) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = mapper_loss(*pair, STAGE_B)
     assert isinstance(mixed, MapperLoss)

@@ -8,19 +8,19 @@ SIZES = (5, 3, 4)
 
 
 def naive_targets(mixing: MixCo, offsets: list[int]) -> Tensor:
-    """Row by row: the own share on the diagonal, the partner's in the partner's column."""
+    """Fill rows one by one: own weight on the diagonal, partner's weight in the partner's column."""
     targets = torch.zeros(12, 12)
     for row in range(12):
         column = int(mixing.partner[row]) + (offsets[row] if mixing.permutation == "corrected" else 0)
-        targets[row, row] = mixing.share[row]
-        rest = 1 - mixing.share[row]
+        targets[row, row] = mixing.weight[row]
+        rest = 1 - mixing.weight[row]
         targets[row, column] = rest if mixing.diagonal == "published" else targets[row, column] + rest
     return targets
 
 
 @pytest.mark.parametrize("permutation", ["published", "corrected"])
 @pytest.mark.parametrize("diagonal", ["published", "corrected"])
-def test_targets_against_a_loop(permutation: str, diagonal: str) -> None:
+def test_mixco_targets_equal_a_loop(permutation: str, diagonal: str) -> None:
     torch.manual_seed(1)
     offsets = [0] * 5 + [5] * 3 + [8] * 4
     for _ in range(20):
@@ -28,7 +28,7 @@ def test_targets_against_a_loop(permutation: str, diagonal: str) -> None:
         torch.testing.assert_close(mixing.targets(), naive_targets(mixing, offsets))
 
 
-def test_corrected_targets_are_shares_of_the_same_subject() -> None:
+def test_corrected_targets_are_weights_within_a_subject() -> None:
     torch.manual_seed(2)
     owner = torch.repeat_interleave(torch.arange(3), torch.tensor(SIZES))
     for _ in range(20):
@@ -37,17 +37,17 @@ def test_corrected_targets_are_shares_of_the_same_subject() -> None:
         assert (targets[owner[:, None] != owner[None, :]] == 0).all()
 
 
-def test_published_permutation_credits_later_subjects_to_the_first() -> None:
+def test_published_permutation_uses_indices_of_the_whole_batch() -> None:
     mixing = MixCo(torch.tensor([1, 0, 1, 0]), torch.full((4,), 0.7), (2, 2))
     assert mixing.targets()[2, 1] == pytest.approx(0.3)  # subject 2's first sample, subject 1's second image
-    corrected = MixCo(mixing.partner, mixing.share, (2, 2), permutation="corrected")
+    corrected = MixCo(mixing.partner, mixing.weight, (2, 2), permutation="corrected")
     assert corrected.targets()[2, 3] == pytest.approx(0.3)
 
 
-def test_published_diagonal_leaves_nothing_for_an_unmixed_fixed_point() -> None:
+def test_published_diagonal_is_zero_for_an_unmixed_fixed_point() -> None:
     mixing = MixCo(torch.tensor([0, 1]), torch.tensor([1.0, 0.6]), (2,))
     torch.testing.assert_close(mixing.targets().diagonal(), torch.tensor([0.0, 0.4]))
-    corrected = MixCo(mixing.partner, mixing.share, (2,), diagonal="corrected")
+    corrected = MixCo(mixing.partner, mixing.weight, (2,), diagonal="corrected")
     torch.testing.assert_close(corrected.targets(), torch.eye(2))
 
 
@@ -58,15 +58,15 @@ def test_voxels_are_mixed_within_a_subject() -> None:
     start = 0
     for own, mixed in zip(voxels, mix_voxels(voxels, mixing), strict=True):
         for row in range(len(own)):
-            share, partner = mixing.share[start + row], mixing.partner[start + row]
-            torch.testing.assert_close(mixed[row], share * own[row] + (1 - share) * own[partner])
+            weight, partner = mixing.weight[start + row], mixing.partner[start + row]
+            torch.testing.assert_close(mixed[row], weight * own[row] + (1 - weight) * own[partner])
         start += len(own)
 
 
-def test_drawing_half_are_mixed_and_the_global_seed_rules() -> None:
+def test_draw_mixco_mixes_half_and_follows_the_global_seed() -> None:
     torch.manual_seed(4)
     first = draw_mixco([2000])
-    assert (first.share == 1).float().mean() == pytest.approx(0.5, abs=0.05)
+    assert (first.weight == 1).float().mean() == pytest.approx(0.5, abs=0.05)
     assert sorted(first.partner.tolist()) == list(range(2000))
     torch.manual_seed(4)
-    assert torch.equal(draw_mixco([2000]).share, first.share)
+    assert torch.equal(draw_mixco([2000]).weight, first.weight)

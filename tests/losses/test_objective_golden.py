@@ -1,4 +1,4 @@
-"""The published losses, through the real functions."""
+"""Losses equal the recorded values of the published code."""
 
 import math
 from pathlib import Path
@@ -23,13 +23,13 @@ def io() -> dict[str, Tensor]:
 
 
 def mixing(io: dict[str, Tensor], **options: str) -> MixCo:
-    share = torch.where(io["mixco.select"], io["mixco.betas_in"], torch.ones(()))
-    return MixCo(io["mixco.perm"], share, (len(share),), **options)
+    weight = torch.where(io["mixco.select"], io["mixco.betas_in"], torch.ones(()))
+    return MixCo(io["mixco.perm"], weight, (len(weight),), **options)
 
 
-def test_mixco(io: dict[str, Tensor]) -> None:
+def test_mixco_equals_the_published_code(io: dict[str, Tensor]) -> None:
     drawn = mixing(io)
-    torch.testing.assert_close(drawn.share, io["mixco.betas_out"])
+    torch.testing.assert_close(drawn.weight, io["mixco.betas_out"])
     (mixed,) = mix_voxels([io["mixco.voxels"][:, 0]], drawn)
     torch.testing.assert_close(mixed, io["mixco.voxels_out"][:, 0])
 
@@ -43,25 +43,25 @@ def test_bimixco_overwrites_the_diagonal_as_published(io: dict[str, Tensor]) -> 
     assert fixed == (abs(corrected - loss) > 1e-6)
 
 
-def test_info_nce(io: dict[str, Tensor]) -> None:
+def test_info_nce_equals_the_published_code(io: dict[str, Tensor]) -> None:
     loss = info_nce_loss(io["preds"].flatten(1), io["targets"].flatten(1), temperature=0.006)
     torch.testing.assert_close(loss, io["infonce.loss"][0], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("temperature", [0.004, 0.006, 0.0075, 0.125])
-def test_softclip(io: dict[str, Tensor], temperature: float) -> None:
+def test_softclip_equals_the_published_code(io: dict[str, Tensor], temperature: float) -> None:
     loss = softclip_loss(io["preds"].flatten(1), io["targets"].flatten(1), temperature=temperature)
     torch.testing.assert_close(loss, io[f"softclip.loss.{temperature}"][0], rtol=1e-4, atol=0)
 
 
-def test_temperature_schedule(io: dict[str, Tensor]) -> None:
+def test_temperature_schedule_equals_the_published_code(io: dict[str, Tensor]) -> None:
     schedule = temperature_schedule(150 - int(0.33 * 150), start=0.004, end=0.0075)
     torch.testing.assert_close(torch.tensor(schedule), io["softclip.temps.150"], rtol=1e-5, atol=0)
     assert temperature_schedule(1, start=0.004, end=0.0075) == [0.004]
 
 
 @pytest.mark.parametrize(("epochs", "iterations"), [(12, 7), (150, 31)])
-def test_onecycle(io: dict[str, Tensor], epochs: int, iterations: int) -> None:
+def test_onecycle_equals_the_published_code(io: dict[str, Tensor], epochs: int, iterations: int) -> None:
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=3e-4)
     schedule = published_onecycle(optimizer, epochs=epochs, iterations_per_epoch=iterations, max_lr=3e-4)
     rates, betas = [], []
@@ -91,6 +91,6 @@ def test_onecycle_of_few_epochs_still_cycles() -> None:
         assert rates[-1] < 0.1
 
 
-def test_soft_contrastive(io: dict[str, Tensor]) -> None:
+def test_soft_contrastive_equals_the_published_code(io: dict[str, Tensor]) -> None:
     vectors = (io[f"softcont.{name}"] for name in ("student", "teacher", "teacher_aug"))
     torch.testing.assert_close(soft_contrastive_loss(*vectors), io["softcont.loss.0.2"][0], rtol=1e-4, atol=0)

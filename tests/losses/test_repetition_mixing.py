@@ -1,11 +1,11 @@
-"""MindEye1's three ways of using the repetitions of an image."""
+"""MindEye1's three ways to combine the repetitions of an image."""
 
 import torch
 
-from mindeye_pl.losses.repetition_mixing import SHARES, mix_repetitions
+from mindeye_pl.losses.repetition_mixing import PROBABILITIES, mix_repetitions
 
 B, R, V = 5, 3, 4
-REPETITIONS = torch.eye(R).repeat(B, 1, 1)[..., :R]  # voxel r is 1 in repetition r alone: the mix is the weights
+REPETITIONS = torch.eye(R).repeat(B, 1, 1)[..., :R]  # voxel r is 1 only in repetition r, so the mix equals the weights
 
 
 def weights(seed: int) -> torch.Tensor:
@@ -26,18 +26,18 @@ def test_every_sample_is_a_convex_combination_of_its_own_repetitions() -> None:
         torch.testing.assert_close(drawn.sum(1), torch.ones(B))
 
 
-def test_the_ways_come_in_their_published_shares() -> None:
+def test_repetition_mixing_uses_the_published_probabilities() -> None:
     kinds = [kind(weights(seed)) for seed in range(1000)]
-    for name, share in zip(("combination", "mean", "one"), SHARES, strict=True):
-        assert abs(kinds.count(name) / len(kinds) - share) < 0.05, name  # three standard deviations
+    for name, probability in zip(("combination", "mean", "one"), PROBABILITIES, strict=True):
+        assert abs(kinds.count(name) / len(kinds) - probability) < 0.05, name  # three standard deviations
 
 
-def test_samples_of_a_batch_draw_their_own_weights() -> None:
+def test_convex_weights_differ_between_samples() -> None:
     drawn = next(w for w in map(weights, range(50)) if kind(w) == "combination")
     assert len({tuple(row) for row in drawn.tolist()}) == B
 
 
-def test_equal_repetitions_give_themselves() -> None:
+def test_mixing_equal_repetitions_changes_nothing() -> None:
     voxels = torch.randn(B, 1, V).expand(B, R, V)
     for seed in range(10):
         torch.manual_seed(seed)

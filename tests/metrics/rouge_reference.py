@@ -1,9 +1,9 @@
-"""Google's ROUGE, the second implementation; its logging must not close the stream that pytest lends it."""
+"""Google's ROUGE as a reference implementation, without its logging to pytest's stream."""
 
 import sys
 
 from absl import logging
 from rouge_score.rouge_scorer import RougeScorer as RougeScorer
 
-# Its handler holds what stderr was at import, and closes it whenever the root's handlers are set up anew.
+# absl's handler keeps the stderr of import time and closes it when the root handlers are reconfigured.
 logging.get_absl_handler().python_handler.stream = sys.__stderr__

@@ -1,11 +1,11 @@
-"""The page on metrics is up to date, and every metric says all that it must."""
+"""The metrics page is up to date, and every metric has all fields."""
 
 from pathlib import Path
 
 import pytest
 
 from mindeye_pl.metrics import describe
-from mindeye_pl.metrics.describe import FIELDS, Metric, fields_of, is_metric, metrics, page
+from mindeye_pl.metrics.describe import FIELDS, Metric, collect_metrics, is_metric, parse_fields, render_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -22,12 +22,12 @@ OWN = {
 }
 
 
-def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == page(), "python -m mindeye_pl.metrics.describe > docs/metrics.md"
+def test_metrics_page_is_up_to_date() -> None:
+    assert PAGE.read_text() == render_page(), "python -m mindeye_pl.metrics.describe > docs/metrics.md"
 
 
-def test_every_metric_has_all_lines_and_a_class() -> None:
-    found = {metric.name: metric for metric in metrics()}
+def test_every_metric_has_all_fields_and_a_streaming_class() -> None:
+    found = {metric.name: metric for metric in collect_metrics()}
     assert set(found) >= OWN
     for metric in found.values():
         assert tuple(metric.fields) == FIELDS
@@ -36,26 +36,26 @@ def test_every_metric_has_all_lines_and_a_class() -> None:
     assert all(found[name].streaming for name in OWN)
 
 
-def test_the_class_has_the_direction_of_the_docstring() -> None:
+def test_streaming_class_has_the_direction_of_the_docstring() -> None:
     def direction(metric: Metric) -> str:
-        module, name = (metric.streaming or "").removeprefix("metrics.").split(".")
+        module, name = (metric.streaming or "").removeprefix("metrics.").rsplit(".", 1)
         higher = getattr(describe._module(module), name).higher_is_better
         return "higher is better." if higher else "lower is better."
 
-    for metric in metrics():
+    for metric in collect_metrics():
         if metric.streaming:
             assert metric.fields["Direction"] == direction(metric), metric.name
 
 
-def test_order_is_that_of_the_sections() -> None:
-    modules = list(dict.fromkeys(metric.module for metric in metrics()))
+def test_metrics_follow_the_order_of_the_sections() -> None:
+    modules = list(dict.fromkeys(metric.module for metric in collect_metrics()))
     known = [module for module in describe.SECTIONS if module in modules]
     assert modules == known + sorted(set(modules) - set(known))
 
 
-def test_a_metric_that_lacks_a_line_is_named() -> None:
+def test_missing_field_raises_an_error_with_the_function_name() -> None:
     def half_a_metric() -> None:
-        """Says little.
+        """An incomplete metric.
 
         Formula: one
             and two
@@ -64,7 +64,7 @@ def test_a_metric_that_lacks_a_line_is_named() -> None:
 
     assert is_metric(half_a_metric)
     with pytest.raises(ValueError, match=r"half_a_metric has the lines \('Formula', 'Range'\)"):
-        fields_of(half_a_metric)
-    half_a_metric.__doc__ = "Says all.\n\n" + "\n".join(f"{field}: a\n    b" for field in FIELDS) + "\n\nArgs:\n  x: y"
-    assert fields_of(half_a_metric) == dict.fromkeys(FIELDS, "a b")
-    assert not is_metric(page)
+        parse_fields(half_a_metric)
+    half_a_metric.__doc__ = "Complete.\n\n" + "\n".join(f"{field}: a\n    b" for field in FIELDS) + "\n\nArgs:\n  x: y"
+    assert parse_fields(half_a_metric) == dict.fromkeys(FIELDS, "a b")
+    assert not is_metric(render_page)

@@ -1,4 +1,4 @@
-"""FID against scipy's square root of a matrix and torchmetrics' eigenvalues, and what it must say of known sets."""
+"""FID, compared with scipy and torchmetrics, and on sets of known distance."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mindeye_pl.metrics.fid import FID, fid, fid_score
 
 
 def draw(count: int, width: int, seed: int) -> Tensor:
-    """Rows of correlated features, each seed with another mean and covariance."""
+    """Draw rows of correlated features; mean and covariance depend on the seed."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(width, width, generator=generator) / width**0.5
     return torch.randn(count, width, generator=generator) @ mixing + torch.randn(width, generator=generator)
@@ -26,7 +26,7 @@ def by_scipy(first: Tensor, second: Tensor) -> float:
 
 
 class Means(nn.Module):
-    """Three features: the mean of each channel, and their squares."""
+    """Feature network: the mean of each channel, and its square."""
 
     num_features = 6
 
@@ -36,7 +36,7 @@ class Means(nn.Module):
 
 
 @pytest.mark.parametrize(("counts", "width"), [((200, 150), 12), ((40, 300), 32), ((33, 33), 32)])
-def test_agrees_with_scipy(counts: tuple[int, int], width: int) -> None:
+def test_fid_equals_scipy(counts: tuple[int, int], width: int) -> None:
     first, second = draw(counts[0], width, 0), draw(counts[1], width, 1)
     found = fid(first, second)
     assert found.dtype == torch.float64
@@ -44,7 +44,7 @@ def test_agrees_with_scipy(counts: tuple[int, int], width: int) -> None:
 
 
 @pytest.mark.parametrize("count", [8, 200])
-def test_agrees_with_torchmetrics_also_with_fewer_images_than_features(count: int) -> None:
+def test_fid_equals_torchmetrics(count: int) -> None:
     first, second = draw(count, 24, 2), draw(count, 24, 3)
     network = nn.Identity()
     network.num_features = 24
@@ -55,34 +55,34 @@ def test_agrees_with_torchmetrics_also_with_fewer_images_than_features(count: in
     assert float(metric.compute()) == pytest.approx(float(fid(first, second)), rel=1e-3)
 
 
-def test_one_feature_is_the_known_formula() -> None:
+def test_fid_of_one_feature_equals_the_formula() -> None:
     first, second = 2 + 3 * draw(500, 1, 4), draw(400, 1, 5)
-    wanted = (first.mean() - second.mean()) ** 2 + (first.std() - second.std()) ** 2
-    assert float(fid(first, second)) == pytest.approx(float(wanted), rel=1e-4)
+    expected = (first.mean() - second.mean()) ** 2 + (first.std() - second.std()) ** 2
+    assert float(fid(first, second)) == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("count", [10, 500])
-def test_equal_sets_in_any_order_have_no_distance(count: int) -> None:
+def test_fid_of_equal_sets_is_zero(count: int) -> None:
     features = draw(count, 32, 6)
     assert fid(features, features.flip(0)) == pytest.approx(0, abs=1e-9)
 
 
-def test_grows_with_noise_and_with_fewer_images() -> None:
+def test_fid_grows_with_noise_and_with_fewer_images() -> None:
     features, noise = draw(2000, 16, 7), draw(2000, 16, 8)
     distances = [float(fid(features + level * noise, features)) for level in (0, 0.1, 0.5, 2)]
     assert distances == sorted(distances)
     assert distances[1] > 0
     same = torch.randn(4000, 16, generator=torch.Generator().manual_seed(9))
     few, many = fid(same[:50], same[50:100]), fid(same[:2000], same[2000:])
-    assert few > 5 * many, "two samples of one distribution: biased upwards for few images"
+    assert few > 5 * many, "FID must be biased upwards for few images"
 
 
-def test_says_nothing_of_which_image_belongs_to_which_brain() -> None:
+def test_fid_does_not_depend_on_the_pairing() -> None:
     first, second = draw(60, 8, 10), draw(60, 8, 11)
     torch.testing.assert_close(fid(first[torch.randperm(60)], second), fid(first, second))
 
 
-def test_too_few_images() -> None:
+def test_fid_needs_two_images_per_set() -> None:
     with pytest.raises(UserError, match="too few images for FID"):
         fid(torch.zeros(1, 4), torch.zeros(5, 4))
     metric = FID(Means(), reference="test_images")
@@ -91,7 +91,7 @@ def test_too_few_images() -> None:
         metric.compute()
 
 
-def test_streaming_over_images() -> None:
+def test_streaming_fid_equals_fid() -> None:
     generator = torch.Generator().manual_seed(12)
     made, true = (torch.rand(40, 3, 8, 8, generator=generator) for _ in range(2))
     network, metric = Means(), FID(Means(), reference="training_images")
@@ -104,7 +104,7 @@ def test_streaming_over_images() -> None:
     assert metric.reference == "training_images"
 
 
-def test_the_score_names_its_network_and_its_reference() -> None:
+def test_fid_score_names_network_and_reference() -> None:
     first, second = draw(30, 4, 13), draw(20, 4, 14)
     score = fid_score(first, second, network="fid_inception", reference="test_images")
     assert score.name == "fid_inception_to_test_images"

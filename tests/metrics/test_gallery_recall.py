@@ -1,4 +1,4 @@
-"""Recall of a search: hits counted by hand, chance and pool size beside."""
+"""Gallery recall, its chance level and pool size."""
 
 import numpy as np
 import pytest
@@ -8,31 +8,31 @@ from mindeye_pl.metrics.gallery_recall import gallery_recall, gallery_recall_sco
 from mindeye_pl.metrics.retrieval import hit_rates, nearest
 from mindeye_pl.metrics.statistics.intervals import wilson_interval
 
-PLACES = np.array([[4, 2, 9], [1, 0, -1], [3, 8, 7], [-1, -1, -1]])
+INDICES = np.array([[4, 2, 9], [1, 0, -1], [3, 8, 7], [-1, -1, -1]])
 TRUTH = np.array([4, 0, 5, 2])
 
 
-def test_hits_by_hand() -> None:
-    assert [gallery_recall(PLACES, TRUTH, k) for k in (1, 2, 3)] == [0.25, 0.5, 0.5]
+def test_gallery_recall_by_hand() -> None:
+    assert [gallery_recall(INDICES, TRUTH, k) for k in (1, 2, 3)] == [0.25, 0.5, 0.5]
 
 
-def test_it_is_image_retrieval_where_the_whole_pool_is_put_in_order() -> None:
+def test_gallery_recall_of_a_full_ranking_is_image_retrieval() -> None:
     import torch
 
     similarity = torch.randn(30, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    places = nearest(similarity, 30).numpy()
+    indices = nearest(similarity, 30).numpy()
     for k in (1, 3, 10):
-        assert gallery_recall(places, np.arange(30), k) == pytest.approx(float(hit_rates(similarity, k).mean()))
+        assert gallery_recall(indices, np.arange(30), k) == pytest.approx(float(hit_rates(similarity, k).mean()))
 
 
-def test_scores_with_chance_pool_and_wilsons_interval() -> None:
-    one, three = gallery_recall_scores(PLACES, TRUTH, pool_size=50, top_k=(1, 3))
+def test_gallery_recall_scores_have_chance_pool_and_interval() -> None:
+    one, three = gallery_recall_scores(INDICES, TRUTH, pool_size=50, top_k=(1, 3))
     assert (one.name, one.value, one.chance, one.pool_size, one.num_images) == ("gallery_recall_1", 0.25, 0.02, 50, 4)
     assert one.interval == pytest.approx(wilson_interval(1, 4))
     assert (three.name, three.chance) == ("gallery_recall_3", 0.06)
 
 
 @pytest.mark.parametrize("top_k", [(), (0,), (1, 4)])
-def test_wrong_places(top_k: tuple[int, ...]) -> None:
+def test_top_k_out_of_range_is_refused(top_k: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="expected: 1 to 3"):
-        gallery_recall_scores(PLACES, TRUTH, pool_size=50, top_k=top_k)
+        gallery_recall_scores(INDICES, TRUTH, pool_size=50, top_k=top_k)

@@ -11,13 +11,13 @@ from mindeye_pl.metrics.identification import (
     Direction,
     correlation_distance,
     correlation_matrix,
-    correlation_of_each,
-    identified,
+    correlation_per_row,
+    identification_probability,
     n_way_identification,
-    n_way_of_each,
+    n_way_per_image,
     two_way_identification,
     two_way_influence,
-    two_way_of_each,
+    two_way_per_image,
     two_way_wins,
 )
 from mindeye_pl.metrics.retrieval import hit_rates
@@ -32,31 +32,31 @@ def pairs(num: int, noise: float, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("block_size", [1, 7, 1000])
-def test_correlations_against_scipy_whatever_the_blocks(block_size: int) -> None:
+def test_correlations_equal_scipy_for_any_block_size(block_size: int) -> None:
     first, second = torch.randn(5, 3, 8) + 100, torch.randn(4, 3, 8) - 3
     found = correlation_matrix(first, second, block_size=block_size)
     expected = 1 - cdist(first.flatten(1).double(), second.flatten(1).double(), "correlation")
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    of_each = correlation_of_each(first[:4], second, rows_at_once=3)
-    np.testing.assert_allclose(of_each, expected.diagonal(), atol=1e-12)
+    correlations = correlation_per_row(first[:4], second, batch_size=3)
+    np.testing.assert_allclose(correlations, expected.diagonal(), atol=1e-12)
 
 
-def test_distance_against_scipy() -> None:
+def test_correlation_distance_equals_scipy() -> None:
     first, second = pairs(6, 1.0)
     expected = [scipy_distance(a.ravel(), b.ravel()) for a, b in zip(first.double(), second.double(), strict=True)]
     assert correlation_distance(first, second).item() == pytest.approx(np.mean(expected))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_a_constant_row_is_unrelated_to_all(scale: float) -> None:
+def test_constant_row_has_correlation_zero(scale: float) -> None:
     first = torch.randn(3, 50_000)
     first[1] = 0.3 * scale
     assert (correlation_matrix(first, first)[1] == 0).all()
-    assert correlation_of_each(first, first)[1] == 0
+    assert correlation_per_row(first, first)[1] == 0
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_two_way_against_numpy_as_the_published_script_goes(direction: Direction) -> None:
+def test_two_way_identification_equals_the_published_script(direction: Direction) -> None:
     recons, reals = (some.flatten(1).double().numpy() for some in pairs(20, 3.0))
     r = np.corrcoef(reals, recons)[:20, 20:]  # rows are reals
     if direction == "published":
@@ -64,7 +64,7 @@ def test_two_way_against_numpy_as_the_published_script_goes(direction: Direction
     else:
         wins = [(r[i, np.arange(20) != i] < r[i, i]).mean() for i in range(20)]
     query, gallery = pairs(20, 3.0)
-    each = two_way_of_each(query=query, gallery=gallery, direction=direction)
+    each = two_way_per_image(query=query, gallery=gallery, direction=direction)
     np.testing.assert_allclose(each, wins)
     both = two_way_identification(query=query, gallery=gallery, direction=direction)
     assert both.item() == pytest.approx(np.mean(wins))
@@ -74,7 +74,7 @@ def test_two_way_against_numpy_as_the_published_script_goes(direction: Direction
 
 @pytest.mark.parametrize(("n", "top_k"), [(2, 1), (3, 1), (3, 2), (5, 2), (6, 1), (6, 3)])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_n_way_against_all_draws_there_are(n: int, top_k: int, direction: Direction) -> None:
+def test_n_way_identification_equals_all_possible_draws(n: int, top_k: int, direction: Direction) -> None:
     query, gallery = pairs(6, 3.0)
     similarity = correlation_matrix(query, gallery)
     similarity = similarity if direction == "published" else similarity.T
@@ -83,36 +83,38 @@ def test_n_way_against_all_draws_there_are(n: int, top_k: int, direction: Direct
         others = [j for j in range(6) if j != i]
         draws = itertools.combinations(others, n - 1)
         expected.append(np.mean([sum(similarity[i, j] > similarity[i, i] for j in draw) < top_k for draw in draws]))
-    found = n_way_of_each(query=query, gallery=gallery, n=n, top_k=top_k, direction=direction)
+    found = n_way_per_image(query=query, gallery=gallery, n=n, top_k=top_k, direction=direction)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_two_of_n_is_two_way_and_n_of_n_is_top_k_of_all() -> None:
+def test_n_way_identification_with_n_2_and_n_all() -> None:
     query, gallery = pairs(30, 3.0)
     assert n_way_identification(query=query, gallery=gallery, n=2) == two_way_identification(
         query=query, gallery=gallery
     )
     similarity = correlation_matrix(query, gallery)
     for top_k in (1, 5):
-        found = n_way_of_each(query=query, gallery=gallery, n=30, top_k=top_k)
+        found = n_way_per_image(query=query, gallery=gallery, n=30, top_k=top_k)
         np.testing.assert_allclose(found, hit_rates(similarity, top_k), atol=1e-12)
 
 
-def test_ties_are_broken_by_lot() -> None:
+def test_ties_are_broken_randomly() -> None:
     similarity = torch.tensor([[2.0, 2, 2, 3, 1], [0, 0, 0, 0, 0], [3, 3, 3, 0, 0], [1, 1, 1, 0, 1], [0, 0, 0, 0, 9]])
     for n, top_k in ((2, 1), (3, 1), (4, 2), (5, 1)):
         expected = []
         for i, row in enumerate(similarity.tolist()):
             draws = list(itertools.combinations([j for j in range(5) if j != i], n - 1))
-            lots = itertools.permutations(range(5))
-            found = [sum((row[j], lot[j]) > (row[i], lot[i]) for j in draw) < top_k for lot in lots for draw in draws]
+            orders = itertools.permutations(range(5))
+            found = [sum((row[j], o[j]) > (row[i], o[i]) for j in draw) < top_k for o in orders for draw in draws]
             expected.append(np.mean(found))
-        np.testing.assert_allclose(identified(similarity.double(), n=n, top_k=top_k), expected, atol=1e-12)
+        np.testing.assert_allclose(
+            identification_probability(similarity.double(), n=n, top_k=top_k), expected, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("num", "width"), [(9, 16), (50, 3000)])
-def test_one_answer_to_all_scores_chance_exactly(direction: Direction, num: int, width: int) -> None:
+def test_identical_reconstructions_score_chance(direction: Direction, num: int, width: int) -> None:
     gallery = torch.randn(num, width)
     same = torch.randn(1, width).expand(num, -1)
     assert two_way_identification(query=same, gallery=gallery, direction=direction).item() == pytest.approx(0.5)
@@ -134,16 +136,16 @@ def test_shuffled_images_score_chance(direction: Direction) -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_order_of_the_images_changes_nothing(direction: Direction) -> None:
+def test_scores_do_not_depend_on_image_order(direction: Direction) -> None:
     query, gallery = pairs(25, 3.0)
     order = torch.randperm(25, generator=torch.Generator().manual_seed(1))
-    for of_each in (two_way_of_each, two_way_influence):
-        one = of_each(query=query, gallery=gallery, direction=direction)
-        other = of_each(query=query[order], gallery=gallery[order], direction=direction)
+    for score in (two_way_per_image, two_way_influence):
+        one = score(query=query, gallery=gallery, direction=direction)
+        other = score(query=query[order], gallery=gallery[order], direction=direction)
         np.testing.assert_allclose(one[order], other, atol=1e-12)
 
 
-def test_influence_is_what_an_image_adds() -> None:
+def test_two_way_influence_equals_the_jackknife() -> None:
     query, gallery = pairs(12, 3.0)
     wins = two_way_wins(correlation_matrix(query, gallery))
     score = two_way_identification(query=query, gallery=gallery).item()
@@ -152,13 +154,13 @@ def test_influence_is_what_an_image_adds() -> None:
     for i in range(12):
         rest = [j for j in range(12) if j != i]
         without = two_way_identification(query=query[rest], gallery=gallery[rest]).item()
-        # The jackknife of a U-statistic of two: what is left when image i goes.
+        # Jackknife of a U-statistic of two: the score without image i.
         assert without == pytest.approx(score - (influence[i].item() - score) / 10)
     assert wins.diagonal().sum() == 0
 
 
-def test_half_precision_is_compared_in_double() -> None:
+def test_half_precision_features_are_compared_in_double() -> None:
     query, gallery = pairs(10, 1.0)
     query, gallery = query.half(), gallery.half()
-    halved = two_way_of_each(query=query, gallery=gallery)
-    np.testing.assert_array_equal(halved, two_way_of_each(query=query.double(), gallery=gallery.double()))
+    halved = two_way_per_image(query=query, gallery=gallery)
+    np.testing.assert_array_equal(halved, two_way_per_image(query=query.double(), gallery=gallery.double()))

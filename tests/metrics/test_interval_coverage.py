@@ -1,7 +1,6 @@
-"""A 95 % interval should hold the true score 93 to 97 % of the time: over simulated sets whose score is known.
+"""Coverage of 95 % intervals on simulated sets with a known score, required to be 93 to 97 %.
 
-A right interval holds it in 95 % of sets; counted over 200 of them that share has a standard error of 1.5 %, and over
-the 1,000 here of 0.7 %.
+The standard error of a coverage of 95 % is 0.7 % over the 1,000 sets used here.
 """
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.identification import Direction, two_way_influence, two_way_of_each
+from mindeye_pl.metrics.identification import Direction, two_way_influence, two_way_per_image
 from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, interval_over_groups, paired_test
 from mindeye_pl.metrics.statistics.score import Interval
@@ -18,15 +17,15 @@ NUM_SETS, NUM_IMAGES = 1000, 100
 
 
 def coverage(intervals: list[Interval | None], truth: float) -> float:
-    """Share of intervals that hold the truth."""
+    """Return the fraction of intervals that contain the truth."""
     ends = np.array(intervals)
     return float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
 
 
 def sets_of_features(noise: float, hubs: bool, seed: int, num_sets: int, n: int = NUM_IMAGES) -> tuple[Tensor, Tensor]:
-    """Predicted and true features, `(sets, n, 24)` each.
+    """Draw predicted and true features, `(sets, n, 24)` each.
 
-    With hubs some images are typical: near to every answer, so that they win or beat the others often.
+    With hubs some images are close to every prediction and often beat the others.
     """
     generator = torch.Generator().manual_seed(seed)
     true = torch.randn(num_sets, n, 24, generator=generator)
@@ -38,13 +37,13 @@ def sets_of_features(noise: float, hubs: bool, seed: int, num_sets: int, n: int 
     return predicted, true
 
 
-def unit(features: Tensor) -> Tensor:
+def normalise(features: Tensor) -> Tensor:
     return features / features.norm(dim=-1, keepdim=True)
 
 
-def many_scores(predicted: Tensor, true: Tensor, direction: str) -> Tensor:
-    """Two-way identification of each set, `(sets,)`, written once more for all sets together."""
-    first, second = (unit(some - some.mean(-1, keepdim=True)) for some in (predicted, true))
+def two_way_scores(predicted: Tensor, true: Tensor, direction: str) -> Tensor:
+    """Compute two-way identification of each set, `(sets,)`, independently of the tested code."""
+    first, second = (normalise(some - some.mean(-1, keepdim=True)) for some in (predicted, true))
     correlations = first @ second.mT  # (sets, n, n)
     if direction == "paper":
         correlations = correlations.mT
@@ -53,8 +52,8 @@ def many_scores(predicted: Tensor, true: Tensor, direction: str) -> Tensor:
 
 
 @pytest.mark.slow
-def test_mean() -> None:
-    values = np.random.default_rng(0).beta(2, 5, (NUM_SETS, NUM_IMAGES))  # skewed, as PixCorr is
+def test_coverage_of_the_mean() -> None:
+    values = np.random.default_rng(0).beta(2, 5, (NUM_SETS, NUM_IMAGES))  # skewed like PixCorr
     assert 0.93 <= coverage([bootstrap_interval(each) for each in values], 2 / 7) <= 0.97
 
 
@@ -62,8 +61,8 @@ def test_mean() -> None:
 @pytest.mark.parametrize(
     ("noise", "hubs", "direction"), [(2.0, False, "published"), (1.5, True, "published"), (3.0, True, "paper")]
 )
-def test_two_way_identification(noise: float, hubs: bool, direction: Direction) -> None:
-    truth = many_scores(*sets_of_features(noise, hubs, 1, 2 * NUM_SETS), direction).mean().item()
+def test_coverage_of_two_way_identification(noise: float, hubs: bool, direction: Direction) -> None:
+    truth = two_way_scores(*sets_of_features(noise, hubs, 1, 2 * NUM_SETS), direction).mean().item()
     intervals = []
     for query, gallery in zip(*sets_of_features(noise, hubs, 2, NUM_SETS), strict=True):
         influence = two_way_influence(query=query, gallery=gallery, direction=direction)
@@ -73,8 +72,8 @@ def test_two_way_identification(noise: float, hubs: bool, direction: Direction) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("noise", "hubs"), [(2.0, False), (4.0, False), (1.0, True)])
-def test_retrieval_among_all(noise: float, hubs: bool) -> None:
-    brain, clip = (unit(some) for some in sets_of_features(noise, hubs, 1, 2 * NUM_SETS))
+def test_coverage_of_retrieval(noise: float, hubs: bool) -> None:
+    brain, clip = (normalise(some) for some in sets_of_features(noise, hubs, 1, 2 * NUM_SETS))
     truth = ((brain @ clip.mT).argmax(2) == torch.arange(NUM_IMAGES)).double().mean().item()
     intervals = []
     for brain, clip in zip(*sets_of_features(noise, hubs, 2, NUM_SETS), strict=True):
@@ -86,7 +85,7 @@ def test_retrieval_among_all(noise: float, hubs: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("test", ["sign_flip", "bootstrap"])
-def test_paired_difference(test: str) -> None:
+def test_coverage_of_the_paired_difference(test: str) -> None:
     rng = np.random.default_rng(0)
     image = rng.beta(2, 5, (NUM_SETS, NUM_IMAGES))  # some images are easy for both models
     first = image + 0.1 * rng.gamma(2, 1, (NUM_SETS, NUM_IMAGES))
@@ -110,15 +109,15 @@ def test_mean_over_subjects(shared: bool) -> None:
 
 @pytest.mark.parametrize("direction", ["published", "paper"])
 def test_influence_has_the_variance_of_the_score(direction: Direction) -> None:
-    scores, by_influence, by_shares = [], [], []
+    scores, by_influence, by_fractions = [], [], []
     for query, gallery in zip(*sets_of_features(1.5, True, 0, 300, n=40), strict=True):
         influence = two_way_influence(query=query, gallery=gallery, direction=direction)
-        shares = two_way_of_each(query=query, gallery=gallery, direction=direction)
-        assert influence.mean().item() == pytest.approx(shares.mean().item())
-        scores.append(shares.mean().item())
+        fractions = two_way_per_image(query=query, gallery=gallery, direction=direction)
+        assert influence.mean().item() == pytest.approx(fractions.mean().item())
+        scores.append(fractions.mean().item())
         by_influence.append(influence.var().item() / 40)
-        by_shares.append(shares.var().item() / 40)
-    ratios = np.mean(by_influence) / np.var(scores), np.mean(by_shares) / np.var(scores)
+        by_fractions.append(fractions.var().item() / 40)
+    ratios = np.mean(by_influence) / np.var(scores), np.mean(by_fractions) / np.var(scores)
     assert ratios[0] == pytest.approx(1, abs=0.2)
-    if direction == "published":  # a typical image wins often and beats often: its own shares alone say too much
+    if direction == "published":  # hubs also win as distractors: own fractions overstate the variance
         assert ratios[1] > 1.25

@@ -1,4 +1,4 @@
-"""Noise ceilings against what noise-free responses score in a simulation."""
+"""Noise ceilings, compared with the scores of noise-free responses in a simulation."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
 from mindeye_pl.data.nsd.test_set import average_repetitions, load_test_set
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.brain_correlation import brain_correlation, brain_correlation_of_each, voxel_correlation
+from mindeye_pl.metrics.brain_correlation import brain_correlation, brain_correlation_per_image, voxel_correlation
 from mindeye_pl.metrics.noise_ceiling import (
     ceiling_between_repetitions,
-    ceiling_between_repetitions_of_each,
+    ceiling_between_repetitions_per_image,
     effective_repetitions,
     noise_ceiling,
 )
 from tests.metrics.test_brain_correlation import simulated
 
 
-def test_noise_ceiling_by_the_formula_of_the_nsd_paper() -> None:
+def test_noise_ceiling_equals_the_formula_of_the_nsd_paper() -> None:
     ncsnr = torch.tensor([0.0, 0.25, 1.0, torch.inf])
     np.testing.assert_allclose(noise_ceiling(ncsnr, 3)[1:3], np.sqrt([0.0625 / (0.0625 + 1 / 3), 1 / (1 + 1 / 3)]))
     assert noise_ceiling(ncsnr, 3)[[0, 3]].tolist() == [0, 1]
-    # Images shown three times, twice and once, A, B and C of them: (A/3 + B/2 + C/1) / (A + B + C) for 1/R.
+    # A, B and C images shown three times, twice and once: 1/R becomes (A/3 + B/2 + C/1) / (A + B + C).
     shown = torch.tensor([3] * 5 + [2] * 4 + [1] * 2)
     np.testing.assert_allclose(
         noise_ceiling(ncsnr, shown)[2], np.sqrt(1 / (1 + (5 / 3 + 4 / 2 + 2 / 1) / 11)), rtol=1e-6
@@ -34,7 +34,7 @@ def test_noise_ceiling_by_the_formula_of_the_nsd_paper() -> None:
 
 
 @pytest.mark.parametrize("shown", [2, 3])
-def test_agreement_of_repetitions_tells_what_the_true_signal_scores(shown: int) -> None:
+def test_ceiling_between_repetitions_estimates_the_score_of_the_true_signal(shown: int) -> None:
     signal, repetitions, _ = simulated(100, 2000)
     repetitions = repetitions[:, :shown]
     truth = brain_correlation(signal, repetitions.mean(1))
@@ -44,31 +44,31 @@ def test_agreement_of_repetitions_tells_what_the_true_signal_scores(shown: int) 
     assert ceiling_between_repetitions(repetitions, mask).item() == pytest.approx(truth.item(), abs=0.015)
 
 
-def test_a_response_that_stands_twice_counts_once() -> None:
+def test_repeated_copies_of_a_response_count_once() -> None:
     signal, repetitions, _ = simulated(120, 2000)
     repetitions[:, 1] = repetitions[:, 0]  # a, a, b
     repetitions[:20] = repetitions[:20, :1]  # a, a, a
-    each = ceiling_between_repetitions_of_each(repetitions)
+    each = ceiling_between_repetitions_per_image(repetitions)
     assert each[:20].isnan().all()
-    truth = brain_correlation_of_each(signal, repetitions.mean(1))[20:]
+    truth = brain_correlation_per_image(signal, repetitions.mean(1))[20:]
     assert each[20:].mean().item() == pytest.approx(truth.mean().item(), abs=0.01)
     torch.testing.assert_close(ceiling_between_repetitions(repetitions), each[20:].mean())
     weights = torch.tensor([0.5, 0, 0.5]).expand(120, 3)
     truth = brain_correlation(signal[20:], repetitions[20:, [0, 2]].mean(1))
     assert ceiling_between_repetitions(repetitions, weights=weights).item() == pytest.approx(truth.item(), abs=0.01)
-    with pytest.raises(UserError, match="no image was shown twice"):
+    with pytest.raises(UserError, match="no image has repetitions"):
         ceiling_between_repetitions(repetitions[:20])
 
 
-def test_responses_of_nothing_but_noise_have_no_ceiling() -> None:
+def test_ceiling_of_noise_is_near_zero() -> None:
     noise = torch.randn(50, 3, 4000, generator=torch.Generator().manual_seed(0))
     assert ceiling_between_repetitions(noise) < 0.15
     opposed = torch.stack([noise[:, 0], -noise[:, 0]], 1)
     assert ceiling_between_repetitions(opposed) == 0
 
 
-def test_the_simulated_nsd(tiny_nsd: Path, tmp_path: Path) -> None:
-    """Real files from end to end: the noise-free responses come near 1, another image's near 0."""
+def test_ceilings_of_the_simulated_nsd(tiny_nsd: Path, tmp_path: Path) -> None:
+    """Read simulated files: noise-free responses score near 1, those of another image near 0."""
     layout = NSDLayout(tiny_nsd)
     test_set = load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path)
     measured = average_repetitions(test_set.voxels, test_set.weights)

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from mindeye_pl.metrics.nulls import p_value, shuffled_accuracies, shuffled_scores
+from mindeye_pl.metrics.nulls import compute_p_value, shuffled_accuracies, shuffled_scores
 from mindeye_pl.metrics.retrieval import cosine_similarity, hit_rates
 
 
-def test_shuffles_score_chance_and_the_truth_stands_out() -> None:
+def test_shuffles_score_chance_and_true_pairs_are_significant() -> None:
     clip = torch.randn(50, 12, generator=torch.Generator().manual_seed(0))
     brain = clip + 0.5 * torch.randn(50, 12, generator=torch.Generator().manual_seed(1))
     similarity = cosine_similarity(query=brain, gallery=clip)
@@ -13,33 +13,33 @@ def test_shuffles_score_chance_and_the_truth_stands_out() -> None:
     assert null.shape == (500,)
     assert null.mean().item() == pytest.approx(1 / 50, abs=0.004)
     observed = hit_rates(similarity).mean().item()
-    assert p_value(observed, null) == 1 / 501
-    assert p_value(0.0, null) == 1
+    assert compute_p_value(observed, null) == 1 / 501
+    assert compute_p_value(0.0, null) == 1
     assert torch.equal(null, shuffled_accuracies(similarity, num_shuffles=500))
     assert shuffled_accuracies(similarity, num_shuffles=300, top_k=5).mean().item() == pytest.approx(0.1, abs=0.01)
 
 
-def test_p_values_of_nothing_are_uniform() -> None:
+def test_p_values_of_random_similarities_are_uniform() -> None:
     p_values = []
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         similarity = torch.rand(12, 12, generator=generator)
         null = shuffled_accuracies(similarity, num_shuffles=60, seed=seed)
-        p_values.append(p_value(hit_rates(similarity).mean().item(), null))
+        p_values.append(compute_p_value(hit_rates(similarity).mean().item(), null))
     assert sum(p <= 0.1 for p in p_values) / 60 < 0.2
 
 
 @pytest.mark.parametrize("top_k", [1, 3])
-def test_lots_are_scored_as_one_by_one(top_k: int) -> None:
-    similarity = torch.randint(0, 4, (15, 15), generator=torch.Generator().manual_seed(0)).double()  # full of ties
+def test_shuffled_accuracies_equal_a_loop(top_k: int) -> None:
+    similarity = torch.randint(0, 4, (15, 15), generator=torch.Generator().manual_seed(0)).double()  # many ties
     generator = torch.Generator().manual_seed(7)
-    lots = [torch.randperm(15, generator=generator) for _ in range(20)]
-    expected = torch.stack([hit_rates(similarity[:, lot], top_k).mean() for lot in lots])
+    permutations = [torch.randperm(15, generator=generator) for _ in range(20)]
+    expected = torch.stack([hit_rates(similarity[:, order], top_k).mean() for order in permutations])
     found = shuffled_accuracies(similarity, num_shuffles=20, top_k=top_k, seed=7)
     torch.testing.assert_close(found, expected)
 
 
-def test_null_scores_hold_chance_for_each_top_k() -> None:
+def test_intervals_of_shuffled_scores_contain_chance() -> None:
     brain, clip = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(3))
     scores = shuffled_scores(brain=brain, clip=clip, num_shuffles=300, top_k=(1, 5))
     sides = ("image_retrieval", "brain_retrieval")

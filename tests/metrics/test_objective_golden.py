@@ -1,4 +1,4 @@
-"""The published metrics, through the real functions."""
+"""Metrics equal the recorded values of the published code."""
 
 from pathlib import Path
 
@@ -21,40 +21,40 @@ def io() -> dict[str, Tensor]:
     return load_file(CASE)
 
 
-def close(seen: Tensor, wanted: Tensor, tolerance: float = 1e-6) -> None:
-    assert float(seen) == pytest.approx(float(wanted), abs=tolerance)
+def assert_near(value: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
+    assert float(value) == pytest.approx(float(expected), abs=tolerance)
 
 
-def test_soft_contrastive(io: dict[str, Tensor]) -> None:
+def test_soft_contrastive_loss_equals_the_published_code(io: dict[str, Tensor]) -> None:
     loss = soft_contrastive_loss(io["softcont.student"], io["softcont.teacher"], io["softcont.teacher_aug"])
-    close(loss, io["softcont.loss.0.2"], 1e-4)
+    assert_near(loss, io["softcont.loss.0.2"], 1e-4)
 
 
-def test_two_way_identification_in_both_directions(io: dict[str, Tensor]) -> None:
+def test_two_way_identification_equals_the_published_code(io: dict[str, Tensor]) -> None:
     reals, recons = io["twoway.reals"], io["twoway.recons"]
-    close(two_way_identification(query=recons, gallery=reals), io["twoway.reference"])
-    close(two_way_identification(query=reals, gallery=recons), io["twoway.other_direction"])
+    assert_near(two_way_identification(query=recons, gallery=reals), io["twoway.reference"])
+    assert_near(two_way_identification(query=reals, gallery=recons), io["twoway.other_direction"])
 
 
-def test_pixels(io: dict[str, Tensor]) -> None:
-    close(pixcorr(io["recons"], io["images"]), io["pixcorr"])
-    close(ssim(io["recons"], io["images"]), io["ssim"])
+def test_pixcorr_and_ssim_equal_the_published_code(io: dict[str, Tensor]) -> None:
+    assert_near(pixcorr(io["recons"], io["images"]), io["pixcorr"])
+    assert_near(ssim(io["recons"], io["images"]), io["ssim"])
 
 
-def test_correlation_distance(io: dict[str, Tensor]) -> None:
-    close(correlation_distance(io["twoway.recons"], io["twoway.reals"]), io["corr_distance"])
+def test_correlation_distance_equals_the_published_code(io: dict[str, Tensor]) -> None:
+    assert_near(correlation_distance(io["twoway.recons"], io["twoway.reals"]), io["corr_distance"])
 
 
 @pytest.mark.parametrize("top_k", [1, 5])
-def test_retrieval_under_its_right_names(io: dict[str, Tensor], top_k: int) -> None:
+def test_retrieval_equals_the_published_code(io: dict[str, Tensor], top_k: int) -> None:
     brain, clip = io["retrieval.brain"], io["retrieval.clip"]
     directions = {"image_retrieval": image_retrieval, "brain_retrieval": brain_retrieval}
     for name, metric in directions.items():
         value = metric(brain=brain, clip=clip, top_k=top_k)
-        close(value, io[f"retrieval.top{top_k}.printed_as_{published_label(name)}"])
+        assert_near(value, io[f"retrieval.top{top_k}.printed_as_{published_label(name)}"])
     if top_k == 1:
-        close(image_retrieval(brain=brain, clip=clip), io["retrieval.top1.image_given_brain"])
-        close(brain_retrieval(brain=brain, clip=clip), io["retrieval.top1.brain_given_image"])
+        assert_near(image_retrieval(brain=brain, clip=clip), io["retrieval.top1.image_given_brain"])
+        assert_near(brain_retrieval(brain=brain, clip=clip), io["retrieval.top1.brain_given_image"])
 
 
 def test_chance_of_two_way_identification() -> None:

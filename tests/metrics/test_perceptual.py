@@ -1,13 +1,13 @@
-"""LPIPS: its formula, and what it must say of equal and ever less equal images.
+"""LPIPS: its formula, and its order on increasingly different images.
 
-AlexNet has random weights here; the weights of its layers are the package's.
+AlexNet has random weights here; the linear layers have the package's weights.
 """
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mindeye_pl.metrics.perceptual import LPIPS, lpips, lpips_of_each
+from mindeye_pl.metrics.perceptual import LPIPS, lpips, lpips_per_image
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +36,15 @@ def by_hand(network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     return total
 
 
-def test_the_formula(network: nn.Module, images: Tensor) -> None:
+def test_lpips_equals_the_formula(network: nn.Module, images: Tensor) -> None:
     others = images.flip(0)
-    found = lpips_of_each(others, images, network=network)
+    found = lpips_per_image(others, images, network=network)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found.float(), by_hand(network, others, images), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(lpips(others, images, network=network), found.mean())
 
 
-def test_equal_images_have_no_distance_and_more_noise_more(network: nn.Module, images: Tensor) -> None:
+def test_lpips_is_zero_for_identical_images_and_grows_with_noise(network: nn.Module, images: Tensor) -> None:
     assert lpips(images, images, network=network) == 0
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     smooth = torch.nn.functional.interpolate(images[..., ::16, ::16], scale_factor=16, mode="bilinear")
@@ -52,16 +52,16 @@ def test_equal_images_have_no_distance_and_more_noise_more(network: nn.Module, i
     assert 0 < distances[0] < distances[1] < distances[2]
 
 
-def test_symmetric_and_the_same_in_any_batch_and_order(network: nn.Module, images: Tensor) -> None:
+def test_lpips_is_symmetric_and_independent_of_batches(network: nn.Module, images: Tensor) -> None:
     others = images.roll(1, 0)
-    found = lpips_of_each(others, images, network=network)
-    torch.testing.assert_close(lpips_of_each(images, others, network=network), found)
-    torch.testing.assert_close(lpips_of_each(others, images, network=network, batch_size=2), found)
+    found = lpips_per_image(others, images, network=network)
+    torch.testing.assert_close(lpips_per_image(images, others, network=network), found)
+    torch.testing.assert_close(lpips_per_image(others, images, network=network, batch_size=2), found)
     order = torch.tensor([3, 1, 4, 0, 2])
-    torch.testing.assert_close(lpips_of_each(others[order], images[order], network=network), found[order])
+    torch.testing.assert_close(lpips_per_image(others[order], images[order], network=network), found[order])
 
 
-def test_streaming_is_the_mean_over_all(network: nn.Module, images: Tensor) -> None:
+def test_streaming_lpips_equals_lpips(network: nn.Module, images: Tensor) -> None:
     others, metric = images.roll(1, 0), LPIPS(network)
     for rows in (slice(0, 2), slice(2, 5)):
         metric.update(others[rows], images[rows])
@@ -69,6 +69,6 @@ def test_streaming_is_the_mean_over_all(network: nn.Module, images: Tensor) -> N
     assert metric.higher_is_better is False
 
 
-def test_images_of_two_sizes_are_a_mistake(network: nn.Module, images: Tensor) -> None:
+def test_lpips_of_different_sizes_fails(network: nn.Module, images: Tensor) -> None:
     with pytest.raises(AssertionError, match="64"):
         lpips(images[..., :32], images, network=network)

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from mindeye_pl.metrics import pixels
-from mindeye_pl.metrics.pixels import Form, pixcorr, pixcorr_of_each, ssim, ssim_of_each
+from mindeye_pl.metrics.pixels import Form, pixcorr, pixcorr_per_image, ssim, ssim_per_image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "objective" / "objective_and_metrics.safetensors"
 FORMS: tuple[Form, ...] = ("published", "torchmetrics")
@@ -23,7 +23,7 @@ def pairs(num: int = 5, side: int = 20) -> tuple[Tensor, Tensor]:
 
 
 def ssim_by_hand(first: np.ndarray, second: np.ndarray) -> float:
-    """Of one channel `(H, W)`: the formula, over the windows that lie inside the image."""
+    """Compute the formula on one channel `(H, W)`, over the windows inside the image."""
     axis = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     weights = np.outer(axis, axis) / axis.sum() ** 2
     x, y = (sliding_window_view(some.astype(np.float64), (11, 11)) for some in (first, second))
@@ -35,23 +35,23 @@ def ssim_by_hand(first: np.ndarray, second: np.ndarray) -> float:
     return float((top / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).mean())
 
 
-def test_pixcorr_against_numpy() -> None:
+def test_pixcorr_equals_numpy() -> None:
     first, second = pairs()
     expected = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(first.numpy(), second.numpy(), strict=True)]
-    np.testing.assert_allclose(pixcorr_of_each(first, second, size=None), expected, atol=1e-6)
+    np.testing.assert_allclose(pixcorr_per_image(first, second, size=None), expected, atol=1e-6)
     assert pixcorr(first, second, size=None).item() == pytest.approx(np.mean(expected), abs=1e-6)
 
 
-def test_published_ssim_by_hand() -> None:
+def test_published_ssim_equals_the_formula() -> None:
     first, second = pairs()
     grey = [np.tensordot([0.2125, 0.7154, 0.0721], some.numpy(), (0, 1)) for some in (first, second)]
     expected = [ssim_by_hand(a, b) for a, b in zip(*grey, strict=True)]
-    np.testing.assert_allclose(ssim_of_each(first, second, size=None), expected, atol=1e-5)
+    np.testing.assert_allclose(ssim_per_image(first, second, size=None), expected, atol=1e-5)
 
 
-def test_torchmetrics_ssim_against_scikit_image_in_colour_with_mirrored_borders() -> None:
+def test_torchmetrics_ssim_equals_scikit_image_with_mirrored_borders() -> None:
     first, second = pairs()
-    found = ssim_of_each(first, second, size=None, form="torchmetrics")
+    found = ssim_per_image(first, second, size=None, form="torchmetrics")
     for value, *pair in zip(found.tolist(), first.numpy(), second.numpy(), strict=True):
         a, b = (np.pad(some, ((0, 0), (5, 5), (5, 5)), mode="reflect") for some in pair)
         same = structural_similarity(
@@ -62,7 +62,7 @@ def test_torchmetrics_ssim_against_scikit_image_in_colour_with_mirrored_borders(
     assert ssim(first, second, size=None) != ssim(first, second, size=None, form="torchmetrics")
 
 
-def test_the_published_form_is_the_recorded_one_and_antialiasing_is_not() -> None:
+def test_published_form_equals_the_recording() -> None:
     recorded = load_file(GOLDEN)
     both = recorded["recons"], recorded["images"]
     assert ssim(*both).item() == pytest.approx(recorded["ssim"].item(), abs=1e-6)
@@ -72,7 +72,7 @@ def test_the_published_form_is_the_recorded_one_and_antialiasing_is_not() -> Non
         assert metric(*both, size=side, antialias=True) != metric(*both, size=side, antialias=False)
 
 
-def test_antialiased_resizing_against_pillow() -> None:
+def test_antialiased_resizing_equals_pillow() -> None:
     first, second = pairs(2, 64)
     resized = [
         torch.stack(
@@ -90,41 +90,41 @@ def test_antialiased_resizing_against_pillow() -> None:
         )
         for some in (first, second)
     ]
-    found = pixcorr_of_each(first, second, size=16, antialias=True)
-    np.testing.assert_allclose(found, pixcorr_of_each(*resized, size=None), atol=1e-5)
+    found = pixcorr_per_image(first, second, size=16, antialias=True)
+    np.testing.assert_allclose(found, pixcorr_per_image(*resized, size=None), atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_an_image_is_most_like_itself(form: Form) -> None:
+def test_pixcorr_and_ssim_of_identical_images_are_one(form: Form) -> None:
     first, second = pairs()
     assert ssim(second, second, size=None, form=form).item() == pytest.approx(1)
     assert pixcorr(second, second, size=None).item() == pytest.approx(1)
     assert ssim(first, second, size=None, form=form) < 1
-    assert (pixcorr_of_each(torch.full_like(first, 0.5), second, size=None) == 0).all()
+    assert (pixcorr_per_image(torch.full_like(first, 0.5), second, size=None) == 0).all()
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 @pytest.mark.parametrize("form", FORMS)
-def test_how_many_go_at_once_changes_nothing(at_once: int, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_changes_nothing(batch_size: int, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = pairs()
-    whole = pixcorr_of_each(first, second, size=32), ssim_of_each(first, second, size=32, form=form)
-    monkeypatch.setattr(pixels, "_IMAGES_AT_ONCE", at_once)
+    whole = pixcorr_per_image(first, second, size=32), ssim_per_image(first, second, size=32, form=form)
+    monkeypatch.setattr(pixels, "_BATCH_SIZE", batch_size)
     order = torch.tensor([3, 1, 4, 0, 2])
     parts = (
-        pixcorr_of_each(first[order], second[order], size=32),
-        ssim_of_each(first[order], second[order], size=32, form=form),
+        pixcorr_per_image(first[order], second[order], size=32),
+        ssim_per_image(first[order], second[order], size=32, form=form),
     )
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one[order], other, atol=1e-6)
 
 
-def test_shuffled_noise_is_unrelated() -> None:
+def test_pixcorr_of_shuffled_images_is_zero() -> None:
     first, second = pairs(60, 12)
-    each = pixcorr_of_each(first.roll(1, 0), second, size=None)
+    each = pixcorr_per_image(first.roll(1, 0), second, size=None)
     assert abs(each.mean()) < 3.5 * each.std() / np.sqrt(60)
 
 
-def test_half_precision_is_scored_as_single() -> None:
+def test_half_precision_images_score_like_single() -> None:
     first, second = (some.half() for some in pairs())
     for metric in (pixcorr, ssim):
         single = metric(first.float(), second.float(), size=None)

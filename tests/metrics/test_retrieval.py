@@ -20,7 +20,7 @@ from mindeye_pl.metrics.retrieval import (
     published_label,
     ranks_of_own,
     retrieval_accuracy,
-    retrieval_of_each,
+    retrieval_per_image,
     retrieval_scores,
 )
 
@@ -34,7 +34,7 @@ def pairs(num: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Te
 
 
 @pytest.mark.parametrize("top_k", [1, 5])
-def test_published_numbers_under_their_published_labels(top_k: int) -> None:
+def test_retrieval_equals_the_published_numbers(top_k: int) -> None:
     recorded = load_file(GOLDEN)
     both = {"brain": recorded["retrieval.brain"], "clip": recorded["retrieval.clip"]}
     for name, function in (("image_retrieval", image_retrieval), ("brain_retrieval", brain_retrieval)):
@@ -45,7 +45,7 @@ def test_published_numbers_under_their_published_labels(top_k: int) -> None:
         assert brain_retrieval(**both).item() == pytest.approx(recorded["retrieval.top1.brain_given_image"].item())
 
 
-def test_labels_swap_between_published_and_corrected() -> None:
+def test_published_and_corrected_labels_are_swapped() -> None:
     assert published_label("image_retrieval") == "bwd"
     assert published_label("image_retrieval", "corrected") == "fwd"
     assert published_label("brain_retrieval", "published") == "fwd"
@@ -53,7 +53,7 @@ def test_labels_swap_between_published_and_corrected() -> None:
 
 
 @pytest.mark.parametrize("block_size", [1, 7, 1000])
-def test_cosine_against_sklearn_whatever_the_blocks(block_size: int) -> None:
+def test_cosine_similarity_equals_sklearn_for_any_block_size(block_size: int) -> None:
     query, gallery = torch.randn(5, 3, 7), torch.randn(4, 3, 7)
     result = cosine_similarity(query=query, gallery=gallery, block_size=block_size)
     np.testing.assert_allclose(
@@ -61,8 +61,8 @@ def test_cosine_against_sklearn_whatever_the_blocks(block_size: int) -> None:
     )
 
 
-def test_a_large_common_mean_does_not_drown_the_ranking() -> None:
-    """As CLIP's tokens have it: cosines near 1 that differ in the sixth digit, under autocast too."""
+def test_retrieval_is_precise_despite_a_large_common_mean() -> None:
+    """Like CLIP's tokens, cosines near 1 differ in the sixth digit; the test runs under autocast."""
     brain, clip = pairs(50, 0.1)
     brain, clip = 1000 + brain, 1000 + clip
     with torch.autocast("cpu", torch.bfloat16):
@@ -74,7 +74,7 @@ def test_a_large_common_mean_does_not_drown_the_ranking() -> None:
 
 @given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 100))
 @settings(max_examples=40, deadline=None)
-def test_accuracy_against_a_naive_loop(num: int, top_k: int, seed: int) -> None:
+def test_retrieval_accuracy_equals_a_loop(num: int, top_k: int, seed: int) -> None:
     brain, clip = pairs(num, 3.0, seed)
     found = 0
     for i in range(num):
@@ -85,7 +85,7 @@ def test_accuracy_against_a_naive_loop(num: int, top_k: int, seed: int) -> None:
 
 @given(st.integers(0, 100))
 @settings(max_examples=20, deadline=None)
-def test_order_and_lengths_of_the_pairs_change_nothing(seed: int) -> None:
+def test_retrieval_does_not_depend_on_order_and_length(seed: int) -> None:
     brain, clip = pairs(20, 2.0, seed)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
     scale = 0.1 + torch.rand(20, 1, 1, generator=torch.Generator().manual_seed(seed))
@@ -93,7 +93,7 @@ def test_order_and_lengths_of_the_pairs_change_nothing(seed: int) -> None:
     assert image_retrieval(brain=brain, clip=clip) == brain_retrieval(brain=clip, clip=brain)
 
 
-def test_perfect_pairs_are_found_and_collapsed_ones_score_chance() -> None:
+def test_perfect_pairs_score_one_and_collapsed_pairs_chance() -> None:
     _, clip = pairs(40, 0.0)
     assert image_retrieval(brain=clip, clip=clip) == 1
     collapsed = torch.ones(40, 4, 8)
@@ -103,14 +103,14 @@ def test_perfect_pairs_are_found_and_collapsed_ones_score_chance() -> None:
     assert retrieval_accuracy(query=torch.zeros(8, 3), gallery=torch.randn(8, 3)).item() == pytest.approx(1 / 8)
 
 
-def test_nan_is_not_a_hit() -> None:
+def test_nan_embedding_yields_nan() -> None:
     brain, clip = pairs(6, 0.0)
     brain[2] = torch.nan
     assert retrieval_accuracy(query=brain, gallery=clip).isnan()
     assert hit_rates(cosine_similarity(query=brain, gallery=clip)).isnan().tolist() == [i == 2 for i in range(6)]
 
 
-def test_shuffled_pairs_score_chance_within_the_binomial_interval() -> None:
+def test_shuffled_pairs_score_chance() -> None:
     num, repeats = 60, 40
     hits = 0.0
     for seed in range(repeats):
@@ -121,14 +121,14 @@ def test_shuffled_pairs_score_chance_within_the_binomial_interval() -> None:
     assert low <= hits <= high
 
 
-def test_pools_are_those_of_the_published_evaluation() -> None:
+def test_pools_equal_the_published_evaluation() -> None:
     np.random.seed(42)
     expected = [np.random.choice(np.arange(50), size=10, replace=False) for _ in range(3)]
     np.testing.assert_array_equal(draw_pools(50, 10, 3), expected)
     assert draw_pools(8, 300, 2).shape == (2, 8)
 
 
-def test_scores_stand_beside_chance_pool_and_interval() -> None:
+def test_retrieval_scores_have_chance_pool_and_interval() -> None:
     brain, clip = pairs(80, 2.0)
     scores = {score.name: score for score in retrieval_scores(brain=brain, clip=clip, pool_size=20, num_pools=30)}
     assert list(scores) == ["image_retrieval", "brain_retrieval", "image_retrieval_full", "brain_retrieval_full"]
@@ -144,7 +144,7 @@ def test_scores_stand_beside_chance_pool_and_interval() -> None:
     assert scores["image_retrieval"].value == pytest.approx(np.mean(by_hand))
 
 
-def test_top_k_stands_in_the_name() -> None:
+def test_score_names_contain_top_k() -> None:
     brain, clip = pairs(40, 2.0)
     scores = retrieval_scores(brain=brain, clip=clip, pool_size=20, num_pools=5, top_k=(1, 5, 30))
     assert scores[:4] == retrieval_scores(brain=brain, clip=clip, pool_size=20, num_pools=5)
@@ -161,7 +161,7 @@ def test_top_k_stands_in_the_name() -> None:
     assert named["image_retrieval_top5"].value > named["image_retrieval"].value
 
 
-def test_ranks_and_the_nearest_against_sorting() -> None:
+def test_ranks_and_nearest_equal_sorting() -> None:
     brain, clip = pairs(30, 3.0)
     similarity = cosine_similarity(query=brain, gallery=clip)
     order = np.argsort(-similarity.numpy(), axis=1)
@@ -177,19 +177,19 @@ def test_ranks_and_the_nearest_against_sorting() -> None:
 
 
 @pytest.mark.parametrize("width", [3, 20_000])
-def test_one_embedding_for_all_brains_scores_chance_exactly(width: int) -> None:
+def test_identical_brain_embeddings_score_chance(width: int) -> None:
     same, clip = torch.randn(1, width).expand(40, -1), torch.randn(40, width)
     for name, metric in (("image", image_retrieval), ("brain", brain_retrieval)):
         assert metric(brain=same, clip=clip, top_k=3).item() == pytest.approx(3 / 40), name
 
 
-def test_fewer_images_than_a_pool_are_all_used() -> None:
+def test_pool_larger_than_the_gallery_uses_all_images() -> None:
     brain, clip = pairs(30, 1.0)
     pooled, _, full, _ = retrieval_scores(brain=brain, clip=clip)
     assert (pooled.value, pooled.pool_size) == (full.value, 30)
 
 
-def test_mismatched_pairs_are_a_mistake() -> None:
+def test_mismatched_pairs_fail() -> None:
     with pytest.raises(AssertionError, match="3 queries for 4 items"):
         retrieval_accuracy(query=torch.ones(3, 2), gallery=torch.ones(4, 2))
     with pytest.raises(AssertionError, match="2 and 3 values"):
@@ -197,19 +197,19 @@ def test_mismatched_pairs_are_a_mistake() -> None:
 
 
 @pytest.mark.parametrize("pool_size", [7, 20])
-def test_scores_of_each_image_have_the_score_as_their_mean(pool_size: int) -> None:
+def test_weighted_mean_of_retrieval_per_image_is_the_score(pool_size: int) -> None:
     brain, clip = pairs(20, noise=2.0)
     settings = {"brain": brain, "clip": clip, "pool_size": pool_size, "num_pools": 50, "seed": 3}
     scores = {score.name: score.value for score in retrieval_scores(**settings)}
     asked = np.bincount(draw_pools(20, pool_size, 50, 3).ravel(), minlength=20)
-    for name, each in retrieval_of_each(**settings).items():
+    for name, each in retrieval_per_image(**settings).items():
         assert each.shape == (20,)
         assert np.average(each, weights=asked) == pytest.approx(scores[name], abs=1e-12)
 
 
-def test_an_image_that_no_pool_asks_for_has_the_mean_of_the_others() -> None:
+def test_image_in_no_pool_has_the_mean_of_the_others() -> None:
     brain, clip = pairs(20, noise=2.0)
-    each = retrieval_of_each(brain=brain, clip=clip, pool_size=5, num_pools=1, seed=0)["image_retrieval"]
+    each = retrieval_per_image(brain=brain, clip=clip, pool_size=5, num_pools=1, seed=0)["image_retrieval"]
     asked = draw_pools(20, 5, 1, 0)[0]
     left = np.setdiff1d(np.arange(20), asked)
     assert each[left] == pytest.approx(np.full(15, each[asked].mean()))

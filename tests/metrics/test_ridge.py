@@ -9,7 +9,7 @@ ALPHAS = (0.1, 10.0, 1000.0)
 
 
 def problem(n: int, num_voxels: int, num_targets: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Voxels, targets whose noise grows with their index, test voxels."""
+    """Return voxels, targets whose noise grows with their index, and test voxels."""
     rng = np.random.default_rng(n)
     voxels = rng.standard_normal((n + 9, num_voxels)).astype(np.float32)
     weights = rng.standard_normal((num_voxels, num_targets)) / np.sqrt(num_voxels)
@@ -19,7 +19,7 @@ def problem(n: int, num_voxels: int, num_targets: int) -> tuple[np.ndarray, np.n
 
 
 def closed_form(voxels: np.ndarray, target: np.ndarray, alpha: float, left_out: int | None = None) -> np.ndarray:
-    """Weights and intercept by np.linalg, in float64, with an unpenalised column of ones."""
+    """Solve for weights and intercept in float64, with an unpenalised column of ones."""
     keep = np.arange(len(voxels)) != left_out
     design = np.hstack([voxels[keep].astype(np.float64), np.ones((keep.sum(), 1))])
     penalty = alpha * np.eye(design.shape[1])
@@ -28,13 +28,13 @@ def closed_form(voxels: np.ndarray, target: np.ndarray, alpha: float, left_out: 
 
 
 @pytest.mark.parametrize(("n", "num_voxels"), [(30, 6), (15, 40)])
-def test_penalties_and_predictions_against_leaving_one_out_by_hand(n: int, num_voxels: int) -> None:
+def test_ridge_equals_leave_one_out_by_hand(n: int, num_voxels: int) -> None:
     voxels, targets, test_voxels = problem(n, num_voxels, 7)
     blocks = list(ridge_blocks(voxels, targets, test_voxels, alphas=ALPHAS, targets_per_block=3))
     chosen = np.concatenate([alphas for _, _, alphas in blocks])
     predictions = ridge_predictions(voxels, targets, test_voxels, alphas=ALPHAS, targets_per_block=3)
     assert predictions.shape == (9, 7)
-    assert len(set(chosen.tolist())) > 1, "noisier targets want a larger penalty"
+    assert len(set(chosen.tolist())) > 1, "noisier targets need a larger penalty"
     ones = np.ones((len(voxels), 1))
     for t in range(7):
         errors = []
@@ -51,7 +51,7 @@ def test_penalties_and_predictions_against_leaving_one_out_by_hand(n: int, num_v
 
 
 @pytest.mark.parametrize("targets_per_block", [1, 2, 5, 100])
-def test_blocks_change_nothing(targets_per_block: int) -> None:
+def test_ridge_does_not_depend_on_the_block_size(targets_per_block: int) -> None:
     voxels, targets, test_voxels = problem(20, 12, 5)
     whole = ridge_predictions(voxels, targets, test_voxels, alphas=ALPHAS)
     parts = ridge_predictions(voxels, targets, test_voxels, alphas=ALPHAS, targets_per_block=targets_per_block)
@@ -67,7 +67,7 @@ def test_half_precision_targets_are_fitted_in_single() -> None:
     np.testing.assert_allclose(half, ridge_predictions(voxels, targets, test_voxels), rtol=2e-2, atol=2e-2)
 
 
-def test_a_target_is_the_same_alone_and_among_others() -> None:
+def test_target_is_fitted_independently_of_others() -> None:
     voxels, targets, test_voxels = problem(20, 12, 6)
     np.testing.assert_allclose(
         ridge_predictions(voxels, targets[:, 2:3], test_voxels),
@@ -77,14 +77,14 @@ def test_a_target_is_the_same_alone_and_among_others() -> None:
     )
 
 
-def test_voxels_that_say_nothing_predict_the_mean() -> None:
+def test_uninformative_voxels_predict_the_mean() -> None:
     rng = np.random.default_rng(0)
     voxels, targets = rng.standard_normal((60, 30)), 5 + rng.standard_normal((60, 3))
     predictions = ridge_predictions(voxels, targets, rng.standard_normal((20, 30)), alphas=(1.0, 1e8))
     np.testing.assert_allclose(predictions, np.broadcast_to(targets.mean(0), (20, 3)), atol=0.05)
 
 
-def test_mistakes_are_told() -> None:
+def test_invalid_input_raises_an_error() -> None:
     voxels, targets, test_voxels = problem(20, 12, 2)
     with pytest.raises(UserError, match="positive numbers"):
         ridge_predictions(voxels, targets, test_voxels, alphas=(0.0, 1.0))

@@ -21,7 +21,7 @@ from mindeye_pl.metrics.streaming import (
 
 NUM = 24
 
-#: Each class beside its function, on two sets of images or of features.
+#: Each class and its function, on two sets of images or features.
 ON_IMAGES: dict[str, tuple[Callable[[], ImageMetric], Callable[[Tensor, Tensor], Tensor]]] = {
     "pixcorr": (lambda: PixCorr(size=None), lambda a, b: pixels.pixcorr(a, b, size=None)),
     "ssim": (lambda: SSIM(size=16), lambda a, b: pixels.ssim(a, b, size=16)),
@@ -53,7 +53,7 @@ ON_FEATURES: dict[str, tuple[Callable[[], ImageMetric], Callable[[Tensor, Tensor
 
 @pytest.mark.parametrize("name", [*ON_IMAGES, *ON_FEATURES])
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_batches_in_any_order_score_as_their_whole(name: str, batch_size: int) -> None:
+def test_streaming_does_not_depend_on_batches_and_order(name: str, batch_size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (NUM, 3, 12, 12) if name in ON_IMAGES else (NUM, 3, 4)
     second = torch.rand(shape, generator=generator)
@@ -68,22 +68,22 @@ def test_batches_in_any_order_score_as_their_whole(name: str, batch_size: int) -
         metric.reset()
 
 
-def test_effective_rank_of_batches() -> None:
+def test_streaming_effective_rank() -> None:
     tokens, metric = torch.randn(20, 3, 30), EffectiveRank()
     for part in tokens.split(6):
         metric.update(part)
     assert metric.compute().item() == pytest.approx(effective_rank.effective_rank(tokens).item())
 
 
-def test_each_image_keeps_its_number() -> None:
+def test_per_image_values_keep_their_order() -> None:
     first, second = torch.rand(2, 6, 3, 16, 16)
     metric = PixCorr(size=None)
     for part in (slice(0, 4), slice(4, 6)):
         metric.update(first[part], second[part])
-    torch.testing.assert_close(metric.of_each(), pixels.pixcorr_of_each(first, second, size=None))
+    torch.testing.assert_close(metric.per_image(), pixels.pixcorr_per_image(first, second, size=None))
 
 
-def test_direction_chance_and_pool_stand_on_the_metric() -> None:
+def test_metrics_have_direction_chance_and_pool_size() -> None:
     features = torch.randn(8, 5)
     assert not CorrelationDistance.higher_is_better
     others = PixCorr, SSIM, TwoWayIdentification, NWayIdentification, ImageRetrieval, BrainRetrieval, EffectiveRank
@@ -100,16 +100,16 @@ def test_direction_chance_and_pool_stand_on_the_metric() -> None:
         assert metric.pool_size is None
 
 
-def test_retrieval_can_be_called_on_one_batch() -> None:
+def test_metric_called_on_one_batch() -> None:
     brain, clip = torch.randn(2, 5, 4)
     assert ImageRetrieval()(brain, clip) == retrieval.image_retrieval(brain=brain, clip=clip)
 
 
-def test_every_class_says_what_its_function_is() -> None:
+def test_every_class_names_its_function() -> None:
     bases = (ImageMetric, streaming.MeanOverImages, streaming.PairedEmbeddings)
     classes = [c for c in vars(streaming).values() if isinstance(c, type) and issubclass(c, ImageMetric)]
     for metric in (c for c in classes if c not in bases):
         module, name = (metric.__doc__ or "").split("`")[1].split(".")
-        place = {"pixels": pixels, "identification": identification, "retrieval": retrieval}.get(module, effective_rank)
+        owner = {"pixels": pixels, "identification": identification, "retrieval": retrieval}.get(module, effective_rank)
         assert name.replace("_", "") == metric.__name__.lower()
-        assert callable(getattr(place, name))
+        assert callable(getattr(owner, name))

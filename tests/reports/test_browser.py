@@ -1,4 +1,4 @@
-"""The page in a real browser, driven headless: what a reader clicks, types and sees, with the network watched."""
+"""Page in a headless browser: sorting, viewer, layout and network access."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ FLAGS = (
     "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run", "--hide-scrollbars",
 )  # fmt: skip
-COUNT, PORTION = 60, 24
+COUNT, PAGE_SIZE = 60, 24
 METRICS = [
     Column(f"Metric {i}", f"m{i}", f"Question {i}?", "number", higher_is_better=i % 3 != 2, group=f"Group {i // 4}")
     for i in range(12)
@@ -44,7 +44,7 @@ GRID, GALLERY = "#reconstructions-table", "#retrieval-gallery-table"
 
 
 def content() -> ReportData:
-    """A page of the size that people get: 60 images, a gallery, 12 columns, charts."""
+    """Return a page of realistic size: 60 images, a gallery, 12 columns, charts."""
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng) for _ in range(COUNT)]
     seen = [paint(scene, 32) for scene in scenes]
@@ -62,8 +62,8 @@ def content() -> ReportData:
     ranks = [1 + i % 7 for i in range(30)]
     gallery = []
     for i, rank in enumerate(ranks):
-        others = [seen[i if place == rank else (i + place) % COUNT] for place in range(1, 6)]
-        found = [Found(image, 1 / place, place == rank) for place, image in enumerate(others, 1)]
+        others = [seen[i if position == rank else (i + position) % COUNT] for position in range(1, 6)]
+        found = [Found(image, 1 / position, position == rank) for position, image in enumerate(others, 1)]
         gallery.append(GalleryRow(f"stimulus {i}", seen[i], found, rank, COUNT))
 
     def row(name: str, value: float, **changes: Any) -> Row:
@@ -119,7 +119,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, path: Path, width: int = 1280, **options: Any) -> Iterator[Page]:
-    """The page in a window of that width; nothing may be fetched and nothing may go wrong meanwhile."""
+    """Open the page in a window of that width; fails on network access or script errors."""
     context = browser.new_context(viewport={"width": width, "height": 900}, **options)
     page = context.new_page()
     fetched: list[str] = []
@@ -135,7 +135,7 @@ def opened(browser: Browser, path: Path, width: int = 1280, **options: Any) -> I
 
 
 def shown(page: Page, table: str = GRID) -> list[str]:
-    """Names of the rows that are seen, in order."""
+    """Return the names of the visible rows in order."""
     return page.locator(f"{table} tbody.row:visible").evaluate_all("rows => rows.map(row => row.dataset.name)")
 
 
@@ -144,7 +144,7 @@ def scores(page: Page, name: str) -> list[float]:
     return values.evaluate_all("found => found.map(each => Number(each.value))")
 
 
-def test_rows_are_sorted_by_any_metric_and_its_direction(browser: Browser, path: Path) -> None:
+def test_rows_sort_by_metric_and_direction(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
         order = page.locator(f"{GRID} [data-order]")
         assert order.evaluate_all("all => all.map(each => each.ariaPressed)") == ["true", *["false"] * 4]
@@ -152,22 +152,22 @@ def test_rows_are_sorted_by_any_metric_and_its_direction(browser: Browser, path:
         assert as_listed[0] == f"stimulus {7 * COUNT}"
         page.click(f"{GRID} [data-order=best]")
         assert scores(page, "m0") == sorted(scores(page, "m0"), reverse=True)
-        assert page.inner_text(f"{GRID} .status") == f"{PORTION} of {COUNT} shown, best Metric 0 first"
+        assert page.inner_text(f"{GRID} .status") == f"{PAGE_SIZE} of {COUNT} shown, best Metric 0 first"
         page.select_option(f"{GRID} [data-metric]", "m2")  # lower is better
-        assert scores(page, "m2") == pytest.approx([i / COUNT for i in range(PORTION)], abs=1e-5)
+        assert scores(page, "m2") == pytest.approx([i / COUNT for i in range(PAGE_SIZE)], abs=1e-5)
         page.click(f"{GRID} [data-order=worst]")
-        assert scores(page, "m2") == pytest.approx([1 - (i + 1) / COUNT for i in range(PORTION)], abs=1e-5)
+        assert scores(page, "m2") == pytest.approx([1 - (i + 1) / COUNT for i in range(PAGE_SIZE)], abs=1e-5)
         page.select_option(f"{GRID} [data-metric]", "m0")
         page.click(f"{GRID} [data-all]")
         assert shown(page)[-1] == f"stimulus {7 * (COUNT - 3)}", "a row without the score comes last"
         page.click(f"{GRID} [data-order=number]")
-        assert shown(page) == [f"stimulus {7 * (i + 1)}" for i in range(PORTION)]
+        assert shown(page) == [f"stimulus {7 * (i + 1)}" for i in range(PAGE_SIZE)]
         assert page.get_attribute(f"{GRID} [data-names]", "aria-sort") == "ascending"
         page.click(f"{GRID} [data-order=given]")
         assert shown(page) == as_listed
 
 
-def test_a_random_order_is_that_of_its_seed(browser: Browser, path: Path) -> None:
+def test_random_order_depends_on_the_seed(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
         assert page.locator(f"{GRID} .seed").is_hidden()
         page.click(f"{GRID} [data-order=best]")
@@ -184,19 +184,19 @@ def test_a_random_order_is_that_of_its_seed(browser: Browser, path: Path) -> Non
         assert sorted(shown(page)) == sorted(f"stimulus {7 * (i + 1)}" for i in range(COUNT))
 
 
-def test_more_rows_come_in_portions(browser: Browser, path: Path) -> None:
+def test_more_rows_are_shown_in_pages(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
-        assert len(shown(page)) == PORTION
+        assert len(shown(page)) == PAGE_SIZE
         page.click(f"{GRID} [data-more]")
-        assert len(shown(page)) == 2 * PORTION
-        assert page.inner_text(f"{GRID} [data-more]") == f"Show {COUNT - 2 * PORTION} more"
-        assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == shown(page)[PORTION]
+        assert len(shown(page)) == 2 * PAGE_SIZE
+        assert page.inner_text(f"{GRID} [data-more]") == f"Show {COUNT - 2 * PAGE_SIZE} more"
+        assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == shown(page)[PAGE_SIZE]
         page.click(f"{GRID} [data-more]")
         assert len(shown(page)) == COUNT
         assert page.locator(f"{GRID} .more").is_hidden()
 
 
-def test_an_image_opens_goes_on_and_closes_by_keyboard(browser: Browser, path: Path) -> None:
+def test_viewer_is_controlled_by_keyboard(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
         page.click(f"{GRID} [data-order=best]")
         names = shown(page)
@@ -204,11 +204,11 @@ def test_an_image_opens_goes_on_and_closes_by_keyboard(browser: Browser, path: P
         page.keyboard.press("Enter")
         assert page.locator("#viewer").is_visible()
         assert page.inner_text("#viewer h2") == names[0]
-        assert page.inner_text("#viewer .place") == f"1 of {COUNT}"
+        assert page.inner_text("#viewer .position") == f"1 of {COUNT}"
         assert page.locator("#viewer img").count() == 3
         assert page.locator("#viewer figcaption").all_inner_texts() == ["Seen", "Reconstructed", "Blurry"]
         assert page.locator("#viewer .score").count() == len(METRICS)
-        assert page.inner_text("#viewer .said").startswith("From the brain: ")
+        assert page.inner_text("#viewer .predicted-caption").startswith("Predicted from the brain: ")
         tops = page.locator("#viewer img").evaluate_all("all => all.map(each => each.getBoundingClientRect())")
         assert len({top["y"] for top in tops}) == 1, "side by side"
         assert all(top["width"] > 250 for top in tops), "large"
@@ -223,14 +223,14 @@ def test_an_image_opens_goes_on_and_closes_by_keyboard(browser: Browser, path: P
         assert page.locator("#viewer").is_hidden()
         assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == names[2]
         page.keyboard.press("Enter")
-        for _ in range(PORTION):
+        for _ in range(PAGE_SIZE):
             page.keyboard.press("ArrowRight")
         page.keyboard.press("Escape")
-        assert len(shown(page)) == PORTION + 3, "the row that was reached is shown"
+        assert len(shown(page)) == PAGE_SIZE + 3, "the last row of the viewer is shown"
         assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == shown(page)[-1]
 
 
-def test_the_gallery_sorts_by_rank_and_shows_images_that_are_embedded_elsewhere(browser: Browser, path: Path) -> None:
+def test_gallery_sorts_by_rank_and_reuses_embedded_images(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
         unseen = page.locator("img").evaluate_all("all => all.filter(each => !each.naturalWidth).length")
         assert unseen == 0, "every image of the page has its pixels"
@@ -246,7 +246,7 @@ def test_the_gallery_sorts_by_rank_and_shows_images_that_are_embedded_elsewhere(
         assert page.evaluate("document.activeElement.querySelector('img').alt").startswith("Found 1"), "focus returns"
 
 
-def test_a_table_of_scores_sorts_within_its_kinds(browser: Browser, path: Path) -> None:
+def test_score_table_sorts_within_kinds(browser: Browser, path: Path) -> None:
     def names() -> list[str]:
         rows = page.locator("table.results tr:not(.kind) > th[scope=row]")
         return rows.evaluate_all("all => all.map(each => each.firstChild.textContent.trim())")
@@ -268,7 +268,7 @@ def test_a_table_of_scores_sorts_within_its_kinds(browser: Browser, path: Path) 
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_desk_and_a_phone_by_day_and_by_night(
+def test_page_fits_desktop_and_phone_in_both_themes(
     browser: Browser, path: Path, tmp_path: Path, width: int, scheme: Any
 ) -> None:
     with opened(browser, path, width, color_scheme=scheme) as page:
@@ -291,14 +291,14 @@ def test_it_fits_a_desk_and_a_phone_by_day_and_by_night(
     assert background > 230 if scheme == "light" else background < 40
 
 
-def test_who_wants_no_motion_has_none(browser: Browser, path: Path) -> None:
+def test_reduced_motion_is_respected(browser: Browser, path: Path) -> None:
     with opened(browser, path, reduced_motion="reduce") as page:
         page.locator(f"{GRID} button.image").first.click()
         assert page.evaluate("document.getAnimations().length") == 0
         assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 
 
-def test_every_control_has_a_name_and_a_visible_focus(browser: Browser, path: Path) -> None:
+def test_controls_have_names_and_visible_focus(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
         for control in page.locator("main button:visible, main select:visible").all()[:60]:
             control.focus()
@@ -310,7 +310,7 @@ def test_every_control_has_a_name_and_a_visible_focus(browser: Browser, path: Pa
             assert control.evaluate("it => getComputedStyle(it).outlineStyle") != "none", name
 
 
-def test_without_scripts_the_page_can_be_read(browser: Browser, path: Path) -> None:
+def test_page_is_readable_without_scripts(browser: Browser, path: Path) -> None:
     with opened(browser, path, java_script_enabled=False) as page:
         assert page.locator(f"{GRID} tbody.row:visible").count() == COUNT
         assert page.locator(f"{GRID} .controls").is_hidden()

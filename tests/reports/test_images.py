@@ -1,4 +1,4 @@
-"""The grid of reconstructions and the retrieval gallery, without a browser.
+"""Reconstruction grid and retrieval gallery, tested without a browser.
 
 Legend: H and W image size in pixels.
 """
@@ -27,7 +27,7 @@ def image(seed: int, size: int = 8) -> np.ndarray:
 
 
 def photograph(seed: int, size: int = 768) -> np.ndarray:
-    """Noise with the spectrum of a photograph, (3, H, W): amplitudes fall with frequency."""
+    """Return noise with the spectrum of a photograph, (3, H, W)."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)) + 1 / size
     waves = np.fft.rfft2(rng.normal(size=(3, size, size))) / frequency
@@ -45,7 +45,7 @@ def grid(count: int = 3, **changes: object) -> Section:
             f"stimulus {i}",
             {"Seen": image(i), "Reconstructed": image(100 + i)},
             "a scene",
-            "said",
+            "predicted caption",
             {"pixcorr": i / 10, "swav": 1 - i / 10},
         )
         for i in range(count)
@@ -59,7 +59,7 @@ def decoded(uri: str) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 
 
-def test_a_grid_shows_every_image_with_words_and_scores() -> None:
+def test_grid_shows_images_with_alt_text_and_scores() -> None:
     html = page(grid())
     assert html.count("<tbody") == 3
     assert 'alt="Seen, stimulus 2"' in html
@@ -71,15 +71,15 @@ def test_a_grid_shows_every_image_with_words_and_scores() -> None:
     assert grid_section("Reconstructions", ["Seen"], []) is None
 
 
-def test_images_come_back_as_they_were() -> None:
+def test_small_images_are_embedded_losslessly() -> None:
     section = grid(1)
     pixels = (image(0) * 255).round().astype(np.uint8).transpose(1, 2, 0)
     assert any(np.array_equal(decoded(uri), pixels) for uri in section.images.values())
     assert all(uri.startswith("data:image/png") for uri in section.images.values())
-    assert page(section).count('class="pixels"') == 2, "few pixels are kept apart"
+    assert page(section).count('class="pixels"') == 2, "small images are pixelated"
 
 
-def test_each_image_is_in_the_page_once() -> None:
+def test_each_image_is_embedded_once() -> None:
     seen = [image(i) for i in range(3)]
     found = [[Found(seen[j], 0.5, true=j == i) for j in range(3)] for i in range(3)]
     rows = [GalleryRow(f"stimulus {i}", seen[i], found[i], rank=i + 1, pool_size=3) for i in range(3)]
@@ -91,7 +91,7 @@ def test_each_image_is_in_the_page_once() -> None:
     assert set(re.findall(r'data-same="([^"]+)"', html)) <= known
 
 
-def test_the_true_one_is_marked_by_words_and_a_late_one_by_its_rank() -> None:
+def test_gallery_marks_the_true_image_and_shows_its_rank() -> None:
     true = Found(image(1), 0.9, True, "stimulus 1")
     rows = [
         GalleryRow("stimulus 1", image(1), [true, Found(image(2), 0.8)], 1, 300),
@@ -102,7 +102,7 @@ def test_the_true_one_is_marked_by_words_and_a_late_one_by_its_rank() -> None:
     assert section.html.count("✓ seen image") == 1
     assert 'alt="Found 1: stimulus 1, the seen image"' in section.html
     assert "rank 41 of 300" in section.html
-    assert "came first in 1 of 2 rows" in section.html
+    assert "rank 1 in 1 of 2 rows" in section.html
     assert "0.900" in section.html
     with pytest.raises(AssertionError, match="stimulus 1"):
         GalleryRow("stimulus 1", image(1), [Found(image(1), 0.9, True)], 2, 300)
@@ -119,7 +119,7 @@ def test_text_is_escaped() -> None:
 
 
 @pytest.mark.parametrize("num_images", [1000, 5000])
-def test_a_page_of_many_large_images_stays_small(num_images: int) -> None:
+def test_thumbnails_of_many_large_images_stay_small(num_images: int) -> None:
     thumbnails = Thumbnails(num_images)
     shown = [thumbnails.add(photograph(seed)) for seed in range(6)]
     bytes_each = sum(map(len, thumbnails.uris.values())) / len(shown)
@@ -128,7 +128,7 @@ def test_a_page_of_many_large_images_stays_small(num_images: int) -> None:
     assert all(uri.startswith("data:image/jpeg") for uri in thumbnails.uris.values())
 
 
-def test_the_form_is_chosen_by_size_and_the_shape_is_kept() -> None:
+def test_thumbnails_keep_the_aspect_ratio_and_deduplicate() -> None:
     thumbnails = Thumbnails(10, width=128)
     flat = np.zeros((3, 300, 200), np.uint8)
     small = thumbnails.add(flat)

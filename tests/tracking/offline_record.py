@@ -1,7 +1,6 @@
-"""Reading the offline file of a W&B run back.
+"""Reader of the offline file of a W&B run.
 
-W&B reads it in a program of its own and gives no reader to Python any more; the records in it are W&B's own protocol
-buffers.
+The file contains W&B's protocol buffers; W&B no longer has a public Python reader for it.
 """
 
 import json
@@ -18,22 +17,22 @@ BLOCK = 32 * 1024
 
 
 def read(file: Path) -> Iterator[wandb_internal_pb2.Record]:
-    """The records of a `.wandb` file: a header of 7 bytes, then a LevelDB log of protocol buffers."""
-    data, place, whole = file.read_bytes(), 7, b""
-    while place + 7 <= len(data):
-        if BLOCK - place % BLOCK < 7:  # a record's header never crosses a block
-            place += BLOCK - place % BLOCK
+    """Yield the records of a `.wandb` file: a header of 7 bytes, then a LevelDB log of protocol buffers."""
+    data, offset, whole = file.read_bytes(), 7, b""
+    while offset + 7 <= len(data):
+        if BLOCK - offset % BLOCK < 7:  # a record's header never crosses a block
+            offset += BLOCK - offset % BLOCK
             continue
-        length, kind = struct.unpack_from("<HB", data, place + 4)  # after the checksum
-        whole += data[place + 7 : place + 7 + length]
-        place += 7 + length
+        length, kind = struct.unpack_from("<HB", data, offset + 4)  # after the checksum
+        whole += data[offset + 7 : offset + 7 + length]
+        offset += 7 + length
         if kind in (1, 4):  # whole, or the last of its parts
             yield wandb_internal_pb2.Record.FromString(whole)
             whole = b""
 
 
 class OfflineRecord:
-    """One offline folder.
+    """Content of an offline folder.
 
     Args:
         folder: `offline-run-*`.
@@ -45,7 +44,7 @@ class OfflineRecord:
         self.records = list(read(file))
 
     def of_kind(self, kind: str) -> list[Any]:
-        """All records of one kind: `run`, `history`, `artifact` and so on."""
+        """Return all records of one kind, such as `run`, `history` or `artifact`."""
         return [getattr(record, kind) for record in self.records if record.WhichOneof("record_type") == kind]
 
     @cached_property
@@ -55,52 +54,52 @@ class OfflineRecord:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """By top-level key."""
+        """Configuration by top-level key."""
         return {item.key: json.loads(item.value_json) for item in self.run.config.update}
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """The rows that were logged, in order."""
+        """Logged rows in order."""
         return [_plain(record.item) for record in self.of_kind("history")]
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The numbers of the run as a whole."""
+        """Summary values of the run."""
         return {key: value for record in self.of_kind("summary") for key, value in _plain(record.update).items()}
 
     def logged(self, name: str) -> Any:
-        """The last value that was logged under a name; a table or images, for instance."""
+        """Return the last value logged under a name, for example a table or images."""
         return [row[name] for row in self.history if name in row][-1]
 
     def table(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a table by column."""
+        """Return the rows of a table by column."""
         content = json.loads((self.folder / "files" / self.logged(name)["path"]).read_text())
         return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
     def outputs(self) -> list[Any]:
-        """The artifacts that the run made, but for those that hold its tables."""
+        """Artifacts created by the run, without those of its tables."""
         found = self.of_kind("artifact")
         return [artifact for artifact in found if not artifact.use_after_commit and artifact.type != "run_table"]
 
     def inputs(self) -> list[Any]:
-        """The artifacts that it was made from: `wandb sync` links them."""
+        """Artifacts used by the run, which `wandb sync` links."""
         return [artifact for artifact in self.of_kind("artifact") if artifact.use_after_commit]
 
 
 def _plain(items: Any) -> dict[str, Any]:
-    """Items by key; those below a key become a dictionary, those with a slash in one key stay as they are."""
+    """Convert items to nested dictionaries; slashes inside a key are kept."""
     plain: dict[str, Any] = {}
     for item in items:
         first, *rest = item.nested_key or [item.key]
-        place = plain
+        target = plain
         for key in rest:
-            place, first = place.setdefault(first, {}), key
-        place[first] = json.loads(item.value_json)
+            target, first = target.setdefault(first, {}), key
+        target[first] = json.loads(item.value_json)
     return plain
 
 
 def finished_record(folder: Path) -> OfflineRecord:
-    """The record of a run that this process finished: W&B's own process writes its last lines a moment later."""
+    """Return the record of a finished run, after waiting for W&B's process to write its last lines."""
     for _ in range(500):
         record = OfflineRecord(folder)
         if record.of_kind("exit"):
@@ -110,7 +109,7 @@ def finished_record(folder: Path) -> OfflineRecord:
 
 
 def offline_records(outputs: Path) -> dict[str, list[OfflineRecord]]:
-    """All offline records below `outputs/wandb` by step, oldest first."""
+    """Return all offline records below `outputs/wandb` by step, oldest first."""
     found: dict[str, list[OfflineRecord]] = {}
     for folder in sorted((outputs / "wandb").glob("offline-run-*")):
         record = OfflineRecord(folder)

@@ -1,4 +1,4 @@
-"""The dashboard: what it shows is what is logged, what is saved can be read back, and mistakes are one line."""
+"""Dashboards: building, saving and errors."""
 
 import json
 import sys
@@ -50,7 +50,7 @@ def panels_of(view: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_every_dashboard_is_read_back_as_it_was_written(path: Path) -> None:
+def test_dashboard_round_trip(path: Path) -> None:
     view = view_of(described(path.stem))
     spec = spec_of(view)
     read = internal.WorkspaceViewspec.model_validate_json(json.dumps(spec))
@@ -59,7 +59,7 @@ def test_every_dashboard_is_read_back_as_it_was_written(path: Path) -> None:
     assert [section.name for section in again.sections] == [each["title"] for each in described()["sections"].values()]
 
 
-def test_the_same_description_is_the_same_view() -> None:
+def test_equal_descriptions_yield_equal_views() -> None:
     first, second = view_of(described()), view_of(described())
     assert spec_of(first) == spec_of(second)
     assert first.name == second.name == f"nw-{view_name('mindeye_pl')}-v"
@@ -70,7 +70,7 @@ def test_the_same_description_is_the_same_view() -> None:
     assert view_of(other).name != first.name
 
 
-def test_curves_have_the_axis_that_is_logged() -> None:
+def test_curves_use_the_logged_axis() -> None:
     panels = panels_of(view_of(described()))
     axes = [panel["config"]["xAxis"] for panel in panels if panel["viewType"] == "Run History Line Plot"]
     assert len(axes) > 10
@@ -78,7 +78,7 @@ def test_curves_have_the_axis_that_is_logged() -> None:
     assert described()["x_axis"] == STEP
 
 
-def test_runs_are_chosen_by_group_step_and_tags() -> None:
+def test_runs_are_filtered_by_group_step_and_tags() -> None:
     dashboard = described()
     dashboard["runs"] |= {
         "group": "finetune_subj01_1h",
@@ -106,14 +106,14 @@ def test_runs_are_grouped_over_seeds() -> None:
 
 
 @pytest.mark.parametrize("name", ["columns", "group_by"])
-def test_what_is_grouped_by_stands_in_the_configuration(name: str) -> None:
+def test_group_keys_are_in_the_configuration(name: str) -> None:
     config = compose_config([])
     paths = [word.removeprefix("config.") for word in config.tracking.runs[name] if word.startswith("config.")]
     assert paths
     assert all(OmegaConf.select(config, path) is not None for path in paths)
 
 
-def test_every_kind_of_panel() -> None:
+def test_all_kinds_of_panels() -> None:
     panels = {
         "line": {"y": ["train/loss"], "smoothing": 0.5, "log_y": True},
         "bar": {"metrics": ["score/ssim"], "group_by": "config.finetune.start"},
@@ -137,7 +137,7 @@ def test_every_kind_of_panel() -> None:
     assert '"finetune-abc"' in json.dumps(made["artifact"])
 
 
-def test_a_section_that_is_null_is_left_out() -> None:
+def test_null_section_is_omitted() -> None:
     dashboard = described()
     dashboard["sections"]["losses"] = None
     names = [each["name"] for each in spec_of(view_of(dashboard))["section"]["panelBankConfig"]["sections"]]
@@ -146,67 +146,79 @@ def test_a_section_that_is_null_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("panel", "says"),
+    ("panel", "message"),
     [
-        ({"kind": "pie"}, "panels[0] has no kind that is known (got: pie; expected: line, bar"),
+        ({"kind": "pie"}, "unknown kind of tracking.sections.own.panels[0] (got: pie; expected: line, bar"),
         ({"kind": "bar"}, "missing 1 required keyword-only argument: 'metrics'"),
         ({"kind": "line"}, "either y or pattern"),
         ({"kind": "line", "y": ["a"], "pattern": "b"}, "either y or pattern"),
         ({"kind": "bar", "metrics": []}, "metrics is empty"),
         ({"kind": "table", "nam": "retrieval"}, "unexpected keyword argument 'nam'"),
-        ({"kind": "artifact", "name": "a", "tab": "colour"}, "tracking.sections.own.panels[0] is no artifact panel"),
-        ({"kind": "media", "keys": ["a"], "columns": "many"}, "is no media panel"),
+        (
+            {"kind": "artifact", "name": "a", "tab": "colour"},
+            "tracking.sections.own.panels[0] is not a valid artifact panel",
+        ),
+        ({"kind": "media", "keys": ["a"], "columns": "many"}, "is not a valid media panel"),
     ],
 )
-def test_a_wrong_panel_is_named(panel: dict[str, Any], says: str) -> None:
+def test_invalid_panel_is_refused(panel: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         view_of(with_panel(**panel))
-    assert says in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_wrong_section_or_group_is_named() -> None:
+def test_invalid_section_or_group_is_refused() -> None:
     dashboard = with_panel(kind="run_comparer")
     dashboard["sections"]["own"]["colour"] = "red"
-    with pytest.raises(UserError, match=r"tracking.sections.own is no section .*colour.*expected: title, panels"):
+    with pytest.raises(
+        UserError, match=r"tracking.sections.own is not a valid section .*colour.*expected: title, panels"
+    ):
         view_of(dashboard)
     del dashboard["sections"]["own"]["colour"], dashboard["sections"]["own"]["title"]
-    with pytest.raises(UserError, match=r"tracking\.sections\.own is no section"):
+    with pytest.raises(UserError, match=r"tracking\.sections\.own is not a valid section"):
         view_of(dashboard)
     dashboard = described()
     dashboard["runs"]["group_by"] = ["hours"]
-    with pytest.raises(UserError, match=r"group_by names nothing of a run .*seen: hours; expected: group, job_type"):
+    with pytest.raises(
+        UserError, match=r"unknown run attribute in tracking\.runs\.group_by .*got: hours; expected: group, job_type"
+    ):
         view_of(dashboard)
     dashboard = described() | {"name": "brains 🧠"}
-    with pytest.raises(UserError, match="conf/tracking describes no view"):
+    with pytest.raises(UserError, match="conf/tracking is not a valid view"):
         view_of(dashboard)
 
 
-def test_offline_prints_json_alone(cli: CommandLine) -> None:
-    said = "logger.mode=offline", 'tracking.runs.tags=["hours=1"]', "tracking.sections.losses=null", "logger.entity=lab"
-    code, out, err = cli("pipeline=dashboard", *said)
+def test_offline_prints_only_json(cli: CommandLine) -> None:
+    options = (
+        "logger.mode=offline",
+        'tracking.runs.tags=["hours=1"]',
+        "tracking.sections.losses=null",
+        "logger.entity=lab",
+    )
+    code, out, err = cli("pipeline=dashboard", *options)
     assert code == 0, err
     printed = json.loads(out)
-    wanted = described()
-    wanted["runs"]["tags"], wanted["sections"]["losses"] = ["hours=1"], None
-    assert printed["spec"] == spec_of(view_of(wanted))
+    expected = described()
+    expected["runs"]["tags"], expected["sections"]["losses"] = ["hours=1"], None
+    assert printed["spec"] == spec_of(view_of(expected))
     assert (printed["entity"], printed["project"], printed["name"]) == ("lab", "mindeye_pl", "mindeye_pl")
     assert not (cli.outputs / "artifacts").exists()
     assert not (cli.outputs / "wandb").exists()
 
 
-def test_mistakes_are_one_line(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_dashboard_errors_are_one_line(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cli.refuses("pipeline=dashboard", "logger=csv", says=("got: logger=csv", "Fix: logger=wandb"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     cli.refuses("pipeline=dashboard", "logger.mode=online", says=("without a W&B key", "wandb login"))
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
-    says = ("needs the package wandb-workspaces", 'pip install "mindeye_pl[dashboard]"')
-    cli.refuses("pipeline=dashboard", "logger.mode=offline", says=says)
+    words = ("needs the package wandb-workspaces", 'pip install "mindeye_pl[dashboard]"')
+    cli.refuses("pipeline=dashboard", "logger.mode=offline", says=words)
 
 
 class Views:
-    """What a server of W&B's knows of saved views, on top of the smallest server."""
+    """Minimal W&B server that also stores saved views."""
 
     def __init__(self, server: WandbServer):
         self.url, self.saved, self._other = server.url, {}, server.answer
@@ -241,7 +253,7 @@ def views(monkeypatch: pytest.MonkeyPatch) -> Iterator[Views]:
         wandb.teardown()
 
 
-def test_a_saved_dashboard_is_renewed_and_not_doubled(views: Views, capsys: pytest.CaptureFixture[str]) -> None:
+def test_saving_again_updates_the_dashboard(views: Views, capsys: pytest.CaptureFixture[str]) -> None:
     config = compose_config(["pipeline=dashboard", "logger.mode=online"])
     make_dashboard(config)
     address = f"{views.url}/lab/mindeye_pl?nw={view_name('mindeye_pl')}"
@@ -266,10 +278,10 @@ def test_a_saved_dashboard_is_renewed_and_not_doubled(views: Views, capsys: pyte
     assert ws.Workspace.from_url(address).name == "mindeye_pl"
 
 
-def test_what_the_server_does_not_know_is_one_line(views: Views) -> None:
-    with pytest.raises(UserError, match=r"no such W&B project \(got: lab/brains\). Fix: logger.project="):
+def test_missing_project_or_entity_is_refused(views: Views) -> None:
+    with pytest.raises(UserError, match=r"the W&B project does not exist \(got: lab/brains\). Fix: logger.project="):
         save_view(build_view(described(), entity="lab", project="brains"))
     views.entity = None
-    with pytest.raises(UserError, match=r"whose the dashboard is. Fix: logger.entity=TEAM"):
+    with pytest.raises(UserError, match=r"dashboard's W&B entity is unknown. Fix: logger.entity=TEAM"):
         save_view(build_view(described(), entity=None, project="mindeye_pl"))
     assert not views.saved

@@ -24,7 +24,7 @@ def test_online_with_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert wandb_mode() == "online"
 
 
-def test_the_users_word_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_mode_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "123")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert wandb_mode() == "disabled"

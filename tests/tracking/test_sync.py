@@ -13,7 +13,7 @@ def record(folder: Path, time: str, run_id: str, *, synced: bool = False) -> Non
         (run / f"run-{run_id}.wandb.synced").touch()
 
 
-def test_the_runs_that_were_asked_for_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_command_of_several_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "outputs" / "wandb"
     record(folder, "000001", "aa")
@@ -27,7 +27,7 @@ def test_the_runs_that_were_asked_for_in_one_line(tmp_path: Path, monkeypatch: p
     assert sync_command([folder], ["aa"]) == f"wandb sync {folder.relative_to('/')}/offline-run-*-aa"
 
 
-def test_a_run_in_two_parts_is_joined(tmp_path: Path) -> None:
+def test_resumed_run_is_uploaded_with_resume(tmp_path: Path) -> None:
     record(tmp_path, "000001", "aa", synced=True)
     record(tmp_path, "000002", "aa")
     command = sync_command([tmp_path], ["aa"])

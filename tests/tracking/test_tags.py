@@ -13,7 +13,7 @@ def tags_of(step: Step, *overrides: str) -> set[str]:
     return set(tags(compose_config([*overrides, "scale=tiny"]), step))
 
 
-def test_a_step_is_tagged_by_what_it_depends_on() -> None:
+def test_tags_of_a_step() -> None:
     always = {"seed=42", "scale=tiny", "simulated"}
     assert tags_of(FINETUNE, "+experiment=scratch_subj02_40h") == always | {"subj02", "hours=all", "scratch"}
     assert tags_of(EVALUATE, "data.num_sessions=0.5", "seed=7") == {
@@ -24,7 +24,7 @@ def test_a_step_is_tagged_by_what_it_depends_on() -> None:
     assert tags_of(PRETRAIN_CLIP, "pipeline=pretrain_foundation", "foundation=tiny") == always
 
 
-def test_an_ablation_is_a_tag() -> None:
+def test_ablation_is_a_tag() -> None:
     config = compose_config(["scale=tiny"])
     with open_dict(config):
         config.ablation = OmegaConf.create({"name": "no_prior"})

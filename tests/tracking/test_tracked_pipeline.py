@@ -1,4 +1,4 @@
-"""A tiny experiment, tracked offline: what stands in its files, and what W&B's own program makes of them."""
+"""Tiny experiment tracked offline: its records, and their upload by W&B."""
 
 import json
 import os
@@ -33,18 +33,18 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outputs of one tracked experiment; `log.txt` is what it said."""
+    """Run one tracked experiment; `log.txt` is its output."""
     folder = tmp_path_factory.mktemp("tracked")
     command = [sys.executable, "-m", "mindeye_pl", *COMMAND, *IMAGES, "paths.outputs=outputs"]
-    said = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
-    assert said.returncode == 0, said.stderr
-    (folder / "outputs" / "log.txt").write_text(said.stdout)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
+    assert result.returncode == 0, result.stderr
+    (folder / "outputs" / "log.txt").write_text(result.stdout)
     return folder / "outputs"
 
 
 @pytest.fixture(scope="module")
 def records(outputs: Path) -> dict[str, OfflineRecord]:
-    """One record for each step."""
+    """Records by step."""
     found = offline_records(outputs)
     assert all(len(each) == 1 for each in found.values())
     return {step: each[0] for step, each in found.items()}
@@ -52,7 +52,7 @@ def records(outputs: Path) -> dict[str, OfflineRecord]:
 
 @pytest.fixture
 def simulated(outputs: Path, cli: CommandLine) -> CommandLine:
-    """The command line with outputs of its own, where the data are simulated and nothing is trained."""
+    """Command line with separate outputs, in which only the data are simulated."""
     for folder in ("artifacts/simulate", "targets"):
         shutil.copytree(outputs / folder, cli.outputs / folder)
     return cli
@@ -79,7 +79,7 @@ def test_every_step_is_a_run(outputs: Path, records: dict[str, OfflineRecord]) -
         assert record.summary["cost/seconds"] == manifest["seconds"]
 
 
-def test_tags(records: dict[str, OfflineRecord]) -> None:
+def test_tags_of_all_runs(records: dict[str, OfflineRecord]) -> None:
     everywhere = {"seed=42", "scale=tiny", "simulated"}
     assert set(records["simulate"].run.tags) == everywhere
     assert set(records["pretrain"].run.tags) == everywhere | {"subj02", "subj05", "subj07", "hours=all"}
@@ -88,17 +88,17 @@ def test_tags(records: dict[str, OfflineRecord]) -> None:
 
 
 @pytest.mark.parametrize("step", ["pretrain", "finetune"])
-def test_a_training_logs_everything_once(outputs: Path, records: dict[str, OfflineRecord], step: str) -> None:
+def test_training_logs_everything_once(outputs: Path, records: dict[str, OfflineRecord], step: str) -> None:
     record = records[step]
     epochs = [row for row in record.history if "epoch" in row]
     history = json.loads((artifact(outputs, step) / "history.json").read_text())
     assert [row["epoch"] for row in epochs] == [0, 1]
-    for row, wanted in zip(epochs, history, strict=True):
+    for row, expected in zip(epochs, history, strict=True):
         names = {f"{where}/{part}" for where in ("train", "validation") for part in PARTS}
         names |= {f"validation/{name}" for name in ("image_retrieval", "brain_retrieval", "pool_size")}
-        assert {name: row[name] for name in names} == {name: wanted[name] for name in names}
+        assert {name: row[name] for name in names} == {name: expected[name] for name in names}
         for name in ("seconds", "trials_per_second", "peak_memory_gb"):
-            assert row[f"performance/{name}"] == wanted[name]
+            assert row[f"performance/{name}"] == expected[name]
     single = [row for row in record.history if "epoch" not in row]
     assert single
     for row in single:
@@ -180,15 +180,15 @@ def test_every_panel_of_the_dashboard_has_a_name_that_is_logged(records: dict[st
     assert of_kind.keys() == {"line", "bar", "scatter", "parallel", "media", "table", "text", "run_comparer"}
 
 
-def test_images_with_their_captions(outputs: Path, records: dict[str, OfflineRecord]) -> None:
+def test_logged_images_have_captions(outputs: Path, records: dict[str, OfflineRecord]) -> None:
     record = records["reconstruct"]
     made = load_file(artifact(outputs, "reconstruct") / "reconstructions.safetensors")
     words = json.loads((artifact(outputs, "reconstruct") / "captions.json").read_text())
-    said = dict(zip(made["stimulus_ids"].tolist(), words, strict=True))
+    captions = dict(zip(made["stimulus_ids"].tolist(), words, strict=True))
     rows = record.table("reconstruction_table")
     assert len(rows) == 5
     assert list(rows[0]) == ["stimulus", "seen", "reconstruction", "blurry", "refined", "caption"]
-    assert [row["caption"] for row in rows] == [said[row["stimulus"]] for row in rows]
+    assert [row["caption"] for row in rows] == [captions[row["stimulus"]] for row in rows]
     images = record.logged("reconstructions")
     assert (images["_type"], images["count"]) == ("images/separated", 5)
     for row, caption, file in zip(rows, images["captions"], images["filenames"], strict=True):
@@ -199,8 +199,8 @@ def test_images_with_their_captions(outputs: Path, records: dict[str, OfflineRec
     assert images["width"] == 4 * side + 3 * 2
 
 
-def test_lineage(records: dict[str, OfflineRecord]) -> None:
-    """What a step used is, to the last byte of its digest, what another step made."""
+def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> None:
+    """Artifacts used by a step have the digests of those created by another step."""
     types = {
         "simulate": "data",
         "pretrain": "checkpoint",
@@ -220,7 +220,7 @@ def test_lineage(records: dict[str, OfflineRecord]) -> None:
         assert metadata["determined_by"]
         made[step] = own
     by_digest = {own.digest: step for step, own in made.items()}
-    wanted = {
+    expected = {
         "simulate": set(),
         "pretrain": {"simulate"},
         "finetune": {"simulate", "pretrain"},
@@ -231,11 +231,11 @@ def test_lineage(records: dict[str, OfflineRecord]) -> None:
     }
     for step, record in records.items():
         used = [one for one in record.inputs() if one.type != "targets"]
-        assert {by_digest[one.digest] for one in used} == wanted[step], step
+        assert {by_digest[one.digest] for one in used} == expected[step], step
         assert all(made[by_digest[one.digest]].name == one.name for one in used)
 
 
-def test_targets_are_artifacts_too(records: dict[str, OfflineRecord]) -> None:
+def test_targets_are_artifacts(records: dict[str, OfflineRecord]) -> None:
     filled = {one.name: one.digest for one in records["pretrain"].outputs() if one.type == "targets"}
     assert len(filled) == 2  # tokens and latents
     read = {one.name: one.digest for one in records["reconstruct"].inputs() if one.type == "targets"}
@@ -243,7 +243,7 @@ def test_targets_are_artifacts_too(records: dict[str, OfflineRecord]) -> None:
     assert read
 
 
-def test_one_line_uploads_all_and_wandb_gets_the_same(outputs: Path, records: dict[str, OfflineRecord]) -> None:
+def test_sync_command_uploads_all_records(outputs: Path, records: dict[str, OfflineRecord]) -> None:
     lines = (outputs / "log.txt").read_text().splitlines()
     (hint,) = (line for line in lines if "wandb sync" in line)
     assert hint == lines[-1]
@@ -291,7 +291,7 @@ cli.main()
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_in_its_run(simulated: CommandLine) -> None:
+def test_killed_training_resumes_its_run(simulated: CommandLine) -> None:
     command = (*COMMAND, "pipeline.steps=[pretrain]", "pretrain.epochs=4", "callbacks.checkpoint_every_n_epochs=1")
     arguments = [sys.executable, "-c", KILLED, *command, f"paths.outputs={simulated.outputs}"]
     killed = subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=120, check=False)
@@ -325,7 +325,7 @@ def test_disabled_tracks_nothing(simulated: CommandLine, monkeypatch: pytest.Mon
     assert not (simulated.outputs / "wandb").exists()
 
 
-def test_csv_has_the_same_rows_and_a_second_file_when_it_goes_on(simulated: CommandLine) -> None:
+def test_csv_has_the_same_rows_and_a_second_file_after_resuming(simulated: CommandLine) -> None:
     code, _, err = simulated(*COMMAND[:2], "logger=csv", "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
     assert code == 0, err
     (file,) = (simulated.outputs / "csv" / "pretrain").glob("*/version_0/metrics.csv")
@@ -333,7 +333,7 @@ def test_csv_has_the_same_rows_and_a_second_file_when_it_goes_on(simulated: Comm
     assert {"train/loss", "validation/loss", "train_step/prior", "lr/backbone", "epoch"} <= set(head)
 
 
-def test_an_unwritable_record_stops_no_training(simulated: CommandLine) -> None:
+def test_unwritable_record_does_not_stop_training(simulated: CommandLine) -> None:
     (simulated.outputs / "wandb").write_text("a file where the folder would be")
     code, out, err = simulated(*COMMAND, "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
     assert code == 0, err

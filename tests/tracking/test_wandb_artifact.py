@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.tracking.wandb_artifact import TrackedFolder, artifact_name, artifact_of, check_upload
+from mindeye_pl.tracking.wandb_artifact import TrackedFolder, artifact_name, build_artifact, check_upload
 
-HOW: dict[str, Any] = {"upload": "references", "below_mb": 0.001, "checksums": True}
+OPTIONS: dict[str, Any] = {"upload": "references", "below_mb": 0.001, "checksums": True}
 
 
 @pytest.fixture
@@ -22,18 +22,18 @@ def tracked(folder: Path, **more: Any) -> TrackedFolder:
     return TrackedFolder("finetune-x", "checkpoint", "f" * 64, folder, **more)
 
 
-def test_twice_the_same_folder_is_one_version(folder: Path) -> None:
-    """What a step made and what the next one used are one node of the lineage."""
-    first, second = (artifact_of(tracked(folder), **HOW) for _ in range(2))
+def test_equal_folders_are_one_version(folder: Path) -> None:
+    """The output of a step and the input of the next are one node of the lineage."""
+    first, second = (build_artifact(tracked(folder), **OPTIONS) for _ in range(2))
     assert first.digest == second.digest
     (folder / "deep" / "model.bin").write_bytes(bytes([1]) * 5000)
     os.utime(folder / "deep" / "model.bin", (0, 0))
-    assert artifact_of(tracked(folder), **HOW).digest != first.digest
+    assert build_artifact(tracked(folder), **OPTIONS).digest != first.digest
 
 
-def test_which_files_are_uploaded(folder: Path) -> None:
-    def uploaded(**how: Any) -> set[str]:
-        entries = artifact_of(tracked(folder), **(HOW | how)).manifest.entries
+def test_upload_mode_selects_files(folder: Path) -> None:
+    def uploaded(**options: Any) -> set[str]:
+        entries = build_artifact(tracked(folder), **(OPTIONS | options)).manifest.entries
         assert set(entries) == {"manifest.json", "deep/model.bin"}
         return {name for name, entry in entries.items() if not entry.ref}
 
@@ -42,24 +42,24 @@ def test_which_files_are_uploaded(folder: Path) -> None:
     assert uploaded(upload="files") == {"manifest.json", "deep/model.bin"}
 
 
-def test_a_store_that_grows_stays_one_version(folder: Path) -> None:
-    first = artifact_of(tracked(folder, grows=True), **HOW)
+def test_growing_folder_stays_one_version(folder: Path) -> None:
+    first = build_artifact(tracked(folder, grows=True), **OPTIONS)
     (folder / "deep" / "model.bin").write_bytes(bytes([1]) * 6000)
-    assert artifact_of(tracked(folder, grows=True), **HOW).digest == first.digest
+    assert build_artifact(tracked(folder, grows=True), **OPTIONS).digest == first.digest
 
 
-def test_without_checksums_nothing_large_is_read(folder: Path) -> None:
-    first = artifact_of(tracked(folder), **(HOW | {"checksums": False}))
+def test_without_checksums_large_files_are_not_read(folder: Path) -> None:
+    first = build_artifact(tracked(folder), **(OPTIONS | {"checksums": False}))
     (folder / "deep" / "model.bin").write_bytes(bytes([1]) * 5000)
-    assert artifact_of(tracked(folder), **(HOW | {"checksums": False})).digest == first.digest
+    assert build_artifact(tracked(folder), **(OPTIONS | {"checksums": False})).digest == first.digest
 
 
-def test_names_that_wandb_takes() -> None:
+def test_artifact_name_is_valid() -> None:
     assert artifact_name("finetune-subj01 é/1h") == "finetune-subj01-1h"
     assert artifact_name("a" * 200 + "-123").endswith("-123")
     assert len(artifact_name("a" * 200)) == 128
 
 
-def test_an_unknown_upload_is_refused() -> None:
+def test_unknown_upload_is_refused() -> None:
     with pytest.raises(UserError, match=r"logger\.upload"):
         check_upload("everything")

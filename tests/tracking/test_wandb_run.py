@@ -1,4 +1,4 @@
-"""Real W&B runs, and what happens when W&B fails."""
+"""W&B runs, and failures of W&B."""
 
 import logging
 import os
@@ -42,7 +42,7 @@ def opened(folder: Path, mode: str = "offline") -> TrackedRun:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    """A server that this process logs in to."""
+    """Server that this process logs in to."""
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
     with wandb_server() as running:
         yield running
@@ -59,7 +59,7 @@ def settings_for(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
 
 
-def test_an_offline_run_holds_what_a_dashboard_needs(tmp_path: Path) -> None:
+def test_offline_run_contains_identity_and_values(tmp_path: Path) -> None:
     run = opened(tmp_path)
     run.follow_steps()
     run.log({"train/loss": 1.5}, 7)
@@ -88,7 +88,7 @@ def test_an_offline_run_holds_what_a_dashboard_needs(tmp_path: Path) -> None:
     assert record.of_kind("exit")[0].exit_code == 0
 
 
-def test_a_run_that_fails_says_so(tmp_path: Path) -> None:
+def test_failed_run_is_marked_as_failed(tmp_path: Path) -> None:
     run = opened(tmp_path)
     run.finish(ok=False)
     assert finished_record(run.folder).of_kind("exit")[0].exit_code == 1
@@ -114,7 +114,7 @@ def test_inputs_and_outputs_of_an_offline_run(tmp_path: Path) -> None:
     assert used.manifest.contents[0].ref == f"fingerprint://{'d' * 64}"
 
 
-def test_two_runs_at_once(tmp_path: Path) -> None:
+def test_two_open_runs(tmp_path: Path) -> None:
     outer = opened(tmp_path)
     inner = start_run(tmp_path, identity("def456"), mode="offline")
     assert inner is not None
@@ -126,9 +126,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
     assert [row["train/loss"] for row in finished_record(outer.folder).history] == [2.0]
 
 
-def test_an_online_run_goes_on_where_it_was(
-    tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_online_run_is_resumed(tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     settings_for(server, monkeypatch)
     for steps in ((10, 20), (30, 40)):
         run = opened(tmp_path, "online")
@@ -142,12 +140,12 @@ def test_an_online_run_goes_on_where_it_was(
     assert server.runs["abc123"]["groupName"] == "finetune_subj01_1h"
 
 
-def test_a_server_out_of_reach_leaves_the_run_offline(
+def test_unreachable_server_leaves_the_run_offline(
     tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings_for(server, monkeypatch)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody answers
-    monkeypatch.setattr(wandb_run, "_REACH_S", 1.0)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # no server listens there
+    monkeypatch.setattr(wandb_run, "_INIT_TIMEOUT_S", 1.0)
     with caplog.at_level(logging.WARNING):
         run = opened(tmp_path, "online")
     assert run.offline
@@ -159,14 +157,14 @@ def test_a_server_out_of_reach_leaves_the_run_offline(
     assert finished_record(run.folder).history[0]["train/loss"] == 1.0
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unwritable_folder_returns_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.WARNING):
         assert start_run(tmp_path / "file", identity(), mode="offline") is None
     assert "is not tracked" in caplog.text
 
 
-def test_a_run_that_breaks_warns_once_and_then_is_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_run_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = opened(tmp_path)
     real = run._run
 
@@ -179,13 +177,13 @@ def test_a_run_that_breaks_warns_once_and_then_is_silent(tmp_path: Path, caplog:
         run.log({"train/loss": 1.0}, 1)
         run.log_table("pairs", ("a",), [[1]])
         run.finish(ok=True)
-    assert caplog.text.count("tracked no further") == 1
+    assert caplog.text.count("is no longer tracked") == 1
     assert not run.finished
     real.finish()
 
 
-def test_wandbs_own_process_may_die(tmp_path: Path) -> None:
-    """Logging and finishing come back, whatever they could not say."""
+def test_death_of_the_wandb_process_is_tolerated(tmp_path: Path) -> None:
+    """Logging and finishing return although W&B's process is gone."""
     import wandb
 
     wandb.teardown()
@@ -202,9 +200,7 @@ def test_wandbs_own_process_may_die(tmp_path: Path) -> None:
     assert again.finished
 
 
-def test_the_run_with_the_score_is_the_one_that_a_sweeps_agent_waits_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sweep_agent_settings_apply_to_the_scored_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb_run, "_agent", {})
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_RUN_ID", "agents")

@@ -1,4 +1,4 @@
-"""A W&B server of the smallest kind: what W&B's own program asks of one when it uploads a run, answered and kept."""
+"""Minimal W&B server that answers and stores the requests of an upload."""
 
 import gzip
 import json
@@ -14,13 +14,12 @@ KEY = "0" * 40
 
 
 class WandbServer:
-    """What was uploaded, by run.
+    """Uploaded data by run.
 
     Attributes:
         url: `http://127.0.0.1:PORT`.
-        runs: the last announcement of each run: name, group, job type, tags, config.
-        history: the rows of each run, as the server of W&B would hold them: by line number, so that a run which is
-            uploaded anew from line 0 overwrites itself.
+        runs: latest metadata of each run: name, group, job type, tags, config.
+        history: rows of each run by line number, as in W&B's server: an upload from line 0 overwrites earlier rows.
         made, used: names of artifacts.
     """
 
@@ -33,14 +32,14 @@ class WandbServer:
         self._names: dict[str, str] = {}
 
     def stream(self, run_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Takes rows of the history."""
+        """Store rows of the history."""
         if chunk := (body.get("files") or {}).get("wandb-history.jsonl"):
             rows = [json.loads(line) for line in chunk["content"]]
             self.history.setdefault(run_id, [])[chunk["offset"] : chunk["offset"] + len(rows)] = rows
         return {"exitcode": None, "limits": {}}
 
     def answer(self, operation: str, values: dict[str, Any]) -> dict[str, Any]:
-        """Answers one question."""
+        """Answer one request."""
         given = values.get("input") or {}
         if operation == "UpsertBucket":
             self.runs.setdefault(values["name"], {}).update({key: value for key, value in values.items() if value})
@@ -99,12 +98,12 @@ class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """W&B's program leaves its connections open when it ends."""
+        """Ignore connections that W&B's process leaves open when it ends."""
 
 
 @contextmanager
 def wandb_server() -> Iterator[WandbServer]:
-    """A server on a free port of this machine."""
+    """Run a server on a free local port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,1 +1,1 @@
-"""Reader and converter of MindEye1's files of NSD."""
+"""Reader and converter of MindEye1's NSD files."""

@@ -1,9 +1,9 @@
-"""MindEye1's files of NSD brought into MindEye2's layout once, so that one reader, and one code path, serves both.
+"""Conversion of MindEye1's NSD files to MindEye2's layout, so that both are read by the same reader.
 
-Betas come into order of time, images into rows by their 73K id, and the trials of each session into behaviour shards.
-Training is MindEye1's train and val together; its test images are the split `test`. No more than one sample is in
-memory. A killed conversion goes on with the shard that it was at: room for betas and images is taken first, and what
-is written afterwards changes nothing but numbers inside it.
+Betas are sorted by time, images are stored in rows by their 73K id, and the trials of each session are written as
+behaviour shards. MindEye1's train and val together are the training set; its test images are the split `test`. Only one
+sample is in memory at a time. A killed conversion resumes with the interrupted shard: betas and images are allocated
+first, and later writes only change numbers inside the allocated files.
 
 Legend: R slots, three published; V voxels of the subject's nsdgeneral mask.
 """
@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from mindeye_pl.console import console
-from mindeye_pl.data.mindeye1.index import ConversionSettings, IndexedSubject, Part, index_subject
+from mindeye_pl.data.mindeye1.index import ConversionSettings, IndexedShard, IndexedSubject, index_subject
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
 from mindeye_pl.data.mindeye1.samples import OTHER_RULE, VOXELS, Sample, Shard
 from mindeye_pl.data.nsd import constants as nsd
@@ -31,61 +31,63 @@ from mindeye_pl.data.nsd.shard_writer import write_shard
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, write_text
 
-#: Which shards are done, in the folder that is being filled.
+#: List of the finished shards, in the folder that is being written.
 _PROGRESS = "progress.json"
 
-#: Mean difference of two images' values in [0, 1] up to which they are one image, saved twice.
-_SAME_IMAGE = 0.02
+#: Maximum mean difference, on the scale [0, 1], between two encodings of the same image.
+_MAX_IMAGE_DIFFERENCE = 0.02
 
 
 def convert_mindeye1(
     source: MindEye1Layout, subjects: Sequence[int], root: Path, settings: ConversionSettings, *, progress: bool = True
 ) -> dict[str, Any]:
-    """Writes what some subjects saw and answered in MindEye2's layout, going on where a killed conversion stopped.
+    """Convert some subjects to MindEye2's layout, resuming a killed conversion.
 
     Args:
         source: MindEye1's files.
-        subjects: out of 1, 2, 5, 7.
-        root: an empty folder, or one that a killed conversion of the same files left.
-        settings: what the files do not say.
-        progress: whether to show a bar.
+        subjects: among 1, 2, 5, 7.
+        root: an empty folder, or one with a killed conversion of the same files.
+        settings: conventions of the source files.
+        progress: show a progress bar.
 
     Returns:
-        What was found, plain data: for each subject its images, trials, sessions and slots filled again.
+        Plain data: for each subject the numbers of images, trials, sessions and duplicated slots.
 
     Raises:
-        UserError: if a shard is missing, cut off or holds something else, an image or a trial is named twice with
-            different contents, or there is too little room on the disk.
+        UserError: if a shard is missing, truncated or invalid, an image or a trial occurs twice with different
+            contents, or the disk has too little space.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     source.check(subjects)
     layout = NSDLayout(root)
     root.mkdir(parents=True, exist_ok=True)
-    found = [index_subject(source, subject, settings) for subject in subjects]
-    designs = [one.design(settings.trials_per_session) for one in found]
-    _make_room(layout, found, designs, _size_of_images(source, found[0]))
-    done = _Done(root / _PROGRESS)
+    indexed = [index_subject(source, subject, settings) for subject in subjects]
+    designs = [subject.design(settings.trials_per_session) for subject in indexed]
+    _allocate_files(layout, indexed, designs, _image_shape(source, indexed[0]))
+    finished = _FinishedShards(root / _PROGRESS)
     columns = (TextColumn("converting MindEye1's NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not progress) as bar:
-        task = bar.add_task("", total=sum(len(one.samples) for one in found))
+        task = bar.add_task("", total=sum(len(subject.samples) for subject in indexed))
         written: set[int] = set()  # images
-        for one, part in [(subject, part) for subject in found for part in subject.parts]:
-            if part.path.name not in done:
-                _copy(layout, source, one, part, written)
-                done.add(part.path.name)
-            written.update(sample.stimulus_id for sample in part.samples)
-            bar.advance(task, len(part.samples))
-    for one, design in zip(found, designs, strict=True):
-        _write_shards(layout, one.subject, design)
-    for path in source.companions():
+        for subject, shard in [(owner, shard) for owner in indexed for shard in owner.shards]:
+            if shard.path.name not in finished:
+                _copy(layout, source, subject, shard, written)
+                finished.add(shard.path.name)
+            written.update(sample.stimulus_id for sample in shard.samples)
+            bar.advance(task, len(shard.samples))
+    for subject, design in zip(indexed, designs, strict=True):
+        _write_shards(layout, subject.subject, design)
+    for path in source.companion_files():
         shutil.copyfile(path, root / path.name)
-    done.path.unlink()
-    return {f"subj0{one.subject}": _facts(one, design) for one, design in zip(found, designs, strict=True)}
+    finished.path.unlink()
+    return {
+        f"subj0{subject.subject}": _summary(subject, design) for subject, design in zip(indexed, designs, strict=True)
+    }
 
 
-class _Done:
-    """Names of the shards that were copied whole, kept in a file."""
+class _FinishedShards:
+    """Names of the shards that were copied completely, stored in a file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -103,104 +105,107 @@ class _Done:
         write_text(self.path, json.dumps(self._names))
 
 
-def _size_of_images(source: MindEye1Layout, one: IndexedSubject) -> tuple[int, ...]:
-    """(3, H, W) of the first image, which all others have too."""
-    part = next(part for part in one.parts if part.samples)
-    with Shard(part.path, source.fetch(part.path)) as shard:
+def _image_shape(source: MindEye1Layout, subject: IndexedSubject) -> tuple[int, ...]:
+    """Return (3, H, W) of the first image; all images have the same shape."""
+    first = next(shard for shard in subject.shards if shard.samples)
+    with Shard(first.path, source.fetch_command(first.path)) as shard:
         return shard.image(next(shard.grouped())[1]).shape
 
 
-def _make_room(
-    layout: NSDLayout, found: Sequence[IndexedSubject], designs: Sequence[Design], image: tuple[int, ...]
+def _allocate_files(
+    layout: NSDLayout, indexed: Sequence[IndexedSubject], designs: Sequence[Design], image_shape: tuple[int, ...]
 ) -> None:
-    """Takes room for all betas and images, on disk only for what will be written.
+    """Allocate the betas and images files, using disk space only for rows that will be written.
 
-    Images are rows by 73K id, of which a subject saw an eighth; the others are holes in the file.
+    Images are stored in rows by 73K id, of which a subject saw an eighth; the others are holes in the file.
     """
-    stimulus_ids = {sample.stimulus_id for one in found for sample in one.samples}
-    pairs = list(zip(found, designs, strict=True))
-    needed = 4 * sum(one.num_trials * one.num_voxels for one in found) + 2 * len(stimulus_ids) * int(np.prod(image))
-    missing = needed - sum(_room_of(path) for path in (layout.stimuli, *(layout.betas(one.subject) for one in found)))
+    stimulus_ids = {sample.stimulus_id for subject in indexed for sample in subject.samples}
+    num_betas = sum(subject.num_trials * subject.num_voxels for subject in indexed)
+    paths = (layout.stimuli, *(layout.betas(subject.subject) for subject in indexed))
+    needed = 4 * num_betas + 2 * len(stimulus_ids) * int(np.prod(image_shape)) - sum(map(_allocated_bytes, paths))
     free = shutil.disk_usage(layout.root).free
-    if free < missing:
+    if free < needed:
         raise UserError(
-            f"{layout.root} has too little room for the converted files",
+            f"{layout.root} has too little disk space for the converted files",
             got=f"{free / 1e9:.1f} GB",
-            expected=f"{missing / 1e9:.1f} GB",
+            expected=f"{needed / 1e9:.1f} GB",
             fix="paths.artifacts=FOLDER on another disk, or fewer data.subjects",
         )
-    _allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *image), np.float16)
-    for one, design in pairs:
-        _allocate(layout.betas(one.subject), "betas", (len(design.behaviour), one.num_voxels), np.float32)
+    _allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *image_shape), np.float16)
+    for subject, design in zip(indexed, designs, strict=True):
+        _allocate(layout.betas(subject.subject), "betas", (len(design.behaviour), subject.num_voxels), np.float32)
 
 
-def _room_of(path: Path) -> int:
-    """Bytes that the disk gave to a file, 0 if there is none."""
+def _allocated_bytes(path: Path) -> int:
+    """Return the disk space of a file in bytes, 0 if it does not exist."""
     return path.stat().st_blocks * 512 if path.exists() else 0
 
 
 def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> None:
-    """An hdf5 file whose one dataset has its place already, so that a kill in the middle of a write cannot harm it."""
+    """Create an hdf5 file with one allocated dataset, so that a kill during a write cannot corrupt it."""
     if path.exists():
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)  # the same content has the same checksum
-    with h5py.File(beside, "w", libver=("earliest", "v108")) as file:  # later formats keep a mark of being written
+    layout.set_obj_track_times(False)  # equal content has equal checksums
+    with h5py.File(temporary, "w", libver=("earliest", "v108")) as file:  # later formats store an open-for-writing flag
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
-    os.replace(beside, path)
+    os.replace(temporary, path)
 
 
-def _copy(layout: NSDLayout, source: MindEye1Layout, one: IndexedSubject, part: Part, written: set[int]) -> None:
-    """Copies the responses and images of one shard to their rows, and has them flushed to the disk.
+def _copy(
+    layout: NSDLayout, source: MindEye1Layout, subject: IndexedSubject, indexed: IndexedShard, written: set[int]
+) -> None:
+    """Copy the responses and images of one shard to their rows, and flush them to disk.
 
     Args:
-        layout: the files with room for them.
+        layout: layout of the allocated files.
         source: MindEye1's files.
-        one: whose shard it is.
-        part: the shard.
-        written: images that earlier shards have brought; these have to be the same here.
+        subject: the shard's subject.
+        indexed: the shard.
+        written: ids of the images of earlier shards, which must be equal here.
     """
     with ExitStack() as stack:
-        betas = stack.enter_context(h5py.File(layout.betas(one.subject), "r+"))["betas"]
+        betas = stack.enter_context(h5py.File(layout.betas(subject.subject), "r+"))["betas"]
         images = stack.enter_context(h5py.File(layout.stimuli, "r+"))["images"]
-        shard = stack.enter_context(Shard(part.path, source.fetch(part.path)))
-        for sample, (_, members) in zip(part.samples, shard.grouped(), strict=True):
-            voxels = shard.voxels(members[VOXELS], one.num_voxels)  # (R, V)
+        shard = stack.enter_context(Shard(indexed.path, source.fetch_command(indexed.path)))
+        for sample, (_, members) in zip(indexed.samples, shard.grouped(), strict=True):
+            voxels = shard.voxels(members[VOXELS], subject.num_voxels)  # (R, V)
             for slot, first in sample.copies:
                 if not np.array_equal(voxels[slot], voxels[first]):
-                    what = f"slots {first} and {slot} have one trial's number and different responses"
-                    raise shard.refusal(members[VOXELS].name, what, fix=OTHER_RULE)
+                    what = f"slots {first} and {slot} have the same trial but different responses"
+                    raise shard.member_error(members[VOXELS].name, what, fix=OTHER_RULE)
             for slot, trial in zip(sample.slots, sample.trials, strict=True):
                 betas[trial] = voxels[slot]
-            _put_image(images, shard, sample, shard.image(members), known=sample.stimulus_id in written)
-    for path in (layout.betas(one.subject), layout.stimuli):
+            _write_image(images, shard, sample, shard.image(members), known=sample.stimulus_id in written)
+    for path in (layout.betas(subject.subject), layout.stimuli):
         flush(path)
 
 
-def _put_image(images: h5py.Dataset, shard: Shard, sample: Sample, pixels: np.ndarray, *, known: bool) -> None:
-    """Writes an image, or compares it with the same one of another subject."""
+def _write_image(images: h5py.Dataset, shard: Shard, sample: Sample, pixels: np.ndarray, *, known: bool) -> None:
+    """Write an image, or compare it with the same image of another subject."""
     if pixels.shape != images.shape[1:]:
-        raise shard.refusal(sample.name, "its image has another size", seen=pixels.shape[1:], wanted=images.shape[2:])
+        got, expected = pixels.shape[1:], images.shape[2:]
+        raise shard.member_error(sample.name, "the image has another size", got=got, expected=expected)
     image = (pixels / np.float32(255)).astype(np.float16)
     if not known:
         images[sample.stimulus_id] = image
         return
     difference = np.abs(images[sample.stimulus_id].astype(np.float32) - image).mean()
-    if difference > _SAME_IMAGE:
-        raise shard.refusal(
+    if difference > _MAX_IMAGE_DIFFERENCE:
+        raise shard.member_error(
             sample.name,
-            f"image {sample.stimulus_id} is another one here than in an earlier shard",
-            seen=f"mean difference {difference:.2g}",
-            wanted=f"at most {_SAME_IMAGE}",
+            f"image {sample.stimulus_id} differs from the one in an earlier shard",
+            got=f"mean difference {difference:.2g}",
+            expected=f"at most {_MAX_IMAGE_DIFFERENCE}",
         )
 
 
 def _write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """The trials of each session, and those of the test images."""
+    """Write the training trials of each session, and the test trials."""
     known = design.behaviour[:, Behaviour.BETA_ROW] >= 0
     training, first = np.flatnonzero(known & ~design.is_shared), 0
     for session, trials in enumerate(_by_session(training, design)):
@@ -214,11 +219,11 @@ def _by_session(trials: np.ndarray, design: Design) -> Iterator[np.ndarray]:
     yield from np.split(trials, np.searchsorted(trials, starts))
 
 
-def _facts(one: IndexedSubject, design: Design) -> dict[str, int]:
+def _summary(subject: IndexedSubject, design: Design) -> dict[str, int]:
     return {
-        "images": len(one.samples),
-        "trials": one.num_trials,
+        "images": len(subject.samples),
+        "trials": subject.num_trials,
         "sessions": design.num_sessions,
-        "voxels": one.num_voxels,
-        "slots_filled_again": nsd.REPETITIONS * len(one.samples) - one.num_trials,
+        "voxels": subject.num_voxels,
+        "slots_filled_again": nsd.REPETITIONS * len(subject.samples) - subject.num_trials,
     }

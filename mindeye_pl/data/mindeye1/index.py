@@ -1,6 +1,6 @@
-"""What MindEye1's files hold of a subject, read without voxels and images, and whether it is of one piece.
+"""Index of a subject's MindEye1 files, read without voxels and images, and checked for consistency.
 
-Legend: V voxels of the subject's nsdgeneral mask, T its trials: sessions times trials per session.
+Legend: V voxels of the subject's nsdgeneral mask, T trials: sessions times trials per session.
 """
 
 import json
@@ -22,14 +22,14 @@ from mindeye_pl.errors import UserError
 
 @dataclass(frozen=True)
 class ConversionSettings:
-    """What the source files do not say of themselves.
+    """Conventions that the source files do not state.
 
     Attributes:
         trials_per_session: 750 in NSD; trial // trials_per_session is the session.
-        repeated_slots: what tells a repetition from a slot that was filled with another one: their `trial` numbers,
-            the first `num_uniques` slots, or `both`, which must agree.
+        repeated_slots: rule that distinguishes repetitions from duplicated slots: distinct `trial` numbers, the first
+            `num_uniques` slots, or `both`, which must agree.
         first_trial: number of a subject's first trial, 0 or 1.
-        voxel_counts: V of each subject; None takes what its first sample has.
+        voxel_counts: V of each subject; None uses the number in the first sample.
     """
 
     trials_per_session: int = nsd.TRIALS_PER_SESSION
@@ -39,8 +39,8 @@ class ConversionSettings:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A shard of the source and what it holds."""
+class IndexedShard:
+    """A source shard and its samples."""
 
     split: str
     path: Path
@@ -49,38 +49,38 @@ class Part:
 
 @dataclass(frozen=True)
 class IndexedSubject:
-    """All that is known of a subject without its responses.
+    """Index of a subject's shards.
 
     Attributes:
         subject: 1, 2, 5 or 7.
         num_voxels: V.
-        parts: its shards.
+        shards: its shards.
     """
 
     subject: int
     num_voxels: int
-    parts: list[Part]
+    shards: list[IndexedShard]
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """Of all shards."""
-        return [sample for part in self.parts for sample in part.samples]
+        """Samples of all shards."""
+        return [sample for shard in self.shards for sample in shard.samples]
 
     @cached_property
     def num_trials(self) -> int:
-        """Trials that have an image."""
+        """Number of trials with an image."""
         return sum(len(sample.trials) for sample in self.samples)
 
     def design(self, trials_per_session: int) -> Design:
-        """Behaviour `(T, 17)`: image, subject, session and test set are known, and all else is -1, not recorded."""
+        """Return the behaviour `(T, 17)` with image, subject, session and test set; other columns are -1."""
         trials = np.array([trial for sample in self.samples for trial in sample.trials])
         sessions = trials.max() // trials_per_session + 1
         behaviour = np.full((sessions * trials_per_session, len(Behaviour)), -1.0)
-        for part in self.parts:
-            for sample in part.samples:
+        for shard in self.shards:
+            for sample in shard.samples:
                 rows = np.array(sample.trials)
                 behaviour[rows, Behaviour.STIMULUS] = sample.stimulus_id
-                behaviour[rows, Behaviour.IS_SHARED1000] = part.split == TEST
+                behaviour[rows, Behaviour.IS_SHARED1000] = shard.split == TEST
         behaviour[trials, Behaviour.SUBJECT] = self.subject
         behaviour[trials, Behaviour.SESSION] = trials // trials_per_session + 1
         behaviour[trials, Behaviour.BETA_ROW] = trials
@@ -88,83 +88,83 @@ class IndexedSubject:
 
 
 def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSettings) -> IndexedSubject:
-    """Reads the names and numbers of all samples of a subject.
+    """Read the names and numbers of all samples of a subject.
 
     Args:
         source: MindEye1's files.
         subject: 1, 2, 5 or 7.
-        settings: what the files do not say.
+        settings: conventions of the source files.
 
     Raises:
-        UserError: if a shard is missing or cut off, a sample lacks something, or two of them contradict each other.
+        UserError: if a shard is missing or truncated, a sample is incomplete, or two samples contradict each other.
     """
     check_rule(settings.repeated_slots)
-    parts: list[Part] = []
+    shards: list[IndexedShard] = []
     num_voxels = (settings.voxel_counts or {}).get(subject)
     for split, path in source.shards_of(subject):
-        with Shard(path, source.fetch(path)) as shard:
+        with Shard(path, source.fetch_command(path)) as shard:
             samples = read_samples(shard, repeated_slots=settings.repeated_slots, first_trial=settings.first_trial)
-            if samples and not any(part.samples for part in parts):  # the first of all, before room is taken for them
+            if samples and not any(earlier.samples for earlier in shards):  # first sample of the subject
                 num_voxels = shard.voxels(next(shard.grouped())[1][VOXELS], num_voxels).shape[1]
-        parts.append(Part(split, path, samples))
-    one = IndexedSubject(subject, num_voxels or 0, parts)
+        shards.append(IndexedShard(split, path, samples))
+    indexed = IndexedSubject(subject, num_voxels or 0, shards)
     for split in SPLITS:
-        if not any(part.samples for part in parts if part.split == split):
-            path = next(part.path for part in parts if part.split == split)
-            raise UserError(f"{path} and the other shards of {split} hold no sample", fix=source.fetch(path))
-    _check_named_once(one)
-    _check_totals(source, one)
-    _hint_at_first_trial(one, settings)
-    return one
+        if not any(shard.samples for shard in shards if shard.split == split):
+            path = next(shard.path for shard in shards if shard.split == split)
+            raise UserError(f"no shard of {split} contains a sample", got=path, fix=source.fetch_command(path))
+    _check_distinct(indexed)
+    _check_totals(source, indexed)
+    _warn_about_first_trial(indexed, settings)
+    return indexed
 
 
-def _check_named_once(one: IndexedSubject) -> None:
-    images: dict[int, str] = {}
-    showed: dict[int, int] = {}
-    for part in one.parts:
-        for sample in part.samples:
-            place = f"{part.path}, sample {sample.name}"
-            if sample.stimulus_id in images:
-                seen = f"{place}; {images[sample.stimulus_id]}"
-                raise UserError(f"two samples of subject {one.subject} have image {sample.stimulus_id}", got=seen)
-            images[sample.stimulus_id] = place
+def _check_distinct(indexed: IndexedSubject) -> None:
+    locations: dict[int, str] = {}  # by image
+    images: dict[int, int] = {}  # by trial
+    for shard in indexed.shards:
+        for sample in shard.samples:
+            location = f"{shard.path}, sample {sample.name}"
+            if sample.stimulus_id in locations:
+                got = f"{location}; {locations[sample.stimulus_id]}"
+                raise UserError(f"two samples of subject {indexed.subject} have image {sample.stimulus_id}", got=got)
+            locations[sample.stimulus_id] = location
             for trial in sample.trials:
-                if trial in showed:
+                if trial in images:
                     raise UserError(
-                        f"{place}: trial {trial} of subject {one.subject} showed another image",
+                        f"{location}: trial {trial} of subject {indexed.subject} already has another image",
                         got=sample.stimulus_id,
-                        expected=f"image {showed[trial]} alone",
+                        expected=f"image {images[trial]}",
                     )
-                showed[trial] = sample.stimulus_id
+                images[trial] = sample.stimulus_id
 
 
-def _check_totals(source: MindEye1Layout, one: IndexedSubject) -> None:
-    """The numbers of samples are those of the metadata, where this lies beside the shards."""
-    path = source.metadata(one.subject)
+def _check_totals(source: MindEye1Layout, indexed: IndexedSubject) -> None:
+    """Compare the numbers of samples with the metadata file if it exists."""
+    path = source.metadata(indexed.subject)
     if not path.is_file():
         return
     try:
         totals = json.loads(path.read_text())["totals"]
         known = {split: int(totals[split]) for split in ("train", "val")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        fix = f"rm {path}, then {source.fetch(path)}"
-        raise UserError(f"{path} does not tell the totals", got=error, fix=fix) from error
+        fix = f"rm {path}, then {source.fetch_command(path)}"
+        raise UserError(f"{path} has no totals", got=error, fix=fix) from error
     for split, number in known.items():
-        seen = sum(len(part.samples) for part in one.parts if part.split == split)
-        if seen != number:
+        count = sum(len(shard.samples) for shard in indexed.shards if shard.split == split)
+        if count != number:
             raise UserError(
-                f"the shards of {split} of subject {one.subject} are not those of {path}",
-                got=f"{seen} samples",
+                f"the number of samples in {split} of subject {indexed.subject} differs from {path}",
+                got=f"{count} samples",
                 expected=number,
-                fix="fetch them again, or correct data.shards (docs/data.md)",
+                fix="download them again, or correct data.shards (docs/data.md)",
             )
 
 
-def _hint_at_first_trial(one: IndexedSubject, settings: ConversionSettings) -> None:
-    """Says so where trials look as if they were counted from 1: sessions would begin one trial too late."""
-    trials = {trial for sample in one.samples for trial in sample.trials}
+def _warn_about_first_trial(indexed: IndexedSubject, settings: ConversionSettings) -> None:
+    """Print a hint if trials seem to be counted from 1, which would shift all sessions by one trial."""
+    trials = {trial for sample in indexed.samples for trial in sample.trials}
     if min(trials) == 1 and max(trials) % settings.trials_per_session == 0:
         console.print(
-            f"subject {one.subject}: no sample names its first trial, and one names trial {max(trials)}; "
-            f"if the files count from {settings.first_trial + 1}, use data.first_trial={settings.first_trial + 1}"
+            f"subject {indexed.subject}: the first trial is missing, and the last trial is {max(trials)}; "
+            f"if the files count from {settings.first_trial + 1}, set data.first_trial={settings.first_trial + 1}"
         )

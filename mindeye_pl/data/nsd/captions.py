@@ -1,4 +1,4 @@
-"""The captions of the images, as `captions.json` holds them.
+"""Reader of `captions.json`, the captions of all images.
 
 Legend: N images in the images file.
 """
@@ -8,35 +8,35 @@ from pathlib import Path
 
 from mindeye_pl.errors import UserError
 
-#: What a file of captions is, in words.
+#: Description of the file format for error messages.
 LAYOUT = "a json list over stimulus ids of lists of English captions"
 
 
 def read_captions(path: Path, num_images: int) -> list[list[str]]:
-    """The captions of every image, N lists in the order of stimulus ids, empty captions left out.
+    """Read the captions of every image, N lists in the order of stimulus ids, without empty captions.
 
-    A file of screened captions has the same layout. Of those that MedARC publishes, 73,000 x 5 strings with '' for a
-    rejected one in a `.npy` file of Python objects, the user writes such a json file himself: reading it means
-    unpickling it, which may run any code, and this project never does.
+    A file of screened captions has the same format. MedARC publishes its screened captions as a `.npy` file of Python
+    objects, 73,000 x 5 strings with '' for a rejected one. Reading it means unpickling, which may run any code, so the
+    user has to convert it to JSON.
 
     Args:
-        path: of the json file.
+        path: JSON file.
         num_images: N.
 
     Raises:
-        UserError: if the file is missing, is no such list, or is one of another number of images.
+        UserError: if the file is missing, has another format, or another number of images.
     """
-    wanted = f"{LAYOUT}, {num_images} of them"
+    expected = f"{LAYOUT}, {num_images} of them"
     if not path.is_file():
-        raise UserError("there are no captions", got=f"no file {path}", expected=wanted)
+        raise UserError("the captions file is missing", got=path, expected=expected)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} holds no captions", got=error, expected=wanted) from error
+        raise UserError(f"{path} is not a captions file", got=error, expected=expected) from error
     if not _are_captions(found):
-        raise UserError(f"{path} holds no captions", got=_kind(found), expected=wanted)
+        raise UserError(f"{path} is not a captions file", got=_kind(found), expected=expected)
     if len(found) != num_images:
-        raise UserError(f"{path} holds captions of other images", got=f"{len(found)} images", expected=wanted)
+        raise UserError(f"{path} has another number of images", got=f"{len(found)} images", expected=expected)
     return [[caption for caption in captions if caption.strip()] for captions in found]
 
 
@@ -47,4 +47,4 @@ def _are_captions(found: object) -> bool:
 
 
 def _kind(found: object) -> str:
-    return "a list of something else" if isinstance(found, list) else f"a {type(found).__name__}"
+    return "a list with other entries" if isinstance(found, list) else f"a {type(found).__name__}"

@@ -4,10 +4,10 @@ from enum import IntEnum
 
 SUBJECTS = (1, 2, 3, 4, 5, 6, 7, 8)
 
-#: Voxels of the nsdgeneral mask, by subject.
+#: Number of voxels of the nsdgeneral mask by subject.
 VOXEL_COUNTS = {1: 15724, 2: 14278, 3: 15226, 4: 13153, 5: 13039, 6: 17907, 7: 12682, 8: 14386}
 
-#: Scan sessions completed, by subject.
+#: Number of completed scan sessions by subject.
 SESSION_COUNTS = {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}
 
 TRIALS_PER_SESSION = 750
@@ -20,12 +20,12 @@ IMAGE_SIZE = 224
 #: One scan session is about one hour in the scanner.
 HOURS_PER_SESSION = 1.0
 
-#: Regions of `brain_region_masks.hdf5`, all of them bool vectors over the voxels of nsdgeneral.
+#: Regions of `brain_region_masks.hdf5`: bool masks over the voxels of nsdgeneral.
 ROIS = ("nsd_general", "V1", "V2", "V3", "V4", "higher_vis")
 
 
 class Behaviour(IntEnum):
-    """Columns of the behaviour arrays, -1 where a value is missing."""
+    """Columns of the behaviour arrays; missing values are -1."""
 
     STIMULUS = 0  # 0-based row in the images file (73K id)
     SUBJECT = 1
@@ -46,6 +46,6 @@ class Behaviour(IntEnum):
     IS_SHARED1000 = 16
 
 
-#: Rows of the neighbour arrays stored beside each trial.
+#: Numbers of neighbouring trials stored with each trial.
 PAST_TRIALS = FUTURE_TRIALS = 15
 OLD_TRIALS = 3

@@ -1,4 +1,4 @@
-"""The order of presentations in a session."""
+"""Design of a subject's experiment: the order of the trials and their neighbours."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from mindeye_pl.data.nsd.constants import Behaviour
 
 @dataclass(frozen=True)
 class Design:
-    """The trials of one subject.
+    """Trials of one subject.
 
     Attributes:
-        behaviour: `(T, 17)` float64 in order of time, columns as `nsd.Behaviour`.
-        trials_per_session: of every session.
+        behaviour: `(T, 17)` float64 in temporal order, columns as `nsd.Behaviour`.
+        trials_per_session: number of trials of every session.
     """
 
     behaviour: np.ndarray
@@ -22,26 +22,26 @@ class Design:
 
     @property
     def num_sessions(self) -> int:
-        """Sessions of the subject."""
+        """Number of sessions of the subject."""
         return len(self.behaviour) // self.trials_per_session
 
     @property
     def stimulus_ids(self) -> np.ndarray:
-        """`(T,)` int64."""
+        """Stimulus id of each trial, `(T,)` int64."""
         return self.behaviour[:, Behaviour.STIMULUS].astype(np.int64)
 
     @property
     def is_shared(self) -> np.ndarray:
-        """`(T,)` bool, trials with a test image."""
+        """Mask of the trials with a test image, `(T,)` bool."""
         return self.behaviour[:, Behaviour.IS_SHARED1000] == 1
 
     def session_rows(self, session: int) -> slice:
-        """Trials of a 0-based session."""
+        """Return the trials of a 0-based session."""
         return slice(session * self.trials_per_session, (session + 1) * self.trials_per_session)
 
 
-def previous_presentation(stimulus_ids: np.ndarray) -> np.ndarray:
-    """For each trial, the last one before it with the same image, `(T,)` int64, -1 where there is none."""
+def find_previous_presentations(stimulus_ids: np.ndarray) -> np.ndarray:
+    """Return the last earlier trial with the same image for each trial, `(T,)` int64, -1 if there is none."""
     order = np.argsort(stimulus_ids, kind="stable")
     same = stimulus_ids[order][1:] == stimulus_ids[order][:-1]
     previous = np.full(len(stimulus_ids), -1)
@@ -49,25 +49,25 @@ def previous_presentation(stimulus_ids: np.ndarray) -> np.ndarray:
     return previous
 
 
-def neighbours(design: Design, trials: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Behaviour at some offsets from each trial, `(n, offsets, 17)`, -1 where the session has no such trial."""
+def gather_neighbours(design: Design, trials: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the behaviour at offsets from each trial, `(n, offsets, 17)`, -1 beyond the ends of the session."""
     rows = trials[:, None] + offsets
     inside = rows // design.trials_per_session == trials[:, None] // design.trials_per_session
     return _rows_or_missing(design, np.where(inside, rows, -1))
 
 
-def past(design: Design, trials: np.ndarray) -> np.ndarray:
-    """The 15 trials before each, `(n, 15, 17)`, the last one first."""
-    return neighbours(design, trials, -1 - np.arange(nsd.PAST_TRIALS))
+def gather_past(design: Design, trials: np.ndarray) -> np.ndarray:
+    """Return the 15 trials before each trial, `(n, 15, 17)`, latest first."""
+    return gather_neighbours(design, trials, -1 - np.arange(nsd.PAST_TRIALS))
 
 
-def future(design: Design, trials: np.ndarray) -> np.ndarray:
-    """The 15 trials after each, `(n, 15, 17)`."""
-    return neighbours(design, trials, 1 + np.arange(nsd.FUTURE_TRIALS))
+def gather_future(design: Design, trials: np.ndarray) -> np.ndarray:
+    """Return the 15 trials after each trial, `(n, 15, 17)`."""
+    return gather_neighbours(design, trials, 1 + np.arange(nsd.FUTURE_TRIALS))
 
 
-def olds(design: Design, trials: np.ndarray) -> np.ndarray:
-    """The other presentations of each trial's image, `(n, 3, 17)`, in order of time."""
+def gather_olds(design: Design, trials: np.ndarray) -> np.ndarray:
+    """Return the other presentations of each trial's image, `(n, 3, 17)`, in temporal order."""
     order = np.argsort(design.stimulus_ids, kind="stable")
     ids = design.stimulus_ids[order]
     first = np.searchsorted(ids, design.stimulus_ids[trials], side="left")
@@ -81,5 +81,5 @@ def olds(design: Design, trials: np.ndarray) -> np.ndarray:
 
 
 def _rows_or_missing(design: Design, rows: np.ndarray) -> np.ndarray:
-    """Behaviour of some trials, -1 in every column where the row is -1."""
+    """Return the behaviour of some trials, -1 in every column for row -1."""
     return np.where(rows[..., None] >= 0, design.behaviour[rows], -1.0)

@@ -1,4 +1,4 @@
-"""Whether the files of a dataset are there, asked before anything long begins."""
+"""Check that the files of a dataset exist, before a long computation starts."""
 
 from collections.abc import Sequence
 
@@ -6,26 +6,26 @@ from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.errors import UserError
 
-FETCH_AGAIN = "fetch the file again (docs/data.md)"
+FETCH_AGAIN = "download the file again (docs/data.md)"
 SET_ROOT = "paths.nsd=FOLDER with MindEye2's files of NSD (docs/data.md), or data=simulated"
 
 
 def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str] = ("train",)) -> None:
-    """Checks that the files of some subjects exist.
+    """Check that the files of some subjects exist.
 
     Args:
-        layout: the data.
-        subjects: the subjects in use.
-        splits: the splits that will be read; of each, the first shard is looked for.
+        layout: file layout of the dataset.
+        subjects: subjects in use.
+        splits: splits that will be read; the first shard of each is checked.
 
     Raises:
-        UserError: on a missing folder, a subject whom the folder does not have, or a missing file.
+        UserError: if the folder, a subject or a file is missing.
     """
     if not layout.root.is_dir():
         raise UserError("the data folder is missing", got=layout.root, expected="a folder", fix=SET_ROOT)
     present = [subject for subject in nsd.SUBJECTS if layout.betas(subject).is_file()]
     if not present:
-        raise UserError(f"{layout.root} holds no betas", expected=layout.betas(subjects[0]).name, fix=SET_ROOT)
+        raise UserError(f"{layout.root} contains no betas", expected=layout.betas(subjects[0]).name, fix=SET_ROOT)
     for subject in subjects:
         if subject not in present:
             raise UserError(

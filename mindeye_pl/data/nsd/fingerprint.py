@@ -1,4 +1,4 @@
-"""A fingerprint that tells one dataset from another, without reading 70 GB."""
+"""Fingerprint of a dataset that does not read its 70 GB."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from mindeye_pl.store.fingerprint import fingerprint_folder
 def fingerprint_files(
     layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str] = ("train", *TEST_SPLITS)
 ) -> str:
-    """Fingerprint of what is read of some subjects: the images, their betas and their shards of some splits.
+    """Return the fingerprint of the images, and of the betas and shards of the given subjects and splits.
 
     Raises:
         UserError: if a file is missing.

@@ -1,4 +1,4 @@
-"""Rows of an hdf5 dataset: only the rows asked for are read, and a damaged file ends in one line."""
+"""Partial reading of hdf5 datasets, with one-line errors for damaged files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ import numpy as np
 from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.errors import UserError
 
-#: At most this much of a file is in memory beside the rows that are kept.
+#: Maximum size of a read beside the rows that are kept.
 _BLOCK_BYTES = 64 * 2**20
 
 
 @contextmanager
 def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
-    """Dataset `name` of the file, open as long as the context lasts.
+    """Open dataset `name` of the file for the duration of the context.
 
-    Nothing stays open between two uses, so that data-loader workers never share a handle.
+    The file is closed afterwards, so that data-loader workers never share a handle.
 
     Raises:
-        UserError: if the file is missing, truncated, no hdf5, or has no such dataset.
+        UserError: if the file is missing, truncated, not hdf5, or has no such dataset.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing", expected=f"an hdf5 file with the dataset {name}", fix=FETCH_AGAIN)
@@ -31,33 +31,33 @@ def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
                 raise UserError(f"{path} has no dataset {name}", got=sorted(file), expected=name, fix=FETCH_AGAIN)
             yield file[name]
     except OSError as error:
-        raise UserError(f"{path} is truncated or no hdf5 file", got=error, fix=FETCH_AGAIN) from error
+        raise UserError(f"{path} is truncated or not an hdf5 file", got=error, fix=FETCH_AGAIN) from error
 
 
 def read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """Rows of a dataset in the order asked, `(n, ...)` in the dataset's dtype.
+    """Read rows of a dataset in the given order, `(n, ...)` in the dataset's dtype.
 
     Contiguous runs are read as blocks: hdf5's own fancy indexing needs strictly increasing rows and takes minutes for
-    the thousands of rows of a subject. Of a contiguous dataset no other row is read; of a chunked one, gaps inside a
-    chunk are read along, because the chunk is decompressed as a whole anyway.
+    the thousands of rows of a subject. From a contiguous dataset only these rows are read; from a chunked one, gaps
+    within a chunk are read too, because a chunk is decompressed as a whole anyway.
 
     Args:
         dataset: `(N, ...)`.
         rows: `(n,)` integers in [0, N), in any order, repeats allowed.
     """
-    wanted, place = np.unique(rows, return_inverse=True)
-    kept = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
+    distinct, inverse = np.unique(rows, return_inverse=True)
+    kept = np.empty((len(distinct), *dataset.shape[1:]), dataset.dtype)
     row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
     gap = dataset.chunks[0] if dataset.chunks else 1
-    for first, last in _runs(wanted, gap, max(1, _BLOCK_BYTES // row_bytes)):
-        start, stop = wanted[first], wanted[last - 1] + 1
-        kept[first:last] = dataset[start:stop][wanted[first:last] - start]
-    in_order = len(wanted) == len(rows) and np.array_equal(wanted, rows)
-    return kept if in_order else kept[place]  # the common case is spared a second copy of up to 2 GB
+    for first, last in _runs(distinct, gap, max(1, _BLOCK_BYTES // row_bytes)):
+        start, stop = distinct[first], distinct[last - 1] + 1
+        kept[first:last] = dataset[start:stop][distinct[first:last] - start]
+    in_order = len(distinct) == len(rows) and np.array_equal(distinct, rows)
+    return kept if in_order else kept[inverse]  # avoids a second copy of up to 2 GB in the common case
 
 
 def _runs(rows: np.ndarray, gap: int, longest: int) -> Iterator[tuple[int, int]]:
-    """Bounds `[first, last)` of the runs of ascending rows, split where neighbours differ by more than `gap`."""
+    """Yield bounds `[first, last)` of runs of ascending rows, split at gaps larger than `gap`."""
     first = 0
     for end in np.append(np.flatnonzero(np.diff(rows) > gap) + 1, len(rows)):
         while first < end:

@@ -1,4 +1,4 @@
-"""What is known of a subject's voxels: the regions that they lie in, and how reliable they are.
+"""Regions and reliability of a subject's voxels.
 
 Legend: V voxels of the subject's nsdgeneral mask.
 """
@@ -16,17 +16,15 @@ from mindeye_pl.errors import UserError
 
 
 def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.ROIS) -> dict[str, np.ndarray]:
-    """Masks `(V,)` bool by the name of the region, over the voxels of the betas file.
-
-    They are read from the data folder, where the published evaluation opens the file in whatever folder it runs in.
+    """Read region masks `(V,)` bool by name, over the voxels of the betas file.
 
     Args:
-        layout: the data.
+        layout: file layout of the dataset.
         subject: 1 to 8.
-        names: regions wanted, in this order. NSD's file holds more than the six of the published evaluation.
+        names: region names, in this order. NSD's file holds more than the six of the published evaluation.
 
     Raises:
-        UserError: if the file is missing or damaged, has no such region, or its masks do not fit the betas.
+        UserError: if the file is missing or damaged, a region is missing, or its mask does not fit the betas.
     """
     path, num_voxels = layout.region_masks, betas_shape(layout, subject)[1]
     masks = {}
@@ -34,22 +32,24 @@ def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.
         with open_dataset(path, f"subj0{subject}/{name}") as dataset:
             mask = _vector(dataset, num_voxels, f"{path}: region {name} of subject {subject}")
         if not np.isin(mask, (0, 1)).all():
-            raise UserError(f"{path}: region {name} is no mask", got=np.unique(mask)[:5].tolist(), expected="0 and 1")
+            raise UserError(
+                f"{path}: region {name} is not a mask", got=np.unique(mask)[:5].tolist(), expected="only 0 and 1"
+            )
         masks[name] = mask.astype(bool)
     return masks
 
 
 def read_ncsnr(layout: NSDLayout, subject: int) -> np.ndarray | None:
-    """Noise-ceiling signal-to-noise ratio of each voxel `(V,)` float32: standard deviation of signal over noise.
+    """Read each voxel's noise-ceiling signal-to-noise ratio `(V,)` float32: standard deviation of signal over noise.
 
-    A voxel without a value has 0: nothing is known to be signal. Voxels without any noise are infinite.
+    Missing values are 0, as no signal is known; voxels without noise are infinite.
 
-    MindEye2's distribution of NSD has no such file, so that the answer is None there. A simulation writes it; for real
-    data it would come from NSD's own `ncsnr.nii.gz`, beside the betas that MindEye2 was prepared from (`func1pt8mm`,
-    `betas_fithrf`): the volume flattened in C order, at the voxels of the nsdgeneral mask.
+    MindEye2's distribution of NSD has no such file; the result is then None. A simulation writes it. For real data it
+    can be computed from NSD's own `ncsnr.nii.gz` of the preparation that MindEye2 used (`func1pt8mm`, `betas_fithrf`):
+    the volume flattened in C order, at the voxels of the nsdgeneral mask.
 
     Args:
-        layout: the data.
+        layout: file layout of the dataset.
         subject: 1 to 8.
 
     Raises:
@@ -62,18 +62,18 @@ def read_ncsnr(layout: NSDLayout, subject: int) -> np.ndarray | None:
         ratio = _vector(dataset, betas_shape(layout, subject)[1], f"{path}: ncsnr of subject {subject}")
     ratio = np.nan_to_num(ratio.astype(np.float32), nan=0, posinf=np.inf)
     if (ratio < 0).any():
-        raise UserError(f"{path} holds a negative ratio", got=ratio.min(), expected="0 or more", fix=FETCH_AGAIN)
+        raise UserError(f"{path} contains a negative ratio", got=ratio.min(), expected="at least 0", fix=FETCH_AGAIN)
     return ratio
 
 
 def _vector(dataset: object, num_voxels: int, what: str) -> np.ndarray:
-    """One value for each voxel."""
-    seen = getattr(dataset, "shape", "a group")  # hdf5 keeps groups and datasets under one kind of name
-    if seen != (num_voxels,):
+    """Check that a dataset has one value per voxel and read it."""
+    shape = getattr(dataset, "shape", "a group")  # in hdf5 the name may also be a group
+    if shape != (num_voxels,):
         raise UserError(
             f"{what} does not fit the betas",
-            got=seen,
+            got=shape,
             expected=(num_voxels,),
-            fix="betas and masks of the same preparation of NSD (docs/data.md)",
+            fix="use betas and masks of the same preparation of NSD (docs/data.md)",
         )
     return np.asarray(dataset)

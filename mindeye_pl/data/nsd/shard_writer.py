@@ -1,4 +1,4 @@
-"""Tar shards of behaviour arrays, written as MindEye2's are (spec section 1.2)."""
+"""Writer of tar shards of behaviour arrays in MindEye2's format (spec section 1.2)."""
 
 import io
 import tarfile
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mindeye_pl.data.nsd.design import Design, future, olds, past
+from mindeye_pl.data.nsd.design import Design, gather_future, gather_olds, gather_past
 from mindeye_pl.data.nsd.layout import NSDLayout
 
-#: Sessions at the end that the older test split leaves out.
-_OLD_TEST_WITHOUT = 3
-#: Trials whose neighbours are gathered together: 4 MB of them.
-_TRIALS_AT_ONCE = 512
+#: Number of final sessions that the older test split excludes.
+_OLD_TEST_EXCLUDED_SESSIONS = 3
+#: Trials whose neighbours are gathered at once, 4 MB of them.
+_TRIALS_PER_BLOCK = 512
 
 
 def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """Writes the training shards, one for each session, and both test shards of a subject.
+    """Write the training shards, one per session, and both test shards of a subject.
 
     Samples are numbered over the whole split.
     """
@@ -28,27 +28,28 @@ def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
         first, last = np.searchsorted(session[training], (index, index + 1))
         write_shard(layout.shard(subject, "train", index), design, training[first:last], first_number=first)
     write_shard(layout.shard(subject, "new_test"), design, test)
-    write_shard(layout.shard(subject, "test"), design, test[session[test] < design.num_sessions - _OLD_TEST_WITHOUT])
+    old_test = test[session[test] < design.num_sessions - _OLD_TEST_EXCLUDED_SESSIONS]
+    write_shard(layout.shard(subject, "test"), design, old_test)
 
 
 def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: int = 0) -> None:
-    """Writes the behaviour of some trials.
+    """Write the behaviour of some trials.
 
     Args:
         path: of the shard.
-        design: who saw what when.
+        design: of the subject's experiment.
         trials: `(n,)` rows of the design, ascending.
-        first_number: of the first sample; the others are counted on.
+        first_number: number of the first sample.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for start in range(0, len(trials), _TRIALS_AT_ONCE):
-            block = trials[start : start + _TRIALS_AT_ONCE]
+        for start in range(0, len(trials), _TRIALS_PER_BLOCK):
+            block = trials[start : start + _TRIALS_PER_BLOCK]
             members = {
                 "behav": design.behaviour[block, None],
-                "future_behav": future(design, block),
-                "olds_behav": olds(design, block),
-                "past_behav": past(design, block),
+                "future_behav": gather_future(design, block),
+                "olds_behav": gather_olds(design, block),
+                "past_behav": gather_past(design, block),
             }
             _add_samples(tar, members, range(first_number + start, first_number + start + len(block)))
 
@@ -64,7 +65,7 @@ def _add_samples(tar: tarfile.TarFile, members: dict[str, np.ndarray], numbers: 
 
 
 def _npy_header(array: np.ndarray) -> bytes:
-    """What stands before the numbers in an `.npy` file of this shape; made once for thousands of members."""
+    """Return the header of an `.npy` file of this shape, created once for thousands of members."""
     content = io.BytesIO()
     np.save(content, np.zeros_like(array))
     return content.getvalue()[: -array.nbytes]

@@ -28,7 +28,7 @@ def _behaviour_row(tar: TarShard, member: TarInfo) -> np.ndarray:
     wanted = f"(1, {len(Behaviour)}) numbers"
     row = tar.read_array(member, wanted)
     if row.shape != (1, len(Behaviour)):
-        raise tar.refusal(member.name, "another array", seen=f"{row.shape} {row.dtype}", wanted=wanted)
+        raise tar.member_error(member.name, "unexpected array", got=f"{row.shape} {row.dtype}", expected=wanted)
     return row.astype(np.float64)
 
 

@@ -1,6 +1,6 @@
-"""The images that subjects saw (MindEye2, spec section 1.1).
+"""Images that the subjects saw (MindEye2, spec section 1.1).
 
-Legend: n images asked for, N images in the file, H and W their size in pixels.
+Legend: n requested images, N images in the file, H and W image size in pixels.
 """
 
 from functools import cached_property
@@ -13,7 +13,7 @@ from mindeye_pl.errors import UserError
 
 
 class Stimuli:
-    """The images file; nothing is read, and nothing stays open, but for the images asked for.
+    """Images file; only requested images are read, and the file is closed afterwards.
 
     Args:
         path: hdf5 file with the dataset `images`, `(N, 3, H, W)` float16 RGB in [0, 1].
@@ -24,32 +24,34 @@ class Stimuli:
 
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, 3, H, W).
+        """Shape of the dataset, (N, 3, H, W).
 
         Raises:
-            UserError: if the file is missing, damaged or holds something else.
+            UserError: if the file is missing, damaged or contains something else.
         """
         with open_dataset(self.path, "images") as images:
             if images.ndim != 4 or images.shape[1] != 3:
-                raise UserError(f"{self.path} does not hold images", got=images.shape, expected="(N, 3, H, W)")
+                raise UserError(f"{self.path} does not contain images", got=images.shape, expected="(N, 3, H, W)")
             return images.shape
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def read(self, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Images in the order asked, `(n, 3, H, W)` float16.
+        """Read images in the given order, `(n, 3, H, W)` float16.
 
         Args:
             stimulus_ids: `(n,)` integers, in any order, repeats allowed.
 
         Raises:
-            UserError: if the file is missing or damaged, or has no such image.
+            UserError: if the file is missing or damaged, or an id is out of range.
         """
         outside = (stimulus_ids < 0) | (stimulus_ids >= len(self))
         if outside.any():
             raise UserError(
-                f"{self.path} has no such stimulus", got=stimulus_ids[outside][0], expected=f"0 to {len(self) - 1}"
+                f"stimulus id out of range in {self.path}",
+                got=stimulus_ids[outside][0],
+                expected=f"0 to {len(self) - 1}",
             )
         with open_dataset(self.path, "images") as images:
             return read_rows(images, stimulus_ids)

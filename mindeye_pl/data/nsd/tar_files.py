@@ -1,4 +1,4 @@
-"""Tar shards that are known to be whole before a member is read, and whose arrays cannot be pickles."""
+"""Tar shards that are checked for truncation before reading, and whose arrays cannot be pickles."""
 
 import io
 import tarfile
@@ -11,18 +11,18 @@ from mindeye_pl.errors import UserError
 
 
 class TarShard:
-    """A tar file, open within a `with` block; its headers are read then, its members one at a time when asked for.
+    """Tar file, open within a `with` block; headers are read on entering, members on request.
 
     Args:
         path: of the shard.
-        holds: what it should hold, in a few words.
-        mend: what brings it again.
+        holds: description of its content for error messages.
+        fix: command that restores the shard.
 
     Attributes:
         members: its files, in order.
 
     Raises:
-        UserError: on entering, if it is missing, cut off anywhere, or no tar.
+        UserError: on entering, if the file is missing, truncated, or not a tar file.
     """
 
     def __init__(self, path: Path, *, holds: str, fix: str):
@@ -36,7 +36,7 @@ class TarShard:
         try:
             self._tar = tarfile.open(fileobj=self._file, mode="r:")
             self.members = [member for member in self._tar if member.isfile()]
-            # A shard that was cut between two members reads without a complaint; only its end mark is missing.
+            # A shard that is truncated between two members reads without errors; only its end mark is missing.
             self._file.seek(self._tar.offset)
             if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end-of-archive mark")
@@ -49,11 +49,7 @@ class TarShard:
         self._file.close()
 
     def read(self, member: tarfile.TarInfo) -> bytes:
-        """What a member holds.
-
-        Raises:
-            UserError: if the disk does not give it.
-        """
+        """Return the content of a member; raises a UserError if it cannot be read."""
         try:
             content = self._tar.extractfile(member)
             assert content is not None, member.name
@@ -61,29 +57,30 @@ class TarShard:
         except (tarfile.TarError, OSError) as error:
             raise self._damaged(error) from error
 
-    def read_array(self, member: tarfile.TarInfo, wanted: str) -> np.ndarray:
-        """The array in an `.npy` member; one of objects would be a pickle and is refused.
+    def read_array(self, member: tarfile.TarInfo, expected: str) -> np.ndarray:
+        """Return the numeric array in an `.npy` member; arrays of objects would be pickles and are refused.
 
         Args:
             member: of this shard.
-            wanted: which array should be there, in a few words.
+            expected: description of the array for error messages.
 
         Raises:
-            UserError: if it is none, or no array of numbers.
+            UserError: if the member is not a numeric array.
         """
         try:
             array = np.load(io.BytesIO(self.read(member)), allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise self.refusal(member.name, "no numpy array", seen=error, wanted=wanted) from error
+            raise self.member_error(member.name, "not a numpy array", got=error, expected=expected) from error
         if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
-            raise self.refusal(member.name, "another array", seen=getattr(array, "dtype", "no array"), wanted=wanted)
+            dtype = getattr(array, "dtype", "no array")
+            raise self.member_error(member.name, "unexpected array", got=dtype, expected=expected)
         return array
 
-    def refusal(
-        self, name: str, what: str, *, seen: object = None, wanted: object = None, fix: str | None = None
+    def member_error(
+        self, name: str, what: str, *, got: object = None, expected: object = None, fix: str | None = None
     ) -> UserError:
-        """The error that says what is wrong with a member, or a sample, of this name."""
-        return UserError(f"{self.path}, member {name}: {what}", got=seen, expected=wanted, fix=fix or self._fix)
+        """Return an error about the member or sample of this name."""
+        return UserError(f"{self.path}, member {name}: {what}", got=got, expected=expected, fix=fix or self._fix)
 
     def _damaged(self, error: Exception) -> UserError:
-        return UserError(f"{self.path} is truncated or no tar file", got=error, fix=self._fix)
+        return UserError(f"{self.path} is truncated or not a tar file", got=error, fix=self._fix)

@@ -1,8 +1,7 @@
-"""The images that a model is scored on, three responses to each (MindEye2, spec section 1.5).
+"""Test images with three responses each (MindEye2, spec section 1.5).
 
-They are the shared1000, or what a split leaves out.
-
-Only `evaluate` reads this; training and validation never do.
+Test images are the shared1000, or the images that a split leaves out. Only the evaluation reads them; training and
+validation never do.
 
 Legend: N test images seen by the subject, R = 3 responses to each, V voxels.
 """
@@ -17,7 +16,7 @@ from torch import Tensor
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import BetaNormalisation, read_betas
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.repetitions import slots_of_images
+from mindeye_pl.data.nsd.repetitions import assign_image_slots
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.trials import Trials, load_test_trials
 from mindeye_pl.errors import UserError
@@ -27,13 +26,13 @@ from mindeye_pl.errors import UserError
 class TestSet:
     """Test images and the responses to them.
 
-    A model reads each of the three responses by itself, and `average_repetitions` makes one answer of the outputs.
+    A model processes each of the three responses separately, and `average_repetitions` averages the outputs.
 
     Attributes:
-        voxels: `(N, R, V)` float32; where an image has fewer repetitions, some of them stand more than once.
+        voxels: `(N, R, V)` float32; responses of images with fewer repetitions are duplicated.
         stimulus_ids: `(N,)` int64, ascending.
-        weights: `(N, R)` float32, share of each response in an image's answer; rows sum to 1.
-        num_repetitions: `(N,)` int64, responses that were recorded, 1 to 3.
+        weights: `(N, R)` float32, weight of each response in an image's output; rows sum to 1.
+        num_repetitions: `(N,)` int64, number of recorded responses, 1 to 3.
     """
 
     voxels: Tensor
@@ -52,28 +51,30 @@ def load_test_set(
     repetitions: str = "published",
     left_out: LeftOut | None = None,
 ) -> TestSet:
-    """Reads the test images of a subject and its responses in all sessions.
+    """Read the test images of a subject and its responses in all sessions.
 
     Args:
-        layout: the data.
+        layout: file layout of the dataset.
         subject: 1 to 8.
         normalisation: fitted on the training trials of the sessions that the model was trained on.
-        cache_dir: where the indices of shards are kept.
+        cache_dir: folder of the cached shard indices.
         split: "new_test", or "test" for the older split without the last three sessions.
-        repetitions: "published" averages three outputs always, the first response counting twice where there are two
-            (a, a, b, as the published inference script orders them; its training script's a, b, a has the same mean);
-            "corrected" averages the repetitions that exist, each with the same weight.
-        left_out: the images that are tested in place of all shared1000.
+        repetitions: "published" always averages three outputs, counting the first response twice if there are two (a,
+            a, b, the order of the published inference script; its training script's a, b, a has the same mean);
+            "corrected" averages the existing repetitions with equal weights.
+        left_out: images that are tested instead of the shared1000.
 
     Raises:
-        UserError: if a file is missing or damaged, there is no trial, none of what is left out, or an image has more
+        UserError: if a file is missing or damaged, there is no trial, none of the left-out images, or an image has more
             than three repetitions.
     """
     trials = load_tested_trials(layout, subject, split, cache_dir, left_out)
     shard = layout.shard(subject, split)
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
     if counts.max() > nsd.REPETITIONS:
-        raise UserError(f"{shard} shows an image too often", got=counts.max(), expected=f"1 to {nsd.REPETITIONS} times")
+        raise UserError(
+            f"{shard} has too many repetitions of an image", got=counts.max(), expected=f"1 to {nsd.REPETITIONS}"
+        )
     rows = fill_repetitions(trials.stimulus_ids)  # (N, R)
     betas = normalisation(read_betas(layout, subject, trials.beta_rows))  # (n, V)
     return TestSet(
@@ -87,17 +88,17 @@ def load_test_set(
 def load_tested_trials(
     layout: NSDLayout, subject: int, split: str, cache_dir: Path, left_out: LeftOut | None
 ) -> Trials:
-    """The trials that are scored, in order of time. See `load_test_set`."""
+    """Return the test trials in temporal order; arguments as `load_test_set`."""
     if left_out is None:
         trials = load_test_trials(layout, subject, split, cache_dir)
     else:
         trials = left_out.test_trials(layout, subject, split, cache_dir)
     if len(trials) == 0:
-        raise UserError(f"{layout.shard(subject, split)} holds no trial to score", fix="another data.test_split")
+        raise UserError(f"{layout.shard(subject, split)} contains no test trial", fix="another data.test_split")
     return trials
 
 
-#: Weights of the three responses by the number recorded (rows 1 to 3), for each value of `data.repetitions`.
+#: Weights of the three responses by the number of recorded ones (rows 1 to 3), for each value of `data.repetitions`.
 REPETITION_WEIGHTS = {
     "published": np.full((4, 3), 1 / 3, np.float32),
     "corrected": np.array([[0, 0, 0], [1, 0, 0], [1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3]], np.float32),
@@ -105,23 +106,23 @@ REPETITION_WEIGHTS = {
 
 
 def fill_repetitions(stimulus_ids: np.ndarray) -> np.ndarray:
-    """Three trials for each image, filled by a, a, a from one repetition and by a, a, b from two.
+    """Return three trials per image: a, a, a from one repetition and a, a, b from two.
 
     Args:
-        stimulus_ids: `(n,)` of the trials in order of time, each image one to three times.
+        stimulus_ids: `(n,)` of the trials in temporal order, each image one to three times.
 
     Returns:
-        `(N, R)` indices of trials, images ascending.
+        `(N, R)` trial indices, images ascending.
     """
-    # Repetition (0-based) that stands in each of the three places, by the number recorded.
+    # Repetition (0-based) in each of the three slots, by the number of recorded ones.
     filling = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 2]])
-    return slots_of_images(stimulus_ids, lambda counts: filling[counts])
+    return assign_image_slots(stimulus_ids, lambda counts: filling[counts])
 
 
 def average_repetitions(outputs: Tensor, weights: Tensor) -> Tensor:
-    """One answer for each image, `(n, ...)` from the model's outputs for its responses.
+    """Average the model's outputs for the responses of each image, `(n, R, ...)` -> `(n, ...)`.
 
-    Outputs are averaged, not voxels (MindEye2, spec section 1.5); for an affine model it is the same.
+    Outputs are averaged, not voxels (MindEye2, spec section 1.5); for an affine model both are equal.
 
     Args:
         outputs: `(n, R, ...)`.
@@ -131,15 +132,15 @@ def average_repetitions(outputs: Tensor, weights: Tensor) -> Tensor:
 
 
 def first_repetitions(num_repetitions: Tensor, count: int) -> Tensor:
-    """Weights `(n, R)` float32 that average the first `count` responses in time, each with the same share.
+    """Return weights `(n, R)` float32 that average the first `count` responses in time.
 
-    An image with fewer responses is answered by those that it has.
+    Images with fewer responses use all of them.
 
     Args:
-        num_repetitions: `(n,)`, responses recorded of each image.
+        num_repetitions: `(n,)`, number of recorded responses per image.
         count: 1 to R.
     """
-    # Which response in time stands in each place (`fill_repetitions`), by the number recorded; 0 where one is repeated.
-    places = torch.tensor([[0, 0, 0], [1, 0, 0], [1, 0, 2], [1, 2, 3]])[num_repetitions]  # (n, R)
-    used = (places > 0) & (places <= count)
+    # Response (1-based, in temporal order) in each slot of `fill_repetitions` by the recorded number; 0 if duplicated.
+    slots = torch.tensor([[0, 0, 0], [1, 0, 0], [1, 0, 2], [1, 2, 3]])[num_repetitions]  # (n, R)
+    used = (slots > 0) & (slots <= count)
     return used.float() / used.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Which trials there are: their stimuli, their betas, their sessions (MindEye2, spec sections 1.2 to 1.4)."""
+"""Trials of a subject: stimuli, betas and sessions (MindEye2, spec sections 1.2 to 1.4)."""
 
 import math
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from mindeye_pl.data.nsd.shards import indexed_behaviour
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 
-#: A part of a session is its first trials: 1.5 is the first session and the first half of the second one's trials.
+#: A fraction of a session is its first trials: 1.5 is the first session and the first half of the second one.
 NumSessions = int | float | Literal["all"]
 TEST_SPLITS = ("new_test", "test")
 
@@ -39,34 +39,34 @@ class Trials:
 
     @classmethod
     def from_behaviour(cls, subject: int, behaviour: np.ndarray) -> Self:
-        """From `(n, 17)` behaviour arrays."""
+        """Create the trials from `(n, 17)` behaviour arrays."""
         columns = (Behaviour.STIMULUS, Behaviour.BETA_ROW, Behaviour.SESSION)
         return cls(subject, *(behaviour[:, column].astype(np.int64) for column in columns))
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
 
-    def select(self, which: np.ndarray) -> Self:
-        """Those trials that a mask or an index array picks."""
-        return type(self)(self.subject, self.stimulus_ids[which], self.beta_rows[which], self.sessions[which])
+    def select(self, rows: np.ndarray) -> Self:
+        """Return the trials selected by a mask or an index array."""
+        return type(self)(self.subject, self.stimulus_ids[rows], self.beta_rows[rows], self.sessions[rows])
 
 
 def count_sessions(layout: NSDLayout, subject: int) -> int:
-    """Scan sessions of a subject on disk: shards of the training split, one each."""
+    """Return the number of scan sessions of a subject on disk, one training shard each."""
     return len(list(layout.shard(subject, "train").parent.glob("*.tar")))
 
 
 def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-    """Trials of the training split in the first sessions of a subject, in order of time.
+    """Load the training trials of a subject's first sessions, in temporal order.
 
     Args:
-        layout: the data.
+        layout: file layout of the dataset.
         subject: 1 to 8.
-        num_sessions: the first n sessions, a part of one too, or "all".
-        cache_dir: where the indices of shards are kept.
+        num_sessions: number of first sessions, fractions allowed, or "all".
+        cache_dir: folder of the cached shard indices.
 
     Raises:
-        UserError: if more sessions are asked for than exist, or none, or a file is missing, damaged or of other data.
+        UserError: if there are fewer sessions, or a file is missing, damaged or inconsistent with the betas.
     """
     number = _number_of_sessions(layout, subject, num_sessions)
     return _without_later_part(_load_training(layout, subject, number, cache_dir), number)
@@ -75,41 +75,41 @@ def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessi
 def load_all_trials(
     layout: NSDLayout, subject: int, num_sessions: NumSessions, test_split: str, cache_dir: Path
 ) -> Trials:
-    """As `load_training_trials`, with those of the shared1000 images among them.
+    """Load training trials and shared1000 trials of a subject's first sessions, in temporal order.
 
     Args:
-        layout: the data.
+        layout: file layout of the dataset.
         subject: 1 to 8.
-        num_sessions: see there; of a session in part, the first of all its trials.
-        test_split: whose shard holds the trials of shared1000 images, one of `TEST_SPLITS`.
-        cache_dir: where the indices of shards are kept.
+        num_sessions: number of first sessions, or "all"; a fraction counts both kinds of trials.
+        test_split: split whose shard holds the shared1000 trials, one of `TEST_SPLITS`.
+        cache_dir: folder of the cached shard indices.
 
     Raises:
-        UserError: see there.
+        UserError: as `load_training_trials`.
     """
     number = _number_of_sessions(layout, subject, num_sessions)
     training = _load_training(layout, subject, number, cache_dir)
     shared = load_test_trials(layout, subject, test_split, cache_dir)
     shared = shared.select(np.isin(shared.sessions, training.sessions))
-    everything = Trials(
+    both = Trials(
         subject,
         *(
             np.concatenate([getattr(training, name), getattr(shared, name)])
             for name in ("stimulus_ids", "beta_rows", "sessions")
         ),
     )
-    return _without_later_part(everything.select(np.argsort(everything.beta_rows)), number)
+    return _without_later_part(both.select(np.argsort(both.beta_rows)), number)
 
 
 def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessions) -> float:
     existing = count_sessions(layout, subject)
     if existing == 0:
         raise UserError(
-            f"{layout.shard(subject, 'train').parent} holds no shards", expected="0.tar, 1.tar, ...", fix=SET_ROOT
+            f"{layout.shard(subject, 'train').parent} contains no shards", expected="0.tar, 1.tar, ...", fix=SET_ROOT
         )
     if num_sessions != "all" and not 0 < num_sessions <= existing:
         raise UserError(
-            f"data.num_sessions: subject {subject} has other sessions in {layout.root}",
+            f"data.num_sessions is out of range for subject {subject} in {layout.root}",
             got=num_sessions,
             expected=f"above 0 to {existing}, or all",
             fix=f"data.num_sessions={existing}",
@@ -118,13 +118,13 @@ def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessio
 
 
 def _load_training(layout: NSDLayout, subject: int, number: float, cache_dir: Path) -> Trials:
-    """Trials of the training split in so many sessions, a part of one taken whole."""
+    """Load the training trials of the first sessions, the last one whole."""
     shards = (layout.shard(subject, "train", index) for index in range(math.ceil(number)))
     return _load(layout, subject, shards, cache_dir)
 
 
 def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
-    """Those of the first sessions, of the last one its first trials alone where the number ends in a part."""
+    """Keep only the first trials of the last session if the number of sessions has a fraction."""
     if num_sessions == math.ceil(num_sessions):
         return trials
     last = trials.sessions == trials.sessions[-1]
@@ -133,21 +133,21 @@ def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
 
 
 def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
-    """Trials of the shared1000 images in all sessions of a subject, in order of time.
+    """Load the shared1000 trials of all sessions of a subject, in temporal order.
 
     Args:
-        layout: the data.
+        layout: file layout of the dataset.
         subject: 1 to 8.
         split: one of `TEST_SPLITS`; the older one lacks the last three sessions.
-        cache_dir: where the indices of shards are kept.
+        cache_dir: folder of the cached shard indices.
     """
     if split not in TEST_SPLITS:
-        raise UserError("data.test_split: no such split", got=split, expected=" or ".join(TEST_SPLITS))
+        raise UserError("unknown data.test_split", got=split, expected=" or ".join(TEST_SPLITS))
     return _load(layout, subject, [layout.shard(subject, split)], cache_dir)
 
 
 def _load(layout: NSDLayout, subject: int, shards: Iterable[Path], cache_dir: Path) -> Trials:
-    """The trials of some shards, none of them pointing outside the betas or the images."""
+    """Load the trials of some shards, checking that their rows exist in the betas and images files."""
     num_betas, num_stimuli = betas_shape(layout, subject)[0], len(Stimuli(layout.stimuli))
     behaviours = []
     for shard in shards:
@@ -159,10 +159,10 @@ def _load(layout: NSDLayout, subject: int, shards: Iterable[Path], cache_dir: Pa
 
 
 def _check_inside(shard: Path, rows: np.ndarray, target: Path, num_rows: int) -> None:
-    inside = (rows >= 0) & (rows < num_rows)  # false for nan too
+    inside = (rows >= 0) & (rows < num_rows)  # false for NaN too
     if not inside.all():
         raise UserError(
-            f"{shard} names a row that {target} does not have",
+            f"{shard} refers to a row outside {target}",
             got=f"{rows[~inside][0]:g}",
             expected=f"0 to {num_rows - 1}",
             fix=FETCH_AGAIN,
@@ -170,21 +170,21 @@ def _check_inside(shard: Path, rows: np.ndarray, target: Path, num_rows: int) ->
 
 
 def is_validation(stimulus_ids: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Mask of the images held out of training, `(n,)` bool.
+    """Return the mask of the images held out for validation, `(n,)` bool.
 
-    A hash of each image's own id decides, so that an image is on the same side whatever the sessions in use, and
-    all its repetitions are with it.
+    The decision is a hash of the image's id, so it does not depend on the sessions in use, and all repetitions of an
+    image are on the same side.
 
     Args:
         stimulus_ids: `(n,)` int64.
-        fraction: expected share of the images, 0 to 1.
-        seed: another seed draws other images.
+        fraction: expected fraction of the images, 0 to 1.
+        seed: another seed selects other images.
     """
     return image_hash(stimulus_ids, seed) < fraction
 
 
 def image_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:
-    """A number in [0, 1) for each image, `(n,)` float64, uniform over images (the finaliser of SplitMix64)."""
+    """Return a number in [0, 1) per image, `(n,)` float64, uniform over images (the finaliser of SplitMix64)."""
     bits = stimulus_ids.astype(np.uint64) + np.random.default_rng(seed).integers(2**63, dtype=np.uint64)
     bits = bits * np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

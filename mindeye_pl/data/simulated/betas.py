@@ -1,6 +1,6 @@
-"""Responses of a simulated subject on disk: without noise for each image, and as betas for each trial.
+"""Files of a simulated subject's responses: noise-free responses per image, and betas per trial.
 
-Both are written in blocks, so that no more than one session's betas are in memory.
+Both are written in blocks, so that at most one session's betas are in memory.
 
 Legend: N images that the subject saw, n of one block, T trials of the subject, t of one session, V voxels.
 """
@@ -15,19 +15,19 @@ import numpy as np
 from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 
-#: Images of a block. Part of the definition of the world, because matrix products round by the size of the block.
+#: Images per block. Changing it changes the data, because matrix products round depending on the block size.
 _BLOCK = 256
 _NUM_PATTERNS = 8
 
 
 @dataclass(frozen=True)
 class TrialNoise:
-    """What a trial adds to the response to its image.
+    """Noise that is added to the response on each trial.
 
     Attributes:
         ratio: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
-        patterns: `(K, V)` float32, columns of unit length: fluctuations that voxels have in common.
-        correlated: share of the noise's variance that lies in the patterns.
+        patterns: `(K, V)` float32, columns of unit length: noise patterns shared by the voxels.
+        correlated: fraction of the noise variance in the patterns.
         drift: standard deviation, over sessions, of the offset and of the logarithm of the gain.
     """
 
@@ -38,20 +38,20 @@ class TrialNoise:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, ratio: np.ndarray, *, correlated: float, drift: float) -> "TrialNoise":
-        """Draws the patterns of a subject."""
+        """Draw the patterns of a subject."""
         patterns = rng.standard_normal((_NUM_PATTERNS, len(ratio)), np.float32)
         return cls(ratio, patterns / np.linalg.norm(patterns, axis=0), correlated, drift)
 
     @property
     def signal_scale(self) -> np.ndarray:
-        """`(V,)`, the signal's standard deviation where signal and noise together have variance 1."""
+        """Standard deviation `(V,)` of the signal if signal and noise together have variance 1."""
         return 1 / np.sqrt(1 + self.ratio**2)
 
     def session(self, rng: np.random.Generator, signal: np.ndarray) -> np.ndarray:
-        """Betas of the trials of a session before z-scoring, `(t, V)` float32.
+        """Return a session's betas before z-scoring, `(t, V)` float32.
 
         Args:
-            rng: the session's own.
+            rng: generator of this session.
             signal: `(t, V)`, scaled by `signal_scale`.
         """
         gain = np.exp(self.drift * rng.standard_normal(len(self.ratio), np.float32))
@@ -74,17 +74,17 @@ def write_noise_free(
     stimulus_ids: np.ndarray,
     perceive: Callable[[np.ndarray], Percepts],
 ) -> None:
-    """Writes the noise-free responses to the images that a subject saw.
+    """Write the noise-free responses to the images that a subject saw.
 
-    The units are those of the betas up to a session's chance: over the N images, a voxel's response has mean 0 and
-    standard deviation `scale`, as a session of infinitely many trials would show it.
+    Up to sampling error, the units are those of the betas: over the N images, a voxel's response has mean 0 and
+    standard deviation `scale`, as in a session of infinitely many trials.
 
     Args:
-        path: of the hdf5 file, datasets `stimulus_ids` (N,) int64 and `responses` (N, V) float32.
+        path: hdf5 file with the datasets `stimulus_ids` (N,) int64 and `responses` (N, V) float32.
         brain: the subject's voxels.
         scale: `(V,)`.
         stimulus_ids: `(N,)` int64, ascending.
-        perceive: gives what the voxels see of some stimulus ids.
+        perceive: maps stimulus ids to percepts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(stimulus_ids), _BLOCK)]
@@ -106,27 +106,27 @@ def write_noise_free(
 def write_betas(
     path: Path, noise_free: Path, design: Design, noise: TrialNoise, rngs: Sequence[np.random.Generator]
 ) -> None:
-    """Writes the betas of every trial, z-scored by session and voxel (MindEye2, spec section 1.6).
+    """Write the betas of every trial, z-scored per session and voxel (MindEye2, spec section 1.6).
 
     Args:
-        path: of the hdf5 file, dataset `betas` (T, V) float32.
-        noise_free: what `write_noise_free` wrote.
-        design: who saw what when.
-        noise: of this subject.
-        rngs: one for each session.
+        path: hdf5 file with the dataset `betas` (T, V) float32.
+        noise_free: file of `write_noise_free`.
+        design: of the subject's experiment.
+        noise: of the subject.
+        rngs: one generator per session.
     """
     with h5py.File(noise_free) as source, h5py.File(path, "w") as file:
         seen, responses = source["stimulus_ids"][:], source["responses"]
         betas = file.create_dataset("betas", (len(design.behaviour), responses.shape[1]), np.float32)
         for session, rng in enumerate(rngs):
             trials = design.session_rows(session)
-            images, place = np.unique(design.stimulus_ids[trials], return_inverse=True)
-            signal = _read_rows(responses, np.searchsorted(seen, images))[place]  # (t, V)
+            images, inverse = np.unique(design.stimulus_ids[trials], return_inverse=True)
+            signal = _read_rows(responses, np.searchsorted(seen, images))[inverse]  # (t, V)
             betas[trials] = zscore(noise.session(rng, signal), fit_on=~design.is_shared[trials])
 
 
 def _read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """Ascending rows of a contiguous dataset, one read each: hdf5's own selection is slower by far."""
+    """Read ascending rows of a contiguous dataset one by one, which is much faster than hdf5's selection."""
     block = np.empty((len(rows), dataset.shape[1]), dataset.dtype)
     for index, row in enumerate(rows):
         dataset.read_direct(block, np.s_[row : row + 1], np.s_[index : index + 1])
@@ -134,11 +134,11 @@ def _read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
 
 
 def zscore(betas: np.ndarray, fit_on: np.ndarray) -> np.ndarray:
-    """Z-scores of each voxel by the mean and population standard deviation of some of the trials.
+    """Z-score each voxel by the mean and population standard deviation of some trials.
 
     Args:
         betas: `(t, V)`.
-        fit_on: `(t,)` bool, the trials without a shared image, so that the test set leaks into nothing.
+        fit_on: `(t,)` bool, the trials without a shared image, so that no test trial leaks into training.
 
     Returns:
         `(t, V)` float32.

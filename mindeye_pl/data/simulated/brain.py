@@ -1,9 +1,9 @@
-"""Simulated voxels: receptive field, tuning and static non-linearity, the same world for every subject.
+"""Simulated voxels with a receptive field, tuning and a static non-linearity.
 
-Each subject samples its own voxels from one distribution, so that subjects differ in their voxels and not in what
-voxels can see. That is what makes a shared space worth learning.
+Each subject samples its own voxels from one distribution, so that subjects differ in their voxels but not in the
+features that voxels respond to. Hence subjects have a common space to learn.
 
-Legend: n images, V voxels, F kinds of visual features, G cells a side of the feature grid, M semantic features.
+Legend: n images, V voxels, F visual features, G cells per side of the feature grid, M semantic features.
 """
 
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from mindeye_pl.data.simulated.visual_features import (
     NUM_FEATURES,
     ORIENTATIONS,
     SCALES,
-    grid_places,
+    grid_centres,
 )
 
-#: Receptive-field sizes (half images) that end V1, V2 and V3; beyond is V4. Where the semantic share of a voxel's
-#: drive is the larger one, it is `higher_vis` whatever its size.
+#: Upper limits of the receptive-field size (half images) in V1, V2 and V3; larger ones are V4. Voxels with a mostly
+#: semantic drive are `higher_vis` at any size.
 _AREA_LIMITS = {"V1": 0.12, "V2": 0.17, "V3": 0.24, "V4": np.inf}
 
-#: Weight of the coloured edges against colour itself, and the Beta distribution of the energies' share of the tuning.
-#: Both keep the signal's dimension low against the trials of one session, as it is in the brain, where thousands of
-#: voxels share some tens of dimensions; only then can one hour of data place a new subject in the shared space.
+#: Weight of coloured edges relative to colour, and the Beta distribution of the energies' fraction of the tuning. Both
+#: keep the signal's dimension low relative to the trials of one session, as in the brain, where thousands of voxels
+#: share some tens of dimensions; otherwise one hour of data could not align a new subject to the shared space.
 _EDGE_WEIGHT = 0.3
-_ENERGY_SHARE = (1, 3)
+_ENERGY_FRACTION_BETA = (1, 3)
 
 
 @dataclass(frozen=True)
 class Percepts:
-    """All that any voxel can respond to in some images, computed once for them.
+    """Visual and semantic features of some images, the input of all voxels.
 
     Attributes:
         visual: `(n, F, G * G)` float32.
@@ -50,7 +50,7 @@ class Percepts:
 
 @dataclass(frozen=True)
 class SimulatedBrain:
-    """The voxels of one subject.
+    """Voxels of one subject.
 
     A voxel's drive is a mixture of a visual part (its receptive field over the grid, times its tuning over the
     features) and a semantic part, each of unit variance over reference images; its response is a soft rectification
@@ -62,7 +62,7 @@ class SimulatedBrain:
         visual_tuning: `(F, V)` float32.
         semantic_tuning: `(M, V)` float32.
         offset: `(V,)` float32, added to the drive.
-        semantic_share: `(V,)` float32, share of the drive's variance that is semantic.
+        semantic_fraction: `(V,)` float32, semantic fraction of the drive's variance.
         gain, threshold: `(V,)` float32, of the non-linearity.
         noise: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
     """
@@ -72,7 +72,7 @@ class SimulatedBrain:
     visual_tuning: np.ndarray
     semantic_tuning: np.ndarray
     offset: np.ndarray
-    semantic_share: np.ndarray
+    semantic_fraction: np.ndarray
     gain: np.ndarray
     threshold: np.ndarray
     noise: np.ndarray
@@ -87,27 +87,27 @@ class SimulatedBrain:
         noise_level: float,
         noise_spread: float,
     ) -> Self:
-        """Draws the voxels of a subject.
+        """Draw the voxels of a subject.
 
         Args:
-            rng: the subject's own.
+            rng: generator of this subject.
             num_voxels: V.
-            reference: images that set the scale of the drive; some hundred are enough.
+            reference: percepts that set the scale of the drive; some hundred images are enough.
             noise_level: noise over signal of the median voxel.
             noise_spread: standard deviation of its logarithm over voxels.
         """
-        level = rng.random(num_voxels)  # place in the visual hierarchy
+        level = rng.random(num_voxels)  # level in the visual hierarchy
         field_sizes = 0.07 * 6 ** (level + 0.1 * rng.standard_normal(num_voxels))
         fields = _receptive_fields(rng, field_sizes)
-        semantic_share = np.clip(1.6 * level - 0.75 + 0.1 * rng.standard_normal(num_voxels), 0, 0.95)
+        semantic_fraction = np.clip(1.6 * level - 0.75 + 0.1 * rng.standard_normal(num_voxels), 0, 0.95)
         visual_tuning, semantic_tuning = _visual_tuning(rng, num_voxels), _semantic_tuning(rng, num_voxels)
-        spread = reference.visual.std((0, 2), dtype=np.float64)  # (F,), so that no feature drowns the others
+        spread = reference.visual.std((0, 2), dtype=np.float64)  # (F,), to balance the features
         visual_tuning = (visual_tuning / spread[:, None]).astype(np.float32)
 
         visual = _visual_drive(reference, fields, visual_tuning)
         semantic = reference.semantic @ semantic_tuning
-        visual_scale = np.sqrt(1 - semantic_share) / visual.std(0, dtype=np.float64)
-        semantic_scale = np.sqrt(semantic_share) / semantic.std(0, dtype=np.float64)
+        visual_scale = np.sqrt(1 - semantic_fraction) / visual.std(0, dtype=np.float64)
+        semantic_scale = np.sqrt(semantic_fraction) / semantic.std(0, dtype=np.float64)
         offset = -(
             visual.mean(0, dtype=np.float64) * visual_scale + semantic.mean(0, dtype=np.float64) * semantic_scale
         )
@@ -117,7 +117,7 @@ class SimulatedBrain:
             "visual_tuning": visual_tuning * visual_scale,
             "semantic_tuning": semantic_tuning * semantic_scale,
             "offset": offset,
-            "semantic_share": semantic_share,
+            "semantic_fraction": semantic_fraction,
             "gain": np.exp(0.3 * rng.standard_normal(num_voxels)),
             "threshold": rng.normal(-0.5, 0.7, num_voxels),
             "noise": noise_level * np.exp(noise_spread * rng.standard_normal(num_voxels)),
@@ -126,19 +126,19 @@ class SimulatedBrain:
 
     @property
     def num_voxels(self) -> int:
-        """V."""
+        """Number of voxels, V."""
         return len(self.noise)
 
     def responses(self, percepts: Percepts) -> np.ndarray:
-        """Responses without noise, `(n, V)` float32, in arbitrary units."""
+        """Return noise-free responses, `(n, V)` float32, in arbitrary units."""
         drive = _visual_drive(percepts, self.fields, self.visual_tuning)
         drive += percepts.semantic @ self.semantic_tuning
         drive += self.offset
         return np.logaddexp(0, 2 * self.gain * (drive - self.threshold)) / 2
 
     def regions(self) -> dict[str, np.ndarray]:
-        """Masks `(V,)` bool by name, `nsd.ROIS`: all voxels, and the area that size and tuning put each one in."""
-        higher = self.semantic_share > 0.5
+        """Return masks `(V,)` bool by name, `nsd.ROIS`: all voxels, and the areas given by field size and tuning."""
+        higher = self.semantic_fraction > 0.5
         masks, below = {"nsd_general": np.ones(self.num_voxels, bool)}, 0.0
         for area, limit in _AREA_LIMITS.items():
             masks[area] = ~higher & (self.field_sizes >= below) & (self.field_sizes < limit)
@@ -147,16 +147,16 @@ class SimulatedBrain:
 
 
 def _receptive_fields(rng: np.random.Generator, sizes: np.ndarray) -> np.ndarray:
-    """Gaussians on the grid, (G * G, V), more of them near the fovea than far from it."""
+    """Draw Gaussian receptive fields on the grid, (G * G, V), denser near the fovea."""
     eccentricity, angle = 0.95 * rng.random(len(sizes)) ** 0.7, rng.uniform(0, 2 * np.pi, len(sizes))
     centres = np.stack([eccentricity * np.cos(angle), eccentricity * np.sin(angle)])  # (2, V)
-    squared = ((grid_places()[:, :, None] - centres) ** 2).sum(1)  # (G * G, V)
+    squared = ((grid_centres()[:, :, None] - centres) ** 2).sum(1)  # (G * G, V)
     fields = np.exp(-0.5 * squared / sizes**2)
     return (fields / fields.sum(0)).astype(np.float32)
 
 
 def _visual_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
-    """Weights of the features, (F, V): some for colour and light, some for energy near one orientation and scale."""
+    """Draw feature weights, (F, V), for colour and luminance, and for energy near one orientation and scale."""
     colour = rng.standard_normal((NUM_COLOUR_FEATURES, num_voxels))
     colour[NUM_CHANNELS:] *= _EDGE_WEIGHT
     preferred = rng.uniform(0, np.pi, num_voxels)
@@ -165,22 +165,22 @@ def _visual_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
     scales = np.log2(SCALES)[:, None]
     scale = np.exp(-0.5 * (scales - rng.uniform(scales.min(), scales.max(), num_voxels)) ** 2)  # (scales, V)
     energy = (scale[:, None] * orientation).reshape(-1, num_voxels)
-    share = rng.beta(*_ENERGY_SHARE, num_voxels)
+    fraction = rng.beta(*_ENERGY_FRACTION_BETA, num_voxels)
     tuning = np.concatenate(
-        [np.sqrt(1 - share) * colour / np.linalg.norm(colour, axis=0), np.sqrt(share) * energy / energy.sum(0)]
+        [np.sqrt(1 - fraction) * colour / np.linalg.norm(colour, axis=0), np.sqrt(fraction) * energy / energy.sum(0)]
     )
     assert tuning.shape == (NUM_FEATURES, num_voxels)
     return tuning
 
 
 def _semantic_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
-    """Weights of the semantic features, (M, V), heavy-tailed: each voxel cares for a few of them."""
+    """Draw weights of the semantic features, (M, V), heavy-tailed: each voxel is tuned to a few of them."""
     return rng.standard_normal((NUM_SEMANTICS, num_voxels)) * rng.exponential(1, (NUM_SEMANTICS, num_voxels))
 
 
 def _visual_drive(percepts: Percepts, fields: np.ndarray, tuning: np.ndarray) -> np.ndarray:
-    """Features under each receptive field, weighted and summed, (n, V) float32."""
+    """Return the weighted sum of features under each receptive field, (n, V) float32."""
     drive = np.zeros((len(percepts), fields.shape[1]), np.float32)
-    for feature in range(NUM_FEATURES):  # one at a time: all of them together would take F times the memory
+    for feature in range(NUM_FEATURES):  # one at a time, which needs 1 / F of the memory
         drive += (percepts.visual[:, feature] @ fields) * tuning[feature].astype(np.float32)
     return drive

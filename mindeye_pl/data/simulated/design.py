@@ -1,4 +1,4 @@
-"""Who sees which image when, and presses which button: NSD's experiment, drawn at random.
+"""Random design of NSD's experiment: the order of the images and the observer's buttons.
 
 Legend: T trials of a subject in all designed sessions, N images of a subject, R repetitions.
 """
@@ -6,19 +6,19 @@ Legend: T trials of a subject in all designed sessions, N images of a subject, R
 import numpy as np
 
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.design import Design, previous_presentation
+from mindeye_pl.data.nsd.design import Design, find_previous_presentations
 
 RUNS_PER_SESSION = 12
 TRIAL_S = 4.0
-#: NSD's subjects came about once a week.
+#: NSD's subjects had about one session per week.
 DAYS_BETWEEN_SESSIONS = 7
 
-#: Share of presentations that keep near their image's own moment; the others fall anywhere (NSD mixes a narrow and a
-#: uniform distribution too, so that some repetitions share a session and others are months apart).
-_NEAR_SHARE = 0.6
+#: Fraction of presentations near their image's own time; the others are uniform (NSD also mixes a narrow and a uniform
+#: distribution, so that some repetitions share a session and others are months apart).
+_NEAR_FRACTION = 0.6
 _NEAR_SESSIONS = 0.5
-_ANSWERED = 0.99
-#: Of an observer who recognises an old image, or wrongly takes a new one for old.
+_ANSWER_RATE = 0.99
+#: Probabilities that the observer calls an old image old, or a new image old.
 _HIT_RATE, _FALSE_ALARM_RATE = 0.75, 0.2
 
 
@@ -32,16 +32,16 @@ def draw_design(
     trials_per_session: int,
     num_sessions: int,
 ) -> Design:
-    """Draws the experiment of a subject.
+    """Draw the experiment of a subject.
 
     Args:
-        rng: the subject's own.
+        rng: generator of this subject.
         subject: 1 to 8.
         shared: stimulus ids that every subject sees.
         own: stimulus ids that only this subject sees.
-        repetitions: presentations of each image.
-        trials_per_session: of every session; must divide the number of presentations.
-        num_sessions: sessions that the subject came to; presentations after them do not take place.
+        repetitions: presentations per image.
+        trials_per_session: trials per session; must divide the number of presentations.
+        num_sessions: completed sessions; later presentations are dropped.
     """
     stimuli = np.concatenate([shared, own])
     designed_sessions, left = divmod(len(stimuli) * repetitions, trials_per_session)
@@ -50,9 +50,9 @@ def draw_design(
     stimulus_ids = stimuli[order][: num_sessions * trials_per_session]
 
     trials = np.arange(len(stimulus_ids))
-    session, place = np.divmod(trials, trials_per_session)
+    session, position = np.divmod(trials, trials_per_session)
     run, trial = _runs(trials_per_session)
-    previous = previous_presentation(stimulus_ids)
+    previous = find_previous_presentations(stimulus_ids)
     is_old = previous >= 0
     is_old_current = is_old & (session[previous] == session)
 
@@ -61,10 +61,10 @@ def draw_design(
         Behaviour.STIMULUS: stimulus_ids,
         Behaviour.SUBJECT: subject,
         Behaviour.SESSION: session + 1,
-        Behaviour.RUN: run[place],
-        Behaviour.TRIAL: trial[place],
+        Behaviour.RUN: run[position],
+        Behaviour.TRIAL: trial[position],
         Behaviour.BETA_ROW: trials,
-        Behaviour.TIME: DAYS_BETWEEN_SESSIONS * session + place * TRIAL_S / 86_400,
+        Behaviour.TIME: DAYS_BETWEEN_SESSIONS * session + position * TRIAL_S / 86_400,
         Behaviour.IS_OLD: is_old,
         Behaviour.IS_OLD_CURRENT: is_old_current,
         Behaviour.IS_SHARED1000: np.isin(stimulus_ids, shared),
@@ -76,28 +76,28 @@ def draw_design(
 
 
 def _order_of_presentations(rng: np.random.Generator, num_stimuli: int, repetitions: int, sessions: int) -> np.ndarray:
-    """Indices of images in order of time, (N * R,): each near its image's moment, or anywhere, on a circle."""
+    """Draw image indices in temporal order, (N * R,): each near its image's time on a circle, or uniform."""
     moment = rng.random((num_stimuli, 1))
     near = moment + rng.normal(0, _NEAR_SESSIONS / sessions, (num_stimuli, repetitions))
     anywhere = rng.random((num_stimuli, repetitions))
-    times = np.where(rng.random((num_stimuli, repetitions)) < _NEAR_SHARE, near, anywhere) % 1
+    times = np.where(rng.random((num_stimuli, repetitions)) < _NEAR_FRACTION, near, anywhere) % 1
     return np.argsort(times.ravel(), kind="stable") // repetitions
 
 
 def _runs(trials_per_session: int) -> tuple[np.ndarray, np.ndarray]:
-    """Run and trial in the run of each trial of a session, 1-based; 63, 62, 63, ... trials a run for NSD's 750."""
+    """Return run and trial number of each trial in a session, 1-based; NSD's runs have 63, 62, 63, ... trials."""
     ends = -(-trials_per_session * np.arange(RUNS_PER_SESSION + 1) // RUNS_PER_SESSION)
-    places = np.arange(trials_per_session)
-    run = np.searchsorted(ends, places, side="right") - 1
-    return run + 1, places - ends[run] + 1
+    positions = np.arange(trials_per_session)
+    run = np.searchsorted(ends, positions, side="right") - 1
+    return run + 1, positions - ends[run] + 1
 
 
 def _answers(rng: np.random.Generator, is_old: np.ndarray, is_old_current: np.ndarray) -> dict[Behaviour, np.ndarray]:
-    """Buttons of an observer who knows some of the old images: 1 says new, 2 says old, -1 where none was pressed."""
+    """Draw the buttons of an observer who recognises some old images: 1 is new, 2 is old, -1 is no answer."""
     count = len(is_old)
     says_old = rng.random(count) < np.where(is_old, _HIT_RATE, _FALSE_ALARM_RATE)
-    changes = rng.random(count) < 0.02  # pressed the other button first
-    answered = rng.random(count) < _ANSWERED
+    changes = rng.random(count) < 0.02  # the other button was pressed first
+    answered = rng.random(count) < _ANSWER_RATE
     time_ms = np.round(700 * np.exp(0.3 * rng.standard_normal(count)))
     answer = {
         Behaviour.IS_CORRECT: says_old == is_old,

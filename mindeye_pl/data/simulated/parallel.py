@@ -1,4 +1,4 @@
-"""Independent tasks spread over processes, with the same results however many there are."""
+"""Independent tasks in several processes, with results that do not depend on the number of processes."""
 
 import multiprocessing
 import os
@@ -11,26 +11,26 @@ from threadpoolctl import threadpool_limits
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[tuple[int, Any]]:
-    """Runs tasks and yields (index, result) as they finish.
+    """Run tasks and yield (index, result) as they finish.
 
-    A matrix product rounds by the number of BLAS threads, so every task has one thread, here or in another process.
-    No more results wait to be fetched than there are workers.
+    Matrix products round depending on the number of BLAS threads, so every task has one thread, in any process. At most
+    as many results as workers wait to be fetched.
 
     Args:
-        tasks: picklable where there are workers, `functools.partial` of module-level functions.
-        workers: processes; 0 or 1 runs the tasks in this one.
+        tasks: picklable if there are workers, such as `functools.partial` of module-level functions.
+        workers: processes; 0 or 1 runs the tasks in this process.
     """
     if workers <= 1:
         with threadpool_limits(1):
             for index, task in enumerate(tasks):
                 yield index, task()
         return
-    # A fork would copy the locks of threads that other libraries have started.
+    # A fork would copy locks held by threads of other libraries.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_prepare_worker)
     try:
@@ -46,14 +46,14 @@ def run_tasks(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[tupl
 
 
 def _prepare_worker() -> None:
-    import numpy  # noqa: F401 (a limit binds the libraries that are loaded by then)
+    import numpy  # noqa: F401 (thread limits apply only to libraries that are already loaded)
 
     threadpool_limits(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for tasks for ever, or go on writing."""
+    """Exit when the parent process dies; otherwise the worker would wait for tasks forever, or keep writing."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

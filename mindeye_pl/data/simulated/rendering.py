@@ -1,4 +1,4 @@
-"""Scenes painted as images, each edge antialiased by the signed distance to it."""
+"""Rendering of scenes as images, with edges antialiased by their signed distance."""
 
 from functools import cache
 
@@ -8,16 +8,16 @@ from mindeye_pl.data.simulated.scenes import Background, Scene, SceneObject
 
 
 def render(scene: Scene, size: int) -> np.ndarray:
-    """Paints a scene, `(3, size, size)` float32 RGB in [0, 1]."""
+    """Render a scene, `(3, size, size)` float32 RGB in [0, 1]."""
     image = _paint_background(scene.background, size)
-    for thing in reversed(scene.objects):
-        _paint_object(image, thing)
+    for scene_object in reversed(scene.objects):
+        _paint_object(image, scene_object)
     return image
 
 
 @cache
 def _axis(size: int) -> np.ndarray:
-    """Centres of the pixels in units of half an image, (size,)."""
+    """Return pixel centres in units of half an image, (size,)."""
     return ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
 
 
@@ -45,13 +45,13 @@ def _paint_background(background: Background, size: int) -> np.ndarray:
 
 
 def _square_wave(position: np.ndarray, period: np.float32, phase: np.float32) -> np.ndarray:
-    """Signed distance to the nearest edge of stripes that are half a period wide."""
-    place = (position / period + phase) % 1  # of the period
-    return (0.25 - np.abs(place - 0.5)) * period
+    """Return the signed distance to the nearest edge of stripes that are half a period wide."""
+    fraction = (position / period + phase) % 1  # of the period
+    return (0.25 - np.abs(fraction - 0.5)) * period
 
 
 def _clouds(x: np.ndarray, y: np.ndarray, phases: np.ndarray) -> np.ndarray:
-    """A few long waves on top of each other, in about [0, 1]."""
+    """Return a sum of a few long waves, in about [0, 1]."""
     shifts, turns = np.split(phases * np.float32(2 * np.pi), 2)
     waves = [
         np.cos(np.float32(2 + 1.5 * i) * (x * np.cos(turn) + y * np.sin(turn)) + shift) / np.float32(1 + 0.5 * i)
@@ -60,30 +60,32 @@ def _clouds(x: np.ndarray, y: np.ndarray, phases: np.ndarray) -> np.ndarray:
     return 0.5 + 0.35 * np.sum(waves, axis=0)
 
 
-def _paint_object(image: np.ndarray, thing: SceneObject) -> None:
-    """Paints over the part of the image that the object lies in."""
+def _paint_object(image: np.ndarray, scene_object: SceneObject) -> None:
+    """Paint an object over its region of the image."""
     size = image.shape[-1]
     axis, pixel = _axis(size), 2 / size
-    reach = thing.radius * 1.05 + pixel
-    (left, right), (top, bottom) = (np.searchsorted(axis, (centre - reach, centre + reach)) for centre in thing.place)
+    centre_x, centre_y = scene_object.centre
+    reach = scene_object.radius * 1.05 + pixel
+    left, right = np.searchsorted(axis, (centre_x - reach, centre_x + reach))
+    top, bottom = np.searchsorted(axis, (centre_y - reach, centre_y + reach))
     if left == right or top == bottom:
         return
-    x = (axis[left:right] - np.float32(thing.place[0])) / np.float32(thing.radius)
-    y = (axis[top:bottom, None] - np.float32(thing.place[1])) / np.float32(thing.radius)
-    cos, sin = np.float32(np.cos(thing.angle)), np.float32(np.sin(thing.angle))
-    u, v = x * cos + y * sin, y * cos - x * sin  # the object's own axes, its radius the unit
-    per_pixel = np.float32(thing.radius / pixel)
-    cover = np.clip(0.5 - _distance(thing.shape, u, v) * per_pixel, 0, 1)
-    shade = 1 - 0.18 * (u + v) / 2 - 0.45 * _pattern(thing.texture, u, v, per_pixel)
-    colour = np.array(thing.rgb, np.float32)[:, None, None]
-    # Dark colours get a lighter pattern: a darker one would not be seen.
-    painted = colour * shade if max(thing.rgb) > 0.3 else 1 - (1 - colour) * shade
+    x = (axis[left:right] - np.float32(centre_x)) / np.float32(scene_object.radius)
+    y = (axis[top:bottom, None] - np.float32(centre_y)) / np.float32(scene_object.radius)
+    cos, sin = np.float32(np.cos(scene_object.angle)), np.float32(np.sin(scene_object.angle))
+    u, v = x * cos + y * sin, y * cos - x * sin  # the object's own axes, in units of its radius
+    per_pixel = np.float32(scene_object.radius / pixel)
+    cover = np.clip(0.5 - _distance(scene_object.shape, u, v) * per_pixel, 0, 1)
+    shade = 1 - 0.18 * (u + v) / 2 - 0.45 * _pattern(scene_object.texture, u, v, per_pixel)
+    colour = np.array(scene_object.rgb, np.float32)[:, None, None]
+    # Dark colours get a lighter pattern, because a darker one would be invisible.
+    painted = colour * shade if max(scene_object.rgb) > 0.3 else 1 - (1 - colour) * shade
     region = image[:, top:bottom, left:right]
     region += cover * (np.clip(painted, 0, 1) - region)
 
 
 def _pattern(texture: str, u: np.ndarray, v: np.ndarray, per_pixel: np.float32) -> np.ndarray:
-    """1 where the texture is darker, (rows, columns)."""
+    """Return a mask that is 1 where the texture is darker, (rows, columns)."""
     if texture == "plain":
         return np.zeros_like(u)
     if texture == "striped":
@@ -95,7 +97,7 @@ def _pattern(texture: str, u: np.ndarray, v: np.ndarray, per_pixel: np.float32) 
 
 
 def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Signed distance to the edge of a shape of radius 1 around the origin, negative inside."""
+    """Return the signed distance to the edge of a shape of radius 1 around the origin, negative inside."""
     if shape == "circle":
         return np.hypot(u, v) - 0.95
     if shape == "square":
@@ -117,7 +119,7 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Five points at radius 1 and five notches at radius 0.42, one point upwards."""
+    """Return the distance to a star with five points at radius 1 and notches at radius 0.42, one point upwards."""
     fifth = np.float32(2 * np.pi / 5)
     turn = (np.arctan2(u, -v) + fifth / 2) % fifth - fifth / 2
     radius = np.hypot(u, v)

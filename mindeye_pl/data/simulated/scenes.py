@@ -1,7 +1,7 @@
-"""What stands in a simulated image: a background, one to four objects, and how the first two of them stand.
+"""Descriptions of simulated images: a background, one to four objects, and the relation of the first two.
 
-A scene is a description; `scene_images` paints it, `captions` says it in English, and `semantics` is what a simulated
-"higher" voxel knows of it. Places are in units of half an image, x to the right and y downwards, the centre at (0, 0).
+`rendering.render` turns a scene into an image, `captions` into English, and `semantics` into the semantic features of
+"higher" voxels. Coordinates are in units of half an image, x to the right and y downwards, with the centre at (0, 0).
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 Rgb = tuple[float, float, float]
 
-#: Named colours, RGB in [0, 1]; each use is jittered a little, so that a name covers a category and not a value.
+#: Named colours, RGB in [0, 1]; each use is jittered a little, so that a name is a category and not a single value.
 COLOURS: dict[str, Rgb] = {
     "red": (0.84, 0.13, 0.14),
     "orange": (0.96, 0.55, 0.12),
@@ -27,10 +27,10 @@ COLOURS: dict[str, Rgb] = {
 SHAPES = ("circle", "square", "triangle", "diamond", "ring", "cross", "star", "crescent")
 TEXTURES = ("plain", "striped", "spotted")
 BACKGROUNDS = ("gradient", "horizon", "stripes", "checks", "clouds")
-#: Those in two tones of one colour: in two colours they would drown the objects.
+#: Backgrounds in two tones of one colour; with two colours they would hide the objects.
 TWO_TONES = ("stripes", "checks")
 
-#: How the first object stands to the second: the direction from the second to the first.
+#: Relation of the first object to the second: the direction from the second to the first.
 RELATIONS: dict[str, tuple[float, float]] = {
     "to the left of": (-1, 0),
     "to the right of": (1, 0),
@@ -39,7 +39,7 @@ RELATIONS: dict[str, tuple[float, float]] = {
     "in front of": (0, 0),
 }
 
-#: Probability of one, two, three and four objects.
+#: Probabilities of one, two, three and four objects.
 _NUM_OBJECTS = (0.25, 0.35, 0.25, 0.15)
 _COLOUR_JITTER = 0.04
 _NUM_WAVES = 4
@@ -48,16 +48,16 @@ _TONE = 0.2
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object.
+    """One object of a scene.
 
     Attributes:
         shape: one of `SHAPES`.
         colour: one of `COLOURS`.
-        rgb: the colour as painted, in [0, 1].
+        rgb: the jittered colour, in [0, 1].
         texture: one of `TEXTURES`.
-        radius: of the circle around it, in half images.
-        place: (x, y) of its centre.
-        angle: how far it is turned, in radians.
+        radius: of the circumscribed circle, in half images.
+        centre: (x, y).
+        angle: rotation in radians.
     """
 
     shape: str
@@ -65,26 +65,26 @@ class SceneObject:
     rgb: Rgb
     texture: str
     radius: float
-    place: tuple[float, float]
+    centre: tuple[float, float]
     angle: float
 
     @property
     def size(self) -> str:
-        """The radius in a word."""
+        """Size category of the radius."""
         return "small" if self.radius < 0.26 else "medium-sized" if self.radius < 0.38 else "large"
 
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the objects.
+    """Background of a scene.
 
     Attributes:
         kind: one of `BACKGROUNDS`.
         colours: names of its two colours.
-        rgbs: the colours as painted.
-        angle: direction of the pattern, in radians; the horizon is level but for this.
-        frequency: periods of the pattern over the image.
-        phases: in [0, 1), of the waves that make the pattern.
+        rgbs: the jittered colours.
+        angle: direction of the pattern, or tilt of the horizon, in radians.
+        frequency: periods of the pattern per image.
+        phases: of the waves of the pattern, in [0, 1).
     """
 
     kind: str
@@ -100,9 +100,9 @@ class Scene:
     """A background and its objects, front to back.
 
     Attributes:
-        background: what is behind.
-        objects: one to four; the first stands `relation` the second.
-        relation: one of `RELATIONS`, "" where there is one object only.
+        background: the background.
+        objects: one to four objects.
+        relation: relation of the first object to the second, one of `RELATIONS`; "" for a single object.
     """
 
     background: Background
@@ -111,14 +111,14 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """A random scene."""
+    """Draw a random scene."""
     background = _draw_background(rng)
     count = 1 + int(rng.choice(4, p=_NUM_OBJECTS))
-    # Colours differ from one another and from the background's, so that every object is seen.
+    # Colours differ from each other and from the background's, so that every object is visible.
     colours = rng.permutation([name for name in COLOURS if name not in background.colours])[:count]
     radii = rng.uniform(0.24, 0.55, count) * (1.0, 0.9, 0.75, 0.65)[count - 1]
     relation = str(rng.choice(list(RELATIONS))) if count > 1 else ""
-    places = _draw_places(rng, radii, relation)
+    centres = _draw_centres(rng, radii, relation)
     objects = tuple(
         SceneObject(
             shape=str(rng.choice(SHAPES)),
@@ -126,10 +126,10 @@ def draw_scene(rng: np.random.Generator) -> Scene:
             rgb=_jittered(rng, str(colour)),
             texture=str(rng.choice(TEXTURES, p=(0.5, 0.25, 0.25))),
             radius=float(radius),
-            place=place,
+            centre=centre,
             angle=float(rng.uniform(-0.25, 0.25)),
         )
-        for colour, radius, place in zip(colours, radii, places, strict=True)
+        for colour, radius, centre in zip(colours, radii, centres, strict=True)
     )
     return Scene(background, objects, relation)
 
@@ -158,31 +158,31 @@ def _jittered(rng: np.random.Generator, colour: str) -> Rgb:
 
 
 def _tones(rgb: Rgb) -> tuple[Rgb, Rgb]:
-    """A lighter and a darker tone of a colour."""
+    """Return a lighter and a darker tone of a colour."""
     values = np.array(rgb)
     light, dark = (values + _TONE * (1 - values)).tolist(), ((1 - _TONE) * values).tolist()
     return (light[0], light[1], light[2]), (dark[0], dark[1], dark[2])
 
 
-def _draw_places(rng: np.random.Generator, radii: np.ndarray, relation: str) -> list[tuple[float, float]]:
-    """Centres of the objects: the first two as their relation says, the others where there is room."""
+def _draw_centres(rng: np.random.Generator, radii: np.ndarray, relation: str) -> list[tuple[float, float]]:
+    """Draw the centres of the objects: the first two by their relation, the others where there is space."""
     if len(radii) == 1:
         return [_point(rng.uniform(-0.5, 0.5, 2))]
     centre, direction = rng.uniform(-0.15, 0.15, 2), np.array(RELATIONS[relation], float)
     if relation == "in front of":
-        radii[:2] = np.sort(radii[:2])  # the smaller one hides only a part of the larger
+        radii[:2] = np.sort(radii[:2])  # the smaller object hides only a part of the larger one
         offset = rng.uniform(0.5, 0.9) * radii[1] * _unit(rng)
-        places = [centre + offset, centre]
+        centres = [centre + offset, centre]
     else:
         across = rng.uniform(-0.25, 0.25) * direction[::-1]
         apart = direction * max(0.4, 0.55 * radii[:2].sum()) + across
-        places = [centre + apart, centre - apart]
+        centres = [centre + apart, centre - apart]
     for index in range(2, len(radii)):
         candidates = rng.uniform(-0.75, 0.75, (12, 2))
-        room = np.min([np.hypot(*(candidates - place).T) - radii[i] for i, place in enumerate(places)], axis=0)
-        enough = np.flatnonzero(room > radii[index])
-        places.append(candidates[enough[0] if len(enough) else np.argmax(room)])
-    return [_point(np.clip(place, -0.8, 0.8)) for place in places]
+        space = np.min([np.hypot(*(candidates - other).T) - radii[i] for i, other in enumerate(centres)], axis=0)
+        enough = np.flatnonzero(space > radii[index])
+        centres.append(candidates[enough[0] if len(enough) else np.argmax(space)])
+    return [_point(np.clip(centre, -0.8, 0.8)) for centre in centres]
 
 
 def _unit(rng: np.random.Generator) -> np.ndarray:
@@ -190,27 +190,27 @@ def _unit(rng: np.random.Generator) -> np.ndarray:
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-def _point(place: np.ndarray) -> tuple[float, float]:
-    return float(place[0]), float(place[1])
+def _point(xy: np.ndarray) -> tuple[float, float]:
+    return float(xy[0]), float(xy[1])
 
 
 def captions(scene: Scene) -> list[str]:
-    """Two English captions: everything, and the main thing in short."""
+    """Return two English captions: a full description, and a short one of the main objects."""
     first, *others = scene.objects
     behind = f"on {_describe_background(scene.background)}"
     if not others:
         full, short = f"{_describe(first)} {behind}.", f"a {first.colour} {first.shape}."
     else:
         second, *rest = others
-        also = f", with {_join([_describe(thing) for thing in rest])}" if rest else ""
+        also = f", with {_join([_describe(scene_object) for scene_object in rest])}" if rest else ""
         full = f"{_describe(first)} {scene.relation} {_describe(second)}{also}, {behind}."
         short = f"a {first.colour} {first.shape} {scene.relation} a {second.colour} {second.shape}."
     return [_sentence(full), _sentence(short)]
 
 
-def _describe(thing: SceneObject) -> str:
-    texture = "" if thing.texture == "plain" else f"{thing.texture} "
-    return f"a {thing.size} {texture}{thing.colour} {thing.shape}"
+def _describe(scene_object: SceneObject) -> str:
+    texture = "" if scene_object.texture == "plain" else f"{scene_object.texture} "
+    return f"a {scene_object.size} {texture}{scene_object.colour} {scene_object.shape}"
 
 
 def _describe_background(background: Background) -> str:
@@ -233,34 +233,34 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-#: Centres of the four parts of an image in which `semantics` tells what is where.
-_PARTS = np.array([(-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45)])
-_PART_WIDTH = 0.45
+#: Centres of the four image quarters for which `semantics` describes the objects.
+_QUARTERS = np.array([(-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45)])
+_QUARTER_WIDTH = 0.45
 _INDEX = {names: {name: i for i, name in enumerate(names)} for names in (SHAPES, tuple(COLOURS), TEXTURES, BACKGROUNDS)}
 _OBJECT_FEATURES = len(SHAPES) + len(COLOURS) + len(TEXTURES)
-NUM_SEMANTICS = len(_PARTS) * _OBJECT_FEATURES + len(_NUM_OBJECTS) + len(BACKGROUNDS) + len(COLOURS)
+NUM_SEMANTICS = len(_QUARTERS) * _OBJECT_FEATURES + len(_NUM_OBJECTS) + len(BACKGROUNDS) + len(COLOURS)
 
 
 def semantics(scene: Scene) -> np.ndarray:
-    """What an image means, `(NUM_SEMANTICS,)` float32.
+    """Return the semantic features of a scene, `(NUM_SEMANTICS,)` float32.
 
-    Which shapes, colours and textures the objects in each quarter of the image have (each counted by its size and by
-    how near it is), how many objects there are, the kind of the background and its colours.
+    They are the shapes, colours and textures of the objects near each quarter of the image (weighted by size and
+    distance), the number of objects, the kind of the background and its colours.
     """
     shapes, colours, textures, kinds = _INDEX.values()
-    things = np.zeros((len(_PARTS), _OBJECT_FEATURES))
-    for thing in scene.objects:
-        distance = np.hypot(*(_PARTS - thing.place).T)
-        weight = np.sqrt(thing.radius / 0.3) * np.exp(-0.5 * (distance / _PART_WIDTH) ** 2)
+    near = np.zeros((len(_QUARTERS), _OBJECT_FEATURES))
+    for scene_object in scene.objects:
+        distance = np.hypot(*(_QUARTERS - scene_object.centre).T)
+        weight = np.sqrt(scene_object.radius / 0.3) * np.exp(-0.5 * (distance / _QUARTER_WIDTH) ** 2)
         for column in (
-            shapes[thing.shape],
-            len(SHAPES) + colours[thing.colour],
-            len(SHAPES) + len(COLOURS) + textures[thing.texture],
+            shapes[scene_object.shape],
+            len(SHAPES) + colours[scene_object.colour],
+            len(SHAPES) + len(COLOURS) + textures[scene_object.texture],
         ):
-            things[:, column] += weight
+            near[:, column] += weight
     number, kind, behind = np.zeros(len(_NUM_OBJECTS)), np.zeros(len(BACKGROUNDS)), np.zeros(len(COLOURS))
     number[len(scene.objects) - 1] = 1
     kind[kinds[scene.background.kind]] = 1
     for name in scene.background.colours:
         behind[colours[name]] = 0.5
-    return np.concatenate([things.ravel(), number, kind, behind]).astype(np.float32)
+    return np.concatenate([near.ravel(), number, kind, behind]).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Captions of simulated scenes as word numbers, for the laptop's text tower.
+"""Tokenizer of simulated captions, for the laptop's text tower.
 
-Legend: n captions, L words of a caption at most.
+Legend: n captions, L maximum length of a caption in tokens.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ CONTEXT_LENGTH = 48
 _OTHER_WORDS = "a an and with on the background fading from to ground under sky light dark small medium-sized large , ."
 _PAD, _START, _UNKNOWN, _END = "<pad>", "<start>", "<unknown>", "<end>"
 
-#: The words that pad, start and end a caption.
+#: Padding, start and end tokens.
 MARKS = (_PAD, _START, _END)
 
 
 @cache
 def vocabulary() -> dict[str, int]:
-    """Every word of a simulated caption to its number; the end has the highest, by which open_clip finds it."""
+    """Return the token id of every word; the end token has the highest id, which open_clip relies on."""
     words = {*COLOURS, *SHAPES, *TEXTURES, *BACKGROUNDS, *_OTHER_WORDS.split()}
     words |= {word for relation in RELATIONS for word in relation.split()}
     return {word: index for index, word in enumerate([_PAD, _START, _UNKNOWN, *sorted(words), _END])}
@@ -46,6 +46,6 @@ def _tokenizer() -> "Tokenizer":
     return tokenizer
 
 
-def word_numbers(texts: Sequence[str]) -> Tensor:
-    """Captions to `(n, L)` int64, padded with 0."""
+def tokenize_captions(texts: Sequence[str]) -> Tensor:
+    """Return the token ids of captions, `(n, L)` int64, padded with 0."""
     return torch.tensor([encoding.ids for encoding in _tokenizer().encode_batch(list(texts))])

@@ -1,9 +1,9 @@
-"""A simulated NSD with a known answer, written in MindEye2's layout so that the reader of real data reads it.
+"""A simulated NSD with known ground truth, written in MindEye2's file layout and read by the same reader.
 
-Everything follows from the settings: each unit of work draws from a generator of its own, named by the seed, what it is
-for and which unit it is, so that the number of workers changes nothing, bit for bit.
+The data are a function of the settings only: each unit of work has its own generator, seeded by the seed, its purpose
+and its index, so that the number of workers does not change a bit.
 
-Legend: N images that a subject saw, T its trials, V its voxels, n the images of one task.
+Legend: N images that a subject saw, T trials, V voxels, n images of one task.
 """
 
 import json
@@ -30,17 +30,17 @@ from mindeye_pl.data.simulated.scenes import Scene, captions, draw_scene, semant
 from mindeye_pl.data.simulated.visual_features import RETINA_SIZE, visual_features
 from mindeye_pl.errors import UserError
 
-#: Of the files, written into `simulation.json`; another number means other files.
+#: Version of the files, written to `simulation.json`.
 FORMAT_VERSION = 2
 
 _IMAGES_PER_TASK = 128
 _REFERENCE_SCENES = 256
-#: A smaller world is done before another process would have started.
-_IMAGES_WORTH_PROCESSES = 1000
+#: In smaller worlds, starting processes takes longer than the work itself.
+_MIN_IMAGES_FOR_PROCESSES = 1000
 
 
 class _Purpose(IntEnum):
-    """What a generator is for."""
+    """Purpose of a random generator."""
 
     SCENE = 0
     REFERENCE = 1
@@ -53,27 +53,27 @@ class _Purpose(IntEnum):
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """The size and the difficulty of a simulated NSD.
+    """Size and difficulty of a simulated NSD.
 
     Attributes:
-        name: stands in the artifact's name and in the log.
-        seed: everything follows from it.
-        voxel_counts: voxels of each subject; its keys are the subjects, 1 to 8.
-        num_sessions: scan sessions, of all subjects or of each. The experiment is designed for the longest; a subject
-            with fewer sessions has missed the end of it, as in NSD.
-        trials_per_session: presentations in a session.
-        repetitions: presentations of each image.
-        num_shared: images that every subject sees; they are the test set.
-        image_size: side of a stored image in pixels. Voxels see a scene at their own resolution.
-        figure_gain: how much more voxels see of the objects than of the ground behind them; 1 treats both alike.
+        name: name in the artifact and in the log.
+        seed: seed of all random draws.
+        voxel_counts: number of voxels by subject; the keys, 1 to 8, are the simulated subjects.
+        num_sessions: scan sessions, of all subjects or of each. The experiment is designed for the maximum; a subject
+            with fewer sessions lacks the final ones, as in NSD.
+        trials_per_session: presentations per session.
+        repetitions: presentations per image.
+        num_shared: images that every subject sees, the test set.
+        image_size: side of a stored image in pixels. Voxels see scenes at their own resolution.
+        figure_gain: factor of the voxels' response to objects relative to the ground; 1 treats both alike.
         noise_level: standard deviation of the noise over that of the signal, of the median voxel: 1 / ncsnr.
         noise_spread: standard deviation of the logarithm of that ratio over voxels.
-        correlated_noise: share of the noise's variance that a few patterns over all voxels have in common.
-        session_drift: standard deviation, over sessions, of a voxel's offset and of the logarithm of its gain; what the
-            z-scoring by session is there to remove.
+        correlated_noise: fraction of the noise variance in a few patterns over all voxels.
+        session_drift: standard deviation, over sessions, of a voxel's offset and of the logarithm of its gain, removed
+            by z-scoring per session.
 
     Raises:
-        UserError: on numbers that make no experiment.
+        UserError: if the numbers are inconsistent.
     """
 
     name: str
@@ -91,7 +91,7 @@ class SimulationSettings:
     session_drift: float
 
     def __post_init__(self) -> None:
-        # Plain dicts with plain keys, whatever kind of mapping a configuration brought.
+        # Convert any kind of mapping from the configuration to plain dicts.
         object.__setattr__(self, "voxel_counts", {int(key): int(self.voxel_counts[key]) for key in self.voxel_counts})
         if isinstance(self.num_sessions, Mapping):
             sessions = {int(key): int(self.num_sessions[key]) for key in self.num_sessions}
@@ -99,73 +99,73 @@ class SimulationSettings:
         self._check()
 
     def _check(self) -> None:
-        def refuse(option: str, seen: object, wanted: str) -> NoReturn:
-            raise UserError(f"simulation.{option}", got=seen, expected=wanted)
+        def refuse(option: str, got: object, expected: str) -> NoReturn:
+            raise UserError(f"invalid simulation.{option}", got=got, expected=expected)
 
         if not self.voxel_counts or not set(self.subjects) <= set(nsd.SUBJECTS):
-            refuse("voxel_counts", list(self.voxel_counts), f"subjects out of {list(nsd.SUBJECTS)}")
+            refuse("voxel_counts", list(self.voxel_counts), f"subjects among {list(nsd.SUBJECTS)}")
         if isinstance(self.num_sessions, Mapping) and set(self.num_sessions) != set(self.voxel_counts):
             refuse("num_sessions", list(self.num_sessions), f"one number, or one for each of {list(self.voxel_counts)}")
         if not 1 <= self.repetitions <= nsd.REPETITIONS:
             refuse("repetitions", self.repetitions, f"1 to {nsd.REPETITIONS}")
         designed = self.designed_sessions * self.trials_per_session
         if designed % self.repetitions:
-            refuse("trials_per_session", self.trials_per_session, f"trials in whole groups of {self.repetitions}")
-        # At the most half, so that every session keeps trials that its z-scores can be fitted on.
+            refuse("trials_per_session", self.trials_per_session, f"trials in multiples of {self.repetitions}")
+        # At most half, so that every session keeps trials to fit its z-scores on.
         if not 0 < self.num_shared <= self.stimuli_per_subject // 2:
             refuse("num_shared", self.num_shared, f"1 to {self.stimuli_per_subject // 2}")
         if min(self.seed, self.figure_gain, self.noise_level, self.noise_spread, self.session_drift) < 0:
-            refuse("seed, figure_gain, noise_level, noise_spread, session_drift", "a negative one", "0 or more")
+            refuse("seed, figure_gain, noise_level, noise_spread, session_drift", "a negative number", "at least 0")
         if not 0 <= self.correlated_noise <= 1:
-            refuse("correlated_noise", self.correlated_noise, "a share, 0 to 1")
+            refuse("correlated_noise", self.correlated_noise, "a fraction, 0 to 1")
 
     @property
     def subjects(self) -> tuple[int, ...]:
-        """Who takes part."""
+        """Simulated subjects."""
         return tuple(self.voxel_counts)
 
     @property
     def designed_sessions(self) -> int:
-        """Sessions that the experiment was planned for."""
+        """Number of sessions that the experiment is designed for."""
         return max(self.num_sessions.values()) if isinstance(self.num_sessions, Mapping) else self.num_sessions
 
     def sessions_of(self, subject: int) -> int:
-        """Sessions that a subject came to."""
+        """Return the number of sessions that a subject completed."""
         return self.num_sessions[subject] if isinstance(self.num_sessions, Mapping) else self.num_sessions
 
     @property
     def stimuli_per_subject(self) -> int:
-        """Images planned for a subject, shared ones included."""
+        """Number of images designed for a subject, shared ones included."""
         return self.designed_sessions * self.trials_per_session // self.repetitions
 
     @property
     def num_stimuli(self) -> int:
-        """Images in the file: the shared ones, and each subject's own."""
+        """Number of images in the file: the shared ones, and each subject's own."""
         return self.num_shared + len(self.subjects) * (self.stimuli_per_subject - self.num_shared)
 
 
 def simulate_nsd(
     settings: SimulationSettings, root: Path, *, workers: int | None = None, progress: bool = True
 ) -> None:
-    """Writes a simulated NSD, every file of `NSDLayout`.
+    """Write a simulated NSD, every file of `NSDLayout`.
 
     Args:
-        settings: what to simulate.
-        root: an empty folder, or one to be made.
-        workers: processes; 0 or 1 works in this one, None takes one for each core where that is worth while.
-        progress: whether to show a bar.
+        settings: size and difficulty.
+        root: an empty or missing folder.
+        workers: processes; 0 or 1 works in this process, None uses one per core if the world is large enough.
+        progress: show a progress bar.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     if workers is None:
-        workers = available_cores() if settings.num_stimuli >= _IMAGES_WORTH_PROCESSES else 0
+        workers = available_cores() if settings.num_stimuli >= _MIN_IMAGES_FOR_PROCESSES else 0
     layout = NSDLayout(root)
     root.mkdir(parents=True, exist_ok=True)
     subjects = settings.subjects
     starts = range(0, settings.num_stimuli, _IMAGES_PER_TASK)
-    # Subjects take longest, so they come first.
+    # Subjects take longest and therefore come first.
     tasks: list[partial] = [partial(_write_subject, settings, root, subject) for subject in subjects]
-    tasks += [partial(_make_images, settings, start) for start in starts]
+    tasks += [partial(_render_images, settings, start) for start in starts]
     brains: dict[int, SimulatedBrain] = {}
     described: list[list[str]] = [[]] * settings.num_stimuli
     columns = (TextColumn("simulating NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -186,12 +186,12 @@ def simulate_nsd(
 def _write_facts(
     layout: NSDLayout, settings: SimulationSettings, brains: Mapping[int, SimulatedBrain], described: list[list[str]]
 ) -> None:
-    """The small files: what is known of each voxel and of each image, and the settings."""
+    """Write region masks, ncsnr, captions and settings."""
     with h5py.File(layout.region_masks, "w") as masks, h5py.File(layout.ncsnr, "w") as ncsnr:
         for subject, brain in brains.items():
             for region, mask in brain.regions().items():
                 masks[f"subj0{subject}/{region}"] = mask
-            with np.errstate(divide="ignore"):  # a world without noise has infinite ones
+            with np.errstate(divide="ignore"):  # without noise the ncsnr is infinite
                 ncsnr[f"subj0{subject}"] = 1 / brain.noise
     layout.captions.write_text(json.dumps(described))
     facts = {"simulated": True, "format_version": FORMAT_VERSION, "settings": asdict(settings)}
@@ -199,7 +199,7 @@ def _write_facts(
 
 
 def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> SimulatedBrain:
-    """Writes the files of one subject and returns its voxels."""
+    """Write the files of one subject and return its voxels."""
     layout, seed = NSDLayout(root), settings.seed
     shared, own = stimulus_ids(settings, subject)
     design = draw_design(
@@ -237,17 +237,17 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
     return brain
 
 
-def _make_images(settings: SimulationSettings, start: int) -> tuple[np.ndarray, list[list[str]]]:
-    """Some images as they are stored, `(n, 3, H, W)` float16, and their captions."""
+def _render_images(settings: SimulationSettings, start: int) -> tuple[np.ndarray, list[list[str]]]:
+    """Return the images of one task, `(n, 3, H, W)` float16, and their captions."""
     return _paint(settings.seed, range(start, min(start + _IMAGES_PER_TASK, settings.num_stimuli)), settings.image_size)
 
 
 def paint_scenes(seed: int, count: int, size: int) -> Iterator[tuple[int, np.ndarray, list[list[str]]]]:
-    """Scenes without brains: parts of `count` images, each as (first index, images, captions).
+    """Yield `count` images without brains in blocks (first index, images, captions).
 
     Args:
-        seed: of the scenes; a world's own seed would give its stimuli.
-        count: of images.
+        seed: of the scenes; a world's own seed yields its stimuli.
+        count: number of images.
         size: side in pixels.
     """
     starts = range(0, count, _IMAGES_PER_TASK)
@@ -263,23 +263,23 @@ def _paint(seed: int, ids: range, size: int) -> tuple[np.ndarray, list[list[str]
 
 
 def stimulus_scene(seed: int, stimulus_id: int) -> Scene:
-    """The scene of a stimulus: the seed of the world and the id determine it alone."""
+    """Return the scene of a stimulus, a function of the world's seed and the id."""
     return draw_scene(_rng(seed, _Purpose.SCENE, stimulus_id))
 
 
 def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the shared images and of the subject's own, scattered over the file, ascending int64."""
+    """Return the ids of the shared images and of the subject's own, spread over the file, ascending int64."""
     ids = _rng(settings.seed, _Purpose.STIMULUS_IDS).permutation(settings.num_stimuli)
     own = ids[settings.num_shared :].reshape(len(settings.subjects), -1)
     return np.sort(ids[: settings.num_shared]), np.sort(own[settings.subjects.index(subject)])
 
 
 def perceive(scenes: list[Scene], figure_gain: float = 1.0) -> Percepts:
-    """What voxels can see of some scenes.
+    """Compute the voxels' input for some scenes.
 
     Args:
-        scenes: n of them.
-        figure_gain: factor of all that the objects change in the maps of the ground. Visual cortex answers more to a
+        scenes: n scenes.
+        figure_gain: factor of the change that the objects make in the feature maps. Visual cortex responds more to a
             figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron
             75:143).
     """
@@ -297,11 +297,11 @@ def _see(scenes: list[Scene]) -> np.ndarray:
 
 @cache
 def _reference(seed: int, figure_gain: float) -> Percepts:
-    """Scenes that are no stimuli and set the scale of every voxel's drive."""
+    """Return percepts of scenes that are not stimuli, which set the scale of every voxel's drive."""
     scenes = [draw_scene(_rng(seed, _Purpose.REFERENCE, index)) for index in range(_REFERENCE_SCENES)]
     return perceive(scenes, figure_gain)
 
 
 def _rng(seed: int, purpose: _Purpose, *unit: int) -> np.random.Generator:
-    """The generator of one unit of work."""
+    """Return the generator of one unit of work."""
     return np.random.default_rng(np.random.SeedSequence((seed, purpose, *unit)))

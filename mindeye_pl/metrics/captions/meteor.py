@@ -1,4 +1,4 @@
-"""METEOR of captions, through NLTK (MindEye2, spec section 10).
+"""METEOR of captions, computed by NLTK (MindEye2, spec section 10).
 
 Legend: N images.
 """
@@ -19,19 +19,19 @@ _WORDNET_COMMAND = "python -m nltk.downloader wordnet omw-1.4"
 
 
 class WordNet(Protocol):
-    """What METEOR asks of a WordNet reader, NLTK's for instance."""
+    """Interface of the WordNet reader that METEOR needs, for example NLTK's."""
 
     def synsets(self, lemma: str, /) -> Iterable[Any]:
-        """The meanings of a word; each has `lemmas()`, and each of those a `name()`."""
+        """Return the meanings of a word; each has `lemmas()`, and each lemma has `name()`."""
 
 
-def lacking_wordnet() -> str | None:
-    """The line that stands in place of METEOR where NLTK's WordNet is not on this machine, None where it is."""
+def missing_wordnet_message() -> str | None:
+    """Return the text that replaces METEOR if NLTK's WordNet is not installed, None if it is."""
     import nltk
 
-    for place in ("corpora/wordnet.zip", "corpora/wordnet"):
+    for path in ("corpora/wordnet.zip", "corpora/wordnet"):
         try:
-            nltk.data.find(place)
+            nltk.data.find(path)
         except LookupError:
             continue
         return None
@@ -39,50 +39,46 @@ def lacking_wordnet() -> str | None:
 
 
 def read_wordnet() -> WordNet:
-    """NLTK's WordNet, read from where its downloader has put it.
-
-    Raises:
-        UserError: if it is not there, or not whole.
-    """
+    """Load NLTK's WordNet from NLTK's data folders; raises a UserError if it is missing or damaged."""
     from zipfile import BadZipFile
 
     from nltk.corpus import wordnet
 
-    if lacking_wordnet():
-        raise UserError("METEOR needs wordnet, which is not on this machine", fix=_WORDNET_COMMAND)
+    if missing_wordnet_message():
+        raise UserError("METEOR needs WordNet, which is not installed", fix=_WORDNET_COMMAND)
     try:
         wordnet.ensure_loaded()
     except (LookupError, OSError, ValueError, BadZipFile) as error:
-        seen = str(error).strip().splitlines()[0]
-        raise UserError("wordnet is not whole", got=seen, fix=_WORDNET_COMMAND) from error
+        reason = str(error).strip().splitlines()[0]
+        raise UserError("the WordNet files are damaged", got=reason, fix=_WORDNET_COMMAND) from error
     return wordnet
 
 
 def meteor(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """METEOR: words in common, word stems and synonyms among them, less a penalty for scattered ones.
+    """METEOR: matches of words, word stems and synonyms, with a penalty for scattered matches.
 
-    Formula: P R / (alpha P + (1 - alpha) R) * (1 - gamma (chunks / matches)^beta), with P and R the matched share of
+    Formula: P R / (alpha P + (1 - alpha) R) * (1 - gamma (chunks / matches)^beta), with P and R the matched fraction of
         the predicted and of the reference words; alpha 0.9, beta 3, gamma 0.5.
     Range: 0 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test image stands for it
+    Chance: no single number; see the row of another test image
     Weights: none; NLTK's WordNet corpus
-    Not shown: whether what is said is true of the image: function words and stock phrases of captions match too,
-        and a right caption in other words than the reference's scores low.
-    Source: MindEye2, spec section 10; Lavie and Agarwal 2007, as NLTK has it
+    Not shown: whether the caption is true of the image: function words and stock phrases match too, and a right caption
+        in different words than the reference scores low.
+    Source: MindEye2, spec section 10; Lavie and Agarwal 2007, as implemented by NLTK
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
-        options: as in `meteor_of_each`.
+        references: captions of the same images, in the same order.
+        options: keyword arguments of `meteor_per_image`.
 
     Returns:
         Scalar float64.
     """
-    return meteor_of_each(predicted, references, **options).mean()
+    return meteor_per_image(predicted, references, **options).mean()
 
 
-def meteor_of_each(
+def meteor_per_image(
     predicted: Sequence[str],
     references: Sequence[Reference],
     *,
@@ -93,21 +89,21 @@ def meteor_of_each(
     gamma: float = 0.5,
     synonyms: str = "published",
 ) -> Tensor:
-    """As `meteor`, of each image: `(N,)` float64; 0 where no word matches.
+    """Per-image `meteor`, `(N,)` float64; 0 if no word matches.
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
-        wordnet: tells synonyms; NLTK's own where None.
-        several: one of `SEVERAL`.
+        references: captions of the same images, in the same order.
+        wordnet: source of synonyms; NLTK's own if None.
+        several: how several references of an image are combined, one of `SEVERAL`.
         alpha: weight of recall against precision.
-        beta: how steeply scattered words are punished.
-        gamma: how much at the most.
-        synonyms: "published" looks words up by their stems as NLTK does, which WordNet often does not know ("littl"),
-            "corrected" by the words themselves.
+        beta: exponent of the penalty for scattered matches.
+        gamma: maximum of that penalty.
+        synonyms: "published" looks words up by their stems as NLTK does, which WordNet often does not contain
+            ("littl"); "corrected" looks up the words themselves.
 
     Raises:
-        UserError: if WordNet is missing, or a caption is no text.
+        UserError: if WordNet is missing, or a caption is not a string.
     """
     from nltk.translate.meteor_score import single_meteor_score
 
@@ -117,17 +113,17 @@ def meteor_of_each(
 
     def score(caption: str, reference: str) -> float:
         words = meteor_words(caption)
-        known = reader if synonyms == "published" else _ByStem(reader, words)
-        return single_meteor_score(meteor_words(reference), words, wordnet=known, alpha=alpha, beta=beta, gamma=gamma)
+        source = reader if synonyms == "published" else _StemmedWordNet(reader, words)
+        return single_meteor_score(meteor_words(reference), words, wordnet=source, alpha=alpha, beta=beta, gamma=gamma)
 
     return score_pairs(texts, lists, several, score)
 
 
 def meteor_words(caption: str) -> list[str]:
-    """A caption as METEOR reads it, with its marks of punctuation.
+    """Tokenise a caption for METEOR, punctuation included.
 
-    NLTK's `word_tokenize` without Punkt, whose model would have to be downloaded: sentences end where a mark that ends
-    one stands before a space. That is Punkt's answer too, but for abbreviations.
+    This is NLTK's `word_tokenize` without Punkt, whose model would have to be downloaded: sentences end at a sentence
+    mark before a space. Punkt gives the same result except after abbreviations.
     """
     from nltk.tokenize import word_tokenize
 
@@ -135,8 +131,8 @@ def meteor_words(caption: str) -> list[str]:
     return [word for sentence in sentences for word in word_tokenize(sentence, preserve_line=True)]
 
 
-class _ByStem:
-    """WordNet for NLTK's METEOR, which asks for the stem of a word, and looks for stems among its synonyms."""
+class _StemmedWordNet:
+    """WordNet adapter for NLTK's METEOR, which looks up word stems and expects stems as synonyms."""
 
     def __init__(self, wordnet: WordNet, words: Iterable[str]):
         from nltk.stem.porter import PorterStemmer
@@ -147,13 +143,13 @@ class _ByStem:
             self._words.setdefault(self._stem(word), []).append(word)
 
     def synsets(self, lemma: str) -> list[Any]:
-        """The meanings of all words that have this stem, each lemma as its stem."""
+        """Return the meanings of all words with this stem, each lemma replaced by its stem."""
         meanings = [meaning for word in self._words.get(lemma, []) for meaning in self._wordnet.synsets(word)]
         return [_Stems([self._stem(lemma.name()) for lemma in meaning.lemmas()]) for meaning in meanings]
 
 
 class _Stems(list[str]):
-    """The lemmas of a meaning, which NLTK asks for by `lemmas()` and `name()`."""
+    """Lemmas of a meaning, with the interface `lemmas()` and `name()` that NLTK expects."""
 
     def lemmas(self) -> list["_Lemma"]:
         return [_Lemma(stem) for stem in self]

@@ -1,7 +1,7 @@
-"""The three published comparisons of captions, each beside its interval (MindEye2, spec section 10).
+"""The three published comparisons of captions, with intervals (MindEye2, spec section 10).
 
-Predicted captions stand beside the references, and beside what the captioner says of the true image. What it says of
-the true image, beside the references, is the ceiling: the score of a decoder that reads all of the image.
+Predicted captions are compared with the references, and with the captioner's captions of the true images. The latter,
+compared with the references, are the ceiling: the score of a decoder that recovers the image perfectly.
 
 Legend: N images.
 """
@@ -13,17 +13,17 @@ import numpy as np
 from torch import Tensor
 
 from mindeye_pl.metrics.captions import similarity as captions
-from mindeye_pl.metrics.captions.meteor import WordNet, meteor_of_each
+from mindeye_pl.metrics.captions.meteor import WordNet, meteor_per_image
 from mindeye_pl.metrics.captions.pairs import Reference
-from mindeye_pl.metrics.captions.similarity import Remembering, TextEmbedder
+from mindeye_pl.metrics.captions.similarity import CachedEmbedder, TextEmbedder
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 from mindeye_pl.metrics.statistics.score import Interval, Score
 
 PREDICTED_REFERENCE, PREDICTED_IMAGE, CEILING = "predicted_reference", "predicted_true_image", "ceiling"
-#: Predicted beside the caption of the true image, as a share of the ceiling.
+#: Predicted caption against the caption of the true image, as a fraction of the ceiling.
 RELATIVE = "relative"
 
-#: The names of the published table.
+#: Names in the published table.
 PUBLISHED_PAIRS = {
     PREDICTED_REFERENCE: "brain_ref",
     PREDICTED_IMAGE: "brain_img",
@@ -42,26 +42,26 @@ def caption_metrics(
     several: str = "best",
     synonyms: str = "published",
 ) -> dict[str, CaptionMetric]:
-    """The metrics that can be computed with what is here, by name, in the order of the published table.
+    """Return the available metrics by name, in the order of the published table.
 
     Args:
-        wordnet: of METEOR, which is left out where None.
-        embedders: by the name of their score, `minilm` for instance; each reads a sentence only once.
-        several: one of `caption_pairs.SEVERAL`.
-        synonyms: "published" or "corrected", of METEOR.
+        wordnet: for METEOR, which is left out if None.
+        embedders: by the name of their score, for example `minilm`; each sentence is embedded only once.
+        several: how several references of an image are combined, one of `pairs.SEVERAL`.
+        synonyms: "published" or "corrected", see `meteor_per_image`.
 
     Returns:
-        `meteor`, `rougeL`, `rouge1`, those of `embedders`, `word_overlap`.
+        `meteor`, `rougeL`, `rouge1`, the metrics of `embedders`, `word_overlap`.
     """
     found: dict[str, CaptionMetric] = {}
     if wordnet is not None:
-        found["meteor"] = partial(meteor_of_each, wordnet=wordnet, several=several, synonyms=synonyms)
+        found["meteor"] = partial(meteor_per_image, wordnet=wordnet, several=several, synonyms=synonyms)
     for kind in ("rougeL", "rouge1"):
-        found[kind] = partial(captions.rouge_of_each, kind=kind, several=several)
+        found[kind] = partial(captions.rouge_per_image, kind=kind, several=several)
     for name, embedder in (embedders or {}).items():
-        remembering = Remembering(embedder)
-        found[name] = partial(captions.text_similarity_of_each, embedder=remembering, several=several)
-    found["word_overlap"] = partial(captions.word_overlap_of_each, several=several)
+        cached = CachedEmbedder(embedder)
+        found[name] = partial(captions.text_similarity_per_image, embedder=cached, several=several)
+    found["word_overlap"] = partial(captions.word_overlap_per_image, several=several)
     return found
 
 
@@ -71,16 +71,16 @@ def caption_values(
     references: Sequence[Reference],
     metrics: Mapping[str, CaptionMetric],
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Scores of each image, `(N,)` float64 by pair and metric, for intervals and paired tests.
+    """Return per-image scores, `(N,)` float64 by pair and metric, for intervals and paired tests.
 
     Args:
-        predicted: captions from brains.
-        from_true_image: the captioner's, of the true images; None leaves the first pair alone.
-        references: captions by people, one or several of each image.
-        metrics: as of `caption_metrics`.
+        predicted: captions predicted from brains.
+        from_true_image: the captioner's captions of the true images; None restricts the result to the first pair.
+        references: human captions, one or several per image.
+        metrics: from `caption_metrics`.
 
     Raises:
-        UserError: naming a caption that is no text or has no counterpart.
+        UserError: if a caption is not a string or has no counterpart.
     """
     pairs: dict[str, tuple[Sequence[str], Sequence[Reference]]] = {PREDICTED_REFERENCE: (predicted, references)}
     if from_true_image is not None:
@@ -100,25 +100,24 @@ def caption_scores(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, list[Score]]:
-    """Means over images with their 95 % intervals, by pair.
+    """Return means over images with 95 % intervals, by pair.
 
-    No metric has a chance level that is one number; the predicted captions of other images, scored the same way,
-    stand for it.
+    Chance is no single number for any of the metrics; use the predicted captions of other images as null rows.
 
     Args:
-        predicted: see `caption_values`, as the three that follow.
-        from_true_image: see there.
-        references: see there.
-        metrics: see there.
+        predicted: captions predicted from brains.
+        from_true_image: the captioner's captions of the true images; None restricts the result to the first pair.
+        references: human captions, one or several per image.
+        metrics: from `caption_metrics`.
         num_resamples: of the bootstrap.
-        seed: of its draws.
+        seed: of the bootstrap.
 
     Returns:
-        One score for each metric under `PREDICTED_REFERENCE`, `PREDICTED_IMAGE`, `CEILING`, and `RELATIVE`, the ratio
-        of the second mean to the third, NaN where the third is not above 0.
+        One score per metric under `PREDICTED_REFERENCE`, `PREDICTED_IMAGE`, `CEILING`, and `RELATIVE`, the ratio of the
+        second mean to the third, NaN if the third is not above 0.
 
     Raises:
-        UserError: see `caption_values`.
+        UserError: as `caption_values`.
     """
     values = caption_values(predicted, from_true_image, references, metrics)
     scores = {
@@ -140,11 +139,11 @@ def _score(name: str, value: float, num_images: int, interval: Interval | None) 
     return Score(name, float(value), chance=None, pool_size=None, num_images=num_images, interval=interval)
 
 
-def _relative(name: str, share: np.ndarray, ceiling: np.ndarray, num_resamples: int, seed: int) -> Score:
-    """A ratio of means, whose interval draws images for both at once."""
+def _relative(name: str, values: np.ndarray, ceiling: np.ndarray, num_resamples: int, seed: int) -> Score:
+    """Return a ratio of means, with an interval from joint resamples of the images."""
     if ceiling.mean() <= 0:
-        return _score(name, np.nan, len(share), None)
-    drawn = np.random.default_rng(seed).integers(len(share), size=(num_resamples, len(share)))
-    above, below = share[drawn].mean(1), ceiling[drawn].mean(1)
+        return _score(name, np.nan, len(values), None)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(num_resamples, len(values)))
+    above, below = values[drawn].mean(1), ceiling[drawn].mean(1)
     low, high = np.percentile(above[below > 0] / below[below > 0], [2.5, 97.5]).tolist()
-    return _score(name, share.mean() / ceiling.mean(), len(share), (low, high))
+    return _score(name, values.mean() / ceiling.mean(), len(values), (low, high))

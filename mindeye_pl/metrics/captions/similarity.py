@@ -1,8 +1,8 @@
-"""Captions beside reference captions: words in common, and likeness of meaning (MindEye2, spec section 10).
+"""Similarity of captions to reference captions: common words, and embeddings (MindEye2, spec section 10).
 
-METEOR stands in a file of its own; `caption_pairs` says what several references of an image make of its score.
+METEOR is in `meteor`; `pairs` defines how several references of an image are combined.
 
-Legend: N images, M sentences, E width of an embedding.
+Legend: N images, M sentences, E embedding width.
 """
 
 import re
@@ -14,26 +14,26 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.captions.pairs import Reference, check_captions, check_option, pooled, score_pairs
+from mindeye_pl.metrics.captions.pairs import Reference, check_captions, check_option, reduce_references, score_pairs
 
 #: M sentences to `(M, E)`.
 TextEmbedder = Callable[[Sequence[str]], Tensor]
 
 ROUGE_KINDS = ("rouge1", "rougeL")
 
-#: Words that say nothing of what is seen; those that tell where it is are kept.
-_EMPTY_WORDS = "a an and are at be being by for from in is it its of on or that the there to with"
+#: Function words without visual content; prepositions of place are kept.
+_STOP_WORDS = "a an and are at be being by for from in is it its of on or that the there to with"
 _CONTENT_WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 
 
 def rouge(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """ROUGE-1 or ROUGE-L: words in common, in any order or in the reference's.
+    """ROUGE-1 or ROUGE-L: common words, in any order or in the reference's order.
 
-    Formula: 2 P R / (P + R), with P and R the share of predicted and of reference words that both have (ROUGE-1), or
-        that their longest common subsequence has (ROUGE-L); lower case, letters and digits alone, no stemming.
+    Formula: 2 P R / (P + R), with P and R the fraction of predicted and of reference words that both have (ROUGE-1), or
+        that their longest common subsequence has (ROUGE-L); lower case, letters and digits only, no stemming.
     Range: 0 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test image stands for it
+    Chance: no single number; see the row of another test image
     Weights: none
     Not shown: meaning: synonyms count as wrong, and "a", "of", "on" and "with" as right.
     Source: MindEye2, spec section 10; Lin 2004. The published numbers are the median of bootstrapped means, this is the
@@ -41,28 +41,28 @@ def rouge(predicted: Sequence[str], references: Sequence[Reference], **options: 
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
-        options: as in `rouge_of_each`.
+        references: captions of the same images, in the same order.
+        options: keyword arguments of `rouge_per_image`.
 
     Returns:
         Scalar float64.
     """
-    return rouge_of_each(predicted, references, **options).mean()
+    return rouge_per_image(predicted, references, **options).mean()
 
 
-def rouge_of_each(
+def rouge_per_image(
     predicted: Sequence[str], references: Sequence[Reference], *, kind: str = "rouge1", several: str = "best"
 ) -> Tensor:
-    """As `rouge`, of each image: `(N,)` float64; 0 where a caption has no word.
+    """Per-image `rouge`, `(N,)` float64; 0 if a caption has no word.
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
+        references: captions of the same images, in the same order.
         kind: "rouge1" or "rougeL".
         several: one of `SEVERAL`.
 
     Raises:
-        UserError: if a caption is no text.
+        UserError: if a caption is not a string.
     """
     from torchmetrics.functional.text import rouge_score
 
@@ -76,113 +76,115 @@ def rouge_of_each(
 
 
 def word_overlap(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """Content words in common, in any order: objects, colours, sizes and places, without articles and the like.
+    """Common content words in any order: objects, colours, sizes and places, without articles and other stop words.
 
-    Formula: 2 P R / (P + R), with P and R the share of predicted and of reference content words that both have, a word
-        counted as often as it stands in both.
+    Formula: 2 P R / (P + R), with P and R the fraction of predicted and of reference content words that both have,
+        counted with multiplicity.
     Range: 0 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test image stands for it
+    Chance: no single number; see the row of another test image
     Weights: none
     Not shown: which colour belongs to which object, synonyms, and word order.
-    Source: this project's own, for captions of simulated scenes
+    Source: this project, for captions of simulated scenes
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
-        options: as in `word_overlap_of_each`.
+        references: captions of the same images, in the same order.
+        options: keyword arguments of `word_overlap_per_image`.
 
     Returns:
         Scalar float64.
     """
-    return word_overlap_of_each(predicted, references, **options).mean()
+    return word_overlap_per_image(predicted, references, **options).mean()
 
 
-def word_overlap_of_each(predicted: Sequence[str], references: Sequence[Reference], *, several: str = "best") -> Tensor:
-    """As `word_overlap`, of each image: `(N,)` float64; 0 where a caption has no content word.
+def word_overlap_per_image(
+    predicted: Sequence[str], references: Sequence[Reference], *, several: str = "best"
+) -> Tensor:
+    """Per-image `word_overlap`, `(N,)` float64; 0 if a caption has no content word.
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
+        references: captions of the same images, in the same order.
         several: one of `SEVERAL`.
 
     Raises:
-        UserError: if a caption is no text.
+        UserError: if a caption is not a string.
     """
     return score_pairs(*check_captions(predicted, references), several, _content_overlap)
 
 
 def _content_overlap(caption: str, reference: str) -> float:
     first, second = (
-        Counter(word for word in _CONTENT_WORD.findall(text.lower()) if word not in _EMPTY_WORDS.split())
+        Counter(word for word in _CONTENT_WORD.findall(text.lower()) if word not in _STOP_WORDS.split())
         for text in (caption, reference)
     )
     return 2 * (first & second).total() / max(first.total() + second.total(), 1)
 
 
 def sentence_similarity(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """Cosine of sentence embeddings, trained so that sentences of like meaning lie together.
+    """Cosine of sentence embeddings that were trained for similarity of meaning.
 
     Formula: cos(e(predicted), e(reference)), with e the mean of all-MiniLM-L6-v2's last hidden states
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number; the row of another test image stands for it
+    Chance: no single number; see the row of another test image
     Weights: minilm
-    Not shown: numbers, colours, places and "not", of which the embedding holds little; a caption of the right topic
-        scores well.
+    Not shown: numbers, colours, places and negations, which the embedding hardly represents; a caption of the right
+        topic scores well.
     Source: MindEye2, spec section 10; the paper prints it times 100
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
-        options: as in `text_similarity_of_each`.
+        references: captions of the same images, in the same order.
+        options: keyword arguments of `text_similarity_per_image`.
 
     Returns:
         Scalar float64.
     """
-    return sentence_similarity_of_each(predicted, references, **options).mean()
+    return sentence_similarity_per_image(predicted, references, **options).mean()
 
 
-def sentence_similarity_of_each(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """As `sentence_similarity`, of each image: `(N,)` float64; arguments as `text_similarity_of_each`."""
-    return text_similarity_of_each(predicted, references, **options)
+def sentence_similarity_per_image(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
+    """Per-image `sentence_similarity`, `(N,)` float64; arguments as `text_similarity_per_image`."""
+    return text_similarity_per_image(predicted, references, **options)
 
 
 def text_similarity(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """Cosine of two captions in the text space of a CLIP.
+    """Cosine of two captions in the text space of a CLIP model.
 
     Formula: cos(e(predicted), e(reference)), with e the projected text embedding
     Range: -1 to 1
     Direction: higher is better.
-    Chance: no one number, and far above 0; the row of another test image stands for it
+    Chance: no single number, and far above 0; see the row of another test image
     Weights: clip_text_b32 (CLIP-B), clip_text_l14 (CLIP-L); none for the laptop's own CLIP
-    Not shown: how much is right: captions that share no more than being captions already lie close together.
+    Not shown: how much is right: the embeddings of unrelated captions are already similar.
     Source: MindEye2, spec section 10; the paper prints it times 100
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
-        options: as in `text_similarity_of_each`.
+        references: captions of the same images, in the same order.
+        options: keyword arguments of `text_similarity_per_image`.
 
     Returns:
         Scalar float64.
     """
-    return text_similarity_of_each(predicted, references, **options).mean()
+    return text_similarity_per_image(predicted, references, **options).mean()
 
 
-def text_similarity_of_each(
+def text_similarity_per_image(
     predicted: Sequence[str], references: Sequence[Reference], *, embedder: TextEmbedder, several: str = "best"
 ) -> Tensor:
-    """As `text_similarity`, of each image: `(N,)` float64; every sentence is embedded once.
+    """Per-image `text_similarity`, `(N,)` float64; every sentence is embedded once.
 
     Args:
         predicted: N captions.
-        references: of the same images, in the same order.
-        embedder: M sentences to `(M, E)`; they need not have length 1.
+        references: captions of the same images, in the same order.
+        embedder: M sentences to `(M, E)`, of any length.
         several: one of `SEVERAL`.
 
     Raises:
-        UserError: if a caption is no text, or its embedding not finite.
+        UserError: if a caption is not a string, or its embedding is not finite.
     """
     texts, lists = check_captions(predicted, references)
     sentences = list(dict.fromkeys([*texts, *(reference for own in lists for reference in own)]))
@@ -191,28 +193,28 @@ def text_similarity_of_each(
     assert len(embeddings) == len(sentences), f"{len(embeddings)} embeddings of {len(sentences)} sentences"
     for sentence, finite in zip(sentences, embeddings.isfinite().all(1).tolist(), strict=True):
         if not finite:
-            raise UserError("the embedding of a caption is not finite", got=repr(sentence))
+            raise UserError("the embedding of a caption contains NaN or infinity", got=repr(sentence))
     embeddings = embeddings / embeddings.norm(dim=1, keepdim=True).clamp_min(1e-12)
     row = {sentence: index for index, sentence in enumerate(sentences)}
     firsts = [row[text] for text, own in zip(texts, lists, strict=True) for _ in own]
     seconds = [row[reference] for own in lists for reference in own]
-    return pooled((embeddings[firsts] * embeddings[seconds]).sum(1), lists, several)
+    return reduce_references((embeddings[firsts] * embeddings[seconds]).sum(1), lists, several)
 
 
-class Remembering:
-    """An embedder that reads each sentence once, however often it is asked for it.
+class CachedEmbedder:
+    """Text embedder that embeds each sentence only once.
 
     Args:
-        embedder: reads what is new.
+        embedder: embeds sentences that are not in the cache.
     """
 
     def __init__(self, embedder: TextEmbedder):
         self._embedder = embedder
-        self._known: dict[str, Tensor] = {}
+        self._cache: dict[str, Tensor] = {}
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
-        """M sentences to `(M, E)`."""
-        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._known]
+        """Embed M sentences, `(M, E)`."""
+        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._cache]
         if new:
-            self._known |= dict(zip(new, self._embedder(new), strict=True))
-        return torch.stack([self._known[sentence] for sentence in sentences])
+            self._cache |= dict(zip(new, self._embedder(new), strict=True))
+        return torch.stack([self._cache[sentence] for sentence in sentences])

@@ -1,1 +1,1 @@
-"""Scores, confidence intervals, and the value of data."""
+"""Scores, confidence intervals, and the value of additional data."""

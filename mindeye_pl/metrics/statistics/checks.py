@@ -1,6 +1,6 @@
-"""What is refused before it is scored: the message names the image that is wrong.
+"""Validation of images and embeddings before scoring; error messages name the invalid image.
 
-Legend: N images, H and W their size, F values of a flattened embedding.
+Legend: N images, H and W image size, F values of a flattened embedding.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 
-#: How far beyond [0, 1] a value may lie: resizing in half precision rounds by so much.
+#: Tolerance around [0, 1]: the rounding error of resizing in half precision.
 ROUNDING = 1e-3
 
-#: Values looked at together, so that a check of large embeddings holds no second copy of them.
-_VALUES_AT_ONCE = 2**24
+#: Values checked per block, so that a check of large embeddings makes no second copy of them.
+_VALUES_PER_BLOCK = 2**24
 
 
 def check_images(
@@ -25,96 +25,100 @@ def check_images(
     like: Tensor | Sequence[Tensor] | None = None,
     same_size: bool = False,
 ) -> None:
-    """Refuses images that cannot be scored.
+    """Check that images can be scored.
 
     Args:
-        images: `(N, 3, H, W)` floating point in [0, 1], or N of `(3, H, W)` that should have one size.
-        what: what they are, for the message: "reconstructions".
-        names: N names of images; their places stand for them where None.
-        like: the set that they are compared with, of which there must be as many.
-        same_size: whether `like` must also have their H and W.
+        images: `(N, 3, H, W)` floating point in [0, 1], or N of `(3, H, W)` with one size.
+        what: name of the set for error messages, for example "reconstructions".
+        names: N image names for error messages; indices if None.
+        like: the set that they are compared with, of the same length.
+        same_size: also require the H and W of `like`.
 
     Raises:
-        UserError: for an empty set, sets of unlike length, a wrong shape or type, NaN or infinity, and values outside
-            [0, 1].
+        UserError: for an empty set, sets that differ in length, a wrong shape or type, NaN or infinity, and values
+            outside [0, 1].
     """
     _check_count(images, what, names, like)
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         if image.ndim != 3 or image.shape[0] != 3 or image.shape != images[0].shape:
-            wanted = "(3, height, width), the same for all"
-            raise UserError(f"{_the(what, place, names)} has a wrong shape", got=tuple(image.shape), expected=wanted)
+            expected = "(3, height, width), the same for all"
+            raise UserError(f"{_item(what, index, names)} has a wrong shape", got=tuple(image.shape), expected=expected)
         if not image.is_floating_point():
-            problem, wanted = f"{_the(what, place, names)} has a wrong type", "floating point in [0, 1]"
-            raise UserError(problem, got=image.dtype, expected=wanted, fix="divide 8-bit images by 255")
+            raise UserError(
+                f"{_item(what, index, names)} has a wrong dtype",
+                got=image.dtype,
+                expected="floating point in [0, 1]",
+                fix="divide 8-bit images by 255",
+            )
     if same_size and like is not None and images[0].shape != like[0].shape:
         sizes = [tuple(some[0].shape) for some in (images, like)]
-        problem = f"the {what} have another size than their images"
-        raise UserError(problem, got=sizes[0], expected=sizes[1], fix="set a size to which both are resized")
-    for place, image in enumerate(images):
+        problem = f"the {what} differ in size from the images they are compared with"
+        raise UserError(problem, got=sizes[0], expected=sizes[1], fix="resize both with the option size")
+    for index, image in enumerate(images):
         low, high = image.detach().aminmax()
-        _check_finite(low + high, what, place, names)
+        _check_finite(low + high, what, index, names)
         if low < -ROUNDING or high > 1 + ROUNDING:
             span = f"{low.item():.4g} to {high.item():.4g}"
-            raise UserError(f"{_the(what, place, names)} has values outside [0, 1]", got=span, expected="0 to 1")
+            raise UserError(f"{_item(what, index, names)} has values outside [0, 1]", got=span, expected="0 to 1")
 
 
 def check_embeddings(
     embeddings: Tensor, *, what: str, names: Sequence[str] | None = None, like: Tensor | None = None
 ) -> None:
-    """Refuses embeddings, or features of images, that cannot be compared.
+    """Check that embeddings, or features of images, can be compared.
 
     Args:
         embeddings: `(N, ...)` floating point; memory-mapped is fine, rows are read in blocks.
-        what: what they are, for the message: "target tokens".
-        names: N names of images; their places stand for them where None.
-        like: the set that they are compared with: as many rows, of the same shape.
+        what: name of the set for error messages, for example "target tokens".
+        names: N image names for error messages; indices if None.
+        like: the set that they are compared with, of the same shape.
 
     Raises:
-        UserError: for an empty set, sets of unlike length, rows of unlike shape, a type without fractions, and NaN or
-            infinity.
+        UserError: for an empty set, sets that differ in length or row shape, a dtype that is not floating point, and
+            NaN or infinity.
     """
     _check_count(embeddings, what, names, like)
     if embeddings.ndim < 2 or embeddings[0].numel() == 0:
         raise UserError(f"the {what} have a wrong shape", got=tuple(embeddings.shape), expected="(images, values)")
     if not embeddings.is_floating_point():
-        raise UserError(f"the {what} have a wrong type", got=embeddings.dtype, expected="floating point")
+        raise UserError(f"the {what} have a wrong dtype", got=embeddings.dtype, expected="floating point")
     if like is not None and embeddings.shape[1:] != like.shape[1:]:
-        seen, wanted = tuple(embeddings.shape[1:]), tuple(like.shape[1:])
-        raise UserError(f"the {what} have another shape than what they are compared with", got=seen, expected=wanted)
-    rows_at_once = max(1, _VALUES_AT_ONCE // embeddings[0].numel())
-    for start in range(0, len(embeddings), rows_at_once):
-        rows = embeddings[start : start + rows_at_once].detach().flatten(1)
+        got, expected = tuple(embeddings.shape[1:]), tuple(like.shape[1:])
+        raise UserError(f"the {what} differ in shape from what they are compared with", got=got, expected=expected)
+    block_size = max(1, _VALUES_PER_BLOCK // embeddings[0].numel())
+    for start in range(0, len(embeddings), block_size):
+        rows = embeddings[start : start + block_size].detach().flatten(1)
         if not (finite := _finite_rows(rows)).all():
             row = int((~finite).nonzero()[0])
-            worst = rows[row][~rows[row].isfinite()][0]
-            _check_finite(worst, what, start + row, names)
+            invalid = rows[row][~rows[row].isfinite()][0]
+            _check_finite(invalid, what, start + row, names)
 
 
 def _finite_rows(rows: Tensor) -> Tensor:
-    """Whether all values of each row are finite, `(N, F)` -> `(N,)` bool, without a second copy in another type."""
-    if rows.dtype == torch.float16:  # slow to compute with on a CPU; its exponent bits say the same
+    """Test each row for NaN and infinity, `(N, F)` -> `(N,)` bool, without a copy in another dtype."""
+    if rows.dtype == torch.float16:  # float16 sums are slow on a CPU; the exponent bits answer the same question
         return (rows.view(torch.int16) & 0x7C00).amax(1) < 0x7C00
     finite = rows.sum(1).isfinite()
-    return finite if finite.all() else rows.isfinite().all(1)  # a sum may overflow where no value does
+    return finite if finite.all() else rows.isfinite().all(1)  # the sum of finite values may overflow
 
 
 def _check_count(
     items: Tensor | Sequence[Tensor], what: str, names: Sequence[str] | None, like: Tensor | Sequence[Tensor] | None
 ) -> None:
     if len(items) == 0:
-        raise UserError(f"there are no {what}", got=0, expected="one or more")
+        raise UserError(f"there are no {what}", got=0, expected="at least 1")
     if like is not None and len(items) != len(like):
         raise UserError(
-            f"the {what} are not as many as what they are compared with", got=len(items), expected=len(like)
+            f"the {what} differ in number from what they are compared with", got=len(items), expected=len(like)
         )
     assert names is None or len(names) == len(items), f"{len(names or ())} names for {len(items)} {what}"
 
 
-def _check_finite(value: Tensor, what: str, place: int, names: Sequence[str] | None) -> None:
+def _check_finite(value: Tensor, what: str, index: int, names: Sequence[str] | None) -> None:
     if not value.isfinite():
         kind = "NaN" if value.isnan() else "infinity"
-        raise UserError(f"{_the(what, place, names)} holds {kind}", got=kind, expected="finite numbers")
+        raise UserError(f"{_item(what, index, names)} contains {kind}", got=kind, expected="finite numbers")
 
 
-def _the(what: str, place: int, names: Sequence[str] | None) -> str:
-    return f"image {place if names is None else names[place]!r} of the {what}"
+def _item(what: str, index: int, names: Sequence[str] | None) -> str:
+    return f"image {index if names is None else names[index]!r} of the {what}"

@@ -1,4 +1,4 @@
-"""How much more data one method would need to score what another one scores.
+"""Factor of additional data that one method needs to reach another method's score.
 
 Legend: H amounts of data, K seeds, n images.
 """
@@ -14,15 +14,15 @@ from mindeye_pl.metrics.statistics.score import Interval
 
 @dataclass(frozen=True)
 class DataWorth:
-    """A factor of data.
+    """Data factor of a method relative to a reference.
 
     Attributes:
-        at: the amount of data that the method has.
-        value: the reference needs so many times `at` to score the same; infinite where it never does within its curve,
-            zero where its smallest amount already scores more.
-        interval: of the factor, its ends infinite or zero for the same reasons.
-        least: the factor at the smallest amount of the reference's curve, that nothing below it can be told from.
-        most: the same at the largest amount.
+        at: amount of data of the method.
+        value: the reference needs `value` times `at` for the same score; infinite if its curve never reaches the score,
+            zero if its smallest amount already exceeds it.
+        interval: of `value`; its ends may be infinite or zero for the same reasons.
+        least: factor of the smallest amount on the reference's curve; smaller factors cannot be resolved.
+        most: factor of the largest amount.
     """
 
     at: float
@@ -33,18 +33,18 @@ class DataWorth:
 
 
 def amount_needed(amounts: Sequence[float], scores: np.ndarray, target: float) -> float:
-    """The amount of data at which a curve reaches a score.
+    """Return the amount of data at which a curve reaches a score.
 
-    More data are taken not to hurt: the curve is the isotonic regression of the scores, read between its points as a
-    straight line over the logarithm of the amount.
+    The curve is assumed to be monotonic: it is the isotonic regression of the scores, interpolated linearly over the
+    logarithm of the amount.
 
     Args:
         amounts: `(H,)`, positive and ascending.
         scores: `(H,)`, higher is better.
-        target: the score to be reached.
+        target: score to reach.
 
     Returns:
-        The amount, infinite where the curve ends below the target, zero where it begins above it.
+        The amount; infinite if the curve ends below the target, zero if it starts above it.
     """
     from scipy.optimize import isotonic_regression
 
@@ -55,12 +55,12 @@ def amount_needed(amounts: Sequence[float], scores: np.ndarray, target: float) -
         return math.inf
     if target < curve[0]:
         return 0.0
-    place = int(np.searchsorted(curve, target))  # the first point that is not below
-    if curve[place] == target:
-        return float(amounts[place])
-    share = (target - curve[place - 1]) / (curve[place] - curve[place - 1])
+    index = int(np.searchsorted(curve, target))  # first point that is not below the target
+    if curve[index] == target:
+        return float(amounts[index])
+    fraction = (target - curve[index - 1]) / (curve[index] - curve[index - 1])
     logs = np.log(amounts)
-    return float(np.exp(logs[place - 1] + share * (logs[place] - logs[place - 1])))
+    return float(np.exp(logs[index - 1] + fraction * (logs[index] - logs[index - 1])))
 
 
 def data_worth(
@@ -73,21 +73,21 @@ def data_worth(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> DataWorth:
-    """What a method is worth in data: "pretraining is worth 3.1 times the data at 1 h".
+    """Compute the data factor of a method: "pretraining is worth 3.1 times the data at 1 h".
 
-    The interval is the bootstrap's, by quantiles: in each resample images are drawn with replacement, and so are
-    seeds, the same ones for both methods. Luck that differs from image to image is drawn twice, which makes it too
-    wide (Owen, The pigeonhole bootstrap, 2007); a seed's luck with all images is drawn from few, which makes it too
-    narrow with two or three seeds.
+    The interval is a quantile bootstrap: each resample draws images and seeds with replacement, the same ones for both
+    methods. Variation that is specific to an image and a seed is resampled twice, which makes the interval too wide
+    (Owen, The pigeonhole bootstrap, 2007); variation of a seed over all images is resampled from few seeds, which makes
+    it too narrow with two or three seeds.
 
     Args:
         amounts: `(H,)` of the reference's curve, positive and ascending.
-        reference: `(H, K, n)` scores of each image, higher is better.
-        method: `(K, n)` the method's at the amount `at`, for the same seeds and images.
-        at: the amount of data that the method has.
+        reference: `(H, K, n)` per-image scores of the reference, higher is better.
+        method: `(K, n)` per-image scores of the method at the amount `at`, for the same seeds and images.
+        at: amount of data of the method.
         confidence: of the interval.
         num_resamples: of the bootstrap.
-        seed: of the draws.
+        seed: of the bootstrap.
 
     Raises:
         AssertionError: for other shapes.
@@ -101,13 +101,13 @@ def data_worth(
         seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds)) / num_seeds  # (K,)
         needed[index] = amount_needed(amounts, seeds @ (reference @ images).T, float(seeds @ method @ images))
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile(needed, tails, method="inverted_cdf")  # never between a number and infinity
+    low, high = np.quantile(needed, tails, method="inverted_cdf")  # no interpolation between a number and infinity
     value = amount_needed(amounts, reference.mean((1, 2)), float(method.mean()))
     return DataWorth(at, value / at, (float(low) / at, float(high) / at), amounts[0] / at, amounts[-1] / at)
 
 
-def in_words(worth: DataWorth, what: str, unit: str = "h") -> str:
-    """One sentence: "pretraining is worth 3.1 times the data at 1 h, 95 % interval 2.4 to 4.0"."""
+def format_data_worth(worth: DataWorth, what: str, unit: str = "h") -> str:
+    """Format as "pretraining is worth 3.1 times the data at 1 h, 95 % interval 2.4 to 4.0"."""
     value, low, high = (_factor(factor, worth) for factor in (worth.value, *worth.interval))
     return f"{what} is worth {value} times the data at {worth.at:g} {unit}, 95 % interval {low} to {high}"
 

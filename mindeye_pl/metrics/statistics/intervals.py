@@ -1,6 +1,6 @@
-"""How sure a score is: intervals over images, over seeds and subjects, and paired tests between methods.
+"""Confidence intervals over images, seeds and subjects, and paired tests between methods.
 
-What is drawn is drawn from sorted values, so that the order of the images changes nothing.
+Resampling starts from sorted values, so that the order of the images does not matter.
 
 Legend: n images, K seeds or subjects, R resamples.
 """
@@ -13,11 +13,11 @@ import numpy as np
 
 from mindeye_pl.metrics.statistics.score import Interval
 
-#: Share of a resample's variance that is taken from the whole sample. Scores near their limit are mostly equal values;
-#: a resample of equal ones alone has no variance, and its Student's t no bound.
+#: Weight of the whole sample's variance in a resample's variance. Scores near their limit are mostly equal values; a
+#: resample of equal values has no variance, and its Student's t would be unbounded.
 _SHRINKAGE = 0.05
 
-_FLIPS_AT_ONCE = 1000
+_FLIPS_PER_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Difference:
     Attributes:
         value: mean of first minus second.
         interval: of that mean.
-        num_pairs: images or seeds that it is over.
-        p_value: two-sided, of no difference, where it was tested.
+        num_pairs: number of images or seeds.
+        p_value: two-sided, for the null hypothesis of no difference; None if not tested.
     """
 
     value: float
@@ -47,26 +47,26 @@ def bootstrap_interval(
     bounds: Interval | None = None,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of the (weighted) mean, images drawn with replacement.
+    """Compute a bootstrap interval of the (weighted) mean by resampling images with replacement.
 
-    The default is the bootstrap of Student's t. Of 1,500 simulated sets of 100 values each, a 95 % interval by the
-    three methods (bootstrap-t, percentile, BCa) held the true mean in 95, 95, 95 % of normal values; in 95, 94, 94 % of
-    1 minus exponential ones; and in 95, 93, 94 % of values crowded at 1 (beta of 9 and 0.3). Of two-way identification
-    itself, at scores of 0.95 to 0.97, they held it in 93 to 95, 91 to 93 and 92 to 94 %. The two others fall short on
-    the side where the tail is.
+    The default is the bootstrap of Student's t. The coverage of a 95 % interval by the three methods (bootstrap-t,
+    percentile, BCa) over 1,500 simulated sets of 100 values each is 95, 95, 95 % for normal values; 95, 94, 94 % for
+    1 minus exponential values; and 95, 93, 94 % for values concentrated at 1 (beta of 9 and 0.3). For two-way
+    identification itself, at scores of 0.95 to 0.97, it is 93 to 95, 91 to 93 and 92 to 94 %. The other two methods
+    undercover on the side of the tail.
 
     Args:
-        values: `(n,)`, one for each image.
-        weights: `(n,)`, not negative; equal ones where None.
-        confidence: share of such intervals that hold the true mean.
-        num_resamples: resampled means.
+        values: `(n,)`, one per image.
+        weights: `(n,)`, not negative; equal weights if None.
+        confidence: coverage of the interval.
+        num_resamples: number of resampled means.
         method: "bootstrap-t", "percentile" or "BCa" (the latter two as `scipy.stats.bootstrap`).
-        bounds: what the mean cannot leave, (0, 1) for a share; the interval is cut there.
-        seed: of the draws.
+        bounds: limits of the mean, (0, 1) for a fraction; the interval is clipped to them.
+        seed: of the resampling.
 
     Returns:
-        The two ends, equal where all values are, as resampling cannot see beyond them; Wilson's where all lie on one of
-        the bounds.
+        The two ends. They coincide if all values are equal, because resampling cannot add variation; if all values
+        equal one of the bounds, the interval is Wilson's.
     """
     values, weights = _sorted(values, weights)
     if np.ptp(values) == 0 and bounds is not None and values[0] in bounds:
@@ -90,7 +90,7 @@ def bootstrap_interval(
 
 
 def _sorted(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 `(n,)`, in the order of the values, without those that weigh nothing."""
+    """Return both as float64 `(n,)`, sorted by value, without zero weights."""
     values = np.asarray(values, dtype=np.float64)
     weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
     assert values.ndim == 1, values.shape
@@ -103,7 +103,7 @@ def _sorted(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray,
 
 @lru_cache(maxsize=4)
 def _draws(num: int, num_resamples: int, seed: int) -> np.ndarray:
-    """How often each of n is drawn in each resample, `(R, n)` float64; the scores of one evaluation share it."""
+    """Draw the multiplicity of each of n values in each resample, `(R, n)` float64; cached per evaluation."""
     rng = np.random.default_rng(seed)
     counts = np.empty((num_resamples, num))
     for row in counts:
@@ -115,7 +115,7 @@ def _draws(num: int, num_resamples: int, seed: int) -> np.ndarray:
 def _resampled(
     centred: np.ndarray, weights: np.ndarray, num_resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means of the resamples and their standard errors, `(R,)` each."""
+    """Return the resamples' weighted means and their standard errors, `(R,)` each."""
     draws = _draws(len(centred), num_resamples, seed)
     squares = weights**2
     sums = draws @ np.stack([weights, weights * centred, squares, squares * centred, squares * centred**2], 1)  # (R, 5)
@@ -125,17 +125,17 @@ def _resampled(
 
 
 def _standard_error(centred: np.ndarray, weights: np.ndarray) -> float:
-    """Of a weighted mean, linearised in the weights."""
+    """Return the standard error of a weighted mean, linearised in the weights."""
     return float(np.sqrt((weights**2 * centred**2).sum()) / weights.sum())
 
 
 def _student(means: np.ndarray, errors: np.ndarray, error: float) -> np.ndarray:
-    """Student's t of each resample, `(R,)`."""
+    """Return Student's t of each resample, `(R,)`."""
     return means / np.sqrt((1 - _SHRINKAGE) * errors**2 + _SHRINKAGE * error**2)
 
 
 def _bca_levels(centred: np.ndarray, weights: np.ndarray, means: np.ndarray, tails: np.ndarray) -> np.ndarray:
-    """Quantiles that take the place of `tails`: corrected for bias, and for a spread that goes with the mean."""
+    """Return the quantile levels that replace `tails`, corrected for bias and acceleration."""
     from scipy.special import ndtr, ndtri
 
     below = ((means < 0).mean() + (means <= 0).mean()) / 2
@@ -156,21 +156,21 @@ def hit_rate_interval(
     method: str = "wilson",
     seed: int = 0,
 ) -> Interval:
-    """Interval of a share of hits: Wilson's, in a form that also takes the fractions of pools and ties.
+    """Compute Wilson's interval of a hit rate, generalised to fractional hits of pools and ties.
 
-    An image asked in several pools has a mean of hits, which varies less than hits do. Wilson's formula is then given
-    the number of yes-or-no images that would be as sure: n p (1 - p) / s^2, both p and s^2 with Wilson's z^2 added
-    images of which half are hits. For hits of 0 and 1 that is n, and the interval is Wilson's own. Where all are hits
-    the bootstrap would claim certainty, and of sets of 100 images with a rate of 2 % it holds the truth in 85 %; this
-    one in 95 %.
+    An image queried in several pools has a mean of hits, which varies less than single hits. Wilson's formula then uses
+    the effective number of binary images, n p (1 - p) / s^2, with both p and s^2 computed after adding Wilson's z^2
+    images of which half are hits. For hits of 0 and 1 this is n, and the interval equals Wilson's. If all are hits, a
+    bootstrap would have zero width; on sets of 100 images with a rate of 2 % its coverage is 85 %, that of this
+    interval 95 %.
 
     Args:
         hits: `(n,)` in [0, 1].
-        weights: as in `bootstrap_interval`, as all that follow.
-        confidence: see there.
-        num_resamples: see there; for the bootstrap alone.
+        weights: `(n,)`, not negative; equal weights if None.
+        confidence: coverage of the interval.
+        num_resamples: number of resampled means, for the bootstrap only.
         method: "wilson", or a method of `bootstrap_interval`.
-        seed: see there; for the bootstrap alone.
+        seed: of the resampling, for the bootstrap only.
     """
     if method != "wilson":
         return bootstrap_interval(
@@ -203,7 +203,7 @@ def _wilson(rate: float, num: float, squared: float) -> Interval:
 
 
 def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion."""
+    """Return Wilson's score interval of a proportion."""
     from scipy.stats import binomtest
 
     result = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
@@ -213,14 +213,14 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
 def difference_over_images(
     first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
 ) -> Difference:
-    """Difference of two models scored on the same images, bootstrapped over images.
+    """Compute the difference of two models scored on the same images, bootstrapped over images.
 
     Args:
-        first: `(n,)` scores of one model, or `(K, n)` of its seeds, whose mean is taken first.
-        second: of the other, the same images in the same order.
+        first: `(n,)` scores of one model, or `(K, n)` of its seeds, which are averaged first.
+        second: scores of the other model on the same images in the same order.
         confidence: of the interval.
         num_resamples: of the bootstrap.
-        seed: of the draws.
+        seed: of the bootstrap.
     """
     difference = _paired(first, second)
     interval = bootstrap_interval(difference, confidence=confidence, num_resamples=num_resamples, seed=seed)
@@ -236,19 +236,19 @@ def paired_test(
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> Difference:
-    """As `difference_over_images`, and how likely so large a difference is where there is none.
+    """Compute `difference_over_images` with a p-value for the null hypothesis of no difference.
 
-    For identification, give it `two_way_influence` of both models.
+    For identification, pass the `two_way_influence` of both models.
 
     Args:
-        first: `(n,)` scores of one model, or `(K, n)` of its seeds, whose mean is taken first.
-        second: of the other, the same images in the same order.
-        test: "sign_flip" gives each difference its sign by lot, as if the models had swapped names for that image
-            (all 2^n ways where there are no more than `num_resamples`); "bootstrap" asks where 0 lies among the
-            resampled Student's t and agrees with the interval.
+        first: `(n,)` scores of one model, or `(K, n)` of its seeds, which are averaged first.
+        second: scores of the other model on the same images in the same order.
+        test: "sign_flip" flips the sign of each difference randomly, as if the models were exchanged for that image
+            (all 2^n combinations if there are at most `num_resamples`); "bootstrap" locates 0 among the resampled
+            Student's t, consistent with the interval.
         confidence: of the interval.
-        num_resamples: flips or resamples.
-        seed: of the draws.
+        num_resamples: number of flips or resamples.
+        seed: of the flips or resamples.
     """
     difference = np.sort(_paired(first, second))
     shown = difference_over_images(first, second, confidence=confidence, seed=seed)
@@ -263,7 +263,7 @@ def paired_test(
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Differences of the images' means over seeds, `(n,)`."""
+    """Return the differences of the images' means over seeds, `(n,)`."""
     scores = [np.asarray(some, dtype=np.float64) for some in (first, second)]
     means = [some.mean(0) if some.ndim == 2 else some for some in scores]  # (n,) each
     assert means[0].shape == means[1].shape, f"{means[0].shape} against {means[1].shape} images"
@@ -272,13 +272,13 @@ def _paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _sign_flip_p_value(difference: np.ndarray, num_flips: int, seed: int) -> float:
     num = len(difference)
-    observed = abs(difference.sum()) * (1 - 1e-12)  # sums of the same numbers in another order are equal
+    observed = abs(difference.sum()) * (1 - 1e-12)  # tolerance for sums of the same numbers in another order
     if num < 30 and 2**num <= num_flips:
         signs = 1 - 2.0 * (np.arange(2**num)[:, None] >> np.arange(num) & 1)  # (2^n, n)
         return float((np.abs(signs @ difference) >= observed).mean())
     rng, as_large = np.random.default_rng(seed), 0
-    for start in range(0, num_flips, _FLIPS_AT_ONCE):
-        signs = 1 - 2.0 * rng.integers(0, 2, (min(_FLIPS_AT_ONCE, num_flips - start), num), dtype=np.int8)
+    for start in range(0, num_flips, _FLIPS_PER_BATCH):
+        signs = 1 - 2.0 * rng.integers(0, 2, (min(_FLIPS_PER_BATCH, num_flips - start), num), dtype=np.int8)
         as_large += int((np.abs(signs @ difference) >= observed).sum())
     return (1 + as_large) / (1 + num_flips)
 
@@ -295,16 +295,16 @@ def _bootstrap_p_value(difference: np.ndarray, num_resamples: int, seed: int) ->
 
 
 def difference_over_seeds(first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95) -> Difference:
-    """Difference of two models trained with the same seeds, by Student's t: seeds are too few for a bootstrap.
+    """Compute the difference of two models trained with the same seeds, by Student's t (seeds are too few to resample).
 
     Args:
-        first: `(K,)`, K > 1, one model's score for each seed.
-        second: the other's, the same seeds in the same order.
+        first: `(K,)`, K > 1, scores of one model.
+        second: scores of the other model for the same seeds in the same order.
         confidence: of the interval.
     """
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     assert difference.ndim == 1, difference.shape
-    assert len(difference) > 1, "one seed says nothing about the spread over seeds"
+    assert len(difference) > 1, "the spread over seeds needs at least two seeds"
     interval = interval_over_groups(difference[:, None], confidence=confidence)
     return Difference(float(difference.mean()), interval, len(difference))
 
@@ -312,28 +312,28 @@ def difference_over_seeds(first: np.ndarray, second: np.ndarray, *, confidence: 
 def interval_over_groups(
     groups: Sequence[np.ndarray] | np.ndarray, *, shared_images: bool = False, confidence: float = 0.95
 ) -> Interval:
-    """Interval of the mean of subjects' means, each subject counting the same, by Student's t.
+    """Compute the interval of the mean of subjects' means, each subject weighted equally, by Student's t.
 
-    Subjects are the units: K of them stand for all others, however many images each has seen. With four subjects a
-    bootstrap, which could only draw those four again, is far too sure. The spread of images within a subject is part
-    of the spread of the means already.
+    Subjects are the units: K of them represent the population, however many images each has seen. With four subjects a
+    bootstrap, which can only redraw those four, is far too narrow. The spread of images within a subject is already
+    part of the spread of the means.
 
     Args:
-        groups: K > 1 arrays, one for each subject (or seed): `(n_k,)` scores of its images, or `(seeds, n_k)`, whose
-            mean over seeds is taken first.
-        shared_images: whether image j is the same one in all groups, which then have one n, and whether the
-            interval is to hold for new images too. A hard image pulls all means down together, which their spread
-            does not show; it is added, with Satterthwaite's degrees of freedom.
+        groups: K > 1 arrays, one per subject (or seed): `(n_k,)` scores of its images, or `(seeds, n_k)`, which are
+            averaged over seeds first.
+        shared_images: image j is the same in all groups, which then have the same n, and the interval should hold for
+            new images too. A hard image lowers all means together, which their spread does not show; this variance is
+            added, with Satterthwaite's degrees of freedom.
         confidence: of the interval.
     """
     scores = [np.asarray(group, dtype=np.float64) for group in groups]
     scores = [group.mean(0) if group.ndim == 2 else group for group in scores]
-    assert len(scores) > 1, "one group says nothing about the spread over groups"
+    assert len(scores) > 1, "the spread over groups needs at least two groups"
     means = np.array([group.mean() for group in scores])
     parts, degrees = [means.var(ddof=1) / len(means)], [len(means) - 1.0]
     if shared_images:
         table = np.stack(scores)  # (K, n)
-        assert table.shape[1] > 1, "one image says nothing about the spread over images"
+        assert table.shape[1] > 1, "the spread over images needs at least two images"
         rest = table - table.mean(0) - means[:, None] + table.mean()
         num = (table.shape[0] - 1) * (table.shape[1] - 1)
         parts += [table.mean(0).var(ddof=1) / table.shape[1], -(rest**2).sum() / num / table.size]
@@ -342,10 +342,10 @@ def interval_over_groups(
 
 
 def _student_interval(mean: float, parts: np.ndarray, degrees: np.ndarray, confidence: float) -> Interval:
-    """Around a mean whose variance is the sum of `parts`, each estimated with its own degrees of freedom."""
+    """Return the interval of a mean whose variance is the sum of `parts`, each with its own degrees of freedom."""
     from scipy.stats import t
 
-    variance = max(float(parts.sum()), float(parts[0]))  # never surer than the groups' own spread
+    variance = max(float(parts.sum()), float(parts[0]))  # at least the groups' own variance
     if variance == 0:
         return mean, mean
     freedom = variance**2 / float((parts**2 / degrees).sum())

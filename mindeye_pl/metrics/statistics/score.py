@@ -1,4 +1,4 @@
-"""One number of an evaluation, with what is needed to judge it."""
+"""A score with its chance level, pool size and interval."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,16 +8,16 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Score:
-    """A score that never stands alone.
+    """A score with everything needed to interpret it.
 
     Attributes:
-        name: of the metric, `image_retrieval` for instance.
-        value: a share in [0, 1] for retrieval.
-        chance: what guessing would score, None where that is no one number: null rows then stand for it.
-        pool_size: candidates that the right answer is picked from, None where nothing is picked.
-        num_images: images that the value is a mean over.
-        interval: 95 % interval over images, None where it was not computed.
-        higher_is_better: the direction of the metric.
+        name: metric name, for example `image_retrieval`.
+        value: the score; a fraction in [0, 1] for retrieval.
+        chance: score of a random guess; None if it is no single number and null rows replace it.
+        pool_size: number of candidates; None if there are no candidates.
+        num_images: number of images that the value is a mean over.
+        interval: 95 % interval over images; None if it was not computed.
+        higher_is_better: direction of the metric.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Score:
     higher_is_better: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for json."""
+        """Return plain data for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Score":
-        """The score of `to_dict`, also after json has made a list of the interval."""
+        """Restore the score of `to_dict`, also after JSON has turned the interval into a list."""
         interval = plain.get("interval")
         return cls(**(plain | {"interval": None if interval is None else (interval[0], interval[1])}))
 

@@ -94,8 +94,8 @@ class AdversarialTraining(LightningModule):
 
     def _perturbed(self, batch: ImageBatch) -> Embeddings:
         image, caption = self.conditions(batch)
-        share = self.objective.perturbation
-        return perturb(image, share=share), perturb(caption, share=share)
+        weight = self.objective.perturbation
+        return perturb(image, noise_weight=weight), perturb(caption, noise_weight=weight)
 
     def embed(self, images: Tensor) -> Tensor:
         """CLIP's embedding `(B, E)` of made images `(B, 3, P, P)` in [-1, 1], in float32."""

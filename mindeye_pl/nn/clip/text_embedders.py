@@ -112,15 +112,17 @@ class OpenCLIPTextEmbedder(nn.Module):
 
     Args:
         network: with `encode_text`, word numbers `(B, L)` to `(B, E)`; it is put in eval mode.
-        word_numbers: n sentences to `(n, L)` int64, padded.
+        tokenize_captions: n sentences to `(n, L)` int64, padded.
         batch_size: B.
     """
 
     network: Any  # open_clip types no calls
 
-    def __init__(self, network: nn.Module, word_numbers: Callable[[Sequence[str]], Tensor], *, batch_size: int = 64):
+    def __init__(
+        self, network: nn.Module, tokenize_captions: Callable[[Sequence[str]], Tensor], *, batch_size: int = 64
+    ):
         super().__init__()
-        self.network, self.word_numbers, self.batch_size = network, word_numbers, batch_size
+        self.network, self.tokenize_captions, self.batch_size = network, tokenize_captions, batch_size
         self.requires_grad_(False).eval()
 
     @property
@@ -131,7 +133,7 @@ class OpenCLIPTextEmbedder(nn.Module):
     @torch.no_grad()
     def forward(self, sentences: Sequence[str]) -> Tensor:
         """N sentences to `(N, E)`."""
-        numbers = self.word_numbers(sentences).to(next(self.network.parameters()).device)  # (N, L)
+        numbers = self.tokenize_captions(sentences).to(next(self.network.parameters()).device)  # (N, L)
         with torch.autocast(numbers.device.type, enabled=False):
             return torch.cat([self.network.encode_text(part) for part in numbers.split(self.batch_size)])
 

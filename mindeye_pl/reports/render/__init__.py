@@ -1,1 +1,1 @@
-"""HTML pages, tables and figures."""
+"""Rendering of HTML pages, tables and figures."""

@@ -1,4 +1,4 @@
-"""Bars with intervals and ceilings: one score for each ROI."""
+"""Bar charts with intervals and ceilings, for example one score per ROI."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bars:
-    """One bar for each label.
+    """A bar chart.
 
     Attributes:
-        title: what is drawn.
-        labels: under the bars, ROIs for instance.
-        values: their heights.
-        intervals: 95 % intervals, one for each bar, None where it was not computed.
-        ceilings: the best that each could be, from the noise ceiling; None where it is not known.
-        y_label: quantity of the vertical axis.
+        title: title of the chart.
+        labels: label of each bar, for example ROIs.
+        values: height of each bar.
+        intervals: 95 % interval of each bar, None if not computed.
+        ceilings: noise ceiling of each bar, None if unknown.
+        y_label: quantity on the vertical axis.
     """
 
     title: str
@@ -37,11 +37,11 @@ class Bars:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height in inches, wider where there are many bars."""
+        """Width and height in inches; wider for many bars."""
         return max(4.6, 0.6 * len(self.labels) + 1), 2.7
 
-    def words(self) -> str:
-        """The chart for those who cannot see it."""
+    def describe(self) -> str:
+        """Return a text alternative of the chart."""
         parts = []
         for index, (label, value) in enumerate(zip(self.labels, self.values, strict=True)):
             interval = self.intervals[index] if self.intervals else None
@@ -52,21 +52,23 @@ class Bars:
         return f"{self.title}: {'; '.join(parts)}."
 
     def draw_on(self, figure: "Figure", palette: Palette) -> None:
-        """Draws it on an empty figure."""
+        """Draw the chart on an empty figure."""
         axes = figure.subplots()
-        places = range(len(self.labels))
-        bars = axes.bar(places, self.values, width=0.56, color=palette.series[0], alpha=0.55, label="score")
-        for place, interval in zip(places, self.intervals or (), strict=False):
+        positions = range(len(self.labels))
+        bars = axes.bar(positions, self.values, width=0.56, color=palette.series[0], alpha=0.55, label="score")
+        for x, interval in zip(positions, self.intervals or (), strict=False):
             if interval is not None:
-                axes.vlines(place, *interval, color=palette.ink, linewidth=1.8)
-        known = [(place, best) for place, best in zip(places, self.ceilings or (), strict=False) if best is not None]
+                axes.vlines(x, *interval, color=palette.ink, linewidth=1.8)
+        known = [
+            (x, ceiling) for x, ceiling in zip(positions, self.ceilings or (), strict=False) if ceiling is not None
+        ]
         if known:
             centres, heights = zip(*known, strict=True)
-            ends = [(place - 0.38, place + 0.38) for place in centres]
+            ends = [(x - 0.38, x + 0.38) for x in centres]
             lines = axes.hlines(heights, *zip(*ends, strict=True), color=palette.series[1], linewidth=2)
             lines.set_label("ceiling")
             legend_above(axes, palette, [bars, lines])
-        axes.set_xticks(list(places), list(self.labels))
+        axes.set_xticks(list(positions), list(self.labels))
         axes.set_ylabel(self.y_label, color=palette.ink)
         axes.axhline(0, color=palette.faint, linewidth=0.8)
         plain_axes(axes, palette)

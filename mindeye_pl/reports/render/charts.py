@@ -1,4 +1,4 @@
-"""Charts as a section of the page."""
+"""Page section with charts."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ from mindeye_pl.reports.render.section import Section, fill, slug
 
 
 def charts_section(title: str, charts: Sequence[Drawable], note: str = "") -> Section | None:
-    """Charts side by side, None where there are none.
+    """Return a section with charts side by side, None if there are none.
 
     Args:
         title: of the section.
         charts: curves, bars or maps, in order.
-        note: a sentence under them.
+        note: sentence below the charts.
     """
     if not charts:
         return None
     drawn = [
-        {"title": chart.title, "words": chart.words(), "svg": as_svg(chart), "wide": chart.size[0] > 6}
+        {"title": chart.title, "description": chart.describe(), "svg": as_svg(chart), "wide": chart.size[0] > 6}
         for chart in charts
     ]
     html = fill("curves.html", charts=drawn, note=note)

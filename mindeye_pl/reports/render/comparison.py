@@ -1,4 +1,4 @@
-"""Whether a row of the table differs from this run beyond doubt: a paired test over the same images.
+"""Significant differences between a table row and this run, by paired intervals over the same images.
 
 Legend: N images.
 """
@@ -11,25 +11,25 @@ from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.reports.render.table import Column, Difference
 
 
-def beyond_doubt(
+def find_significant_differences(
     row: Mapping[str, np.ndarray],
     this_run: Mapping[str, np.ndarray],
     columns: Sequence[Column],
     *,
     confidence: float = 0.95,
 ) -> dict[str, Difference]:
-    """For each column, whether the row is better or worse than this run; columns without a clear answer are left out.
+    """Return for each column if the row is significantly better or worse than this run; other columns are left out.
 
-    The interval of the mean paired difference must leave zero out. It is not corrected for the number of columns.
+    A difference is significant if its interval excludes zero, without correction for the number of columns.
 
     Args:
-        row: `(N,)` scores of each image by score name.
-        this_run: the same of this run, the same images in the same order.
-        columns: which scores, and their directions.
+        row: `(N,)` per-image scores by score name.
+        this_run: per-image scores of this run, for the same images in the same order.
+        columns: compared scores and their directions.
         confidence: of the interval.
 
     Returns:
-        What `Row.differs` takes.
+        Value of `Row.differs`.
     """
     found: dict[str, Difference] = {}
     for column in columns:

@@ -1,4 +1,4 @@
-"""Figures and tables as files for a paper: PNG and PDF; CSV, Markdown and LaTeX."""
+"""Export of figures as PNG and PDF, and of tables as CSV, Markdown and LaTeX."""
 
 import csv
 import io
@@ -9,10 +9,20 @@ from pathlib import Path
 from mindeye_pl.reports.render.figures import Drawable, write_figure
 from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import slug
-from mindeye_pl.reports.render.table import DIFFERENCES, KINDS, Column, Row, by_kind, interval, remarks, shown, title_of
+from mindeye_pl.reports.render.table import (
+    DIFFERENCES,
+    KINDS,
+    Column,
+    Row,
+    format_interval,
+    format_score,
+    full_title,
+    group_by_kind,
+    row_remarks,
+)
 from mindeye_pl.store.atomic import write_text
 
-#: Columns of the CSV, one line for each score: what a data frame takes without further work.
+#: Columns of the CSV, one line per score, in the format of a data frame.
 FIELDS = (
     "row", "kind", "source", "simulated", "this_run", "metric", "value", "low", "high", "chance", "pool_size",
     "num_images", "higher_is_better", "against_this_run",
@@ -28,14 +38,14 @@ _LATEX = {
 
 
 def export_figures(folder: Path, figures: Mapping[str, Drawable]) -> list[Path]:
-    """Writes each figure as PNG and PDF.
+    """Write each figure as PNG and PDF.
 
     Args:
-        folder: made where it is missing.
-        figures: by file name without ending.
+        folder: created if missing.
+        figures: by file name without suffix.
 
     Returns:
-        The files, in order.
+        Paths of the files, in order.
     """
     if figures:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,28 +53,28 @@ def export_figures(folder: Path, figures: Mapping[str, Drawable]) -> list[Path]:
 
 
 def export_tables(folder: Path, tables: Sequence[Results]) -> list[Path]:
-    """Writes each table as CSV, Markdown and LaTeX, named by its title.
+    """Write each table as CSV, Markdown and LaTeX, named by its title.
 
     Args:
-        folder: made where it is missing.
-        tables: with rows.
+        folder: created if missing.
+        tables: tables with rows.
 
     Returns:
-        The files, in order.
+        Paths of the files, in order.
     """
     if tables:
         folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for table in tables:
-        for ending, written in (("csv", as_csv), ("md", as_markdown), ("tex", as_latex)):
-            path = folder / f"{slug(table.title)}.{ending}"
-            write_text(path, written(table))
+        for suffix, convert in (("csv", as_csv), ("md", as_markdown), ("tex", as_latex)):
+            path = folder / f"{slug(table.title)}.{suffix}"
+            write_text(path, convert(table))
             paths.append(path)
     return paths
 
 
 def as_csv(table: Results) -> str:
-    """One line for each score of each row, with its interval, chance and pool size; shares are not in per cent."""
+    """Return one CSV line per score, with interval, chance and pool size; fractions are not in percent."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -81,46 +91,46 @@ def as_csv(table: Results) -> str:
 
 
 def as_markdown(table: Results) -> str:
-    """The table as people read it: a bold row for this run, intervals behind the scores."""
-    lines = [f"**{_markdown(title_of(table.title, table.rows))}**", ""]
+    """Return the table in Markdown, with this run in bold and intervals after the scores."""
+    lines = [f"**{_markdown(full_title(table.title, table.rows))}**", ""]
     heads = ["", *(column.head for column in table.columns)]
     lines += [_markdown_line(heads), _markdown_line(["---", *("---:" for _ in table.columns)])]
     for row in _ordered(table):
         strong = "**" if row.this_run else ""
-        remark = "".join(f"; {text}" for text in remarks(row, table.rows))
+        remark = "".join(f"; {text}" for text in row_remarks(row, table.rows))
         name = f"{strong}{_markdown(row.name)}{strong}{_markdown(remark)}"
         lines.append(_markdown_line([name, *(_markdown(_text(row, column)) for column in table.columns)]))
     return "\n".join([*lines, "", *_key(table)]).rstrip() + "\n"
 
 
 def as_latex(table: Results) -> str:
-    """A `tabular` in the manner of booktabs, for the paper to take in as it is; kinds of rows stand apart."""
+    """Return a booktabs `tabular` for a paper, with space between the kinds of rows."""
     columns = table.columns
     lines = [
         "% needs \\usepackage{booktabs} and \\usepackage{amssymb}",
-        f"% {' '.join(title_of(table.title, table.rows).split())}",
+        f"% {' '.join(full_title(table.title, table.rows).split())}",
         f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
         "\\toprule",
     ]
     lines += _latex_groups(columns)
     lines += [_latex_line(["", *(latex(column.head) for column in columns)]), "\\midrule"]
-    groups = by_kind(table.rows)
-    for place, (kind, rows) in enumerate(groups):
-        if place:
+    groups = group_by_kind(table.rows)
+    for index, (kind, rows) in enumerate(groups):
+        if index:
             lines.append("\\addlinespace")
         if len(groups) > 1:
             lines.append(f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{latex(KINDS[kind])}}}}} \\\\")
         for row in rows:
             name = f"\\textbf{{{latex(row.name)}}}" if row.this_run else latex(row.name)
-            remark = latex("; ".join(remarks(row, table.rows)))
-            said = f" {{\\footnotesize ({remark})}}" if remark else ""
-            lines.append(_latex_line([name + said, *(latex(_text(row, column)) for column in columns)]))
+            remark = latex("; ".join(row_remarks(row, table.rows)))
+            suffix = f" {{\\footnotesize ({remark})}}" if remark else ""
+            lines.append(_latex_line([name + suffix, *(latex(_text(row, column)) for column in columns)]))
     lines += ["\\bottomrule", "\\end{tabular}"]
     return "\n".join([*lines, *(f"% {text}" for text in _key(table))]) + "\n"
 
 
 def latex(text: str) -> str:
-    """Text with every character that LaTeX would read as a command written out."""
+    """Escape all LaTeX special characters."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
@@ -129,15 +139,15 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 
 def _latex_groups(columns: Sequence[Column]) -> list[str]:
-    """The line over the columns' heads that names their groups, with a rule under each."""
+    """Return the header line with the names of the column groups, and a rule below each."""
     if not any(column.group for column in columns):
         return []
-    cells, rules, place = [""], [], 2
+    cells, rules, first = [""], [], 2
     for name, members in groupby(columns, key=lambda column: column.group):
         count = len(list(members))
         cells.append(f"\\multicolumn{{{count}}}{{c}}{{{latex(name)}}}")
-        rules += [f"\\cmidrule(lr){{{place}-{place + count - 1}}}"] if name else []
-        place += count
+        rules += [f"\\cmidrule(lr){{{first}-{first + count - 1}}}"] if name else []
+        first += count
     return [_latex_line(cells), " ".join(rules)]
 
 
@@ -152,21 +162,21 @@ def _markdown_line(cells: Sequence[str]) -> str:
 
 
 def _ordered(table: Results) -> list[Row]:
-    return [row for _, rows in by_kind(table.rows) for row in rows]
+    return [row for _, rows in group_by_kind(table.rows) for row in rows]
 
 
 def _text(row: Row, column: Column) -> str:
-    """A score as text, "63.4 % (58.4–68.4)"; nothing where there is none."""
+    """Return a score as text, for example "63.4 % (58.4–68.4)"; empty if missing."""
     score = row.score(column.score)
     if score is None:
         return ""
     mark = f"{DIFFERENCES[row.differs[column.score]][0]} " if column.score in row.differs else ""
-    ends = interval(score, column)
-    return f"{mark}{shown(score, column)}{f' ({ends})' if ends else ''}"
+    ends = format_interval(score, column)
+    return f"{mark}{format_score(score, column)}{f' ({ends})' if ends else ''}"
 
 
 def _key(table: Results) -> list[str]:
-    """What the signs mean, and what is missing."""
+    """Return the legend of the signs, and the missing weights."""
     found = {difference for row in table.rows for difference in row.differs.values()}
     signs = [f"{sign} {words}." for name, (sign, words) in DIFFERENCES.items() if name in found]
     has_intervals = any(score.interval for row in table.rows for score in row.scores)

@@ -1,4 +1,4 @@
-"""Figures: drawn once, shown on the page as SVG in the page's colours, or written as PNG and PDF for a paper."""
+"""Figures, rendered as SVG in the page's colours, or as PNG and PDF for a paper."""
 
 import re
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from matplotlib.container import Container
     from matplotlib.figure import Figure
 
-#: Dots per inch of a PNG, as journals ask for.
+#: Dots per inch of a PNG, as required by journals.
 DPI = 300
 _SETTINGS: dict[Any, Any] = {"font.size": 9.5, "font.family": "sans-serif", "text.parse_math": False}
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a figure: text and axes, the lines behind, what is drawn, and what it is drawn on."""
+    """Colours of a figure: text and axes, grid lines, and data series."""
 
     ink: str
     faint: str
     series: tuple[str, ...]
 
 
-#: Colours that matplotlib writes and the page replaces, so that light and dark are the page's matter.
+#: Placeholder colours that the page replaces by CSS variables, so that its light and dark themes apply.
 PAGE = Palette("#0a0b0c", "#0a0b0d", tuple(f"#0a0b1{i}" for i in range(6)))
 CSS_COLOURS = {PAGE.ink: "var(--muted)", PAGE.faint: "var(--line)"} | {
     colour: f"var(--series-{i + 1})" for i, colour in enumerate(PAGE.series)
@@ -37,32 +37,32 @@ PAPER = Palette("#3c4248", "#dcd9d4", ("#0d6b72", "#c2661a", "#6a5aa8", "#3b7f3f
 
 
 class Drawable(Protocol):
-    """What can be drawn: it knows its title, its size in inches and its content in words."""
+    """Interface of a figure."""
 
     @property
     def title(self) -> str:
-        """What is drawn."""
+        """Title of the figure."""
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height in inches."""
 
-    def words(self) -> str:
-        """The figure for those who cannot see it."""
+    def describe(self) -> str:
+        """Return a text alternative of the figure."""
 
     def draw_on(self, figure: "Figure", palette: Palette) -> None:
-        """Draws it on an empty figure."""
+        """Draw the content on an empty figure."""
 
 
 def as_svg(drawable: Drawable) -> str:
-    """The figure as an `<svg>` element for the page.
+    """Render a figure as an `<svg>` element for the page.
 
-    Text stays text, colours are the page's, no id clashes with another figure's, and there is neither a style sheet nor
-    a style attribute in it, as the page's security policy allows none.
+    Text stays text, colours are the page's CSS variables, ids are unique in the page, and there are no style sheets or
+    style attributes, which the page's security policy forbids.
     """
     import matplotlib
 
-    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": drawable.words()}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": drawable.describe()}
     with matplotlib.rc_context(_SETTINGS | settings):
         written = StringIO()
         _drawn(drawable, PAGE).savefig(written, format="svg", metadata={"Date": None}, transparent=True)
@@ -70,22 +70,22 @@ def as_svg(drawable: Drawable) -> str:
 
 
 def write_figure(drawable: Drawable, stem: Path) -> list[Path]:
-    """Writes `stem.png` and `stem.pdf` for a paper, beside first and then renamed; the same figure is the same file.
+    """Write `stem.png` and `stem.pdf` atomically; equal figures produce equal files.
 
     Returns:
-        The two paths.
+        Paths of the two files.
     """
     import matplotlib
 
     paths = []
-    settings: dict[Any, Any] = {"pdf.fonttype": 42}  # letters stay letters for whoever edits the PDF
+    settings: dict[Any, Any] = {"pdf.fonttype": 42}  # keeps text editable in the PDF
     with matplotlib.rc_context(_SETTINGS | settings):
         figure = _drawn(drawable, PAPER)
         for form, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             path = stem.with_name(f"{stem.name}.{form}")
-            beside = path.with_name(f".{path.name}")
-            figure.savefig(beside, format=form, dpi=DPI, metadata=metadata)
-            beside.replace(path)
+            temporary = path.with_name(f".{path.name}")
+            figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
+            temporary.replace(path)
             paths.append(path)
     return paths
 
@@ -99,7 +99,7 @@ def _drawn(drawable: Drawable, palette: Palette) -> "Figure":
 
 
 def plain_axes(axes: "Axes", palette: Palette, grid: str = "y") -> None:
-    """The look that all charts share: no frame, faint lines behind, quiet numbers."""
+    """Apply the common style: no frame, faint grid lines, no tick marks."""
     axes.tick_params(which="both", colors=palette.ink, length=0)
     axes.grid(axis=grid, color=palette.faint, linewidth=0.8)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
@@ -108,7 +108,7 @@ def plain_axes(axes: "Axes", palette: Palette, grid: str = "y") -> None:
 
 
 def legend_above(axes: "Axes", palette: Palette, handles: "Sequence[Artist | Container] | None" = None) -> None:
-    """The legend between the title and the chart, of all that has a label or of the artists given."""
+    """Add a legend above the chart, of all labelled artists or of the given ones."""
     axes.legend(
         handles=handles,
         loc="lower left",
@@ -125,10 +125,10 @@ def legend_above(axes: "Axes", palette: Palette, handles: "Sequence[Artist | Con
 def _for_the_page(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<style\b.*?</style>", "", svg, flags=re.DOTALL)  # the page's style sheet has its two rules
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # the page decides, the view box keeps the shape
-    svg = re.sub(r'<g id="named: ([^"]*)">', r"<g><title>\1</title>", svg)  # shown under the pointer
-    svg = re.sub(r'(<g\b[^>]*?) id="[^"]*"', r"\1", svg)  # the same in every chart, and nothing refers to them
+    svg = re.sub(r"<style\b.*?</style>", "", svg, flags=re.DOTALL)  # its rules are in the page's style sheet
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # the page sets the size, the view box the aspect
+    svg = re.sub(r'<g id="named: ([^"]*)">', r"<g><title>\1</title>", svg)  # shown as a tooltip
+    svg = re.sub(r'(<g\b[^>]*?) id="[^"]*"', r"\1", svg)  # equal in every chart, and never referenced
     svg = re.sub(r' style="([^"]*)"', lambda found: _as_attributes(found[1]), svg)
     for colour, variable in CSS_COLOURS.items():
         svg = svg.replace(colour, variable)
@@ -136,7 +136,7 @@ def _for_the_page(svg: str) -> str:
 
 
 def _as_attributes(style: str) -> str:
-    """The content of a style attribute as attributes of their own; the font's family is the page's."""
+    """Convert a style attribute to presentation attributes, without the font family."""
     kept = {}
     for declaration in filter(str.strip, style.split(";")):
         name, _, value = (part.strip() for part in declaration.partition(":"))

@@ -1,4 +1,4 @@
-"""The page of a run or of a sweep: one HTML file that needs nothing else."""
+"""HTML page of a run or a sweep, a single self-contained file."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ __all__ = ["ReportData", "Results", "Section", "Training", "UsedArtifact", "rend
 
 @dataclass(frozen=True)
 class Training:
-    """The curves of one training, "Fine-tuning" for instance."""
+    """Curves of one training, for example "Fine-tuning"."""
 
     title: str
     panels: Sequence[Panel]
@@ -28,7 +28,7 @@ class Training:
 
 @dataclass(frozen=True)
 class UsedArtifact:
-    """Finished work that the run was made from."""
+    """Artifact that the run was built from."""
 
     step: str
     label: str
@@ -38,20 +38,20 @@ class UsedArtifact:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that the page shows.
+    """Content of the page.
 
     Attributes:
         title: of the page.
         summary: one sentence in plain words.
-        simulated: whether the data are; a banner says so.
-        results: the tables, in order; those without rows are left out.
-        trainings: whose curves are drawn.
-        settings: the resolved configuration, as yaml.
-        environment: versions, machine, commit, seed: name to value.
-        artifacts: with their fingerprints.
-        images: sections of images, after the tables.
+        simulated: the data are simulated; shows a banner.
+        results: tables, in order; those without rows are left out.
+        trainings: trainings with their curves.
+        settings: resolved configuration in YAML.
+        environment: versions, machine, commit and seed by name.
+        artifacts: artifacts with their fingerprints.
+        images: image sections, after the tables.
         more: further sections, after the curves.
-        cost: time, peak memory, energy where it is known: name to value.
+        cost: time, peak memory and, if known, energy by name.
     """
 
     title: str
@@ -68,15 +68,14 @@ class ReportData:
 
 
 def write_report(path: Path, data: ReportData, *, export: bool = False) -> None:
-    """Writes the page; an older one stays whole until the new one is.
+    """Write the page atomically.
 
     Args:
         path: of the page.
-        data: what it shows.
-        export: whether its figures and tables are written beside it, into `figures/` and `tables/`; the page links to
-            them and does without them.
+        data: content of the page.
+        export: also write figures and tables to `figures/` and `tables/` beside the page, which links to them.
     """
-    sections = sections_of(data)
+    sections = build_sections(data)
     path.parent.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     if export:
@@ -89,12 +88,12 @@ def write_report(path: Path, data: ReportData, *, export: bool = False) -> None:
 
 
 def render(data: ReportData) -> str:
-    """The page as HTML."""
-    return _page(data, sections_of(data))
+    """Return the page as HTML."""
+    return _page(data, build_sections(data))
 
 
-def sections_of(data: ReportData) -> list[Section]:
-    """The parts of the page, in order; empty ones are left out."""
+def build_sections(data: ReportData) -> list[Section]:
+    """Return the sections of the page in order, without empty ones."""
     parts = [
         *map(results_section, data.results),
         *data.images,
@@ -124,62 +123,62 @@ def _page(data: ReportData, sections: Sequence[Section]) -> str:
     )
     images: dict[str, str] = {}
     for section in sections:
-        images = {**section.images, **images}  # as the first section that has it shrank it
+        images = {**section.images, **images}  # the first section's thumbnail is used
     return _with_images(html, images)
 
 
 def _with_images(html: str, images: Mapping[str, str]) -> str:
-    """Each image in the place where it comes first; in later places the script shows it again."""
-    placed: set[str] = set()
+    """Embed each image at its first occurrence; later occurrences are filled by the script."""
+    embedded: set[str] = set()
 
-    def place(found: re.Match[str]) -> str:
+    def embed(found: re.Match[str]) -> str:
         key = found[1]
-        if key in placed:
+        if key in embedded:
             return f'data-same="image-{key}"'
-        placed.add(key)
+        embedded.add(key)
         return f'id="image-{key}" src="{images[key]}"'
 
-    return re.sub(r'src="image:([0-9a-f]+)"', place, html)
+    return re.sub(r'src="image:([0-9a-f]+)"', embed, html)
 
 
 @cache
 def _source(template: str) -> str:
-    """The page's style sheet or script, as it stands between its tags."""
-    return f"\n{(Path(__file__).parent / 'templates' / template).read_text()}"
+    """Return the text of the style sheet or script as it appears between its tags."""
+    return f"\n{(Path(__file__).parents[1] / 'templates' / template).read_text()}"
 
 
 def _hash(source: str) -> str:
-    """As a content security policy names what it allows."""
+    """Return the hash in the format of a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
 
 
 def cost_section(cost: Mapping[str, str]) -> Section | None:
-    """What the run took."""
+    """Return the section with the run's cost."""
     return Section("cost", "Cost", fill("cost.html", cost=cost)) if cost else None
 
 
 def settings_section(settings: str) -> Section | None:
-    """The resolved configuration, folded."""
+    """Return the section with the resolved configuration, collapsed."""
     return Section("settings", "Settings", fill("settings.html", settings=settings)) if settings else None
 
 
 def environment_section(environment: Mapping[str, str]) -> Section | None:
-    """Names and values."""
+    """Return the section with versions, machine, commit and seed."""
     if not environment:
         return None
     return Section("environment", "Environment", fill("environment.html", environment=environment))
 
 
 def artifacts_section(artifacts: Sequence[UsedArtifact]) -> Section | None:
-    """What the run was made from, by fingerprint."""
+    """Return the section with the artifacts that the run was built from."""
     return Section("artifacts", "Artifacts", fill("artifacts.html", artifacts=artifacts)) if artifacts else None
 
 
 def files_section(files: Sequence[Path]) -> Section:
-    """Links to the figures and tables beside the page, one line for each of them.
+    """Return the section with links to the exported figures and tables.
 
     Args:
-        files: paths from the page's folder.
+        files: paths relative to the page's folder.
     """
     by_name: dict[tuple[str, str], list[Path]] = {}
     for file in files:

@@ -1,7 +1,7 @@
-"""Published results on the real NSD, each with the paper and table that it stands in.
+"""Published results on the real NSD, each with its paper and table.
 
-Numbers lie in `published.json` as their tables print them, percentages as percentages. Only numbers that were read in
-the paper or in its authors' notebooks are there (provenance "P"), and means that were computed from those ("C").
+`published.json` holds the numbers as printed, percentages as percentages. It contains only numbers that were read in
+the paper or in its authors' notebooks (provenance "P"), and means computed from those ("C").
 """
 
 import json
@@ -13,9 +13,9 @@ from typing import Any, Literal
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.table import Column, Row
 
-#: Subjects that completed all sessions; "mean" is over them.
+#: Subjects that completed all sessions; "mean" is the mean over them.
 SUBJECTS = (1, 2, 5, 7)
-#: Images of the test set; single tables say where theirs were fewer.
+#: Number of test images, unless a table states fewer.
 NUM_IMAGES = 1000
 _FILE = "published.json"
 
@@ -23,48 +23,47 @@ _FILE = "published.json"
 def published_rows(
     subject: int | None, hours: float | Literal["all"], columns: Sequence[Column], *, detail: bool = False
 ) -> list[Row]:
-    """Rows of other people's results, for the table of a run on real NSD data.
+    """Return published rows for the table of a run on real NSD data.
 
-    They do not belong beside simulated data; where such rows share a table with them, the table says that they cannot
-    be compared.
+    They are not comparable with simulated data; a table that contains both says so.
 
     Args:
-        subject: whose rows come, with those of the mean over subjects, which stand for methods that printed no more;
-            None for the mean alone.
-        hours: of the subject's data; "all" means 40. Papers printed 1 and 40, and 10 in ablations.
-        columns: rows without any of them are left out.
-        detail: whether ablations and notebooks come too.
+        subject: subject of the rows, in addition to the mean over subjects, which represents methods that printed only
+            the mean; None for the mean only.
+        hours: hours of the subject's data; "all" means 40. Papers printed 1 and 40, and 10 in ablations.
+        columns: rows without any of these are left out.
+        detail: include ablations and notebooks.
 
     Returns:
-        Rows of kind "published" with their sources, none where nothing was published for these hours.
+        Rows of kind "published" with their sources; empty if nothing was published for these hours.
     """
-    wanted_hours = 40 if hours == "all" else hours
+    num_hours = 40 if hours == "all" else hours
     names = [column.score for column in columns]
     merged: dict[tuple[str, str], dict[str, tuple[Score, str, Mapping[str, Any]]]] = {}
     for table in _content()["tables"]:
-        if table["hours"] not in ("any", wanted_hours) or (table.get("detail", False) and not detail):
+        if table["hours"] not in ("any", num_hours) or (table.get("detail", False) and not detail):
             continue
-        for method, whose, scores in _rows(table):
-            if whose in ("mean", "any", subject):
-                line = merged.setdefault((method, _whose(whose)), {})
+        for method, owner, scores in _rows(table):
+            if owner in ("mean", "any", subject):
+                line = merged.setdefault((method, _format_subject(owner)), {})
                 line |= {score.name: (score, table["paper"], table) for score in scores if score.name in names}
-    return [_row(method, whose, line, names) for (method, whose), line in merged.items() if line]
+    return [_row(method, owner, line, names) for (method, owner), line in merged.items() if line]
 
 
 @cache
 def _content() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((Path(__file__).parent / _FILE).read_text())
+    content: dict[str, Any] = json.loads((Path(__file__).parents[1] / _FILE).read_text())
     return content
 
 
 def _rows(table: Mapping[str, Any]) -> list[tuple[str, int | str, list[Score]]]:
-    """Method, subject and scores of each line of a table."""
+    """Return method, subject and scores of each line of a table."""
     found = []
     for method, *values in table["rows"]:
-        whose = values.pop(0) if table["subject"] == "each" else table["subject"]
+        owner = values.pop(0) if table["subject"] == "each" else table["subject"]
         pairs = zip(table["scores"], values, strict=True)
         num_images = table.get("num_images", NUM_IMAGES)
-        found.append((method, whose, [_score(name, value, num_images) for name, value in pairs if value is not None]))
+        found.append((method, owner, [_score(name, value, num_images) for name, value in pairs if value is not None]))
     return found
 
 
@@ -81,16 +80,16 @@ def _score(name: str, value: float, num_images: int) -> Score:
     )
 
 
-def _whose(subject: int | str) -> str:
+def _format_subject(subject: int | str) -> str:
     if subject == "mean":
         return f"mean of subjects {', '.join(map(str, SUBJECTS))}"
     return "" if subject == "any" else f"subject {subject}"
 
 
 def _row(
-    method: str, whose: str, line: Mapping[str, tuple[Score, str, Mapping[str, Any]]], names: Sequence[str]
+    method: str, owner: str, line: Mapping[str, tuple[Score, str, Mapping[str, Any]]], names: Sequence[str]
 ) -> Row:
-    """The scores of one method and subject, with the tables that they are from."""
+    """Return the row of one method and subject, with its source tables."""
     by_paper: dict[str, dict[str, None]] = {}
     for _, paper, table in line.values():
         by_paper.setdefault(_content()["papers"][paper], {})[table["table"]] = None
@@ -98,7 +97,7 @@ def _row(
     return Row(
         method,
         tuple(line[name][0] for name in names if name in line),
-        note=", ".join(filter(None, [whose, *notes])),
+        note=", ".join(filter(None, [owner, *notes])),
         kind="published",
         source="; ".join(", ".join([paper, *tables]) for paper, tables in by_paper.items()),
     )

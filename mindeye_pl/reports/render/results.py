@@ -1,4 +1,4 @@
-"""The table of results on the page: few columns with their questions, or many in groups."""
+"""Page section with a table of results: few columns with their questions, or many columns in groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from mindeye_pl.reports.render.table import (
     KINDS,
     Column,
     Row,
-    by_kind,
-    chance,
-    interval,
-    remarks,
-    shown,
-    title_of,
+    format_chance,
+    format_interval,
+    format_score,
+    full_title,
+    group_by_kind,
+    row_remarks,
 )
 
-#: With more columns the questions move under the table, and a line holds one score below the other.
-FEW_COLUMNS = 4
+#: With more columns, the questions are listed below the table, and intervals below the scores.
+MAX_NARROW_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Results:
     """A table of scores.
 
     Attributes:
-        title: "Retrieval" for instance.
-        rows: its lines.
+        title: for example "Retrieval".
+        rows: its rows.
         columns: its metrics.
-        note: a sentence under it.
-        needs: a line for each metric that lacks its weights: "AlexNet(2) needs FILE: COMMAND".
+        note: sentence below the table.
+        needs: one line per metric with missing weights: "AlexNet(2) needs FILE: COMMAND".
     """
 
     title: str
@@ -44,25 +44,25 @@ class Results:
 
 
 def results_section(results: Results) -> Section | None:
-    """The table, each score with its 95 % interval drawn on a line; None where it has no rows."""
+    """Return the table as a section, each score with its 95 % interval drawn on a scale; None without rows."""
     rows, columns = results.rows, results.columns
     if not rows:
         return None
-    wide = len(columns) > FEW_COLUMNS
+    wide = len(columns) > MAX_NARROW_COLUMNS
     limits = {column.score: _limits(rows, column) for column in columns}
     heads = [
-        {"column": column, "chance": _one_chance(rows, column) if wide else "", "limits": limits[column.score]}
+        {"column": column, "chance": _common_chance(rows, column) if wide else "", "limits": limits[column.score]}
         for column in columns
     ]
-    said = {head["column"].score for head in heads if head["chance"]}  # type: ignore[attr-defined]
+    in_head = {head["column"].score for head in heads if head["chance"]}  # type: ignore[attr-defined]
     groups = [
-        {"title": KINDS[kind], "lines": [_line(row, rows, columns, limits, wide, said) for row in members]}
-        for kind, members in by_kind(rows)
+        {"title": KINDS[kind], "lines": [_line(row, rows, columns, limits, wide, in_head) for row in members]}
+        for kind, members in group_by_kind(rows)
     ]
     differences = {name for row in rows for name in row.differs.values()}
     html = fill(
         "results.html",
-        title=title_of(results.title, rows),
+        title=full_title(results.title, rows),
         heads=heads,
         spans=[(name, len(list(members))) for name, members in groupby(columns, key=lambda column: column.group)],
         groups=groups,
@@ -82,42 +82,44 @@ def _line(
     columns: Sequence[Column],
     limits: dict[str, tuple[float, float]],
     wide: bool,
-    said: set[str],
+    chance_in_head: set[str],
 ) -> dict[str, Any]:
     return {
         "row": row,
-        "remarks": remarks(row, rows),
-        "cells": [_cell(row, column, limits[column.score], wide and column.score not in said) for column in columns],
-        "chance": "" if wide else chance(row, columns),
+        "remarks": row_remarks(row, rows),
+        "cells": [
+            _cell(row, column, limits[column.score], wide and column.score not in chance_in_head) for column in columns
+        ],
+        "chance": "" if wide else format_chance(row, columns),
     }
 
 
 def _cell(row: Row, column: Column, limits: tuple[float, float], own_chance: bool) -> dict[str, Any] | None:
-    """A score as text and as places on its line, in per cent."""
+    """Return a score as text and as positions on its scale, in percent."""
     score = row.score(column.score)
     if score is None:
         return None
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return min(max(100 * (value - limits[0]) / (limits[1] - limits[0]), 0), 100)
 
-    low, high = (place(end) for end in score.interval or (score.value, score.value))
+    low, high = (position(end) for end in score.interval or (score.value, score.value))
     return {
         "score": column.score,
         "raw": f"{score.value:.6g}",
-        "value": shown(score, column),
-        "interval": interval(score, column),
+        "value": format_score(score, column),
+        "interval": format_interval(score, column),
         "difference": DIFFERENCES[row.differs[column.score]] if column.score in row.differs else None,
-        "chance_words": chance(row, [column]) if own_chance else "",
+        "chance_words": format_chance(row, [column]) if own_chance else "",
         "low": low,
         "width": high - low,
-        "dot": place(score.value),
-        "chance": None if score.chance is None else place(score.chance),
+        "dot": position(score.value),
+        "chance": None if score.chance is None else position(score.chance),
     }
 
 
 def _limits(rows: Sequence[Row], column: Column) -> tuple[float, float]:
-    """Between which values the column's line is drawn: its metric's own, or those of its scores."""
+    """Return the limits of the column's scale: those of its metric, or of its scores."""
     if column.limits is not None:
         return column.limits
     scores = [score for row in rows if (score := row.score(column.score)) is not None]
@@ -126,7 +128,7 @@ def _limits(rows: Sequence[Row], column: Column) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1)
 
 
-def _one_chance(rows: Sequence[Row], column: Column) -> str:
-    """Chance and pool size where all rows have the same, for the column's head."""
-    found = {text for row in rows if row.score(column.score) and (text := chance(row, [column]))}
+def _common_chance(rows: Sequence[Row], column: Column) -> str:
+    """Return chance and pool size for the column header if they are the same in all rows, else an empty string."""
+    found = {text for row in rows if row.score(column.score) and (text := format_chance(row, [column]))}
     return found.pop() if len(found) == 1 else ""

@@ -1,4 +1,4 @@
-"""A part of the page, and the templates that parts are filled from."""
+"""Sections of the page, and the templates that render them."""
 
 import re
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        id: for links to it.
-        title: its heading.
-        html: already escaped; `src="image:KEY"` stands where an image comes.
-        images: data URIs by that key. The page holds each image once, also where several sections show it.
-        figures: what was drawn in it, by file name, for the export.
+        id: anchor.
+        title: heading.
+        html: escaped HTML; images have `src="image:KEY"`.
+        images: data URIs by that key. The page embeds each image once, even if several sections show it.
+        figures: its figures by file name, for the export.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Section:
 
 
 def slug(title: str) -> str:
-    """A title as a name for links and files: small letters, digits and hyphens."""
+    """Convert a title to a name for links and files: lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
 
 
@@ -50,5 +50,5 @@ def _templates() -> "Environment":
 
 
 def fill(template: str, **values: Any) -> str:
-    """A template of this package as HTML, every value escaped."""
+    """Render a template with escaped values as HTML."""
     return _templates().get_template(template).render(**values)

@@ -1,4 +1,4 @@
-"""The table of results: one structure, shown in the terminal and on the page."""
+"""Table of results, for the terminal and the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,52 +14,52 @@ from mindeye_pl.metrics.statistics.score import Score
 THIN_SPACE = "\u202f"
 
 Kind = Literal["null", "baseline", "published", "model", "ceiling"]
-#: The kinds of rows in the table's order, with the words over each group of them.
+#: Kinds of rows in the table's order, with their group titles.
 KINDS: dict[Kind, str] = {
-    "null": "Null rows: what scores without reading the brain",
+    "null": "Null rows: scores without reading the brain",
     "baseline": "Baselines",
     "published": "Published, real NSD",
     "model": "Models",
-    "ceiling": "Ceilings: no brain could do better",
+    "ceiling": "Ceilings: upper limits given the noise",
 }
-#: Stands at published rows that share a table with simulated ones.
+#: Remark on published rows in a table with simulated rows.
 NOT_COMPARABLE = "published, real NSD; not comparable with simulated"
 
 Difference = Literal["better", "worse"]
-#: Marks of a score that differs from this run's beyond doubt: a sign and its words.
+#: Marks of scores that differ significantly from this run's: sign and legend.
 DIFFERENCES: dict[Difference, tuple[str, str]] = {
-    "better": ("▲", "better than this run, beyond doubt"),
-    "worse": ("▼", "worse than this run, beyond doubt"),
+    "better": ("▲", "significantly better than this run"),
+    "worse": ("▼", "significantly worse than this run"),
 }
-#: Columns of one table in the terminal, which has room for no more.
-TERMINAL_COLUMNS = 4
+#: Maximum number of score columns of a table in the terminal.
+MAX_TERMINAL_COLUMNS = 4
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric that has a column.
+    """A column of the table.
 
     Attributes:
-        title: its head.
-        score: name of the `Score` that it shows.
-        question: what the score answers, in plain words.
-        form: "share" in per cent, "number" with three digits after the point, or "whole".
-        higher_is_better: the direction; the head says so where lower is better.
-        group: columns of one group stand under its name, "Low level" for instance, where there are many.
-        limits: between which values the score's line is drawn; None for those of the column.
+        title: column header.
+        score: name of its `Score`.
+        question: the question that the score answers, in plain words.
+        form: "percent", "number" with three decimals, or "integer".
+        higher_is_better: direction of the score; the header marks columns where lower is better.
+        group: title above a group of columns, for example "Low level".
+        limits: limits of the scale on which scores are drawn; None for the range of the column's scores.
     """
 
     title: str
     score: str
     question: str = ""
-    form: Literal["share", "number", "whole"] = "share"
+    form: Literal["percent", "number", "integer"] = "percent"
     higher_is_better: bool = True
     group: str = ""
     limits: tuple[float, float] | None = (0.0, 1.0)
 
     @property
     def head(self) -> str:
-        """The title, with an arrow where lower is better."""
+        """Title, with an arrow if lower is better."""
         return self.title if self.higher_is_better else f"{self.title} ↓"
 
 
@@ -69,28 +69,28 @@ COLUMNS = (
 )
 
 IMAGE_COLUMNS = (
-    Column("PixCorr", "pixcorr", "How alike are the pixels? Correlation, 1 is the same.", "number"),
-    Column("SSIM", "ssim", "How alike is the structure of light and dark? 1 is the same.", "number"),
-    Column("CLIP 2-way", "clip_two_way", "Is it more like the seen image than like another one, to CLIP?"),
+    Column("PixCorr", "pixcorr", "How similar are the pixels? Correlation, 1 means identical.", "number"),
+    Column("SSIM", "ssim", "How similar is the structure of light and dark? 1 means identical.", "number"),
+    Column("CLIP 2-way", "clip_two_way", "Is it more similar to the seen image than to another one, by CLIP?"),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: scores, or what would bring them.
+    """A row of the table: scores, or the command that computes them.
 
     Attributes:
-        name: what was scored, "fine-tuned, 1 hour" for instance.
-        scores: empty where it was never run.
-        command: fills the row where it is empty.
-        status: why it is empty; "not run yet" where nothing else is said.
-        note: a few words of explanation, the source of a number from elsewhere among them.
-        simulated: whether the data are; it is then said in the title, and beside the name.
-        this_run: marks the row that the report is about.
+        name: what was scored, for example "fine-tuned, 1 hour".
+        scores: empty if it was never run.
+        command: shown in an empty row.
+        status: reason why the row is empty.
+        note: short explanation, for example the source of an external number.
+        simulated: the data are simulated; marked in the title and beside the name.
+        this_run: marks the row of the reported run.
         kind: its group, one of `KINDS`.
         source: paper and table of a published row.
-        differs: by score name, whether this row is better or worse than this run beyond doubt
-            (`comparison.beyond_doubt` says so from paired scores); names of scores that do not differ are left out.
+        differs: score names with a significant difference from this run, from
+            `comparison.find_significant_differences`.
     """
 
     name: str
@@ -105,70 +105,72 @@ class Row:
     differs: Mapping[str, Difference] = field(default_factory=dict)
 
     def score(self, name: str) -> Score | None:
-        """The score of that name, if the row has it."""
+        """Return the score of that name, None if missing."""
         return next((score for score in self.scores if score.name == name), None)
 
 
-def share(value: float) -> str:
-    """A share in per cent; two digits after the point below one per cent, where chance lives."""
+def format_percent(value: float) -> str:
+    """Format a fraction in percent, with two decimals below one percent, the range of chance levels."""
     digits = 2 if 0 < value < 0.00995 else 1
     return f"{100 * value:.{digits}f}{THIN_SPACE}%"
 
 
-def shown(score: Score, column: Column) -> str:
-    """The value in the form of its column."""
-    return in_form(score.value, column)
+def format_score(score: Score, column: Column) -> str:
+    """Format a score in the form of its column."""
+    return format_value(score.value, column)
 
 
-def in_form(value: float, column: Column) -> str:
-    """A value in the form of its column."""
-    if column.form == "share":
-        return share(value)
-    return f"{value:.0f}" if column.form == "whole" else f"{value:.3f}"
+def format_value(value: float, column: Column) -> str:
+    """Format a value in the form of its column."""
+    if column.form == "percent":
+        return format_percent(value)
+    return f"{value:.0f}" if column.form == "integer" else f"{value:.3f}"
 
 
-def interval(score: Score, column: Column = COLUMNS[0]) -> str:
-    """The 95 % interval in the form of its column, without a unit, or nothing."""
+def format_interval(score: Score, column: Column = COLUMNS[0]) -> str:
+    """Format the 95 % interval in the form of its column, without a unit; empty if missing."""
     if score.interval is None:
         return ""
-    return "–".join(f"{100 * end:.1f}" if column.form == "share" else in_form(end, column) for end in score.interval)
+    return "–".join(
+        f"{100 * end:.1f}" if column.form == "percent" else format_value(end, column) for end in score.interval
+    )
 
 
-def chance(row: Row, columns: Sequence[Column] = COLUMNS) -> str:
-    """Chance and pool size of a row; said for each column only where the columns differ."""
+def format_chance(row: Row, columns: Sequence[Column] = COLUMNS) -> str:
+    """Format chance and pool size of a row, only once if the columns have the same."""
     scores = [score for column in columns if (score := row.score(column.score)) is not None]
-    found = (f"{share(score.chance)} (1 of {score.pool_size})" for score in scores if score.chance is not None)
+    found = (f"{format_percent(score.chance)} (1 of {score.pool_size})" for score in scores if score.chance is not None)
     return ", ".join(dict.fromkeys(found))
 
 
-def title_of(title: str, rows: Sequence[Row]) -> str:
-    """The table's title, marked where any row is simulated."""
+def full_title(title: str, rows: Sequence[Row]) -> str:
+    """Return the table's title, marked if any row is simulated."""
     return f"{title} (simulated)" if any(row.simulated for row in rows) else title
 
 
-def by_kind(rows: Sequence[Row]) -> list[tuple[Kind, list[Row]]]:
-    """The rows in groups: null rows, baselines, published rows, models, ceilings; each group in the order given."""
+def group_by_kind(rows: Sequence[Row]) -> list[tuple[Kind, list[Row]]]:
+    """Group the rows by kind in the order of `KINDS`, keeping the given order within groups."""
     order = list(KINDS)
     ordered = sorted(rows, key=lambda row: order.index(row.kind))
     return [(kind, list(group)) for kind, group in groupby(ordered, key=lambda row: row.kind)]
 
 
-def remarks(row: Row, rows: Sequence[Row]) -> list[str]:
-    """What is said under a row's name: its note, its source, and whether it cannot be compared with the others."""
+def row_remarks(row: Row, rows: Sequence[Row]) -> list[str]:
+    """Return the remarks below a row's name: note, source, and incomparability with simulated rows."""
     beside_simulated = row.kind == "published" and any(other.simulated for other in rows)
     return [text for text in (row.note, row.source, NOT_COMPARABLE if beside_simulated else "") if text]
 
 
-def blocks(columns: Sequence[Column], most: int = TERMINAL_COLUMNS) -> list[list[Column]]:
-    """The columns in tables of at most so many, columns of one group together where they fit."""
-    if len(columns) <= most:
+def split_columns(columns: Sequence[Column], max_columns: int = MAX_TERMINAL_COLUMNS) -> list[list[Column]]:
+    """Split the columns into tables of limited width, keeping groups together if they fit."""
+    if len(columns) <= max_columns:
         return [list(columns)]
     found: list[list[Column]] = []
     for group, members in groupby(columns, key=lambda column: column.group):
         listed = list(members)
-        for start in range(0, len(listed), most):
-            part = listed[start : start + most]
-            together = found and not group and not found[-1][0].group and len(found[-1]) + len(part) <= most
+        for start in range(0, len(listed), max_columns):
+            part = listed[start : start + max_columns]
+            together = found and not group and not found[-1][0].group and len(found[-1]) + len(part) <= max_columns
             found[-1:] = [found[-1] + part] if together else [*found[-1:], part]
     return found
 
@@ -181,18 +183,18 @@ def terminal_table(
     commands: bool = True,
     needs: Sequence[str] = (),
 ) -> RenderableType:
-    """The table for the terminal, and under it the commands that fill empty rows, ready to be copied.
+    """Return the table for the terminal, followed by the commands that fill empty rows, ready to copy.
 
-    Many columns become several tables, one below the other.
+    Many columns are split into several tables.
 
     Args:
         title: of the table.
-        rows: its lines.
+        rows: its rows.
         columns: its metrics.
-        commands: False leaves them out, where a table above has the same ones.
-        needs: a line for each metric that lacks its weights: "AlexNet(2) needs FILE: COMMAND".
+        commands: False omits the commands, if a table above already lists them.
+        needs: one line per metric with missing weights: "AlexNet(2) needs FILE: COMMAND".
     """
-    tables = [_terminal_block(title, rows, block) for block in blocks(columns)]
+    tables = [_terminal_block(title, rows, block) for block in split_columns(columns)]
     lines = [
         Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
         for row in rows
@@ -201,25 +203,25 @@ def terminal_table(
     marks = {difference for row in rows for difference in row.differs.values()}
     key = [Text(f"{sign} {words}", style="dim") for name, (sign, words) in DIFFERENCES.items() if name in marks]
     missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in needs]
-    parted = [part for table in tables for part in (table, Text(""))][:-1]
-    return Group(*parted, *key, *([Text("")] if missing else []), *missing, *lines)
+    separated = [part for table in tables for part in (table, Text(""))][:-1]
+    return Group(*separated, *key, *([Text("")] if missing else []), *missing, *lines)
 
 
 def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
-    """One table of not too many columns."""
-    chances = {chance(row, columns) for row in rows if row.scores}
-    one_chance = chances.pop() if len(chances) == 1 else None  # then the title has it, and names have its room
-    asked = [column.title for column in columns if any(_has_chance(row, column) for row in rows)]
-    whose = "" if len(asked) == len(columns) else f" of {', '.join(asked)}"
-    heading = title_of(title, rows) + (f", chance{whose} {one_chance}" if one_chance else "")
+    """Return one table with at most `MAX_TERMINAL_COLUMNS` scores."""
+    chances = {format_chance(row, columns) for row in rows if row.scores}
+    common_chance = chances.pop() if len(chances) == 1 else None  # shown in the title instead of a column
+    with_chance = [column.title for column in columns if any(_has_chance(row, column) for row in rows)]
+    owners = "" if len(with_chance) == len(columns) else f" of {', '.join(with_chance)}"
+    heading = full_title(title, rows) + (f", chance{owners} {common_chance}" if common_chance else "")
     table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("", overflow="fold")  # what makes two long names differ may stand at their ends
+    table.add_column("", overflow="fold")  # long names may differ only at their ends
     for column in columns:
         table.add_column(column.head, justify="right", no_wrap=True)
-    if one_chance is None:
+    if common_chance is None:
         table.add_column("Chance", justify="right", style="dim", no_wrap=True)
-    mixed = len({row.simulated for row in rows}) > 1  # else the title says it for all
-    groups = by_kind(rows)
+    mixed = len({row.simulated for row in rows}) > 1  # otherwise the title is enough
+    groups = group_by_kind(rows)
     for kind, members in groups:
         if len(groups) > 1:
             table.add_row(Text(KINDS[kind].partition(":")[0], style="dim italic"))
@@ -230,9 +232,9 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
             name = Text(row.name, style="bold" if row.this_run else "")
             if mixed and row.simulated:
                 name.append(" (simulated)", style="not bold dim")
-            for remark in remarks(row, rows):
+            for remark in row_remarks(row, rows):
                 name.append(f"\n{remark}", style="not bold dim")
-            table.add_row(name, *cells, *([chance(row, columns)] if one_chance is None else []))
+            table.add_row(name, *cells, *([format_chance(row, columns)] if common_chance is None else []))
     return table
 
 
@@ -245,16 +247,16 @@ def _terminal_cell(row: Row, column: Column) -> Text:
     score = row.score(column.score)
     if score is None:
         return Text("")
-    ends = interval(score, column)
+    ends = format_interval(score, column)
     mark = DIFFERENCES[row.differs[column.score]][0] + " " if column.score in row.differs else ""
-    return Text.assemble(mark, (shown(score, column), "bold"), (f"  {ends}" if ends else "", "dim"))
+    return Text.assemble(mark, (format_score(score, column), "bold"), (f"  {ends}" if ends else "", "dim"))
 
 
-def in_plain_words(score: Score) -> str:
-    """One sentence that says what a retrieval score means.
+def explain_retrieval(score: Score) -> str:
+    """Return one sentence that explains a retrieval score.
 
     Args:
-        score: an `image_retrieval` or a `brain_retrieval`.
+        score: `image_retrieval` or `brain_retrieval`.
     """
     assert score.chance is not None, score.name
     tasks = {
@@ -262,6 +264,6 @@ def in_plain_words(score: Score) -> str:
         "brain_retrieval": "Given an image, the brain activity that it caused",
     }
     return (
-        f"{tasks[score.name.removesuffix('_full')]} is found among {score.pool_size} candidates {share(score.value)} "
-        f"of the time; guessing would find it {share(score.chance)} of the time."
+        f"{tasks[score.name.removesuffix('_full')]} is found among {score.pool_size} candidates "
+        f"{format_percent(score.value)} of the time; guessing would find it {format_percent(score.chance)} of the time."
     )

@@ -1,4 +1,4 @@
-"""Images small enough for a page: shrunk, written as PNG or JPEG, each one once.
+"""Thumbnails for a page: reduced images in PNG or JPEG, without duplicates.
 
 Legend: H and W image size in pixels.
 """
@@ -15,27 +15,27 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: The base64 text of one section's images stays under so many bytes, however many there are.
+#: Upper limit of the base64 text of one section's images, in bytes.
 SECTION_BYTES = 21_000_000
-#: Pixels to a side, where there is room for them.
+#: Maximum width in pixels.
 WIDTH = 256
-#: Up to this many pixels to a side an image is shown with its pixels kept apart.
+#: Images up to this width are shown with visible pixels instead of smoothing.
 PIXELATED = 100
-_MOST_BYTES = 40_000
-_LEAST_WIDTH = 64
+_MAX_BYTES = 40_000
+_MIN_WIDTH = 64
 _JPEG_BYTES_PER_PIXEL = 0.22  # of a photograph at the best of these qualities
 _JPEG_QUALITIES = (88, 78, 66, 52)
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image as the page shows it.
+    """An image of the page.
 
     Attributes:
-        key: the same for the same pixels, wherever they occur.
-        width: in pixels, after shrinking.
-        height: the same.
-        pixelated: whether its pixels are so few that they are kept apart when it is shown larger.
+        key: hash of the pixels.
+        width: in pixels, after reduction.
+        height: in pixels, after reduction.
+        pixelated: show visible pixels when enlarged, because there are few.
     """
 
     key: str
@@ -45,22 +45,22 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """The images of one section.
+    """Images of one section.
 
     Args:
-        num_images: how many will come at most; together they stay under `SECTION_BYTES`.
-        width: pixels to a side that they are shrunk to, fewer where there are very many.
+        num_images: maximum number of images; together they stay below `SECTION_BYTES`.
+        width: maximum width in pixels; smaller if there are many images.
     """
 
     def __init__(self, num_images: int, width: int = WIDTH):
-        self.bytes_each = min(_MOST_BYTES, SECTION_BYTES * 3 // 4 // max(1, num_images))
+        self.bytes_each = min(_MAX_BYTES, SECTION_BYTES * 3 // 4 // max(1, num_images))
         fitting = int(math.sqrt(self.bytes_each / _JPEG_BYTES_PER_PIXEL)) // 16 * 16
-        self.width = max(_LEAST_WIDTH, min(width, fitting))
+        self.width = max(_MIN_WIDTH, min(width, fitting))
         self.uris: dict[str, str] = {}
         self._known: dict[str, Thumbnail] = {}
 
     def add(self, image: np.ndarray) -> Thumbnail:
-        """Takes an image in, `(3, H, W)` floats in [0, 1] or uint8; the same one again costs nothing."""
+        """Add an image, `(3, H, W)` floats in [0, 1] or uint8; duplicates are stored once."""
         pixels = as_pixels(image)
         key = hashlib.blake2b(pixels.tobytes(), digest_size=8, salt=str(pixels.shape[:2]).encode()[:16]).hexdigest()
         if key not in self._known:
@@ -70,9 +70,9 @@ class Thumbnails:
         return self._known[key]
 
     def _data_uri(self, shrunk: "Image") -> str:
-        """As PNG where that is small enough, else as JPEG of the best quality that is."""
+        """Encode as PNG if small enough, else as JPEG of the best quality that is."""
         form, content = "png", b""
-        if shrunk.width * shrunk.height <= 128 * 128:  # a larger photograph never fits, and PNG takes long
+        if shrunk.width * shrunk.height <= 128 * 128:  # larger photographs never fit, and PNG is slow
             content = _written(shrunk, "PNG", optimize=True)
         for quality in _JPEG_QUALITIES:
             if content and len(content) <= self.bytes_each:
@@ -84,7 +84,7 @@ class Thumbnails:
 
 
 def as_pixels(image: np.ndarray) -> np.ndarray:
-    """`(3, H, W)` floats in [0, 1] or uint8 as `(H, W, 3)` uint8."""
+    """Convert `(3, H, W)` floats in [0, 1] or uint8 to `(H, W, 3)` uint8."""
     assert image.ndim == 3, image.shape
     assert image.shape[0] == 3, image.shape
     if image.dtype != np.uint8:

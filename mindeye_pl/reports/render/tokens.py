@@ -1,6 +1,6 @@
-"""A map of tokens: where predicted tokens lie among the true ones, in the plane of their first principal components.
+"""Map of predicted and true tokens in the plane of the true tokens' first principal components.
 
-Legend: n images, F features (tokens of an image, flattened).
+Legend: n images, F features (flattened tokens of an image).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ class TokenMap:
     """Pairs of points in a plane.
 
     Attributes:
-        title: what is drawn.
+        title: title of the map.
         predicted: `(n, 2)` float.
         true: `(n, 2)` float, the same images in the same order.
-        names: of the images.
-        explained: share of the true tokens' variance that each of the two axes explains.
+        names: image names.
+        explained: fraction of the true tokens' variance explained by each axis.
     """
 
     title: str
@@ -40,8 +40,8 @@ class TokenMap:
         """Width and height in inches."""
         return 5.4, 4.4
 
-    def words(self) -> str:
-        """The map for those who cannot see it."""
+    def describe(self) -> str:
+        """Return a text alternative of the map."""
         spread = float(self.predicted.std(0).mean() / max(float(self.true.std(0).mean()), 1e-12))
         return (
             f"{self.title}: {len(self.names)} images, a line from each predicted point to its true one; "
@@ -49,7 +49,7 @@ class TokenMap:
         )
 
     def draw_on(self, figure: "Figure", palette: Palette) -> None:
-        """Draws it on an empty figure."""
+        """Draw the map on an empty figure."""
         axes = figure.subplots()
         for name, predicted, true in zip(self.names, self.predicted, self.true, strict=True):
             (line,) = axes.plot(*zip(predicted, true, strict=True), color=palette.ink, linewidth=0.9, alpha=0.45)
@@ -66,15 +66,15 @@ class TokenMap:
 
 
 def token_map(title: str, predicted: np.ndarray, true: np.ndarray, names: Sequence[str]) -> TokenMap:
-    """Principal components of the true tokens, and the predicted ones in the same plane.
+    """Project true and predicted tokens on the principal components of the true tokens.
 
-    The plane is that of the true tokens alone: predictions that collapse to their mean are seen to collapse.
+    The plane is fitted to the true tokens only, so that collapsed predictions are visible as such.
 
     Args:
         title: of the map.
         predicted: `(n, F)` float.
-        true: `(n, F)` float, n of two at least.
-        names: of the n images.
+        true: `(n, F)` float, n > 1.
+        names: n image names.
     """
     from sklearn.decomposition import PCA
 
@@ -95,21 +95,21 @@ def token_map_section(
     effective_rank: Mapping[str, float] | None = None,
     note: str = "",
 ) -> Section | None:
-    """The map as part of the page, None for fewer than two images.
+    """Return the map as a section, None for fewer than two images.
 
     Args:
-        predicted: `(n, F)` float, predicted tokens of each image, flattened.
-        true: `(n, F)` float, those of the images themselves.
-        names: of the n images, shown under the pointer.
+        predicted: `(n, F)` float, flattened predicted tokens of each image.
+        true: `(n, F)` float, flattened true tokens.
+        names: n image names, shown as tooltips.
         title: of the section.
-        effective_rank: by what it is of, "predicted" and "true" for instance.
-        note: a sentence under the map.
+        effective_rank: by name, for example "predicted" and "true".
+        note: sentence below the map.
     """
     if len(names) < 2:
         return None
     ranks = ", ".join(f"{name} {rank:.1f}" for name, rank in (effective_rank or {}).items())
     notes = [
-        "Each line joins a prediction to the tokens of the image that was seen.",
+        "Each line connects a prediction with the tokens of the seen image.",
         f"Effective rank: {ranks}." if ranks else "",
         note,
     ]

@@ -185,7 +185,7 @@ def repetitions_section(evaluation: Artifact) -> Section | None:
         tuple(series),
         x_label="responses to each image",
         references={"chance": score.chance or 0.0},
-        share=True,
+        is_percent=True,
     )
     return charts_section("Repetitions", [panel], "Bands: 95 % intervals over images.")
 

@@ -15,7 +15,7 @@ from mindeye_pl.metrics.captions.scores import PREDICTED_IMAGE, PREDICTED_REFERE
 from mindeye_pl.metrics.images import TableMetric
 from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.reports.render.comparison import beyond_doubt
+from mindeye_pl.reports.render.comparison import find_significant_differences
 from mindeye_pl.reports.render.published import published_rows
 from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.table import COLUMNS, Column, Kind, Row
@@ -145,7 +145,7 @@ def image_results(content: Mapping[str, Any], about: About, experiments: Sequenc
 
 def _column(metric: TableMetric) -> Column:
     limits = None if metric.name == "fid" else (0.0, 1.0)
-    form: Literal["share", "number"] = "share" if metric.form == "share" else "number"
+    form: Literal["percent", "number"] = "percent" if metric.form == "percent" else "number"
     return Column(metric.title, metric.name, metric.question, form, metric.higher_is_better, limits=limits)
 
 
@@ -157,7 +157,7 @@ def image_rows(
     for line, (name, kind, note) in LINES.items():
         scores = tuple(Score.from_dict(plain) for plain in content["rows"].get(line, ()))
         if any(score.name in {column.score for column in columns} for score in scores):
-            differs = beyond_doubt(_of_each(content, line), model, columns)
+            differs = find_significant_differences(_of_each(content, line), model, columns)
             rows[line] = Row(name, scores, note=note, simulated=about.simulated, kind=kind, differs=differs)
     before = [row for row in rows.values() if row.kind in ("null", "baseline")]
     after = [row for row in rows.values() if row.kind not in ("null", "baseline")]

@@ -15,7 +15,7 @@ from mindeye_pl.reports.render.curves import training_panels
 from mindeye_pl.reports.render.page import ReportData, Training, UsedArtifact, write_report
 from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section
-from mindeye_pl.reports.render.table import COLUMNS, in_plain_words, terminal_table
+from mindeye_pl.reports.render.table import COLUMNS, explain_retrieval, terminal_table
 from mindeye_pl.reports.runs.figures import (
     Embeddings,
     reconstructions_section,
@@ -120,7 +120,7 @@ def _add_retrieval(run: Run, about: About, captions: Path | None, shown: Section
     shown.images.append(retrieval_section(embeddings, inputs["data"].stimuli, captions, count))
     shown.figures += [repetitions_section(evaluation), tokens_section(embeddings, evaluation)]
     own = (row.score("image_retrieval") for row in results.rows if row.this_run)
-    return next((in_plain_words(score) for score in own if score is not None), None)
+    return next((explain_retrieval(score) for score in own if score is not None), None)
 
 
 def _add_reconstructions(run: Run, about: About, captions: Path | None, shown: Sections) -> None:

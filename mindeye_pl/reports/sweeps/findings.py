@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.statistics.data_worth import DataWorth, data_worth
-from mindeye_pl.metrics.statistics.data_worth import in_words as worth_in_words
+from mindeye_pl.metrics.statistics.data_worth import DataWorth, data_worth, format_data_worth
 from mindeye_pl.metrics.statistics.intervals import Difference, difference_over_images, difference_over_seeds
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.curves import Panel, Series
@@ -111,7 +110,7 @@ def _over_seeds(cell: Cell, reference: Cell, column: Column) -> str:
     if arrays is None or len(arrays[0]) < 2:
         return ""
     ends = difference_over_seeds(*(values.mean(1) for values in arrays)).interval
-    low, high = (f"{100 * end:+.1f}" if column.form == "share" else f"{end:+.3f}" for end in ends)
+    low, high = (f"{100 * end:+.1f}" if column.form == "percent" else f"{end:+.3f}" for end in ends)
     return f"{column.title} over {len(arrays[0])} seeds {low} to {high}"
 
 
@@ -150,7 +149,7 @@ def _panel(column: Column, series: Sequence[Series], cells: Sequence[Cell]) -> P
         tuple(series),
         x_label="hours of the subject's data",
         references={} if chance is None else {"chance": chance},
-        share=column.form == "share",
+        is_percent=column.form == "percent",
         log_x=True,
     )
 
@@ -173,7 +172,7 @@ def sentences(cells: Sequence[Cell], key: str, baseline: str, column: Column) ->
         if difference is not None:
             low, high = difference.interval
             clear = "" if low > 0 or high < 0 else ", which may be nothing"
-            scale, unit = (100, " points") if column.form == "share" else (1, "")
+            scale, unit = (100, " points") if column.form == "percent" else (1, "")
             said.append(
                 f"{cell.name}: {title} {scale * difference.value:+.3g}{unit} against "
                 f"{reference.name}, 95 % interval {scale * low:+.3g} to {scale * high:+.3g}{clear}."
@@ -191,7 +190,7 @@ def _worth(cells: Sequence[Cell], key: str, baseline: str, metric: str) -> list[
         if value != baseline and (worth := _worth_of(cell, curve, metric)) is not None:
             noun = _NOUNS.get((key, value), in_words(key, value))
             others = ", ".join(in_words(*item) for item in _without_hours(cell).items() if item[0] != key)
-            said.append(worth_in_words(worth, f"{noun} ({others})" if others else noun))
+            said.append(format_data_worth(worth, f"{noun} ({others})" if others else noun))
     return said
 
 

@@ -15,9 +15,9 @@ from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import read_noise_free
 from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
 from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions
-from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_of_each
+from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_per_voxel
 from mindeye_pl.metrics.images import Scored, TableMetric
-from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_of_each, effective_repetitions
+from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_per_image, effective_repetitions
 from mindeye_pl.steps.evaluation.encoder import encoder_features, load_encoder
 from mindeye_pl.steps.evaluation.image_scores import ImageScores, blocks, kept
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
@@ -180,7 +180,9 @@ def _normalised(
 ) -> dict[str, float]:
     """Correlation across images over each voxel's noise ceiling, mean of a region's voxels."""
     return {
-        region: float(voxel_correlation_of_each(predicted, measured, mask, ncsnr=ncsnr, repetitions=averaged).nanmean())
+        region: float(
+            voxel_correlation_per_voxel(predicted, measured, mask, ncsnr=ncsnr, repetitions=averaged).nanmean()
+        )
         for region, mask in regions.items()
     }
 
@@ -195,7 +197,7 @@ def _ceilings(reference: BrainReference, measured: Tensor, regions: dict[str, np
         return BrainCeilings(found, "the responses without noise")
     found = {}
     for region, mask in regions.items():
-        each = ceiling_between_repetitions_of_each(brains.voxels, mask, weights=brains.weights)
+        each = ceiling_between_repetitions_per_image(brains.voxels, mask, weights=brains.weights)
         if not each.isnan().all():
             found[region] = float(each.nanmean())
     return BrainCeilings(found, "how well repetitions agree")

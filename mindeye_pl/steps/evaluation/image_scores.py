@@ -18,7 +18,7 @@ import torch
 from omegaconf import DictConfig
 
 from mindeye_pl.metrics.fid import fid
-from mindeye_pl.metrics.identification import correlation_matrix, correlation_of_each
+from mindeye_pl.metrics.identification import correlation_matrix, correlation_per_row
 from mindeye_pl.metrics.images import (
     FID,
     LPIPS,
@@ -31,14 +31,14 @@ from mindeye_pl.metrics.images import (
     TableMetric,
     distance_metric,
     fid_metric,
-    found_among,
-    identified,
     n_way_metric,
     n_way_name,
+    score_n_way,
+    score_two_way,
     two_way_metrics,
 )
-from mindeye_pl.metrics.perceptual import lpips_of_each
-from mindeye_pl.metrics.pixels import pixcorr_of_each, ssim_of_each
+from mindeye_pl.metrics.perceptual import lpips_per_image
+from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.steps.evaluation.image_features import FeaturesOfSets, Layers
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
@@ -160,9 +160,9 @@ def _pixel_scores(protocol: DictConfig, sets: ImageSets) -> Lines:
         for rows in blocks(len(sets.stimulus_ids)):
             made, seen, names = sets.images(line, rows), sets.sets[SEEN][rows].float(), sets.names[rows]
             how = {"size": size, "antialias": antialias, "names": names}
-            parts[PIXCORR].append(pixcorr_of_each(made, seen, **how))
-            parts[SSIM].append(ssim_of_each(made, seen, form="published", **how))
-            parts[SSIM_RGB].append(ssim_of_each(made, seen, form="torchmetrics", **how))
+            parts[PIXCORR].append(pixcorr_per_image(made, seen, **how))
+            parts[SSIM].append(ssim_per_image(made, seen, form="published", **how))
+            parts[SSIM_RGB].append(ssim_per_image(made, seen, form="torchmetrics", **how))
         scores[line] = {name: Scored.independent(torch.cat(each)) for name, each in parts.items()}
     return scores
 
@@ -172,7 +172,9 @@ def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
     network = lpips.load().to(device)
     for line in sets.lines:
         parts = [
-            lpips_of_each(sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network)
+            lpips_per_image(
+                sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network
+            )
             for rows in blocks(len(sets.stimulus_ids))
         ]
         scores[line] = {LPIPS: Scored.independent(torch.cat(parts))}
@@ -188,12 +190,12 @@ def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, s
         if name in protocol.two_way or _n_way(protocol, name, count):
             correlations = correlation_matrix(query, gallery)  # (n, n), reconstructions as rows
             if name in protocol.two_way:
-                scored[f"{name}_two_way"] = identified(correlations)
-                scored[f"{name}_two_way_paper"] = identified(correlations.T)
+                scored[f"{name}_two_way"] = score_two_way(correlations)
+                scored[f"{name}_two_way_paper"] = score_two_way(correlations.T)
             for n, top_k in _n_way(protocol, name, count):
-                scored[n_way_name(name, n, top_k)] = found_among(correlations, n=n, top_k=top_k)
+                scored[n_way_name(name, n, top_k)] = score_n_way(correlations, n=n, top_k=top_k)
         if name in protocol.distance:
-            scored[f"{name}_distance"] = Scored.independent(1 - correlation_of_each(query, gallery))
+            scored[f"{name}_distance"] = Scored.independent(1 - correlation_per_row(query, gallery))
         scores[line] = scored
     return scores
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindeye_pl.data.simulated.vocabulary import word_numbers
+from mindeye_pl.data.simulated.vocabulary import tokenize_captions
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import CHECKPOINT, MISSING, Input
-from mindeye_pl.metrics.captions.meteor import lacking_wordnet, read_wordnet
+from mindeye_pl.metrics.captions.meteor import missing_wordnet_message, read_wordnet
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, weights_folder
 from mindeye_pl.store.fingerprint import fingerprint_file
@@ -85,7 +85,7 @@ class TextNetwork(Input):
     def open(self, run: Run) -> TextEmbedder | Lacking:
         """Return the embedder."""
         if self.name == LAPTOP:
-            return bundled.load_text_embedder(run.config.foundation.folder, word_numbers=word_numbers)
+            return bundled.load_text_embedder(run.config.foundation.folder, tokenize_captions=tokenize_captions)
         released, path = run.config.weights[self.name], self._path(run)
         if path is None:
             return Lacking(needed(released))
@@ -99,9 +99,9 @@ class WordNetFiles(Input):
 
     def fingerprint(self, run: Run) -> str:
         """Return whether it is here."""
-        return MISSING if lacking_wordnet() else "present"
+        return MISSING if missing_wordnet_message() else "present"
 
     def open(self, run: Run) -> Any:
         """Return WordNet."""
-        lacking = lacking_wordnet()
+        lacking = missing_wordnet_message()
         return Lacking(lacking) if lacking else read_wordnet()

@@ -17,7 +17,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
-from mindeye_pl.metrics.images import TableMetric, scores_of
+from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import SCORES
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
@@ -131,7 +131,7 @@ class EvaluateReconstructions(Step):
                 line: [
                     score.to_dict()
                     for score in (
-                        *scores_of(values, metrics, num_resamples=resamples, seed=settings.seed),
+                        *summarise_scores(values, metrics, num_resamples=resamples, seed=settings.seed),
                         *scores.of_sets.get(line, ()),
                     )
                 ]

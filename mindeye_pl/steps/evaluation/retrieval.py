@@ -24,7 +24,7 @@ from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
-from mindeye_pl.metrics.retrieval import retrieval_of_each, retrieval_scores
+from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
@@ -186,7 +186,7 @@ def _scores(brain: Tensor, clip: Tensor, settings: DictConfig, seed: int) -> lis
 
 
 def _of_each(brain: Tensor, clip: Tensor, settings: DictConfig, seed: int) -> dict[str, list[float]]:
-    each = retrieval_of_each(
+    each = retrieval_per_image(
         brain=brain, clip=clip, pool_size=settings.pool_size, num_pools=settings.num_pools, seed=seed
     )
     return {name: values.round(6).tolist() for name, values in each.items()}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, vocabulary, word_numbers
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, MARKS, tokenize_captions, vocabulary
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.models.foundation import CaptionTraining
@@ -44,7 +44,7 @@ class PretrainCaptioner(FoundationTraining):
             "marks": list(MARKS),
         }
         network = build_captioner(**sizes).requires_grad_(True).train()
-        words = word_numbers([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
+        words = tokenize_captions([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
         model = CaptionTraining(network, token_noise=own.token_noise, max_lr=own.max_lr, weight_decay=own.weight_decay)
 
         def save() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.data.image_sources import Images, Table
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, vocabulary, word_numbers
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, tokenize_captions, vocabulary
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Inputs, Work
 from mindeye_pl.models.foundation import CLIPTraining
@@ -46,7 +46,7 @@ class PretrainCLIP(FoundationTraining):
             "context_length": CONTEXT_LENGTH,
         }
         network = build_clip(**sizes)
-        words = word_numbers([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
+        words = tokenize_captions([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
         embedder = CLIPImageEmbedder(network.visual, input_range="corrected")
         network.requires_grad_(True).train()
         network.visual.output_tokens = False  # open_clip's own forward wants the pooled embedding alone

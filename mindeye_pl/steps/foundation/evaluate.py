@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, word_numbers
+from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, tokenize_captions
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
-from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, scores_of
+from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, summarise_scores
 from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
@@ -127,7 +127,7 @@ def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[
     )
     for name, shown in (("unclip", made), ("unclip, another image", made[derangement(len(made), 0)])):
         values = score_each(shown, seen, features=embedder.pooled, size=None)
-        scores[name] = {score.name: score.value for score in scores_of(values, BASIC_METRICS, num_resamples=100)}
+        scores[name] = {score.name: score.value for score in summarise_scores(values, BASIC_METRICS, num_resamples=100)}
     return scores
 
 
@@ -140,7 +140,7 @@ def _vae_scores(unclip: UnCLIPModel, seen: Tensor) -> dict[str, float]:
 def _clip_scores(network: Any, embedder: Any, seen: Tensor, captions: list[str]) -> dict[str, float]:
     """Return how often the nearest of N captions is the image's own, or equal to it."""
     images = F.normalize(torch.cat([embedder.pooled(part) for part in seen.split(_BATCH_SIZE)]), dim=-1)
-    texts = F.normalize(network.encode_text(word_numbers(captions)), dim=-1)
+    texts = F.normalize(network.encode_text(tokenize_captions(captions)), dim=-1)
     best = (images @ texts.T).argmax(1).tolist()
     hits = [captions[found] == own for found, own in zip(best, captions, strict=True)]
     return {f"caption found among {len(captions)}": float(np.mean(hits))}
@@ -149,7 +149,7 @@ def _clip_scores(network: Any, embedder: Any, seen: Tensor, captions: list[str])
 def _captioner_scores(captioner: Captioner, embedder: Any, seen: Tensor, captions: list[str]) -> dict[str, float]:
     """Return the fractions of exact captions, and of words in their position, from true tokens."""
     said = torch.cat([captioner(embedder(part), max_length=CONTEXT_LENGTH) for part in seen.split(_BATCH_SIZE)])
-    wanted = word_numbers(captions)
+    wanted = tokenize_captions(captions)
     right = said == wanted
     return {
         "captions right": float(right.all(1).float().mean()),

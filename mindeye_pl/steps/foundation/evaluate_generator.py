@@ -21,7 +21,7 @@ from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.metrics.fid import fid_score
 from mindeye_pl.metrics.identification import correlation_matrix
-from mindeye_pl.metrics.images import derangement, found_among, identified
+from mindeye_pl.metrics.images import derangement, score_n_way, score_two_way
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.nn.clip.embeddings import mean_caption
@@ -177,8 +177,8 @@ def _identification(made: Tensor, seen: Tensor, network: str) -> list[Score]:
     correlations, count = correlation_matrix(made, seen), len(seen)
     n = min(_CHOICES, count)
     found = {
-        (f"{network}_two_way", 2): identified(correlations),
-        (f"{network}_{n}_way", n): found_among(correlations, n=n, top_k=1),
+        (f"{network}_two_way", 2): score_two_way(correlations),
+        (f"{network}_{n}_way", n): score_n_way(correlations, n=n, top_k=1),
     }
     return [
         Score(name, float(scored.each.mean()), 1 / choices, choices, count, higher_is_better=True)

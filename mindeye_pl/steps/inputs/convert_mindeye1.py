@@ -29,7 +29,7 @@ class MindEye1Files(Input):
         source.check(list(settings.subjects))
         files = [path for subject in settings.subjects for _, path in source.shards_of(subject)]
         files += [path for subject in settings.subjects if (path := source.metadata(subject)).is_file()]
-        return fingerprint_folder(source.source_dir, [*files, *source.companions()])
+        return fingerprint_folder(source.source_dir, [*files, *source.companion_files()])
 
     def open(self, run: Run) -> MindEye1Layout:
         """Return the layout.
@@ -49,8 +49,8 @@ class MindEye1Files(Input):
         if run.config.data.source_dir is None:
             return ["MindEye1's files of NSD (paths.nsd=FOLDER with webdataset_avg_split in it; docs/data.md)"]
         source = self.open(run)
-        missing = source.missing(run.config.data.subjects)
-        return [f"{len(missing)} shards, the first {missing[0]} ({source.fetch(missing[0])})"] if missing else []
+        missing = source.missing_shards(run.config.data.subjects)
+        return [f"{len(missing)} shards, the first {missing[0]} ({source.fetch_command(missing[0])})"] if missing else []
 
 
 class ConvertMindEye1(Step):

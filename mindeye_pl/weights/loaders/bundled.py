@@ -58,15 +58,15 @@ def load_embedder(
 
 
 def load_text_embedder(
-    folder: str | Path | None = None, *, word_numbers: Callable[[Sequence[str]], Tensor]
+    folder: str | Path | None = None, *, tokenize_captions: Callable[[Sequence[str]], Tensor]
 ) -> OpenCLIPTextEmbedder:
     """The text side of `load_clip`: what its images are compared with.
 
     Args:
         folder: see `load_clip`.
-        word_numbers: see `OpenCLIPTextEmbedder`.
+        tokenize_captions: see `OpenCLIPTextEmbedder`.
     """
-    return OpenCLIPTextEmbedder(load_clip(folder)[0], word_numbers)
+    return OpenCLIPTextEmbedder(load_clip(folder)[0], tokenize_captions)
 
 
 def load_vae(folder: str | Path | None = None) -> Any:

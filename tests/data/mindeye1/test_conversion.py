@@ -1,4 +1,4 @@
-"""MindEye1's files, made from a world that is known, come back as that world."""
+"""Conversion of MindEye1 files that were written from a known world."""
 
 import json
 import multiprocessing
@@ -32,19 +32,19 @@ SUBJECTS = (1, 2)
 
 @pytest.fixture(scope="module")
 def avg_split(tiny_nsd, tmp_path_factory) -> MindEye1Layout:
-    """Subjects 1 and 2 of the tiny world; not to be changed."""
+    """Subjects 1 and 2 of the tiny world; read-only."""
     return write_avg_split(NSDLayout(tiny_nsd), SUBJECTS, tmp_path_factory.mktemp("mindeye1"))
 
 
 @pytest.fixture
-def copy(avg_split, tmp_path) -> MindEye1Layout:
-    """The same, to be spoilt."""
+def writable_split(avg_split, tmp_path) -> MindEye1Layout:
+    """Copy of `avg_split` that a test may modify."""
     shutil.copytree(avg_split.source_dir, tmp_path / "source")
     return MindEye1Layout(tmp_path / "source", SHARDS)
 
 
 @pytest.fixture
-def sure(tiny_settings) -> ConversionSettings:
+def conversion_settings(tiny_settings) -> ConversionSettings:
     return ConversionSettings(trials_per_session=tiny_settings.trials_per_session)
 
 
@@ -74,7 +74,7 @@ def module(root: Path, cache: Path, test_split: str, per_session: int, **setting
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_sessions": 2, "sampling": "by_image", "repetition_slots": 3}])
-def test_the_real_reader_sees_the_same_world(tiny_nsd, tiny_settings, converted, tmp_path, settings):
+def test_reader_returns_the_same_world_after_conversion(tiny_nsd, tiny_settings, converted, tmp_path, settings):
     per_session = tiny_settings.trials_per_session
     known = module(tiny_nsd, tmp_path / "known", "new_test", per_session, **settings)
     read = module(converted, tmp_path / "read", "test", per_session, **settings)
@@ -93,9 +93,9 @@ def test_the_real_reader_sees_the_same_world(tiny_nsd, tiny_settings, converted,
             assert all(map(torch.equal, batch.voxels, other.voxels))
             assert all(map(torch.equal, batch.repetitions or [], other.repetitions or []))
     for subject in SUBJECTS:
-        tested, wanted = read.test_set(subject), known.test_set(subject)
+        tested, expected = read.test_set(subject), known.test_set(subject)
         for field in ("voxels", "stimulus_ids", "weights", "num_repetitions"):
-            assert torch.equal(getattr(tested, field), getattr(wanted, field))
+            assert torch.equal(getattr(tested, field), getattr(expected, field))
 
 
 def test_every_beta_and_every_image_is_in_its_row(tiny_nsd, tiny_settings, converted):
@@ -109,7 +109,7 @@ def test_every_beta_and_every_image_is_in_its_row(tiny_nsd, tiny_settings, conve
         behaviour = np.concatenate(list(map(read_behaviour, shards)))
         seen |= set(behaviour[:, Behaviour.STIMULUS].astype(int))
         assert (behaviour[:, Behaviour.SUBJECT] == subject).all()
-        assert (behaviour[:, [Behaviour.REACTION_TIME, Behaviour.IS_OLD, Behaviour.RUN]] == -1).all(), "not known"
+        assert (behaviour[:, [Behaviour.REACTION_TIME, Behaviour.IS_OLD, Behaviour.RUN]] == -1).all(), "unknown columns"
     ids = np.array(sorted(seen))
     images = Stimuli(mine.stimuli).read(ids)
     eight_bits = np.round(255 * Stimuli(world.stimuli).read(ids).astype(np.float32))
@@ -124,19 +124,21 @@ def checksums(root: Path) -> dict[str, str]:
     }
 
 
-def test_a_killed_conversion_goes_on_and_ends_in_the_same_files(avg_split, converted, sure, tmp_path, monkeypatch):
-    real, root = mindeye1_conversion._put_image, tmp_path / "killed"
-    put = []
+def test_killed_conversion_resumes_with_identical_files(
+    avg_split, converted, conversion_settings, tmp_path, monkeypatch
+):
+    real, root = mindeye1_conversion._write_image, tmp_path / "killed"
+    written = []
 
     def kill_in_the_middle(*args, **kwargs):
         real(*args, **kwargs)
-        put.append(args)
-        if len(put) == 90:
+        written.append(args)
+        if len(written) == 90:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def convert():
-        monkeypatch.setattr(mindeye1_conversion, "_put_image", kill_in_the_middle)
-        convert_mindeye1(avg_split, SUBJECTS, root, sure, progress=False)
+        monkeypatch.setattr(mindeye1_conversion, "_write_image", kill_in_the_middle)
+        convert_mindeye1(avg_split, SUBJECTS, root, conversion_settings, progress=False)
 
     process = multiprocessing.get_context("fork").Process(target=convert)
     process.start()
@@ -147,12 +149,12 @@ def test_a_killed_conversion_goes_on_and_ends_in_the_same_files(avg_split, conve
     copied = []
     real_copy = mindeye1_conversion._copy
 
-    def copy_and_note(layout, source, one, part, written):
-        copied.append(part.path.name)
-        real_copy(layout, source, one, part, written)
+    def copy_and_record(layout, source, subject, shard, written):
+        copied.append(shard.path.name)
+        real_copy(layout, source, subject, shard, written)
 
-    monkeypatch.setattr(mindeye1_conversion, "_copy", copy_and_note)
-    convert_mindeye1(avg_split, SUBJECTS, root, sure, progress=False)
+    monkeypatch.setattr(mindeye1_conversion, "_copy", copy_and_record)
+    convert_mindeye1(avg_split, SUBJECTS, root, conversion_settings, progress=False)
     assert len(copied) == 2 * sum(SHARDS.values()) - len(done)
     assert not set(copied) & set(done)
     assert checksums(root) == checksums(converted)
@@ -167,116 +169,121 @@ def train_shard(source: MindEye1Layout, index: int = 0) -> Path:
     return next(path for _, path in list(source.shards_of(1))[index:])
 
 
-def spoil(source: MindEye1Layout, index: int = 0, number: int = 1, **changed) -> None:
-    """Writes a shard again with other members of one sample."""
+def change_sample(source: MindEye1Layout, index: int = 0, number: int = 1, **changed) -> None:
+    """Rewrite a shard with changed members of one sample."""
     samples = read_members(train_shard(source, index))
-    for ending, change in changed.items():
+    for key, change in changed.items():
         name = {"voxels": "nsdgeneral.npy", "trial": "trial.npy", "image": "png", "coco": "coco73k.npy"}.get(
-            ending, "num_uniques.npy"
+            key, "num_uniques.npy"
         )
         samples[number][name] = change(samples[number][name])
     write_samples(train_shard(source, index), samples)
 
 
-def test_a_missing_shard_is_named_with_the_command_that_brings_it(copy, sure, tmp_path):
-    path = train_shard(copy, 2)
+def test_missing_shard_error_names_the_download_command(writable_split, conversion_settings, tmp_path):
+    path = train_shard(writable_split, 2)
     path.unlink()
-    says = (
-        f"{path} is missing .*seen: 5 of 6 shards .*Fix: hf download pscotti/naturalscenesdataset "
-        rf"webdataset_avg_split/train/train_subj01_2\.tar --repo-type dataset --local-dir {copy.source_dir}"
+    message = (
+        f"{path} is missing .*got: 5 of 6 shards .*Fix: hf download pscotti/naturalscenesdataset "
+        rf"webdataset_avg_split/train/train_subj01_2\.tar --repo-type dataset --local-dir {writable_split.source_dir}"
     )
-    with pytest.raises(UserError, match=says):
-        convert(copy, tmp_path / "root", sure)
-    with pytest.raises(UserError, match=r"MindEye1 prepared NSD for four subjects .got: subject 3;"):
-        convert(copy, tmp_path / "root", sure, subjects=(1, 3))
+    with pytest.raises(UserError, match=message):
+        convert(writable_split, tmp_path / "root", conversion_settings)
+    with pytest.raises(UserError, match=r"MindEye1 has files of four subjects only .got: subject 3;"):
+        convert(writable_split, tmp_path / "root", conversion_settings, subjects=(1, 3))
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 1])
-def test_a_shard_that_is_cut_off(copy, sure, tmp_path, share):
-    path = train_shard(copy, 1)
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1])
+def test_truncated_shard_is_refused(writable_split, conversion_settings, tmp_path, fraction):
+    path = train_shard(writable_split, 1)
     with tarfile.open(path) as tar:
         tar.getmembers()
         end = tar.offset
-    path.write_bytes(path.read_bytes()[: int(share * end) // 512 * 512])
+    path.write_bytes(path.read_bytes()[: int(fraction * end) // 512 * 512])
     with pytest.raises(UserError, match=r"train_subj01_1\.tar is truncated.*Fix: rm .*, then hf download "):
-        convert(copy, tmp_path / "root", sure)
+        convert(writable_split, tmp_path / "root", conversion_settings)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
-        ({"voxels": lambda v: v[:2]}, r"nsdgeneral\.npy: another array \(got: \(2, 40\) float32; expected: \(3, 40\)"),
-        ({"voxels": lambda v: v[:, :-1]}, r"another number of voxels \(got: \(3, 39\) float32; expected: \(3, 40\)"),
-        ({"voxels": lambda v: np.where(np.arange(40) == 7, np.nan, v)}, r"a beta that is not finite \(got: nan"),
-        ({"voxels": lambda v: np.full((3, 40), "a")}, r"another array \(got: <U1"),
-        ({"coco": lambda c: np.array(73_000)}, r"no such image \(got: 73000; expected: 0 to 72999"),
-        ({"coco": lambda c: np.array([1, 2])}, r"coco73k\.npy: another array .*expected: a whole number"),
-        ({"trial": lambda t: t + 0.5}, r"trial\.npy: no trials"),
-        ({"trial": lambda t: t + 40_000}, r"no trials .*at most 29999"),
-        ({"image": lambda p: p[:60]}, r"png is no whole image"),
-        ({"image": lambda p: encoded(np.zeros((3, 8, 8)))}, r"its image has another size \(got: \(8, 8\)"),
+        (
+            {"voxels": lambda v: v[:2]},
+            r"nsdgeneral\.npy: unexpected array \(got: \(2, 40\) float32; expected: \(3, 40\)",
+        ),
+        ({"voxels": lambda v: v[:, :-1]}, r"unexpected number of voxels \(got: \(3, 39\) float32; expected: \(3, 40\)"),
+        ({"voxels": lambda v: np.where(np.arange(40) == 7, np.nan, v)}, r"a response is not finite \(got: nan"),
+        ({"voxels": lambda v: np.full((3, 40), "a")}, r"unexpected array \(got: <U1"),
+        ({"coco": lambda c: np.array(73_000)}, r"image id out of range \(got: 73000; expected: 0 to 72999"),
+        ({"coco": lambda c: np.array([1, 2])}, r"coco73k\.npy: unexpected array .*expected: an integer"),
+        ({"trial": lambda t: t + 0.5}, r"trial\.npy: invalid trials"),
+        ({"trial": lambda t: t + 40_000}, r"invalid trials .*at most 29999"),
+        ({"image": lambda p: p[:60]}, r"png is damaged or not an image"),
+        ({"image": lambda p: encoded(np.zeros((3, 8, 8)))}, r"the image has another size \(got: \(8, 8\)"),
     ],
 )
-def test_samples_that_are_refused(copy, sure, tmp_path, change, says):
-    spoil(copy, **change)
-    with pytest.raises(UserError, match=r"train_subj01_0\.tar, member sample000000001.*" + says):
-        convert(copy, tmp_path / "root", sure)
+def test_invalid_samples_are_refused(writable_split, conversion_settings, tmp_path, change, message):
+    change_sample(writable_split, **change)
+    with pytest.raises(UserError, match=r"train_subj01_0\.tar, member sample000000001.*" + message):
+        convert(writable_split, tmp_path / "root", conversion_settings)
 
 
-def test_a_missing_member_and_an_empty_split(copy, sure, tmp_path):
-    samples = read_members(train_shard(copy))
+def test_missing_member_and_empty_split_are_refused(writable_split, conversion_settings, tmp_path):
+    samples = read_members(train_shard(writable_split))
     del samples[2]["trial.npy"]
-    write_samples(train_shard(copy), samples)
-    with pytest.raises(UserError, match=r"member sample000000002\.trial\.npy: it is missing"):
-        convert(copy, tmp_path / "root", sure)
+    write_samples(train_shard(writable_split), samples)
+    with pytest.raises(UserError, match=r"member sample000000002\.trial\.npy: missing"):
+        convert(writable_split, tmp_path / "root", conversion_settings)
     for index in range(3):
-        write_samples(train_shard(copy, index), [])
-    with pytest.raises(UserError, match=r"other shards of train hold no sample"):
-        convert(copy, tmp_path / "root", sure)
+        write_samples(train_shard(writable_split, index), [])
+    with pytest.raises(UserError, match=r"no shard of train contains a sample"):
+        convert(writable_split, tmp_path / "root", conversion_settings)
 
 
-def test_the_totals_of_the_metadata_count(copy, sure, tmp_path):
-    write_samples(train_shard(copy), read_members(train_shard(copy))[1:])
-    with pytest.raises(UserError, match=r"shards of train of subject 1 are not those of .*metadata_subj01\.json"):
-        convert(copy, tmp_path / "root", sure)
-    copy.metadata(1).write_text("[]")
-    with pytest.raises(UserError, match=r"metadata_subj01\.json does not tell the totals"):
-        convert(copy, tmp_path / "root", sure)
-    copy.metadata(1).unlink()
-    convert(copy, tmp_path / "root", sure)
+def test_totals_of_the_metadata_are_checked(writable_split, conversion_settings, tmp_path):
+    write_samples(train_shard(writable_split), read_members(train_shard(writable_split))[1:])
+    with pytest.raises(
+        UserError, match=r"number of samples in train of subject 1 differs from .*metadata_subj01\.json"
+    ):
+        convert(writable_split, tmp_path / "root", conversion_settings)
+    writable_split.metadata(1).write_text("[]")
+    with pytest.raises(UserError, match=r"metadata_subj01\.json has no totals"):
+        convert(writable_split, tmp_path / "root", conversion_settings)
+    writable_split.metadata(1).unlink()
+    convert(writable_split, tmp_path / "root", conversion_settings)
 
 
-def test_an_image_or_a_trial_that_is_named_twice(copy, sure, tmp_path):
-    first, second = read_members(train_shard(copy))[:2]
-    spoil(copy, coco=lambda c: first["coco73k.npy"])
+def test_repeated_image_or_trial_is_refused(writable_split, conversion_settings, tmp_path):
+    first, second = read_members(train_shard(writable_split))[:2]
+    change_sample(writable_split, coco=lambda c: first["coco73k.npy"])
     with pytest.raises(UserError, match=rf"two samples of subject 1 have image {first['coco73k.npy']}"):
-        convert(copy, tmp_path / "root", sure)
-    spoil(copy, coco=lambda c: second["coco73k.npy"], trial=lambda t: first["trial.npy"])
-    settings = ConversionSettings(trials_per_session=sure.trials_per_session, repeated_slots="trial")
-    with pytest.raises(UserError, match=r"trial \d+ of subject 1 showed another image"):
-        convert(copy, tmp_path / "root", settings)
+        convert(writable_split, tmp_path / "root", conversion_settings)
+    change_sample(writable_split, coco=lambda c: second["coco73k.npy"], trial=lambda t: first["trial.npy"])
+    settings = ConversionSettings(trials_per_session=conversion_settings.trials_per_session, repeated_slots="trial")
+    with pytest.raises(UserError, match=r"trial \d+ of subject 1 already has another image"):
+        convert(writable_split, tmp_path / "root", settings)
 
 
-def test_two_subjects_with_different_images_of_one_name(copy, sure, tmp_path):
-    (path, *_) = (path for split, path in copy.shards_of(2) if split == "test")
+def test_different_images_with_the_same_id_are_refused(writable_split, conversion_settings, tmp_path):
+    (path, *_) = (path for split, path in writable_split.shards_of(2) if split == "test")
     samples = read_members(path)
     true = samples[0]["png"]
     samples[0]["png"] = encoded(np.random.default_rng(0).random((3, 32, 32)))
     write_samples(path, samples)
-    says = rf"test_subj02_0\.tar, member sample000000000: image {samples[0]['coco73k.npy']} is another one here"
-    with pytest.raises(UserError, match=says):
-        convert(copy, tmp_path / "root", sure, SUBJECTS)
+    message = rf"test_subj02_0\.tar, member sample000000000: image {samples[0]['coco73k.npy']} differs from"
+    with pytest.raises(UserError, match=message):
+        convert(writable_split, tmp_path / "root", conversion_settings, SUBJECTS)
     samples[0]["png"] = true
     write_samples(path, samples)
-    convert(copy, tmp_path / "root", sure, SUBJECTS)  # goes on
+    convert(writable_split, tmp_path / "root", conversion_settings, SUBJECTS)  # resumes
 
 
-def with_two_repetitions(source: MindEye1Layout) -> tuple[int, np.ndarray]:
-    """Place and trials of a sample of the first shard whose third slot repeats the first."""
+def make_sample_with_two_repetitions(source: MindEye1Layout) -> tuple[int, np.ndarray]:
+    """Change a sample of the first shard so that slot 3 repeats slot 1; return its index and trials."""
     for number, sample in enumerate(read_members(train_shard(source))):
         if sample["num_uniques.npy"].item() == 3:
             trials = sample["trial.npy"]
-            spoil(
+            change_sample(
                 source,
                 number=number,
                 trial=lambda t: t[[0, 1, 0]],
@@ -288,10 +295,10 @@ def with_two_repetitions(source: MindEye1Layout) -> tuple[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("rule", ["both", "trial", "num_uniques"])
-def test_slots_that_are_filled_again_are_no_trials(copy, sure, tmp_path, rule):
-    _, trials = with_two_repetitions(copy)
-    settings = ConversionSettings(trials_per_session=sure.trials_per_session, repeated_slots=rule)
-    layout = convert(copy, tmp_path / "root", settings)
+def test_duplicated_slots_are_not_trials(writable_split, conversion_settings, tmp_path, rule):
+    _, trials = make_sample_with_two_repetitions(writable_split)
+    settings = ConversionSettings(trials_per_session=conversion_settings.trials_per_session, repeated_slots=rule)
+    layout = convert(writable_split, tmp_path / "root", settings)
     shards = sorted(layout.shard(1, "train").parent.iterdir())
     rows = np.concatenate(list(map(read_behaviour, shards)))[:, Behaviour.BETA_ROW].tolist()
     assert trials[0] in rows
@@ -300,58 +307,71 @@ def test_slots_that_are_filled_again_are_no_trials(copy, sure, tmp_path, rule):
     assert len(rows) == len(set(rows))
 
 
-def test_what_fills_a_slot_may_be_told_otherwise(copy, sure, tmp_path):
-    number, trials = with_two_repetitions(copy)
-    spoil(copy, number=number, trial=lambda t: trials)  # a number of its own for the filled slot
-    with pytest.raises(UserError, match=r"its slots do not tell the repetitions .*num_uniques 2.*data\.repeated_slots"):
-        convert(copy, tmp_path / "both", sure)
-    by_number = ConversionSettings(trials_per_session=sure.trials_per_session, repeated_slots="num_uniques")
+def test_rules_for_duplicated_slots(writable_split, conversion_settings, tmp_path):
+    number, trials = make_sample_with_two_repetitions(writable_split)
+    change_sample(
+        writable_split, number=number, trial=lambda t: trials
+    )  # the duplicated slot gets its own trial number
+    with pytest.raises(
+        UserError, match=r"the repetitions cannot be determined from its slots .*num_uniques 2.*data\.repeated_slots"
+    ):
+        convert(writable_split, tmp_path / "both", conversion_settings)
+    by_number = ConversionSettings(
+        trials_per_session=conversion_settings.trials_per_session, repeated_slots="num_uniques"
+    )
     rows = np.concatenate(
-        [read_behaviour(p) for p in convert(copy, tmp_path / "number", by_number).shard(1, "train").parent.iterdir()]
+        [
+            read_behaviour(p)
+            for p in convert(writable_split, tmp_path / "number", by_number).shard(1, "train").parent.iterdir()
+        ]
     )[:, Behaviour.BETA_ROW]
     assert trials[2] not in rows
-    spoil(copy, number=number, trial=lambda t: np.where(np.arange(3) == 2, np.nan, t))  # or none
-    convert(copy, tmp_path / "none", sure)
-    spoil(copy, number=number, trial=lambda t: t[[0, 1, 0]], voxels=lambda v: v + np.arange(3)[:, None])
-    with pytest.raises(UserError, match=r"slots 0 and 2 have one trial's number and different responses"):
-        convert(copy, tmp_path / "different", sure)
-    with pytest.raises(UserError, match=r"data\.repeated_slots: no such rule \(got: count; expected: both or trial or"):
-        convert(copy, tmp_path / "rule", ConversionSettings(repeated_slots="count"))
+    change_sample(
+        writable_split, number=number, trial=lambda t: np.where(np.arange(3) == 2, np.nan, t)
+    )  # or no trial number
+    convert(writable_split, tmp_path / "none", conversion_settings)
+    change_sample(
+        writable_split, number=number, trial=lambda t: t[[0, 1, 0]], voxels=lambda v: v + np.arange(3)[:, None]
+    )
+    with pytest.raises(UserError, match=r"slots 0 and 2 have the same trial but different responses"):
+        convert(writable_split, tmp_path / "different", conversion_settings)
+    with pytest.raises(UserError, match=r"unknown data\.repeated_slots \(got: count; expected: both or trial or"):
+        convert(writable_split, tmp_path / "rule", ConversionSettings(repeated_slots="count"))
 
 
-def test_trials_counted_from_one(tiny_nsd, copy, sure, tmp_path, capsys):
+def test_first_trial_may_be_one(tiny_nsd, writable_split, conversion_settings, tmp_path, capsys):
     for index in range(sum(SHARDS.values())):
-        samples = read_members(train_shard(copy, index))
+        samples = read_members(train_shard(writable_split, index))
         for sample in samples:
             sample["trial.npy"] = sample["trial.npy"] + 1
-        write_samples(train_shard(copy, index), samples)
-    convert(copy, tmp_path / "unnoticed", sure)
-    assert "if the files count from 1, use data.first_trial=1" in " ".join(capsys.readouterr().out.split())
-    settings = ConversionSettings(trials_per_session=sure.trials_per_session, first_trial=1)
-    layout = convert(copy, tmp_path / "root", settings)
+        write_samples(train_shard(writable_split, index), samples)
+    convert(writable_split, tmp_path / "unnoticed", conversion_settings)
+    assert "if the files count from 1, set data.first_trial=1" in " ".join(capsys.readouterr().out.split())
+    settings = ConversionSettings(trials_per_session=conversion_settings.trials_per_session, first_trial=1)
+    layout = convert(writable_split, tmp_path / "root", settings)
     with h5py.File(layout.betas(1)) as file, h5py.File(NSDLayout(tiny_nsd).betas(1)) as known:
         np.testing.assert_array_equal(file["betas"][:], known["betas"][:])
 
 
-def test_voxel_counts_that_are_known_are_held_to(copy, sure, tmp_path):
-    settings = ConversionSettings(trials_per_session=sure.trials_per_session, voxel_counts={1: 41})
-    with pytest.raises(UserError, match=r"another number of voxels \(got: \(3, 40\) float32; expected: \(3, 41\)"):
-        convert(copy, tmp_path / "root", settings)
+def test_known_voxel_counts_are_checked(writable_split, conversion_settings, tmp_path):
+    settings = ConversionSettings(trials_per_session=conversion_settings.trials_per_session, voxel_counts={1: 41})
+    with pytest.raises(UserError, match=r"unexpected number of voxels \(got: \(3, 40\) float32; expected: \(3, 41\)"):
+        convert(writable_split, tmp_path / "root", settings)
 
 
-def test_too_little_room(copy, sure, tmp_path, monkeypatch):
+def test_too_little_disk_space_is_refused(writable_split, conversion_settings, tmp_path, monkeypatch):
     class Usage:
         free = 1000
 
     monkeypatch.setattr(mindeye1_conversion.shutil, "disk_usage", lambda path: Usage)
-    with pytest.raises(UserError, match=r"too little room for the converted files .*paths\.artifacts=FOLDER"):
-        convert(copy, tmp_path / "root", sure)
+    with pytest.raises(UserError, match=r"too little disk space for the converted files .*paths\.artifacts=FOLDER"):
+        convert(writable_split, tmp_path / "root", conversion_settings)
 
 
-def test_files_beside_the_folder_come_along(tiny_nsd, copy, sure, tmp_path):
+def test_companion_files_are_copied(tiny_nsd, writable_split, conversion_settings, tmp_path):
     for path in (NSDLayout(tiny_nsd).region_masks, NSDLayout(tiny_nsd).captions):
-        (copy.source_dir / path.name).write_bytes(path.read_bytes())
-    layout = convert(copy, tmp_path / "root", sure)
+        (writable_split.source_dir / path.name).write_bytes(path.read_bytes())
+    layout = convert(writable_split, tmp_path / "root", conversion_settings)
     assert layout.region_masks.read_bytes() == NSDLayout(tiny_nsd).region_masks.read_bytes()
     assert layout.captions.is_file()
     assert not layout.ncsnr.exists()

@@ -15,9 +15,9 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what a process reads")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc/self/io")
 @pytest.mark.parametrize("chunks", [None, (25, 1000)])
-def test_reads_the_wanted_session_alone(tmp_path: Path, chunks):
+def test_read_betas_reads_only_the_requested_rows(tmp_path: Path, chunks):
     layout = NSDLayout(tmp_path)
     betas = np.random.default_rng(0).random((1000, 5000), np.float32)  # ten sessions of 2 MB
     with h5py.File(layout.betas(1), "w") as file:
@@ -30,16 +30,16 @@ def test_reads_the_wanted_session_alone(tmp_path: Path, chunks):
     np.testing.assert_array_equal(read, betas[rows])
 
 
-def test_file_of_another_shape(small_nsd):
+def test_betas_file_of_another_shape_is_refused(small_nsd):
     assert betas_shape(small_nsd, 1) == (80, 7)
     with h5py.File(small_nsd.betas(1), "w") as file:
         file["betas"] = np.zeros(80)
-    with pytest.raises(UserError, match=r"betas_all_subj01_fp32_renorm\.hdf5 does not hold betas \(got: \(80,\)"):
+    with pytest.raises(UserError, match=r"betas_all_subj01_fp32_renorm\.hdf5 does not contain betas \(got: \(80,\)"):
         betas_shape(small_nsd, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_beta_that_is_not_finite(small_nsd, value):
+def test_betas_with_nan_are_refused(small_nsd, value):
     with h5py.File(small_nsd.betas(1), "r+") as file:
         file["betas"][[7, 50], 3] = value
     rows = np.array([50, 9, 7, 8])
@@ -49,7 +49,7 @@ def test_a_beta_that_is_not_finite(small_nsd, value):
 
 
 @pytest.mark.parametrize("block", [1, 7, 500])
-def test_zscore_against_sklearn(block):
+def test_zscore_train_sessions_equals_sklearn(block):
     rng = np.random.default_rng(0)
     betas = (rng.normal(size=(500, 6)) * [1, 5, 0.1, 1, 1, 0] + [0, 3, -2, 1000, 1, 4.1]).astype(np.float32)
     normalisation = ZScoreTrainSessions.fit(betas[start : start + block] for start in range(0, 500, block))
@@ -60,7 +60,7 @@ def test_zscore_against_sklearn(block):
     np.testing.assert_allclose(normalisation(other.copy()), scaler.transform(other), rtol=1e-3, atol=1e-5)
 
 
-def test_as_published_reads_nothing_and_changes_nothing():
+def test_as_published_reads_and_changes_nothing():
     def blocks():
         pytest.fail("betas were read")
         yield

@@ -1,4 +1,4 @@
-"""Files of captions, and those that are refused."""
+"""Valid and invalid captions files."""
 
 import json
 from pathlib import Path
@@ -16,23 +16,25 @@ def test_empty_captions_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        ("[[", "holds no captions"),
-        ("{}", "holds no captions .got: a dict"),
-        ('["a dog", "a cat"]', "holds no captions .got: a list of something else"),
-        ("[[1], [2]]", "holds no captions"),
-        ('[["a dog"]]', "captions of other images .got: 1 images; expected: a json list .* 2 of them"),
+        ("[[", "is not a captions file"),
+        ("{}", "is not a captions file .got: a dict"),
+        ('["a dog", "a cat"]', "is not a captions file .got: a list with other entries"),
+        ("[[1], [2]]", "is not a captions file"),
+        ('[["a dog"]]', "has another number of images .got: 1 images; expected: a json list .* 2 of them"),
     ],
 )
-def test_another_file(tmp_path: Path, content: str, says: str) -> None:
+def test_invalid_captions_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "captions.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=says) as found:
+    with pytest.raises(UserError, match=message) as found:
         read_captions(path, 2)
     assert "\n" not in str(found.value)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no captions .got: no file .*captions\.json; expected: a json list over stim"):
+def test_missing_captions_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"captions file is missing .got: .*captions\.json; expected: a json list over stim"
+    ):
         read_captions(tmp_path / "captions.json", 2)

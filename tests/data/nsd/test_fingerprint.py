@@ -10,7 +10,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file
 
 
-def test_a_copy_is_the_same_dataset(small_nsd, tmp_path):
+def test_copy_has_the_same_fingerprint(small_nsd, tmp_path):
     copy = NSDLayout(tmp_path / "copy")
     shutil.copytree(small_nsd.root, copy.root)
     os.utime(copy.stimuli, ns=(1, 1))
@@ -18,7 +18,7 @@ def test_a_copy_is_the_same_dataset(small_nsd, tmp_path):
     assert fingerprint_files(copy, [1, 2]) == fingerprint_files(small_nsd, [2, 1])
 
 
-def test_every_file_that_is_read_counts(small_nsd):
+def test_fingerprint_depends_on_every_file_that_is_read(small_nsd):
     fingerprints = {fingerprint_files(small_nsd, [1])}
     with h5py.File(small_nsd.betas(1), "r+") as file:
         file["betas"][79, 6] += 1
@@ -31,7 +31,7 @@ def test_every_file_that_is_read_counts(small_nsd):
     assert len(fingerprints) == 4
 
 
-def test_other_subjects_and_splits_do_not_count(small_nsd):
+def test_fingerprint_ignores_other_subjects_and_splits(small_nsd):
     before = fingerprint_files(small_nsd, [1])
     train_alone = fingerprint_files(small_nsd, [1], splits=("train",))
     small_nsd.betas(2).unlink()
@@ -43,14 +43,14 @@ def test_other_subjects_and_splits_do_not_count(small_nsd):
         fingerprint_files(small_nsd, [1, 2])
 
 
-@pytest.mark.parametrize("place", [0, 2**23 // 2, 2**23 - 1])
-def test_blocks_reach_from_the_first_byte_to_the_last(tmp_path, place):
+@pytest.mark.parametrize("offset", [0, 2**23 // 2, 2**23 - 1])
+def test_file_fingerprint_covers_the_first_and_the_last_byte(tmp_path, offset):
     path = tmp_path / "file"
     data = bytearray(2**23)
     path.write_bytes(data)
     before = fingerprint_file(path)
-    # The middle of 16 blocks falls between two of them; the nearest one begins at 8/15.
-    data[place if place != 2**23 // 2 else (2**23 - 2**16) * 8 // 15] = 1
+    # The middle of the file is between two of the 16 blocks; the nearest block starts at 8/15.
+    data[offset if offset != 2**23 // 2 else (2**23 - 2**16) * 8 // 15] = 1
     path.write_bytes(data)
     assert fingerprint_file(path) != before
     path.write_bytes(data[:-1] + b"\0\0")

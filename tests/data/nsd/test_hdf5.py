@@ -12,7 +12,7 @@ from mindeye_pl.errors import UserError
 
 
 class SpyDataset:
-    """An array that notes which rows are read of it, as h5py would be asked."""
+    """Array that records which rows are read, with h5py's interface."""
 
     def __init__(self, array: np.ndarray, chunk_rows: int | None):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -25,7 +25,7 @@ class SpyDataset:
 
 
 @given(st.lists(st.integers(0, 29), max_size=40), st.sampled_from([None, 1, 4]), st.sampled_from([1, 100, 2**20]))
-def test_rows_come_in_the_order_asked_and_each_is_read_once(rows, chunk_rows, block_bytes):
+def test_read_rows_keeps_the_order_and_reads_each_row_once(rows, chunk_rows, block_bytes):
     spy = SpyDataset(np.arange(90, dtype=np.float32).reshape(30, 3), chunk_rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hdf5, "_BLOCK_BYTES", block_bytes)
@@ -36,7 +36,7 @@ def test_rows_come_in_the_order_asked_and_each_is_read_once(rows, chunk_rows, bl
 
 
 @pytest.mark.parametrize("chunks", [None, (4, 2)])
-def test_read_rows_of_a_real_file(tmp_path: Path, chunks):
+def test_read_rows_of_a_file(tmp_path: Path, chunks):
     array = np.random.default_rng(0).random((30, 3)).astype(np.float16)
     with h5py.File(tmp_path / "file.hdf5", "w") as file:
         file.create_dataset("rows", data=array, chunks=chunks)
@@ -47,20 +47,20 @@ def test_read_rows_of_a_real_file(tmp_path: Path, chunks):
     np.testing.assert_array_equal(read, array[rows])
 
 
-def test_damaged_files_name_themselves(tmp_path: Path):
+def test_damaged_hdf5_files_are_refused(tmp_path: Path):
     path = tmp_path / "file.hdf5"
     with pytest.raises(UserError, match=r"file\.hdf5 is missing"), open_dataset(path, "rows"):
         pass
     with h5py.File(path, "w") as file:
         file["rows"] = np.zeros((100, 100))
     with (
-        pytest.raises(UserError, match=r"file\.hdf5 has no dataset other .*seen: \['rows'\]"),
+        pytest.raises(UserError, match=r"file\.hdf5 has no dataset other .*got: \['rows'\]"),
         open_dataset(path, "other"),
     ):
         pass
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match=r"file\.hdf5 is truncated"), open_dataset(path, "rows"):
         pass
-    path.write_bytes(b"no hdf5 at all")
-    with pytest.raises(UserError, match="no hdf5 file"), open_dataset(path, "rows"):
+    path.write_bytes(b"not hdf5")
+    with pytest.raises(UserError, match="not an hdf5 file"), open_dataset(path, "rows"):
         pass

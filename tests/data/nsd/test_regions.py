@@ -23,11 +23,11 @@ def masks() -> dict[str, np.ndarray]:
     return {name: rng.random(7) < 0.5 for name in reversed((*nsd.ROIS, "midventral"))}
 
 
-def test_masks_come_by_name_in_the_published_order(
+def test_region_masks_have_the_published_order(
     small_nsd: NSDLayout, masks: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_masks(small_nsd, masks | {"V1": masks["V1"].astype(np.float32)})
-    monkeypatch.chdir(tmp_path)  # no file of this name lies here
+    monkeypatch.chdir(tmp_path)  # a folder without such a file
     regions = read_regions(small_nsd, 1)
     assert tuple(regions) == nsd.ROIS
     for name, mask in regions.items():
@@ -36,35 +36,35 @@ def test_masks_come_by_name_in_the_published_order(
     assert list(read_regions(small_nsd, 1, names=["midventral"])) == ["midventral"]
 
 
-def test_a_simulated_subject(tiny_nsd: Path) -> None:
+def test_regions_and_ncsnr_of_a_simulated_subject(tiny_nsd: Path) -> None:
     layout = NSDLayout(tiny_nsd)
     num_voxels = betas_shape(layout, 1)[1]
     regions, ncsnr = read_regions(layout, 1), read_ncsnr(layout, 1)
     assert regions["nsd_general"].all()
     parts = np.stack([regions[name] for name in nsd.ROIS[1:]])
-    np.testing.assert_array_equal(parts.sum(0), np.ones(num_voxels))  # each voxel lies in one area
+    np.testing.assert_array_equal(parts.sum(0), np.ones(num_voxels))  # each voxel is in one area
     assert ncsnr is not None
     assert ncsnr.shape == (num_voxels,)
     assert ncsnr.dtype == np.float32
     assert (ncsnr > 0).all()
 
 
-def test_ncsnr(small_nsd: NSDLayout) -> None:
+def test_read_ncsnr(small_nsd: NSDLayout) -> None:
     assert read_ncsnr(small_nsd, 1) is None
     ratio = np.array([0.5, np.nan, np.inf, 0, 1, 2, 3])
     with h5py.File(small_nsd.ncsnr, "w") as file:
         file["subj01"] = ratio
         file["subj02"] = np.array([0.1, 0.1, -1, 0.1, 0.1])
     np.testing.assert_array_equal(read_ncsnr(small_nsd, 1), np.float32([0.5, 0, np.inf, 0, 1, 2, 3]))
-    with pytest.raises(UserError, match=r"negative ratio .*seen: -1\.0"):
+    with pytest.raises(UserError, match=r"negative ratio .*got: -1\.0"):
         read_ncsnr(small_nsd, 2)
 
 
-def test_files_that_do_not_fit_end_in_one_line(small_nsd: NSDLayout, masks: dict[str, np.ndarray]) -> None:
+def test_masks_that_do_not_fit_the_betas_are_refused(small_nsd: NSDLayout, masks: dict[str, np.ndarray]) -> None:
     with pytest.raises(UserError, match=r"brain_region_masks\.hdf5 is missing"):
         read_regions(small_nsd, 1)
     write_masks(small_nsd, masks)
-    with pytest.raises(UserError, match=r"no dataset subj02/nsd_general .*seen: \['subj01'\]"):
+    with pytest.raises(UserError, match=r"no dataset subj02/nsd_general .*got: \['subj01'\]"):
         read_regions(small_nsd, 2)
     with pytest.raises(UserError, match="no dataset subj01/V5"):
         read_regions(small_nsd, 1, names=["V5"])
@@ -74,12 +74,12 @@ def test_files_that_do_not_fit_end_in_one_line(small_nsd: NSDLayout, masks: dict
     ):
         read_regions(small_nsd, 1)
     write_masks(small_nsd, masks | {"V3": np.arange(7)})
-    with pytest.raises(UserError, match=r"region V3 is no mask \(got: \[0, 1, 2, 3, 4\]"):
+    with pytest.raises(UserError, match=r"region V3 is not a mask \(got: \[0, 1, 2, 3, 4\]"):
         read_regions(small_nsd, 1)
     with h5py.File(small_nsd.ncsnr, "w") as file:
         file["subj01"] = np.ones((7, 1))
         file["subj02/deep"] = np.ones(5)
     with pytest.raises(UserError, match=r"ncsnr of subject 1 does not fit the betas \(got: \(7, 1\)"):
         read_ncsnr(small_nsd, 1)
-    with pytest.raises(UserError, match=r"ncsnr of subject 2 does not fit the betas .*seen: a group"):
+    with pytest.raises(UserError, match=r"ncsnr of subject 2 does not fit the betas .*got: a group"):
         read_ncsnr(small_nsd, 2)

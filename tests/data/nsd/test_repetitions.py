@@ -2,21 +2,21 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindeye_pl.data.nsd.repetitions import cyclic_slots, slots_of_trials
+from mindeye_pl.data.nsd.repetitions import assign_trial_slots, cyclic_slots
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
-def test_slots_as_one_would_fill_them_by_hand(stimulus_ids, num_slots):
+def test_slots_equal_a_loop(stimulus_ids, num_slots):
     by_hand = []
     for image in sorted(set(stimulus_ids)):
         seen = [trial for trial, shown in enumerate(stimulus_ids) if shown == image]
         by_hand.append([seen[slot % len(seen)] for slot in range(num_slots)])
     assert cyclic_slots(np.array(stimulus_ids), num_slots).tolist() == by_hand
     images = sorted(set(stimulus_ids))
-    of_trials = slots_of_trials(np.array(stimulus_ids), num_slots)
-    assert of_trials.tolist() == [by_hand[images.index(shown)] for shown in stimulus_ids]
+    trial_slots = assign_trial_slots(np.array(stimulus_ids), num_slots)
+    assert trial_slots.tolist() == [by_hand[images.index(shown)] for shown in stimulus_ids]
 
 
-def test_every_trial_is_in_the_slots_of_its_image_where_there_are_three():
+def test_three_slots_contain_every_trial():
     stimulus_ids = np.random.default_rng(0).permutation(np.repeat(np.arange(50), 3))
-    assert (slots_of_trials(stimulus_ids, 3) == np.arange(150)[:, None]).any(1).all()
+    assert (assign_trial_slots(stimulus_ids, 3) == np.arange(150)[:, None]).any(1).all()

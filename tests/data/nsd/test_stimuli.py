@@ -6,7 +6,7 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 
 
-def test_images_in_the_order_asked(small_nsd):
+def test_stimuli_are_read_in_the_given_order(small_nsd):
     stimuli = Stimuli(small_nsd.stimuli)
     assert len(stimuli) == 80
     assert stimuli.shape == (80, 3, 4, 4)
@@ -17,13 +17,13 @@ def test_images_in_the_order_asked(small_nsd):
 
 
 @pytest.mark.parametrize("outside", [-1, 80])
-def test_no_such_image(small_nsd, outside):
-    with pytest.raises(UserError, match=rf"no such stimulus \(got: {outside}; expected: 0 to 79\)"):
+def test_stimulus_id_out_of_range_is_refused(small_nsd, outside):
+    with pytest.raises(UserError, match=rf"stimulus id out of range in .*\(got: {outside}; expected: 0 to 79\)"):
         Stimuli(small_nsd.stimuli).read(np.array([1, outside]))
 
 
-def test_not_images(small_nsd):
+def test_file_without_images_is_refused(small_nsd):
     with h5py.File(small_nsd.stimuli, "w") as file:
         file["images"] = np.zeros((80, 4, 4, 3))
-    with pytest.raises(UserError, match=r"coco_images_224_float16\.hdf5 does not hold images"):
+    with pytest.raises(UserError, match=r"coco_images_224_float16\.hdf5 does not contain images"):
         len(Stimuli(small_nsd.stimuli))

@@ -10,7 +10,7 @@ from mindeye_pl.errors import UserError
 
 
 def naive_published_rows(stimulus_ids: list[int]) -> list[list[int]]:
-    """Image by image: three repetitions as they are, one three times, the first of two once more before them."""
+    """Fill each image's slots: a, a, a from one repetition, a, a, b from two, a, b, c from three."""
     rows = []
     for image in sorted(set(stimulus_ids)):
         found = [trial for trial, stimulus in enumerate(stimulus_ids) if stimulus == image]
@@ -19,16 +19,16 @@ def naive_published_rows(stimulus_ids: list[int]) -> list[list[int]]:
 
 
 @given(st.permutations([5, 5, 5, 2, 2, 9, 0, 0, 0, 7, 7, 7, 1]))
-def test_filling_against_a_naive_loop(stimulus_ids):
+def test_fill_repetitions_equals_a_loop(stimulus_ids):
     assert fill_repetitions(np.array(stimulus_ids)).tolist() == naive_published_rows(stimulus_ids)
 
 
-# Shared images 0 (three times), 1 (twice), 2 (once), 4 (twice, once in the last session); 3 and 5 were never seen.
+# Shared images 0 (three times), 1 (twice), 2 (once), 4 (twice, once in the last session); 3 and 5 do not occur.
 DESIGN = np.array([[1, 10, 0, 4, 11], [12, 0, 2, 1, 12], [4, 13, 10, 0, 14]])
 
 
 @pytest.mark.parametrize("repetitions", ["published", "corrected"])
-def test_answers_against_a_naive_average(write_nsd, tmp_path, repetitions):
+def test_average_repetitions_equals_a_loop(write_nsd, tmp_path, repetitions):
     layout = write_nsd(DESIGN)
     test_set = load_test_set(
         layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache", repetitions=repetitions
@@ -41,7 +41,7 @@ def test_answers_against_a_naive_average(write_nsd, tmp_path, repetitions):
 
     outputs = test_set.voxels.square()[..., None].expand(
         -1, -1, -1, 2
-    )  # a model that is not affine, two numbers a voxel
+    )  # a model that is not affine, with two outputs per voxel
     answers = average_repetitions(outputs, test_set.weights)
     betas = torch.from_numpy(read_betas(layout, 1, np.arange(15))).square()
     shown = DESIGN.ravel()
@@ -52,7 +52,7 @@ def test_answers_against_a_naive_average(write_nsd, tmp_path, repetitions):
         torch.testing.assert_close(answer[:, 1], betas[rows].mean(0))
 
 
-def test_older_split_lacks_the_last_session(write_nsd, tmp_path):
+def test_older_split_lacks_the_last_sessions(write_nsd, tmp_path):
     test_set = load_test_set(
         write_nsd(DESIGN), 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache", split="test"
     )
@@ -60,7 +60,7 @@ def test_older_split_lacks_the_last_session(write_nsd, tmp_path):
     assert test_set.num_repetitions.tolist() == [2, 2, 1, 1]
 
 
-def test_the_normalisation_given_is_applied(write_nsd, tmp_path):
+def test_normalisation_is_applied(write_nsd, tmp_path):
     layout = write_nsd(DESIGN)
     normalisation = ZScoreTrainSessions(np.full(4, 2, np.float32), np.full(4, 4, np.float32))
     published, scaled = (
@@ -70,26 +70,26 @@ def test_the_normalisation_given_is_applied(write_nsd, tmp_path):
     torch.testing.assert_close(scaled.voxels, (published.voxels - 2) / 4)
 
 
-def test_more_than_three_repetitions(write_nsd, tmp_path):
-    with pytest.raises(UserError, match=r"0\.tar shows an image too often \(got: 4; expected: 1 to 3 times\)"):
+def test_more_than_three_repetitions_are_refused(write_nsd, tmp_path):
+    with pytest.raises(UserError, match=r"0\.tar has too many repetitions of an image \(got: 4; expected: 1 to 3\)"):
         load_test_set(
             write_nsd(np.array([[1, 1, 1, 1, 9]])), 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache"
         )
 
 
-def test_a_split_without_trials(write_nsd, tmp_path):
-    layout = write_nsd(DESIGN[:1])  # one session: the older split leaves it out
-    with pytest.raises(UserError, match=r"test/0\.tar holds no trial to score\. Fix: another data\.test_split"):
+def test_split_without_trials_is_refused(write_nsd, tmp_path):
+    layout = write_nsd(DESIGN[:1])  # the older split excludes the only session
+    with pytest.raises(UserError, match=r"test/0\.tar contains no test trial\. Fix: another data\.test_split"):
         load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache", split="test")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_the_first_repetitions_against_a_naive_mean(write_nsd, tmp_path, count):
+def test_first_repetitions_equals_a_loop(write_nsd, tmp_path, count):
     layout = write_nsd(DESIGN)
     test_set = load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache")
     weights = first_repetitions(test_set.num_repetitions, count)
     averaged = average_repetitions(test_set.voxels, weights)
-    stimuli = DESIGN.ravel()  # a trial's row in the betas is its place in time
+    stimuli = DESIGN.ravel()  # betas rows are in temporal order
     betas = read_betas(layout, 1, np.arange(len(stimuli)))
     for image, found in zip(test_set.stimulus_ids.tolist(), averaged.numpy(), strict=True):
         responses = betas[np.flatnonzero(stimuli == image)[:count]]

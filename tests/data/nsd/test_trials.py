@@ -10,7 +10,7 @@ from mindeye_pl.errors import UserError
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_shard
 
 
-def test_columns_are_taken_by_name():
+def test_trials_from_behaviour_columns():
     behaviour = np.arange(34).reshape(2, 17).astype(float)
     trials = Trials.from_behaviour(3, behaviour)
     assert trials.subject == 3
@@ -21,7 +21,7 @@ def test_columns_are_taken_by_name():
 
 
 @pytest.mark.parametrize("num_sessions", [1, 3, "all"])
-def test_first_sessions_without_shared_images(small_nsd, tmp_path, num_sessions):
+def test_training_trials_of_the_first_sessions(small_nsd, tmp_path, num_sessions):
     trials = load_training_trials(small_nsd, 1, num_sessions, tmp_path / "cache")
     last = 4 if num_sessions == "all" else num_sessions
     np.testing.assert_array_equal(np.unique(trials.sessions), np.arange(1, last + 1))
@@ -31,7 +31,7 @@ def test_first_sessions_without_shared_images(small_nsd, tmp_path, num_sessions)
 
 
 @pytest.mark.parametrize(("num_sessions", "whole"), [(0.25, 0), (0.5, 0), (1.5, 1), (3.1, 3)])
-def test_a_part_of_a_session_is_its_first_trials(small_nsd, tmp_path, num_sessions, whole):
+def test_fraction_of_a_session_is_its_first_trials(small_nsd, tmp_path, num_sessions, whole):
     part = load_training_trials(small_nsd, 1, num_sessions, tmp_path / "cache")
     more = load_training_trials(small_nsd, 1, whole + 1, tmp_path / "cache")
     earlier = int((more.sessions <= whole).sum())
@@ -40,7 +40,7 @@ def test_a_part_of_a_session_is_its_first_trials(small_nsd, tmp_path, num_sessio
     np.testing.assert_array_equal(part.beta_rows, more.beta_rows[: len(part)])
 
 
-def test_the_smallest_part_is_one_trial(small_nsd, tmp_path):
+def test_smallest_fraction_is_one_trial(small_nsd, tmp_path):
     assert len(load_training_trials(small_nsd, 1, 1e-6, tmp_path / "cache")) == 1
 
 
@@ -51,29 +51,29 @@ def test_both_test_splits(small_nsd, tmp_path):
     np.testing.assert_array_equal(old.beta_rows, new.beta_rows[new.sessions < 4])
     train = load_training_trials(small_nsd, 1, "all", tmp_path / "cache")
     np.testing.assert_array_equal(np.sort(np.append(train.beta_rows, new.beta_rows)), np.arange(4 * TRIALS_PER_SESSION))
-    with pytest.raises(UserError, match=r"data\.test_split: no such split \(got: old; expected: new_test or test\)"):
+    with pytest.raises(UserError, match=r"unknown data\.test_split \(got: old; expected: new_test or test\)"):
         load_test_trials(small_nsd, 1, "old", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("asked", [0, 5, 40])
-def test_more_sessions_than_there_are(small_nsd, tmp_path, asked):
+def test_num_sessions_out_of_range_is_refused(small_nsd, tmp_path, asked):
     assert count_sessions(small_nsd, 1) == 4
     with pytest.raises(UserError, match=rf"got: {asked}; expected: above 0 to 4, or all\)\. Fix: data\.num_sessions=4"):
         load_training_trials(small_nsd, 1, asked, tmp_path / "cache")
 
 
-def test_missing_shards(small_nsd, tmp_path):
+def test_missing_shards_are_refused(small_nsd, tmp_path):
     small_nsd.shard(1, "train", 1).unlink()
     with pytest.raises(UserError, match=r"1\.tar is missing"):
         load_training_trials(small_nsd, 1, "all", tmp_path / "cache")
     for index in (0, 2, 3):
         small_nsd.shard(1, "train", index).unlink()
-    with pytest.raises(UserError, match=r"train holds no shards"):
+    with pytest.raises(UserError, match=r"train contains no shards"):
         load_training_trials(small_nsd, 1, "all", tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "target", "wanted"),
+    ("column", "value", "target", "expected"),
     [
         (Behaviour.BETA_ROW, 80, "betas_all_subj01", "0 to 79"),
         (Behaviour.BETA_ROW, -1, "betas_all_subj01", "0 to 79"),
@@ -81,34 +81,36 @@ def test_missing_shards(small_nsd, tmp_path):
         (Behaviour.STIMULUS, np.nan, "coco_images", "0 to 79"),
     ],
 )
-def test_rows_outside_their_files(small_nsd, tmp_path, column, value, target, wanted):
+def test_rows_outside_their_files_are_refused(small_nsd, tmp_path, column, value, target, expected):
     row = np.full(17, 1.0)
     row[column] = value
     write_shard(small_nsd.shard(1, "train", 2), [(0, row)])
     load_training_trials(small_nsd, 1, 2, tmp_path / "cache")
-    with pytest.raises(UserError, match=rf"2\.tar names a row that .*{target}.*seen: {value:g}; expected: {wanted}\)"):
+    with pytest.raises(
+        UserError, match=rf"2\.tar refers to a row outside .*{target}.*got: {value:g}; expected: {expected}\)"
+    ):
         load_training_trials(small_nsd, 1, 3, tmp_path / "cache")
 
 
-def test_betas_of_fewer_sessions_than_shards(small_nsd, tmp_path):
+def test_betas_with_fewer_sessions_than_shards_are_refused(small_nsd, tmp_path):
     with h5py.File(small_nsd.betas(1), "w") as file:
         file["betas"] = np.zeros((TRIALS_PER_SESSION, 7), np.float32)
-    with pytest.raises(UserError, match=r"wds/subj01/train/1\.tar names a row .*expected: 0 to 19\)"):
+    with pytest.raises(UserError, match=r"wds/subj01/train/1\.tar refers to a row outside .*expected: 0 to 19\)"):
         load_training_trials(small_nsd, 1, 2, tmp_path / "cache")
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1), st.integers(0, 1000))
-def test_an_image_is_on_one_side_whatever_stands_beside_it(seed, fraction, start):
+def test_validation_images_do_not_depend_on_other_images(seed, fraction, start):
     ids = np.arange(start, start + 50)
     whole = is_validation(ids, fraction, seed)
     np.testing.assert_array_equal(is_validation(ids[::3], fraction, seed), whole[::3])
     np.testing.assert_array_equal(is_validation(np.repeat(ids, 3), fraction, seed), np.repeat(whole, 3))
 
 
-def test_share_of_validation_images():
+def test_fraction_of_validation_images():
     ids = np.arange(73_000)
     held_out = is_validation(ids, 0.05, seed=42)
     assert abs(held_out.mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / len(ids))
-    assert abs(held_out[1:][held_out[:-1]].mean() - 0.05) < 0.02  # neighbours know nothing of each other
+    assert abs(held_out[1:][held_out[:-1]].mean() - 0.05) < 0.02  # neighbouring ids are independent
     assert (held_out & is_validation(ids, 0.05, seed=43)).mean() < 0.01
     assert not is_validation(ids, 0, seed=42).any()

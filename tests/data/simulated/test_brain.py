@@ -41,7 +41,7 @@ def grating(scale: float, orientation: float, phase: float = 0.0) -> np.ndarray:
 
 
 def energies(image: np.ndarray) -> np.ndarray:
-    """(scales, orientations) in the middle of the image."""
+    """Return energies (scales, orientations) in the middle of the image."""
     maps = visual_features(image[None])[0].reshape(NUM_FEATURES, GRID_SIZE, GRID_SIZE)
     return maps[NUM_COLOUR_FEATURES:, 6:10, 6:10].mean((1, 2)).reshape(len(SCALES), len(ORIENTATIONS))
 
@@ -52,24 +52,24 @@ def test_energy_is_tuned_to_scale_and_orientation(scale, orientation):
     values = energies(grating(SCALES[scale], ORIENTATIONS[orientation]))
     assert np.unravel_index(values.argmax(), values.shape) == (scale, orientation)
     shifted = energies(grating(SCALES[scale], ORIENTATIONS[orientation], phase=2.0))
-    assert shifted[scale, orientation] == pytest.approx(values[scale, orientation], rel=0.1)  # whatever the phase
+    assert shifted[scale, orientation] == pytest.approx(values[scale, orientation], rel=0.1)  # for any phase
 
 
-def test_colour_features():
+def test_colour_features_of_a_red_half():
     image = np.zeros((3, RETINA_SIZE, RETINA_SIZE), np.float32)
     image[0, :, :32] = 1  # red on the left, black on the right
     maps = visual_features(image[None])[0].reshape(NUM_FEATURES, GRID_SIZE, GRID_SIZE)
     np.testing.assert_allclose(maps[:3, :, 0], np.array([[0.3], [1.0], [-0.5]]).repeat(GRID_SIZE, 1), rtol=1e-6)
     np.testing.assert_allclose(maps[:3, :, -1], 0, atol=1e-6)
-    assert maps[3].max(0).argmax() in (7, 8)  # the edge lies in the middle
+    assert maps[3].max(0).argmax() in (7, 8)  # the edge is in the middle
 
 
 def test_flat_image_has_no_energy():
     flat = np.full((1, 3, RETINA_SIZE, RETINA_SIZE), 0.7, np.float32)
-    assert np.abs(visual_features(flat)[0, 3:]).max() < 1e-4  # and its frame is no edge
+    assert np.abs(visual_features(flat)[0, 3:]).max() < 1e-4  # the frame is not an edge
 
 
-def test_drive_against_a_naive_loop(brain, percepts):
+def test_responses_equal_a_loop(brain, percepts):
     seen = Percepts(percepts.visual[:4], percepts.semantic[:4])
     expected = np.empty((4, NUM_VOXELS))
     for image in range(4):
@@ -84,9 +84,9 @@ def test_drive_against_a_naive_loop(brain, percepts):
     np.testing.assert_allclose(responses, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_response_sees_only_the_receptive_field(brain, percepts):
-    """Cells where the field is nothing change nothing."""
-    voxel = int(np.argmin(brain.field_sizes + 10 * brain.semantic_share))
+def test_response_depends_only_on_the_receptive_field(brain, percepts):
+    """Cells outside the receptive field do not change the response."""
+    voxel = int(np.argmin(brain.field_sizes + 10 * brain.semantic_fraction))
     outside = brain.fields[:, voxel] < 1e-12
     assert outside.mean() > 0.3
     changed = percepts.visual[:5].copy()
@@ -105,30 +105,30 @@ def test_regions(brain):
     assert (np.sum(areas, axis=0) == 1).all()  # each voxel is in one area
     sizes = [brain.field_sizes[regions[name]].mean() for name in ("V1", "V2", "V3", "V4")]
     assert sizes == sorted(sizes)
-    assert (brain.semantic_share[regions["higher_vis"]] > 0.5).all()
+    assert (brain.semantic_fraction[regions["higher_vis"]] > 0.5).all()
     assert min(mask.sum() for mask in areas) > 5
 
 
-def test_figure_gain_multiplies_what_objects_change():
+def test_figure_gain_scales_the_change_by_objects():
     scenes = [draw_scene(np.random.default_rng((2, seed))) for seed in range(4)]
     ground = perceive([replace(scene, objects=()) for scene in scenes]).visual
     plain, doubled = perceive(scenes).visual, perceive(scenes, figure_gain=2.0).visual
     np.testing.assert_allclose(doubled - ground, 2 * (plain - ground), atol=1e-5)
-    colour = slice(NUM_CHANNELS)  # the filters of the other maps reach far
+    colour = slice(NUM_CHANNELS)  # the filters of the other maps have a large support
     untouched = np.abs(plain - ground)[:, colour].max(1) == 0  # cells that no object covers
     assert 0 < untouched.mean() < 1
     for kind in range(NUM_CHANNELS):
         np.testing.assert_array_equal(doubled[:, kind][untouched], ground[:, kind][untouched])
 
 
-def test_semantics_move_higher_voxels_only(brain, percepts):
+def test_semantics_change_mainly_higher_voxels(brain, percepts):
     shuffled = Percepts(percepts.visual, percepts.semantic[::-1])
     change = (brain.responses(shuffled) - brain.responses(percepts)).std(0) / brain.responses(percepts).std(0)
     regions = brain.regions()
     assert change[regions["higher_vis"]].min() > change[regions["V1"]].mean()
 
 
-def test_subjects_differ_in_voxels(percepts):
+def test_subjects_have_different_voxels(percepts):
     first, second = (
         SimulatedBrain.sample(np.random.default_rng(seed), 50, percepts, noise_level=0.5, noise_spread=0.4)
         for seed in (0, 1)
@@ -150,7 +150,7 @@ def test_trial_noise_has_the_stated_variance():
     assert np.abs(shared).mean() > 5 * np.abs(alone).mean()
 
 
-def test_zscore_is_fitted_on_the_trials_named():
+def test_zscore_is_fitted_on_the_given_trials():
     betas = np.random.default_rng(0).normal(3, 2, (40, 5)).astype(np.float32)
     fit_on = np.arange(40) < 25
     scaled = zscore(betas, fit_on)
@@ -159,6 +159,6 @@ def test_zscore_is_fitted_on_the_trials_named():
     np.testing.assert_allclose(scaled, (betas - betas[:25].mean(0)) / betas[:25].std(0), rtol=1e-4, atol=1e-5)
 
 
-def test_images_are_seen_at_one_size(percepts):
+def test_perceive_renders_at_retina_size(percepts):
     scene = draw_scene(np.random.default_rng((1, 0)))
     np.testing.assert_array_equal(percepts.visual[:1], visual_features(render(scene, RETINA_SIZE)[None]))

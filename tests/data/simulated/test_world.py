@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from mindeye_pl.config import conf_dir
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.design import previous_presentation
+from mindeye_pl.data.nsd.design import find_previous_presentations
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.simulated.design import draw_design
 from mindeye_pl.data.simulated.rendering import render
@@ -31,7 +31,7 @@ from mindeye_pl.data.simulated.world import (
 )
 from mindeye_pl.errors import UserError
 
-#: Trials enough for statistics, and in the world of NSD's shorter subjects.
+#: Enough trials for statistics, with subjects of different length as in NSD.
 SMALL = SimulationSettings(
     name="small",
     seed=5,
@@ -57,7 +57,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> NSDLayout:
 
 
 def read_shard(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays by sample and kind, in the shard's order."""
+    """Return arrays by sample and kind, in the shard's order."""
     samples: dict[str, dict[str, np.ndarray]] = {}
     with tarfile.open(path) as tar:
         for member in tar:
@@ -75,7 +75,7 @@ def shard(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def behaviour(layout: NSDLayout, subject: int) -> np.ndarray:
-    """All trials of a subject in order of time, put together from its shards."""
+    """Return all trials of a subject in temporal order, read from its shards."""
     shards = [shard(layout.shard(subject, "train", index)) for index in range(SMALL.sessions_of(subject))]
     shards.append(shard(layout.shard(subject, "new_test")))
     rows = np.concatenate([sample["behav"] for samples in shards for sample in samples.values()])
@@ -93,7 +93,7 @@ def ncsnr(layout: NSDLayout, subject: int) -> np.ndarray:
 
 
 def hashes(root: Path) -> dict[str, str]:
-    """Of every array and file under the folder."""
+    """Return the hashes of all arrays and files below the folder."""
     found = {}
 
     def add(name: str, content: bytes) -> None:
@@ -113,7 +113,7 @@ def hashes(root: Path) -> dict[str, str]:
     return found
 
 
-def test_layout(small):
+def test_simulated_files_have_the_nsd_layout(small):
     with h5py.File(small.stimuli) as file:
         assert file["images"].shape == (SMALL.num_stimuli, 3, 16, 16)
         assert file["images"].dtype == np.float16
@@ -140,13 +140,13 @@ def test_layout(small):
     assert facts["settings"] == json.loads(json.dumps(asdict(SMALL)))
 
 
-def test_shards(small):
+def test_simulated_shards_have_the_published_format(small):
     for subject in SMALL.subjects:
         sessions = SMALL.sessions_of(subject)
         train = [shard(small.shard(subject, "train", index)) for index in range(sessions)]
         assert not small.shard(subject, "train", sessions).exists()
         names = [name for samples in train for name in samples]
-        assert names == [f"sample{number:09d}" for number in range(len(names))]  # one count over the whole split
+        assert names == [f"sample{number:09d}" for number in range(len(names))]  # numbered over the whole split
         new_test, old_test = shard(small.shard(subject, "new_test")), shard(small.shard(subject, "test"))
         for split in (new_test, old_test):
             assert list(split) == [f"sample{number:09d}" for number in range(len(split))]
@@ -164,7 +164,7 @@ def test_shards(small):
         assert 0 < len(old_test) < len(new_test)
 
 
-def test_splits(small):
+def test_shared_images_are_in_the_test_split_only(small):
     for subject in SMALL.subjects:
         shared, own = stimulus_ids(SMALL, subject)
         for index in range(SMALL.sessions_of(subject)):
@@ -178,7 +178,7 @@ def test_splits(small):
             assert sample["behav"][0, Behaviour.STIMULUS] in shared
 
 
-def test_every_image_is_somebodys():
+def test_every_image_belongs_to_a_subject():
     shared = [stimulus_ids(SMALL, subject)[0] for subject in SMALL.subjects]
     own = [stimulus_ids(SMALL, subject)[1] for subject in SMALL.subjects]
     np.testing.assert_array_equal(shared[0], shared[1])
@@ -187,7 +187,7 @@ def test_every_image_is_somebodys():
 
 
 @pytest.mark.parametrize("subject", SMALL.subjects)
-def test_behaviour_columns(small, subject):
+def test_behaviour_columns_are_consistent(small, subject):
     rows = behaviour(small, subject)
     length = SMALL.trials_per_session
     trial = np.arange(len(rows))
@@ -204,7 +204,7 @@ def test_behaviour_columns(small, subject):
             np.testing.assert_array_equal(trials, 1 + np.arange(len(trials)))
     assert (np.diff(rows[:, Behaviour.TIME]) > 0).all()
     seen: dict[float, int] = {}
-    for row in rows:  # a naive observer who remembers everything
+    for row in rows:  # an observer who remembers everything
         last = seen.get(row[Behaviour.STIMULUS])
         assert row[Behaviour.IS_OLD] == (last is not None)
         assert row[Behaviour.IS_OLD_CURRENT] == (last == row[Behaviour.SESSION])
@@ -221,7 +221,7 @@ def test_behaviour_columns(small, subject):
     assert (silent[:, [Behaviour.TOTAL_1, Behaviour.TOTAL_2]] == 0).all()
 
 
-def test_neighbours_and_olds_against_naive_loops(small):
+def test_neighbours_and_olds_equal_loops(small):
     subject = 4
     rows, length = behaviour(small, subject), SMALL.trials_per_session
     missing = np.full(17, -1.0)
@@ -242,9 +242,9 @@ def test_neighbours_and_olds_against_naive_loops(small):
         np.testing.assert_array_equal(sample["olds_behav"], expected)
 
 
-def test_repetitions_fall_inside_and_across_sessions(small):
+def test_repetitions_occur_within_and_across_sessions(small):
     rows = behaviour(small, 1)
-    previous = previous_presentation(rows[:, Behaviour.STIMULUS])
+    previous = find_previous_presentations(rows[:, Behaviour.STIMULUS])
     inside = rows[previous >= 0, Behaviour.IS_OLD_CURRENT].mean()
     assert 0.1 < inside < 0.9
     shared_per_session = [rows[rows[:, 2] == session, Behaviour.IS_SHARED1000].mean() for session in range(1, 9)]
@@ -260,7 +260,7 @@ def test_runs_of_nsd_have_63_and_62_trials():
     np.testing.assert_array_equal(counts, [63, 62] * 6)
 
 
-def test_betas_are_zscored_by_the_training_trials_of_each_session(small):
+def test_betas_are_zscored_by_each_sessions_training_trials(small):
     for subject in SMALL.subjects:
         values, rows = betas(small, subject), behaviour(small, subject)
         for session in range(1, SMALL.sessions_of(subject) + 1):
@@ -269,8 +269,8 @@ def test_betas_are_zscored_by_the_training_trials_of_each_session(small):
             np.testing.assert_allclose(values[training].std(0), 1, atol=1e-5)  # population
 
 
-def test_ncsnr_is_the_noise_ceiling_of_the_repetitions(small):
-    """Estimated as NSD does: the noise from the variance within images, the signal from what is left."""
+def test_ncsnr_equals_the_estimate_from_repetitions(small):
+    """Estimate ncsnr as NSD does: noise from the variance within images, signal from the rest."""
     for subject in SMALL.subjects:
         values, ids = betas(small, subject), behaviour(small, subject)[:, Behaviour.STIMULUS]
         within, freedom = np.zeros(values.shape[1]), 0
@@ -285,7 +285,7 @@ def test_ncsnr_is_the_noise_ceiling_of_the_repetitions(small):
         assert abs(np.median(estimate / known) - 1) < 0.08
 
 
-def test_noise_free_responses_correlate_with_the_betas_as_ncsnr_says(small):
+def test_noise_free_responses_reach_the_noise_ceiling(small):
     for subject in SMALL.subjects:
         values, ids = betas(small, subject), behaviour(small, subject)[:, Behaviour.STIMULUS]
         with h5py.File(small.noise_free(subject)) as file:
@@ -301,11 +301,11 @@ def test_noise_free_responses_correlate_with_the_betas_as_ncsnr_says(small):
         expected = known / np.sqrt(known**2 + 1 / 3)
         assert np.abs(correlation - expected).max() < 0.12
         assert abs((correlation - expected).mean()) < 0.02
-        slope = ((mean - mean.mean(0)) * signal).mean(0) / signal.var(0)
-        assert abs(np.median(slope) - 1) < 0.05  # the same units, not only the same direction
+        factor = ((mean - mean.mean(0)) * signal).mean(0) / signal.var(0)
+        assert abs(np.median(factor) - 1) < 0.05  # the units are equal too
 
 
-def test_images_and_captions_are_of_the_scene(small):
+def test_images_and_captions_match_the_scene(small):
     described = json.loads(small.captions.read_text())
     assert len(described) == SMALL.num_stimuli
     with h5py.File(small.stimuli) as file:
@@ -313,15 +313,17 @@ def test_images_and_captions_are_of_the_scene(small):
             scene = stimulus_scene(SMALL.seed, id_)
             np.testing.assert_array_equal(file["images"][id_], render(scene, 16).astype(np.float16))
             assert described[id_] == captions(scene)
-            assert all(f"{thing.colour} {thing.shape}" in described[id_][0] for thing in scene.objects)
+            assert all(
+                f"{scene_object.colour} {scene_object.shape}" in described[id_][0] for scene_object in scene.objects
+            )
 
 
-def test_same_seed_same_world_whatever_the_workers(tiny_settings, tiny_nsd, tmp_path):
+def test_number_of_workers_changes_nothing(tiny_settings, tiny_nsd, tmp_path):
     simulate_nsd(tiny_settings, tmp_path / "two", workers=2, progress=False)
     assert hashes(tmp_path / "two") == hashes(Path(tiny_nsd))
 
 
-def test_another_seed_is_another_world(tiny_settings, tiny_nsd, tmp_path):
+def test_seed_changes_the_world(tiny_settings, tiny_nsd, tmp_path):
     simulate_nsd(replace(tiny_settings, seed=1), tmp_path / "other", workers=0, progress=False)
     other, same = hashes(tmp_path / "other"), hashes(Path(tiny_nsd))
     assert other.keys() == same.keys()
@@ -329,7 +331,7 @@ def test_another_seed_is_another_world(tiny_settings, tiny_nsd, tmp_path):
     assert {name for name in equal if "nsd_general" not in name} == set()
 
 
-def test_a_world_without_noise(tiny_settings, tmp_path):
+def test_world_without_noise(tiny_settings, tmp_path):
     simulate_nsd(replace(tiny_settings, noise_level=0.0), tmp_path, workers=0, progress=False)
     layout = NSDLayout(tmp_path)
     assert np.isinf(ncsnr(layout, 1)).all()
@@ -345,10 +347,10 @@ def test_a_world_without_noise(tiny_settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_is_bounded_by_a_session(tmp_path):
-    """Twice the sessions need no more memory; a whole betas matrix never stands in it."""
+def test_memory_does_not_grow_with_sessions(tmp_path):
+    """Twice the sessions need no more memory; the whole betas matrix is never in memory."""
 
-    # More images than a block of responses has, so that only what grows with the sessions grows.
+    # More images than one block of responses, so that only memory per session could grow.
     settings = replace(SMALL, voxel_counts={1: 1500}, num_sessions=3, trials_per_session=300, num_shared=20)
 
     def peak(num_sessions: int) -> int:
@@ -360,14 +362,14 @@ def test_memory_is_bounded_by_a_session(tmp_path):
         tracemalloc.stop()
         return used
 
-    peak(1)  # what is made once: filters, reference scenes
+    peak(1)  # warm up the caches: filters, reference scenes
     short, long = peak(3), peak(6)
     betas_growth = 3 * 300 * 1500 * 4
     assert long - short < betas_growth / 3
 
 
 @pytest.mark.parametrize("name", ["laptop", "tiny", "fullsize"])
-def test_configuration(name):
+def test_simulation_configs_are_valid(name):
     config = OmegaConf.load(conf_dir() / "simulation" / f"{name}.yaml")
     plain: SimulationSettings = instantiate(config)
     assert plain == instantiate(config, _convert_="all")
@@ -405,6 +407,6 @@ def test_fullsize_has_nsds_numbers():
     ],
     ids=str,
 )
-def test_numbers_that_make_no_experiment_are_refused(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(UserError, match=r"simulation\."):
         replace(SMALL, **wrong)

@@ -1,4 +1,4 @@
-"""METEOR: values by hand, and where WordNet is looked for."""
+"""METEOR: values by hand, and loading of WordNet."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,19 @@ from hypothesis import strategies as st
 from nltk.corpus import wordnet as nltk_wordnet
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.captions.meteor import lacking_wordnet, meteor, meteor_of_each, meteor_words, read_wordnet
+from mindeye_pl.metrics.captions.meteor import (
+    meteor,
+    meteor_per_image,
+    meteor_words,
+    missing_wordnet_message,
+    read_wordnet,
+)
 
 WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
 
 
 class TinyWordNet:
-    """Knows a few words, each with the others of its meaning."""
+    """WordNet with a few words and their synonyms."""
 
     def __init__(self, *meanings: str):
         self.meanings = [meaning.split() for meaning in meanings]
@@ -31,15 +37,14 @@ class TinyWordNet:
         ]
 
 
-class InBaseForm(TinyWordNet):
-    """Finds the singular of a word, as NLTK's reader does."""
+class SingularWordNet(TinyWordNet):
+    """WordNet that looks up the singular of a word, like NLTK's reader."""
 
     def synsets(self, lemma: str) -> list[SimpleNamespace]:
         return super().synsets(lemma.removesuffix("s"))
 
 
 SMALL = TinyWordNet("small little", "bike bicycle bicycle_ride")
-WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
 
 
 def test_meteor_by_hand() -> None:
@@ -56,41 +61,41 @@ def test_meteor_by_hand() -> None:
     assert changed.item() == pytest.approx(by_hand, abs=1e-12)
 
 
-def test_synonyms_as_published_and_corrected() -> None:
-    """NLTK looks up "bicycl" and "littl", which no WordNet has."""
+def test_published_and_corrected_synonyms() -> None:
+    """NLTK looks up the stems "bicycl" and "littl", which WordNet does not contain."""
     pairs = (["a little bicycle", "small bikes"], ["a small bike", "little bicycles"])
-    exact = meteor_of_each(pairs[0], pairs[0], wordnet=SMALL)
-    published = meteor_of_each(*pairs, wordnet=SMALL)
-    corrected = meteor_of_each(*pairs, wordnet=InBaseForm("small little", "bike bicycle"), synonyms="corrected")
-    assert published.tolist() == pytest.approx([0.5 / 3, 0])  # the article alone
+    exact = meteor_per_image(pairs[0], pairs[0], wordnet=SMALL)
+    published = meteor_per_image(*pairs, wordnet=SMALL)
+    corrected = meteor_per_image(*pairs, wordnet=SingularWordNet("small little", "bike bicycle"), synonyms="corrected")
+    assert published.tolist() == pytest.approx([0.5 / 3, 0])  # only the article matches
     assert corrected.tolist() == pytest.approx(exact.tolist())
-    without = meteor_of_each(*pairs, wordnet=TinyWordNet(), synonyms="corrected")
+    without = meteor_per_image(*pairs, wordnet=TinyWordNet(), synonyms="corrected")
     assert without.tolist() == pytest.approx([0.5 / 3, 0])
-    with pytest.raises(UserError, match=r"synonyms is unknown \(got: right; expected: published or corrected\)"):
+    with pytest.raises(UserError, match=r"unknown value of synonyms \(got: right; expected: published or corrected\)"):
         meteor(*pairs, wordnet=SMALL, synonyms="right")
 
 
 @given(st.permutations(WORDS), st.permutations(WORDS), st.integers(1, 8), st.integers(1, 8))
 @settings(max_examples=50, deadline=None)
-def test_meteor_of_words_that_stand_once(first: list[str], second: list[str], num: int, other: int) -> None:
+def test_meteor_of_unique_words_equals_the_formula(first: list[str], second: list[str], num: int, other: int) -> None:
     first, second = first[:num], second[:other]
-    places = [second.index(word) if word in second else None for word in first]
-    matches = sum(place is not None for place in places)
+    positions = [second.index(word) if word in second else None for word in first]
+    matches = sum(position is not None for position in positions)
     chunks = sum(
-        place is not None and (i == 0 or places[i - 1] is None or places[i - 1] != place - 1)
-        for i, place in enumerate(places)
+        position is not None and (i == 0 or positions[i - 1] is None or positions[i - 1] != position - 1)
+        for i, position in enumerate(positions)
     )
-    wanted = 0.0
+    expected = 0.0
     if matches:
         precision, recall = matches / num, matches / other
-        wanted = precision * recall / (0.9 * precision + 0.1 * recall) * (1 - 0.5 * (chunks / matches) ** 3)
+        expected = precision * recall / (0.9 * precision + 0.1 * recall) * (1 - 0.5 * (chunks / matches) ** 3)
     score = meteor([" ".join(first)], [" ".join(second)], wordnet=TinyWordNet())
-    assert score.item() == pytest.approx(wanted, abs=1e-12)
+    assert score.item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_meteor_of_the_same_and_of_nothing() -> None:
+def test_meteor_of_identical_and_empty_captions() -> None:
     texts = ["a man rides a bike", "", "!"]
-    scores = meteor_of_each(texts, ["a man rides a bike", "a man rides a bike", ""], wordnet=SMALL)
+    scores = meteor_per_image(texts, ["a man rides a bike", "a man rides a bike", ""], wordnet=SMALL)
     assert scores.dtype == torch.float64
     assert scores.tolist() == pytest.approx([1 - 0.5 / 5**3, 0, 0])
 
@@ -105,13 +110,13 @@ def test_meteor_of_the_same_and_of_nothing() -> None:
         ("", []),
     ],
 )
-def test_words_of_meteor_are_those_of_word_tokenize(caption: str, words: list[str]) -> None:
+def test_meteor_words_equal_word_tokenize(caption: str, words: list[str]) -> None:
     assert meteor_words(caption) == words
 
 
 @pytest.fixture
 def nltk_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty place for NLTK's corpora, and a reader that has read nothing."""
+    """Return an empty folder for NLTK's corpora, with an unloaded reader."""
     nltk_wordnet._unload()
     tmp_path.chmod(0o700)
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
@@ -119,17 +124,17 @@ def nltk_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     nltk_wordnet._unload()
 
 
-def test_missing_wordnet_is_one_line_with_its_command(nltk_data: Path) -> None:
-    assert lacking_wordnet() == "needs wordnet: python -m nltk.downloader wordnet omw-1.4"
-    with pytest.raises(UserError, match=r"needs wordnet.*python -m nltk.downloader wordnet omw-1.4") as found:
+def test_missing_wordnet_error_names_the_download_command(nltk_data: Path) -> None:
+    assert missing_wordnet_message() == "needs wordnet: python -m nltk.downloader wordnet omw-1.4"
+    with pytest.raises(UserError, match=r"needs WordNet.*python -m nltk.downloader wordnet omw-1.4") as found:
         meteor(["a dog"], ["a dog"])
     assert "\n" not in str(found.value)
 
 
-def test_wordnet_is_read_from_where_nltk_puts_it(nltk_data: Path) -> None:
+def test_wordnet_is_read_from_the_nltk_folder(nltk_data: Path) -> None:
     folder = nltk_data / "corpora" / "wordnet"
     folder.mkdir(parents=True)
-    with pytest.raises(UserError, match=r"wordnet is not whole.*python -m nltk.downloader"):
+    with pytest.raises(UserError, match=r"WordNet files are damaged.*python -m nltk.downloader"):
         read_wordnet()
     for name in ("cntlist.rev", "index.sense", *(f"{part}.exc" for part in ("adj", "adv", "noun", "verb"))):
         (folder / name).touch()
@@ -142,6 +147,6 @@ def test_wordnet_is_read_from_where_nltk_puts_it(nltk_data: Path) -> None:
     (folder / "index.noun").write_text(
         head + "".join(f"{word} n 1 0 1 0 {len(head):08d}\n" for word in ("automobile", "car"))
     )
-    assert lacking_wordnet() is None
-    read = meteor_of_each(["a red cars", "a red automobile"], ["a red car", "a red car"], synonyms="corrected")
+    assert missing_wordnet_message() is None
+    read = meteor_per_image(["a red cars", "a red automobile"], ["a red car", "a red car"], synonyms="corrected")
     assert read.tolist() == pytest.approx([1 - 0.5 / 3**3] * 2)

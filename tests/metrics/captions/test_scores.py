@@ -1,4 +1,4 @@
-"""The three comparisons of captions, and their ratio."""
+"""The three published comparisons of captions, and their ratio."""
 
 import numpy as np
 import pytest
@@ -16,22 +16,22 @@ from mindeye_pl.metrics.captions.scores import (
     caption_scores,
     caption_values,
 )
-from mindeye_pl.metrics.captions.similarity import rouge_of_each, word_overlap_of_each
-from tests.metrics.test_captions import bag
-from tests.metrics.test_meteor import SMALL
+from mindeye_pl.metrics.captions.similarity import rouge_per_image, word_overlap_per_image
+from tests.metrics.captions.test_meteor import SMALL
+from tests.metrics.captions.test_similarity import count_letters
 
 SCENES = [captions(draw_scene(np.random.default_rng(seed))) for seed in range(60)]
 REFERENCES = [full for full, _ in SCENES]
 SHORT = [short for _, short in SCENES]
-#: Words of the reference lost, and in every third a colour wrong.
+#: Captions with missing words; in every third caption a colour is wrong instead.
 PREDICTED = [
     " ".join(word for i, word in enumerate(text.split()) if i % 3) if seed % 3 else text.replace("red", "blue")
     for seed, text in enumerate(REFERENCES)
 ]
 
 
-def test_pairs_are_the_published_ones() -> None:
-    metrics = caption_metrics(wordnet=SMALL, embedders={"letters": bag})
+def test_caption_scores_compare_the_published_pairs() -> None:
+    metrics = caption_metrics(wordnet=SMALL, embedders={"letters": count_letters})
     assert list(metrics) == ["meteor", "rougeL", "rouge1", "letters", "word_overlap"]
     assert "meteor" not in caption_metrics()
     scores = caption_scores(PREDICTED, SHORT, REFERENCES, metrics, num_resamples=200)
@@ -44,21 +44,23 @@ def test_pairs_are_the_published_ones() -> None:
     }.items():
         assert list(by_name[pair]) == list(metrics)
         score = by_name[pair]["word_overlap"]
-        assert score.value == pytest.approx(word_overlap_of_each(first, second).mean().item())
-        assert by_name[pair]["rougeL"].value == pytest.approx(rouge_of_each(first, second, kind="rougeL").mean().item())
+        assert score.value == pytest.approx(word_overlap_per_image(first, second).mean().item())
+        assert by_name[pair]["rougeL"].value == pytest.approx(
+            rouge_per_image(first, second, kind="rougeL").mean().item()
+        )
         assert (score.chance, score.pool_size, score.num_images, score.higher_is_better) == (None, None, 60, True)
         assert score.interval is not None
         assert score.interval[0] < score.value < score.interval[1]
     for name in metrics:
-        wanted = by_name[PREDICTED_IMAGE][name].value / by_name[CEILING][name].value
+        expected = by_name[PREDICTED_IMAGE][name].value / by_name[CEILING][name].value
         relative = by_name[RELATIVE][name]
-        assert relative.value == pytest.approx(wanted)
+        assert relative.value == pytest.approx(expected)
         assert relative.interval is not None
         assert relative.interval[0] < relative.value < relative.interval[1]
 
 
-def test_relative_of_the_published_table() -> None:
-    """METEOR .3437 beside the caption of the true image, .4197 the ceiling: printed as .819."""
+def test_relative_score_equals_the_published_table() -> None:
+    """METEOR is .3437 against the caption of the true image, the ceiling is .4197, the table prints .819."""
 
     def recorded(predicted: list[str], references: list[str]) -> torch.Tensor:
         value = {("brain", "image"): 0.3437, ("image", "person"): 0.4197, ("brain", "person"): 0.2482}
@@ -70,19 +72,19 @@ def test_relative_of_the_published_table() -> None:
     assert scores[RELATIVE][0].interval == pytest.approx((0.3437 / 0.4197,) * 2)
 
 
-def test_a_ceiling_of_nothing_gives_no_ratio() -> None:
+def test_ceiling_of_zero_yields_nan() -> None:
     scores = caption_scores(["lamp"], ["desk"], ["boat"], caption_metrics(), num_resamples=10)
     assert np.isnan(scores[RELATIVE][0].value)
     assert scores[RELATIVE][0].interval is None
 
 
-def test_without_a_captioner_there_is_one_pair() -> None:
+def test_without_captioner_there_is_one_pair() -> None:
     scores = caption_scores(PREDICTED, None, REFERENCES, caption_metrics(), num_resamples=10)
     assert list(scores) == [PREDICTED_REFERENCE]
 
 
 def test_captions_of_other_images_score_lower() -> None:
-    metrics = caption_metrics(wordnet=SMALL, embedders={"letters": bag})
+    metrics = caption_metrics(wordnet=SMALL, embedders={"letters": count_letters})
     own = caption_values(PREDICTED, None, REFERENCES, metrics)[PREDICTED_REFERENCE]
     other = caption_values(PREDICTED[1:] + PREDICTED[:1], None, REFERENCES, metrics)[PREDICTED_REFERENCE]
     for name in metrics:
@@ -91,16 +93,16 @@ def test_captions_of_other_images_score_lower() -> None:
         assert own[name].mean() > other[name].mean() + 0.05, name
 
 
-def test_interval_of_the_ratio_covers_it() -> None:
-    """100 draws of 80 images from a world where the ratio of means is 0.8."""
+def test_interval_of_the_ratio_covers_the_truth() -> None:
+    """Draw 80 images 100 times with a ratio of means of 0.8."""
     covered = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
         ceiling = torch.from_numpy(rng.uniform(0.3, 0.7, 80))
-        share = torch.from_numpy(0.8 * ceiling.numpy() + 0.1 * rng.standard_normal(80))
+        values = torch.from_numpy(0.8 * ceiling.numpy() + 0.1 * rng.standard_normal(80))
 
-        def drawn(predicted: list[str], references: list[str], ceiling=ceiling, share=share) -> torch.Tensor:
-            return share if references[0] == "image" else ceiling
+        def drawn(predicted: list[str], references: list[str], ceiling=ceiling, values=values) -> torch.Tensor:
+            return values if references[0] == "image" else ceiling
 
         scores = caption_scores(["b"] * 80, ["image"] * 80, ["r"] * 80, {"m": drawn}, num_resamples=200)
         low, high = scores[RELATIVE][0].interval
@@ -108,6 +110,6 @@ def test_interval_of_the_ratio_covers_it() -> None:
     assert 0.87 <= covered / 100 <= 1
 
 
-def test_unlike_lengths_are_refused() -> None:
-    with pytest.raises(UserError, match="3 predicted, references of 2 images"):
+def test_captions_that_differ_in_number_are_refused() -> None:
+    with pytest.raises(UserError, match="3 predicted captions and references of 2 images"):
         caption_scores(["a"] * 3, ["a"] * 2, ["a"] * 3, caption_metrics())

@@ -1,4 +1,4 @@
-"""Scores of captions: values by hand, second implementations, and what they refuse."""
+"""Caption similarity: values by hand, reference implementations, and errors."""
 
 import subprocess
 import sys
@@ -13,35 +13,35 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import paired_cosine_distances
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.captions.meteor import meteor, meteor_of_each
+from mindeye_pl.metrics.captions.meteor import meteor, meteor_per_image
 from mindeye_pl.metrics.captions.similarity import (
-    Remembering,
+    CachedEmbedder,
     rouge,
-    rouge_of_each,
+    rouge_per_image,
     sentence_similarity,
     text_similarity,
-    text_similarity_of_each,
+    text_similarity_per_image,
     word_overlap,
-    word_overlap_of_each,
+    word_overlap_per_image,
 )
+from tests.metrics.captions.test_meteor import SMALL
 from tests.metrics.rouge_reference import RougeScorer
-from tests.metrics.test_meteor import SMALL
 
 WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
 
 sentences = st.lists(st.sampled_from([*WORDS, "a", "The", "red-brown", "3", ","]), min_size=1, max_size=9).map(" ".join)
 
 
-def bag(texts: Sequence[str]) -> torch.Tensor:
-    """Letters of each text, counted: an embedder without weights."""
+def count_letters(texts: Sequence[str]) -> torch.Tensor:
+    """Count the letters of each text: an embedder without weights."""
     return torch.tensor([[float(text.lower().count(letter)) for letter in "abcdefghijklmnop"] for text in texts])
 
 
 @given(sentences, sentences)
 @settings(max_examples=80, deadline=None)
-def test_rouge_against_the_library_of_the_published_numbers(predicted: str, reference: str) -> None:
-    wanted = RougeScorer(["rouge1", "rougeL"], use_stemmer=False).score(reference, predicted)
-    for kind, score in wanted.items():
+def test_rouge_equals_google_rouge(predicted: str, reference: str) -> None:
+    expected = RougeScorer(["rouge1", "rougeL"], use_stemmer=False).score(reference, predicted)
+    for kind, score in expected.items():
         assert rouge([predicted], [reference], kind=kind).item() == pytest.approx(score.fmeasure, abs=1e-6)
 
 
@@ -49,63 +49,63 @@ def test_rouge_by_hand() -> None:
     predicted, reference = "the cat sat on the mat", "on the mat sat the old cat"
     assert rouge([predicted], [reference]).item() == pytest.approx(2 * 6 / 13, abs=1e-6)
     assert rouge([predicted], [reference], kind="rougeL").item() == pytest.approx(2 * 3 / 13, abs=1e-6)
-    assert rouge_of_each(["", "dog"], ["dog", "..."]).tolist() == [0, 0]
-    # No stems: the published evaluation leaves the stemmer off.
+    assert rouge_per_image(["", "dog"], ["dog", "..."]).tolist() == [0, 0]
+    # The published evaluation uses no stemmer.
     assert rouge(["dogs"], ["dog"]).item() == 0
 
 
-def test_several_references() -> None:
+def test_reductions_over_several_references() -> None:
     references = ["a lamp", "a milk desk", "milk desk and boat"]
     scorer = RougeScorer(["rouge1"])
     each = [scorer.score(reference, "a milk desk boat")["rouge1"].fmeasure for reference in references]
     best = scorer.score_multi(references, "a milk desk boat")["rouge1"].fmeasure
-    for several, wanted in (("best", best), ("mean", np.mean(each)), ("first", each[0])):
-        both = rouge_of_each(["a milk desk boat", "a tree"], [references, "a tree"], several=several)
-        assert both.tolist() == pytest.approx([wanted, 1], abs=1e-6)
+    for several, expected in (("best", best), ("mean", np.mean(each)), ("first", each[0])):
+        both = rouge_per_image(["a milk desk boat", "a tree"], [references, "a tree"], several=several)
+        assert both.tolist() == pytest.approx([expected, 1], abs=1e-6)
     for function, options in (
-        (meteor_of_each, {"wordnet": SMALL}),
-        (word_overlap_of_each, {}),
-        (text_similarity_of_each, {"embedder": bag}),
+        (meteor_per_image, {"wordnet": SMALL}),
+        (word_overlap_per_image, {}),
+        (text_similarity_per_image, {"embedder": count_letters}),
     ):
         alone = torch.cat([function(["milk desk boat"], [reference], **options) for reference in references])
-        for several, wanted in (("best", alone.max()), ("mean", alone.mean()), ("first", alone[0])):
+        for several, expected in (("best", alone.max()), ("mean", alone.mean()), ("first", alone[0])):
             found = function(["milk desk boat"], [references], several=several, **options)
-            assert found.item() == pytest.approx(wanted.item(), abs=1e-12)
-    with pytest.raises(UserError, match=r"several is unknown \(got: worst; expected: best or mean or first\)"):
+            assert found.item() == pytest.approx(expected.item(), abs=1e-12)
+    with pytest.raises(UserError, match=r"unknown value of several \(got: worst; expected: best or mean or first\)"):
         word_overlap(["a"], ["a"], several="worst")
-    with pytest.raises(UserError, match=r"kind is unknown \(got: rouge2"):
+    with pytest.raises(UserError, match=r"unknown value of kind \(got: rouge2"):
         rouge(["a"], ["a"], kind="rouge2")
 
 
-def test_word_overlap_counts_what_is_seen() -> None:
+def test_word_overlap_counts_content_words() -> None:
     reference = "A large red disc to the left of a small blue star, on a background fading from red to green."
     assert word_overlap([reference.upper()], [reference]) == 1
     assert word_overlap(["a disc is at the left"], ["Disc to the left of it."]) == 1
-    # large, red, disc, left, small, blue, star, background, fading, red, green; three of four are there, red once.
+    # Of large, red, disc, left, small, blue, star, background, fading, red, green, four occur, red twice.
     assert word_overlap(["a red red star and a red disc"], [reference]).item() == pytest.approx(2 * 4 / (5 + 11))
     assert word_overlap(["a medium-sized disc"], ["a medium disc"]).item() == pytest.approx(0.5)
-    assert word_overlap_of_each(["the of", "", "a disc"], ["the of", "", "the of"]).tolist() == [0, 0, 0]
+    assert word_overlap_per_image(["the of", "", "a disc"], ["the of", "", "the of"]).tolist() == [0, 0, 0]
 
 
 @given(st.permutations(["a", "small", "red", "disc", "above", "two", "green", "stars"]))
 @settings(max_examples=20, deadline=None)
-def test_word_overlap_has_no_order(words: list[str]) -> None:
+def test_word_overlap_ignores_word_order(words: list[str]) -> None:
     reference = "Two small green discs above a red star"
     assert word_overlap([" ".join(words)], [reference]) == word_overlap(
         ["a small red disc above two green stars"], [reference]
     )
 
 
-def test_similarity_against_sklearn() -> None:
+def test_text_similarity_equals_sklearn() -> None:
     predicted, references = ["a milk boat", "lamp", "zzz"], ["a red boat", "lamp lamp", "lamp"]
-    found = text_similarity_of_each(predicted, references, embedder=bag)
-    wanted = 1 - paired_cosine_distances(bag(predicted).double(), bag(references).double())
-    np.testing.assert_allclose(found[:2], wanted[:2], atol=1e-12)
+    found = text_similarity_per_image(predicted, references, embedder=count_letters)
+    expected = 1 - paired_cosine_distances(count_letters(predicted).double(), count_letters(references).double())
+    np.testing.assert_allclose(found[:2], expected[:2], atol=1e-12)
     assert found.dtype == torch.float64
     assert found[1].item() == pytest.approx(1)
-    assert found[2] == 0  # an embedding of length 0 is like nothing
-    assert text_similarity(predicted, references, embedder=bag) == found.mean()
-    assert sentence_similarity(predicted, references, embedder=bag) == found.mean()
+    assert found[2] == 0  # an embedding of length 0 has similarity 0
+    assert text_similarity(predicted, references, embedder=count_letters) == found.mean()
+    assert sentence_similarity(predicted, references, embedder=count_letters) == found.mean()
 
 
 def test_each_sentence_is_embedded_once() -> None:
@@ -113,75 +113,81 @@ def test_each_sentence_is_embedded_once() -> None:
 
     def counting(texts: Sequence[str]) -> torch.Tensor:
         asked.extend(texts)
-        return bag(texts)
+        return count_letters(texts)
 
-    remembering = Remembering(counting)
-    first = text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=remembering)
-    again = text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=remembering)
-    assert first == again == text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=bag)
+    cached = CachedEmbedder(counting)
+    first = text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=cached)
+    again = text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=cached)
+    assert (
+        first
+        == again
+        == text_similarity(["lamp", "lamp", "desk"], [["lamp", "boat"], "desk", "desk"], embedder=count_letters)
+    )
     assert sorted(asked) == ["boat", "desk", "lamp"]
 
 
-def test_an_embedding_that_is_not_finite_is_named() -> None:
-    with pytest.raises(UserError, match=r"not finite .*'milk'"):
+def test_embedding_with_nan_raises_an_error_with_the_caption() -> None:
+    with pytest.raises(UserError, match=r"contains NaN or infinity .*'milk'"):
         text_similarity(
-            ["lamp", "milk"], ["lamp", "lamp"], embedder=lambda t: bag(t) / torch.tensor([1, 0][: len(t)])[:, None]
+            ["lamp", "milk"],
+            ["lamp", "lamp"],
+            embedder=lambda t: count_letters(t) / torch.tensor([1, 0][: len(t)])[:, None],
         )
 
 
 @given(st.permutations(range(5)))
 @settings(max_examples=10, deadline=None)
-def test_order_of_the_images_changes_nothing(order: list[int]) -> None:
+def test_caption_scores_do_not_depend_on_image_order(order: list[int]) -> None:
     predicted = [f"a {word} on the {other}" for word, other in zip(WORDS, WORDS[3:], strict=False)]
     references = [[f"the {word}", f"a {word} on a {other}"] for word, other in pairwise(WORDS)][:5]
     functions = (
-        lambda *pair: meteor_of_each(*pair, wordnet=SMALL),
-        rouge_of_each,
-        word_overlap_of_each,
-        lambda *pair: text_similarity_of_each(*pair, embedder=bag),
+        lambda *pair: meteor_per_image(*pair, wordnet=SMALL),
+        rouge_per_image,
+        word_overlap_per_image,
+        lambda *pair: text_similarity_per_image(*pair, embedder=count_letters),
     )
     for function in functions:
-        there = function(predicted, references)[list(order)]
+        reordered = function(predicted, references)[list(order)]
         moved = function([predicted[i] for i in order], [references[i] for i in order])
-        torch.testing.assert_close(there, moved, rtol=0, atol=1e-12)
+        torch.testing.assert_close(reordered, moved, rtol=0, atol=1e-12)
         own = function([own[1] for own in references], [own[1] for own in references])
-        assert (own >= there - 1e-12).all()
+        assert (own >= reordered - 1e-12).all()
 
 
 @pytest.mark.parametrize(
     ("predicted", "references", "message"),
     [
         ([], [], "no captions to score"),
-        (["a"], ["a", "b"], "differ in number .*1 predicted, references of 2 images"),
-        (["a", 3], ["a", "b"], "predicted caption 1 .from 0. is no text .*int 3"),
-        (["a", "b"], ["a", None], "reference caption 1 .from 0. is no text .*NoneType"),
-        (["a", "b"], ["a", ["b", b"c"]], "reference caption 1, number 1 of it .*bytes"),
-        (["a", "b"], ["a", []], "image 1 .from 0. has no reference caption"),
-        ("a dog", ["a"], "predicted is a single caption .*'a dog'"),
-        (["a"], "a dog", "references is a single caption"),
+        (["a"], ["a", "b"], "differ in number .*1 predicted captions and references of 2 images"),
+        (["a", 3], ["a", "b"], "predicted caption 1 is not a string .*int 3"),
+        (["a", "b"], ["a", None], "reference caption 1 is not a string .*NoneType"),
+        (["a", "b"], ["a", ["b", b"c"]], "reference 1 of image 1 is not a string .*bytes"),
+        (["a", "b"], ["a", []], "image 1 has no reference caption"),
+        ("a dog", ["a"], "predicted is a single string .*'a dog'"),
+        (["a"], "a dog", "references is a single string"),
     ],
 )
-def test_bad_captions_are_named(predicted: list[str], references: list[str], message: str) -> None:
+def test_invalid_captions_are_refused(predicted: list[str], references: list[str], message: str) -> None:
     for function, options in (
         (meteor, {"wordnet": SMALL}),
         (rouge, {}),
         (word_overlap, {}),
-        (text_similarity, {"embedder": bag}),
+        (text_similarity, {"embedder": count_letters}),
     ):
         with pytest.raises(UserError, match=message) as found:
             function(predicted, references, **options)
         assert "\n" not in str(found.value)
 
 
-def test_captions_as_published_files_hold_them() -> None:
-    """Arrays of numpy's strings."""
+def test_captions_may_be_numpy_strings() -> None:
+    """Published files hold arrays of numpy strings."""
     predicted, references = np.array(["a lamp", "a desk"]), np.array([["a lamp", "b"], ["a boat", "a desk"]])
     assert word_overlap(predicted, references) == 1
     assert rouge(predicted, references[:, 0]).item() == pytest.approx(0.75)
     assert meteor(predicted, references, wordnet=SMALL).item() == pytest.approx(1 - 0.5 / 2**3)
 
 
-def test_heavy_libraries_wait_until_they_are_used() -> None:
+def test_import_does_not_load_heavy_libraries() -> None:
     heavy = ("nltk", "torchmetrics", "transformers", "scipy")
     code = f"import sys, mindeye_pl.metrics.captions.scores; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -39,36 +39,36 @@ def images() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", ON_IMAGES)
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize(
-    ("value", "says"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (1.5, "outside"), (-1, "out")]
+    ("value", "message"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (1.5, "outside"), (-1, "out")]
 )
-def test_the_bad_image_is_named(name: str, side: int, value: float, says: str) -> None:
+def test_invalid_image_raises_an_error_with_its_name(name: str, side: int, value: float, message: str) -> None:
     both = images()
     both[side][3, 1, 2, 2] = value
-    with pytest.raises(UserError, match=rf"'coco_3.png'.*{('reconstructions', 'images')[side]}.*{says}"):
+    with pytest.raises(UserError, match=rf"'coco_3.png'.*{('reconstructions', 'images')[side]}.*{message}"):
         ON_IMAGES[name](*both, size=None, names=NAMES)
-    with pytest.raises(UserError, match=rf"image 3 of.*{says}"):
+    with pytest.raises(UserError, match=rf"image 3 of.*{message}"):
         ON_IMAGES[name](*both, size=None)
 
 
 @pytest.mark.parametrize("name", ON_IMAGES)
-def test_wrong_sets_of_images_are_told(name: str) -> None:
+def test_invalid_sets_of_images_are_refused(name: str) -> None:
     metric, (first, second) = ON_IMAGES[name], images()
     with pytest.raises(UserError, match=r"no images"):
         metric(first[:0], second[:0])
-    with pytest.raises(UserError, match=r"not as many.*seen: 4; expected: 5"):
+    with pytest.raises(UserError, match=r"differ in number.*got: 4; expected: 5"):
         metric(first[:4], second)
     with pytest.raises(UserError, match=r"wrong shape.*\(1, 12, 12\)"):
         metric(first[:, :1], second)
-    with pytest.raises(UserError, match=r"wrong type.*uint8.*255"):
+    with pytest.raises(UserError, match=r"wrong dtype.*uint8.*255"):
         metric((255 * first).byte(), second)
-    with pytest.raises(UserError, match=r"another size.*\(3, 11, 12\)"):
+    with pytest.raises(UserError, match=r"differ in size.*\(3, 11, 12\)"):
         metric(first[:, :, 1:], second, size=None)
     assert metric(first[:, :, 1:], second, size=16).isfinite()
-    with pytest.raises(UserError, match=r"too small for SSIM.*seen: 8"):
+    with pytest.raises(UserError, match=r"too small for SSIM.*got: 8 pixels"):
         ssim(first, second, size=8)
 
 
-def test_one_image_of_another_shape_among_loose_ones_is_named() -> None:
+def test_image_with_a_different_shape_raises_an_error_with_its_name() -> None:
     loose = [torch.rand(3, 4, 4) for _ in range(5)]
     check_images(loose, what="images", names=NAMES)
     loose[2] = torch.rand(3, 4, 5)
@@ -76,7 +76,7 @@ def test_one_image_of_another_shape_among_loose_ones_is_named() -> None:
         check_images(loose, what="images", names=NAMES)
 
 
-def test_rounding_of_half_precision_is_no_mistake() -> None:
+def test_half_precision_rounding_is_accepted() -> None:
     check_images(torch.full((1, 3, 2, 2), 1.0005), what="images")
     with pytest.raises(UserError, match=r"1\.01"):
         check_images(torch.full((1, 3, 2, 2), 1.01), what="images")
@@ -85,53 +85,53 @@ def test_rounding_of_half_precision_is_no_mistake() -> None:
 @pytest.mark.parametrize("name", ON_FEATURES)
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_the_bad_features_are_named(name: str, side: int, dtype: torch.dtype) -> None:
+def test_invalid_features_raise_an_error_with_the_image_name(name: str, side: int, dtype: torch.dtype) -> None:
     both = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
     ON_FEATURES[name](*both, NAMES)
-    for value, says in ((torch.nan, "NaN"), (-torch.inf, "infinity")):
+    for value, message in ((torch.nan, "NaN"), (-torch.inf, "infinity")):
         both[side, 2, 0, 0] = value
-        with pytest.raises(UserError, match=rf"'coco_2.png' of.*{says}"):
+        with pytest.raises(UserError, match=rf"'coco_2.png' of.*{message}"):
             ON_FEATURES[name](*both, NAMES)
 
 
 @pytest.mark.parametrize("name", ON_FEATURES)
-def test_wrong_sets_of_features_are_told(name: str) -> None:
+def test_invalid_sets_of_features_are_refused(name: str) -> None:
     metric, features = ON_FEATURES[name], torch.randn(5, 3, 4)
     with pytest.raises(UserError, match="there are no"):
         metric(features[:0], features[:0], None)
-    with pytest.raises(UserError, match="not as many"):
+    with pytest.raises(UserError, match="differ in number"):
         metric(features[:4], features, None)
-    with pytest.raises(UserError, match=r"another shape.*seen: \(3, 3\); expected: \(3, 4\)"):
+    with pytest.raises(UserError, match=r"differ in shape.*got: \(3, 3\); expected: \(3, 4\)"):
         metric(features[:, :, 1:], features, None)
-    with pytest.raises(UserError, match=r"wrong type.*int64"):
+    with pytest.raises(UserError, match=r"wrong dtype.*int64"):
         metric(features.long(), features, None)
     with pytest.raises(UserError, match="wrong shape"):
         metric(features[:, 0, 0], features[:, 0, 0], None)
 
 
-def test_blocks_of_rows_find_a_late_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mindeye_pl.metrics.statistics.checks._VALUES_AT_ONCE", 6)
+def test_nan_in_a_later_block_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mindeye_pl.metrics.statistics.checks._VALUES_PER_BLOCK", 6)
     features = torch.randn(5, 3)
     features[4, 2] = torch.nan
-    with pytest.raises(UserError, match="image 4 of the tokens holds NaN"):
+    with pytest.raises(UserError, match="image 4 of the tokens contains NaN"):
         check_embeddings(features, what="tokens")
-    with pytest.raises(UserError, match="image 4 of the tokens holds NaN"):
+    with pytest.raises(UserError, match="image 4 of the tokens contains NaN"):
         effective_rank(features)
-    with pytest.raises(UserError, match="image 4 of the retrieval embeddings holds NaN"):
+    with pytest.raises(UserError, match="image 4 of the retrieval embeddings contains NaN"):
         shuffled_scores(brain=features, clip=torch.randn(5, 3))
 
 
-def test_large_values_are_finite() -> None:
+def test_large_values_are_accepted() -> None:
     check_embeddings(torch.full((2, 4), 3e38), what="tokens")
     check_embeddings(torch.full((2, 4), 65504.0).half(), what="tokens")
 
 
-def test_what_cannot_be_drawn_is_refused() -> None:
+def test_n_and_top_k_out_of_range_are_refused() -> None:
     features = torch.randn(5, 8)
-    for n, top_k, says in ((6, 1, "n=6"), (1, 1, "n=1"), (3, 4, "top_k=4"), (3, 0, "top_k=0")):
-        with pytest.raises(UserError, match=says):
+    for n, top_k, message in ((6, 1, "n=6"), (1, 1, "n=1"), (3, 4, "top_k=4"), (3, 0, "top_k=0")):
+        with pytest.raises(UserError, match=message):
             n_way_identification(query=features, gallery=features, n=n, top_k=top_k)
-    with pytest.raises(UserError, match="one image"):
+    with pytest.raises(UserError, match="needs other images"):
         two_way_identification(query=features[:1], gallery=features[:1])
     with pytest.raises(UserError, match=r"top_k of retrieval.*\[0\]"):
         retrieval_scores(brain=features, clip=features, top_k=[0])

@@ -15,7 +15,7 @@ from mindeye_pl.metrics.statistics.intervals import (
 )
 
 
-def test_percentile_against_a_naive_loop() -> None:
+def test_percentile_interval_equals_a_loop() -> None:
     rng = np.random.default_rng(0)
     values, weights = rng.random(200), rng.integers(1, 5, 200).astype(float)
     means = []
@@ -28,14 +28,14 @@ def test_percentile_against_a_naive_loop() -> None:
 
 @pytest.mark.parametrize("method", ["percentile", "BCa"])
 @pytest.mark.parametrize("num", [20, 200])
-def test_methods_against_scipy(method: Literal["percentile", "BCa"], num: int) -> None:
+def test_bootstrap_methods_equal_scipy(method: Literal["percentile", "BCa"], num: int) -> None:
     values = np.random.default_rng(0).gamma(1.0, 1.0, num)
     expected = bootstrap((values,), np.mean, n_resamples=20_000, method=method, rng=1).confidence_interval
     found = bootstrap_interval(values, num_resamples=20_000, method=method)
     assert found == pytest.approx((expected.low, expected.high), abs=0.04 * np.ptp(found))
 
 
-def test_bootstrap_t_against_a_naive_loop() -> None:
+def test_bootstrap_t_equals_a_loop() -> None:
     rng = np.random.default_rng(0)
     values, weights = rng.gamma(1.0, 1.0, 60), rng.integers(1, 5, 60).astype(float)
     mean = np.average(values, weights=weights)
@@ -55,7 +55,7 @@ def test_bootstrap_t_against_a_naive_loop() -> None:
     assert high - mean > mean - low, "the tail is on the right"
 
 
-def test_nearly_equal_values_have_a_bounded_interval() -> None:
+def test_interval_of_nearly_equal_values_is_bounded() -> None:
     values = np.ones(100)
     values[:2] = 0.9
     low, high = bootstrap_interval(values, bounds=(0, 1))
@@ -64,7 +64,7 @@ def test_nearly_equal_values_have_a_bounded_interval() -> None:
     assert bootstrap_interval(-np.ones(100), bounds=(-1, 1)) == pytest.approx((-1, 2 * wilson_interval(0, 100)[1] - 1))
 
 
-def test_the_order_of_the_images_changes_nothing() -> None:
+def test_scores_do_not_depend_on_image_order() -> None:
     rng = np.random.default_rng(0)
     values, weights, order = rng.random(50), rng.integers(1, 4, 50), rng.permutation(50)
     assert bootstrap_interval(values[order], weights=weights[order]) == bootstrap_interval(values, weights=weights)
@@ -75,7 +75,7 @@ def test_the_order_of_the_images_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("method", ["percentile", "BCa", "bootstrap-t"])
-def test_interval_covers_the_truth_about_as_often_as_it_says(method: str) -> None:
+def test_coverage_of_bootstrap_intervals(method: str) -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(150):
@@ -85,7 +85,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(method: str) -> Non
     assert 0.86 <= covered / 150 <= 1.0
 
 
-def test_interval_follows_from_its_seed_alone() -> None:
+def test_interval_depends_only_on_its_seed() -> None:
     values = np.random.default_rng(0).random(50)
     np.random.seed(0)
     first = bootstrap_interval(values)
@@ -94,13 +94,13 @@ def test_interval_follows_from_its_seed_alone() -> None:
     assert bootstrap_interval(values, seed=1) != first
 
 
-def test_images_that_never_asked_do_not_count() -> None:
+def test_images_with_weight_zero_do_not_count() -> None:
     values, weights = np.array([0.0, 1.0, 1.0, 0.5]), np.array([2.0, 1.0, 3.0, 0.0])
     assert bootstrap_interval(values, weights=weights) == bootstrap_interval(values[:3], weights=weights[:3])
     assert hit_rate_interval(np.array([1.0, 1.0, 0.0]), weights=np.array([1, 1, 0])) == wilson_interval(2, 2)
 
 
-def test_all_hits_are_no_certainty() -> None:
+def test_interval_of_all_hits_has_a_width() -> None:
     assert bootstrap_interval(np.ones(50)) == (1.0, 1.0)
     low, high = hit_rate_interval(np.ones(50))
     assert 0.9 < low < 0.95
@@ -111,7 +111,7 @@ def test_all_hits_are_no_certainty() -> None:
 
 
 @pytest.mark.parametrize("hits", [0, 1, 17, 49, 50])
-def test_hits_of_yes_and_no_have_wilsons_interval(hits: int) -> None:
+def test_interval_of_binary_hits_is_wilsons(hits: int) -> None:
     values = (np.arange(50) < hits).astype(float)
     assert hit_rate_interval(values) == pytest.approx(wilson_interval(hits, 50))
     assert hit_rate_interval(values, weights=np.full(50, 3.0)) == pytest.approx(wilson_interval(hits, 50))
@@ -120,7 +120,7 @@ def test_hits_of_yes_and_no_have_wilsons_interval(hits: int) -> None:
         assert hit_rate_interval(values, method="percentile") == expected
 
 
-def test_fractions_of_hits_are_surer_than_hits_and_less_sure_than_certain() -> None:
+def test_interval_of_fractional_hits_is_narrower() -> None:
     rng = np.random.default_rng(0)
     fractions = rng.beta(4, 2, 300)
     hits = (rng.random(300) < fractions).astype(float)
@@ -134,7 +134,7 @@ def test_fractions_of_hits_are_surer_than_hits_and_less_sure_than_certain() -> N
     assert 0.99 < high <= 1
 
 
-def test_pairing_narrows_the_difference() -> None:
+def test_pairing_narrows_the_interval() -> None:
     rng = np.random.default_rng(2)
     image = rng.random(300)  # some images are easy for both models
     first, second = image + 0.1 + 0.05 * rng.standard_normal(300), image + 0.05 * rng.standard_normal(300)
@@ -148,25 +148,25 @@ def test_pairing_narrows_the_difference() -> None:
     assert swapped.value == pytest.approx(-difference.value)
 
 
-def test_seeds_are_averaged_before_images_are_drawn() -> None:
+def test_seeds_are_averaged_before_resampling() -> None:
     rng = np.random.default_rng(3)
     first, second = rng.random((4, 100)), rng.random((4, 100))
     assert difference_over_images(first, second) == difference_over_images(first.mean(0), second.mean(0))
 
 
-def test_difference_over_seeds_against_scipys_paired_t_test() -> None:
+def test_difference_over_seeds_equals_scipys_paired_t_test() -> None:
     rng = np.random.default_rng(4)
     first, second = rng.random(5), rng.random(5)
     difference = difference_over_seeds(first, second)
     expected = ttest_rel(first, second).confidence_interval(0.95)
     assert difference.interval == pytest.approx((expected.low, expected.high))
     assert difference.value == pytest.approx((first - second).mean())
-    with pytest.raises(AssertionError, match="one seed"):
+    with pytest.raises(AssertionError, match="at least two seeds"):
         difference_over_seeds(first[:1], second[:1])
 
 
 @pytest.mark.parametrize("num", [9, 60])
-def test_sign_flips_against_scipy(num: int) -> None:
+def test_sign_flip_test_equals_scipy(num: int) -> None:
     rng = np.random.default_rng(num)
     first = rng.random(num)
     second = first - 0.04 + 0.2 * rng.standard_normal(num)
@@ -185,7 +185,7 @@ def test_sign_flips_against_scipy(num: int) -> None:
 
 
 @pytest.mark.parametrize("test", ["sign_flip", "bootstrap"])
-def test_p_value_beside_students(test: str) -> None:
+def test_p_values_are_near_students(test: str) -> None:
     rng = np.random.default_rng(5)
     first = rng.standard_normal(80)
     for gain in (0.0, 0.15, 0.4):
@@ -206,7 +206,7 @@ def test_bootstrap_p_value_agrees_with_the_interval() -> None:
             assert (found.p_value < 0.05) == (not found.interval[0] <= 0 <= found.interval[1])
 
 
-def test_subjects_are_the_units() -> None:
+def test_interval_over_groups_uses_group_means() -> None:
     rng = np.random.default_rng(7)
     groups = [0.5 + 0.1 * k + rng.standard_normal(n) for k, n in enumerate((10, 20, 400))]
     means = np.array([group.mean() for group in groups])
@@ -214,7 +214,7 @@ def test_subjects_are_the_units() -> None:
     assert interval_over_groups(groups) == pytest.approx((expected.low, expected.high))
     seeds = [np.stack([group + 1, group - 1]) for group in groups]
     assert interval_over_groups(seeds) == pytest.approx((expected.low, expected.high))
-    with pytest.raises(AssertionError, match="one group"):
+    with pytest.raises(AssertionError, match="at least two groups"):
         interval_over_groups(groups[:1])
     assert interval_over_groups(np.ones((3, 5)), shared_images=True) == (1, 1)
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from mindeye_pl.data.simulated.scenes import captions, draw_scene
-from mindeye_pl.data.simulated.vocabulary import word_numbers
-from mindeye_pl.metrics.captions.similarity import text_similarity_of_each
+from mindeye_pl.data.simulated.vocabulary import tokenize_captions
+from mindeye_pl.metrics.captions.similarity import text_similarity_per_image
 from mindeye_pl.nn.clip.text_embedders import OpenCLIPTextEmbedder
 from mindeye_pl.weights.loaders.bundled import load_clip
 
@@ -15,20 +15,20 @@ FULL = [full for full, _ in CAPTIONS]
 
 def test_embeddings_are_those_of_the_network_whatever_the_batch() -> None:
     network, _ = load_clip()
-    found = OpenCLIPTextEmbedder(network, word_numbers)(FULL)
+    found = OpenCLIPTextEmbedder(network, tokenize_captions)(FULL)
     with torch.no_grad():
-        torch.testing.assert_close(found, network.encode_text(word_numbers(FULL)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, network.encode_text(tokenize_captions(FULL)), rtol=0, atol=1e-5)
     for batch_size in (1, 7):
-        again = OpenCLIPTextEmbedder(network, word_numbers, batch_size=batch_size)(FULL)
+        again = OpenCLIPTextEmbedder(network, tokenize_captions, batch_size=batch_size)(FULL)
         torch.testing.assert_close(again, found, rtol=0, atol=1e-5)
 
 
 def test_the_laptop_judges_captions_of_scenes() -> None:
-    embedder = OpenCLIPTextEmbedder(load_clip()[0], word_numbers)
+    embedder = OpenCLIPTextEmbedder(load_clip()[0], tokenize_captions)
     slips = [text.replace(" red ", " orange ").replace(" disc", " ring") for text in FULL]
-    own = text_similarity_of_each(FULL, FULL, embedder=embedder)
-    near = text_similarity_of_each(slips, FULL, embedder=embedder)
-    short = text_similarity_of_each([text for _, text in CAPTIONS], FULL, embedder=embedder)
-    other = text_similarity_of_each(FULL[1:] + FULL[:1], FULL, embedder=embedder)
+    own = text_similarity_per_image(FULL, FULL, embedder=embedder)
+    near = text_similarity_per_image(slips, FULL, embedder=embedder)
+    short = text_similarity_per_image([text for _, text in CAPTIONS], FULL, embedder=embedder)
+    other = text_similarity_per_image(FULL[1:] + FULL[:1], FULL, embedder=embedder)
     assert torch.allclose(own, torch.ones_like(own))
     assert 1 > near.mean() > short.mean() > other.mean() + 0.05

@@ -3,7 +3,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mindeye_pl.reports.render.curves import Panel, Series, draw, in_words, training_panels
+from mindeye_pl.reports.render.curves import Panel, Series, training_panels
+from mindeye_pl.reports.render.figures import as_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -26,19 +27,19 @@ def history(epochs: int = 6) -> list[dict[str, float]]:
     ]
 
 
-def test_a_history_becomes_four_charts() -> None:
+def test_training_panels_of_a_history() -> None:
     loss, held_out, retrieval, rate = training_panels(history())
     assert [series.name for series in loss.series] == ["loss", "prior", "clip"]
     assert [series.name for series in held_out.series] == ["loss"]
     assert retrieval.title == "Retrieval among 95 held-out images"
     assert [series.name for series in retrieval.series] == ["image retrieval", "brain retrieval"]
     assert retrieval.references == {"chance": 1 / 95}
-    assert retrieval.share
+    assert retrieval.is_percent
     assert rate.series[0].y == [3e-4] * 6
     assert loss.series[0].x == [1, 2, 3, 4, 5, 6]
 
 
-def test_what_was_not_recorded_is_not_drawn() -> None:
+def test_missing_values_are_not_drawn() -> None:
     records = [
         {"epoch": 0, "train/loss": 2.0},
         {"epoch": 1, "train/loss": float("nan")},
@@ -49,9 +50,9 @@ def test_what_was_not_recorded_is_not_drawn() -> None:
     assert training_panels([]) == []
 
 
-def test_a_chart_is_sound_svg_in_the_pages_colours() -> None:
+def test_chart_is_valid_svg_with_css_colours() -> None:
     for panel in training_panels(history()):
-        svg = draw(panel)
+        svg = as_svg(panel)
         root = ElementTree.fromstring(svg)
         assert root.tag == f"{SVG}svg"
         assert "viewBox" in root.attrib
@@ -64,49 +65,49 @@ def test_a_chart_is_sound_svg_in_the_pages_colours() -> None:
         assert not re.search(r"#[0-9a-f]{6}\b(?<!#ffffff)", re.sub(r"url\(#\w+\)|href=\"#\w+\"", "", svg))
 
 
-def test_charts_share_no_ids_and_are_the_same_when_drawn_again() -> None:
+def test_charts_have_unique_ids_and_are_deterministic() -> None:
     panels = training_panels(history()) + training_panels(history(4))
-    ids = [found for panel in panels for found in re.findall(r'\bid="([^"]+)"', draw(panel))]
+    ids = [found for panel in panels for found in re.findall(r'\bid="([^"]+)"', as_svg(panel))]
     assert len(ids) == len(set(ids))
-    assert draw(panels[0]) == draw(panels[0])
+    assert as_svg(panels[0]) == as_svg(panels[0])
 
 
-def test_names_are_text_and_nothing_else() -> None:
-    svg = draw(Panel("t", (Series("<b>&", [1, 2], [1, 2]), Series("$x^2$", [1, 2], [1, 3]))))
+def test_series_names_are_escaped() -> None:
+    svg = as_svg(Panel("t", (Series("<b>&", [1, 2], [1, 2]), Series("$x^2$", [1, 2], [1, 3]))))
     texts = {"".join(text.itertext()) for text in ElementTree.fromstring(svg).iter(f"{SVG}text")}
     assert {"<b>&", "$x^2$"} <= texts
 
 
-def test_more_lines_than_colours_are_told_apart_by_dashes() -> None:
+def test_more_lines_than_colours_use_dashes() -> None:
     lines = tuple(Series(f"part {i}", [1, 2], [i, i + 1]) for i in range(8))
-    svg = draw(Panel("loss", lines))
+    svg = as_svg(Panel("loss", lines))
     assert svg.count("var(--series-1)") > svg.count("var(--series-3)")
     assert "stroke-dasharray" in svg
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 300])
-def test_any_number_of_epochs(epochs: int) -> None:
+def test_epoch_ticks_are_integers(epochs: int) -> None:
     for panel in training_panels(history(epochs)):
         ticks = [
             float("".join(text.itertext()))
-            for text in ElementTree.fromstring(draw(panel)).iter(f"{SVG}text")
+            for text in ElementTree.fromstring(as_svg(panel)).iter(f"{SVG}text")
             if re.fullmatch(r"\d+", "".join(text.itertext()))
         ]
         assert all(tick == int(tick) for tick in ticks)
 
 
-def test_parts_of_very_different_size_are_drawn_on_a_log_axis() -> None:
+def test_terms_of_different_size_use_a_log_axis() -> None:
     def ticks(small: float) -> set[str]:
         panel = Panel("loss", (Series("big", [1, 2], [300.0, 200.0]), Series("small", [1, 2], [0.2, small])))
-        return {"".join(text.itertext()) for text in ElementTree.fromstring(draw(panel)).iter(f"{SVG}text")}
+        return {"".join(text.itertext()) for text in ElementTree.fromstring(as_svg(panel)).iter(f"{SVG}text")}
 
     assert {"0.1", "1", "10", "100"} <= ticks(0.1)
     assert {"0", "100", "200"} <= ticks(0.0)
 
 
-def test_words_for_those_who_cannot_see_it() -> None:
+def test_panel_description() -> None:
     retrieval = training_panels(history())[2]
-    assert in_words(retrieval) == (
+    assert retrieval.describe() == (
         "Retrieval among 95 held-out images, to epoch 6: image retrieval from 0.0% to 50.0%; "
         "brain retrieval from 0.0% to 25.0%; chance at 1.1%."
     )

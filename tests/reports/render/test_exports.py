@@ -33,7 +33,7 @@ TABLE = Results(
 BARS = Bars("Correlation", ["V1", "V2"], [0.3, 0.2])
 
 
-def test_csv_holds_every_score_exactly() -> None:
+def test_csv_contains_every_score_exactly() -> None:
     null, model = csv.DictReader(io.StringIO(as_csv(TABLE)))
     assert model["row"] == NASTY
     assert (float(model["value"]), float(model["low"]), float(model["high"])) == (0.634, 0.584, 0.684)
@@ -52,7 +52,7 @@ def test_markdown_has_a_cell_for_every_column() -> None:
     assert "AlexNet(2) needs FILE: COMMAND" in as_markdown(TABLE)
 
 
-def test_latex_is_sound() -> None:
+def test_latex_is_valid() -> None:
     text = as_latex(TABLE)
     code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     bare = re.sub(r"\\[\\{}$&%#_]", "", code)  # without what is escaped, row ends among it
@@ -74,12 +74,12 @@ def test_latex_is_sound() -> None:
 
 
 @pytest.mark.parametrize("letter", list("\\{}$&%#_~^"))
-def test_every_special_letter_is_written_out(letter: str) -> None:
+def test_latex_special_characters_are_escaped(letter: str) -> None:
     assert latex(letter) != letter
     assert latex(f"a{letter}b").startswith("a\\")
 
 
-def test_figures_are_png_and_pdf_and_the_same_when_written_again(tmp_path: Path) -> None:
+def test_exported_figures_are_deterministic_png_and_pdf(tmp_path: Path) -> None:
     paths = export_figures(tmp_path / "figures", {"bars": BARS})
     assert [path.name for path in paths] == ["bars.png", "bars.pdf"]
     with Image.open(paths[0]) as image:
@@ -94,7 +94,7 @@ def test_figures_are_png_and_pdf_and_the_same_when_written_again(tmp_path: Path)
     assert not (tmp_path / "none").exists()
 
 
-def test_the_page_links_to_what_lies_beside_it(tmp_path: Path) -> None:
+def test_page_links_to_exported_files(tmp_path: Path) -> None:
     from tests.reports.test_images import image
 
     charts = charts_section("Brain", [BARS])

@@ -1,4 +1,4 @@
-"""Bars, bands and the map of tokens."""
+"""Bar charts, interval bands and token maps."""
 
 from xml.etree import ElementTree
 
@@ -19,7 +19,7 @@ HOURS = Panel(
     (Series("model", [0.5, 1, 40], [0.3, 0.5, 0.9], [0.2, 0.4, 0.8], [0.4, 0.6, 1.0]),),
     x_label="hours",
     log_x=True,
-    share=True,
+    is_percent=True,
 )
 MAP = token_map("Tokens", RNG.normal(size=(6, 5)), RNG.normal(size=(6, 5)), [f"<{i}>" for i in range(6)])
 
@@ -29,7 +29,7 @@ def texts(svg: str) -> set[str]:
 
 
 @pytest.mark.parametrize("drawable", [BARS, HOURS, MAP], ids=lambda drawable: type(drawable).__name__)
-def test_figures_are_sound_svg_without_styles_of_their_own(drawable: Drawable) -> None:
+def test_figures_are_valid_svg_without_styles(drawable: Drawable) -> None:
     svg = as_svg(drawable)
     root = ElementTree.fromstring(svg)
     assert "style" not in svg.replace("font-style", "")
@@ -42,19 +42,19 @@ def test_figures_are_sound_svg_without_styles_of_their_own(drawable: Drawable) -
     assert list(section.figures.values()) == [drawable]
 
 
-def test_bars_say_value_interval_and_ceiling() -> None:
-    assert BARS.words() == "Correlation: V1 0.3 (0.25 to 0.35), ceiling 0.5; V2 0.2."
+def test_bars_description_has_value_interval_and_ceiling() -> None:
+    assert BARS.describe() == "Correlation: V1 0.3 (0.25 to 0.35), ceiling 0.5; V2 0.2."
     assert {"V1", "V2", "ceiling", "score", "correlation"} <= texts(as_svg(BARS))
     with pytest.raises(AssertionError, match="2 labels"):
         Bars("b", ["V1", "V2"], [0.3])
 
 
-def test_hours_stand_on_a_logarithmic_axis_with_a_number_at_each() -> None:
+def test_log_axis_has_a_tick_at_each_point() -> None:
     assert {"0.5", "1", "40"} <= texts(as_svg(HOURS))
-    assert "model from 30.0% (20.0% to 40.0%) to 90.0% (80.0% to 100.0%)" in HOURS.words()
+    assert "model from 30.0% (20.0% to 40.0%) to 90.0% (80.0% to 100.0%)" in HOURS.describe()
 
 
-def test_few_points_have_bars_and_many_a_band() -> None:
+def test_few_points_have_interval_bars_and_many_a_band() -> None:
     from matplotlib.figure import Figure
 
     def collections(count: int) -> list[str]:
@@ -65,21 +65,21 @@ def test_few_points_have_bars_and_many_a_band() -> None:
 
     assert collections(3) == ["LineCollection"]
     assert collections(30) == ["FillBetweenPolyCollection"]
-    with pytest.raises(AssertionError, match="one end"):
+    with pytest.raises(AssertionError, match="low and high"):
         Series("s", [1], [1], low=[0])
 
 
-def test_the_map_is_the_plane_of_the_true_tokens() -> None:
+def test_token_map_is_the_plane_of_the_true_tokens() -> None:
     true = RNG.normal(size=(40, 12)) * np.linspace(3, 0.1, 12)
     map_ = token_map("Tokens", np.zeros_like(true) + true.mean(0), true, [str(i) for i in range(40)])
-    assert np.allclose(map_.predicted, 0, atol=1e-9), "predictions of the mean collapse into one point"
+    assert np.allclose(map_.predicted, 0, atol=1e-9), "predictions of the mean must collapse to one point"
     centred = true - true.mean(0)
     _, values, directions = np.linalg.svd(centred, full_matrices=False)
     assert np.allclose(abs(map_.true), abs(centred @ directions[:2].T))
     assert map_.explained[0] == pytest.approx(values[0] ** 2 / (values**2).sum())
 
 
-def test_pairs_carry_their_names_and_the_rank_is_said() -> None:
+def test_token_map_section_has_names_and_effective_rank() -> None:
     names = ["stimulus <1>", "stimulus 2", "stimulus 3"]
     ranks = {"predicted": 1.5, "true": 2.25}
     section = token_map_section(RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4)), names, effective_rank=ranks)

@@ -48,7 +48,7 @@ def report(simulated: bool = True, **changes: object) -> ReportData:
 
 
 class Structure(HTMLParser):
-    """Tags in order, ids, and whether everything that opens closes."""
+    """HTML parser that records tags and checks that all tags are closed."""
 
     VOID = ("meta", "br", "img", "link", "input", "hr")
     CDATA_CONTENT_ELEMENTS = ("script", "style")
@@ -75,7 +75,7 @@ class Structure(HTMLParser):
         return [str(attributes[attribute]) for _, attributes in self.tags if attribute in attributes]
 
 
-def test_the_page_is_well_formed_and_its_links_lead_somewhere() -> None:
+def test_page_is_well_formed_and_links_are_valid() -> None:
     structure = Structure(render(report()))
     ids = structure.values("id")
     assert len(ids) == len(set(ids))
@@ -87,15 +87,15 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere() -> None:
     assert titles == ["h1", *["h2"] * 5]
 
 
-def test_the_page_needs_nothing_else() -> None:
+def test_page_is_self_contained() -> None:
     html = render(report())
-    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)  # names of XML, never fetched
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)  # XML namespaces are never fetched
     assert not re.search(r"https?:", without_names)
     assert not re.search(r"<(link|iframe|object)\b|@import|url\((?!#)|<script [^>]*src", html)
     assert all(source.startswith("data:") for source in Structure(html).values("src"))
 
 
-def test_the_policy_allows_this_style_and_this_script_and_nothing_else() -> None:
+def test_policy_allows_only_the_own_style_and_script() -> None:
     html = render(report())
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert policy is not None
@@ -108,23 +108,23 @@ def test_the_policy_allows_this_style_and_this_script_and_nothing_else() -> None
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert rules[rule] == f"'sha256-{digest}'"
     structure = Structure(html)
-    assert not structure.values("style"), "style attributes are refused by the policy"
+    assert not structure.values("style"), "the policy forbids style attributes"
     assert not [name for _, attributes in structure.tags for name in attributes if name.startswith("on")]
 
 
-def test_everything_of_the_run_is_on_the_page() -> None:
+def test_page_contains_all_report_data() -> None:
     html = render(report())
     for part in (
         "Subject 1, one hour", "The image is found.",
         "63.4\u202f%", "58.4–68.4", "0.33\u202f% (1 of 300)", "not run yet", COMMAND, "a note",
-        "Training loss and its parts", "name: laptop", "2.6", "0123456789ab", "subjects 2-8", "431",
+        "Training loss and its terms", "name: laptop", "2.6", "0123456789ab", "subjects 2-8", "431",
     ):  # fmt: skip
         assert part in html, part
     assert "Pretraining" not in html, "a training without records has no section"
     assert all(label.strip() for label in Structure(html).values("aria-label"))
 
 
-def test_simulated_is_said_everywhere_or_nowhere() -> None:
+def test_simulated_data_are_marked_everywhere() -> None:
     html = render(report())
     assert "<title>Subject 1, one hour (simulated)</title>" in html
     assert "Simulated data." in html
@@ -147,12 +147,12 @@ def test_text_is_escaped() -> None:
             artifacts=[UsedArtifact(evil, evil, evil)],
         )
     )
-    assert html.count("<script") == 1, "the page's own"
+    assert html.count("<script") == 1, "only the page's own script"
     assert html.count("&lt;script&gt;") >= 10
     Structure(html)
 
 
-def test_empty_parts_have_no_section_and_new_ones_find_a_place() -> None:
+def test_empty_sections_are_omitted_and_extra_sections_added() -> None:
     bare = render(ReportData("Title", "Summary.", simulated=False))
     assert "<section" not in bare
     html = render(report(more=[Section("gallery", "Gallery", "<p>images</p>")]))
@@ -161,32 +161,30 @@ def test_empty_parts_have_no_section_and_new_ones_find_a_place() -> None:
     assert "<p>images</p>" in html
 
 
-def test_an_older_page_stays_whole_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "reports" / "report.html"
     write_report(path, report())
     before = path.read_text()
-    assert before == render(report()), "the same report is the same file"
+    assert before == render(report()), "equal reports are equal files"
 
     def broken(template: str) -> str:
-        raise RuntimeError("no ink")
+        raise RuntimeError("template error")
 
     monkeypatch.setattr(section, "_templates", lambda: broken("page.html"))
-    with pytest.raises(RuntimeError, match="no ink"):
+    with pytest.raises(RuntimeError, match="template error"):
         write_report(path, report(title="new"))
     assert path.read_text() == before
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 
 
-def test_cost_stands_by_itself() -> None:
+def test_cost_section() -> None:
     html = render(report(cost={"time of all steps": "412 s", "peak memory": "1.2 GB"}))
     assert html.index('<section id="cost"') < html.index('<section id="settings"')
     assert "<dt>time of all steps</dt><dd>412 s</dd>" in html
 
 
-@pytest.mark.parametrize(
-    "module", ["page", "table", "curves", "environment", "grid", "gallery", "tokens", "published", "comparison"]
-)
-def test_heavy_libraries_wait_until_they_are_used(module: str) -> None:
+@pytest.mark.parametrize("module", ["page", "table", "curves", "grid", "gallery", "tokens", "published", "comparison"])
+def test_import_does_not_load_heavy_libraries(module: str) -> None:
     heavy = ("sklearn", "scipy", "matplotlib", "open_clip", "torch", "jinja2", "torchmetrics")
-    code = f"import sys, mindeye_pl.reports.{module}; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, mindeye_pl.reports.render.{module}; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

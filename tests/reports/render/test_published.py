@@ -9,25 +9,25 @@ from mindeye_pl.reports.render.table import COLUMNS, Column
 
 EIGHT = ("pixcorr", "ssim", "alexnet2_two_way", "alexnet5_two_way", "inception_two_way", "clip_two_way",
          "effnet_distance", "swav_distance")  # fmt: skip
-ALL = [Column(name, name) for name in json.loads(Path(published.__file__).with_suffix(".json").read_text())["metrics"]]
+CONTENT = json.loads((Path(published.__file__).parents[1] / "published.json").read_text())
+ALL = [Column(name, name) for name in CONTENT["metrics"]]
 
 
-def test_every_number_has_a_source_and_may_be_printed() -> None:
-    content = json.loads(Path(published.__file__).with_suffix(".json").read_text())
-    for table in content["tables"]:
+def test_published_numbers_have_sources_and_valid_ranges() -> None:
+    for table in CONTENT["tables"]:
         assert table["provenance"] in ("P", "C"), table["table"]
-        assert table["paper"] in content["papers"]
+        assert table["paper"] in CONTENT["papers"]
         assert table["table"]
         names = 2 if table["subject"] == "each" else 1
         for row in table["rows"]:
             assert len(row) == len(table["scores"]) + names, row[0]
             for name, value in zip(table["scores"], row[names:], strict=True):
-                unit = content["metrics"][name]["unit"]
+                unit = CONTENT["metrics"][name]["unit"]
                 assert value is None or unit == "percent" or value < 1 or name == "fid", (row[0], name, value)
                 assert value is None or unit == "number" or 1 < value <= 100, (row[0], name, value)
 
 
-def test_mindeye2_as_its_paper_prints_it() -> None:
+def test_published_rows_of_mindeye2() -> None:
     rows = {(row.name, row.note): row for row in published_rows(1, "all", ALL)}
     mean = rows["MindEye2", "mean of subjects 1, 2, 5, 7"]
     assert mean.score("pixcorr").value == 0.322  # type: ignore[union-attr]
@@ -44,7 +44,7 @@ def test_mindeye2_as_its_paper_prints_it() -> None:
 
 
 @pytest.mark.parametrize("hours", [1, 40])
-def test_printed_means_are_the_means_of_the_printed_subjects(hours: int) -> None:
+def test_printed_means_equal_the_means_over_subjects(hours: int) -> None:
     columns = [Column(name, name) for name in (*EIGHT, "image_retrieval", "brain_retrieval")]
     each = [
         row for subject in (1, 2, 5, 7) for row in published_rows(subject, hours, columns)
@@ -57,12 +57,12 @@ def test_printed_means_are_the_means_of_the_printed_subjects(hours: int) -> None
         assert sum(values) / 4 == pytest.approx(score.value, abs=0.0016), score.name
 
 
-def test_only_what_was_asked_for() -> None:
-    assert published_rows(1, 5, ALL)[0].note == "ceiling", "nothing but what needs no brain was printed for 5 hours"
+def test_published_rows_are_filtered() -> None:
+    assert published_rows(1, 5, ALL)[0].note == "ceiling", "only the ceiling was printed for 5 hours"
     assert published_rows(3, 40, COLUMNS) == published_rows(None, 40, COLUMNS), "no paper printed subject 3"
     assert all({score.name for score in row.scores} <= {"image_retrieval", "brain_retrieval"}
                for row in published_rows(1, 1, COLUMNS))  # fmt: skip
-    assert all("Table 3" not in row.source for row in published_rows(None, 40, COLUMNS)), "sources of what is shown"
+    assert all("Table 3" not in row.source for row in published_rows(None, 40, COLUMNS)), "only sources of shown scores"
     names = {row.name for row in published_rows(1, 40, ALL)}
     assert {"MindEye1", "Brain Diffuser", "Takagi and Nishimoto", "MindEye2, from scratch"} <= names
     assert len(published_rows(1, 10, ALL, detail=True)) > len(published_rows(1, 10, ALL))

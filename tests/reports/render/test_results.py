@@ -6,13 +6,22 @@ import pytest
 from rich.console import Console
 
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.reports.render.comparison import beyond_doubt
+from mindeye_pl.reports.render.comparison import find_significant_differences
 from mindeye_pl.reports.render.results import Results, results_section
-from mindeye_pl.reports.render.table import KINDS, NOT_COMPARABLE, Column, Kind, Row, blocks, by_kind, terminal_table
+from mindeye_pl.reports.render.table import (
+    KINDS,
+    NOT_COMPARABLE,
+    Column,
+    Kind,
+    Row,
+    group_by_kind,
+    split_columns,
+    terminal_table,
+)
 
 COLUMNS = (
-    Column("PixCorr", "pixcorr", "How alike?", "number", group="Low level"),
-    Column("SSIM", "ssim", "How alike?", "number", group="Low level"),
+    Column("PixCorr", "pixcorr", "How similar?", "number", group="Low level"),
+    Column("SSIM", "ssim", "How similar?", "number", group="Low level"),
     Column("CLIP", "clip_two_way", "Which of two?", group="High level"),
     Column("SwAV", "swav_distance", "How far?", "number", higher_is_better=False, group="High level"),
     Column("FID", "fid", "How far?", "number", higher_is_better=False, group="High level", limits=None),
@@ -53,26 +62,26 @@ def printed(rows: list[Row], width: int = 100, **changes: object) -> str:
     return console.file.getvalue()
 
 
-def test_kinds_stand_in_their_order_under_their_words() -> None:
-    assert [kind for kind, _ in by_kind(ROWS)] == list(KINDS)
+def test_rows_are_grouped_by_kind() -> None:
+    assert [kind for kind, _ in group_by_kind(ROWS)] == list(KINDS)
     for text in (html(), printed(ROWS)):
-        places = [text.index(KINDS[kind].partition(":")[0]) for kind in KINDS]
-        assert places == sorted(places)
+        positions = [text.index(KINDS[kind].partition(":")[0]) for kind in KINDS]
+        assert positions == sorted(positions)
         names = [text.index(name) for name in ("shuffled brains", "ridge", "fine-tuned", "true tokens")]
         assert names == sorted(names)
-    assert KINDS["model"] not in html([row("fine-tuned"), row("from scratch")]), "one kind needs no word"
+    assert KINDS["model"] not in html([row("fine-tuned"), row("from scratch")]), "a single kind needs no title"
 
 
-def test_published_rows_name_their_source_and_never_stand_unmarked_beside_simulated_ones() -> None:
+def test_published_rows_are_marked_beside_simulated_rows() -> None:
     for text in (html(), printed(ROWS)):
         assert "arXiv:2403.11207, Table 1" in text
         assert NOT_COMPARABLE not in text
     mixed = [*ROWS[:-1], row("ridge", "baseline", simulated=True)]
     assert html(mixed).count(NOT_COMPARABLE) == 1
-    assert printed(mixed).count(NOT_COMPARABLE) == len(blocks(COLUMNS)), "in every part of the table"
+    assert printed(mixed).count(NOT_COMPARABLE) == len(split_columns(COLUMNS)), "in every block of the table"
 
 
-def test_lower_is_better_is_said() -> None:
+def test_lower_is_better_is_marked() -> None:
     page = html()
     assert page.count("↓ lower is better") == 2
     assert 'data-sort="swav_distance" data-lower' in page
@@ -80,15 +89,15 @@ def test_lower_is_better_is_said() -> None:
     assert "SwAV ↓" in printed(ROWS)
 
 
-def test_a_difference_beyond_doubt_is_a_sign_with_words() -> None:
-    assert html().count('<abbr class="mark" title="worse than this run, beyond doubt">') == 1
+def test_significant_differences_are_marked() -> None:
+    assert html().count('<abbr class="mark" title="significantly worse than this run">') == 1
     assert "95&nbsp;% interval of the difference" in html()
     assert "▼ 0.010" in printed(ROWS)
-    assert "▼ worse than this run" in printed(ROWS)
-    assert "beyond doubt" not in html([row("fine-tuned")])
+    assert "▼ significantly worse than this run" in printed(ROWS)
+    assert "significantly" not in html([row("fine-tuned")])
 
 
-def test_metrics_without_weights_say_what_they_need() -> None:
+def test_missing_weights_are_listed() -> None:
     page = html(needs=NEEDS)
     assert "AlexNet(2) needs alexnet-owt-7be5be79.pth" in page
     assert '<code tabindex="0">python -m mindeye_pl pipeline=check_weights</code>' in page
@@ -96,7 +105,7 @@ def test_metrics_without_weights_say_what_they_need() -> None:
     assert "needs" not in html()
 
 
-def test_many_columns_have_groups_and_their_questions_below() -> None:
+def test_wide_table_has_groups_and_questions() -> None:
     page = html()
     assert re.findall(r'scope="colgroup" colspan="(\d)">([^<]+)', page) == [
         ("2", "Low level"),
@@ -105,29 +114,29 @@ def test_many_columns_have_groups_and_their_questions_below() -> None:
     ]
     assert page.index("Which of two?") > page.index("</table>")
     assert "chance 50.0\u202f% (1 of 2)" in page[: page.index("<tbody>")]
-    assert "those of FID over the column" in page
-    assert page.count("not computed") == len(ROWS), "nobody has an SSIM"
+    assert "those of FID show the range of the column" in page
+    assert page.count("not computed") == len(ROWS), "no row has an SSIM"
 
 
-def test_a_line_stays_inside_its_cell() -> None:
+def test_scale_stays_inside_its_cell() -> None:
     page = html([row("far", value=1.7), row("below", value=-0.4)])
-    places = [float(value) for value in re.findall(r'(?:cx|x)="([-\d.]+)%"', page)]
-    assert min(places) >= 0
-    assert max(places) <= 100
+    positions = [float(value) for value in re.findall(r'(?:cx|x)="([-\d.]+)%"', page)]
+    assert min(positions) >= 0
+    assert max(positions) <= 100
 
 
-def test_terminal_tables_are_no_wider_than_four_columns() -> None:
-    parts = blocks(COLUMNS)
+def test_terminal_tables_have_at_most_four_columns() -> None:
+    parts = split_columns(COLUMNS)
     assert [column for part in parts for column in part] == list(COLUMNS)
     assert all(1 <= len(part) <= 4 and len({column.group for column in part}) == 1 for part in parts)
     plain = [Column(f"c{i}", f"c{i}") for i in range(9)]
-    assert [len(part) for part in blocks(plain)] == [4, 4, 1]
-    assert blocks(plain[:4]) == [plain[:4]]
+    assert [len(part) for part in split_columns(plain)] == [4, 4, 1]
+    assert split_columns(plain[:4]) == [plain[:4]]
     assert printed(ROWS).count("true tokens") == len(parts)
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.2, "better"), (-0.2, "worse"), (0.0, None)])
-def test_beyond_doubt_follows_a_paired_test_and_the_direction(shift: float, expected: str | None) -> None:
+def test_find_significant_differences(shift: float, expected: str | None) -> None:
     rng = np.random.default_rng(0)
     this_run = {name: rng.normal(size=200) for name in ("pixcorr", "swav_distance")}
     other = {name: values + rng.normal(size=200) * 0.1 for name, values in this_run.items()}
@@ -135,5 +144,5 @@ def test_beyond_doubt_follows_a_paired_test_and_the_direction(shift: float, expe
     other["swav_distance"] = (
         other["swav_distance"] - other["swav_distance"].mean() + this_run["swav_distance"].mean() - shift
     )
-    wanted = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
-    assert beyond_doubt(other, this_run, COLUMNS) == wanted
+    differences = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
+    assert find_significant_differences(other, this_run, COLUMNS) == differences

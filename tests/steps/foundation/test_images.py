@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mindeye_pl.data.image_sources import ImageFolder
-from mindeye_pl.data.simulated.vocabulary import MARKS, vocabulary, word_numbers
+from mindeye_pl.data.simulated.vocabulary import MARKS, tokenize_captions, vocabulary
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.captioner import plain_text
 from mindeye_pl.weights.loaders.bundled import UNCLIP, load_captioner, load_clip, load_unclip
@@ -46,7 +46,7 @@ def test_foundation_models_make_images(cli: CommandLine) -> None:
     assert said.shape == (3, 7)
     assert captioner.text is not None
     assert all(isinstance(sentence, str) for sentence in captioner.text(said))
-    assert clip.encode_text(word_numbers(["A large red circle."])).shape == (1, 16)
+    assert clip.encode_text(tokenize_captions(["A large red circle."])).shape == (1, 16)
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_image_folder(tmp_path: Path) -> None:
 
 def test_captions_come_back_from_their_word_numbers() -> None:
     text = "A large striped red circle to the left of a small blue star, on light and dark green stripes."
-    numbers = word_numbers([text, "A red thing."])
+    numbers = tokenize_captions([text, "A red thing."])
     words = plain_text(list(vocabulary()), MARKS)
     assert words(numbers)[0] == text
     assert "<unknown>" in words(numbers)[1]

@@ -251,7 +251,7 @@ def test_mistakes_end_in_one_line(cli: CommandLine, command: tuple[str, ...], tm
     cli.refuses(*command, "foundation.unclip.start=sd15", says=("sd15", "scratch or sdxl_base"))
     cli.refuses(*command, "foundation.images.image_size=50", says=("50", "multiple of 32"))
     cli.refuses(*command, "foundation.images.num_validation=14", says=("too few images", "14"))
-    cli.refuses(*command, f"foundation.images.source={tmp_path / 'none'}", says=("holds no image",))
+    cli.refuses(*command, f"foundation.images.source={tmp_path / 'none'}", says=("image folder is missing or empty",))
     cli.refuses(*command, f"foundation.images.source={tmp_path / 'none.hdf5'}", says=("none.hdf5 is missing",))
     cli.refuses(*command, "pipeline=pretrain_foundation", says=("pretrain_clip", "foundation=sdxl"))
     assert not cli.artifacts()

@@ -212,7 +212,7 @@ def test_the_class_token_model_searches_and_the_token_model_re_ranks(cli: Comman
         (["retrieve.gallery=/nowhere"], ("the gallery does not exist", "/nowhere")),
         (["retrieve.source=zip", "retrieve.gallery=."], ("retrieve.source is unknown", "folder")),
         (["retrieve.vector=best"], ("retrieve.vector is unknown", "mean_of_tokens")),
-        (["retrieve.gallery=EMPTY"], ("holds no image",)),
+        (["retrieve.gallery=EMPTY"], ("image folder is missing or empty",)),
     ],
 )
 def test_what_is_refused_before_anything_is_made(options: list[str], says: tuple[str, ...], cli: CommandLine) -> None:

@@ -1,20 +1,20 @@
 "use strict";
-/* What moves on the page: tables that sort, images that open. The page can be read without it. */
+/* Sortable tables and the image viewer. The page is readable without this script. */
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const naturally = new Intl.Collator("en", { numeric: true }).compare;
 
-  /* An image is embedded where it comes first; other places show the same one. */
+  /* An image is embedded at its first occurrence; later occurrences reuse it. */
   for (const image of all("img[data-same]")) image.src = document.getElementById(image.dataset.same).src;
 
-  /* Rows in the order of a number; those without one come last, and equal ones keep their places. */
+  /* Sort rows by a number, stably; rows without a number come last. */
   function byNumber(rows, number, sign) {
     const keyed = rows.map(row => [number(row), row]);
     const known = keyed.filter(([value]) => Number.isFinite(value)).sort((a, b) => sign * (a[0] - b[0]));
     return [...known, ...keyed.filter(([value]) => !Number.isFinite(value))].map(([, row]) => row);
   }
 
-  /* Random numbers in [0, 1) from a seed, the same in every browser (mulberry32). */
+  /* Seeded random numbers in [0, 1), equal in every browser (mulberry32). */
   function randomFrom(seed) {
     let state = seed >>> 0;
     return () => {
@@ -33,7 +33,7 @@
     return order;
   }
 
-  /* Tables of scores: a head sorts best first, then worst first, then as the table was given; kinds stay together. */
+  /* Tables of scores: a header sorts best first, worst first, then in the original order; kinds stay together. */
   for (const table of all("table.results")) {
     const given = new Map(all("tbody", table).map(body => [body, all("tr:not(.kind)", body)]));
     const buttons = all("[data-sort]", table);
@@ -54,10 +54,10 @@
 
   /* Tables of images. */
   function imageTable(root) {
-    const table = root.querySelector("table"), given = all("tbody.row", table), portion = Number(root.dataset.portion);
+    const table = root.querySelector("table"), given = all("tbody.row", table), pageSize = Number(root.dataset.pageSize);
     const metric = root.querySelector("[data-metric]"), seed = root.querySelector("[data-seed]");
     const orders = all("[data-order]", root), more = root.querySelector(".more"), status = root.querySelector(".status");
-    let order = "given", rows = given, shown = Math.min(portion, rows.length);
+    let order = "given", rows = given, shown = Math.min(pageSize, rows.length);
 
     const score = row => Number(row.querySelector(`[data-score="${metric.value}"]`)?.value ?? NaN);
     const higherIsBetter = () => !("lower" in metric.selectedOptions[0].dataset);
@@ -71,9 +71,9 @@
 
     function show(count) {
       shown = Math.min(count, rows.length);
-      rows.forEach((row, place) => { row.hidden = place >= shown; });
+      rows.forEach((row, index) => { row.hidden = index >= shown; });
       more.hidden = shown === rows.length;
-      more.firstElementChild.textContent = `Show ${Math.min(portion, rows.length - shown)} more`;
+      more.firstElementChild.textContent = `Show ${Math.min(pageSize, rows.length - shown)} more`;
       const by = ["best", "worst"].includes(order) ? ` ${metric.selectedOptions[0].text}` : "";
       const how = { given: "", number: ", by number", best: `, best${by} first`, worst: `, worst${by} first`,
         random: `, in random order, seed ${seed.value}` }[order];
@@ -89,7 +89,7 @@
       for (const found of all("data[data-score]", table))
         found.parentElement.classList.toggle("sorted", found.dataset.score === chosen);
       seed.parentElement.hidden = order !== "random";
-      show(Math.min(portion, rows.length));
+      show(Math.min(pageSize, rows.length));
     }
 
     for (const button of orders) button.addEventListener("click", () => arrange(button.dataset.order));
@@ -97,7 +97,7 @@
     seed.addEventListener("change", () => arrange("random"));
     root.querySelector("[data-more]").addEventListener("click", () => {
       const first = rows[shown];
-      show(shown + portion);
+      show(shown + pageSize);
       first.querySelector("button.image")?.focus({ preventScroll: true });
     });
     root.querySelector("[data-all]").addEventListener("click", () => show(rows.length));
@@ -112,7 +112,7 @@
   }
   const tables = new Map(all(".images").map(root => [root, imageTable(root)]));
 
-  /* The dialog: all images of one row, large. Arrow keys go on; closing leads back to the row that was shown last. */
+  /* The viewer: all images of one row, enlarged. Arrow keys change the row; closing returns to the last row shown. */
   let current = null, column = 0;
   const tableOf = row => tables.get(row.closest(".images"));
 
@@ -125,9 +125,9 @@
     current = row;
     const rows = tableOf(row).rows(), text = selector => row.querySelector(selector)?.textContent ?? "";
     viewer.querySelector("h2").textContent = row.dataset.name;
-    viewer.querySelector(".place").textContent = `${rows.indexOf(row) + 1} of ${rows.length}`;
+    viewer.querySelector(".position").textContent = `${rows.indexOf(row) + 1} of ${rows.length}`;
     viewer.querySelector(".caption").textContent = text(".caption");
-    viewer.querySelector(".said").textContent = text(".said") && `From the brain: ${text(".said")}`;
+    viewer.querySelector(".predicted-caption").textContent = text(".predicted-caption") && `Predicted from the brain: ${text(".predicted-caption")}`;
     viewer.querySelector(".scores").replaceChildren(...all("tr.scores:not([hidden]) .score", row).map(found => found.cloneNode(true)));
     viewer.querySelector(".shown").replaceChildren(...all("td:has(img)", row).map(cell => {
       const figure = document.createElement("figure"), words = document.createElement("figcaption");

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.image_files import FETCH, _pixels_of, _size_of
+from mindeye_pl.data.image_files import FETCH, read_pixels, read_size
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.evaluation.sources.safe_torch import described, load_plain
 
@@ -43,7 +43,7 @@ class ImageFiles:
 
     def __init__(self, paths: Sequence[Path]):
         self.paths, self.names = list(paths), [path.name for path in paths]
-        sizes = [_size_of(path) for path in self.paths]
+        sizes = [read_size(path) for path in self.paths]
         for path, size in zip(self.paths, sizes, strict=True):
             if size != sizes[0]:
                 first = f"{sizes[0][0]} x {sizes[0][1]} as {self.names[0]}"
@@ -56,7 +56,7 @@ class ImageFiles:
         Raises:
             UserError: for a file that is cut off.
         """
-        return torch.stack([_pixels_of(self.paths[row]) for row in rows.tolist()])
+        return torch.stack([read_pixels(self.paths[row]) for row in rows.tolist()])
 
 
 class PublishedTensor:
