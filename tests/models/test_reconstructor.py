@@ -15,7 +15,7 @@ from mindeye_pl.nn.clip.clip_embedder import random_embedder
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.types import Prediction
-from tests.nn.test_unclip import UNET, VAE
+from tests.nn.diffusion.test_unclip import UNET, VAE
 
 VOXELS, TOKENS, WIDTH = 20, 4, 12
 SAMPLING = Sampling("dpm_multistep", steps=2, guidance=2.0, offset=0.0, seed=5, strength=0.5)

@@ -15,7 +15,7 @@ from mindeye_pl.models.mind_reader import MindReader
 from mindeye_pl.models.parts.mapper import MapperStage
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
 from mindeye_pl.types import ImageBatch
-from tests.models.test_adversarial import BATCH, SIZES, WIDTH, Embedder, batch, state
+from tests.models.gan.test_training import BATCH, SIZES, WIDTH, Embedder, batch, state
 
 VOXELS = 10
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.weights.test_sdxl_base import sdxl_state
+from tests.weights.formats.test_sdxl_base import sdxl_state
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.image_sources import ImageFolder
