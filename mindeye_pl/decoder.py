@@ -106,10 +106,10 @@ class Reconstruction:
 
 
 class Decoder:
-    """A trained composite of one subject with the models that make images of its tokens.
+    """A trained model of one subject with the models that make images of its tokens.
 
     Args:
-        composite: trained, in eval mode.
+        model: trained, in eval mode.
         reconstructor: around it.
         normalise: betas as the model was trained on them.
         embed: images to target tokens, for galleries.
@@ -117,19 +117,19 @@ class Decoder:
 
     def __init__(
         self,
-        composite: BrainDecoder,
+        model: BrainDecoder,
         reconstructor: Reconstructor,
         *,
         normalise: Callable[[np.ndarray], np.ndarray] | None = None,
         embed: Callable[[Tensor], Tensor] | None = None,
     ):
-        self.composite, self.reconstructor = composite, reconstructor
+        self.model, self.reconstructor = model, reconstructor
         self._normalise, self._embed = normalise, embed
 
     @property
     def num_voxels(self) -> int:
         """V of the subject that it was trained for."""
-        return self.composite.voxel_counts[0]
+        return self.model.voxel_counts[0]
 
     @torch.inference_mode()
     def reconstruct(self, betas: Tensor | np.ndarray, *, batch_size: int = 16) -> Reconstruction:
@@ -147,7 +147,7 @@ class Decoder:
         parts = []
         for ids in torch.arange(len(queries)).split(batch_size):
             weights = torch.full((len(ids), queries.shape[1]), 1 / queries.shape[1])
-            query = BrainQuery(ids, queries[ids], weights).to(self.composite.device)
+            query = BrainQuery(ids, queries[ids], weights).to(self.model.device)
             parts.append({name: rows.float().cpu() for name, rows in self.reconstructor.predict_step(query).items()})
         made = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return Reconstruction(
@@ -197,16 +197,16 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     """
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
-        composite: BrainDecoder = load_published_system(path)
-        return Decoder(composite, Reconstructor(composite).eval())
+        model: BrainDecoder = load_published_system(path)
+        return Decoder(model, Reconstructor(model).eval())
     if is_shared(path) or not path.exists():
         folder = fetch_folder(source)
-        composite = BrainDecoder.from_pretrained(folder)
-        return Decoder(composite, Reconstructor(composite).eval(), normalise=read_normalisation(folder))
+        model = BrainDecoder.from_pretrained(folder)
+        return Decoder(model, Reconstructor(model).eval(), normalise=read_normalisation(folder))
     run, folder = finished_run(path)
     weights = read_weights(folder / WEIGHTS)
-    composite = build_model(run.config, voxel_counts(run.config, weights))
-    load_weights(composite, weights, folder / WEIGHTS)
+    model = build_model(run.config, voxel_counts(run.config, weights))
+    load_weights(model, weights, folder / WEIGHTS)
     config = run.config
     images = images and config.unclip is not None
     wanted = {"embedder": True, "vae": config.low_level is not None}
@@ -215,13 +215,13 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     if lacks := lacking_weights(run, groups):
         raise UserError(f"{path} lacks " + "; ".join(lacks))
     embedder = load_model(run, "embedder")
-    reconstructor = reconstructor_of(run, composite.eval(), seed=seed, images=images)
+    reconstructor = reconstructor_of(run, model.eval(), seed=seed, images=images)
 
     def embed(gallery: Tensor) -> Tensor:
         with torch.inference_mode():
             return torch.cat([embedder(part) for part in gallery.split(64)])
 
-    return Decoder(composite, reconstructor, normalise=read_normalisation(folder), embed=embed)
+    return Decoder(model, reconstructor, normalise=read_normalisation(folder), embed=embed)
 
 
 def finished_run(path: Path) -> tuple[Run, Path]:

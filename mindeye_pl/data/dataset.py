@@ -1,10 +1,9 @@
-"""Batches of brains with their target tokens.
+"""Batches of brain responses with the learning targets of their images.
 
-Legend: B batch, b one subject's share of it, n trials, V voxels, R slots for repetitions, S tokens, D token width, C
-captions, K augmented views.
+Legend: B batch, b trials of one subject in it, n trials, V voxels, R slots for repetitions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +16,11 @@ from mindeye_pl.data.sampling import BatchIndex
 from mindeye_pl.types import BrainBatch
 
 
-class TokenSource(Protocol):
-    """Where target tokens come from: any table of them by stimulus id."""
+class TargetTable(Protocol):
+    """A table of learning targets of one kind, with a row per stimulus."""
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        """Target tokens `(n, S, D)` of `(n,)` stimulus ids, float16 or float32."""
+        """Return the targets `(n, ...)`, float16 or float32, of stimulus ids `(n,)`."""
 
 
 class BrainDataset(Dataset[BrainBatch]):
@@ -32,29 +31,20 @@ class BrainDataset(Dataset[BrainBatch]):
     Args:
         voxels: betas of each subject, `(n_s, V_s)` float32 or float16.
         trials: their trials, `n_s` of them.
-        tokens: target tokens of every stimulus.
-        latents: their VAE latents, in the same kind of table.
-        maps: their feature maps, in the same kind of table.
-        repetition_slots: R, the responses to its image that stand beside each trial, taken from `voxels`; 0 for none.
-            In memory they are an index of R numbers a trial.
-        captions: embeddings of the images' captions, in the same kind of table.
-        views: embeddings of augmented views of the images, in the same kind of table.
+        targets: tables of the images' learning targets by kind, see `BrainBatch.targets`.
+        repetition_slots: R responses to each trial's image, taken from `voxels`; 0 omits them. In memory they are an
+            index of R numbers per trial.
     """
 
     def __init__(
         self,
         voxels: Sequence[np.ndarray],
         trials: Sequence[Trials],
-        tokens: TokenSource,
-        latents: TokenSource | None = None,
-        maps: TokenSource | None = None,
+        targets: Mapping[str, TargetTable],
         repetition_slots: int = 0,
-        captions: TokenSource | None = None,
-        views: TokenSource | None = None,
     ):
         assert [len(betas) for betas in voxels] == [len(subject_trials) for subject_trials in trials]
-        self.voxels, self.trials = voxels, trials
-        self.tokens, self.latents, self.maps, self.captions, self.views = tokens, latents, maps, captions, views
+        self.voxels, self.trials, self.targets = voxels, trials, targets
         self.slots: list[np.ndarray] | None = None  # (n_s, R) of each subject, indices into its trials
         if repetition_slots:
             self.slots = [slots_of_trials(subject_trials.stimulus_ids, repetition_slots) for subject_trials in trials]
@@ -66,12 +56,8 @@ class BrainDataset(Dataset[BrainBatch]):
             voxels=[self._betas(place, taken) for place, taken in index],  # (b, V_s)
             subject_index=[place for place, _ in index],
             stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
-            tokens=_rows(self.tokens, stimulus_ids),  # (B, S, D)
-            latents=None if self.latents is None else _rows(self.latents, stimulus_ids),  # (B, C, h * w)
-            maps=None if self.maps is None else _rows(self.maps, stimulus_ids),  # (B, K * M, 512)
+            targets={kind: _rows(table, stimulus_ids) for kind, table in self.targets.items()},  # (B, ...)
             repetitions=self._repetitions(index),  # (b, R, V_s)
-            captions=None if self.captions is None else _rows(self.captions, stimulus_ids),  # (B, C, D)
-            views=None if self.views is None else _rows(self.views, stimulus_ids),  # (B, K, D)
         )
 
     def _betas(self, place: int, rows: np.ndarray) -> torch.Tensor:
@@ -83,5 +69,5 @@ class BrainDataset(Dataset[BrainBatch]):
         return [self._betas(place, self.slots[place][taken]) for place, taken in index]
 
 
-def _rows(table: TokenSource, stimulus_ids: np.ndarray) -> torch.Tensor:
+def _rows(table: TargetTable, stimulus_ids: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(table[stimulus_ids]))

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindeye_pl.nn.diffusion.fourier import fourier_features
+from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText
 from mindeye_pl.nn.diffusion.seeds import stream_seed
 from mindeye_pl.nn.diffusion.solvers import euler_published, integrate
-from mindeye_pl.nn.diffusion.unclip import corrected_pixels
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -54,6 +54,11 @@ class Refiner(nn.Module):
         """(C, h, w)."""
         shrink = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
         return self.vae.config["latent_channels"], self.image_size[0] // shrink, self.image_size[1] // shrink
+
+    def reset_buffers(self) -> None:
+        """Compute the buffers that are not stored with the weights."""
+        for tower in (self.text.clip_l, self.text.bigg):
+            tower.attn_mask = tower.build_causal_mask()
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Standard-normal draws `(2, B, C, h, w)`, of posterior and start, each image's from its seed."""

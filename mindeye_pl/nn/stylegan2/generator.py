@@ -155,7 +155,7 @@ class Generator(nn.Module):
         fused: bool = True,
     ):
         super().__init__()
-        self.condition = condition
+        self.image_size, self.condition = image_size, condition
         options = _LayerOptions(w_dim, condition_widths(condition, image_dim, caption_dim), fused, clamp)
         self.mapping = MappingNetwork(latent_dim, w_dim, num_layers=mapping_layers)
         scale = sides(image_size)

@@ -1,4 +1,4 @@
-"""Fine-tuning: a pretrained composite, or a fresh one, to one subject and some hours of data."""
+"""Fine-tuning: a pretrained model, or a fresh one, to one subject and some sessions of data."""
 
 from collections.abc import Sequence
 from pathlib import Path

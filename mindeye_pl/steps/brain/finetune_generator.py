@@ -128,7 +128,7 @@ def _trials(run: Run, brains: NSDDataModule, image_size: int) -> ImageDataModule
     trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
     ids = np.concatenate([trained, held_out])
     images = Prepared(ImageFile(layout(run).stimuli, image_size))  # squares of the generator's size
-    by_image = {"images": images, "image": brains.tokens, "captions": brains.captions}
+    by_image = {"images": images, "image": brains.targets["tokens"], "captions": brains.targets.get("captions")}
     tables: dict[str, Table] = {
         "voxels": brains.betas_in_use(),  # (n, V)
         **{name: _ByTrial(table, ids) for name, table in by_image.items() if table is not None},
@@ -188,7 +188,7 @@ def _build(run: Run, folder: Path) -> None:
     def save() -> None:
         save_networks(folder / laptop.GENERATOR, model, sizes)
         if model.mappers_learn:
-            save_weights(model.composite, folder / WEIGHTS)
+            save_weights(model.brain_decoder, folder / WEIGHTS)
 
     data = _trials(run, brains, sizes["image_size"])
     what = f"fine-tuning the generator to subject {subject}, conditioned on {settings.condition}"
@@ -208,11 +208,11 @@ def finetuned_generator(run: Run) -> ImageGenerator:
     return laptop.load_generator(_finished(run), latents=run.config.unclip.network.latents)
 
 
-def mappers_of(run: Run, composite: BrainDecoder) -> BrainDecoder:
-    """The composite, with the mappers that learned beside the generator where they did."""
+def mappers_of(run: Run, model: BrainDecoder) -> BrainDecoder:
+    """Return the model, with the weights of the mappers that were trained together with the generator, if any."""
     if (path := _finished(run) / WEIGHTS).exists():
-        load_weights(composite, read_weights(path), path)
-    return composite
+        load_weights(model, read_weights(path), path)
+    return model
 
 
 def _finished(run: Run) -> Path:

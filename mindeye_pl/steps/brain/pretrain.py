@@ -1,4 +1,4 @@
-"""Pretraining: one composite on many subjects."""
+"""Pretraining: one model on many subjects."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.fit import fit
 
-#: Nodes of the configuration that the weights of any trained composite depend on.
+#: Nodes of the configuration that the weights of any trained model depend on.
 TRAINING_KEYS = (
     "model",
     "seed",

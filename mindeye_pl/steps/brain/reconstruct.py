@@ -45,7 +45,7 @@ def _spec(run: Run) -> ArtifactSpec:
     config = run.config
     if config.unclip is None:
         raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
-    sampling_of(config.unclip, config.seed)  # refuses what it does not know before anything is made
+    sampling_of(config.unclip)  # refuses unknown settings before anything is built
     optional = {"captioner": config.captioner, "refine": config.refine, "vae": config.low_level}
     by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
     for key in ("batch_size", "candidates"):  # the one changes nothing, the other is the default of what comes below
@@ -79,8 +79,8 @@ def _build(run: Run, folder: Path) -> None:
                 BrainQuery(ids[part], brains.voxels[part], brains.weights[part], clip[part])
                 for part in torch.tensor(agreed["left"]).split(min(config.unclip.batch_size, share))
             ]
-            composite = trained_model(run, data.voxel_counts[config.data.subject])
-            _predict(run, folder, reconstructor_of(run, composite), queries)
+            model = trained_model(run, data.voxel_counts[config.data.subject])
+            _predict(run, folder, reconstructor_of(run, model), queries)
     _merge(folder, ids.tolist())
     if config.captioner is not None:
         words = load_file(str(folder / RECONSTRUCTIONS))["caption_words"]

@@ -1,4 +1,4 @@
-"""The trained composite with the models around it that make images and words of what it reads."""
+"""The trained brain decoder with the configured models that draw images and predict captions from its tokens."""
 
 from dataclasses import fields
 
@@ -7,21 +7,19 @@ from omegaconf import DictConfig
 from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.models.reconstructor import Reconstructor, Refinement, Sampling
-from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.nn.stylegan2.networks import ImageGenerator
+from mindeye_pl.models.reconstructor import Reconstructor, Refinement
+from mindeye_pl.nn.diffusion.sampling import Sampling
+from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.brain.finetune_generator import finetuned_generator, mappers_of, trains_generator
 from mindeye_pl.steps.inputs.frozen_models import load_model
 
 
-def reconstructor_of(
-    run: Run, composite: BrainDecoder, *, seed: int | None = None, images: bool = True
-) -> Reconstructor:
-    """The composite with the configured models around it, in eval mode.
+def reconstructor_of(run: Run, model: BrainDecoder, *, seed: int | None = None, images: bool = True) -> Reconstructor:
+    """Return the brain decoder with the configured models around it, in eval mode.
 
     Args:
         run: whose configuration it is.
-        composite: trained.
+        model: trained.
         seed: of the images; None is the run's.
         images: False leaves unCLIP and captioner out.
 
@@ -30,14 +28,15 @@ def reconstructor_of(
     """
     config = run.config
     if images and trains_generator(config):
-        composite = mappers_of(run, composite)
+        model = mappers_of(run, model)
     vae = None if config.low_level is None else load_model(run, "vae")
-    reconstructor = Reconstructor(composite, prior_samples=config.reconstruct.prior_samples, vae=vae)
+    reconstructor = Reconstructor(model, prior_samples=config.reconstruct.prior_samples, vae=vae)
     if images and (settings := config.unclip) is not None:
-        unclip = image_maker(run)
-        _check_width(run, "unclip", unclip.token_dim)
-        sampling = sampling_of(settings, config.seed if seed is None else seed)
-        reconstructor.unclip, reconstructor.sampling = unclip, sampling
+        image_decoder = image_maker(run)
+        _check_width(run, "unclip", image_decoder.token_dim)
+        image_decoder.sampling = sampling_of(settings)
+        reconstructor.image_decoder = image_decoder
+        reconstructor.seed = config.seed if seed is None else seed
         if (count := candidates(config)) > 1:
             reconstructor.candidates, reconstructor.embedder = count, load_model(run, "embedder")
     if images and config.captioner is not None:
@@ -57,19 +56,19 @@ def reconstructor_of(
     return reconstructor.eval()
 
 
-def image_maker(run: Run) -> UnCLIPModel | ImageGenerator:
-    """What makes images of tokens: the configured model, or the generator that is fine-tuned to the subject."""
+def image_maker(run: Run) -> ImageDecoder:
+    """Return the configured image decoder, or the generator that is fine-tuned to the subject."""
     return finetuned_generator(run) if trains_generator(run.config) else load_model(run, "unclip")
 
 
-def sampling_of(settings: DictConfig, seed: int) -> Sampling:
-    """How an unCLIP samples, by its group; a generator's has the seed alone.
+def sampling_of(settings: DictConfig) -> Sampling:
+    """Return the sampler's settings in the group of an image decoder; a generator's group has none.
 
     Raises:
-        UserError: if the group asks for what a sampler does not know.
+        UserError: for a setting that no sampler supports.
     """
-    options = (field.name for field in fields(Sampling) if field.name != "seed")
-    return Sampling(seed=seed, **{option: settings[option] for option in options if option in settings})
+    options = (field.name for field in fields(Sampling))
+    return Sampling(**{option: settings[option] for option in options if option in settings})
 
 
 def candidates(config: DictConfig) -> int:

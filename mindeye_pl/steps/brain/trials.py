@@ -10,7 +10,7 @@ from mindeye_pl.steps.inputs.targets import target_latents, target_maps, target_
 
 
 def training_steps(run: Run) -> tuple[Step, ...]:
-    """The steps that make what any composite is trained on."""
+    """Return the steps that make the training data of any system."""
     return (*data_steps(run), *(caption_steps(run) if learns_captions(run) else ()))
 
 
@@ -19,13 +19,13 @@ def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_siz
     data = brain_data(run, subjects, num_sessions, batch_size)
     if run.config.low_level is not None:
         data.repetition_slots = run.config.low_level.get("repetition_slots", 0)
-    data.tokens = target_tokens(run, data.stimulus_ids_needed())
-    data.latents = target_latents(run, data.stimulus_ids_needed())
-    data.maps = target_maps(run, data.stimulus_ids_needed())
+    ids = data.stimulus_ids_needed()
+    targets = {"tokens": target_tokens(run, ids), "latents": target_latents(run, ids), "maps": target_maps(run, ids)}
     if learns_captions(run):
-        data.captions = target_captions(run, data.stimulus_ids_needed())
+        targets["captions"] = target_captions(run, ids)
     if has_part(run.config, "image_mapper"):
-        data.views = target_views(run, data.stimulus_ids_needed())
+        targets["views"] = target_views(run, ids)
+    data.targets = {kind: table for kind, table in targets.items() if table is not None}
     return data
 
 

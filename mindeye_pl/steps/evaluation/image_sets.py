@@ -19,7 +19,7 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.step import Run
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
-from mindeye_pl.nn.diffusion.unclip import UnCLIPModel, corrected_pixels
+from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.brain.trials import subject_data
 from mindeye_pl.steps.inputs.captions import true_tokens
 from mindeye_pl.steps.inputs.frozen_models import is_there, load_model
@@ -164,16 +164,14 @@ def _nearest_training(run: Run, tokens: Tensor) -> np.ndarray:
 
 @torch.inference_mode()
 def _through_vae(run: Run, ids: np.ndarray, size: tuple[int, int]) -> Tensor | None:
-    """The seen images through the unCLIP's own VAE and back: what its decoder can draw; a generator has none."""
+    """Return the seen images after encoding and decoding by the image decoder's own VAE; None if it has none."""
     device = run.device
-    unclip = load_model(run, "unclip").to(device)
-    if not isinstance(unclip, UnCLIPModel):
-        return None
-    rows, columns = unclip.image_size
+    image_decoder: ImageDecoder = load_model(run, "unclip").to(device)
     stimuli, parts = Stimuli(layout(run).stimuli), []
     for start in range(0, len(ids), 8):
         images = torch.from_numpy(stimuli.read(ids[start : start + 8])).float()
-        latents = unclip.encode(_resized(images, (rows, columns), antialias=True).to(device))
-        again = unclip.vae.decode(latents / unclip.vae.config["scaling_factor"]).sample
-        parts.append(_brought_to(run, corrected_pixels(again).cpu(), size))
+        decoded = image_decoder.autoencode(_resized(images, image_decoder.image_size, antialias=True).to(device))
+        if decoded is None:
+            return None
+        parts.append(_brought_to(run, decoded.cpu(), size))
     return torch.cat(parts)

@@ -16,8 +16,8 @@ from torch import Tensor
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, word_numbers
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, scores_of
-from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.diffusion.captioner import Captioner
+from mindeye_pl.nn.diffusion.sampling import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
@@ -75,10 +75,10 @@ def held_out_scores(run: Run, folder: Path) -> dict[str, dict[str, float]]:
         scores["clip"] = _clip_scores(network, embedder, seen, captions)
         scores["captioner"] = _captioner_scores(laptop.load_captioner(folder), embedder, seen, captions)
     seen, ids = seen[:_SAMPLED], ids[:_SAMPLED]
-    sampling = Sampling(**run.plain("foundation.sampling")["foundation.sampling"], seed=run.config.seed)
+    unclip.sampling = Sampling(**run.plain("foundation.sampling")["foundation.sampling"])
     made = torch.cat(
         [
-            sample_images(unclip, embedder(part), sampling, seeds.tolist())
+            unclip.draw(embedder(part), seeds.tolist())
             for part, seeds in zip(seen.split(_AT_ONCE), torch.from_numpy(ids).split(_AT_ONCE), strict=True)
         ]
     )

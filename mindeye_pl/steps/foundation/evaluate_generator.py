@@ -19,6 +19,7 @@ from mindeye_pl.metrics.identification import correlation_matrix
 from mindeye_pl.metrics.images import derangement, found_among, identified
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.nn.clip.embeddings import mean_caption
+from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
 from mindeye_pl.steps.foundation.generator import (
     PRETRAIN_GENERATOR,
@@ -122,7 +123,7 @@ def _sets(run: Run, ids: np.ndarray, seen: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _draw(run: Run, generator: ImageGenerator, tokens: Tensor, ids: np.ndarray) -> Tensor:
+def _draw(run: Run, generator: ImageDecoder, tokens: Tensor, ids: np.ndarray) -> Tensor:
     generator.to(run.device)
     parts = zip(tokens.split(_AT_ONCE), torch.from_numpy(ids).split(_AT_ONCE), strict=True)
     return torch.cat([generator.draw(part.to(run.device), seeds.tolist()).cpu() for part, seeds in parts])

@@ -89,7 +89,7 @@ def test_both_models_come_back_from_either_format(
             assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in own.state_dict().items())
         assert (model.image_size, model.latent_shape) == ((SIDE, SIDE), (4, SIDE // 2, SIDE // 2))
         assert model.vae.config["scaling_factor"] == 0.18215
-        assert not model.knows_sizes
+        assert not model.uses_sizes
         assert model.size_vector() is None
     one = load_versatile_diffusion(*(older / name / "diffusion_pytorch_model.bin" for name in ("image_unet", "vae")))
     assert all(torch.equal(value, one.state_dict()[key]) for key, value in model.state_dict().items())
