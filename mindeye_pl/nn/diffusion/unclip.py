@@ -239,7 +239,11 @@ class UnCLIPModel(ImageDecoder):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents `(B, C, h, w)` to images `(B, 3, H, W)` in [0, 1], in float32: half precision overflows."""
+        """Decode scaled latents to images in [0, 1], in float32 because half precision overflows.
+
+        Shape:
+            `(B, C, h, w)` -> `(B, 3, H, W)`.
+        """
         with torch.autocast(latents.device.type, enabled=False):
             decoded = self.vae.decode(latents.float() / self.vae.config["scaling_factor"]).sample
         return PIXELS[self.output](decoded)

@@ -8,7 +8,6 @@ Legend: S tokens, D token width.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
