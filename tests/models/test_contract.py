@@ -17,6 +17,7 @@ from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, image_see
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
 from mindeye_pl.nn.diffusion.sampling import Sampling
 from mindeye_pl.nn.diffusion.seeds import normal_draws
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.recorded import Recorded
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
