@@ -73,7 +73,7 @@ class Shareable(Recorded):
             source: a folder, or `owner/name` of a repository on the hub.
             revision: branch, tag or commit of the repository.
             local_files_only: takes what is in the hub's cache and asks no network.
-            subfolder: of the folder or the repository, one stage for instance.
+            subfolder: of the folder or the repository, for example one part.
 
         Raises:
             UserError: if it is missing, damaged, another program's, of another kind than this class, or names what is

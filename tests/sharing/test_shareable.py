@@ -69,7 +69,7 @@ def folder(model: MindEye2, tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    """Exchanges entries of the composite's node."""
+    """Replace entries of the model's node."""
     config = json.loads((folder / "config.json").read_text())
     config["model"] |= changes
     (folder / "config.json").write_text(json.dumps(config))
