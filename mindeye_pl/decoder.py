@@ -105,10 +105,10 @@ class Reconstruction:
 
 
 class Decoder:
-    """A trained composite of one subject with the models that make images of its tokens.
+    """A trained model of one subject with the models that make images of its tokens.
 
     Args:
-        composite: trained, in eval mode.
+        model: trained, in eval mode.
         reconstructor: around it.
         normalise: betas as the model was trained on them.
         embed: images to target tokens, for galleries.
@@ -116,19 +116,19 @@ class Decoder:
 
     def __init__(
         self,
-        composite: BrainDecoder,
+        model: BrainDecoder,
         reconstructor: Reconstructor,
         *,
         normalise: Callable[[np.ndarray], np.ndarray] | None = None,
         embed: Callable[[Tensor], Tensor] | None = None,
     ):
-        self.composite, self.reconstructor = composite, reconstructor
+        self.model, self.reconstructor = model, reconstructor
         self._normalise, self._embed = normalise, embed
 
     @property
     def num_voxels(self) -> int:
         """V of the subject that it was trained for."""
-        return self.composite.voxel_counts[0]
+        return self.model.voxel_counts[0]
 
     @torch.inference_mode()
     def reconstruct(self, betas: Tensor | np.ndarray, *, batch_size: int = 16) -> Reconstruction:
@@ -146,7 +146,7 @@ class Decoder:
         parts = []
         for ids in torch.arange(len(queries)).split(batch_size):
             weights = torch.full((len(ids), queries.shape[1]), 1 / queries.shape[1])
-            query = BrainQuery(ids, queries[ids], weights).to(self.composite.device)
+            query = BrainQuery(ids, queries[ids], weights).to(self.model.device)
             parts.append({name: rows.float().cpu() for name, rows in self.reconstructor.predict_step(query).items()})
         made = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return Reconstruction(
@@ -196,16 +196,16 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     """
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
-        composite: BrainDecoder = load_published_system(path)
-        return Decoder(composite, Reconstructor(composite).eval())
+        model: BrainDecoder = load_published_system(path)
+        return Decoder(model, Reconstructor(model).eval())
     if is_shared(path) or not path.exists():
         folder = fetch_folder(source)
-        composite = BrainDecoder.from_pretrained(folder)
-        return Decoder(composite, Reconstructor(composite).eval(), normalise=read_normalisation(folder))
+        model = BrainDecoder.from_pretrained(folder)
+        return Decoder(model, Reconstructor(model).eval(), normalise=read_normalisation(folder))
     run, folder = finished_run(path)
     weights, config = read_weights(folder / WEIGHTS), run.config
-    composite = build_model(config, voxel_counts(config, weights))
-    load_weights(composite, weights, folder / WEIGHTS)
+    model = build_model(config, voxel_counts(config, weights))
+    load_weights(model, weights, folder / WEIGHTS)
     drawing = Drawing()
     wanted = {name: part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae")}
     if missing := [line for part in wanted.values() for line in part.missing(run)]:
@@ -216,7 +216,7 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     assert models.embedder is not None
     embedder = models.embedder.load()
     reconstructor = build_reconstructor(
-        composite.eval(),
+        model.eval(),
         models,
         prior_samples=config.reconstruct.get("prior_samples", 1),
         candidates=config.reconstruct.candidates,
@@ -227,7 +227,7 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
         with torch.inference_mode():
             return torch.cat([embedder(part) for part in gallery.split(64)])
 
-    return Decoder(composite, reconstructor, normalise=read_normalisation(folder), embed=embed)
+    return Decoder(model, reconstructor, normalise=read_normalisation(folder), embed=embed)
 
 
 def finished_run(path: Path) -> tuple[Run, Path]:

@@ -1,7 +1,7 @@
-"""What the parts hand to each other.
+"""Data that the parts exchange.
 
-Legend: B batch, b one subject's share of it, V voxels, R slots for repetitions, h hidden width, S tokens, D token
-width, C captions, K augmented views.
+Legend: B batch, b trials of one subject in it, V voxels, R slots for repetitions, h hidden width, S tokens, D token
+width, C latent channels.
 """
 
 from collections.abc import Sequence
@@ -13,44 +13,35 @@ from torch import Tensor
 
 @dataclass
 class BrainBatch:
-    """Equal shares of trials of one or more subjects, concatenated in subject order.
+    """Equal numbers of trials of one or more subjects, concatenated in subject order.
 
     Attributes:
-        voxels: one `(b, V_s)` float tensor for each subject; subjects differ in V.
-        subject_index: for each of them, the index of its functional alignment.
+        voxels: one `(b, V_s)` float tensor per subject; subjects differ in V.
+        subject_index: the index of each subject's functional alignment.
         stimulus_ids: `(B,)` int64, rows in the images file.
-        tokens: `(B, S, D)` target tokens, float16 or float32.
-        latents: `(B, C, h * w)` scaled VAE latents of the images, where a low-level branch learns them.
-        maps: `(B, K * M, 512)` feature maps of the images and, behind each, of its K - 1 augmented views.
-        repetitions: one `(b, R, V_s)` float tensor for each subject, the responses in use to each trial's image,
-            where a low-level model mixes them (MindEye1, spec section 7.3); fewer than R come again from the first.
-        captions: `(B, C, D)` embeddings of the images' captions, where a caption mapper learns them; zeros where a
-            image has fewer than C.
-        views: `(B, K, D)` image embeddings of augmented views of the images, where an image mapper learns them.
+        targets: learning targets of the images by kind, `(B, ...)` float16 or float32. Every batch has `tokens`
+            `(B, S, D)`. The systems here also read `latents` `(B, C, h * w)`, scaled VAE latents; `maps`
+            `(B, K * M, 512)`, feature maps of K views of the image, the image itself first; `captions` `(B, C, D)`,
+            embeddings of C captions, zeros where an image has fewer; and `views` `(B, K, D)`, embeddings of K augmented
+            views. A system may ask for further kinds.
+        repetitions: one `(b, R, V_s)` float tensor per subject, the responses in use to each trial's image, for a
+            low-level model that mixes them (MindEye1, spec section 7.3); fewer than R are repeated from the first.
     """
 
     voxels: list[Tensor]
     subject_index: list[int]
     stimulus_ids: Tensor
-    tokens: Tensor
-    latents: Tensor | None = None
-    maps: Tensor | None = None
+    targets: dict[str, Tensor]
     repetitions: list[Tensor] | None = None
-    captions: Tensor | None = None
-    views: Tensor | None = None
 
-    def to(self, *args, **kwargs) -> "BrainBatch":  # type: ignore[no-untyped-def]
-        """The batch with every tensor moved as by `Tensor.to`."""
+    def to(self, *args: Any, **kwargs: Any) -> "BrainBatch":
+        """Return the batch with every tensor moved as by `Tensor.to`."""
         return BrainBatch(
             [voxels.to(*args, **kwargs) for voxels in self.voxels],
             self.subject_index,
             self.stimulus_ids.to(*args, **kwargs),
-            self.tokens.to(*args, **kwargs),
-            None if self.latents is None else self.latents.to(*args, **kwargs),
-            None if self.maps is None else self.maps.to(*args, **kwargs),
+            {name: target.to(*args, **kwargs) for name, target in self.targets.items()},
             None if self.repetitions is None else [slots.to(*args, **kwargs) for slots in self.repetitions],
-            None if self.captions is None else self.captions.to(*args, **kwargs),
-            None if self.views is None else self.views.to(*args, **kwargs),
         )
 
     def __len__(self) -> int:
@@ -59,7 +50,7 @@ class BrainBatch:
 
 @dataclass
 class ImageBatch:
-    """What was made from some images, `(B, ...)` float32 or int64 by name."""
+    """Data of some images, `(B, ...)` float32 or int64 by name."""
 
     rows: dict[str, Tensor]
 
@@ -70,18 +61,18 @@ class ImageBatch:
         return len(next(iter(self.rows.values())))
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageBatch":
-        """The batch with every tensor moved as by `Tensor.to`."""
+        """Return the batch with every tensor moved as by `Tensor.to`."""
         return ImageBatch({name: rows.to(*args, **kwargs) for name, rows in self.rows.items()})
 
 
 @dataclass
 class PartLoss:
-    """What a stage returns from a training step.
+    """Loss of a part in one training step.
 
     Attributes:
-        total: the scalar to descend.
+        total: the scalar loss.
         parts: named, weighted, detached addends of `total`, for the log.
-        outputs: tensors that the stages after this one need.
+        outputs: tensors that other parts need.
     """
 
     total: Tensor
@@ -89,20 +80,20 @@ class PartLoss:
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
     def __add__(self, other: "PartLoss") -> "PartLoss":
-        """Both losses in one."""
+        """Return the sum of both losses with the parts and outputs of both."""
         return PartLoss(self.total + other.total, self.parts | other.parts, self.outputs | other.outputs)
 
 
 @dataclass
 class Prediction:
-    """What a composite reads from voxels.
+    """A brain decoder's output for some voxels.
 
     Attributes:
         aligned: `(B, h)` voxels in the shared space.
         tokens: `(B, S, D)` backbone tokens.
         retrieval: `(B, S, D)` retrieval embedding.
-        latents: `(B, C, h, w)` latents of the blurry reconstruction, where the low-level branch is present.
-        maps: `(B, 49, 512)` auxiliary feature maps of the same branch.
+        latents: `(B, C, h, w)` latents of the blurry reconstruction; None without a low-level part.
+        maps: `(B, 49, 512)` auxiliary feature maps of the low-level part.
     """
 
     aligned: Tensor
@@ -114,11 +105,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class BatchGrowth:
-    """When batches grow in a training.
+    """Growth of the batches during a training.
 
     Attributes:
-        from_epoch: the first epoch, counted from 0, with the larger ones.
-        factor: how many times larger they are.
+        from_epoch: first epoch, counted from 0, with the larger batches.
+        factor: ratio of the larger batch size to the smaller one.
     """
 
     from_epoch: int

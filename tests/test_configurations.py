@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config, conf_dir
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.training.build import parameter_counts
+from mindeye_pl.training.build import build_model, parameter_counts
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(
@@ -118,10 +118,10 @@ def test_paper_scale_has_mindeye1s_published_parameter_counts() -> None:
     assert counts["prior"] == 56_055_168 + 16  # the frozen rotary frequencies
     assert (config.finetune.epochs, config.finetune.batch_size) == (240, 32)
     assert (config.embedder.num_tokens, config.embedder.token_dim) == (257, 768)
-    assert (config.prior.renormalise, config.prior.target_scale) == ("first_token", "sqrt_width")
-    assert config.prior.sample_steps == config.prior.timesteps == 100
+    assert (config.prior.renormalise, config.prior.network.target_scale) == ("first_token", "sqrt_width")
+    assert config.prior.sample_steps == config.prior.network.timesteps == 100
     assert (config.unclip.steps, config.unclip.guidance, config.reconstruct.candidates) == (20, 3.5, 16)
-    assert (config.low_level.latent_size, config.maps.places, config.captioner) == (64, 256, None)
+    assert (config.low_level.network.latent_size, config.maps.places, config.captioner) == (64, 256, None)
 
 
 def test_paper_scale_has_mind_readers_published_parameter_counts() -> None:
@@ -151,7 +151,7 @@ def test_each_fidelity_alone(option: str) -> None:
     """Corrected, where all others are as published."""
     word = OmegaConf.load(CONF / "fidelity" / "corrected.yaml")[option]
     config = resolved(f"fidelity.{option}={word}", "scale=tiny")
-    instantiate(config.model, alignment={"voxel_counts": [5]})
+    build_model(config, [5])
 
 
 def test_corrected_flips_every_fidelity_and_reaches_its_group() -> None:
@@ -159,7 +159,7 @@ def test_corrected_flips_every_fidelity_and_reaches_its_group() -> None:
     assert set(published.fidelity) == set(corrected.fidelity)
     assert all(published.fidelity[option] != corrected.fidelity[option] for option in FIDELITY)
     for place in (
-        "backbone.mixer",
+        "backbone.network.mixer",
         "objective.mixco_permutation",
         "objective.mixco_diagonal",
         "finetune.inherit_bias",
@@ -196,6 +196,6 @@ def test_the_packaged_configuration_is_the_repositorys() -> None:
 @pytest.mark.parametrize("part", ["low_level", "prior"])
 def test_a_part_that_is_left_out_is_none(part: str) -> None:
     config = resolved("scale=tiny", f"{part}=none")
-    model = instantiate(config.model, alignment={"voxel_counts": [5]})
+    model = build_model(config, [5])
     assert getattr(model, part) is None
     assert model.predict(torch.randn(1, 5)).tokens.shape == (1, 4, 16)

@@ -90,7 +90,7 @@ def test_betas_are_scaled_as_in_training(finetuned: CommandLine, decoder: Decode
     (folder,) = (finetuned.outputs / "artifacts" / "finetune").glob("subj*")
     assert (folder / "betas.safetensors").exists()
     asked = betas(finetuned, decoder, 3)
-    raw = decoder.composite.predict(torch.from_numpy(asked)).retrieval
+    raw = decoder.model.predict(torch.from_numpy(asked)).retrieval
     assert not torch.allclose(decoder.reconstruct(asked).retrieval, raw, atol=1e-3)
 
 
@@ -131,7 +131,7 @@ def test_a_published_checkpoint_gives_tokens(tmp_path: Path, state: Callable, sy
     path = tmp_path / "last.pth"
     torch.save({"model_state_dict": state()}, path)
     decoder = mindeye_pl.load(path)
-    assert isinstance(decoder.composite, system)
+    assert isinstance(decoder.model, system)
     result = decoder.reconstruct(torch.randn(2, decoder.num_voxels))
     assert result.images is None
     assert torch.isfinite(result.tokens).all()

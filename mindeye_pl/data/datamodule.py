@@ -4,6 +4,7 @@ Legend: B batch, V voxels, n trials.
 """
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Sampler
 
-from mindeye_pl.data.dataset import BrainDataset, TokenSource
+from mindeye_pl.data.dataset import BrainDataset, TargetTable
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
 from mindeye_pl.data.nsd.files import check_files
@@ -32,13 +33,14 @@ class NSDDataModule(LightningDataModule):
     """Trials of one or more subjects from files in MindEye2's layout, real or simulated.
 
     What needs no betas (`voxel_counts`, `stimulus_ids_needed`, `num_train_trials`) is there from the start, so that the
-    caller can embed the images first and then set `tokens`.
+    caller can embed the images first and then set `targets`.
 
     Args:
         root: folder of the dataset.
         subjects: in the order of their functional alignments.
         cache_dir: where the indices of tar shards are kept.
-        tokens: target tokens by stimulus id; may be set later, before the first batch.
+        targets: tables of learning targets by kind, `tokens` among them, rows by stimulus id; may be set later, before
+            the first batch.
         num_sessions: the first n sessions of every subject, a part of one too, or "all".
         batch_size: trials of a batch on one rank, over all subjects; a rest that does not divide equally is left out.
         sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without) or "by_image"
@@ -62,7 +64,7 @@ class NSDDataModule(LightningDataModule):
         subjects: Subjects,
         *,
         cache_dir: str | Path,
-        tokens: TokenSource | None = None,
+        targets: Mapping[str, TargetTable] | None = None,
         num_sessions: NumSessions = "all",
         batch_size: int = 24,
         sampling: str = "published",
@@ -80,11 +82,8 @@ class NSDDataModule(LightningDataModule):
     ):
         super().__init__()
         self.layout, self.subjects, self.cache_dir = NSDLayout(Path(root)), tuple(subjects), Path(cache_dir)
-        self.tokens, self.num_sessions, self.batch_size = tokens, num_sessions, batch_size
-        self.latents: TokenSource | None = None  # of a low-level branch
-        self.maps: TokenSource | None = None  # of the same branch
-        self.captions: TokenSource | None = None  # of a caption mapper
-        self.views: TokenSource | None = None  # of an image mapper
+        self.targets: dict[str, TargetTable] = dict(targets or {})
+        self.num_sessions, self.batch_size = num_sessions, batch_size
         self.growth: BatchGrowth | None = None  # of batches in a later part of the training
         self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
         self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
@@ -240,18 +239,9 @@ class NSDDataModule(LightningDataModule):
         self, betas: list[np.ndarray] | None, trials: list[Trials], sampler: Sampler[BatchIndex]
     ) -> "DataLoader[BrainBatch]":
         assert betas is not None, "call `setup` before the first batch"
-        assert self.tokens is not None, "set `tokens` before the first batch"
+        assert "tokens" in self.targets, "set `targets` before the first batch"
         return DataLoader(
-            BrainDataset(
-                betas,
-                trials,
-                self.tokens,
-                self.latents,
-                self.maps,
-                self.repetition_slots,
-                captions=self.captions,
-                views=self.views,
-            ),
+            BrainDataset(betas, trials, self.targets, self.repetition_slots),
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
             num_workers=self.num_workers,

@@ -1,1 +1,1 @@
-"""Trainable parts, one LightningModule each, and the systems that are composed of them."""
+"""LightningModules: trainable parts, the systems composed of them, and foundation models in training."""

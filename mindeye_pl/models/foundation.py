@@ -1,4 +1,4 @@
-"""Foundation models trained alone: what CLIP's two towers, the VAE and the unCLIP have in common.
+"""Training of the foundation models: CLIP, VAE, unCLIP and captioner.
 
 Legend: B batch, S tokens, D token width, C latent channels, h and w latent size, H and W image size.
 """
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Foundation(LightningModule):
-    """A foundation model in training; subclasses say what the loss is.
+    """Base of foundation models in training; a subclass defines the loss.
 
     Args:
-        network: what is trained.
-        max_lr: of the schedule.
-        weight_decay: AdamW's.
-        warmup_steps: None is one cycle, from a 25th of `max_lr` up and down to nothing; a number is a linear rise
-            after which the learning rate stays, as the published unCLIP was trained.
+        network: the network that is trained.
+        max_lr: maximal learning rate.
+        weight_decay: AdamW's weight decay.
+        warmup_steps: None takes a one-cycle schedule, from a 25th of `max_lr` up and down to almost 0; a number takes
+            a linear rise and then a constant learning rate, as in the published unCLIP's training.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class Foundation(LightningModule):
 
     @abstractmethod
     def compute_loss(self, batch: ImageBatch) -> PartLoss:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
 
     def training_step(self, batch: ImageBatch, batch_index: int) -> Tensor:
-        """One step; logs the total and each part."""
+        """Return the loss; log it and each of its parts."""
         loss = self.compute_loss(batch)
         self._log("train", loss, len(batch), on_step=True)
         return loss.total
 
     def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
-        """The same loss on held-out images."""
+        """Log the loss on held-out images."""
         self._log("validation", self.compute_loss(batch), len(batch), on_step=False)
 
     def _log(self, split: str, loss: PartLoss, size: int, *, on_step: bool) -> None:
@@ -60,13 +60,13 @@ class Foundation(LightningModule):
         self.log_dict(named, on_step=on_step, on_epoch=True, batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW over the trainable parameters, the schedule stepped with it."""
+        """Return AdamW of the trainable parameters and its schedule, stepped with it."""
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         optimizer = AdamW(trainable, lr=self.max_lr, weight_decay=self.weight_decay)
         scheduler: LRScheduler
         if self.warmup_steps is None:
             steps = int(self.trainer.estimated_stepping_batches)
-            rise = max(0.1, min(2 / steps, 0.5))  # one step up at the least
+            rise = max(0.1, min(2 / steps, 0.5))  # at least one step up
             scheduler = OneCycleLR(optimizer, self.max_lr, total_steps=steps, pct_start=rise)
         else:
             warmup = max(self.warmup_steps, 1)
@@ -75,12 +75,12 @@ class Foundation(LightningModule):
 
 
 class CLIPTraining(Foundation):
-    """Images against their captions, with open_clip's own loss."""
+    """CLIP on images and captions, with open_clip's own loss."""
 
     network: "open_clip.CLIP"
 
     def compute_loss(self, batch: ImageBatch) -> PartLoss:
-        """Takes images `(B, 3, H, W)`, normalised as CLIP wants them, and `(B, L)` words of their captions."""
+        """Return the loss of `images` `(B, 3, H, W)`, normalised as CLIP's input, and `words` `(B, L)` token ids."""
         from open_clip.loss import ClipLoss
 
         image, text, scale = self.network(batch["images"], batch["words"])
@@ -88,7 +88,7 @@ class CLIPTraining(Foundation):
 
 
 class VAETraining(Foundation):
-    """Images through the latents and back: L1, and a little pull of the latents to a standard normal."""
+    """VAE on images: L1 of the decoded images, and a small KL divergence of the latents to a standard normal."""
 
     network: "AutoencoderKL"
 
@@ -97,7 +97,7 @@ class VAETraining(Foundation):
         self.kl_scale = kl_scale
 
     def compute_loss(self, batch: ImageBatch) -> PartLoss:
-        """Takes images `(B, 3, H, W)` in [0, 1]; the L1 is that of images in [-1, 1]."""
+        """Return the loss of `images` `(B, 3, H, W)` in [0, 1]; the L1 is computed in [-1, 1]."""
         images = 2 * batch["images"] - 1
         latents = self.network.encode(images).latent_dist
         decoded = self.network.decode(latents.sample()).sample
@@ -107,13 +107,13 @@ class VAETraining(Foundation):
 
 
 class UnCLIPTraining(Foundation):
-    """Noise in latents, from the tokens of the image; the VAE is frozen, its moments come with the batch.
+    """unCLIP on the images' tokens; the VAE is frozen, its moments are part of the batch.
 
     Args:
         network: the unCLIP.
         offset: amplitude of the offset noise.
-        drop: share of images without condition, for learned null tokens.
-        checkpointing: trades time for memory in the UNet.
+        drop: fraction of images without condition, for learned null tokens.
+        checkpointing: saves memory in the UNet by gradient checkpointing, which takes time.
         max_lr: see `Foundation`.
         weight_decay: see `Foundation`.
         warmup_steps: see `Foundation`.
@@ -139,10 +139,10 @@ class UnCLIPTraining(Foundation):
             network.unet.enable_gradient_checkpointing()
 
     def compute_loss(self, batch: ImageBatch) -> PartLoss:
-        """Takes a batch of three tables.
+        """Return the loss of a batch.
 
-        `moments` `(B, 2 C, h * w)` of the VAE's posterior, `tokens` `(B, S, D)`, and `size_and_crop` `(B, 4)`, see
-        `UnCLIPModel.size_vectors`.
+        It has `moments` `(B, 2 C, h * w)` of the VAE's posterior, `tokens` `(B, S, D)`, and `size_and_crop` `(B, 4)`,
+        see `UnCLIPModel.size_vectors`.
         """
         mean, log_variance = batch["moments"].unflatten(-1, self.network.latent_shape[1:]).chunk(2, dim=1)
         latents = mean + (log_variance.clamp(-30, 20) / 2).exp() * torch.randn_like(mean)
@@ -154,12 +154,12 @@ class UnCLIPTraining(Foundation):
 
 
 class CaptionTraining(Foundation):
-    """The words of a caption from the tokens of its image.
+    """Captioner on the images' tokens.
 
     Args:
         network: the captioner.
-        token_noise: standard deviation of the noise on standardised tokens, at most; each image's is drawn between 0
-            and this, so that the captioner can later read what a brain says.
+        token_noise: maximal standard deviation of the noise on standardised tokens; each image's is sampled uniformly
+            between 0 and this, so that the captioner can read tokens predicted from brains.
         max_lr: see `Foundation`.
         weight_decay: see `Foundation`.
     """
@@ -171,7 +171,7 @@ class CaptionTraining(Foundation):
         self.token_noise = token_noise
 
     def compute_loss(self, batch: ImageBatch) -> PartLoss:
-        """Takes `tokens` `(B, S, D)` and `words` `(B, L)`."""
+        """Return the loss of `tokens` `(B, S, D)` and `words` `(B, L)` token ids."""
         tokens = batch["tokens"].float()
         if self.training and self.token_noise:
             amplitude = self.token_noise * torch.rand(len(tokens), 1, 1, device=tokens.device)

@@ -1,6 +1,6 @@
-"""What MindEye2 and MindEye1 are: functional alignment, backbone and diffusion prior, trained in one step.
+"""MindEye2 and MindEye1: functional alignment, backbone and diffusion prior, trained in one step.
 
-Legend: B batch, b one subject's share, V voxels, h hidden width, S tokens, D token width.
+Legend: B batch, b trials of one subject, V voxels, h hidden width, S tokens, D token width.
 """
 
 from collections.abc import Sequence
@@ -10,23 +10,25 @@ from torch import Tensor
 
 from mindeye_pl.losses.mixco import draw_mixco, mix_voxels
 from mindeye_pl.models.base import BrainDecoder, OptimizerFactory, SchedulerFactory
-from mindeye_pl.models.objective import Objective
+from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import Backbone, BackboneStage, ResidualBackbone
-from mindeye_pl.models.parts.low_level import LowLevelStage
+from mindeye_pl.models.parts.backbone import Backbone
+from mindeye_pl.models.parts.low_level import LowLevelPart
 from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.nn.diffusion.seeds import normal_draws
 from mindeye_pl.types import BrainBatch, PartLoss, Prediction
 
 
-class BrainToTokens(BrainDecoder):
-    """Voxels to target tokens; a system says which parts it is made of.
+class MindEye(BrainDecoder):
+    """Base of the MindEye systems: voxels to target tokens.
 
     Args:
-        alignment: voxels of each subject to the shared space.
+        alignment: each subject's voxels to the shared space.
         backbone: shared space to tokens and retrieval embedding.
-        low_level: to a blurry reconstruction, from the backbone's hidden vector or from the voxels; None leaves it out.
-        prior: backbone tokens to target tokens; None leaves the backbone tokens as the prediction.
-        objective: the numbers of the loss.
+        low_level: latents of a blurry reconstruction, from the backbone's hidden vector or from the voxels; None omits
+            it.
+        prior: backbone tokens to target tokens; None takes the backbone tokens as the prediction.
+        objective: settings of the loss.
         optimizer: see `BrainDecoder`.
         scheduler: see `BrainDecoder`.
     """
@@ -34,8 +36,8 @@ class BrainToTokens(BrainDecoder):
     def __init__(
         self,
         alignment: FunctionalAlignment,
-        backbone: BackboneStage,
-        low_level: LowLevelStage | None = None,
+        backbone: Backbone,
+        low_level: LowLevelPart | None = None,
         prior: DiffusionPrior | None = None,
         objective: Objective | None = None,
         optimizer: OptimizerFactory | None = None,
@@ -49,11 +51,11 @@ class BrainToTokens(BrainDecoder):
         self.objective = objective or Objective()
 
     def align(self, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Tensor:
-        """One `(b, V_s)` tensor for each subject to `(B, h)`, concatenated in their order."""
+        """Align one `(b, V_s)` tensor per subject; return `(B, h)` in their order."""
         return torch.cat([self.alignment(v, index) for v, index in zip(voxels, subject_index, strict=True)])
 
     def forward(self, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Prediction:
-        """One `(b, V_s)` tensor for each subject to everything that the parts read from them."""
+        """Return all parts' outputs for one `(b, V_s)` tensor per subject."""
         aligned = self.align(voxels, subject_index)  # (B, h)
         hidden = self.backbone.network.hidden(aligned)  # (B, h)
         tokens, retrieval = self.backbone.network.read_out(hidden)  # (B, S, D) each
@@ -63,7 +65,11 @@ class BrainToTokens(BrainDecoder):
         return Prediction(aligned, tokens, retrieval, latents, maps)
 
     def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> PartLoss:
-        """Contrastive, prior and low-level loss; voxels are mixed in training's first epochs, targets never."""
+        """Return the sum of contrastive, prior and low-level loss.
+
+        Voxels are mixed in the first epochs of training, targets never. The low-level loss needs the target `latents`,
+        and compares feature maps where there is a target `maps`.
+        """
         objective, mixing, voxels = self.objective, None, batch.voxels
         phase = objective.phase(epoch, num_epochs, training=self.training)
         if phase.mixes:
@@ -72,10 +78,10 @@ class BrainToTokens(BrainDecoder):
             )
             voxels = mix_voxels(voxels, mixing)
         negatives = objective.negatives if self.training else "local"  # all ranks validate the same images
-        targets = batch.tokens.float()  # (B, S, D)
+        tokens = batch.targets["tokens"].float()  # (B, S, D)
         loss = self.backbone.compute_loss(
             self.align(voxels, batch.subject_index),
-            targets,
+            tokens,
             objective,
             temperature=phase.temperature,
             mixing=mixing,
@@ -83,33 +89,31 @@ class BrainToTokens(BrainDecoder):
             negatives=negatives,
         )
         if self.prior is not None:
-            loss += self.prior.compute_loss(loss.outputs["tokens"], targets, scale=objective.prior_scale)
-        if self.low_level is not None and batch.latents is not None:
-            maps = self.low_level.draw_views(batch.maps) if batch.maps is not None else (None, None)
+            loss += self.prior.compute_loss(loss.outputs["tokens"], tokens, scale=objective.prior_scale)
+        if self.low_level is not None and "latents" in batch.targets:
+            maps = self.low_level.draw_views(batch.targets["maps"]) if "maps" in batch.targets else (None, None)
             hidden = self.low_level.hidden_of(batch, loss.outputs["hidden"])  # (B, h)
             loss += self.low_level.compute_loss(
-                hidden, batch.latents, *maps, scale=objective.low_level_scale, negatives=negatives
+                hidden, batch.targets["latents"], *maps, scale=objective.low_level_scale, negatives=negatives
             )
         return loss
 
     @torch.no_grad()
-    def reconstruct(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
-        """`(B, V)` voxels of one subject to `(B, S, D)` prior tokens, from which the image is made."""
-        tokens = self.predict(voxels, subject_index).tokens
-        return tokens if self.prior is None else self.prior.renormalised(self.prior.sample(tokens))
+    def sample_tokens(self, tokens: Tensor, seeds: Sequence[int] | None = None, *, samples: int = 1) -> Tensor:
+        """Return renormalised samples of the prior `(B, S, D)`; without a prior the tokens themselves."""
+        if self.prior is None:
+            return tokens
+        noise = None if seeds is None else normal_draws(seeds, tokens)
+        return self.prior.renormalised(self.prior.sample(tokens, noise=noise, samples=samples))
 
 
-class MindEye1(BrainToTokens):
-    """The MindEye1 system (arXiv 2305.18274): a residual MLP, and a prior whose samples are renormalised.
+class MindEye1(MindEye):
+    """MindEye1 (arXiv 2305.18274): a residual MLP, and a prior whose samples are renormalised.
 
-    Its functional alignment is the first linear map of the published backbone. What a blurry reconstruction is made
-    from is a model of its own.
+    Its functional alignment is the first linear map of the published backbone. Its low-level part is a model of its
+    own.
     """
 
-    backbone: ResidualBackbone
 
-
-class MindEye2(BrainToTokens):
-    """The MindEye2 system (arXiv 2403.11207): mixer blocks, and a low-level branch on their hidden vector."""
-
-    backbone: Backbone
+class MindEye2(MindEye):
+    """MindEye2 (arXiv 2403.11207): mixer blocks, and a low-level branch on their hidden vector."""

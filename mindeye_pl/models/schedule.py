@@ -16,16 +16,16 @@ MOMENTS = ("published", "corrected")
 def published_onecycle(
     optimizer: Optimizer, *, epochs: int, iterations_per_epoch: int | Sequence[int], max_lr: float
 ) -> OneCycleLR:
-    """One cycle with its peak after two epochs, AdamW's beta1 going 0.95, 0.85, 0.95 against it.
+    """Return a one-cycle schedule with its peak after two epochs, and AdamW's beta1 going 0.95, 0.85, 0.95.
 
     Args:
         optimizer: AdamW.
-        epochs: of training.
-        iterations_per_epoch: optimiser steps in each, or one number for each.
-        max_lr: at the peak; it starts at a 25th and ends at a 25,000th of it. A parameter group with an `lr_scale` has
-            that share of it.
+        epochs: number of epochs.
+        iterations_per_epoch: optimiser steps of each epoch; one number if all are equal.
+        max_lr: learning rate at the peak; the schedule starts at a 25th and ends at a 25,000th of it. A parameter
+            group's `lr_scale` multiplies it.
     """
-    iterations = _of_each(epochs, iterations_per_epoch)
+    iterations = _per_epoch(epochs, iterations_per_epoch)
     total_steps = sum(iterations)
     return OneCycleLR(
         optimizer,
@@ -45,39 +45,38 @@ def step_decay(
     every: int = 10,
     moments: str = "published",
 ) -> LambdaLR:
-    """The learning rate times `factor` after every so many epochs (Mind Reader, spec section 4.2).
+    """Return a schedule that multiplies the learning rate by `factor` at intervals (Mind Reader, spec section 4.2).
 
     Args:
-        optimizer: its own learning rate is that of the first epochs; a parameter group with an `lr_scale` has that
-            share of it.
-        epochs: of training.
-        iterations_per_epoch: optimiser steps in each, or one number for each.
+        optimizer: its learning rate is that of the first epochs; a parameter group's `lr_scale` multiplies it.
+        epochs: number of epochs.
+        iterations_per_epoch: optimiser steps of each epoch; one number if all are equal.
         factor: below one.
         every: epochs between two decays.
-        moments: `published` makes a new optimiser at each decay, so that Adam's moments begin anew | `corrected` keeps
-            them.
+        moments: `published` resets Adam's moments at each decay, because the published code makes a new optimiser |
+            `corrected` keeps them.
 
     Raises:
-        UserError: for a choice of moments that there is not.
+        UserError: for an unknown choice of moments.
     """
     if moments not in MOMENTS:
         raise UserError("scheduler.moments: no such choice", got=moments, expected=" or ".join(MOMENTS))
-    ends = list(accumulate(_of_each(epochs, iterations_per_epoch)))  # steps at the end of each epoch
-    return _StepDecay(optimizer, ends[every - 1 : -1 : every], factor, begins_anew=moments == "published")
+    ends = list(accumulate(_per_epoch(epochs, iterations_per_epoch)))  # steps at the end of each epoch
+    return _StepDecay(optimizer, ends[every - 1 : -1 : every], factor, resets_moments=moments == "published")
 
 
 class _StepDecay(LambdaLR):
-    """See `step_decay`.
+    """Schedule of `step_decay`.
 
     Args:
-        optimizer: to be scheduled.
-        decays: the numbers of steps after which the learning rate falls.
-        factor: by which.
-        begins_anew: whether the optimiser forgets its moments then.
+        optimizer: the optimiser.
+        decays: numbers of steps after which the learning rate is multiplied.
+        factor: the multiplier.
+        resets_moments: resets the optimiser's moments at each decay.
     """
 
-    def __init__(self, optimizer: Optimizer, decays: Sequence[int], factor: float, *, begins_anew: bool):
-        self._decays, self._begins_anew = list(decays), begins_anew
+    def __init__(self, optimizer: Optimizer, decays: Sequence[int], factor: float, *, resets_moments: bool):
+        self._decays, self._resets_moments = list(decays), resets_moments
 
         def scaled(lr_scale: float, step: int) -> float:
             return lr_scale * factor ** sum(step >= decay for decay in decays)
@@ -86,14 +85,14 @@ class _StepDecay(LambdaLR):
         super().__init__(optimizer, [partial(scaled, scale) for scale in scales])
 
     def step(self, epoch: int | None = None) -> None:
-        """After each step of the optimiser."""
+        """Advance the schedule after a step of the optimiser."""
         super().step(epoch)
-        if self._begins_anew and self.last_epoch in self._decays:
+        if self._resets_moments and self.last_epoch in self._decays:
             self.optimizer.state.clear()
 
 
-def _of_each(epochs: int, iterations_per_epoch: int | Sequence[int]) -> list[int]:
-    """Optimiser steps of each epoch."""
+def _per_epoch(epochs: int, iterations_per_epoch: int | Sequence[int]) -> list[int]:
+    """Return the optimiser steps of each epoch."""
     if isinstance(iterations_per_epoch, int):
         return [iterations_per_epoch] * epochs
     assert len(iterations_per_epoch) == epochs, f"{len(iterations_per_epoch)} numbers for {epochs} epochs"

@@ -30,7 +30,7 @@ def card(kind: str, facts: Mapping[str, Any], version: str, *, whole: bool) -> s
         kind: the part's class.
         facts: what is known of its training; may be empty.
         version: of the package.
-        whole: a composite, not one stage of it.
+        whole: a system, not one part of it.
     """
     simulated = facts.get("simulated")
     tags = ["fmri", "brain-decoding", kind.lower(), *(["simulated"] if simulated else [])]
@@ -39,7 +39,7 @@ def card(kind: str, facts: Mapping[str, Any], version: str, *, whole: bool) -> s
     lines = ["---", "library_name: mindeye_pl", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
     lines += [f"# {title}{' (simulated)' if simulated else ''}", ""]
     does = (
-        "From fMRI to image tokens and a retrieval embedding" if whole else "One stage of a system from fMRI to images"
+        "From fMRI to image tokens and a retrieval embedding" if whole else "One part of a system from fMRI to images"
     )
     lines += [f"{does}, made with mindeye_pl {version}.", ""]
     if simulated:

@@ -1,6 +1,5 @@
-"""What every part and composite can do: be written to a folder or a hub repository, and be rebuilt from it."""
+"""Saving of parts and systems to a folder or a hub repository, and rebuilding them from it."""
 
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,40 +7,30 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
-from torch import nn
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.nn.recorded import Recorded
 from mindeye_pl.sharing.card import card
 from mindeye_pl.sharing.folder import CARD, CONFIG, MARK, WEIGHTS, read_config, read_safetensors, written_whole
 from mindeye_pl.sharing.hub import fetch_folder, push_to_hub
-from mindeye_pl.sharing.plain import KNOWN, describe, full_name, rebuild
+from mindeye_pl.sharing.plain import describe, rebuild
 from mindeye_pl.version import __version__
 
 
-class Shareable(nn.Module):
-    """A module that remembers what it was made of.
+class Shareable(Recorded):
+    """A recorded module with the methods that users know from other libraries of the hub.
 
-    The methods have the names that users know from other libraries of the hub. Why not the hub's own mixin:
-    docs/decisions/0006-sharing-without-the-mixin.md.
+    Why the hub's own mixin is not used: docs/decisions/0006-sharing-without-the-mixin.md.
 
     Attributes:
-        made_of: the constructor's arguments by name.
-        facts: what is known of its training, plain data; written with it and read back.
+        facts: facts of its training, plain data; written with it and read back.
     """
 
-    made_of: dict[str, Any]
     facts: dict[str, Any]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        KNOWN[full_name(cls)] = cls
-
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Takes down the arguments before the constructor sees them."""
-        made = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind_partial(made, *args, **kwargs)
-        bound.apply_defaults()  # a later version may have others
-        made.__dict__["made_of"] = dict(list(bound.arguments.items())[1:])
+        """Record the arguments, and start without facts."""
+        made = super().__new__(cls, *args, **kwargs)
         made.__dict__["facts"] = {}
         return made
 
@@ -84,7 +73,7 @@ class Shareable(nn.Module):
             source: a folder, or `owner/name` of a repository on the hub.
             revision: branch, tag or commit of the repository.
             local_files_only: takes what is in the hub's cache and asks no network.
-            subfolder: of the folder or the repository, one stage for instance.
+            subfolder: of the folder or the repository, for example one part.
 
         Raises:
             UserError: if it is missing, damaged, another program's, of another kind than this class, or names what is

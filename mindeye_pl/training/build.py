@@ -1,4 +1,4 @@
-"""Building the composite that the configuration describes, and moving weights in and out of it."""
+"""Building the configured model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,22 +12,33 @@ from mindeye_pl.models.base import BrainDecoder
 
 
 def build_model(config: Any, voxel_counts: Sequence[int]) -> BrainDecoder:
-    """The configured composite with fresh weights that depend on `seed` alone."""
+    """Return the configured model with fresh weights that depend on `seed` alone.
+
+    Every node below `model` with a key `voxel_counts` gets the counts: such a network reads voxels.
+    """
     torch.manual_seed(config.seed)
-    reads_voxels = [
-        name for name, part in config.model.items() if isinstance(part, DictConfig) and "voxel_counts" in part
-    ]
-    return instantiate(config.model, **{name: {"voxel_counts": list(voxel_counts)} for name in reads_voxels})
+    return instantiate(config.model, **_with_voxel_counts(config.model, list(voxel_counts)))
+
+
+def _with_voxel_counts(node: DictConfig, voxel_counts: list[int]) -> dict[str, Any]:
+    """Return the overrides of a node that set all keys `voxel_counts` below it."""
+    below = {
+        str(name): _with_voxel_counts(child, voxel_counts)
+        for name, child in node.items()
+        if isinstance(child, DictConfig)
+    }
+    own: dict[str, Any] = {"voxel_counts": voxel_counts} if "voxel_counts" in node else {}
+    return own | {name: overrides for name, overrides in below.items() if overrides}
 
 
 def voxel_counts(config: Any, weights: Mapping[str, Tensor]) -> list[int]:
-    """V of each subject that weights of the configured system are of; empty where they do not tell."""
+    """Return V of each subject in weights of the configured system; empty if no weight tells it."""
     system: type[BrainDecoder] = get_class(config.model._target_)
     return system.voxel_counts_in(weights)
 
 
 def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[str, int]:
-    """Parameters of each stage, built on the meta device: no memory, whatever the size."""
+    """Return the number of parameters of each part. The model is built on the meta device and takes no memory."""
     with torch.device("meta"):
         model = build_model(config, voxel_counts)
-    return {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.parts().items()}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}

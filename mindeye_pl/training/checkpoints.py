@@ -82,10 +82,10 @@ def load_shared_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path
     Raises:
         UserError: as `load_weights`.
     """
-    alignments = model.alignment_prefixes()
-    own = {key: value for key, value in model.state_dict().items() if key.startswith(alignments)}
-    shared = {key: value for key, value in weights.items() if not key.startswith(alignments)}
-    for prefix in alignments:
+    of_subjects = model.subject_parameters()
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(of_subjects)}
+    shared = {key: value for key, value in weights.items() if not key.startswith(of_subjects)}
+    for prefix in of_subjects:
         if inherit_bias == "published" and (first := f"{prefix}linears.0.bias") in weights:
             own[first] = weights[first]
     load_weights(model, own | shared, path)

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.mindeye import BrainToTokens
-from mindeye_pl.nn.diffusion.refiner import Refiner
-from mindeye_pl.nn.diffusion.solvers import training_sigmas
-from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.models.mindeye import MindEye
 from mindeye_pl.weights.formats import (
     bigg_to_l,
     convnext,
@@ -78,11 +75,12 @@ def published_model(kind: str, published: Mapping[str, Tensor], path: Path, **op
         model = adapter.build(adapter.sizes(published, path, **options))
     check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, own, path)
     model.load_state_dict(own, assign=True)
-    _recompute_buffers(model)
+    if reset_buffers := getattr(model, "reset_buffers", None):
+        reset_buffers()  # buffers that are not stored have no values on the meta device
     return model.to("cpu").eval()  # Lightning's modules remember the meta device otherwise
 
 
-def load_published_system(path: str | Path) -> BrainToTokens:
+def load_published_system(path: str | Path) -> MindEye:
     """The model of a published checkpoint of MindEye2 or of MindEye1, whichever its keys say; see `load_published`."""
     path = Path(path)
     kind, published = _system_of(path)
@@ -142,15 +140,6 @@ def _alone(value: Tensor) -> Tensor:
     """Without the rest of a storage that it is a part of, which would be written too."""
     value = value.detach().cpu().contiguous()
     return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
-
-
-def _recompute_buffers(model: torch.nn.Module) -> None:
-    """What is computed and not stored has no values on the meta device."""
-    if isinstance(model, UnCLIPModel):
-        model.sigmas = training_sigmas().float()
-    if isinstance(model, Refiner):
-        for tower in (model.text.clip_l, model.text.bigg):
-            tower.attn_mask = tower.build_causal_mask()
 
 
 def read_published(kind: str, path: str | Path) -> dict[str, Tensor]:

@@ -55,7 +55,7 @@ def test_to_a_folder(trained: CommandLine, tmp_path: Path) -> None:
     assert (facts["subject"], facts["hours"], facts["seed"], facts["simulated"]) == (1, 1.0, 42, True)
     assert facts["embedder"] == {"name": "tiny", "num_tokens": 4, "token_dim": 16}
     assert facts["fidelity"]["mixer"] == "published"
-    assert config["model"]["alignment"]["voxel_counts"] == facts["voxels"]
+    assert config["model"]["alignment"]["network"]["voxel_counts"] == facts["voxels"]
     assert "simulated" in (folder / "README.md").read_text()
 
     (artifact,) = trained.outputs.glob("artifacts/finetune/subj*/betas.safetensors")

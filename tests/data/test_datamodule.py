@@ -19,7 +19,11 @@ def make(small_nsd, tmp_path):
     def make(subjects=(1, 2), **settings) -> NSDDataModule:
         defaults = {"batch_size": 8, "trials_per_session": TRIALS_PER_SESSION, "validation_fraction": 0.2}
         return NSDDataModule(
-            small_nsd.root, subjects, cache_dir=tmp_path / "cache", tokens=StubTokens(), **(defaults | settings)
+            small_nsd.root,
+            subjects,
+            cache_dir=tmp_path / "cache",
+            targets={"tokens": StubTokens()},
+            **(defaults | settings),
         )
 
     return make
@@ -44,7 +48,7 @@ def test_batches_pair_each_brain_with_its_image(make, small_nsd):
             rows = batch.voxels[place][:, 0].numpy().astype(int)  # voxel 0 tells the row
             assert [shown[place][row] for row in rows] == batch.stimulus_ids[4 * place : 4 * place + 4].tolist()
             assert not (rows < 60).all() or np.array_equal(batch.voxels[place], betas[place][rows])
-        assert batch.tokens[:, 0, 0].tolist() == batch.stimulus_ids.tolist()
+        assert batch.targets["tokens"][:, 0, 0].tolist() == batch.stimulus_ids.tolist()
 
 
 def test_validation_images_are_apart(make):

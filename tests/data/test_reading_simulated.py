@@ -20,7 +20,7 @@ def data(tiny_nsd, tiny_settings, tmp_path) -> NSDDataModule:
         tiny_nsd,
         tiny_settings.subjects,
         cache_dir=tmp_path / "cache",
-        tokens=StubTokens(),
+        targets={"tokens": StubTokens()},
         batch_size=12,
         trials_per_session=tiny_settings.trials_per_session,
         validation_fraction=0.1,

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from mindeye_pl.losses.mixco import MixCo
-from mindeye_pl.models import mindeye as brain_to_tokens
+from mindeye_pl.models import mindeye
 from mindeye_pl.models.mindeye import MindEye2
-from mindeye_pl.models.objective import Objective
-from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import Backbone
+from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.parts.low_level import LowLevel
-from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.nn.brain.low_level import LowLevelHead
 from mindeye_pl.types import BrainBatch
 from tests.distributed.two_ranks import on_two_ranks
+from tests.models.tiny import alignment, mixer, prior
 
 VOXELS = (9, 7)
 SHARE = 5  # b
@@ -59,9 +58,11 @@ def shard(rank: int, subjects: int, rule: str) -> Shard:
         [torch.randn(SHARE, VOXELS[subject], generator=rng) for subject in range(subjects)],
         list(range(subjects)),
         torch.arange(rows),
-        torch.randn(rows, 4, 16, generator=rng),
-        torch.randn(rows, 4, 64, generator=rng),
-        torch.randn(rows, 2 * 4, 512, generator=rng),
+        {
+            "tokens": torch.randn(rows, 4, 16, generator=rng),
+            "latents": torch.randn(rows, 4, 64, generator=rng),
+            "maps": torch.randn(rows, 2 * 4, 512, generator=rng),
+        },
     )
     partner = torch.cat([torch.randperm(SHARE, generator=rng) for _ in sizes])
     mixing = MixCo(partner, torch.rand(rows, generator=rng), sizes, rule, rule)
@@ -78,17 +79,11 @@ def whole(first: Shard, second: Shard) -> Shard:
         return torch.cat([part for pair in parts for part in pair])
 
     one, other = first.batch, second.batch
-    assert one.latents is not None
-    assert other.latents is not None
-    assert one.maps is not None
-    assert other.maps is not None
     batch = BrainBatch(
         [torch.cat(pair) for pair in zip(one.voxels, other.voxels, strict=True)],
         one.subject_index,
         torch.arange(2 * SHARE * subjects),
-        rows(one.tokens, other.tokens),
-        rows(one.latents, other.latents),
-        rows(one.maps, other.maps),
+        {kind: rows(target, other.targets[kind]) for kind, target in one.targets.items()},
     )
     mixing = MixCo(
         rows(first.mixing.partner, second.mixing.partner + SHARE),
@@ -103,10 +98,10 @@ def whole(first: Shard, second: Shard) -> Shard:
 def system(negatives: str) -> MindEye2:
     torch.manual_seed(0)
     model = MindEye2(
-        FunctionalAlignment(VOXELS, 12),
-        Backbone(12, 4, 16, num_blocks=1, dropout=0.0),
-        LowLevel(12, latent_size=8, widths=(8, 8, 16)),
-        DiffusionPrior(4, 16, depth=1, head_dim=8, heads=2, drop_probability=0.0),
+        alignment(VOXELS),
+        mixer(dropout=0.0),
+        LowLevel(LowLevelHead(12, latent_size=8, widths=(8, 8, 16))),
+        prior(drop_probability=0.0),
         Objective(negatives=negatives),
     )
     for module in model.modules():
@@ -134,7 +129,7 @@ def drawn(model: MindEye2, taken: Shard) -> Iterator[None]:
     handed_in = partial(type(network).loss, network, times=taken.times, noise=taken.noise)
     with (
         mock.patch.object(network, "loss", handed_in),
-        mock.patch.object(brain_to_tokens, "draw_mixco", mixing_of(taken)),
+        mock.patch.object(mindeye, "draw_mixco", mixing_of(taken)),
     ):
         yield
 

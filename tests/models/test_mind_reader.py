@@ -1,4 +1,4 @@
-"""Mind Reader as a composition: its two stages, its targets, what is handed on, and what a new subject inherits."""
+"""Mind Reader: stages a and b, targets, outputs, and the weights that a new subject inherits."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ import torch.nn.functional as F
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.losses.mapper import STAGE_A, STAGE_B, mapper_loss
-from mindeye_pl.models.mapper_objective import MapperObjective
 from mindeye_pl.models.mind_reader import MindReader
-from mindeye_pl.models.parts.mapper import MapperStage
+from mindeye_pl.models.objectives import MapperObjective
 from mindeye_pl.nn.clip.embeddings import mean_caption
 from mindeye_pl.training.checkpoints import load_shared_weights
 from mindeye_pl.types import BatchGrowth, BrainBatch
+from tests.models.tiny import mapper
 
 VOXELS = (11, 8)
 
 
 def system(voxels: tuple[int, ...] = VOXELS, *, captions: bool = True, **objective: object) -> MindReader:
     torch.manual_seed(0)
-    image, caption = (MapperStage(voxels, 6, channels=4, num_blocks=1, hidden_dim=5) for _ in range(2))
+    image, caption = mapper(voxels), mapper(voxels)
     return MindReader(image, caption if captions else None, MapperObjective(**objective))  # type: ignore[arg-type]
 
 
@@ -31,7 +31,8 @@ def batch(seed: int = 0) -> BrainBatch:
         F.normalize(torch.randn(8, count, 6, generator=generator), dim=-1) for count in (1, 3, 2)
     )
     captions[:, 2] = 0  # an image with fewer captions than another
-    return BrainBatch(voxels, [0, 1], torch.arange(8), tokens, captions=captions, views=views)
+    targets = {"tokens": tokens, "captions": captions, "views": views}
+    return BrainBatch(voxels, [0, 1], torch.arange(8), targets)
 
 
 def test_stages_follow_each_other_and_validation_is_always_by_the_second() -> None:
@@ -67,7 +68,7 @@ def test_validation_is_of_the_image_s_own_embedding_and_of_the_captions_mean() -
     model, data = system().eval(), batch()
     loss = model.compute_loss(data, epoch=0, num_epochs=4)
     tokens = model(data.voxels, data.subject_index).tokens
-    targets = data.tokens[:, 0], mean_caption(data.captions)
+    targets = data.targets["tokens"][:, 0], mean_caption(data.targets["captions"])
     expected = sum(mapper_loss(tokens[:, place], target, STAGE_B).total for place, target in enumerate(targets))
     torch.testing.assert_close(loss.total, expected)
     torch.testing.assert_close(sum(loss.parts.values()), loss.total.detach())
@@ -85,13 +86,13 @@ def test_training_draws_a_view_and_a_caption() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         for name, target in (("image", model._image_target(data)), ("caption", model._caption_target(data))):
-            table = data.views if name == "image" else data.captions
+            table = data.targets["views" if name == "image" else "captions"]
             places = (table == target[:, None]).all(-1)  # (B, K)
             assert places.any(1).all(), "one of its own"
             drawn[name] |= set(places.int().argmax(1).tolist())
     assert drawn == {"image": {0, 1}, "caption": {0, 1}}
-    data.views = None
-    assert torch.equal(model._image_target(data), data.tokens[:, 0])
+    del data.targets["views"]
+    assert torch.equal(model._image_target(data), data.targets["tokens"][:, 0])
 
 
 def test_the_mappers_share_nothing() -> None:
@@ -100,18 +101,17 @@ def test_the_mappers_share_nothing() -> None:
     both = {name: p.grad for name, p in model.named_parameters()}
     assert all(gradient is not None for gradient in both.values())
     alone = system(captions=False)
-    data.views, views = None, data.views
+    del data.targets["views"]
     alone.compute_loss(data, epoch=3, num_epochs=4).total.backward()
     model.zero_grad()
     model.compute_loss(data, epoch=3, num_epochs=4).total.backward()
     for name, parameter in alone.named_parameters():
         assert torch.equal(parameter.grad, model.get_parameter(name).grad), name
-    assert views is not None
 
 
 def test_without_captions_a_caption_mapper_is_refused() -> None:
     data = batch()
-    data.captions = None
+    del data.targets["captions"]
     with pytest.raises(UserError, match=r"no captions.*caption_mapper=none"):
         system().compute_loss(data, epoch=0, num_epochs=4)
     loss = system(captions=False).compute_loss(data, epoch=0, num_epochs=4)
@@ -121,16 +121,17 @@ def test_without_captions_a_caption_mapper_is_refused() -> None:
 def test_outputs_go_on_as_they_are_or_as_the_targets_are() -> None:
     voxels = torch.randn(3, VOXELS[1])
     raw, alike = (system(outputs=outputs, clamp=0.01).eval() for outputs in ("published", "corrected"))
-    tokens = raw.reconstruct(voxels, 1)
+    tokens = raw.predict(voxels, 1).tokens
     assert tokens.shape == (3, 2, 6)
     assert torch.equal(tokens[:, 0], raw.image_mapper(voxels, 1))
     assert torch.equal(tokens[:, 1], raw.caption_mapper(voxels, 1))
-    torch.testing.assert_close(alike.reconstruct(voxels, 1), F.normalize(tokens.clamp(-0.01, 0.01), dim=-1))
+    torch.testing.assert_close(alike.predict(voxels, 1).tokens, F.normalize(tokens.clamp(-0.01, 0.01), dim=-1))
     unclamped = system(outputs="corrected", clamp=None).eval()
-    torch.testing.assert_close(unclamped.reconstruct(voxels, 1), F.normalize(tokens, dim=-1))
+    torch.testing.assert_close(unclamped.predict(voxels, 1).tokens, F.normalize(tokens, dim=-1))
     out = raw.predict(voxels, 1)
     assert torch.equal(out.retrieval, out.tokens[:, :1])
-    assert system(captions=False).eval().reconstruct(voxels, 1).shape == (3, 1, 6)
+    assert torch.equal(raw.sample_tokens(out.tokens, [1, 2, 3]), out.tokens)
+    assert system(captions=False).eval().predict(voxels, 1).tokens.shape == (3, 1, 6)
 
 
 def test_a_new_subject_inherits_all_but_what_reads_voxels() -> None:
@@ -144,10 +145,10 @@ def test_a_new_subject_inherits_all_but_what_reads_voxels() -> None:
     assert model.voxel_counts == [5]
 
 
-def test_it_knows_its_voxels_in_a_shared_folder_too(tmp_path: Path) -> None:
+def test_voxel_counts_are_kept_in_a_shared_folder(tmp_path: Path) -> None:
     model = system().eval()
     model.save_pretrained(tmp_path / "shared")
     again = MindReader.from_pretrained(tmp_path / "shared")
     assert again.voxel_counts == list(VOXELS)
     voxels = torch.randn(2, VOXELS[0])
-    assert torch.equal(again.reconstruct(voxels), model.reconstruct(voxels))
+    assert torch.equal(again.predict(voxels).tokens, model.predict(voxels).tokens)

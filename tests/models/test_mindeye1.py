@@ -9,28 +9,22 @@ import torch.nn.functional as F
 from mindeye_pl.errors import UserError
 from mindeye_pl.losses.contrastive import softclip_loss
 from mindeye_pl.models.mindeye import MindEye1
-from mindeye_pl.models.objective import Objective
-from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import ResidualBackbone
-from mindeye_pl.models.parts.low_level import SeparateLowLevel
-from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.schedule import published_onecycle
 from mindeye_pl.training.checkpoints import load_shared_weights
 from mindeye_pl.types import BrainBatch
+from tests.models.tiny import alignment, prior, residual_mlp, separate_low_level
 
 VOXELS = (9, 7)
 
 
 def system(voxels: tuple[int, ...] = VOXELS, **objective: object) -> MindEye1:
     torch.manual_seed(0)
-    prior = DiffusionPrior(
-        4, 16, depth=1, head_dim=8, heads=2, sample_steps=4, target_scale="sqrt_width", renormalise="first_token"
-    )
     return MindEye1(
-        FunctionalAlignment(voxels, 12, bias_decay=False),
-        ResidualBackbone(12, 4, 16, num_blocks=1, retrieval_dim=8),
+        alignment(voxels, bias_decay=False),
+        residual_mlp(),
         None,
-        prior,
+        prior(sample_steps=4, target_scale="sqrt_width", renormalise="first_token"),
         Objective(validation="by_phase", **objective),  # type: ignore[arg-type]
     )
 
@@ -39,18 +33,18 @@ def batch(seed: int = 0) -> BrainBatch:
     generator = torch.Generator().manual_seed(seed)
     voxels = [torch.randn(6, count, generator=generator) for count in VOXELS]
     tokens = torch.randn(12, 4, 16, generator=generator)
-    return BrainBatch(voxels, [0, 1], torch.arange(12), tokens)
+    return BrainBatch(voxels, [0, 1], torch.arange(12), {"tokens": tokens})
 
 
 def test_validation_follows_the_phase() -> None:
     model, data = system().eval(), batch()
     retrieval = model(data.voxels, data.subject_index).retrieval.flatten(1)
-    similarity = F.normalize(retrieval, dim=1) @ F.normalize(data.tokens.flatten(1), dim=1).T
+    similarity = F.normalize(retrieval, dim=1) @ F.normalize(data.targets["tokens"].flatten(1), dim=1).T
     both = [F.cross_entropy(m / 0.006, torch.arange(12)) for m in (similarity, similarity.T)]
     mixing = model.compute_loss(data, epoch=2, num_epochs=10)
     torch.testing.assert_close(mixing.parts["contrastive"], sum(both) / 2, rtol=1e-4, atol=1e-4)
     last = model.compute_loss(data, epoch=9, num_epochs=10)
-    expected = softclip_loss(retrieval, data.tokens.flatten(1), temperature=0.0075)
+    expected = softclip_loss(retrieval, data.targets["tokens"].flatten(1), temperature=0.0075)
     torch.testing.assert_close(last.parts["contrastive"], expected)
 
 
@@ -71,8 +65,8 @@ def test_no_bias_is_decayed_and_everything_else_is() -> None:
     model = system()
     decayed = {
         id(p)
-        for stage in model.parts().values()
-        for group in stage.parameter_groups()
+        for part in model.parts().values()
+        for group in part.parameter_groups()
         if group["weight_decay"]
         for p in group["params"]
     }
@@ -81,7 +75,7 @@ def test_no_bias_is_decayed_and_everything_else_is() -> None:
             assert (id(parameter) in decayed) == ("bias" not in name), name
 
 
-def test_a_group_s_learning_rate_is_its_share_of_the_schedules() -> None:
+def test_a_groups_learning_rate_is_scaled_from_the_schedule() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in (1.0, 5 / 3)]
     optimizer = torch.optim.AdamW(groups)
     schedule = published_onecycle(optimizer, epochs=10, iterations_per_epoch=3, max_lr=3e-4)
@@ -96,7 +90,7 @@ def test_a_new_subject_inherits_all_but_what_reads_voxels() -> None:
     def built(voxels: tuple[int, ...], seed: int) -> MindEye1:
         model = system(voxels)
         torch.manual_seed(seed)
-        model.low_level = SeparateLowLevel(voxels, 12, num_blocks=1, latent_size=8, widths=(4, 4, 8))
+        model.low_level = separate_low_level(voxels)
         return model
 
     pretrained, model = built(VOXELS, 1).state_dict(), built((5,), 2)
@@ -107,6 +101,7 @@ def test_a_new_subject_inherits_all_but_what_reads_voxels() -> None:
         assert torch.equal(value, own[key] if key in voxels else pretrained[key]), key
 
 
-def test_a_reconstruction_is_divided_by_its_first_token() -> None:
-    tokens = system().eval().reconstruct(torch.randn(3, 9))
+def test_sampled_tokens_are_divided_by_the_norm_of_the_first() -> None:
+    model = system().eval()
+    tokens = model.sample_tokens(model.predict(torch.randn(3, 9)).tokens)
     torch.testing.assert_close(tokens[:, 0].norm(dim=1), torch.ones(3), rtol=1e-4, atol=1e-4)

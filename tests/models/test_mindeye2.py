@@ -8,12 +8,10 @@ from torch.utils.data import DataLoader
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye2
-from mindeye_pl.models.objective import Objective
-from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import Backbone
-from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.schedule import published_onecycle
 from mindeye_pl.types import BrainBatch
+from tests.models.tiny import alignment, mixer, prior
 
 VOXELS = (9, 7)
 
@@ -30,12 +28,12 @@ def scheduler(
 
 def system(*, with_prior: bool = True, gain_decay: str = "published", **objective: float) -> MindEye2:
     torch.manual_seed(0)
-    prior = DiffusionPrior(4, 16, depth=1, head_dim=8, heads=2, sample_steps=4, gain_decay=gain_decay)
+    drawn_first = prior(sample_steps=4, gain_decay=gain_decay)  # so that the weights do not depend on `with_prior`
     return MindEye2(
-        FunctionalAlignment(VOXELS, 12, gain_decay=gain_decay),
-        Backbone(12, 4, 16, num_blocks=1, gain_decay=gain_decay),
+        alignment(VOXELS, gain_decay=gain_decay),
+        mixer(gain_decay=gain_decay),
         None,
-        prior if with_prior else None,
+        drawn_first if with_prior else None,
         Objective(**objective),  # type: ignore[arg-type]
         optimizer,
         scheduler,
@@ -50,7 +48,7 @@ def batch(subjects: Sequence[int] = (0, 1), seed: int = 0) -> BrainBatch:
         [voxels[subject] for subject in subjects],
         list(subjects),
         torch.arange(6 * len(subjects)),
-        torch.cat([tokens[subject] for subject in subjects]).half(),
+        {"tokens": torch.cat([tokens[subject] for subject in subjects]).half()},
     )
 
 
@@ -68,13 +66,11 @@ def test_parts_sum_to_the_total() -> None:
 
 
 def test_voxels_are_mixed_in_the_first_epochs_of_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mindeye_pl.models import mindeye as brain_to_tokens
+    from mindeye_pl.models import mindeye
 
     mixed: list[int] = []
-    mix_voxels = brain_to_tokens.mix_voxels
-    monkeypatch.setattr(
-        brain_to_tokens, "mix_voxels", lambda voxels, mixing: mixed.append(1) or mix_voxels(voxels, mixing)
-    )
+    mix_voxels = mindeye.mix_voxels
+    monkeypatch.setattr(mindeye, "mix_voxels", lambda voxels, mixing: mixed.append(1) or mix_voxels(voxels, mixing))
     model = system()
     for epoch in range(10):
         model.compute_loss(batch(), epoch=epoch, num_epochs=10)
@@ -98,7 +94,8 @@ def test_gradients_reach_every_part_but_the_inert_blocks() -> None:
 def test_without_prior_the_backbone_tokens_are_the_prediction() -> None:
     model = system(with_prior=False).eval()
     voxels = torch.randn(1, VOXELS[1])
-    assert torch.equal(model.reconstruct(voxels, 1), model.predict(voxels, 1).tokens)
+    tokens = model.predict(voxels, 1).tokens
+    assert torch.equal(model.sample_tokens(tokens), tokens)
     assert set(model.compute_loss(batch(), epoch=9, num_epochs=10).parts) == {"contrastive"}
 
 
@@ -107,7 +104,7 @@ def test_a_batch_of_one_is_read_and_reconstructed() -> None:
     out = model.predict(torch.randn(1, VOXELS[0]), subject_index=0)
     assert (out.aligned.shape, out.tokens.shape, out.retrieval.shape) == ((1, 12), (1, 4, 16), (1, 4, 16))
     assert out.latents is None
-    assert model.reconstruct(torch.randn(1, VOXELS[1]), 1).shape == (1, 4, 16)
+    assert model.sample_tokens(out.tokens).shape == (1, 4, 16)
 
 
 def fit(model: MindEye2, data: BrainBatch, **options: object) -> None:
@@ -151,7 +148,7 @@ def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path: object) -> None:
 
 def decayed(model: MindEye2) -> set[str]:
     names = {id(p): name for name, p in model.named_parameters()}
-    groups = [group for stage in model.parts().values() for group in stage.parameter_groups()]
+    groups = [group for part in model.parts().values() for group in part.parameter_groups()]
     found: list[Tensor] = [p for group in groups for p in group["params"]]
     trainable = [p for p in model.parameters() if p.requires_grad]
     assert sorted(map(id, found)) == sorted(map(id, trainable)), "each parameter in one group"

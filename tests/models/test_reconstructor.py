@@ -6,24 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.mindeye import BrainToTokens, MindEye1, MindEye2
-from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import Backbone, ResidualBackbone
-from mindeye_pl.models.parts.prior import DiffusionPrior
-from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, Sampling, candidate_seed, image_seed
+from mindeye_pl.models.mindeye import MindEye, MindEye1, MindEye2
+from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, candidate_seed, image_seed
 from mindeye_pl.nn.clip.clip_embedder import random_embedder
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
+from mindeye_pl.nn.diffusion.sampling import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.types import Prediction
-from tests.nn.test_unclip import UNET, VAE
+from tests.models.tiny import alignment, mixer, prior, residual_mlp
+from tests.nn.diffusion.test_unclip import UNET, VAE
 
 VOXELS, TOKENS, WIDTH = 20, 4, 12
-SAMPLING = Sampling("dpm_multistep", steps=2, guidance=2.0, offset=0.0, seed=5, strength=0.5)
+SEED, SAMPLING = 5, Sampling("dpm_multistep", steps=2, guidance=2.0, offset=0.0, strength=0.5)
 
 
 @pytest.fixture(scope="module")
 def unclip() -> UnCLIPModel:
-    return random_unclip(0, UNET, VAE)
+    model = random_unclip(0, UNET, VAE)
+    model.sampling = SAMPLING
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +32,14 @@ def embedder() -> torch.nn.Module:
     return random_embedder(image_size=32, num_tokens=TOKENS, token_dim=WIDTH, layers=1, heads=2)
 
 
-def system(kind: type[BrainToTokens] = MindEye1, *, seed: int = 0) -> BrainToTokens:
+def system(kind: type[MindEye] = MindEye1, *, seed: int = 0) -> MindEye:
     """Untrained, with a prior that samples in two steps."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if kind is MindEye1:
-            backbone = ResidualBackbone(8, TOKENS, WIDTH, num_blocks=1, retrieval_dim=8)
-        else:
-            backbone = Backbone(8, TOKENS, WIDTH, num_blocks=1)
+        backbone = (residual_mlp if kind is MindEye1 else mixer)(8, TOKENS, WIDTH)
         options = {"target_scale": "sqrt_width", "renormalise": "first_token"} if kind is MindEye1 else {}
-        prior = DiffusionPrior(TOKENS, WIDTH, depth=1, head_dim=32, heads=1, sample_steps=2, **options)
-        return kind(FunctionalAlignment([VOXELS], 8), backbone, prior=prior).eval()
+        sampled = prior(TOKENS, WIDTH, head_dim=32, heads=1, sample_steps=2, **options)
+        return kind(alignment([VOXELS], 8), backbone, prior=sampled).eval()
 
 
 def query(*ids: int) -> BrainQuery:
@@ -56,19 +54,19 @@ def made(reconstructor: Reconstructor, batch: BrainQuery) -> dict[str, Tensor]:
 
 
 def best_of(count: int, unclip: UnCLIPModel, embedder: torch.nn.Module) -> Reconstructor:
-    return Reconstructor(system(), unclip=unclip, sampling=SAMPLING, candidates=count, embedder=embedder)
+    return Reconstructor(system(), image_decoder=unclip, seed=SEED, candidates=count, embedder=embedder)
 
 
 def test_the_candidate_that_is_kept_is_the_nearest_of_all(unclip: UnCLIPModel, embedder: torch.nn.Module) -> None:
     """Every candidate by hand, as the single sample of its own seed."""
     ids, several = [3, 8, 21], 5
     kept = made(best_of(several, unclip, embedder), query(*ids))
-    alone = [made(Reconstructor(system(), unclip=unclip, sampling=SAMPLING, candidates=1), query(id_)) for id_ in ids]
+    alone = [made(Reconstructor(system(), image_decoder=unclip, seed=SEED, candidates=1), query(id_)) for id_ in ids]
     chosen = []
     for row, (id_, single) in enumerate(zip(ids, alone, strict=True)):
         brain, similarities, images = single["retrieval"].flatten(1), [], []
         for index in range(several):
-            seeds = [candidate_seed(image_seed(SAMPLING.seed, id_), index)]
+            seeds = [candidate_seed(image_seed(SEED, id_), index)]
             one = best_of(1, unclip, embedder)._candidate(single, seeds, 0)
             tokens = embedder(one["images"]).flatten(1)
             similarities.append(F.cosine_similarity(tokens, brain).item())
@@ -117,26 +115,28 @@ def test_the_unclip_never_makes_more_at_once(
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
-def test_the_blurry_image_is_the_draft_and_at_strength_0_all(
+def test_the_blurry_image_is_the_init_image_and_at_strength_0_the_result(
     unclip: UnCLIPModel, strength: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vae, composite = random_vae(3, **(VAE | {"image_size": 16})), system()  # images half the size
+    vae, model = random_vae(3, **(VAE | {"image_size": 16})), system()  # images half the size
     latents = torch.randn(2 * 2, 4, 8, 8)
-    predict = composite.predict
+    predict = model.predict
 
     def with_latents(voxels: Tensor, subject_index: int = 0) -> Prediction:
         found = predict(voxels, subject_index)
         return Prediction(found.aligned, found.tokens, found.retrieval, latents)
 
-    monkeypatch.setattr(composite, "predict", with_latents)
-    sampling = Sampling("unipc_published", 4, 2.0, 0.0, seed=5, strength=strength)
-    found = made(Reconstructor(composite, unclip=unclip, sampling=sampling, vae=vae), query(1, 2))
+    monkeypatch.setattr(model, "predict", with_latents)
+    reconstructor = Reconstructor(model, image_decoder=unclip, seed=SEED, vae=vae)
+    monkeypatch.setattr(unclip, "sampling", Sampling("unipc_published", 4, 2.0, 0.0, strength=strength))
+    found = made(reconstructor, query(1, 2))
     blurry = F.interpolate(found["blurry_images"], (32, 32), mode="bilinear")
     assert found["blurry_images"].shape == (2, 3, 16, 16)
     assert torch.equal(found["images"], blurry) == (strength == 0)
-    # The published range is that of the draft alone: the blurry image stays what it was.
-    quirk = Sampling("unipc_published", 4, 2.0, 0.0, seed=5, strength=strength, draft_range="published")
-    other = made(Reconstructor(composite, unclip=unclip, sampling=quirk, vae=vae), query(1, 2))
+    # The published range is that of the init image alone: the blurry image does not change.
+    published = Sampling("unipc_published", 4, 2.0, 0.0, strength=strength, draft_range="published")
+    monkeypatch.setattr(unclip, "sampling", published)
+    other = made(reconstructor, query(1, 2))
     assert torch.equal(other["blurry_images"], found["blurry_images"])
     assert torch.equal(other["images"], found["images"]) == (strength == 0)
 
@@ -148,24 +148,24 @@ def test_the_same_tokens_give_the_same_image_whatever_the_system(
     one, other = (system(kind) for kind in (MindEye1, MindEye2))
     other.prior, other.predict = one.prior, one.predict  # type: ignore[method-assign]
     images = [
-        made(Reconstructor(s, unclip=unclip, sampling=SAMPLING, candidates=2, embedder=embedder), query(1, 2))
+        made(Reconstructor(s, image_decoder=unclip, seed=SEED, candidates=2, embedder=embedder), query(1, 2))
         for s in (one, other)
     ]
     for name, rows in images[0].items():
         assert torch.equal(images[1][name], rows), name
-    untouched = made(Reconstructor(system(MindEye2), unclip=unclip, sampling=SAMPLING), query(1, 2))
+    untouched = made(Reconstructor(system(MindEye2), image_decoder=unclip, seed=SEED), query(1, 2))
     assert not torch.allclose(untouched["images"], images[0]["images"], atol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"solver": "heun"}, "no such solver .*heun.*unipc_published"),
-        ({"draft_range": "clip"}, "no such draft_range .*published or corrected"),
-        ({"draft_posterior": "mean"}, "no such draft_posterior .*mode or sampled"),
-        ({"strength": 85}, "share of the steps .*85"),
+        ({"solver": "heun"}, "unknown solver .*heun.*unipc_published"),
+        ({"draft_range": "clip"}, "unknown draft_range .*published or corrected"),
+        ({"draft_posterior": "mean"}, "unknown draft_posterior .*mode or sampled"),
+        ({"strength": 85}, "fraction of the steps .*85"),
     ],
 )
-def test_what_a_sampler_does_not_know_is_refused(change: dict, says: str) -> None:
+def test_unknown_settings_of_a_sampler_are_refused(change: dict, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        Sampling(**({"solver": "unipc", "steps": 3, "guidance": 1.0, "offset": 0.0, "seed": 0} | change))
+        Sampling(**({"solver": "unipc", "steps": 3, "guidance": 1.0, "offset": 0.0} | change))

@@ -82,7 +82,7 @@ def test_pushed_again_it_replaces_and_stays_as_visible_as_it_was(hub: Hub, token
     assert hub.private["lab/model"] is False
 
 
-def test_one_stage_of_a_repository(hub: Hub, token: str, tmp_path: Path) -> None:
+def test_one_part_of_a_repository(hub: Hub, token: str, tmp_path: Path) -> None:
     model = system()
     model.save_pretrained(tmp_path / "out")
     model.backbone.save_pretrained(tmp_path / "out" / "backbone")

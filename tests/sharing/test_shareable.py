@@ -18,34 +18,43 @@ import mindeye_pl
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.mindeye import MindEye2
-from mindeye_pl.models.objective import Objective
+from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone
-from mindeye_pl.models.parts.low_level import LowLevel
 from mindeye_pl.models.parts.part import Part
-from mindeye_pl.models.parts.prior import DiffusionPrior
 from mindeye_pl.models.schedule import published_onecycle
+from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.nn.recorded import Recorded
 from mindeye_pl.sharing.plain import describe, rebuild
 from tests.models.test_mindeye2 import system
+from tests.models.tiny import alignment, low_level, mixer, prior
 
 FILES = {"model.safetensors", "config.json", "README.md"}
 
 
-class Doubling(Part):
-    """A part of somebody's own."""
+class Twice(Recorded):
+    """A network of the user's own."""
 
     def __init__(self, width: int):
-        super().__init__(nn.Linear(width, 2 * width), weight_decay=0.0, gain_decay="published")
+        super().__init__()
+        self.linear = nn.Linear(width, 2 * width)
+
+
+class Doubling(Part):
+    """A part of the user's own."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__(network, weight_decay=0.0, gain_decay="published")
 
 
 @pytest.fixture
 def model() -> MindEye2:
     torch.manual_seed(3)
     return MindEye2(
-        FunctionalAlignment((9, 7), 12),
-        Backbone(12, 4, 16, num_blocks=2, mixer="corrected", dropout=0.3),
-        LowLevel(12, latent_size=16),
-        DiffusionPrior(4, 16, depth=1, head_dim=8, heads=2, sample_steps=4),
+        alignment((9, 7)),
+        mixer(num_blocks=2, mixer="corrected", dropout=0.3),
+        low_level(),
+        prior(sample_steps=4),
         Objective(prior_scale=2.0),
         functools.partial(torch.optim.AdamW, lr=1e-3),
         functools.partial(published_onecycle, max_lr=1e-3),
@@ -60,7 +69,7 @@ def folder(model: MindEye2, tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    """Exchanges entries of the composite's node."""
+    """Replace entries of the model's node."""
     config = json.loads((folder / "config.json").read_text())
     config["model"] |= changes
     (folder / "config.json").write_text(json.dumps(config))
@@ -91,7 +100,7 @@ def test_rebuilt_to_train_on(model: MindEye2, folder: Path) -> None:
     again = MindEye2.from_pretrained(folder)
     assert again._optimizer is not None
     assert again._scheduler is not None
-    optimizer = again._optimizer([group for stage in again.parts().values() for group in stage.parameter_groups()])
+    optimizer = again._optimizer([group for part in again.parts().values() for group in part.parameter_groups()])
     assert isinstance(optimizer, torch.optim.AdamW)
     again._scheduler(optimizer, epochs=3, iterations_per_epoch=2)
     assert all(p.requires_grad for p in again.parts()["backbone"].parameters())
@@ -103,33 +112,35 @@ def test_written_again_it_is_the_same_folder(folder: Path, tmp_path: Path) -> No
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_each_stage_alone(model: MindEye2, tmp_path: Path) -> None:
-    for name, stage in model.parts().items():
-        stage.save_pretrained(tmp_path / name)
-        again = type(stage).from_pretrained(tmp_path, subfolder=name)
-        assert all(torch.equal(again.state_dict()[key], value) for key, value in stage.state_dict().items()), name
+def test_each_part_alone(model: MindEye2, tmp_path: Path) -> None:
+    for name, part in model.parts().items():
+        part.save_pretrained(tmp_path / name)
+        again = type(part).from_pretrained(tmp_path, subfolder=name)
+        assert all(torch.equal(again.state_dict()[key], value) for key, value in part.state_dict().items()), name
     with pytest.raises(UserError, match="another part") as found:
         Backbone.from_pretrained(tmp_path / "prior")
     assert "DiffusionPrior" in str(found.value)
 
 
-def test_a_part_of_somebodys_own(tmp_path: Path) -> None:
-    Doubling(3).save_pretrained(tmp_path / "out")
+def test_a_part_of_the_users_own(tmp_path: Path) -> None:
+    Doubling(Twice(3)).save_pretrained(tmp_path / "out")
     assert isinstance(Part.from_pretrained(tmp_path / "out"), Doubling)
 
 
-def test_copied_and_pickled_parts_remember(model: MindEye2) -> None:
+def test_copied_and_pickled_parts_keep_their_arguments(model: MindEye2) -> None:
     for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert describe(again) == describe(model)
 
 
 def test_arguments_are_plain_or_refused() -> None:
-    stage = FunctionalAlignment(OmegaConf.create([9, 7]), 12)
-    assert describe(stage)["voxel_counts"] == [9, 7]
-    assert describe(stage)["weight_decay"] == 1e-2, "defaults are taken down too"
-    stage.made_of["hidden_dim"] = object()
+    part = FunctionalAlignment(PerSubjectLinear(OmegaConf.create([9, 7]), 12))
+    assert describe(part)["network"]["voxel_counts"] == [9, 7]
+    assert describe(part)["weight_decay"] == 1e-2, "defaults are recorded too"
+    part.made_of["weight_decay"] = object()
     with pytest.raises(TypeError, match="no plain data"):
-        describe(stage)
+        describe(part)
+    with pytest.raises(TypeError, match=r"Linear does not derive from .*Recorded"):
+        describe(Doubling(nn.Linear(3, 6)))
 
 
 def test_functions_of_the_users_own_are_left_out() -> None:
@@ -151,7 +162,9 @@ def test_functions_of_the_users_own_are_left_out() -> None:
         "mindeye_pl.weights.registry.save_published",
         "mindeye_pl.models.mindeye.torch.load",
         "mindeye_pl.models.mindeye.torch",
-        "mindeye_pl.models.parts.backbone.MixerBackbone",
+        "mindeye_pl.nn.diffusion.unclip.UnCLIPModel",
+        "mindeye_pl.nn.diffusion.builders.random_unclip",
+        "mindeye_pl.nn.brain.backbone.nn.Linear",
         "mindeye_pl.models.schedule.OneCycleLR",
         "mindeye_pl.models.nowhere.Part",
         "mindeye_pl.models.schedule.nothing",
@@ -185,7 +198,7 @@ def test_a_module_that_was_not_imported_is_not_imported(tmp_path: Path, monkeypa
         ({"backbone": {"_target_": "mindeye_pl.models.parts.backbone.Backbone", "width": 3}}, "describes no part"),
         ({"unknown": 3}, "describes no part"),
         ({"prior": None}, "does not fit"),
-        ({"_target_": "mindeye_pl.models.objective.Objective"}, "describes no part"),
+        ({"_target_": "mindeye_pl.models.objectives.Objective"}, "describes no part"),
     ],
 )
 def test_a_configuration_that_fits_no_part(folder: Path, changes: dict[str, Any], says: str) -> None:

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 import mindeye_pl
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.mapper_objective import MapperObjective
 from mindeye_pl.models.mind_reader import MindReader
-from mindeye_pl.models.parts.mapper import MapperStage
+from mindeye_pl.models.objectives import MapperObjective
 from mindeye_pl.models.schedule import published_onecycle
 from mindeye_pl.training.checkpoints import WEIGHTS
 from tests.conftest import CommandLine
+from tests.models.tiny import mapper
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "model=mind_reader", "unclip=none", "logger=none")
 
@@ -74,11 +74,11 @@ class Embeddings:
 
 def test_the_schedule_ends_with_the_last_of_the_larger_batches(tiny_nsd: Path, tmp_path: Path) -> None:
     data = NSDDataModule(
-        tiny_nsd, [1], cache_dir=tmp_path, tokens=Embeddings(), num_sessions=1, batch_size=6, sampling="corrected",
-        trials_per_session=48,
+        tiny_nsd, [1], cache_dir=tmp_path, targets={"tokens": Embeddings()}, num_sessions=1, batch_size=6,
+        sampling="corrected", trials_per_session=48,
     )  # fmt: skip
     model = MindReader(
-        MapperStage([40], 6, channels=4, num_blocks=1, hidden_dim=5),
+        mapper([40]),
         objective=MapperObjective(first_share=0.5),
         optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3),
         scheduler=lambda optimizer, **lengths: published_onecycle(optimizer, max_lr=1e-3, **lengths),

@@ -8,11 +8,8 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye1
-from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import ResidualBackbone
-from mindeye_pl.models.parts.prior import DiffusionPrior
-from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
 from mindeye_pl.weights.registry import load_published, save_published
+from tests.models.tiny import alignment, diffusion_model, prior, residual_mlp
 
 #: Keys of the prior beside those that every prior has, and their shapes at width 16, with 6 tokens and 50 times.
 OWN_KEYS = {
@@ -28,10 +25,8 @@ OWN_KEYS = {
 def model(**changes: object) -> MindEye1:
     torch.manual_seed(0)
     options = {"layout": "causal", "padding": 6, "time_table": 50, "inner_norm": True, "target_scale": "sqrt_width"}
-    prior = DiffusionPrior(1, 16, depth=2, head_dim=8, heads=2, timesteps=50, **(options | changes))  # type: ignore[arg-type]
-    return MindEye1(
-        FunctionalAlignment([7], 8), ResidualBackbone(8, 1, 16, num_blocks=2, retrieval_dim=12), prior=prior
-    ).eval()
+    causal = prior(1, depth=2, timesteps=50, **(options | changes))
+    return MindEye1(alignment([7], 8), residual_mlp(8, 1, num_blocks=2, retrieval_dim=12), prior=causal).eval()
 
 
 @pytest.mark.parametrize("changes", [{}, {"time_table": 0, "inner_norm": False}], ids=["table", "sinusoids"])
@@ -50,7 +45,7 @@ def test_round_trip(tmp_path: Path, changes: dict[str, object]) -> None:
         sampled = read.prior.sample(seen.tokens, steps=steps, noise=draws)
         assert torch.equal(sampled, written.prior.sample(wanted.tokens, steps=steps, noise=draws))  # type: ignore[union-attr]
     torch.manual_seed(1)
-    reconstructed = read.reconstruct(voxels)
+    reconstructed = read.sample_tokens(seen.tokens)
     torch.manual_seed(1)
     assert torch.equal(reconstructed, read.prior.sample(seen.tokens)), "the target is not normalised, nor is the sample"
 
@@ -86,8 +81,8 @@ def test_causal_layout_against_a_written_out_pass() -> None:
     """[padding | brain | time | noisy | query] through the layers, the masked softmax written out."""
     torch.manual_seed(0)
     options = {"layout": "causal", "padding": 4, "time_table": 20, "inner_norm": True}
-    prior = DiffusionPriorModel(1, 16, depth=2, head_dim=8, heads=2, timesteps=20, **options).eval()  # type: ignore[arg-type]
-    network, transformer = prior.network, prior.network.transformer
+    model = diffusion_model(1, depth=2, timesteps=20, **options).eval()
+    network, transformer = model.network, model.network.transformer
     for layer in transformer.feed_forward:
         torch.nn.init.normal_(layer.inner_norm.gain)
     noisy, brain = torch.randn(2, 3, 1, 16)
@@ -111,4 +106,4 @@ def test_causal_layout_against_a_written_out_pass() -> None:
         raised, gate = feed_forward.expand(feed_forward.norm(x)).chunk(2, -1)
         x = x + feed_forward.contract(feed_forward.inner_norm(raised * gate * gate.sigmoid()))
     wanted = transformer.project_out(transformer.norm(x))[:, -1:]
-    torch.testing.assert_close(prior.denoise(noisy, times, brain), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.denoise(noisy, times, brain), wanted, rtol=1e-4, atol=1e-5)

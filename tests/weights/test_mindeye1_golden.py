@@ -10,15 +10,13 @@ from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye1
-from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import ResidualBackbone
-from mindeye_pl.models.parts.low_level import LowLevel
 from mindeye_pl.models.parts.prior import DiffusionPrior
 from mindeye_pl.nn.brain.low_level import LowLevelModel
 from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
 from mindeye_pl.nn.clip.embeddings import by_first_token
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden
+from tests.models.tiny import alignment, low_level, prior, residual_mlp
 from tests.weights.test_convert import Malice
 from tests.weights.test_mindeye2_golden import agree
 
@@ -102,7 +100,7 @@ def test_prior_sample(model: MindEye1, io: dict[str, Tensor]) -> None:
 
 def test_reconstruction_is_the_renormalised_sample(model: MindEye1, io: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    reconstructed = model.reconstruct(io["voxels"])
+    reconstructed = model.sample_tokens(model.predict(io["voxels"]).tokens)
     torch.manual_seed(0)
     sampled = prior_of(model).sample(model.predict(io["voxels"]).tokens)
     torch.testing.assert_close(reconstructed, by_first_token(sampled))
@@ -165,9 +163,9 @@ def count(module: nn.Module) -> int:
 def paper_sized(num_tokens: int) -> MindEye1:
     with torch.device("meta"):
         return MindEye1(
-            FunctionalAlignment([15724], 4096),
-            ResidualBackbone(4096, num_tokens, 768),
-            prior=DiffusionPrior(257, 768, depth=6, head_dim=64, heads=12, target_scale="sqrt_width"),
+            alignment([15724], 4096),
+            residual_mlp(4096, num_tokens, 768, num_blocks=4, retrieval_dim=2048),
+            prior=prior(257, 768, depth=6, head_dim=64, heads=12, target_scale="sqrt_width"),
         )
 
 
@@ -182,7 +180,7 @@ def test_parameters_at_paper_size() -> None:
 def test_the_class_token_model_is_the_same_but_for_its_last_map() -> None:
     whole, token = (paper_sized(num_tokens).backbone for num_tokens in (257, 1))
     assert count(whole) - count(token) == 256 * 768 * (4096 + 1)
-    backbone = ResidualBackbone(8, 1, 16, retrieval_dim=12).eval()
+    backbone = residual_mlp(8, 1, retrieval_dim=12).eval()
     tokens, retrieval = backbone(torch.randn(5, 8))
     assert tokens.shape == retrieval.shape == (5, 1, 16)
 
@@ -197,12 +195,13 @@ def test_low_level_parameters_at_paper_size() -> None:
 
 def test_a_class_token_checkpoint_without_a_prior(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = MindEye1(FunctionalAlignment([7], 8), ResidualBackbone(8, 1, 16, num_blocks=2, retrieval_dim=12)).eval()
+    model = MindEye1(alignment([7], 8), residual_mlp(8, 1, num_blocks=2, retrieval_dim=12)).eval()
     save_published("mindeye1", model, tmp_path / "last.pth")
     again, voxels = load_published("mindeye1", tmp_path / "last.pth"), torch.randn(4, 7)
     assert again.prior is None
     assert torch.equal(again.predict(voxels).retrieval, model.predict(voxels).retrieval)
-    assert torch.equal(again.reconstruct(voxels), model.predict(voxels).tokens)
+    tokens = again.predict(voxels).tokens
+    assert torch.equal(again.sample_tokens(tokens), model.predict(voxels).tokens)
 
 
 @pytest.mark.parametrize(
@@ -267,18 +266,18 @@ def test_broken_and_unsafe_files_are_refused(tmp_path: Path, kind: str) -> None:
 
 def test_what_the_published_code_cannot_take_is_not_written(tmp_path: Path) -> None:
     def system(**changes: object) -> MindEye1:
-        parts = {"alignment": FunctionalAlignment([7], 8), "backbone": ResidualBackbone(8, 3, 16, num_blocks=1)}
+        parts = {"alignment": alignment([7], 8), "backbone": residual_mlp(8, 3)}
         return MindEye1(**(parts | changes))  # type: ignore[arg-type]
 
-    def prior(**options: str) -> DiffusionPrior:
-        return DiffusionPrior(3, 16, depth=1, head_dim=8, heads=2, **options)  # type: ignore[arg-type]
-
     for model, words in (
-        (system(alignment=FunctionalAlignment([7, 5], 8)), "2 subjects"),
-        (system(low_level=LowLevel(8, latent_size=4)), "low-level branch"),
-        (system(prior=prior(renormalise="first_token")), "prior.target_scale=one"),
-        (system(prior=prior(target_scale="sqrt_width")), "prior.renormalise=none"),
-        (system(prior=prior(target_scale="sqrt_width", renormalise="first_token", condition="residual")), "residual"),
+        (system(alignment=alignment([7, 5], 8)), "2 subjects"),
+        (system(low_level=low_level(8, latent_size=4)), "low-level branch"),
+        (system(prior=prior(3, renormalise="first_token")), "prior.network.target_scale=one"),
+        (system(prior=prior(3, target_scale="sqrt_width")), "prior.renormalise=none"),
+        (
+            system(prior=prior(3, target_scale="sqrt_width", renormalise="first_token", condition="residual")),
+            "residual",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             save_published("mindeye1", model, tmp_path / "last.pth")

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye2
-from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import Backbone
 from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
 from mindeye_pl.weights.formats.mindeye2 import to_published
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden
+from tests.models.tiny import alignment, mixer
 
 CASE = Path(golden.__file__).parent / "mindeye2_small"
 
@@ -134,7 +133,7 @@ def test_written_as_published_and_read_again(model: MindEye2, tmp_path: Path) ->
 
 def test_written_as_published_are_the_weights_alone(tmp_path: Path) -> None:
     """A weight that is a view of more is written without the rest."""
-    model = MindEye2(FunctionalAlignment([5], 8), Backbone(8, 4, 16, num_blocks=1))
+    model = MindEye2(alignment([5], 8), mixer(8))
     row = torch.randn(1000, 8, 5)[3]
     model.alignment.network.linears[0].weight.data = row
     save_published("mindeye2", model, tmp_path / "last.pth")
@@ -144,7 +143,7 @@ def test_written_as_published_are_the_weights_alone(tmp_path: Path) -> None:
 
 
 def test_what_the_published_code_computes_otherwise_is_refused(model: MindEye2, tmp_path: Path) -> None:
-    corrected = MindEye2(FunctionalAlignment([5], 8), Backbone(8, 4, 16, num_blocks=1, mixer="corrected"))
+    corrected = MindEye2(alignment([5], 8), mixer(8, mixer="corrected"))
     with pytest.raises(UserError, match=r"fidelity\.mixer=published"):
         save_published("mindeye2", corrected, tmp_path / "last.pth")
     with pytest.raises(UserError, match="cannot be written"):

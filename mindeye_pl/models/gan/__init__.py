@@ -1,1 +1,1 @@
-"""Adversarial training of an image generator, and its conditioning on brain embeddings."""
+"""Adversarial training of the generator (Mind Reader, spec sections 5 to 7)."""

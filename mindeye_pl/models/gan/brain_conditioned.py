@@ -1,4 +1,4 @@
-"""The generator fine-tuned on embeddings that mappers read from brains (Mind Reader, spec section 7).
+"""Fine-tuning of the generator on embeddings that mappers predict from voxels (Mind Reader, spec section 7).
 
 Legend: B batch, V voxels, C captions, E width of an embedding, P side of an image.
 """
@@ -18,30 +18,30 @@ from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
 from mindeye_pl.types import BrainBatch, ImageBatch, PartLoss
 
-#: Whether the mappers learn with the generator (spec section 7.1).
+#: Values of the option `mappers`: frozen, or trained together with the generator (spec section 7.1).
 MAPPERS = ("frozen", "trained")
 
-#: Of the mappers' own optimiser step, beside the phases of `AdversarialObjective`.
+#: Phase of the mappers' own optimiser step, in addition to the phases of `AdversarialObjective`.
 _PHASE = "mappers"
 
 
 class BrainConditioned(AdversarialTraining):
-    """Adversarial training on trials: images of what brains say, against the images that were seen.
+    """Adversarial training on trials: the conditions are predicted from voxels, the real images are the seen ones.
 
-    A batch also holds `voxels` `(B, V)` of one subject.
+    A batch also has `voxels` `(B, V)` of one subject.
 
     Args:
         generator: see `AdversarialTraining`.
-        discriminator: see there.
-        embed: see there.
-        objective: see there.
-        composite: a trained `MindReader` of the subject.
-        mappers: `frozen` (published); `trained` lets them learn with the generator, which the paper found worse.
-        mapper_learning_rate: of Adam for them; 0.0025 in the published code, as for the other two networks.
-        mapper_realness_scale: what it counts for them that their image is taken for real.
+        discriminator: see `AdversarialTraining`.
+        embed: see `AdversarialTraining`.
+        objective: see `AdversarialTraining`.
+        brain_decoder: trained; its first and last token are image and caption embedding, as in `MindReader`.
+        mappers: `frozen` (published) | `trained` together with the generator, which the paper found worse.
+        mapper_learning_rate: Adam's learning rate for the mappers; 0.0025 in the published code, as for both networks.
+        mapper_realness_scale: weight in the mappers' loss of the discriminator's logits of their images.
 
     Raises:
-        UserError: for a choice of mappers that there is not.
+        UserError: for an unknown choice of mappers.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class BrainConditioned(AdversarialTraining):
         discriminator: Discriminator,
         embed: nn.Module,
         objective: AdversarialObjective,
-        composite: BrainDecoder,
+        brain_decoder: BrainDecoder,
         *,
         mappers: str = "frozen",
         mapper_learning_rate: float = 0.0025,
@@ -59,51 +59,48 @@ class BrainConditioned(AdversarialTraining):
         super().__init__(generator, discriminator, embed, objective)
         if mappers not in MAPPERS:
             raise UserError("generator.mappers: no such choice", got=mappers, expected=" or ".join(MAPPERS))
-        self.composite = composite.requires_grad_(mappers == "trained")
+        self.brain_decoder = brain_decoder.requires_grad_(mappers == "trained")
         self.mappers_learn = mappers == "trained"
         self.mapper_learning_rate, self.mapper_realness_scale = mapper_learning_rate, mapper_realness_scale
 
     def conditions(self, batch: ImageBatch) -> Embeddings:
-        """What the mappers read from the voxels; they are frozen, or learn, as the phase has it."""
-        tokens = self.composite([batch["voxels"]], [0]).tokens  # (B, 2, E), or (B, 1, E) of the image mapper alone
+        """Return the embeddings that the mappers predict from the voxels, with a gradient if the phase trains them."""
+        tokens = self.brain_decoder([batch["voxels"]], [0]).tokens  # (B, 2, E), or (B, 1, E) without caption mapper
         return tokens[:, 0], tokens[:, -1]
 
     def networks(self) -> Sequence[nn.Module]:
-        """All that may learn, the mappers last."""
-        return [*super().networks(), *([self.composite] if self.mappers_learn else [])]
+        """Return all networks that are trained, the mappers last."""
+        return [*super().networks(), *([self.brain_decoder] if self.mappers_learn else [])]
 
     def phases(self) -> tuple[str, ...]:
-        """Those of the objective, and the mappers' behind them."""
+        """Return the objective's phases and, after them, the mappers'."""
         return super().phases() + ((_PHASE,) if self.mappers_learn else ())
 
     def learner(self, phase: str) -> nn.Module:
-        """The mappers in a phase of their own."""
-        return self.composite if phase == _PHASE else super().learner(phase)
+        """Return the network that a phase trains."""
+        return self.brain_decoder if phase == _PHASE else super().learner(phase)
 
     def compute_loss(self, phase: str, batch: ImageBatch) -> PartLoss:
-        """See `AdversarialTraining`."""
+        """Return the loss of a phase."""
         return self.mapper_loss(batch) if phase == _PHASE else super().compute_loss(phase, batch)
 
     def mapper_loss(self, batch: ImageBatch) -> PartLoss:
-        """The mappers' own loss in its last stage, and whether what is made of their words looks real."""
-        brains = BrainBatch(
-            [batch["voxels"]],
-            [0],
-            torch.zeros(len(batch), dtype=torch.int64),
-            batch["image"],
-            captions=batch.rows.get("captions"),
-        )
-        loss = self.composite.compute_loss(brains, epoch=1, num_epochs=1)
-        wanted = self._perturbed(batch)
-        made = self.generator.synthesise(self._styles(len(batch)), *wanted)
-        real = self.mapper_realness_scale * generator_loss(self.discriminator(made, *wanted).logits)
+        """Return the mappers' own loss in stage b, plus the generator's loss of the images drawn from their outputs."""
+        targets = {"tokens": batch["image"]}
+        if "captions" in batch.rows:
+            targets["captions"] = batch["captions"]
+        brains = BrainBatch([batch["voxels"]], [0], torch.zeros(len(batch), dtype=torch.int64), targets)
+        loss = self.brain_decoder.compute_loss(brains, epoch=1, num_epochs=1)
+        conditions = self._perturbed(batch)
+        made = self.generator.synthesise(self._styles(len(batch)), *conditions)
+        real = self.mapper_realness_scale * generator_loss(self.discriminator(made, *conditions).logits)
         return loss + PartLoss(real, {"mapper_realness": real.detach()})
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """One more for the mappers, where they learn."""
-        of_mappers = [Adam(self.composite.parameters(), lr=self.mapper_learning_rate)] if self.mappers_learn else []
+        """Return the networks' optimisers and, if the mappers are trained, Adam for them."""
+        of_mappers = [Adam(self.brain_decoder.parameters(), lr=self.mapper_learning_rate)] if self.mappers_learn else []
         return [*super().configure_optimizers(), *of_mappers]
 
     def on_train_epoch_start(self) -> None:
-        """Frozen mappers run as they will be used."""
-        self.composite.train(self.mappers_learn)
+        """Set frozen mappers to eval mode."""
+        self.brain_decoder.train(self.mappers_learn)

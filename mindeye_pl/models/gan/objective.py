@@ -1,45 +1,45 @@
-"""The numbers and phases of adversarial training (Mind Reader, spec section 7)."""
+"""Settings and phases of adversarial training (Mind Reader, spec section 7)."""
 
 from dataclasses import dataclass
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.losses.gan import PATH_LENGTH_INTERVAL, R1_INTERVAL, r1_gamma
 
-#: What the main latent is in training, and whether styles are mixed.
+#: Values of the option `latents`.
 LATENTS = ("random", "zeros_mixed", "zeros")
 
-#: The parts of one iteration in their order; each is an optimiser step of its own.
+#: Phases of one iteration in their order; each is an optimiser step of its own.
 GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1 = "generator", "path_length", "discriminator", "r1"
 
 
 @dataclass(frozen=True)
 class AdversarialObjective:
-    """A logistic game in which both networks also say which embedding belongs to an image.
+    """Logistic GAN objective with contrastive losses of images and embeddings.
 
     Attributes:
         head_scale: weight of the match of the discriminator's heads with the embeddings (`itd`).
-        clip_scale: weight of the match of made images, seen by CLIP, with the embeddings (`itc`).
-        image_scale: weight of their match with the embedding of the seen image (`iic`).
-        real_scale: weight of the match of the heads' words for real and made images (`iid`).
+        clip_scale: weight of the match of generated images' CLIP embeddings with the embeddings (`itc`).
+        image_scale: weight of their match with the embedding of the real image (`iic`).
+        real_scale: weight of the match of the heads' outputs for real and generated images (`iid`).
         temperature: of all matches.
         lam: direction of all matches, see `losses.gan_contrastive.log_match`.
-        perturbation: share of noise in the embeddings.
-        latents: `random` draws the main latent, as Lafite does. `zeros_mixed` (Mind Reader, published) leaves it zero
-            and yet mixes styles of random latents in; `zeros` (corrected) leaves it zero everywhere.
-        mixing_probability: of mixing the styles of a batch, where `latents` mixes.
-        smallest_crop: share of the side that the random square has at least in which CLIP sees a made image.
+        perturbation: weight of the noise in the embeddings.
+        latents: `random` samples the main latent, as Lafite does. `zeros_mixed` (Mind Reader, published) sets it to
+            zero but mixes in styles of random latents; `zeros` (corrected) sets all to zero.
+        mixing_probability: probability of mixing a batch's styles, where `latents` mixes.
+        smallest_crop: minimal side of the random crop that CLIP gets, as a fraction of the image's side.
         r1_gamma: weight of R1; None for the heuristic of `losses.gan.r1_gamma`.
-        r1_interval: iterations from one R1 to the next.
-        path_length_weight: of the path length penalty.
-        path_length_decay: share of the average length that is renewed.
-        path_length_interval: iterations from one to the next; 0 leaves it out.
-        learning_rate: of Adam, before what lazy regularisation makes of it.
-        average_half_life: images after which a weight counts half in the averaged generator; None for ten batches
-            of 32nd parts of a thousand, as StyleGAN2-ADA takes: 5,000 at a batch of 16.
-        average_rampup: share of the images so far that the half-life may be; None for a start that is good already.
+        r1_interval: iterations between two R1 penalties.
+        path_length_weight: weight of the path length penalty.
+        path_length_decay: weight of the new path length in the moving average.
+        path_length_interval: iterations between two path length penalties; 0 omits them.
+        learning_rate: of Adam, before the correction for lazy regularisation.
+        average_half_life: half-life of the averaged generator in images; None takes StyleGAN2-ADA's, 312.5 times the
+            batch size: 5,000 images at a batch of 16.
+        average_rampup: maximal half-life as a fraction of the images so far; None for a pretrained start.
 
     Raises:
-        UserError: for latents that there are not.
+        UserError: for an unknown choice of latents.
     """
 
     head_scale: float = 10.0
@@ -66,21 +66,21 @@ class AdversarialObjective:
             raise UserError("generator latents: no such choice", got=self.latents, expected=" or ".join(LATENTS))
 
     def phases(self, iteration: int) -> tuple[str, ...]:
-        """What an iteration, counted from 0, is made of; regularisers are lazy (arXiv 1912.04958, appendix B)."""
+        """Return the phases of an iteration, counted from 0; regularisers are lazy (arXiv 1912.04958, appendix B)."""
         regularised = bool(self.path_length_interval) and iteration % self.path_length_interval == 0
         generator = (GENERATOR, PATH_LENGTH) if regularised else (GENERATOR,)
         return generator + ((DISCRIMINATOR, R1) if iteration % self.r1_interval == 0 else (DISCRIMINATOR,))
 
     def gamma(self, image_size: int, batch_size: int) -> float:
-        """Weight of R1."""
+        """Return the weight of R1."""
         return r1_gamma(image_size, batch_size) if self.r1_gamma is None else self.r1_gamma
 
     def average_decay(self, batch_size: int, seen: int) -> float:
-        """Share of the averaged generator that one iteration leaves.
+        """Return the weight of the previous averaged generator in one iteration.
 
         Args:
             batch_size: images of an iteration.
-            seen: images so far, those of this iteration too.
+            seen: images so far, including this iteration's.
         """
         half_life = batch_size * 10 / 32 * 1000 if self.average_half_life is None else self.average_half_life
         if self.average_rampup is not None:

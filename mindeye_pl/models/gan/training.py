@@ -1,4 +1,4 @@
-"""A generator and a discriminator in training, conditioned on embeddings (Mind Reader, spec sections 5 to 7).
+"""Adversarial training of a generator conditioned on embeddings (Mind Reader, spec sections 5 to 7).
 
 Legend: B batch, E width of an embedding, C captions of an image, P side of an image, L layers, W width of their
 intermediate latents.
@@ -44,28 +44,28 @@ from mindeye_pl.types import ImageBatch, PartLoss
 #: Image and caption embedding, `(B, E)` each.
 Embeddings = tuple[Tensor, Tensor]
 
-#: Held-out images of which the made ones are shown.
+#: Number of held-out images that are shown with the generated ones.
 _SHOWN = 16
 
-#: What a slope that is no number counts as at most.
-_LARGEST_SLOPE = 1e5
+#: Clamp for infinite gradients.
+_MAX_GRADIENT = 1e5
 
 
 class AdversarialTraining(LightningModule):
-    """Both networks in alternating steps, and the averaged generator that is kept.
+    """Alternating steps of generator and discriminator, and a moving average of the generator, which is the result.
 
-    A batch holds `images` `(B, 3, P, P)` in [0, 1], `image` `(B, 1, E)`, their image embedding, and `captions`
-    `(B, C, E)`, those of their captions, of length one each. From them both networks are conditioned here: it is
-    Lafite's training on images with captions. `BrainConditioned` takes embeddings read from brains.
+    A batch has `images` `(B, 3, P, P)` in [0, 1], `image` `(B, 1, E)`, their image embeddings, and `captions`
+    `(B, C, E)`, their caption embeddings, all L2-normalised. Both networks are conditioned on these, as in Lafite's
+    training on images with captions. `BrainConditioned` takes embeddings predicted from voxels.
 
     Args:
-        generator: learns.
-        discriminator: learns against it.
-        embed: CLIP, frozen; a gradient flows through it to made images.
-        objective: the numbers.
+        generator: generator.
+        discriminator: discriminator.
+        embed: CLIP, frozen; the gradient flows through it to generated images.
+        objective: settings of the loss.
     """
 
-    iteration: Tensor  # (), of both networks together
+    iteration: Tensor  # (), counts steps of both networks together
     path_length: Tensor  # (), moving average
 
     def __init__(
@@ -81,14 +81,14 @@ class AdversarialTraining(LightningModule):
         self.averaged = deepcopy(generator).requires_grad_(False).eval()
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
         self.register_buffer("path_length", torch.zeros(()))
-        self._frozen = [embed]  # in a list, so that no checkpoint holds it
+        self._frozen = [embed]  # in a list, so that it is not part of checkpoints
         self._seen: list[dict[str, Tensor]] = []
-        self.shown: Tensor | None = None  # (n, 2, 3, P, P) real and made, of the last validation
+        self.shown: Tensor | None = None  # (n, 2, 3, P, P) real and generated, of the last validation
 
     # conditions
 
     def conditions(self, batch: ImageBatch) -> Embeddings:
-        """What the images of a batch are made from."""
+        """Return the embeddings from which a batch's images are generated."""
         caption = draw_caption(batch["captions"]) if self.training else mean_caption(batch["captions"])
         return batch["image"].flatten(1), caption
 
@@ -98,25 +98,25 @@ class AdversarialTraining(LightningModule):
         return perturb(image, noise_weight=weight), perturb(caption, noise_weight=weight)
 
     def embed(self, images: Tensor) -> Tensor:
-        """CLIP's embedding `(B, E)` of made images `(B, 3, P, P)` in [-1, 1], in float32."""
+        """Return CLIP's embedding `(B, E)` of images `(B, 3, P, P)` in [-1, 1], in float32."""
         with torch.autocast(images.device.type, enabled=False):
             return self._frozen[0]((images.float() + 1) / 2).flatten(1)
 
     # one iteration
 
     def on_fit_start(self) -> None:
-        """Brings CLIP to where the networks are.
+        """Move CLIP to the networks' device.
 
         Raises:
-            UserError: on several devices, whose discriminators would each judge a part of the batch unseen by the rest.
+            UserError: for several devices, because the losses compare all images of a batch.
         """
         if self.trainer.world_size > 1:
-            seen = f"{self.trainer.world_size} devices"
-            raise UserError("a generator is trained on one device", got=seen, fix="trainer.devices=1")
+            got = f"{self.trainer.world_size} devices"
+            raise UserError("a generator is trained on one device", got=got, fix="trainer.devices=1")
         self._frozen[0].to(self.device)
 
     def training_step(self, batch: ImageBatch, batch_index: int) -> None:
-        """One iteration of both networks, with the regularisers whose turn it is."""
+        """Run one iteration of both networks, with the regularisers that are due."""
         networks = self.networks()
         of_network = dict(zip(map(id, networks), self.optimizers(), strict=True))
         totals: list[Tensor] = []
@@ -134,24 +134,24 @@ class AdversarialTraining(LightningModule):
             parts |= loss.parts
         self.iteration += 1
         self._average(len(batch))
-        # The sum of what two networks descend against each other need not fall.
+        # The sum of two opposed losses need not decrease.
         named = {"train/loss": torch.stack(totals).sum()} | {f"train/{name}": part for name, part in parts.items()}
         self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch))
 
     def networks(self) -> Sequence[nn.Module]:
-        """All that learn, in the order of their optimisers."""
+        """Return all networks that are trained, in the order of their optimisers."""
         return [self.generator, self.discriminator]
 
     def phases(self) -> tuple[str, ...]:
-        """What the next iteration is made of."""
+        """Return the phases of the next iteration."""
         return self.objective.phases(int(self.iteration))
 
     def learner(self, phase: str) -> nn.Module:
-        """The network that learns in a phase."""
+        """Return the network that a phase trains."""
         return self.generator if phase in (GENERATOR, PATH_LENGTH) else self.discriminator
 
     def compute_loss(self, phase: str, batch: ImageBatch) -> PartLoss:
-        """The loss of a phase."""
+        """Return the loss of a phase."""
         losses = {
             GENERATOR: self.generator_loss,
             PATH_LENGTH: self.path_length_loss,
@@ -162,7 +162,7 @@ class AdversarialTraining(LightningModule):
 
     @contextmanager
     def _learning(self, network: nn.Module) -> Iterator[None]:
-        """One of the networks learns; the others pass gradients on."""
+        """Enable the gradients of one network only; gradients still flow through the others."""
         for each in self.networks():
             each.requires_grad_(each is network)
         yield
@@ -170,11 +170,11 @@ class AdversarialTraining(LightningModule):
             each.requires_grad_(True)
 
     def generator_loss(self, batch: ImageBatch) -> PartLoss:
-        """Made images should be taken for real, and for those of their embeddings, by discriminator and CLIP."""
-        objective, wanted = self.objective, self._perturbed(batch)
-        made = self.generator.synthesise(self._styles(len(batch)), *wanted)
-        judged = self.discriminator(made, *wanted)
-        conditions = select_conditions(self.discriminator.condition, *wanted)
+        """Return the generator's loss: realness, and the match with the embeddings by discriminator and CLIP."""
+        objective, embeddings = self.objective, self._perturbed(batch)
+        made = self.generator.synthesise(self._styles(len(batch)), *embeddings)
+        judged = self.discriminator(made, *embeddings)
+        conditions = select_conditions(self.discriminator.condition, *embeddings)
         parts = {
             "generator_logits": generator_loss(judged.logits),
             "generator_heads": -objective.head_scale * self._match(judged.semantics, conditions),
@@ -185,12 +185,12 @@ class AdversarialTraining(LightningModule):
             if objective.image_scale:
                 parts["generator_image"] = -objective.image_scale * self._match([seen], [batch["image"].flatten(1)])
         if objective.real_scale:
-            real = self.discriminator(2 * batch["images"] - 1, *wanted).semantics
+            real = self.discriminator(2 * batch["images"] - 1, *embeddings).semantics
             parts["generator_real"] = -objective.real_scale * self._match(real, judged.semantics)
         return _summed(parts)
 
     def path_length_loss(self, batch: ImageBatch) -> PartLoss:
-        """The path length penalty of a part of the batch."""
+        """Return the path length penalty on a part of the batch."""
         objective, count = self.objective, path_length_batch(len(batch))
         image, caption = (condition[:count] for condition in self._perturbed(batch))
         styles = self._styles(count)
@@ -208,12 +208,12 @@ class AdversarialTraining(LightningModule):
         return _summed({PATH_LENGTH: penalty.loss})
 
     def discriminator_loss(self, batch: ImageBatch) -> PartLoss:
-        """Real images should be told from made ones, and belong to their embeddings."""
-        wanted = self._perturbed(batch)
+        """Return the discriminator's loss: real against generated images, and the real images' match."""
+        embeddings = self._perturbed(batch)
         with torch.no_grad():
-            made = self.generator.synthesise(self._styles(len(batch)), *wanted)
-        judged, real = self.discriminator(made, *wanted), self.discriminator(2 * batch["images"] - 1, *wanted)
-        conditions = select_conditions(self.discriminator.condition, *wanted)
+            made = self.generator.synthesise(self._styles(len(batch)), *embeddings)
+        judged, real = self.discriminator(made, *embeddings), self.discriminator(2 * batch["images"] - 1, *embeddings)
+        conditions = select_conditions(self.discriminator.condition, *embeddings)
         parts = {
             "discriminator_logits": discriminator_loss(real.logits, judged.logits),
             "discriminator_heads": -self.objective.head_scale * self._match(real.semantics, conditions),
@@ -221,7 +221,7 @@ class AdversarialTraining(LightningModule):
         return _summed(parts)
 
     def r1_loss(self, batch: ImageBatch) -> PartLoss:
-        """The slope at real images."""
+        """Return the R1 gradient penalty on real images."""
         images = (2 * batch["images"] - 1).requires_grad_(True)
         logits = self.discriminator(images, *self._perturbed(batch)).logits
         gamma = self.objective.gamma(images.shape[-1], len(batch))
@@ -231,7 +231,7 @@ class AdversarialTraining(LightningModule):
         return mean_log_match(firsts, seconds, temperature=self.objective.temperature, lam=self.objective.lam)
 
     def _styles(self, count: int) -> Tensor:
-        """Intermediate latents `(B, L, W)` of training."""
+        """Return intermediate latents `(B, L, W)` for training."""
         generator, latents = self.generator, self.objective.latents
         shape = (count, generator.mapping.latent_dim)
         main = torch.randn(shape, device=self.device) if latents == "random" else self.path_length.new_zeros(shape)
@@ -244,7 +244,7 @@ class AdversarialTraining(LightningModule):
         return mix_styles(styles, generator.styles(torch.randn(shape, device=self.device)), cut)
 
     def _cropped(self, images: Tensor) -> Tensor:
-        """A random square of the images, the same of all."""
+        """Return a random square crop, the same for all images, at the images' size."""
         size = images.shape[-1]
         smallest = self.objective.smallest_crop
         side = int(size * (smallest + (1 - smallest) * float(torch.rand(()))))
@@ -261,7 +261,7 @@ class AdversarialTraining(LightningModule):
             kept.copy_(newest_buffer)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Adam for each network, as lazy regularisation wants it."""
+        """Return Adam for each network, corrected for lazy regularisation."""
         objective = self.objective
         return [
             Adam(network.parameters(), **lazy_adam(interval, lr=objective.learning_rate))
@@ -271,11 +271,11 @@ class AdversarialTraining(LightningModule):
             )
         ]
 
-    # what a validation says of the averaged generator
+    # validation of the averaged generator
 
     @torch.no_grad()
     def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
-        """Makes images of held-out embeddings with the averaged generator, of latents as in training, but fixed."""
+        """Generate images of held-out embeddings with the averaged generator, from fixed latents."""
         shape = (len(batch), self.averaged.mapping.latent_dim)
         drawn = torch.randn(shape, generator=torch.Generator().manual_seed(batch_index)).to(self.device)
         latents = drawn if self.objective.latents == "random" else torch.zeros_like(drawn)
@@ -286,7 +286,7 @@ class AdversarialTraining(LightningModule):
         self._seen.append(seen)
 
     def on_validation_epoch_end(self) -> None:
-        """FID to the held-out images, and whether a made image is nearest to its own, both in CLIP space."""
+        """Log FID to the held-out images and retrieval of their own images by generated ones, both in CLIP space."""
         if not self._seen:
             return
         made, real = (torch.cat([rows[name] for rows in self._seen]) for name in ("made", "real"))
@@ -307,7 +307,7 @@ def _summed(parts: dict[str, Tensor]) -> PartLoss:
 
 
 def _clamp_gradients(network: nn.Module) -> None:
-    """Slopes that are no numbers or overflow, as of a rare step in half precision, count for nothing or for little."""
+    """Replace NaN gradients by 0 and clamp infinite ones; both occur in rare steps in half precision."""
     for parameter in network.parameters():
         if parameter.grad is not None:
-            torch.nan_to_num(parameter.grad, nan=0.0, posinf=_LARGEST_SLOPE, neginf=-_LARGEST_SLOPE, out=parameter.grad)
+            torch.nan_to_num(parameter.grad, nan=0.0, posinf=_MAX_GRADIENT, neginf=-_MAX_GRADIENT, out=parameter.grad)

@@ -3,8 +3,6 @@
 Legend: B batch, V voxels of one subject, h hidden width.
 """
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from mindeye_pl.models.parts.part import Part
@@ -12,34 +10,32 @@ from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 
 
 class FunctionalAlignment(Part):
-    """One linear map for each subject, kept small by weight decay (spec of MindEye2, section 2).
+    """One linear map per subject, regularised by weight decay (MindEye2, spec section 2).
 
     Args:
-        voxel_counts: V of each subject, in the order of the subject indices.
-        hidden_dim: h.
-        weight_decay: of the weights and, where `bias_decay` says so, of the biases too.
-        gain_decay: `published` | `corrected`.
-        bias_decay: whether `published` decays the biases, as MindEye2's optimiser does and MindEye1's does not.
+        network: the subjects' maps.
+        weight_decay: of the weights and, with `bias_decay`, of the biases.
+        gain_decay: `published` | `corrected`, see `Part`.
+        bias_decay: decays the biases under `gain_decay=published`, as MindEye2's optimiser does; MindEye1's does not.
     """
 
     network: PerSubjectLinear
 
     def __init__(
         self,
-        voxel_counts: Sequence[int],
-        hidden_dim: int,
+        network: PerSubjectLinear,
         *,
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
         bias_decay: bool = True,
     ):
-        super().__init__(PerSubjectLinear(voxel_counts, hidden_dim), weight_decay=weight_decay, gain_decay=gain_decay)
+        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.bias_decay = bias_decay
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """MindEye2's published optimiser decays the biases of this part, and of this part alone."""
+        """Return true if AdamW decays this parameter; MindEye2's published optimiser decays this part's biases too."""
         return (self.gain_decay == "published" and self.bias_decay) or super().decays(name, parameter)
 
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
-        """`(B, V)` voxels of one subject to `(B, h)`."""
+        """Align one subject's voxels. Shape: `(B, V)` -> `(B, h)`."""
         return self.network(voxels, subject_index)

@@ -1,4 +1,4 @@
-"""The backbone: from the shared space to image tokens, and to the retrieval embedding.
+"""The backbone: from the shared space to image tokens and the retrieval embedding.
 
 Legend: B batch, h hidden width, S tokens, D token width.
 """
@@ -7,20 +7,34 @@ from torch import Tensor
 
 from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss
 from mindeye_pl.losses.mixco import MixCo
-from mindeye_pl.models.objective import Objective
+from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.parts.part import Part
-from mindeye_pl.nn.brain.backbone import MixerBackbone, TokenBackbone
-from mindeye_pl.nn.brain.mlp_backbone import MLPBackbone
+from mindeye_pl.nn.brain.backbone import TokenBackbone
 from mindeye_pl.types import PartLoss
 
 
-class BackboneStage(Part):
-    """What every backbone learns: tokens for the prior, and a retrieval embedding near the target tokens."""
+class Backbone(Part):
+    """Tokens for the prior, and a retrieval embedding that the contrastive loss brings near the target tokens.
+
+    Args:
+        network: `MixerBackbone` (MindEye2), `MLPBackbone` (MindEye1) or another `TokenBackbone`.
+        weight_decay: AdamW's weight decay.
+        gain_decay: `published` | `corrected`, see `Part`.
+    """
 
     network: TokenBackbone
 
+    def __init__(
+        self,
+        network: TokenBackbone,
+        *,
+        weight_decay: float = 1e-2,
+        gain_decay: str = "published",
+    ):
+        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
+
     def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, h)` to backbone tokens `(B, S, D)` and retrieval embedding `(B, S, D)`."""
+        """Return backbone tokens and retrieval embedding. Shape: `(B, h)` -> `(B, S, D)`, `(B, S, D)`."""
         return self.network(aligned)
 
     def compute_loss(
@@ -34,20 +48,20 @@ class BackboneStage(Part):
         soft: bool = True,
         negatives: str = "local",
     ) -> PartLoss:
-        """The contrastive loss of the retrieval embedding against the target tokens.
+        """Return the contrastive loss of the retrieval embedding against the target tokens.
 
         Args:
             aligned: `(B, h)`.
-            targets: `(B, S, D)` target tokens, of the images before mixing.
-            objective: its contrastive scale.
+            targets: `(B, S, D)` target tokens of the images, not mixed.
+            objective: gives the contrastive scale.
             temperature: of the logits.
-            mixing: how the voxels were mixed, for BiMixCo.
-            soft: of unmixed voxels, whether the targets are the images' likenesses (SoftCLIP) or the own image
-                alone (InfoNCE, of this process's images).
+            mixing: mixing of the voxels, for BiMixCo.
+            soft: for unmixed voxels, takes the images' similarities as targets (SoftCLIP); False takes the own image
+                alone (InfoNCE over this process's images).
             negatives: `local` | `gathered`, see `losses.negatives`.
 
         Returns:
-            `contrastive` as the one part, `hidden`, `tokens` and `retrieval` as outputs.
+            `contrastive` as the one part; `hidden`, `tokens` and `retrieval` as outputs.
         """
         hidden = self.network.hidden(aligned)  # (B, h)
         tokens, retrieval = self.network.read_out(hidden)
@@ -63,77 +77,3 @@ class BackboneStage(Part):
             loss = softclip_loss(brain, clip, temperature=temperature, negatives=negatives)
         loss = objective.contrastive_scale * loss
         return PartLoss(loss, {"contrastive": loss.detach()}, outputs)
-
-
-class Backbone(BackboneStage):
-    """MindEye2's: mixer blocks, a linear map to the tokens and the retrieval head (spec of MindEye2, section 3).
-
-    Args:
-        hidden_dim: h.
-        num_tokens: S.
-        token_dim: D.
-        num_blocks: mixer blocks.
-        dropout: inside the blocks.
-        mixer: `published` (the first blocks are inert) | `corrected`.
-        weight_decay: AdamW's.
-        gain_decay: `published` | `corrected`.
-    """
-
-    network: MixerBackbone
-
-    def __init__(
-        self,
-        hidden_dim: int,
-        num_tokens: int,
-        token_dim: int,
-        *,
-        num_blocks: int = 4,
-        dropout: float = 0.15,
-        mixer: str = "published",
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
-    ):
-        network = MixerBackbone(hidden_dim, num_tokens, token_dim, num_blocks=num_blocks, dropout=dropout, mixer=mixer)
-        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
-
-
-class ResidualBackbone(BackboneStage):
-    """MindEye1's: a residual MLP, a linear map to the tokens and the retrieval head (spec of MindEye1, section 4.1).
-
-    Args:
-        hidden_dim: h.
-        num_tokens: S.
-        token_dim: D.
-        num_blocks: residual blocks.
-        stem_dropout: before the first block.
-        dropout: inside the blocks.
-        retrieval_dim: width of the retrieval head.
-        weight_decay: AdamW's.
-        gain_decay: `published` | `corrected`.
-    """
-
-    network: MLPBackbone
-
-    def __init__(
-        self,
-        hidden_dim: int,
-        num_tokens: int,
-        token_dim: int,
-        *,
-        num_blocks: int = 4,
-        stem_dropout: float = 0.5,
-        dropout: float = 0.15,
-        retrieval_dim: int = 2048,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
-    ):
-        network = MLPBackbone(
-            hidden_dim,
-            num_tokens,
-            token_dim,
-            num_blocks=num_blocks,
-            stem_dropout=stem_dropout,
-            dropout=dropout,
-            retrieval_dim=retrieval_dim,
-        )
-        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)

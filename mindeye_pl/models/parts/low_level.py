@@ -1,7 +1,7 @@
-"""The low-level stages: what a blurry reconstruction is made from.
+"""Low-level parts: VAE latents and feature maps, from which a blurry reconstruction is decoded.
 
-Legend: B batch, b one subject's share, R repetitions, V voxels, h hidden width, C latent channels, L side of the
-latents, M = (L / 4)^2 places of a feature map.
+Legend: B batch, b trials of one subject, R repetitions, V voxels, h hidden width, C latent channels, L side of the
+latents, M = (L / 4)^2 positions of a feature map, K views of an image.
 """
 
 from abc import abstractmethod
@@ -17,18 +17,21 @@ from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
 from mindeye_pl.types import BrainBatch, PartLoss
 
 
-class LowLevelStage(Part):
-    """What every low-level part learns: VAE latents and feature maps of the image.
+class LowLevelPart(Part):
+    """Base of low-level parts, which learn the image's VAE latents and feature maps.
 
     Args:
-        network: the part itself.
-        contrastive_scale: weight of the feature maps' loss beside the latents'.
-        contrastive_temperature: of the same.
-        latent_scale: what the latents' L1 is divided by.
-        weight_decay: AdamW's.
-        gain_decay: `published` | `corrected`.
+        network: the network.
+        contrastive_scale: weight of the feature maps' loss relative to the latents'.
+        contrastive_temperature: temperature of the feature maps' loss.
+        latent_scale: divisor of the latents' L1.
+        weight_decay: AdamW's weight decay.
+        gain_decay: `published` | `corrected`, see `Part`.
         lr_scale: see `Part`.
     """
+
+    #: False for a part that reads the voxels itself and not the backbone.
+    uses_backbone: bool
 
     def __init__(
         self,
@@ -48,35 +51,38 @@ class LowLevelStage(Part):
     @property
     @abstractmethod
     def head(self) -> LowLevelHead:
-        """What reads latents and maps from the hidden vector."""
+        """The head that reads latents and maps from the hidden vector."""
 
     @abstractmethod
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
-        """What the head reads, `(B, h)`.
+        """Return the head's input `(B, h)`.
 
         Args:
-            voxels: one `(b, V_s)` for each subject.
-            subject_index: whose they are.
+            voxels: one `(b, V_s)` tensor per subject.
+            subject_index: the subjects' indices.
             backbone: `(B, h)` hidden vector of the backbone.
         """
 
     def hidden_of(self, batch: BrainBatch, backbone: Tensor) -> Tensor:
-        """The same of a batch, `(B, h)`."""
+        """Return the head's input `(B, h)` for a training batch."""
         return self.hidden(batch.voxels, batch.subject_index, backbone)
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, h)` to latents `(B, C, L, L)` and maps `(B, M, 512)`."""
+        """Return latents and maps. Shape: `(B, h)` -> `(B, C, L, L)`, `(B, M, 512)`."""
         return self.head(hidden)
 
     def draw_views(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Of `(B, K * M, 512)` maps the images' own `(B, M, 512)` and those of one augmented view each.
+        """Return each image's own map and that of one augmented view.
 
-        In training the view is drawn by lot, of one image independently of another; in validation it is the first.
+        In training the view is sampled uniformly, independently for each image; in validation it is the first.
+
+        Shape:
+            `(B, K * M, 512)` -> `(B, M, 512)`, `(B, M, 512)`.
         """
         views = maps.unflatten(1, (-1, self.head.side**2))  # (B, K, M, 512)
         count = len(views)
-        lots = torch.randint(1, views.shape[1], (count,)) if self.training else torch.ones(count, dtype=torch.long)
-        return views[:, 0], views[torch.arange(count), lots]
+        drawn = torch.randint(1, views.shape[1], (count,)) if self.training else torch.ones(count, dtype=torch.long)
+        return views[:, 0], views[torch.arange(count), drawn]
 
     def compute_loss(
         self,
@@ -88,17 +94,20 @@ class LowLevelStage(Part):
         scale: float = 1.0,
         negatives: str = "local",
     ) -> PartLoss:
-        """L1 to the latents, and the soft contrastive loss of the maps where they are given (spec section 6.4).
+        """Return the latents' L1 and, where maps are given, their soft contrastive loss (MindEye2, spec section 6.4).
 
-        Computed in float32 whatever the precision of the training: in half precision it is known to overflow.
+        Computed in float32 at every training precision: it overflows in half precision.
 
         Args:
             hidden: `(B, h)`; the gradient flows into it.
             latents: `(B, C, L, L)` or `(B, C, L * L)` scaled latents of the images, never mixed.
             maps: `(B, M, 512)` ConvNeXt features of the images.
-            augmented_maps: `(B, M, 512)`, of their augmented views.
+            augmented_maps: `(B, M, 512)` features of augmented views.
             scale: weight of the loss.
             negatives: of the maps' loss, `local` | `gathered`, see `losses.negatives`.
+
+        Returns:
+            `low_level` and `low_level_maps` as parts; `latents` as the output.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             grid = self.head.grid(hidden.float())
@@ -106,7 +115,7 @@ class LowLevelStage(Part):
             l1 = scale * (predicted - latents.float().view_as(predicted)).abs().mean() / self.latent_scale
             loss = PartLoss(l1, {"low_level": l1.detach()}, {"latents": predicted})
             if maps is not None and augmented_maps is not None:
-                student = self.head.maps(grid)  # not made where nothing is compared with them
+                student = self.head.maps(grid)  # computed only where it is compared
                 vectors = (part.float().flatten(0, 1) for part in (student, maps, augmented_maps))  # (B * M, 512) each
                 contrastive = soft_contrastive_loss(
                     *vectors, temperature=self.contrastive_temperature, negatives=negatives
@@ -117,34 +126,29 @@ class LowLevelStage(Part):
         return loss
 
 
-class LowLevel(LowLevelStage):
-    """MindEye2's: a branch beside the backbone, on its hidden vector (MindEye2, spec section 3).
+class LowLevel(LowLevelPart):
+    """MindEye2's branch on the backbone's hidden vector (MindEye2, spec section 3).
 
     Args:
-        hidden_dim: h.
-        latent_channels: C.
-        latent_size: L.
-        widths: see `LowLevelHead`.
-        contrastive_scale: see `LowLevelStage`.
-        weight_decay: AdamW's.
-        gain_decay: `published` | `corrected`.
+        network: the head.
+        contrastive_scale: see `LowLevelPart`.
+        weight_decay: AdamW's weight decay.
+        gain_decay: `published` | `corrected`, see `Part`.
     """
 
     network: LowLevelHead
+    uses_backbone = True
 
     def __init__(
         self,
-        hidden_dim: int,
+        network: LowLevelHead,
         *,
-        latent_channels: int = 4,
-        latent_size: int = 28,
-        widths: Sequence[int] = (32, 64, 128),
         contrastive_scale: float = 0.1,
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
     ):
         super().__init__(
-            LowLevelHead(hidden_dim, latent_channels=latent_channels, latent_size=latent_size, widths=widths),
+            network,
             contrastive_scale=contrastive_scale,
             contrastive_temperature=0.2,
             latent_scale=1.0,
@@ -158,42 +162,33 @@ class LowLevel(LowLevelStage):
         return self.network
 
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
-        """The backbone's own."""
+        """Return the backbone's hidden vector `(B, h)`."""
         return backbone
 
 
-class SeparateLowLevel(LowLevelStage):
-    """MindEye1's: a model of its own from the voxels on, which no other part learns from (MindEye1, spec section 7).
+class SeparateLowLevel(LowLevelPart):
+    """MindEye1's low-level model, which reads the voxels and shares nothing with the other parts (spec section 7).
 
-    Trained on mixed repetitions of each image, in float32. The published one is a run of its own, with its own batch
-    size and number of epochs; here it is trained beside the rest, which it neither changes nor is changed by.
+    It is trained in float32 on mixed repetitions of each image. The published one is trained in a run of its own, with
+    its own batch size and number of epochs; here it is trained in the same run, without effect on the other parts.
 
     Args:
-        voxel_counts: V of each subject.
-        hidden_dim: h.
-        num_blocks: residual blocks.
-        latent_channels: C.
-        latent_size: L.
-        widths: see `LowLevelHead`.
-        repetition_slots: R responses to each image that training asks the data for; 0 takes the trial alone.
-        contrastive_scale: see `LowLevelStage`.
-        latent_scale: of the VAE, which the latents' L1 is divided by.
-        weight_decay: AdamW's.
-        gain_decay: `published` | `corrected`.
+        network: the low-level model.
+        repetition_slots: R, responses to each image that are mixed in training; 0 takes the trial alone.
+        contrastive_scale: see `LowLevelPart`.
+        latent_scale: divisor of the latents' L1, the VAE's scaling factor.
+        weight_decay: AdamW's weight decay.
+        gain_decay: `published` | `corrected`, see `Part`.
         lr_scale: see `Part`.
     """
 
     network: LowLevelModel
+    uses_backbone = False
 
     def __init__(
         self,
-        voxel_counts: Sequence[int],
-        hidden_dim: int,
+        network: LowLevelModel,
         *,
-        num_blocks: int = 4,
-        latent_channels: int = 4,
-        latent_size: int = 64,
-        widths: Sequence[int] = (64, 128, 256),
         repetition_slots: int = 3,
         contrastive_scale: float = 0.1,
         latent_scale: float = 0.18215,
@@ -201,14 +196,6 @@ class SeparateLowLevel(LowLevelStage):
         gain_decay: str = "published",
         lr_scale: float = 1.0,
     ):
-        network = LowLevelModel(
-            voxel_counts,
-            hidden_dim,
-            num_blocks=num_blocks,
-            latent_channels=latent_channels,
-            latent_size=latent_size,
-            widths=widths,
-        )
         super().__init__(
             network,
             contrastive_scale=contrastive_scale,
@@ -222,18 +209,18 @@ class SeparateLowLevel(LowLevelStage):
 
     @property
     def head(self) -> LowLevelHead:
-        """The end of the network."""
+        """The last layers of the network."""
         return self.network.head
 
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
-        """The model's own, in float32; the backbone's is not looked at."""
+        """Return the model's own hidden vector `(B, h)` in float32; `backbone` is ignored."""
         with torch.autocast(backbone.device.type, enabled=False):
             return torch.cat(
                 [self.network.hidden(v.float(), index) for v, index in zip(voxels, subject_index, strict=True)]
             )
 
     def hidden_of(self, batch: BrainBatch, backbone: Tensor) -> Tensor:
-        """Of a batch's repetitions where it has them: mixed in training, their mean in validation."""
+        """Return the hidden vector of a batch's repetitions: mixed in training, averaged in validation."""
         if batch.repetitions is None:
             return super().hidden_of(batch, backbone)
         mix = mix_repetitions if self.training else _mean

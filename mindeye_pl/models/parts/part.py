@@ -1,4 +1,4 @@
-"""What every trainable part has in common: one network, and the optimiser groups it asks for."""
+"""Base of all trainable parts: one network, and its optimiser groups."""
 
 from typing import Any
 
@@ -7,41 +7,51 @@ from torch import nn
 
 from mindeye_pl.sharing.shareable import Shareable
 
-#: What PyTorch puts into the names of parameters that are sharded.
+#: Prefix that PyTorch adds to the names of sharded parameters.
 _FSDP_PREFIX = "_fsdp_wrapped_module."
 
 
 class Part(Shareable, LightningModule):
-    """A trainable part around one network of `nn/`.
+    """A trainable part: one network of `nn/` with its loss and its optimiser groups.
 
-    A stage returns its loss and never logs: Lightning lets only the root module log, and a stage may be either.
+    In the configuration the network is a node of its own (`backbone.network._target_`). A network that reads voxels has
+    a key `voxel_counts: null`, which is filled from the data when the model is built.
+
+    A part returns its loss and never logs, because Lightning lets only the root module log.
 
     Args:
-        network: the part itself.
-        weight_decay: AdamW's, for the parameters that are decayed.
-        gain_decay: `published` decays every parameter whose name does not contain "bias", so norm gains and learned
-            vectors too (spec of MindEye2, section 6.6); `corrected` decays matrices alone.
-        lr_scale: this part's share of the schedule's learning rate.
+        network: the network; a `Recorded` module, so that the part can be saved and rebuilt.
+        weight_decay: AdamW's weight decay of the decayed parameters.
+        gain_decay: `published` decays every parameter whose name does not contain "bias", norm gains and learned
+            vectors included (MindEye2, spec section 6.6); `corrected` decays only matrices.
+        lr_scale: factor on the schedule's learning rate.
     """
 
-    def __init__(self, network: nn.Module, *, weight_decay: float, gain_decay: str, lr_scale: float = 1.0):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        weight_decay: float,
+        gain_decay: str,
+        lr_scale: float = 1.0,
+    ):
         super().__init__()
         assert gain_decay in ("published", "corrected"), gain_decay
         self.network = network
         self.weight_decay = weight_decay
         self.gain_decay = gain_decay
         self.lr_scale = lr_scale
-        # Noted now: a strategy that shards the weights flattens them before the optimiser is made.
+        # Noted here: a strategy that shards the weights flattens them before the optimiser is made.
         self._matrices = frozenset(name for name, p in network.named_parameters() if p.ndim >= 2)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Whether AdamW decays this parameter."""
+        """Return true if AdamW decays this parameter."""
         if self.gain_decay == "published":
             return "bias" not in name
         return name.replace(_FSDP_PREFIX, "") in self._matrices
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The trainable parameters as one decayed and one free group; empty groups are left out."""
+        """Return the trainable parameters as one group with weight decay and one without; empty groups are omitted."""
         trainable = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
         decayed = [p for name, p in trainable if self.decays(name, p)]
         free = [p for name, p in trainable if not self.decays(name, p)]

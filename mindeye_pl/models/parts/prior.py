@@ -15,74 +15,35 @@ from mindeye_pl.types import PartLoss
 
 
 class DiffusionPrior(Part):
-    """Predicts clean tokens from noisy ones and the backbone's (MindEye2, spec section 4; MindEye1, 4.2 and 4.3).
+    """Prediction of clean tokens from noisy and backbone tokens (MindEye2, spec section 4; MindEye1, 4.2 and 4.3).
 
     Args:
-        num_tokens: S.
-        token_dim: D.
-        depth: transformer layers.
-        head_dim: width of an attention head.
-        heads: attention heads.
-        timesteps: of the noise schedule.
-        sample_steps: of sampling, unless the caller says otherwise.
-        drop_probability: of the brain condition and, independently, of the noisy tokens, in the loss.
-        condition: `sequence` (published) | `residual`, see `PriorNetwork`.
-        target_scale: `one` (MindEye2) | `sqrt_width` (MindEye1), see `DiffusionPriorModel`.
-        renormalise: what is done to a sample before it is used. `none` (MindEye2) | `first_token` (MindEye1), see
+        network: the diffusion model.
+        sample_steps: default number of sampling steps.
+        renormalise: normalisation of a sample before use. `none` (MindEye2) | `first_token` (MindEye1), see
             `by_first_token`.
-        layout: `parallel` | `causal` (MindEye1's class-token model), see `PriorNetwork`, as for the three that follow.
-        padding: tokens before the brain's.
-        time_table: times with a learned embedding each.
-        inner_norm: inside the feed-forward layers.
-        weight_decay: AdamW's.
-        gain_decay: `published` | `corrected`.
+        weight_decay: AdamW's weight decay.
+        gain_decay: `published` | `corrected`, see `Part`.
     """
 
     network: DiffusionPriorModel
 
     def __init__(
         self,
-        num_tokens: int,
-        token_dim: int,
+        network: DiffusionPriorModel,
         *,
-        depth: int = 6,
-        head_dim: int = 52,
-        heads: int = 32,
-        timesteps: int = 100,
         sample_steps: int = 20,
-        drop_probability: float = 0.2,
-        condition: str = "sequence",
-        target_scale: str = "one",
         renormalise: str = "none",
-        layout: str = "parallel",
-        padding: int = 0,
-        time_table: int = 0,
-        inner_norm: bool = False,
         weight_decay: float = 1e-2,
         gain_decay: str = "published",
     ):
         assert renormalise in ("none", "first_token"), renormalise
-        network = DiffusionPriorModel(
-            num_tokens,
-            token_dim,
-            depth=depth,
-            head_dim=head_dim,
-            heads=heads,
-            timesteps=timesteps,
-            drop_probability=drop_probability,
-            condition=condition,
-            target_scale=target_scale,
-            layout=layout,
-            padding=padding,
-            time_table=time_table,
-            inner_norm=inner_norm,
-        )
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.sample_steps = sample_steps
         self.renormalise = renormalise
 
     def compute_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> PartLoss:
-        """Mean squared error of the clean tokens at random times; conditions are dropped in validation too.
+        """Return the mean squared error of the clean tokens at random times; validation drops conditions too.
 
         Args:
             tokens: `(B, S, D)` backbone tokens; the gradient flows into them.
@@ -94,7 +55,7 @@ class DiffusionPrior(Part):
         return PartLoss(loss, {"prior": loss.detach()}, {"prior_tokens": prediction / self.network.scale})
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, drop_conditions: bool = False) -> Tensor:
-        """Noisy tokens `(B, S, D)` at integer `times` `(B,)` to predicted clean tokens `(B, S, D)`."""
+        """Predict clean tokens `(B, S, D)` from noisy tokens `(B, S, D)` at integer `times` `(B,)`."""
         return self.network.denoise(noisy, times, tokens, drop_conditions=drop_conditions)
 
     def sample(
@@ -105,21 +66,21 @@ class DiffusionPrior(Part):
         noise: Tensor | Iterable[Tensor] | None = None,
         samples: int = 1,
     ) -> Tensor:
-        """Prior tokens `(B, S, D)` for backbone tokens `(B, S, D)`, at the targets' scale and not yet renormalised.
+        """Sample prior tokens `(B, S, D)` at the targets' scale, not renormalised.
 
         Args:
-            tokens: the condition.
-            steps: of the published DDIM; as many as the schedule has are the full DDPM.
+            tokens: `(B, S, D)` backbone tokens, the condition.
+            steps: of the published DDIM; the schedule's number of timesteps selects the full DDPM.
             cond_scale: classifier-free guidance, 1 for none.
-            noise: standard-normal draws `(n, B, S, D)` in the order in which they are consumed, the start first.
-            samples: that are averaged. One alone, as published, has errors of its own; the mean of several is nearer to
-                what the brain says and less sure of the rest.
+            noise: standard-normal draws `(n, B, S, D)` in the order of their use, the starting point first.
+            samples: number of samples that are averaged; 1 as published. The mean of several has a smaller error and
+                less detail.
         """
-        draws = None if noise is None else iter(noise)  # one after the other, not the same for each sample
+        draws = None if noise is None else iter(noise)  # one iterator, so that the samples differ
         steps = steps or self.sample_steps
         drawn = [self.network.sample(tokens, steps=steps, cond_scale=cond_scale, noise=draws) for _ in range(samples)]
         return torch.stack(drawn).mean(0) if samples > 1 else drawn[0]
 
     def renormalised(self, tokens: Tensor) -> Tensor:
-        """Sampled tokens `(B, S, D)` as the image's generator takes them, `(B, S, D)`."""
+        """Return sampled tokens `(B, S, D)` in the normalisation that the image decoder reads."""
         return by_first_token(tokens) if self.renormalise == "first_token" else tokens

@@ -1,1 +1,1 @@
-"""Networks that read voxels: alignment, backbones, diffusion prior, low-level branch."""
+"""Networks of brain decoders: alignment, backbones, diffusion prior, low-level branch, voxel CNN."""

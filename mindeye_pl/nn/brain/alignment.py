@@ -1,4 +1,4 @@
-"""What is each subject's own: one linear map, and how many voxels there are.
+"""Modules that belong to single subjects: linear maps from voxels, and voxel counts.
 
 Legend: B batch, V voxels of one subject, h hidden width.
 """
@@ -8,27 +8,42 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mindeye_pl.nn.recorded import Recorded
 
-class PerSubjectLinear(nn.Module):
-    """`linears[i]` maps subject i's voxels to the shared space, without an activation.
 
-    Args:
-        voxel_counts: V of each subject.
-        hidden_dim: h.
-        bias: whether the maps have one.
+class PerSubject(nn.Module):
+    """Marker of a module whose parameters and buffers belong to single subjects.
+
+    Fine-tuning to a new subject takes over the weights of a pretrained model except those below such a module.
     """
 
-    def __init__(self, voxel_counts: Sequence[int], hidden_dim: int, *, bias: bool = True):
+
+class PerSubjectLinear(PerSubject, Recorded):
+    """One linear map per subject, without an activation; `linears[i]` reads subject i (MindEye2, spec section 2).
+
+    Args:
+        voxel_counts: V of each subject, in the order of the subject indices.
+        hidden_dim: h.
+        bias: adds a bias to each map.
+    """
+
+    def __init__(
+        self,
+        voxel_counts: Sequence[int],
+        hidden_dim: int,
+        *,
+        bias: bool = True,
+    ):
         super().__init__()
         self.linears = nn.ModuleList(nn.Linear(count, hidden_dim, bias=bias) for count in voxel_counts)
 
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
-        """Shape: `(B, V)` -> `(B, h)`."""
+        """Map one subject's voxels to the shared space. Shape: `(B, V)` -> `(B, h)`."""
         return self.linears[subject_index](voxels)
 
 
-class VoxelCounts(nn.Module):
-    """How many voxels each subject has, kept with the weights where the shape of no weight tells.
+class VoxelCounts(PerSubject):
+    """The subjects' voxel counts, stored with the weights because no weight's shape gives them.
 
     Attributes:
         counts: `(subjects,)` int64.

@@ -1,6 +1,6 @@
-"""The backbone: blocks, one linear map to the tokens, and the retrieval head.
+"""Backbones: blocks on the aligned voxels, one linear map to the tokens, and the retrieval head.
 
-`MixerBackbone` is MindEye2's (spec section 3); MindEye1's, on the same read-out, is `nn.mlp_backbone`.
+`MixerBackbone` is MindEye2's (spec section 3). MindEye1's, with the same read-out, is in `mlp_backbone`.
 
 Legend: B batch, h hidden width, S tokens, D token width, R width of the retrieval head.
 """
@@ -9,17 +9,19 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
+from mindeye_pl.nn.recorded import Recorded
 
-class TokenBackbone(nn.Module):
-    """What every backbone does with the vector that its blocks make: tokens, and from them the retrieval embedding.
 
-    Subclasses make their blocks, call `add_read_out`, and say what the blocks compute.
+class TokenBackbone(Recorded):
+    """Base of backbones: blocks make a hidden vector, which is read out as tokens and a retrieval embedding.
+
+    A subclass builds its blocks, calls `add_read_out` and implements `hidden`.
     """
 
     token_shape: tuple[int, int]
 
     def add_read_out(self, hidden_dim: int, num_tokens: int, token_dim: int, *, retrieval_dim: int) -> None:
-        """Makes the map to the tokens and the retrieval head, after the blocks.
+        """Build the map to the tokens and the retrieval head. Call it after the blocks are built.
 
         Args:
             hidden_dim: h.
@@ -43,31 +45,35 @@ class TokenBackbone(nn.Module):
 
     @abstractmethod
     def hidden(self, aligned: Tensor) -> Tensor:
-        """What the blocks make of the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+        """Apply the blocks to the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
 
     def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone tokens and retrieval embedding. Shape: `(B, h)` -> `(B, S, D)`, `(B, S, D)`."""
+        """Return backbone tokens and retrieval embedding. Shape: `(B, h)` -> `(B, S, D)`, `(B, S, D)`."""
         return self.read_out(self.hidden(aligned))
 
     def read_out(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, from what the blocks made."""
+        """Return backbone tokens and retrieval embedding of the blocks' output.
+
+        Shape:
+            `(B, h)` -> `(B, S, D)`, `(B, S, D)`.
+        """
         tokens = self.to_tokens(hidden).unflatten(-1, self.token_shape)  # (B, S, D)
         return tokens, self.retrieval_head(tokens)
 
 
 class MixerBackbone(TokenBackbone):
-    """The shared space to image tokens.
+    """MindEye2's backbone of mixer blocks (spec section 3).
 
     Args:
         hidden_dim: h.
         num_tokens: S.
         token_dim: D.
         num_blocks: pairs of mixer blocks.
-        dropout: inside the blocks.
-        mixer: how the two blocks of a pair are joined. `published` keeps two separate residual chains: the second
-            block's layer norm acts on a dimension of size 1, so its output is a learned constant and the first blocks
-            have no effect at all; their weights are kept for the state dict, but not computed. `corrected` adds the
-            second block to the first one's output, so that both work.
+        dropout: probability inside the blocks.
+        mixer: connection of the two blocks of a pair. `published` keeps two separate residual chains: the second
+            block's layer norm acts on a dimension of size 1, so its output is a learned constant, and the first blocks
+            have no effect; their weights are kept for the state dict, but not computed. `corrected` adds the second
+            block to the first one's output, so that both work.
     """
 
     def __init__(
@@ -88,7 +94,7 @@ class MixerBackbone(TokenBackbone):
         self.add_read_out(hidden_dim, num_tokens, token_dim, retrieval_dim=token_dim)
 
     def hidden(self, aligned: Tensor) -> Tensor:
-        """What the mixer blocks make of the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+        """Apply the mixer blocks to the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
         if self.mixer == "published":
             # Each second block adds its own output to the previous second block's; the first one starts from `aligned`.
             for block in self.sequence_blocks:

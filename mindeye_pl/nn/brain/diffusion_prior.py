@@ -1,6 +1,6 @@
-"""The diffusion prior: its loss and its samplers around the prior network.
+"""The diffusion prior: loss and samplers around its denoising network.
 
-MindEye2, spec sections 4.4 and 4.5; MindEye1, spec section 4.3, by `target_scale="sqrt_width"`.
+Sources: MindEye2, spec sections 4.4 and 4.5; MindEye1, spec section 4.3, with `target_scale="sqrt_width"`.
 
 Legend: B batch, S tokens, D token width, T timesteps.
 """
@@ -10,73 +10,49 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
 from mindeye_pl.nn.brain.prior_network import PriorNetwork
+from mindeye_pl.nn.recorded import Recorded
 
 
-class DiffusionPriorModel(nn.Module):
-    """Predicts clean target tokens from noisy ones, given backbone tokens.
+class DiffusionPriorModel(Recorded):
+    """A diffusion model of target tokens, conditioned on backbone tokens.
 
     Args:
-        num_tokens: S.
-        token_dim: D.
-        depth: transformer layers.
-        head_dim: width of an attention head.
-        heads: attention heads.
+        denoiser: predicts clean tokens.
         timesteps: T.
-        drop_probability: of the brain tokens and, independently, of the noisy tokens of a sample, in the loss.
-        condition: see `PriorNetwork`.
-        target_scale: of the target tokens in the diffusion. `one`: as they are. `sqrt_width`: times the square root of
-            D, so that tokens of norm 1 are as large as the noise; the loss and the predictions are at that scale, and
-            samples are brought back from it.
-        layout: see `PriorNetwork`, as for the three that follow.
-        padding: tokens before the brain's.
-        time_table: times with a learned embedding each.
-        inner_norm: inside the feed-forward layers.
+        drop_probability: probability in the loss that a sample's brain tokens and, independently, its noisy tokens are
+            replaced by null tokens.
+        target_scale: scale of the target tokens in the diffusion. `one` leaves them unchanged. `sqrt_width` multiplies
+            them by the square root of D, so that tokens of norm 1 are as large as the noise; loss and predictions are
+            at that scale, samples are divided by it.
     """
 
     def __init__(
         self,
-        num_tokens: int,
-        token_dim: int,
+        denoiser: PriorNetwork,
         *,
-        depth: int = 6,
-        head_dim: int = 52,
-        heads: int = 32,
         timesteps: int = 100,
         drop_probability: float = 0.2,
-        condition: str = "sequence",
         target_scale: str = "one",
-        layout: str = "parallel",
-        padding: int = 0,
-        time_table: int = 0,
-        inner_norm: bool = False,
     ):
         super().__init__()
         assert target_scale in ("one", "sqrt_width"), target_scale
-        self.scale = token_dim**0.5 if target_scale == "sqrt_width" else 1.0
-        self.drop_probability = drop_probability
+        self.scale = denoiser.token_dim**0.5 if target_scale == "sqrt_width" else 1.0
+        self.drop_probability, self.target_scale = drop_probability, target_scale
         self.schedule = CosineSchedule(timesteps)
-        self.network = PriorNetwork(
-            num_tokens,
-            token_dim,
-            depth=depth,
-            head_dim=head_dim,
-            heads=heads,
-            condition=condition,
-            layout=layout,
-            padding=padding,
-            time_table=time_table,
-            inner_norm=inner_norm,
-        )
+        self.network = denoiser  # its name in the state dict
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, *, drop_conditions: bool = False) -> Tensor:
-        """Predicted clean tokens. Shape: `(B, S, D)`, `(B,)`, `(B, S, D)` -> `(B, S, D)`.
+        """Predict clean tokens `(B, S, D)`. Noisy and clean tokens are at the diffusion's scale.
 
-        Noisy and clean tokens are at the diffusion's scale. `drop_conditions` puts the learned null tokens in place of
-        the brain tokens and of the noisy ones.
+        Args:
+            noisy: `(B, S, D)`.
+            times: `(B,)` integers in [0, T).
+            tokens: `(B, S, D)` brain tokens.
+            drop_conditions: replaces brain tokens and noisy tokens by the learned null tokens.
         """
         keep = torch.full((len(noisy),), not drop_conditions, device=noisy.device)
         return self.network(noisy, times, tokens, keep, keep)
@@ -90,14 +66,14 @@ class DiffusionPriorModel(nn.Module):
         noise: Tensor | None = None,
         drop_probability: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Mean squared error of the predicted clean tokens.
+        """Return the mean squared error of the predicted clean tokens.
 
         Args:
             clean: `(B, S, D)` target tokens.
             tokens: `(B, S, D)` backbone tokens.
-            times: `(B,)` integers in [0, T), drawn uniformly where None.
-            noise: `(B, S, D)`, drawn from the standard normal where None.
-            drop_probability: the module's own where None.
+            times: `(B,)` integers in [0, T); None samples them uniformly.
+            noise: `(B, S, D)`; None samples it from the standard normal.
+            drop_probability: None takes the module's own.
 
         Returns:
             The loss `()` and the prediction `(B, S, D)`, both at the diffusion's scale.
@@ -123,12 +99,12 @@ class DiffusionPriorModel(nn.Module):
         cond_scale: float = 1.0,
         noise: Tensor | Iterable[Tensor] | None = None,
     ) -> Tensor:
-        """Target tokens for backbone tokens. Shape: `(B, S, D)` -> `(B, S, D)`.
+        """Sample target tokens for backbone tokens. Shape: `(B, S, D)` -> `(B, S, D)`.
 
         Args:
-            tokens: the condition.
-            steps: fewer than T: the published DDIM; T: the full DDPM.
-            cond_scale: guidance; 1 is none.
+            tokens: condition.
+            steps: fewer than T selects the published DDIM, T the full DDPM.
+            cond_scale: classifier-free guidance; 1 for none.
             noise: standard-normal draws `(n, B, S, D)`, consumed in order, the starting point first.
         """
         draws = _draws(tokens, noise)
@@ -147,9 +123,9 @@ class DiffusionPriorModel(nn.Module):
         return dropped + (kept - dropped) * cond_scale
 
     def _sample_ddim(self, tokens: Tensor, steps: int, cond_scale: float, draws: Iterator[Tensor]) -> Tensor:
-        """DDIM with eta 1 as published: one call fewer than `steps`, and noise levels read one step early.
+        """Sample by DDIM with eta 1 as published: one call fewer than `steps`, noise levels read one step early.
 
-        The noise is taken from the current step's schedule, the rest from the previous step's.
+        The noise is read from the current step's schedule, all else from the previous step's.
         """
         schedule = self.schedule
         grid = torch.linspace(-1, schedule.timesteps, steps + 1)[:-1].int().flip(0).tolist()
@@ -171,7 +147,7 @@ class DiffusionPriorModel(nn.Module):
         for time in reversed(range(schedule.timesteps)):
             clean = self._guided(x, time, tokens, cond_scale)
             mean = schedule.posterior_mean_coef1[time] * clean + schedule.posterior_mean_coef2[time] * x
-            draw = next(draws)  # drawn at the last step too, as published, and not used there
+            draw = next(draws)  # consumed at the last step too, as published, but not used there
             x = mean + (0.5 * schedule.posterior_log_variance_clipped[time]).exp() * draw if time else mean
         return x
 

@@ -1,7 +1,7 @@
-"""What a blurry reconstruction is made from: VAE latents, and auxiliary feature maps.
+"""Networks of the blurry reconstruction: VAE latents and auxiliary feature maps.
 
-The head is MindEye2's branch beside its backbone (spec section 3) and, behind an MLP of its own, MindEye1's low-level
-model (MindEye1, spec section 7.1).
+`LowLevelHead` is MindEye2's branch beside its backbone (spec section 3). After an MLP of its own it is MindEye1's
+low-level model (MindEye1, spec section 7.1).
 
 Legend: B batch, V voxels, h hidden width, C latent channels, L side of the latents.
 """
@@ -14,19 +14,20 @@ from torch import Tensor, nn
 
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 from mindeye_pl.nn.brain.mlp_backbone import ResidualMLP
+from mindeye_pl.nn.recorded import Recorded
 
 
-class LowLevelHead(nn.Module):
-    """From a hidden vector to VAE latents and to feature maps.
+class LowLevelHead(Recorded):
+    """Map from a hidden vector to VAE latents and feature maps.
 
     Args:
         hidden_dim: h.
         latent_channels: C.
         latent_size: L, a multiple of 4; 28 as published for MindEye2, 64 for MindEye1.
-        widths: of the decoder's levels, the finest first.
-        bias: whether the map from the hidden vector has one.
-        dropout: behind it.
-        maps: False leaves the maps' projection out, so that the maps are the grid itself, 64 wide.
+        widths: channels of the decoder's levels, the finest first.
+        bias: adds a bias to the map from the hidden vector.
+        dropout: probability after that map.
+        maps: False omits the maps' projection, so that the maps are the grid itself, 64 wide.
     """
 
     channels = 64
@@ -61,17 +62,17 @@ class LowLevelHead(nn.Module):
         self.to_maps = self._projection() if maps else nn.Identity()
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents and maps. Shape: `(B, h)` -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
+        """Return latents and maps. Shape: `(B, h)` -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
         grid = self.grid(hidden)
         return self.to_latents(grid), self.maps(grid)
 
     def grid(self, hidden: Tensor) -> Tensor:
-        """What latents and maps are made from. Shape: `(B, h)` -> `(B, 64, L / 4, L / 4)`."""
+        """Return the common grid of latents and maps. Shape: `(B, h)` -> `(B, 64, L / 4, L / 4)`."""
         grid = self.dropout(self.from_hidden(hidden)).unflatten(-1, (self.channels, self.side, self.side))
         return self.norm(grid)
 
     def maps(self, grid: Tensor) -> Tensor:
-        """Shape: `(B, 64, L / 4, L / 4)` -> `(B, (L / 4)^2, 512)`."""
+        """Return the maps of a grid. Shape: `(B, 64, L / 4, L / 4)` -> `(B, (L / 4)^2, 512)`."""
         return self.to_maps(grid).flatten(2).transpose(1, 2)
 
     def _projection(self) -> nn.Sequential:
@@ -87,10 +88,10 @@ class LowLevelHead(nn.Module):
 
 
 class LowLevelPrediction(NamedTuple):
-    """What a low-level model reads from voxels.
+    """Output of the low-level model.
 
     Attributes:
-        latents: `(B, C, L, L)`, scaled as the VAE's are in diffusion.
+        latents: `(B, C, L, L)`, multiplied by the VAE's scaling factor.
         maps: `(B, (L / 4)^2, 512)`.
     """
 
@@ -98,8 +99,8 @@ class LowLevelPrediction(NamedTuple):
     maps: Tensor
 
 
-class LowLevelModel(nn.Module):
-    """MindEye1's low-level model: voxels to latents, apart from every other part.
+class LowLevelModel(Recorded):
+    """MindEye1's low-level model: voxels to latents, independent of every other part (spec section 7.1).
 
     Args:
         voxel_counts: V of each subject.
@@ -136,14 +137,14 @@ class LowLevelModel(nn.Module):
         )
 
     def hidden(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
-        """What the head reads. Shape: `(B, V)` of one subject -> `(B, h)`."""
+        """Return the head's input. Shape: `(B, V)` of one subject -> `(B, h)`."""
         return self.mlp(self.alignment(voxels, subject_index))
 
     def forward(self, voxels: Tensor, subject_index: int = 0) -> LowLevelPrediction:
-        """Latents and maps. Shape: `(B, V)` of one subject -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
+        """Return latents and maps. Shape: `(B, V)` of one subject -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
         return LowLevelPrediction(*self.head(self.hidden(voxels, subject_index)))
 
     @torch.no_grad()
     def predict(self, voxels: Tensor, subject_index: int = 0) -> LowLevelPrediction:
-        """As `forward`, without a gradient, in the module's current mode."""
+        """Return latents and maps as `forward` does, without a gradient, in the module's current mode."""
         return self(voxels, subject_index)

@@ -1,4 +1,4 @@
-"""MindEye1's residual MLP, which its backbone and its low-level model begin with (MindEye1, spec sections 4.1 and 7.1).
+"""MindEye1's residual MLP, the first layers of its backbone and low-level model (MindEye1, spec sections 4.1 and 7.1).
 
 Legend: B batch, h hidden width, S tokens, D token width.
 """
@@ -16,10 +16,10 @@ class ResidualMLP(nn.Module):
     Args:
         hidden_dim: h.
         num_blocks: residual blocks.
-        bias: whether their linear maps have one.
-        activation: after each norm.
-        stem_dropout: before the first block.
-        dropout: inside the blocks.
+        bias: adds a bias to the blocks' linear maps.
+        activation: class of the activation after each norm.
+        stem_dropout: probability before the first block.
+        dropout: probability inside the blocks.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ResidualMLP(nn.Module):
         )
 
     def forward(self, aligned: Tensor) -> Tensor:
-        """Shape: `(B, h)` -> `(B, h)`."""
+        """Apply the stem and the residual blocks. Shape: `(B, h)` -> `(B, h)`."""
         hidden = self.stem(aligned)
         for block in self.blocks:
             hidden = hidden + block(hidden)
@@ -53,15 +53,15 @@ class ResidualMLP(nn.Module):
 
 
 class MLPBackbone(TokenBackbone):
-    """The shared space to image tokens by a residual MLP.
+    """MindEye1's backbone: a residual MLP with the common read-out (MindEye1, spec section 4.1).
 
     Args:
         hidden_dim: h.
-        num_tokens: S; 257 as published, and 1 for the model of the class token alone.
+        num_tokens: S; 257 as published, 1 for the class-token model.
         token_dim: D.
         num_blocks: residual blocks.
-        stem_dropout: before the first block.
-        dropout: inside the blocks.
+        stem_dropout: probability before the first block.
+        dropout: probability inside the blocks.
         retrieval_dim: width of the retrieval head, which the paper calls projector.
     """
 
@@ -81,5 +81,5 @@ class MLPBackbone(TokenBackbone):
         self.add_read_out(hidden_dim, num_tokens, token_dim, retrieval_dim=retrieval_dim)
 
     def hidden(self, aligned: Tensor) -> Tensor:
-        """What the residual blocks make of the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+        """Apply the residual MLP to the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
         return self.mlp(aligned)

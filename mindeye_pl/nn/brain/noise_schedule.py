@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class CosineSchedule(nn.Module):
-    """Buffers `(T,)` float32, computed in float64.
+    """Cosine noise schedule as buffers `(T,)` float32, computed in float64.
 
     Args:
         timesteps: T.
@@ -36,7 +36,7 @@ class CosineSchedule(nn.Module):
                 self.register_buffer(name, value.float())
 
     def diffuse(self, clean: Tensor, times: Tensor, noise: Tensor) -> Tensor:
-        """Clean tokens `(B, S, D)` with noise `(B, S, D)` at integer times `(B,)`."""
+        """Return noisy tokens `(B, S, D)`: clean tokens with noise `(B, S, D)` at integer times `(B,)`."""
         signal, amount = self.sqrt_alphas_cumprod[times], self.sqrt_one_minus_alphas_cumprod[times]
         return signal[:, None, None] * clean + amount[:, None, None] * noise
 

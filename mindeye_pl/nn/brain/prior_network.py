@@ -1,6 +1,6 @@
-"""The diffusion prior's network: a transformer over brain tokens, time and noisy tokens.
+"""Denoising network of the diffusion prior: a transformer over brain tokens, time and noisy tokens.
 
-MindEye2, spec section 4; MindEye1, spec section 4.2, and its class-token model, section 6.1.
+Sources: MindEye2, spec section 4; MindEye1, spec section 4.2; MindEye1's class-token model, section 6.1.
 
 Legend: B batch, S tokens, D token width, N sequence length, P padding tokens, H heads, d head width.
 """
@@ -11,13 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mindeye_pl.nn.recorded import Recorded
+
 
 class GainLayerNorm(nn.Module):
     """Layer norm with a gain and no bias; eps is 1e-5 for float32 input and 1e-3 for any other.
 
     Args:
         dim: D.
-        stable: divide by the row's maximum first, which guards half precision against overflow.
+        stable: divides each row by its maximum first, which prevents overflow in half precision.
     """
 
     def __init__(self, dim: int, *, stable: bool = False):
@@ -26,7 +28,7 @@ class GainLayerNorm(nn.Module):
         self.stable = stable
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape: `(..., D)` -> `(..., D)`."""
+        """Normalise the last dimension. Shape: `(..., D)` -> `(..., D)`."""
         if self.stable:
             x = x / x.amax(-1, keepdim=True).detach()
         eps = 1e-5 if x.dtype == torch.float32 else 1e-3
@@ -35,10 +37,10 @@ class GainLayerNorm(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Rotates pairs of channels (2i, 2i+1) by their position; channels past `dim` pass through.
+    """Rotary position encoding of channel pairs (2i, 2i+1); channels past `dim` pass through.
 
     Args:
-        dim: channels that turn.
+        dim: number of rotated channels.
     """
 
     def __init__(self, dim: int):
@@ -47,23 +49,23 @@ class Rotary(nn.Module):
         self.frequencies = nn.Parameter(frequencies, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape: `(..., N, d)` -> `(..., N, d)`, positions 0..N-1."""
+        """Rotate rows by their positions 0..N-1. Shape: `(..., N, d)` -> `(..., N, d)`."""
         positions = torch.arange(x.shape[-2], device=x.device, dtype=self.frequencies.dtype)
         angles = torch.outer(positions, self.frequencies)  # (N, dim / 2)
         cos, sin = angles.cos(), angles.sin()
-        turned, passed = x.split([2 * len(self.frequencies), x.shape[-1] - 2 * len(self.frequencies)], dim=-1)
-        even, odd = turned[..., 0::2], turned[..., 1::2]
-        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
-        return torch.cat([turned.to(x.dtype), passed], dim=-1)
+        rotated, passed = x.split([2 * len(self.frequencies), x.shape[-1] - 2 * len(self.frequencies)], dim=-1)
+        even, odd = rotated[..., 0::2], rotated[..., 1::2]
+        rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+        return torch.cat([rotated.to(x.dtype), passed], dim=-1)
 
 
 class RelativePositionBias(nn.Module):
-    """A learned addend of the attention logits by distance; all keys ahead share the bucket of distance 0.
+    """Learned bias of the attention logits by distance; all later keys use the bucket of distance 0.
 
     Args:
         heads: H.
         num_buckets: half of them for exact distances, half for logarithmic ones.
-        max_distance: at and beyond it all distances share the last bucket.
+        max_distance: distances from here on use the last bucket.
     """
 
     def __init__(self, heads: int, *, num_buckets: int = 32, max_distance: int = 128):
@@ -72,7 +74,7 @@ class RelativePositionBias(nn.Module):
         self.bias = nn.Embedding(num_buckets, heads)
 
     def forward(self, queries: int, keys: int) -> Tensor:
-        """Shape: `(H, queries, keys)`; query i stands at position i, key j at position j."""
+        """Return the bias `(H, queries, keys)` of query position i and key position j."""
         device = self.bias.weight.device
         distance = torch.arange(queries, device=device)[:, None] - torch.arange(keys, device=device)[None, :]
         return self.bias(self._bucket(distance.clamp(min=0))).permute(2, 0, 1)
@@ -106,7 +108,16 @@ class CosineAttention(nn.Module):
         self.out_norm = GainLayerNorm(dim)
 
     def forward(self, x: Tensor, rotary: Rotary, position_bias: Tensor) -> Tensor:
-        """Shape: `(B, N, D)`, the rotation of positions, `(H, N, N + 1)` -> `(B, N, D)`."""
+        """Attend from each token to the null key and all tokens.
+
+        Args:
+            x: `(B, N, D)`.
+            rotary: position encoding of queries and keys.
+            position_bias: `(H, N, N + 1)`, the null key first.
+
+        Returns:
+            `(B, N, D)`.
+        """
         x = self.norm(x)
         queries = rotary(self.to_queries(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))  # (B, H, N, d)
         keys, values = self.to_key_value(x).chunk(2, dim=-1)  # (B, N, d)
@@ -127,11 +138,11 @@ class CosineAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Norm, then a SwiGLU of four times the width.
+    """Layer norm, then a SwiGLU of four times the width.
 
     Args:
         dim: D.
-        inner_norm: whether the SwiGLU's output is normed.
+        inner_norm: normalises the SwiGLU's output.
     """
 
     def __init__(self, dim: int, *, inner_norm: bool = False):
@@ -142,7 +153,7 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(4 * dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape: `(B, N, D)` -> `(B, N, D)`."""
+        """Apply norm and SwiGLU, without a residual. Shape: `(B, N, D)` -> `(B, N, D)`."""
         value, gate = self.expand(self.norm(x)).chunk(2, dim=-1)
         return self.contract(self.inner_norm(value * F.silu(gate)))
 
@@ -155,12 +166,19 @@ class PriorTransformer(nn.Module):
         depth: layers.
         head_dim: d.
         heads: H.
-        causal: whether a token sees the null key, itself and earlier tokens alone.
-        inner_norm: of the feed-forward layers.
+        causal: limits a token's attention to the null key, itself and earlier tokens.
+        inner_norm: see `FeedForward`.
     """
 
     def __init__(
-        self, dim: int, *, depth: int, head_dim: int, heads: int, causal: bool = False, inner_norm: bool = False
+        self,
+        dim: int,
+        *,
+        depth: int,
+        head_dim: int,
+        heads: int,
+        causal: bool = False,
+        inner_norm: bool = False,
     ):
         super().__init__()
         self.causal = causal
@@ -172,7 +190,7 @@ class PriorTransformer(nn.Module):
         self.project_out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape: `(B, N, D)` -> `(B, N, D)`."""
+        """Apply all layers. Shape: `(B, N, D)` -> `(B, N, D)`."""
         position_bias = self.position_bias(x.shape[1], x.shape[1] + 1)  # (H, N, N + 1), the null key first
         if self.causal:
             later = torch.ones(position_bias.shape[1:], dtype=torch.bool, device=x.device).triu(2)
@@ -184,7 +202,7 @@ class PriorTransformer(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Continuous sinusoids of the time, then a small network.
+    """Embedding of continuous times: sinusoids, then an MLP.
 
     Args:
         dim: D.
@@ -198,42 +216,42 @@ class TimeEmbedding(nn.Module):
         )
 
     def forward(self, times: Tensor) -> Tensor:
-        """Shape: `(B,)` -> `(B, D)`."""
+        """Embed times. Shape: `(B,)` -> `(B, D)`."""
         half = self.dim // 2
         frequencies = torch.exp(torch.arange(half, device=times.device) * (-math.log(10000) / (half - 1)))
         angles = times.float()[:, None] * frequencies
         return self.network(torch.cat([angles.sin(), angles.cos()], dim=-1))
 
 
-class PriorNetwork(nn.Module):
-    """Clean tokens from noisy tokens, a time and brain tokens.
+class PriorNetwork(Recorded):
+    """Prediction of clean tokens from noisy tokens, a time and brain tokens.
 
     Args:
         num_tokens: S.
-        dim: D.
+        token_dim: D.
         depth: transformer layers.
         head_dim: d.
         heads: H.
-        condition: how the brain tokens are told. `sequence`, as published: they stand before the noisy tokens, and
-            attention has to learn which of them belongs to which place. `residual`: each one is also added to the noisy
-            token of its place, and the network predicts what is to be added to it; the weights are the same ones.
-        layout: of the sequence. `parallel`: [brain | time | noisy]; learned positions are added to the noisy tokens,
-            every token sees every other, and the prediction is read at the noisy tokens' places. `causal`, of the
-            text-to-image prior that MindEye1's class-token model starts from: [padding | brain | time | noisy | query];
-            no token sees a later one, and the prediction is read at the places of the query, which is learned.
-        padding: number of learned tokens that stand in the causal layout where a text's words stood.
-        time_table: number of times that have a learned embedding each; 0 for continuous sinusoids.
+        condition: use of the brain tokens. `sequence` (published): they precede the noisy tokens, and attention has to
+            learn which brain token belongs to which noisy token. `residual`: each brain token is also added to the
+            noisy token of the same index, and the network predicts the difference from it; the weights are the same.
+        layout: order of the sequence. `parallel`: [brain | time | noisy]; learned positions are added to the noisy
+            tokens, every token attends to every other, and the prediction is read at the noisy tokens. `causal`, from
+            the text-to-image prior that MindEye1's class-token model starts from: [padding | brain | time | noisy |
+            query]; no token attends to a later one, and the prediction is read at the learned query.
+        padding: number of learned tokens that replace the text tokens in the causal layout.
+        time_table: number of times with a learned embedding each; 0 takes continuous sinusoids.
         inner_norm: see `FeedForward`.
     """
 
     def __init__(
         self,
         num_tokens: int,
-        dim: int,
+        token_dim: int,
         *,
-        depth: int,
-        head_dim: int,
-        heads: int,
+        depth: int = 6,
+        head_dim: int = 52,
+        heads: int = 32,
         condition: str = "sequence",
         layout: str = "parallel",
         padding: int = 0,
@@ -244,19 +262,33 @@ class PriorNetwork(nn.Module):
         assert condition in ("sequence", "residual"), condition
         assert layout in ("parallel", "causal"), layout
         assert layout == "causal" or padding == 0, padding
-        self.num_tokens, self.condition, self.layout = num_tokens, condition, layout
-        self.position_query = nn.Parameter(torch.randn(num_tokens, dim) * dim**-0.5)
-        self.null_brain_tokens = nn.Parameter(torch.randn(num_tokens, dim))
-        self.null_noisy_tokens = nn.Parameter(torch.randn(num_tokens, dim))
+        self.num_tokens, self.token_dim = num_tokens, token_dim
+        self.condition, self.layout = condition, layout
+        self.position_query = nn.Parameter(torch.randn(num_tokens, token_dim) * token_dim**-0.5)
+        self.null_brain_tokens = nn.Parameter(torch.randn(num_tokens, token_dim))
+        self.null_noisy_tokens = nn.Parameter(torch.randn(num_tokens, token_dim))
         if layout == "causal":
-            self.padding_tokens = nn.Parameter(torch.randn(padding, dim))
-        self.time_embedding = nn.Embedding(time_table, dim) if time_table else TimeEmbedding(dim)
+            self.padding_tokens = nn.Parameter(torch.randn(padding, token_dim))
+        self.time_embedding = nn.Embedding(time_table, token_dim) if time_table else TimeEmbedding(token_dim)
         self.transformer = PriorTransformer(
-            dim, depth=depth, head_dim=head_dim, heads=heads, causal=layout == "causal", inner_norm=inner_norm
+            token_dim,
+            depth=depth,
+            head_dim=head_dim,
+            heads=heads,
+            causal=layout == "causal",
+            inner_norm=inner_norm,
         )
 
     def forward(self, noisy: Tensor, times: Tensor, brain: Tensor, keep_brain: Tensor, keep_noisy: Tensor) -> Tensor:
-        """Shape: `(B, S, D)`, `(B,)`, `(B, S, D)`, `(B,)` bool, `(B,)` bool -> `(B, S, D)`."""
+        """Predict clean tokens `(B, S, D)`.
+
+        Args:
+            noisy: `(B, S, D)`.
+            times: `(B,)` integers.
+            brain: `(B, S, D)` brain tokens.
+            keep_brain: `(B,)` bool; False replaces a sample's brain tokens by learned null tokens.
+            keep_noisy: `(B,)` bool, the same for the noisy tokens.
+        """
         brain = torch.where(keep_brain[:, None, None], brain, self.null_brain_tokens.to(brain.dtype))
         noisy = torch.where(keep_noisy[:, None, None], noisy, self.null_noisy_tokens.to(noisy.dtype))
         if self.layout == "parallel":

@@ -1,23 +1,26 @@
 """Mind Reader's mapper: a 1-D convolutional network from voxels to a CLIP embedding (Mind Reader, spec section 4).
 
-It convolves along the voxels in the order in which the mask lists them, so neighbours in it are not always neighbours
-in the brain. There is no batch norm.
+It convolves along the voxels in the order of the mask, so that neighbouring positions are not always neighbours in the
+brain. There is no batch norm.
 
-Legend: B batch, V voxels of one subject, P padded voxels, L positions behind the stems (P / 2 each), C channels,
+Legend: B batch, V voxels of one subject, P padded voxels, L positions after the stems (each halves P), C channels,
 D embedding width, h hidden width of the read-out.
 """
 
 from collections.abc import Sequence
+from math import ceil, lcm
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.nn.recorded import Recorded
 
 
 def pad_voxels(voxels: Tensor, size: int) -> Tensor:
-    """Zeros on both sides, the smaller half of them on the left: subject 1's 15,724 voxels get 10 and 10.
+    """Pad with zeros on both sides, the smaller half on the left: subject 1's 15,724 voxels get 10 and 10.
 
     Shape:
         `(..., V)` -> `(..., size)`; V must not be larger.
@@ -28,7 +31,7 @@ def pad_voxels(voxels: Tensor, size: int) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Three convolutions and a skip around them. `(B, C, L)` -> `(B, C, L)`."""
+    """Three convolutions with a skip connection. Shape: `(B, C, L)` -> `(B, C, L)`."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -44,27 +47,34 @@ class _Block(nn.Module):
         return (features + self.net(features)).relu()
 
 
-class VoxelCNN(nn.Module):
-    """Voxels to an embedding by convolutions, and one MLP over the positions that all embedding dimensions share.
+class VoxelCNN(Recorded):
+    """Convolutions along the voxels, then one MLP over the positions for all embedding dimensions.
 
-    Convolutions do not ask how many voxels there are; the first map over the positions does, and each subject has its
-    own. At the published size, one subject's 15,744 voxels to 512 dimensions, there are 1,156,929 parameters.
+    The convolutions are independent of the voxel count. The first map over the positions is not, so that each subject
+    has its own. At the published size, one subject's 15,744 voxels to 512 dimensions, it has 1,156,929 parameters.
 
     Args:
-        padded_voxels: P of each subject, or of the only one; multiples of two for each stem.
+        voxel_counts: V of each subject, in the order of the subject indices; a number for one subject.
         embedding_dim: D.
+        padded_voxels: P of each subject, or of all; None takes the smallest that the stems and `pad_multiple` allow.
+        pad_multiple: divisor of P; 32 brings subject 1's 15,724 voxels to the published 15,744.
         channels: C.
-        num_stems: convolutions of stride two in front; 1 for CLIP embeddings, 2 for the map of a ResNet.
+        num_stems: convolutions of stride two at the start; 1 for CLIP embeddings, 2 for a ResNet's map.
         num_blocks: residual blocks.
         hidden_dim: h.
-        sigmoid: whether the embedding is brought into (0, 1), for targets that lie there; CLIP's do not.
+        sigmoid: maps the embedding into (0, 1), for targets in that range; CLIP's are not.
+
+    Raises:
+        UserError: for padded voxels that are fewer than a subject's, or that the stems cannot halve.
     """
 
     def __init__(
         self,
-        padded_voxels: int | Sequence[int] = 15_744,
+        voxel_counts: int | Sequence[int] = 15_744,
         embedding_dim: int = 512,
         *,
+        padded_voxels: int | Sequence[int] | None = None,
+        pad_multiple: int = 1,
         channels: int = 64,
         num_stems: int = 1,
         num_blocks: int = 4,
@@ -72,9 +82,8 @@ class VoxelCNN(nn.Module):
         sigmoid: bool = False,
     ):
         super().__init__()
-        self.padded_voxels = (padded_voxels,) if isinstance(padded_voxels, int) else tuple(padded_voxels)
-        for padded in self.padded_voxels:
-            assert padded % 2**num_stems == 0, f"{padded} voxels, halved {num_stems} times"
+        self.voxel_counts = (voxel_counts,) if isinstance(voxel_counts, int) else tuple(voxel_counts)
+        self.padded_voxels = _padded(self.voxel_counts, padded_voxels, 2**num_stems, pad_multiple)
         self.sigmoid = sigmoid
         widths = (1, *[channels] * num_stems)
         self.stems = nn.ModuleList(nn.Conv1d(width, channels, 4, stride=2, padding=1) for width in widths[:num_stems])
@@ -84,10 +93,10 @@ class VoxelCNN(nn.Module):
         self.read_out = nn.Linear(hidden_dim, 1)
 
     def forward(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
-        """The embedding, as it is: neither clamped nor normalised.
+        """Return the embedding, neither clamped nor normalised.
 
         Shape:
-            `(B, V)` of one subject, with V at most its P -> `(B, D)`.
+            `(B, V)` of one subject -> `(B, D)`.
         """
         features = pad_voxels(voxels, self.padded_voxels[subject_index])[:, None]  # (B, 1, P)
         for stem in self.stems:
@@ -98,13 +107,37 @@ class VoxelCNN(nn.Module):
 
     @torch.no_grad()
     def predict(self, voxels: Tensor, *, batch_size: int = 100) -> Tensor:
-        """As `forward`, of the first subject, without a gradient and for any number of samples.
+        """Return the embeddings of the first subject's samples, without a gradient.
 
         Args:
-            voxels: `(N, V)` with V at most P.
-            batch_size: samples at once; at the published size each takes some 20 MB.
+            voxels: `(N, V)`.
+            batch_size: samples per forward pass; at the published size each takes about 20 MB.
 
         Returns:
             `(N, D)`.
         """
         return torch.cat([self(batch) for batch in voxels.split(batch_size)])
+
+
+def _padded(
+    voxel_counts: Sequence[int],
+    padded_voxels: int | Sequence[int] | None,
+    stride: int,
+    pad_multiple: int,
+) -> tuple[int, ...]:
+    """Return P of each subject; `stride` is that of all stems together."""
+    if padded_voxels is None:
+        unit = lcm(stride, pad_multiple)
+        return tuple(unit * ceil(count / unit) for count in voxel_counts)
+    padded = (padded_voxels,) * len(voxel_counts) if isinstance(padded_voxels, int) else tuple(padded_voxels)
+    if len(padded) != len(voxel_counts):
+        raise UserError(
+            "padded_voxels needs one number per subject", got=list(padded), expected=f"{len(voxel_counts)} numbers"
+        )
+    for count, size in zip(voxel_counts, padded, strict=True):
+        if size < count or size % stride:
+            expected = f"a multiple of {stride}, at least {count}"
+            raise UserError(
+                "padded_voxels does not fit the voxels", got=size, expected=expected, fix="padded_voxels=null"
+            )
+    return padded

@@ -1,6 +1,6 @@
-"""Augmented views of images, drawn from the image itself.
+"""Augmented views of images, drawn by a seed that follows from the image.
 
-Legend: B images, H and W their size in pixels.
+Legend: B images, H and W image size in pixels.
 """
 
 from collections.abc import Sequence
@@ -35,20 +35,20 @@ def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
 
 
 class BlackSquare(torch.nn.Module):
-    """Blackens a square whose middle is a random pixel; what falls outside the image is cut off.
+    """Black square centred on a random pixel and clipped at the image's border.
 
     Args:
-        share: side of the square over the image's height.
+        fraction: side of the square as a fraction of the image's height.
     """
 
-    def __init__(self, share: float):
+    def __init__(self, fraction: float):
         super().__init__()
-        self.share = share
+        self.fraction = fraction
 
     def forward(self, image: Tensor) -> Tensor:
-        """Shape: `(..., H, W)` -> the same."""
+        """Set a random square to zero. Shape: `(..., H, W)` -> `(..., H, W)`."""
         height, width = image.shape[-2:]
-        side = round(self.share * height)
+        side = round(self.fraction * height)
         top, left = (int(torch.randint(size, ())) - side // 2 for size in (height, width))
         blackened = image.clone()
         blackened[..., max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
@@ -56,7 +56,7 @@ class BlackSquare(torch.nn.Module):
 
 
 def _mind_reader_views(size: Sequence[int]) -> v2.Transform:
-    scale = size[0] / 256  # the published sizes are those of images of 256 pixels
+    scale = size[0] / 256  # the published sizes are for images of 256 pixels
     taps = 2 * round((23 * scale - 1) / 2) + 1
     blur = v2.GaussianBlur(taps, sigma=(0.1 * scale, 2.0 * scale))
     return v2.Compose(
@@ -71,20 +71,20 @@ def _mind_reader_views(size: Sequence[int]) -> v2.Transform:
     )
 
 
-#: How a system's views of an image are drawn (spec of MindEye2, section 6.4; of MindEye1, section 7.2; of Mind Reader,
-#: section 3.1, which does not tell the blur's width: torchvision's 0.1 to 2 pixels).
+#: Transforms by system (MindEye2, spec section 6.4; MindEye1, section 7.2; Mind Reader, section 3.1, which does not
+#: give the blur's width: torchvision's 0.1 to 2 pixels).
 AUGMENTATIONS = {"mindeye2": _mindeye2_views, "mindeye1": _mindeye1_views, "mind_reader": _mind_reader_views}
 
 
 def augmented_views(images: Tensor, count: int, *, augmentation: str = "mindeye2") -> Tensor:
-    """Each image in other colours and cropped, as a system's training shows it.
+    """Return augmented views of each image: crops with changed colours, as in a system's training.
 
-    The draws follow from the image itself, so that a store that is filled in other batches holds the same views.
+    The random draws depend on the image alone, so that the views are the same in any batch.
 
     Args:
         images: `(B, 3, H, W)` in [0, 1], on the CPU.
-        count: views of each.
-        augmentation: one of `AUGMENTATIONS`.
+        count: views per image.
+        augmentation: key of `AUGMENTATIONS`.
 
     Returns:
         `(B, count, 3, H, W)`.

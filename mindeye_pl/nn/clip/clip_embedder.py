@@ -1,10 +1,10 @@
-"""Images to target tokens, by an open_clip vision tower.
+"""Target tokens of images, by an open_clip vision tower.
 
-MindEye2 takes the patch tokens before the projection (spec section 5), MindEye1 all tokens behind it, or the class
-token alone (spec section 3).
+MindEye2 uses the patch tokens before the projection (spec section 5), MindEye1 all tokens after it, or the class token
+alone (spec section 3).
 
-Legend: B batch, H and W size of an image in pixels, P size that the tower takes, S tokens, D token width, N patches, F
-the tower's width, E width behind its projection.
+Legend: B batch, H and W image size in pixels, P input size of the tower, S tokens, D token width, N patches, F width of
+the tower, E width after its projection.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def washed_out(images: Tensor) -> Tensor:
-    """What the published embedder does: takes [0, 1] for [-1, 1], so that CLIP sees 0.5 + 0.5 I."""
+    """Map [-1, 1] to [0, 1] as the published embedder does although images are in [0, 1]: CLIP reads 0.5 + 0.5 I."""
     return (images + 1) / 2
 
 
 def unchanged(images: Tensor) -> Tensor:
-    """What CLIP was trained on: the image in [0, 1]."""
+    """Return the images in [0, 1], CLIP's range in training."""
     return images
 
 
@@ -38,12 +38,12 @@ INPUT_RANGES: dict[str, Callable[[Tensor], Tensor]] = {"published": washed_out, 
 
 
 def patch_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
-    """MindEye2's: patches after `ln_post` as they are. See `hidden_tokens`; -> `(B, N, F)`."""
+    """Return MindEye2's tokens `(B, N, F)`: the patches after `ln_post`. Arguments as of `hidden_tokens`."""
     return patches
 
 
 def hidden_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
-    """MindEye1's: the class token and every patch behind the projection, by the norm of the class token.
+    """Return MindEye1's tokens: class token and patches after the projection, divided by the class token's norm.
 
     Shape:
         embedding `(B, E)` of the projected class token, patches `(B, N, F)` after `ln_post`, projection `(F, E)` ->
@@ -53,7 +53,7 @@ def hidden_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Ten
 
 
 def class_token(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
-    """CLIP's own embedding as one token, not normalised. See `hidden_tokens`; -> `(B, 1, E)`."""
+    """Return CLIP's embedding as one token `(B, 1, E)`, not normalised. Arguments as of `hidden_tokens`."""
     return embedding[:, None]
 
 
@@ -65,20 +65,23 @@ TOKENS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class CLIPImageEmbedder(nn.Module):
-    """Target tokens of images.
+    """Embedder of images as target tokens.
 
     The module is frozen and in eval mode; gradients still flow to the images.
 
     Args:
-        visual: the tower of an open_clip model.
-        tokens: which ones. "patches" `(N, F)`, after `ln_post`, without the class token, before `proj`, not normalised;
-            "hidden" `(1 + N, E)`, the class token first, all behind `proj` and over the class token's norm; "class"
-            `(1, E)`, the class token behind `proj`, not normalised.
-        input_range: "published" feeds the washed-out image that released weights of MindEye2 were trained with,
+        visual: vision tower of an open_clip model.
+        tokens: kind of tokens. "patches" `(N, F)`, after `ln_post` and before `proj`, without the class token, not
+            normalised; "hidden" `(1 + N, E)`, the class token first, all after `proj` and divided by the class token's
+            norm; "class" `(1, E)`, the class token after `proj`, not normalised.
+        input_range: "published" takes the washed-out image, with which released weights of MindEye2 were trained;
             "corrected" the image itself, as MindEye1 does.
-        resizing: of `RESIZERS`. "stretched" is MindEye2's, the other two cut out the middle square as MindEye1 does:
-            "published" samples without smoothing, "corrected" smooths before.
-        standardise: applied to the tokens, `(B, S, D)` to the same shape; none for CLIP itself.
+        resizing: key of `RESIZERS`. "stretched" is MindEye2's, the other two crop the middle square as MindEye1 does:
+            "published" without antialiasing, "corrected" with it.
+        standardise: transform of the tokens, `(B, S, D)` to the same shape; None for CLIP's own.
+
+    Raises:
+        ValueError: for an unknown choice.
     """
 
     _mean: Tensor  # (1, 3, 1, 1)
@@ -101,7 +104,7 @@ class CLIPImageEmbedder(nn.Module):
         )
         for option, value, known in choices:
             if value not in known:
-                raise ValueError(f"{option} is {value!r}, wanted {' or '.join(known)}")
+                raise ValueError(f"{option} is {value!r}, expected {' or '.join(known)}")
         visual.output_tokens = True
         self.visual = visual
         self.standardise = standardise or nn.Identity()
@@ -117,7 +120,7 @@ class CLIPImageEmbedder(nn.Module):
         self.requires_grad_(False).eval()
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Resized, brought to CLIP's range and normalised.
+        """Resize images, bring them to CLIP's range and normalise them.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
@@ -128,7 +131,7 @@ class CLIPImageEmbedder(nn.Module):
             return (self._to_input_range(resized) - self._mean) / self._std
 
     def pooled(self, images: Tensor) -> Tensor:
-        """CLIP's own embedding of images, the one that captions are compared with; not normalised.
+        """Return CLIP's own embedding of images, which is compared with captions; not normalised.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> `(B, E)`.
@@ -137,7 +140,7 @@ class CLIPImageEmbedder(nn.Module):
         return embedding
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds images.
+        """Embed images as tokens.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`, in the dtype of the tower or of autocast.
@@ -148,7 +151,7 @@ class CLIPImageEmbedder(nn.Module):
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic resize with aligned corners, blurred first where it shrinks, as kornia 0.7 does; identity at equal size.
+    """Resize bicubically with aligned corners, after a blur if images shrink, as kornia 0.7; identity at equal size.
 
     Shape:
         images `(B, C, H, W)` -> `(B, C, *size)`.
@@ -163,10 +166,10 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def middle_square(images: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
-    """The shorter side resized bicubically and the middle cut out, as torchvision does (MindEye1, spec section 3.1).
+    """Resize the shorter side bicubically and crop the middle, as torchvision does (MindEye1, spec section 3.1).
 
     Shape:
-        images `(B, C, H, W)` -> `(B, C, *size)`, of a square `size`.
+        images `(B, C, H, W)` -> `(B, C, *size)`, a square.
     """
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import center_crop
@@ -184,23 +187,23 @@ RESIZERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
 
 
 def _gaussian_kernel(factor: float) -> Tensor:
-    """Normalised Gaussian for shrinking by `factor`: sigma (factor - 1) / 2, four sigma wide, three taps at least."""
+    """Return a Gaussian for shrinking by `factor`: sigma (factor - 1) / 2, four sigma wide, at least three taps."""
     sigma = max((factor - 1) / 2, 0.001)
-    taps = int(max(4 * sigma, 3)) // 2 * 2 + 1  # made odd, upwards
+    taps = int(max(4 * sigma, 3)) // 2 * 2 + 1  # rounded up to an odd number
     offsets = torch.arange(taps) - taps // 2
     weights = torch.exp(-(offsets**2) / (2 * sigma**2))
     return weights / weights.sum()
 
 
 def _blur(images: Tensor, kernel: Tensor) -> Tensor:
-    """Each channel of (B, C, H, W) convolved with a (k, l) kernel, the border mirrored."""
+    """Convolve each channel of `(B, C, H, W)` with a `(k, l)` kernel; the border is mirrored."""
     channels, (rows, columns) = images.shape[1], kernel.shape
     padded = F.pad(images, (columns // 2, columns // 2, rows // 2, rows // 2), mode="reflect")
     return F.conv2d(padded, kernel.expand(channels, 1, rows, columns), groups=channels)
 
 
 class TokenStandardiser(nn.Module):
-    """A fixed affine map to mean 0 and standard deviation 1 at each position and channel.
+    """Fixed affine map to mean 0 and standard deviation 1 at each position and channel.
 
     Args:
         mean: `(S, D)`.
@@ -216,7 +219,7 @@ class TokenStandardiser(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Shape: `(B, S, D)` -> `(B, S, D)`."""
+        """Standardise tokens. Shape: `(B, S, D)` -> `(B, S, D)`."""
         return (tokens - self.mean) / self.std
 
 
@@ -230,23 +233,23 @@ def random_embedder(
     heads: int = 4,
     input_range: str = "published",
 ) -> CLIPImageEmbedder:
-    """A small open_clip vision tower with random weights, the same on every call with the same arguments.
+    """Return a small open_clip vision tower with random weights, the same on every call with the same arguments.
 
-    Raw tokens of a random tower share a huge common mean, which would make every image's target nearly the same. They
-    are therefore standardised by the mean and standard deviation, at each position and channel, over 256 synthetic
-    images that also follow from the seed. The global random state is neither read nor changed.
+    Raw tokens of a random tower have a large common mean, which would make all images' targets nearly equal. They are
+    therefore standardised at each position and channel, by mean and standard deviation over 256 synthetic images drawn
+    with the seed. The global random state is neither read nor changed.
 
     Args:
         seed: of weights and synthetic images.
-        image_size: side in pixels that the tower takes; images of another size are resized.
-        num_tokens: S, a square number; the patches are `image_size / sqrt(S)` pixels wide.
+        image_size: input side of the tower in pixels; images of another size are resized.
+        num_tokens: S, a square number; patches are `image_size / sqrt(S)` pixels wide.
         token_dim: D, the tower's width.
         layers: transformer blocks.
         heads: attention heads.
         input_range: see `CLIPImageEmbedder`.
 
     Raises:
-        ValueError: if the image cannot be cut into that many patches.
+        ValueError: if the image cannot be divided into that many patches.
     """
     from open_clip.transformer import VisionTransformer
 
@@ -273,7 +276,7 @@ def random_embedder(
 
 
 def _synthetic_images(count: int, size: int) -> Tensor:
-    """Colour gradients with coloured noise of three coarsenesses on top, (count, 3, size, size) in [0, 1]."""
+    """Return colour gradients with coloured noise at three scales, `(count, 3, size, size)` in [0, 1]."""
     ends = torch.rand(2, count, 3, 1, 1)
     angle = 2 * torch.pi * torch.rand(count, 1, 1, 1)
     y, x = torch.meshgrid(torch.linspace(-0.5, 0.5, size), torch.linspace(-0.5, 0.5, size), indexing="ij")

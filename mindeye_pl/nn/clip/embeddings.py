@@ -1,20 +1,20 @@
-"""CLIP embeddings as targets: clamped, normalised, and one drawn of several (Mind Reader, spec sections 2.2 and 3.3).
+"""CLIP embeddings as targets: clamping, normalisation, sampling of captions (Mind Reader, spec sections 2.2 and 3.3).
 
-Legend: B batch, C captions of an image at most, D embedding width.
+Legend: B batch, C maximal number of an image's captions, D embedding width.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Where the elements of an embedding of CLIP ViT-B/32 are clamped: few of them lie outside, and those far.
+#: Clamp of the elements of CLIP ViT-B/32 embeddings: few lie outside, and those far.
 CLAMP = 1.5
 
 
 def clamp_then_normalise(embeddings: Tensor, *, limit: float = CLAMP) -> Tensor:
-    """Elements clamped to [-limit, limit], and then each row brought to length one.
+    """Clamp elements to [-limit, limit], then L2-normalise each row.
 
-    The order matters: the elements of a row of length one are all inside.
+    The order matters: after normalisation all elements are inside the limits.
 
     Shape:
         `(..., D)` -> `(..., D)` float32.
@@ -26,7 +26,7 @@ class ClampThenNormalise(nn.Module):
     """`clamp_then_normalise` as the last layer of an embedder.
 
     Args:
-        limit: see there.
+        limit: see `clamp_then_normalise`.
     """
 
     def __init__(self, limit: float = CLAMP):
@@ -34,12 +34,12 @@ class ClampThenNormalise(nn.Module):
         self.limit = limit
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Shape: `(..., D)` -> `(..., D)` float32."""
+        """Clamp and normalise. Shape: `(..., D)` -> `(..., D)` float32."""
         return clamp_then_normalise(embeddings, limit=self.limit)
 
 
 def is_caption(captions: Tensor) -> Tensor:
-    """Which places hold a caption: those of an image with fewer, or of rejected captions, are zeros.
+    """Return a mask of the rows that hold a caption; missing and rejected captions are zeros.
 
     Shape:
         `(B, C, D)` -> `(B, C)` bool.
@@ -48,20 +48,20 @@ def is_caption(captions: Tensor) -> Tensor:
 
 
 def draw_caption(captions: Tensor) -> Tensor:
-    """One embedding of each image's, any of them as likely as another, by PyTorch's global generator.
+    """Sample one caption embedding per image uniformly, by PyTorch's global generator.
 
     Args:
-        captions: `(B, C, D)`, zeros where there is no caption; every image has one at the least.
+        captions: `(B, C, D)`, zeros where a caption is missing; every image has at least one.
 
     Returns:
         `(B, D)`.
     """
-    lots = torch.rand(captions.shape[:2], device=captions.device).masked_fill(~is_caption(captions), -1)
-    return captions[torch.arange(len(captions), device=captions.device), lots.argmax(1)]
+    draws = torch.rand(captions.shape[:2], device=captions.device).masked_fill(~is_caption(captions), -1)
+    return captions[torch.arange(len(captions), device=captions.device), draws.argmax(1)]
 
 
 def mean_caption(captions: Tensor) -> Tensor:
-    """The mean of each image's embeddings, of length one: what validation and the ceiling take.
+    """Return the L2-normalised mean of each image's caption embeddings, the target of validation and ceiling.
 
     Shape:
         `(B, C, D)` -> `(B, D)` float32.
@@ -70,8 +70,11 @@ def mean_caption(captions: Tensor) -> Tensor:
 
 
 def by_first_token(tokens: Tensor) -> Tensor:
-    """Tokens by the norm of each sample's first one, which is the class token. Shape: `(B, S, D)` -> `(B, S, D)`.
+    """Divide tokens by the norm of each sample's first token, the class token.
 
-    So are MindEye1's target tokens made, and so are its samples brought back to them (spec sections 3.1 and 4.3).
+    MindEye1 normalises its target tokens and its prior's samples in this way (spec sections 3.1 and 4.3).
+
+    Shape:
+        `(B, S, D)` -> `(B, S, D)`.
     """
     return tokens / (tokens[:, :1].norm(dim=-1, keepdim=True) + 1e-6)

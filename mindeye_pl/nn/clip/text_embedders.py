@@ -1,6 +1,6 @@
-"""Sentences to embeddings whose cosine says how alike they are (MindEye2, spec section 10).
+"""Embeddings of sentences, compared by cosine similarity (MindEye2, spec section 10).
 
-Legend: N sentences, B of them at once, L word pieces of the longest of them, D width of a word, E of an embedding.
+Legend: N sentences, B batch, L token ids of its longest sentence, D width of a token, E width of an embedding.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import BertModel, CLIPTextModelWithProjection
 
-#: Padding is masked out, so that any word's number will do.
+#: Token id of padding; it is masked out, so that any id works.
 _PAD = 0
 
 
 class TextEmbedder(nn.Module):
-    """Reads sentences in batches of like length; neither the batch nor its padding changes an embedding.
+    """Base of text embedders. Sentences are batched by length; batch and padding do not change an embedding.
 
     The module is frozen and in eval mode.
 
     Args:
-        tower: the network, of transformers.
-        tokenizer: sentences to word pieces with their marks; its own padding and cut are replaced.
-        max_length: L at most, marks included; what is longer is cut.
+        tower: network of transformers.
+        tokenizer: sentences to token ids with special tokens; its own padding and truncation are replaced.
+        max_length: maximal L, special tokens included; longer sentences are truncated.
         batch_size: B.
     """
 
@@ -41,34 +41,34 @@ class TextEmbedder(nn.Module):
 
     @torch.no_grad()
     def forward(self, sentences: Sequence[str]) -> Tensor:
-        """N sentences to `(N, E)` float32."""
+        """Embed N sentences as `(N, E)` float32."""
         pieces = [encoding.ids for encoding in self.tokenizer.encode_batch(list(sentences))]
         order = sorted(range(len(pieces)), key=lambda index: len(pieces[index]))
         parts = []
         for start in range(0, len(order), self.batch_size):
             numbers, kept = _padded([pieces[index] for index in order[start : start + self.batch_size]])
-            with torch.autocast(self.device.type, enabled=False):  # cosines crowd near 1
+            with torch.autocast(self.device.type, enabled=False):  # cosines are close to 1
                 parts.append(self._embed(numbers.to(self.device), kept.to(self.device)))
         return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.tower.parameters()).device
 
     def _embed(self, numbers: Tensor, kept: Tensor) -> Tensor:
-        """Word pieces `(B, L)` int64, and 1 for each that is no padding, to `(B, E)`."""
+        """Embed token ids `(B, L)` int64 with the attention mask `(B, L)` int64 as `(B, E)`."""
         raise NotImplementedError
 
 
 class SentenceEmbedder(TextEmbedder):
-    """Sentence-BERT: the mean of the last hidden states, scaled to length 1.
+    """Sentence-BERT: the L2-normalised mean of the last hidden states.
 
     Args:
         tower: all-MiniLM-L6-v2, without its pooler.
         tokenizer: see `TextEmbedder`.
-        max_length: see there.
-        batch_size: see there.
+        max_length: see `TextEmbedder`.
+        batch_size: see `TextEmbedder`.
     """
 
     def __init__(self, tower: "BertModel", tokenizer: "Tokenizer", *, max_length: int = 256, batch_size: int = 64):
@@ -86,9 +86,9 @@ class CLIPTextEmbedder(TextEmbedder):
     Args:
         tower: the text tower with its projection.
         tokenizer: see `TextEmbedder`.
-        max_length: see there.
-        batch_size: see there.
-        logit_scale: that CLIP multiplies a cosine by to compare captions; OpenAI's were all trained up to 100.
+        max_length: see `TextEmbedder`.
+        batch_size: see `TextEmbedder`.
+        logit_scale: CLIP's factor on cosines when captions are compared; 100 in all OpenAI models.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class CLIPTextEmbedder(TextEmbedder):
 
 
 class OpenCLIPTextEmbedder(nn.Module):
-    """The text side of a whole open_clip model, the laptop's for instance; not normalised.
+    """Text embedding of an open_clip model, for example the laptop's; not normalised.
 
     Args:
-        network: with `encode_text`, word numbers `(B, L)` to `(B, E)`; it is put in eval mode.
-        tokenize_captions: n sentences to `(n, L)` int64, padded.
+        network: model with `encode_text`, token ids `(B, L)` to `(B, E)`; it is set to eval mode.
+        tokenize_captions: tokenizer, n sentences to padded token ids `(n, L)` int64.
         batch_size: B.
     """
 
@@ -127,19 +127,19 @@ class OpenCLIPTextEmbedder(nn.Module):
 
     @property
     def logit_scale(self) -> float:
-        """What CLIP multiplies a cosine by to compare captions."""
+        """CLIP's factor on cosines when captions are compared."""
         return float(self.network.logit_scale.exp())
 
     @torch.no_grad()
     def forward(self, sentences: Sequence[str]) -> Tensor:
-        """N sentences to `(N, E)`."""
+        """Embed N sentences as `(N, E)`."""
         numbers = self.tokenize_captions(sentences).to(next(self.network.parameters()).device)  # (N, L)
         with torch.autocast(numbers.device.type, enabled=False):
             return torch.cat([self.network.encode_text(part) for part in numbers.split(self.batch_size)])
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of unlike length as one `(B, L)` int64, and 1 where it is no padding."""
+    """Return rows of different lengths as padded token ids and attention mask, `(B, L)` int64 each."""
     numbers = torch.full((len(rows), max(len(row) for row in rows)), _PAD)
     kept = torch.zeros_like(numbers)
     for index, row in enumerate(rows):

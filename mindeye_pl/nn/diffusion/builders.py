@@ -1,4 +1,4 @@
-"""The foundation models' architectures, as classes of open_clip and diffusers: SDXL's sizes and the laptop's.
+"""Builders of the foundation models from classes of open_clip, diffusers and transformers.
 
 Legend: C latent channels, S tokens, D token width.
 """
@@ -31,18 +31,18 @@ def build_unet(
     layers_per_block: int = 2,
     groups: int = 32,
 ) -> "UNet2DConditionModel":
-    """A UNet wired as the SDXL unCLIP (MindEye2, spec section 7.4).
+    """Return a UNet of the SDXL unCLIP's architecture (MindEye2, spec section 7.4).
 
     Args:
-        channels: of each level, the finest first.
-        transformer_depth: blocks of cross-attention at each level; 0 has none there.
+        channels: per level, the finest first.
+        transformer_depth: cross-attention blocks per level; 0 for none.
         head_dim: width of an attention head.
         token_dim: D.
-        size_dim: length of the vector of sizes.
+        size_dim: length of the size vector.
         latent_channels: C.
         latent_size: side of the latents.
-        layers_per_block: residual blocks of each level.
-        groups: of the group normalisations.
+        layers_per_block: residual blocks per level.
+        groups: groups of the group normalisations.
     """
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
@@ -74,14 +74,14 @@ def build_vae(
     scaling_factor: float = 0.13025,
     groups: int = 32,
 ) -> "AutoencoderKL":
-    """A variational autoencoder of images; each level but the last halves the side.
+    """Return a variational autoencoder of images; each level but the last halves the side.
 
     Args:
-        channels: of each level, the finest first.
+        channels: per level, the finest first.
         latent_channels: C.
         image_size: side in pixels.
         layers_per_block: residual blocks of each level.
-        scaling_factor: one over the standard deviation of the latents.
+        scaling_factor: inverse of the latents' standard deviation.
         groups: of the group normalisations.
     """
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -99,11 +99,11 @@ def build_vae(
 
 
 def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", image_size: int) -> UnCLIPModel:
-    """An unCLIP with learned null tokens around a VAE.
+    """Return an unCLIP with learned null tokens.
 
     Args:
-        sizes: of `build_unet`, with `num_tokens`, `packing` and `token_positions`.
-        vae: makes its latents.
+        sizes: arguments of `build_unet`, with `num_tokens`, `packing` and `token_positions`.
+        vae: its autoencoder.
         image_size: side in pixels.
     """
     own = dict(sizes)
@@ -125,7 +125,7 @@ def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", image_size: int
 
 
 def random_vae(seed: int, **sizes: Any) -> "AutoencoderKL":
-    """An untrained VAE, the same on every call.
+    """Return an untrained VAE, the same on every call.
 
     Args:
         seed: of the weights; the global random state is neither read nor changed.
@@ -138,12 +138,12 @@ def random_vae(seed: int, **sizes: Any) -> "AutoencoderKL":
 
 
 def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> UnCLIPModel:
-    """An untrained unCLIP, the same on every call; its images are noise.
+    """Return an untrained unCLIP, the same on every call; its images are noise.
 
     Args:
         seed: of the weights; the global random state is neither read nor changed.
-        unet: as `sizes` of `build_unclip`.
-        vae: of `build_vae`.
+        unet: `sizes` of `build_unclip`.
+        vae: arguments of `build_vae`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -162,20 +162,20 @@ def build_clip(
     context_length: int,
     text_layers: int,
 ) -> "open_clip.CLIP":
-    """A small CLIP: both towers are `token_dim` wide, and so is the space that they share.
+    """Return a small CLIP; both towers and the shared space are `token_dim` wide.
 
     Args:
         image_size: side in pixels.
         num_tokens: S, a square number.
         token_dim: D.
-        layers: of the vision tower.
-        heads: of either tower.
+        layers: layers of the vision tower.
+        heads: attention heads of each tower.
         vocabulary_size: words of the text tower.
-        context_length: words of a caption at most.
-        text_layers: of the text tower.
+        context_length: maximal number of words of a caption.
+        text_layers: layers of the text tower.
 
     Raises:
-        ValueError: if the image cannot be cut into that many patches.
+        ValueError: if the image cannot be divided into that many patches.
     """
     import open_clip
 
@@ -199,10 +199,10 @@ def build_clip(
 
 
 def patch_size(image_size: int, num_tokens: int) -> int:
-    """Side of a square patch in pixels.
+    """Return the side of a square patch in pixels.
 
     Raises:
-        ValueError: if the image cannot be cut into that many.
+        ValueError: if the image cannot be divided into that many patches.
     """
     side = round(num_tokens**0.5)
     if side**2 != num_tokens or image_size % side:
@@ -221,24 +221,24 @@ def build_captioner(
     vocabulary: Sequence[str],
     marks: Sequence[str],
 ) -> Captioner:
-    """A small captioner of whole words: GIT with a converter that keeps the number of tokens.
+    """Return a small captioner with a vocabulary of whole words: GIT with a converter that keeps the token count.
 
     Args:
         num_tokens: S.
         token_dim: D.
-        width: of GIT.
-        layers: of GIT.
-        heads: of GIT.
-        context_length: words of a caption at most.
-        vocabulary: the word of each number.
-        marks: the words that pad, start and end a caption, in this order.
+        width: GIT's hidden width.
+        layers: GIT's layers.
+        heads: GIT's attention heads.
+        context_length: maximal number of words of a caption.
+        vocabulary: words in the order of their token ids.
+        marks: padding, start and end token, in this order.
     """
     from transformers import GitConfig, GitForCausalLM
 
     pad, start, end = (list(vocabulary).index(mark) for mark in marks)
     vision = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = GitConfig(
-        vision_config=vision | {"image_size": 2, "patch_size": 1},  # taken out again by the captioner
+        vision_config=vision | {"image_size": 2, "patch_size": 1},  # removed by the captioner
         vocab_size=len(vocabulary),
         hidden_size=width,
         num_hidden_layers=layers,
@@ -254,7 +254,7 @@ def build_captioner(
 
 
 def random_captioner(seed: int, **sizes: Any) -> Captioner:
-    """An untrained captioner, the same on every call.
+    """Return an untrained captioner, the same on every call.
 
     Args:
         seed: of the weights; the global random state is neither read nor changed.
@@ -266,13 +266,14 @@ def random_captioner(seed: int, **sizes: Any) -> Captioner:
 
 
 def random_refiner(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any], width: int) -> Refiner:
-    """An untrained refiner, the same on every call.
+    """Return an untrained refiner, the same on every call.
 
     Args:
         seed: of the weights; the global random state is neither read nor changed.
-        unet: of `build_unet`, with 2 * `width` channels of text and a vector longer than `width` by a multiple of 12.
-        vae: of `build_vae`.
-        width: of both text towers.
+        unet: arguments of `build_unet`, with `token_dim` 2 * `width` and a `size_dim` larger than `width` by a
+            multiple of 12.
+        vae: arguments of `build_vae`.
+        width: hidden width of both text towers.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

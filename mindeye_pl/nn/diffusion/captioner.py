@@ -1,6 +1,6 @@
-"""Image tokens to an English caption: a converter to CLIP ViT-L's features, then GIT (MindEye2, spec section 8).
+"""English captions from image tokens: a converter to CLIP ViT-L's features, then GIT (MindEye2, spec section 8).
 
-Legend: B images, S tokens, D token width, F = 257 features of ViT-L, G = 1024 their width, L words of a caption.
+Legend: B images, S tokens, D token width, F = 257 features of ViT-L, G = 1024 their width, L token ids of a caption.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TokenConverter(nn.Module):
-    """Two linear maps: over the tokens, then over their channels.
+    """Two linear maps: over the tokens, then over the channels.
 
     Args:
         num_tokens: S.
@@ -33,25 +33,25 @@ class TokenConverter(nn.Module):
         self.over_channels = nn.Linear(token_dim, feature_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Shape: `(B, S, D)` -> `(B, F, G)`."""
+        """Convert tokens to features. Shape: `(B, S, D)` -> `(B, F, G)`."""
         mixed = self.over_tokens(tokens.transpose(1, 2)).transpose(1, 2)  # (B, F, D)
         return self.over_channels(mixed)
 
 
 class _GivenFeatures(nn.Module):
-    """Stands where GIT's vision tower was: features come ready, under an axis that makes them look like images."""
+    """Replacement of GIT's vision tower that returns given features, which have an extra axis as images do."""
 
     def forward(self, pixel_values: Tensor, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=pixel_values.squeeze(1))
 
 
 class Captioner(nn.Module):
-    """GIT reading converted tokens in place of an image.
+    """GIT on converted tokens instead of an image.
 
     Args:
-        converter: to the features that GIT's own vision tower would give.
-        git: the caption model of transformers; its vision tower is taken out.
-        text: word numbers `(B, L)` to B captions, as the tokenizer of the checkpoint does it.
+        converter: tokens to the features of GIT's vision tower.
+        git: caption model of transformers; its vision tower is removed.
+        text: detokenizer, token ids `(B, L)` to B captions.
     """
 
     git: Any  # `generate` of transformers is not typed for its own models
@@ -66,34 +66,39 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def forward(self, tokens: Tensor, *, max_length: int = 20) -> Tensor:
-        """Word numbers of the captions, greedily chosen.
+        """Return the captions' token ids, decoded greedily.
 
         Args:
             tokens: `(B, S, D)`.
-            max_length: L, the first mark included.
+            max_length: L, the start token included.
 
         Returns:
-            `(B, L)` int64, padded; the tokenizer of the checkpoint turns them into words.
+            `(B, L)` int64, padded.
         """
         features = self.converter(tokens)  # (B, F, G)
         found = self.git.generate(pixel_values=features.unsqueeze(1), max_length=max_length, do_sample=False)
         return F.pad(found, (0, max_length - found.shape[1]), value=self.git.config.pad_token_id)
 
     def loss(self, tokens: Tensor, words: Tensor) -> Tensor:
-        """Mean cross-entropy of each next word, `(B, S, D)` tokens and `(B, L)` padded words of their captions."""
+        """Return the mean cross-entropy of the next token ids.
+
+        Args:
+            tokens: `(B, S, D)` image tokens.
+            words: `(B, L)` padded token ids of the captions.
+        """
         pad = self.git.config.pad_token_id
         features = self.converter(tokens).unsqueeze(1)  # (B, 1, F, G)
         logits = self.git(input_ids=words, attention_mask=(words != pad).long(), pixel_values=features).logits
-        logits = logits[:, -words.shape[1] : -1]  # (B, L - 1, vocabulary), behind the features' places
+        logits = logits[:, -words.shape[1] : -1]  # (B, L - 1, vocabulary), after the features
         return F.cross_entropy(logits.flatten(0, 1).float(), words[:, 1:].flatten(), ignore_index=pad)
 
 
 def plain_text(vocabulary: Sequence[str], marks: Sequence[str]) -> Callable[[Tensor], list[str]]:
-    """What turns word numbers `(B, L)` into sentences, for a vocabulary of whole words.
+    """Return a detokenizer, token ids `(B, L)` to sentences, for a vocabulary of whole words.
 
     Args:
-        vocabulary: the word of each number.
-        marks: words that are not shown.
+        vocabulary: words in the order of their token ids.
+        marks: special tokens, which are omitted.
     """
 
     def text(numbers: Tensor) -> list[str]:

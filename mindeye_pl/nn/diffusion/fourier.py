@@ -1,4 +1,4 @@
-"""Fourier features: of sizes and corners as SDXL reads them (MindEye2, spec 7.1 and 9), and of the places of a grid."""
+"""Fourier features: of SDXL's sizes and crops (MindEye2, spec sections 7.1 and 9), and of grid positions."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def fourier_features(numbers: Sequence[float] | Tensor, width: int) -> Tensor:
-    """Cosines, then sines, of each number at frequencies that fall from 1 towards 1e-4, `(len(numbers), width)`.
+    """Return cosines, then sines, of each number at frequencies from 1 down to 1e-4, `(len(numbers), width)`.
 
     Args:
-        numbers: pixels, mostly; a tensor is `(n,)`.
-        width: of one number's features, even.
+        numbers: `(n,)`, for example pixels.
+        width: number of features per number, even.
     """
     values = torch.as_tensor(numbers, dtype=torch.float32)
     steps = torch.arange(width // 2, dtype=torch.float32, device=values.device)
@@ -22,14 +22,14 @@ def fourier_features(numbers: Sequence[float] | Tensor, width: int) -> Tensor:
 
 
 def grid_positions(count: int, width: int) -> Tensor:
-    """Features that tell the places of a square grid apart, row by row, `(count, width)` of unit variance.
+    """Return features of the positions of a square grid, row by row, `(count, width)` of unit variance.
 
     Args:
-        count: of places, a square number.
-        width: of one place's features, a multiple of 4: sines and cosines of the row, then of the column.
+        count: number of positions, a square number.
+        width: number of features per position, a multiple of 4: sines and cosines of the row, then of the column.
     """
     side = round(count**0.5)
-    assert side**2 == count, f"{count} places make no square"
+    assert side**2 == count, f"{count} positions make no square"
     assert width % 4 == 0, width
     cycles = torch.logspace(-2, 2, width // 4, base=2)  # a quarter of a cycle to four cycles over the side
     angles = 2 * math.pi * (torch.arange(side)[:, None] + 0.5) / side * cycles  # (side, width / 4)

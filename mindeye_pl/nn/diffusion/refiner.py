@@ -11,30 +11,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindeye_pl.nn.diffusion.fourier import fourier_features
+from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText
 from mindeye_pl.nn.diffusion.seeds import stream_seed
 from mindeye_pl.nn.diffusion.solvers import euler_published, integrate
-from mindeye_pl.nn.diffusion.unclip import corrected_pixels
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-#: Of 25 steps the first 13 are left out: sampling begins at timestep 479, where sigma is 1.509.
+#: The first 13 of 25 steps are skipped: sampling begins at timestep 479, where sigma is 1.509.
 STEPS, BEGIN = 25, 13
 
-#: What a refined image should not look like, in our words: the published prompt is a longer list of the same kind.
+#: Negative prompt; the published one is a longer list of the same kind.
 NEGATIVE = "painting, extra limbs, mutated hands, poorly drawn face, bad anatomy, deformed, blurry, ugly, anime"
 
 
 class Refiner(nn.Module):
-    """SDXL asked to draw a reconstruction better, knowing what it shows.
+    """SDXL as an image-to-image model that refines a reconstruction, given its caption.
 
     Args:
-        unet: wired as the unCLIP's, with text in place of tokens and the pooled text in front of the sizes' vector.
+        unet: of the unCLIP's architecture, with text instead of tokens and the pooled text before the size vector.
         vae: SDXL's.
         text: SDXL's two text towers.
-        image_size: (H, W) in pixels that it works at.
+        image_size: (H, W) of its images in pixels.
     """
 
     def __init__(
@@ -55,13 +55,18 @@ class Refiner(nn.Module):
         shrink = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
         return self.vae.config["latent_channels"], self.image_size[0] // shrink, self.image_size[1] // shrink
 
+    def reset_buffers(self) -> None:
+        """Compute the buffers that are not stored with the weights."""
+        for tower in (self.text.clip_l, self.text.bigg):
+            tower.attn_mask = tower.build_causal_mask()
+
     def noise(self, seeds: Sequence[int]) -> Tensor:
-        """Standard-normal draws `(2, B, C, h, w)`, of posterior and start, each image's from its seed."""
-        generators = [torch.Generator().manual_seed(stream_seed(seed, 2)) for seed in seeds]  # not the unCLIP's streams
+        """Return standard-normal draws `(2, B, C, h, w)` for posterior and start, by the seed of each image."""
+        generators = [torch.Generator().manual_seed(stream_seed(seed, 2)) for seed in seeds]  # unused by the unCLIP
         return torch.stack([torch.randn(2, *self.latent_shape, generator=g) for g in generators], dim=1)
 
     def condition(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Captions to hidden states `(B, 77, T)` and the vector `(B, E)`: pooled text, size, crop and target size."""
+        """Return the captions' hidden states `(B, 77, T)` and vector `(B, E)`: pooled text, size, crop, target size."""
         hidden, pooled = self.text(captions)
         width = (self.unet.config["projection_class_embeddings_input_dim"] - self.text.pooled_dim) // 6
         numbers = [*self.image_size, 0, 0, 1024, 1024]
@@ -78,14 +83,14 @@ class Refiner(nn.Module):
         guidance: float = 5.0,
         negative: str = NEGATIVE,
     ) -> Tensor:
-        """Images `(B, 3, H, W)` in [0, 1] to refined ones of `image_size`.
+        """Return refined images `(B, 3, H, W)` in [0, 1] of `image_size`.
 
         Args:
-            images: reconstructions, of any size.
+            images: reconstructions `(B, 3, any, any)` in [0, 1].
             captions: B sentences.
-            noise: as `noise` draws it.
+            noise: result of `noise`.
             guidance: classifier-free, against `negative`.
-            negative: what to stay away from.
+            negative: negative prompt.
         """
         posterior, start = noise.to(images.device).float()
         resized = F.interpolate(images.float(), self.image_size, mode="bilinear", align_corners=False)
@@ -108,11 +113,11 @@ class Refiner(nn.Module):
             return corrected_pixels(self.vae.decode(latents.float() / self.vae.config["scaling_factor"]).sample)
 
 
-def blend(refined: Tensor, blurry: Tensor, share: float) -> Tensor:
-    """Refined images with a share of the blurry ones, as the published evaluation mixes them: 0.25 of the blur.
+def blend(refined: Tensor, blurry: Tensor, weight: float) -> Tensor:
+    """Return the weighted mean of refined and blurry images; the published evaluation gives the blurry one 0.25.
 
     Shape:
         `(B, 3, H, W)`, `(B, 3, any, any)` -> `(B, 3, H, W)`.
     """
     resized = F.interpolate(blurry.float(), refined.shape[-2:], mode="bilinear", align_corners=False)
-    return (1 - share) * refined + share * resized
+    return (1 - weight) * refined + weight * resized

@@ -1,6 +1,6 @@
 """SDXL's two text towers: CLIP ViT-L's and OpenCLIP ViT-bigG's (MindEye2, spec section 9).
 
-Legend: B captions, L = 77 word pieces, E width of a tower: 768 and 1280, T = 2048 both together.
+Legend: B captions, L = 77 token ids, E width of a tower: 768 and 1280, T = 2048 their sum.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 def text_tower(
     *, width: int, layers: int, heads: int, output_dim: int | None, vocabulary: int = 49408, quick: bool = False
 ) -> Any:
-    """A text transformer of open_clip.
+    """Return a text transformer of open_clip.
 
     Args:
         width: E.
         layers: transformer blocks.
-        heads: of attention.
-        output_dim: of the pooled embedding; None for a tower that is not asked for one.
-        vocabulary: word pieces.
-        quick: OpenAI's approximation of the GELU.
+        heads: attention heads.
+        output_dim: width of the pooled embedding; None omits the projection.
+        vocabulary: number of token ids.
+        quick: takes OpenAI's approximation of the GELU.
     """
     from open_clip.transformer import QuickGELU, TextTransformer
 
@@ -37,7 +37,7 @@ def text_tower(
 
 
 class SDXLText(nn.Module):
-    """Captions to what SDXL's UNet reads: hidden states of both towers before their last block, and one pooled vector.
+    """Text condition of SDXL's UNet: hidden states of both towers before their last block, and one pooled vector.
 
     Args:
         clip_l: `text_tower` with OpenAI's GELU.
@@ -61,7 +61,7 @@ class SDXLText(nn.Module):
         return self.bigg.text_projection.shape[1]
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Word pieces for CLIP ViT-L, padded with the end mark, and for bigG, padded with zeros: `(B, L)` each."""
+        """Return token ids for CLIP ViT-L, padded with the end token, and for bigG, padded with 0: `(B, L)` each."""
         pieces: Tensor = self._tokenizer(list(captions)).to(self.bigg.positional_embedding.device)
         end = self._tokenizer.eot_token_id
         behind = (pieces == end).cumsum(1) > 0
@@ -69,7 +69,7 @@ class SDXLText(nn.Module):
 
     @torch.no_grad()
     def forward(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """B captions to `(B, L, T)` hidden states and the `(B, E)` pooled vector of bigG."""
+        """Return hidden states `(B, L, T)` and bigG's pooled vector `(B, E)` of B captions."""
         for_clip_l, for_bigg = self.tokenize(captions)
         first, _ = _before_last_block(self.clip_l, for_clip_l)
         second, pooled = _before_last_block(self.bigg, for_bigg)
@@ -77,7 +77,7 @@ class SDXLText(nn.Module):
 
 
 def _before_last_block(tower: Any, pieces: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states `(B, L, E)` that the last block reads, and the tower's own output `(B, E)`."""
+    """Return the last block's input `(B, L, E)` and the tower's output `(B, E)`."""
     seen: list[Tensor] = []
     hook = tower.transformer.resblocks[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

@@ -1,4 +1,4 @@
-"""Solvers of the unCLIP's and the refiner's sampling (MindEye2, spec sections 7.1, 7.4, 7.5 and 9; MindEye1, 8).
+"""Solvers of unCLIP and refiner (MindEye2, spec sections 7.1, 7.4, 7.5 and 9; MindEye1, spec section 8).
 
 A solver is a scheduler of diffusers with its timesteps set.
 """
@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 
 TRAIN_TIMESTEPS = 1000
-#: Of the published discretisation: the square roots of beta run linearly between those of the two ends.
+#: Published discretisation: the square roots of beta are linear between those of both ends.
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
 def training_sigmas() -> Tensor:
-    """Noise over signal at each timestep, `(1000,)` float64, ascending."""
+    """Return the noise-to-signal ratio at each timestep, `(1000,)` float64, ascending."""
     roots = np.linspace(BETAS["beta_start"] ** 0.5, BETAS["beta_end"] ** 0.5, TRAIN_TIMESTEPS)  # type: ignore[operator]
     kept = np.cumprod(1 - roots**2)
     return torch.from_numpy(np.sqrt((1 - kept) / kept))
 
 
 def published_timesteps(steps: int) -> list[int]:
-    """999 downwards in equal strides, rounded down; none of the library's spacings gives these."""
+    """Return timesteps from 999 down in equal strides, rounded down; diffusers has no such spacing."""
     return np.linspace(TRAIN_TIMESTEPS - 1, 0, steps, endpoint=False).astype(int).tolist()
 
 
 def euler_published(steps: int) -> Any:
-    """Deterministic Euler over the published timesteps, ending at sigma 0."""
+    """Return deterministic Euler on the published timesteps, ending at sigma 0."""
     from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
     scheduler = EulerDiscreteScheduler(
@@ -39,7 +39,7 @@ def euler_published(steps: int) -> Any:
 
 
 def dpm_multistep(steps: int) -> Any:
-    """DPM-Solver++ of second order: about as good as the published solver in a third of its steps."""
+    """Return DPM-Solver++ of second order, about as good as the published solver in a third of its steps."""
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
     scheduler = DPMSolverMultistepScheduler(
@@ -50,7 +50,7 @@ def dpm_multistep(steps: int) -> Any:
 
 
 def unipc(steps: int) -> Any:
-    """UniPC, a predictor and corrector for few steps."""
+    """Return UniPC, a predictor-corrector for few steps."""
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
     scheduler = UniPCMultistepScheduler(
@@ -61,10 +61,10 @@ def unipc(steps: int) -> Any:
 
 
 def unipc_published(steps: int) -> Any:
-    """UniPC of second order as MindEye1 took it: equal strides down from 999, ending at timestep 0 and its noise.
+    """Return MindEye1's UniPC of second order: equal strides down from 999, ending at timestep 0 and its noise.
 
-    Of Versatile Diffusion's own scheduler settings it keeps the betas; an offset of the steps and a last alpha of one
-    are none of UniPC's.
+    It takes the betas of Versatile Diffusion's scheduler settings; UniPC has neither an offset of the steps nor a last
+    alpha of one.
     """
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
@@ -92,15 +92,15 @@ SOLVERS: dict[str, Callable[[int], Any]] = {
 def integrate(
     scheduler: Any, latents: Tensor, predict: Callable[[Tensor, Tensor], Tensor], *, guidance: float, begin: int = 0
 ) -> Tensor:
-    """Latents after a solver's steps, with classifier-free guidance.
+    """Run a solver's steps with classifier-free guidance and return the latents `(B, C, h, w)`.
 
     Args:
-        scheduler: fresh from one of `SOLVERS`.
-        latents: `(B, C, h, w)` as the solver wants them at its step `begin`.
-        predict: from latents of unit variance and timesteps `(N,)` to their noise. With guidance N is 2 B: the latents
-            without their condition, then the same latents with it.
-        guidance: 1 for none, and N is B.
-        begin: number of steps that are left out at the start.
+        scheduler: new, from one of `SOLVERS`.
+        latents: `(B, C, h, w)`, scaled for the solver's step `begin`.
+        predict: noise of latents of unit variance at timesteps `(N,)`. With guidance N is 2 B: the latents without
+            condition, then the same latents with it.
+        guidance: 1 for none; N is B then.
+        begin: number of steps that are skipped at the start.
     """
     scheduler.set_begin_index(begin)
     for time in scheduler.timesteps[begin:]:

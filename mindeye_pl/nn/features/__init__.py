@@ -1,1 +1,1 @@
-"""Feature networks that image metrics and encoders use."""
+"""Feature networks of image metrics and of the low-level branch."""

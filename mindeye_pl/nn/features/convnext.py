@@ -1,6 +1,6 @@
-"""Feature maps that the low-level branch is compared with: VICRegL's ConvNeXt (MindEye2, spec sections 3 and 6.4).
+"""Feature maps as a target of the low-level branch: VICRegL's ConvNeXt (MindEye2, spec sections 3 and 6.4).
 
-Legend: B images, M places of a map (49 of an image of 224 pixels), F width of the last stage.
+Legend: B images, M positions of a map (49 for an image of 224 pixels), F width of the last ConvNeXt stage.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ STD = {"published": (0.228, 0.224, 0.225), "corrected": (0.229, 0.224, 0.225)}
 
 
 class ConvNextMaps(nn.Module):
-    """A ConvNeXt without layer scale, its last map normalised and projected to 512 channels.
+    """A ConvNeXt without layer scale, whose last map is normalised and projected to 512 channels.
 
     Args:
-        widths: of the stages.
-        depths: blocks of each stage.
+        widths: channels of ConvNeXt's stages.
+        depths: blocks of each of its stages.
         projection: width of the projector's layers, 512 as published.
         input_std: "published" or "corrected" normalisation of images.
     """
@@ -56,16 +56,16 @@ class ConvNextMaps(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Shape: `(B, 3, H, W)` in [0, 1] -> `(B, M, 512)`."""
+        """Return the images' feature maps. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, M, 512)`."""
         last = self.backbone(
             normalize(images, list(_MEAN), list(STD[self.input_std]))
         ).last_hidden_state  # (B, F, h, w)
-        places = self.backbone.layernorm(last.flatten(2).transpose(1, 2))  # (B, M, F)
-        return self.maps_projector(places)
+        positions = self.backbone.layernorm(last.flatten(2).transpose(1, 2))  # (B, M, F)
+        return self.maps_projector(positions)
 
 
 def random_convnext(seed: int, *, widths: Sequence[int], depths: Sequence[int]) -> ConvNextMaps:
-    """An untrained one, the same on every call; the global random state is neither read nor changed."""
+    """Return an untrained ConvNeXt, the same on every call; the global random state is neither read nor changed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return ConvNextMaps(widths=widths, depths=depths)

@@ -1,6 +1,6 @@
-"""Features by which evaluations compare images: layers of frozen networks (MindEye2, spec section 10).
+"""Image features of evaluations: layers of frozen networks (MindEye2, spec section 10).
 
-Legend: B images, H and W their size, P the side that a network sees, F values of a layer.
+Legend: B images, H and W image size, P input side of a network, F values of a layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class FeatureNetwork(nn.Module):
-    """A network that maps images to the values of some of its layers.
+    """A network that returns the values of some of its layers.
 
-    It is frozen and never leaves eval mode; gradients still flow to the images.
+    It is frozen and stays in eval mode; gradients still flow to the images.
 
     Args:
         backbone: normalised images `(B, 3, P, P)` to a tensor, or to tensors by layer, `(B, ...)` each.
-        layers: names of what the backbone gives, from the first to the deepest.
-        size: P; an image is made a square of this side, without a crop.
-        mean: of each channel, subtracted.
-        std: of each channel, by which the rest is divided.
-        antialias: False resizes as torchvision 0.16 did on tensors, which the published numbers rest on; True as is
-            right where an image shrinks.
+        layers: names of the backbone's outputs, from the first to the deepest.
+        size: P; images are resized to a square of this side, without a crop.
+        mean: per channel, subtracted.
+        std: per channel, the divisor.
+        antialias: False resizes as torchvision 0.16 did on tensors, on which the published numbers depend; True filters
+            images before they are shrunk.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class FeatureNetwork(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "FeatureNetwork":
-        """Stays in eval mode, also as a part of something that is trained."""
+        """Stay in eval mode, also inside a module that is trained."""
         return super().train(False)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Resized and normalised.
+        """Resize and normalise images.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
@@ -67,7 +67,7 @@ class FeatureNetwork(nn.Module):
         return normalize(resized, self.mean, self.std)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """All layers, from one pass.
+        """Return all layers from one forward pass.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> by layer `(B, F)` float32.
@@ -79,7 +79,7 @@ class FeatureNetwork(nn.Module):
         return {layer: found[layer].flatten(1).float() for layer in self.layers}
 
     def forward(self, images: Tensor) -> Tensor:
-        """The deepest layer.
+        """Return the deepest layer.
 
         Shape:
             images `(B, 3, H, W)` in [0, 1] -> `(B, F)` float32.
@@ -88,28 +88,28 @@ class FeatureNetwork(nn.Module):
 
     @cached_property
     def num_features(self) -> int:
-        """F of the deepest layer, the same for images of every size."""
+        """F of the deepest layer, which does not depend on the images' size."""
         weight = next(self.parameters())
         with torch.no_grad():
             return self(torch.zeros(1, 3, self.size, self.size, device=weight.device)).shape[1]
 
 
 class InceptionOfFID(FeatureNetwork):
-    """The Inception that FID was defined with: it takes bytes and resizes them as TensorFlow 1 did.
+    """The Inception network of FID's definition: it reads bytes and resizes them as TensorFlow 1 did.
 
     Args:
-        extractor: torch-fidelity's, of one layer.
+        extractor: torch-fidelity's feature extractor of one layer.
     """
 
     def __init__(self, extractor: nn.Module):
         super().__init__(extractor, layers=["fid_inception"], size=299)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Bytes, as a PNG file would hold them: `(B, 3, H, W)` in [0, 1] -> `(B, 3, H, W)` uint8."""
+        """Convert images to bytes, as in a PNG file. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, 3, H, W)` uint8."""
         return (images.float() * 255).round().clamp(0, 255).byte()
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """Its pooled layer, by its name: `(B, 3, H, W)` in [0, 1] -> `(B, 2048)` float32."""
+        """Return the pooled layer by its name. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, 2048)` float32."""
         (pooled,) = self.backbone(self.preprocess(images))
         return {self.layers[0]: pooled}
 
@@ -123,7 +123,7 @@ def _alexnet() -> nn.Module:
 def _inception_v3() -> nn.Module:
     from torchvision.models import inception_v3
 
-    # The released weights expect inputs of another normalisation, which the network itself makes of ImageNet's.
+    # The released weights expect another normalisation, which the network derives from ImageNet's.
     return inception_v3(transform_input=True, aux_logits=True, init_weights=False)
 
 
@@ -147,21 +147,21 @@ def _openclip_visual(model_name: str = "ViT-L-14-quickgelu") -> nn.Module:
     config = open_clip.get_model_config(model_name)
     assert config is not None, model_name
     visual = open_clip.CLIP(**config).visual
-    visual.output_tokens = False  # the projected embedding alone, as `encode_image` gives it
+    visual.output_tokens = False  # the projected embedding alone, as `encode_image` returns it
     return visual
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a named network is made and what it is fed with.
+    """Architecture and input of a named network.
 
     Attributes:
-        architecture: builds it, on the current default device.
-        layers: name of a layer to the node of the network's graph whose values it is; None for the network's output.
-        size: side in pixels that it sees.
-        mean: of its normalisation.
-        std: of the same.
-        options: of the architecture.
+        architecture: builds it on the current default device.
+        layers: layer name to the node of the network's graph; None for the network's output.
+        size: input side in pixels.
+        mean: mean of its normalisation.
+        std: standard deviation of its normalisation.
+        options: arguments of the architecture.
     """
 
     architecture: Callable[..., nn.Module]
@@ -172,12 +172,12 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
-        """The whole network on the meta device: no memory, and no random weights that could be taken for real ones."""
+        """Return the whole network on the meta device: it takes no memory and has no random weights."""
         with torch.device("meta"):
             return self.architecture(**self.options).eval()
 
     def feature_network(self, network: nn.Module, *, antialias: bool = False) -> FeatureNetwork:
-        """The network cut off behind its last layer of interest."""
+        """Return the network truncated after the last of the layers."""
         nodes = {node: layer for layer, node in self.layers.items() if node is not None}
         return FeatureNetwork(
             _cut(network, nodes) if nodes else network,
@@ -190,10 +190,10 @@ class Recipe:
 
 
 def _cut(network: nn.Module, nodes: Mapping[str, str]) -> nn.Module:
-    """What of a network leads to some nodes of its graph, giving their values by name."""
+    """Return the subgraph of a network that computes some of its nodes, with their values by name."""
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    # Traced for eval mode alone, else torchvision warns that training mode has other nodes.
+    # Traced in eval mode only; without the option torchvision warns that training mode has other nodes.
     return create_feature_extractor(network, dict(nodes), suppress_diff_warning=True)
 
 

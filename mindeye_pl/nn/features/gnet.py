@@ -1,9 +1,9 @@
-"""GNet, the encoding model behind the published brain correlation: images to betas (MindEye2, spec section 10).
+"""GNet, the encoding model of the published brain correlation: images to betas (MindEye2, spec section 10).
 
-A convolutional encoder is shared by the subjects. A voxel pools each feature map over a spatial field of its own and
+The subjects share a convolutional encoder. Each voxel pools every feature map over a spatial field of its own and
 weights the pooled features.
 
-Legend: B images, H and W their size in pixels, P side of the encoder's images (227), V voxels of one subject,
+Legend: B images, H and W image size in pixels, P side of the encoder's images (227), V voxels of one subject,
 K feature maps (2), C_k channels and G_k side of map k, F = sum of C_k.
 """
 
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Side in pixels of the images that the published encoder was trained on.
+#: Side in pixels of the published encoder's training images.
 IMAGE_SIZE = 227
 #: Sides of the two feature maps of such an image.
 MAP_SIZES = (25, 13)
 
 
 def resize_by_pillow(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
-    """The published resize: Pillow's Lanczos filter on 8-bit images, fractions of a grey level cut off.
+    """Resize as published: Pillow's Lanczos filter on 8-bit images, rounded down to grey levels.
 
     Shape:
         `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 on the same device; no gradient passes.
@@ -36,7 +36,7 @@ def resize_by_pillow(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
 
 
 def resize_by_torch(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
-    """Antialiased bicubic resize on the images' device, without 8-bit steps; gradients pass.
+    """Resize bicubically with antialiasing on the images' device, without 8-bit steps; gradients pass.
 
     Shape:
         `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 in [0, 1].
@@ -47,12 +47,12 @@ def resize_by_torch(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
     return F.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
-#: How `GNet.predict` brings images to its size, by name.
+#: Values of the option `resize` of `GNet.predict`.
 RESIZES: dict[str, Callable[[Tensor, int], Tensor]] = {"pillow": resize_by_pillow, "torch": resize_by_torch}
 
 
 def compress(values: Tensor) -> Tensor:
-    """Sign-keeping logarithm, log(1 + |x|) tanh(x), of any shape."""
+    """Return the signed logarithm log(1 + |x|) tanh(x), element-wise."""
     return torch.log1p(values.abs()) * torch.tanh(values)
 
 
@@ -70,13 +70,13 @@ class _Block(nn.Module):
 
 
 class GNetEncoder(nn.Module):
-    """Images to two stacks of feature maps, a fine one and a coarse one.
+    """Encoder of images as two stacks of feature maps, a fine and a coarse one.
 
     Args:
-        prefilter: channels of the two convolutions in front, which are laid out as AlexNet's.
-        early: channels behind them.
+        prefilter: channels of the first two convolutions, which are AlexNet's.
+        early: channels after them.
         width: channels of the trunk.
-        trunk: how many of a trunk layer's channels a voxel can read, and all of the last layer.
+        trunk: number of a trunk layer's channels that voxels read; the last layer has only these.
     """
 
     mean: Tensor  # (3, 1, 1)
@@ -101,7 +101,7 @@ class GNetEncoder(nn.Module):
         self.coarse = nn.ModuleList([_Block(width, width) for _ in range(3)] + [_Block(width, trunk)])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Shape: `(B, 3, P, P)` in [0, 1] -> `(B, C_k, G_k, G_k)` for k = 1, 2."""
+        """Encode images. Shape: `(B, 3, P, P)` in [0, 1] -> `(B, C_k, G_k, G_k)` for k = 1, 2."""
         maps = self.early(self.prefilter(images - self.mean))
         fine, coarse = [maps], []
         for block in self.fine:
@@ -115,13 +115,13 @@ class GNetEncoder(nn.Module):
 
 
 class SpatialReadout(nn.Module):
-    """One subject's voxels: a spatial field over each map, and weights of the features pooled under it.
+    """Read-out of one subject's voxels: a spatial field over each map, and weights of the pooled features.
 
     Args:
         num_voxels: V.
         channels: C_k of the maps.
         map_sizes: G_k of the maps.
-        voxels_per_block: voxels pooled at once. For all of them the pooled features of 100 images are 3 GB.
+        voxels_per_block: voxels pooled at once; the pooled features of all voxels and 100 images take 3 GB.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class SpatialReadout(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_voxels))
 
     def forward(self, maps: Sequence[Tensor], voxels: Tensor | None = None) -> Tensor:
-        """Betas of all voxels, or of some.
+        """Return the betas of all or some voxels.
 
         Args:
             maps: `(B, C_k, G_k, G_k)` each.
@@ -158,14 +158,14 @@ class SpatialReadout(nn.Module):
 
 
 class GNet(nn.Module):
-    """The encoder and a read-out for each subject.
+    """Encoder and one read-out per subject.
 
     Args:
         voxel_counts: V by subject.
-        prefilter: see `GNetEncoder`, as the three that follow.
-        early: see there.
-        width: see there.
-        trunk: see there.
+        prefilter: see `GNetEncoder`.
+        early: see `GNetEncoder`.
+        width: see `GNetEncoder`.
+        trunk: see `GNetEncoder`.
         map_sizes: G_k.
     """
 
@@ -190,20 +190,20 @@ class GNet(nn.Module):
 
     @property
     def subjects(self) -> list[int]:
-        """Those that the model has voxels of."""
+        """Subjects with a read-out, ascending."""
         return sorted(map(int, self.readouts))
 
     def num_voxels(self, subject: int) -> int:
-        """V."""
+        """Return V of a subject."""
         return len(self._readout(subject).bias)
 
     def forward(self, images: Tensor, subject: int, voxels: Tensor | None = None) -> Tensor:
-        """Betas that the images should evoke.
+        """Predict the betas of images.
 
         Args:
             images: `(B, 3, P, P)` float32 in [0, 1].
             subject: one of `subjects`.
-            voxels: `(V,)` bool mask, or `(v,)` int64 indices, of those wanted; None for all.
+            voxels: `(V,)` bool mask or `(v,)` int64 indices; None for all.
 
         Returns:
             `(B, V)` or `(B, v)` float32, in the units of the betas that the model was trained on.
@@ -220,7 +220,7 @@ class GNet(nn.Module):
         resize: str = "pillow",
         batch_size: int = 100,
     ) -> Tensor:
-        """Betas for images of any size and number, as the published evaluation makes them.
+        """Predict the betas of images of any size and number, as the published evaluation does.
 
         Args:
             images: `(N, 3, H, W)` in [0, 1].

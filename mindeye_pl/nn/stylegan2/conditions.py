@@ -1,7 +1,7 @@
-"""Embeddings as conditions of a generator's styles: one of them, or two of which the larger element counts.
+"""Embeddings as conditions of a generator's styles: one of them, or the element-wise maximum of two.
 
-Lafite's generator has one condition; Mind Reader's has two, each with networks of its own in every layer, and takes the
-element-wise maximum of what they make (Mind Reader, spec section 5.2).
+Lafite's generator has one condition. Mind Reader's has two, each with networks of its own in every layer, and takes the
+element-wise maximum of their outputs (Mind Reader, spec section 5.2).
 
 Legend: B batch, E_k width of condition k, W width of an intermediate latent, O channels that a style scales.
 """
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from mindeye_pl.nn.stylegan2.equalised import EqualisedLinear
 from mindeye_pl.nn.stylegan2.precision import full_precision
 
-#: What a network can be conditioned on: one embedding, each of the two by itself, or one made of the two.
+#: Values of the option `condition`: one embedding, both with networks of their own, or one combined from both.
 CHOICES = ("image", "caption", "both", "signed_maximum")
 
-#: Keys of what belongs to the first condition: a generator's pre-nets, a discriminator's head.
+#: State-dict keys of the first condition: a generator's pre-nets, a discriminator's head.
 _FIRST = re.compile(r"\b(pre_nets|semantics)\.0\.")
 
 
 def signed_maximum(first: Tensor, second: Tensor) -> Tensor:
-    """Of each pair of elements the one with the larger magnitude, with its sign."""
+    """Return of each pair of elements the one with the larger magnitude, with its sign."""
     return torch.where(first.abs() >= second.abs(), first, second)
 
 
 def condition_widths(condition: str, image_dim: int, caption_dim: int) -> tuple[int, ...]:
-    """E_k of the conditions that a choice makes of an image and a caption embedding of these widths."""
+    """Return E_k of a choice's conditions, given the widths of image and caption embedding."""
     assert condition in CHOICES, f"{condition}, not one of {CHOICES}"
     if condition == "signed_maximum":
         assert image_dim == caption_dim, f"widths {image_dim} and {caption_dim}"
@@ -36,15 +36,15 @@ def condition_widths(condition: str, image_dim: int, caption_dim: int) -> tuple[
 
 
 def select_conditions(condition: str, image: Tensor | None, caption: Tensor | None) -> tuple[Tensor, ...]:
-    """The conditions that a choice makes of the embeddings.
+    """Return the conditions of a choice.
 
     Args:
         condition: one of `CHOICES`.
-        image: `(B, E)`; may be None where the choice is `caption`.
-        caption: `(B, E)`; may be None where the choice is `image`.
+        image: `(B, E)`; may be None for `caption`.
+        caption: `(B, E)`; may be None for `image`.
 
     Returns:
-        `(B, E_k)` each, as many as `condition_widths` gives.
+        `(B, E_k)` each, as many as `condition_widths` returns.
     """
     assert condition in CHOICES, f"{condition}, not one of {CHOICES}"
     given = {"image": (image,), "caption": (caption,)}.get(condition, (image, caption))
@@ -56,15 +56,15 @@ def select_conditions(condition: str, image: Tensor | None, caption: Tensor | No
 class StyleInjection(nn.Module):
     """A layer's style from its intermediate latent and the conditions, in float32.
 
-    The style is an affine map of the latent and of what two layers make of the condition. With two conditions each has
-    its two layers, and the maximum of the two results counts; where embeddings and weights of both are equal, that is
-    the style of one.
+    The style is an affine map of the latent and of the condition after two layers. With two conditions each has its own
+    two layers, and the element-wise maximum of both outputs is taken; for equal embeddings and weights that equals the
+    style of one condition.
 
     Args:
         out_channels: O.
         w_dim: W.
         widths: E_k.
-        lr_multiplier: of the layers before the maximum.
+        lr_multiplier: learning rate multiplier of the layers before the maximum.
     """
 
     def __init__(self, out_channels: int, w_dim: int, widths: Sequence[int], *, lr_multiplier: float = 0.01):
@@ -80,7 +80,7 @@ class StyleInjection(nn.Module):
         self.affine = EqualisedLinear(2 * w_dim, out_channels, bias=1.0)
 
     def forward(self, w: Tensor, conditions: Sequence[Tensor]) -> Tensor:
-        """Shape: `(B, W)`, `(B, E_k)` each -> `(B, O)` float32."""
+        """Return the style. Shape: `(B, W)`, `(B, E_k)` each -> `(B, O)` float32."""
         assert len(conditions) == len(self.pre_nets), f"{len(conditions)} conditions for {len(self.pre_nets)}"
         with full_precision(w):
             first, *others = (
@@ -92,9 +92,9 @@ class StyleInjection(nn.Module):
 
 
 def with_second_condition(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a network of one condition for the same network with two, which start equal.
+    """Return the weights of a network with one condition for the same network with two, which start equal.
 
-    So a generator and a discriminator of captions alone are continued with both embeddings.
+    By this the training of a generator and a discriminator of captions alone is continued with both embeddings.
 
     Args:
         state: state dict of a `Generator` or a `Discriminator`.

@@ -1,6 +1,6 @@
-"""The discriminator of Lafite and Mind Reader: StyleGAN2's residual one, a head for each embedding (spec section 6).
+"""The discriminator of Lafite and Mind Reader: StyleGAN2's residual network with a head per embedding (spec section 6).
 
-Legend: B batch, E_k width of embedding k, P side of an image, C channels, S side of the maps of one block.
+Legend: B batch, E_k width of embedding k, P side of an image, C channels, S side of a block's maps.
 """
 
 import math
@@ -15,16 +15,16 @@ from mindeye_pl.nn.stylegan2.equalised import EqualisedConv2d, EqualisedLinear
 from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
 from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
 
-#: How the match of embeddings enters a logit: summed over the batch, or each sample's own.
+#: Reduction of the embeddings' match in the logits: summed over the batch, or per sample.
 PROJECTION_REDUCTIONS = ("batch_sum", "per_sample")
 
 
 class Judgement(NamedTuple):
-    """What a discriminator says of images.
+    """Output of the discriminator.
 
     Attributes:
         logits: `(B,)` float32, higher for real images that match their embeddings.
-        semantics: `(B, E_k)` float32 each, the embeddings that the images seem to have.
+        semantics: `(B, E_k)` float32 each, the embeddings predicted from the images.
     """
 
     logits: Tensor
@@ -32,9 +32,10 @@ class Judgement(NamedTuple):
 
 
 def minibatch_deviation(features: Tensor, group_size: int = 4) -> Tensor:
-    """Mean over all places and channels of the standard deviation within a group of samples (arXiv 1710.10196, 3).
+    """Return the standard deviation within groups of samples, averaged over positions and channels.
 
-    A batch that is no multiple of the group size is parted into the largest equal groups below it.
+    A batch that is no multiple of the group size is divided into the largest equal groups below it (arXiv 1710.10196,
+    section 3).
 
     Shape:
         `(B, C, S, S)` -> `(B, 1, S, S)` float32, the same for every sample of a group.
@@ -47,25 +48,25 @@ def minibatch_deviation(features: Tensor, group_size: int = 4) -> Tensor:
 
 
 def project(semantics: Sequence[Tensor], conditions: Sequence[Tensor], *, reduction: str = "batch_sum") -> Tensor:
-    """How well images match their embeddings: inner products, mean over the embeddings.
+    """Return the match of images and embeddings: inner products, averaged over the embeddings.
 
     Args:
-        semantics: `(B, E_k)` each, what the images seem to have.
-        conditions: `(B, E_k)` each, what they should have.
-        reduction: `batch_sum` sums over the batch too, as published, so that every logit gets the same number, and no
-            sample is told whether it is its own image that does not match; `per_sample` does not.
+        semantics: `(B, E_k)` each, predicted from the images.
+        conditions: `(B, E_k)` each, the images' embeddings.
+        reduction: `batch_sum` also sums over the batch, as published, so that every logit gets the same number and does
+            not depend on the sample's own match; `per_sample` does not.
 
     Returns:
         `(B,)` for `per_sample`, else `()`.
     """
     assert reduction in PROJECTION_REDUCTIONS, f"{reduction}, not one of {PROJECTION_REDUCTIONS}"
-    products = [(seen * wanted).sum(1) for seen, wanted in zip(semantics, conditions, strict=True)]
+    products = [(predicted * true).sum(1) for predicted, true in zip(semantics, conditions, strict=True)]
     match = torch.stack(products).mean(0)
     return match.sum() if reduction == "batch_sum" else match
 
 
 class _Block(nn.Module):
-    """Two convolutions, the second of which halves the sides, and a skip. `(B, in, S, S)` -> `(B, out, S/2, S/2)`."""
+    """Two convolutions, the second halves the sides, and a skip. Shape: `(B, in, S, S)` -> `(B, out, S/2, S/2)`."""
 
     def __init__(self, in_channels: int, out_channels: int, *, clamp: float | None, mixed: bool):
         super().__init__()
@@ -85,21 +86,21 @@ class _Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images and embeddings to logits, and the embeddings that the images seem to have.
+    """Logits of images and embeddings, and embeddings predicted from the images.
 
     At the published sizes, 256 pixels and both embeddings, it has 29,389,441 parameters; with one embedding 29,126,785.
 
     Args:
         image_size: P, a power of two of at least 16.
-        condition: `image` | `caption` | `both` | `signed_maximum`, see `conditions`; it need not be the generator's.
+        condition: `image` | `caption` | `both` | `signed_maximum`, see `conditions`; independent of the generator's.
         image_dim: E of the image embedding.
         caption_dim: E of the caption embedding.
-        channel_base: maps of side S have this number divided by S channels,
-        channel_max: and no more than this.
-        group_size: samples whose standard deviation is a feature of theirs.
+        channel_base: maps of side S have `channel_base / S` channels.
+        channel_max: maximal number of channels.
+        group_size: samples per group of `minibatch_deviation`.
         projection_reduction: `batch_sum` (published) | `per_sample` (corrected), see `project`.
-        clamp: bound of the activations, which keeps half precision from overflowing; None for no bound.
-        mixed_resolutions: how many of the highest resolutions follow autocast; the others stay in float32.
+        clamp: bound of the activations, against overflow in half precision; None for no bound.
+        mixed_resolutions: number of the highest resolutions that follow autocast; the others stay in float32.
     """
 
     def __init__(
@@ -138,12 +139,12 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, image: Tensor | None = None, caption: Tensor | None = None) -> Judgement:
-        """Judges images that are said to have these embeddings.
+        """Judge images with their embeddings.
 
         Args:
             images: `(B, 3, P, P)` in [-1, 1].
-            image: `(B, E)`; None where the discriminator is conditioned on captions alone.
-            caption: `(B, E)`; None where it is conditioned on images alone.
+            image: `(B, E)` image embeddings; None if the discriminator is conditioned on captions alone.
+            caption: `(B, E)` caption embeddings; None if it is conditioned on images alone.
         """
         conditions = select_conditions(self.condition, image, caption)
         hidden = self._hidden(images)  # (B, C)

@@ -1,7 +1,7 @@
-"""Layers with an equalised learning rate: weights of unit variance, scaled when they are used (arXiv 1710.10196).
+"""Layers with an equalised learning rate: weights of unit variance, scaled at each use (arXiv 1710.10196).
 
-Every weight then learns at the same relative speed, whatever the width of its layer. A learning rate multiplier m
-makes a layer learn as if the rate were m times as high, from the same initial function.
+Every weight then learns at the same relative speed, independent of the layer's width. A learning rate multiplier m
+trains a layer as if its learning rate were m times as high, from the same initial function.
 
 Legend: B batch, I and O width or channels in and out, k kernel size, H and W side lengths.
 """
@@ -16,25 +16,25 @@ from mindeye_pl.nn.stylegan2.filters import blur, downsample
 
 
 def activate(features: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
-    """Leaky ReLU, scaled by sqrt(2) so that it keeps the variance, times `gain`; clamped to +-`clamp` before `gain`."""
+    """Apply leaky ReLU times sqrt(2), which keeps the variance, clamp to +-`clamp`, and multiply by `gain`."""
     features = F.leaky_relu(features, 0.2) * (math.sqrt(2) * gain)
     return features if clamp is None else features.clamp(-clamp * gain, clamp * gain)
 
 
 def add_channel_bias(features: Tensor, bias: Tensor) -> Tensor:
-    """Adds `(C,)` to `(B, C, H, W)` in the precision of the latter."""
+    """Add `(C,)` to `(B, C, H, W)` in the precision of the latter."""
     return features + bias.to(features.dtype)[:, None, None]
 
 
 class EqualisedLinear(nn.Module):
-    """A linear map, and a leaky ReLU behind it where wanted.
+    """A linear map, optionally followed by a leaky ReLU.
 
     Args:
         in_features: I.
         out_features: O.
-        bias: what the bias starts at.
-        lr_multiplier: see the module.
-        activation: whether a leaky ReLU follows.
+        bias: initial value of the bias.
+        lr_multiplier: learning rate multiplier, see the module's docstring.
+        activation: adds the leaky ReLU.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class EqualisedLinear(nn.Module):
         self.activation = activation
 
     def forward(self, features: Tensor) -> Tensor:
-        """Shape: `(..., I)` -> `(..., O)`."""
+        """Apply the layer. Shape: `(..., I)` -> `(..., O)`."""
         features = F.linear(features, self.weight * self.weight_scale, self.bias * self.lr_multiplier)
         return activate(features) if self.activation else features
 
 
 class EqualisedConv2d(nn.Module):
-    """A convolution, with bias and leaky ReLU behind it where wanted.
+    """A convolution, optionally followed by bias and leaky ReLU.
 
     Args:
         in_channels: I.
         out_channels: O.
         kernel_size: k, 1 or 3.
-        down: whether the maps are halved, by a filter before the convolution.
-        plain: leaves out bias and leaky ReLU.
-        gain: of the output.
-        clamp: see `activate`; it keeps half precision from overflowing.
+        down: halves the maps, by a filter before the convolution.
+        plain: omits bias and leaky ReLU.
+        gain: factor on the output.
+        clamp: see `activate`; prevents overflow in half precision.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class EqualisedConv2d(nn.Module):
         self.kernel_size, self.down, self.gain, self.clamp = kernel_size, down, gain, clamp
 
     def forward(self, features: Tensor) -> Tensor:
-        """Shape: `(B, I, H, W)` -> `(B, O, H, W)`, or half the sides where `down`."""
+        """Apply the layer. Shape: `(B, I, H, W)` -> `(B, O, H, W)`, half the sides with `down`."""
         weight = (self.weight * self.weight_scale).to(features.dtype)
         if not self.down:
             features = F.conv2d(features, weight, padding=self.kernel_size // 2)

@@ -1,7 +1,7 @@
-"""The generator of Lafite and Mind Reader: StyleGAN2's with skip outputs, conditioned in its styles (spec section 5).
+"""The generator of Lafite and Mind Reader: StyleGAN2's with skip outputs and conditioned styles (spec section 5).
 
 Legend: B batch, Z width of a latent, W width of an intermediate latent, E width of an embedding, P side of an image,
-L layers with an intermediate latent of their own, C channels, S side of the maps of one block.
+L layers with an intermediate latent of their own, C channels, S side of a block's maps.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from mindeye_pl.nn.stylegan2.modulated_conv import ModulatedConv2d
 from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
 from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
 
-#: What is added to the maps: new draws, the draws that a network was made with, or nothing.
+#: Noise added to the maps: new draws, the network's stored draws, or none.
 NOISES = ("random", "fixed", "none")
 
 
 class _LayerOptions(NamedTuple):
-    """What all layers have in common; see `Generator`."""
+    """Options of all layers; see `Generator`."""
 
     w_dim: int
     widths: tuple[int, ...]  # E_k of the conditions
@@ -32,7 +32,7 @@ class _LayerOptions(NamedTuple):
 
 
 class _StyledConv(nn.Module):
-    """Modulated convolution, noise, bias, leaky ReLU. `(B, in, S or S / 2, ...)` -> `(B, out, S, S)`."""
+    """Modulated convolution, noise, bias, leaky ReLU. Shape: `(B, in, S or S / 2, ...)` -> `(B, out, S, S)`."""
 
     noise: Tensor  # (S, S)
 
@@ -54,7 +54,7 @@ class _StyledConv(nn.Module):
 
 
 class _ToRGB(nn.Module):
-    """A block's share of the image. `(B, C, S, S)` -> `(B, 3, S, S)` float32."""
+    """A block's RGB output. Shape: `(B, C, S, S)` -> `(B, 3, S, S)` float32."""
 
     def __init__(self, channels: int, *, options: _LayerOptions):
         super().__init__()
@@ -69,9 +69,9 @@ class _ToRGB(nn.Module):
 
 
 class _Block(nn.Module):
-    """The layers of one resolution: two convolutions, the first of which doubles the sides, and a share of the image.
+    """The layers of one resolution: two convolutions, the first of which doubles the sides, and an RGB output.
 
-    The first block has one convolution, of a learned constant.
+    The first block has one convolution, applied to a learned constant.
     """
 
     def __init__(self, in_channels: int | None, channels: int, side: int, *, mixed: bool, options: _LayerOptions):
@@ -96,12 +96,12 @@ class _Block(nn.Module):
         conditions: Sequence[Tensor],
         noise: str,
     ) -> tuple[Tensor, Tensor]:
-        """Maps and image of the resolution.
+        """Return the resolution's maps and image.
 
         Args:
             features: `(B, in, S / 2, S / 2)`; None for the first block.
-            image: `(B, 3, S / 2, S / 2)`; None for the first block.
-            styles: `(B, W)` of each convolution, and of the share of the image.
+            rgb: `(B, 3, S / 2, S / 2)`; None for the first block.
+            styles: `(B, W)` of each convolution and of the RGB output.
             conditions: `(B, E)` each.
             noise: one of `NOISES`.
         """
@@ -113,13 +113,13 @@ class _Block(nn.Module):
                 features = features.float()
             for conv, w in zip(self.convs, of_convs, strict=True):
                 features = conv(features, w, conditions, noise)
-            share = self.to_rgb(features, of_image, conditions)
-        with full_precision(share):
-            return features, share if rgb is None else upsample(rgb) + share
+            added = self.to_rgb(features, of_image, conditions)
+        with full_precision(added):
+            return features, added if rgb is None else upsample(rgb) + added
 
 
 class Generator(nn.Module):
-    """Latents and embeddings to images.
+    """Generator of images from latents and embeddings.
 
     At the published sizes, 256 pixels and both embeddings, it has 55,503,266 parameters; with one embedding 44,997,026.
 
@@ -130,11 +130,11 @@ class Generator(nn.Module):
         condition: `image` | `caption` | `both` | `signed_maximum`, see `conditions`.
         image_dim: E of the image embedding.
         caption_dim: E of the caption embedding.
-        channel_base: maps of side S have this number divided by S channels,
-        channel_max: and no more than this.
+        channel_base: maps of side S have `channel_base / S` channels.
+        channel_max: maximal number of channels.
         mapping_layers: layers of the mapping network.
-        clamp: bound of the activations, which keeps half precision from overflowing; None for no bound.
-        mixed_resolutions: how many of the highest resolutions follow autocast; the others stay in float32.
+        clamp: bound of the activations, against overflow in half precision; None for no bound.
+        mixed_resolutions: number of the highest resolutions that follow autocast; the others stay in float32.
         fused: see `modulated_conv2d`.
     """
 
@@ -155,7 +155,7 @@ class Generator(nn.Module):
         fused: bool = True,
     ):
         super().__init__()
-        self.condition = condition
+        self.image_size, self.condition = image_size, condition
         options = _LayerOptions(w_dim, condition_widths(condition, image_dim, caption_dim), fused, clamp)
         self.mapping = MappingNetwork(latent_dim, w_dim, num_layers=mapping_layers)
         scale = sides(image_size)
@@ -170,7 +170,7 @@ class Generator(nn.Module):
             )
             for k, side in enumerate(scale)
         )
-        #: L: one for each convolution, and one for the last share of the image.
+        #: L: one per convolution, and one for the last RGB output.
         self.num_layers = 2 * len(scale)
 
     def forward(
@@ -182,27 +182,27 @@ class Generator(nn.Module):
         truncation: float = 1.0,
         noise: str = "random",
     ) -> Tensor:
-        """Images of latents and embeddings.
+        """Generate images.
 
         Args:
-            latents: `(B, Z)`; zeros as in Mind Reader's training make the embeddings alone decide.
-            image: `(B, E)`; None where the generator is conditioned on captions alone.
-            caption: `(B, E)`; None where it is conditioned on images alone.
+            latents: `(B, Z)`; with zeros, as in Mind Reader's training, images depend on the embeddings alone.
+            image: `(B, E)` image embeddings; None if the generator is conditioned on captions alone.
+            caption: `(B, E)` caption embeddings; None if it is conditioned on images alone.
             truncation: see `styles`.
-            noise: `random` | `fixed` | `none`; only the first draws, with PyTorch's global generator.
+            noise: `random` | `fixed` | `none`; `random` draws from PyTorch's global generator.
 
         Returns:
-            `(B, 3, P, P)` float32, in [-1, 1] but for what overshoots.
+            `(B, 3, P, P)` float32, mostly in [-1, 1].
         """
         return self.synthesise(self.styles(latents, truncation=truncation), image, caption, noise=noise)
 
     def styles(self, latents: Tensor, *, truncation: float = 1.0, truncated_layers: int | None = None) -> Tensor:
-        """The intermediate latent of each layer: one and the same, until styles are mixed.
+        """Return the intermediate latents of the layers, which are equal until styles are mixed.
 
         Args:
             latents: `(B, Z)`.
-            truncation: share of the distance from the average intermediate latent that is kept.
-            truncated_layers: in how many of the first layers; None for all.
+            truncation: fraction of the distance from the average intermediate latent that is kept.
+            truncated_layers: number of the first layers that are truncated; None for all.
 
         Returns:
             `(B, L, W)` float32.
@@ -216,15 +216,15 @@ class Generator(nn.Module):
     def synthesise(
         self, styles: Tensor, image: Tensor | None = None, caption: Tensor | None = None, *, noise: str = "random"
     ) -> Tensor:
-        """Images of intermediate latents and embeddings.
+        """Generate images from intermediate latents and embeddings.
 
-        A block's share of the image has the same intermediate latent as the next block's first convolution.
+        A block's RGB output has the same intermediate latent as the next block's first convolution.
 
         Args:
             styles: `(B, L, W)`.
-            image: see `forward`, as the two that follow.
-            caption: see there.
-            noise: see there.
+            image: see `forward`.
+            caption: see `forward`.
+            noise: see `forward`.
 
         Returns:
             `(B, 3, P, P)` float32.

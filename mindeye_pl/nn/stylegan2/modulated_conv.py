@@ -1,6 +1,6 @@
-"""Modulated convolution: a style scales the input channels of a kernel, by sample (arXiv 1912.04958, section 2.2).
+"""Modulated convolution: each sample's style scales a kernel's input channels (arXiv 1912.04958, section 2.2).
 
-Demodulation then brings each of a sample's kernels to length one, so that the output has the variance of the input.
+Demodulation then normalises each of a sample's kernels to length one, so that the output has the input's variance.
 
 Legend: B batch, I and O channels in and out, k kernel size, H and W side lengths.
 """
@@ -20,21 +20,22 @@ _EPSILON = 1e-8
 def modulated_conv2d(
     features: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False, fused: bool = True
 ) -> Tensor:
-    """Convolves each sample with a kernel of its own.
+    """Convolve each sample with a kernel of its own.
 
-    Scales are computed in float32; the convolution runs in the precision of the features, or as autocast wills.
+    Scales are computed in float32; the convolution runs in the features' precision, or in autocast's.
 
     Args:
         features: `(B, I, H, W)`.
         weight: `(O, I, k, k)`, k odd.
         style: `(B, I)`.
-        demodulate: whether each `(I, k, k)` kernel of each sample is brought to length one.
-        up: whether the maps are doubled: zeros between the samples, the convolution, and the filter; k is 3 then.
+        demodulate: normalises each `(I, k, k)` kernel of each sample to length one.
+        up: doubles the maps: zeros between the samples, the convolution, and the filter; k is 3 then.
         fused: True convolves once with the samples as groups. False scales the channels before and after a convolution
-            with the common kernel: the same values, and on a CPU up to four times as fast where the channels are many.
+            with the common kernel, which gives the same values and is up to four times as fast on a CPU for many
+            channels.
 
     Returns:
-        `(B, O, H, W)`, or `(B, O, 2 H, 2 W)` where `up`.
+        `(B, O, H, W)`, or `(B, O, 2 H, 2 W)` with `up`.
     """
     batch, (out_channels, _, kernel_size, _) = len(features), weight.shape
     assert kernel_size == 3 or not up, kernel_size
@@ -53,7 +54,7 @@ def modulated_conv2d(
 
 
 def _convolve(features: Tensor, kernels: Tensor, *, up: bool) -> Tensor:
-    """`(N, G I, H, W)` by G groups of kernels `(G, O, I, k, k)`, to `(N, G O, H, W)`, or sides 2 H + 1 where `up`."""
+    """Convolve `(N, G I, H, W)` with G groups `(G, O, I, k, k)` to `(N, G O, H, W)`, sides 2 H + 1 with `up`."""
     groups, padding = len(kernels), kernels.shape[-1] // 2
     if not up:
         return F.conv2d(features, kernels.flatten(0, 1), padding=padding, groups=groups)
@@ -62,9 +63,9 @@ def _convolve(features: Tensor, kernels: Tensor, *, up: bool) -> Tensor:
 
 
 def _channel_scales(weight: Tensor, style: Tensor, *, demodulate: bool) -> tuple[Tensor, Tensor]:
-    """What to multiply the maps with before and after a common kernel, `(B, I, 1, 1)` and `(B, O or 1, 1, 1)`.
+    """Return the factors on the maps before and after a common kernel, `(B, I, 1, 1)` and `(B, O or 1, 1, 1)`.
 
-    The largest element of a style is moved behind the convolution, lest the maps overflow in half precision.
+    A style's largest element is applied after the convolution, against overflow in half precision.
     """
     with full_precision(style):
         style = style.float()
@@ -81,15 +82,15 @@ def _inverse_length(squared: Tensor) -> Tensor:
 
 
 class ModulatedConv2d(nn.Module):
-    """`modulated_conv2d` with a weight of equalised learning rate.
+    """Layer of `modulated_conv2d` with an equalised learning rate.
 
     Args:
         in_channels: I.
         out_channels: O.
         kernel_size: k.
-        demodulate: see `modulated_conv2d`, as the two that follow.
-        up: see there.
-        fused: see there.
+        demodulate: see `modulated_conv2d`.
+        up: see `modulated_conv2d`.
+        fused: see `modulated_conv2d`.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class ModulatedConv2d(nn.Module):
         self.demodulate, self.up, self.fused = demodulate, up, fused
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
-        """Shape: `(B, I, H, W)`, `(B, I)` -> `(B, O, H, W)`, or twice the sides where `up`."""
+        """Apply the layer. Shape: `(B, I, H, W)`, `(B, I)` -> `(B, O, H, W)`, twice the sides with `up`."""
         return modulated_conv2d(
             features,
             self.weight * self.weight_scale,

@@ -1,4 +1,4 @@
-"""A generator and its discriminator from one set of sizes, and the generator as what makes images of tokens.
+"""A generator and its discriminator from one set of sizes, and the generator as an image decoder.
 
 Legend: B batch, E width of an embedding, P side of an image.
 """
@@ -7,33 +7,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
 
-#: What the main latent is where images are made: zeros, as in Mind Reader's training, or drawn as published for FID.
+#: Main latent of drawn images: zeros, as in Mind Reader's training, or random, as published for FID.
 SAMPLED_LATENTS = ("zeros", "random")
 
-#: Sizes that the one network has and the other has not.
+#: Sizes that only one of the two networks has.
 _GENERATOR_ALONE = ("latent_dim", "w_dim", "mapping_layers", "fused")
 _DISCRIMINATOR_ALONE = ("group_size", "projection_reduction")
 
 
 def build_generator(sizes: Mapping[str, Any]) -> Generator:
-    """The generator of some sizes: the arguments of `Generator`; those of `Discriminator` alone are not looked at."""
+    """Return a generator; `sizes` are the arguments of `Generator`, those of `Discriminator` alone are ignored."""
     return Generator(**{key: value for key, value in sizes.items() if key not in _DISCRIMINATOR_ALONE})
 
 
 def build_discriminator(sizes: Mapping[str, Any]) -> Discriminator:
-    """The discriminator of the same sizes."""
+    """Return a discriminator; `sizes` are the arguments of `Discriminator`, those of `Generator` alone are ignored."""
     return Discriminator(**{key: value for key, value in sizes.items() if key not in _GENERATOR_ALONE})
 
 
-class ImageGenerator(nn.Module):
-    """Image and caption embeddings, as two tokens, to images.
+class ImageGenerator(ImageDecoder):
+    """A trained generator that draws images from image and caption embeddings, given as two tokens.
 
-    The module is frozen and in eval mode.
+    The module is frozen and in eval mode. It ignores `sampling` and init images.
 
     Args:
         generator: trained.
@@ -43,9 +44,14 @@ class ImageGenerator(nn.Module):
     def __init__(self, generator: Generator, *, latents: str = "zeros"):
         super().__init__()
         if latents not in SAMPLED_LATENTS:
-            raise ValueError(f"latents is {latents!r}, wanted {' or '.join(SAMPLED_LATENTS)}")
+            raise ValueError(f"latents is {latents!r}, expected {' or '.join(SAMPLED_LATENTS)}")
         self.generator, self.latents = generator, latents
         self.requires_grad_(False).eval()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(P, P)."""
+        return self.generator.image_size, self.generator.image_size
 
     @property
     def token_dim(self) -> int:
@@ -54,12 +60,13 @@ class ImageGenerator(nn.Module):
         return first.to_rgb.style.pre_nets[0][0].weight.shape[1]
 
     @torch.no_grad()
-    def draw(self, tokens: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Images `(B, 3, P, P)` float32 in [0, 1].
+    def draw(self, tokens: Tensor, seeds: Sequence[int], init_images: Tensor | None = None) -> Tensor:
+        """Draw images `(B, 3, P, P)` float32 in [0, 1].
 
         Args:
-            tokens: `(B, 2, E)`, image and caption embedding; or `(B, 1, E)`, where one is all that conditions it.
-            seeds: B of them, of the latents where they are drawn.
+            tokens: `(B, 2, E)`, image and caption embedding; or `(B, 1, E)`, one embedding for both.
+            seeds: B seeds of random latents.
+            init_images: ignored.
         """
         width = self.generator.mapping.latent_dim
         latents = torch.zeros(len(tokens), width)

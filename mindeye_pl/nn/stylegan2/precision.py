@@ -1,7 +1,7 @@
-"""Which parts of the networks follow autocast, and which stay in float32 whatever the precision of training.
+"""Control of autocast inside the networks.
 
-The maps of the highest resolutions follow it. Styles, the scales of modulated kernels, the statistics of a batch, the
-heads and the sum of the skip outputs do not.
+The maps of the highest resolutions follow autocast. Styles, scales of modulated kernels, batch statistics, heads and
+the sum of the skip outputs stay in float32 at every training precision.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """No autocast on the tensor's device."""
+    """Return a context without autocast on the tensor's device."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
 def precision_of(tensor: Tensor, *, mixed: bool) -> AbstractContextManager[object]:
-    """Autocast as it is where `mixed`, and else none."""
+    """Return a context that keeps autocast if `mixed`, else disables it."""
     return nullcontext() if mixed else full_precision(tensor)

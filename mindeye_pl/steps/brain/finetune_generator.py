@@ -140,7 +140,7 @@ class FinetuneGenerator(Step):
         def save() -> None:
             save_networks(work.folder / bundled.GENERATOR, model, sizes)
             if model.mappers_learn:
-                save_weights(model.composite, work.folder / WEIGHTS)
+                save_weights(model.brain_decoder, work.folder / WEIGHTS)
 
         data = trial_tables(brains, dataset, wanted, image_side=sizes["image_size"], seed=settings.seed)
         title = f"fine-tuning the generator to subject {subject}, conditioned on {wanted.condition}"
@@ -193,7 +193,7 @@ def trial_tables(
     trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
     ids = np.concatenate([trained, held_out])
     images = Prepared(ImageFile(dataset.layout.stimuli, image_side))  # squares of the generator's size
-    by_image = {"images": images, "image": brains.tokens, "captions": brains.captions}
+    by_image = {"images": images, "image": brains.targets["tokens"], "captions": brains.targets.get("captions")}
     tables: dict[str, Table] = {
         "voxels": brains.betas_in_use(),  # (n, V)
         **{name: _ByTrial(table, ids) for name, table in by_image.items() if table is not None},

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -10,7 +9,9 @@ from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import Composed, Input, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.models.reconstructor import Reconstructor, Refinement, Sampling
+from mindeye_pl.models.reconstructor import Reconstructor, Refinement
+from mindeye_pl.nn.diffusion.sampling import Sampling
+from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR, FinetunedGenerator, trains_generator
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 
@@ -35,11 +36,12 @@ class ImageModels:
     captioner: FrozenModel | None = None
     refiner: FrozenModel | None = None
 
-    def load_unclip(self) -> Any:
+    def load_unclip(self) -> ImageDecoder:
         """Return what makes images of tokens."""
         assert self.unclip is not None, "the configuration has no unCLIP"
         if self.generator is None:
-            return self.unclip.load()
+            decoder: ImageDecoder = self.unclip.load()
+            return decoder
         return self.generator.load(latents=self.unclip.settings.network.latents)
 
 
@@ -96,9 +98,10 @@ def build_reconstructor(
     vae = None if models.vae is None else models.vae.load()
     reconstructor = Reconstructor(model, prior_samples=prior_samples, vae=vae)
     if models.unclip is not None:
-        unclip = models.load_unclip()
-        _check_width(models, models.unclip, unclip.token_dim)
-        reconstructor.unclip, reconstructor.sampling = unclip, sampling_of(models.unclip.settings, seed)
+        image_decoder = models.load_unclip()
+        _check_width(models, models.unclip, image_decoder.token_dim)
+        image_decoder.sampling = sampling_of(models.unclip.settings)
+        reconstructor.image_decoder, reconstructor.seed = image_decoder, seed
         if candidates > 1:
             assert models.embedder is not None, "several candidates need an embedder"
             reconstructor.candidates, reconstructor.embedder = candidates, models.embedder.load()
@@ -120,7 +123,7 @@ def check_drawing(config: DictConfig) -> None:
         UserError: for an unknown way of sampling, or a refiner without what it refines.
     """
     if config.get("unclip") is not None:
-        sampling_of(config.unclip, config.seed)
+        sampling_of(config.unclip)
     if (refine := config.get("refine")) is None:
         return
     if config.get("captioner") is None or config.get("unclip") is None:
@@ -129,14 +132,14 @@ def check_drawing(config: DictConfig) -> None:
         raise UserError("refine.blend mixes in the blurry reconstruction", got="low_level=none", fix="refine.blend=0")
 
 
-def sampling_of(settings: DictConfig, seed: int) -> Sampling:
-    """Return how an unCLIP samples, by its group; a generator's group has the seed alone.
+def sampling_of(settings: DictConfig) -> Sampling:
+    """Return the sampler's settings in the group of an image decoder; a generator's group has none.
 
     Raises:
         UserError: for an option that a sampler does not have.
     """
-    options = (field.name for field in fields(Sampling) if field.name != "seed")
-    return Sampling(seed=seed, **{option: settings[option] for option in options if option in settings})
+    options = (field.name for field in fields(Sampling))
+    return Sampling(**{option: settings[option] for option in options if option in settings})
 
 
 def _check_width(models: ImageModels, reader: FrozenModel, width: int) -> None:

@@ -71,8 +71,7 @@ def subject_trials(
 
 def add_targets(data: NSDDataModule, targets: ImageTargets) -> None:
     """Give the data module the targets of all its images, made now where they are missing."""
-    for name, store in targets.stores(data.stimulus_ids_needed()).items():
-        setattr(data, name, store)
+    data.targets = dict(targets.stores(data.stimulus_ids_needed()))
 
 
 def hours(num_sessions: int | float | str) -> str:

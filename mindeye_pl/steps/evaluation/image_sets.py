@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
-from mindeye_pl.nn.diffusion.unclip import UnCLIPModel, corrected_pixels
+from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.steps.inputs.targets import ImageTargets
@@ -191,14 +191,12 @@ def nearest_images(tokens: Tensor, targets: ImageTargets, ids: np.ndarray) -> np
 @torch.inference_mode()
 def through_vae(unclip: FrozenModel, stimuli: Stimuli, ids: np.ndarray, size: Size) -> Tensor | None:
     """Return images `(n,)` through the unCLIP's own VAE and back, what its decoder can draw; None without a VAE."""
-    model = unclip.load().to(unclip.device)
-    if not isinstance(model, UnCLIPModel):
-        return None
+    decoder: ImageDecoder = unclip.load().to(unclip.device)
     parts = []
     for start in range(0, len(ids), 8):
         images = torch.from_numpy(stimuli.read(ids[start : start + 8])).float()
-        rows, columns = model.image_size
-        latents = model.encode(_resized(images, (rows, columns), antialias=True).to(unclip.device))
-        again = model.vae.decode(latents / model.vae.config["scaling_factor"]).sample
-        parts.append(size.resize_all(corrected_pixels(again).cpu()))
+        decoded = decoder.autoencode(_resized(images, decoder.image_size, antialias=True).to(unclip.device))
+        if decoded is None:
+            return None
+        parts.append(size.resize_all(decoded.cpu()))
     return torch.cat(parts)

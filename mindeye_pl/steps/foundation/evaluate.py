@@ -21,8 +21,8 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, summarise_scores
-from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.diffusion.captioner import Captioner
+from mindeye_pl.nn.diffusion.sampling import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
@@ -84,7 +84,7 @@ class EvaluateFoundation(Step):
         ids = held_out_ids(images, foundation.images.num_validation)
         seen = torch.from_numpy(images.read(ids)).float()  # (N, 3, H, W)
         texts = scene_captions(inputs["scenes"])
-        sampling = Sampling(**{str(key): value for key, value in foundation.sampling.items()}, seed=settings.seed)
+        sampling = Sampling(**{str(key): value for key, value in foundation.sampling.items()})
         scores = held_out_scores(work.folder, ids, seen, [texts[id_][0] for id_ in ids], sampling)
         write_text(work.folder / SCORES, json.dumps(scores, indent=1))
         write_text(work.folder / CARD, _card(work.folder, foundation, settings.seed, scores))
@@ -113,6 +113,7 @@ def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[
     """
     network, embedder = bundled.load_clip(folder)
     unclip = bundled.load_unclip(folder)
+    unclip.sampling = sampling
     scores = {
         "vae": _vae_scores(unclip, seen),
         "clip": _clip_scores(network, embedder, seen, captions),
@@ -121,7 +122,7 @@ def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[
     seen, ids = seen[:_NUM_SAMPLED], ids[:_NUM_SAMPLED]
     made = torch.cat(
         [
-            sample_images(unclip, embedder(part), sampling, seeds.tolist())
+            unclip.draw(embedder(part), seeds.tolist())
             for part, seeds in zip(seen.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
         ]
     )

@@ -25,6 +25,7 @@ from mindeye_pl.metrics.images import derangement, score_n_way, score_two_way
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.nn.clip.embeddings import mean_caption
+from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
 from mindeye_pl.steps.foundation.generator import (
     PRETRAIN_GENERATOR,
@@ -153,7 +154,7 @@ def _sets(settings: Settings, inputs: Inputs, ids: np.ndarray, seen: Tensor) -> 
     zeros, random = (bundled.load_generator(weights, latents) for latents in ("zeros", "random"))
     others = np.random.default_rng(seed).integers(0, ids[0], len(ids))
 
-    def draw(generator: ImageGenerator) -> Tensor:
+    def draw(generator: ImageDecoder) -> Tensor:
         generator.to(embedder.device)
         parts = zip(tokens.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
         return torch.cat([generator.draw(part.to(embedder.device), seeds.tolist()).cpu() for part, seeds in parts])

@@ -50,7 +50,9 @@ class MindEye1Files(Input):
             return ["MindEye1's files of NSD (paths.nsd=FOLDER with webdataset_avg_split in it; docs/data.md)"]
         source = self.open(run)
         missing = source.missing_shards(run.config.data.subjects)
-        return [f"{len(missing)} shards, the first {missing[0]} ({source.fetch_command(missing[0])})"] if missing else []
+        return (
+            [f"{len(missing)} shards, the first {missing[0]} ({source.fetch_command(missing[0])})"] if missing else []
+        )
 
 
 class ConvertMindEye1(Step):

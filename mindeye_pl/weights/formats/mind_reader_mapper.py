@@ -22,7 +22,7 @@ _LINEAR = ("over_positions.", "read_out.")
 class Sizes:
     """Arguments of `VoxelCNN`."""
 
-    padded_voxels: int
+    voxel_counts: int
     embedding_dim: int
     channels: int
     num_stems: int
@@ -75,7 +75,7 @@ def sizes(state: Mapping[str, Tensor], path: Path, *, sigmoid: bool = False) -> 
     shape = _format(num_stems, num_blocks).shapes(state, path)
     hidden_dim, positions, _ = shape("fc.1.weight", 3)
     return Sizes(
-        padded_voxels=positions * 2**num_stems,
+        voxel_counts=positions * 2**num_stems,
         embedding_dim=shape(f"encoder.{num_stems + num_blocks}.weight", 3)[0],
         channels=shape("encoder.0.0.weight", 3)[0],
         num_stems=num_stems,

@@ -16,8 +16,9 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye1
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
-from mindeye_pl.models.parts.backbone import ResidualBackbone
-from mindeye_pl.models.parts.low_level import SeparateLowLevel
+from mindeye_pl.models.parts.backbone import Backbone
+from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.nn.brain.mlp_backbone import MLPBackbone
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.published_format import STATE_KEY, count
 from mindeye_pl.weights.formats.published_systems import PriorSizes, PublishedSystem
@@ -126,7 +127,7 @@ def to_published(model: MindEye1) -> dict[str, Tensor]:
     Raises:
         UserError: for a model that the published code has no place for, or would compute otherwise.
     """
-    branch = model.low_level is not None and not isinstance(model.low_level, SeparateLowLevel)
+    branch = model.low_level is not None and model.low_level.uses_backbone
     if (subjects := len(model.alignment.network.linears)) != 1 or branch:
         raise UserError(
             "the published MindEye1 has one subject and no low-level branch",
@@ -146,13 +147,15 @@ def build(sizes: Sizes) -> MindEye1:
     """A model of these sizes, on the current default device."""
     system = CLASS_TOKEN if sizes.class_token else SYSTEM
     return MindEye1(
-        FunctionalAlignment([sizes.voxel_count], sizes.hidden_dim),
-        ResidualBackbone(
-            sizes.hidden_dim,
-            sizes.num_tokens,
-            sizes.token_dim,
-            num_blocks=sizes.num_blocks,
-            retrieval_dim=sizes.retrieval_dim,
+        FunctionalAlignment(PerSubjectLinear([sizes.voxel_count], sizes.hidden_dim)),
+        Backbone(
+            MLPBackbone(
+                sizes.hidden_dim,
+                sizes.num_tokens,
+                sizes.token_dim,
+                num_blocks=sizes.num_blocks,
+                retrieval_dim=sizes.retrieval_dim,
+            )
         ),
         prior=system.build_prior(sizes.num_tokens, sizes.token_dim, sizes.prior),
     )

@@ -14,6 +14,9 @@ from mindeye_pl.models.mindeye import MindEye2
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone
 from mindeye_pl.models.parts.low_level import LowLevel
+from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.nn.brain.backbone import MixerBackbone
+from mindeye_pl.nn.brain.low_level import LowLevelHead
 from mindeye_pl.weights.deepspeed import is_deepspeed, read_deepspeed
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.published_format import STATE_KEY, count
@@ -107,10 +110,10 @@ def to_published(model: MindEye2) -> dict[str, Tensor]:
     Raises:
         UserError: for a model whose weights mean something else to the published code.
     """
-    if model.backbone.network.mixer != "published":
+    if (mixer := getattr(model.backbone.network, "mixer", "none")) != "published":
         raise UserError(
             "the published code computes another backbone",
-            got=f"fidelity.mixer={model.backbone.network.mixer}",
+            got=f"fidelity.mixer={mixer}",
             expected="fidelity.mixer=published",
         )
     return SYSTEM.published_state(model)
@@ -119,8 +122,8 @@ def to_published(model: MindEye2) -> dict[str, Tensor]:
 def build(sizes: Sizes) -> MindEye2:
     """A model of these sizes, on the current default device."""
     return MindEye2(
-        FunctionalAlignment(sizes.voxel_counts, sizes.hidden_dim),
-        Backbone(sizes.hidden_dim, sizes.num_tokens, sizes.token_dim, num_blocks=sizes.num_blocks),
-        LowLevel(sizes.hidden_dim) if sizes.low_level else None,
+        FunctionalAlignment(PerSubjectLinear(sizes.voxel_counts, sizes.hidden_dim)),
+        Backbone(MixerBackbone(sizes.hidden_dim, sizes.num_tokens, sizes.token_dim, num_blocks=sizes.num_blocks)),
+        LowLevel(LowLevelHead(sizes.hidden_dim)) if sizes.low_level else None,
         SYSTEM.build_prior(sizes.num_tokens, sizes.token_dim, sizes.prior),
     )

@@ -8,14 +8,15 @@ Legend: S tokens, D token width.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.mindeye import BrainToTokens
+from mindeye_pl.models.mindeye import MindEye
 from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
+from mindeye_pl.nn.brain.prior_network import PriorNetwork
 from mindeye_pl.weights.formats.published_format import PublishedFormat, count, numbered
 
 #: The one table of rotary frequencies, which the published files repeat for every layer.
@@ -90,7 +91,8 @@ class PublishedSystem(PublishedFormat):
         name: in the words of errors.
         parts: published prefix to the project's own, see `Renaming`, of everything but the prior.
         prior_prefix: of the prior's keys.
-        prior_options: of `DiffusionPrior`, where the system's differ from the defaults, which are MindEye2's.
+        prior_options: settings of the prior by name, where they differ from MindEye2's: `condition`, `layout`,
+            `target_scale` and `renormalise`.
     """
 
     def __init__(
@@ -101,12 +103,7 @@ class PublishedSystem(PublishedFormat):
         prior_prefix: str = "",
         prior_options: Mapping[str, str] | None = None,
     ):
-        options: dict[str, Any] = {
-            "condition": "sequence",
-            "target_scale": "one",
-            "renormalise": "none",
-            "layout": "parallel",
-        }
+        options = {"condition": "sequence", "target_scale": "one", "renormalise": "none", "layout": "parallel"}
         options |= prior_options or {}
         prior = _PRIOR | _LAYOUTS[options["layout"]]
         super().__init__(name, {**parts, **{f"{prior_prefix}{theirs}": ours for theirs, ours in prior.items()}})
@@ -130,7 +127,7 @@ class PublishedSystem(PublishedFormat):
                 )
         return own
 
-    def published_state(self, model: BrainToTokens, *, without: str | None = None) -> dict[str, Tensor]:
+    def published_state(self, model: MindEye, *, without: str | None = None) -> dict[str, Tensor]:
         """The published state dict of a model.
 
         Args:
@@ -143,14 +140,21 @@ class PublishedSystem(PublishedFormat):
         own = {k: value for k, value in model.state_dict().items() if without is None or not k.startswith(without)}
         if (prior := model.prior) is None:
             return self.to_published(own)
-        for option, wanted in self._prior_options.items():
-            if (seen := prior.made_of[option]) != wanted:
+        denoiser = prior.network.network
+        found = {
+            "network.denoiser.condition": denoiser.condition,
+            "network.target_scale": prior.network.target_scale,
+            "renormalise": prior.renormalise,
+            "network.denoiser.layout": denoiser.layout,
+        }
+        for key, value in found.items():
+            if value != (expected := self._prior_options[key.rpartition(".")[-1]]):
                 raise UserError(
                     f"the published {self.name} computes another prior",
-                    got=f"prior.{option}={seen}",
-                    expected=f"prior.{option}={wanted}",
+                    got=f"prior.{key}={value}",
+                    expected=f"prior.{key}={expected}",
                 )
-        rotary, depth = own.pop(ROTARY), len(prior.network.network.transformer.attention)
+        rotary, depth = own.pop(ROTARY), len(denoiser.transformer.attention)
         return self.to_published(own) | {self._rotary.format(i=layer): rotary for layer in range(depth)}
 
     def prior_sizes(self, state: Mapping[str, Tensor], path: Path) -> PriorSizes | None:
@@ -179,4 +183,10 @@ class PublishedSystem(PublishedFormat):
         """The system's prior for S tokens of width D, None where there are no sizes of one."""
         if sizes is None:
             return None
-        return DiffusionPrior(num_tokens, token_dim, **asdict(sizes), **self._prior_options)
+        options, arguments = self._prior_options, asdict(sizes)
+        timesteps = arguments.pop("timesteps")
+        denoiser = PriorNetwork(
+            num_tokens, token_dim, condition=options["condition"], layout=options["layout"], **arguments
+        )
+        model = DiffusionPriorModel(denoiser, timesteps=timesteps, target_scale=options["target_scale"])
+        return DiffusionPrior(model, renormalise=options["renormalise"])

@@ -162,7 +162,7 @@ def to_published(model: UnCLIPModel) -> dict[str, Tensor]:
         "packing": model.packing > 1,
         "null_tokens": model.unconditional != "random",
         "token_positions": model.token_positions is not None,
-        "no vector of sizes": not model.knows_sizes,
+        "no vector of sizes": not model.uses_sizes,
     }
     if any(other.values()):
         seen = ", ".join(name for name, is_so in other.items() if is_so)

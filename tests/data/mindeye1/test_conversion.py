@@ -64,7 +64,7 @@ def module(root: Path, cache: Path, test_split: str, per_session: int, **setting
         root,
         SUBJECTS,
         cache_dir=cache,
-        tokens=StubTokens(),
+        targets={"tokens": StubTokens()},
         test_split=test_split,
         batch_size=8,
         trials_per_session=per_session,

@@ -47,7 +47,9 @@ def split_of(layout: NSDLayout, cache: Path, percent: int, sessions: int | float
 
 def module(layout: NSDLayout, cache: Path, left_out: LeftOutLast, **more) -> NSDDataModule:
     options = {"batch_size": 4, "trials_per_session": TRIALS_PER_SESSION, "validation_fraction": 0.2} | more
-    return NSDDataModule(layout.root, (1, 2), cache_dir=cache, tokens=StubTokens(), left_out=left_out, **options)
+    return NSDDataModule(
+        layout.root, (1, 2), cache_dir=cache, targets={"tokens": StubTokens()}, left_out=left_out, **options
+    )
 
 
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -82,7 +84,7 @@ def test_shared_images_are_as_any_other_and_other_subjects_as_they_were(small_ns
     shared = set(range(NUM_SHARED))
     assert shared & set(own.stimulus_ids.tolist())
     assert not shared & set(others.stimulus_ids.tolist()), "of another subject those of its training split"
-    standard = NSDDataModule(small_nsd.root, (2,), cache_dir=tmp_path / "cache", tokens=StubTokens())
+    standard = NSDDataModule(small_nsd.root, (2,), cache_dir=tmp_path / "cache", targets={"tokens": StubTokens()})
     before = standard.trials[0].beta_rows[~left_out.holds(standard.trials[0].stimulus_ids)]
     assert others.beta_rows.tolist() == before.tolist()
 

@@ -138,7 +138,9 @@ def test_a_damaged_file(tmp_path: Path, change, says: str) -> None:
 
 def module(layout: NSDLayout, cache: Path, left_out: LeftOutCluster | None, **more) -> NSDDataModule:
     settings = {"batch_size": 4, "trials_per_session": TRIALS_PER_SESSION, "validation_fraction": 0.2} | more
-    return NSDDataModule(layout.root, (1, 2), cache_dir=cache, tokens=StubTokens(), left_out=left_out, **settings)
+    return NSDDataModule(
+        layout.root, (1, 2), cache_dir=cache, targets={"tokens": StubTokens()}, left_out=left_out, **settings
+    )
 
 
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

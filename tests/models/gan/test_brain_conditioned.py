@@ -12,17 +12,17 @@ from mindeye_pl.losses.gan import generator_loss
 from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
 from mindeye_pl.models.gan.objective import DISCRIMINATOR, GENERATOR, PATH_LENGTH, R1, AdversarialObjective
 from mindeye_pl.models.mind_reader import MindReader
-from mindeye_pl.models.parts.mapper import MapperStage
 from mindeye_pl.nn.stylegan2.networks import build_discriminator, build_generator
 from mindeye_pl.types import ImageBatch
-from tests.models.test_adversarial import BATCH, SIZES, WIDTH, Embedder, batch, state
+from tests.models.gan.test_training import BATCH, SIZES, WIDTH, Embedder, batch, state
+from tests.models.tiny import mapper
 
 VOXELS = 10
 
 
 def training(mappers: str = "frozen", **numbers: object) -> BrainConditioned:
     torch.manual_seed(0)
-    make = partial(MapperStage, [VOXELS], WIDTH, channels=4, num_blocks=1, hidden_dim=3)
+    make = partial(mapper, [VOXELS], WIDTH, hidden_dim=3)
     sizes = SIZES | {"condition": "both"}
     return BrainConditioned(
         build_generator(sizes),
@@ -42,8 +42,8 @@ def trials() -> ImageBatch:
 def test_conditions_are_what_the_mappers_read() -> None:
     model, shown = training(), trials()
     image, caption = model.conditions(shown)
-    torch.testing.assert_close(image, model.composite.image_mapper(shown["voxels"]))  # type: ignore[operator]
-    torch.testing.assert_close(caption, model.composite.caption_mapper(shown["voxels"]))  # type: ignore[operator]
+    torch.testing.assert_close(image, model.brain_decoder.image_mapper(shown["voxels"]))  # type: ignore[operator]
+    torch.testing.assert_close(caption, model.brain_decoder.caption_mapper(shown["voxels"]))  # type: ignore[operator]
     assert not image.requires_grad
     pixels = ImageBatch(shown.rows | {"images": torch.rand(BATCH, 3, 16, 16), "image": shown["image"].roll(1, 0)})
     torch.testing.assert_close(model.conditions(pixels)[0], image)
@@ -52,13 +52,13 @@ def test_conditions_are_what_the_mappers_read() -> None:
 def test_frozen_mappers_do_not_learn() -> None:
     model = training().train()
     model.on_train_epoch_start()
-    assert not model.composite.training
-    before = state(model.composite)
+    assert not model.brain_decoder.training
+    before = state(model.brain_decoder)
     for phase in model.phases():
         with model._learning(model.learner(phase)):
             model.compute_loss(phase, trials()).total.backward()
-    assert all(p.grad is None for p in model.composite.parameters())
-    assert all(torch.equal(before[key], value) for key, value in model.composite.state_dict().items())
+    assert all(p.grad is None for p in model.brain_decoder.parameters())
+    assert all(torch.equal(before[key], value) for key, value in model.brain_decoder.state_dict().items())
     assert len(model.configure_optimizers()) == 2
 
 
@@ -67,7 +67,7 @@ def gradients(model: BrainConditioned, phase: str) -> dict[str, bool]:
     model.zero_grad()
     with model._learning(model.learner(phase)):
         model.compute_loss(phase, trials()).total.backward()
-    networks = {"generator": model.generator, "discriminator": model.discriminator, "mappers": model.composite}
+    networks = {"generator": model.generator, "discriminator": model.discriminator, "mappers": model.brain_decoder}
     return {
         name: any(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
         for name, network in networks.items()

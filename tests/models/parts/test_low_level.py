@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 
 from mindeye_pl.models.parts.low_level import LowLevel
+from tests.models.tiny import low_level
 
 
-def branch(**options: object) -> LowLevel:
+def branch(**options: float) -> LowLevel:
     torch.manual_seed(0)
-    return LowLevel(12, latent_channels=4, latent_size=16, **options).eval()  # type: ignore[arg-type]
+    return low_level(**options).eval()  # type: ignore[arg-type, return-value]
 
 
 def test_sizes_follow_the_latents() -> None:
@@ -51,12 +52,12 @@ def test_gradient_reaches_the_backbone() -> None:
 
 
 def test_views_are_drawn_of_each_image_apart() -> None:
-    low_level = LowLevel(8, latent_size=16)
+    model = low_level(8)
     maps = torch.arange(3.0).repeat_interleave(16).view(1, 48, 1).expand(40, 48, 512)  # view 0, 1 and 2 of 16 places
-    own, view = low_level.train().draw_views(maps)
+    own, view = model.train().draw_views(maps)
     assert own.shape == view.shape == (40, 16, 512)
     assert (own == 0).all()
     assert set(view.unique().tolist()) == {1.0, 2.0}
     assert (view == view[:, :1, :1]).all()
-    _, fixed = low_level.eval().draw_views(maps)
+    _, fixed = model.eval().draw_views(maps)
     assert (fixed == 1).all()

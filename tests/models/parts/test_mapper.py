@@ -1,19 +1,18 @@
-"""A mapper as a stage: its loss, its padding, and what it decays."""
+"""A mapper: its loss, its padding, and its weight decay."""
 
 import pytest
 import torch
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.losses.mapper import STAGE_A, STAGE_B, MapperWeights
-from mindeye_pl.models.parts.mapper import MapperStage
+from mindeye_pl.models.parts.mapper import Mapper
 from tests.losses.test_mapper import by_hand
+from tests.models import tiny
 
-SMALL = {"channels": 4, "num_blocks": 1, "hidden_dim": 5}
 
-
-def mapper(voxels: tuple[int, ...] = (11, 8), **options: object) -> MapperStage:
+def mapper(voxels: tuple[int, ...] = (11, 8), **options: object) -> Mapper:
     torch.manual_seed(0)
-    return MapperStage(voxels, 6, **(SMALL | options))  # type: ignore[arg-type]
+    return tiny.mapper(voxels, **options)
 
 
 @pytest.mark.parametrize(("weights", "shares"), [(STAGE_A, (0.4, 0.6, 0.0)), (STAGE_B, (0.2, 0.3, 0.5))])
@@ -42,9 +41,9 @@ def test_voxels_are_padded_to_what_the_stems_can_halve() -> None:
 @pytest.mark.parametrize(
     ("padded", "says"),
     [
-        (10, r"padded_voxels .*seen: 10; expected: a multiple of 2, at least 11.*padded_voxels=null"),
+        (10, r"padded_voxels .*got: 10; expected: a multiple of 2, at least 11.*padded_voxels=null"),
         (13, "got: 13; expected: a multiple of 2"),
-        ([12], r"got: \[12\]; expected: 2 of them"),
+        ([12], r"got: \[12\]; expected: 2 numbers"),
     ],
 )
 def test_padding_that_does_not_fit_is_refused(padded: int | list[int], says: str) -> None:
@@ -70,5 +69,5 @@ def test_the_published_optimiser_decays_everything() -> None:
     assert {p.ndim for p in corrected[1]["params"]} == {1}
 
 
-def test_the_weights_know_how_many_voxels_there_are() -> None:
+def test_voxel_counts_are_stored_with_the_weights() -> None:
     assert mapper((11, 8)).state_dict()["voxels.counts"].tolist() == [11, 8]

@@ -1,11 +1,11 @@
 import torch
 
-from mindeye_pl.models.parts.prior import DiffusionPrior
+from tests.models import tiny
 
 
 def test_several_samples_are_averaged_each_from_draws_of_its_own() -> None:
     torch.manual_seed(0)
-    prior = DiffusionPrior(4, 16, depth=1, head_dim=8, heads=2, sample_steps=3).eval()
+    prior = tiny.prior(sample_steps=3).eval()
     tokens, draws = torch.randn(2, 4, 16), torch.randn(12, 2, 4, 16)
     used = 2  # two calls of the network: the start, and fresh noise between them
     alone = [prior.sample(tokens, noise=draws[used * i : used * (i + 1)]) for i in range(3)]

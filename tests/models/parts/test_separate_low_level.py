@@ -9,15 +9,15 @@ from torch import Tensor
 
 from mindeye_pl.models.mindeye import MindEye1
 from mindeye_pl.models.parts import low_level
-from mindeye_pl.models.parts.low_level import SeparateLowLevel
 from tests.models.test_mindeye1 import VOXELS, batch, system
+from tests.models.tiny import separate_low_level
 
 LATENTS = (4, 8, 8)
 
 
 def with_low_level(**options: float) -> MindEye1:
     model = system(low_level_scale=1.0)
-    model.low_level = SeparateLowLevel(VOXELS, 12, num_blocks=1, latent_size=8, widths=(4, 4, 8), **options)  # type: ignore[arg-type]
+    model.low_level = separate_low_level(VOXELS, **options)
     return model
 
 
@@ -25,7 +25,7 @@ def with_latents(seed: int = 0) -> tuple[Tensor, low_level.BrainBatch]:
     data, generator = batch(seed=seed), torch.Generator().manual_seed(seed)
     latents = torch.randn(len(data), *LATENTS, generator=generator)
     repetitions = [torch.randn(len(v), 3, v.shape[1], generator=generator) for v in data.voxels]
-    return latents, replace(data, latents=latents.flatten(2), repetitions=repetitions)
+    return latents, replace(data, targets=data.targets | {"latents": latents.flatten(2)}, repetitions=repetitions)
 
 
 def test_validation_takes_the_mean_of_the_repetitions() -> None:
@@ -93,6 +93,6 @@ def test_its_latents_come_with_the_prediction() -> None:
     torch.testing.assert_close(prediction.latents, model.low_level.network(data.voxels[1], 1).latents)  # type: ignore[union-attr]
 
 
-def test_its_learning_rate_is_a_share_of_the_schedules() -> None:
+def test_its_learning_rate_is_scaled_from_the_schedule() -> None:
     groups = with_low_level(lr_scale=5 / 3).low_level.parameter_groups()  # type: ignore[union-attr]
     assert {group["lr_scale"] for group in groups} == {5 / 3}

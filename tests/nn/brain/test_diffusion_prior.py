@@ -14,12 +14,13 @@ from mindeye_pl.nn.brain.prior_network import (
     Rotary,
 )
 from mindeye_pl.nn.clip.embeddings import by_first_token
+from tests.models.tiny import diffusion_model
 
 
 @pytest.fixture
 def prior() -> DiffusionPriorModel:
     torch.manual_seed(0)
-    return DiffusionPriorModel(3, 16, depth=2, head_dim=8, heads=2).eval()
+    return diffusion_model(3, depth=2).eval()
 
 
 def test_schedule_has_the_published_values() -> None:
@@ -44,7 +45,7 @@ def test_attention_against_a_written_out_softmax() -> None:
     torch.testing.assert_close(attention(x, rotary, bias(5, 6)), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_rotary_keeps_norms_and_knows_distances_only() -> None:
+def test_rotary_keeps_norms_and_depends_on_distances_only() -> None:
     rotary = Rotary(8)
     x, y = torch.randn(2, 1, 12).expand(2, 9, 12)
     torch.testing.assert_close(rotary(x).norm(dim=-1), x.norm(dim=-1))
@@ -83,7 +84,7 @@ def test_loss_is_the_squared_error_of_the_clean_tokens(prior: DiffusionPriorMode
     torch.testing.assert_close(loss, (prediction - clean).square().mean())
 
 
-def test_dropped_conditions_say_nothing(prior: DiffusionPriorModel) -> None:
+def test_dropped_conditions_have_no_effect(prior: DiffusionPriorModel) -> None:
     times = torch.full((2,), 30)
     first, second, noisy, other = torch.randn(4, 2, 3, 16)
     assert torch.equal(
@@ -135,9 +136,9 @@ def test_residual_condition_predicts_what_the_brain_tokens_lack() -> None:
     torch.testing.assert_close(residual(noisy, times, brain, keep, keep), brain)
 
 
-def test_residual_condition_forgets_dropped_brain_tokens() -> None:
+def test_residual_condition_ignores_dropped_brain_tokens() -> None:
     torch.manual_seed(0)
-    prior = DiffusionPriorModel(3, 16, depth=1, head_dim=8, heads=2, condition="residual").eval()
+    prior = diffusion_model(3, condition="residual").eval()
     noisy, one, other = torch.randn(3, 4, 3, 16)
     times = torch.randint(0, 100, (4,))
     dropped = [prior.denoise(noisy, times, tokens, drop_conditions=True) for tokens in (one, other)]
@@ -147,8 +148,8 @@ def test_residual_condition_forgets_dropped_brain_tokens() -> None:
 def test_scaled_targets_are_larger_in_the_diffusion_alone() -> None:
     """The same as the plain loss of targets that are sqrt(D) times as large, and the sample is brought back."""
     torch.manual_seed(0)
-    plain = DiffusionPriorModel(3, 16, depth=1, head_dim=8, heads=2).eval()
-    scaled = DiffusionPriorModel(3, 16, depth=1, head_dim=8, heads=2, target_scale="sqrt_width").eval()
+    plain = diffusion_model(3).eval()
+    scaled = diffusion_model(3, target_scale="sqrt_width").eval()
     scaled.load_state_dict(plain.state_dict())
     clean, tokens, noise = torch.randn(3, 4, 3, 16)
     given = {"times": torch.tensor([0, 10, 50, 99]), "noise": noise, "drop_probability": 0.0}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.nn.brain.voxel_cnn import VoxelCNN, pad_voxels
 
 
@@ -57,5 +58,6 @@ def test_two_stems_and_a_sigmoid_for_a_map() -> None:
     voxels = torch.randn(3, 24)
     assert plain.over_positions.linears[0].in_features == 6
     torch.testing.assert_close(bounded(voxels), plain(voxels).sigmoid())
-    with pytest.raises(AssertionError, match="22 voxels, halved 2 times"):
-        VoxelCNN(22, num_stems=2)
+    with pytest.raises(UserError, match="got: 22; expected: a multiple of 4"):
+        VoxelCNN(22, num_stems=2, padded_voxels=22)
+    assert VoxelCNN(22, num_stems=2).padded_voxels == (24,)

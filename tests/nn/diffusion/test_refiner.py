@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from mindeye_pl.nn.diffusion.refiner import BEGIN, NEGATIVE, STEPS, Refiner, blend
 from mindeye_pl.nn.diffusion.solvers import euler_published, training_sigmas
 from mindeye_pl.weights.registry import load_published
-from tests.weights.test_sdxl_base import OPTIONS, sdxl_state
+from tests.weights.formats.test_sdxl_base import OPTIONS, sdxl_state
 
 CAPTIONS = ["a red dog", "a blue cat on a mat", "a kite"]
 

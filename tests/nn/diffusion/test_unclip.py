@@ -52,7 +52,7 @@ def test_other_seeds_give_other_images(unclip: UnCLIPModel) -> None:
 
 
 def test_no_two_streams_of_an_image_are_the_same() -> None:
-    """Starting noise, null tokens and the noise of a draft's posterior, all of as many numbers."""
+    """Starting noise, null tokens and the noise of an init image's posterior, all of the same length."""
     model = random_unclip(0, UNET | {"packing": 1}, VAE)
     model.null_tokens, model.unconditional = None, "random"
     count, width = model.start([7]).numel(), UNET["token_dim"]
@@ -77,24 +77,24 @@ def test_euler_is_the_textbook_one(unclip: UnCLIPModel) -> None:
     torch.testing.assert_close(unclip.sample(tokens, noise=noise, steps=6, guidance=1), x, atol=1e-4, rtol=1e-4)
 
 
-def test_a_draft_is_noised_and_drawn_again(unclip: UnCLIPModel) -> None:
+def test_init_latents_are_noised_and_denoised(unclip: UnCLIPModel) -> None:
     """Image to image in five lines, the last four of six Euler steps."""
-    tokens, noise, draft = torch.randn(2, 4, 12), unclip.start([3, 4]), torch.randn(2, *unclip.latent_shape)
+    tokens, noise, init = torch.randn(2, 4, 12), unclip.start([3, 4]), torch.randn(2, *unclip.latent_shape)
     sigmas, times = euler_published(6).sigmas[2:], euler_published(6).timesteps[2:]
-    x, vector = draft + sigmas[0] * noise, unclip.size_vector().expand(2, -1)
+    x, vector = init + sigmas[0] * noise, unclip.size_vector().expand(2, -1)
     with torch.no_grad():
         for time, sigma, after in zip(times, sigmas[:-1], sigmas[1:], strict=True):
             x = x + (after - sigma) * unclip.denoise(x / (1 + sigma**2).sqrt(), time.expand(2), tokens, vector)
-    settings = {"noise": noise, "steps": 6, "guidance": 1, "draft": draft}
+    settings = {"noise": noise, "steps": 6, "guidance": 1, "init_latents": init}
     torch.testing.assert_close(unclip.sample(tokens, strength=0.7, **settings), x, atol=1e-4, rtol=1e-4)  # type: ignore[arg-type]
     for solver in SOLVERS:
-        assert torch.equal(unclip.sample(tokens, strength=0.0, solver=solver, **settings), draft)  # type: ignore[arg-type]
+        assert torch.equal(unclip.sample(tokens, strength=0.0, solver=solver, **settings), init)  # type: ignore[arg-type]
         near = unclip.sample(tokens, strength=0.2, solver=solver, **settings)  # type: ignore[arg-type]
         far = unclip.sample(tokens, strength=1.0, solver=solver, **settings)  # type: ignore[arg-type]
-        assert (near - draft).abs().mean() < (far - draft).abs().mean()
-        settings.pop("draft")
+        assert (near - init).abs().mean() < (far - init).abs().mean()
+        settings.pop("init_latents")
         torch.testing.assert_close(unclip.sample(tokens, solver=solver, **settings), far)  # type: ignore[arg-type]
-        settings["draft"] = draft
+        settings["init_latents"] = init
 
 
 def test_guidance_of_one_ignores_the_null_tokens(unclip: UnCLIPModel) -> None:

@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.weights.test_sdxl_base import sdxl_state
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.image_sources import ImageFolder
@@ -27,6 +26,7 @@ from mindeye_pl.weights.loaders.openclip import load_openclip
 from mindeye_pl.weights.loaders.sdxl_surgery import KEY_VALUE, LABEL
 from mindeye_pl.weights.registry import load_published
 from tests.conftest import CommandLine
+from tests.weights.formats.test_sdxl_base import sdxl_state
 
 TOWER = {
     "embed_dim": 16,

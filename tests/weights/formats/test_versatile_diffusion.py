@@ -15,8 +15,8 @@ from torch import Tensor
 from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.models.reconstructor import Sampling, sample_images
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
+from mindeye_pl.nn.diffusion.sampling import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.weights.formats.vae_names import older_attention_names
@@ -89,7 +89,7 @@ def test_both_models_come_back_from_either_format(
             assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in own.state_dict().items())
         assert (model.image_size, model.latent_shape) == ((SIDE, SIDE), (4, SIDE // 2, SIDE // 2))
         assert model.vae.config["scaling_factor"] == 0.18215
-        assert not model.knows_sizes
+        assert not model.uses_sizes
         assert model.size_vector() is None
     one = load_versatile_diffusion(*(older / name / "diffusion_pytorch_model.bin" for name in ("image_unet", "vae")))
     assert all(torch.equal(value, one.state_dict()[key]) for key, value in model.state_dict().items())
@@ -128,19 +128,18 @@ def test_images_are_those_of_a_plain_loop_of_diffusers(
     model, seeds = load_published("versatile_diffusion", folder), [3, 9]
     tokens, blurry = torch.randn(2, TOKENS, WIDTH), torch.rand(2, 3, SIDE, SIDE) if draft else None
     settings = compose_config(["unclip=versatile_diffusion"]).unclip
-    sampling = Sampling(
+    model.sampling = Sampling(
         settings.solver,
         settings.steps,
         settings.guidance,
         settings.offset,
-        seed=0,
         strength=settings.strength,
         draft_range=settings.draft_range,
         draft_posterior=settings.draft_posterior,
     )
     start, posterior = model.start(seeds, offset=0.0), model.posterior_noise(seeds)
     expected = published_image(parts, tokens, start, blurry, posterior)
-    found = sample_images(model, tokens, sampling, seeds, blurry)
+    found = model.draw(tokens, seeds, blurry)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert found.std() > 0.01
 
@@ -197,8 +196,8 @@ def test_the_range_of_the_draft_and_its_posterior(folder: Path) -> None:
 
 def test_the_blurry_image_alone_at_strength_0(folder: Path) -> None:
     model, blurry = load_published("versatile_diffusion", folder), torch.rand(2, 3, 8, 8)
-    sampling = Sampling("unipc_published", 4, 3.5, 0.0, seed=0, strength=0.0, draft_range="published")
-    found = sample_images(model, torch.randn(2, TOKENS, WIDTH), sampling, [1, 2], blurry)
+    model.sampling = Sampling("unipc_published", 4, 3.5, 0.0, strength=0.0, draft_range="published")
+    found = model.draw(torch.randn(2, TOKENS, WIDTH), [1, 2], blurry)
     assert torch.equal(found, F.interpolate(blurry, (SIDE, SIDE), mode="bilinear"))
 
 
