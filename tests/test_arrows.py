@@ -101,7 +101,7 @@ def imported_group(name: str) -> str | None:
 @pytest.mark.parametrize("path", MODULES, ids=place)
 def test_layers(path: Path) -> None:
     own = group(place(path))
-    if own == ENTRY or place(path).endswith("/__init__") and own not in LAYER_OF:
+    if own == ENTRY or (place(path).endswith("/__init__") and own not in LAYER_OF):
         return
     assert own in LAYER_OF, f"{own} has no layer"
     for name in imports(path):

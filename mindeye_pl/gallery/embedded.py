@@ -18,7 +18,7 @@ import numpy as np
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, portions
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_arrays, write_json
 
 #: Places of a file: 12 MB of 768-wide vectors in half precision.
 PLACES = 8192
@@ -193,20 +193,12 @@ def _embedded(gallery: Gallery, portion: Portion, embed: Callable[[np.ndarray], 
 
 
 def _write(path: Path, parts: Sequence[Portion]) -> None:
-    """Writes beside, flushes, renames."""
-    from safetensors.numpy import save_file
-
-    from mindeye_pl.store.atomic import flush
-
     full = [part for part in parts if len(part.places)]
     places = np.concatenate([part.places for part in full]) if full else np.empty(0, np.int64)
     vectors = np.concatenate([part.content for part in full]) if full else np.empty((0, 1), np.float32)
     unreadable = {name: why for part in parts for name, why in part.unreadable.items()}
-    beside = path.with_name(f".{path.name}")
     content = {"places": places, "vectors": vectors.astype(np.float16)}
-    save_file(content, str(beside), metadata={"unreadable": json.dumps(unreadable)})
-    flush(beside)
-    beside.replace(path)
+    write_arrays(path, content, {"unreadable": json.dumps(unreadable)})
 
 
 def _finish(folder: Path, names: Sequence[str]) -> None:
@@ -228,4 +220,4 @@ def _finish(folder: Path, names: Sequence[str]) -> None:
         raise UserError("nothing of the gallery could be read", got=seen, expected="one image or more")
     assert len(dims) == 1, dims
     summary = {"dim": dims.pop(), "num_unreadable": num_unreadable, "unreadable": unreadable, "files": counts}
-    write_text(folder / SUMMARY, json.dumps(summary, indent=1))
+    write_json(folder / SUMMARY, summary)

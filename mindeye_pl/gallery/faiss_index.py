@@ -17,7 +17,7 @@ import numpy as np
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
-from mindeye_pl.store.atomic import flush
+from mindeye_pl.store.atomic import replacing, write_array
 
 #: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
 KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", "ivf_pq": "IVF{lists},PQ{code_bytes}np"}
@@ -154,12 +154,7 @@ class FaissIndex:
             for piece in pieces:
                 index.add(piece.vectors)
                 places.append(piece.places)
-        target = self._shard(part).with_suffix(".places.npy")
-        beside = target.with_name(f".{target.name}")
-        with beside.open("wb") as file:
-            np.save(file, np.concatenate(places))
-        flush(beside)
-        beside.replace(target)
+        write_array(self._shard(part).with_suffix(".places.npy"), np.concatenate(places))
         _write(index, self._shard(part))
 
     def finish(self) -> None:
@@ -216,11 +211,8 @@ class FaissIndex:
 
 
 def _write(index: Any, path: Path) -> None:
-    """Writes beside, flushes, renames."""
-    beside = path.with_name(f".{path.name}")
-    load_faiss().write_index(index, str(beside))
-    flush(beside)
-    beside.replace(path)
+    with replacing(path) as temporary:
+        load_faiss().write_index(index, str(temporary))
 
 
 @contextmanager

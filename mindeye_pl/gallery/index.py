@@ -14,7 +14,7 @@ import numpy as np
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
 
 MANIFEST = "index.json"
@@ -90,7 +90,7 @@ class IndexManifest:
 
     def write(self, folder: Path) -> None:
         """Writes it, last of all: an index without one is not finished."""
-        write_text(folder / MANIFEST, json.dumps(asdict(self), indent=1))
+        write_json(folder / MANIFEST, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "IndexManifest":

@@ -18,7 +18,7 @@ import numpy as np
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -69,7 +69,7 @@ class MilvusIndex:
         self._build, self._search, self._timeout_s = build, search, timeout_s
         path = folder / STATE
         if not path.exists():
-            write_text(path, json.dumps({"collection": f"gallery_{uuid.uuid4().hex[:16]}", "parts": 0}))
+            write_json(path, {"collection": f"gallery_{uuid.uuid4().hex[:16]}", "parts": 0})
         state = json.loads(path.read_text())
         self.collection: str = state["collection"]
         self._parts: int = state["parts"]
@@ -145,7 +145,7 @@ class MilvusIndex:
                 for start in range(0, len(rows), rows_at_once):
                     write(self.collection, rows[start : start + rows_at_once], timeout=self._timeout_s)
         self._parts = part + 1
-        write_text(self.folder / STATE, json.dumps({"collection": self.collection, "parts": self._parts}))
+        write_json(self.folder / STATE, {"collection": self.collection, "parts": self._parts})
 
     def finish(self) -> None:
         """See `VectorIndex.finish`; the graph or the lists are made, which takes longest."""

@@ -132,10 +132,10 @@ def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: p
     table = VectorTable(tmp_path / "table.npy")
     table.check("laptop", 16)
     assert "does not say who made it" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"another width .*seen: 16; expected: 64, as embedder=laptop makes them"):
+    with pytest.raises(UserError, match=r"another width .*got: 16; expected: 64, as embedder=laptop makes them"):
         table.check("laptop", 64)
     (tmp_path / "table.json").write_text('{"embedder": "openclip_l"}')
-    with pytest.raises(UserError, match=r"another embedder .*seen: openclip_l; expected: laptop"):
+    with pytest.raises(UserError, match=r"another embedder .*got: openclip_l; expected: laptop"):
         table.check("laptop", 16)
     table.check("openclip_l", 16)
 

@@ -18,10 +18,10 @@ def test_what_a_reader_needs_to_run_it_again() -> None:
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_commit_and_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mindeye_pl").mkdir()
-    module = tmp_path / "mindeye_pl" / "__init__.py"
+    (tmp_path / "mindeye_pl" / "store").mkdir(parents=True)
+    module = tmp_path / "mindeye_pl" / "store" / "environment.py"
     module.write_text("")
-    monkeypatch.setattr(environment.mindeye_pl, "__file__", str(module))
+    monkeypatch.setattr(environment, "__file__", str(module))
     assert environment.commit() == "not a checkout"
 
     def git(*words: str) -> str:

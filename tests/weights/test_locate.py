@@ -164,7 +164,7 @@ def test_the_checksum_that_a_torch_files_name_begins(tmp_path: Path) -> None:
     right, wrong = (torch_entry(file=f"net-{digits}.pth") for digits in (digest[:8], "0" * 8))
     assert known_sha256(right) == digest[:8]
     verify(right, path)
-    with pytest.raises(UserError, match=rf"another checksum .*seen: {digest[:16]}; expected: 00000000\)"):
+    with pytest.raises(UserError, match=rf"another checksum .*got: {digest[:16]}; expected: 00000000\)"):
         verify(wrong, path)
     assert known_sha256(released(file="net-01234567.pth")) is None, "names of the other hub mean nothing of the kind"
     assert known_sha256(torch_entry(file="swav_800ep_pretrain.pth.tar")) is None

@@ -9,8 +9,8 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_vae, random_unclip
 from mindeye_pl.weights.loaders.bundled import UNCLIP, VAE, load_unclip
 from mindeye_pl.weights.sized_safetensors import read_own, save_own
-from tests.nn.test_unclip import UNET
-from tests.nn.test_unclip import VAE as VAE_SIZES
+from tests.nn.diffusion.test_unclip import UNET
+from tests.nn.diffusion.test_unclip import VAE as VAE_SIZES
 
 
 def test_unclip_round_trip(tmp_path: Path) -> None:

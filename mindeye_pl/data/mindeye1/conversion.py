@@ -9,7 +9,6 @@ Legend: R slots, three published; V voxels of the subject's nsdgeneral mask.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.shard_writer import write_shard
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.atomic import flush, write_text
+from mindeye_pl.store.atomic import flush, replacing, write_json
 
 #: Which shards are done, in the folder that is being filled.
 _PROGRESS = "progress.json"
@@ -79,7 +78,8 @@ def convert_mindeye1(
     for one, design in zip(found, designs, strict=True):
         _write_shards(layout, one.subject, design)
     for path in source.companions():
-        shutil.copyfile(path, root / path.name)
+        with replacing(root / path.name) as temporary:
+            shutil.copyfile(path, temporary)
     done.path.unlink()
     return {f"subj0{one.subject}": _facts(one, design) for one, design in zip(found, designs, strict=True)}
 
@@ -100,7 +100,7 @@ class _Done:
         self._write()
 
     def _write(self) -> None:
-        write_text(self.path, json.dumps(self._names))
+        write_json(self.path, self._names)
 
 
 def _size_of_images(source: MindEye1Layout, one: IndexedSubject) -> tuple[int, ...]:
@@ -143,15 +143,14 @@ def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> Non
     """An hdf5 file whose one dataset has its place already, so that a kill in the middle of a write cannot harm it."""
     if path.exists():
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)  # the same content has the same checksum
-    with h5py.File(beside, "w", libver=("earliest", "v108")) as file:  # later formats keep a mark of being written
+    version = ("earliest", "v108")  # later formats keep a mark of being written
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver=version) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
-    os.replace(beside, path)
 
 
 def _copy(layout: NSDLayout, source: MindEye1Layout, one: IndexedSubject, part: Part, written: set[int]) -> None:

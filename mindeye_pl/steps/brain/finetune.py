@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.strategies import shards_weights, strategy_name
@@ -14,7 +14,7 @@ from mindeye_pl.steps.brain.pretrain import PRETRAIN, trained_by
 from mindeye_pl.steps.brain.trials import datamodule, training_steps
 from mindeye_pl.steps.inputs.splits import training_inputs
 from mindeye_pl.store.artifacts import ArtifactSpec
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_arrays, write_text
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
 from mindeye_pl.training.fit import KEEPS, LAST, fit
@@ -78,7 +78,7 @@ def _build(run: Run, folder: Path) -> None:
     fit(run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what, keep=settings.keep)
     write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
-        save_file({"mean": scaling.mean, "std": scaling.std}, folder / BETAS)
+        write_arrays(folder / BETAS, {"mean": scaling.mean, "std": scaling.std})
 
 
 def read_normalisation(folder: Path) -> BetaNormalisation:

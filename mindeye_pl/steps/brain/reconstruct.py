@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from pytorch_lightning import Callback, LightningModule, Trainer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -30,7 +30,7 @@ from mindeye_pl.steps.inputs.captions import captions_identity, learns_captions,
 from mindeye_pl.steps.inputs.frozen_models import identity, load_model
 from mindeye_pl.steps.inputs.simulate import data_inputs, data_steps, is_simulated
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_tensors, write_text
 from mindeye_pl.training.fit import hush_lightning
 
 _IMAGE = "image-{:06d}.safetensors"
@@ -129,9 +129,7 @@ class _ImageWriter(Callback):
         """Writes the batch's images."""
         for index, id_ in enumerate(outputs["stimulus_ids"].tolist()):
             path = self.folder / _IMAGE.format(id_)
-            beside = path.with_name(f".{path.name}")
-            save_file({name: _stored(rows[index]) for name, rows in outputs.items()}, str(beside))
-            beside.replace(path)
+            write_tensors(path, {name: _stored(rows[index]) for name, rows in outputs.items()})
 
 
 def _stored(value: Tensor) -> Tensor:
@@ -143,7 +141,7 @@ def _merge(folder: Path, ids: list[int]) -> None:
     """One file of all images, ids ascending, in place of the many."""
     paths = [folder / _IMAGE.format(id_) for id_ in ids]
     images = [load_file(str(path)) for path in paths]
-    save_file({name: torch.stack([p[name] for p in images]) for name in images[0]}, str(folder / RECONSTRUCTIONS))
+    write_tensors(folder / RECONSTRUCTIONS, {name: torch.stack([p[name] for p in images]) for name in images[0]})
     for path in paths:
         path.unlink()
 

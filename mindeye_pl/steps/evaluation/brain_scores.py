@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
@@ -24,6 +25,7 @@ from mindeye_pl.steps.evaluation.image_scores import ImageScores, blocks, kept, 
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.inputs.frozen_models import load_model
 from mindeye_pl.steps.inputs.simulate import is_simulated, layout
+from mindeye_pl.store.atomic import write_arrays
 
 RIDGE, GNET = "ridge", "gnet"
 TITLES = {RIDGE: "ridge encoder", GNET: "GNet"}
@@ -95,7 +97,7 @@ def score_brains(run: Run, sets: ImageSets, brains: TestSet, folder: Path, score
         if name != RIDGE and (missing := lacking_network(run, name)):
             scores.needs |= {metric_name(name, region): missing for region in nsd.ROIS}
             continue
-        predicted = _predictions(run, name, sets, folder / f"betas-{name}.npz")
+        predicted = _predictions(run, name, sets, folder / f"betas-{name}.safetensors")
 
         def of_lines(chosen: str = name, betas: dict[str, Tensor] = predicted) -> dict[str, dict[str, Scored]]:
             return {
@@ -117,16 +119,13 @@ def score_brains(run: Run, sets: ImageSets, brains: TestSet, folder: Path, score
 def _predictions(run: Run, name: str, sets: ImageSets, path: Path) -> dict[str, Tensor]:
     """Betas `(n, V)` by line, each set read once."""
     if not path.exists():
-        encode, beside = _encoder(run, name, sets), path.with_name(f".{path.name}")
+        encode = _encoder(run, name, sets)
         made = {
             key: np.concatenate([encode(images[rows].float()) for rows in blocks(len(images))])
             for key, images in sets.sets.items()
         }
-        with beside.open("wb") as file:
-            np.savez(file, **made)  # type: ignore[arg-type]
-        beside.replace(path)
-    with np.load(path, allow_pickle=False) as stored:
-        betas = {key: torch.from_numpy(stored[key]) for key in stored.files}
+        write_arrays(path, made)
+    betas = load_file(str(path))
     lines = {line: betas[chosen.set][chosen.order] for line, chosen in sets.lines.items()}
     return lines | {TRUE_IMAGE: betas[SEEN]}
 

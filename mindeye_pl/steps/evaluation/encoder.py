@@ -28,6 +28,7 @@ from mindeye_pl.steps.inputs.frozen_models import identity, load_model
 from mindeye_pl.steps.inputs.simulate import data_steps, layout
 from mindeye_pl.steps.inputs.splits import split_identity, training_inputs
 from mindeye_pl.store.artifacts import ArtifactSpec
+from mindeye_pl.store.atomic import write_arrays
 
 ENCODER = "encoder.safetensors"
 
@@ -75,9 +76,7 @@ def encoder_features(run: Run) -> Callable[[Tensor], Tensor]:
 
 
 def _save(path: Path, encoder: RidgeEncoder) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({field.name: np.ascontiguousarray(getattr(encoder, field.name)) for field in fields(encoder)}, str(path))
+    write_arrays(path, {field.name: getattr(encoder, field.name) for field in fields(encoder)})
 
 
 def load_encoder(run: Run) -> RidgeEncoder:

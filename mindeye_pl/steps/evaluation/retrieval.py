@@ -32,7 +32,7 @@ from mindeye_pl.steps.inputs.frozen_models import identity
 from mindeye_pl.steps.inputs.simulate import data_inputs, data_steps, is_simulated, layout
 from mindeye_pl.steps.inputs.targets import target_tokens
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_tensors, write_text
 from mindeye_pl.types import Prediction
 
 PREDICTIONS = "predictions.safetensors"
@@ -192,9 +192,7 @@ def _baselines(run: Run, data: NSDDataModule, images: TestImages) -> dict[str, l
 
 
 def _save_predictions(path: Path, brains: TestSet, retrieval: Tensor) -> None:
-    from safetensors.torch import save_file
-
-    save_file({"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()}, str(path))
+    write_tensors(path, {"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()})
 
 
 def read_scores(artifact: Artifact, row: str) -> tuple[Score, ...]:

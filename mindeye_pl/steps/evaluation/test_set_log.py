@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.steps.inputs.simulate import data_inputs
 from mindeye_pl.steps.inputs.splits import is_image_wise, split_identity
 from mindeye_pl.store.artifacts import FACTS
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.locks import held
 
 LEDGER = "test_evaluations.json"
 
@@ -33,16 +32,15 @@ def count_evaluation(run: Run, step: Step, folder: Path) -> int:
     """
     test_set = fingerprint_of_test_set(run)
     path = run.store.root / LEDGER
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with held(path.with_name(f".{path.name}.lock"), "the log of the test sets", locks=run.store.locks):
         ledger: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
         looked = ledger.setdefault(test_set, {})
         entry = f"{step.name}/{run.spec(step).name}"
         looked.setdefault(entry, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        write_text(path, json.dumps(ledger, indent=1))
+        write_json(path, ledger)
     of_this_step = [name for name in looked if name.startswith(f"{step.name}/")]
     count = of_this_step.index(entry) + 1
-    write_text(folder / FACTS, json.dumps({"test_set": test_set, "test_evaluations": count}))
+    write_json(folder / FACTS, {"test_set": test_set, "test_evaluations": count})
     return count
 
 

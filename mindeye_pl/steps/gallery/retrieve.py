@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
@@ -40,7 +40,7 @@ from mindeye_pl.steps.inputs.frozen_models import identity
 from mindeye_pl.steps.inputs.simulate import data_inputs, data_steps, is_simulated
 from mindeye_pl.steps.inputs.targets import embed_tokens, target_tokens
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_arrays, write_text
 
 RECALL = "recall.json"
 FOUND = "found.safetensors"
@@ -117,7 +117,7 @@ def _build(run: Run, folder: Path) -> None:
         for line, listed in lines.items():
             scores = gallery_recall_scores(listed, truth, pool_size=manifest.count, top_k=at)
             rows[line] = [score.to_dict() for score in scores]
-    save_file({name: np.ascontiguousarray(value) for name, value in found.items()}, str(folder / FOUND))
+    write_arrays(folder / FOUND, found)
     content = {
         "subject": run.config.data.subject,
         "simulated": is_simulated(run),

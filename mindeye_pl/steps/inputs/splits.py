@@ -46,9 +46,9 @@ def _cluster(run: Run, name: ClusterName) -> LeftOutCluster:
     """
     data, by = layout(run), made_from(run, "embedder")
     folder = Path(run.config.paths.artifacts) / "clusters"  # there as long as what was trained without them
-    file = f"{run.config.embedder.name}-k{name.k}-{fingerprint(by)[:12]}.json"
+    name_of = f"{run.config.embedder.name}-k{name.k}-{fingerprint(by)[:16]}"
     count = len(Stimuli(data.stimuli))
-    clusters = kept_clusters(folder / file, name.k, count, lambda: pooled_embeddings(run, count), description=by)
+    clusters = kept_clusters(folder / name_of, name.k, count, lambda: pooled_embeddings(run, count), description=by)
     left_out = LeftOutCluster(name, clusters)
     subject, split = run.config.data.subject, run.config.data.test_split
     if data.shard(subject, split).is_file():  # pretraining alone does without

@@ -6,7 +6,6 @@ last epoch (`final_params`, which nothing here uses), and what is known of each 
 Legend: V voxels of one subject, X voxels of the subject's whole volume.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.features.gnet import GNet
-from mindeye_pl.weights.convert import read_inert
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.renaming import Renaming
-from mindeye_pl.weights.safe_unpickling import read_with_arrays
+from mindeye_pl.weights.safe_unpickling import read_torch
 
 RENAMING = Renaming(
     {
@@ -82,14 +80,8 @@ class VoxelFacts:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """All that the file holds.
-
-    Objects that are neither tensors nor arrays become inert, and then arrays do too: the weights are read all the same.
-    """
-    try:
-        content = read_with_arrays(path)
-    except pickle.UnpicklingError:
-        content = read_inert(path)
+    """Return the content of the file; objects that are neither tensors nor arrays are ignored."""
+    content = read_torch(path, foreign="ignore")
     if not isinstance(content, dict) or not isinstance(content.get("best_params"), dict):
         seen = sorted(map(str, content))[:5] if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} is no GNet checkpoint", got=seen, expected="a dict with best_params")

@@ -182,7 +182,7 @@ def test_a_missing_shard_is_named_with_the_command_that_brings_it(copy, sure, tm
     path = train_shard(copy, 2)
     path.unlink()
     says = (
-        f"{path} is missing .*seen: 5 of 6 shards .*Fix: hf download pscotti/naturalscenesdataset "
+        f"{path} is missing .*got: 5 of 6 shards .*Fix: hf download pscotti/naturalscenesdataset "
         rf"webdataset_avg_split/train/train_subj01_2\.tar --repo-type dataset --local-dir {copy.source_dir}"
     )
     with pytest.raises(UserError, match=says):

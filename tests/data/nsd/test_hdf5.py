@@ -54,7 +54,7 @@ def test_damaged_files_name_themselves(tmp_path: Path):
     with h5py.File(path, "w") as file:
         file["rows"] = np.zeros((100, 100))
     with (
-        pytest.raises(UserError, match=r"file\.hdf5 has no dataset other .*seen: \['rows'\]"),
+        pytest.raises(UserError, match=r"file\.hdf5 has no dataset other .*got: \['rows'\]"),
         open_dataset(path, "other"),
     ):
         pass

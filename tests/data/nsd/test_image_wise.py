@@ -126,5 +126,5 @@ def test_all_trials_of_the_sessions_in_use(small_nsd, tmp_path) -> None:
         trials = load_all_trials(small_nsd, 2, sessions, "new_test", tmp_path / "cache")
         found = zip(trials.beta_rows.tolist(), trials.stimulus_ids.tolist(), trials.sessions.tolist(), strict=True)
         assert list(found) == everything[: int(count)]
-    with pytest.raises(UserError, match=r"data\.num_sessions: subject 2 .*seen: 9"):
+    with pytest.raises(UserError, match=r"data\.num_sessions: subject 2 .*got: 9"):
         load_all_trials(small_nsd, 2, 9, "new_test", tmp_path / "cache")

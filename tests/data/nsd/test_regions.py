@@ -56,7 +56,7 @@ def test_ncsnr(small_nsd: NSDLayout) -> None:
         file["subj01"] = ratio
         file["subj02"] = np.array([0.1, 0.1, -1, 0.1, 0.1])
     np.testing.assert_array_equal(read_ncsnr(small_nsd, 1), np.float32([0.5, 0, np.inf, 0, 1, 2, 3]))
-    with pytest.raises(UserError, match=r"negative ratio .*seen: -1\.0"):
+    with pytest.raises(UserError, match=r"negative ratio .*got: -1\.0"):
         read_ncsnr(small_nsd, 2)
 
 
@@ -64,7 +64,7 @@ def test_files_that_do_not_fit_end_in_one_line(small_nsd: NSDLayout, masks: dict
     with pytest.raises(UserError, match=r"brain_region_masks\.hdf5 is missing"):
         read_regions(small_nsd, 1)
     write_masks(small_nsd, masks)
-    with pytest.raises(UserError, match=r"no dataset subj02/nsd_general .*seen: \['subj01'\]"):
+    with pytest.raises(UserError, match=r"no dataset subj02/nsd_general .*got: \['subj01'\]"):
         read_regions(small_nsd, 2)
     with pytest.raises(UserError, match="no dataset subj01/V5"):
         read_regions(small_nsd, 1, names=["V5"])
@@ -81,5 +81,5 @@ def test_files_that_do_not_fit_end_in_one_line(small_nsd: NSDLayout, masks: dict
         file["subj02/deep"] = np.ones(5)
     with pytest.raises(UserError, match=r"ncsnr of subject 1 does not fit the betas \(got: \(7, 1\)"):
         read_ncsnr(small_nsd, 1)
-    with pytest.raises(UserError, match=r"ncsnr of subject 2 does not fit the betas .*seen: a group"):
+    with pytest.raises(UserError, match=r"ncsnr of subject 2 does not fit the betas .*got: a group"):
         read_ncsnr(small_nsd, 2)

@@ -86,7 +86,7 @@ def test_rows_outside_their_files(small_nsd, tmp_path, column, value, target, wa
     row[column] = value
     write_shard(small_nsd.shard(1, "train", 2), [(0, row)])
     load_training_trials(small_nsd, 1, 2, tmp_path / "cache")
-    with pytest.raises(UserError, match=rf"2\.tar names a row that .*{target}.*seen: {value:g}; expected: {wanted}\)"):
+    with pytest.raises(UserError, match=rf"2\.tar names a row that .*{target}.*got: {value:g}; expected: {wanted}\)"):
         load_training_trials(small_nsd, 1, 3, tmp_path / "cache")
 
 

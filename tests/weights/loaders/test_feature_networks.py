@@ -176,7 +176,7 @@ def test_counters_may_be_missing(files: dict, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "other"), [("alexnet", "swav"), ("swav", "efficientnet_b1"), ("clip_l", "alexnet")])
 def test_another_architecture_is_refused_by_name(name: str, other: str, files: dict) -> None:
-    with pytest.raises(UserError, match=rf"{other}\.pth is no {'open_clip model' if name == 'clip_l' else name}.*seen"):
+    with pytest.raises(UserError, match=rf"{other}\.pth is no {'open_clip model' if name == 'clip_l' else name}.*got"):
         load_feature_network(name, files[other][0])
 
 
@@ -189,7 +189,7 @@ def test_a_supervised_resnet_is_no_swav(files: dict, tmp_path: Path) -> None:
 def test_truncated_file(files: dict, tmp_path: Path) -> None:
     path = tmp_path / "swav.pth"
     path.write_bytes(files["swav"][0].read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"swav\.pth is no whole checkpoint"):
+    with pytest.raises(UserError, match=r"swav\.pth is damaged"):
         load_feature_network("swav", path)
 
 
