@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.identification import correlation_of_each
@@ -226,95 +224,3 @@ def _checked(
             name = place if names is None else names[place]
             raise UserError(f"image {name!r} of the {what} betas holds NaN or infinity", expected="finite numbers")
     return predicted, measured.to(predicted.device)
-
-
-class BrainCorrelation(Metric):
-    """`brain_correlation` over batches; one number for each image is kept.
-
-    Args:
-        mask: as in the function.
-
-    Attributes:
-        higher_is_better: the direction of the metric.
-        chance: None, as it is no one number.
-        pool_size: None, as nothing is picked.
-    """
-
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-    chance: float | None = None
-    pool_size: int | None = None
-
-    values: list[Tensor]
-
-    def __init__(self, mask: Any = None):
-        super().__init__()
-        self.mask = mask
-        self.add_state("values", default=[], dist_reduce_fx="cat")
-
-    def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Takes in betas of some images, `(B, V)` each."""
-        self.values.append(brain_correlation_of_each(predicted.detach(), measured.detach(), self.mask))
-
-    def of_each(self) -> Tensor:
-        """One number for each image, in the order of the batches: `(N,)` float64."""
-        return dim_zero_cat(self.values)
-
-    def compute(self) -> Tensor:
-        """Their mean, a float64 scalar."""
-        return self.of_each().mean()
-
-
-class VoxelCorrelation(Metric):
-    """`voxel_correlation` over batches; the betas are kept until `compute`.
-
-    Args:
-        mask: as in the function, as all that follow.
-        ncsnr: see there.
-        repetitions: see there; one number, as the images come one batch after another.
-        min_ceiling: see there.
-
-    Attributes:
-        higher_is_better: the direction of the metric.
-        chance: 0.
-        pool_size: None, as nothing is picked.
-    """
-
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-    chance: float | None = 0.0
-    pool_size: int | None = None
-
-    predicted: list[Tensor]
-    measured: list[Tensor]
-
-    def __init__(
-        self,
-        mask: Any = None,
-        *,
-        ncsnr: Any = None,
-        repetitions: float | None = None,
-        min_ceiling: float = MIN_CEILING,
-    ):
-        super().__init__()
-        self.mask = mask
-        self.normalisation = {"ncsnr": ncsnr, "repetitions": repetitions, "min_ceiling": min_ceiling}
-        self.add_state("predicted", default=[], dist_reduce_fx="cat")
-        self.add_state("measured", default=[], dist_reduce_fx="cat")
-
-    def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Takes in betas of some images, `(B, V)` each."""
-        predicted, measured = _checked(predicted.detach(), measured.detach(), None)
-        self.predicted.append(predicted)
-        self.measured.append(measured)
-
-    def of_each(self) -> Tensor:
-        """As `voxel_correlation_of_each`: `(v,)` float64."""
-        predicted, measured = dim_zero_cat(self.predicted), dim_zero_cat(self.measured)
-        return voxel_correlation_of_each(predicted, measured, self.mask, **self.normalisation)
-
-    def compute(self) -> Tensor:
-        """The mean over voxels, a float64 scalar."""
-        return self.of_each().nanmean()

@@ -27,7 +27,8 @@ SECTIONS = {
     "gallery_recall": "Retrieval from a large gallery",
     "brain_correlation": "Brain correlation",
     "encoding": "Encoding models",
-    "captions": "Captions",
+    "captions.similarity": "Captions",
+    "captions.meteor": "METEOR",
     "fid": "Distance of distributions",
     "effective_rank": "Collapse",
 }
@@ -69,7 +70,6 @@ class Metric:
         call: its parameters, without types.
         summary: the docstring's first sentence.
         fields: the texts of `FIELDS`.
-        streaming: where its class is, None where it has none.
     """
 
     module: str
@@ -77,7 +77,6 @@ class Metric:
     call: str
     summary: str
     fields: dict[str, str]
-    streaming: str | None
 
 
 def metrics() -> list[Metric]:
@@ -98,7 +97,9 @@ def page() -> str:
 
 
 def _module_names() -> list[str]:
-    return [info.name for info in pkgutil.iter_modules(mindeye_pl.metrics.__path__)]
+    prefix = f"{mindeye_pl.metrics.__name__}."
+    found = pkgutil.walk_packages(mindeye_pl.metrics.__path__, prefix)
+    return [info.name.removeprefix(prefix) for info in found]
 
 
 def _module(name: str) -> ModuleType:
@@ -111,8 +112,7 @@ def _metrics_of(module: ModuleType) -> Iterator[Metric]:
         if own and not name.startswith("_") and is_metric(function):
             fields = fields_of(function)
             summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-            short = module.__name__.split(".")[-1]
-            yield Metric(short, name, _call(function), summary, fields, _streaming_class(module, name))
+            yield Metric(module.__name__.removeprefix("mindeye_pl.metrics."), name, _call(function), summary, fields)
 
 
 def is_metric(function: Callable) -> bool:
@@ -148,15 +148,6 @@ def _call(function: Callable) -> str:
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
 
 
-def _streaming_class(module: ModuleType, name: str) -> str | None:
-    """The class of the same name, case and underscores aside, in the metric's module or in `streaming`."""
-    for place in (module, _module("streaming")):
-        for class_name, thing in vars(place).items():
-            if inspect.isclass(thing) and class_name.lower() == name.replace("_", "").lower():
-                return f"{place.__name__.removeprefix('mindeye_pl.')}.{class_name}"
-    return None
-
-
 def _heading(module: str) -> str:
     return SECTIONS.get(module) or module.replace("_", " ").capitalize()
 
@@ -171,10 +162,8 @@ def _overview(all_metrics: list[Metric]) -> str:
 
 
 def _entry(metric: Metric) -> str:
-    lines = [f"### {metric.name}\n", f"{metric.summary}\n", f"`metrics.{metric.module}.{metric.name}{metric.call}`"]
-    if metric.streaming:
-        lines[-1] += f"; in batches: `{metric.streaming}`"
-    lines[-1] += "\n"
+    call = f"`metrics.{metric.module}.{metric.name}{metric.call}`\n"
+    lines = [f"### {metric.name}\n", f"{metric.summary}\n", call]
     lines += [f"* **{field}**: {text}" for field, text in metric.fields.items()]
     return "\n".join(lines) + "\n"
 

@@ -6,8 +6,7 @@ Legend: N images, M of the reference set, F features of each, B a batch of image
 from math import sqrt
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import Score
@@ -72,38 +71,3 @@ def fid_score(features: Tensor, reference_features: Tensor, *, network: str, ref
         num_images=len(features),
         higher_is_better=False,
     )
-
-
-class FID(FrechetInceptionDistance):
-    """`fid` of everything seen since the last reset, in memory that does not grow with the images (torchmetrics).
-
-    `update(images, real=False)` takes in reconstructions and `update(images, real=True)` the reference set,
-    `(B, 3, H, W)` in [0, 1] each.
-
-    Args:
-        network: images in [0, 1] to features, `(B, 3, H, W)` -> `(B, F)`, and F as its `num_features`.
-        reference: the reference set in a word, for those who read the number.
-    """
-
-    chance = None
-    pool_size = None
-
-    def __init__(self, network: nn.Module, *, reference: str):
-        super().__init__(feature=network, normalize=True)
-        self.reference = reference
-
-    @torch.no_grad()
-    def update(self, images: Tensor, real: bool) -> None:
-        """Takes in a batch of one of the two sets."""
-        super().update(images, real=real)
-
-    def compute(self) -> Tensor:
-        """The distance, a scalar.
-
-        Raises:
-            UserError: for a set of fewer than two images.
-        """
-        fewest = int(min(self.fake_features_num_samples, self.real_features_num_samples))
-        if fewest < 2:
-            raise UserError("too few images for FID", got=fewest, expected="2 or more of each set")
-        return super().compute().clamp_min(0)

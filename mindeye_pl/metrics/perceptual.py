@@ -8,7 +8,6 @@ Legend: N pairs of images, B a batch of them, H and W their size.
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 
 def lpips(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
@@ -43,35 +42,3 @@ def lpips_of_each(reconstructions: Tensor, images: Tensor, *, network: nn.Module
     return torch.cat(
         [network(first.float(), second.float(), normalize=True).flatten() for first, second in batches]
     ).double()
-
-
-class LPIPS(Metric):
-    """`lpips` of everything seen since the last reset.
-
-    Args:
-        network: as there.
-    """
-
-    higher_is_better = False
-    is_differentiable = False
-    full_state_update = False
-    chance = None
-    pool_size = None
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-        self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, reconstructions: Tensor, images: Tensor) -> None:
-        """Takes in pairs, `(B, 3, H, W)` in [0, 1] each."""
-        self.total += lpips_of_each(reconstructions, images, network=self.network, batch_size=len(images)).sum()
-        self.count += len(images)
-
-    def compute(self) -> Tensor:
-        """The mean, a float64 scalar."""
-        return self.total / self.count

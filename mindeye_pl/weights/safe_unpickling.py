@@ -190,7 +190,7 @@ def _ignoring(path: Path) -> Any:
     # torch.load passes two formats to loaders of their own, which know more than pickles.
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
-    if zipped and torch._C.PyTorchFileReader(str(path)).has_record("constants.pkl"):
+    if zipped and "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
         raise ValueError("a TorchScript archive")
     if not zipped and tarfile.is_tarfile(path):
         raise ValueError("a tar file")

@@ -195,7 +195,6 @@ ENTRIES: dict[str, Callable[[Path], Any]] = {
     "convert": lambda path: convert(path, path.with_suffix(".safetensors")),
     "deepspeed": lambda path: read_deepspeed(path.parent),
     "gnet": lambda path: gnet.read(path),
-    "gnet's voxels": lambda path: gnet.read_voxel_facts(path),
     "images": PublishedTensor,
     "captions": read_published,
     "published system": load_published_system,

@@ -14,11 +14,12 @@ import torchvision.models as tv
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 from torchvision.transforms.functional import normalize, resize
 
 from mindeye_pl.config import conf_dir
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.fid import FID, fid
+from mindeye_pl.metrics.fid import fid
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.features.feature_networks import IMAGENET_MEAN, IMAGENET_STD, RECIPES, FeatureNetwork
 from mindeye_pl.weights.loaders import bundled as laptop
@@ -260,7 +261,7 @@ def test_laptop_clip_is_its_pooled_embedding() -> None:
 def test_fid_of_a_feature_network() -> None:
     made, true = torch.rand(2, 12, 3, 64, 64, generator=torch.Generator().manual_seed(4))
     network = load_feature_network("laptop_clip", None)
-    metric = FID(network, reference="test_images")
+    metric = FrechetInceptionDistance(feature=network, normalize=True)
     metric.update(made, real=False)
     metric.update(true, real=True)
     assert float(metric.compute()) == pytest.approx(float(fid(network(made), network(true))), rel=1e-3)
