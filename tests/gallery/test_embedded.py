@@ -107,7 +107,7 @@ def test_a_sample_is_of_the_vectors_and_follows_from_its_seed(tmp_path: Path) ->
 
 def test_an_embedder_that_fails_is_said(tmp_path: Path) -> None:
     source = open_gallery(write_hdf5(tmp_path / "p.hdf5", np.zeros((2, SIDE, SIDE, 3), np.uint8)), SIDE)
-    with pytest.raises(UserError, match=r"no direction of an image \(got: stimulus 0"):
+    with pytest.raises(UserError, match=r"embedding of an image is zero or not finite \(got: stimulus 0"):
         run(source, tmp_path / "e")
 
 
