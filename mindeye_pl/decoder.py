@@ -23,6 +23,7 @@ from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.hub import fetch_folder
 from mindeye_pl.steps.brain.finetune import FINETUNE, read_normalisation
 from mindeye_pl.steps.brain.reconstructor import Drawing, ImageModels, build_reconstructor
+from mindeye_pl.store.atomic import replacing
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
 from mindeye_pl.weights.deepspeed import is_deepspeed
@@ -100,7 +101,8 @@ class Reconstruction:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{index:05d}.png" for index in range(len(self.images))]
         for path, image in zip(paths, self.images, strict=True):
-            to_pil_image(image).save(path)
+            with replacing(path) as temporary:
+                to_pil_image(image).save(temporary, format="PNG")
         return paths
 
 

@@ -110,8 +110,7 @@ def _verify(store: ArtifactStore, settings: DictConfig) -> None:
     for root in filter(None, (store.root, store.shared)):
         for entry in read_store(root, settings.step, checksums=True):
             if entry.state == WHOLE:
-                by = "" if entry.differences.by_checksum else ", by size: it was made before there were checksums"
-                console.print(f"{entry.name}: OK, {in_bytes(entry.size)}{by}", markup=False)
+                console.print(f"{entry.name}: OK, {in_bytes(entry.size)}", markup=False)
             elif entry.state == DAMAGED:
                 console.print(f"{entry.name}: damaged: {entry.why}. Fix: {entry.fix}", markup=False)
                 damaged.append(entry)

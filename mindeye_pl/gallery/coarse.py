@@ -1,4 +1,4 @@
-"""One vector for each image, or each brain, by which a large gallery is searched before tokens are compared.
+"""Reduction of tokens to one vector, by which a large gallery is searched before tokens are compared.
 
 Legend: B batch, S tokens, D token width, F width of the vector.
 """
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 
-#: Values of a vector; Milvus takes no more, and a million of these take 65 GB.
+#: Maximum width of a vector: Milvus accepts no more, and a million of these take 65 GB.
 WIDEST = 32_768
 
 
 def class_token(tokens: Tensor) -> Tensor:
-    """The only token, as the class-token model of MindEye1 has it (spec of MindEye1, section 9.2).
+    """Return the only token, as in the class-token model of MindEye1 (spec of MindEye1, section 9.2).
 
     Shape:
         tokens `(B, 1, D)` -> `(B, D)`.
@@ -34,18 +34,18 @@ def class_token(tokens: Tensor) -> Tensor:
 
 
 def mean_of_tokens(tokens: Tensor) -> Tensor:
-    """Shape: tokens `(B, S, D)` -> `(B, D)`; where things are in the image is lost."""
+    """Return the mean token, `(B, S, D)` -> `(B, D)`; positions in the image are lost."""
     return tokens.mean(1)
 
 
 def flattened(tokens: Tensor) -> Tensor:
-    """All values; the cosine is that of the evaluation.
+    """Return all values; the cosine is that of the evaluation.
 
     Shape:
         tokens `(B, S, D)` -> `(B, S * D)`.
 
     Raises:
-        UserError: for more values than an index takes.
+        UserError: for more values than an index accepts.
     """
     vectors = tokens.flatten(1)
     if vectors.shape[1] > WIDEST:
@@ -59,15 +59,15 @@ def flattened(tokens: Tensor) -> Tensor:
 
 
 def count_sketch(width: int, seed: int) -> Callable[[Tensor], Tensor]:
-    """A random projection of the flattened tokens, which keeps inner products up to noise of about `width ** -0.5`.
+    """Return a random projection of flattened tokens that keeps inner products up to noise of about `width ** -0.5`.
 
     Every value is added, with a random sign, to one random place of the vector (the count sketch of Charikar et al.
     2002; feature hashing, Weinberger et al. 2009, whose inner products are unbiased). It costs no more than reading the
-    tokens, and no memory beside them, where a dense matrix from 426,000 values to 1,024 would take 1.7 GB.
+    tokens, and no further memory, where a dense matrix from 426,000 values to 1,024 would take 1.7 GB.
 
     Args:
         width: F.
-        seed: of signs and places; vectors of two seeds cannot be compared.
+        seed: of signs and indices; vectors of two seeds are not comparable.
 
     Returns:
         A function from tokens `(B, S, D)` to `(B, F)`.
@@ -84,7 +84,7 @@ def count_sketch(width: int, seed: int) -> Callable[[Tensor], Tensor]:
     return project
 
 
-#: What makes one vector of tokens, by its name and from the settings of `projected`.
+#: Reductions by name, from the settings of `projected`.
 VECTORS: dict[str, Callable[[int, int], Callable[[Tensor], Tensor]]] = {
     "class_token": lambda width, seed: class_token,
     "mean_of_tokens": lambda width, seed: mean_of_tokens,
@@ -94,7 +94,7 @@ VECTORS: dict[str, Callable[[int, int], Callable[[Tensor], Tensor]]] = {
 
 
 def coarse_vector(name: str, width: int, seed: int) -> Callable[[Tensor], Tensor]:
-    """The function of this name, from tokens `(B, S, D)` to vectors `(B, F)`, of any length.
+    """Return the reduction of this name, from tokens `(B, S, D)` to vectors `(B, F)` of any length.
 
     Args:
         name: one of `VECTORS`.

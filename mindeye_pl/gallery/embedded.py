@@ -1,7 +1,7 @@
 """A gallery's vectors, embedded once and kept on disk, from which indices are built.
 
-A folder of files that hold the vectors of 8,192 places each, written one after the other, beside and then renamed: what
-is there is whole, and a killed process goes on behind it.
+A folder of files with the vectors of 8,192 places each, written atomically one after the other. A killed process
+resumes with the first missing file.
 
 Legend: N places of the gallery, n vectors of a file, F width of a vector.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, portions
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_arrays, write_json
 
 #: Places of a file: 12 MB of 768-wide vectors in half precision.
 PLACES = 8192
@@ -30,7 +30,7 @@ _NAMED = 1000
 
 @dataclass(frozen=True)
 class Piece:
-    """The vectors of one file.
+    """Vectors of one file.
 
     Attributes:
         places: `(n,)` int64, of the gallery.
@@ -42,19 +42,19 @@ class Piece:
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Rows `(n, F)` brought to length 1, float32: inner products are then cosines."""
+    """L2-normalise rows `(n, F)`, float32: inner products are then cosines."""
     rows = np.asarray(vectors, np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 class EmbeddedGallery:
-    """The vectors of a gallery.
+    """Vectors of a gallery.
 
     Args:
         folder: finished by `embed_gallery`.
 
     Raises:
-        UserError: if it is not, or damaged.
+        UserError: if it is unfinished or damaged.
     """
 
     def __init__(self, folder: Path):
@@ -64,40 +64,40 @@ class EmbeddedGallery:
             self.dim: int = self._summary["dim"]
             self.counts: dict[str, int] = self._summary["files"]
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} holds no whole embedded gallery", got=error, fix=f"rm -r {folder}") from error
+            raise UserError(f"{folder} holds no complete embedded gallery", got=error, fix=f"rm -r {folder}") from error
 
     def __len__(self) -> int:
-        """How many vectors there are: N less the unreadable."""
+        """Number of vectors: N minus the unreadable images."""
         return sum(self.counts.values())
 
     @property
     def num_unreadable(self) -> int:
-        """Images that were left out."""
+        """Number of skipped images."""
         return self._summary["num_unreadable"]
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Names of the first of them, and what is wrong with each."""
+        """Names of the first skipped images, and the error of each."""
         return self._summary["unreadable"]
 
     @cached_property
     def files(self) -> list[str]:
-        """In the order of their places."""
+        """File names in the order of their places."""
         return sorted(self.counts)
 
     def piece(self, file: str) -> Piece:
-        """The vectors of one file."""
+        """Return the vectors of one file."""
         from safetensors.numpy import load_file
 
         content = load_file(str(self.folder / file))
         return Piece(content["places"], unit_rows(content["vectors"]))
 
     def pieces(self, files: Sequence[str]) -> Iterator[Piece]:
-        """The vectors of some files, one file in memory at a time."""
+        """Return the vectors of some files, with one file in memory at a time."""
         return (self.piece(file) for file in files)
 
     def sample(self, count: int, seed: int) -> np.ndarray:
-        """So many vectors by lot `(count, F)`, all of them where there are fewer; each file is read once."""
+        """Sample `(count, F)` vectors uniformly without replacement, at most all of them; each file is read once."""
         total = len(self)
         chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
         starts = np.cumsum([0, *(self.counts[file] for file in self.files)])
@@ -118,18 +118,18 @@ def embed_gallery(
     skip_unreadable: bool,
     progress: bool = True,
 ) -> None:
-    """Embeds what of a gallery is not embedded yet, and finishes the folder.
+    """Embed the missing vectors of a gallery and finish the folder.
 
     Args:
         gallery: of images, of vectors, or of both.
-        folder: what a killed process left there is kept.
+        folder: finished files in it are kept.
         embed: images `(b, 3, P, P)` to vectors `(b, F)`, of any length.
-        batch_size: b at most, and how many images are in memory.
-        skip_unreadable: leaves out what cannot be read, names and counts it; else it is refused.
-        progress: draws a bar.
+        batch_size: maximum of b, and the number of images in memory.
+        skip_unreadable: skip, name and count unreadable images; else refuse them.
+        progress: show a progress bar.
 
     Raises:
-        UserError: for what cannot be read, by its name; if nothing can be.
+        UserError: naming an unreadable image; if no image is readable.
     """
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -159,18 +159,18 @@ def _places(bounds: dict[str, tuple[int, int]]) -> int:
 def _refused(unreadable: Any) -> UserError:
     name, why = next(iter(unreadable.items()))
     return UserError(
-        f"{name} of the gallery cannot be read",
+        f"{name} of the gallery is unreadable",
         got=why,
         expected="a whole image, or a finite vector",
-        fix="retrieve.unreadable=skip leaves such ones out and counts them; what is embedded stays",
+        fix="retrieve.unreadable=skip skips and counts them; embedded images stay",
     )
 
 
 def check_unreadable(gallery: EmbeddedGallery, skip_unreadable: bool) -> None:
-    """Says what was left out, if that was asked for.
+    """Print the skipped images, or refuse them.
 
     Raises:
-        UserError: if it was not, and something is.
+        UserError: if images were skipped and `skip_unreadable` is False.
     """
     if not gallery.num_unreadable:
         return
@@ -178,39 +178,31 @@ def check_unreadable(gallery: EmbeddedGallery, skip_unreadable: bool) -> None:
         raise _refused(gallery.unreadable)
     names = list(gallery.unreadable)
     more = f" and {gallery.num_unreadable - 3:,} more" if gallery.num_unreadable > 3 else ""
-    console.print(f"left out {gallery.num_unreadable:,} unreadable: {', '.join(names[:3])}{more}", markup=False)
+    console.print(f"skipped {gallery.num_unreadable:,} unreadable: {', '.join(names[:3])}{more}", markup=False)
 
 
 def _embedded(gallery: Gallery, portion: Portion, embed: Callable[[np.ndarray], np.ndarray]) -> Portion:
-    """The portion with vectors of length 1 for its images."""
+    """Return the portion with L2-normalised vectors in place of its images."""
     if not len(portion.places):
         return portion
     vectors = embed(portion.content) if portion.holds_images else portion.content
     if not (good := np.isfinite(vectors).all(1) & np.any(vectors, axis=1)).all():
         (name,) = gallery.names(portion.places[~good][:1])
-        raise UserError("the embedder makes no direction of an image", got=name, expected="finite numbers")
+        raise UserError("the embedding of an image is zero or not finite", got=name, expected="finite numbers")
     return Portion(portion.places, unit_rows(vectors), portion.unreadable)
 
 
 def _write(path: Path, parts: Sequence[Portion]) -> None:
-    """Writes beside, flushes, renames."""
-    from safetensors.numpy import save_file
-
-    from mindeye_pl.store.atomic import flush
-
     full = [part for part in parts if len(part.places)]
     places = np.concatenate([part.places for part in full]) if full else np.empty(0, np.int64)
     vectors = np.concatenate([part.content for part in full]) if full else np.empty((0, 1), np.float32)
     unreadable = {name: why for part in parts for name, why in part.unreadable.items()}
-    beside = path.with_name(f".{path.name}")
     content = {"places": places, "vectors": vectors.astype(np.float16)}
-    save_file(content, str(beside), metadata={"unreadable": json.dumps(unreadable)})
-    flush(beside)
-    beside.replace(path)
+    write_arrays(path, content, {"unreadable": json.dumps(unreadable)})
 
 
 def _finish(folder: Path, names: Sequence[str]) -> None:
-    """Writes the summary, from the files alone."""
+    """Write the summary of the files."""
     from safetensors import safe_open
 
     counts, dims, unreadable, num_unreadable = {}, set(), dict[str, str](), 0
@@ -225,7 +217,7 @@ def _finish(folder: Path, names: Sequence[str]) -> None:
             dims.add(dim)
     if not counts:
         seen = f"{num_unreadable:,} unreadable, {next(iter(unreadable), 'none')} first"
-        raise UserError("nothing of the gallery could be read", got=seen, expected="one image or more")
+        raise UserError("no image of the gallery is readable", got=seen, expected="one image or more")
     assert len(dims) == 1, dims
     summary = {"dim": dims.pop(), "num_unreadable": num_unreadable, "unreadable": unreadable, "files": counts}
-    write_text(folder / SUMMARY, json.dumps(summary, indent=1))
+    write_json(folder / SUMMARY, summary)

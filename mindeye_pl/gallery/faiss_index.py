@@ -1,6 +1,6 @@
-"""FAISS on this machine's disk: exact, IVF-PQ and HNSW, in shards that are memory-mapped to be searched.
+"""FAISS indices on disk: exact, IVF-PQ and HNSW, in memory-mapped shards.
 
-Legend: n queries, k images found for each, F width of a vector, N vectors in all.
+Legend: n queries, k results for each, F width of a vector, N vectors in all.
 """
 
 import logging
@@ -17,7 +17,7 @@ import numpy as np
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
-from mindeye_pl.store.atomic import flush
+from mindeye_pl.store.atomic import replacing, write_array
 
 #: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
 KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", "ivf_pq": "IVF{lists},PQ{code_bytes}np"}
@@ -29,7 +29,7 @@ _TRAINED = "trained.faiss"
 
 
 def load_faiss() -> Any:
-    """FAISS, loaded when it is first needed and without its words about processors."""
+    """Import FAISS on first use, without its log messages about processors."""
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     import faiss
 
@@ -38,18 +38,18 @@ def load_faiss() -> Any:
 
 @dataclass(frozen=True)
 class FaissBuild:
-    """How an index is built.
+    """Build settings of an index.
 
     Attributes:
         kind: one of `KINDS`.
-        shard_size: vectors of a shard, about; a kill loses the one in the making.
-        train_size: vectors that IVF-PQ is trained on, by lot.
-        lists: of IVF; None for the power of two nearest to four times the square root of N.
-        code_bytes: of a vector in IVF-PQ; divides F.
-        links: of a vector in HNSW.
-        ef_construction: candidates that HNSW looks at for a vector's links.
-        threads: that build; None for one with HNSW, whose graph depends on which of them is first, and all otherwise.
-        seed: of the draw of the vectors that are trained on.
+        shard_size: approximate number of vectors in a shard; a kill loses the unfinished one.
+        train_size: number of vectors that IVF-PQ is trained on, sampled uniformly.
+        lists: number of lists of IVF; None for the power of two nearest to four times the square root of N.
+        code_bytes: size of a vector in IVF-PQ; divides F.
+        links: number of links of a vector in HNSW.
+        ef_construction: number of candidates for a vector's links in HNSW.
+        threads: number of threads; None for all, and one with HNSW, whose graph depends on their order.
+        seed: of the sample that is trained on.
     """
 
     kind: str = "flat"
@@ -69,11 +69,11 @@ class FaissBuild:
 
 @dataclass(frozen=True)
 class FaissSearch:
-    """How it is searched: more is nearer to exact, and slower.
+    """Search settings: larger values are more exact and slower.
 
     Attributes:
-        probes: lists of IVF that are looked into.
-        ef: candidates that HNSW keeps, k at least.
+        probes: number of lists that IVF searches.
+        ef: number of candidates that HNSW keeps, at least k.
     """
 
     probes: int = 32
@@ -81,13 +81,13 @@ class FaissSearch:
 
 
 class FaissIndex:
-    """A `VectorIndex` of shards `shard-00000.faiss`, each with the places of its vectors beside it.
+    """A `VectorIndex` of shards `shard-00000.faiss`, each with a file of the places of its vectors.
 
     Args:
-        folder: of the shards, finished or being made.
+        folder: of the shards, finished or not.
         dim: F.
-        build: how it is built.
-        search: how it is searched.
+        build: build settings.
+        search: search settings.
     """
 
     def __init__(self, folder: Path, dim: int, *, build: FaissBuild, search: FaissSearch):
@@ -110,7 +110,7 @@ class FaissIndex:
             if not index.is_trained:
                 if count < _CODES:
                     raise UserError(
-                        "IVF-PQ has too little to be trained on",
+                        "too few vectors to train IVF-PQ",
                         got=f"{count} vectors",
                         expected=f"{_CODES} or more",
                         fix="index.build.kind=flat, or hnsw",
@@ -149,17 +149,12 @@ class FaissIndex:
         """See `VectorIndex.add`; the shard's name appears when it is whole."""
         faiss = load_faiss()
         index, places = faiss.read_index(str(self.folder / _TRAINED)), []
-        # A graph grown by several threads depends on their race: no two builds would be the same.
+        # A graph that several threads build depends on their order, so that builds would differ.
         with _threads(1 if self._build.kind == "hnsw" and self._build.threads is None else self._build.threads):
             for piece in pieces:
                 index.add(piece.vectors)
                 places.append(piece.places)
-        target = self._shard(part).with_suffix(".places.npy")
-        beside = target.with_name(f".{target.name}")
-        with beside.open("wb") as file:
-            np.save(file, np.concatenate(places))
-        flush(beside)
-        beside.replace(target)
+        write_array(self._shard(part).with_suffix(".places.npy"), np.concatenate(places))
         _write(index, self._shard(part))
 
     def finish(self) -> None:
@@ -171,7 +166,7 @@ class FaissIndex:
 
     @cached_property
     def _shards(self) -> list[tuple[Any, np.ndarray]]:
-        """Every shard with the places of its vectors, both memory-mapped."""
+        """All shards with the places of their vectors, both memory-mapped."""
         faiss = load_faiss()
         # Lists of IVF are mapped by the one flag, vectors and graphs by the other.
         flags = faiss.IO_FLAG_MMAP if self._build.kind == "ivf_pq" else faiss.IO_FLAG_MMAP_IFC
@@ -182,7 +177,7 @@ class FaissIndex:
                 places = np.load(path.with_suffix(".places.npy"), mmap_mode="r", allow_pickle=False)
             except (RuntimeError, OSError, ValueError) as error:
                 fix = f"rm -r {self.folder}"
-                raise UserError(f"{path} is no whole shard of an index", got=str(error)[-120:], fix=fix) from error
+                raise UserError(f"{path} is a damaged shard of an index", got=str(error)[-120:], fix=fix) from error
             shards.append((index, places))
         return shards
 
@@ -216,16 +211,13 @@ class FaissIndex:
 
 
 def _write(index: Any, path: Path) -> None:
-    """Writes beside, flushes, renames."""
-    beside = path.with_name(f".{path.name}")
-    load_faiss().write_index(index, str(beside))
-    flush(beside)
-    beside.replace(path)
+    with replacing(path) as temporary:
+        load_faiss().write_index(index, str(temporary))
 
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """So many threads for FAISS inside the block, as many as before where None."""
+    """Set the number of FAISS threads inside the block; None keeps it."""
     faiss = load_faiss()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count or before)

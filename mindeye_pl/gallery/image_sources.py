@@ -21,7 +21,7 @@ from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
 class FolderGallery:
-    """The images below a folder in the order of their names, as the middle squares of their shorter side.
+    """Images below a folder in the order of their names, cropped to the central square.
 
     Args:
         root: searched through, sub-folders too.
@@ -40,7 +40,7 @@ class FolderGallery:
         return len(self._folder)
 
     def names(self, places: np.ndarray) -> list[str]:
-        """Paths below the folder."""
+        """Return paths below the folder."""
         return [self._folder.paths[place].relative_to(self._folder.root).as_posix() for place in places.tolist()]
 
     def read(self, places: np.ndarray) -> Portion:
@@ -54,7 +54,7 @@ class FolderGallery:
 
 
 class FileGallery:
-    """The images of an hdf5 file, by row.
+    """Images of an hdf5 file, by row.
 
     Args:
         path: as `Stimuli` reads it. Images that are not square lose what is beyond their middle; none is resized.
@@ -74,7 +74,7 @@ class FileGallery:
         return len(self._file)
 
     def names(self, places: np.ndarray) -> list[str]:
-        """`stimulus 17`: the row, as everywhere else."""
+        """Return names like `stimulus 17`, by row."""
         return [f"stimulus {place}" for place in places.tolist()]
 
     def read(self, places: np.ndarray) -> Portion:
@@ -88,7 +88,7 @@ class FileGallery:
 
 @dataclass(frozen=True)
 class _Member:
-    """An image in a tar shard: its name there, and where its bytes lie."""
+    """Image in a tar shard: its name and the location of its bytes."""
 
     name: str
     offset: int
@@ -96,7 +96,7 @@ class _Member:
 
 
 class TarGallery:
-    """The images of tar shards, shard after shard by name, as the middle squares of their shorter side.
+    """Images of tar shards in the order of their names, cropped to the central square.
 
     Only heads are read to find them; of one shard at a time are the names kept. Other members (captions, json) are
     passed over.
@@ -118,7 +118,7 @@ class TarGallery:
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        """The place of each shard's first image, and N behind them, `(shards + 1,)`."""
+        """Place of each shard's first image, followed by N, `(shards + 1,)`."""
         starts = np.cumsum([0, *(len(_members(shard)) for shard in self.shards)])
         if starts[-1] == 0:
             seen = f"no image in {len(self.shards)} tar shards, {self.shards[0].name} first"
@@ -129,7 +129,7 @@ class TarGallery:
         return int(self._starts[-1])
 
     def names(self, places: np.ndarray) -> list[str]:
-        """The shard's name and the member's: `00012.tar/000120034.jpg`."""
+        """Return names of shard and member: `00012.tar/000120034.jpg`."""
         found = [self._find(place) for place in places.tolist()]
         return [f"{shard.name}/{member.name}" for shard, member in found]
 
@@ -149,13 +149,13 @@ class TarGallery:
         return read_square(io.BytesIO(content), self.image_size, name=f"{shard.name}/{member.name}")
 
     def fingerprint(self) -> str:
-        """Follows from the shards' names and from `fingerprint_file` of each."""
+        """Return the fingerprint of the shards' names and their `fingerprint_file`."""
         return fingerprint({shard.name: fingerprint_file(shard) for shard in self.shards})
 
 
 @lru_cache(maxsize=2)
 def _members(shard: Path) -> tuple[_Member, ...]:
-    """The images of a shard, in its order."""
+    """Return the images of a shard, in its order."""
     try:
         with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             found = [
@@ -167,5 +167,5 @@ def _members(shard: Path) -> tuple[_Member, ...]:
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end-of-archive mark")
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{shard} is truncated or no tar file", got=error, fix=FETCH_AGAIN) from error
+        raise UserError(f"{shard} is truncated or not a tar file", got=error, fix=FETCH_AGAIN) from error
     return tuple(found)

@@ -1,4 +1,4 @@
-"""What every kind of index answers, how one is filled, and what its manifest says of it.
+"""Interface of vector indices, how an index is filled, and its metadata.
 
 Legend: n queries, k images found for each, F width of a vector.
 """
@@ -14,46 +14,46 @@ import numpy as np
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
 
 MANIFEST = "index.json"
-#: The only one: vectors have length 1, and inner products are cosines.
+#: The only metric: vectors have length 1, and inner products are cosines.
 COSINE = "cosine"
 
 
 class VectorIndex(Protocol):
     """Vectors of length 1 that are searched by cosine.
 
-    It is filled in parts, each of which is there whole or not at all.
+    It is filled in parts, each of which is complete or missing.
 
     Attributes:
-        files_at_once: files of the embedded gallery that make a part.
+        files_at_once: number of files of the embedded gallery in a part.
     """
 
     files_at_once: int
 
     def train(self, gallery: EmbeddedGallery) -> None:
-        """Learns what it has to know of the vectors before one is added; once."""
+        """Train the index before vectors are added; once."""
 
     def has(self, part: int) -> bool:
-        """Whether the part with this number was added."""
+        """Return if the part with this number was added."""
 
     def add(self, part: int, pieces: Iterable[Piece]) -> None:
-        """Adds the part with this number; parts come in order."""
+        """Add the part with this number; parts come in order."""
 
     def finish(self) -> None:
-        """Makes it ready to be searched, once all parts are there."""
+        """Prepare the search, once all parts are added."""
 
     def __len__(self) -> int:
-        """How many vectors it holds."""
+        """Number of vectors."""
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest vectors.
+        """Return the nearest vectors.
 
         Args:
             queries: `(n, F)` of any length.
-            k: how many for each.
+            k: number of results for each query.
 
         Returns:
             Cosines `(n, k)` float32, the largest first, and places in the gallery `(n, k)` int64, -1 where there are
@@ -61,21 +61,21 @@ class VectorIndex(Protocol):
         """
 
     def close(self) -> None:
-        """Lets go of files and connections."""
+        """Close files and connections."""
 
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """Of what an index is.
+    """Metadata of a vector index.
 
     Attributes:
         engine: "faiss" or "milvus".
-        build: the settings that it was built with.
-        embedder: plain data that identifies what made the vectors, its `name` among them.
-        vector: how one vector was made of an image's tokens.
+        build: its build settings.
+        embedder: plain data that identifies the embedder, including its `name`.
+        vector: settings that reduce an image's tokens to one vector.
         gallery: fingerprint of the gallery.
         dim: F.
-        count: vectors.
+        count: number of vectors.
         metric: of the search.
     """
 
@@ -89,15 +89,15 @@ class IndexManifest:
     metric: str = COSINE
 
     def write(self, folder: Path) -> None:
-        """Writes it, last of all: an index without one is not finished."""
-        write_text(folder / MANIFEST, json.dumps(asdict(self), indent=1))
+        """Write the metadata, last of all: an index without it is unfinished."""
+        write_json(folder / MANIFEST, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "IndexManifest":
-        """The manifest in a folder.
+        """Return the metadata in a folder.
 
         Raises:
-            UserError: if there is none, or it is damaged.
+            UserError: if they are missing or damaged.
         """
         try:
             return cls(**json.loads((folder / MANIFEST).read_text()))
@@ -108,14 +108,14 @@ class IndexManifest:
     def check(
         self, folder: Path, *, engine: str, embedder: Mapping[str, Any], vector: Mapping[str, Any], gallery: str
     ) -> None:
-        """Refuses an index that answers other questions than are asked.
+        """Refuse an index that does not fit the queries.
 
         Args:
-            folder: where it lies, for the message.
-            engine: that is to read it.
-            embedder: that makes the queries comparable.
-            vector: how they are made of tokens.
-            gallery: fingerprint of the gallery that is asked for.
+            folder: of the index, for the message.
+            engine: that reads it.
+            embedder: of the queries.
+            vector: settings that reduce the queries' tokens.
+            gallery: fingerprint of the requested gallery.
 
         Raises:
             UserError: naming the first difference.
@@ -137,7 +137,7 @@ class IndexManifest:
 
 
 def fill(index: VectorIndex, gallery: EmbeddedGallery, *, progress: bool = True) -> None:
-    """Adds the parts of a gallery that an index lacks, and makes it ready to be searched."""
+    """Add the missing parts of a gallery to an index and prepare the search."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     index.train(gallery)
@@ -153,7 +153,7 @@ def fill(index: VectorIndex, gallery: EmbeddedGallery, *, progress: bool = True)
 
 
 def check_queries(queries: np.ndarray, dim: int) -> None:
-    """Refuses queries that cannot be compared with an index's vectors.
+    """Refuse queries that cannot be compared with an index's vectors.
 
     Raises:
         UserError: for another width.

@@ -18,27 +18,27 @@ import numpy as np
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-#: In the index's folder: which collection it is, and how many parts of it are there.
+#: In the index's folder: name of the collection and number of finished parts.
 STATE = "collection.json"
-#: What a cluster that asks who is there is told: "user:password" or a key. Not of the configuration, which is kept.
+#: Credentials of a cluster: "user:password" or a key. Not part of the configuration, which is saved.
 TOKEN = "MILVUS_TOKEN"
 
 _ID, _VECTOR = "place", "vector"
 #: Milvus takes messages of up to 64 MB.
 _BYTES_AT_ONCE = 8_000_000
 _QUERIES_AT_ONCE = 256
-#: The embedded engine takes the client's pings every ten seconds for an attack, and says so on stderr.
+#: The embedded engine logs the client's pings every ten seconds as an attack.
 _NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
 
 
 @dataclass(frozen=True)
 class MilvusBuild:
-    """How a collection is built.
+    """Build settings of a collection.
 
     Attributes:
         uri: `http://HOST:19530` of a cluster, or a file that ends in `.db` for the embedded engine.
@@ -52,14 +52,14 @@ class MilvusBuild:
 
 
 class MilvusIndex:
-    """A `VectorIndex` that is a collection of its own.
+    """A `VectorIndex` in one Milvus collection.
 
     Args:
-        folder: holds the collection's name and how far it was filled; the vectors are Milvus's.
+        folder: holds the collection's name and the number of finished parts; Milvus holds the vectors.
         dim: F.
-        build: how it is built.
-        search: parameters of a search, `{"ef": 128}` for instance.
-        timeout_s: that an answer is waited for.
+        build: build settings.
+        search: search parameters, for instance `{"ef": 128}`.
+        timeout_s: maximum waiting time for an answer.
     """
 
     files_at_once = 1
@@ -69,11 +69,11 @@ class MilvusIndex:
         self._build, self._search, self._timeout_s = build, search, timeout_s
         path = folder / STATE
         if not path.exists():
-            write_text(path, json.dumps({"collection": f"gallery_{uuid.uuid4().hex[:16]}", "parts": 0}))
+            write_json(path, {"collection": f"gallery_{uuid.uuid4().hex[:16]}", "parts": 0})
         state = json.loads(path.read_text())
         self.collection: str = state["collection"]
         self._parts: int = state["parts"]
-        self._first_part = self._parts  # the one that a killed process may have begun
+        self._first_part = self._parts  # a killed process may have begun it
 
     @cached_property
     def _client(self) -> "MilvusClient":
@@ -91,7 +91,7 @@ class MilvusIndex:
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
-        """What Milvus, or the way to it, complains of is one line."""
+        """Turn errors of Milvus and of the connection into one line."""
         from grpc import RpcError
         from pymilvus.exceptions import MilvusException
 
@@ -102,7 +102,7 @@ class MilvusIndex:
                 f"Milvus at {self._build.uri} is not reachable, or refuses",
                 got=getattr(error, "message", None) or error,
                 expected="a Milvus that answers",
-                fix=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; what is done stays",
+                fix=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; finished parts stay",
             ) from error
 
     def train(self, gallery: EmbeddedGallery) -> None:
@@ -133,7 +133,7 @@ class MilvusIndex:
         return part < self._parts
 
     def add(self, part: int, pieces: Iterable[Piece]) -> None:
-        """See `VectorIndex.add`; what a killed process inserted of this part is written again, not twice."""
+        """See `VectorIndex.add`; vectors that a killed process inserted are replaced, not duplicated."""
         write = self._client.upsert if part == self._first_part else self._client.insert
         rows_at_once = max(1, _BYTES_AT_ONCE // (4 * self.dim))
         for piece in pieces:
@@ -145,10 +145,10 @@ class MilvusIndex:
                 for start in range(0, len(rows), rows_at_once):
                     write(self.collection, rows[start : start + rows_at_once], timeout=self._timeout_s)
         self._parts = part + 1
-        write_text(self.folder / STATE, json.dumps({"collection": self.collection, "parts": self._parts}))
+        write_json(self.folder / STATE, {"collection": self.collection, "parts": self._parts})
 
     def finish(self) -> None:
-        """See `VectorIndex.finish`; the graph or the lists are made, which takes longest."""
+        """See `VectorIndex.finish`; builds the graph or the lists, which takes longest."""
         client = self._client
         with self._speaking():
             client.flush(self.collection)
@@ -161,7 +161,7 @@ class MilvusIndex:
 
     @cached_property
     def _count(self) -> int:
-        """How many vectors the collection holds, which is loaded now."""
+        """Number of vectors in the collection, which is loaded now."""
         client = self._client
         with self._speaking():
             if not client.has_collection(self.collection):

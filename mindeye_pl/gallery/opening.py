@@ -1,4 +1,4 @@
-"""From what the user names to the gallery that reads it."""
+"""Open the gallery at a path."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +15,18 @@ KINDS: dict[str, Callable[[Path, int], Gallery]] = {
     "hdf5": lambda path, side: FileGallery(path),
     "vectors": lambda path, side: VectorTable(path),
 }
-#: What tells the kind from the path.
+#: Infer the kind from the path.
 AUTO = "auto"
 
 _TAR, _HDF5, _NPY = ".tar", (".hdf5", ".h5"), ".npy"
 
 
 def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
-    """The gallery at a path.
+    """Return the gallery at a path.
 
     Args:
         path: a folder of images or of tar shards, a tar shard, an hdf5 file or a `.npy` file.
-        image_size: side of the squares that images of folders and shards are brought to.
+        image_size: side of the squares to which images of folders and shards are resized.
         kind: one of `KINDS`, or "auto".
 
     Raises:

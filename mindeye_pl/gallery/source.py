@@ -1,6 +1,6 @@
-"""What a gallery is read through: places in a fixed order, each with a stable name, read a portion at a time.
+"""Interface of galleries: places in a fixed order, each with a stable name, read in portions.
 
-Legend: n places asked for, N places of the gallery, P side of the square images, F width of a vector.
+Legend: n requested places, N places of the gallery, P side of the square images, F width of a vector.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ from mindeye_pl.store.fingerprint import fingerprint
 
 @dataclass(frozen=True)
 class Portion:
-    """What could be read of the places asked for.
+    """Readable content of the requested places.
 
     Attributes:
-        places: `(n,)` int64, in the order asked, those that could be read.
+        places: `(n,)` int64, the readable ones, in the requested order.
         content: `(n, 3, P, P)` images in [0, 1], or `(n, F)` finite vectors of which none is zero.
-        unreadable: the others: their names, and what is wrong with each.
+        unreadable: error of each other image, by name.
     """
 
     places: np.ndarray
@@ -30,15 +30,15 @@ class Portion:
 
     @property
     def holds_images(self) -> bool:
-        """Whether the content has yet to be embedded."""
+        """Return if the content is images, which are still to be embedded."""
         return self.content.ndim == 4
 
 
 class Gallery(Protocol):
-    """Images, or vectors that were made of images, which stay on disk until they are asked for.
+    """Images, or vectors of images, which stay on disk until they are read.
 
     Attributes:
-        holds_images: whether it can show what it holds; a table of vectors cannot.
+        holds_images: True for images, False for a table of vectors.
     """
 
     holds_images: bool
@@ -47,26 +47,26 @@ class Gallery(Protocol):
         """N."""
 
     def names(self, places: np.ndarray) -> list[str]:
-        """The names of `(n,)` places, the same as long as the gallery is."""
+        """Return the stable names of `(n,)` places."""
 
     def read(self, places: np.ndarray) -> Portion:
-        """What is at `(n,)` ascending places.
+        """Read `(n,)` ascending places.
 
         Raises:
-            UserError: if the gallery itself is missing or damaged; an image that is only goes into the portion.
+            UserError: if the gallery itself is missing or damaged; the portion names single damaged images.
         """
 
     def fingerprint(self) -> str:
-        """Tells one gallery from another, whatever its place."""
+        """Return the fingerprint of the content, independent of the path."""
 
 
 def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np.ndarray], side: int) -> Portion:
-    """A portion of images that are read one by one, so that one that is damaged spares the others.
+    """Read images one by one, so that a damaged image does not affect the others.
 
     Args:
         places: `(n,)`.
         names: n of them.
-        read: from a place to its image `(3, P, P)`; raises `UserError` for one that is damaged.
+        read: from a place to its image `(3, P, P)`; raises `UserError` for a damaged image.
         side: P.
     """
     kept, images, unreadable = [], [], {}
@@ -81,12 +81,12 @@ def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np
 
 
 def keep_finite(places: np.ndarray, names: Sequence[str], content: np.ndarray) -> Portion:
-    """A portion of rows that were read together, less those that hold NaN or infinity, or nothing but zeros.
+    """Return a portion of rows without those that hold NaN or infinity, or only zeros.
 
     Args:
         places: `(n,)`.
         names: n of them.
-        content: `(n, ...)`. An image may be black, a vector without a direction is none.
+        content: `(n, ...)`. Images may be zero, vectors may not.
     """
     rows = content.reshape(len(content), -1)
     finite = np.isfinite(rows).all(1)
@@ -100,10 +100,10 @@ def keep_finite(places: np.ndarray, names: Sequence[str], content: np.ndarray) -
 
 
 class Selected:
-    """Some places of a gallery as one of their own.
+    """Selected places of a gallery, as a gallery.
 
     Args:
-        gallery: the whole one.
+        gallery: all places.
         places: `(N,)` ascending.
     """
 
@@ -123,7 +123,7 @@ class Selected:
         return Portion(np.searchsorted(self._places, portion.places), portion.content, portion.unreadable)
 
     def fingerprint(self) -> str:
-        """Follows from the whole gallery and the places."""
+        """Return the fingerprint of the whole gallery and the places."""
         return fingerprint({"gallery": self._gallery.fingerprint(), "places": self._places.tolist()})
 
 

@@ -1,6 +1,6 @@
-"""A gallery whose images were embedded elsewhere: a table of vectors, `.npy` or hdf5.
+"""Gallery of precomputed vectors: a table in an `.npy` or hdf5 file.
 
-Legend: n places asked for, N rows of the table, F width of a vector.
+Legend: n requested places, N rows of the table, F width of a vector.
 """
 
 import json
@@ -15,14 +15,14 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Portion, keep_finite
 from mindeye_pl.store.fingerprint import fingerprint_file
 
-#: The dataset of an hdf5 file that holds the vectors.
+#: Dataset of the vectors in an hdf5 file.
 DATASET = "vectors"
 
 
 class VectorTable:
     """Rows of a `.npy` file, read through a memory map, or of the dataset `vectors` of an hdf5 file.
 
-    A file `NAME.json` beside `NAME.npy` with the entry `embedder` says whose vectors they are, and is held to it.
+    A file `NAME.json` in the folder of `NAME.npy` names the embedder in its entry `embedder`, which is checked.
 
     Args:
         path: of the table.
@@ -39,7 +39,7 @@ class VectorTable:
         try:
             shape, dtype = self._shape_and_type()
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is no whole table of vectors", got=error, expected=wanted) from error
+            raise UserError(f"{path} is damaged, or not a table of vectors", got=error, expected=wanted) from error
         if len(shape) != 2 or not np.issubdtype(dtype, np.floating):
             raise UserError(f"{path} holds no vectors", got=f"{shape} {dtype}", expected=wanted)
         if 0 in shape:
@@ -57,11 +57,11 @@ class VectorTable:
         return self._count
 
     def names(self, places: np.ndarray) -> list[str]:
-        """The row and the file."""
+        """Return names of rows and file."""
         return [f"row {place} of {self.path.name}" for place in places.tolist()]
 
     def read(self, places: np.ndarray) -> Portion:
-        """See `Gallery.read`; what holds NaN, infinity or only zeros is not readable."""
+        """See `Gallery.read`; rows with NaN, infinity or only zeros are unreadable."""
         if self.path.suffix == ".npy":
             rows = np.load(self.path, mmap_mode="r", allow_pickle=False)[places]
         else:
@@ -74,44 +74,44 @@ class VectorTable:
         return fingerprint_file(self.path)
 
     def check(self, embedder: str, width: int) -> None:
-        """Refuses a table that was made by another embedder or has vectors of another width.
+        """Refuse a table of another embedder or another width.
 
         Args:
-            embedder: the name of the one in use.
-            width: of the vectors that it makes.
+            embedder: name of the embedder in use.
+            width: of its vectors.
 
         Raises:
-            UserError: see above, and for a description beside the table that is none.
+            UserError: as above, and for a damaged `NAME.json`.
         """
-        beside = self.path.with_suffix(".json")
-        if beside.is_file():
+        description = self.path.with_suffix(".json")
+        if description.is_file():
             try:
-                made_by = json.loads(beside.read_text())["embedder"]
+                made_by = json.loads(description.read_text())["embedder"]
             except (ValueError, KeyError, TypeError) as error:
                 wanted = '{"embedder": "NAME"}'
-                raise UserError(f"{beside} describes no vectors", got=repr(error), expected=wanted) from error
+                raise UserError(f"{description} does not name an embedder", got=repr(error), expected=wanted) from error
             if made_by != embedder:
                 raise UserError(
-                    f"{self.path} was made by another embedder",
+                    f"{self.path} belongs to another embedder",
                     got=made_by,
                     expected=embedder,
                     fix=f"embedder={made_by}, or a table made by {embedder}",
                 )
         else:
-            console.print(f"{self.path} does not say who made it; {beside.name} beside it would", markup=False)
+            console.print(f"{self.path}: the embedder is unknown; {description.name} would name it", markup=False)
         if self.width != width:
             raise UserError(
                 f"{self.path} has vectors of another width",
                 got=self.width,
                 expected=f"{width}, as embedder={embedder} makes them",
-                fix="retrieve.vector= and embedder= as they were when the table was made",
+                fix="retrieve.vector= and embedder= of the table",
             )
 
 
 def holds_vectors(path: Path) -> bool:
-    """Whether an hdf5 file holds a table of vectors, and so no images."""
+    """Return if an hdf5 file holds a table of vectors instead of images."""
     try:
         with h5py.File(path, "r") as file:
             return DATASET in file
     except OSError:
-        return False  # whoever reads it says what is wrong
+        return False  # reading it raises the error

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.identification import correlation_per_row
@@ -217,95 +215,3 @@ def _checked(
             name = index if names is None else names[index]
             raise UserError(f"{what} betas of image {name!r} contain NaN or infinity", expected="finite numbers")
     return predicted, measured.to(predicted.device)
-
-
-class BrainCorrelation(Metric):
-    """Streaming `brain_correlation`; one number per image is kept.
-
-    Args:
-        mask: `(V,)` bool, the voxels of a region; None for all.
-
-    Attributes:
-        higher_is_better: direction of the metric.
-        chance: None, as chance is no single number.
-        pool_size: None, as there are no candidates.
-    """
-
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-    chance: float | None = None
-    pool_size: int | None = None
-
-    values: list[Tensor]
-
-    def __init__(self, mask: Any = None):
-        super().__init__()
-        self.mask = mask
-        self.add_state("values", default=[], dist_reduce_fx="cat")
-
-    def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Add the predicted and measured betas of B images, `(B, V)` each."""
-        self.values.append(brain_correlation_per_image(predicted.detach(), measured.detach(), self.mask))
-
-    def per_image(self) -> Tensor:
-        """Return one number per image in update order, `(N,)` float64."""
-        return dim_zero_cat(self.values)
-
-    def compute(self) -> Tensor:
-        """Return the mean over images, a float64 scalar."""
-        return self.per_image().mean()
-
-
-class VoxelCorrelation(Metric):
-    """Streaming `voxel_correlation`; the betas are kept until `compute`.
-
-    Args:
-        mask: `(V,)` bool, the voxels of a region; None for all.
-        ncsnr: `(V,)` signal-to-noise ratio of all V voxels; None leaves the correlations unnormalised.
-        repetitions: R, a single number because images arrive in batches.
-        min_ceiling: in [0, 1], the lowest ceiling of a voxel that counts.
-
-    Attributes:
-        higher_is_better: direction of the metric.
-        chance: 0.
-        pool_size: None, as there are no candidates.
-    """
-
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-    chance: float | None = 0.0
-    pool_size: int | None = None
-
-    predicted: list[Tensor]
-    measured: list[Tensor]
-
-    def __init__(
-        self,
-        mask: Any = None,
-        *,
-        ncsnr: Any = None,
-        repetitions: float | None = None,
-        min_ceiling: float = MIN_CEILING,
-    ):
-        super().__init__()
-        self.mask = mask
-        self.normalisation = {"ncsnr": ncsnr, "repetitions": repetitions, "min_ceiling": min_ceiling}
-        self.add_state("predicted", default=[], dist_reduce_fx="cat")
-        self.add_state("measured", default=[], dist_reduce_fx="cat")
-
-    def update(self, predicted: Tensor, measured: Tensor) -> None:
-        """Add the predicted and measured betas of B images, `(B, V)` each."""
-        predicted, measured = _checked(predicted.detach(), measured.detach(), None)
-        self.predicted.append(predicted)
-        self.measured.append(measured)
-
-    def per_voxel(self) -> Tensor:
-        """Return one number per voxel of the region, `(v,)` float64; NaN for excluded voxels."""
-        predicted, measured = dim_zero_cat(self.predicted), dim_zero_cat(self.measured)
-        return voxel_correlation_per_voxel(predicted, measured, self.mask, **self.normalisation)
-
-    def compute(self) -> Tensor:
-        """Return the mean over voxels, a float64 scalar."""
-        return self.per_voxel().nanmean()

@@ -72,7 +72,6 @@ class Metric:
         call: parameters, without types.
         summary: first sentence of the docstring.
         fields: texts of `FIELDS`.
-        streaming: path of the streaming class; None if there is none.
     """
 
     module: str
@@ -80,7 +79,6 @@ class Metric:
     call: str
     summary: str
     fields: dict[str, str]
-    streaming: str | None
 
 
 def collect_metrics() -> list[Metric]:
@@ -117,7 +115,7 @@ def _metrics_of(module: ModuleType) -> Iterator[Metric]:
             fields = parse_fields(function)
             summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
             short = module.__name__.removeprefix(f"{mindeye_pl.metrics.__name__}.")
-            yield Metric(short, name, _call(function), summary, fields, _streaming_class(module, name))
+            yield Metric(short, name, _call(function), summary, fields)
 
 
 def is_metric(function: Callable) -> bool:
@@ -153,16 +151,6 @@ def _call(function: Callable) -> str:
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
 
 
-def _streaming_class(module: ModuleType, name: str) -> str | None:
-    """Return the path of the class with the function's name (case and underscores aside), None if there is none."""
-    package = (module.__package__ or "").removeprefix(f"{mindeye_pl.metrics.__name__}").lstrip(".")
-    for candidate in (module, _module(f"{package}.streaming".lstrip("."))):
-        for class_name, member in vars(candidate).items():
-            if inspect.isclass(member) and class_name.lower() == name.replace("_", "").lower():
-                return f"{candidate.__name__.removeprefix('mindeye_pl.')}.{class_name}"
-    return None
-
-
 def _heading(module: str) -> str:
     return SECTIONS.get(module) or module.replace("_", " ").capitalize()
 
@@ -177,10 +165,8 @@ def _overview(all_metrics: list[Metric]) -> str:
 
 
 def _entry(metric: Metric) -> str:
-    lines = [f"### {metric.name}\n", f"{metric.summary}\n", f"`metrics.{metric.module}.{metric.name}{metric.call}`"]
-    if metric.streaming:
-        lines[-1] += f"; in batches: `{metric.streaming}`"
-    lines[-1] += "\n"
+    call = f"`metrics.{metric.module}.{metric.name}{metric.call}`\n"
+    lines = [f"### {metric.name}\n", f"{metric.summary}\n", call]
     lines += [f"* **{field}**: {text}" for field, text in metric.fields.items()]
     return "\n".join(lines) + "\n"
 

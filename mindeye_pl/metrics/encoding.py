@@ -9,7 +9,7 @@ where Z are the features' principal components and alpha_v is chosen by leaving 
 Legend: n training images, m images to predict, F features, K components, V voxels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -134,22 +134,6 @@ class RidgeEncoder:
                     expected="test images that are not among the training trials",
                 )
         return _project(features, self.mean, self.components) @ self.weights + self.intercept
-
-
-def image_features(function: Callable[[Tensor], Tensor], images: Tensor, *, batch_size: int = 64) -> np.ndarray:
-    """Return flattened features of images, computed in batches.
-
-    Args:
-        function: images `(B, 3, H, W)` in [0, 1] to `(B, ...)`, for example an embedder or `small_images`.
-        images: `(m, 3, H, W)`.
-        batch_size: B.
-
-    Returns:
-        `(m, F)` float32.
-    """
-    assert len(images), "no images"
-    with torch.no_grad():
-        return torch.cat([function(batch).flatten(1).float().cpu() for batch in images.split(batch_size)]).numpy()
 
 
 def small_images(images: Tensor, size: int = 16) -> Tensor:

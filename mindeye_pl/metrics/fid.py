@@ -6,8 +6,7 @@ Legend: N images, M images of the reference set, F features per image, B batch, 
 from math import sqrt
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import Score
@@ -72,34 +71,3 @@ def fid_score(features: Tensor, reference_features: Tensor, *, network: str, ref
         num_images=len(features),
         higher_is_better=False,
     )
-
-
-class FID(FrechetInceptionDistance):
-    """Streaming `fid`, with memory independent of the number of images (torchmetrics).
-
-    `update(images, real=False)` adds reconstructions and `update(images, real=True)` adds the reference set, both
-    `(B, 3, H, W)` in [0, 1].
-
-    Args:
-        network: images in [0, 1] to features, `(B, 3, H, W)` -> `(B, F)`, with F as `num_features`.
-        reference: name of the reference set, for reports.
-    """
-
-    chance = None
-    pool_size = None
-
-    def __init__(self, network: nn.Module, *, reference: str):
-        super().__init__(feature=network, normalize=True)
-        self.reference = reference
-
-    @torch.no_grad()
-    def update(self, images: Tensor, real: bool) -> None:
-        """Add a batch of one of the two sets."""
-        super().update(images, real=real)
-
-    def compute(self) -> Tensor:
-        """Return the distance, a scalar; raises a UserError for a set of fewer than two images."""
-        fewest = int(min(self.fake_features_num_samples, self.real_features_num_samples))
-        if fewest < 2:
-            raise UserError("too few images for FID", got=fewest, expected="at least 2 per set")
-        return super().compute().clamp_min(0)

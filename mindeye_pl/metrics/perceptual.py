@@ -7,7 +7,6 @@ Legend: N pairs of images, B batch, H and W image size.
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 
 def lpips(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
@@ -42,35 +41,3 @@ def lpips_per_image(reconstructions: Tensor, images: Tensor, *, network: nn.Modu
     return torch.cat(
         [network(first.float(), second.float(), normalize=True).flatten() for first, second in batches]
     ).double()
-
-
-class LPIPS(Metric):
-    """Streaming `lpips`.
-
-    Args:
-        network: from `mindeye_pl.weights.loaders.feature_networks.load_lpips`.
-    """
-
-    higher_is_better = False
-    is_differentiable = False
-    full_state_update = False
-    chance = None
-    pool_size = None
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-        self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, reconstructions: Tensor, images: Tensor) -> None:
-        """Add pairs, `(B, 3, H, W)` in [0, 1] each."""
-        self.total += lpips_per_image(reconstructions, images, network=self.network, batch_size=len(images)).sum()
-        self.count += len(images)
-
-    def compute(self) -> Tensor:
-        """Return the mean, a float64 scalar."""
-        return self.total / self.count

@@ -1,8 +1,7 @@
-"""The files of a shared folder, written whole or not at all, and read without executing anything that is in them."""
+"""Files of a shared folder: written atomically, and read without executing any of their content."""
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,61 +10,61 @@ from typing import Any
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.atomic import flush, flush_all, remove, temporary_path
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
-#: The entry of `config.json` by which a folder is known as one of this project's; its value is the package's version.
+#: Entry of `config.json` that marks a folder of this project; its value is the package's version.
 MARK = "mindeye_pl"
 
 
 @contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Yields a folder beside the final one; when the block ends, its files take their places.
+def exporting(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder; when the block ends, move its files into `folder`.
 
-    The configuration goes first and comes last, so that a folder that has one is whole, whatever happened.
+    The configuration is removed first and moved last, so that a folder with a configuration is complete at all times.
 
     Raises:
         UserError: if the final folder holds something else, or may not be written.
     """
     folder = check_folder(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        beside.mkdir(parents=True, exist_ok=True)
-        yield beside
-        folder.mkdir(exist_ok=True)
-        _remove_earlier(folder)
-        for path in sorted(beside.iterdir(), key=lambda path: path.name == CONFIG):
-            os.replace(path, folder / path.name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_path(folder) as temporary:
+            temporary.mkdir()
+            yield temporary
+            flush_all(temporary)
+            folder.mkdir(exist_ok=True)
+            _remove_export(folder)
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == CONFIG):
+                os.replace(path, folder / path.name)
+            flush(folder)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"{folder} cannot be written", got=error.strerror, expected="a folder of yours") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        raise UserError(f"{folder} cannot be written", got=error.strerror, expected="a folder of your own") from error
 
 
 def check_folder(folder: Path) -> Path:
-    """The folder's absolute path, if a part can be written there.
+    """Return the folder's absolute path, if a part can be written there.
 
     Raises:
-        UserError: if it holds something else, which is not touched.
+        UserError: if it holds something else, which is not changed.
     """
     folder = folder.expanduser().absolute()
     if folder.exists() and not is_shared(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something else", expected="a new folder, an empty one, or an earlier export")
+        raise UserError(f"{folder} holds something else", expected="a new folder, an empty one, or a previous export")
     return folder
 
 
-def _remove_earlier(folder: Path) -> None:
-    """An earlier export would leave weights beside the new ones that no longer belong to them."""
+def _remove_export(folder: Path) -> None:
+    """Remove a previous export, whose weights do not belong to the new one; keep all other files."""
     (folder / CONFIG).unlink(missing_ok=True)
     for path in folder.iterdir():
-        if path.suffix == ".safetensors":
-            path.unlink()
-        elif is_shared(path):
-            shutil.rmtree(path)
+        if path.suffix == ".safetensors" or is_shared(path):
+            remove(path)
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether a folder holds a shared part."""
+    """Return if a folder holds a shared part."""
     try:
         return MARK in json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError, TypeError, RecursionError):
@@ -73,10 +72,10 @@ def is_shared(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a shared folder.
+    """Return the configuration of a shared folder.
 
     Raises:
-        UserError: if it is missing, broken, or another program's.
+        UserError: if it is missing, damaged, or of another program.
     """
     path, wanted = folder / CONFIG, f"a folder of `save_pretrained` or pipeline=export, with {CONFIG} and {WEIGHTS}"
     try:
@@ -84,17 +83,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read", got=error.strerror, expected=wanted) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no json", got=error, expected=wanted) from error
+        raise UserError(f"{path} is not json", got=error, expected=wanted) from error
     if not isinstance(config, dict) or MARK not in config or not isinstance(config.get("model"), dict):
-        raise UserError(f"{path} is another program's", expected=wanted)
+        raise UserError(f"{path} was written by another program", expected=wanted)
     return config
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Return the tensors of a safetensors file.
 
     Raises:
-        UserError: if it is missing or not whole.
+        UserError: if it is missing or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -104,4 +103,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise UserError("the weights do not exist", got=path, expected="a .safetensors file") from error
     except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file", got=error, fix="copy or download it again") from error
+        raise UserError(
+            f"{path} is damaged, or not a safetensors file", got=error, fix="copy or download it again"
+        ) from error

@@ -11,7 +11,7 @@ import torch
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.recorded import Recorded
 from mindeye_pl.sharing.card import card
-from mindeye_pl.sharing.folder import CARD, CONFIG, MARK, WEIGHTS, read_config, read_safetensors, written_whole
+from mindeye_pl.sharing.folder import CARD, CONFIG, MARK, WEIGHTS, exporting, read_config, read_safetensors
 from mindeye_pl.sharing.hub import fetch_folder, push_to_hub
 from mindeye_pl.sharing.plain import describe, rebuild
 from mindeye_pl.version import __version__
@@ -49,7 +49,7 @@ class Shareable(Recorded):
         config = {MARK: __version__, "model": describe(self), "facts": self.facts}
         weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         kind = type(self).__name__
-        with written_whole(Path(save_directory)) as folder:
+        with exporting(Path(save_directory)) as folder:
             save_file(weights, str(folder / WEIGHTS), {"format": "pt"})  # the header that other readers look for
             (folder / CONFIG).write_text(json.dumps(config, indent=1))
             (folder / CARD).write_text(card(kind, self.facts, __version__, whole=self._is_whole()))

@@ -1,13 +1,12 @@
-"""Finished work on disk, named by the fingerprint of what determines it, so that nothing is computed twice.
+"""Artifacts: results of steps on disk, named by the fingerprint of the data that determine them.
 
-A step writes into a hidden work folder, which survives a kill and is taken up again. When the step is done the manifest
-is written, everything is flushed, and one rename gives the folder its final name: a folder with that name is whole.
-People copy folders, though, and disks fail: sizes are compared at every reuse, checksums by `pipeline=artifacts`.
+A step writes into a hidden work folder, which survives a kill and is resumed. At the end the manifest is written,
+everything is flushed, and one rename gives the folder its final name: a folder of that name is complete.
+Sizes are compared at every reuse, checksums by `pipeline=artifacts`.
 """
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,41 +18,35 @@ from typing import Any
 
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.atomic import flush as flush
-from mindeye_pl.store.atomic import write_text as write_text
+from mindeye_pl.store.atomic import flush, flush_all, remove_temporaries
 from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED, Maker, held, storing
-from mindeye_pl.store.manifest import MANIFEST as MANIFEST
-from mindeye_pl.store.manifest import check_sizes, file_names, read_manifest, remake, sha256
+from mindeye_pl.store.manifest import check_sizes, read_manifest, rebuild, write_manifest
 
-#: Raised when the meaning of every artifact's files changes; it is part of every fingerprint.
-SCHEMA_VERSION = 1
+#: Raised when the meaning of every artifact's files changes; part of every fingerprint.
+SCHEMA_VERSION = 2
 
-#: What a step wants to have said in its manifest beside what determines it, a json object.
+#: File in which a step leaves facts for its manifest, a json object.
 FACTS = "facts.json"
-
-#: What `write_text` leaves of a file when it is killed.
-_LEFT_BESIDE = re.compile(r"\.(?P<name>.+)\.\d+")
 
 
 def spec_fingerprint(
     schema: int, step: str, determined_by: Mapping[str, Any], inputs: Mapping[str, str], version: int
 ) -> str:
-    """The fingerprint of an artifact. Version 1 goes unsaid: artifacts of before there were versions have it."""
-    later = {"version": version} if version > 1 else {}
-    return fingerprint({"schema": schema, "step": step, "by": determined_by, "inputs": inputs, **later})
+    """Return the fingerprint of an artifact."""
+    return fingerprint({"schema": schema, "step": step, "version": version, "by": determined_by, "inputs": inputs})
 
 
 @dataclass(frozen=True)
 class ArtifactSpec:
-    """What an artifact is made of.
+    """Everything that determines an artifact.
 
     Attributes:
-        step: the step that makes it, a folder of the store.
-        label: a few words for people, part of the folder's name but not of the fingerprint.
+        step: the step that builds it, a folder of the store.
+        label: readable name, part of the folder's name but not of the fingerprint.
         determined_by: plain data, everything that the content depends on.
-        inputs: fingerprints of the artifacts and data that it is made from, by name.
-        version: of what the step means by its settings; `Run.spec` sets it from `Step.version`.
+        inputs: fingerprints of the artifacts and data that it is built from, by name.
+        version: raised when the same settings mean other content; `Run.spec` sets it from `Step.version`.
     """
 
     step: str
@@ -64,12 +57,12 @@ class ArtifactSpec:
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of all that determines the content."""
+        """Fingerprint of the whole spec but the label."""
         return spec_fingerprint(SCHEMA_VERSION, self.step, self.determined_by, self.inputs, self.version)
 
     @property
     def name(self) -> str:
-        """Folder name below the step's folder."""
+        """Name of the folder below the step's folder."""
         return f"{self.label}-{self.fingerprint[:12]}"
 
 
@@ -82,19 +75,19 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """As in the spec that made it."""
+        """Fingerprint of the spec that it was built from."""
         return self.manifest["fingerprint"]
 
 
 class ArtifactStore:
-    """The folder below which all artifacts lie.
+    """All artifacts below a folder.
 
     Args:
-        root: that folder; artifacts are made here.
-        shared: another store, of a laboratory for instance, that is looked into where `root` lacks an artifact. Nothing
-            is written there.
-        locks: `required`, or `none` for a file system that has no locks and one job at a time.
-        made_with: versions and machine, written into manifests for people and part of no fingerprint.
+        root: that folder; artifacts are built here.
+        shared: another store, for instance of a laboratory, which is read where `root` lacks an artifact. Nothing is
+            written there.
+        locks: `required`, or `none` for a file system without locks and one job at a time.
+        made_with: versions and machine, written into manifests for people and not part of fingerprints.
     """
 
     def __init__(
@@ -107,61 +100,61 @@ class ArtifactStore:
     ):
         self.root, self.locks = root, locks
         self._made_with = made_with
-        self._passed_over: set[Path] = set()
+        self._skipped: set[Path] = set()
         if locks not in (REQUIRED, NO_LOCKS):
             raise UserError("artifacts.locks", got=locks, expected=f"{REQUIRED} or {NO_LOCKS}")
         if shared is not None and not shared.is_dir():
-            raise UserError("paths.shared_artifacts is no folder", got=shared, fix="paths.shared_artifacts=null")
+            raise UserError("paths.shared_artifacts is not a folder", got=shared, fix="paths.shared_artifacts=null")
         self.shared = shared if shared is not None and shared.resolve() != root.resolve() else None
 
     def folder(self, spec: ArtifactSpec) -> Path:
-        """Where the finished artifact lies, or would lie when it is made here."""
+        """Return the path of the finished artifact in `root`."""
         return self.root / spec.step / spec.name
 
     def work_folder(self, spec: ArtifactSpec) -> Path:
-        """Where it is made; left in place when the maker is killed."""
+        """Return the folder in which the artifact is built; it stays when the process is killed."""
         return self.root / spec.step / f".{spec.fingerprint[:12]}.work"
 
     def find(self, spec: ArtifactSpec) -> Artifact | None:
-        """The finished artifact, if there is one: here, else in the shared store.
+        """Return the finished artifact of `root`, else of the shared store; None if it is missing.
 
-        Its files are there and have their sizes; `pipeline=artifacts artifacts.action=verify` reads them.
+        Its files exist and have the right sizes; `pipeline=artifacts artifacts.action=verify` reads them.
 
         Raises:
-            UserError: when the folder is there but is not whole, may not be read, or holds something else. In the
-                shared store such a folder is passed over with a line, since only its owner can mend it.
+            UserError: if the folder is incomplete, not readable, or holds something else. In the shared store such a
+                folder is skipped with a message, since only its owner can fix it.
         """
         if os.path.lexists(folder := self.folder(spec)):
             try:
-                return Artifact(folder, read_whole(folder, spec))
+                return Artifact(folder, read_complete(folder, spec))
             except FileNotFoundError:  # removed since
                 return None
         if self.shared is not None and os.path.lexists(folder := self.shared / spec.step / spec.name):
             try:
-                return Artifact(folder, read_whole(folder, spec))
+                return Artifact(folder, read_complete(folder, spec))
             except FileNotFoundError:
                 return None
             except UserError as error:
-                if folder not in self._passed_over:
-                    console.print(f"shared artifact passed over: {error}", markup=False)
-                self._passed_over.add(folder)
+                if folder not in self._skipped:
+                    console.print(f"shared artifact skipped: {error}", markup=False)
+                self._skipped.add(folder)
         return None
 
     @contextmanager
     def making(self, spec: ArtifactSpec) -> Iterator[Path | None]:
-        """Holds the artifact's lock; yields the work folder, or None when somebody else made it.
+        """Hold the artifact's lock; yield the work folder, or None if another process built it.
 
-        The folder gets its final name when the block ends without an exception; otherwise it stays and the next
-        maker goes on in it. The lock is the operating system's, so it dies with its owner.
+        The folder gets its final name when the block ends without an exception. Otherwise it stays and the next process
+        resumes in it. The lock belongs to the operating system and dies with its owner.
 
         Raises:
-            UserError: when the store cannot be written to, or has no locks.
+            UserError: if the store cannot be written to, or has no locks.
         """
         work = self.work_folder(spec)
         note = work.with_suffix(".maker.json")
         with storing(work):
             work.parent.mkdir(parents=True, exist_ok=True)
-        with held(work.with_suffix(".lock"), note, f"{spec.step} {spec.label}", locks=self.locks):
+        with held(work.with_suffix(".lock"), f"{spec.step} {spec.label}", note=note, locks=self.locks):
             if self.find(spec):
                 yield None
                 return
@@ -177,44 +170,40 @@ class ArtifactStore:
     def _finish(self, spec: ArtifactSpec, work: Path, made_with: dict[str, str], seconds: float) -> None:
         facts = json.loads((work / FACTS).read_text()) if (work / FACTS).exists() else {}
         (work / FACTS).unlink(missing_ok=True)
-        _remove_left_beside(work)
-        names = file_names(work)
-        for name in names:
-            flush(work / name)
-        manifest = {
-            "schema": SCHEMA_VERSION,
-            "step": spec.step,
-            "label": spec.label,
-            "version": spec.version,
-            "fingerprint": spec.fingerprint,
-            "determined_by": spec.determined_by,
-            "inputs": spec.inputs,
-            "seconds": round(seconds, 2),  # of the last process that worked on it
-            "finished_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),  # for people: clocks differ
-            "made_with": made_with,
-            "facts": facts,
-            "files": {name: (work / name).stat().st_size for name in names},
-            "sha256": {name: sha256(work / name) for name in names},
-        }
-        write_text(work / MANIFEST, json.dumps(manifest, indent=1))
+        remove_temporaries(work)
+        write_manifest(
+            work,
+            schema=SCHEMA_VERSION,
+            step=spec.step,
+            label=spec.label,
+            version=spec.version,
+            fingerprint=spec.fingerprint,
+            determined_by=spec.determined_by,
+            inputs=spec.inputs,
+            seconds=round(seconds, 2),  # of the last process that worked on it
+            finished_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),  # for people: clocks differ
+            made_with=made_with,
+            facts=facts,
+        )
+        flush_all(work)
         try:
             os.replace(work, self.folder(spec))
         except OSError as error:
             if error.errno not in (EEXIST, ENOTEMPTY) or not self.find(spec):
                 raise
-            self.discard_work(spec)  # without locks two jobs may have made it; the first one's stays
+            self.discard_work(spec)  # without locks two jobs may have built it; the first one stays
         flush(self.folder(spec).parent)
 
     def discard_work(self, spec: ArtifactSpec) -> None:
-        """Forgets what a killed maker left."""
+        """Remove the work folder that a killed process left."""
         shutil.rmtree(self.work_folder(spec), ignore_errors=True)
 
 
-def read_whole(folder: Path, spec: ArtifactSpec) -> dict[str, Any]:
-    """The manifest of the artifact in `folder`, which is that of `spec` and has all its files.
+def read_complete(folder: Path, spec: ArtifactSpec) -> dict[str, Any]:
+    """Return the manifest of the artifact in `folder`, which is that of `spec` and has all its files.
 
     Raises:
-        FileNotFoundError: if the folder is not there.
+        FileNotFoundError: if the folder is missing.
         UserError: if it is damaged, or holds another artifact or one of another schema.
     """
     manifest = read_manifest(folder)
@@ -223,20 +212,14 @@ def read_whole(folder: Path, spec: ArtifactSpec) -> dict[str, Any]:
             f"{folder} was written by another version of mindeye_pl",
             got=f"schema {manifest['schema']}",
             expected=f"schema {SCHEMA_VERSION}",
-            fix=f"paths.artifacts=FOLDER for this version, or {remake(folder)}",
+            fix=f"paths.artifacts=FOLDER for this version, or {rebuild(folder)}",
         )
     if manifest["fingerprint"] != spec.fingerprint:
         raise UserError(
             f"{folder} holds another artifact",
             got=manifest["fingerprint"][:12],
             expected=spec.fingerprint[:12],
-            fix=remake(folder),
+            fix=rebuild(folder),
         )
     check_sizes(folder, manifest)
     return manifest
-
-
-def _remove_left_beside(work: Path) -> None:
-    for path in work.rglob(".*"):
-        if (match := _LEFT_BESIDE.fullmatch(path.name)) and path.with_name(match["name"]).is_file():
-            path.unlink()

@@ -1,26 +1,116 @@
-"""Atomic writes: a temporary file, fsync, rename."""
+"""Atomic writes: a temporary file or folder, fsync, rename."""
 
+import json
 import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TEMPORARY = re.compile(r"\..+\.tmp")
+
+
+@contextmanager
+def replacing(path: Path, *, only_writer: bool = False) -> Iterator[Path]:
+    """Yield a temporary path at which the block creates a file or a folder, then flush it and rename it to `path`.
+
+    A file at `path` is the old one or the whole new one at every moment. If the block raises, what it wrote is removed.
+
+    Args:
+        path: final name; its folder must exist. A folder can replace an empty folder only.
+        only_writer: no other process writes `path` now. The temporary name is then always the same, so that it
+            overwrites the leftover of a killed process.
+    """
+    with temporary_path(path, only_writer=only_writer) as temporary:
+        yield temporary
+        flush_all(temporary)
+        os.replace(temporary, path)
+
+
+@contextmanager
+def temporary_path(path: Path, *, only_writer: bool = False) -> Iterator[Path]:
+    """Yield a free path in the same folder, on the same file system as `path`; remove what is there afterwards."""
+    writer = "" if only_writer else f".{uuid.uuid4().hex[:12]}"
+    temporary = path.with_name(f".{path.name}{writer}.tmp")
+    remove(temporary)
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside, flushes, renames: the file is the old one or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write a text file atomically, UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain data as an indented json file, atomically."""
+    write_text(path, json.dumps(content, indent=1))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an `.npy` file atomically."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors, which share no memory, as a safetensors file, atomically."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file(dict(tensors), str(temporary), dict(metadata) if metadata else None)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write arrays as a safetensors file, atomically."""
+    from safetensors.numpy import save_file
+
+    with replacing(path) as temporary:
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(whole, str(temporary), dict(metadata) if metadata else None)
 
 
 def flush(path: Path) -> None:
-    """Has the operating system write a file, or a folder's list of names, to the disk."""
+    """Flush a file, or a folder's list of names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_all(path: Path) -> None:
+    """Flush a file, or a folder with everything below it, to disk."""
+    for below in path.rglob("*"):
+        flush(below)
+    flush(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with everything below it, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left of their writes below a folder; nobody may be writing there."""
+    for path in [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]:
+        remove(path)

@@ -2,44 +2,40 @@
 
 One folder belongs to one embedder with one set of weights and one images file. It holds
 
-* `tokens.npy`: (N, S, D) float16, sparse: the disk gives room only to the rows that were written;
-* `done.npy`: (N,) bool, whether an image's row is there;
-* `manifest.json`: the sizes, and what the tokens were made from.
+* `tokens.npy`: (N, S, D) float16, sparse: only rows that were written take room;
+* `done.npy`: (N,) bool, true for the rows that were written;
+* `manifest.json`: the sizes, and the data that determine the tokens.
 
 Legend: N images in the images file, n images asked for, S tokens, D token width.
 """
 
 import errno
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.built_once import FolderKind
+from mindeye_pl.store.manifest import rebuild
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Raised when the meaning of the files changes.
-SCHEMA_VERSION = 1
-
-MANIFEST, TOKENS, DONE = "manifest.json", "tokens.npy", "done.npy"
+KIND = FolderKind("target tokens", schema=2, option="paths.targets", mutable=True)
+TOKENS, DONE = "tokens.npy", "done.npy"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class TokenStore:
-    """A table of target tokens by stimulus id, read through a memory map.
+    """Target tokens by stimulus id, read through a memory map.
 
-    Cheap to pickle: each process, a data-loader worker for instance, opens the files when it first reads them.
+    Cheap to pickle: each process, for instance a data-loader worker, opens the files when it first reads them.
 
     Args:
         folder: a finished folder; use `open` or `create_or_open`.
@@ -51,28 +47,28 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> "TokenStore":
-        """The store in a folder.
+        """Return the store in a folder.
 
         Raises:
             UserError: if there is none, or its files are damaged.
         """
-        fix = f"rm -r {folder}, and run again"
+        sizes = KIND.check(folder)["determined_by"]
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            shape = (manifest["num_stimuli"], manifest["num_tokens"], manifest["token_dim"])
-            found = [(array.shape, array.dtype) for array in (_mapped(folder / TOKENS), _mapped(folder / DONE))]
+            shape = (sizes["num_stimuli"], sizes["num_tokens"], sizes["token_dim"])
+            got: Any = [(array.shape, array.dtype) for array in (_mapped(folder / TOKENS), _mapped(folder / DONE))]
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} holds no whole target tokens", got=error, fix=fix) from error
-        wanted = [(shape, np.dtype(np.float16)), (shape[:1], np.dtype(np.bool_))]
-        if found != wanted or manifest["schema"] != SCHEMA_VERSION:
-            raise UserError(f"{folder} holds other files than it says", got=found, expected=wanted, fix=fix)
+            shape, got = (0, 0, 0), repr(error)
+        expected = [(shape, np.dtype(np.float16)), (shape[:1], np.dtype(np.bool_))]
+        if got != expected:
+            fix = f"{rebuild(folder)}, and run again"
+            raise UserError(f"{folder} holds files that differ from its manifest", got=got, expected=expected, fix=fix)
         return cls(folder, shape)
 
     @classmethod
     def create_or_open(
         cls, folder: Path, num_stimuli: int, num_tokens: int, token_dim: int, *, description: dict[str, Any]
     ) -> "TokenStore":
-        """The store in a folder, made empty where there is none; processes that race for it get the same one.
+        """Return the store in a folder, created empty if it is missing; concurrent processes get the same one.
 
         Args:
             folder: its name should hold a fingerprint of `description`.
@@ -84,24 +80,14 @@ class TokenStore:
         Raises:
             UserError: if the folder is damaged, or holds tokens of another size or description.
         """
-        sizes = {"num_stimuli": num_stimuli, "num_tokens": num_tokens, "token_dim": token_dim}
-        manifest = {"schema": SCHEMA_VERSION, **sizes, "description": description}
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(folder):
-                if not folder.exists():
-                    _create(folder, manifest)
-        store = cls.open(folder)
-        found = json.loads((folder / MANIFEST).read_text())
-        for key, wanted in json.loads(json.dumps(manifest)).items():
-            if found.get(key) != wanted:
-                raise UserError(
-                    f"{folder} holds other target tokens: {key}",
-                    got=found.get(key),
-                    expected=wanted,
-                    fix=f"rm -r {folder}, and run again",
-                )
-        return store
+        shape = (num_stimuli, num_tokens, token_dim)
+        sizes = dict(zip(("num_stimuli", "num_tokens", "token_dim"), shape, strict=True))
+
+        def build(work: Path) -> None:
+            for name, dtype, rows in ((TOKENS, np.float16, shape), (DONE, np.bool_, shape[:1])):
+                np.lib.format.open_memmap(work / name, mode="w+", dtype=dtype, shape=rows).flush()
+
+        return cls.open(KIND.built(folder, {**sizes, "description": description}, build))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -118,7 +104,7 @@ class TokenStore:
         return _mapped(self.folder / DONE)  # (N,), shared with the process that fills it
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        """Target tokens `(n, S, D)` float16 of `(n,)` stimulus ids, in the order asked, repeats allowed.
+        """Return target tokens `(n, S, D)` float16 of `(n,)` stimulus ids, in this order; ids may repeat.
 
         Raises:
             UserError: if an image has not been embedded.
@@ -126,15 +112,15 @@ class TokenStore:
         ids = self._checked(ids)
         if len(missing := ids[~self._done[ids]]):
             raise UserError(
-                f"{self.folder} has no target tokens of {len(missing)} of {len(ids)} images",
+                f"{self.folder} lacks the target tokens of {len(missing)} of {len(ids)} images",
                 got=f"stimulus {missing[0]}",
-                expected="images that were embedded",
-                fix="run the experiment again, it embeds what is missing",
+                expected="embedded images",
+                fix="run the experiment again, which embeds missing images",
             )
         return self._tokens[ids]
 
     def missing(self, ids: np.ndarray) -> np.ndarray:
-        """Those of the `(n,)` stimulus ids that have not been embedded, ascending, each once."""
+        """Return those of the `(n,)` stimulus ids that are not embedded, ascending and unique."""
         ids = np.unique(self._checked(ids))
         return ids[~self._done[ids]]
 
@@ -153,23 +139,23 @@ class TokenStore:
         batch_size: int,
         progress: bool = True,
     ) -> None:
-        """Embeds those of the images that are missing; a kill loses one batch at most.
+        """Embed those of the images that are missing; a kill loses at most one batch.
 
-        A second process that wants to fill the same store waits, and then finds its rows there.
+        A second process that fills the same store waits, and then finds its rows there.
 
         Args:
             ids: `(n,)` stimulus ids.
             embed: images `(b, 3, H, W)` to tokens `(b, S, D)`.
             read_images: ascending stimulus ids `(b,)` to images.
-            batch_size: b at most.
-            progress: draws a bar.
+            batch_size: maximum of b.
+            progress: show a progress bar.
 
         Raises:
             UserError: if the disk is full, or tokens do not fit into float16.
         """
         from rich.progress import Progress
 
-        with _lock(self.folder):
+        with KIND.locked(self.folder):
             missing = self.missing(ids)
             with Progress(console=console, disable=not progress or len(missing) == 0, transient=True) as bar:
                 task = bar.add_task("embedding images", total=len(missing))
@@ -180,10 +166,10 @@ class TokenStore:
                     bar.advance(task, len(batch))
 
     def _write(self, ids: np.ndarray, tokens: np.ndarray) -> None:
-        """Rows first, on disk, and only then their marks: what is marked is whole, whenever the power fails."""
+        """Write rows to disk before they are marked as done: marked rows are complete even after a power failure."""
         assert tokens.shape == (len(ids), *self.shape[1:]), f"{tokens.shape} tokens for {len(ids)} of {self.shape}"
         if len(broken := ids[~np.isfinite(tokens).all(axis=(1, 2))]):
-            raise UserError("target tokens are no finite float16 numbers", got=f"stimulus {broken[0]}")
+            raise UserError("target tokens are not finite in float16", got=f"stimulus {broken[0]}")
         try:
             _write_rows(self.folder / TOKENS, ids, tokens)
             _write_rows(self.folder / DONE, ids, np.ones(len(ids), np.bool_))
@@ -195,7 +181,7 @@ class TokenStore:
                 f"no room for target tokens in {self.folder}",
                 got=f"{free / 1e9:.2f} GB free",
                 expected=f"{tokens[0].nbytes / 1e6:.2f} MB for each image",
-                fix="make room, or paths.targets=FOLDER on another disk; what is done stays",
+                fix="make room, or paths.targets=FOLDER on another disk; finished rows stay",
             ) from error
 
 
@@ -203,22 +189,10 @@ def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _create(folder: Path, manifest: dict[str, Any]) -> None:
-    """An empty store, made beside and renamed; the caller holds the lock."""
-    beside = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    shape = (manifest["num_stimuli"], manifest["num_tokens"], manifest["token_dim"])
-    for name, dtype, rows in ((TOKENS, np.float16, shape), (DONE, np.bool_, shape[:1])):
-        np.lib.format.open_memmap(beside / name, mode="w+", dtype=dtype, shape=rows).flush()
-    write_text(beside / MANIFEST, json.dumps(manifest, indent=1))
-    beside.replace(folder)
-
-
 def _write_rows(path: Path, ids: np.ndarray, rows: np.ndarray) -> None:
-    """Writes rows of a .npy file; they are on disk when this returns.
+    """Write rows of a .npy file and flush them to disk.
 
-    Not through the memory map: on a full disk that kills the process, where a file only refuses.
+    Not through the memory map: on a full disk that kills the process, where a file write raises.
     """
     offset = _mapped(path).offset  # type: ignore[attr-defined]
     with path.open("r+b") as file:
@@ -227,18 +201,3 @@ def _write_rows(path: Path, ids: np.ndarray, rows: np.ndarray) -> None:
             file.write(row.tobytes())
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """The folder's lock, which dies with its owner; says so when another process holds it."""
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.print(f"waiting for another process that embeds images into {folder}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

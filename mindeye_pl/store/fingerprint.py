@@ -6,26 +6,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mindeye_pl.store.atomic import flush as flush
-from mindeye_pl.store.atomic import write_text as write_text
-from mindeye_pl.store.manifest import MANIFEST as MANIFEST
+_BLOCKS, _BLOCK_BYTES = 16, 64 * 1024
+
+
+def plain(content: Any) -> Any:
+    """Return plain data as they are after writing and reading json: keys are strings, tuples are lists."""
+    return json.loads(json.dumps(content))
 
 
 def fingerprint(content: Any) -> str:
-    """Sha256 of the canonical json of plain data, as 64 hex digits."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the sha256 of the canonical json of plain data, as 64 hex digits.
 
-
-_BLOCKS = 16
-
-
-_BLOCK_BYTES = 64 * 1024
+    Data have the same fingerprint before they are written to json and after they are read from it.
+    """
+    # Integer keys become strings first: as strings they have another order.
+    return hashlib.sha256(json.dumps(plain(content), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def fingerprint_file(path: Path) -> str:
-    """Sha256 of a file's size and of sixteen blocks of 64 KiB, evenly spaced from its first byte to its last.
+    """Return the sha256 of a file's size and of sixteen blocks of 64 KiB, evenly spaced over the file.
 
-    The file's place and times do not enter: a copy has the same fingerprint. A file of up to 1 MiB enters whole.
+    The file's path and times do not enter: a copy has the same fingerprint. A file of up to 1 MiB enters whole.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(f"{size}\n".encode())
@@ -38,7 +39,7 @@ def fingerprint_file(path: Path) -> str:
 
 
 def fingerprint_folder(root: Path, files: Iterable[Path]) -> str:
-    """Fingerprint of some files by their names below `root` and by what is in them (`fingerprint_file`)."""
+    """Return the fingerprint of some files: their names below `root` and their contents (`fingerprint_file`)."""
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{path.relative_to(root).as_posix()} {fingerprint_file(path)}\n".encode())

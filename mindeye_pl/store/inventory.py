@@ -1,6 +1,7 @@
-"""Everything that lies in a store: finished artifacts, work in progress, and what killed processes left."""
+"""Contents of a store: finished artifacts, work in progress, and leftovers of killed processes."""
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import SCHEMA_VERSION, spec_fingerprint
 from mindeye_pl.store.locks import Maker, held_if_free, is_held, storing
-from mindeye_pl.store.manifest import Differences, UnreadableError, compare, folder_bytes, read_manifest, remake
+from mindeye_pl.store.manifest import Differences, UnreadableError, compare, folder_bytes, read_manifest, rebuild
 
 #: The states of an entry.
 WHOLE, DAMAGED, OTHER_SCHEMA, UNREADABLE = "whole", "damaged", "other schema", "unreadable"
@@ -26,18 +27,18 @@ class Entry:
     """A folder of the store.
 
     Attributes:
-        folder: where it lies.
-        step: that made it.
-        label: a few words for people; empty for work whose maker left no note.
-        digits: the first twelve of the fingerprint.
+        folder: its path.
+        step: that built it.
+        label: readable name; empty for work whose process left no note.
+        digits: first twelve digits of the fingerprint.
         state: one of the seven above.
         size: of its files, in bytes.
-        why: in words, what is wrong or who works on it.
-        fingerprint: whole; empty where it is unknown.
-        inputs: fingerprints of what it is made from, by name; empty where they are unknown.
-        manifest: of a finished artifact that has a readable one.
-        differences: of its files from its manifest.
-        seen: what tells this folder from a later one of the same name, and from itself after a change.
+        why: reason of the state, or the process that works on it.
+        fingerprint: all digits; empty if unknown.
+        inputs: fingerprints of its inputs, by name; empty if unknown.
+        manifest: of a finished artifact with a readable one.
+        differences: between its files and its manifest.
+        identity: differs for a later folder of the same name, and for the same folder after a change.
     """
 
     folder: Path
@@ -51,34 +52,34 @@ class Entry:
     inputs: dict[str, str] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     differences: Differences = field(default_factory=Differences)
-    seen: tuple[int, ...] = ()
+    identity: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
-        """Step and folder, as people call it."""
+        """Name for people: step and folder."""
         return f"{self.step}/{self.folder.name}"
 
     @property
     def fix(self) -> str:
-        """The command that mends a damaged artifact: files that are too many go alone, else the whole is made anew."""
+        """The command that fixes a damaged artifact: remove extra files only, or else the artifact, to rebuild it."""
         if (found := self.differences) and not found.missing and not found.changed:
-            return " ".join(["rm", *(remake(self.folder / name).removeprefix("rm -r ") for name in found.extra)])
-        return remake(self.folder)
+            return " ".join(["rm", *(shlex.quote(str(self.folder / name)) for name in found.extra)])
+        return rebuild(self.folder)
 
 
 def read_store(root: Path, step: str | None = None, *, checksums: bool = False) -> Iterator[Entry]:
-    """Every artifact below a folder, step by step; folders that no step made are passed over.
+    """Yield every artifact below a folder, step by step; skip folders that no step built.
 
     Args:
         root: the store's folder.
         step: only this step's artifacts.
-        checksums: read every file of artifacts that know their checksums; else compare sizes alone.
+        checksums: read every file; else compare sizes only.
 
     Raises:
-        UserError: if the store may not be read, or has nothing of the step that is asked for.
+        UserError: if the store may not be read, or has nothing of the requested step.
     """
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is in the way", got="a file", expected="a folder of artifacts", fix="move it away")
+        raise UserError(f"{root} is in the way", got="a file", expected="a folder", fix="move it away")
     try:
         steps = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         if step is not None:
@@ -88,12 +89,12 @@ def read_store(root: Path, step: str | None = None, *, checksums: bool = False) 
         for folder in steps:
             for path in sorted(folder.iterdir(), key=lambda path: (path.name.startswith("."), path.name)):
                 try:
-                    seen = _seen(path)
+                    identity = _identity(path)
                     entry = _read(path, checksums=checksums)
                 except FileNotFoundError:
-                    continue  # removed or finished while we were looking
+                    continue  # removed or finished meanwhile
                 if entry is not None:
-                    yield replace(entry, seen=seen)
+                    yield replace(entry, identity=identity)
     except PermissionError as error:
         raise UserError(f"{error.filename} may not be read", got=error.strerror, expected="a store to read") from error
 
@@ -105,7 +106,7 @@ def _read(path: Path, *, checksums: bool) -> Entry | None:
     if match := _WORK.fullmatch(path.name):
         return _work(path, step, match["digits"])
     if match := _REMOVED.fullmatch(path.name):
-        return Entry(path, step, "", match["digits"], REMOVED, folder_bytes(path), "its removal was broken off")
+        return Entry(path, step, "", match["digits"], REMOVED, folder_bytes(path), "its removal was interrupted")
     if match := _FINISHED.fullmatch(path.name):
         return _finished(path, step, match["label"], match["digits"], checksums=checksums)
     return None
@@ -138,8 +139,8 @@ def _finished(path: Path, step: str, label: str, digits: str, *, checksums: bool
         state, why = OTHER_SCHEMA, f"schema {manifest['schema']}, not {SCHEMA_VERSION}"
     elif manifest["fingerprint"][:12] != digits:
         state, why = DAMAGED, f"holds another artifact, {manifest['fingerprint'][:12]}"
-    elif not _says_its_fingerprint(manifest):
-        state, why = DAMAGED, "its manifest was changed: what it says has another fingerprint"
+    elif manifest["fingerprint"] != _fingerprint(manifest):
+        state, why = DAMAGED, "its manifest was changed: its content has another fingerprint"
     elif differences.missing or differences.changed or (checksums and differences.extra):
         state = DAMAGED
     return Entry(
@@ -157,28 +158,13 @@ def _finished(path: Path, step: str, label: str, digits: str, *, checksums: bool
     )
 
 
-def _says_its_fingerprint(manifest: dict[str, Any]) -> bool:
-    """Whether the fingerprint is that of what the manifest says."""
-    by = manifest["determined_by"]
-    told = [
-        spec_fingerprint(manifest["schema"], manifest["step"], one, manifest["inputs"], manifest.get("version", 1))
-        for one in (by, _with_numbers(by))
-    ]
-    return manifest["fingerprint"] in told
-
-
-def _with_numbers(content: Any) -> Any:
-    # Json makes words of the numbers that name subjects, and words are sorted otherwise than numbers.
-    if isinstance(content, list):
-        return [_with_numbers(one) for one in content]
-    if not isinstance(content, dict):
-        return content
-    numbers = all(key.isdecimal() for key in content)
-    return {int(key) if numbers else key: _with_numbers(value) for key, value in content.items()}
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    entries = (manifest[key] for key in ("schema", "step", "determined_by", "inputs", "version"))
+    return spec_fingerprint(*entries)
 
 
 def users(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Who is made from each artifact or data, by its fingerprint; work in progress is a user too."""
+    """Return the artifacts that are built from each artifact or data, by its fingerprint; including unfinished ones."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         for fingerprint in entry.inputs.values():
@@ -187,7 +173,7 @@ def users(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def with_inputs(fingerprints: set[str], entries: Sequence[Entry]) -> set[str]:
-    """The fingerprints, and those of all that these artifacts are made from, at any remove."""
+    """Return the fingerprints and those of all inputs of these artifacts, direct and indirect."""
     inputs = {entry.fingerprint: set(entry.inputs.values()) for entry in entries if entry.fingerprint}
     found, new = set(fingerprints), set(fingerprints)
     while new:
@@ -197,12 +183,12 @@ def with_inputs(fingerprints: set[str], entries: Sequence[Entry]) -> set[str]:
 
 
 def remove(entry: Entry, *, locks: str) -> bool:
-    """Removes an artifact, unless somebody is making it now, or has changed it since it was looked at.
+    """Remove an artifact, unless a process is building it now or has changed it since it was listed.
 
-    It is renamed before it is deleted, so that a kill in between leaves nothing half-there under a final name.
+    It is renamed before it is deleted, so that a kill leaves nothing incomplete under a final name.
 
     Returns:
-        Whether it was removed.
+        True if it was removed.
 
     Raises:
         UserError: if it may not be removed.
@@ -211,7 +197,7 @@ def remove(entry: Entry, *, locks: str) -> bool:
         if not free:
             return False
         try:
-            changed = _seen(entry.folder) != entry.seen
+            changed = _identity(entry.folder) != entry.identity
         except FileNotFoundError:
             changed = True
         if changed:
@@ -223,13 +209,13 @@ def remove(entry: Entry, *, locks: str) -> bool:
     return True
 
 
-def _seen(folder: Path) -> tuple[int, ...]:
+def _identity(folder: Path) -> tuple[int, ...]:
     state = folder.lstat()
     return state.st_dev, state.st_ino, state.st_ctime_ns
 
 
 def _rename_and_delete(folder: Path) -> None:
-    if folder.is_symlink():  # to another disk: the name goes, what lies there is not ours
+    if folder.is_symlink():  # only the link belongs to the store
         folder.unlink()
         return
     removed = folder

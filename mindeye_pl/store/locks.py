@@ -1,6 +1,6 @@
-"""Who makes an artifact: an operating-system lock that dies with its owner, and a note beside it for people.
+"""Locks of the operating system, which die with their owner, and notes beside them for people.
 
-Nothing is decided by the note, nor by any time or process number: those of another machine mean nothing here.
+No decision depends on a note, a time or a process number: those of another machine mean nothing here.
 """
 
 import fcntl
@@ -20,22 +20,28 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 
 #: Values of `artifacts.locks`.
 REQUIRED, NO_LOCKS = "required", "none"
+#: Lock where the file system has locks: for folders that are built atomically, where a lock only saves work.
+IF_SUPPORTED = "if supported"
 
-#: Seconds between two tries, and between two looks at who the owner is: a killed one is succeeded by another.
-_POLL_S, _LOOK_AGAIN_S = 0.1, 2.0
+#: Seconds between two attempts, and between two reads of the owner's note: a killed owner is followed by another.
+_POLL_S, _READ_NOTE_S = 0.1, 2.0
 
 _REFUSED = (EACCES, EPERM, EROFS)
 _NO_FOLDER = (EEXIST, ENOTDIR)
 _UNSUPPORTED = (ENOSYS, ENOLCK, EOPNOTSUPP)
 
 
+class NoLocksError(UserError):
+    """The file system has no locks."""
+
+
 @dataclass(frozen=True)
 class Maker:
-    """A process that makes an artifact, or the last that tried.
+    """Process that builds an artifact, or the last one that tried.
 
     Attributes:
         step: of the artifact.
@@ -44,7 +50,7 @@ class Maker:
         inputs: of the artifact, by name.
         pid: process number on `host`.
         host: name of the machine.
-        since_utc: when it began, by that machine's clock.
+        since_utc: start time, by that machine's clock.
     """
 
     step: str
@@ -56,12 +62,12 @@ class Maker:
     since_utc: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
     def write(self, path: Path) -> None:
-        """Writes the note."""
-        write_text(path, json.dumps(asdict(self), indent=1))
+        """Write the note."""
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "Maker | None":
-        """The note in a file; None where there is none that can be read."""
+        """Return the note in a file; None if it is missing or damaged."""
         try:
             found: Any = json.loads(path.read_text())
             return cls(**found) if isinstance(found.get("inputs"), dict) else None
@@ -73,32 +79,40 @@ class Maker:
 
 
 @contextmanager
-def held(path: Path, note: Path, what: str, *, locks: str = REQUIRED) -> Iterator[None]:
-    """Holds the lock of an artifact, after waiting for whoever holds it, and says who that is.
+def held(
+    path: Path, what: str, *, note: Path | None = None, locks: str = REQUIRED, option: str = "paths.artifacts"
+) -> Iterator[None]:
+    """Hold a lock inside the block, after waiting for its owner and printing who that is.
 
     Args:
-        path: the lock's file; it stays behind, since removing it would let two processes lock two files of one name.
-        note: where the owner wrote who it is.
-        what: the artifact, for the words that the user reads.
-        locks: `required`, or `none` to do without.
+        path: lock file. It is never removed: otherwise two processes could lock two files of the same name.
+        what: what is built, for messages.
+        note: file in which the owner wrote who it is.
+        locks: `REQUIRED`, `NO_LOCKS`, or `IF_SUPPORTED`.
+        option: configuration key of the folder, for messages.
 
     Raises:
-        UserError: where the file may not be written, or its file system has no locks.
+        UserError: if the file may not be written, or its file system has no locks.
     """
-    if locks == NO_LOCKS:
-        yield
-        return
-    with storing(path):
-        lock = _acquired(path, note, what)
+    lock = None
+    if locks != NO_LOCKS:
+        try:
+            with storing(path, option):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = _acquired(path, note, what)
+        except NoLocksError:
+            if locks == REQUIRED:
+                raise
     try:
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 @contextmanager
 def held_if_free(path: Path, *, locks: str = REQUIRED) -> Iterator[bool]:
-    """Holds a lock if nobody else does; yields whether it may be acted as if it were held.
+    """Hold a lock inside the block if it is free; yield if it is held, or locks are not used.
 
     Raises:
         UserError: as `held`.
@@ -115,46 +129,46 @@ def held_if_free(path: Path, *, locks: str = REQUIRED) -> Iterator[bool]:
         lock.release()
 
 
-def _acquired(path: Path, note: Path, what: str) -> FileLock:
-    lock, told, timeout = FileLock(path), None, 0.0
+def _acquired(path: Path, note: Path | None, what: str) -> FileLock:
+    lock, printed, timeout = FileLock(path), None, 0.0
     while not _acquire(lock, path, timeout):
-        owner = str(Maker.read(note) or "another process")
-        if owner != told:
-            console.print(f"waiting for {owner}, which makes {what}", markup=False)
-        told, timeout = owner, _LOOK_AGAIN_S
+        owner = str((note and Maker.read(note)) or "another process")
+        if owner != printed:
+            console.print(f"waiting for {owner}, which builds {what}", markup=False)
+        printed, timeout = owner, _READ_NOTE_S
     return lock
 
 
 def _acquire(lock: FileLock, path: Path, timeout: float) -> bool:
-    """Whether the lock could be had within so many seconds."""
+    """Try to acquire a lock within `timeout` seconds; return if it is acquired."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of filelock, that it makes do with less: refused below
+            warnings.simplefilter("ignore")  # filelock warns of its fallback, which is refused below
             lock.acquire(timeout=timeout, poll_interval=_POLL_S)
     except Timeout:
-        free = False
+        acquired = False
     except NotImplementedError as error:
         raise _no_locks(path) from error
     else:
-        free = True
-    # Where the system call is missing filelock goes on with a file whose being there is the lock. A killed owner leaves
-    # it behind, and whether it may be removed depends on process numbers of another machine.
+        acquired = True
+    # Where the system call is missing filelock falls back to a file whose existence is the lock. A killed owner leaves
+    # it behind, and process numbers of another machine do not tell if it may be removed.
     if isinstance(lock, SoftFileLock):
         lock.release()
         raise _no_locks(path)
-    return free
+    return acquired
 
 
-def _no_locks(path: Path) -> UserError:
-    return UserError(
+def _no_locks(path: Path) -> NoLocksError:
+    return NoLocksError(
         f"the file system of {path.parent} has no locks",
-        expected="one that knows flock, so that no two jobs make the same artifact",
+        expected="flock, so that no two jobs build the same artifact",
         fix="paths.artifacts=FOLDER on another; or, for one job at a time, artifacts.locks=none",
     )
 
 
 def is_held(path: Path) -> bool | None:
-    """Whether some process holds a lock now; None where that cannot be told. Writes nothing."""
+    """Return if some process holds a lock now; None if that is unknown. Write nothing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -173,8 +187,8 @@ def is_held(path: Path) -> bool | None:
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Says in one line why a store cannot be written to.
+def storing(path: Path, option: str = "paths.artifacts") -> Iterator[None]:
+    """Turn the reason why a folder cannot be written to into one line.
 
     Raises:
         UserError: for a folder that may not be written, a file where a folder should be, a file system without locks.
@@ -189,16 +203,14 @@ def storing(path: Path) -> Iterator[None]:
             while not os.path.lexists(where):
                 where = where.parent
             raise UserError(
-                f"{where} is in the way",
-                got="a file",
-                expected="a folder of artifacts",
-                fix="move it away, or paths.artifacts=FOLDER",
+                f"{where} is in the way", got="a file", expected="a folder", fix=f"move it away, or {option}=FOLDER"
             ) from error
         if error.errno in _REFUSED:
+            shared = ", and paths.shared_artifacts= this one to reuse what is there" if "artifacts" in option else ""
             raise UserError(
                 f"{where} may not be written",
                 got=error.strerror,
-                expected="a folder of your own for what is made now",
-                fix="paths.artifacts=FOLDER, and paths.shared_artifacts= this one to go on using what lies there",
+                expected="a folder of your own for new files",
+                fix=f"{option}=FOLDER{shared}",
             ) from error
-        raise  # a full disk, for instance, has its own words
+        raise  # a full disk, for instance, has its own message

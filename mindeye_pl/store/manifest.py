@@ -1,174 +1,185 @@
-"""What an artifact's folder holds against what its manifest says: sizes at every reuse, checksums on demand."""
+"""Manifests: the files of a finished folder, and the plain data that determine them.
+
+A manifest is written last. Sizes are compared at every reuse, checksums on demand.
+"""
 
 import hashlib
 import json
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.atomic import write_json
 
 MANIFEST = "manifest.json"
 
-#: What a manifest cannot be without, and of which kind each is; checksums came later.
-_NEEDED: dict[str, type | tuple[type, ...]] = {
-    "schema": int,
+Kinds = Mapping[str, type | tuple[type, ...]]
+
+#: Entries of the manifest of a folder, and their types.
+FOLDER_ENTRIES: Kinds = {"schema": int, "determined_by": dict, "files": dict, "sha256": dict}
+#: Entries of the manifest of an artifact.
+ARTIFACT_ENTRIES: Kinds = {
+    **FOLDER_ENTRIES,
     "step": str,
     "label": str,
+    "version": int,
     "fingerprint": str,
-    "determined_by": dict,
     "inputs": dict,
     "seconds": (int, float),
-    "files": dict,
 }
 
 
 class UnreadableError(UserError):
-    """What lies there is somebody's who lets nobody else read it, which is no damage."""
+    """Permission denied; not counted as corruption."""
 
 
 @dataclass(frozen=True)
 class Differences:
-    """How a folder differs from its manifest; empty where it is whole.
+    """Differences between a folder and its manifest; false if there are none.
 
     Attributes:
         missing: files that are not there.
-        changed: files of another size or, where it was asked for, of another checksum, with what was seen.
-        extra: files that the manifest does not know.
-        by_checksum: whether checksums were compared; False too for a manifest that has none.
+        changed: files of another size or another checksum, with a description.
+        extra: files that are not in the manifest.
     """
 
     missing: list[str] = field(default_factory=list)
     changed: dict[str, str] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
-    by_checksum: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.changed or self.extra)
 
     def __str__(self) -> str:
         parts = [f"{name} is missing" for name in self.missing]
-        parts += [f"{name} {seen}" for name, seen in self.changed.items()]
+        parts += [f"{name} {difference}" for name, difference in self.changed.items()]
         parts += [f"{name} is extra" for name in self.extra]
         return ", ".join(parts)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished artifact, every entry of the kind that it should be.
+def write_manifest(folder: Path, *, checksums: bool = True, **entries: Any) -> None:
+    """Write the manifest of a folder whose files are finished.
+
+    Args:
+        folder: its files are listed with their sizes.
+        checksums: list their checksums too; False for files whose content changes later.
+        entries: everything else, plain data; `schema` and `determined_by` are needed.
+    """
+    names = file_names(folder)
+    content = {
+        **entries,
+        "files": {name: (folder / name).stat().st_size for name in names},
+        "sha256": {name: sha256(folder / name) for name in names} if checksums else {},
+    }
+    write_json(folder / MANIFEST, content)
+
+
+def read_manifest(folder: Path, entries: Kinds = ARTIFACT_ENTRIES) -> dict[str, Any]:
+    """Return the manifest of a finished folder, with the entries that it needs, each of the right type.
 
     Raises:
-        FileNotFoundError: if the folder itself is not there.
-        UserError: if the folder is none, may not be read, or its manifest is not one.
+        FileNotFoundError: if the folder itself is missing.
+        UserError: if the path is not a folder, or its manifest is missing, damaged or not readable.
     """
     path = folder / MANIFEST
     try:
         if not folder.is_dir():
             folder.lstat()
-            raise UserError(f"{folder} is no folder", expected="an artifact's", fix=f"rm {shlex.quote(str(folder))}")
+            raise UserError(f"{folder} is not a folder", fix=f"rm {shlex.quote(str(folder))}")
         manifest = json.loads(path.read_text())
-        _check_kinds(manifest)
+        _check_kinds(manifest, entries)
     except PermissionError as error:
-        raise _may_not_read(folder, error) from error
+        raise _unreadable(folder, error) from error
     except (OSError, ValueError, RecursionError) as error:
-        folder.lstat()  # it may have been removed meanwhile, which is no damage
+        folder.lstat()  # removed meanwhile: not damaged
         raise UserError(
-            f"{path} is unreadable", got=error, expected="the manifest of a finished artifact", fix=remake(folder)
+            f"{path} is unreadable", got=error, expected="the manifest of a finished folder", fix=rebuild(folder)
         ) from error
     return manifest
 
 
-def _check_kinds(manifest: Any) -> None:
+def _check_kinds(manifest: Any, entries: Kinds) -> None:
     if not isinstance(manifest, dict):
         raise ValueError(f"a {type(manifest).__name__}, not an object")
-    for key, kind in _NEEDED.items():
+    for key, kind in entries.items():
         if not isinstance(manifest.get(key), kind):
             raise ValueError(f"`{key}` is {manifest.get(key)!r}")
-    names = [*manifest["files"], *_checksums(manifest)]
+    names = [*manifest["files"], *manifest["sha256"]]
     if outside := [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]:
         raise ValueError(f"`files` names {outside[0]}, outside the folder")
-    if not all(isinstance(value, str) for value in manifest["inputs"].values()):
-        raise ValueError("`inputs` holds more than fingerprints")
     if not all(type(size) is int for size in manifest["files"].values()):
         raise ValueError("`files` holds more than sizes")
-
-
-def _checksums(manifest: dict[str, Any]) -> dict[str, str]:
-    found = manifest.get("sha256", {})
-    if not isinstance(found, dict):
-        raise ValueError(f"`sha256` is {found!r}")
-    return found
+    if not all(isinstance(value, str) for value in manifest.get("inputs", {}).values()):
+        raise ValueError("`inputs` holds more than fingerprints")
 
 
 def check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
-    """Refuses a folder that lacks a file or has one of another size: of a copy that was broken off, for instance.
+    """Refuse a folder with a missing file or one of another size, for instance an interrupted copy.
 
-    Reads no file, so that it can be asked at every reuse. Extra files are passed over.
+    Reads no file, so that it is cheap enough for every reuse. Ignores extra files.
 
     Raises:
-        UserError: naming the first such file, or the first that may not be read.
+        UserError: naming the first such file, or the first that is not readable.
     """
     for name, size in manifest["files"].items():
         path = folder / name
         try:
-            seen = path.stat().st_size
+            found = path.stat().st_size
             if not os.access(path, os.R_OK):
                 raise PermissionError(f"{path} may not be read")
         except PermissionError as error:
-            raise _may_not_read(folder, error) from error
+            raise _unreadable(folder, error) from error
         except OSError as error:
             folder.lstat()
-            raise UserError(f"{folder} is not whole", got=f"no file {name}", fix=remake(folder)) from error
-        if seen != size:
+            raise UserError(f"{folder} is incomplete", got=f"no file {name}", fix=rebuild(folder)) from error
+        if found != size:
             raise UserError(
-                f"{folder} is not whole",
-                got=f"{name} of {seen:,} bytes",
+                f"{folder} is incomplete",
+                got=f"{name} of {found:,} bytes",
                 expected=f"{size:,} bytes",
-                fix=remake(folder),
+                fix=rebuild(folder),
             )
 
 
 def compare(folder: Path, manifest: dict[str, Any], *, checksums: bool) -> Differences:
-    """All differences between a folder and its manifest.
+    """Return all differences between a folder and its manifest.
 
     Args:
         folder: the artifact's.
-        manifest: as `read_manifest` gives it.
-        checksums: read every file, where the manifest knows checksums; else sizes alone.
+        manifest: of `read_manifest`.
+        checksums: read every file; else compare sizes only.
 
     Raises:
-        UserError: if a file may not be read.
+        UserError: if a file is not readable.
     """
-    there = set(file_names(folder))
-    files, digests = manifest["files"], _checksums(manifest)
+    found = set(file_names(folder))
+    files, digests = manifest["files"], manifest["sha256"]
     changed = {}
-    for name in sorted(there & files.keys()):
+    for name in sorted(found & files.keys()):
         path = folder / name
         try:
-            seen = path.stat().st_size
-            if seen != files[name]:
-                changed[name] = f"has {seen:,} of {files[name]:,} bytes"
-            elif checksums and name in digests and sha256(path) != digests[name]:
+            size = path.stat().st_size
+            if size != files[name]:
+                changed[name] = f"has {size:,} of {files[name]:,} bytes"
+            elif checksums and sha256(path) != digests.get(name):
                 changed[name] = "has another checksum"
         except PermissionError as error:
-            raise _may_not_read(folder, error) from error
-    return Differences(
-        missing=sorted(files.keys() - there),
-        changed=changed,
-        extra=sorted(there - files.keys()),
-        by_checksum=checksums and digests.keys() >= files.keys(),
-    )
+            raise _unreadable(folder, error) from error
+    return Differences(missing=sorted(files.keys() - found), changed=changed, extra=sorted(found - files.keys()))
 
 
 def file_names(folder: Path) -> list[str]:
-    """Every file below a folder but its manifest, by its path from there."""
+    """Return the relative path of every file below a folder except its manifest."""
     names = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if name != MANIFEST)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Size of all files below a folder; of those that vanish meanwhile, none."""
+    """Return the total size of the files below a folder; files that are removed meanwhile do not count."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -179,17 +190,17 @@ def folder_bytes(folder: Path) -> int:
 
 
 def sha256(path: Path) -> str:
-    """Sha256 of a file, 64 hex digits."""
+    """Return the sha256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remake(folder: Path) -> str:
-    """The command after which a damaged artifact is made anew."""
+def rebuild(folder: Path) -> str:
+    """Return the command after which a damaged folder is rebuilt."""
     return f"rm -r {shlex.quote(str(folder))}"
 
 
-def _may_not_read(folder: Path, error: OSError) -> UnreadableError:
+def _unreadable(folder: Path, error: OSError) -> UnreadableError:
     return UnreadableError(
         f"{folder} may not be read",
         got=error.strerror or error,

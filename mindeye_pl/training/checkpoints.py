@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.store.atomic import replacing, write_tensors
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed
 from mindeye_pl.weights.files import read_state
@@ -38,12 +39,13 @@ def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tens
         path: of the file.
         gathered: all of them, where the model itself holds a part alone.
     """
-    from safetensors.torch import save_file, save_model
+    from safetensors.torch import save_model
 
-    if gathered is None:
-        save_model(model, str(path))
-    else:
-        save_file(dict(gathered), str(path))
+    if gathered is not None:
+        write_tensors(path, gathered)
+        return
+    with replacing(path) as temporary:
+        save_model(model, str(temporary))
 
 
 def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""MindEye2 checkpoints that DeepSpeed saved: a folder of ZeRO partitions, put together without DeepSpeed.
+"""MindEye2 checkpoints that DeepSpeed saved: a folder of ZeRO partitions, assembled without DeepSpeed.
 
-The ranks each hold a slice of every parameter group as one flat float32 vector; end to end the slices are the group's
-parameters in the order of `param_shapes`, with padding behind.
+Each rank holds a slice of every parameter group as a flat float32 vector. The concatenated slices are the group's
+parameters in the order of `param_shapes`, followed by padding.
 """
 
 import re
@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.weights.convert import read_inert
+from mindeye_pl.weights.safe_unpickling import read_torch
 
 _MODEL = "mp_rank_00_model_states.pt"
 _PARTITION = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
 
 
 def is_deepspeed(path: Path) -> bool:
-    """Whether a path is such a folder, or the folder above it whose file `latest` names it."""
+    """Return if a path is such a folder, or the folder above it whose file `latest` names it."""
     return path.is_dir() and (_tagged(path) / _MODEL).is_file()
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """The files that the weights are read from: the model's first, then the ranks' in order.
+    """Return the files of the weights: the model's first, then the ranks' in order.
 
     Raises:
         UserError: if a rank's file is missing.
@@ -35,36 +35,45 @@ def checkpoint_files(path: Path) -> list[Path]:
     ranks = {int(match[1]): file for file in folder.iterdir() if (match := _PARTITION.fullmatch(file.name))}
     missing = [rank for rank in range(max(ranks, default=0) + 1) if rank not in ranks]
     if missing:
-        raise UserError(f"{folder} is no whole DeepSpeed checkpoint", got=f"no file of rank {missing[0]}")
+        raise _incomplete(folder, f"no file of rank {missing[0]}")
     return [folder / _MODEL, *(ranks[rank] for rank in sorted(ranks))]
 
 
 def read_deepspeed(path: Path) -> dict[str, Tensor]:
-    """The float32 weights and the buffers of a checkpoint of ZeRO stage 1 or 2, by their published names.
+    """Return the float32 weights and the buffers of a checkpoint of ZeRO stage 1 or 2, by their published names.
 
     Raises:
         UserError: if a file is missing or damaged, was saved by stage 3, or the partitions do not hold the parameters.
     """
     model_file, *rank_files = checkpoint_files(path)
-    model = read_inert(model_file)
-    ranks = [_partitions(file) for file in rank_files]
+    try:
+        model = read_torch(model_file, foreign="ignore")
+        return _assembled(path, model, [_partitions(file) for file in rank_files])
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise _incomplete(path, repr(error)) from error
+
+
+def _incomplete(path: Path, got: str, expected: object = None) -> UserError:
+    return UserError(f"{path} is not a complete DeepSpeed checkpoint", got=got, expected=expected)
+
+
+def _assembled(path: Path, model: dict[str, Any], ranks: "list[_Partitions]") -> dict[str, Tensor]:
     groups: list[dict[str, torch.Size]] = list(model["param_shapes"])
     if not ranks or any(len(rank.groups) != len(groups) for rank in ranks):
-        raise UserError(f"{path} is no whole DeepSpeed checkpoint", got="another number of parameter groups")
+        raise _incomplete(path, "another number of parameter groups")
     if (count := ranks[0].count) not in (None, len(ranks)):
-        raise UserError(f"{path} is no whole DeepSpeed checkpoint", got=f"{len(ranks)} ranks", expected=count)
+        raise _incomplete(path, f"{len(ranks)} ranks", count)
     state: dict[str, Tensor] = {name: model["module"][name].float() for name in model.get("buffer_names", ())}
     for index, shapes in enumerate(groups):
         flat = torch.cat([rank.groups[index] for rank in ranks])
-        wanted = sum(prod(shape) for shape in shapes.values())
-        if len(flat) < wanted:
-            raise UserError(f"{path} is no whole DeepSpeed checkpoint", got=f"{len(flat)} numbers", expected=wanted)
         sizes = [prod(shape) for shape in shapes.values()]
-        for (name, shape), part in zip(shapes.items(), flat[:wanted].split(sizes), strict=True):
+        if len(flat) < sum(sizes):
+            raise _incomplete(path, f"{len(flat)} numbers", sum(sizes))
+        for (name, shape), part in zip(shapes.items(), flat[: sum(sizes)].split(sizes), strict=True):
             state[name] = part.view(shape)
     for alias, name in dict(model.get("shared_params") or {}).items():
         state[alias] = state[name]
-    # What was frozen is in no optimiser: it comes from the model itself.
+    # Frozen parameters are in no optimiser: they come from the model itself.
     for name in model.get("frozen_param_shapes") or ():
         state[name] = model["module"][name].float()
     return state
@@ -72,19 +81,19 @@ def read_deepspeed(path: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Partitions:
-    """One rank's slice of each group, and how many ranks it says there were."""
+    """One rank's slice of each group, and the number of ranks that it names."""
 
     groups: list[Tensor]
     count: int | None
 
 
 def _partitions(file: Path) -> _Partitions:
-    content: dict[str, Any] = read_inert(file)["optimizer_state_dict"]
+    content: dict[str, Any] = read_torch(file, foreign="ignore")["optimizer_state_dict"]
     if "fp32_flat_groups" in content:
         raise UserError(
             f"{file} was saved by ZeRO stage 3",
             expected="stage 1 or 2",
-            fix="put it together with the zero_to_fp32.py that DeepSpeed writes beside it, and give its last.pth",
+            fix="assemble it with the zero_to_fp32.py that DeepSpeed writes into the folder, and use its last.pth",
         )
     count = content.get("partition_count")
     count = max(count) if isinstance(count, list | tuple) else count if isinstance(count, int) else None

@@ -91,22 +91,6 @@ def needed(released: Released | Any) -> str:
     return f"needs {', '.join(files_of(released))}: {download_command(released)}"
 
 
-def require_weights(released: Released | Any, folder: Path | None) -> Path:
-    """As `find_weights`.
-
-    Raises:
-        UserError: if it is not on this machine.
-    """
-    path = find_weights(released, folder)
-    if path is None:
-        raise UserError(
-            f"{', '.join(files_of(released))} of {released.repository} not found",
-            expected=f"in {folder} or the hub's cache" if folder else "in paths.weights or the hub's cache",
-            fix=download_command(released),
-        )
-    return path
-
-
 def files_of(released: Released | Any) -> list[str]:
     """The file and what has to lie beside it, as the repository names them."""
     return [released.file, *(str(Path(released.file).with_name(name)) for name in _listed(released, "with_files"))]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye
+from mindeye_pl.store.atomic import replacing
 from mindeye_pl.weights.formats import (
     bigg_to_l,
     convnext,
@@ -111,7 +112,7 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
     Args:
         kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `mind_reader_mapper` | `unclip`.
         model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, a `VoxelCNN`, or an `UnCLIPModel` of SDXL's kind.
-        path: `last.pth` or `unclip.safetensors` for instance; an older file stays whole until the new one is.
+        path: for instance `last.pth` or `unclip.safetensors`; written atomically.
 
     Raises:
         UserError: for a model that the published code would compute otherwise, or a path that cannot be written.
@@ -121,19 +122,16 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
 
     path, adapter = Path(path), ADAPTERS[kind]
     state = {key: _alone(value) for key, value in adapter.to_published(model).items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if path.suffix == ".safetensors":
-            save_file(state, str(beside))
-        else:
-            torch.save(state if adapter.STATE_KEY is None else {adapter.STATE_KEY: state}, beside)
-        beside.replace(path)
+        with replacing(path) as temporary:
+            if path.suffix == ".safetensors":
+                save_file(state, str(temporary))
+            else:
+                torch.save(state if adapter.STATE_KEY is None else {adapter.STATE_KEY: state}, temporary)
     except (RuntimeError, OSError, SafetensorError) as error:
         if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir():
             raise
         raise UserError(f"{path} cannot be written", got=error, expected="a file in a folder of yours") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _alone(value: Tensor) -> Tensor:

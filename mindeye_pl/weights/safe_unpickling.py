@@ -1,14 +1,19 @@
-"""Checkpoints that hold numpy arrays beside their tensors, read without executing anything that is in them.
+"""Reading of `torch.save` files without executing any of their content.
 
-`torch.load(weights_only=True)` refuses numpy's arrays. Numpy's own way of rebuilding one is no answer: it takes any
-dtype from the file, and one of object pointers can be made out of raw bytes. So the few names that a pickled array
-consists of are read by stand-ins that know numbers and nothing else.
+A pickle may call any function that it names, so only names of an allow-list are resolved. Numpy's own functions are not
+on it: numpy accepts any dtype from the file, and builds arrays of object pointers out of raw bytes. Placeholders, which
+know numbers and strings only, replace them.
 """
 
+import collections
 import math
 import pickle
+import re
+import tarfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, Literal
 from zipfile import is_zipfile
 
 import numpy as np
@@ -16,106 +21,191 @@ import torch
 
 from mindeye_pl.errors import UserError
 
-#: Kinds of numbers: bool, signed, unsigned, floating point, complex.
-_KINDS = "biufc"
+DOWNLOAD = "copy or download it again"
 
 
-class _PlainType:
-    """Takes the place of `numpy.dtype`: a kind of number, None for all else.
+class _DType:
+    """Placeholder of `numpy.dtype`: numbers, strings of fixed width, or Python objects; anything else has no `dtype`.
 
     Args:
-        code: kind and size, `f4` for instance.
+        code: kind and size, for instance `f4`, `U11` or `O8`.
     """
 
     def __init__(self, code: str = "", *_: Any):
-        kind, size = str(code)[:1], str(code)[1:]
-        known = bool(kind) and kind in _KINDS and size.isdigit()
+        known = re.fullmatch(r"[biufc][0-9]{1,2}|U[0-9]{1,6}|O8?", str(code))
         try:
             self.dtype = np.dtype(code) if known else None
         except TypeError:
             self.dtype = None
 
     def __setstate__(self, state: tuple) -> None:
-        order, described, names = state[1], state[2], state[3]
-        if described is not None or names is not None:  # a dtype of several parts
+        order, fields, names = state[1], state[2], state[3]
+        if fields is not None or names is not None:
             self.dtype = None
         elif self.dtype is not None and order in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(order)
 
 
-class _PlainArray:
-    """Takes the place of `numpy.ndarray` and of its maker; `array` is None unless it is of numbers."""
+class _Array:
+    """Placeholder of `numpy.ndarray`; `content` is an array of numbers, nested lists of strings, or None."""
 
     def __init__(self, *_: Any):
-        self.array: np.ndarray | None = None
+        self.content: Any = None
 
     def __setstate__(self, state: tuple) -> None:
-        _, shape, kind, columns_first, raw = state
-        if isinstance(kind, _PlainType) and kind.dtype is not None and isinstance(raw, bytes):
-            if len(raw) != math.prod(shape) * kind.dtype.itemsize:
-                raise ValueError(f"an array of {shape} has {len(raw)} bytes")
-            flat = np.frombuffer(raw, kind.dtype)
-            array = flat.reshape(shape, order="F" if columns_first else "C")
-            self.array = array.astype(kind.dtype.newbyteorder("="))  # torch knows the machine's own order only
+        _, shape, kind, fortran_order, raw = state
+        dtype = kind.dtype if isinstance(kind, _DType) else None
+        if dtype is None:
+            return
+        if dtype.kind == "O":
+            if isinstance(raw, list) and len(shape) == 1 and all(isinstance(item, str) for item in raw):
+                self.content = list(raw)
+            return
+        if not isinstance(raw, bytes) or len(raw) != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"an array of shape {shape} has {len(raw)} bytes")
+        array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran_order else "C")
+        # torch only knows the byte order of this machine
+        self.content = array.tolist() if dtype.kind == "U" else array.astype(dtype.newbyteorder("="))
 
 
-class _PlainScalar:
-    """Takes the place of the maker of numpy's scalars."""
+def _scalar(kind: Any = None, raw: Any = b"") -> Any:
+    """Placeholder of numpy's function that makes scalars; returns a Python number, or None."""
+    array = _Array()
+    array.__setstate__((1, (), kind, False, raw))
+    return array.content.item() if isinstance(array.content, np.ndarray) else None
 
-    def __init__(self, kind: Any = None, raw: Any = b"", *_: Any):
-        array = _PlainArray()
-        array.__setstate__((1, (), kind, False, raw))
-        self.value = None if array.array is None else array.array.item()
+
+def _new_array(*_: Any) -> _Array:
+    return _Array()
 
 
 def _no_bytes() -> bytes:
-    """Takes the place of `bytes`, which the pickle of an empty array calls without arguments."""
+    """Placeholder of `bytes`, which the pickle of an empty array calls without arguments."""
     return b""
 
 
-#: What a pickled array may call, under the names of numpy before and since 2.0.
-_STAND_INS: list[Any] = [
-    (_PlainType, "numpy.dtype"),
-    (_PlainArray, "numpy.ndarray"),
-    (_no_bytes, "builtins.bytes"),
-    *[
-        (stand_in, f"numpy.{core}.multiarray.{name}")
-        for core in ("core", "_core")
-        for stand_in, name in ((_PlainArray, "_reconstruct"), (_PlainScalar, "scalar"))
-    ],
-]
+def _encode(text: str, encoding: str) -> bytes:
+    """Placeholder of `_codecs.encode`, by which pickles of protocol 2 hold bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes encoded as {encoding!r}")
+    return text.encode("latin1")
 
 
-def read_with_arrays(path: Path) -> Any:
-    """The content of a `torch.save` file of tensors, numpy arrays and plain containers.
+#: Names of a pickled array, before and since numpy 2.0, and their placeholders.
+_ARRAYS: dict[str, Any] = {
+    "numpy.dtype": _DType,
+    "numpy.ndarray": _Array,
+    "builtins.bytes": _no_bytes,
+    **{f"numpy.{core}.multiarray._reconstruct": _new_array for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
+}
+#: Names of tensors and plain containers. Storages are torch's own matter and do not get here.
+_TENSORS: dict[str, Any] = {
+    "_codecs.encode": _encode,
+    "__builtin__.bytes": _no_bytes,
+    "collections.OrderedDict": collections.OrderedDict,
+    "torch._utils._rebuild_tensor": torch._utils._rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
+    "torch.Size": torch.Size,
+    "torch.device": torch.device,
+    **{str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)},
+}
 
-    Tensors are memory-mapped where the format allows it. Arrays of anything but numbers are None.
+
+class _Ignored:
+    """Placeholder of any other object: it accepts arguments, state and items, and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Ignored":
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __call__(self, *_: Any, **__: Any) -> "_Ignored":
+        return _Ignored()
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, value: Any) -> None: ...
+
+    def extend(self, values: Any) -> None: ...
+
+    def add(self, value: Any) -> None: ...
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Resolves allowed names, and every other name to `_Ignored`."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = (_ARRAYS | _TENSORS).get(f"{module}.{name}", _Ignored)
+        # A pickle may set attributes of what it names: those of a function would stay after the load.
+        return partial(found) if isinstance(found, FunctionType) else found
+
+
+def read_torch(
+    path: Path,
+    *,
+    foreign: Literal["refuse", "ignore"] = "refuse",
+    expected: str = "tensors, arrays and plain data",
+    fix: str | None = None,
+) -> Any:
+    """Return the content of a `torch.save` file of tensors, arrays, strings, numbers and containers, on the CPU.
+
+    Tensors are memory-mapped where the format allows it. Arrays of strings become lists; arrays of anything else but
+    numbers become None.
+
+    Args:
+        path: of the file.
+        foreign: objects of other classes are refused, or replaced by placeholders without content.
+        expected: content, for the message if it is refused.
+        fix: command, for the same message.
 
     Raises:
-        pickle.UnpicklingError: for objects of any other class; nothing of them was executed.
-        UserError: if the file is missing or not whole.
+        UserError: if the file is missing or damaged, or holds foreign objects. Nothing in it is executed.
     """
     if not path.is_file():
-        raise UserError("the checkpoint does not exist", got=path, expected="a file of torch.save")
+        raise UserError("the file does not exist", got=path, expected="a file of torch.save")
     try:
-        with torch.serialization.safe_globals(_STAND_INS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise
-    except (RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no whole checkpoint", got=reason, fix="copy or download it again") from error
-    return _unwrapped(content)
+        return _plain(_refusing(path) if foreign == "refuse" else _ignoring(path))
+    except pickle.UnpicklingError as error:
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        got = name[1] if name else "a pickle"
+        raise UserError(f"{path} holds code, which was not executed", got=got, expected=expected, fix=fix) from error
+    except Exception as error:  # a damaged pickle raises anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # torch has no message for an empty file
+        raise UserError(f"{path} is damaged, or not a file of torch.save", got=reason, fix=DOWNLOAD) from error
 
 
-def _unwrapped(content: Any) -> Any:
-    """The same with arrays and numbers in place of their stand-ins."""
-    if isinstance(content, _PlainArray):
-        return content.array
-    if isinstance(content, _PlainScalar):
-        return content.value
+def _refusing(path: Path) -> Any:
+    with torch.serialization.safe_globals([(placeholder, name) for name, placeholder in _ARRAYS.items()]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+
+
+def _ignoring(path: Path) -> Any:
+    # torch.load passes two formats to loaders of their own, which know more than pickles.
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+    if zipped and "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        raise ValueError("a TorchScript archive")
+    if not zipped and tarfile.is_tarfile(path):
+        raise ValueError("a tar file")
+    module = ModuleType("restricted_pickle")
+    module.Unpickler = _Unpickler  # type: ignore[attr-defined]
+    module.load = lambda file, **options: _Unpickler(file, **options).load()  # type: ignore[attr-defined]
+    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module, mmap=zipped)
+
+
+def _plain(content: Any) -> Any:
+    """Replace the placeholders of arrays by their content."""
+    if isinstance(content, _Array):
+        return content.content
     if isinstance(content, dict):
-        return {_unwrapped(key): _unwrapped(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)) and not isinstance(content, torch.Size):
-        return [_unwrapped(item) for item in content]
+        return {_plain(key): _plain(value) for key, value in content.items()}
+    if type(content) in (list, tuple):
+        return type(content)(map(_plain, content))
     return content

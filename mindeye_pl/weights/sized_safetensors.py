@@ -8,27 +8,25 @@ from typing import Any
 from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.atomic import write_tensors
 from mindeye_pl.weights.files import read_state
 
 
 def save_own(path: Path, weights: Mapping[str, Tensor], sizes: Mapping[str, Any], *, half: bool = False) -> None:
-    """Writes weights with the sizes of their model.
+    """Write weights with the sizes of their model, atomically.
 
     Args:
-        path: a `.safetensors` file; an older one stays whole until the new one is.
+        path: a `.safetensors` file.
         weights: by name.
         sizes: plain data, the arguments that build the model.
         half: stores floats as float16.
     """
-    from safetensors.torch import save_file
 
     def stored(value: Tensor) -> Tensor:
         value = value.detach().cpu().contiguous()
         return value.half() if half and value.is_floating_point() else value
 
-    beside = path.with_name(f".{path.name}.new")
-    save_file({key: stored(value) for key, value in weights.items()}, str(beside), {"sizes": json.dumps(sizes)})
-    beside.replace(path)
+    write_tensors(path, {key: stored(value) for key, value in weights.items()}, {"sizes": json.dumps(sizes)})
 
 
 def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

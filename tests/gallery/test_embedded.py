@@ -52,7 +52,7 @@ def test_vectors_are_those_of_the_embedder_with_length_1(tmp_path: Path) -> None
 def test_an_unreadable_image_is_refused_by_name_and_what_was_done_stays(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "p", images(21))
     (path / "part-1" / "015.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"part-1/015.png of the gallery cannot be read .*retrieve.unreadable=skip"):
+    with pytest.raises(UserError, match=r"part-1/015.png of the gallery is unreadable .*retrieve.unreadable=skip"):
         run(open_gallery(path, SIDE), tmp_path / "e")
     done = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "e").glob("vectors-*")}
     assert len(done) == 2
@@ -69,8 +69,8 @@ def test_what_was_left_out_is_said_or_refused(tmp_path: Path, capsys: pytest.Cap
     np.save(tmp_path / "t.npy", vectors)
     gallery = run(VectorTable(tmp_path / "t.npy"), tmp_path / "e", skip=True)
     check_unreadable(gallery, skip_unreadable=True)
-    assert "left out 4 unreadable: row 3 of t.npy, row 4 of t.npy, row 9 of t.npy and 1 more" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"row 3 of t\.npy of the gallery cannot be read"):
+    assert "skipped 4 unreadable: row 3 of t.npy, row 4 of t.npy, row 9 of t.npy and 1 more" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"row 3 of t\.npy of the gallery is unreadable"):
         check_unreadable(gallery, skip_unreadable=False)
 
 
@@ -78,7 +78,7 @@ def test_nothing_readable(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "p", images(3))
     for file in path.rglob("*.png"):
         file.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"nothing of the gallery could be read \(got: 3 unreadable, part-0/000.png"):
+    with pytest.raises(UserError, match=r"no image of the gallery is readable \(got: 3 unreadable, part-0/000.png"):
         run(open_gallery(path, SIDE), tmp_path / "e", skip=True)
 
 
@@ -107,10 +107,10 @@ def test_a_sample_is_of_the_vectors_and_follows_from_its_seed(tmp_path: Path) ->
 
 def test_an_embedder_that_fails_is_said(tmp_path: Path) -> None:
     source = open_gallery(write_hdf5(tmp_path / "p.hdf5", np.zeros((2, SIDE, SIDE, 3), np.uint8)), SIDE)
-    with pytest.raises(UserError, match=r"no direction of an image \(got: stimulus 0"):
+    with pytest.raises(UserError, match=r"embedding of an image is zero or not finite \(got: stimulus 0"):
         run(source, tmp_path / "e")
 
 
 def test_an_unfinished_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no whole embedded gallery"):
+    with pytest.raises(UserError, match="holds no complete embedded gallery"):
         EmbeddedGallery(tmp_path)

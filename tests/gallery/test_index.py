@@ -144,7 +144,7 @@ def test_bad_settings(gallery: EmbeddedGallery, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not divide .*5 bytes for 16; expected: one of \[4, 8, 16\]"):
         index.train(gallery)
     few = embedded_gallery(tmp_path / "e", clustered(200))
-    with pytest.raises(UserError, match=r"too little to be trained on \(got: 200 vectors; expected: 256 or more"):
+    with pytest.raises(UserError, match=r"too few vectors to train IVF-PQ \(got: 200 vectors; expected: 256 or more"):
         faiss_index(tmp_path, "ivf_pq").train(few)
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_shard_is_named(gallery: EmbeddedGallery, tmp_path: Path) -> N
     fill(faiss_index(tmp_path), gallery, progress=False)
     path = tmp_path / "shard-00001.faiss"
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(UserError, match=r"shard-00001\.faiss is no whole shard"):
+    with pytest.raises(UserError, match=r"shard-00001\.faiss is a damaged shard"):
         len(faiss_index(tmp_path))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mindeye_pl.gallery.milvus_index import MilvusBuild, MilvusIndex
+from mindeye_pl.store.atomic import remove_temporaries
 from tests.gallery.made import clustered, exact
 
 COUNT, WIDTH = 500, 16
@@ -29,14 +30,14 @@ from mindeye_pl.gallery.vector_table import VectorTable
 root, kind, fatal = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 embedded.PLACES = faiss_index.PLACES = 100
 written = 0
-rename = Path.replace
-def rename_or_die(self, target):
+rename = os.replace
+def rename_or_die(source, target):
     global written
     if written == fatal:
         os.kill(os.getpid(), signal.SIGKILL)
     written += 1
-    return rename(self, target)
-Path.replace = rename_or_die
+    return rename(source, target)
+os.replace = rename_or_die
 (root / "e").mkdir(exist_ok=True); (root / kind).mkdir(exist_ok=True)
 embed_gallery(VectorTable(root / "table.npy"), root / "e", np.asarray, batch_size=32, skip_unreadable=False)
 gallery = EmbeddedGallery(root / "e")
@@ -77,9 +78,10 @@ def test_faiss_killed_while_embedding_and_while_indexing(kind: str, tmp_path: Pa
     assert build(alone, kind, fatal=1000) == 0
     assert build(killed, kind, fatal=2) == -signal.SIGKILL
     assert len(list((killed / "e").glob("vectors-*"))) == 2
-    assert build(killed, kind, fatal=6) == -signal.SIGKILL  # 3 files of vectors, the training, the first shard's two
+    assert build(killed, kind, fatal=7) == -signal.SIGKILL  # 3 files of vectors, summary, training, first shard's two
     assert [p.name for p in (killed / kind).glob("shard-*.faiss")] == ["shard-00000.faiss"]
     assert build(killed, kind, fatal=1000) == 0
+    remove_temporaries(killed)  # as the store does when the artifact is finished
     wanted, found = files(alone, kind), files(killed, kind)
     assert found == wanted
 

@@ -131,11 +131,11 @@ def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: p
     np.save(tmp_path / "table.npy", clustered(4))
     table = VectorTable(tmp_path / "table.npy")
     table.check("laptop", 16)
-    assert "does not say who made it" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"another width .*seen: 16; expected: 64, as embedder=laptop makes them"):
+    assert "the embedder is unknown" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"another width .*got: 16; expected: 64, as embedder=laptop makes them"):
         table.check("laptop", 64)
     (tmp_path / "table.json").write_text('{"embedder": "openclip_l"}')
-    with pytest.raises(UserError, match=r"another embedder .*seen: openclip_l; expected: laptop"):
+    with pytest.raises(UserError, match=r"another embedder .*got: openclip_l; expected: laptop"):
         table.check("laptop", 16)
     table.check("openclip_l", 16)
 
@@ -144,10 +144,10 @@ def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: p
     ("name", "content", "words"),
     [
         ("nothing.npy", None, "does not exist"),
-        ("table.npy", b"not an array", "no whole table"),
+        ("table.npy", b"not an array", "is damaged, or not a table"),
         ("movie.mp4", b"", "no known kind"),
         ("empty.hdf5", b"", "truncated or not an hdf5"),
-        ("cut.tar", b"x" * 700, "truncated or no tar"),
+        ("cut.tar", b"x" * 700, "truncated or not a tar"),
     ],
 )
 def test_what_is_no_gallery(name: str, content: bytes | None, words: str, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_shard_that_was_cut_between_members(tmp_path: Path) -> None:
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="no whole table"):
+    with pytest.raises(UserError, match="is damaged, or not a table"):
         open_gallery(tmp_path / "table.npy", SIDE)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mindeye_pl.metrics import describe
-from mindeye_pl.metrics.describe import FIELDS, Metric, collect_metrics, is_metric, parse_fields, render_page
+from mindeye_pl.metrics.describe import FIELDS, collect_metrics, is_metric, parse_fields, render_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -26,25 +26,13 @@ def test_metrics_page_is_up_to_date() -> None:
     assert PAGE.read_text() == render_page(), "python -m mindeye_pl.metrics.describe > docs/metrics.md"
 
 
-def test_every_metric_has_all_fields_and_a_streaming_class() -> None:
+def test_every_metric_has_all_fields() -> None:
     found = {metric.name: metric for metric in collect_metrics()}
     assert set(found) >= OWN
     for metric in found.values():
         assert tuple(metric.fields) == FIELDS
         assert metric.fields["Direction"] in ("higher is better.", "lower is better."), metric.name
         assert metric.summary.endswith("."), metric.name
-    assert all(found[name].streaming for name in OWN)
-
-
-def test_streaming_class_has_the_direction_of_the_docstring() -> None:
-    def direction(metric: Metric) -> str:
-        module, name = (metric.streaming or "").removeprefix("metrics.").rsplit(".", 1)
-        higher = getattr(describe._module(module), name).higher_is_better
-        return "higher is better." if higher else "lower is better."
-
-    for metric in collect_metrics():
-        if metric.streaming:
-            assert metric.fields["Direction"] == direction(metric), metric.name
 
 
 def test_metrics_follow_the_order_of_the_sections() -> None:

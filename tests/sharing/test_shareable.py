@@ -224,10 +224,10 @@ def test_a_damaged_folder(folder: Path) -> None:
     save_file({name: value for name, value in state.items() if name != key}, weights)
     refused("model.safetensors does not fit config.json", key)
     weights.write_bytes(whole[:-8])
-    refused("model.safetensors is no whole safetensors file")
+    refused("model.safetensors is damaged")
     weights.unlink()
     refused("model.safetensors", "do not exist")
-    for text, says in (("{", "no json"), ("[" * 100_000, "no json"), ("[]", "another program's"), ("{}", "another")):
+    for text, says in (("{", "not json"), ("[" * 100_000, "not json"), ("[]", "another program"), ("{}", "another")):
         (folder / "config.json").write_text(text)
         refused("config.json", says)
     (folder / "config.json").unlink()

@@ -12,13 +12,12 @@ import pytest
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import FACTS, SCHEMA_VERSION, ArtifactSpec, ArtifactStore
-from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.store.manifest import MANIFEST
 
 SPEC = ArtifactSpec("pretrain", "subj02", {"epochs": 3}, {"data": "abc"})
-#: Of SPEC, since the first version. Whoever changes it makes everybody train again.
-FINGERPRINT = "272b84e4310cbc9ce479b8d8e21b331e786f73294df3e251c101a433fa9d3438"
+#: Of SPEC under schema 2. A change makes all users train again.
+FINGERPRINT = "c1686d6e1dda4fbc2aa2042bc890a0e3016553ecab356a08a8c36f49694317bf"
 
 
 def make(store: ArtifactStore, spec: ArtifactSpec = SPEC, content: str = "weights") -> bool:
@@ -70,9 +69,9 @@ def test_a_failed_maker_leaves_work_but_no_artifact(tmp_path: Path) -> None:
         assert (work / "half").read_text() == "half"  # taken up, not begun again
 
 
-def test_fingerprints_of_before_still_hold() -> None:
+def test_fingerprints_are_stable() -> None:
     assert SPEC.fingerprint == FINGERPRINT
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2
 
 
 def test_a_step_that_means_something_else_is_made_anew(tmp_path: Path) -> None:
@@ -95,7 +94,9 @@ def test_the_manifest_knows_checksums_and_what_it_was_made_with(tmp_path: Path) 
         (work / "parts").mkdir()
         (work / "parts" / MANIFEST).write_text("a file of the step's own")
         (work / FACTS).write_text('{"trials": 750}')
-        (work / ".model.123").write_text("wei")  # of a killed process that was writing beside
+        (work / ".model.0123456789ab.tmp").write_text("wei")  # of a killed process
+        (work / ".more.tmp").mkdir()
+        (work / ".more.tmp" / "half").write_text("half")
     artifact = store.find(SPEC)
     assert artifact is not None
     manifest = artifact.manifest
@@ -113,13 +114,6 @@ def edit_manifest(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({key: value for key, value in manifest.items() if value is not None}))
 
 
-def test_a_manifest_of_before_there_were_checksums_is_found(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    make(store)
-    edit_manifest(store.folder(SPEC), sha256=None, made_with=None, version=None, facts=None)
-    assert store.find(SPEC) is not None
-
-
 BROKEN_MANIFESTS: dict[str, Callable[[str], str]] = {
     "empty": lambda text: "",
     "no json": lambda text: "{",
@@ -134,8 +128,9 @@ BROKEN_MANIFESTS: dict[str, Callable[[str], str]] = {
     "files as a list": lambda text: text.replace('"files": {', '"files": [], "other": {'),
     "sizes that are none": lambda text: text.replace('"model": 7', '"model": "seven"'),
     "files elsewhere": lambda text: text.replace('"model": 7', '"../../model": 7'),
-    "of a later version": lambda text: text.replace('"schema": 1', '"schema": 2'),
-    "of an earlier version": lambda text: text.replace('"schema": 1', '"schema": 0'),
+    "of another schema": lambda text: text.replace('"schema": 2', '"schema": 3'),
+    "without a version": lambda text: text.replace('"version"', '"revision"'),
+    "without checksums": lambda text: text.replace('"sha256"', '"md5"'),
 }
 
 
@@ -164,10 +159,10 @@ def test_a_folder_that_was_not_copied_to_its_end_is_never_reused(tmp_path: Path)
     make(store)
     model = store.folder(SPEC) / "model"
     model.write_text("wei")
-    with pytest.raises(UserError, match=r"not whole .*model of 3 bytes; expected: 7 bytes.* Fix: rm -r"):
+    with pytest.raises(UserError, match=r"incomplete .*model of 3 bytes; expected: 7 bytes.* Fix: rm -r"):
         store.find(SPEC)
     model.unlink()
-    with pytest.raises(UserError, match=r"not whole .*no file model.* Fix: rm -r"):
+    with pytest.raises(UserError, match=r"incomplete .*no file model.* Fix: rm -r"):
         store.find(SPEC)
     (store.folder(SPEC) / MANIFEST).unlink()
     with pytest.raises(UserError, match=r"unreadable.* Fix: rm -r"):
@@ -184,7 +179,7 @@ def test_a_copy_with_a_hidden_file_of_the_desktop_is_reused(tmp_path: Path) -> N
 def test_two_versions_of_the_code_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ArtifactStore(tmp_path)
     make(store)
-    monkeypatch.setattr("mindeye_pl.store.artifacts.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("mindeye_pl.store.artifacts.SCHEMA_VERSION", 3)
     assert store.find(SPEC) is None
     make(store, content="of the later version")
     monkeypatch.undo()
@@ -221,7 +216,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path, where: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     store = ArtifactStore(tmp_path / "store")
-    with pytest.raises(UserError, match=rf"{re.escape(str(path))} is (no folder|in the way)"):
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))} is (not a folder|in the way)"):
         make(store)
     assert path.read_text() == "mine"
 
@@ -230,7 +225,7 @@ def test_a_link_that_leads_nowhere_is_refused_before_anything_is_made(tmp_path: 
     store = ArtifactStore(tmp_path)
     (tmp_path / "pretrain").mkdir()
     store.folder(SPEC).symlink_to(tmp_path / "unmounted")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         make(store)
 
 
@@ -267,24 +262,10 @@ def test_what_is_damaged_in_the_shared_store_is_made_here(tmp_path: Path, capsys
     artifact = store.find(SPEC)
     assert artifact is not None
     assert artifact.folder == store.folder(SPEC)
-    assert capsys.readouterr().out.count("passed over") == 1
+    assert capsys.readouterr().out.count("skipped") == 1
 
 
 def test_a_shared_store_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="shared_artifacts"):
         ArtifactStore(tmp_path, tmp_path / "typo")
     assert ArtifactStore(tmp_path, tmp_path).shared is None
-
-
-def test_write_text_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_text(path, "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

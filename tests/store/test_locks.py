@@ -130,7 +130,7 @@ def test_a_waiting_process_says_for_whom(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert said.count("waiting for") == 1
     assert f"waiting for process {owner.pid} on {socket.gethostname()}, since 20" in said
-    assert "which makes pretrain subj02" in said
+    assert "which builds pretrain subj02" in said
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"pid": 3}', "null"])

@@ -257,7 +257,7 @@ def test_broken_and_unsafe_files_are_refused(tmp_path: Path, kind: str) -> None:
         load_published(kind, path)
     assert not trace.exists()
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="is damaged"):
         load_published(kind, path)
     save_file({"something": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"no MindEye1 .*something"):

@@ -9,7 +9,6 @@ Legend: R slots, three published; V voxels of the subject's nsdgeneral mask.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.shard_writer import write_shard
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.atomic import flush, write_text
+from mindeye_pl.store.atomic import flush, replacing, write_json
 
 #: List of the finished shards, in the folder that is being written.
 _PROGRESS = "progress.json"
@@ -79,7 +78,8 @@ def convert_mindeye1(
     for subject, design in zip(indexed, designs, strict=True):
         _write_shards(layout, subject.subject, design)
     for path in source.companion_files():
-        shutil.copyfile(path, root / path.name)
+        with replacing(root / path.name) as temporary:
+            shutil.copyfile(path, temporary)
     finished.path.unlink()
     return {
         f"subj0{subject.subject}": _summary(subject, design) for subject, design in zip(indexed, designs, strict=True)
@@ -102,7 +102,7 @@ class _FinishedShards:
         self._write()
 
     def _write(self) -> None:
-        write_text(self.path, json.dumps(self._names))
+        write_json(self.path, self._names)
 
 
 def _image_shape(source: MindEye1Layout, subject: IndexedSubject) -> tuple[int, ...]:
@@ -145,15 +145,14 @@ def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> Non
     """Create an hdf5 file with one allocated dataset, so that a kill during a write cannot corrupt it."""
     if path.exists():
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)  # equal content has equal checksums
-    with h5py.File(temporary, "w", libver=("earliest", "v108")) as file:  # later formats store an open-for-writing flag
+    layout.set_obj_track_times(False)  # the same content has the same checksum
+    version = ("earliest", "v108")  # later formats keep a mark of being written
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver=version) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
-    os.replace(temporary, path)
 
 
 def _copy(

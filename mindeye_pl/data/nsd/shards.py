@@ -1,8 +1,5 @@
-"""Behaviour arrays in tar shards (MindEye2, spec section 1.2), each shard read once and then kept as an index."""
+"""Behaviour arrays in tar shards (MindEye2, spec section 1.2); each shard is read once and then kept as an array."""
 
-import hashlib
-import os
-import tempfile
 from pathlib import Path
 from tarfile import TarInfo
 
@@ -11,13 +8,19 @@ import numpy as np
 from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.data.nsd.tar_files import TarShard
+from mindeye_pl.store.atomic import write_array
+from mindeye_pl.store.built_once import FolderKind
+from mindeye_pl.store.fingerprint import fingerprint
+
+KIND = FolderKind("behaviour arrays", schema=2, option="paths.cache", cheap=True)
+BEHAVIOUR = "behaviour.npy"  # (n, 17) float64
 
 
 def read_behaviour(shard: Path) -> np.ndarray:
-    """Behaviour of every trial in a shard, `(n, 17)` float64 in the shard's order, columns as `nsd.Behaviour`.
+    """Return the behaviour of every trial of a shard in order, `(n, 17)` float64, columns as `nsd.Behaviour`.
 
     Raises:
-        UserError: if the shard is missing, truncated, no tar, or holds other arrays.
+        UserError: if the shard is missing, truncated, not a tar file, or holds other arrays.
     """
     with TarShard(shard, holds="behaviour arrays", fix=FETCH_AGAIN) as tar:
         rows = [_behaviour_row(tar, member) for member in tar.members if member.name.endswith(".behav.npy")]
@@ -33,33 +36,14 @@ def _behaviour_row(tar: TarShard, member: TarInfo) -> np.ndarray:
 
 
 def indexed_behaviour(shard: Path, cache_dir: Path) -> np.ndarray:
-    """As `read_behaviour`, from an index under `cache_dir` where the shard was read before.
+    """Return `read_behaviour(shard)`, from an array below `cache_dir` if the shard was read before.
 
-    The index is named by the shard's path, size and time of change, so that a changed shard is read again.
+    The shard's path, size and modification time determine the array, so that a changed shard is read again.
     """
     if not shard.is_file():
-        return read_behaviour(shard)  # says what is missing
+        return read_behaviour(shard)  # raises the error
     state = shard.stat()
-    key = hashlib.sha256(f"{shard.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:20]
-    index = cache_dir / "behaviour" / f"{key}.npy"
-    try:
-        return np.load(index, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # not there, or damaged: made anew
-        behaviour = read_behaviour(shard)
-        _save_whole(index, behaviour)
-        return behaviour
-
-
-def _save_whole(path: Path, array: np.ndarray) -> None:
-    """Saves so that the name appears only with the whole file; ranks may do it at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    by = {"shard": str(shard.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+    folder = cache_dir / "behaviour" / fingerprint(by)[:20]
+    KIND.built(folder, by, lambda work: write_array(work / BEHAVIOUR, read_behaviour(shard)))
+    return np.load(folder / BEHAVIOUR, allow_pickle=False)

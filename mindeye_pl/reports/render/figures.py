@@ -7,6 +7,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mindeye_pl.store.atomic import replacing
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -83,9 +85,8 @@ def write_figure(drawable: Drawable, stem: Path) -> list[Path]:
         figure = _drawn(drawable, PAPER)
         for form, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             path = stem.with_name(f"{stem.name}.{form}")
-            temporary = path.with_name(f".{path.name}")
-            figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
             paths.append(path)
     return paths
 

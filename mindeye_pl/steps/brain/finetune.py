@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
@@ -20,6 +20,7 @@ from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject
 from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
 from mindeye_pl.training.fit import KEEPS, LAST, TRAINER_KEYS, TrainingSettings, fit
@@ -138,7 +139,7 @@ class Finetune(Step):
         fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, keep=wanted.keep, log=work.log)
         scaling = data.normalisation(subject)
         if isinstance(scaling, ZScoreTrainSessions) and is_main_process():
-            save_file({"mean": scaling.mean, "std": scaling.std}, work.folder / BETAS)
+            write_arrays(work.folder / BETAS, {"mean": scaling.mean, "std": scaling.std})
 
 
 FINETUNE = Finetune()

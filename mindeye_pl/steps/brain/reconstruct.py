@@ -12,7 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -34,7 +34,7 @@ from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.training.fit import silence_lightning
 
 _IMAGE = "image-{:06d}.safetensors"
@@ -112,9 +112,9 @@ class Reconstruct(Step):
             merge(work.folder, ids.tolist())
             if models.captioner is not None:
                 words = load_file(str(work.folder / RECONSTRUCTIONS))["caption_words"]
-                write_text(work.folder / CAPTIONS, json.dumps(models.captioner.load().text(words), indent=1))
+                write_json(work.folder / CAPTIONS, models.captioner.load().text(words))
             how = {"seed": settings.seed, "reconstruct": dict(settings.reconstruct), "unclip": models.unclip.identity}
-            write_text(work.folder / SETTINGS, json.dumps({"simulated": dataset.is_simulated, **how}, indent=1))
+            write_json(work.folder / SETTINGS, {"simulated": dataset.is_simulated, **how})
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log some images beside the seen ones."""
@@ -169,9 +169,7 @@ class _ImageWriter(Callback):
         """Write the batch's images."""
         for row, id_ in enumerate(outputs["stimulus_ids"].tolist()):
             path = self.folder / _IMAGE.format(id_)
-            beside = path.with_name(f".{path.name}")
-            save_file({name: _stored(rows[row]) for name, rows in outputs.items()}, str(beside))
-            beside.replace(path)
+            write_tensors(path, {name: _stored(rows[row]) for name, rows in outputs.items()})
 
 
 def _stored(value: Tensor) -> Tensor:
@@ -183,7 +181,7 @@ def merge(folder: Path, ids: list[int]) -> None:
     """Write one file of all images, ids ascending, in place of the many."""
     paths = [folder / _IMAGE.format(id_) for id_ in ids]
     images = [load_file(str(path)) for path in paths]
-    save_file({name: torch.stack([p[name] for p in images]) for name in images[0]}, str(folder / RECONSTRUCTIONS))
+    write_tensors(folder / RECONSTRUCTIONS, {name: torch.stack([p[name] for p in images]) for name in images[0]})
     for path in paths:
         path.unlink()
 

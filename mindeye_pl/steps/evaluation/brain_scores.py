@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
@@ -24,6 +25,7 @@ from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
+from mindeye_pl.store.atomic import write_arrays
 
 RIDGE, GNET = "ridge", "gnet"
 TITLES = {RIDGE: "ridge encoder", GNET: "GNet"}
@@ -120,7 +122,7 @@ def score_brains(
         if isinstance(encoder, Lacking):
             scores.needs |= {metric_name(name, region): encoder.needs for region in nsd.ROIS}
             continue
-        predicted = _predictions(encoder, sets, folder / f"betas-{name}.npz")
+        predicted = _predictions(encoder, sets, folder / f"betas-{name}.safetensors")
 
         def of_lines(chosen: str = name, betas: dict[str, Tensor] = predicted) -> dict[str, dict[str, Scored]]:
             return {
@@ -142,16 +144,12 @@ def score_brains(
 def _predictions(encoder: Encoder, sets: ImageSets, path: Path) -> dict[str, Tensor]:
     """Return betas `(n, V)` by line, each set encoded once."""
     if not path.exists():
-        beside = path.with_name(f".{path.name}")
         made = {
             key: np.concatenate([encoder(images[rows].float()) for rows in blocks(len(images))])
             for key, images in sets.sets.items()
         }
-        with beside.open("wb") as file:
-            np.savez(file, **made)  # type: ignore[arg-type]
-        beside.replace(path)
-    with np.load(path, allow_pickle=False) as stored:
-        betas = {key: torch.from_numpy(stored[key]) for key in stored.files}
+        write_arrays(path, made)
+    betas = load_file(str(path))
     lines = {line: betas[chosen.set][chosen.order] for line, chosen in sets.lines.items()}
     return lines | {TRUE_IMAGE: betas[SEEN]}
 

@@ -28,6 +28,7 @@ from mindeye_pl.steps.evaluation.baselines import image_means
 from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.splits import Split, training_data
+from mindeye_pl.store.atomic import write_arrays
 
 ENCODER = "encoder.safetensors"
 
@@ -100,9 +101,7 @@ def encoder_features(frozen: FrozenModel) -> Callable[[Tensor], Tensor]:
 
 
 def _save(path: Path, encoder: RidgeEncoder) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({field.name: np.ascontiguousarray(getattr(encoder, field.name)) for field in fields(encoder)}, str(path))
+    write_arrays(path, {field.name: getattr(encoder, field.name) for field in fields(encoder)})
 
 
 def load_encoder(folder: Path) -> RidgeEncoder:

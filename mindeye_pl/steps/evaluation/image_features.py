@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.steps.evaluation.image_sets import ImageSets
+from mindeye_pl.store.atomic import write_tensors
 
 #: Images `(b, 3, H, W)` in [0, 1] to features `(b, F)` of each layer, by name.
 Layers = Callable[[Tensor], dict[str, Tensor]]
@@ -41,9 +42,7 @@ class FeaturesOfSets:
         """Features `(m, F)` float32 of a set in a layer."""
         path = self._folder / f"{name}.safetensors"
         if not path.exists():
-            beside = path.with_name(f".{path.name}")
-            save_file(self._run(self._sets.sets[name]), str(beside))
-            beside.replace(path)
+            write_tensors(path, self._run(self._sets.sets[name]))
         return load_file(str(path))[layer].float()
 
     def of_line(self, name: str, layer: str) -> Tensor:

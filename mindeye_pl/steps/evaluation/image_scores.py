@@ -44,7 +44,7 @@ from mindeye_pl.steps.evaluation.image_features import FeaturesOfSets, Layers
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 
 #: The network by which a protocol asks for the CLIP of the experiment's own embedder, and its one layer.
 EMBEDDER = "embedder"
@@ -147,7 +147,7 @@ def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
     if not path.exists():
         plain = {line: {m: scored.plain() for m, scored in row.items()} for line, row in compute().items()}
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(plain))
+        write_json(path, plain)
     read = json.loads(path.read_text())
     return {line: {m: Scored(*map(np.array, pair)) for m, pair in row.items()} for line, row in read.items()}
 

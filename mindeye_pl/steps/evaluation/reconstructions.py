@@ -51,7 +51,7 @@ from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 
 #: Folder of what a killed evaluation has done.
 PARTS = "parts"
@@ -146,7 +146,7 @@ class EvaluateReconstructions(Step):
                 for line, row in scores.values.items()
             },
         }
-        write_text(work.folder / SCORES, json.dumps(content, indent=1))
+        write_json(work.folder / SCORES, content)
         shutil.rmtree(work.folder / PARTS)
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:

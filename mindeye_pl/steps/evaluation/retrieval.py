@@ -36,7 +36,7 @@ from mindeye_pl.steps.inputs.dataset import Dataset, is_simulated
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.types import Prediction
 
 PREDICTIONS = "predictions.safetensors"
@@ -133,7 +133,7 @@ class Evaluate(Step):
             "rows": {name: [score.to_dict() for score in row] for name, row in rows.items()},
             "of_each_image": {MODEL: _of_each(retrieval, clip, settings.metrics, settings.seed)},
         }
-        write_text(work.folder / SCORES, json.dumps(content, indent=1))
+        write_json(work.folder / SCORES, content)
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the scores and the effective rank."""
@@ -215,9 +215,7 @@ def ridge_without_noise(
 
 
 def _save_predictions(path: Path, brains: TestSet, retrieval: Tensor) -> None:
-    from safetensors.torch import save_file
-
-    save_file({"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()}, str(path))
+    write_tensors(path, {"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()})
 
 
 def read_scores(artifact: Artifact, row: str) -> tuple[Score, ...]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from omegaconf import DictConfig
 
 from mindeye_pl.engine.run import Run
@@ -19,8 +18,9 @@ from mindeye_pl.engine.step import Composed, Input, Work
 from mindeye_pl.steps.inputs.dataset import Data
 from mindeye_pl.steps.inputs.splits import Split, is_image_wise
 from mindeye_pl.store.artifacts import FACTS
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.locks import held
 
 FILE = "test_evaluations.json"
 
@@ -32,10 +32,12 @@ class OpenedLog:
     Attributes:
         path: of the file.
         test_set: fingerprint of the subject's test images and the responses to them, 12 digits.
+        locks: as the store's.
     """
 
     path: Path
     test_set: str
+    locks: str
 
     def count(self, work: Work) -> int:
         """Log that a step scores the test set; return the number of this evaluation, 1 for the first.
@@ -43,15 +45,14 @@ class OpenedLog:
         The same evaluation, resumed after a kill or rebuilt after its artifact was removed, counts once. The manifest
         of the artifact gets `test_set` and `test_evaluations`.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with held(self.path.with_name(f".{self.path.name}.lock"), "the log of the test sets", locks=self.locks):
             log: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else {}
             entries = log.setdefault(self.test_set, {})
             entries.setdefault(work.name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-            write_text(self.path, json.dumps(log, indent=1))
+            write_json(self.path, log)
         step = work.name.partition("/")[0]
         count = [name for name in entries if name.startswith(f"{step}/")].index(work.name) + 1
-        write_text(work.folder / FACTS, json.dumps({"test_set": self.test_set, "test_evaluations": count}))
+        write_json(work.folder / FACTS, {"test_set": self.test_set, "test_evaluations": count})
         return count
 
 
@@ -77,4 +78,4 @@ class TestSetLog(Composed):
         splits = ("train", settings.test_split) if is_image_wise(run.config) else (settings.test_split,)
         by = {"data": Data((settings.subject,), splits).fingerprint(run), "split": Split().identity(run)}
         by |= {key: settings[key] for key in ("subject", "test_split")}
-        return OpenedLog(run.store.root / FILE, fingerprint(by)[:12])
+        return OpenedLog(run.store.root / FILE, fingerprint(by)[:12], run.store.locks)

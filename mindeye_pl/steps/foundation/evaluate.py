@@ -31,7 +31,7 @@ from mindeye_pl.steps.foundation.training import FoundationTraining, foundation_
 from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
 from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json, write_text
 from mindeye_pl.version import __version__
 from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.sized_safetensors import read_own, save_own
@@ -86,7 +86,7 @@ class EvaluateFoundation(Step):
         texts = scene_captions(inputs["scenes"])
         sampling = Sampling(**{str(key): value for key, value in foundation.sampling.items()})
         scores = held_out_scores(work.folder, ids, seen, [texts[id_][0] for id_ in ids], sampling)
-        write_text(work.folder / SCORES, json.dumps(scores, indent=1))
+        write_json(work.folder / SCORES, scores)
         write_text(work.folder / CARD, _card(work.folder, foundation, settings.seed, scores))
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:

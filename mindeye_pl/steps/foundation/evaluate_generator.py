@@ -37,7 +37,7 @@ from mindeye_pl.steps.foundation.images import TrainingImages, embed_tokens, hel
 from mindeye_pl.steps.foundation.training import foundation_label
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.weights.loaders import bundled
 
 #: The rows: the trained generator and what it is compared with.
@@ -98,7 +98,7 @@ class EvaluateGenerator(Step):
         for name, scores in rows.items():
             console.print(f"  {name}: " + ", ".join(f"{score.name} {score.value:.3f}" for score in scores))
         content = {"reference": REFERENCE, "rows": {name: [s.to_dict() for s in of] for name, of in rows.items()}}
-        write_text(work.folder / SCORES, json.dumps(content, indent=1))
+        write_json(work.folder / SCORES, content)
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the scores."""

@@ -22,7 +22,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint
 
@@ -54,7 +54,7 @@ class Scenes(Step):
             for start, images, words in paint_scenes(wanted.seed, wanted.count, wanted.image_size):
                 stored[start : start + len(images)] = images
                 captions += words
-        write_text(work.folder / CAPTIONS, json.dumps(captions))
+        write_json(work.folder / CAPTIONS, captions)
 
 
 SCENES = Scenes()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
@@ -37,7 +37,7 @@ from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder, token_rows
 from mindeye_pl.steps.inputs.splits import test_data
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_arrays, write_json
 
 RECALL = "recall.json"
 FOUND = "found.safetensors"
@@ -141,7 +141,7 @@ class Retrieve(Step):
             for name, one in listed.items():
                 of = gallery_recall_scores(one, truth, pool_size=manifest.count, top_k=at)
                 scores[name] = [score.to_dict() for score in of]
-        save_file({name: np.ascontiguousarray(value) for name, value in found.items()}, str(work.folder / FOUND))
+        write_arrays(work.folder / FOUND, found)
         content = {
             "subject": settings.data.subject,
             "simulated": dataset.is_simulated,
@@ -152,7 +152,7 @@ class Retrieve(Step):
             "vector": manifest.vector,
             "rows": scores,
         }
-        write_text(work.folder / RECALL, json.dumps(content, indent=1))
+        write_json(work.folder / RECALL, content)
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the recall."""

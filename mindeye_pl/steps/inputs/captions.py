@@ -30,7 +30,7 @@ from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
 from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
 from mindeye_pl.store.artifacts import FACTS
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json, write_text
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
 
@@ -124,7 +124,7 @@ class ScreenCaptions(Step):
         }
         console.print(f"  {counts['kept']:,} captions kept, {counts['dropped']:,} dropped of {len(kept):,} images")
         write_text(work.folder / CAPTIONS_FILE, json.dumps(kept, ensure_ascii=False))
-        write_text(work.folder / FACTS, json.dumps(counts))
+        write_json(work.folder / FACTS, counts)
 
 
 SCREEN_CAPTIONS = ScreenCaptions()

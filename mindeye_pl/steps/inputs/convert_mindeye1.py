@@ -1,6 +1,5 @@
 """MindEye1's files of NSD, converted once into MindEye2's layout."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import FACTS
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint_folder
 
 
@@ -113,7 +112,7 @@ class ConvertMindEye1(Step):
         )
         for subject, found in facts.items():
             console.print(f"{subject}: {', '.join(f'{number:,} {what}' for what, number in found.items())}")
-        write_text(work.folder / FACTS, json.dumps(facts))
+        write_json(work.folder / FACTS, facts)
 
 
 CONVERT_MINDEYE1 = ConvertMindEye1()

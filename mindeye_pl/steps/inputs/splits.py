@@ -98,10 +98,11 @@ class Split(Composed):
         parts, settings = self.opened(run), run.config.data
         dataset, embedder = parts["images"], parts["embedder"]
         by = {"embedder": embedder.identity, "images": dataset.images_fingerprint}
-        path = Path(run.config.paths.artifacts) / "clusters" / f"{embedder.name}-k{name.k}-{fingerprint(by)[:12]}.json"
+        # Sixteen digits: the inventory takes folders that end in twelve for artifacts.
+        folder = Path(run.config.paths.artifacts) / "clusters" / f"{embedder.name}-k{name.k}-{fingerprint(by)[:16]}"
         count = len(dataset.stimuli)
         clusters = kept_clusters(
-            path,
+            folder,
             name.k,
             count,
             lambda: pooled_embeddings(embedder, dataset, embedding_cache(run), count),

@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mindeye_pl.models.gan.training import AdversarialTraining
+from mindeye_pl.store.atomic import replacing
 
 
 class GeneratedGrid(Callback):
@@ -29,9 +30,8 @@ class GeneratedGrid(Callback):
         from torchvision.transforms.v2.functional import to_pil_image
 
         image = to_pil_image(grid_of(pl_module.shown))
-        beside = self.path.with_name(f".{self.path.name}")
-        image.save(beside, format="PNG")
-        beside.replace(self.path)
+        with replacing(self.path) as temporary:
+            image.save(temporary, format="PNG")
         if self._log is not None:
             self._log(np.asarray(image), trainer.current_epoch + 1)
 

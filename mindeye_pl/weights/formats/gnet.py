@@ -1,12 +1,9 @@
 """The published GNet checkpoint, `gnet_multisubject.pt` (MindEye2, spec section 10).
 
 One file of `torch.save` holds the weights of the encoder and of every subject's read-out (`best_params`), those of the
-last epoch (`final_params`, which nothing here uses), and what is known of each subject's voxels.
-
-Legend: V voxels of one subject, X voxels of the subject's whole volume.
+last epoch (`final_params`) and facts about each subject's voxels, neither of which is read.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +16,9 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.features.gnet import GNet
-from mindeye_pl.weights.convert import read_inert
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.renaming import Renaming
-from mindeye_pl.weights.safe_unpickling import read_with_arrays
+from mindeye_pl.weights.safe_unpickling import read_torch
 
 RENAMING = Renaming(
     {
@@ -62,34 +58,9 @@ class Sizes:
     map_sizes: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class VoxelFacts:
-    """What the checkpoint says of a subject's voxels; None where it does not.
-
-    Attributes:
-        validation_correlation: `(V,)` float32, of predicted and measured betas across held-out images (`val_cc`).
-        roi: `(V,)`, number of the region that each voxel lies in (`voxel_roi`).
-        index: `(V,)` int, place of each voxel in the flattened volume (`voxel_index`).
-        mask: `(X,)` bool, the voxels among the whole volume (`voxel_mask`).
-        brain_shape: of the volume (`brain_nii_shape`).
-    """
-
-    validation_correlation: np.ndarray | None = None
-    roi: np.ndarray | None = None
-    index: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    brain_shape: tuple[int, ...] | None = None
-
-
 def _content(path: Path) -> dict[str, Any]:
-    """All that the file holds.
-
-    Objects that are neither tensors nor arrays become inert, and then arrays do too: the weights are read all the same.
-    """
-    try:
-        content = read_with_arrays(path)
-    except pickle.UnpicklingError:
-        content = read_inert(path)
+    """Return the content of the file; objects that are neither tensors nor arrays are ignored."""
+    content = read_torch(path, foreign="ignore")
     if not isinstance(content, dict) or not isinstance(content.get("best_params"), dict):
         seen = sorted(map(str, content))[:5] if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} is no GNet checkpoint", got=seen, expected="a dict with best_params")
@@ -126,37 +97,6 @@ def _flat(nested: Mapping[Any, Any], path: Path, prefix: str = "") -> dict[str, 
         else:
             raise UserError(f"{path}: {prefix}{key} is no tensor", got=type(value).__name__, expected="weights")
     return flat
-
-
-def read_voxel_facts(path: Path) -> dict[int, VoxelFacts]:
-    """What a published checkpoint says of the voxels, by subject.
-
-    Raises:
-        UserError: as `read`, or if a subject's list is not as long as its read-out.
-    """
-    content = _content(path)
-
-    def of(name: str, subject: int) -> np.ndarray | None:
-        given = content.get(name)
-        values = given.get(subject) if isinstance(given, dict) else None
-        if isinstance(values, list) and len(values) == 1:  # the indices of one volume, as `nonzero` gives them
-            values = values[0]
-        return np.asarray(values) if isinstance(values, (np.ndarray, list)) else None
-
-    facts = {}
-    for subject, count in sizes(_flat(content["best_params"], path), path).voxel_counts.items():
-        shape = of("brain_nii_shape", subject)
-        facts[subject] = VoxelFacts(
-            validation_correlation=of("val_cc", subject),
-            roi=of("voxel_roi", subject),
-            index=of("voxel_index", subject),
-            mask=of("voxel_mask", subject),
-            brain_shape=None if shape is None else tuple(int(side) for side in shape),
-        )
-        seen = facts[subject].validation_correlation
-        if seen is not None and len(seen) != count:
-            raise UserError(f"{path}: val_cc of subject {subject} does not fit", got=len(seen), expected=count)
-    return facts
 
 
 def sizes(state: Mapping[str, Tensor], path: Path) -> Sizes:

@@ -1,4 +1,3 @@
-import json
 import multiprocessing
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import ClusterName, LeftOutCluster, fit_clusters, kept_clusters, read_split
 from mindeye_pl.data.nsd.test_set import load_test_set
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.manifest import MANIFEST
 from tests.data.small_nsd import NUM_SHARED, NUM_STIMULI, TRIALS_PER_SESSION, StubTokens
 
 FORK = multiprocessing.get_context("fork")
@@ -91,13 +91,13 @@ DESCRIPTION = {"embedder": {"name": "test"}, "images": "abc"}
 
 def test_clusters_are_made_once_and_read_back(tmp_path: Path) -> None:
     points, _ = planted((10, 20))
-    made = kept_clusters(tmp_path / "new" / "k2.json", 2, 30, lambda: points, description=DESCRIPTION)
+    made = kept_clusters(tmp_path / "new" / "k2", 2, 30, lambda: points, description=DESCRIPTION)
     np.testing.assert_array_equal(made, fit_clusters(points, 2))
     again = kept_clusters(
-        tmp_path / "new" / "k2.json", 2, 30, lambda: pytest.fail("embedded again"), description=DESCRIPTION
+        tmp_path / "new" / "k2", 2, 30, lambda: pytest.fail("embedded again"), description=DESCRIPTION
     )
     np.testing.assert_array_equal(again, made)
-    assert json.loads((tmp_path / "new" / "k2.json").read_text())["images_of_cluster"] == [20, 10]
+    assert np.bincount(again).tolist() == [20, 10]
 
 
 def make_slowly(path: Path, results: "multiprocessing.Queue", seed: int) -> None:
@@ -108,7 +108,7 @@ def make_slowly(path: Path, results: "multiprocessing.Queue", seed: int) -> None
 
 def test_processes_that_race_have_the_same_clusters(tmp_path: Path) -> None:
     results = FORK.Queue()
-    processes = [FORK.Process(target=make_slowly, args=(tmp_path / "k3.json", results, seed)) for seed in range(3)]
+    processes = [FORK.Process(target=make_slowly, args=(tmp_path / "k3", results, seed)) for seed in range(3)]
     for process in processes:
         process.start()
     found = [results.get(timeout=60) for _ in processes]
@@ -119,21 +119,23 @@ def test_processes_that_race_have_the_same_clusters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("name", "change", "message"),
     [
-        (lambda text: text[:-5], "holds no clusters"),
-        (lambda text: "[]", "holds no clusters"),
-        (lambda text: text.replace("abc", "xyz"), "holds other clusters"),
-        (lambda text: text.replace('"k": 2', '"k": 3'), "holds other clusters"),
-        (lambda text: text.replace('"cluster_of_image": [', '"cluster_of_image": [2, '), "than it says"),
+        ("clusters.npy", lambda content: content[:-5], "no complete clusters"),
+        ("clusters.npy", lambda content: content[:-8] + b"\1" * 8, "damaged clusters"),
+        (MANIFEST, lambda content: content[:-5], "no complete clusters"),
+        (MANIFEST, lambda content: content.replace(b"abc", b"xyz"), "other clusters: description"),
+        (MANIFEST, lambda content: content.replace(b'"k": 2', b'"k": 3'), "other clusters: k"),
     ],
 )
-def test_a_damaged_file(tmp_path: Path, change, says: str) -> None:
-    path, (points, _) = tmp_path / "k2.json", planted((10, 20))
-    kept_clusters(path, 2, 30, lambda: points, description=DESCRIPTION)
-    path.write_text(change(path.read_text()))
-    with pytest.raises(UserError, match=rf"k2\.json.* {says}.*Fix: rm .*k2\.json, and run again"):
-        kept_clusters(path, 2, 30, lambda: points, description=DESCRIPTION)
+def test_a_damaged_folder(tmp_path: Path, name: str, change, message: str) -> None:
+    folder, (points, _) = tmp_path / "k2", planted((10, 20))
+    kept_clusters(folder, 2, 30, lambda: points, description=DESCRIPTION)
+    path = folder / name
+    assert change(path.read_bytes()) != path.read_bytes()
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match=rf"k2.* {message}.*Fix: rm -r .*k2, and run again"):
+        kept_clusters(folder, 2, 30, lambda: points, description=DESCRIPTION)
 
 
 def module(layout: NSDLayout, cache: Path, left_out: LeftOutCluster | None, **more) -> NSDDataModule:
@@ -184,12 +186,12 @@ def test_test_responses_are_those_of_the_standard_test_set(small_nsd, tmp_path) 
 def test_a_cluster_without_a_test_image(small_nsd, tmp_path) -> None:
     clusters = np.where(np.arange(NUM_STIMULI) < NUM_SHARED, 1, np.arange(NUM_STIMULI) % 2 * 2)
     left_out = LeftOutCluster(ClusterName(3, 0), clusters)
-    says = r"none of the 6 test images of subject 1 .*seen: cluster_k3_0; expected: .*_k3_1\).*data\.split=cluster_k3_1"
+    says = r"none of the 6 test images of subject 1 .*got: cluster_k3_0; expected: .*_k3_1\).*data\.split=cluster_k3_1"
     with pytest.raises(UserError, match=says):
         module(small_nsd, tmp_path / "cache", left_out).test_set(1)
 
 
 def test_a_cluster_that_leaves_nothing_to_train_on(small_nsd, tmp_path) -> None:
     left_out = LeftOutCluster(ClusterName(2, 0), np.zeros(NUM_STIMULI, np.int64))
-    with pytest.raises(UserError, match=r"leaves subject 1 no training image .*seen: cluster_k2_0"):
+    with pytest.raises(UserError, match=r"leaves subject 1 no training image .*got: cluster_k2_0"):
         module(small_nsd, tmp_path / "cache", left_out).trials  # noqa: B018

@@ -115,7 +115,7 @@ def test_a_gallery_of_ones_own_with_the_seen_images_in_it(kind: str, cli: Comman
         cli.refuses(*mine, says=(name, "retrieve.unreadable=skip"))
     code, out, err = cli(*mine, "retrieve.unreadable=skip")
     assert code == 0, err
-    assert ("left out 1 unreadable: part-1/007.png" in out) == bool(skipped)
+    assert ("skipped 1 unreadable: part-1/007.png" in out) == bool(skipped)
     content, found = retrieved(finished)
     assert content["pool_size"] == 40 - skipped
     assert found["truth"].tolist() == list(range(30, 40))
@@ -145,7 +145,7 @@ def test_a_table_of_vectors(cli: CommandLine, finished: Path) -> None:
     cli.refuses(*mine, says=("re-ranking reads images", "retrieve.rerank=false"))
     code, out, err = cli(*mine, "retrieve.rerank=false", "retrieve.with_seen=false", "retrieve.top_k=20")
     assert code == 0, err
-    assert "does not say who made it" in out
+    assert "the embedder is unknown" in out
     own = retrieved(finished)[1]
     assert cli(*COMMAND, "retrieve.top_k=20")[0] == 0
     np.testing.assert_array_equal(own["coarse_places"], retrieved(finished)[1]["coarse_places"])

@@ -1,6 +1,5 @@
 """Splits through the command line: what is trained on, what is tested, what the artifacts are named by."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from mindeye_pl.config import compose_config
 from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.shards import read_behaviour
+from mindeye_pl.data.nsd.splits import CLUSTERS
 from mindeye_pl.data.nsd.trials import count_sessions
 from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.brain.finetune import FINETUNE
@@ -46,8 +46,8 @@ def test_a_whole_experiment(cli: CommandLine, laboratory: Path) -> None:
     code, out, err = cli(*COMMAND, "data.split=cluster_k2_0")
     assert code == 0, err
     assert "clusters of" in out
-    (path,) = (cli.outputs / "artifacts" / "clusters").glob("tiny-k2-*.json")
-    clusters = np.array(json.loads(path.read_text())["cluster_of_image"])
+    (path,) = (cli.outputs / "artifacts" / "clusters").glob("tiny-k2-*")
+    clusters = np.load(path / CLUSTERS)
     (world,) = (laboratory / "simulate").glob("tiny-*")
     left_out = set(np.flatnonzero(clusters == 0).tolist())
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mindeye_pl.data.image_files import FETCH, read_pixels, read_size
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.evaluation.sources.safe_torch import described, load_plain
+from mindeye_pl.weights.safe_unpickling import read_torch
 
 
 class ImageSource(Protocol):
@@ -59,6 +59,21 @@ class ImageFiles:
         return torch.stack([read_pixels(self.paths[row]) for row in rows.tolist()])
 
 
+def read_published(path: Path) -> Any:
+    """Return the tensor, the list of captions or other plain data in a file of `torch.save`; nothing is executed."""
+    fix = "if you trust it, load it yourself and torch.save the bare tensor, or the list of strings"
+    return read_torch(path, expected="a tensor, or captions", fix=fix)
+
+
+def described(content: Any) -> str:
+    """Describe unexpected content in a few words."""
+    if isinstance(content, Tensor):
+        return f"a tensor {tuple(content.shape)}"
+    if isinstance(content, dict):
+        return f"a dict of {', '.join(map(str, list(content)[:5]))}"
+    return f"of type {type(content).__name__}"
+
+
 class PublishedTensor:
     """One tensor `(N, 3, H, W)` in a file of `torch.save`, memory-mapped where its format allows it.
 
@@ -70,7 +85,7 @@ class PublishedTensor:
     """
 
     def __init__(self, path: Path):
-        content = load_plain(path)
+        content = read_published(path)
         wanted = "a tensor (N, 3, H, W) of floats in [0, 1]"
         if not isinstance(content, Tensor):
             raise UserError(f"{path} holds no images", got=described(content), expected=wanted)

@@ -28,8 +28,14 @@ from mindeye_pl.steps.brain.reconstruction_files import (
     PUBLISHED_IMAGES,
     RECONSTRUCTIONS,
 )
-from mindeye_pl.steps.evaluation.sources.files import ImageFiles, ImageSource, OwnReconstructions, PublishedTensor
-from mindeye_pl.steps.evaluation.sources.safe_torch import described, load_plain
+from mindeye_pl.steps.evaluation.sources.files import (
+    ImageFiles,
+    ImageSource,
+    OwnReconstructions,
+    PublishedTensor,
+    described,
+    read_published,
+)
 
 _WANTED = f"a folder of PNG or JPEG files, a published .pt file, or a folder with {RECONSTRUCTIONS}"
 
@@ -265,7 +271,7 @@ def _published_captions(images: Path) -> list[str] | None:
     if end is None:
         return None
     path = images.with_name(images.stem.removesuffix(end) + PUBLISHED_CAPTIONS + images.suffix)
-    return _sentences(path, load_plain(path)) if path.is_file() else None
+    return _sentences(path, read_published(path)) if path.is_file() else None
 
 
 def _sentences(path: Path, content: Any) -> list[str]:
