@@ -208,10 +208,10 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     composite = build_model(run.config, voxel_counts(run.config, weights))
     load_weights(composite, weights, folder / WEIGHTS)
     config = run.config
-    images = images and config.unclip is not None
-    wanted = {"embedder": True, "vae": config.low_level is not None}
+    images = images and config.get("unclip") is not None
+    wanted = {"embedder": True, "vae": config.get("low_level") is not None}
     wanted |= dict.fromkeys(("unclip", "captioner", "refine"), images)
-    groups = [group for group, needed in wanted.items() if needed and config[group] is not None]
+    groups = [group for group, needed in wanted.items() if needed and config.get(group) is not None]
     if lacks := lacking_weights(run, groups):
         raise UserError(f"{path} lacks " + "; ".join(lacks))
     embedder = load_model(run, "embedder")

@@ -46,7 +46,7 @@ def run_experiment(config: DictConfig, job: Job | None = None) -> None:
     if EXPORT in names:
         check_export(run)
     steps = asked_steps(run)
-    if config.unclip is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
+    if config.get("unclip") is None and config.evaluate.reconstructions is None and RECONSTRUCT.name in names:
         console.print("unclip=none: no images are made")
     if config.plan:
         print_plan(run, steps)
@@ -84,7 +84,7 @@ def asked_steps(run: Run) -> list[Step]:
         steps += [step for step in checkpoint_steps(run) if step not in steps]
     if config.evaluate.reconstructions is not None:
         return [step for step in steps if step is EVALUATE_RECONSTRUCTIONS]
-    if config.unclip is None and RECONSTRUCT in steps:
+    if config.get("unclip") is None and RECONSTRUCT in steps:
         steps = [step for step in steps if step not in (RECONSTRUCT, EVALUATE_RECONSTRUCTIONS)]
         if not steps:
             raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")

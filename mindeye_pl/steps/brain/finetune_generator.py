@@ -48,7 +48,7 @@ def trains_generator(config: DictConfig) -> bool:
     Raises:
         UserError: if the group `unclip` names none.
     """
-    if OmegaConf.select(config, "generator") is None or config.unclip is None:
+    if config.get("generator") is None or config.get("unclip") is None:
         return False
     if laptop.GENERATOR not in config.unclip.get("files", ()):
         raise UserError(

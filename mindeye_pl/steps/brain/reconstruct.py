@@ -43,11 +43,11 @@ def _needs(run: Run) -> Sequence[Step]:
 
 def _spec(run: Run) -> ArtifactSpec:
     config = run.config
-    if config.unclip is None:
+    if config.get("unclip") is None:
         raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
     sampling_of(config.unclip, config.seed)  # refuses what it does not know before anything is made
-    optional = {"captioner": config.captioner, "refine": config.refine, "vae": config.low_level}
-    by = identity(run, "embedder", "unclip", *(group for group, chosen in optional.items() if chosen is not None))
+    optional = {"captioner": "captioner", "refine": "refine", "vae": "low_level"}
+    by = identity(run, "embedder", "unclip", *(group for group, user in optional.items() if config.get(user) is not None))
     for key in ("batch_size", "candidates"):  # the one changes nothing, the other is the default of what comes below
         by["unclip"].pop(key, None)
     by |= run.plain("seed", "reconstruct", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
@@ -82,7 +82,7 @@ def _build(run: Run, folder: Path) -> None:
             composite = trained_model(run, data.voxel_counts[config.data.subject])
             _predict(run, folder, reconstructor_of(run, composite), queries)
     _merge(folder, ids.tolist())
-    if config.captioner is not None:
+    if config.get("captioner") is not None:
         words = load_file(str(folder / RECONSTRUCTIONS))["caption_words"]
         write_text(folder / CAPTIONS, json.dumps(load_model(run, "captioner").text(words), indent=1))
     plain = {"simulated": is_simulated(run), **run.plain("seed", "reconstruct"), **identity(run, "unclip")}

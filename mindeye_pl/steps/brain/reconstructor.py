@@ -31,24 +31,24 @@ def reconstructor_of(
     config = run.config
     if images and trains_generator(config):
         composite = mappers_of(run, composite)
-    vae = None if config.low_level is None else load_model(run, "vae")
-    reconstructor = Reconstructor(composite, prior_samples=config.reconstruct.prior_samples, vae=vae)
-    if images and (settings := config.unclip) is not None:
+    vae = None if config.get("low_level") is None else load_model(run, "vae")
+    reconstructor = Reconstructor(composite, prior_samples=config.reconstruct.get("prior_samples", 1), vae=vae)
+    if images and (settings := config.get("unclip")) is not None:
         unclip = image_maker(run)
         _check_width(run, "unclip", unclip.token_dim)
         sampling = sampling_of(settings, config.seed if seed is None else seed)
         reconstructor.unclip, reconstructor.sampling = unclip, sampling
         if (count := candidates(config)) > 1:
             reconstructor.candidates, reconstructor.embedder = count, load_model(run, "embedder")
-    if images and config.captioner is not None:
+    if images and config.get("captioner") is not None:
         captioner = load_model(run, "captioner")
         _check_width(run, "captioner", captioner.converter.over_channels.in_features)
         reconstructor.captioner, reconstructor.caption_length = captioner, config.captioner.max_length
-    if images and (settings := config.refine) is not None:
-        if config.captioner is None or config.unclip is None:
+    if images and (settings := config.get("refine")) is not None:
+        if config.get("captioner") is None or config.get("unclip") is None:
             wanted = "an unCLIP and a captioner"
             raise UserError(f"refine={settings.name} lacks what it refines", got="one is none", expected=wanted)
-        if settings.blend and config.low_level is None:
+        if settings.blend and config.get("low_level") is None:
             raise UserError(
                 "refine.blend mixes in the blurry reconstruction", got="low_level=none", fix="refine.blend=0"
             )

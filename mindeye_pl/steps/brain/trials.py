@@ -17,8 +17,8 @@ def training_steps(run: Run) -> tuple[Step, ...]:
 def datamodule(run: Run, subjects: list[int], num_sessions: int | str, batch_size: int) -> NSDDataModule:
     """The data of these subjects with all that a training learns of their images, made now where it is missing."""
     data = brain_data(run, subjects, num_sessions, batch_size)
-    if run.config.low_level is not None:
-        data.repetition_slots = run.config.low_level.get("repetition_slots", 0)
+    if (low_level := run.config.get("low_level")) is not None:
+        data.repetition_slots = low_level.get("repetition_slots", 0)
     data.tokens = target_tokens(run, data.stimulus_ids_needed())
     data.latents = target_latents(run, data.stimulus_ids_needed())
     data.maps = target_maps(run, data.stimulus_ids_needed())

@@ -65,8 +65,8 @@ def groups_in_use(run: Run) -> list[str]:
         UNCLIP_START: from_sdxl,
         **{group: trains and group in low_level_groups(config) for group in ("vae", "maps")},
         "unclip": makes_images(config) and not generator_from_scratch(config),
-        "captioner": config.captioner is not None and makes_images(config),
-        "refine": config.refine is not None and makes_images(config),
+        "captioner": config.get("captioner") is not None and makes_images(config),
+        "refine": config.get("refine") is not None and makes_images(config),
     }
     return [group for group in GROUPS if used[group]]
 
@@ -95,15 +95,15 @@ def fine_tunes_sdxl(config: DictConfig) -> bool:
 
 def low_level_groups(config: DictConfig) -> list[str]:
     """The groups whose models make what a low-level branch learns."""
-    if config.low_level is None:
+    if config.get("low_level") is None:
         return []
-    return ["vae", "maps"] if config.maps is not None else ["vae"]
+    return ["vae", "maps"] if config.get("maps") is not None else ["vae"]
 
 
 def makes_images(config: DictConfig) -> bool:
     """Whether the run makes reconstructions; those that the user brings are only scored."""
     own = config.evaluate.reconstructions is None
-    return own and config.unclip is not None and "reconstruct" in config.pipeline.steps
+    return own and config.get("unclip") is not None and "reconstruct" in config.pipeline.steps
 
 
 def generator_from_scratch(config: DictConfig) -> bool:
@@ -114,7 +114,7 @@ def generator_from_scratch(config: DictConfig) -> bool:
 
 def is_there(run: Run, group: str) -> bool:
     """Whether the group is in use and all its files are on this machine."""
-    return run.config[group] is not None and None not in weight_files(run, group).values()
+    return run.config.get(group) is not None and None not in weight_files(run, group).values()
 
 
 def weight_files(run: Run, group: str) -> dict[str, Path | None]:

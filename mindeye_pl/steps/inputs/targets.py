@@ -39,7 +39,7 @@ def target_tokens(run: Run, stimulus_ids: np.ndarray) -> TokenStore:
 
 def target_latents(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
     """The store of the images' scaled VAE latents, rows `(C, h * w)`; None where there is no low-level branch."""
-    if run.config.low_level is None:
+    if run.config.get("low_level") is None:
         return None
     config = run.config.vae
     return _filled(run, stimulus_ids, "vae", (config.latent_channels, config.latent_size**2), _latents)
