@@ -64,12 +64,15 @@ def among_ranks() -> bool:
 
 
 def _run_job_of_sweep(config: DictConfig) -> None:
-    """A job that fails says so in its record and leaves the others alone."""
-    from mindeye_pl.reports.sweeps.jobs import Job, recorded
+    """Run a job and record how it ends; after a failure the others run too, unless `sweep.stop_at_first_failure`."""
+    from mindeye_pl.reports.sweeps.jobs import Job, first_failure, recorded, skip
 
     settings = HydraConfig.get()
-    job = Job(settings.job.num, command_line(settings))
-    with recorded(job, Path(settings.runtime.output_dir), line_of):
+    job, folder = Job(settings.job.num, command_line(settings)), Path(settings.runtime.output_dir)
+    if config.sweep.stop_at_first_failure and (failed := first_failure(Path(settings.sweep.dir))) is not None:
+        skip(job, folder, failed)
+        return
+    with recorded(job, folder, line_of):
         _run(config, job)
 
 

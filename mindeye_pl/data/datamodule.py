@@ -21,7 +21,7 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
 from mindeye_pl.data.nsd.trials import NumSessions, Trials, image_hash, is_validation, load_training_trials
-from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
+from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches, repeated_if_overfitting
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth, BrainBatch, Subjects
 
@@ -252,7 +252,7 @@ class NSDDataModule(LightningDataModule):
                 captions=self.captions,
                 views=self.views,
             ),
-            sampler=sampler,
+            sampler=repeated_if_overfitting(sampler, self.trainer),
             batch_size=None,  # the sampler yields whole batches
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

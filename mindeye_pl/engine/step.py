@@ -91,7 +91,7 @@ class Run:
         return Tracking(self)
 
     def of_experiment(self, name: str) -> "Run":
-        """The run of another experiment under this run's other overrides, composed once."""
+        """The run of another experiment under this run's other overrides, composed once; see `experiment_overrides`."""
         if name not in self._others:
             overrides = experiment_overrides(name, self.overrides)
             self._others[name] = Run(compose_config(overrides), overrides)

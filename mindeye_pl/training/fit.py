@@ -99,7 +99,7 @@ def fit(
             options["reload_dataloaders_every_n_epochs"] = 1
         trainer: Trainer = instantiate(
             config.trainer,
-            max_epochs=epochs,
+            max_epochs=min(epochs, config.trainer.get("max_epochs") or epochs),
             callbacks=callbacks,
             logger=False,
             default_root_dir=str(folder),

@@ -199,6 +199,10 @@ def tokens_section(run: Run) -> Section | None:
 
 
 def report_folder(run: Run) -> Path:
-    """Where the page lies, with its figures and tables."""
-    folder = Path(run.config.paths.reports) / run.experiment
+    """Folder of the page, its figures and tables; each subject and amount of data that the command line asks for has one."""
+    data = run.config.data
+    hours = "all" if data.num_sessions == "all" else f"{data.num_sessions}h"
+    named = {"data.subject": f"subj{data.subject:02d}", "data.num_sessions": hours}
+    asked = [name for key, name in named.items() if any(item.startswith(f"{key}=") for item in run.overrides)]
+    folder = Path(run.config.paths.reports) / "_".join([run.experiment, *asked])
     return folder if run.job is None else folder / "jobs" / str(run.job)

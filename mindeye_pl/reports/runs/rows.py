@@ -1,5 +1,6 @@
 """The tables of a report: null rows first, then baselines, published rows and experiments, ceilings last."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -204,8 +205,8 @@ def _experiments(run: Run, own: Artifact, step: Step, scores: tuple[Score, ...])
     if given is not None:
         return [Row(str(given), scores, simulated=is_simulated(run), this_run=True)]
     rows = [_experiment_row(run, name, own, step) for name in names]
-    if run.experiment not in names:
-        rows.insert(0, Row(run.experiment, scores, simulated=is_simulated(run), this_run=True))
+    if not any(row.this_run for row in rows):
+        rows.insert(0, Row(f"{run.experiment}, {hours_in_words(run)}", scores, simulated=is_simulated(run), this_run=True))
     return rows
 
 
@@ -219,7 +220,7 @@ def _experiment_row(run: Run, name: str, own: Artifact, step: Step) -> Row:
     start = "pretrained" if other.config.finetune.start == "pretrained" else "scratch"
     label = f"{start}, {hours_in_words(other)}"
     if artifact is None:
-        return Row(label, command=" ".join(["python -m mindeye_pl", *other.overrides]), simulated=is_simulated(run))
+        return Row(label, command=f"python -m mindeye_pl {shlex.join(other.overrides)}", simulated=is_simulated(run))
     mine = artifact.fingerprint == own.fingerprint
     return Row(label, read_scores(artifact, MODEL), simulated=is_simulated(run), this_run=mine)
 
