@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
-SHORT = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
+SHORT = ("+experiment=scratch", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
 
 
 def start(outputs: Path, *args: str, launcher: Sequence[str] = ("-m",), path: Path | None = None) -> subprocess.Popen:

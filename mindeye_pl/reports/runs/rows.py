@@ -206,7 +206,9 @@ def _experiments(run: Run, own: Artifact, step: Step, scores: tuple[Score, ...])
         return [Row(str(given), scores, simulated=is_simulated(run), this_run=True)]
     rows = [_experiment_row(run, name, own, step) for name in names]
     if not any(row.this_run for row in rows):
-        rows.insert(0, Row(f"{run.experiment}, {hours_in_words(run)}", scores, simulated=is_simulated(run), this_run=True))
+        asked = any(item.startswith("data.num_sessions=") for item in run.overrides)
+        label = f"{run.experiment}, {hours_in_words(run)}" if asked else run.experiment
+        rows.insert(0, Row(label, scores, simulated=is_simulated(run), this_run=True))
     return rows
 
 
