@@ -91,7 +91,9 @@ def test_every_experiment(experiment: str) -> None:
     assert config.data.subject not in config.pretrain.subjects
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     assert f"+experiment={experiment}" in text.splitlines()[1], "its command stands in its first comment"
-    repeated = [key for key in config.scale if key not in ("name", "sweep") and re.search(rf"^\s*{key}:", text, re.MULTILINE)]
+    repeated = [
+        key for key in config.scale if key not in ("name", "sweep") and re.search(rf"^\s*{key}:", text, re.MULTILINE)
+    ]
     assert not repeated, "an experiment repeats no number of scale"
 
 
@@ -159,7 +161,9 @@ def scale_keys_in(node: object) -> set[str]:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_run_has_only_nodes_of_its_system(scale: str) -> None:
-    mindeye2, mind_reader = (compose_config([f"scale={scale}", f"model={model}"]) for model in ("mindeye2", "mind_reader"))
+    mindeye2, mind_reader = (
+        compose_config([f"scale={scale}", f"model={model}"]) for model in ("mindeye2", "mind_reader")
+    )
     assert not {"generator", "text_embedder", "refine", "image_mapper", "caption_mapper"} & set(mindeye2)
     assert not {"low_level", "prior", "alignment", "backbone", "captioner", "maps", "refine"} & set(mind_reader)
     assert "prior_samples" not in mind_reader.reconstruct
@@ -173,8 +177,9 @@ def test_leaving_a_part_out_is_possible_for_every_system(option: str) -> None:
 
 def test_choices_of_an_experiment_and_of_the_command_line_beat_the_preset(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
-    text = "# @package _global_\ndefaults:\n  - override /model: mindeye1\n  - override /embedder: openclip_l\n  - _self_\n"
-    (tmp_path / "experiment" / "mine.yaml").write_text(text + "scale: {max_lr: 0.5}\n")
+    choices = "defaults:\n  - override /model: mindeye1\n  - override /embedder: openclip_l\n  - _self_\n"
+    text = f"# @package _global_\n{choices}scale: {{max_lr: 0.5}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
     folder = f"hydra.searchpath=[file://{tmp_path}]"
     config = resolved("+experiment=mine", "scale=paper", folder)
     assert (config.embedder.name, config.optimizer.lr, config.vae.name) == ("openclip_l", 0.5, "sd_512")

@@ -16,8 +16,8 @@ from mindeye_pl.errors import UserError
 #: Parts may be without a gradient on purpose: inert published blocks, a head that no loss reads, a frozen stage.
 _PLAIN = {"auto": "ddp_find_unused_parameters_true", "ddp": "ddp_find_unused_parameters_true"}
 
-#: What changes the weights of a training beside precision and the number of ranks, where it is set: how much is trained,
-#: and when validation chooses the weights that are kept.
+#: What changes the weights of a training beside precision and the number of ranks, where it is set: the amount of
+#: training, and the validations that choose the weights that are kept.
 _CHANGES_WEIGHTS = (
     "accumulate_grad_batches",
     "check_val_every_n_epoch",

@@ -15,7 +15,11 @@ def tags_of(step: Step, *overrides: str) -> set[str]:
 
 def test_a_step_is_tagged_by_what_it_depends_on() -> None:
     always = {"seed=42", "scale=tiny", "simulated"}
-    assert tags_of(FINETUNE, "+experiment=scratch", "data.subject=2", "data.num_sessions=all") == always | {"subj02", "hours=all", "scratch"}
+    assert tags_of(FINETUNE, "+experiment=scratch", "data.subject=2", "data.num_sessions=all") == always | {
+        "subj02",
+        "hours=all",
+        "scratch",
+    }
     assert tags_of(EVALUATE, "data.num_sessions=0.5", "seed=7") == {
         *("subj01", "hours=0.5", "pretrained", "seed=7", "scale=tiny", "simulated")
     }

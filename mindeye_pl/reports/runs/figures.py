@@ -199,7 +199,7 @@ def tokens_section(run: Run) -> Section | None:
 
 
 def report_folder(run: Run) -> Path:
-    """Folder of the page, its figures and tables; each subject and amount of data that the command line asks for has one."""
+    """Folder of the page, its figures and tables; one for each subject and amount of data on the command line."""
     data = run.config.data
     hours = "all" if data.num_sessions == "all" else f"{data.num_sessions}h"
     named = {"data.subject": f"subj{data.subject:02d}", "data.num_sessions": hours}

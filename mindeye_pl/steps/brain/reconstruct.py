@@ -46,8 +46,9 @@ def _spec(run: Run) -> ArtifactSpec:
     if config.get("unclip") is None:
         raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
     sampling_of(config.unclip, config.seed)  # refuses what it does not know before anything is made
-    optional = {"captioner": "captioner", "refine": "refine", "vae": "low_level"}
-    by = identity(run, "embedder", "unclip", *(group for group, user in optional.items() if config.get(user) is not None))
+    used_by = {"captioner": "captioner", "refine": "refine", "vae": "low_level"}
+    optional = [group for group, user in used_by.items() if config.get(user) is not None]
+    by = identity(run, "embedder", "unclip", *optional)
     for key in ("batch_size", "candidates"):  # the one changes nothing, the other is the default of what comes below
         by["unclip"].pop(key, None)
     by |= run.plain("seed", "reconstruct", "trainer.precision", "data.subject", "data.num_sessions", "data.betas")
