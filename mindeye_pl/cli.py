@@ -65,11 +65,11 @@ def among_ranks() -> bool:
 
 def _run_job_of_sweep(config: DictConfig) -> None:
     """Run a job and record how it ends; after a failure the others run too, unless `sweep.stop_at_first_failure`."""
-    from mindeye_pl.reports.sweeps.jobs import Job, first_failure, recorded, skip
+    from mindeye_pl.reports.sweeps.jobs import Job, failure_before, recorded, skip
 
     settings = HydraConfig.get()
     job, folder = Job(settings.job.num, command_line(settings)), Path(settings.runtime.output_dir)
-    if config.sweep.stop_at_first_failure and (failed := first_failure(Path(settings.sweep.dir))) is not None:
+    if config.sweep.stop_at_first_failure and (failed := failure_before(job, Path(settings.sweep.dir))) is not None:
         skip(job, folder, failed)
         return
     with recorded(job, folder, line_of):

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.distributed.strategies import determined_by_trainer
+from mindeye_pl.training.checkpoints import WEIGHTS
 from tests.conftest import CommandLine
 
 COMMAND = ("+experiment=scratch", "scale=tiny", "pipeline.steps=[finetune]")
@@ -22,7 +23,7 @@ def test_fast_dev_run_takes_two_batches_and_writes_beside_no_real_result(cli: Co
     code, out, err = cli(*COMMAND, "debug=fast_dev_run", "finetune.epochs=50")
     assert code == 0, err
     assert "for 2 epochs of 2 steps" in out
-    assert load_file(made(cli) / "weights.safetensors")
+    assert load_file(made(cli) / WEIGHTS)
     assert {path.name for path in cli.outputs.iterdir()} <= {"debug", "targets", "cache"}
 
 

@@ -200,9 +200,10 @@ def tokens_section(run: Run) -> Section | None:
 
 def report_folder(run: Run) -> Path:
     """Folder of the page, its figures and tables; one for each subject and amount of data on the command line."""
-    data = run.config.data
+    folder, data = Path(run.config.paths.reports), run.config.data
+    if run.job is not None:
+        return folder / run.experiment / "jobs" / str(run.job)
     hours = "all" if data.num_sessions == "all" else f"{data.num_sessions}h"
     named = {"data.subject": f"subj{data.subject:02d}", "data.num_sessions": hours}
     asked = [name for key, name in named.items() if any(item.startswith(f"{key}=") for item in run.overrides)]
-    folder = Path(run.config.paths.reports) / "_".join([run.experiment, *asked])
-    return folder if run.job is None else folder / "jobs" / str(run.job)
+    return folder / "_".join([run.experiment, *asked])

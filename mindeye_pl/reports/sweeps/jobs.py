@@ -76,9 +76,12 @@ def recorded(job: Job, folder: Path, in_one_line: Callable[[Exception], str | No
     _write(job, folder)
 
 
-def first_failure(folder: Path) -> Job | None:
-    """Return the first failed job of the sweep in `folder`, if there is one."""
-    return next((job for job in read_jobs(folder) if job.status == "failed"), None)
+def failure_before(job: Job, folder: Path) -> Job | None:
+    """Return the first failed job of the sweep in `folder` that started before `job`, if there is one.
+
+    Later jobs are not asked: in a folder of an earlier sweep their records are out of date.
+    """
+    return next((one for one in read_jobs(folder) if one.status == "failed" and one.number < job.number), None)
 
 
 def skip(job: Job, folder: Path, failed: Job) -> None:
