@@ -63,12 +63,15 @@ def _on_main_rank(run: Callable[[], None]) -> None:
 
 
 def _run_job_of_sweep(config: DictConfig) -> None:
-    """A job that fails says so in its record and leaves the others alone."""
-    from mindeye_pl.reports.sweeps.jobs import Job, recorded
+    """Run a job and record how it ends; after a failure the others run too, unless `sweep.stop_at_first_failure`."""
+    from mindeye_pl.reports.sweeps.jobs import Job, failure_before, recorded, skip
 
     settings = HydraConfig.get()
-    job = Job(settings.job.num, command_line(settings))
-    with recorded(job, Path(settings.runtime.output_dir), line_of):
+    job, folder = Job(settings.job.num, command_line(settings)), Path(settings.runtime.output_dir)
+    if config.sweep.stop_at_first_failure and (failed := failure_before(job, Path(settings.sweep.dir))) is not None:
+        skip(job, folder, failed)
+        return
+    with recorded(job, folder, line_of):
         _run(config, job)
 
 

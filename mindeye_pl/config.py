@@ -1,5 +1,6 @@
 """Where the configuration lies, the resolvers it uses, and the checks that no single group can make."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -67,10 +68,15 @@ def sweep_values(params: Mapping[str, Any] | None) -> dict[str, list[str]]:
 
 
 def experiment_overrides(experiment: str, overrides: Iterable[str]) -> list[str]:
-    """The overrides of another experiment: those of this one, with the experiment's name exchanged.
+    """Return the command line of another experiment under the overrides of this one.
 
-    What names the subject or the amount of data belongs to an experiment and is not carried over.
+    The subject, the amount of data and the start belong to an experiment and are not carried over.
+
+    Args:
+        experiment: its name, and its own overrides after it: "finetune data.subject=2 data.num_sessions=all".
+        overrides: the command line of this run.
     """
+    name, *its_own = shlex.split(experiment)
     own = (
         "+experiment=",
         "experiment=",
@@ -80,7 +86,12 @@ def experiment_overrides(experiment: str, overrides: Iterable[str]) -> list[str]
         "pipeline=",
         "plan=",
     )
-    return [f"+experiment={experiment}", *(item for item in overrides if not item.startswith(own))]
+    carried = (item for item in overrides if not item.startswith((*own, *(f"{_key(one)}=" for one in its_own))))
+    return [f"+experiment={name}", *its_own, *carried]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
 
 
 def check_config(config: DictConfig) -> None:

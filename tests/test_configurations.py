@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mindeye_pl.config import compose_config, conf_dir
+from mindeye_pl.config import compose_config, conf_dir, experiment_overrides
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.training.build import build_model, parameter_counts
 
@@ -35,6 +35,9 @@ ALONE = (
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 #: Groups that one system alone has.
 OF_MIND_READER = ("image_mapper=", "caption_mapper=", "generator=lafite")
+SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+#: Keys below `scale` that code and sweeps read.
+READ_BY_CODE = {"name", "sweep"}
 FIDELITY = list(OmegaConf.load(CONF / "fidelity" / "published.yaml"))
 
 
@@ -88,8 +91,9 @@ def test_every_experiment(experiment: str) -> None:
     assert config.data.subject not in config.pretrain.subjects
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     assert f"+experiment={experiment}" in text.splitlines()[1], "its command stands in its first comment"
-    scale = compose_config([]).scale
-    repeated = [key for key in scale if key not in ("name", "sweep") and re.search(rf"^\s*{key}:", text, re.MULTILINE)]
+    repeated = [
+        key for key in config.scale if key not in ("name", "sweep") and re.search(rf"^\s*{key}:", text, re.MULTILINE)
+    ]
     assert not repeated, "an experiment repeats no number of scale"
 
 
@@ -121,17 +125,17 @@ def test_paper_scale_has_mindeye1s_published_parameter_counts() -> None:
     assert (config.prior.renormalise, config.prior.network.target_scale) == ("first_token", "sqrt_width")
     assert config.prior.sample_steps == config.prior.network.timesteps == 100
     assert (config.unclip.steps, config.unclip.guidance, config.reconstruct.candidates) == (20, 3.5, 16)
-    assert (config.low_level.network.latent_size, config.maps.places, config.captioner) == (64, 256, None)
+    assert (config.low_level.network.latent_size, config.maps.places, config.get("captioner")) == (64, 256, None)
 
 
 def test_paper_scale_has_mind_readers_published_parameter_counts() -> None:
-    config = resolved("+experiment=scratch_subj01_40h", "model=mind_reader", "scale=paper", "data=nsd")
+    config = resolved("+experiment=scratch", "data.num_sessions=all", "model=mind_reader", "scale=paper", "data=nsd")
     assert build(config) == {"image_mapper": 1_156_929, "caption_mapper": 1_156_929}
     assert (config.finetune.epochs, config.finetune.batch_size, config.objective.batch_growth) == (40, 32, 4)
     assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", 2e-4)
     assert (config.scheduler.factor, config.scheduler.every) == (0.8, 10)
     assert (config.image_mapper.weight_decay, config.objective.clamp) == (1e-5, 1.5)
-    assert (config.embedder.name, config.text_embedder.name, config.low_level) == ("clip_b32", "clip_b32", None)
+    assert (config.embedder.name, config.text_embedder.name, config.get("low_level")) == ("clip_b32", "clip_b32", None)
 
 
 def test_a_caption_mapper_that_is_left_out_is_none() -> None:
@@ -140,10 +144,67 @@ def test_a_caption_mapper_that_is_left_out_is_none() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_all_scales_say_the_same_things_of_a_system(model: str) -> None:
-    scales = [path.stem for path in (CONF / "scale").glob("*.yaml")]
-    said = {scale: frozenset(resolved(f"scale={scale}", f"model={model}").scale) for scale in scales}
-    assert len(set(said.values())) == 1, said
+def test_a_system_has_the_same_numbers_at_every_scale_and_each_is_used(model: str) -> None:
+    configs = [compose_config([f"scale={scale}", f"model={model}"]) for scale in SCALES]
+    numbers = {frozenset(config.scale) for config in configs}
+    assert len(numbers) == 1, numbers
+    used = {key for config in configs for key in scale_keys_in(OmegaConf.to_container(config))}
+    assert next(iter(numbers)) == used | READ_BY_CODE
+
+
+def scale_keys_in(node: object) -> set[str]:
+    """Keys below `scale` that interpolations refer to."""
+    if isinstance(node, dict | list):
+        return set().union(*map(scale_keys_in, node.values() if isinstance(node, dict) else node))
+    return set(re.findall(r"\bscale\.(\w+)", node)) if isinstance(node, str) and "${" in node else set()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_run_has_only_nodes_of_its_system(scale: str) -> None:
+    mindeye2, mind_reader = (
+        compose_config([f"scale={scale}", f"model={model}"]) for model in ("mindeye2", "mind_reader")
+    )
+    assert not {"generator", "text_embedder", "refine", "image_mapper", "caption_mapper"} & set(mindeye2)
+    assert not {"low_level", "prior", "alignment", "backbone", "captioner", "maps", "refine"} & set(mind_reader)
+    assert "prior_samples" not in mind_reader.reconstruct
+
+
+@pytest.mark.parametrize("option", ["low_level=none", "ablation=no_prior", "unclip=none", "refine=none"])
+def test_leaving_a_part_out_is_possible_for_every_system(option: str) -> None:
+    for model in MODELS:
+        assert build(resolved("scale=tiny", f"model={model}", option))
+
+
+def test_choices_of_an_experiment_and_of_the_command_line_beat_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    choices = "defaults:\n  - override /model: mindeye1\n  - override /embedder: openclip_l\n  - _self_\n"
+    text = f"# @package _global_\n{choices}scale: {{max_lr: 0.5}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    folder = f"hydra.searchpath=[file://{tmp_path}]"
+    config = resolved("+experiment=mine", "scale=paper", folder)
+    assert (config.embedder.name, config.optimizer.lr, config.vae.name) == ("openclip_l", 0.5, "sd_512")
+    config = resolved("+experiment=mine", "scale=paper", "embedder=laptop", "scale.max_lr=0.1", folder)
+    assert (config.embedder.name, config.optimizer.lr) == ("laptop", 0.1)
+
+
+def test_another_experiment_keeps_the_command_line_but_not_what_is_its_own() -> None:
+    given = ["+experiment=finetune_subj02_all", "scale=tiny", "data.subject=2", "finetune.start=scratch", "seed=7"]
+    assert experiment_overrides("pretrain", given) == ["+experiment=pretrain", "scale=tiny", "seed=7"]
+    other = experiment_overrides("finetune data.subject=5 seed=1", given)
+    assert other == ["+experiment=finetune", "data.subject=5", "seed=1", "scale=tiny"]
+
+
+@pytest.mark.parametrize("name", ["finetune", "scratch"])
+def test_rows_beside_an_experiment_are_of_its_subject(name: str) -> None:
+    rows = resolved(f"+experiment={name}", "data.subject=5", "scale=tiny").report.compare
+    configs = [resolved(*experiment_overrides(row, ["scale=tiny"])) for row in rows]
+    assert {config.data.subject for config in configs} == {5}
+    asked = [(config.finetune.start, config.data.num_sessions) for config in configs]
+    assert asked == [("scratch", 1), ("pretrained", 1), ("scratch", "all"), ("pretrained", "all")]
+
+
+def test_there_are_fewer_than_200_files() -> None:
+    assert len(list(CONF.rglob("*.yaml"))) < 200
 
 
 @pytest.mark.parametrize("option", FIDELITY)
@@ -184,8 +245,8 @@ def test_corrected_reaches_mind_readers_groups() -> None:
 
 
 def test_command_line_beats_experiment_beats_groups() -> None:
-    assert resolved("+experiment=scratch_subj02_40h").data.num_sessions == "all"
-    config = resolved("+experiment=scratch_subj02_40h", "data.num_sessions=2", "scale=tiny", "embedder=laptop")
+    assert resolved("+experiment=finetune_subj02_all").data.num_sessions == "all"
+    config = resolved("+experiment=finetune_subj02_all", "data.num_sessions=2", "scale=tiny", "embedder=laptop")
     assert (config.data.num_sessions, config.data.subject, config.embedder.name) == (2, 2, "laptop")
 
 

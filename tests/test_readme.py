@@ -82,7 +82,11 @@ def test_the_report_fills_a_row_that_was_empty(cli: CommandLine, finished: Path)
     options = ("scale=tiny", "logger=none")
     _, out, _ = cli("+experiment=finetune_subj01_1h", *options)
     assert re.search(r"scratch, 1 h +not run yet", out)
-    (command,) = (line for line in out.splitlines() if line.startswith("python -m") and "scratch_subj01_1h" in line)
+    (command,) = (
+        line
+        for line in out.splitlines()
+        if line.startswith("python -m") and "+experiment=scratch data.subject=1 data.num_sessions=1 " in line
+    )
     words = [word for word in shlex.split(command)[3:] if not word.startswith("paths.outputs=")]
     code, _, err = cli(*words)
     assert code == 0, err

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mindeye_pl.data.image_sources import Table
+from mindeye_pl.data.sampling import repeated_if_overfitting
 from mindeye_pl.types import ImageBatch
 
 
@@ -115,4 +116,5 @@ class ImageDataModule(LightningDataModule):
         return [] if not len(self._held_out) else self._loader(ShuffledBatches(self._held_out, self._batch_size, None))
 
     def _loader(self, sampler: ShuffledBatches) -> "DataLoader[ImageBatch]":
-        return DataLoader(self._dataset, sampler=sampler, batch_size=None)
+        repeated = repeated_if_overfitting(sampler, self.trainer)
+        return DataLoader(self._dataset, sampler=repeated, batch_size=None)

@@ -9,14 +9,18 @@ Legend: K batches of an epoch, b one subject's share of a batch, n trials of a s
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, Sampler, SequentialSampler
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.repetitions import cyclic_slots
 from mindeye_pl.data.nsd.trials import Trials
 from mindeye_pl.errors import UserError
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 #: A batch: for each subject in it, the subject's place in the list of subjects and the `(b,)` trials taken.
 BatchIndex = list[tuple[int, np.ndarray]]
@@ -198,6 +202,25 @@ class FixedBatches(DistributedSampler[BatchIndex]):
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+class RepeatedBatches(SequentialSampler):
+    """The batches of a sampler's first epoch, in the same order in every epoch."""
+
+    def __init__(self, sampler: Sampler[Any]):
+        self.batches = list(sampler)
+        super().__init__(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+def repeated_if_overfitting(sampler: Sampler[Any], trainer: "Trainer | None") -> Sampler[Any]:
+    """Return the sampler, or its repeated batches under `trainer.overfit_batches`, of which Lightning takes the first.
+
+    Lightning replaces every other sampler than a sequential one by an order of single rows.
+    """
+    return RepeatedBatches(sampler) if trainer is not None and trainer.overfit_batches else sampler
 
 
 #: Values of the option `data.sampling`.

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 TWO = ("trainer=ddp_cpu",)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
-SHORT = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
+SHORT = ("+experiment=scratch", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
 
 
 def start(

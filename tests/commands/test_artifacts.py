@@ -22,6 +22,7 @@ from mindeye_pl.store.manifest import MANIFEST
 from tests.conftest import CONF, CommandLine
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
+SECOND_SUBJECT = ("+experiment=scratch", "data.subject=2", "report.compare=[]")
 STORE = ("pipeline=artifacts", "scale=tiny", "logger=none")
 PRUNE = (*STORE, "artifacts.action=prune")
 STEPS = ("simulate", "pretrain", "finetune", "evaluate", "reconstruct", "fit_encoder", "evaluate_reconstructions")
@@ -176,7 +177,7 @@ def test_what_a_named_experiment_uses_is_kept(cli: CommandLine, finished: Path) 
     assert f"pretrain/{spec.name}: removed" in out
     assert len(names(finished)) == len(STEPS)
     # Of another subject only the data are the same.
-    code, out, err = cli(*PRUNE, "artifacts.keep_used_by=[]", "+experiment=scratch_subj02_1h", "report.compare=[]")
+    code, out, err = cli(*PRUNE, "artifacts.keep_used_by=[]", *SECOND_SUBJECT)
     assert code == 0, err
     assert "6 artifacts, " in out
     assert f"simulate/{only(finished, 'simulate').name}" not in out
@@ -188,7 +189,7 @@ def test_what_a_named_experiment_uses_is_kept(cli: CommandLine, finished: Path) 
 @pytest.mark.slow
 def test_the_rows_that_a_report_compares_with_are_kept(cli: CommandLine, finished: Path) -> None:
     cli.compares = True
-    assert "nothing to remove" in cli(*PRUNE, "artifacts.keep_used_by=[scratch_subj01_1h]")[1]
+    assert "nothing to remove" in cli(*PRUNE, "artifacts.keep_used_by=[scratch]")[1]
 
 
 @pytest.mark.slow

@@ -226,6 +226,29 @@ def test_a_trainer_tells_the_sampler_its_epoch(make, tmp_path):
     assert model.validated == [0, 1, 0, 1]
 
 
+def test_overfitting_repeats_the_first_batches_in_every_epoch(make, tmp_path):
+    data, model = make(), Recorder()
+    trainer = pl.Trainer(
+        max_epochs=3,
+        overfit_batches=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, datamodule=data)
+    first = [
+        data.train_trials[place].stimulus_ids[trial]
+        for batch in list(data.train_sampler())[:2]
+        for place, taken in batch
+        for trial in taken
+    ]
+    assert [model.epochs[epoch] for epoch in range(3)] == [first] * 3
+
+
 def test_files_are_looked_for_before_anything_is_read(make, small_nsd):
     check_files(small_nsd, [1, 2])
     small_nsd.stimuli.unlink()
@@ -264,7 +287,7 @@ def test_slots_change_no_image_that_is_validated(make):
 class Epoch:
     """What a data module asks of its trainer."""
 
-    global_rank, world_size = 0, 1
+    global_rank, world_size, overfit_batches = 0, 1, 0
 
     def __init__(self, epoch: int):
         self.current_epoch = epoch

@@ -61,6 +61,8 @@ def test_number_of_ranks(overrides: list[str], ranks: int) -> None:
 def test_what_else_of_the_trainer_changes_the_weights() -> None:
     config = compose_config(["+trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=7"])
     assert determined_by_trainer(config) == {"trainer.accumulate_grad_batches": 2}
+    config = compose_config(["debug=overfit", "+trainer.max_epochs=3"])
+    assert determined_by_trainer(config) == {"trainer.overfit_batches": 2, "trainer.max_epochs": 3}
 
 
 def test_parts_without_a_gradient_are_looked_for() -> None:

@@ -15,7 +15,11 @@ def tags_of(step: Step, *overrides: str) -> set[str]:
 
 def test_tags_of_a_step() -> None:
     always = {"seed=42", "scale=tiny", "simulated"}
-    assert tags_of(FINETUNE, "+experiment=scratch_subj02_40h") == always | {"subj02", "hours=all", "scratch"}
+    assert tags_of(FINETUNE, "+experiment=scratch", "data.subject=2", "data.num_sessions=all") == always | {
+        "subj02",
+        "hours=all",
+        "scratch",
+    }
     assert tags_of(EVALUATE, "data.num_sessions=0.5", "seed=7") == {
         *("subj01", "hours=0.5", "pretrained", "seed=7", "scale=tiny", "simulated")
     }

@@ -238,13 +238,16 @@ def tokens_section(embeddings: Embeddings, evaluation: Artifact) -> Section | No
     return token_map_section(predicted, true, names, effective_rank=rank, note=most)
 
 
-def report_folder(reports: str | Path, experiment: str, job: int | None) -> Path:
-    """Return the folder of a report's page, figures and tables.
+def report_folder(run: Run) -> Path:
+    """Return the folder of a run's page, figures and tables.
 
-    Args:
-        reports: folder of all reports.
-        experiment: name.
-        job: number in a sweep, None for a run of its own.
+    A run of its own has one for each subject and amount of data that the command line names; a job of a sweep lies
+    below its experiment.
     """
-    folder = Path(reports) / experiment
-    return folder if job is None else folder / "jobs" / str(job)
+    folder, data = Path(run.config.paths.reports), run.config.data
+    if run.job is not None:
+        return folder / run.experiment / "jobs" / str(run.job)
+    hours = "all" if data.num_sessions == "all" else f"{data.num_sessions}h"
+    named = {"data.subject": f"subj{data.subject:02d}", "data.num_sessions": hours}
+    asked = [name for key, name in named.items() if any(item.startswith(f"{key}=") for item in run.overrides)]
+    return folder / "_".join([run.experiment, *asked])

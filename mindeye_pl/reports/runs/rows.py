@@ -1,5 +1,6 @@
 """The tables of a report: null rows first, then baselines, published rows and experiments, ceilings last."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -234,8 +235,11 @@ def experiment_rows(run: Run, own: Artifact, step: Step, scores: tuple[Score, ..
     if given is not None:
         return [Row(str(given), scores, simulated=simulated, this_run=True)]
     rows = [_experiment_row(run.of_experiment(name), name, own, step) for name in names]
-    if run.experiment not in names:
-        rows.insert(0, Row(run.experiment, scores, simulated=simulated, this_run=True))
+    if not any(row.this_run for row in rows):
+        asked = any(item.startswith("data.num_sessions=") for item in run.overrides)
+        hours = hours_in_words(run.config.data.num_sessions)
+        label = f"{run.experiment}, {hours}" if asked else run.experiment
+        rows.insert(0, Row(label, scores, simulated=simulated, this_run=True))
     return rows
 
 
@@ -248,7 +252,7 @@ def _experiment_row(other: Run, name: str, own: Artifact, step: Step) -> Row:
     start = "pretrained" if other.config.finetune.start == "pretrained" else "scratch"
     label, simulated = f"{start}, {hours_in_words(other.config.data.num_sessions)}", is_simulated(other.config)
     if artifact is None:
-        return Row(label, command=" ".join(["python -m mindeye_pl", *other.overrides]), simulated=simulated)
+        return Row(label, command=f"python -m mindeye_pl {shlex.join(other.overrides)}", simulated=simulated)
     mine = artifact.fingerprint == own.fingerprint
     return Row(label, read_scores(artifact, MODEL), simulated=simulated, this_run=mine)
 

@@ -76,7 +76,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
         args = (inputs["gallery"].gallery, inputs["images"].stimuli, captions, config.report.gallery)
         shown.images.append(found_section(retrieval, *args))
     _print(config.data.subject, shown.tables)
-    path = report_folder(config.paths.reports, run.experiment, run.job) / "index.html"
+    path = report_folder(run) / "index.html"
     artifacts = [(step, run.find(step)) for step in order(config, steps)]
     made = [(step, artifact) for step, artifact in artifacts if artifact is not None]
     data = ReportData(

@@ -18,7 +18,7 @@ from mindeye_pl.store.atomic import write_text
 
 JOB = "job.json"
 
-Status = Literal["running", "finished", "failed"]
+Status = Literal["running", "finished", "failed", "skipped"]
 
 
 @dataclass
@@ -28,7 +28,8 @@ class Job:
     Attributes:
         number: Hydra's, from 0 on.
         overrides: its command line.
-        status: a job that is still "running" when the sweep has ended was killed.
+        status: a job that is still "running" when the sweep has ended was killed; "skipped" is one that did not start
+            because another had failed.
         error: what it failed of, in one line.
         artifacts: the folder of each step's artifact.
         made: the steps that this job made itself; the others it found finished.
@@ -72,6 +73,27 @@ def recorded(job: Job, folder: Path, in_one_line: Callable[[Exception], str | No
     else:
         job.status = "finished"
     job.seconds = round(time.time() - started, 1)
+    _write(job, folder)
+
+
+def failure_before(job: Job, folder: Path) -> Job | None:
+    """Return the first failed job of the sweep in `folder` that started before `job`, if there is one.
+
+    Later jobs are not asked: in a folder of an earlier sweep their records are out of date.
+    """
+    return next((one for one in read_jobs(folder) if one.status == "failed" and one.number < job.number), None)
+
+
+def skip(job: Job, folder: Path, failed: Job) -> None:
+    """Record that a job did not start because another one had failed.
+
+    Args:
+        job: the skipped job.
+        folder: its folder, Hydra's output folder.
+        failed: the other job.
+    """
+    job.status, job.error = "skipped", f"job {failed.number} failed"
+    console.print(f"job {job.number} skipped: {job.error}", markup=False)
     _write(job, folder)
 
 

@@ -48,9 +48,10 @@ def write_sweep_report(config: DictConfig) -> Path | None:
     _print(data, said)
     console.print(f"\nreport: {path.resolve()}")
     if lost := [job for job in jobs if job.status != "finished"]:
+        first = min(lost, key=lambda job: job.status != "failed")  # the failure is why others were skipped
         raise UserError(
             f"{len(lost)} of {len(jobs)} jobs have not finished",
-            got=f"job {lost[0].number}: {lost[0].error or 'killed'}",
+            got=f"job {first.number}: {first.error or 'killed'}",
             fix="the same command runs them again, and no other",
         )
     return path

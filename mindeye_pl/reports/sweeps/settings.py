@@ -144,6 +144,8 @@ class Cell:
             which = f"seed {seed}: " if seed else ""
             if job.status == "failed":
                 lines.append(f"{which}failed: {job.error}")
+            elif job.status == "skipped":
+                lines.append(f"{which}not started: {job.error}")
             elif job.status == "running":
                 lines.append(f"{which}was killed; the same command goes on with it")
         return lines

@@ -16,7 +16,7 @@ from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.table import Row
 
-COMMAND = "python -m mindeye_pl +experiment=scratch_subj01_1h"
+COMMAND = "python -m mindeye_pl +experiment=scratch data.subject=1"
 
 
 def report(simulated: bool = True, **changes: object) -> ReportData:

@@ -15,7 +15,7 @@ from mindeye_pl.reports.render.table import (
 
 IMAGE = Score("image_retrieval", 0.634, 1 / 300, 300, 1000, (0.584, 0.684))
 BRAIN = Score("brain_retrieval", 0.589, 1 / 300, 300, 1000, (0.539, 0.639))
-LONG = "python -m mindeye_pl +experiment=finetune_subj01_40h scale=paper data=nsd trainer=gpu paths.nsd=/data seed=7"
+LONG = "python -m mindeye_pl +experiment=finetune_subj01_all scale=paper data=nsd trainer=gpu paths.nsd=/data seed=7"
 
 
 def printed(rows: list[Row], width: int = 80) -> str:

@@ -82,6 +82,17 @@ def test_a_failed_job_stops_no_other(finished: Path, cli: CommandLine) -> None:
     assert "pretrain" not in jobs[2]["made"], "the finished run's pretraining was found"
 
 
+def test_a_sweep_can_stop_at_its_first_failure(finished: Path, cli: CommandLine) -> None:
+    command = ("-m", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "unclip=none")
+    code, out, err = cli(*command, "finetune.batch_size=500,6,8", "sweep.stop_at_first_failure=true")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("mindeye_pl: 3 of 3 jobs have not finished (got: job 0: the batch is larger")
+    assert "job 1 skipped: job 0 failed" in out
+    assert "not started: job 0 failed" in " ".join(out.split())
+    jobs = [json.loads(path.read_text()) for path in sorted(cli.outputs.glob("sweeps/*/*/*/job.json"))]
+    assert [job["status"] for job in jobs] == ["failed", "skipped", "skipped"]
+
+
 @pytest.mark.slow
 def test_a_mistake_of_the_programs_is_in_the_table_and_its_trace_in_the_log(
     finished: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch

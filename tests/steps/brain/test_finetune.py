@@ -8,7 +8,7 @@ import pytest
 from mindeye_pl.training import fit as training
 from tests.conftest import CommandLine
 
-COMMAND = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
+COMMAND = ("+experiment=scratch", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
 LOWEST = "finetune.keep=lowest_validation_loss"
 
 

@@ -19,7 +19,7 @@ from mindeye_pl.weights.loaders.bundled import GENERATOR, SHIPPED
 from mindeye_pl.weights.sized_safetensors import read_own
 from tests.conftest import CommandLine
 
-MIND_READER = ("+experiment=scratch_subj01_1h", "scale=tiny", "model=mind_reader")
+MIND_READER = ("+experiment=scratch", "scale=tiny", "model=mind_reader")
 COMMAND = (*MIND_READER, "generator.start=scratch", "logger=none")
 
 
@@ -46,7 +46,7 @@ def test_from_brains_to_rgbs(cli: CommandLine) -> None:
     assert read.images.shape == (3, 3, 32, 32)
     torch.testing.assert_close(decoder.reconstruct(betas[:2]).images, read.images[:2], rtol=1e-4, atol=1e-5)
 
-    page = (cli.outputs / "reports" / "scratch_subj01_1h" / "index.html").read_text()
+    page = (cli.outputs / "reports" / "scratch" / "index.html").read_text()
     assert "caption embedding" in page
     assert "Generator" in page
 
