@@ -19,10 +19,14 @@ _PLAIN = {"auto": "ddp_find_unused_parameters_true", "ddp": "ddp_find_unused_par
 #: What changes the weights of a training beside precision and the number of ranks, where it is set.
 _CHANGES_WEIGHTS = (
     "accumulate_grad_batches",
+    "fast_dev_run",
     "gradient_clip_algorithm",
     "gradient_clip_val",
     "limit_train_batches",
+    "max_epochs",
     "max_steps",
+    "max_time",
+    "overfit_batches",
 )
 
 

@@ -92,10 +92,12 @@ def artifact_name(words: str) -> str:
 
 
 def check_upload(upload: str) -> None:
-    """Refuses a value of `logger.upload` that is none.
+    """Refuses a value of `logger.wandb.upload` that is none.
 
     Raises:
         UserError: naming those that there are.
     """
     if upload not in UPLOADS:
-        raise UserError("logger.upload is unknown", got=upload, expected=" or ".join(UPLOADS), fix="logger.upload=none")
+        raise UserError(
+            "logger.wandb.upload is unknown", got=upload, expected=" or ".join(UPLOADS), fix="logger.wandb.upload=none"
+        )

@@ -1,167 +1,204 @@
-"""The one training loop, used by pretraining and fine-tuning alike."""
+"""The training loop of every model: Lightning's trainer, the project's callbacks, and resuming."""
 
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import OmegaConf
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
+from pytorch_lightning.trainer import call
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import follows, started_here, together
+from mindeye_pl.distributed.ranks import started_here
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
-from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.training.callbacks.best_weights import LowestLoss
 from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History
 from mindeye_pl.training.callbacks.log_training import Log, TrackTraining
-from mindeye_pl.training.callbacks.progress import PlainWords
+from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
+from mindeye_pl.training.callbacks.progress import ProgressPrinter
+from mindeye_pl.training.callbacks.resume_checkpoint import LAST_CHECKPOINT, ResumeCheckpoint
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
+from mindeye_pl.training.settings import TrainingSettings
 
 HISTORY = "history.json"
 LAST, LOWEST = "last", "lowest_validation_loss"
 
-#: Of which epoch the weights are kept.
+#: Epochs whose weights may be kept.
 KEEPS = (LAST, LOWEST)
+
+#: Metric that `LOWEST` goes by.
+VALIDATION_LOSS = "validation/loss"
 
 
 def fit(
-    run: Run,
-    step: Step,
-    folder: Path,
     model: LightningModule,
     data: LightningDataModule,
+    folder: Path,
+    settings: TrainingSettings,
     *,
     epochs: int,
-    what: str,
+    title: str,
     keep: str = LAST,
-    more_callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback] = (),
+    log: Log | None = None,
     save: Callable[[], None] | None = None,
 ) -> None:
-    """Trains `model`, going on from the checkpoint in `folder` if a killed run left one, and writes its weights there.
+    """Train `model` and write its weights to `folder`, resuming from the checkpoint of a stopped training there.
 
     Args:
-        run: the run that this belongs to.
-        step: the step being made.
-        folder: the step's work folder.
-        model: freshly initialised; the checkpoint overrules it.
+        model: freshly initialised; a checkpoint overrides its weights.
         data: the data module.
-        epochs: of training.
-        what: for the words that the user reads.
+        folder: for checkpoints, history and weights.
+        settings: trainer, callbacks, loggers and seed.
+        epochs: of training; `trainer.max_epochs` overrides it.
+        title: of the training, for the console.
         keep: one of `KEEPS`: the weights after the last epoch, or after the one with the lowest validation loss.
-        more_callbacks: beside those of every training.
-        save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
+        callbacks: of this training, beside those of `settings`.
+        log: writes a row of metrics; None where the step has no record.
+        save: writes the trained weights; None writes those of the whole model. The checkpoint is removed afterwards.
 
     Raises:
-        UserError: for weights that `save` cannot write because no rank holds them all.
+        UserError: for weights that `save` cannot write because they are sharded, for trainer options or callbacks that
+            Lightning refuses, or for a training without any finite validation loss to keep weights by.
+        Preempted: after a signal, with a checkpoint from which the next call resumes.
     """
-    config = run.config
-    if save is not None and shards_weights(strategy := config.trainer.get("strategy", "auto")):
-        raise UserError(
-            f"{step.name} is not trained in shards", got=strategy_name(strategy), fix="trainer.strategy=ddp"
-        )
-    hush_lightning()
+    if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
+        raise UserError(f"{title}: weights cannot be sharded", got=strategy_name(strategy), fix="trainer.strategy=ddp")
+    silence_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
-    torch.set_float32_matmul_precision("high" if config.trainer.accelerator == "gpu" else "highest")
-    # `trainer.deterministic` would fill every new tensor with NaN, in case somebody reads it before it is written.
+    torch.set_float32_matmul_precision("high" if settings.trainer.accelerator == "gpu" else "highest")
+    # `trainer.deterministic` would fill every new tensor with NaN, in case it is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    history = History(folder / HISTORY)
-    callbacks: list[Callback] = [
-        EpochSeed(config.seed),
-        history,
-        PlainWords(what),
-        ModelCheckpoint(
-            folder,
-            filename=LAST,
-            every_n_epochs=config.callbacks.checkpoint_every_n_epochs,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-    ]
-    lowest = LowestLoss(folder / f"{LOWEST}.ckpt")
-    callbacks += [*more_callbacks, *([lowest] if keep == LOWEST else [])]
-    if log := _log(run, step):
-        callbacks.append(TrackTraining(log, history, config.trainer.log_every_n_steps))
-    if progress := bool(config.callbacks.progress_bar and console.is_terminal):
-        callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
-    checkpoint = folder / f"{LAST}.ckpt"
-    with together(run, step, folder, going_on=checkpoint.exists()) as agreed:
-        options = trainer_options(config, started_here=started_here())
-        options["plugins"].append(AtomicCheckpointIO())
-        if getattr(data, "growth", None) is not None:
-            options["reload_dataloaders_every_n_epochs"] = 1
-        trainer: Trainer = instantiate(
-            config.trainer,
-            max_epochs=epochs,
-            callbacks=callbacks,
-            logger=False,
-            default_root_dir=str(folder),
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # the project's samplers know their rank
-            num_sanity_val_steps=0,
-            _convert_="all",
-            **options,
-        )
-        going_on = str(checkpoint) if agreed["going_on"] else None
-        trainer.fit(model, datamodule=data, ckpt_path=going_on, weights_only=True)
-        if keep == LOWEST:
-            model.load_state_dict(lowest.weights())
+    state, history, lowest = MidEpochState(), History(folder / HISTORY), None
+    chosen = [state, EpochSeed(settings.seed), history, ProgressPrinter(title), *callbacks]
+    if keep == LOWEST:
+        lowest = _lowest_loss(folder)
+        chosen.append(lowest)
+    if log is not None:
+        chosen.append(TrackTraining(log, history, settings.trainer.get("log_every_n_steps", 50)))
+    chosen += settings.build_callbacks()
+    checkpoint = folder / LAST_CHECKPOINT
+    for callback in chosen:
+        if isinstance(callback, ResumeCheckpoint):
+            callback.path = checkpoint
+    with settings.together(resume=checkpoint.exists()) as agreed:
+        trainer = _build_trainer(settings, data, folder, epochs, chosen)
+        try:
+            resumed_from = str(checkpoint) if agreed["resume"] else None
+            trainer.fit(model, datamodule=data, ckpt_path=resumed_from, weights_only=True)
+        except MisconfigurationException as error:
+            fix = "another trainer, logger or callback"
+            raise UserError(f"Lightning refuses the training: {error}", fix=fix) from error
+        except SIGTERMException:  # without a `ResumeCheckpoint`; it would be exit code 0
+            raise SystemExit(143) from None
+        if not state.has_trained:  # resumed after the last epoch, where Lightning omits the hooks of the end
+            call._call_callback_hooks(trainer, "on_train_end")
+        if lowest is not None and lowest.best_model_path:
+            model.load_state_dict(_weights_of_lowest_loss(lowest))
         weights = full_weights(trainer)
     if save is None:
         save_weights(model, folder / WEIGHTS, weights)
     else:
         save()
     _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-    _remove(lowest.path)  # last: a training that goes on from the checkpoint needs it
+    _remove(folder / f"{LOWEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
 
 
-#: Lightning's warnings about what is so on purpose.
-_ON_PURPOSE = (
-    "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
-    "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
-    "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all images
-    "Total length of .* across ranks is zero",  # the data module says of its own why there is no validation
-    "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
-    "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
-    "`isinstance.treespec, LeafSpec.` is deprecated",
-)
+def _build_trainer(
+    settings: TrainingSettings, data: LightningDataModule, folder: Path, epochs: int, callbacks: list[Callback]
+) -> Trainer:
+    """Return the configured trainer; its own node overrides the project's defaults.
+
+    Raises:
+        UserError: for callbacks or loggers in the trainer's node, or options that Lightning refuses.
+    """
+    node = settings.trainer
+    for key, group in (("callbacks", "callbacks"), ("logger", "logger")):
+        if key in node:
+            raise UserError(f"trainer.{key} is not used", fix=f"the group {group}, docs/configuration.md")
+    if not node.get("enable_checkpointing", True):
+        callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
+    options = trainer_options(OmegaConf.create({"trainer": node}), started_here=started_here())
+    given = instantiate(node.plugins, _convert_="all") if node.get("plugins") else []
+    options["plugins"] += [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
+    defaults: dict[str, Any] = {
+        "max_epochs": epochs,
+        "default_root_dir": str(folder),
+        "enable_progress_bar": any(isinstance(one, ProgressBar) for one in callbacks),
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,  # the project's samplers depend on the rank
+        "num_sanity_val_steps": 0,
+        "reload_dataloaders_every_n_epochs": int(getattr(data, "growth", None) is not None),
+    }
+    options |= {key: value for key, value in defaults.items() if key not in node}
+    try:
+        return instantiate(
+            node, callbacks=callbacks, logger=settings.build_loggers() or False, _convert_="all", **options
+        )
+    except MisconfigurationException as error:
+        raise UserError(f"Lightning refuses the trainer: {error}", fix="another option of `trainer`") from error
+
+
+def _lowest_loss(folder: Path) -> ModelCheckpoint:
+    """Return the callback that keeps the weights of the epoch with the lowest validation loss."""
+    return ModelCheckpoint(
+        folder,
+        filename=LOWEST,
+        monitor=VALIDATION_LOSS,
+        save_weights_only=True,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+
+
+def _weights_of_lowest_loss(callback: ModelCheckpoint) -> dict[str, Tensor]:
+    """Return the kept weights.
+
+    Raises:
+        UserError: if no validation loss was finite.
+    """
+    if callback.best_model_score is None or not torch.isfinite(callback.best_model_score):
+        raise UserError(f"no {VALIDATION_LOSS} was finite", got="nan", expected="a number", fix="finetune.keep=last")
+    kept = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
+    console.print(f"  keeping the weights after epoch {kept['epoch'] + 1}, whose validation loss is the lowest")
+    return kept["state_dict"]
 
 
 def _remove(checkpoint: Path) -> None:
-    """Removes a checkpoint, which is a folder where each rank wrote its own part."""
+    """Remove a checkpoint, which is a folder where each rank wrote its own part."""
     if checkpoint.is_dir():
         shutil.rmtree(checkpoint)
     else:
         checkpoint.unlink(missing_ok=True)
 
 
-def hush_lightning() -> None:
-    """Leaves the words about training to `PlainWords`."""
+#: Warnings of Lightning about deliberate choices.
+_ON_PURPOSE = (
+    "Checkpoint directory .* exists and is not empty",  # the work folder of a stopped run
+    "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
+    "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all images
+    "Total length of .* across ranks is zero",  # the data module warns itself when there is no validation
+    "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
+    "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+)
+
+
+def silence_lightning() -> None:
+    """Leave progress messages to `ProgressPrinter`; results of `trainer.profiler` are still shown."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     for message in _ON_PURPOSE:
         warnings.filterwarnings("ignore", message)
-
-
-def _log(run: Run, step: Step) -> Log | None:
-    """Where the training's rows go besides the report's history; nowhere in ranks that follow."""
-    if follows():
-        return None
-    if run.config.logger.name != "csv":
-        return run.tracking.log_of(step)
-    # A training that goes on writes a further version: Lightning's logger would empty the file of the first part.
-    logger = CSVLogger(Path(run.config.paths.outputs) / "csv" / step.name, name=run.spec(step).name)
-
-    def log(values: Mapping[str, float], global_step: int) -> None:
-        logger.log_metrics(dict(values), global_step)
-        logger.save()
-
-    return log

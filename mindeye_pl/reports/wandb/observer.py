@@ -60,13 +60,13 @@ class Tracking:
     """
 
     def __init__(self, run: "Run"):
-        self._run, self._settings = run, run.config.logger
+        self._run, self._settings = run, run.config.logger.get("wandb")
         self._open: dict[str, TrackedRun] = {}
         self._stores: dict[str, dict[str, tuple[TrackedFolder, bool]]] = {}
         self._folders: dict[Path, None] = {}
         self._ids: dict[str, None] = {}
         self._shown: set[str] = set()
-        self._mode = self._settings.mode if self._settings.name == "wandb" else "disabled"
+        self._mode = self._settings.mode if self._settings is not None else "disabled"
 
     @property
     def enabled(self) -> bool:

@@ -140,7 +140,7 @@ def _log_reconstructions(run: Run, artifact: Artifact, tracked: TrackedRun) -> N
     """Some images as strips of what was seen and what was made, and the same as a table."""
     made, words = read_reconstructions(artifact), read_captions(artifact)
     ids = made["stimulus_ids"].numpy()
-    count = min(run.config.logger.num_images, len(ids))
+    count = min(run.config.logger.wandb.num_images, len(ids))
     if count < 1:
         return
     chosen = np.linspace(0, len(ids) - 1, count).round().astype(int)  # all over the test set

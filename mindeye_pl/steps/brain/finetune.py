@@ -13,6 +13,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, trained_by
 from mindeye_pl.steps.brain.trials import datamodule, training_steps
 from mindeye_pl.steps.inputs.splits import training_inputs
+from mindeye_pl.steps.inputs.training import training_settings
 from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.training.build import build_model
@@ -74,8 +75,9 @@ def _build(run: Run, folder: Path) -> None:
         load_shared_weights(model, read_weights(path), path, inherit_bias=settings.inherit_bias)
         start = "from the pretrained model"
     model.freeze_all_but(settings.trainable)
-    what = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
-    fit(run, FINETUNE, folder, model, data, epochs=settings.epochs, what=what, keep=settings.keep)
+    title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
+    training, log = training_settings(run, FINETUNE, folder), run.tracking.log_of(FINETUNE)
+    fit(model, data, folder, training, epochs=settings.epochs, title=title, keep=settings.keep, log=log)
     write_text(folder / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     if isinstance(scaling := data.normalisation(subject), ZScoreTrainSessions):
         save_file({"mean": scaling.mean, "std": scaling.std}, folder / BETAS)

@@ -30,10 +30,12 @@ from mindeye_pl.steps.inputs.captions import captions_identity, learns_captions
 from mindeye_pl.steps.inputs.frozen_models import has_part, identity, load_model, weight_files
 from mindeye_pl.steps.inputs.simulate import layout
 from mindeye_pl.steps.inputs.splits import training_inputs
+from mindeye_pl.steps.inputs.training import training_settings
 from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights, save_weights
 from mindeye_pl.training.fit import fit
+from mindeye_pl.training.settings import determined_by_callbacks
 from mindeye_pl.weights.loaders import bundled as laptop
 from mindeye_pl.weights.sized_safetensors import read_own
 
@@ -94,7 +96,7 @@ def _spec(run: Run) -> ArtifactSpec:
     _check(run)
     keys = ("subject", "num_sessions", "betas", "split", "validation_fraction")
     by = run.plain("generator", "seed", "trainer.precision", *(f"data.{key}" for key in keys))
-    by |= determined_by_trainer(config) | identity(run, "embedder")
+    by |= determined_by_trainer(config) | determined_by_callbacks(config) | identity(run, "embedder")
     if learns_captions(run):
         by |= captions_identity(run)
     if _pretrained(run):
@@ -191,9 +193,10 @@ def _build(run: Run, folder: Path) -> None:
             save_weights(model.composite, folder / WEIGHTS)
 
     data = _trials(run, brains, sizes["image_size"])
-    what = f"fine-tuning the generator to subject {subject}, conditioned on {settings.condition}"
+    title = f"fine-tuning the generator to subject {subject}, conditioned on {settings.condition}"
     grid = [GeneratedGrid(folder / GRID, run.tracking.image_log_of(FINETUNE_GENERATOR))]
-    fit(run, FINETUNE_GENERATOR, folder, model, data, epochs=settings.epochs, what=what, more_callbacks=grid, save=save)
+    training, log = training_settings(run, FINETUNE_GENERATOR, folder), run.tracking.log_of(FINETUNE_GENERATOR)
+    fit(model, data, folder, training, epochs=settings.epochs, title=title, callbacks=grid, log=log, save=save)
 
 
 FINETUNE_GENERATOR = Step("finetune_generator", _spec, _needs, _build)

@@ -9,9 +9,11 @@ from mindeye_pl.steps.brain.trials import datamodule, training_steps
 from mindeye_pl.steps.inputs.captions import captions_identity, learns_captions
 from mindeye_pl.steps.inputs.frozen_models import identity, low_level_groups
 from mindeye_pl.steps.inputs.splits import split_identity, training_inputs
+from mindeye_pl.steps.inputs.training import training_settings
 from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.fit import fit
+from mindeye_pl.training.settings import determined_by_callbacks
 
 #: Nodes of the configuration that the weights of any trained composite depend on.
 TRAINING_KEYS = (
@@ -28,6 +30,7 @@ TRAINING_KEYS = (
 def trained_by(run: Run, *keys: str) -> dict[str, Any]:
     """What a training depends on: `TRAINING_KEYS`, ranks, what branches and mappers learn, and `keys`."""
     by = run.plain(*TRAINING_KEYS, *keys) | determined_by_trainer(run.config)
+    by |= determined_by_callbacks(run.config)
     by |= identity(run, "embedder", *low_level_groups(run.config)) | split_identity(run)
     return by | captions_identity(run) if learns_captions(run) else by
 
@@ -46,8 +49,9 @@ def _build(run: Run, folder: Path) -> None:
     model = build_model(run.config, [data.voxel_counts[subject] for subject in subjects])
     data.growth = model.batch_growth(settings.epochs)
     names = ", ".join(map(str, subjects))
-    what = f"pretraining on {data.num_train_trials:,} trials of subjects {names}"
-    fit(run, PRETRAIN, folder, model, data, epochs=settings.epochs, what=what)
+    title = f"pretraining on {data.num_train_trials:,} trials of subjects {names}"
+    training, log = training_settings(run, PRETRAIN, folder), run.tracking.log_of(PRETRAIN)
+    fit(model, data, folder, training, epochs=settings.epochs, title=title, log=log)
 
 
 PRETRAIN = Step("pretrain", _spec, training_steps, _build)

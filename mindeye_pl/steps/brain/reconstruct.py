@@ -31,7 +31,7 @@ from mindeye_pl.steps.inputs.frozen_models import identity, load_model
 from mindeye_pl.steps.inputs.simulate import data_inputs, data_steps, is_simulated
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
 from mindeye_pl.store.atomic import write_text
-from mindeye_pl.training.fit import hush_lightning
+from mindeye_pl.training.fit import silence_lightning
 
 _IMAGE = "image-{:06d}.safetensors"
 
@@ -90,7 +90,7 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def _predict(run: Run, folder: Path, reconstructor: Reconstructor, queries: list[BrainQuery]) -> None:
-    hush_lightning()
+    silence_lightning()
     rank, world_size = place()
     trainer: Trainer = instantiate(
         run.config.trainer,

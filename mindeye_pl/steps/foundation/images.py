@@ -21,10 +21,12 @@ from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.inputs.targets import filled_store
+from mindeye_pl.steps.inputs.training import training_settings
 from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.training.fit import fit
+from mindeye_pl.training.settings import determined_by_callbacks
 
 if TYPE_CHECKING:
     pass
@@ -127,7 +129,7 @@ def foundation_spec(run: Run, name: str, inputs: Mapping[str, str] | None = None
         fix = "foundation=laptop, or pipeline=pretrain_unclip"
         raise UserError(f"pretrain_{name} has no settings", got=seen, expected=f"a foundation with {name}", fix=fix)
     by = run.plain(f"foundation.{name}", "foundation.images", "seed", "trainer.precision")
-    by |= determined_by_trainer(run.config)
+    by |= determined_by_trainer(run.config) | determined_by_callbacks(run.config)
     by[f"foundation.{name}"].pop("weights", None)  # their content is among the inputs
     if not trains_on_scenes(run):  # where images lie, and what scenes would be painted, changes nothing
         by["foundation.images"] = {key: foundation.images[key] for key in ("image_size", "num_validation")}
@@ -147,9 +149,9 @@ def fit_foundation(
 ) -> None:
     """Trains one of the models on its tables of images; see `fit`."""
     settings = run.config.foundation[step.name.removeprefix("pretrain_")]
-    what = f"training the {run.config.foundation.name} {step.name.removeprefix('pretrain_')}"
-    more: dict[str, Any] = {"more_callbacks": callbacks, "save": save}
-    fit(run, step, folder, model, data, epochs=settings.epochs, what=what, **more)
+    title = f"training the {run.config.foundation.name} {step.name.removeprefix('pretrain_')}"
+    training, log = training_settings(run, step, folder), run.tracking.log_of(step)
+    fit(model, data, folder, training, epochs=settings.epochs, title=title, callbacks=callbacks, log=log, save=save)
 
 
 def tables_of(run: Run, name: str, tables: dict[str, Any]) -> ImageDataModule:

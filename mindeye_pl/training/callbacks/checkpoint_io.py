@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Atomic checkpoint files."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,14 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Streams a checkpoint beside its final name, flushes it to disk and renames it.
+    """Writes a checkpoint to a temporary file beside it, flushes it to disk and renames it.
 
     Lightning's own plugin builds the whole file in memory first, which doubles the 27 GB of a full-size run, and does
     not flush before the rename.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes `checkpoint` to `path`."""
+        """Write `checkpoint` to `path`."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.part")
