@@ -183,7 +183,7 @@ def test_a_wrong_section_or_group_is_named() -> None:
 
 
 def test_offline_prints_json_alone(cli: CommandLine) -> None:
-    said = "logger.mode=offline", 'tracking.runs.tags=["hours=1"]', "tracking.sections.losses=null", "logger.entity=lab"
+    said = "logger.wandb.mode=offline", 'tracking.runs.tags=["hours=1"]', "tracking.sections.losses=null", "logger.wandb.entity=lab"
     code, out, err = cli("pipeline=dashboard", *said)
     assert code == 0, err
     printed = json.loads(out)
@@ -199,10 +199,10 @@ def test_mistakes_are_one_line(cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     cli.refuses("pipeline=dashboard", "logger=csv", says=("got: logger=csv", "Fix: logger=wandb"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    cli.refuses("pipeline=dashboard", "logger.mode=online", says=("without a W&B key", "wandb login"))
+    cli.refuses("pipeline=dashboard", "logger.wandb.mode=online", says=("without a W&B key", "wandb login"))
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     says = ("needs the package wandb-workspaces", 'pip install "mindeye_pl[dashboard]"')
-    cli.refuses("pipeline=dashboard", "logger.mode=offline", says=says)
+    cli.refuses("pipeline=dashboard", "logger.wandb.mode=offline", says=says)
 
 
 class Views:
@@ -242,7 +242,7 @@ def views(monkeypatch: pytest.MonkeyPatch) -> Iterator[Views]:
 
 
 def test_a_saved_dashboard_is_renewed_and_not_doubled(views: Views, capsys: pytest.CaptureFixture[str]) -> None:
-    config = compose_config(["pipeline=dashboard", "logger.mode=online"])
+    config = compose_config(["pipeline=dashboard", "logger.wandb.mode=online"])
     make_dashboard(config)
     address = f"{views.url}/lab/mindeye_pl?nw={view_name('mindeye_pl')}"
     assert f"dashboard: {address}" in capsys.readouterr().out
@@ -267,9 +267,9 @@ def test_a_saved_dashboard_is_renewed_and_not_doubled(views: Views, capsys: pyte
 
 
 def test_what_the_server_does_not_know_is_one_line(views: Views) -> None:
-    with pytest.raises(UserError, match=r"no such W&B project \(got: lab/brains\). Fix: logger.project="):
+    with pytest.raises(UserError, match=r"no such W&B project \(got: lab/brains\). Fix: logger.wandb.project="):
         save_view(build_view(described(), entity="lab", project="brains"))
     views.entity = None
-    with pytest.raises(UserError, match=r"whose the dashboard is. Fix: logger.entity=TEAM"):
+    with pytest.raises(UserError, match=r"whose the dashboard is. Fix: logger.wandb.entity=TEAM"):
         save_view(build_view(described(), entity=None, project="mindeye_pl"))
     assert not views.saved

@@ -18,9 +18,9 @@ from tests.conftest import CommandLine
 from tests.tracking.offline_record import OfflineRecord, offline_records
 from tests.tracking.wandb_server import KEY, wandb_server
 
-COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger.mode=offline", "metrics.bootstrap_resamples=50")
+COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger.wandb.mode=offline", "metrics.bootstrap_resamples=50")
 #: With every image that a reconstruction can have.
-IMAGES = ("low_level=vae_blur", "vae=tiny", "refine=tiny", "logger.num_images=5")
+IMAGES = ("low_level=vae_blur", "vae=tiny", "refine=tiny", "logger.wandb.num_images=5")
 
 PARTS = ("loss", "contrastive", "prior", "low_level")
 GROUPS = ("alignment", "backbone", "backbone_no_decay", "prior", "prior_no_decay", "low_level", "low_level_no_decay")
@@ -278,21 +278,21 @@ def test_cached_steps_open_no_run(outputs: Path, cli: CommandLine) -> None:
 #: Runs the command and kills itself after the second of four epochs, right after its checkpoint.
 KILLED = """
 import os, signal
-from pytorch_lightning.callbacks import ModelCheckpoint
 from mindeye_pl import cli
-save = ModelCheckpoint.on_train_epoch_end
+from mindeye_pl.training.callbacks.resume_checkpoint import ResumeCheckpoint
+save = ResumeCheckpoint.on_train_epoch_end
 def save_and_die(self, trainer, module):
     save(self, trainer, module)
     if trainer.current_epoch == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-ModelCheckpoint.on_train_epoch_end = save_and_die
+ResumeCheckpoint.on_train_epoch_end = save_and_die
 cli.main()
 """
 
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_in_its_run(simulated: CommandLine) -> None:
-    command = (*COMMAND, "pipeline.steps=[pretrain]", "pretrain.epochs=4", "callbacks.checkpoint_every_n_epochs=1")
+    command = (*COMMAND, "pipeline.steps=[pretrain]", "pretrain.epochs=4", "callbacks.checkpoint.every_n_epochs=1")
     arguments = [sys.executable, "-c", KILLED, *command, f"paths.outputs={simulated.outputs}"]
     killed = subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -323,14 +323,6 @@ def test_disabled_tracks_nothing(simulated: CommandLine, monkeypatch: pytest.Mon
     assert code == 0, err
     assert "wandb sync" not in out
     assert not (simulated.outputs / "wandb").exists()
-
-
-def test_csv_has_the_same_rows_and_a_second_file_when_it_goes_on(simulated: CommandLine) -> None:
-    code, _, err = simulated(*COMMAND[:2], "logger=csv", "seed=43", "pipeline.steps=[pretrain]", "pretrain.epochs=1")
-    assert code == 0, err
-    (file,) = (simulated.outputs / "csv" / "pretrain").glob("*/version_0/metrics.csv")
-    head = file.read_text().splitlines()[0].split(",")
-    assert {"train/loss", "validation/loss", "train_step/prior", "lr/backbone", "epoch"} <= set(head)
 
 
 def test_an_unwritable_record_stops_no_training(simulated: CommandLine) -> None:

@@ -61,5 +61,5 @@ def test_names_that_wandb_takes() -> None:
 
 
 def test_an_unknown_upload_is_refused() -> None:
-    with pytest.raises(UserError, match=r"logger\.upload"):
+    with pytest.raises(UserError, match=r"logger\.wandb\.upload"):
         check_upload("everything")

@@ -20,6 +20,17 @@ LAST_CHECKPOINT = "last.ckpt"
 _DUE = 1
 
 
+#: Key of the folder in a checkpoint.
+_FOLDER = "resume_folder"
+
+
+def _moved(state: Any, before: str, now: str) -> Any:
+    """Return a state with the folder's new name in its keys and values."""
+    if isinstance(state, dict):
+        return {_moved(key, before, now): _moved(value, before, now) for key, value in state.items()}
+    return state.replace(before, now) if isinstance(state, str) else state
+
+
 class Preempted(SystemExit):
     """End of a process that a signal stopped after it saved its training; exit code 128 + signal, as of a shell."""
 
@@ -61,6 +72,16 @@ class ResumeCheckpoint(Checkpoint):
         self._received = self._stop_with = 0
         self._saves = not getattr(trainer, "fast_dev_run", False)
         self._handlers = {number: signal.getsignal(number) for number in self.signals}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note the folder, in which other callbacks may have files."""
+        checkpoint[_FOLDER] = str(self.path.parent.resolve())
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Correct the paths in the states of all callbacks where the folder was moved since."""
+        before, now = checkpoint[_FOLDER], str(self.path.parent.resolve())
+        if before != now:
+            checkpoint["callbacks"] = _moved(checkpoint["callbacks"], before, now)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's handlers, which save nothing; it restores those from before at the end."""
