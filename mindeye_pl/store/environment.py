@@ -11,6 +11,9 @@ from mindeye_pl.version import __version__
 
 LIBRARIES = ("torch", "pytorch-lightning", "open_clip_torch", "diffusers", "numpy", "scikit-learn")
 
+#: Folder of the checkout, if the package runs from one.
+CHECKOUT = Path(__file__).parents[2]
+
 
 def environment() -> dict[str, str]:
     """Versions, machine and the code's commit, by the words that the report shows."""
@@ -26,7 +29,7 @@ def environment() -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the checkout that runs, "+ changes" where files differ from it; "not a checkout" elsewhere."""
-    folder = Path(__file__).parents[2]
+    folder = CHECKOUT
     if not (folder / ".git").exists():  # an installed copy may lie inside somebody else's checkout
         return "not a checkout"
     try:

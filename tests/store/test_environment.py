@@ -21,7 +21,7 @@ def test_commit_and_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "mindeye_pl").mkdir()
     module = tmp_path / "mindeye_pl" / "__init__.py"
     module.write_text("")
-    monkeypatch.setattr(environment.mindeye_pl, "__file__", str(module))
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
     assert environment.commit() == "not a checkout"
 
     def git(*words: str) -> str:

@@ -41,7 +41,7 @@ def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("mindeye_pl.reports"),
+        loader=PackageLoader("mindeye_pl.reports.render"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -19,7 +19,7 @@ CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.sa
 GENERATOR = "generator.safetensors"
 
 #: The files that the package ships, in half precision; MODEL_CARD.md beside them says what they are.
-SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED = Path(__file__).parents[1] / "shipped"
 
 
 def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]:

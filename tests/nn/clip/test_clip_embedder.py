@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, random_embedder, resize
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-CONF = Path(__file__).parents[2] / "conf"
+GOLDEN = Path(__file__).parents[2] / "golden"
+CONF = Path(__file__).parents[3] / "conf"
 CASE = GOLDEN / "clip_embedder_small"
 
 

@@ -14,7 +14,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.weights.loaders.openclip import load_openclip
 
-CASE = Path(__file__).parents[1] / "golden" / "clip_embedder_small"
+CASE = Path(__file__).parents[2] / "golden" / "clip_embedder_small"
 
 
 class Malice:
