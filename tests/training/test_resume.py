@@ -93,23 +93,27 @@ def training(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Training:
     return Training(cli, monkeypatch)
 
 
+TERM, USR1 = signal.SIGTERM, signal.SIGUSR1
+EARLY_AND_LATE = {(0, 1): TERM, (2, 4): USR1}
+
+
 @pytest.mark.parametrize(
-    "more",
+    ("more", "signals"),
     [
-        ("model=mindeye2", "finetune.epochs=3"),
-        ("model=mindeye1", "finetune.epochs=3"),
-        ("model=mind_reader", "unclip=none", "finetune.epochs=4"),  # batches grow in the last two epochs
-        ("model=mindeye2", "finetune.epochs=3", "+trainer.accumulate_grad_batches=3"),
-        ("model=mindeye2", "finetune.epochs=3", "data.num_workers=1"),
-        ("model=mindeye2", "finetune.epochs=3", "finetune.keep=lowest_validation_loss"),
-        ("model=mindeye2", "finetune.epochs=3", "finetune.trainable=[alignment,prior]"),
+        (("model=mindeye2", "finetune.epochs=3"), {(0, 1): TERM, (0, 4): USR1, (2, 0): TERM}),
+        (("model=mindeye1", "finetune.epochs=3"), EARLY_AND_LATE),
+        # batches grow in the last two epochs, which have two steps
+        (("model=mind_reader", "unclip=none", "finetune.epochs=4"), {(1, 3): TERM, (2, 0): USR1, (3, 0): TERM}),
+        (("finetune.epochs=3", "+trainer.accumulate_grad_batches=3"), EARLY_AND_LATE),
+        (("finetune.epochs=3", "data.num_workers=1"), EARLY_AND_LATE),
+        (("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE),
+        (("finetune.epochs=3", "finetune.trainable=[alignment,prior]"), EARLY_AND_LATE),
     ],
     ids=["mindeye2", "mindeye1", "mind_reader", "accumulation", "workers", "lowest_loss", "frozen_parts"],
 )
-def test_signals_inside_epochs(training: Training, more: tuple[str, ...]) -> None:
+def test_signals_inside_epochs(training: Training, more: tuple[str, ...], signals: dict[Place, signal.Signals]) -> None:
     command = (*SCRATCH, *more)
     alone = training.undisturbed(*command)
-    signals = {(0, 1): signal.SIGTERM, (0, 4): signal.SIGUSR1, (2, 0): signal.SIGTERM, (2, 1): signal.SIGTERM}
     assert_same(training.stopped(*command, signals=signals), alone)
 
 
@@ -119,15 +123,26 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_end(training: Train
     assert_same(training.stopped(*SCRATCH, signals={place: signal.SIGTERM}), alone)
 
 
-def test_generators_and_averaged_weights(training: Training) -> None:
-    """Manual optimisation with two optimisers, and an exponential moving average of the weights."""
-    command = ("pipeline=pretrain_foundation", "foundation=tiny", "scale=tiny", "logger=none")
-    command = (*command, "pipeline.steps=[pretrain_unclip]", "+foundation.unclip.ema_decay=0.9")
-    alone = training.undisturbed(*command, step="pretrain_unclip")
-    stopped = training.stopped(
-        *command, signals={(0, 1): signal.SIGTERM, (1, 2): signal.SIGTERM}, step="pretrain_unclip"
-    )
-    assert_same(stopped, alone, "unclip.safetensors")
+@pytest.mark.parametrize(
+    ("step", "more", "signals"),
+    [
+        # an exponential moving average of the weights, which is all that is left to do after the last step
+        ("unclip", ("pipeline=pretrain_unclip",), {(0, 1): TERM, (1, 4): TERM}),
+        # two optimisers under manual optimisation
+        (
+            "generator",
+            ("pipeline=pretrain_generator", "embedder=laptop_embedding", "text_embedder=laptop"),
+            {(0, 1): TERM, (1, 1): TERM},
+        ),
+    ],
+)
+def test_foundation_models(
+    training: Training, step: str, more: tuple[str, ...], signals: dict[Place, signal.Signals]
+) -> None:
+    command = ("foundation=tiny", "scale=tiny", "logger=none", *more, f"pipeline.steps=[pretrain_{step}]")
+    alone = training.undisturbed(*command, step=f"pretrain_{step}")
+    stopped = training.stopped(*command, signals=signals, step=f"pretrain_{step}")
+    assert_same(stopped, alone, f"{step}.safetensors")
 
 
 class KilledError(BaseException):
