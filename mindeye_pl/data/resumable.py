@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 Batch = TypeVar("Batch")
@@ -62,7 +63,14 @@ class ResumableLoader(DataLoader[Batch]):
 
     _taken = 0
 
+    def __init__(self, *args: Any, num_workers: int = 0, **more: Any):
+        # Workers are seeded by a generator of their own: a process that resumes starts them at another time.
+        generator = torch.Generator() if num_workers else None
+        super().__init__(*args, **{"num_workers": num_workers, "generator": generator, **more})
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        if self.num_workers:
+            torch.empty((), dtype=torch.int64).random_()  # the number that each pass of a loader without workers draws
         self._taken = self.sampler.first  # type: ignore[attr-defined]
         for batch in super().__iter__():
             self._taken += 1

@@ -16,17 +16,21 @@ from mindeye_pl.errors import UserError
 #: Parts may be without a gradient on purpose: inert published blocks, a head that no loss reads, a frozen stage.
 _PLAIN = {"auto": "ddp_find_unused_parameters_true", "ddp": "ddp_find_unused_parameters_true"}
 
-#: What changes the weights of a training beside precision and the number of ranks, where it is set.
+#: What changes the weights of a training beside precision and the number of ranks, where it is set: the amount of
+#: training, and the validations that choose the weights that are kept.
 _CHANGES_WEIGHTS = (
     "accumulate_grad_batches",
+    "check_val_every_n_epoch",
     "fast_dev_run",
     "gradient_clip_algorithm",
     "gradient_clip_val",
     "limit_train_batches",
+    "limit_val_batches",
     "max_epochs",
     "max_steps",
     "max_time",
     "overfit_batches",
+    "val_check_interval",
 )
 
 

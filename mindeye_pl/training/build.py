@@ -1,4 +1,4 @@
-"""Building the composite that the configuration describes, and moving weights in and out of it."""
+"""Models built from their configuration."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from mindeye_pl.models.base import BrainDecoder
 
 
 def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> BrainDecoder:
-    """The configured composite with fresh weights that depend on `seed` alone."""
+    """Return the configured model with fresh weights that depend on `seed` alone."""
     torch.manual_seed(config.seed)
     reads_voxels = [
         name for name, part in config.model.items() if isinstance(part, DictConfig) and "voxel_counts" in part
@@ -20,13 +20,13 @@ def build_model(config: DictConfig, voxel_counts: Sequence[int]) -> BrainDecoder
 
 
 def voxel_counts(config: DictConfig, weights: Mapping[str, Tensor]) -> list[int]:
-    """V of each subject that weights of the configured system are of; empty where they do not tell."""
+    """Return V of each subject in weights of the configured system; empty where they do not determine it."""
     system: type[BrainDecoder] = get_class(config.model._target_)
     return system.voxel_counts_in(weights)
 
 
 def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[str, int]:
-    """Parameters of each stage, built on the meta device: no memory, whatever the size."""
+    """Return the number of parameters of each part, built on the meta device, without memory."""
     with torch.device("meta"):
         model = build_model(config, voxel_counts)
-    return {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.parts().items()}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}

@@ -61,7 +61,7 @@ def fit(
         data: the data module.
         folder: for checkpoints, history and weights.
         settings: trainer, callbacks, loggers and seed.
-        epochs: of training; `trainer.max_epochs` overrides it.
+        epochs: of training, at most `trainer.max_epochs` where that is set.
         title: of the training, for the console.
         keep: one of `KEEPS`: the weights after the last epoch, or after the one with the lowest validation loss.
         callbacks: of this training, beside those of `settings`.
@@ -133,7 +133,6 @@ def _build_trainer(
     given = instantiate(node.plugins, _convert_="all") if node.get("plugins") else []
     options["plugins"] += [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
     defaults: dict[str, Any] = {
-        "max_epochs": epochs,
         "default_root_dir": str(folder),
         "enable_progress_bar": any(isinstance(one, ProgressBar) for one in callbacks),
         "enable_model_summary": False,
@@ -142,6 +141,7 @@ def _build_trainer(
         "reload_dataloaders_every_n_epochs": int(getattr(data, "growth", None) is not None),
     }
     options |= {key: value for key, value in defaults.items() if key not in node}
+    options["max_epochs"] = min(epochs, node.get("max_epochs") or epochs)
     try:
         return instantiate(
             node, callbacks=callbacks, logger=settings.build_loggers() or False, _convert_="all", **options

@@ -72,7 +72,9 @@ class Training:
         made = self.cli.made(step)
         return made.rename(made.with_name(f".undisturbed-{made.name}"))
 
-    def stopped(self, *command: str, signals: dict[Place, signal.Signals], step: str = "finetune") -> Path:
+    def stopped(
+        self, *command: str, signals: dict[Place, signal.Signals], step: str = "finetune", resumes: bool = True
+    ) -> Path:
         """Stopped by each of the signals in turn, and finished."""
         for place, number in signals.items():
             with at(place, send(number), self.monkeypatch):
@@ -83,7 +85,7 @@ class Training:
             assert "the same command resumes" in err
         code, out, err = self.cli(*command)
         assert code == 0, err
-        assert "resuming" in out
+        assert ("resuming" in out) == resumes
         assert not list(self.cli.made(step).glob("*.ckpt"))
         return self.cli.made(step)
 
@@ -120,7 +122,8 @@ def test_signals_inside_epochs(training: Training, more: tuple[str, ...], signal
 @pytest.mark.parametrize("place", [(0, STEPS - 1), (1, STEPS - 1)], ids=["first", "last"])
 def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_end(training: Training, place: Place) -> None:
     alone = training.undisturbed(*SCRATCH)
-    assert_same(training.stopped(*SCRATCH, signals={place: signal.SIGTERM}), alone)
+    resumes = place[0] == 0
+    assert_same(training.stopped(*SCRATCH, signals={place: TERM}, resumes=resumes), alone)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,8 @@ def test_foundation_models(
 ) -> None:
     command = ("foundation=tiny", "scale=tiny", "logger=none", *more, f"pipeline.steps=[pretrain_{step}]")
     alone = training.undisturbed(*command, step=f"pretrain_{step}")
-    stopped = training.stopped(*command, signals=signals, step=f"pretrain_{step}")
+    resumes = step == "generator"  # the other one is stopped after its last step
+    stopped = training.stopped(*command, signals=signals, step=f"pretrain_{step}", resumes=resumes)
     assert_same(stopped, alone, f"{step}.safetensors")
 
 

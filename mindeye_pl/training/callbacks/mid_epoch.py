@@ -27,7 +27,7 @@ class MidEpochState(Callback):
     """Saves and restores what a training that resumes inside an epoch needs to end in the same weights and metrics.
 
     * the states of torch's, numpy's and Python's random generators, of each rank;
-    * the sums behind the epoch's mean metrics, of each rank;
+    * the sums behind the epoch's mean metrics, of each rank, and the last values of all metrics;
     * the batches that the loader has done, which Lightning saves but does not always restore;
     * whether a callback has asked to stop.
 
@@ -40,7 +40,11 @@ class MidEpochState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state of all ranks, as plain data and tensors."""
-        own = {"generators": generator_states(), "metrics": metric_states(trainer.fit_loop.epoch_loop._results)}
+        own = {
+            "generators": generator_states(),
+            "metrics": metric_states(trainer.fit_loop.epoch_loop._results),
+            "last_values": dict(trainer._logger_connector._callback_metrics),
+        }
         ranks: list[Any] = [own]
         if trainer.world_size > 1:
             ranks = [None] * trainer.world_size
@@ -53,8 +57,12 @@ class MidEpochState(Callback):
         trainer.should_stop = checkpoint[_KEY]["should_stop"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the loader: Lightning does not where a model asked for `estimated_stepping_batches` before."""
+        """Restore the loader, which Lightning omits where a model asked for `estimated_stepping_batches` before."""
         self.has_trained = True
+        if self._saved is not None:
+            device = trainer.strategy.root_device
+            last_values = {name: value.to(device) for name, value in self._saved["last_values"].items()}
+            trainer._logger_connector._callback_metrics.update(last_values)
         trainer.fit_loop._load_combined_loader_states()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
