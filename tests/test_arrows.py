@@ -50,7 +50,7 @@ ENTRY = "__init__"
 #: Packages or top modules that may import a library.
 LIBRARIES = {
     "hydra": {"cli", "commands", "config", "engine", "runner", "steps", "training"},
-    "pytorch_lightning": {"models", "training", "distributed", "engine", "steps", "data/datamodule", "reports/wandb"},
+    "pytorch_lightning": {"models", "training", "distributed", "engine", "steps", "data/datamodule", "data/image_datamodule", "reports/wandb"},
     "lightning_fabric": {"distributed", "training"},
     "faiss": {"gallery"},
     "pymilvus": {"gallery"},
