@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.trainer import call
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -121,14 +121,15 @@ def _build_trainer(
     """Return the configured trainer; its own node overrides the project's defaults.
 
     Raises:
-        UserError: for callbacks or loggers in the trainer's node, or options that Lightning refuses.
+        UserError: for callbacks or loggers in the trainer's node.
+        HydraException: for options that Lightning refuses.
     """
     node = settings.trainer
-    for key, group in (("callbacks", "callbacks"), ("logger", "logger")):
+    for key in ("callbacks", "logger"):
         if key in node:
-            raise UserError(f"trainer.{key} is not used", fix=f"the group {group}, docs/configuration.md")
+            raise UserError(f"trainer.{key} is not used", fix=f"the group {key}, docs/configuration.md")
     if not node.get("enable_checkpointing", True):
-        callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
+        callbacks = [one for one in callbacks if not isinstance(one, ResumeCheckpoint)]
     options = trainer_options(OmegaConf.create({"trainer": node}), started_here=started_here())
     given = instantiate(node.plugins, _convert_="all") if node.get("plugins") else []
     options["plugins"] += [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
@@ -142,12 +143,7 @@ def _build_trainer(
     }
     options |= {key: value for key, value in defaults.items() if key not in node}
     options["max_epochs"] = min(epochs, node.get("max_epochs") or epochs)
-    try:
-        return instantiate(
-            node, callbacks=callbacks, logger=settings.build_loggers() or False, _convert_="all", **options
-        )
-    except MisconfigurationException as error:
-        raise UserError(f"Lightning refuses the trainer: {error}", fix="another option of `trainer`") from error
+    return instantiate(node, callbacks=callbacks, logger=settings.build_loggers() or False, _convert_="all", **options)
 
 
 def _lowest_loss(folder: Path) -> ModelCheckpoint:

@@ -122,7 +122,7 @@ def test_csv_has_lightnings_metrics_of_both_parts_of_a_stopped_training(
         (("callbacks=[default,lr_monitor]",), ("LearningRateMonitor", "no logger")),
         (("+trainer.logger=true",), ("trainer.logger", "the group logger")),
         (("+callbacks.mine.by=2",), ("callbacks.mine names no class", "_target_")),
-        (("+trainer.val_check_interval=1.5",), ("Lightning refuses", "val_check_interval")),
+        (("+trainer.val_check_interval=1.5",), ("pytorch_lightning.Trainer", "val_check_interval")),
     ],
 )
 def test_what_lightning_refuses_is_one_line(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:
