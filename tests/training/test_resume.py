@@ -170,31 +170,20 @@ def test_killed_after_a_timed_checkpoint(training: Training, place: Place) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_process_that_is_stopped(cli: CommandLine, tmp_path: Path, number: signal.Signals) -> None:
-    command = (*SCRATCH, "callbacks.checkpoint.every_n_minutes=0", "finetune.epochs=40", "report.compare=[]")
-
-    def start(outputs: Path) -> subprocess.Popen:
-        arguments = [sys.executable, "-m", "mindeye_pl", *command, f"paths.outputs={outputs}"]
-        return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-    def finish(outputs: Path) -> Path:
-        process = start(outputs)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        (made,) = (outputs / "artifacts" / "finetune").glob("subj*")
-        return made
-
-    alone, outputs = finish(tmp_path / "alone"), tmp_path / "stopped"
-    process = start(outputs)
-    while not list((outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt")):
+def test_a_process_that_is_stopped(training: Training, number: signal.Signals) -> None:
+    command, cli = (*SCRATCH, "finetune.epochs=6"), training.cli
+    alone = training.undisturbed(*command)
+    often = "callbacks.checkpoint.every_n_minutes=0"
+    arguments = [sys.executable, "-m", "mindeye_pl", *command, often, f"paths.outputs={cli.outputs}"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list((cli.outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt")):
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.002)
-    time.sleep(0.1)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    if number == signal.SIGTERM:
-        assert process.returncode == 143
-        assert "stopped by SIGTERM" in errors
-    else:
-        assert process.returncode == -signal.SIGKILL
-    assert_same(finish(outputs), alone)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL), errors
+    assert ("stopped by SIGTERM" in errors) == (number == signal.SIGTERM)
+    code, out, err = cli(*command)
+    assert code == 0, err
+    assert "resuming" in out
+    assert_same(cli.made("finetune"), alone)
