@@ -183,7 +183,8 @@ def test_a_wrong_section_or_group_is_named() -> None:
 
 
 def test_offline_prints_json_alone(cli: CommandLine) -> None:
-    said = "logger.wandb.mode=offline", 'tracking.runs.tags=["hours=1"]', "tracking.sections.losses=null", "logger.wandb.entity=lab"
+    said = ("logger.wandb.mode=offline", 'tracking.runs.tags=["hours=1"]', "tracking.sections.losses=null")
+    said = (*said, "logger.wandb.entity=lab")
     code, out, err = cli("pipeline=dashboard", *said)
     assert code == 0, err
     printed = json.loads(out)

@@ -18,7 +18,10 @@ from tests.conftest import CommandLine
 from tests.tracking.offline_record import OfflineRecord, offline_records
 from tests.tracking.wandb_server import KEY, wandb_server
 
-COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger.wandb.mode=offline", "metrics.bootstrap_resamples=50")
+COMMAND = (
+    *("+experiment=finetune_subj01_1h", "scale=tiny"),
+    *("logger.wandb.mode=offline", "metrics.bootstrap_resamples=50"),
+)
 #: With every image that a reconstruction can have.
 IMAGES = ("low_level=vae_blur", "vae=tiny", "refine=tiny", "logger.wandb.num_images=5")
 
