@@ -19,7 +19,7 @@ from mindeye_pl.training.callbacks.resume_checkpoint import ResumeCheckpoint
 from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
 from tests.conftest import CommandLine
 
-SCRATCH = ("+experiment=scratch_subj01_1h", "scale=tiny", "pipeline.steps=[finetune]")
+SCRATCH = ("+experiment=scratch", "scale=tiny", "pipeline.steps=[finetune]")
 NONE = "logger=none"
 EARLY = "callbacks=[default,early_stopping]"
 
@@ -37,7 +37,7 @@ class Counter(Callback):
 
 
 def test_default_callbacks() -> None:
-    settings = TrainingSettings.of(compose_config(["scale=tiny", "callbacks.checkpoint.every_n_minutes=5"]))
+    settings = TrainingSettings.of(compose_config(["scale=tiny", "callbacks.checkpoint.every_n_minutes=5"]), "finetune")
     (checkpoint,) = settings.build_callbacks()  # no progress bar outside a terminal
     assert isinstance(checkpoint, ResumeCheckpoint)
     assert checkpoint.every_n_minutes == 5
@@ -46,15 +46,15 @@ def test_default_callbacks() -> None:
 
 def test_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(console), "is_terminal", property(lambda self: True))
-    settings = TrainingSettings.of(compose_config(["scale=tiny"]))
+    settings = TrainingSettings.of(compose_config(["scale=tiny"]), "finetune")
     assert [type(one) for one in settings.build_callbacks()] == [ResumeCheckpoint, RichProgressBar]
-    settings = TrainingSettings.of(compose_config(["scale=tiny", "callbacks.progress_bar=null"]))
+    settings = TrainingSettings.of(compose_config(["scale=tiny", "callbacks.progress_bar=null"]), "finetune")
     assert [type(one) for one in settings.build_callbacks()] == [ResumeCheckpoint]
 
 
 def test_loggers_are_filed_by_training() -> None:
     config = compose_config(["scale=tiny", "logger=[wandb,csv]", "paths.outputs=/outputs"])
-    (logger,) = TrainingSettings.of(config, name="finetune/subj01").build_loggers()
+    (logger,) = TrainingSettings.of(config, "finetune/subj01").build_loggers()
     assert str(logger.save_dir) == "/outputs/csv"
     assert logger.name == "finetune/subj01"
 

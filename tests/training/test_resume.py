@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from tests.conftest import CommandLine
 
-SCRATCH = ("+experiment=scratch_subj01_1h", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
+SCRATCH = ("+experiment=scratch", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
 STEPS = 8  # of an epoch
 #: Measured of the machine, not of the model.
 MEASURED = ("seconds", "trials_per_second", "peak_memory_gb")
