@@ -99,19 +99,35 @@ TERM, USR1 = signal.SIGTERM, signal.SIGUSR1
 EARLY_AND_LATE = {(0, 1): TERM, (2, 4): USR1}
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("more", "signals"),
     [
-        (("model=mindeye2", "finetune.epochs=3"), {(0, 1): TERM, (0, 4): USR1, (2, 0): TERM}),
-        (("model=mindeye1", "finetune.epochs=3"), EARLY_AND_LATE),
+        pytest.param(
+            ("model=mindeye2", "finetune.epochs=3"), {(0, 1): TERM, (0, 4): USR1, (2, 0): TERM}, id="mindeye2"
+        ),
+        pytest.param(("model=mindeye1", "finetune.epochs=3"), EARLY_AND_LATE, id="mindeye1", marks=SLOW),
         # batches grow in the last two epochs, which have two steps
-        (("model=mind_reader", "unclip=none", "finetune.epochs=4"), {(1, 3): TERM, (2, 0): USR1, (3, 0): TERM}),
-        (("finetune.epochs=3", "+trainer.accumulate_grad_batches=3"), EARLY_AND_LATE),
-        (("finetune.epochs=3", "data.num_workers=1"), EARLY_AND_LATE),
-        (("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE),
-        (("finetune.epochs=3", "finetune.trainable=[alignment,prior]"), EARLY_AND_LATE),
+        pytest.param(
+            ("model=mind_reader", "unclip=none", "finetune.epochs=4"),
+            {(1, 3): TERM, (2, 0): USR1, (3, 0): TERM},
+            id="mind_reader",
+            marks=SLOW,
+        ),
+        pytest.param(
+            ("finetune.epochs=3", "+trainer.accumulate_grad_batches=3"), EARLY_AND_LATE, id="accumulation", marks=SLOW
+        ),
+        pytest.param(("finetune.epochs=3", "data.num_workers=1"), EARLY_AND_LATE, id="workers", marks=SLOW),
+        pytest.param(("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE, id="lowest_loss"),
+        pytest.param(
+            ("finetune.epochs=3", "finetune.trainable=[alignment,prior]"),
+            EARLY_AND_LATE,
+            id="frozen_parts",
+            marks=SLOW,
+        ),
     ],
-    ids=["mindeye2", "mindeye1", "mind_reader", "accumulation", "workers", "lowest_loss", "frozen_parts"],
 )
 def test_signals_inside_epochs(training: Training, more: tuple[str, ...], signals: dict[Place, signal.Signals]) -> None:
     command = (*SCRATCH, *more)
@@ -119,7 +135,9 @@ def test_signals_inside_epochs(training: Training, more: tuple[str, ...], signal
     assert_same(training.stopped(*command, signals=signals), alone)
 
 
-@pytest.mark.parametrize("place", [(0, STEPS - 1), (1, STEPS - 1)], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "place", [pytest.param((0, STEPS - 1), id="first", marks=SLOW), pytest.param((1, STEPS - 1), id="last")]
+)
 def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_end(training: Training, place: Place) -> None:
     alone = training.undisturbed(*SCRATCH)
     resumes = place[0] == 0
@@ -130,7 +148,7 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_end(training: Train
     ("step", "more", "signals"),
     [
         # an exponential moving average of the weights, which is all that is left to do after the last step
-        ("unclip", ("pipeline=pretrain_unclip",), {(0, 1): TERM, (1, 4): TERM}),
+        pytest.param("unclip", ("pipeline=pretrain_unclip",), {(0, 1): TERM, (1, 4): TERM}, marks=SLOW),
         # two optimisers under manual optimisation
         (
             "generator",
@@ -153,7 +171,7 @@ class KilledError(BaseException):
     """Ends a training as a kill does: without a last checkpoint."""
 
 
-@pytest.mark.parametrize("place", [(0, 3), (1, 0), (1, STEPS - 1)])
+@pytest.mark.parametrize("place", [(0, 3), pytest.param((1, 0), marks=SLOW), pytest.param((1, STEPS - 1), marks=SLOW)])
 def test_killed_after_a_timed_checkpoint(training: Training, place: Place) -> None:
     def kill() -> None:
         raise KilledError
@@ -169,7 +187,7 @@ def test_killed_after_a_timed_checkpoint(training: Training, place: Place) -> No
     assert_same(training.cli.made("finetune"), alone)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=SLOW), signal.SIGKILL])
 def test_a_process_that_is_stopped(training: Training, number: signal.Signals) -> None:
     command, cli = (*SCRATCH, "finetune.epochs=6"), training.cli
     alone = training.undisturbed(*command)

@@ -176,7 +176,8 @@ def _inputs(run: Run, step: Step) -> Iterator[TrackedFolder]:
     for name, fingerprint in used.items():
         if fingerprint not in known and not leaves[name].steps(run.config) and len(fingerprint) > 12:
             known.add(fingerprint)
-            yield TrackedFolder(f"{name}-{fingerprint[:12]}", leaves[name].artifact_type, fingerprint)
+            own = name.rpartition(".")[2]  # the same in every step that reads it
+            yield TrackedFolder(f"{own}-{fingerprint[:12]}", leaves[name].artifact_type, fingerprint)
 
 
 def _summarise_cost(artifact: Artifact, tracked: TrackedRun) -> None:
