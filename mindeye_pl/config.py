@@ -19,7 +19,7 @@ from mindeye_pl.errors import UserError
 CONFIG_NAME = "config"
 
 #: Top-level keys whose content belongs to a library or to the user, so that any key may stand below them.
-_OPEN_NODES = frozenset({"trainer"})
+_OPEN_NODES = frozenset({"trainer", "callbacks", "logger"})
 
 
 def conf_dir() -> Path:

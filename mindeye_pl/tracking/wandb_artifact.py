@@ -90,6 +90,8 @@ def artifact_name(name: str) -> str:
 
 
 def check_upload(upload: str) -> None:
-    """Check the value of `logger.upload`; raises a UserError if it is not one of `UPLOADS`."""
+    """Check the value of `logger.wandb.upload`; raises a UserError if it is not one of `UPLOADS`."""
     if upload not in UPLOADS:
-        raise UserError("unknown logger.upload", got=upload, expected=" or ".join(UPLOADS), fix="logger.upload=none")
+        raise UserError(
+            "unknown logger.wandb.upload", got=upload, expected=" or ".join(UPLOADS), fix="logger.wandb.upload=none"
+        )

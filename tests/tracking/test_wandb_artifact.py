@@ -61,5 +61,5 @@ def test_artifact_name_is_valid() -> None:
 
 
 def test_unknown_upload_is_refused() -> None:
-    with pytest.raises(UserError, match=r"logger\.upload"):
+    with pytest.raises(UserError, match=r"logger\.wandb\.upload"):
         check_upload("everything")
