@@ -1,4 +1,4 @@
-"""Imports between packages (docs/concepts.md): a package imports only packages below it, a library enters where it may."""
+"""Imports between packages (docs/concepts.md): only packages below are imported, a library enters where it may."""
 
 import ast
 from collections.abc import Iterator

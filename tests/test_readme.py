@@ -17,7 +17,7 @@ COMMANDS = sorted(
     {
         match.strip()
         for text in DOCUMENTS
-        for match in re.findall(r"python -m mindeye_pl ([^\n`#|]+)", text)
+        for match in re.findall(r"python -m mindeye_pl ([^\n`#|]+)", text.replace("\\\n", " "))
         if "..." not in match and "=FOLDER" not in match and "--" not in match
     }
 )

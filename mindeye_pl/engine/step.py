@@ -133,6 +133,10 @@ class Inputs:
     def __contains__(self, name: object) -> bool:
         return name in self._declared
 
+    def get(self, name: str) -> Any:
+        """Return an input, or None if it is not declared."""
+        return self[name] if name in self._declared else None
+
 
 @dataclass(frozen=True)
 class Work:

@@ -17,7 +17,7 @@ def missing_files(run: Run, steps: Sequence[Step]) -> list[str]:
     found: dict[str, None] = {}
     for step in order(run.config, steps):
         step.check(run.config)
-        for one in step.inputs(run.config).values():
+        for one in run.leaves(step).values():
             found |= dict.fromkeys(one.missing(run))
     return list(found)
 
@@ -29,7 +29,7 @@ def check_inputs(run: Run, steps: Sequence[Step]) -> None:
         UserError: of the first file or setting that is wrong.
     """
     for step in order(run.config, steps):
-        for one in step.inputs(run.config).values():
+        for one in run.leaves(step).values():
             one.check(run)
         run.spec(step)
 

@@ -123,7 +123,7 @@ class FinetuneGenerator(Step):
         )
         add_targets(brains, inputs["targets"])
         torch.manual_seed(settings.seed)
-        start = inputs["unclip"] if "unclip" in inputs else None
+        start = inputs.get("unclip")
         sizes, weights = starting_networks(wanted, embedder.settings, start)
         networks = build_generator(sizes), build_discriminator(sizes)
         for network, part in zip(networks, ("generator", "discriminator"), strict=True):

@@ -65,7 +65,7 @@ class Drawing(Composed):
         """Return the models, not loaded yet."""
         parts = self.opened(run)
         found = {name: parts[name] for name in ("embedder", "vae", "unclip", "captioner") if name in parts}
-        refiner = parts["refine"] if "refine" in parts else None
+        refiner = parts.get("refine")
         generator = FinetunedGenerator(parts["generator"]) if "generator" in parts else None
         return ImageModels(**found, refiner=refiner, generator=generator)
 

@@ -79,7 +79,7 @@ class Trained(Composed):
         """Return the model, its weights made now where they are missing."""
         parts = self.opened(run)
         path = parts["checkpoint"] if "checkpoint" in parts else parts["finetune"] / WEIGHTS
-        low_level = parts["low_level"] if "low_level" in parts else None
+        low_level = parts.get("low_level")
         settings = declare(run.resolved, ("model", "seed"))
         return TrainedModel(path, low_level, settings, run.device, run.config.data.subject)
 

@@ -109,7 +109,7 @@ class EvaluateReconstructions(Step):
         scored = read_scored(inputs, subject, settings.data.test_split)
         trials = subject_trials(dataset, settings, inputs["split"])
         training_ids = np.unique(trials.train_trials[0].stimulus_ids)
-        unclip = inputs["unclip"] if "unclip" in inputs else None
+        unclip = inputs.get("unclip")
         sets = collect_sets(scored, targets, training_ids, unclip, protocol, settings.seed)
         inputs["test_set"].count(work)
         metrics = [*protocol_metrics(protocol, len(sets.stimulus_ids)), *brain_metrics(protocol.encoders)]
@@ -196,7 +196,7 @@ def _score_captions(inputs: Inputs, scored: ScoredImages, settings: Settings) ->
         scored.stimulus_ids,
         CaptionReference(path, inputs["data"].layout.captions, true),
         {name: inputs[f"text.{name}"] for name in protocol.text},
-        inputs["wordnet"] if "wordnet" in inputs else None,
+        inputs.get("wordnet"),
         protocol,
         num_resamples=settings.metrics.bootstrap_resamples,
         seed=settings.seed,

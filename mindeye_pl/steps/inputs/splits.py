@@ -34,7 +34,7 @@ def is_image_wise(config: DictConfig) -> bool:
 
 
 def training_data(config: DictConfig, subjects: list[int]) -> Data:
-    """Return the data that a training on these subjects reads, those of the tested subject where the split needs them."""
+    """Return the data of a training on these subjects, with the tested subject's where the split needs them."""
     if not is_image_wise(config):
         return Data(tuple(subjects))
     return Data(tuple(sorted({*subjects, config.data.subject})), ("train", config.data.test_split))

@@ -121,8 +121,8 @@ class Targets(Composed):
             parts["images"],
             embedding_cache(run),
             parts["embedder"],
-            vae=parts["vae"] if "vae" in parts else None,
-            maps=parts["maps"] if "maps" in parts else None,
+            vae=parts.get("vae"),
+            maps=parts.get("maps"),
             captions=captions,
             has_views=has_part(run.config, "image_mapper"),
         )

@@ -9,7 +9,7 @@ from mindeye_pl.reports.render.table import COLUMNS, Column
 
 EIGHT = ("pixcorr", "ssim", "alexnet2_two_way", "alexnet5_two_way", "inception_two_way", "clip_two_way",
          "effnet_distance", "swav_distance")  # fmt: skip
-CONTENT = json.loads((Path(published.__file__).parents[1] / "published.json").read_text())
+CONTENT = json.loads((Path(published.__file__).with_name("published.json")).read_text())
 ALL = [Column(name, name) for name in CONTENT["metrics"]]
 
 

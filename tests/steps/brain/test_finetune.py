@@ -46,7 +46,10 @@ def test_killed_while_checkpoints_are_removed(cli: CommandLine, monkeypatch: pyt
     ("more", "says"),
     [
         (("finetune.keep=best",), ("finetune.keep", "best", "last or lowest_validation_loss")),
-        ((LOWEST, "data.validation_fraction=0"), ("no validation image", "finetune.keep=last")),
+        (
+            (LOWEST, "data.validation_fraction=0"),
+            ("needs validation images", "got: data.validation_fraction=0", "finetune.keep=last"),
+        ),
         ((LOWEST, "trainer.strategy=fsdp"), ("whole weights", "fsdp", "trainer.strategy=ddp")),
     ],
 )

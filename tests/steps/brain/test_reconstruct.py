@@ -62,7 +62,7 @@ def test_report_shows_the_same_first_images(cli: CommandLine, finished: Path) ->
     assert cli(*COMMAND, "report.images=3")[0] == 0
     page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
     assert page.count("data:image/png") == 9
-    assert page.count('<td class="said"') == 3
+    assert page.count('<td class="predicted-caption"') == 3
     ids = made(cli.outputs)["stimulus_ids"][:3].tolist()
     assert all(f"Reconstructed, stimulus {id_}" in page for id_ in ids)
     assert 'src="http' not in page

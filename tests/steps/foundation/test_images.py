@@ -78,7 +78,7 @@ def test_vae_from_a_folder_of_images(cli: CommandLine, tmp_path: Path) -> None:
     assert cli(*COMMAND, images, "pipeline.steps=[pretrain_vae]", "foundation.vae.epochs=1")[0] == 0
     cli.refuses(*COMMAND, images, says=("pretrain_clip needs captions",))
     none = f"foundation.images.source={tmp_path / 'none'}"
-    cli.refuses(*COMMAND, none, "pipeline.steps=[pretrain_vae]", says=("holds no image",))
+    cli.refuses(*COMMAND, none, "pipeline.steps=[pretrain_vae]", says=("the image folder is missing or empty", "got: "))
 
 
 def test_image_folder(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_image_folder(tmp_path: Path) -> None:
     read = folder.read(np.array([1]))
     assert read.shape == (1, 3, 16, 16)
     np.testing.assert_allclose(read[0, :, 8, 8], [1, 0, 0])
-    with pytest.raises(UserError, match=r"a\.png is no whole image"):
+    with pytest.raises(UserError, match=r"a\.png is damaged or not an image"):
         folder.read(np.array([0]))
 
 

@@ -207,12 +207,15 @@ def test_a_training_gets_captions_and_views_where_its_model_learns_them(run_of) 
     data.setup()
     for batch in (next(iter(data.train_dataloader())), next(iter(data.val_dataloader()))):
         ids = batch.stimulus_ids.numpy()
-        for found, store in ((batch.captions, target_captions(run, ids)), (batch.views, target_views(run, ids))):
+        for found, store in (
+            (batch.targets["captions"], target_captions(run, ids)),
+            (batch.targets["views"], target_views(run, ids)),
+        ):
             np.testing.assert_array_equal(found.numpy(), store[ids])
     without = training(run_of(), [1], 1)
     without.setup()
     batch = next(iter(without.train_dataloader()))
-    assert (batch.captions, batch.views) == (None, None)
+    assert not {"captions", "views"} & batch.targets.keys()
 
 
 def test_text_embedder_and_screening_determine_a_training_that_learns_captions_alone(run_of) -> None:

@@ -21,7 +21,8 @@ from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.inputs.splits import Split, test_data
+from mindeye_pl.steps.inputs.splits import Split
+from mindeye_pl.steps.inputs.splits import test_data as data_of_the_test
 from tests.conftest import CommandLine
 from tests.steps.opened import trials
 
@@ -115,7 +116,7 @@ def test_the_sessions_in_use_are_part_of_what_the_published_split_of_mind_reader
 
     def fingerprints(split: str, sessions: int) -> list[str]:
         run = run_of(tmp_path, f"data.split={split}", f"data.num_sessions={sessions}")
-        test_set = TestSetLog(test_data(run.config)).open(run).test_set
+        test_set = TestSetLog(data_of_the_test(run.config)).open(run).test_set
         return [*(run.spec(step).fingerprint for step in (PRETRAIN, FIT_ENCODER)), test_set]
 
     for split, moves in (("image_wise_85", True), ("cluster_k2_0", False), ("standard", False)):
