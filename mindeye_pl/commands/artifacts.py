@@ -17,8 +17,6 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.inventory import (
     DAMAGED,
     MAKING,
-    OTHER_SCHEMA,
-    REMOVED,
     UNFINISHED,
     WHOLE,
     Entry,
@@ -31,7 +29,6 @@ from mindeye_pl.store.locks import NO_LOCKS
 
 ARTIFACTS = "artifacts"
 
-_RULES = (UNFINISHED, REMOVED, DAMAGED, OTHER_SCHEMA)
 
 #: A clock that differs by less is taken for right.
 _CLOCK_S = 300
@@ -46,12 +43,10 @@ def manage_artifacts(run: Run, asked_steps: Callable[[Run], list[Step]]) -> None
         asked_steps: the steps that a run's `pipeline.steps` asks for, which pruning by need has to know.
 
     Raises:
-        UserError: for an option that does not exist; at the end, if an artifact is damaged or could not be removed.
+        UserError: at the end, if an artifact is damaged or could not be removed.
     """
     actions = {"list": _list, "verify": _verify, "prune": lambda run: _prune(run, asked_steps)}
-    if (action := run.config.artifacts.action) not in actions:
-        raise UserError("artifacts.action", got=action, expected=f"one of {list(actions)}")
-    actions[action](run)
+    actions[run.config.artifacts.action](run)
 
 
 def _entries(run: Run, root: Path, *, checksums: bool | None = None) -> list[Entry]:
@@ -119,8 +114,6 @@ def _verify(run: Run) -> None:
 
 def _prune(run: Run, asked_steps: Callable[[Run], list[Step]]) -> None:
     settings, root = run.config.artifacts, run.store.root
-    if unknown := [rule for rule in settings.prune if rule not in _RULES]:
-        raise UserError("artifacts.prune", got=unknown[0], expected=f"some of {list(_RULES)}")
     # The whole store: what one step's artifact is used by lies under other steps.
     entries = list(read_store(root, checksums=settings.checksums))
     needed = None

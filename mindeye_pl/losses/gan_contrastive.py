@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.losses.contrastive import similarities
-from mindeye_pl.losses.negatives import gather_rows
+from mindeye_pl.losses.negatives import Negatives, gather_rows
 
 
 def log_match(
-    first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0, negatives: str = "local"
+    first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0, negatives: Negatives = "local"
 ) -> Tensor:
     """Mean log probability that partners find one another; a loss is its negative.
 
@@ -44,7 +44,7 @@ def mean_log_match(
     *,
     temperature: float = 0.5,
     lam: float = 0.0,
-    negatives: str = "local",
+    negatives: Negatives = "local",
 ) -> Tensor:
     """`log_match` of each pair, mean over the pairs: of a discriminator's heads with the conditions, for instance.
 

@@ -5,9 +5,12 @@ Legend: B batch, b one subject's share of it, V voxels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
+
+from mindeye_pl.types import PublishedOrCorrected
 
 #: Both parameters of the Beta distribution of the own share.
 BETA = 0.15
@@ -30,8 +33,8 @@ class MixCo:
     partner: Tensor
     share: Tensor
     sizes: tuple[int, ...]
-    permutation: str = "published"
-    diagonal: str = "published"
+    permutation: PublishedOrCorrected = "published"
+    diagonal: PublishedOrCorrected = "published"
 
     def targets(self) -> Tensor:
         """`(B, B)` float32: row i holds what sample i is made of."""
@@ -51,7 +54,12 @@ class MixCo:
         return self.partner + starts.repeat_interleave(torch.tensor(self.sizes, device=self.partner.device))
 
 
-def draw_mixco(sizes: Sequence[int], *, permutation: str = "published", diagonal: str = "published") -> MixCo:
+def draw_mixco(
+    sizes: Sequence[int],
+    *,
+    permutation: PublishedOrCorrected = "published",
+    diagonal: PublishedOrCorrected = "published",
+) -> MixCo:
     """Draws partners and shares with PyTorch's global generator.
 
     Each sample is mixed with probability one half, its own share following Beta(0.15, 0.15); partners are a permutation
@@ -62,8 +70,8 @@ def draw_mixco(sizes: Sequence[int], *, permutation: str = "published", diagonal
         permutation: see `MixCo`.
         diagonal: see `MixCo`.
     """
-    assert permutation in ("published", "corrected"), permutation
-    assert diagonal in ("published", "corrected"), diagonal
+    assert permutation in get_args(PublishedOrCorrected), permutation
+    assert diagonal in get_args(PublishedOrCorrected), diagonal
     total = sum(sizes)
     partner = torch.cat([torch.randperm(size) for size in sizes])
     share = torch.distributions.Beta(BETA, BETA).sample((total,))

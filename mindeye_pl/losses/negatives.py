@@ -10,13 +10,13 @@ gradient of the one loss.
 Legend: B rows of one process, R processes.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-CHOICES = ("local", "gathered")
+Negatives = Literal["local", "gathered"]
 
 
 class _Gather(torch.autograd.Function):

@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.losses.mapper import STAGE_A, STAGE_B, TEMPERATURE, MapperWeights
-from mindeye_pl.types import BatchGrowth
-
-OUTPUTS = ("published", "corrected")
+from mindeye_pl.types import BatchGrowth, Clamp, Fraction, PositiveFloat, PositiveInt, PublishedOrCorrected
 
 
 @dataclass(frozen=True)
@@ -24,25 +21,14 @@ class MapperObjective:
         outputs: of the mappers. `published` hands them on as they are; `corrected` clamps and normalises them as the
             targets are.
         clamp: of `corrected`; the embedder's own limit, None where its embeddings are not clamped.
-
-    Raises:
-        UserError: for a choice of outputs that there is not, a share that is none, or batches that do not grow.
     """
 
-    first_share: float = 0.5
+    first_share: Fraction = 0.5
     contrastive: bool = True
-    temperature: float = TEMPERATURE
-    batch_growth: int = 4
-    outputs: str = "published"
-    clamp: float | None = 1.5
-
-    def __post_init__(self) -> None:
-        if self.outputs not in OUTPUTS:
-            raise UserError("objective.outputs: no such choice", got=self.outputs, expected=" or ".join(OUTPUTS))
-        if not 0 <= self.first_share <= 1:
-            raise UserError("objective.first_share is a share of the epochs", got=self.first_share, expected="0 to 1")
-        if self.batch_growth < 1:
-            raise UserError("objective.batch_growth", got=self.batch_growth, expected="a whole number, at least 1")
+    temperature: PositiveFloat = TEMPERATURE
+    batch_growth: PositiveInt = 4
+    outputs: PublishedOrCorrected = "published"
+    clamp: Clamp | None = 1.5
 
     def first_epochs(self, num_epochs: int) -> int:
         """The number of epochs in stage a; they come first."""

@@ -1,10 +1,11 @@
 """The numbers and phases of the objective (spec of MindEye2, sections 6.1 to 6.5; of MindEye1, section 5)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.losses.contrastive import temperature_schedule
-from mindeye_pl.losses.negatives import CHOICES
+from mindeye_pl.losses.negatives import Negatives
+from mindeye_pl.types import Fraction, NonNegativeFloat, PositiveFloat, PublishedOrCorrected
 
 
 @dataclass(frozen=True)
@@ -25,29 +26,20 @@ class Objective:
         mixco_permutation: `published` | `corrected`, see `losses.mixco`.
         mixco_diagonal: `published` | `corrected`, see `losses.mixco`.
         negatives: `local` (published) | `gathered`, see `losses.negatives`; training alone asks for it.
-
-    Raises:
-        UserError: for a choice of negatives or of validation that there is not.
     """
 
-    mixup_fraction: float = 0.33
-    bimixco_temperature: float = 0.006
-    softclip_temperature_start: float = 0.004
-    softclip_temperature_end: float = 0.0075
-    validation_temperature: float = 0.006
-    validation: str = "fixed"
-    contrastive_scale: float = 1.0
-    prior_scale: float = 30.0
-    low_level_scale: float = 0.5
-    mixco_permutation: str = "published"
-    mixco_diagonal: str = "published"
-    negatives: str = "local"
-
-    def __post_init__(self) -> None:
-        if self.negatives not in CHOICES:
-            raise UserError("objective.negatives: no such choice", got=self.negatives, expected=" or ".join(CHOICES))
-        if self.validation not in ("fixed", "by_phase"):
-            raise UserError("objective.validation: no such choice", got=self.validation, expected="fixed or by_phase")
+    mixup_fraction: Fraction = 0.33
+    bimixco_temperature: PositiveFloat = 0.006
+    softclip_temperature_start: PositiveFloat = 0.004
+    softclip_temperature_end: PositiveFloat = 0.0075
+    validation_temperature: PositiveFloat = 0.006
+    validation: Literal["fixed", "by_phase"] = "fixed"
+    contrastive_scale: NonNegativeFloat = 1.0
+    prior_scale: NonNegativeFloat = 30.0
+    low_level_scale: NonNegativeFloat = 0.5
+    mixco_permutation: PublishedOrCorrected = "published"
+    mixco_diagonal: PublishedOrCorrected = "published"
+    negatives: Negatives = "local"
 
     def mixing_epochs(self, num_epochs: int) -> int:
         """The number of epochs that mix; they come first."""

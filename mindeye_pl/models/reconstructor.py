@@ -5,28 +5,32 @@ Legend: B images, R responses to each, V voxels, S tokens, D token width, H and 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.mindeye import BrainToTokens
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.refiner import Refiner, blend
 from mindeye_pl.nn.diffusion.seeds import stream_seed
 from mindeye_pl.nn.diffusion.solvers import SOLVERS
-from mindeye_pl.nn.diffusion.unclip import DRAFT_RANGES, UnCLIPModel, corrected_pixels
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel, corrected_pixels
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator
+from mindeye_pl.types import Fraction, NonNegativeFloat, OneOf, PositiveInt, PublishedOrCorrected
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 #: Streams of an image's seed below this are those that its unCLIP and its refiner draw from.
 _CANDIDATES = 16
+
+
+#: Latents of the blurry reconstruction that images start from.
+DraftPosterior = Literal["mode", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -45,27 +49,14 @@ class Sampling:
         draft_posterior: which latents of it are taken: "mode", or "sampled", as MindEye1 does.
     """
 
-    solver: str = "dpm_multistep"
-    steps: int = 20
-    guidance: float = 1.0
-    offset: float = 0.0
+    solver: Annotated[str, OneOf(SOLVERS)] = "dpm_multistep"
+    steps: PositiveInt = 20
+    guidance: NonNegativeFloat = 1.0
+    offset: NonNegativeFloat = 0.0
     seed: int = 0
-    strength: float = 1.0
-    draft_range: str = "corrected"
-    draft_posterior: str = "mode"
-
-    def __post_init__(self) -> None:
-        """Refuses what a sampler does not know.
-
-        Raises:
-            UserError: naming the option.
-        """
-        known = {"solver": list(SOLVERS), "draft_range": list(DRAFT_RANGES), "draft_posterior": ["mode", "sampled"]}
-        for option, names in known.items():
-            if (seen := getattr(self, option)) not in names:
-                raise UserError(f"there is no such {option}", got=seen, expected=" or ".join(names))
-        if not 0 <= self.strength <= 1:
-            raise UserError("strength is a share of the steps", got=self.strength, expected="0 to 1")
+    strength: Fraction = 1.0
+    draft_range: PublishedOrCorrected = "corrected"
+    draft_posterior: DraftPosterior = "mode"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush as flush
 from mindeye_pl.store.atomic import write_text as write_text
 from mindeye_pl.store.fingerprint import fingerprint
-from mindeye_pl.store.locks import NO_LOCKS, REQUIRED, Maker, held, storing
+from mindeye_pl.store.locks import REQUIRED, Maker, held, storing
 from mindeye_pl.store.manifest import MANIFEST as MANIFEST
 from mindeye_pl.store.manifest import check_sizes, file_names, read_manifest, remake, sha256
 
@@ -108,8 +108,6 @@ class ArtifactStore:
         self.root, self.locks = root, locks
         self._made_with = made_with
         self._passed_over: set[Path] = set()
-        if locks not in (REQUIRED, NO_LOCKS):
-            raise UserError("artifacts.locks", got=locks, expected=f"{REQUIRED} or {NO_LOCKS}")
         if shared is not None and not shared.is_dir():
             raise UserError("paths.shared_artifacts is no folder", got=shared, fix="paths.shared_artifacts=null")
         self.shared = shared if shared is not None and shared.resolve() != root.resolve() else None

@@ -5,15 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from mindeye_pl.errors import UserError
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import wandb
 
 #: What becomes of an artifact's files: large ones are referred to, all are uploaded, or there are no W&B artifacts.
-REFERENCES, FILES, NONE = UPLOADS = ("references", "files", "none")
+Upload = Literal["references", "files", "none"]
+REFERENCES, FILES, NONE = get_args(Upload)
 
 #: W&B's limits.
 _MOST_LETTERS = 128
@@ -89,13 +88,3 @@ def _reference(path: str, name: str, size: int, modified_ns: int, checksum: bool
 def artifact_name(words: str) -> str:
     """The words as W&B takes them for the name of an artifact; of too many, the last ones, with the digits, stay."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", words)[-_MOST_LETTERS:]
-
-
-def check_upload(upload: str) -> None:
-    """Refuses a value of `logger.upload` that is none.
-
-    Raises:
-        UserError: naming those that there are.
-    """
-    if upload not in UPLOADS:
-        raise UserError("logger.upload is unknown", got=upload, expected=" or ".join(UPLOADS), fix="logger.upload=none")

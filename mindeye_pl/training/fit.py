@@ -17,6 +17,7 @@ from mindeye_pl.distributed.ranks import follows, started_here, together
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
+from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
 from mindeye_pl.training.callbacks.best_weights import LowestLoss
 from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
@@ -26,10 +27,6 @@ from mindeye_pl.training.callbacks.progress import PlainWords
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 
 HISTORY = "history.json"
-LAST, LOWEST = "last", "lowest_validation_loss"
-
-#: Of which epoch the weights are kept.
-KEEPS = (LAST, LOWEST)
 
 
 def fit(
@@ -41,7 +38,7 @@ def fit(
     *,
     epochs: int,
     what: str,
-    keep: str = LAST,
+    keep: Keep = LAST,
     more_callbacks: Sequence[Callback] = (),
     save: Callable[[], None] | None = None,
 ) -> None:
@@ -55,7 +52,7 @@ def fit(
         data: the data module.
         epochs: of training.
         what: for the words that the user reads.
-        keep: one of `KEEPS`: the weights after the last epoch, or after the one with the lowest validation loss.
+        keep: the weights after the last epoch, or after the one with the lowest validation loss.
         more_callbacks: beside those of every training.
         save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
 

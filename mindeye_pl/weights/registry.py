@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from mindeye_pl.models.mindeye import BrainToTokens
 from mindeye_pl.nn.diffusion.refiner import Refiner
 from mindeye_pl.nn.diffusion.solvers import training_sigmas
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.types import OneOf
 from mindeye_pl.weights.formats import (
     bigg_to_l,
     convnext,
@@ -41,7 +42,7 @@ ADAPTERS: dict[str, Any] = {
 }
 
 
-def load_published(kind: str, path: str | Path, **options: Any) -> Any:
+def load_published(kind: Annotated[str, OneOf(ADAPTERS)], path: str | Path, **options: Any) -> Any:
     """The model of a published checkpoint, on the CPU in eval mode, every size read off the file.
 
     Every key of the file is used: one that belongs to no part is an error.

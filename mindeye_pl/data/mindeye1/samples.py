@@ -15,7 +15,6 @@ import numpy as np
 from mindeye_pl.data.image_files import decoded_image
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.tar_files import TarShard
-from mindeye_pl.errors import UserError
 
 VOXELS, TRIALS, STIMULUS, NUM_UNIQUES = "nsdgeneral.npy", "trial.npy", "coco73k.npy", "num_uniques.npy"
 IMAGES = ("jpg", "png")
@@ -175,9 +174,3 @@ def _slots_of_repetitions(trials: Sequence[int], num_uniques: int, rule: str) ->
         return different
     first = tuple(range(num_uniques))
     return first if set(first) <= set(different) else ()
-
-
-def check_rule(repeated_slots: str) -> None:
-    """Refuses an unknown value of `data.repeated_slots`."""
-    if repeated_slots not in REPEATED_SLOTS:
-        raise UserError("data.repeated_slots: no such rule", got=repeated_slots, expected=" or ".join(REPEATED_SLOTS))

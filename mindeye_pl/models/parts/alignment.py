@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.types import NonNegativeFloat, PositiveInt, PublishedOrCorrected
 
 
 class FunctionalAlignment(Part):
@@ -26,11 +27,11 @@ class FunctionalAlignment(Part):
 
     def __init__(
         self,
-        voxel_counts: Sequence[int],
-        hidden_dim: int,
+        voxel_counts: Sequence[PositiveInt],
+        hidden_dim: PositiveInt,
         *,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
         bias_decay: bool = True,
     ):
         super().__init__(PerSubjectLinear(voxel_counts, hidden_dim), weight_decay=weight_decay, gain_decay=gain_decay)

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss
 from mindeye_pl.losses.mixco import MixCo
+from mindeye_pl.losses.negatives import Negatives
 from mindeye_pl.models.objective import Objective
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.backbone import MixerBackbone, TokenBackbone
 from mindeye_pl.nn.brain.mlp_backbone import MLPBackbone
-from mindeye_pl.types import PartLoss
+from mindeye_pl.types import NonNegativeFloat, PartLoss, PositiveInt, ProperFraction, PublishedOrCorrected
 
 
 class BackboneStage(Part):
@@ -32,7 +33,7 @@ class BackboneStage(Part):
         temperature: float,
         mixing: MixCo | None = None,
         soft: bool = True,
-        negatives: str = "local",
+        negatives: Negatives = "local",
     ) -> PartLoss:
         """The contrastive loss of the retrieval embedding against the target tokens.
 
@@ -83,15 +84,15 @@ class Backbone(BackboneStage):
 
     def __init__(
         self,
-        hidden_dim: int,
-        num_tokens: int,
-        token_dim: int,
+        hidden_dim: PositiveInt,
+        num_tokens: PositiveInt,
+        token_dim: PositiveInt,
         *,
-        num_blocks: int = 4,
-        dropout: float = 0.15,
-        mixer: str = "published",
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        num_blocks: PositiveInt = 4,
+        dropout: ProperFraction = 0.15,
+        mixer: PublishedOrCorrected = "published",
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
     ):
         network = MixerBackbone(hidden_dim, num_tokens, token_dim, num_blocks=num_blocks, dropout=dropout, mixer=mixer)
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
@@ -116,16 +117,16 @@ class ResidualBackbone(BackboneStage):
 
     def __init__(
         self,
-        hidden_dim: int,
-        num_tokens: int,
-        token_dim: int,
+        hidden_dim: PositiveInt,
+        num_tokens: PositiveInt,
+        token_dim: PositiveInt,
         *,
-        num_blocks: int = 4,
-        stem_dropout: float = 0.5,
-        dropout: float = 0.15,
-        retrieval_dim: int = 2048,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        num_blocks: PositiveInt = 4,
+        stem_dropout: ProperFraction = 0.5,
+        dropout: ProperFraction = 0.15,
+        retrieval_dim: PositiveInt = 2048,
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
     ):
         network = MLPBackbone(
             hidden_dim,

@@ -10,11 +10,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mindeye_pl.losses.negatives import Negatives
 from mindeye_pl.losses.repetition_mixing import mix_repetitions
 from mindeye_pl.losses.soft_contrastive import soft_contrastive_loss
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
-from mindeye_pl.types import BrainBatch, PartLoss
+from mindeye_pl.types import (
+    BrainBatch,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PartLoss,
+    PositiveFloat,
+    PositiveInt,
+    PublishedOrCorrected,
+)
 
 
 class LowLevelStage(Part):
@@ -34,12 +43,12 @@ class LowLevelStage(Part):
         self,
         network: nn.Module,
         *,
-        contrastive_scale: float,
-        contrastive_temperature: float,
-        latent_scale: float,
-        weight_decay: float,
-        gain_decay: str,
-        lr_scale: float = 1.0,
+        contrastive_scale: NonNegativeFloat,
+        contrastive_temperature: PositiveFloat,
+        latent_scale: PositiveFloat,
+        weight_decay: NonNegativeFloat,
+        gain_decay: PublishedOrCorrected,
+        lr_scale: PositiveFloat = 1.0,
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay, lr_scale=lr_scale)
         self.contrastive_scale, self.contrastive_temperature = contrastive_scale, contrastive_temperature
@@ -86,7 +95,7 @@ class LowLevelStage(Part):
         augmented_maps: Tensor | None = None,
         *,
         scale: float = 1.0,
-        negatives: str = "local",
+        negatives: Negatives = "local",
     ) -> PartLoss:
         """L1 to the latents, and the soft contrastive loss of the maps where they are given (spec section 6.4).
 
@@ -134,14 +143,14 @@ class LowLevel(LowLevelStage):
 
     def __init__(
         self,
-        hidden_dim: int,
+        hidden_dim: PositiveInt,
         *,
-        latent_channels: int = 4,
-        latent_size: int = 28,
-        widths: Sequence[int] = (32, 64, 128),
-        contrastive_scale: float = 0.1,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        latent_channels: PositiveInt = 4,
+        latent_size: PositiveInt = 28,
+        widths: Sequence[PositiveInt] = (32, 64, 128),
+        contrastive_scale: NonNegativeFloat = 0.1,
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
     ):
         super().__init__(
             LowLevelHead(hidden_dim, latent_channels=latent_channels, latent_size=latent_size, widths=widths),
@@ -187,19 +196,19 @@ class SeparateLowLevel(LowLevelStage):
 
     def __init__(
         self,
-        voxel_counts: Sequence[int],
-        hidden_dim: int,
+        voxel_counts: Sequence[PositiveInt],
+        hidden_dim: PositiveInt,
         *,
-        num_blocks: int = 4,
-        latent_channels: int = 4,
-        latent_size: int = 64,
-        widths: Sequence[int] = (64, 128, 256),
-        repetition_slots: int = 3,
-        contrastive_scale: float = 0.1,
-        latent_scale: float = 0.18215,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
-        lr_scale: float = 1.0,
+        num_blocks: PositiveInt = 4,
+        latent_channels: PositiveInt = 4,
+        latent_size: PositiveInt = 64,
+        widths: Sequence[PositiveInt] = (64, 128, 256),
+        repetition_slots: NonNegativeInt = 3,
+        contrastive_scale: NonNegativeFloat = 0.1,
+        latent_scale: PositiveFloat = 0.18215,
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
+        lr_scale: PositiveFloat = 1.0,
     ):
         network = LowLevelModel(
             voxel_counts,

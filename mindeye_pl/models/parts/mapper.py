@@ -13,7 +13,14 @@ from mindeye_pl.losses.mapper import TEMPERATURE, MapperWeights, mapper_loss
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import VoxelCounts
 from mindeye_pl.nn.brain.voxel_cnn import VoxelCNN
-from mindeye_pl.types import PartLoss
+from mindeye_pl.types import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PartLoss,
+    PositiveFloat,
+    PositiveInt,
+    PublishedOrCorrected,
+)
 
 
 class MapperStage(Part):
@@ -40,18 +47,18 @@ class MapperStage(Part):
 
     def __init__(
         self,
-        voxel_counts: Sequence[int],
-        embedding_dim: int,
+        voxel_counts: Sequence[PositiveInt],
+        embedding_dim: PositiveInt,
         *,
-        padded_voxels: int | Sequence[int] | None = None,
-        pad_multiple: int = 1,
-        channels: int = 64,
-        num_stems: int = 1,
-        num_blocks: int = 4,
-        hidden_dim: int = 128,
-        weight_decay: float = 1e-5,
-        gain_decay: str = "published",
-        lr_scale: float = 1.0,
+        padded_voxels: PositiveInt | Sequence[PositiveInt] | None = None,
+        pad_multiple: PositiveInt = 1,
+        channels: PositiveInt = 64,
+        num_stems: NonNegativeInt = 1,
+        num_blocks: NonNegativeInt = 4,
+        hidden_dim: PositiveInt = 128,
+        weight_decay: NonNegativeFloat = 1e-5,
+        gain_decay: PublishedOrCorrected = "published",
+        lr_scale: PositiveFloat = 1.0,
     ):
         network = VoxelCNN(
             _padded(voxel_counts, padded_voxels, 2**num_stems, pad_multiple),

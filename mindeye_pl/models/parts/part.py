@@ -1,11 +1,12 @@
 """What every trainable part has in common: one network, and the optimiser groups it asks for."""
 
-from typing import Any
+from typing import Any, get_args
 
 from pytorch_lightning import LightningModule
 from torch import nn
 
 from mindeye_pl.sharing.shareable import Shareable
+from mindeye_pl.types import NonNegativeFloat, PositiveFloat, PublishedOrCorrected
 
 #: What PyTorch puts into the names of parameters that are sharded.
 _FSDP_PREFIX = "_fsdp_wrapped_module."
@@ -24,9 +25,16 @@ class Part(Shareable, LightningModule):
         lr_scale: this part's share of the schedule's learning rate.
     """
 
-    def __init__(self, network: nn.Module, *, weight_decay: float, gain_decay: str, lr_scale: float = 1.0):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        weight_decay: NonNegativeFloat,
+        gain_decay: PublishedOrCorrected,
+        lr_scale: PositiveFloat = 1.0,
+    ):
         super().__init__()
-        assert gain_decay in ("published", "corrected"), gain_decay
+        assert gain_decay in get_args(PublishedOrCorrected), gain_decay
         self.network = network
         self.weight_decay = weight_decay
         self.gain_decay = gain_decay

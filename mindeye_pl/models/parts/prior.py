@@ -4,14 +4,23 @@ Legend: B batch, S tokens, D token width.
 """
 
 from collections.abc import Iterable
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from mindeye_pl.models.parts.part import Part
-from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
-from mindeye_pl.nn.clip.embeddings import by_first_token
-from mindeye_pl.types import PartLoss
+from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel, TargetScale
+from mindeye_pl.nn.brain.prior_network import Layout, PriorCondition
+from mindeye_pl.nn.clip.embeddings import Renormalisation, by_first_token
+from mindeye_pl.types import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PartLoss,
+    PositiveInt,
+    ProperFraction,
+    PublishedOrCorrected,
+)
 
 
 class DiffusionPrior(Part):
@@ -42,26 +51,26 @@ class DiffusionPrior(Part):
 
     def __init__(
         self,
-        num_tokens: int,
-        token_dim: int,
+        num_tokens: PositiveInt,
+        token_dim: PositiveInt,
         *,
-        depth: int = 6,
-        head_dim: int = 52,
-        heads: int = 32,
-        timesteps: int = 100,
-        sample_steps: int = 20,
-        drop_probability: float = 0.2,
-        condition: str = "sequence",
-        target_scale: str = "one",
-        renormalise: str = "none",
-        layout: str = "parallel",
-        padding: int = 0,
-        time_table: int = 0,
+        depth: PositiveInt = 6,
+        head_dim: PositiveInt = 52,
+        heads: PositiveInt = 32,
+        timesteps: PositiveInt = 100,
+        sample_steps: PositiveInt = 20,
+        drop_probability: ProperFraction = 0.2,
+        condition: PriorCondition = "sequence",
+        target_scale: TargetScale = "one",
+        renormalise: Renormalisation = "none",
+        layout: Layout = "parallel",
+        padding: NonNegativeInt = 0,
+        time_table: NonNegativeInt = 0,
         inner_norm: bool = False,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
     ):
-        assert renormalise in ("none", "first_token"), renormalise
+        assert renormalise in get_args(Renormalisation), renormalise
         network = DiffusionPriorModel(
             num_tokens,
             token_dim,

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mindeye_pl.types import PositiveInt
+
 
 class PerSubjectLinear(nn.Module):
     """`linears[i]` maps subject i's voxels to the shared space, without an activation.
@@ -18,7 +20,7 @@ class PerSubjectLinear(nn.Module):
         bias: whether the maps have one.
     """
 
-    def __init__(self, voxel_counts: Sequence[int], hidden_dim: int, *, bias: bool = True):
+    def __init__(self, voxel_counts: Sequence[PositiveInt], hidden_dim: PositiveInt, *, bias: bool = True):
         super().__init__()
         self.linears = nn.ModuleList(nn.Linear(count, hidden_dim, bias=bias) for count in voxel_counts)
 
@@ -39,6 +41,6 @@ class VoxelCounts(nn.Module):
 
     counts: Tensor
 
-    def __init__(self, voxel_counts: Sequence[int]):
+    def __init__(self, voxel_counts: Sequence[PositiveInt]):
         super().__init__()
         self.register_buffer("counts", torch.tensor(list(voxel_counts)))

@@ -7,13 +7,18 @@ Legend: B batch, S tokens, D token width, T timesteps.
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
-from mindeye_pl.nn.brain.prior_network import PriorNetwork
+from mindeye_pl.nn.brain.prior_network import Layout, PriorCondition, PriorNetwork
+from mindeye_pl.types import NonNegativeInt, PositiveInt, ProperFraction
+
+#: Scale of the target tokens in the diffusion.
+TargetScale = Literal["one", "sqrt_width"]
 
 
 class DiffusionPriorModel(nn.Module):
@@ -39,23 +44,23 @@ class DiffusionPriorModel(nn.Module):
 
     def __init__(
         self,
-        num_tokens: int,
-        token_dim: int,
+        num_tokens: PositiveInt,
+        token_dim: PositiveInt,
         *,
-        depth: int = 6,
-        head_dim: int = 52,
-        heads: int = 32,
-        timesteps: int = 100,
-        drop_probability: float = 0.2,
-        condition: str = "sequence",
-        target_scale: str = "one",
-        layout: str = "parallel",
-        padding: int = 0,
-        time_table: int = 0,
+        depth: PositiveInt = 6,
+        head_dim: PositiveInt = 52,
+        heads: PositiveInt = 32,
+        timesteps: PositiveInt = 100,
+        drop_probability: ProperFraction = 0.2,
+        condition: PriorCondition = "sequence",
+        target_scale: TargetScale = "one",
+        layout: Layout = "parallel",
+        padding: NonNegativeInt = 0,
+        time_table: NonNegativeInt = 0,
         inner_norm: bool = False,
     ):
         super().__init__()
-        assert target_scale in ("one", "sqrt_width"), target_scale
+        assert target_scale in get_args(TargetScale), target_scale
         self.scale = token_dim**0.5 if target_scale == "sqrt_width" else 1.0
         self.drop_probability = drop_probability
         self.schedule = CosineSchedule(timesteps)

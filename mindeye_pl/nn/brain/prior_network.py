@@ -6,10 +6,13 @@ Legend: B batch, S tokens, D token width, N sequence length, P padding tokens, H
 """
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mindeye_pl.types import NonNegativeInt, PositiveInt
 
 
 class GainLayerNorm(nn.Module):
@@ -205,6 +208,13 @@ class TimeEmbedding(nn.Module):
         return self.network(torch.cat([angles.sin(), angles.cos()], dim=-1))
 
 
+#: How the network sees the brain tokens.
+PriorCondition = Literal["sequence", "residual"]
+
+#: Order of the sequence.
+Layout = Literal["parallel", "causal"]
+
+
 class PriorNetwork(nn.Module):
     """Clean tokens from noisy tokens, a time and brain tokens.
 
@@ -228,21 +238,21 @@ class PriorNetwork(nn.Module):
 
     def __init__(
         self,
-        num_tokens: int,
-        dim: int,
+        num_tokens: PositiveInt,
+        dim: PositiveInt,
         *,
-        depth: int,
-        head_dim: int,
-        heads: int,
-        condition: str = "sequence",
-        layout: str = "parallel",
-        padding: int = 0,
-        time_table: int = 0,
+        depth: PositiveInt,
+        head_dim: PositiveInt,
+        heads: PositiveInt,
+        condition: PriorCondition = "sequence",
+        layout: Layout = "parallel",
+        padding: NonNegativeInt = 0,
+        time_table: NonNegativeInt = 0,
         inner_norm: bool = False,
     ):
         super().__init__()
-        assert condition in ("sequence", "residual"), condition
-        assert layout in ("parallel", "causal"), layout
+        assert condition in get_args(PriorCondition), condition
+        assert layout in get_args(Layout), layout
         assert layout == "causal" or padding == 0, padding
         self.num_tokens, self.condition, self.layout = num_tokens, condition, layout
         self.position_query = nn.Parameter(torch.randn(num_tokens, dim) * dim**-0.5)

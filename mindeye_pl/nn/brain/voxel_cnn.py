@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.types import NonNegativeInt, PositiveInt
 
 
 def pad_voxels(voxels: Tensor, size: int) -> Tensor:
@@ -62,13 +63,13 @@ class VoxelCNN(nn.Module):
 
     def __init__(
         self,
-        padded_voxels: int | Sequence[int] = 15_744,
-        embedding_dim: int = 512,
+        padded_voxels: PositiveInt | Sequence[PositiveInt] = 15_744,
+        embedding_dim: PositiveInt = 512,
         *,
-        channels: int = 64,
-        num_stems: int = 1,
-        num_blocks: int = 4,
-        hidden_dim: int = 128,
+        channels: PositiveInt = 64,
+        num_stems: NonNegativeInt = 1,
+        num_blocks: NonNegativeInt = 4,
+        hidden_dim: PositiveInt = 128,
         sigmoid: bool = False,
     ):
         super().__init__()

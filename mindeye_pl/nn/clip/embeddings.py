@@ -3,12 +3,17 @@
 Legend: B batch, C captions of an image at most, D embedding width.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Where the elements of an embedding of CLIP ViT-B/32 are clamped: few of them lie outside, and those far.
 CLAMP = 1.5
+
+#: Normalisation of a prior's samples.
+Renormalisation = Literal["none", "first_token"]
 
 
 def clamp_then_normalise(embeddings: Tensor, *, limit: float = CLAMP) -> Tensor:

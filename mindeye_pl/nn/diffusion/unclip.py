@@ -7,7 +7,7 @@ vector of sizes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.diffusion.fourier import fourier_features, grid_positions
 from mindeye_pl.nn.diffusion.seeds import stream_seed
 from mindeye_pl.nn.diffusion.solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
+from mindeye_pl.types import PositiveInt, PublishedOrCorrected
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -33,7 +34,10 @@ def corrected_pixels(decoded: Tensor) -> Tensor:
     return ((decoded + 1) / 2).clamp(0, 1)
 
 
-PIXELS: dict[str, Callable[[Tensor], Tensor]] = {"published": published_pixels, "corrected": corrected_pixels}
+PIXELS: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {
+    "published": published_pixels,
+    "corrected": corrected_pixels,
+}
 
 
 def clip_range(images: Tensor) -> Tensor:
@@ -47,7 +51,7 @@ def vae_range(images: Tensor) -> Tensor:
     return 2 * images - 1
 
 
-DRAFT_RANGES: dict[str, Callable[[Tensor], Tensor]] = {"published": clip_range, "corrected": vae_range}
+DRAFT_RANGES: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {"published": clip_range, "corrected": vae_range}
 
 
 class UnCLIPModel(nn.Module):
@@ -75,14 +79,13 @@ class UnCLIPModel(nn.Module):
         vae: "AutoencoderKL",
         *,
         image_size: tuple[int, int] = (768, 768),
-        null_tokens: str = "random",
-        num_tokens: int = 256,
-        output: str = "published",
-        packing: int = 1,
+        null_tokens: Literal["random", "learned", "zeros"] = "random",
+        num_tokens: PositiveInt = 256,
+        output: PublishedOrCorrected = "published",
+        packing: PositiveInt = 1,
         token_positions: bool = False,
     ):
         super().__init__()
-        assert null_tokens in ("random", "learned", "zeros"), null_tokens
         self.unet, self.vae = unet, vae
         self.unconditional = null_tokens
         self.image_size, self.output, self.packing = tuple(image_size), output, packing
@@ -262,7 +265,9 @@ class UnCLIPModel(nn.Module):
         return PIXELS[self.output](decoded)
 
     @torch.no_grad()
-    def encode(self, images: Tensor, *, draft_range: str = "corrected", noise: Tensor | None = None) -> Tensor:
+    def encode(
+        self, images: Tensor, *, draft_range: PublishedOrCorrected = "corrected", noise: Tensor | None = None
+    ) -> Tensor:
         """Pixels `(B, 3, H, W)` in [0, 1] to their scaled latents `(B, C, h, w)`, in float32.
 
         Args:

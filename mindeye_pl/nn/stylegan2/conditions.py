@@ -8,6 +8,7 @@ Legend: B batch, E_k width of condition k, W width of an intermediate latent, O 
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from mindeye_pl.nn.stylegan2.equalised import EqualisedLinear
 from mindeye_pl.nn.stylegan2.precision import full_precision
 
 #: What a network can be conditioned on: one embedding, each of the two by itself, or one made of the two.
-CHOICES = ("image", "caption", "both", "signed_maximum")
+Condition = Literal["image", "caption", "both", "signed_maximum"]
+CHOICES = get_args(Condition)
 
 #: Keys of what belongs to the first condition: a generator's pre-nets, a discriminator's head.
 _FIRST = re.compile(r"\b(pre_nets|semantics)\.0\.")
@@ -27,7 +29,7 @@ def signed_maximum(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(first.abs() >= second.abs(), first, second)
 
 
-def condition_widths(condition: str, image_dim: int, caption_dim: int) -> tuple[int, ...]:
+def condition_widths(condition: Condition, image_dim: int, caption_dim: int) -> tuple[int, ...]:
     """E_k of the conditions that a choice makes of an image and a caption embedding of these widths."""
     assert condition in CHOICES, f"{condition}, not one of {CHOICES}"
     if condition == "signed_maximum":
@@ -35,7 +37,7 @@ def condition_widths(condition: str, image_dim: int, caption_dim: int) -> tuple[
     return {"caption": (caption_dim,), "both": (image_dim, caption_dim)}.get(condition, (image_dim,))
 
 
-def select_conditions(condition: str, image: Tensor | None, caption: Tensor | None) -> tuple[Tensor, ...]:
+def select_conditions(condition: Condition, image: Tensor | None, caption: Tensor | None) -> tuple[Tensor, ...]:
     """The conditions that a choice makes of the embeddings.
 
     Args:

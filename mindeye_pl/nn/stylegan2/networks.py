@@ -4,7 +4,7 @@ Legend: B batch, E width of an embedding, P side of an image.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
 
 #: What the main latent is where images are made: zeros, as in Mind Reader's training, or drawn as published for FID.
-SAMPLED_LATENTS = ("zeros", "random")
+SampledLatents = Literal["zeros", "random"]
 
 #: Sizes that the one network has and the other has not.
 _GENERATOR_ALONE = ("latent_dim", "w_dim", "mapping_layers", "fused")
@@ -40,10 +40,8 @@ class ImageGenerator(nn.Module):
         latents: `zeros` | `random`.
     """
 
-    def __init__(self, generator: Generator, *, latents: str = "zeros"):
+    def __init__(self, generator: Generator, *, latents: SampledLatents = "zeros"):
         super().__init__()
-        if latents not in SAMPLED_LATENTS:
-            raise ValueError(f"latents is {latents!r}, wanted {' or '.join(SAMPLED_LATENTS)}")
         self.generator, self.latents = generator, latents
         self.requires_grad_(False).eval()
 

@@ -18,7 +18,7 @@ from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
 from mindeye_pl.tracking.sync import sync_command
-from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder, check_upload
+from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder
 from mindeye_pl.tracking.wandb_run import RunIdentity, TrackedRun, agent_waits_for, one_line, start_run
 
 if TYPE_CHECKING:
@@ -137,7 +137,6 @@ class Tracking:
     def _start(self, step: "Step") -> None:
         if not self.enabled or step.name in self._open:
             return
-        check_upload(self._settings.upload)
         with _surviving(step):
             tracked = start_run(Path(self._settings.folder), self._identity(step), mode=self._mode)
             if tracked is None:

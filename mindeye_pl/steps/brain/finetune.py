@@ -10,6 +10,7 @@ from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrai
 from mindeye_pl.distributed.strategies import shards_weights, strategy_name
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
+from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, trained_by
 from mindeye_pl.steps.brain.trials import datamodule, training_steps
 from mindeye_pl.steps.inputs.splits import training_inputs
@@ -17,27 +18,20 @@ from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
-from mindeye_pl.training.fit import KEEPS, LAST, fit
-
-STARTS = ("pretrained", "scratch")
+from mindeye_pl.training.fit import fit
 
 #: Beside the weights: the settings that the model is rebuilt from, and the scaling of betas where one was fitted.
 CONFIG, BETAS = "config.yaml", "betas.safetensors"
 
 
 def _needs(run: Run) -> Sequence[Step]:
-    start = run.config.finetune.start
-    if start not in STARTS:
-        raise UserError("finetune.start", got=start, expected=" or ".join(STARTS))
-    pretrained = start == "pretrained" and run.config.finetune.checkpoint is None
+    pretrained = run.config.finetune.start == "pretrained" and run.config.finetune.checkpoint is None
     return [*training_steps(run), *([PRETRAIN] if pretrained else [])]
 
 
 def _check_keep(config: DictConfig) -> None:
-    """Refuses to keep what there is not, or what no rank holds."""
-    if (keep := config.finetune.keep) not in KEEPS:
-        raise UserError("finetune.keep", got=keep, expected=" or ".join(KEEPS))
-    if keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
+    """Refuse to keep weights that no rank holds."""
+    if (keep := config.finetune.keep) != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
         fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
         raise UserError(f"finetune.keep={keep} needs whole weights in a rank", got=strategy_name(strategy), fix=fix)
 

@@ -19,9 +19,9 @@ from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.models.gan.brain_conditioned import MAPPERS, BrainConditioned
-from mindeye_pl.nn.stylegan2.conditions import CHOICES, with_second_condition
-from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, ImageGenerator, build_discriminator, build_generator
+from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
+from mindeye_pl.nn.stylegan2.conditions import with_second_condition
+from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_discriminator, build_generator
 from mindeye_pl.steps.brain.trained_model import checkpoint_identity, checkpoint_steps, trained_model
 from mindeye_pl.steps.brain.trials import datamodule, training_steps
 from mindeye_pl.steps.foundation.generator import GRID, objective_of, save_networks
@@ -36,8 +36,6 @@ from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights,
 from mindeye_pl.training.fit import fit
 from mindeye_pl.weights.loaders import bundled as laptop
 from mindeye_pl.weights.sized_safetensors import read_own
-
-STARTS = ("pretrained", "scratch")
 
 _SCRATCH = "generator.start=scratch, or pipeline=pretrain_generator with this embedder"
 
@@ -71,16 +69,7 @@ def _check(run: Run) -> None:
     Raises:
         UserError: naming the option.
     """
-    settings, latents = run.config.generator, run.config.unclip.network.latents
-    chosen = {
-        "generator.start": (settings.start, STARTS),
-        "generator.mappers": (settings.mappers, MAPPERS),
-        "generator.condition": (settings.condition, CHOICES),
-        "unclip.network.latents": (latents, SAMPLED_LATENTS),
-    }
-    for option, (value, choices) in chosen.items():
-        if value not in choices:
-            raise UserError(f"{option}: no such choice", got=value, expected=" or ".join(choices))
+    settings = run.config.generator
     if settings.condition != "image" and not has_part(run.config, "caption_mapper"):
         wanted = "a caption mapper"
         raise UserError(

@@ -73,15 +73,8 @@ def sampling_of(settings: DictConfig, seed: int) -> Sampling:
 
 
 def candidates(config: DictConfig) -> int:
-    """How many images are made for each one, of which the best is kept.
-
-    Raises:
-        UserError: if it is no number that can be made.
-    """
-    count = config.reconstruct.get("candidates", 1)  # runs of before have no such key
-    if not isinstance(count, int) or count < 1:
-        raise UserError("reconstruct.candidates is no number of images", got=count, expected="1 or more")
-    return count
+    """Return the number of images that are made for each one, of which the best is kept."""
+    return config.reconstruct.candidates
 
 
 def _check_width(run: Run, group: str, width: int) -> None:

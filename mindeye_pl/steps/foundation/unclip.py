@@ -18,6 +18,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import UnCLIPTraining
 from mindeye_pl.nn.diffusion.builders import build_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.schema.nodes.foundation import UnclipStart
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
 from mindeye_pl.steps.foundation.images import (
     fit_foundation,
@@ -152,7 +153,7 @@ def _sdxl_network(run: Run, num_tokens: int, token_dim: int) -> Written:
     return network, partial(save_published, "unclip", network)
 
 
-STARTS = {
+STARTS: dict[UnclipStart, Start] = {
     "scratch": Start(_scratch_needs, _scratch_inputs, clip_tokens, vae_moments, _scratch_network),
     "sdxl_base": Start(image_steps, _sdxl_inputs, _sdxl_tokens, _sdxl_moments, _sdxl_network),
 }
@@ -162,10 +163,7 @@ STARTS = {
 
 
 def _start(run: Run) -> Start:
-    name = run.config.foundation.unclip.start
-    if name not in STARTS:
-        raise UserError("foundation.unclip.start is unknown", got=name, expected=" or ".join(STARTS))
-    return STARTS[name]
+    return STARTS[run.config.foundation.unclip.start]
 
 
 def _spec(run: Run) -> ArtifactSpec:

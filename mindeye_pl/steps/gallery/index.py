@@ -14,22 +14,20 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.step import Run, Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.coarse import VECTORS, coarse_vector
+from mindeye_pl.gallery.coarse import coarse_vector
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
 from mindeye_pl.gallery.image_sources import FileGallery
 from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
 from mindeye_pl.gallery.opening import open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected
 from mindeye_pl.gallery.vector_table import VectorTable
+from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.inputs.frozen_models import identity
 from mindeye_pl.steps.inputs.simulate import data_steps, images_fingerprint, layout
 from mindeye_pl.steps.inputs.splits import is_image_wise, left_out_images, split_identity
 from mindeye_pl.steps.inputs.targets import embed_tokens
 from mindeye_pl.store.artifacts import ArtifactSpec
 from mindeye_pl.store.fingerprint import fingerprint_file
-
-#: `retrieve.unreadable`.
-SKIP, REFUSE = "skip", "refuse"
 
 #: A gallery's fingerprint follows from files, whatever size their images are brought to.
 _ANY_SIDE = 1
@@ -42,11 +40,7 @@ def coarse_run(run: Run) -> Run:
 
 
 def coarse_vectors(run: Run) -> Callable[[Tensor], Tensor]:
-    """From tokens `(B, S, D)` to the vectors `(B, F)` of the coarse search.
-
-    Raises:
-        UserError: for an unknown kind.
-    """
+    """From tokens `(B, S, D)` to the vectors `(B, F)` of the coarse search."""
     settings = run.config.retrieve
     return coarse_vector(settings.vector, settings.width, settings.projection_seed)
 
@@ -54,8 +48,6 @@ def coarse_vectors(run: Run) -> Callable[[Tensor], Tensor]:
 def vector_settings(run: Run) -> dict[str, Any]:
     """What determines a vector beside the embedder."""
     settings = run.config.retrieve
-    if settings.vector not in VECTORS:
-        raise UserError("retrieve.vector is unknown", got=settings.vector, expected=f"one of {list(VECTORS)}")
     projected = {"width": settings.width, "seed": settings.projection_seed}
     return {"kind": settings.vector, **(projected if settings.vector == "projected" else {})}
 
@@ -66,15 +58,8 @@ def embedder_identity(run: Run) -> dict[str, Any]:
 
 
 def skips_unreadable(run: Run) -> bool:
-    """Whether images that cannot be read are left out.
-
-    Raises:
-        UserError: for an unknown choice.
-    """
-    chosen = run.config.retrieve.unreadable
-    if chosen not in (SKIP, REFUSE):
-        raise UserError("retrieve.unreadable", got=chosen, expected=f"{REFUSE} or {SKIP}")
-    return chosen == SKIP
+    """Return true if images that cannot be read are left out."""
+    return run.config.retrieve.unreadable == SKIP
 
 
 def open_run_gallery(run: Run) -> Gallery:

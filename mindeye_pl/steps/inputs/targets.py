@@ -14,7 +14,7 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.step import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS, augmented_views
+from mindeye_pl.nn.clip.augmented_views import augmented_views
 from mindeye_pl.steps.inputs.frozen_models import identity, load_model, low_level_groups
 from mindeye_pl.steps.inputs.simulate import images_fingerprint, layout
 from mindeye_pl.store.embeddings import TokenStore
@@ -60,14 +60,11 @@ def target_views(run: Run, stimulus_ids: np.ndarray) -> TokenStore | None:
     the embedder costs more than all else in a step.
 
     Raises:
-        UserError: for an unknown augmentation, or an embedder of more than one token.
+        UserError: for an embedder of more than one token.
     """
     config = run.config.embedder
     if not config.get("views"):
         return None
-    if config.augmentation not in AUGMENTATIONS:
-        wanted = f"one of {list(AUGMENTATIONS)}"
-        raise UserError("embedder.augmentation: no such choice", got=config.augmentation, expected=wanted)
     if config.num_tokens != 1:
         raise UserError("embedder.views need an embedder of one token", got=config.num_tokens, fix="embedder.views=0")
     return _filled(run, stimulus_ids, "embedder", (config.views, config.token_dim), _views, kind="views")

@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, TokenStandardiser
+from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, TokenKind, TokenStandardiser
 from mindeye_pl.nn.clip.embeddings import ClampThenNormalise
 from mindeye_pl.nn.clip.text_embedders import OpenCLIPTextEmbedder
 from mindeye_pl.nn.diffusion.builders import build_captioner, build_clip, build_unclip, build_vae
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
+from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_generator
+from mindeye_pl.types import Clamp
 from mindeye_pl.weights.sized_safetensors import fill, read_own
 
 CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
@@ -39,7 +40,7 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
 
 
 def load_embedder(
-    folder: str | Path | None = None, tokens: str = "patches", clamp: float | None = None
+    folder: str | Path | None = None, tokens: TokenKind = "patches", clamp: Clamp | None = None
 ) -> CLIPImageEmbedder:
     """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
 
@@ -93,7 +94,7 @@ def load_captioner(folder: str | Path | None = None) -> Captioner:
     return captioner
 
 
-def load_generator(folder: str | Path | None = None, latents: str = "zeros") -> ImageGenerator:
+def load_generator(folder: str | Path | None = None, latents: SampledLatents = "zeros") -> ImageGenerator:
     """The generator that was trained on images with captions, without its discriminator; otherwise as `load_clip`.
 
     Args:

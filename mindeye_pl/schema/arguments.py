@@ -1,0 +1,113 @@
+"""Arguments of a settings dataclass, a class or a function: annotation, default and documented meaning."""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from mindeye_pl.schema.libraries import narrowed_hints
+
+_SECTION = re.compile(r"^(Args|Attributes|Arguments|Parameters):\s*$")
+_ENTRY = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument.
+
+    Attributes:
+        annotation: its type hint; `Any` where there is none, or where it cannot be resolved.
+        required: true if it has no default.
+        meaning: its entry in the docstring; empty where there is none.
+    """
+
+    annotation: Any
+    required: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a callable.
+
+    Attributes:
+        arguments: by name.
+        open: true if it takes further keyword arguments.
+    """
+
+    arguments: Mapping[str, Argument]
+    open: bool
+
+
+@cache
+def signature_of(target: Callable[..., Any]) -> Signature:
+    """Return the signature of a class, a function or a dataclass; open if it cannot be inspected."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # built-in callables have none
+        return Signature({}, open=True)
+    hints, meanings = _hints(target), meanings_of(target)
+    hints |= narrowed_hints(target)
+    named = {
+        name: Argument(
+            hints.get(name, Any),
+            parameter.default is inspect.Parameter.empty,
+            meanings.get(name, ""),
+        )
+        for name, parameter in parameters.items()
+        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    }
+    return Signature(named, any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()))
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """The type hints of a callable; those that cannot be resolved are left out."""
+    function: Any = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = inspect.unwrap(function)
+    try:
+        return get_type_hints(function, include_extras=True)
+    except Exception:  # a name that is imported for type checking alone, say
+        return {name: _resolved(hint, function) for name, hint in getattr(function, "__annotations__", {}).items()}
+
+
+def _resolved(hint: Any, function: Any) -> Any:
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, getattr(function, "__globals__", {}))
+    except Exception:
+        return Any
+
+
+def meanings_of(target: Callable[..., Any]) -> dict[str, str]:
+    """Return the entries of the docstring's `Args:` or `Attributes:` section, inherited ones included."""
+    classes = reversed(target.__mro__[:-1]) if inspect.isclass(target) else [target]
+    found: dict[str, str] = {}
+    for one in classes:
+        found |= _entries(one.__doc__ or "")
+        if inspect.isclass(one):
+            found |= _entries(vars(one).get("__init__").__doc__ or "" if "__init__" in vars(one) else "")
+    return found
+
+
+def _entries(docstring: str) -> dict[str, str]:
+    lines = inspect.cleandoc(docstring).splitlines()
+    start = next((number for number, line in enumerate(lines) if _SECTION.match(line)), None)
+    if start is None:
+        return {}
+    body = []
+    for line in lines[start + 1 :]:
+        if line and not line.startswith(" "):
+            break
+        body.append(line)
+    entries: dict[str, str] = {}
+    name = ""
+    for line in textwrap.dedent("\n".join(body)).splitlines():
+        if (match := _ENTRY.match(line)) is not None:
+            name, entries[match[1]] = match[1], match[2]
+        elif name and line.strip():
+            entries[name] = f"{entries[name]} {line.strip()}".strip()
+    return entries

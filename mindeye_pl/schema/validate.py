@@ -1,0 +1,235 @@
+"""Validation of a composed configuration against type hints, before anything runs."""
+
+import re
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+
+from mindeye_pl.errors import UserError
+from mindeye_pl.schema.arguments import Signature, signature_of
+from mindeye_pl.schema.libraries import Reserved
+from mindeye_pl.schema.settings import Component, Settings
+from mindeye_pl.schema.values import NO_VALUE, as_override, in_words, is_valid, nearest, similarity
+
+TARGET = "_target_"
+
+#: Hydra's own keys of a node that builds an object.
+_HYDRA = {
+    "_partial_": bool,
+    "_recursive_": bool,
+    "_convert_": Literal["none", "partial", "object", "all"],
+    "_args_": list,
+}
+
+#: Arguments that the project supplies when it builds a part; a configuration has null or nothing there.
+_SUPPLIED = frozenset({"voxel_counts"})
+
+#: An interpolation that hands on another key's value, with a default or without one.
+_HANDED_ON = re.compile(r"^\$\{(?:oc\.select:)?([A-Za-z_][\w.]*)(?:,[^{}]*)?\}$")
+
+Key = tuple[str | int, ...]
+
+
+def validate(config: DictConfig, root: type[Settings]) -> None:
+    """Check every node of a composed configuration.
+
+    Args:
+        config: the composed configuration.
+        root: the dataclass of its top-level keys.
+
+    Raises:
+        UserError: for the first unknown or missing key and the first wrong value, naming the key that holds it.
+    """
+    values = OmegaConf.to_container(config, resolve=True)
+    _Validator(config).settings((), values, root)
+
+
+class _Validator:
+    """One validation; `config` tells where a value came from."""
+
+    def __init__(self, config: DictConfig):
+        self._config = config
+
+    def settings(self, key: Key, values: Any, settings: type[Settings]) -> None:
+        """Check a node of plain settings."""
+        if not isinstance(values, Mapping):
+            raise self._wrong(key, values, "a mapping")
+        self._arguments(key, values, signature_of(settings), self._files(values), partial=False)
+
+    def component(self, key: Key, values: Any, supplied: frozenset[str]) -> None:
+        """Check a node that builds an object."""
+        if not isinstance(values, Mapping) or not isinstance(values.get(TARGET), str):
+            raise self._wrong(key, values, "a node with `_target_`, or null")
+        try:
+            signature = signature_of(get_object(values[TARGET]))
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise UserError(
+                f"{self._name((*key, TARGET))} cannot be imported ({cause})",
+                got=values[TARGET],
+                expected="the full name of a class or function",
+            ) from error
+        for name, annotation in _HYDRA.items():
+            if name in values:
+                self.value((*key, name), values[name], annotation, supplied)
+        arguments = {name: value for name, value in values.items() if name not in (TARGET, *_HYDRA)}
+        partial = bool(values.get("_partial_")) or "_args_" in values
+        self._arguments(key, arguments, signature, supplied, partial=partial)
+
+    def value(self, key: Key, value: Any, annotation: Any, supplied: frozenset[str] = _SUPPLIED) -> None:
+        """Check what stands at a key."""
+        if (reserved := _reserved(annotation)) is not None:
+            raise UserError(f"{self._name(key)} is set by the project", got=as_override(value), fix=reserved.fix)
+        options = _options(annotation)
+        if value is None and (NoneType in options or key[-1] in supplied):
+            return
+        settings = [option for option in options if isinstance(option, type) and issubclass(option, Settings)]
+        if settings and (isinstance(value, Mapping) or len(options) == len(settings) + (NoneType in options)):
+            self.settings(key, value, settings[0])
+        elif Component in options and (len(options) == 1 + (NoneType in options) or _is_component(value)):
+            self.component(key, value, supplied)
+        elif (inner := _structured_items(options, value)) is not None:
+            for name, item in _items(value):
+                self.value((*key, name), item, inner, supplied)
+        elif _holds_component(value):
+            self._nested(key, value, supplied)
+        elif not is_valid(value, annotation):
+            raise self._wrong(key, value, in_words(annotation), nearest(value, annotation))
+
+    def _nested(self, key: Key, value: Any, supplied: frozenset[str]) -> None:
+        """Check the nodes inside an argument; what the argument itself may be is for the constructor to say."""
+        if _is_component(value):
+            self.component(key, value, supplied)
+        else:
+            for name, item in _items(value):
+                self._nested((*key, name), item, supplied)
+
+    def _arguments(
+        self, key: Key, values: Mapping[Any, Any], signature: Signature, supplied: frozenset[str], *, partial: bool
+    ) -> None:
+        known = signature.arguments
+        for name, value in values.items():
+            if name in known:
+                self.value((*key, name), value, known[name].annotation, supplied)
+            elif not signature.open:
+                raise self._unknown((*key, name), known)
+            else:
+                self._nested((*key, name), value, supplied)
+        for name, argument in known.items():
+            if argument.required and name not in values and name not in supplied and not partial:
+                example = nearest(None, argument.annotation)
+                raise UserError(
+                    f"{self._name((*key, name))} is missing",
+                    expected=in_words(argument.annotation),
+                    fix=f"+{self._name((*key, name))}={as_override(example) if example is not NO_VALUE else 'VALUE'}",
+                )
+
+    @staticmethod
+    def _files(values: Mapping[str, Any]) -> frozenset[str]:
+        """The arguments of a node's `network` that take its weight files, which are looked for later."""
+        weights = values.get("weights")
+        if not isinstance(weights, Mapping):
+            return _SUPPLIED
+        return _SUPPLIED | ({"path"} if "file" in weights else set(weights))
+
+    def _wrong(self, key: Key, value: Any, expected: str, valid: Any = NO_VALUE) -> UserError:
+        name = self._name(key)
+        return UserError(
+            f"{name} has a wrong value",
+            got=as_override(value),
+            expected=expected,
+            fix=None if valid is NO_VALUE else f"{name}={as_override(valid)}",
+        )
+
+    def _unknown(self, key: Key, known: Iterable[str]) -> UserError:
+        name = self._name(key)
+        parent, _, own = name.rpartition(".")
+        if not (known := list(known)):
+            return UserError("unknown key", got=name, expected="no key here", fix=f"remove {name}")
+        best = max(known, key=lambda other: similarity(own, other))
+        return UserError(
+            "unknown key",
+            got=name,
+            expected=f"{parent}.{best}" if parent else best,
+            fix=f"correct or remove {name}",
+        )
+
+    def _name(self, key: Key) -> str:
+        """The dotted key that holds a value: where it came through an interpolation, the key that it came from."""
+        return ".".join(str(part) for part in origin(self._config, key))
+
+
+def origin(config: DictConfig, key: Key) -> Key:
+    """Follow interpolations that hand on another key's value to the key that holds it.
+
+    Args:
+        config: the composed configuration.
+        key: of a value in it.
+
+    Returns:
+        The key that the user sets; `key` itself where its value is no such interpolation.
+    """
+    node: Any = config
+    for position, part in enumerate(key):
+        if not isinstance(node, DictConfig | ListConfig) or node._is_none():
+            return key
+        node = _child(node, part)
+        if isinstance(node, Node) and node._is_interpolation():
+            match = _HANDED_ON.match(str(node._value()))
+            if match is None:
+                return key
+            source: Key = tuple(int(name) if name.isdigit() else name for name in match[1].split("."))
+            if OmegaConf.select(config, match[1], default=None) is None:
+                return key
+            return origin(config, (*source, *key[position + 1 :]))
+    return key
+
+
+def _child(node: DictConfig | ListConfig, part: str | int) -> Any:
+    try:
+        return node._get_node(part)  # type: ignore[arg-type]
+    except Exception:
+        return None
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; the annotation alone if it is none."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _structured_items(options: tuple[Any, ...], value: Any) -> Any:
+    """The annotation of a list's or mapping's items where these are nodes; None for plain items."""
+    for option in options:
+        origin_type, inner = get_origin(option), get_args(option)
+        if origin_type in (list, dict) and isinstance(value, origin_type) and _is_structured(inner[-1]):
+            return inner[-1]
+    return None
+
+
+def _is_structured(annotation: Any) -> bool:
+    return any(isinstance(one, type) and issubclass(one, Settings | Component) for one in _options(annotation))
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, Mapping) and TARGET in value
+
+
+def _holds_component(value: Any) -> bool:
+    return _is_component(value) or any(_holds_component(item) for _, item in _items(value))
+
+
+def _reserved(annotation: Any) -> Reserved | None:
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((item for item in get_args(annotation) if isinstance(item, Reserved)), None)
