@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mindeye_pl.config import CONFIG_NAME, check_config, command_line, conf_dir, register_resolvers
+from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, command_line, conf_dir, register_resolvers
 from mindeye_pl.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def main() -> None:
     with mistakes_in_one_line():
         if among_ranks():  # ranks that follow compose nothing: rank 0 tells them all
             return
+        check_command_line(sys.argv[1:])
         try:
             run_job()
         except Exception:

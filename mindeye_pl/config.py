@@ -1,6 +1,7 @@
 """Where the configuration lies, the resolvers it uses, and the checks that no single group can make."""
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def check_config(config: DictConfig) -> None:
     _check_subjects(config)
     _check_split(config)
     _check_evaluated(config)
+    _check_sweep_metric(config)
 
 
 def _check_sweep(hydra_config: Any) -> None:
@@ -146,3 +148,34 @@ def _check_evaluated(config: DictConfig) -> None:
             expected="the checkpoint that the low-level model belongs to",
             fix="evaluate.low_level_checkpoint=null, or evaluate.checkpoint=PATH",
         )
+
+
+def _check_sweep_metric(config: DictConfig) -> None:
+    metric, columns = config.sweep.metric, list(config.sweep.columns)
+    if metric not in columns:
+        raise UserError(
+            "sweep.metric is no column of the sweep's table",
+            got=metric,
+            expected=f"one of {columns}, which sweep.columns lists",
+            fix=f"sweep.metric={(get_close_matches(metric, columns) or columns)[0]}",
+        )
+
+
+def check_command_line(arguments: Iterable[str]) -> None:
+    """Refuse a config group that is set to null, before Hydra composes anything.
+
+    Raises:
+        UserError: naming the group and an option of it.
+    """
+    for argument in arguments:
+        key, equals, value = argument.lstrip("+").partition("=")
+        if equals and value in ("", "null") and (folder := conf_dir() / key).is_dir() and not key.startswith("hydra"):
+            options = sorted(path.stem for path in folder.glob("*.yaml"))
+            if not options:
+                continue
+            raise UserError(
+                f"{key} is a config group, whose options are files",
+                got=argument,
+                expected=f"one of {', '.join(options)}",
+                fix=f"{key}={'none' if 'none' in options else options[0]}",
+            )

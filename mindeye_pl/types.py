@@ -6,7 +6,7 @@ Legend: B batch, b one subject's share of it, V voxels, R slots for repetitions,
 width, C captions, K augmented views.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -34,6 +34,17 @@ Name = Annotated[str, StringConstraints(pattern=r"^[\w][\w.+-]*$"), "letters, di
 
 #: A difference between published code and its paper, or good practice (docs/configuration.md).
 PublishedOrCorrected = Literal["published", "corrected"]
+
+
+class ArgumentsOf:
+    """Mark of a mapping of keyword arguments: `Annotated[Mapping[str, Any], ArgumentsOf(build_vae)]`.
+
+    Args:
+        targets: classes or functions among which they are shared out; the caller knows which are required.
+    """
+
+    def __init__(self, *targets: Callable[..., Any]):
+        self.targets = targets
 
 
 @dataclass(frozen=True, eq=False)

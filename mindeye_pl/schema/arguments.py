@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from mindeye_pl.schema.libraries import narrowed_hints
+from mindeye_pl.types import ArgumentsOf
 
 _SECTION = re.compile(r"^(Args|Attributes|Arguments|Parameters):\s*$")
 _ENTRY = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
@@ -35,20 +36,23 @@ class Signature:
 
     Attributes:
         arguments: by name.
-        open: true if it takes further keyword arguments.
+        rest: annotation of further keyword arguments; None if it takes none.
     """
 
     arguments: Mapping[str, Argument]
-    open: bool
+    rest: Any = None
 
 
 @cache
 def signature_of(target: Callable[..., Any]) -> Signature:
-    """Return the signature of a class, a function or a dataclass; open if it cannot be inspected."""
+    """Return the signature of a class, a function or a dataclass; one that takes anything if it cannot be inspected.
+
+    Keyword arguments that are handed on (`**sizes: Annotated[Any, ArgumentsOf(build_vae)]`) are among the arguments.
+    """
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):  # built-in callables have none
-        return Signature({}, open=True)
+        return Signature({}, Any)
     hints, meanings = _hints(target), meanings_of(target)
     hints |= narrowed_hints(target)
     named = {
@@ -60,7 +64,18 @@ def signature_of(target: Callable[..., Any]) -> Signature:
         for name, parameter in parameters.items()
         if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
-    return Signature(named, any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()))
+    rest = next((hints.get(name, Any) for name, one in parameters.items() if one.kind is one.VAR_KEYWORD), None)
+    if get_origin(rest) is Annotated and isinstance(mark := get_args(rest)[1], ArgumentsOf):
+        inner = shared_signature(mark)
+        return Signature({**inner.arguments, **named}, inner.rest)
+    return Signature(named, rest)
+
+
+def shared_signature(mark: ArgumentsOf) -> Signature:
+    """Return the arguments of all targets that a mapping of keyword arguments is shared out among."""
+    signatures = [signature_of(target) for target in mark.targets]
+    arguments = {name: argument for one in reversed(signatures) for name, argument in one.arguments.items()}
+    return Signature(arguments, next((one.rest for one in signatures if one.rest is not None), None))
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """Validation of a composed configuration against type hints, before anything runs."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pydoc import ErrorDuringImport, locate
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.schema.arguments import Signature, signature_of
+from mindeye_pl.schema.arguments import Signature, shared_signature, signature_of
 from mindeye_pl.schema.libraries import Reserved
 from mindeye_pl.schema.settings import Component, Settings
-from mindeye_pl.schema.values import NO_VALUE, as_override, in_words, is_valid, nearest, similarity
+from mindeye_pl.schema.values import ALIKE, NO_VALUE, as_override, in_words, is_valid, nearest, similarity
+from mindeye_pl.types import ArgumentsOf
 
 TARGET = "_target_"
 
@@ -31,6 +32,7 @@ _SUPPLIED = frozenset({"voxel_counts"})
 _HANDED_ON = re.compile(r"^\$\{(?:oc\.select:)?([A-Za-z_][\w.]*)(?:,[^{}]*)?\}$")
 
 Key = tuple[str | int, ...]
+Mark = TypeVar("Mark")
 
 
 def validate(config: DictConfig, root: type[Settings]) -> None:
@@ -63,15 +65,7 @@ class _Validator:
         """Check a node that builds an object."""
         if not isinstance(values, Mapping) or not isinstance(values.get(TARGET), str):
             raise self._wrong(key, values, "a node with `_target_`, or null")
-        try:
-            signature = signature_of(get_object(values[TARGET]))
-        except Exception as error:
-            cause = error.__cause__ or error
-            raise UserError(
-                f"{self._name((*key, TARGET))} cannot be imported ({cause})",
-                got=values[TARGET],
-                expected="the full name of a class or function",
-            ) from error
+        signature = signature_of(self._imported((*key, TARGET), values[TARGET]))
         for name, annotation in _HYDRA.items():
             if name in values:
                 self.value((*key, name), values[name], annotation, supplied)
@@ -79,10 +73,26 @@ class _Validator:
         partial = bool(values.get("_partial_")) or "_args_" in values
         self._arguments(key, arguments, signature, supplied, partial=partial)
 
+    def _imported(self, key: Key, name: str) -> Callable[..., Any]:
+        """The class or function of a full name."""
+        try:
+            target = locate(name)
+        except ErrorDuringImport as error:
+            raise UserError(f"{self._name(key)} cannot be imported ({error.exc}: {error.value})", got=name) from error
+        if callable(target):
+            return target
+        module, _, own = name.rpartition(".")
+        near = sorted(dir(locate(module)) if module else (), key=lambda other: -similarity(own, other))
+        expected = f"{module}.{near[0]}" if near and similarity(own, near[0]) >= ALIKE else "a class or function"
+        raise UserError(f"{self._name(key)} names nothing that can be called", got=name, expected=expected)
+
     def value(self, key: Key, value: Any, annotation: Any, supplied: frozenset[str] = _SUPPLIED) -> None:
         """Check what stands at a key."""
-        if (reserved := _reserved(annotation)) is not None:
+        if (reserved := _marked(annotation, Reserved)) is not None:
             raise UserError(f"{self._name(key)} is set by the project", got=as_override(value), fix=reserved.fix)
+        if isinstance(value, Mapping) and (keywords := _marked(annotation, ArgumentsOf)) is not None:
+            self._arguments(key, value, shared_signature(keywords), supplied, partial=True)
+            return
         options = _options(annotation)
         if value is None and (NoneType in options or key[-1] in supplied):
             return
@@ -114,10 +124,10 @@ class _Validator:
         for name, value in values.items():
             if name in known:
                 self.value((*key, name), value, known[name].annotation, supplied)
-            elif not signature.open:
+            elif signature.rest is None:
                 raise self._unknown((*key, name), known)
             else:
-                self._nested((*key, name), value, supplied)
+                self.value((*key, name), value, signature.rest, supplied)
         for name, argument in known.items():
             if argument.required and name not in values and name not in supplied and not partial:
                 example = nearest(None, argument.annotation)
@@ -150,10 +160,11 @@ class _Validator:
         if not (known := list(known)):
             return UserError("unknown key", got=name, expected="no key here", fix=f"remove {name}")
         best = max(known, key=lambda other: similarity(own, other))
+        near = f"{parent}.{best}" if parent else best
         return UserError(
             "unknown key",
             got=name,
-            expected=f"{parent}.{best}" if parent else best,
+            expected=near if similarity(own, best) >= ALIKE else "a key of docs/configuration.md",
             fix=f"correct or remove {name}",
         )
 
@@ -199,7 +210,7 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     """The members of a union; the annotation alone if it is none."""
     if get_origin(annotation) is Annotated:
         return _options(get_args(annotation)[0])
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return _members(annotation)
 
 
 def _structured_items(options: tuple[Any, ...], value: Any) -> Any:
@@ -229,7 +240,15 @@ def _holds_component(value: Any) -> bool:
     return _is_component(value) or any(_holds_component(item) for _, item in _items(value))
 
 
-def _reserved(annotation: Any) -> Reserved | None:
-    if get_origin(annotation) is not Annotated:
-        return None
-    return next((item for item in get_args(annotation) if isinstance(item, Reserved)), None)
+def _marked(annotation: Any, mark: type[Mark]) -> Mark | None:
+    """The mark of this kind in an annotation's metadata."""
+    for option in _members(annotation):
+        if get_origin(option) is Annotated:
+            for item in get_args(option)[1:]:
+                if isinstance(item, mark):
+                    return item
+    return None
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)

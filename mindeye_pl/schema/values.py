@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen
+from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mindeye_pl.types import OneOf
@@ -18,7 +18,10 @@ from mindeye_pl.types import OneOf
 NO_VALUE = object()
 
 #: Words less alike than this are no misspellings of each other; the first choice is then proposed.
-_ALIKE = 0.5
+ALIKE = 0.5
+
+#: Text that the command line reads as a number, a truth value or null unless it is quoted.
+_READ_AS_ANOTHER_TYPE = re.compile(r"[+-]?\.?\d[\d_.eE+-]*|true|false|null|nan|[+-]?inf", re.IGNORECASE)
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, strict=True)
 
@@ -73,14 +76,14 @@ def in_words(annotation: Any) -> str:
     if base is str and (words := next((bound for bound in bounds if isinstance(bound, str)), None)):
         return f"text ({words})"
     if base in (int, float):
-        return ", ".join([{int: "a whole number", float: "a number"}[base], *_bounds_in_words(bounds, base)])
+        return " ".join([{int: "a whole number", float: "a number"}[base], *_bounds_in_words(bounds, base)])
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"a mapping from {in_words(inner[0])} to {in_words(inner[1])}" if inner else "a mapping"
+        return f"a mapping, each value {in_words(inner[1])}" if inner and inner[1] is not Any else "a mapping"
     if isinstance(origin, type) and issubclass(origin, Sequence):
         if origin is tuple and Ellipsis not in inner:
-            return f"a list of {len(inner)}: " + "; ".join(in_words(item) for item in inner)
-        least = next((bound.min_length for bound in bounds if isinstance(bound, MinLen)), 0)
-        return f"a list of {f'{least} or more: ' if least else ''}{in_words(inner[0])}" if inner else "a list"
+            return f"a list of {len(inner)}: " + ", ".join(in_words(item) for item in inner)
+        filled = "a list that is not empty" if any(isinstance(bound, MinLen) for bound in bounds) else "a list"
+        return f"{filled}, each item {in_words(inner[0])}" if inner else filled
     simple = {bool: "true or false", str: "text", NoneType: "null", list: "a list", dict: "a mapping"}
     if base in simple:
         return simple[base]
@@ -102,7 +105,7 @@ def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if (choices := _choices(annotation)) is not None:
         likeness = {choice: similarity(str(choice), str(value)) for choice in choices}
-        if max(likeness.values(), default=0.0) >= _ALIKE:
+        if max(likeness.values(), default=0.0) >= ALIKE:
             yield max(choices, key=likeness.__getitem__)
         yield choices[0]
     elif origin in (Union, UnionType):
@@ -114,7 +117,7 @@ def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
         yield str(value).lower() in ("true", "yes", "on", "1")
     elif base in (int, float):
         yield from _numbers(value if number and math.isfinite(value) else None, base, bounds)
-    elif base is str:
+    elif base is str and isinstance(value, str | int | float):
         yield str(value)
         yield re.sub(r"[^\w.+-]+", "_", str(value)).lstrip("_")
     elif base is NoneType:
@@ -122,7 +125,7 @@ def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
     elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping) and len(inner) == 2:
         yield {key: item if is_valid(item, inner[1]) else nearest(item, inner[1]) for key, item in value.items()}
     elif isinstance(origin, type) and issubclass(origin, Sequence) and inner:
-        items = value if isinstance(value, list | tuple) and value else [value]
+        items = value if isinstance(value, list | tuple) and value else [None if value == [] else value]
         mended = [item if is_valid(item, inner[0]) else nearest(item, inner[0]) for item in items]
         if NO_VALUE not in mended:
             yield mended
@@ -167,7 +170,10 @@ def as_override(value: Any) -> str:
         return "{" + ",".join(f"{key}:{as_override(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(as_override(item) for item in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return f"\\'{text}\\'" if _READ_AS_ANOTHER_TYPE.fullmatch(text) and isinstance(value, str) else text
 
 
 def _split(annotation: Any) -> tuple[Any, list[Any]]:
@@ -190,19 +196,19 @@ def _choices(annotation: Any) -> list[Any] | None:
 
 
 def _bounds_in_words(bounds: Sequence[Any], base: type) -> list[str]:
-    words = []
+    """The limits of a number: `from 0 to 1`, `of at least 1`, `above 0`, `of at least 0 and below 1`."""
+    lower = upper = ""
     for bound in bounds:
-        if isinstance(bound, Gt):
-            words.append(f"{bound.gt + 1} or more" if base is int else f"above {bound.gt:g}")  # type: ignore[operator, str-format]
-        if isinstance(bound, Ge):
-            words.append(f"{bound.ge:g} or more")  # type: ignore[str-format]
-        if isinstance(bound, Lt):
-            words.append(f"below {bound.lt:g}" if bound.lt != 2**32 else "below 2**32")  # type: ignore[str-format]
-        if isinstance(bound, Le):
-            words.append(f"{bound.le:g} at most")  # type: ignore[str-format]
-        if isinstance(bound, MaxLen):
-            words.append(f"{bound.max_length} at most")
-    return words
+        match bound:
+            case Ge(ge=limit):
+                lower = f"of at least {limit:g}"
+            case Gt(gt=limit):
+                lower = f"of at least {limit + 1:g}" if base is int else f"above {limit:g}"
+            case Le(le=limit):
+                upper = f"at most {limit:g}"
+            case Lt(lt=limit):
+                upper = f"below {limit:g}" if limit != 2**32 else "below 2**32"
+    return [" and ".join(filter(None, (lower, upper)))] if lower or upper else []
 
 
 def _listed(words: Sequence[str]) -> str:

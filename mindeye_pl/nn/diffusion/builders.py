@@ -4,7 +4,7 @@ Legend: C latent channels, S tokens, D token width.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 
@@ -12,7 +12,7 @@ from mindeye_pl.nn.diffusion.captioner import Captioner, TokenConverter, plain_t
 from mindeye_pl.nn.diffusion.refiner import Refiner
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText, text_tower
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.types import NonNegativeInt, PositiveFloat, PositiveInt, Seed
+from mindeye_pl.types import ArgumentsOf, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 if TYPE_CHECKING:
     import open_clip
@@ -125,7 +125,13 @@ def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", image_size: int
     )
 
 
-def random_vae(seed: Seed, **sizes: Any) -> "AutoencoderKL":
+#: Sizes as keyword arguments.
+VaeSizes = Annotated[Mapping[str, Any], ArgumentsOf(build_vae)]
+UnetSizes = Annotated[Mapping[str, Any], ArgumentsOf(build_unet)]
+UnclipSizes = Annotated[Mapping[str, Any], ArgumentsOf(build_unet, UnCLIPModel)]
+
+
+def random_vae(seed: Seed, **sizes: Annotated[Any, ArgumentsOf(build_vae)]) -> "AutoencoderKL":
     """An untrained VAE, the same on every call.
 
     Args:
@@ -138,7 +144,7 @@ def random_vae(seed: Seed, **sizes: Any) -> "AutoencoderKL":
     return vae.requires_grad_(False).eval()
 
 
-def random_unclip(seed: Seed, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> UnCLIPModel:
+def random_unclip(seed: Seed, unet: UnclipSizes, vae: VaeSizes) -> UnCLIPModel:
     """An untrained unCLIP, the same on every call; its images are noise.
 
     Args:
@@ -254,7 +260,7 @@ def build_captioner(
     return Captioner(converter, GitForCausalLM(config), plain_text(vocabulary, marks))
 
 
-def random_captioner(seed: Seed, **sizes: Any) -> Captioner:
+def random_captioner(seed: Seed, **sizes: Annotated[Any, ArgumentsOf(build_captioner)]) -> Captioner:
     """An untrained captioner, the same on every call.
 
     Args:
@@ -266,7 +272,7 @@ def random_captioner(seed: Seed, **sizes: Any) -> Captioner:
         return build_captioner(**sizes)
 
 
-def random_refiner(seed: Seed, unet: Mapping[str, Any], vae: Mapping[str, Any], width: PositiveInt) -> Refiner:
+def random_refiner(seed: Seed, unet: UnetSizes, vae: VaeSizes, width: PositiveInt) -> Refiner:
     """An untrained refiner, the same on every call.
 
     Args:

@@ -4,13 +4,14 @@ Legend: B batch, E width of an embedding, P side of an image.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
+from mindeye_pl.types import ArgumentsOf
 
 #: What the main latent is where images are made: zeros, as in Mind Reader's training, or drawn as published for FID.
 SampledLatents = Literal["zeros", "random"]
@@ -18,6 +19,9 @@ SampledLatents = Literal["zeros", "random"]
 #: Sizes that the one network has and the other has not.
 _GENERATOR_ALONE = ("latent_dim", "w_dim", "mapping_layers", "fused")
 _DISCRIMINATOR_ALONE = ("group_size", "projection_reduction")
+
+#: Sizes as keyword arguments of both networks.
+NetworkSizes = Annotated[Mapping[str, Any], ArgumentsOf(Generator, Discriminator)]
 
 
 def build_generator(sizes: Mapping[str, Any]) -> Generator:

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from mindeye_pl.nn.clip.clip_embedder import INPUT_RANGES
+from mindeye_pl.nn.diffusion.builders import UnclipSizes, VaeSizes, build_captioner, build_clip
 from mindeye_pl.nn.diffusion.solvers import SOLVERS
 from mindeye_pl.nn.stylegan2.conditions import Condition
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
+from mindeye_pl.nn.stylegan2.networks import NetworkSizes
 from mindeye_pl.schema.nodes.models import WeightFile
 from mindeye_pl.schema.settings import Component, Settings
 from mindeye_pl.types import (
+    ArgumentsOf,
     Fraction,
     Name,
     NonNegativeFloat,
@@ -48,13 +51,11 @@ class Training(Settings):
     """Training of one foundation model.
 
     Attributes:
-        sizes: sizes of the network.
         epochs: epochs of training.
         batch_size: images of a step.
         steps_per_epoch: steps of an epoch; null for each image once.
     """
 
-    sizes: dict[str, Any]
     epochs: PositiveInt
     batch_size: PositiveInt
     steps_per_epoch: PositiveInt | None = None
@@ -65,10 +66,12 @@ class ClipTraining(Training):
     """Training of the small CLIP.
 
     Attributes:
+        sizes: sizes of the network.
         max_lr: highest learning rate.
         weight_decay: weight decay.
     """
 
+    sizes: Annotated[dict[str, Any], ArgumentsOf(build_clip)]
     max_lr: PositiveFloat
     weight_decay: NonNegativeFloat
 
@@ -78,10 +81,12 @@ class VaeTraining(Training):
     """Training of the VAE.
 
     Attributes:
+        sizes: sizes of the network.
         max_lr: highest learning rate.
         kl_scale: weight of the KL divergence.
     """
 
+    sizes: VaeSizes
     max_lr: PositiveFloat
     kl_scale: NonNegativeFloat
 
@@ -91,6 +96,7 @@ class UnclipTraining(Training):
     """Training of the unCLIP.
 
     Attributes:
+        sizes: sizes of the network.
         start: random weights, or SDXL base.
         weights: file of SDXL base.
         input_range: range of the images that the embedder sees.
@@ -105,6 +111,7 @@ class UnclipTraining(Training):
         checkpointing: gradient checkpointing.
     """
 
+    sizes: UnclipSizes
     start: UnclipStart
     weights: WeightFile | None = None
     input_range: Annotated[str, OneOf(INPUT_RANGES)] | None = None
@@ -124,11 +131,13 @@ class CaptionerTraining(Training):
     """Training of the captioner.
 
     Attributes:
+        sizes: sizes of the network.
         max_lr: highest learning rate.
         weight_decay: weight decay.
         token_noise: deviation of the noise that is added to the tokens.
     """
 
+    sizes: Annotated[dict[str, Any], ArgumentsOf(build_captioner)]
     max_lr: PositiveFloat
     weight_decay: NonNegativeFloat
     token_noise: NonNegativeFloat
@@ -139,12 +148,14 @@ class GeneratorTraining(Training):
     """Training of Mind Reader's generator and its discriminator.
 
     Attributes:
+        sizes: sizes of the network.
         captions: captions of images of your own: a json list over them of lists of sentences.
         condition: embeddings that the generator sees.
         projection_reduction: match of the discriminator with embeddings.
         objective: adversarial objective.
     """
 
+    sizes: NetworkSizes
     captions: str | None = None
     condition: Condition
     projection_reduction: ProjectionReduction

@@ -11,6 +11,7 @@ from mindeye_pl.nn.diffusion.solvers import SOLVERS
 from mindeye_pl.nn.diffusion.unclip import DRAFT_RANGES
 from mindeye_pl.nn.stylegan2.conditions import Condition
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
+from mindeye_pl.nn.stylegan2.networks import NetworkSizes
 from mindeye_pl.schema.nodes.run import Start
 from mindeye_pl.schema.settings import Component, Settings
 from mindeye_pl.types import (
@@ -253,7 +254,7 @@ class Generator(Settings):
 
     name: Name
     start: Start
-    sizes: dict[str, Any]
+    sizes: NetworkSizes
     projection_reduction: ProjectionReduction
     condition: Condition
     mappers: Mappers

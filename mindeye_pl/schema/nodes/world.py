@@ -1,7 +1,7 @@
 """Nodes of the data: paths, brains and images, the scale, published or corrected behaviour."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import MinLen
 
@@ -12,6 +12,7 @@ from mindeye_pl.data.nsd.trials import NumSessions, TestSplit
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
+from mindeye_pl.nn.stylegan2.networks import NetworkSizes
 from mindeye_pl.schema.nodes.run import Keep
 from mindeye_pl.schema.settings import Settings
 from mindeye_pl.types import (
@@ -234,7 +235,7 @@ class Scale(Settings):
     generator_epochs: PositiveInt | None = None
     generator_steps_per_epoch: PositiveInt | None = None
     generator_batch_size: PositiveInt | None = None
-    generator_sizes: dict[str, Any] | None = None
+    generator_sizes: NetworkSizes | None = None
     generator_head_scale: NonNegativeFloat | None = None
     generator_clip_scale: NonNegativeFloat | None = None
     generator_r1_gamma: NonNegativeFloat | None = None
