@@ -4,7 +4,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -44,7 +44,7 @@ class Signature:
 
 
 @cache
-def signature_of(target: Callable[..., Any]) -> Signature:
+def signature_of(target: Any) -> Signature:
     """Return the signature of a class, a function or a dataclass; one that takes anything if it cannot be inspected.
 
     Keyword arguments that are handed on (`**sizes: Annotated[Any, ArgumentsOf(build_vae)]`) are among the arguments.
@@ -67,7 +67,8 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     rest = next((hints.get(name, Any) for name, one in parameters.items() if one.kind is one.VAR_KEYWORD), None)
     if get_origin(rest) is Annotated and isinstance(mark := get_args(rest)[1], ArgumentsOf):
         inner = shared_signature(mark)
-        return Signature({**inner.arguments, **named}, inner.rest)
+        handed_on = {name: replace(argument, required=False) for name, argument in inner.arguments.items()}
+        return Signature(handed_on | named, inner.rest)
     return Signature(named, rest)
 
 
@@ -80,7 +81,7 @@ def shared_signature(mark: ArgumentsOf) -> Signature:
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     """The type hints of a callable; those that cannot be resolved are left out."""
-    function: Any = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function: Any = target.__init__ if inspect.isclass(target) else target
     function = inspect.unwrap(function)
     try:
         return get_type_hints(function, include_extras=True)

@@ -96,14 +96,17 @@ class _Validator:
         options = _options(annotation)
         if value is None and (NoneType in options or key[-1] in supplied):
             return
-        settings = [option for option in options if isinstance(option, type) and issubclass(option, Settings)]
-        if settings and (isinstance(value, Mapping) or len(options) == len(settings) + (NoneType in options)):
-            self.settings(key, value, settings[0])
-        elif Component in options and (len(options) == 1 + (NoneType in options) or _is_component(value)):
-            self.component(key, value, supplied)
-        elif (inner := _structured_items(options, value)) is not None:
+        inner = _structured_items(options, value)
+        settings = next(
+            (option for option in options if isinstance(option, type) and issubclass(option, Settings)), None
+        )
+        if inner is not None and (settings is None or _holds_nodes(value)):
             for name, item in _items(value):
                 self.value((*key, name), item, inner, supplied)
+        elif settings is not None:
+            self.settings(key, value, settings)
+        elif Component in options and (len(options) == 1 + (NoneType in options) or _is_component(value)):
+            self.component(key, value, supplied)
         elif _holds_component(value):
             self._nested(key, value, supplied)
         elif not is_valid(value, annotation):
@@ -230,6 +233,11 @@ def _items(value: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         return value.items()
     return enumerate(value) if isinstance(value, list) else ()
+
+
+def _holds_nodes(value: Any) -> bool:
+    """True if all items are nodes: of several by name, not the keys of one."""
+    return all(item is None or isinstance(item, Mapping) for _, item in _items(value))
 
 
 def _is_component(value: Any) -> bool:

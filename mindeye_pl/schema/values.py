@@ -73,8 +73,8 @@ def in_words(annotation: Any) -> str:
     if origin in (Union, UnionType):
         words = [in_words(option) for option in sorted(inner, key=lambda one: _choices(one) is None)]
         return " or ".join(dict.fromkeys(words))
-    if base is str and (words := next((bound for bound in bounds if isinstance(bound, str)), None)):
-        return f"text ({words})"
+    if base is str and (form := next((bound for bound in bounds if isinstance(bound, str)), "")):
+        return f"text ({form})"
     if base in (int, float):
         return " ".join([{int: "a whole number", float: "a number"}[base], *_bounds_in_words(bounds, base)])
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -149,9 +149,9 @@ def _limit(bound: Any, base: type) -> float | None:
         case Ge(ge=limit) | Le(le=limit):
             return base(limit)
         case Gt(gt=limit) if base is int:
-            return int(limit) + 1
+            return int(limit) + 1  # type: ignore[call-overload]
         case Lt(lt=limit) if base is int:
-            return int(limit) - 1
+            return int(limit) - 1  # type: ignore[call-overload]
     return None
 
 
@@ -203,7 +203,7 @@ def _bounds_in_words(bounds: Sequence[Any], base: type) -> list[str]:
             case Ge(ge=limit):
                 lower = f"of at least {limit:g}"
             case Gt(gt=limit):
-                lower = f"of at least {limit + 1:g}" if base is int else f"above {limit:g}"
+                lower = f"of at least {_limit(bound, int)}" if base is int else f"above {limit:g}"
             case Le(le=limit):
                 upper = f"at most {limit:g}"
             case Lt(lt=limit):

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import BrainToTokens, MindEye1, MindEye2
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone, ResidualBackbone
@@ -155,17 +154,3 @@ def test_the_same_tokens_give_the_same_image_whatever_the_system(
         assert torch.equal(images[1][name], rows), name
     untouched = made(Reconstructor(system(MindEye2), unclip=unclip, sampling=SAMPLING), query(1, 2))
     assert not torch.allclose(untouched["images"], images[0]["images"], atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"solver": "heun"}, "no such solver .*heun.*unipc_published"),
-        ({"draft_range": "clip"}, "no such draft_range .*published or corrected"),
-        ({"draft_posterior": "mean"}, "no such draft_posterior .*mode or sampled"),
-        ({"strength": 85}, "share of the steps .*85"),
-    ],
-)
-def test_what_a_sampler_does_not_know_is_refused(change: dict, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        Sampling(**({"solver": "unipc", "steps": 3, "guidance": 1.0, "offset": 0.0, "seed": 0} | change))

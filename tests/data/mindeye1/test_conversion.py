@@ -315,8 +315,6 @@ def test_what_fills_a_slot_may_be_told_otherwise(copy, sure, tmp_path):
     spoil(copy, number=number, trial=lambda t: t[[0, 1, 0]], voxels=lambda v: v + np.arange(3)[:, None])
     with pytest.raises(UserError, match=r"slots 0 and 2 have one trial's number and different responses"):
         convert(copy, tmp_path / "different", sure)
-    with pytest.raises(UserError, match=r"data\.repeated_slots: no such rule \(got: count; expected: both or trial or"):
-        convert(copy, tmp_path / "rule", ConversionSettings(repeated_slots="count"))
 
 
 def test_trials_counted_from_one(tiny_nsd, copy, sure, tmp_path, capsys):
