@@ -26,7 +26,7 @@ _HYDRA = {
 }
 
 #: Arguments that the project supplies when it builds a part; a configuration has null or nothing there.
-_SUPPLIED = frozenset({"voxel_counts"})
+SUPPLIED = frozenset({"voxel_counts"})
 
 #: An interpolation that hands on another key's value, with a default or without one.
 _HANDED_ON = re.compile(r"^\$\{(?:oc\.select:)?([A-Za-z_][\w.]*)(?:,[^{}]*)?\}$")
@@ -86,14 +86,14 @@ class _Validator:
         expected = f"{module}.{near[0]}" if near and similarity(own, near[0]) >= ALIKE else "a class or function"
         raise UserError(f"{self._name(key)} names nothing that can be called", got=name, expected=expected)
 
-    def value(self, key: Key, value: Any, annotation: Any, supplied: frozenset[str] = _SUPPLIED) -> None:
+    def value(self, key: Key, value: Any, annotation: Any, supplied: frozenset[str] = SUPPLIED) -> None:
         """Check what stands at a key."""
         if (reserved := _marked(annotation, Reserved)) is not None:
             raise UserError(f"{self._name(key)} is set by the project", got=as_override(value), fix=reserved.fix)
         if isinstance(value, Mapping) and (keywords := _marked(annotation, ArgumentsOf)) is not None:
             self._arguments(key, value, shared_signature(keywords), supplied, partial=True)
             return
-        options = _options(annotation)
+        options = options_of(annotation)
         if value is None and (NoneType in options or key[-1] in supplied):
             return
         inner = _structured_items(options, value)
@@ -145,8 +145,8 @@ class _Validator:
         """The arguments of a node's `network` that take its weight files, which are looked for later."""
         weights = values.get("weights")
         if not isinstance(weights, Mapping):
-            return _SUPPLIED
-        return _SUPPLIED | ({"path"} if "file" in weights else set(weights))
+            return SUPPLIED
+        return SUPPLIED | ({"path"} if "file" in weights else set(weights))
 
     def _wrong(self, key: Key, value: Any, expected: str, valid: Any = NO_VALUE) -> UserError:
         name = self._name(key)
@@ -209,10 +209,10 @@ def _child(node: DictConfig | ListConfig, part: str | int) -> Any:
         return None
 
 
-def _options(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union; the annotation alone if it is none."""
+def options_of(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union; the annotation alone if it is none."""
     if get_origin(annotation) is Annotated:
-        return _options(get_args(annotation)[0])
+        return options_of(get_args(annotation)[0])
     return _members(annotation)
 
 
@@ -226,7 +226,7 @@ def _structured_items(options: tuple[Any, ...], value: Any) -> Any:
 
 
 def _is_structured(annotation: Any) -> bool:
-    return any(isinstance(one, type) and issubclass(one, Settings | Component) for one in _options(annotation))
+    return any(isinstance(one, type) and issubclass(one, Settings | Component) for one in options_of(annotation))
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:

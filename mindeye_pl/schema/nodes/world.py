@@ -24,6 +24,7 @@ from mindeye_pl.types import (
     PositiveInt,
     ProperFraction,
     PublishedOrCorrected,
+    Seed,
 )
 
 
@@ -157,9 +158,9 @@ class ScaleSweep(Settings):
         hidden_dims: widths of the shared space, separated by commas.
     """
 
-    hours: str
-    seeds: str
-    hidden_dims: str
+    hours: str | PositiveFloat
+    seeds: str | Seed
+    hidden_dims: str | PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
