@@ -27,7 +27,7 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
     """The whole small CLIP, and the embedder around its vision tower.
 
     Args:
-        folder: that holds the file; None for the shipped one.
+        folder: folder of the file; None for the shipped one.
 
     Raises:
         UserError: if the file is missing, damaged or not this project's.
@@ -45,7 +45,7 @@ def load_embedder(
     """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
 
     Args:
-        folder: see `load_clip`.
+        folder: folder of the file; None for the shipped one.
         tokens: see `CLIPImageEmbedder`.
         clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
     """
@@ -64,20 +64,28 @@ def load_text_embedder(
     """The text side of `load_clip`: what its images are compared with.
 
     Args:
-        folder: see `load_clip`.
+        folder: folder of the file; None for the shipped one.
         word_numbers: see `OpenCLIPTextEmbedder`.
     """
     return OpenCLIPTextEmbedder(load_clip(folder)[0], word_numbers)
 
 
 def load_vae(folder: str | Path | None = None) -> Any:
-    """The VAE, with `image_size` in its configuration's `sample_size`; otherwise as `load_clip`."""
+    """The VAE, with `image_size` in its configuration's `sample_size`; otherwise as `load_clip`.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     weights, sizes = read_own(_file(folder, VAE))
     return fill(build_vae(**sizes), weights)
 
 
 def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
-    """The unCLIP around its VAE, on the CPU in eval mode; otherwise as `load_clip`."""
+    """The unCLIP around its VAE, on the CPU in eval mode; otherwise as `load_clip`.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     vae = load_vae(folder)
     weights, sizes = read_own(_file(folder, UNCLIP))
     model = build_unclip(sizes, vae, vae.config["sample_size"])
@@ -87,7 +95,11 @@ def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
 
 
 def load_captioner(folder: str | Path | None = None) -> Captioner:
-    """The captioner, on the CPU in eval mode; otherwise as `load_clip`."""
+    """The captioner, on the CPU in eval mode; otherwise as `load_clip`.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     weights, sizes = read_own(_file(folder, CAPTIONER))
     captioner = build_captioner(**sizes)
     fill(captioner, weights)
@@ -98,7 +110,7 @@ def load_generator(folder: str | Path | None = None, latents: SampledLatents = "
     """The generator that was trained on images with captions, without its discriminator; otherwise as `load_clip`.
 
     Args:
-        folder: see `load_clip`.
+        folder: folder of the file; None for the shipped one.
         latents: see `ImageGenerator`.
     """
     weights, sizes = read_own(_file(folder, GENERATOR))
