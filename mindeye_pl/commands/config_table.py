@@ -70,8 +70,7 @@ def write(path: Path) -> None:
 
 
 def _plain(overrides: Sequence[str]) -> dict[str, Any]:
-    config = OmegaConf.to_container(compose_config(list(overrides)), resolve=False)
-    assert isinstance(config, dict)
+    config: Any = OmegaConf.to_container(compose_config(list(overrides)), resolve=False)
     return config
 
 
@@ -108,7 +107,7 @@ def _components(key: str, configs: Sequence[Mapping]) -> Iterator[Section]:
             rows = [
                 _row(f"{key}.{name}", argument, own)
                 for name, argument in arguments.items()
-                if name not in SUPPLIED and not isinstance(node.get(name), Mapping)
+                if not _is_component(node.get(name)) and (name not in SUPPLIED or node.get(name) is not None)
             ]
             yield Section(f"`{key}`, of `{node[TARGET]}`", rows)
 
@@ -117,6 +116,10 @@ def _row(key: str, argument: Argument, configs: Sequence[Mapping]) -> tuple[str,
     default = next((found for config in configs if (found := _select(config, key)) is not _MISSING), _MISSING)
     text = "" if default is _MISSING else f"`{as_override(default)}`"
     return f"`{key}`", in_words(argument.annotation), text, argument.meaning
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, Mapping) and TARGET in value
 
 
 _MISSING = object()
@@ -130,7 +133,7 @@ def _select(config: Any, key: str) -> Any:
     return config
 
 
-def _arguments(settings: type[Settings]) -> Mapping[str, Argument]:
+def _arguments(settings: Any) -> Mapping[str, Argument]:
     return signature_of(settings).arguments
 
 

@@ -55,7 +55,7 @@ class _Validator:
     def __init__(self, config: DictConfig):
         self._config = config
 
-    def settings(self, key: Key, values: Any, settings: type[Settings]) -> None:
+    def settings(self, key: Key, values: Any, settings: Any) -> None:
         """Check a node of plain settings."""
         if not isinstance(values, Mapping):
             raise self._wrong(key, values, "a mapping")

@@ -50,7 +50,7 @@ WRONG_VALUES = [
     ("embedder.name=../x", "text (letters, digits", None),
     ("reconstruct.prior_samples=0", "a whole number of at least 1", "reconstruct.prior_samples=1"),
     ("unclip.batch_size=0", "a whole number of at least 1", "unclip.batch_size=1"),
-    ("unclip.solver=dpm_multi", "dpm_multistep", "unclip.solver=dpm_multistep"),
+    ("unclip.solver=dpm_multi", "one of euler_published, dpm_multistep", "unclip.solver=dpm_multistep"),
     ("unclip.network.unet.channels=[8,-1]", "a list, each item a whole number of at least 1", None),
     ("metrics.pool_size=0", "a whole number of at least 1", "metrics.pool_size=1"),
     ("metrics.num_pools=0", "a whole number of at least 1", "metrics.num_pools=1"),
