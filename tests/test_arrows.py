@@ -1,4 +1,4 @@
-"""Imports between packages (docs/concepts.md): a package imports only packages below it, a library enters where it may."""
+"""Imports between packages (docs/concepts.md): a package imports packages below it, a library enters where it may."""
 
 import ast
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ LAYERS = (
     ("models",),
     ("data",),
     ("weights", "gallery", "tracking"),
+    ("schema",),
     ("config",),
     ("distributed",),
     ("engine",),
@@ -49,7 +50,7 @@ ENTRY = "__init__"
 
 #: Packages or top modules that may import a library.
 LIBRARIES = {
-    "hydra": {"cli", "commands", "config", "engine", "runner", "steps", "training"},
+    "hydra": {"cli", "commands", "config", "engine", "runner", "schema", "steps", "training"},
     "pytorch_lightning": {
         "models",
         "training",

@@ -19,6 +19,7 @@ from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
 from mindeye_pl.engine.observer import StepLog
 from mindeye_pl.errors import UserError
+from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
 from mindeye_pl.training.callbacks.best_weights import LowestLoss
 from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
@@ -28,13 +29,9 @@ from mindeye_pl.training.callbacks.progress import PlainWords
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 
 HISTORY = "history.json"
-LAST, LOWEST = "last", "lowest_validation_loss"
 
 #: Configuration nodes that say how a training runs; they change nothing in the weights (`determined_by_trainer`).
 TRAINER_KEYS = ("trainer", "callbacks", "logger")
-
-#: Of which epoch the weights are kept.
-KEEPS = (LAST, LOWEST)
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def fit(
     *,
     epochs: int,
     title: str,
-    keep: str = LAST,
+    keep: Keep = LAST,
     callbacks: Sequence[Callback] = (),
     log: StepLog | None = None,
     save: Callable[[], None] | None = None,
@@ -79,7 +76,7 @@ def fit(
         settings: how.
         epochs: of training.
         title: for the user.
-        keep: one of `KEEPS`: the weights after the last epoch, or after the one with the lowest validation loss.
+        keep: the weights after the last epoch, or after the one with the lowest validation loss.
         callbacks: beside those of every training.
         log: receives the metrics.
         save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
