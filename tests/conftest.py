@@ -114,7 +114,7 @@ class CommandLine:
                     self(*args)
             code, out, err = self(*args)
             assert code == 0, err
-            assert f"going on after epoch {epoch} of {epochs}" in out
+            assert f"resuming after epoch {epoch}, for {epochs} epochs" in out
             again = load_file(self.made(step) / file)
             assert again.keys() == alone.keys()
             for name, value in alone.items():

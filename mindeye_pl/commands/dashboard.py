@@ -18,9 +18,10 @@ def make_dashboard(config: DictConfig) -> None:
         UserError: without W&B as the logger, without its extra, online without a key; for a description that is wrong;
             where the server knows no entity or no such project.
     """
-    logger = config.logger
-    if logger.name != "wandb":
-        raise UserError("a dashboard is a view of W&B", got=f"logger={logger.name}", fix="logger=wandb")
+    logger = config.logger.get("wandb")
+    if logger is None:
+        got = f"logger={','.join(config.logger) or 'none'}"
+        raise UserError("a dashboard is a view of W&B", got=got, fix="logger=wandb")
     dashboard: Any = OmegaConf.to_container(config.tracking, resolve=True)
     view = build_view(dashboard, entity=logger.entity, project=logger.project)
     if config.plan or logger.mode != "online":
@@ -29,6 +30,7 @@ def make_dashboard(config: DictConfig) -> None:
         return
     if not has_key():
         raise UserError(
-            "logger.mode=online without a W&B key", fix="wandb login, or WANDB_API_KEY; logger.mode=offline prints it"
+            "logger.wandb.mode=online without a W&B key",
+            fix="wandb login, or WANDB_API_KEY; logger.wandb.mode=offline prints it",
         )
     console.print(f"dashboard: {save_view(view)}", markup=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from hydra import compose
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import CONFIG_NAME, conf_dir, sweep_values
 from mindeye_pl.console import console
@@ -72,7 +72,7 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "name": experiment.replace("/", "-"),
         "description": _question(experiment),
-        "project": config.logger.get("project", "mindeye_pl"),
+        "project": OmegaConf.select(config, "logger.wandb.project", default="mindeye_pl"),
         "method": "grid",
         "metric": {"name": f"score/{metric}", "goal": "maximize"},
         # The experiment's plus sign is nothing that W&B takes in a parameter's name.

@@ -12,7 +12,6 @@ from typing import Annotated
 import numpy as np
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Sampler
 
 from mindeye_pl.data.dataset import BrainDataset, TargetTable
 from mindeye_pl.data.nsd import constants as nsd
@@ -22,7 +21,8 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
 from mindeye_pl.data.nsd.trials import NumSessions, TestSplit, Trials, image_hash, is_validation, load_training_trials
-from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler, FixedBatches
+from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption
+from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth, BrainBatch, NonNegativeInt, OneOf, PositiveInt, ProperFraction, Seed, Subjects
 
@@ -209,13 +209,16 @@ class NSDDataModule(LightningDataModule):
             world_size=world_size,
         )
 
-    def train_dataloader(self) -> "DataLoader[BrainBatch]":
+    def train_dataloader(self) -> "ResumableLoader[BrainBatch]":
         """Batches of equal shares of all subjects, as large as they are in the trainer's epoch."""
         trainer = self.trainer
         place = (trainer.global_rank, trainer.world_size, trainer.current_epoch) if trainer else ()
-        return self._loader(self._train_betas, self.train_trials, self.train_sampler(*place))
+        sampler: ResumableSampler[BatchIndex] = self.train_sampler(*place)
+        if getattr(trainer, "overfit_batches", 0):
+            sampler = FixedBatches(list(sampler))
+        return self._loader(self._train_betas, self.train_trials, sampler)
 
-    def val_dataloader(self) -> "DataLoader[BrainBatch] | list":
+    def val_dataloader(self) -> "ResumableLoader[BrainBatch] | list":
         """One batch for each subject: single trials of distinct images that are neither trained on nor tested."""
         shown = zip(self._validation_reads, self.validation_trials, strict=True)
         batches: list[BatchIndex] = [
@@ -231,16 +234,17 @@ class NSDDataModule(LightningDataModule):
         return self._loader(self._validation_betas, self._validation_reads, FixedBatches(batches)) if batches else []
 
     def _loader(
-        self, betas: list[np.ndarray] | None, trials: list[Trials], sampler: Sampler[BatchIndex]
-    ) -> "DataLoader[BrainBatch]":
+        self, betas: list[np.ndarray] | None, trials: list[Trials], sampler: ResumableSampler[BatchIndex]
+    ) -> "ResumableLoader[BrainBatch]":
         assert betas is not None, "call `setup` before the first batch"
         assert "tokens" in self.targets, "set `targets` before the first batch"
-        return DataLoader(
+        return ResumableLoader(
             BrainDataset(betas, trials, self.targets, self.repetition_slots),
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=ignore_preemption,
         )
 
     def test_set(self, subject: int) -> TestSet:

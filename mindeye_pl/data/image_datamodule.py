@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from mindeye_pl.data.image_sources import Table
-from mindeye_pl.data.sampling import repeated_if_overfitting
+from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler
 from mindeye_pl.types import ImageBatch
 
 
@@ -27,7 +27,7 @@ class ImageDataset(Dataset[ImageBatch]):
         return ImageBatch({name: row.float() if row.is_floating_point() else row for name, row in rows.items()})
 
 
-class ShuffledBatches(Sampler[np.ndarray]):
+class ShuffledBatches(ResumableSampler[np.ndarray], Sampler[np.ndarray]):
     """Passes over the images, each in an order that follows from the seed and the pass alone.
 
     Args:
@@ -56,13 +56,14 @@ class ShuffledBatches(Sampler[np.ndarray]):
         self._steps_per_epoch = of_a_rank
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch comes; a resumed training so goes on in the same order."""
+        """Set the epoch that comes next, as Lightning does before each one."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self._steps_per_epoch
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def batches(self) -> Iterator[np.ndarray]:
+        """Yield the ids of this rank's batches of the epoch, `(B,)` each."""
         first = self.epoch * len(self)
         ids = self._order(first // self._steps_per_pass)
         for step in range(first, first + len(self)):
@@ -105,16 +106,18 @@ class ImageDataModule(LightningDataModule):
         self._dataset, self._batch_size = ImageDataset(tables), batch_size
         self._train, self._held_out = np.split(np.arange(num_images), [num_images - num_validation])
 
-    def train_dataloader(self) -> "DataLoader[ImageBatch]":
+    def train_dataloader(self) -> "ResumableLoader[ImageBatch]":
         """Shuffled batches, the last incomplete one left out."""
         trainer = self.trainer
         ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
-        return self._loader(ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks))
+        sampler = ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks)
+        return self._loader(FixedBatches(list(sampler)) if getattr(trainer, "overfit_batches", 0) else sampler)
 
-    def val_dataloader(self) -> "DataLoader[ImageBatch] | list":
+    def val_dataloader(self) -> "ResumableLoader[ImageBatch] | list":
         """The held-out images, the same on every rank."""
-        return [] if not len(self._held_out) else self._loader(ShuffledBatches(self._held_out, self._batch_size, None))
+        if not len(self._held_out):
+            return []
+        return self._loader(FixedBatches(list(ShuffledBatches(self._held_out, self._batch_size, None))))
 
-    def _loader(self, sampler: ShuffledBatches) -> "DataLoader[ImageBatch]":
-        repeated = repeated_if_overfitting(sampler, self.trainer)
-        return DataLoader(self._dataset, sampler=repeated, batch_size=None)
+    def _loader(self, sampler: ResumableSampler[np.ndarray]) -> "ResumableLoader[ImageBatch]":
+        return ResumableLoader(self._dataset, sampler=sampler, batch_size=None)

@@ -9,18 +9,15 @@ Legend: K batches of an epoch, b one subject's share of a batch, n trials of a s
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import DistributedSampler, Sampler, SequentialSampler
+from torch.utils.data import DistributedSampler
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.repetitions import cyclic_slots
 from mindeye_pl.data.nsd.trials import Trials
+from mindeye_pl.data.resumable import ResumableSampler
 from mindeye_pl.errors import UserError
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
 
 #: A batch: for each subject in it, the subject's place in the list of subjects and the `(b,)` trials taken.
 BatchIndex = list[tuple[int, np.ndarray]]
@@ -56,7 +53,7 @@ def iterations_per_epoch(
     return trials // (share * num_subjects)
 
 
-class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
+class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIndex], ABC):
     """Base of the samplers: yields whole batches, so the loader is `DataLoader(..., sampler=self, batch_size=None)`.
 
     What it yields depends on (seed, epoch, rank) alone; no global generator is touched and workers draw nothing. It is
@@ -114,7 +111,8 @@ class EqualShareSampler(DistributedSampler[BatchIndex], ABC):
     def draw(self, trials: Trials) -> np.ndarray:
         """One subject's shares of this epoch's batches on this rank, `(K, b)` indices into `trials`."""
 
-    def __iter__(self) -> Iterator[BatchIndex]:
+    def batches(self) -> Iterator[BatchIndex]:
+        """Yield the batches of this epoch on this rank."""
         shares = [self.draw(trials) for trials in self.trials]
         for iteration in range(self.num_iterations):
             yield [(place, share[iteration]) for place, share in enumerate(shares)]
@@ -188,39 +186,6 @@ class ByImage(WithoutReplacement):
         slots = cyclic_slots(trials.stimulus_ids, nsd.REPETITIONS)  # (N, R)
         images = self._dealt(trials.subject, np.arange(len(slots)))  # (K, b)
         return slots[images, np.arange(len(images))[:, None] % nsd.REPETITIONS]
-
-
-class FixedBatches(DistributedSampler[BatchIndex]):
-    """The same batches in every epoch and on every rank; what validation goes through."""
-
-    def __init__(self, batches: Sequence[BatchIndex]):
-        super().__init__(batches, num_replicas=1, rank=0)  # type: ignore[arg-type]
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[BatchIndex]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-class RepeatedBatches(SequentialSampler):
-    """The batches of a sampler's first epoch, in the same order in every epoch."""
-
-    def __init__(self, sampler: Sampler[Any]):
-        self.batches = list(sampler)
-        super().__init__(self.batches)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.batches)
-
-
-def repeated_if_overfitting(sampler: Sampler[Any], trainer: "Trainer | None") -> Sampler[Any]:
-    """Return the sampler, or its repeated batches under `trainer.overfit_batches`, of which Lightning takes the first.
-
-    Lightning replaces every other sampler than a sequential one by an order of single rows.
-    """
-    return RepeatedBatches(sampler) if trainer is not None and trainer.overfit_batches else sampler
 
 
 #: Values of the option `data.sampling`.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from mindeye_pl.commands.artifacts import ARTIFACTS, manage_artifacts
@@ -62,7 +62,8 @@ def run_experiment(config: DictConfig, overrides: Sequence[str], job: Job | None
         raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(missing))
     check_device(config)
     check_inputs(run, steps)
-    observer = WandbObserver(config.logger, run.experiment)
+    wandb = config.logger.get("wandb") or OmegaConf.create({"mode": "disabled"})
+    observer = WandbObserver(wandb, run.experiment)
     run.observer = observer
     for step in steps:
         done = run.find(step) is not None

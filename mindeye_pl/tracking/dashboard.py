@@ -23,7 +23,10 @@ _MAX_RUNS = 100
 #: Length of W&B's own view names.
 _NAME_LENGTH = 11
 
-_FIX = "wandb login, or correct logger.entity and logger.project; logger.mode=offline prints the dashboard"
+_FIX = (
+    "wandb login, or the right logger.wandb.entity and logger.wandb.project; "
+    "logger.wandb.mode=offline prints the dashboard"
+)
 
 
 def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
@@ -95,7 +98,9 @@ def save_view(view: Any) -> str:
         api = wandb.Api()
         view.entity = view.entity or api.default_entity or ""
         if not view.entity:
-            raise UserError("the dashboard's W&B entity is unknown", fix="logger.entity=TEAM, or WANDB_ENTITY=TEAM")
+            raise UserError(
+                "the dashboard's W&B entity is unknown", fix="logger.wandb.entity=TEAM, or WANDB_ENTITY=TEAM"
+            )
         view.id = _saved_id(view) or ""
         internal.upsert_view2(view)
         address = get_app_url(api).rstrip("/")
@@ -118,7 +123,7 @@ def _saved_id(view: Any) -> str | None:
         raise UserError(
             "the W&B project does not exist",
             got=f"{view.entity}/{view.project}",
-            fix="logger.project=NAME, or track a run first: python -m mindeye_pl +experiment=finetune_subj01_1h",
+            fix="logger.wandb.project=NAME, or track a run first: python -m mindeye_pl +experiment=finetune_subj01_1h",
         ) from error
 
 

@@ -18,10 +18,14 @@ WEIGHTS = "model.safetensors"
 
 
 def checkpoint_fingerprint(option: str, path: Path) -> str:
-    """The fingerprint of a checkpoint that the user brings: a file, or a folder that DeepSpeed saved.
+    """Return the fingerprint of a user's checkpoint: a file, or a folder that DeepSpeed saved.
+
+    Args:
+        option: that gave the path, for the error.
+        path: of the checkpoint.
 
     Raises:
-        UserError: if there is no such thing, in the name of the option that gave it.
+        UserError: if the path does not exist.
     """
     if is_deepspeed(path):
         return fingerprint({file.name: fingerprint_file(file) for file in checkpoint_files(path)})
@@ -32,12 +36,12 @@ def checkpoint_fingerprint(option: str, path: Path) -> str:
 
 
 def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tensor] | None = None) -> None:
-    """Writes the weights as safetensors.
+    """Write the weights as safetensors.
 
     Args:
-        model: whose they are.
+        model: that has the weights.
         path: of the file.
-        gathered: all of them, where the model itself holds a part alone.
+        gathered: weights of the whole model where `model` is sharded.
     """
     from safetensors.torch import save_model
 
@@ -49,11 +53,11 @@ def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tens
 
 
 def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]:
-    """The weights of a safetensors file, or of a published checkpoint, under the project's own names.
+    """Return the weights of a safetensors file, or of a published checkpoint, under the project's names.
 
     Args:
         path: of the file.
-        low_level: the published checkpoint of MindEye1's low-level model, which goes with another one.
+        low_level: the published checkpoint of MindEye1's low-level model, a second file.
 
     Raises:
         UserError: for a file that is missing, broken, of another kind, or a pickle with code in it.
@@ -66,17 +70,17 @@ def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]
 
 
 def load_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Loads weights that must fit the whole model.
+    """Load weights that must fit the whole model.
 
     Raises:
-        UserError: naming the first weight that is missing, left over or of another shape.
+        UserError: naming the first weight that is missing, unexpected or of another shape.
     """
     check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, weights, path)
     model.load_state_dict(dict(weights))
 
 
 def load_shared_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path, *, inherit_bias: str) -> None:
-    """Loads what a new subject can use of a pretrained model: everything but what reads one subject's voxels.
+    """Load the weights of a pretrained model that a new subject shares: all but those that read a subject's voxels.
 
     `inherit_bias=published` also takes over the alignment bias of the first pretraining subject, as the published
     fine-tuning does (spec of MindEye2, section 6.7).

@@ -1,18 +1,20 @@
-"""The one training loop, used by pretraining and fine-tuning alike."""
+"""The training loop of every model: Lightning's trainer, the project's callbacks, and resuming."""
 
 import logging
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.trainer import call
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
@@ -20,38 +22,24 @@ from mindeye_pl.distributed.strategies import full_weights, shards_weights, stra
 from mindeye_pl.engine.observer import StepLog
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
-from mindeye_pl.training.callbacks.best_weights import LowestLoss
 from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History
 from mindeye_pl.training.callbacks.log_training import TrackTraining
-from mindeye_pl.training.callbacks.progress import PlainWords
+from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
+from mindeye_pl.training.callbacks.progress import ProgressPrinter
+from mindeye_pl.training.callbacks.resume_checkpoint import LAST_CHECKPOINT, ResumeCheckpoint
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
+from mindeye_pl.training.settings import TrainingSettings
 
 HISTORY = "history.json"
 
-#: Configuration nodes that say how a training runs; they change nothing in the weights (`determined_by_trainer`).
+#: Nodes of the configuration that a training reads besides its own; the weights depend on `determined_by_trainer` and
+#: `determined_by_callbacks` of them.
 TRAINER_KEYS = ("trainer", "callbacks", "logger")
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a training runs, whatever is trained.
-
-    Attributes:
-        trainer: node of the configuration.
-        callbacks: node of the configuration.
-        seed: of the draws of every epoch.
-    """
-
-    trainer: DictConfig
-    callbacks: DictConfig
-    seed: int
-
-    @classmethod
-    def of(cls, settings: Any) -> Self:
-        """Return the settings of a configuration, or of a step's part of one."""
-        return cls(settings.trainer, settings.callbacks, settings.seed)
+#: Metric that `LOWEST` goes by.
+VALIDATION_LOSS = "validation/loss"
 
 
 def fit(
@@ -67,71 +55,57 @@ def fit(
     log: StepLog | None = None,
     save: Callable[[], None] | None = None,
 ) -> None:
-    """Train `model`, resuming from the checkpoint in `folder` if a killed run left one, and write its weights there.
+    """Train `model` and write its weights to `folder`, resuming from the checkpoint of a stopped training there.
 
     Args:
-        model: freshly initialised; a checkpoint replaces its weights.
+        model: freshly initialised; a checkpoint overrides its weights.
         data: the data module.
-        folder: work folder of the step.
-        settings: how.
-        epochs: of training.
-        title: for the user.
+        folder: for checkpoints, history and weights.
+        settings: trainer, callbacks, loggers and seed.
+        epochs: of training, at most `trainer.max_epochs` where that is set.
+        title: of the training, for the console.
         keep: the weights after the last epoch, or after the one with the lowest validation loss.
-        callbacks: beside those of every training.
-        log: receives the metrics.
-        save: writes the trained weights; None writes the whole model's. The checkpoint stays until this is done.
+        callbacks: of this training, beside those of `settings`.
+        log: receives rows of metrics; None where the step has no record.
+        save: writes the trained weights; None writes those of the whole model. The checkpoint is removed afterwards.
 
     Raises:
-        UserError: for weights that `save` cannot write because no rank holds them all.
+        UserError: for weights that `save` cannot write because they are sharded, for trainer options or callbacks that
+            Lightning refuses, or for a training without any finite validation loss to keep weights by.
+        Preempted: after a signal, with a checkpoint from which the next call resumes.
     """
     if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
-        raise UserError("this model is not trained in shards", got=strategy_name(strategy), fix="trainer.strategy=ddp")
+        raise UserError(f"{title}: weights cannot be sharded", got=strategy_name(strategy), fix="trainer.strategy=ddp")
     silence_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if settings.trainer.accelerator == "gpu" else "highest")
-    # `trainer.deterministic` would fill every new tensor with NaN, in case somebody reads it before it is written.
+    # `trainer.deterministic` would fill every new tensor with NaN, in case it is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    history = History(folder / HISTORY)
-    all_callbacks: list[Callback] = [
-        EpochSeed(settings.seed),
-        history,
-        PlainWords(title),
-        ModelCheckpoint(
-            folder,
-            filename=LAST,
-            every_n_epochs=settings.callbacks.checkpoint_every_n_epochs,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-    ]
-    lowest = LowestLoss(folder / f"{LOWEST}.ckpt")
-    all_callbacks += [*callbacks, *([lowest] if keep == LOWEST else [])]
-    if log is not None and log.enabled:
-        all_callbacks.append(TrackTraining(log.log, history, settings.trainer.log_every_n_steps))
-    if progress := bool(settings.callbacks.progress_bar and console.is_terminal):
-        all_callbacks.append(RichProgressBar(leave=False, console_kwargs={"soft_wrap": True}))
-    checkpoint = folder / f"{LAST}.ckpt"
-    options = trainer_options(settings)
-    if getattr(data, "growth", None) is not None:
-        options["reload_dataloaders_every_n_epochs"] = 1
-    trainer: Trainer = instantiate(
-        settings.trainer,
-        max_epochs=epochs,
-        callbacks=all_callbacks,
-        plugins=[AtomicCheckpointIO()],
-        logger=False,
-        default_root_dir=str(folder),
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,  # the project's samplers know their rank
-        num_sanity_val_steps=0,
-        _convert_="all",
-        **options,
-    )
-    resumed = str(checkpoint) if agree(checkpoint.exists()) else None
-    trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+    state, history, lowest = MidEpochState(), History(folder / HISTORY), None
+    chosen = [state, EpochSeed(settings.seed), history, ProgressPrinter(title), *callbacks]
     if keep == LOWEST:
-        model.load_state_dict(lowest.weights())
+        lowest = _lowest_loss(folder)
+        chosen.append(lowest)
+    if log is not None and log.enabled:
+        chosen.append(TrackTraining(log.log, history, settings.trainer.get("log_every_n_steps", 50)))
+    chosen += settings.build_callbacks()
+    checkpoint = folder / LAST_CHECKPOINT
+    for callback in chosen:
+        if isinstance(callback, ResumeCheckpoint):
+            callback.path = checkpoint
+    trainer = _build_trainer(settings, data, folder, epochs, chosen)
+    resumed_from = str(checkpoint) if agree(checkpoint.exists()) else None
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resumed_from, weights_only=True)
+    except MisconfigurationException as error:
+        fix = "another trainer, logger or callback"
+        raise UserError(f"Lightning refuses the training: {error}", fix=fix) from error
+    except SIGTERMException:  # without a `ResumeCheckpoint`; it would be exit code 0
+        raise SystemExit(143) from None
+    if not state.has_trained:  # resumed after the last epoch, where Lightning omits the hooks of the end
+        call._call_callback_hooks(trainer, "on_train_end")
+    if lowest is not None and lowest.best_model_path:
+        model.load_state_dict(_weights_of_lowest_loss(lowest))
     weights = full_weights(trainer)
 
     def finish() -> None:
@@ -140,35 +114,92 @@ def fit(
         else:
             save()
         _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-        _remove(lowest.path)  # last: a training that resumes from the checkpoint needs it
+        _remove(folder / f"{LOWEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
 
     wait_for_all()  # every rank has read the checkpoints
     on_main_process(finish)
 
 
-#: Lightning's warnings about what is so on purpose.
-_ON_PURPOSE = (
-    "Checkpoint directory .* exists and is not empty",  # the work folder of a killed run
-    "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
-    "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all images
-    "Total length of .* across ranks is zero",  # the data module says of its own why there is no validation
-    "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
-    "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
-    "`isinstance.treespec, LeafSpec.` is deprecated",
-)
+def _build_trainer(
+    settings: TrainingSettings, data: LightningDataModule, folder: Path, epochs: int, callbacks: list[Callback]
+) -> Trainer:
+    """Return the configured trainer; its own node overrides the project's defaults.
+
+    Raises:
+        UserError: for callbacks or loggers in the trainer's node.
+        HydraException: for options that Lightning refuses.
+    """
+    node = settings.trainer
+    for key in ("callbacks", "logger"):
+        if key in node:
+            raise UserError(f"trainer.{key} is not used", fix=f"the group {key}, docs/configuration.md")
+    if not node.get("enable_checkpointing", True):
+        callbacks = [one for one in callbacks if not isinstance(one, ResumeCheckpoint)]
+    options = trainer_options(settings)
+    given = instantiate(node.plugins, _convert_="all") if node.get("plugins") else []
+    options["plugins"] = [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
+    defaults: dict[str, Any] = {
+        "default_root_dir": str(folder),
+        "enable_progress_bar": any(isinstance(one, ProgressBar) for one in callbacks),
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,  # the project's samplers depend on the rank
+        "num_sanity_val_steps": 0,
+        "reload_dataloaders_every_n_epochs": int(getattr(data, "growth", None) is not None),
+    }
+    options |= {key: value for key, value in defaults.items() if key not in node}
+    options["max_epochs"] = min(epochs, node.get("max_epochs") or epochs)
+    return instantiate(node, callbacks=callbacks, logger=settings.build_loggers() or False, _convert_="all", **options)
+
+
+def _lowest_loss(folder: Path) -> ModelCheckpoint:
+    """Return the callback that keeps the weights of the epoch with the lowest validation loss."""
+    return ModelCheckpoint(
+        folder,
+        filename=LOWEST,
+        monitor=VALIDATION_LOSS,
+        save_weights_only=True,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+
+
+def _weights_of_lowest_loss(callback: ModelCheckpoint) -> dict[str, Tensor]:
+    """Return the kept weights.
+
+    Raises:
+        UserError: if no validation loss was finite.
+    """
+    if callback.best_model_score is None or not torch.isfinite(callback.best_model_score):
+        raise UserError(f"no {VALIDATION_LOSS} was finite", got="nan", expected="a number", fix="finetune.keep=last")
+    kept = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
+    console.print(f"  keeping the weights after epoch {kept['epoch'] + 1}, whose validation loss is the lowest")
+    return kept["state_dict"]
 
 
 def _remove(checkpoint: Path) -> None:
-    """Removes a checkpoint, which is a folder where each rank wrote its own part."""
+    """Remove a checkpoint, which is a folder where each rank wrote its own part."""
     if checkpoint.is_dir():
         shutil.rmtree(checkpoint)
     else:
         checkpoint.unlink(missing_ok=True)
 
 
+#: Warnings of Lightning about deliberate choices.
+_ON_PURPOSE = (
+    "Checkpoint directory .* exists and is not empty",  # the work folder of a stopped run
+    "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
+    "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all images
+    "Total length of .* across ranks is zero",  # the data module warns itself when there is no validation
+    "The .*dataloader.* does not have many workers",  # betas are in memory: a batch costs a copy
+    "The number of training batches .* is smaller than the logging interval",  # epochs are logged too
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+)
+
+
 def silence_lightning() -> None:
-    """Leaves the words about training to `PlainWords`."""
+    """Leave progress messages to `ProgressPrinter`; results of `trainer.profiler` are still shown."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     for message in _ON_PURPOSE:
         warnings.filterwarnings("ignore", message)

@@ -147,7 +147,7 @@ def test_the_agents_run_has_the_score_also_when_it_was_made_before(
     monkeypatch.setattr(wandb_run, "_agent", {})
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_RUN_ID", "agents")
-    code, out, err = cli("+experiment=finetune_subj01_1h", "scale=tiny", "logger.mode=offline")
+    code, out, err = cli("+experiment=finetune_subj01_1h", "scale=tiny", "logger.wandb.mode=offline")
     assert code == 0, err
     assert "evaluate: cached" in out
     assert "wandb sync" in out

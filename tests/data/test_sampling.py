@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from mindeye_pl.data.sampling import (
     SAMPLERS,
     ByImage,
-    FixedBatches,
     ResampledSessions,
     WithoutReplacement,
     iterations_per_epoch,
@@ -209,14 +208,6 @@ def test_published_rule_gives_up_where_batches_hardly_ever_are_distinct():
     sampler = ResampledSessions([trials], batch_size=20, trials_per_session=60, seed=0)
     with pytest.raises(UserError, match=r"sampling=published: hardly a batch of subject 1 .*Fix: fidelity\.sampling"):
         list(sampler)
-
-
-def test_fixed_batches_never_change():
-    sampler = FixedBatches([[(0, np.arange(3))], [(1, np.arange(2))]])
-    first = [batch[0][0] for batch in sampler]
-    sampler.set_epoch(3)
-    assert [batch[0][0] for batch in sampler] == first == [0, 1]
-    assert len(sampler) == 2
 
 
 @pytest.mark.parametrize("rule", ["published", "corrected"])

@@ -191,10 +191,10 @@ def test_invalid_section_or_group_is_refused() -> None:
 
 def test_offline_prints_only_json(cli: CommandLine) -> None:
     options = (
-        "logger.mode=offline",
+        "logger.wandb.mode=offline",
         'tracking.runs.tags=["hours=1"]',
         "tracking.sections.losses=null",
-        "logger.entity=lab",
+        "logger.wandb.entity=lab",
     )
     code, out, err = cli("pipeline=dashboard", *options)
     assert code == 0, err
@@ -211,10 +211,10 @@ def test_dashboard_errors_are_one_line(cli: CommandLine, monkeypatch: pytest.Mon
     cli.refuses("pipeline=dashboard", "logger=csv", says=("got: logger=csv", "Fix: logger=wandb"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    cli.refuses("pipeline=dashboard", "logger.mode=online", says=("without a W&B key", "wandb login"))
+    cli.refuses("pipeline=dashboard", "logger.wandb.mode=online", says=("without a W&B key", "wandb login"))
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     words = ("needs the package wandb-workspaces", 'pip install "mindeye_pl[dashboard]"')
-    cli.refuses("pipeline=dashboard", "logger.mode=offline", says=words)
+    cli.refuses("pipeline=dashboard", "logger.wandb.mode=offline", says=words)
 
 
 class Views:
@@ -254,7 +254,7 @@ def views(monkeypatch: pytest.MonkeyPatch) -> Iterator[Views]:
 
 
 def test_saving_again_updates_the_dashboard(views: Views, capsys: pytest.CaptureFixture[str]) -> None:
-    config = compose_config(["pipeline=dashboard", "logger.mode=online"])
+    config = compose_config(["pipeline=dashboard", "logger.wandb.mode=online"])
     make_dashboard(config)
     address = f"{views.url}/lab/mindeye_pl?nw={view_name('mindeye_pl')}"
     assert f"dashboard: {address}" in capsys.readouterr().out
@@ -279,9 +279,11 @@ def test_saving_again_updates_the_dashboard(views: Views, capsys: pytest.Capture
 
 
 def test_missing_project_or_entity_is_refused(views: Views) -> None:
-    with pytest.raises(UserError, match=r"the W&B project does not exist \(got: lab/brains\). Fix: logger.project="):
+    with pytest.raises(
+        UserError, match=r"the W&B project does not exist \(got: lab/brains\). Fix: logger.wandb.project="
+    ):
         save_view(build_view(described(), entity="lab", project="brains"))
     views.entity = None
-    with pytest.raises(UserError, match=r"dashboard's W&B entity is unknown. Fix: logger.entity=TEAM"):
+    with pytest.raises(UserError, match=r"dashboard's W&B entity is unknown. Fix: logger.wandb.entity=TEAM"):
         save_view(build_view(described(), entity=None, project="mindeye_pl"))
     assert not views.saved

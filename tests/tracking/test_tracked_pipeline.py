@@ -18,9 +18,12 @@ from tests.conftest import CommandLine
 from tests.tracking.offline_record import OfflineRecord, offline_records
 from tests.tracking.wandb_server import KEY, wandb_server
 
-COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger.mode=offline", "metrics.bootstrap_resamples=50")
+COMMAND = (
+    *("+experiment=finetune_subj01_1h", "scale=tiny"),
+    *("logger.wandb.mode=offline", "metrics.bootstrap_resamples=50"),
+)
 #: With every image that a reconstruction can have.
-IMAGES = ("low_level=vae_blur", "vae=tiny", "refine=tiny", "logger.num_images=5")
+IMAGES = ("low_level=vae_blur", "vae=tiny", "refine=tiny", "logger.wandb.num_images=5")
 
 PARTS = ("loss", "contrastive", "prior", "low_level")
 GROUPS = ("alignment", "backbone", "backbone_no_decay", "prior", "prior_no_decay", "low_level", "low_level_no_decay")
@@ -278,21 +281,21 @@ def test_cached_steps_open_no_run(outputs: Path, cli: CommandLine) -> None:
 #: Runs the command and kills itself after the second of four epochs, right after its checkpoint.
 KILLED = """
 import os, signal
-from pytorch_lightning.callbacks import ModelCheckpoint
 from mindeye_pl import cli
-save = ModelCheckpoint.on_train_epoch_end
+from mindeye_pl.training.callbacks.resume_checkpoint import ResumeCheckpoint
+save = ResumeCheckpoint.on_train_epoch_end
 def save_and_die(self, trainer, module):
     save(self, trainer, module)
     if trainer.current_epoch == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-ModelCheckpoint.on_train_epoch_end = save_and_die
+ResumeCheckpoint.on_train_epoch_end = save_and_die
 cli.main()
 """
 
 
 @pytest.mark.slow
 def test_killed_training_resumes_its_run(simulated: CommandLine) -> None:
-    command = (*COMMAND, "pipeline.steps=[pretrain]", "pretrain.epochs=4", "callbacks.checkpoint_every_n_epochs=1")
+    command = (*COMMAND, "pipeline.steps=[pretrain]", "pretrain.epochs=4", "callbacks.checkpoint.every_n_epochs=1")
     arguments = [sys.executable, "-c", KILLED, *command, f"paths.outputs={simulated.outputs}"]
     killed = subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

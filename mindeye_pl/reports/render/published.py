@@ -52,7 +52,7 @@ def published_rows(
 
 @cache
 def _content() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((Path(__file__).parents[1] / _FILE).read_text())
+    content: dict[str, Any] = json.loads((Path(__file__).parent / _FILE).read_text())
     return content
 
 

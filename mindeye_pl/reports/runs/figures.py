@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.engine.run import Run
 from mindeye_pl.metrics.retrieval import cosine_similarity, nearest, ranks_of_own
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.render.bars import Bars

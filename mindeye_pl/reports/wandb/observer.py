@@ -58,7 +58,7 @@ class WandbObserver(Observer):
     """The W&B runs of the steps that a process builds.
 
     Args:
-        settings: node `logger` of the configuration.
+        settings: node `logger.wandb` of the configuration, or one whose mode is `disabled`.
         experiment: W&B's group.
     """
 
@@ -69,7 +69,7 @@ class WandbObserver(Observer):
         self._folders: dict[Path, None] = {}
         self._ids: dict[str, None] = {}
         self._shown: set[str] = set()
-        self._mode = settings.mode if settings.name == "wandb" else "disabled"
+        self._mode = settings.mode
 
     @property
     def enabled(self) -> bool:

@@ -130,24 +130,10 @@ class Report(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Callbacks(Settings):
-    """Checkpoints and progress.
+class Wandb(Settings):
+    """The project's record in W&B (docs/tracking.md); it is no logger of Lightning's.
 
     Attributes:
-        checkpoint_every_n_epochs: epochs between two checkpoints.
-        progress_bar: shows a progress bar on a terminal.
-    """
-
-    checkpoint_every_n_epochs: PositiveInt
-    progress_bar: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoggerSettings(Settings):
-    """Curves beside the report.
-
-    Attributes:
-        name: where they go.
         project: W&B project.
         entity: W&B user or team; null for the default one.
         mode: W&B's mode.
@@ -158,15 +144,14 @@ class LoggerSettings(Settings):
         num_images: reconstructions that are shown.
     """
 
-    name: Literal["wandb", "csv", "none"] | None = None
-    project: str | None = None
-    entity: str | None = None
-    mode: Literal["online", "offline", "disabled", "shared"] | None = None
-    folder: str | None = None
-    upload: Upload | None = None
-    upload_below_mb: NonNegativeFloat | None = None
-    checksums: bool | None = None
-    num_images: NonNegativeInt | None = None
+    project: str
+    entity: str | None
+    mode: Literal["online", "offline", "disabled", "shared"]
+    folder: str
+    upload: Upload
+    upload_below_mb: NonNegativeFloat
+    checksums: bool
+    num_images: NonNegativeInt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from mindeye_pl.schema.nodes.models import (
     Vae,
     WeightFile,
 )
-from mindeye_pl.schema.nodes.reports import Callbacks, Dashboard, LoggerSettings, Metrics, Protocol, Report
+from mindeye_pl.schema.nodes.reports import Dashboard, Metrics, Protocol, Report, Wandb
 from mindeye_pl.schema.nodes.run import (
     Ablation,
     Artifacts,
@@ -33,9 +33,6 @@ from mindeye_pl.schema.nodes.run import (
 from mindeye_pl.schema.nodes.world import Data, Fidelity, Paths, Scale
 from mindeye_pl.schema.settings import Component, Settings
 from mindeye_pl.types import Seed
-
-#: Objects by a name of the user's choice, or in a list; null removes one.
-Components = dict[str, Component | None] | list[Component]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +63,8 @@ class Config(Settings):
         optimizer: optimiser.
         scheduler: schedule of the learning rate.
         trainer: Lightning's `Trainer`.
-        callbacks: checkpoints and callbacks.
-        logger: where curves go beside the report.
+        callbacks: callbacks of Lightning's by a name of your choice; null leaves one out.
+        logger: records and loggers of Lightning's by a name of your choice; `wandb` is the project's record.
         embedder: images to target tokens.
         text_embedder: captions to embeddings.
         vae: latents that a low-level branch learns.
@@ -109,8 +106,8 @@ class Config(Settings):
     optimizer: Component
     scheduler: Component
     trainer: Component
-    callbacks: Callbacks | Components
-    logger: LoggerSettings | dict[str, LoggerSettings | Component | None]
+    callbacks: dict[str, Component | None]
+    logger: dict[str, Wandb | Component | None]
     embedder: Embedder
     foundation: Foundation
     weights: dict[str, WeightFile]

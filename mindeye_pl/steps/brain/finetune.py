@@ -24,7 +24,8 @@ from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
-from mindeye_pl.training.fit import TRAINER_KEYS, TrainingSettings, fit
+from mindeye_pl.training.fit import TRAINER_KEYS, fit
+from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
 
 #: The scaling of betas beside the weights, where one was fitted.
 BETAS = "betas.safetensors"
@@ -80,8 +81,8 @@ class Finetune(Step):
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
-        """Return what the weights depend on of the trainer."""
-        return determined_by_trainer(config)
+        """Return what the weights depend on of the trainer and the callbacks."""
+        return determined_by_trainer(config) | determined_by_callbacks(config)
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject, hours and start."""
@@ -130,7 +131,7 @@ class Finetune(Step):
             start = "from the pretrained model"
         model.freeze_all_but(wanted.trainable)
         title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
-        training = TrainingSettings.of(settings)
+        training = TrainingSettings.of(settings, work.name)
         fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, keep=wanted.keep, log=work.log)
         scaling = data.normalisation(subject)
         if isinstance(scaling, ZScoreTrainSessions) and is_main_process():

@@ -34,7 +34,8 @@ from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights, save_weights
-from mindeye_pl.training.fit import TRAINER_KEYS, TrainingSettings, fit
+from mindeye_pl.training.fit import TRAINER_KEYS, fit
+from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
 from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.sized_safetensors import read_own
 
@@ -83,8 +84,8 @@ class FinetuneGenerator(Step):
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
-        """Return what the weights depend on of the trainer."""
-        return determined_by_trainer(config)
+        """Return what the weights depend on of the trainer and the callbacks."""
+        return determined_by_trainer(config) | determined_by_callbacks(config)
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject, hours and start."""
@@ -135,7 +136,7 @@ class FinetuneGenerator(Step):
         data = trial_tables(brains, dataset, wanted, image_side=sizes["image_size"], seed=settings.seed)
         title = f"fine-tuning the generator to subject {subject}, conditioned on {wanted.condition}"
         grid = [GeneratedGrid(work.folder / GRID, work.log.log_image if work.log.enabled else None)]
-        training = TrainingSettings.of(settings)
+        training = TrainingSettings.of(settings, work.name)
         fit(
             model,
             data,

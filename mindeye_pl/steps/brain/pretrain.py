@@ -13,7 +13,8 @@ from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.build import build_model
-from mindeye_pl.training.fit import TRAINER_KEYS, TrainingSettings, fit
+from mindeye_pl.training.fit import TRAINER_KEYS, fit
+from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
 
 #: Settings that the weights of any trained system depend on.
 TRAINING_KEYS = (*TRAINING_TRIALS, "model", "trainer.precision")
@@ -38,8 +39,8 @@ class Pretrain(Step):
         return {"data": data, "split": Split(), "targets": Targets(low_level=True)}
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
-        """Return what the weights depend on of the trainer."""
-        return determined_by_trainer(config)
+        """Return what the weights depend on of the trainer and the callbacks."""
+        return determined_by_trainer(config) | determined_by_callbacks(config)
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subjects and hours."""
@@ -67,7 +68,15 @@ class Pretrain(Step):
         model = build_model(settings, [data.voxel_counts[subject] for subject in subjects])
         data.growth = model.batch_growth(wanted.epochs)
         title = f"pretraining on {data.num_train_trials:,} trials of subjects {', '.join(map(str, subjects))}"
-        fit(model, data, work.folder, TrainingSettings.of(settings), epochs=wanted.epochs, title=title, log=work.log)
+        fit(
+            model,
+            data,
+            work.folder,
+            TrainingSettings.of(settings, work.name),
+            epochs=wanted.epochs,
+            title=title,
+            log=work.log,
+        )
 
 
 def repetition_slots(model: DictConfig) -> int:

@@ -13,7 +13,8 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.foundation.images import SCENES, TrainingImages, trains_on_scenes
-from mindeye_pl.training.fit import TRAINER_KEYS, TrainingSettings, fit
+from mindeye_pl.training.fit import TRAINER_KEYS, fit
+from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
 
 #: Settings that every training of a foundation model depends on, beside its own node of `foundation`.
 TRAINING_KEYS = ("seed", "trainer.precision", "foundation.images.num_validation")
@@ -55,8 +56,8 @@ class FoundationTraining(Step):
         return {"images": TrainingImages()} | ({"scenes": Made(SCENES)} if self.needs_scenes else {})
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
-        """Return what the weights depend on of the trainer."""
-        return determined_by_trainer(config)
+        """Return what the weights depend on of the trainer and the callbacks."""
+        return determined_by_trainer(config) | determined_by_callbacks(config)
 
     def is_simulated(self, config: DictConfig) -> bool:
         """Return whether the images are simulated scenes."""
@@ -93,7 +94,7 @@ class FoundationTraining(Step):
             seed=settings.seed,
             steps_per_epoch=own.get("steps_per_epoch"),
         )
-        training, title = TrainingSettings.of(settings), f"training the {foundation.name} {self.model}"
+        training, title = TrainingSettings.of(settings, work.name), f"training the {foundation.name} {self.model}"
         fit(
             model,
             data,

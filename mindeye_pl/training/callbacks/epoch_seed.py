@@ -1,4 +1,4 @@
-"""Randomness that depends on the seed and the epoch alone."""
+"""Random numbers that depend on the seed, the epoch and the rank alone."""
 
 import random
 from typing import Any
@@ -9,10 +9,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class EpochSeed(Callback):
-    """Seeds every generator anew at the start of each training epoch.
+    """Seeds the global generators at the start of each training epoch.
 
-    An epoch's dropout, mixing and noise then depend on (seed, epoch, rank) and on nothing that came before, so a run
-    that goes on from an epoch's checkpoint draws what the undisturbed run drew.
+    Dropout, mixing and noise of an epoch then depend on (seed, epoch, rank) and not on earlier epochs, so a training
+    that resumes at an epoch's checkpoint draws the same numbers. `MidEpochState` resumes inside an epoch.
 
     Args:
         seed: of the run.
@@ -22,7 +22,7 @@ class EpochSeed(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Draws the epoch's seeds before its first step: making the data iterator, which draws too, comes before it."""
+        """Seed before the epoch's first step, after the data iterator was made, which draws a number too."""
         if batch_idx > 0:
             return
         entropy = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))

@@ -1,4 +1,4 @@
-"""What a generator makes as it learns, as images beside its losses."""
+"""Images that a generator makes during its training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,18 +13,18 @@ from mindeye_pl.store.atomic import replacing
 
 
 class GeneratedGrid(Callback):
-    """After each validation, held-out images above what is made of their embeddings, as one PNG file.
+    """Writes held-out images above the images generated from their embeddings to a PNG file, after each validation.
 
     Args:
-        path: of the file; an older one stays whole until the new one is.
-        log: takes the grid `(H, W, 3)` uint8 and the epochs so far; None where nothing is logged.
+        path: of the file, which is replaced atomically.
+        log: logs the grid `(H, W, 3)` uint8 with the number of epochs; None logs nothing.
     """
 
     def __init__(self, path: Path, log: Callable[[np.ndarray, int], None] | None = None):
         self.path, self._log = path, log
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the grid."""
+        """Write the grid."""
         if not isinstance(pl_module, AdversarialTraining) or pl_module.shown is None or not trainer.is_global_zero:
             return
         from torchvision.transforms.v2.functional import to_pil_image
@@ -37,7 +37,7 @@ class GeneratedGrid(Callback):
 
 
 def grid_of(pairs: Tensor, *, columns: int = 8) -> Tensor:
-    """Pairs `(n, 2, 3, P, P)` as rows of real images, each above a row of made ones: `(3, rows * P, columns * P)`."""
+    """Return pairs `(n, 2, 3, P, P)` as rows of real images above generated ones, `(3, rows * P, columns * P)`."""
     from torchvision.utils import make_grid
 
     rows = [part for block in pairs.split(columns) for part in (block[:, 0], block[:, 1])]

@@ -1,4 +1,4 @@
-"""What a training writes into the log of its run: its losses as it goes, and one row for each epoch."""
+"""Rows that a training writes to the record of its step: losses of some steps, and one row for each epoch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,10 +8,10 @@ from torch.optim import Optimizer
 
 from mindeye_pl.training.callbacks.history import History
 
-#: Values by name, and the optimiser steps so far.
+#: Writes a row: values by name, and the optimiser steps so far.
 Log = Callable[[Mapping[str, float], int], None]
 
-#: Of an epoch's record, what is measured of the machine.
+#: Keys of an epoch's record that measure the machine.
 _PERFORMANCE = ("seconds", "trials_per_second", "peak_memory_gb")
 
 
@@ -19,13 +19,13 @@ class TrackTraining(Callback):
     """Logs every loss part, validation, learning rates, throughput and memory, each once.
 
     * `train/*`, `validation/*`: means over an epoch, one row for each epoch, with `epoch` and `performance/*`.
-    * `train_step/*`: the losses of one step, every so many steps.
-    * `lr/*`: the learning rate of each group of parameters, with the latter.
+    * `train_step/*`: the losses of one step, every `every_n_steps` steps.
+    * `lr/*`: the learning rate of each parameter group, in the same rows.
 
     Args:
-        log: takes the rows.
-        history: has the records of the epochs; it comes before this callback.
-        every_n_steps: how many.
+        log: writes a row.
+        history: records of the epochs; its callback precedes this one.
+        every_n_steps: optimiser steps between two rows of a step.
     """
 
     def __init__(self, log: Log, history: History, every_n_steps: int):
@@ -35,7 +35,7 @@ class TrackTraining(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Logs the losses of some of the steps."""
+        """Log the losses of some of the steps."""
         step = trainer.global_step
         if not trainer.is_global_zero or step == self._last_step or step % self.every_n_steps:
             return
@@ -48,7 +48,7 @@ class TrackTraining(Callback):
         self._last_step = step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the epoch, before its checkpoint is written: what the checkpoint holds is in the log too."""
+        """Log the epoch before its checkpoint is written, so that a resumed training leaves no gap."""
         if not trainer.is_global_zero:
             return
         record = dict(self.history.records[-1])
@@ -57,6 +57,14 @@ class TrackTraining(Callback):
         if trainer.global_step != self._last_step:
             row |= self._learning_rates(trainer, pl_module)
         self.write(record | row, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last step that was logged."""
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the last step that was logged."""
+        self._last_step = state_dict["last_step"]
 
     @staticmethod
     def _learning_rates(trainer: Trainer, module: LightningModule) -> dict[str, float]:
@@ -68,7 +76,7 @@ class TrackTraining(Callback):
 
 
 def group_names(module: LightningModule, optimizer: Optimizer) -> list[str]:
-    """A name for each group of an optimiser's parameters: the part that they belong to, as in `backbone`.
+    """Return a name for each parameter group of an optimiser: its part, as in `backbone`.
 
     Of two groups of one part the one without weight decay is `backbone_no_decay`; a group of several parts has the
     names of all.

@@ -1,36 +1,41 @@
-"""Training told in plain words, a line for every tenth of the epochs."""
+"""Progress of a training on the console, one line for every tenth of the epochs."""
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mindeye_pl.console import console
 
 
-class PlainWords(Callback):
-    """Says what the loss is made of and how well held-out images are found.
+class ProgressPrinter(Callback):
+    """Prints the parts of the loss and the retrieval of held-out images.
 
     Args:
-        what: what is being trained, "pretraining on subjects 2, 5, 7" for instance.
-        lines: how many lines at the most.
+        title: of the training, "pretraining on subjects 2, 5, 7" for instance.
+        lines: maximum number of lines.
     """
 
-    def __init__(self, what: str, lines: int = 10):
-        self.what, self.lines = what, lines
+    def __init__(self, title: str, lines: int = 10):
+        self.title, self.lines = title, lines
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says what starts, or from where it goes on."""
-        done = trainer.current_epoch
-        where = f"going on after epoch {done} of" if done else "for"
-        console.print(f"{self.what}, {where} {trainer.max_epochs} epochs of {trainer.num_training_batches} steps")
+        """Print the title, the number of epochs and steps, and the place where a stopped training resumes."""
+        epochs, steps = trainer.max_epochs, trainer.num_training_batches
+        done, inside = trainer.current_epoch, trainer.fit_loop.restarting
+        where = "for"
+        if inside:
+            where = f"resuming in epoch {done + 1} after step {trainer.fit_loop.batch_idx + 1}, for"
+        elif done:
+            where = f"resuming after epoch {done}, for"
+        console.print(f"{self.title}, {where} {epochs} epochs of {steps} steps")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says how it goes."""
+        """Print the epoch's line where it is one of the tenths."""
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
         if trainer.is_global_zero and (epoch * self.lines // epochs > (epoch - 1) * self.lines // epochs):
             console.print(self.line(epoch, epochs, {name: float(v) for name, v in trainer.callback_metrics.items()}))
 
     @staticmethod
     def line(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
-        """The line for one epoch from the logged metrics."""
+        """Return the line of one epoch from the logged metrics."""
         parts = {
             name.removeprefix("train/").removesuffix("_epoch"): value
             for name, value in metrics.items()

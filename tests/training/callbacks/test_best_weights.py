@@ -10,7 +10,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.training.callbacks.best_weights import LowestLoss
+from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
+from mindeye_pl.training.callbacks.resume_checkpoint import ResumeCheckpoint
+from mindeye_pl.training.fit import _lowest_loss, _weights_of_lowest_loss
 
 LOSSES = (3.0, 1.0, 2.0, 0.5, float("nan"), 0.7)
 
@@ -43,43 +45,58 @@ class Stop(Callback):
             raise RuntimeError("killed")
 
 
-def train(folder: Path, epochs: int, *more: Callback, every: int = 1) -> LowestLoss:
-    lowest, last = LowestLoss(folder / "lowest.ckpt"), folder / "last.ckpt"
-    saved = ModelCheckpoint(
-        folder, filename="last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
-    )
+def train(folder: Path, epochs: int, *more: Callback, every: int = 1) -> ModelCheckpoint:
+    lowest, last = _lowest_loss(folder), ResumeCheckpoint(every_n_epochs=every)
+    last.path = folder / "last.ckpt"
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[*more, lowest, saved],
+        callbacks=[MidEpochState(), *more, lowest, last],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
     batches = DataLoader(TensorDataset(torch.zeros(1, 1)))
-    going_on = str(last) if last.exists() else None
-    trainer.fit(CountsEpochs(), batches, batches, ckpt_path=going_on, weights_only=True)
+    resumed_from = str(last.path) if last.path.exists() else None
+    trainer.fit(CountsEpochs(), batches, batches, ckpt_path=resumed_from, weights_only=True)
     return lowest
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [(1, 1), (3, 2), (4, 4), (6, 4)])
-def test_of_the_lowest_validation_loss(tmp_path: Path, epochs: int, kept: int) -> None:
+def test_of_the_lowest_validation_loss(
+    tmp_path: Path, epochs: int, kept: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     lowest = train(tmp_path, epochs)
-    assert lowest.weights()["weight"] == kept
-    assert lowest.epoch == kept - 1
+    assert _weights_of_lowest_loss(lowest)["weight"] == kept
+    assert f"after epoch {kept}, whose validation loss is the lowest" in capsys.readouterr().out
 
 
-def test_without_a_loss_that_is_a_number(tmp_path: Path) -> None:
+def test_a_first_loss_that_is_no_number_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"), 2.0, float("nan"), 1.0))
+    assert _weights_of_lowest_loss(train(tmp_path, 3))["weight"] == 2
+
+
+def test_without_a_loss_that_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"),) * 2)
+    lowest = train(tmp_path, 2)
     with pytest.raises(UserError, match=r"finetune\.keep=last"):
-        LowestLoss(tmp_path / "lowest.ckpt").weights()
+        _weights_of_lowest_loss(lowest)
 
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_stopped_and_gone_on(tmp_path: Path, stop: int, every: int) -> None:
+def test_stopped_and_resumed(tmp_path: Path, stop: int, every: int) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         train(tmp_path, 6, Stop(stop), every=every)
     lowest = train(tmp_path, 6, every=every)
-    assert lowest.weights()["weight"] == 4
-    assert lowest.loss == 0.5
+    assert _weights_of_lowest_loss(lowest)["weight"] == 4
+    assert lowest.best_model_score == 0.5
+
+
+def test_resumed_in_a_folder_that_was_moved(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "before", 6, Stop(5))
+    (tmp_path / "before").rename(tmp_path / "after")
+    lowest = train(tmp_path / "after", 6)
+    assert _weights_of_lowest_loss(lowest)["weight"] == 4

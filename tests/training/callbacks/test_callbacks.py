@@ -10,7 +10,7 @@ import torch
 from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History
-from mindeye_pl.training.callbacks.progress import PlainWords
+from mindeye_pl.training.callbacks.progress import ProgressPrinter
 
 
 def trainer(epoch: int, rank: int = 0, **more: object) -> SimpleNamespace:
@@ -77,7 +77,28 @@ def test_history_forgets_the_epochs_that_are_done_again(tmp_path: Path) -> None:
     assert "train/loss_step" not in second
 
 
-def test_the_line_in_plain_words() -> None:
+def test_history_counts_both_parts_of_a_stopped_epoch(tmp_path: Path) -> None:
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+    now = trainer(1, callback_metrics={}, optimizers=[optimizer])
+    stopped, resumed = History(tmp_path / "history.json"), History(tmp_path / "history.json")
+    stopped.on_train_epoch_start(now, None)  # type: ignore[arg-type]
+    stopped._started -= 1.0  # seconds
+    stopped.on_train_batch_end(now, None, None, range(7), 0)  # type: ignore[arg-type]
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+    resumed.on_train_start(now, None)  # type: ignore[arg-type]
+    resumed.on_train_epoch_start(now, None)  # type: ignore[arg-type]
+    resumed._started -= 1.0
+    resumed.on_train_batch_end(now, None, None, range(7), 1)  # type: ignore[arg-type]
+    resumed.on_train_epoch_end(now, None)  # type: ignore[arg-type]
+    (record,) = json.loads((tmp_path / "history.json").read_text())
+    assert record["seconds"] == pytest.approx(2.0, abs=0.1)
+    assert record["trials_per_second"] == pytest.approx(14.0, abs=0.8)
+    later = trainer(2, callback_metrics={}, optimizers=[optimizer])
+    resumed.on_train_epoch_start(later, None)  # type: ignore[arg-type]
+    assert resumed._trials == 0, "the next epoch begins at zero"
+
+
+def test_progress_line() -> None:
     metrics = {
         "train/loss_epoch": 12.3,
         "train/prior_epoch": 8.1,
@@ -85,7 +106,7 @@ def test_the_line_in_plain_words() -> None:
         "validation/image_retrieval": 0.45,
         "validation/pool_size": 50.0,
     }
-    assert PlainWords.line(3, 20, metrics) == (
+    assert ProgressPrinter.line(3, 20, metrics) == (
         "  epoch 3 of 20: loss 12.30 = prior 8.10 + contrastive 4.20; "
         "held-out images: the right one of 50 found 45% of the time (chance 2%)"
     )

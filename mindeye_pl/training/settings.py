@@ -1,0 +1,105 @@
+"""Settings of a training beside its model and data: Lightning's trainer, callbacks and loggers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.loggers import Logger
+
+from mindeye_pl.console import console
+from mindeye_pl.errors import UserError
+
+#: Callbacks, by class name, that leave the weights of a training as they are. Any other one is part of its fingerprint.
+_KEEP_WEIGHTS = frozenset(
+    {
+        "DeviceStatsMonitor",
+        "LearningRateMonitor",
+        "ModelCheckpoint",
+        "ModelSummary",
+        "OnExceptionCheckpoint",
+        "ResumeCheckpoint",
+        "RichModelSummary",
+        "RichProgressBar",
+        "ThroughputMonitor",
+        "TQDMProgressBar",
+    }
+)
+
+#: Stands for the training's name in the arguments of a logger.
+_NAME = "{training}"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Lightning's side of a training.
+
+    Attributes:
+        trainer: `_target_` and arguments of Lightning's `Trainer`.
+        callbacks: nodes with a `_target_` by name; None leaves one out.
+        loggers: the same for loggers; nodes without a `_target_`, as `wandb`, are not Lightning's.
+        seed: of the random numbers of each epoch.
+        name: step and label under which loggers file the training; replaces `{training}` in their arguments.
+    """
+
+    trainer: DictConfig
+    callbacks: Mapping[str, Any]
+    loggers: Mapping[str, Any]
+    seed: int
+    name: str = "training"
+
+    @classmethod
+    def of(cls, config: Any, name: str) -> Self:
+        """Return the settings of a configuration, or of a step's part of one, for the training of that name."""
+        return cls(
+            trainer=OmegaConf.create(_plain(config.trainer)),
+            callbacks=_plain(config.callbacks),
+            loggers=_plain(config.logger),
+            seed=config.seed,
+            name=name,
+        )
+
+    def build_callbacks(self) -> list[Callback]:
+        """Return the configured callbacks, progress bars only on a terminal.
+
+        Raises:
+            UserError: for a node that names no class.
+        """
+        made: list[Callback] = []
+        for name, node in self.callbacks.items():
+            if node is not None:
+                made.append(instantiate(_checked(f"callbacks.{name}", node), _convert_="all"))
+        return [one for one in made if console.is_terminal or not isinstance(one, ProgressBar)]
+
+    def build_loggers(self) -> list[Logger]:
+        """Return the configured loggers of Lightning."""
+        nodes = [node for node in self.loggers.values() if isinstance(node, Mapping) and "_target_" in node]
+        return [instantiate(_named(node, self.name), _convert_="all") for node in nodes]
+
+
+def determined_by_callbacks(config: DictConfig) -> dict[str, Any]:
+    """Return the callbacks that may change a training's weights, for its fingerprint; empty by default."""
+    nodes = _plain(config.callbacks)
+    given = {f"callbacks.{name}": node for name, node in nodes.items() if node is not None}
+    targets = {key: str(_checked(key, node)["_target_"]).split(".")[-1] for key, node in given.items()}
+    return {key: node for key, node in given.items() if targets[key] not in _KEEP_WEIGHTS}
+
+
+def _plain(node: DictConfig | None) -> dict[str, Any]:
+    """Return the node's content without interpolations, empty for None."""
+    return {} if node is None else OmegaConf.to_container(node, resolve=True)  # type: ignore[return-value]
+
+
+def _checked(key: str, node: Any) -> dict[str, Any]:
+    if not isinstance(node, dict) or "_target_" not in node:
+        fix = f"+{key}._target_=pytorch_lightning.callbacks.NAME, or {key}=null"
+        raise UserError(f"{key} names no class", got=node, expected="a node with _target_", fix=fix)
+    return node
+
+
+def _named(node: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a logger's node for the training of that name."""
+    return {key: value.replace(_NAME, name) if isinstance(value, str) else value for key, value in node.items()}

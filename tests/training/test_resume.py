@@ -1,0 +1,189 @@
+"""A training that is stopped inside an epoch resumes there and ends in the same weights and history, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from safetensors.torch import load_file
+
+from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
+from tests.conftest import CommandLine
+
+SCRATCH = ("+experiment=scratch", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
+STEPS = 8  # of an epoch
+#: Measured of the machine, not of the model.
+MEASURED = ("seconds", "trials_per_second", "peak_memory_gb")
+
+Place = tuple[int, int]  # epoch and step, both from 0
+
+
+@contextmanager
+def at(place: Place, do: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Calls `do` at the start of a step, once."""
+    start = EpochSeed.on_train_batch_start
+
+    def hook(self: EpochSeed, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        start(self, trainer, module, batch, batch_idx)
+        if (trainer.current_epoch, batch_idx) == place:
+            do()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochSeed, "on_train_batch_start", hook)
+        yield
+
+
+def send(number: signal.Signals) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def result(folder: Path, file: str = "model.safetensors") -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """Weights and history of a finished training."""
+    records = json.loads((folder / "history.json").read_text())
+    return load_file(folder / file), [{k: v for k, v in one.items() if k not in MEASURED} for one in records]
+
+
+def assert_same(folder: Path, other: Path, file: str = "model.safetensors") -> None:
+    (weights, history), (others, other_history) = result(folder, file), result(other, file)
+    assert weights.keys() == others.keys()
+    for name, value in weights.items():
+        assert torch.equal(value, others[name]), name
+    assert history == other_history
+
+
+class Training:
+    """A command that makes one training, undisturbed and stopped."""
+
+    def __init__(self, cli: CommandLine, monkeypatch: pytest.MonkeyPatch):
+        self.cli, self.monkeypatch = cli, monkeypatch
+
+    def undisturbed(self, *command: str, step: str = "finetune") -> Path:
+        code, _, err = self.cli(*command)
+        assert code == 0, err
+        made = self.cli.made(step)
+        return made.rename(made.with_name(f".undisturbed-{made.name}"))
+
+    def stopped(
+        self, *command: str, signals: dict[Place, signal.Signals], step: str = "finetune", resumes: bool = True
+    ) -> Path:
+        """Stopped by each of the signals in turn, and finished."""
+        for place, number in signals.items():
+            with at(place, send(number), self.monkeypatch):
+                code, _, err = self.cli(*command)
+            assert code == 128 + number, err
+            assert err.strip().startswith(f"stopped by {number.name}"), err
+            assert len(err.strip().splitlines()) == 1, err
+            assert "the same command resumes" in err
+        code, out, err = self.cli(*command)
+        assert code == 0, err
+        assert ("resuming" in out) == resumes
+        assert not list(self.cli.made(step).glob("*.ckpt"))
+        return self.cli.made(step)
+
+
+@pytest.fixture
+def training(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Training:
+    return Training(cli, monkeypatch)
+
+
+TERM, USR1 = signal.SIGTERM, signal.SIGUSR1
+EARLY_AND_LATE = {(0, 1): TERM, (2, 4): USR1}
+
+
+@pytest.mark.parametrize(
+    ("more", "signals"),
+    [
+        (("model=mindeye2", "finetune.epochs=3"), {(0, 1): TERM, (0, 4): USR1, (2, 0): TERM}),
+        (("model=mindeye1", "finetune.epochs=3"), EARLY_AND_LATE),
+        # batches grow in the last two epochs, which have two steps
+        (("model=mind_reader", "unclip=none", "finetune.epochs=4"), {(1, 3): TERM, (2, 0): USR1, (3, 0): TERM}),
+        (("finetune.epochs=3", "+trainer.accumulate_grad_batches=3"), EARLY_AND_LATE),
+        (("finetune.epochs=3", "data.num_workers=1"), EARLY_AND_LATE),
+        (("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE),
+        (("finetune.epochs=3", "finetune.trainable=[alignment,prior]"), EARLY_AND_LATE),
+    ],
+    ids=["mindeye2", "mindeye1", "mind_reader", "accumulation", "workers", "lowest_loss", "frozen_parts"],
+)
+def test_signals_inside_epochs(training: Training, more: tuple[str, ...], signals: dict[Place, signal.Signals]) -> None:
+    command = (*SCRATCH, *more)
+    alone = training.undisturbed(*command)
+    assert_same(training.stopped(*command, signals=signals), alone)
+
+
+@pytest.mark.parametrize("place", [(0, STEPS - 1), (1, STEPS - 1)], ids=["first", "last"])
+def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_end(training: Training, place: Place) -> None:
+    alone = training.undisturbed(*SCRATCH)
+    resumes = place[0] == 0
+    assert_same(training.stopped(*SCRATCH, signals={place: TERM}, resumes=resumes), alone)
+
+
+@pytest.mark.parametrize(
+    ("step", "more", "signals"),
+    [
+        # an exponential moving average of the weights, which is all that is left to do after the last step
+        ("unclip", ("pipeline=pretrain_unclip",), {(0, 1): TERM, (1, 4): TERM}),
+        # two optimisers under manual optimisation
+        (
+            "generator",
+            ("pipeline=pretrain_generator", "embedder=laptop_embedding", "text_embedder=laptop"),
+            {(0, 1): TERM, (1, 1): TERM},
+        ),
+    ],
+)
+def test_foundation_models(
+    training: Training, step: str, more: tuple[str, ...], signals: dict[Place, signal.Signals]
+) -> None:
+    command = ("foundation=tiny", "scale=tiny", "logger=none", *more, f"pipeline.steps=[pretrain_{step}]")
+    alone = training.undisturbed(*command, step=f"pretrain_{step}")
+    resumes = step == "generator"  # the other one is stopped after its last step
+    stopped = training.stopped(*command, signals=signals, step=f"pretrain_{step}", resumes=resumes)
+    assert_same(stopped, alone, f"{step}.safetensors")
+
+
+class KilledError(BaseException):
+    """Ends a training as a kill does: without a last checkpoint."""
+
+
+@pytest.mark.parametrize("place", [(0, 3), (1, 0), (1, STEPS - 1)])
+def test_killed_after_a_timed_checkpoint(training: Training, place: Place) -> None:
+    def kill() -> None:
+        raise KilledError
+
+    command = (*SCRATCH, "callbacks.checkpoint.every_n_minutes=0")
+    alone = training.undisturbed(*command)
+    with at(place, kill, training.monkeypatch), pytest.raises(KilledError):
+        training.cli(*command)
+    code, out, err = training.cli(*command)
+    assert code == 0, err
+    epoch, step = place
+    assert (f"resuming in epoch {epoch + 1} after step {step}," if step else f"resuming after epoch {epoch},") in out
+    assert_same(training.cli.made("finetune"), alone)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_stopped(training: Training, number: signal.Signals) -> None:
+    command, cli = (*SCRATCH, "finetune.epochs=6"), training.cli
+    alone = training.undisturbed(*command)
+    often = "callbacks.checkpoint.every_n_minutes=0"
+    arguments = [sys.executable, "-m", "mindeye_pl", *command, often, f"paths.outputs={cli.outputs}"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list((cli.outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL), errors
+    assert ("stopped by SIGTERM" in errors) == (number == signal.SIGTERM)
+    code, out, err = cli(*command)
+    assert code == 0, err
+    assert "resuming" in out
+    assert_same(cli.made("finetune"), alone)
