@@ -32,6 +32,8 @@ _COMMAND_LINES: tuple[tuple[str, ...], ...] = (
         "foundation=lafite",
         "maps=convnext",
         "trainer=fsdp",
+        "callbacks=[default,early_stopping,lr_monitor]",
+        "logger=csv",
     ),
     ("low_level=vae_blur", "refine=sdxl_img2img", "foundation=sdxl", "embedder=clip_b32", "captioner=git"),
 )
@@ -82,6 +84,8 @@ def _sections(key: str, settings: type[Settings], configs: Sequence[Mapping]) ->
         inner, part = _node_of(argument.annotation)
         if inner is Component:
             below += list(_components(own, configs))
+        elif _holds_components(argument.annotation):
+            below += list(_named(own, inner, configs))
         elif inner is not None:
             below += list(_sections(f"{own}{part}", inner, configs))
         else:
@@ -90,9 +94,20 @@ def _sections(key: str, settings: type[Settings], configs: Sequence[Mapping]) ->
     yield from below
 
 
+def _named(key: str, settings: type[Settings] | None, configs: Sequence[Mapping]) -> Iterator[Section]:
+    """The tables of nodes by a name of the user's choice, which build objects; those of `settings` build none."""
+    for name in dict.fromkeys(name for config in configs for name in _select(config, key)):
+        own = f"{key}.{name}"
+        if any(_is_component(_select(config, own)) for config in configs):
+            yield from _components(own, configs)
+        elif settings is not None:
+            yield from _sections(own, settings, configs)
+
+
 def _components(key: str, configs: Sequence[Mapping]) -> Iterator[Section]:
-    """A table for each class that a node builds."""
+    """A table for each class that a node builds, and for those that it builds for its arguments."""
     seen = set()
+    below: dict[str, None] = {}
     for config in configs:
         node = _select(config, key)
         if isinstance(node, Mapping) and TARGET in node and node[TARGET] not in seen:
@@ -110,6 +125,10 @@ def _components(key: str, configs: Sequence[Mapping]) -> Iterator[Section]:
                 if not _is_component(node.get(name)) and (name not in SUPPLIED or node.get(name) is not None)
             ]
             yield Section(f"`{key}`, of `{node[TARGET]}`", rows)
+            if node[TARGET].startswith("mindeye_pl."):
+                below |= dict.fromkeys(name for name, value in node.items() if _is_component(value))
+    for name in below:
+        yield from _components(f"{key}.{name}", configs)
 
 
 def _row(key: str, argument: Argument, configs: Sequence[Mapping]) -> tuple[str, str, str, str]:
@@ -145,6 +164,11 @@ def _node_of(annotation: Any) -> tuple[Any, str]:
         if get_origin(option) in (dict, list) and (inner := _node_of(get_args(option)[-1])[0]) not in (None, Component):
             return inner, ".NAME" if get_origin(option) is dict else "[]"
     return None, ""
+
+
+def _holds_components(annotation: Any) -> bool:
+    """True for several nodes by name that may build objects."""
+    return any(get_origin(one) is dict and Component in options_of(get_args(one)[-1]) for one in options_of(annotation))
 
 
 def _first_line(settings: type) -> str:

@@ -1,7 +1,7 @@
 """Validation of a composed configuration against type hints, before anything runs."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pydoc import ErrorDuringImport, locate
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -30,6 +30,9 @@ SUPPLIED = frozenset({"voxel_counts"})
 
 #: An interpolation that hands on another key's value, with a default or without one.
 _HANDED_ON = re.compile(r"^\$\{(?:oc\.select:)?([A-Za-z_][\w.]*)(?:,[^{}]*)?\}$")
+
+#: As `ALIKE`, of a key inside one of the node's own nodes.
+_ALIKE_BELOW = 0.8
 
 Key = tuple[str | int, ...]
 Mark = TypeVar("Mark")
@@ -131,7 +134,7 @@ class _Validator:
             if name in known:
                 self.value((*key, name), value, known[name].annotation, supplied)
             elif signature.rest is None:
-                raise self._unknown((*key, name), known)
+                raise self._unknown((*key, name), known, values)
             else:
                 self.value((*key, name), value, signature.rest, supplied)
         for name, argument in known.items():
@@ -160,17 +163,22 @@ class _Validator:
             fix=None if valid is NO_VALUE else f"{name}={as_override(valid)}",
         )
 
-    def _unknown(self, key: Key, known: Iterable[str]) -> UserError:
+    def _unknown(self, key: Key, known: Iterable[str], values: Mapping[Any, Any]) -> UserError:
         parent, own = self._name(key[:-1]), str(key[-1])  # the key itself may stand for another key's value
         name = f"{parent}.{own}" if parent else own
         if not (known := list(known)):
             return UserError("unknown key", got=name, expected="no key here", fix=f"remove {name}")
         best = max(known, key=lambda other: similarity(own, other))
+        likeness = ALIKE
+        if similarity(own, best) < ALIKE and (below := list(_keys_below(values))):
+            best, likeness = max(below, key=lambda other: similarity(own, other.rpartition(".")[-1])), _ALIKE_BELOW
         near = f"{parent}.{best}" if parent else best
         return UserError(
             "unknown key",
             got=name,
-            expected=near if similarity(own, best) >= ALIKE else "a key of docs/configuration.md",
+            expected=near
+            if similarity(own, best.rpartition(".")[-1]) >= likeness
+            else "a key of docs/configuration.md",
             fix=f"correct or remove {name}",
         )
 
@@ -217,6 +225,13 @@ def options_of(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Annotated:
         return options_of(get_args(annotation)[0])
     return _members(annotation)
+
+
+def _keys_below(values: Mapping[Any, Any]) -> Iterator[str]:
+    """The dotted keys inside the nodes of a node."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from (f"{name}.{inner}" for inner in (*value, *_keys_below(value)))
 
 
 def _structured_items(options: tuple[Any, ...], value: Any) -> Any:

@@ -25,7 +25,14 @@ def test_every_row_has_a_type_and_a_meaning(text: str) -> None:
     lacking = [row[0] for row in rows if len(row) < 4 and not row[0].startswith(("`trainer", "`optimizer"))]
     assert not lacking, "undocumented: libraries alone may be"
     keys = {row[0].strip("`") for row in rows}
-    assert {"finetune.epochs", "backbone.mixer", "simulation.voxel_counts", "features.NAME.layers"} <= keys
+    assert {
+        "finetune.epochs",
+        "backbone.network.mixer",
+        "callbacks.checkpoint.signals",
+        "logger.wandb.upload",
+        "simulation.voxel_counts",
+        "features.NAME.layers",
+    } <= keys
 
 
 def test_only_the_tables_are_written(tmp_path: Path, text: str) -> None:

@@ -177,14 +177,14 @@ def test_a_nested_network(own_module: str) -> None:
 def test_what_the_project_supplies_may_be_absent() -> None:
     config = compose_config(["scale=tiny"])
     with open_dict(config):
-        del config.alignment["voxel_counts"]
+        del config.alignment.network["voxel_counts"]
     validate(config, Config)
 
 
 def test_the_key_that_a_value_came_from() -> None:
     config = compose_config(["scale=tiny"])
-    assert origin(config, ("model", "backbone", "hidden_dim")) == ("scale", "hidden_dim")
-    assert origin(config, ("model", "backbone", "mixer")) == ("fidelity", "mixer")
+    assert origin(config, ("model", "backbone", "network", "hidden_dim")) == ("scale", "hidden_dim")
+    assert origin(config, ("model", "backbone", "network", "mixer")) == ("fidelity", "mixer")
     assert origin(config, ("model", "backbone", "weight_decay")) == ("backbone", "weight_decay")
     assert origin(config, ("finetune", "epochs")) == ("scale", "finetune_epochs")
     assert origin(config, ("pretrain", "subjects")) == ("pretrain", "subjects")
