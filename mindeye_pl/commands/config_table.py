@@ -116,7 +116,7 @@ def _components(key: str, configs: Sequence[Mapping]) -> Iterator[Section]:
             arguments = {
                 name: argument
                 for name, argument in signature_of(target).arguments.items()
-                if name in node or node[TARGET].startswith("mindeye_pl.")
+                if name in node or _is_own(node)
             }
             own = [config]
             rows = [
@@ -125,8 +125,8 @@ def _components(key: str, configs: Sequence[Mapping]) -> Iterator[Section]:
                 if not _is_component(node.get(name)) and (name not in SUPPLIED or node.get(name) is not None)
             ]
             yield Section(f"`{key}`, of `{node[TARGET]}`", rows)
-            if node[TARGET].startswith("mindeye_pl."):
-                below |= dict.fromkeys(name for name, value in node.items() if _is_component(value))
+            if _is_own(node):  # what a library's class builds is its own documentation's matter
+                below |= dict.fromkeys(name for name, value in node.items() if _is_own(value))
     for name in below:
         yield from _components(f"{key}.{name}", configs)
 
@@ -139,6 +139,10 @@ def _row(key: str, argument: Argument, configs: Sequence[Mapping]) -> tuple[str,
 
 def _is_component(value: Any) -> bool:
     return isinstance(value, Mapping) and TARGET in value
+
+
+def _is_own(value: Any) -> bool:
+    return _is_component(value) and value[TARGET].startswith("mindeye_pl.")
 
 
 _MISSING = object()
