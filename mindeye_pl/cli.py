@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mindeye_pl.config import CONFIG_NAME, check_config, command_line, conf_dir, register_resolvers
+from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, command_line, conf_dir, register_resolvers
 from mindeye_pl.distributed.launched import has_joined, launched_ranks
 from mindeye_pl.errors import UserError
 
@@ -97,6 +97,7 @@ def main() -> None:
 
 
 def _run_command_line() -> None:
+    check_command_line(sys.argv[1:])
     try:
         run_job()
     except Exception:

@@ -1,8 +1,8 @@
 """Where the configuration lies, the resolvers it uses, and the checks that no single group can make."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,6 @@ from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 
 CONFIG_NAME = "config"
-
-#: Top-level keys whose content belongs to a library or to the user, so that any key may stand below them.
-_OPEN_NODES = frozenset({"trainer", "callbacks", "logger"})
 
 
 def conf_dir() -> Path:
@@ -95,17 +92,22 @@ def _key(override: str) -> str:
 
 
 def check_config(config: DictConfig) -> None:
-    """The checks across groups; called before any step runs.
+    """Check a composed configuration before any step runs: every value by itself, then values against each other.
 
     Raises:
-        UserError: for a sweep experiment without `-m`, a key that no group declares, an unknown subject, a fine-tuning
-            subject inside the pretraining set, an unknown part in `finetune.trainable`, an unknown split.
+        UserError: for a sweep experiment without `-m`, an unknown key, a wrong value, an unknown subject, a fine-tuning
+            subject inside the pretraining set, an unknown split.
     """
+    from mindeye_pl.schema.nodes.root import Config  # imports all that a run imports, which `--help` need not
+    from mindeye_pl.schema.validate import validate
+
     if HydraConfig.initialized():
         _check_sweep(HydraConfig.get())
-        _check_keys(config, HydraConfig.get())
+    validate(config, Config)
     _check_subjects(config)
     _check_split(config)
+    _check_evaluated(config)
+    _check_sweep_metric(config)
 
 
 def _check_sweep(hydra_config: Any) -> None:
@@ -119,53 +121,6 @@ def _check_sweep(hydra_config: Any) -> None:
             expected="a multirun",
             fix=f"python -m mindeye_pl -m +experiment={experiment}",
         )
-
-
-def _check_keys(config: DictConfig, hydra_config: Any) -> None:
-    """Refuses keys that no group declares: Hydra merges a typo inside an experiment's body without a word."""
-    experiment = hydra_config.runtime.choices.get("experiment")
-    choices = {
-        group: choice
-        for group, choice in hydra_config.runtime.choices.items()
-        if group not in ("experiment", "ablation") and not group.startswith("hydra") and "@" not in group
-    }
-    added = [
-        item for item in hydra_config.overrides.task if item.startswith("+") and not item.startswith("+experiment")
-    ]
-    ablation = hydra_config.runtime.choices.get("ablation")
-    if experiment is None and ablation == "none" and not added:
-        return  # Hydra itself refuses unknown keys on the command line
-    sources = tuple(source.path for source in hydra_config.runtime.config_sources)
-    known = _known_keys(tuple(f"{group}={choice}" for group, choice in choices.items() if choice), sources)
-    for key in _leaf_keys(config):
-        if key not in known and not any(key.startswith(prefix + ".") for prefix in _OPEN_NODES):
-            by_user = any(item.lstrip("+").startswith(key) for item in added)
-            where = "the command line" if by_user else f"experiment={experiment} or ablation={ablation}"
-            raise UserError(
-                f"unknown key in {where}", got=key, expected=_nearest(key, known), fix=f"correct or remove `{key}`"
-            )
-
-
-@lru_cache
-def _known_keys(choices: tuple[str, ...], sources: tuple[str, ...]) -> frozenset[str]:
-    """The keys that options of groups declare, kept for the jobs of a sweep; `sources` are where the options lie."""
-    return frozenset(_leaf_keys(compose_config(list(choices))))
-
-
-def _leaf_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in node:
-        child = node._get_node(key)
-        path = f"{prefix}{key!s}"
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
-            yield from _leaf_keys(child, f"{path}.")
-        yield path
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    matches = get_close_matches(key, known, n=1, cutoff=0.5)
-    return matches[0] if matches else "a key of `python -m mindeye_pl --cfg job`"
 
 
 def _check_subjects(config: DictConfig) -> None:
@@ -182,8 +137,10 @@ def _check_subjects(config: DictConfig) -> None:
             expected=f"a list without {subject}",
             fix=f"pretrain.subjects=[{others}]",
         )
-    if len(set(pretraining)) != len(pretraining):
-        raise UserError("pretrain.subjects names a subject twice", got=pretraining, expected="each once")
+    for name, subjects in (("pretrain.subjects", pretraining), ("data.subjects", known)):
+        if len(once := list(dict.fromkeys(subjects))) != len(subjects):
+            fix = f"{name}=[{','.join(map(str, once))}]"
+            raise UserError(f"{name} names a subject twice", got=subjects, expected="each once", fix=fix)
     if config.data.source == "nsd" and not set(known) <= set(nsd.SUBJECTS):
         raise UserError("data.subjects", got=known, expected=f"some of {list(nsd.SUBJECTS)}")
 
@@ -192,3 +149,44 @@ def _check_split(config: DictConfig) -> None:
     from mindeye_pl.data.nsd.splits import read_split
 
     read_split(config.data.split)
+
+
+def _check_evaluated(config: DictConfig) -> None:
+    if config.evaluate.low_level_checkpoint is not None and config.evaluate.checkpoint is None:
+        raise UserError(
+            "evaluate.low_level_checkpoint stands beside evaluate.checkpoint",
+            got="evaluate.checkpoint=null",
+            expected="the checkpoint that the low-level model belongs to",
+            fix="evaluate.low_level_checkpoint=null, or evaluate.checkpoint=PATH",
+        )
+
+
+def _check_sweep_metric(config: DictConfig) -> None:
+    metric, columns = config.sweep.metric, list(config.sweep.columns)
+    if metric not in columns:
+        raise UserError(
+            "sweep.metric is no column of the sweep's table",
+            got=metric,
+            expected=f"one of {columns}, which sweep.columns lists",
+            fix=f"sweep.metric={(get_close_matches(metric, columns) or columns)[0]}",
+        )
+
+
+def check_command_line(arguments: Iterable[str]) -> None:
+    """Refuse a config group that is set to null, before Hydra composes anything.
+
+    Raises:
+        UserError: naming the group and an option of it.
+    """
+    for argument in arguments:
+        key, equals, value = argument.lstrip("+").partition("=")
+        if equals and value in ("", "null") and (folder := conf_dir() / key).is_dir() and not key.startswith("hydra"):
+            options = sorted(path.stem for path in folder.glob("*.yaml"))
+            if not options:
+                continue
+            raise UserError(
+                f"{key} is a config group, whose options are files",
+                got=argument,
+                expected=f"one of {', '.join(options)}",
+                fix=f"{key}={'none' if 'none' in options else options[0]}",
+            )

@@ -1,14 +1,70 @@
-"""Data that the parts exchange.
+"""Data that the parts exchange, and the bounded numbers and choices of their constructors.
+
+`mindeye_pl.schema` validates a configuration against these annotations; a constructor does not check them itself.
 
 Legend: B batch, b trials of one subject in it, V voxels, R slots for repetitions, h hidden width, S tokens, D token
 width, C latent channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AllowInfNan, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from torch import Tensor
+
+PositiveInt = Annotated[int, Gt(0)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+#: From 0 to 1, both included.
+Fraction = Annotated[float, Ge(0), Le(1)]
+#: Above 0 up to 1: of what must not vanish.
+PositiveFraction = Annotated[float, Gt(0), Le(1)]
+#: From 0 up to but without 1: of what must not be all, such as a dropout probability.
+ProperFraction = Annotated[float, Ge(0), Lt(1)]
+#: A seed as numpy and torch take it.
+Seed = Annotated[int, Ge(0), Lt(2**32)]
+#: Above 0; infinity is allowed and means that nothing is clamped.
+Clamp = Annotated[float, Gt(0), AllowInfNan(True)]
+#: Part of a file's name. The words are what an error message says of it.
+Name = Annotated[str, StringConstraints(pattern=r"^[\w][\w.+-]*$"), "letters, digits and any of _ . + -"]
+
+#: A difference between published code and its paper, or good practice (docs/configuration.md).
+PublishedOrCorrected = Literal["published", "corrected"]
+
+
+class ArgumentsOf:
+    """Mark of a mapping of keyword arguments: `Annotated[Mapping[str, Any], ArgumentsOf(build_vae)]`.
+
+    Args:
+        targets: classes or functions among which they are shared out; the caller knows which are required.
+    """
+
+    def __init__(self, *targets: Callable[..., Any]):
+        self.targets = targets
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """Bound of text that names an entry of a registry: `Annotated[str, OneOf(SOLVERS)]`.
+
+    Attributes:
+        choices: the registry; entries that are added later count too.
+    """
+
+    choices: Collection[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return pydantic's schema of such a text."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: str) -> str:
+        if value not in self.choices:
+            raise PydanticCustomError("one_of", "no such choice")
+        return value
 
 
 @dataclass

@@ -22,6 +22,7 @@ LAYERS = (
     ("models",),
     ("data",),
     ("weights", "gallery", "tracking"),
+    ("schema",),
     ("config",),
     ("distributed",),
     ("engine",),
@@ -49,7 +50,7 @@ ENTRY = "__init__"
 
 #: Packages or top modules that may import a library.
 LIBRARIES = {
-    "hydra": {"cli", "commands", "config", "engine", "runner", "steps", "training"},
+    "hydra": {"cli", "commands", "config", "engine", "runner", "schema", "steps", "training"},
     "pytorch_lightning": {
         "models",
         "training",

@@ -19,8 +19,6 @@ from mindeye_pl.store.artifacts import ArtifactStore
 from mindeye_pl.store.inventory import (
     DAMAGED,
     MAKING,
-    OTHER_SCHEMA,
-    REMOVED,
     UNFINISHED,
     WHOLE,
     Entry,
@@ -33,7 +31,6 @@ from mindeye_pl.store.locks import NO_LOCKS
 
 ARTIFACTS = "artifacts"
 
-_RULES = (UNFINISHED, REMOVED, DAMAGED, OTHER_SCHEMA)
 
 #: A clock that differs by less is taken for right.
 _CLOCK_S = 300
@@ -48,20 +45,18 @@ def manage_artifacts(run: Run, requested_steps: Callable[[DictConfig], list[Step
         requested_steps: the steps that a run's `pipeline.steps` asks for, which pruning by need has to know.
 
     Raises:
-        UserError: for an option that does not exist; at the end, if an artifact is damaged or could not be removed.
+        UserError: at the end, if an artifact is damaged or could not be removed.
     """
     store, settings = run.store, run.config.artifacts
     if settings.action == "list":
         _list(store, settings)
     elif settings.action == "verify":
         _verify(store, settings)
-    elif settings.action == "prune":
+    else:
         needed = settings.keep_used_by
         if needed is not None:
             needed = needed_by(run, list(needed), requested_steps)
         _prune(store, settings, needed, run.overrides)
-    else:
-        raise UserError("artifacts.action", got=settings.action, expected="list, verify or prune")
 
 
 def _list(store: ArtifactStore, settings: DictConfig) -> None:
@@ -124,8 +119,6 @@ def _prune(
     store: ArtifactStore, settings: DictConfig, needed: dict[str, tuple[str, str]] | None, overrides: Sequence[str]
 ) -> None:
     root = store.root
-    if unknown := [rule for rule in settings.prune if rule not in _RULES]:
-        raise UserError("artifacts.prune", got=unknown[0], expected=f"some of {list(_RULES)}")
     # The whole store: what one step's artifact is used by lies under other steps.
     entries = list(read_store(root, checksums=settings.checksums))
     # Without locks nobody can tell unfinished work from work that is being done.

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated
 
 import numpy as np
 from pytorch_lightning import LightningDataModule
@@ -20,13 +20,11 @@ from mindeye_pl.data.nsd.files import check_files
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
-from mindeye_pl.data.nsd.trials import NumSessions, Trials, image_hash, is_validation, load_training_trials
+from mindeye_pl.data.nsd.trials import NumSessions, TestSplit, Trials, image_hash, is_validation, load_training_trials
 from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
 from mindeye_pl.errors import UserError
-from mindeye_pl.types import BatchGrowth, BrainBatch, Subjects
-
-Choice = TypeVar("Choice")
+from mindeye_pl.types import BatchGrowth, BrainBatch, NonNegativeInt, OneOf, PositiveInt, ProperFraction, Seed, Subjects
 
 
 class NSDDataModule(LightningDataModule):
@@ -66,19 +64,19 @@ class NSDDataModule(LightningDataModule):
         cache_dir: str | Path,
         targets: Mapping[str, TargetTable] | None = None,
         num_sessions: NumSessions = "all",
-        batch_size: int = 24,
-        sampling: str = "published",
-        betas: str = "as_published",
-        repetitions: str = "published",
-        test_split: str = "new_test",
+        batch_size: PositiveInt = 24,
+        sampling: Annotated[str, OneOf(SAMPLERS)] = "published",
+        betas: Annotated[str, OneOf(NORMALISATIONS)] = "as_published",
+        repetitions: Annotated[str, OneOf(REPETITION_WEIGHTS)] = "published",
+        test_split: TestSplit = "new_test",
         left_out: LeftOut | None = None,
-        validation_fraction: float = 0.05,
-        validation_pool: int = 300,
-        trials_per_session: int = nsd.TRIALS_PER_SESSION,
-        seed: int = 42,
-        num_workers: int = 0,
+        validation_fraction: ProperFraction = 0.05,
+        validation_pool: PositiveInt = 300,
+        trials_per_session: PositiveInt = nsd.TRIALS_PER_SESSION,
+        seed: Seed = 42,
+        num_workers: NonNegativeInt = 0,
         half_precision: bool = False,
-        repetition_slots: int = 0,
+        repetition_slots: NonNegativeInt = 0,
     ):
         super().__init__()
         self.layout, self.subjects, self.cache_dir = NSDLayout(Path(root)), tuple(subjects), Path(cache_dir)
@@ -86,11 +84,8 @@ class NSDDataModule(LightningDataModule):
         self.num_sessions, self.batch_size = num_sessions, batch_size
         self.growth: BatchGrowth | None = None  # of batches in a later part of the training
         self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
-        self._sampler = _chosen("data.sampling", SAMPLERS, sampling)
-        self._normalisation = _chosen("data.betas", NORMALISATIONS, betas)
-        _chosen("data.repetitions", REPETITION_WEIGHTS, repetitions)
-        if not 0 <= validation_fraction < 1:
-            raise UserError("data.validation_fraction", got=validation_fraction, expected="0 to below 1")
+        self._sampler = SAMPLERS[sampling]
+        self._normalisation = NORMALISATIONS[betas]
         assert repetition_slots >= 0, repetition_slots
         self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
@@ -267,9 +262,3 @@ class NSDDataModule(LightningDataModule):
             repetitions=self.repetitions,
             left_out=self.left_out,
         )
-
-
-def _chosen(option: str, choices: dict[str, Choice], value: str) -> Choice:
-    if value not in choices:
-        raise UserError(f"{option}: no such choice", got=value, expected=" or ".join(choices))
-    return choices[value]

@@ -100,10 +100,5 @@ def coarse_vector(name: str, width: int, seed: int) -> Callable[[Tensor], Tensor
         name: one of `VECTORS`.
         width: F of "projected"; the others have their own.
         seed: of "projected".
-
-    Raises:
-        UserError: for an unknown name.
     """
-    if name not in VECTORS:
-        raise UserError("retrieve.vector is unknown", got=name, expected=f"one of {list(VECTORS)}")
     return VECTORS[name](width, seed)

@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
 from mindeye_pl.store.atomic import replacing, write_array
+from mindeye_pl.types import OneOf, PositiveInt, Seed
 
 #: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
 KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", "ivf_pq": "IVF{lists},PQ{code_bytes}np"}
@@ -36,6 +38,10 @@ def load_faiss() -> Any:
     return faiss
 
 
+#: Links of a vector in HNSW; the graph needs two.
+Links = Annotated[int, Ge(2)]
+
+
 @dataclass(frozen=True)
 class FaissBuild:
     """Build settings of an index.
@@ -52,19 +58,15 @@ class FaissBuild:
         seed: of the sample that is trained on.
     """
 
-    kind: str = "flat"
-    shard_size: int = 262_144
-    train_size: int = 262_144
-    lists: int | None = None
-    code_bytes: int = 16
-    links: int = 32
-    ef_construction: int = 100
-    threads: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError("index.build.kind is unknown", got=self.kind, expected=f"one of {list(KINDS)}")
+    kind: Annotated[str, OneOf(KINDS)] = "flat"
+    shard_size: PositiveInt = 262_144
+    train_size: PositiveInt = 262_144
+    lists: PositiveInt | None = None
+    code_bytes: PositiveInt = 16
+    links: Links = 32
+    ef_construction: PositiveInt = 100
+    threads: PositiveInt | None = None
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class FaissSearch:
         ef: number of candidates that HNSW keeps, at least k.
     """
 
-    probes: int = 32
-    ef: int = 128
+    probes: PositiveInt = 32
+    ef: PositiveInt = 128
 
 
 class FaissIndex:

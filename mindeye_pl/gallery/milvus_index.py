@@ -19,6 +19,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece, unit_rows
 from mindeye_pl.gallery.index import check_queries
 from mindeye_pl.store.atomic import write_json
+from mindeye_pl.types import PositiveFloat
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -64,7 +65,9 @@ class MilvusIndex:
 
     files_at_once = 1
 
-    def __init__(self, folder: Path, dim: int, *, build: MilvusBuild, search: dict[str, Any], timeout_s: float = 60.0):
+    def __init__(
+        self, folder: Path, dim: int, *, build: MilvusBuild, search: dict[str, Any], timeout_s: PositiveFloat = 60.0
+    ):
         self.folder, self.dim = folder, dim
         self._build, self._search, self._timeout_s = build, search, timeout_s
         path = folder / STATE

@@ -32,8 +32,6 @@ def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
     Raises:
         UserError: for an unknown kind, if there is nothing at the path, if it is empty or damaged.
     """
-    if kind not in (AUTO, *KINDS):
-        raise UserError("retrieve.source is unknown", got=kind, expected=f"one of {[AUTO, *KINDS]}")
     if not path.exists():
         raise UserError("the gallery does not exist", got=path, fix="retrieve.gallery=PATH, or null for the data's own")
     return KINDS[_kind_of(path) if kind == AUTO else kind](path, image_size)

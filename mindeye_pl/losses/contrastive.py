@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.losses.mixco import MixCo
-from mindeye_pl.losses.negatives import gather_rows, gather_targets
+from mindeye_pl.losses.negatives import Negatives, gather_rows, gather_targets
 
 
 def similarities(query: Tensor, gallery: Tensor) -> Tensor:
@@ -30,7 +30,9 @@ def info_nce_loss(brain: Tensor, clip: Tensor, *, temperature: float) -> Tensor:
     return _both_directions(similarities(brain, clip) / temperature, torch.eye(len(brain), device=brain.device))
 
 
-def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float, negatives: str = "local") -> Tensor:
+def bimixco_loss(
+    brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float, negatives: Negatives = "local"
+) -> Tensor:
     """Compute BiMixCo: InfoNCE with the MixCo weights of each mixed sample as targets.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.
@@ -49,7 +51,7 @@ def bimixco_loss(brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: flo
     return _both_directions(logits, targets, targets.T)
 
 
-def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives: str = "local") -> Tensor:
+def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives: Negatives = "local") -> Tensor:
     """Compute SoftCLIP: InfoNCE with the similarities of the images among themselves as targets.
 
     Shape: `(B, E)`, `(B, E)` -> `()`.

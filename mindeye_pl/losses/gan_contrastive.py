@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.losses.contrastive import similarities
-from mindeye_pl.losses.negatives import gather_rows
+from mindeye_pl.losses.negatives import Negatives, gather_rows
 
 
 def log_match(
-    first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0, negatives: str = "local"
+    first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0, negatives: Negatives = "local"
 ) -> Tensor:
     """Return the mean log probability of identifying the partner; its negative is a loss.
 
@@ -44,7 +44,7 @@ def mean_log_match(
     *,
     temperature: float = 0.5,
     lam: float = 0.0,
-    negatives: str = "local",
+    negatives: Negatives = "local",
 ) -> Tensor:
     """Return `log_match` averaged over pairs, for example a discriminator's heads with the conditions.
 

@@ -5,9 +5,12 @@ Legend: B batch, b one subject's sub-batch, V voxels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
+
+from mindeye_pl.types import PublishedOrCorrected
 
 #: Both parameters of the Beta distribution of a sample's own weight.
 BETA = 0.15
@@ -30,8 +33,8 @@ class MixCo:
     partner: Tensor
     weight: Tensor
     sizes: tuple[int, ...]
-    permutation: str = "published"
-    diagonal: str = "published"
+    permutation: PublishedOrCorrected = "published"
+    diagonal: PublishedOrCorrected = "published"
 
     def targets(self) -> Tensor:
         """Return the weights `(B, B)` float32 of the images (columns) in each sample (rows)."""
@@ -51,7 +54,12 @@ class MixCo:
         return self.partner + starts.repeat_interleave(torch.tensor(self.sizes, device=self.partner.device))
 
 
-def draw_mixco(sizes: Sequence[int], *, permutation: str = "published", diagonal: str = "published") -> MixCo:
+def draw_mixco(
+    sizes: Sequence[int],
+    *,
+    permutation: PublishedOrCorrected = "published",
+    diagonal: PublishedOrCorrected = "published",
+) -> MixCo:
     """Draw partners and weights with PyTorch's global generator.
 
     Each sample is mixed with probability 1/2 and an own weight from Beta(0.15, 0.15); partners are a permutation within
@@ -62,8 +70,8 @@ def draw_mixco(sizes: Sequence[int], *, permutation: str = "published", diagonal
         permutation: "published" or "corrected", see `MixCo`.
         diagonal: "published" or "corrected", see `MixCo`.
     """
-    assert permutation in ("published", "corrected"), permutation
-    assert diagonal in ("published", "corrected"), diagonal
+    assert permutation in get_args(PublishedOrCorrected), permutation
+    assert diagonal in get_args(PublishedOrCorrected), diagonal
     total = sum(sizes)
     partner = torch.cat([torch.randperm(size) for size in sizes])
     weight = torch.distributions.Beta(BETA, BETA).sample((total,))

@@ -9,13 +9,13 @@ processes' equal losses; the mean over processes in data-parallel training then 
 Legend: B rows per process, R processes.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-CHOICES = ("local", "gathered")
+Negatives = Literal["local", "gathered"]
 
 
 class _Gather(torch.autograd.Function):

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.losses.contrastive import similarities
-from mindeye_pl.losses.negatives import gather_rows
+from mindeye_pl.losses.negatives import Negatives, gather_rows
 
 
 def soft_contrastive_loss(
-    student: Tensor, teacher: Tensor, augmented: Tensor, *, temperature: float = 0.2, negatives: str = "local"
+    student: Tensor, teacher: Tensor, augmented: Tensor, *, temperature: float = 0.2, negatives: Negatives = "local"
 ) -> Tensor:
     """Compute the cross entropy of the student's similarities with the teacher's, in both directions.
 

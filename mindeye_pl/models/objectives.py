@@ -1,15 +1,20 @@
 """Settings of the training objectives, and their course over the epochs."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.losses.contrastive import temperature_schedule
 from mindeye_pl.losses.mapper import STAGE_A, STAGE_B, TEMPERATURE, MapperWeights
-from mindeye_pl.losses.negatives import CHOICES
-from mindeye_pl.types import BatchGrowth
-
-#: Values of `MapperObjective.outputs`.
-OUTPUTS = ("published", "corrected")
+from mindeye_pl.losses.negatives import Negatives
+from mindeye_pl.types import (
+    BatchGrowth,
+    Clamp,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    PublishedOrCorrected,
+)
 
 
 @dataclass(frozen=True)
@@ -32,29 +37,20 @@ class Objective:
         mixco_permutation: `published` | `corrected`, see `losses.mixco`.
         mixco_diagonal: `published` | `corrected`, see `losses.mixco`.
         negatives: `local` (published) | `gathered`, see `losses.negatives`; used in training only.
-
-    Raises:
-        UserError: for an unknown choice of negatives or validation.
     """
 
-    mixup_fraction: float = 0.33
-    bimixco_temperature: float = 0.006
-    softclip_temperature_start: float = 0.004
-    softclip_temperature_end: float = 0.0075
-    validation_temperature: float = 0.006
-    validation: str = "fixed"
-    contrastive_scale: float = 1.0
-    prior_scale: float = 30.0
-    low_level_scale: float = 0.5
-    mixco_permutation: str = "published"
-    mixco_diagonal: str = "published"
-    negatives: str = "local"
-
-    def __post_init__(self) -> None:
-        if self.negatives not in CHOICES:
-            raise UserError("objective.negatives: no such choice", got=self.negatives, expected=" or ".join(CHOICES))
-        if self.validation not in ("fixed", "by_phase"):
-            raise UserError("objective.validation: no such choice", got=self.validation, expected="fixed or by_phase")
+    mixup_fraction: Fraction = 0.33
+    bimixco_temperature: PositiveFloat = 0.006
+    softclip_temperature_start: PositiveFloat = 0.004
+    softclip_temperature_end: PositiveFloat = 0.0075
+    validation_temperature: PositiveFloat = 0.006
+    validation: Literal["fixed", "by_phase"] = "fixed"
+    contrastive_scale: NonNegativeFloat = 1.0
+    prior_scale: NonNegativeFloat = 30.0
+    low_level_scale: NonNegativeFloat = 0.5
+    mixco_permutation: PublishedOrCorrected = "published"
+    mixco_diagonal: PublishedOrCorrected = "published"
+    negatives: Negatives = "local"
 
     def mixing_epochs(self, num_epochs: int) -> int:
         """Return the number of epochs that mix voxels; they come first."""
@@ -108,27 +104,14 @@ class MapperObjective:
         outputs: transform of the mappers' outputs. `published` leaves them unchanged; `corrected` clamps and normalises
             them as the targets are.
         clamp: limit of `corrected`, the embedder's own; None if its embeddings are not clamped.
-
-    Raises:
-        UserError: for an unknown choice of outputs, a fraction outside [0, 1] or a factor below 1.
     """
 
-    first_share: float = 0.5
+    first_share: Fraction = 0.5
     contrastive: bool = True
-    temperature: float = TEMPERATURE
-    batch_growth: int = 4
-    outputs: str = "published"
-    clamp: float | None = 1.5
-
-    def __post_init__(self) -> None:
-        if self.outputs not in OUTPUTS:
-            raise UserError("objective.outputs: no such choice", got=self.outputs, expected=" or ".join(OUTPUTS))
-        if not 0 <= self.first_share <= 1:
-            raise UserError(
-                "objective.first_share is a fraction of the epochs", got=self.first_share, expected="0 to 1"
-            )
-        if self.batch_growth < 1:
-            raise UserError("objective.batch_growth", got=self.batch_growth, expected="a whole number, at least 1")
+    temperature: PositiveFloat = TEMPERATURE
+    batch_growth: PositiveInt = 4
+    outputs: PublishedOrCorrected = "published"
+    clamp: Clamp | None = 1.5
 
     def first_epochs(self, num_epochs: int) -> int:
         """Return the number of epochs in stage a; they come first."""

@@ -7,14 +7,11 @@ from itertools import accumulate
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
-from mindeye_pl.errors import UserError
-
-#: Values of `step_decay`'s option `moments`.
-MOMENTS = ("published", "corrected")
+from mindeye_pl.types import PositiveFloat, PositiveFraction, PositiveInt, PublishedOrCorrected
 
 
 def published_onecycle(
-    optimizer: Optimizer, *, epochs: int, iterations_per_epoch: int | Sequence[int], max_lr: float
+    optimizer: Optimizer, *, epochs: int, iterations_per_epoch: int | Sequence[int], max_lr: PositiveFloat
 ) -> OneCycleLR:
     """Return a one-cycle schedule with its peak after two epochs, and AdamW's beta1 going 0.95, 0.85, 0.95.
 
@@ -41,9 +38,9 @@ def step_decay(
     *,
     epochs: int,
     iterations_per_epoch: int | Sequence[int],
-    factor: float = 0.8,
-    every: int = 10,
-    moments: str = "published",
+    factor: PositiveFraction = 0.8,
+    every: PositiveInt = 10,
+    moments: PublishedOrCorrected = "published",
 ) -> LambdaLR:
     """Return a schedule that multiplies the learning rate by `factor` at intervals (Mind Reader, spec section 4.2).
 
@@ -55,12 +52,7 @@ def step_decay(
         every: epochs between two decays.
         moments: `published` resets Adam's moments at each decay, because the published code makes a new optimiser |
             `corrected` keeps them.
-
-    Raises:
-        UserError: for an unknown choice of moments.
     """
-    if moments not in MOMENTS:
-        raise UserError("scheduler.moments: no such choice", got=moments, expected=" or ".join(MOMENTS))
     ends = list(accumulate(_per_epoch(epochs, iterations_per_epoch)))  # steps at the end of each epoch
     return _StepDecay(optimizer, ends[every - 1 : -1 : every], factor, resets_moments=moments == "published")
 

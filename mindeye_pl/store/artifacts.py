@@ -20,7 +20,7 @@ from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, flush_all, remove_temporaries
 from mindeye_pl.store.fingerprint import fingerprint
-from mindeye_pl.store.locks import NO_LOCKS, REQUIRED, Maker, held, storing
+from mindeye_pl.store.locks import REQUIRED, Maker, held, storing
 from mindeye_pl.store.manifest import check_sizes, read_manifest, rebuild, write_manifest
 
 #: Raised when the meaning of every artifact's files changes; part of every fingerprint.
@@ -101,8 +101,6 @@ class ArtifactStore:
         self.root, self.locks = root, locks
         self._made_with = made_with
         self._skipped: set[Path] = set()
-        if locks not in (REQUIRED, NO_LOCKS):
-            raise UserError("artifacts.locks", got=locks, expected=f"{REQUIRED} or {NO_LOCKS}")
         if shared is not None and not shared.is_dir():
             raise UserError("paths.shared_artifacts is not a folder", got=shared, fix="paths.shared_artifacts=null")
         self.shared = shared if shared is not None and shared.resolve() != root.resolve() else None

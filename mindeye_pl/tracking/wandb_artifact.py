@@ -5,15 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from mindeye_pl.errors import UserError
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import wandb
 
 #: Upload modes: large files as references, all files, or no W&B artifacts.
-REFERENCES, FILES, NONE = UPLOADS = ("references", "files", "none")
+Upload = Literal["references", "files", "none"]
+REFERENCES, FILES, NONE = get_args(Upload)
 
 #: W&B's limit of an artifact name.
 _MAX_NAME_LENGTH = 128
@@ -87,11 +86,3 @@ def _reference(path: str, name: str, size: int, modified_ns: int, checksum: bool
 def artifact_name(name: str) -> str:
     """Convert to a valid W&B artifact name; a long name is cut at the start, which keeps the digits at its end."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-_MAX_NAME_LENGTH:]
-
-
-def check_upload(upload: str) -> None:
-    """Check the value of `logger.wandb.upload`; raises a UserError if it is not one of `UPLOADS`."""
-    if upload not in UPLOADS:
-        raise UserError(
-            "unknown logger.wandb.upload", got=upload, expected=" or ".join(UPLOADS), fix="logger.wandb.upload=none"
-        )

@@ -21,6 +21,7 @@ from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
 from mindeye_pl.engine.observer import StepLog
 from mindeye_pl.errors import UserError
+from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
 from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History
@@ -32,14 +33,10 @@ from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 from mindeye_pl.training.settings import TrainingSettings
 
 HISTORY = "history.json"
-LAST, LOWEST = "last", "lowest_validation_loss"
 
 #: Nodes of the configuration that a training reads besides its own; the weights depend on `determined_by_trainer` and
 #: `determined_by_callbacks` of them.
 TRAINER_KEYS = ("trainer", "callbacks", "logger")
-
-#: Epochs whose weights may be kept.
-KEEPS = (LAST, LOWEST)
 
 #: Metric that `LOWEST` goes by.
 VALIDATION_LOSS = "validation/loss"
@@ -53,7 +50,7 @@ def fit(
     *,
     epochs: int,
     title: str,
-    keep: str = LAST,
+    keep: Keep = LAST,
     callbacks: Sequence[Callback] = (),
     log: StepLog | None = None,
     save: Callable[[], None] | None = None,
@@ -67,7 +64,7 @@ def fit(
         settings: trainer, callbacks, loggers and seed.
         epochs: of training, at most `trainer.max_epochs` where that is set.
         title: of the training, for the console.
-        keep: one of `KEEPS`: the weights after the last epoch, or after the one with the lowest validation loss.
+        keep: the weights after the last epoch, or after the one with the lowest validation loss.
         callbacks: of this training, beside those of `settings`.
         log: receives rows of metrics; None where the step has no record.
         save: writes the trained weights; None writes those of the whole model. The checkpoint is removed afterwards.

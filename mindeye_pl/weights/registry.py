@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye
 from mindeye_pl.store.atomic import replacing
+from mindeye_pl.types import OneOf
 from mindeye_pl.weights.formats import (
     bigg_to_l,
     convnext,
@@ -39,7 +40,7 @@ ADAPTERS: dict[str, Any] = {
 }
 
 
-def load_published(kind: str, path: str | Path, **options: Any) -> Any:
+def load_published(kind: Annotated[str, OneOf(ADAPTERS)], path: str | Path, **options: Any) -> Any:
     """The model of a published checkpoint, on the CPU in eval mode, every size read off the file.
 
     Every key of the file is used: one that belongs to no part is an error.

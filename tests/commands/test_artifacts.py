@@ -271,10 +271,7 @@ def test_without_locks_unfinished_work_may_be_somebodys(tmp_path: Path, capfd: p
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"action": "delete"}, "artifacts.action .*delete.*prune"),
-        ({"action": "prune", "prune": ["old"]}, "artifacts.prune .*old.*unfinished"),
         ({"step": "train"}, "artifacts.step .*train.*pretrain"),
-        ({"locks": "soft"}, "artifacts.locks .*soft.*required"),
         ({"shared": Path("nowhere")}, "paths.shared_artifacts .*nowhere"),
     ],
 )

@@ -154,16 +154,6 @@ def test_half_precision_is_in_memory_alone(make):
 
 
 def test_what_a_user_may_get_wrong(make):
-    with pytest.raises(
-        UserError, match=r"data\.sampling: no such choice \(got: random; expected: published or corrected or by_image"
-    ):
-        make(sampling="random")
-    with pytest.raises(UserError, match=r"data\.betas: no such choice"):
-        make(betas="raw")
-    with pytest.raises(UserError, match=r"data\.validation_fraction \(got: 1; expected: 0 to below 1\)"):
-        make(validation_fraction=1)
-    with pytest.raises(UserError, match=r"data\.repetitions: no such choice"):
-        make(repetitions="mean")
     with pytest.raises(UserError, match=r"betas of subjects \[1, 2\].*Fix: data\.subjects=\[1, 2\]"):
         make((1, 5)).voxel_counts  # noqa: B018
     with pytest.raises(UserError, match=r"got: 4; expected: above 0 to 3, or all\)\. Fix: data\.num_sessions=3"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.coarse import VECTORS, WIDEST, coarse_vector
+from mindeye_pl.gallery.coarse import WIDEST, coarse_vector
 
 
 def tokens(count: int = 40, num_tokens: int = 16, width: int = 24) -> torch.Tensor:
@@ -47,7 +47,5 @@ def test_the_projection_follows_from_its_seed_and_leaves_the_global_state_alone(
 
 
 def test_bad_choices() -> None:
-    with pytest.raises(UserError, match=rf"unknown .*{next(iter(VECTORS))}"):
-        coarse_vector("best", 64, 0)
     with pytest.raises(UserError, match=r"too wide .*retrieve.vector=projected"):
         coarse_vector("flattened", 64, 0)(torch.zeros(1, 2, WIDEST))

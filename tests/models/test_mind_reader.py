@@ -51,19 +51,6 @@ def test_one_stage_alone() -> None:
     assert MapperObjective(batch_growth=1).growth(4) is None
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"outputs": "sometimes"}, r"objective\.outputs.*published or corrected"),
-        ({"first_share": 1.5}, r"objective\.first_share.*0 to 1"),
-        ({"batch_growth": 0}, r"objective\.batch_growth.*at least 1"),
-    ],
-)
-def test_an_objective_that_there_is_not_is_refused(options: dict, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        MapperObjective(**options)
-
-
 def test_validation_is_of_the_image_s_own_embedding_and_of_the_captions_mean() -> None:
     model, data = system().eval(), batch()
     loss = model.compute_loss(data, epoch=0, num_epochs=4)

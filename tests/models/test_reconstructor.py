@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye, MindEye1, MindEye2
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, candidate_seed, image_seed
 from mindeye_pl.nn.clip.clip_embedder import random_embedder
@@ -155,17 +154,3 @@ def test_the_same_tokens_give_the_same_image_whatever_the_system(
         assert torch.equal(images[1][name], rows), name
     untouched = made(Reconstructor(system(MindEye2), image_decoder=unclip, seed=SEED), query(1, 2))
     assert not torch.allclose(untouched["images"], images[0]["images"], atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"solver": "heun"}, "unknown solver .*heun.*unipc_published"),
-        ({"draft_range": "clip"}, "unknown draft_range .*published or corrected"),
-        ({"draft_posterior": "mean"}, "unknown draft_posterior .*mode or sampled"),
-        ({"strength": 85}, "fraction of the steps .*85"),
-    ],
-)
-def test_unknown_settings_of_a_sampler_are_refused(change: dict, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        Sampling(**({"solver": "unipc", "steps": 3, "guidance": 1.0, "offset": 0.0} | change))

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.optim import Adam, Optimizer
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.models.schedule import published_onecycle, step_decay
 
 
@@ -64,8 +63,3 @@ def test_moments_begin_anew_at_each_decay_as_published(moments: str) -> None:
             its.step()
         schedule.step()
     torch.testing.assert_close(parameter, by_hand)
-
-
-def test_unknown_moments_are_refused() -> None:
-    with pytest.raises(UserError, match=r"scheduler\.moments.*published or corrected"):
-        step_decay(optimizer(), epochs=2, iterations_per_epoch=1, moments="kept")

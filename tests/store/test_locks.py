@@ -194,11 +194,6 @@ def test_without_locks_the_first_of_two_stays(tmp_path: Path) -> None:
     assert not work.exists()
 
 
-def test_an_unknown_choice_of_locks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"artifacts\.locks"):
-        ArtifactStore(tmp_path, locks="soft")
-
-
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
 def test_a_store_that_may_not_be_written_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int

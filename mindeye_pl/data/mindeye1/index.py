@@ -13,7 +13,7 @@ import numpy as np
 
 from mindeye_pl.console import console
 from mindeye_pl.data.mindeye1.layout import SPLITS, TEST, MindEye1Layout
-from mindeye_pl.data.mindeye1.samples import BOTH, VOXELS, Sample, Shard, check_rule, read_samples
+from mindeye_pl.data.mindeye1.samples import BOTH, VOXELS, Sample, Shard, read_samples
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.nsd.design import Design
@@ -98,7 +98,6 @@ def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSett
     Raises:
         UserError: if a shard is missing or truncated, a sample is incomplete, or two samples contradict each other.
     """
-    check_rule(settings.repeated_slots)
     shards: list[IndexedShard] = []
     num_voxels = (settings.voxel_counts or {}).get(subject)
     for split, path in source.shards_of(subject):

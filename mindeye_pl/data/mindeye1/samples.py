@@ -15,7 +15,6 @@ import numpy as np
 from mindeye_pl.data.image_files import decode_image
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.tar_files import TarShard
-from mindeye_pl.errors import UserError
 
 VOXELS, TRIALS, STIMULUS, NUM_UNIQUES = "nsdgeneral.npy", "trial.npy", "coco73k.npy", "num_uniques.npy"
 IMAGES = ("jpg", "png")
@@ -173,9 +172,3 @@ def _slots_of_repetitions(trials: Sequence[int], num_uniques: int, rule: str) ->
         return different
     first = tuple(range(num_uniques))
     return first if set(first) <= set(different) else ()
-
-
-def check_rule(repeated_slots: str) -> None:
-    """Check the value of `data.repeated_slots`; raises a UserError if it is unknown."""
-    if repeated_slots not in REPEATED_SLOTS:
-        raise UserError("unknown data.repeated_slots", got=repeated_slots, expected=" or ".join(REPEATED_SLOTS))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.shards import indexed_behaviour
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
+from mindeye_pl.types import PositiveFloat
 
 #: A fraction of a session is its first trials: 1.5 is the first session and the first half of the second one.
-NumSessions = int | float | Literal["all"]
-TEST_SPLITS = ("new_test", "test")
+NumSessions = PositiveFloat | Literal["all"]
+TestSplit = Literal["new_test", "test"]
+TEST_SPLITS = get_args(TestSplit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +143,6 @@ def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Pat
         split: one of `TEST_SPLITS`; the older one lacks the last three sessions.
         cache_dir: folder of the cached shard indices.
     """
-    if split not in TEST_SPLITS:
-        raise UserError("unknown data.test_split", got=split, expected=" or ".join(TEST_SPLITS))
     return _load(layout, subject, [layout.shard(subject, split)], cache_dir)
 
 

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import h5py
 import numpy as np
+from annotated_types import Le
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd import constants as nsd
@@ -29,6 +30,7 @@ from mindeye_pl.data.simulated.rendering import render
 from mindeye_pl.data.simulated.scenes import Scene, captions, draw_scene, semantics
 from mindeye_pl.data.simulated.visual_features import RETINA_SIZE, visual_features
 from mindeye_pl.errors import UserError
+from mindeye_pl.types import Fraction, Name, NonNegativeFloat, PositiveInt, Seed
 
 #: Version of the files, written to `simulation.json`.
 FORMAT_VERSION = 2
@@ -76,19 +78,19 @@ class SimulationSettings:
         UserError: if the numbers are inconsistent.
     """
 
-    name: str
-    seed: int
-    voxel_counts: Mapping[int, int]
-    num_sessions: int | Mapping[int, int]
-    trials_per_session: int
-    repetitions: int
-    num_shared: int
-    image_size: int
-    figure_gain: float
-    noise_level: float
-    noise_spread: float
-    correlated_noise: float
-    session_drift: float
+    name: Name
+    seed: Seed
+    voxel_counts: Mapping[PositiveInt, PositiveInt]
+    num_sessions: PositiveInt | Mapping[PositiveInt, PositiveInt]
+    trials_per_session: PositiveInt
+    repetitions: Annotated[PositiveInt, Le(nsd.REPETITIONS)]
+    num_shared: PositiveInt
+    image_size: PositiveInt
+    figure_gain: NonNegativeFloat
+    noise_level: NonNegativeFloat
+    noise_spread: NonNegativeFloat
+    correlated_noise: Fraction
+    session_drift: NonNegativeFloat
 
     def __post_init__(self) -> None:
         # Convert any kind of mapping from the configuration to plain dicts.
@@ -106,18 +108,12 @@ class SimulationSettings:
             refuse("voxel_counts", list(self.voxel_counts), f"subjects among {list(nsd.SUBJECTS)}")
         if isinstance(self.num_sessions, Mapping) and set(self.num_sessions) != set(self.voxel_counts):
             refuse("num_sessions", list(self.num_sessions), f"one number, or one for each of {list(self.voxel_counts)}")
-        if not 1 <= self.repetitions <= nsd.REPETITIONS:
-            refuse("repetitions", self.repetitions, f"1 to {nsd.REPETITIONS}")
         designed = self.designed_sessions * self.trials_per_session
         if designed % self.repetitions:
             refuse("trials_per_session", self.trials_per_session, f"trials in multiples of {self.repetitions}")
         # At most half, so that every session keeps trials to fit its z-scores on.
         if not 0 < self.num_shared <= self.stimuli_per_subject // 2:
             refuse("num_shared", self.num_shared, f"1 to {self.stimuli_per_subject // 2}")
-        if min(self.seed, self.figure_gain, self.noise_level, self.noise_spread, self.session_drift) < 0:
-            refuse("seed, figure_gain, noise_level, noise_spread, session_drift", "a negative number", "at least 0")
-        if not 0 <= self.correlated_noise <= 1:
-            refuse("correlated_noise", self.correlated_noise, "a fraction, 0 to 1")
 
     @property
     def subjects(self) -> tuple[int, ...]:

@@ -4,12 +4,12 @@ Legend: B batch, V voxels, C captions, E width of an embedding, P side of an ima
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.losses.gan import generator_loss
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.objective import AdversarialObjective
@@ -19,7 +19,7 @@ from mindeye_pl.nn.stylegan2.generator import Generator
 from mindeye_pl.types import BrainBatch, ImageBatch, PartLoss
 
 #: Values of the option `mappers`: frozen, or trained together with the generator (spec section 7.1).
-MAPPERS = ("frozen", "trained")
+Mappers = Literal["frozen", "trained"]
 
 #: Phase of the mappers' own optimiser step, in addition to the phases of `AdversarialObjective`.
 _PHASE = "mappers"
@@ -39,9 +39,6 @@ class BrainConditioned(AdversarialTraining):
         mappers: `frozen` (published) | `trained` together with the generator, which the paper found worse.
         mapper_learning_rate: Adam's learning rate for the mappers; 0.0025 in the published code, as for both networks.
         mapper_realness_scale: weight in the mappers' loss of the discriminator's logits of their images.
-
-    Raises:
-        UserError: for an unknown choice of mappers.
     """
 
     def __init__(
@@ -52,13 +49,11 @@ class BrainConditioned(AdversarialTraining):
         objective: AdversarialObjective,
         brain_decoder: BrainDecoder,
         *,
-        mappers: str = "frozen",
+        mappers: Mappers = "frozen",
         mapper_learning_rate: float = 0.0025,
         mapper_realness_scale: float = 0.1,
     ):
         super().__init__(generator, discriminator, embed, objective)
-        if mappers not in MAPPERS:
-            raise UserError("generator.mappers: no such choice", got=mappers, expected=" or ".join(MAPPERS))
         self.brain_decoder = brain_decoder.requires_grad_(mappers == "trained")
         self.mappers_learn = mappers == "trained"
         self.mapper_learning_rate, self.mapper_realness_scale = mapper_learning_rate, mapper_realness_scale

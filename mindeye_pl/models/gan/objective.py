@@ -1,12 +1,13 @@
 """Settings and phases of adversarial training (Mind Reader, spec section 7)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.losses.gan import PATH_LENGTH_INTERVAL, R1_INTERVAL, r1_gamma
+from mindeye_pl.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt
 
-#: Values of the option `latents`.
-LATENTS = ("random", "zeros_mixed", "zeros")
+#: Main latent in training, and whether styles are mixed.
+Latents = Literal["random", "zeros_mixed", "zeros"]
 
 #: Phases of one iteration in their order; each is an optimiser step of its own.
 GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1 = "generator", "path_length", "discriminator", "r1"
@@ -37,33 +38,26 @@ class AdversarialObjective:
         average_half_life: half-life of the averaged generator in images; None takes StyleGAN2-ADA's, 312.5 times the
             batch size: 5,000 images at a batch of 16.
         average_rampup: maximal half-life as a fraction of the images so far; None for a pretrained start.
-
-    Raises:
-        UserError: for an unknown choice of latents.
     """
 
-    head_scale: float = 10.0
-    clip_scale: float = 10.0
-    image_scale: float = 0.0
-    real_scale: float = 0.0
-    temperature: float = 0.5
+    head_scale: NonNegativeFloat = 10.0
+    clip_scale: NonNegativeFloat = 10.0
+    image_scale: NonNegativeFloat = 0.0
+    real_scale: NonNegativeFloat = 0.0
+    temperature: PositiveFloat = 0.5
     lam: float = 0.0
-    perturbation: float = 0.1
-    latents: str = "zeros_mixed"
-    mixing_probability: float = 0.9
-    smallest_crop: float = 0.5
-    r1_gamma: float | None = None
-    r1_interval: int = R1_INTERVAL
-    path_length_weight: float = 2.0
-    path_length_decay: float = 0.01
-    path_length_interval: int = PATH_LENGTH_INTERVAL
-    learning_rate: float = 0.0025
-    average_half_life: float | None = None
-    average_rampup: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.latents not in LATENTS:
-            raise UserError("generator latents: no such choice", got=self.latents, expected=" or ".join(LATENTS))
+    perturbation: Fraction = 0.1
+    latents: Latents = "zeros_mixed"
+    mixing_probability: Fraction = 0.9
+    smallest_crop: PositiveFraction = 0.5
+    r1_gamma: NonNegativeFloat | None = None
+    r1_interval: PositiveInt = R1_INTERVAL
+    path_length_weight: NonNegativeFloat = 2.0
+    path_length_decay: PositiveFraction = 0.01
+    path_length_interval: NonNegativeInt = PATH_LENGTH_INTERVAL
+    learning_rate: PositiveFloat = 0.0025
+    average_half_life: PositiveFloat | None = None
+    average_rampup: PositiveFloat | None = None
 
     def phases(self, iteration: int) -> tuple[str, ...]:
         """Return the phases of an iteration, counted from 0; regularisers are lazy (arXiv 1912.04958, appendix B)."""

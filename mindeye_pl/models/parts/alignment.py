@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.types import NonNegativeFloat, PublishedOrCorrected
 
 
 class FunctionalAlignment(Part):
@@ -25,8 +26,8 @@ class FunctionalAlignment(Part):
         self,
         network: PerSubjectLinear,
         *,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
         bias_decay: bool = True,
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)

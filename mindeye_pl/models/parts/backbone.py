@@ -7,10 +7,11 @@ from torch import Tensor
 
 from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss
 from mindeye_pl.losses.mixco import MixCo
+from mindeye_pl.losses.negatives import Negatives
 from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.backbone import TokenBackbone
-from mindeye_pl.types import PartLoss
+from mindeye_pl.types import NonNegativeFloat, PartLoss, PublishedOrCorrected
 
 
 class Backbone(Part):
@@ -28,8 +29,8 @@ class Backbone(Part):
         self,
         network: TokenBackbone,
         *,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
 
@@ -46,7 +47,7 @@ class Backbone(Part):
         temperature: float,
         mixing: MixCo | None = None,
         soft: bool = True,
-        negatives: str = "local",
+        negatives: Negatives = "local",
     ) -> PartLoss:
         """Return the contrastive loss of the retrieval embedding against the target tokens.
 

@@ -10,11 +10,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mindeye_pl.losses.negatives import Negatives
 from mindeye_pl.losses.repetition_mixing import mix_repetitions
 from mindeye_pl.losses.soft_contrastive import soft_contrastive_loss
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
-from mindeye_pl.types import BrainBatch, PartLoss
+from mindeye_pl.types import (
+    BrainBatch,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PartLoss,
+    PositiveFloat,
+    PublishedOrCorrected,
+)
 
 
 class LowLevelPart(Part):
@@ -37,12 +45,12 @@ class LowLevelPart(Part):
         self,
         network: nn.Module,
         *,
-        contrastive_scale: float,
-        contrastive_temperature: float,
-        latent_scale: float,
-        weight_decay: float,
-        gain_decay: str,
-        lr_scale: float = 1.0,
+        contrastive_scale: NonNegativeFloat,
+        contrastive_temperature: PositiveFloat,
+        latent_scale: PositiveFloat,
+        weight_decay: NonNegativeFloat,
+        gain_decay: PublishedOrCorrected,
+        lr_scale: PositiveFloat = 1.0,
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay, lr_scale=lr_scale)
         self.contrastive_scale, self.contrastive_temperature = contrastive_scale, contrastive_temperature
@@ -92,7 +100,7 @@ class LowLevelPart(Part):
         augmented_maps: Tensor | None = None,
         *,
         scale: float = 1.0,
-        negatives: str = "local",
+        negatives: Negatives = "local",
     ) -> PartLoss:
         """Return the latents' L1 and, where maps are given, their soft contrastive loss (MindEye2, spec section 6.4).
 
@@ -143,9 +151,9 @@ class LowLevel(LowLevelPart):
         self,
         network: LowLevelHead,
         *,
-        contrastive_scale: float = 0.1,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        contrastive_scale: NonNegativeFloat = 0.1,
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
     ):
         super().__init__(
             network,
@@ -189,12 +197,12 @@ class SeparateLowLevel(LowLevelPart):
         self,
         network: LowLevelModel,
         *,
-        repetition_slots: int = 3,
-        contrastive_scale: float = 0.1,
-        latent_scale: float = 0.18215,
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
-        lr_scale: float = 1.0,
+        repetition_slots: NonNegativeInt = 3,
+        contrastive_scale: NonNegativeFloat = 0.1,
+        latent_scale: PositiveFloat = 0.18215,
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
+        lr_scale: PositiveFloat = 1.0,
     ):
         super().__init__(
             network,

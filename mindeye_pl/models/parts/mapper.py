@@ -9,7 +9,12 @@ from mindeye_pl.losses.mapper import TEMPERATURE, MapperWeights, mapper_loss
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import VoxelCounts
 from mindeye_pl.nn.brain.voxel_cnn import VoxelCNN
-from mindeye_pl.types import PartLoss
+from mindeye_pl.types import (
+    NonNegativeFloat,
+    PartLoss,
+    PositiveFloat,
+    PublishedOrCorrected,
+)
 
 
 class Mapper(Part):
@@ -28,9 +33,9 @@ class Mapper(Part):
         self,
         network: VoxelCNN,
         *,
-        weight_decay: float = 1e-5,
-        gain_decay: str = "published",
-        lr_scale: float = 1.0,
+        weight_decay: NonNegativeFloat = 1e-5,
+        gain_decay: PublishedOrCorrected = "published",
+        lr_scale: PositiveFloat = 1.0,
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay, lr_scale=lr_scale)
         self.voxels = VoxelCounts(network.voxel_counts)

@@ -1,11 +1,12 @@
 """Base of all trainable parts: one network, and its optimiser groups."""
 
-from typing import Any
+from typing import Any, get_args
 
 from pytorch_lightning import LightningModule
 from torch import nn
 
 from mindeye_pl.sharing.shareable import Shareable
+from mindeye_pl.types import NonNegativeFloat, PositiveFloat, PublishedOrCorrected
 
 #: Prefix that PyTorch adds to the names of sharded parameters.
 _FSDP_PREFIX = "_fsdp_wrapped_module."
@@ -31,12 +32,12 @@ class Part(Shareable, LightningModule):
         self,
         network: nn.Module,
         *,
-        weight_decay: float,
-        gain_decay: str,
-        lr_scale: float = 1.0,
+        weight_decay: NonNegativeFloat,
+        gain_decay: PublishedOrCorrected,
+        lr_scale: PositiveFloat = 1.0,
     ):
         super().__init__()
-        assert gain_decay in ("published", "corrected"), gain_decay
+        assert gain_decay in get_args(PublishedOrCorrected), gain_decay
         self.network = network
         self.weight_decay = weight_decay
         self.gain_decay = gain_decay

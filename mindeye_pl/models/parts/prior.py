@@ -4,14 +4,20 @@ Legend: B batch, S tokens, D token width.
 """
 
 from collections.abc import Iterable
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
-from mindeye_pl.nn.clip.embeddings import by_first_token
-from mindeye_pl.types import PartLoss
+from mindeye_pl.nn.clip.embeddings import Renormalisation, by_first_token
+from mindeye_pl.types import (
+    NonNegativeFloat,
+    PartLoss,
+    PositiveInt,
+    PublishedOrCorrected,
+)
 
 
 class DiffusionPrior(Part):
@@ -32,12 +38,12 @@ class DiffusionPrior(Part):
         self,
         network: DiffusionPriorModel,
         *,
-        sample_steps: int = 20,
-        renormalise: str = "none",
-        weight_decay: float = 1e-2,
-        gain_decay: str = "published",
+        sample_steps: PositiveInt = 20,
+        renormalise: Renormalisation = "none",
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
     ):
-        assert renormalise in ("none", "first_token"), renormalise
+        assert renormalise in get_args(Renormalisation), renormalise
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.sample_steps = sample_steps
         self.renormalise = renormalise

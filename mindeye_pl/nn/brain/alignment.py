@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mindeye_pl.nn.recorded import Recorded
+from mindeye_pl.types import PositiveInt
 
 
 class PerSubject(nn.Module):
@@ -27,13 +28,7 @@ class PerSubjectLinear(PerSubject, Recorded):
         bias: adds a bias to each map.
     """
 
-    def __init__(
-        self,
-        voxel_counts: Sequence[int],
-        hidden_dim: int,
-        *,
-        bias: bool = True,
-    ):
+    def __init__(self, voxel_counts: Sequence[PositiveInt], hidden_dim: PositiveInt, *, bias: bool = True):
         super().__init__()
         self.linears = nn.ModuleList(nn.Linear(count, hidden_dim, bias=bias) for count in voxel_counts)
 
@@ -54,6 +49,6 @@ class VoxelCounts(PerSubject):
 
     counts: Tensor
 
-    def __init__(self, voxel_counts: Sequence[int]):
+    def __init__(self, voxel_counts: Sequence[PositiveInt]):
         super().__init__()
         self.register_buffer("counts", torch.tensor(list(voxel_counts)))

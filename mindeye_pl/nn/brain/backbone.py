@@ -6,10 +6,12 @@ Legend: B batch, h hidden width, S tokens, D token width, R width of the retriev
 """
 
 from abc import abstractmethod
+from typing import get_args
 
 from torch import Tensor, nn
 
 from mindeye_pl.nn.recorded import Recorded
+from mindeye_pl.types import PositiveInt, ProperFraction, PublishedOrCorrected
 
 
 class TokenBackbone(Recorded):
@@ -78,16 +80,16 @@ class MixerBackbone(TokenBackbone):
 
     def __init__(
         self,
-        hidden_dim: int,
-        num_tokens: int,
-        token_dim: int,
+        hidden_dim: PositiveInt,
+        num_tokens: PositiveInt,
+        token_dim: PositiveInt,
         *,
-        num_blocks: int = 4,
-        dropout: float = 0.15,
-        mixer: str = "published",
+        num_blocks: PositiveInt = 4,
+        dropout: ProperFraction = 0.15,
+        mixer: PublishedOrCorrected = "published",
     ):
         super().__init__()
-        assert mixer in ("published", "corrected"), mixer
+        assert mixer in get_args(PublishedOrCorrected), mixer
         self.mixer = mixer
         self.channel_blocks = nn.ModuleList(_mixer_block(hidden_dim, dropout) for _ in range(num_blocks))
         self.sequence_blocks = nn.ModuleList(_mixer_block(1, dropout) for _ in range(num_blocks))

@@ -7,6 +7,7 @@ Legend: B batch, S tokens, D token width, T timesteps.
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,10 @@ from torch import Tensor
 from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
 from mindeye_pl.nn.brain.prior_network import PriorNetwork
 from mindeye_pl.nn.recorded import Recorded
+from mindeye_pl.types import PositiveInt, ProperFraction
+
+#: Scale of the target tokens in the diffusion.
+TargetScale = Literal["one", "sqrt_width"]
 
 
 class DiffusionPriorModel(Recorded):
@@ -34,12 +39,12 @@ class DiffusionPriorModel(Recorded):
         self,
         denoiser: PriorNetwork,
         *,
-        timesteps: int = 100,
-        drop_probability: float = 0.2,
-        target_scale: str = "one",
+        timesteps: PositiveInt = 100,
+        drop_probability: ProperFraction = 0.2,
+        target_scale: TargetScale = "one",
     ):
         super().__init__()
-        assert target_scale in ("one", "sqrt_width"), target_scale
+        assert target_scale in get_args(TargetScale), target_scale
         self.scale = denoiser.token_dim**0.5 if target_scale == "sqrt_width" else 1.0
         self.drop_probability, self.target_scale = drop_probability, target_scale
         self.schedule = CosineSchedule(timesteps)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 from mindeye_pl.nn.brain.mlp_backbone import ResidualMLP
 from mindeye_pl.nn.recorded import Recorded
+from mindeye_pl.types import PositiveInt, ProperFraction
 
 
 class LowLevelHead(Recorded):
@@ -34,13 +35,13 @@ class LowLevelHead(Recorded):
 
     def __init__(
         self,
-        hidden_dim: int,
+        hidden_dim: PositiveInt,
         *,
-        latent_channels: int = 4,
-        latent_size: int = 28,
-        widths: Sequence[int] = (32, 64, 128),
+        latent_channels: PositiveInt = 4,
+        latent_size: PositiveInt = 28,
+        widths: Sequence[PositiveInt] = (32, 64, 128),
         bias: bool = True,
-        dropout: float = 0.3,
+        dropout: ProperFraction = 0.3,
         maps: bool = True,
     ):
         super().__init__()
@@ -114,13 +115,13 @@ class LowLevelModel(Recorded):
 
     def __init__(
         self,
-        voxel_counts: Sequence[int],
-        hidden_dim: int,
+        voxel_counts: Sequence[PositiveInt],
+        hidden_dim: PositiveInt,
         *,
-        num_blocks: int = 4,
-        latent_channels: int = 4,
-        latent_size: int = 64,
-        widths: Sequence[int] = (64, 128, 256),
+        num_blocks: PositiveInt = 4,
+        latent_channels: PositiveInt = 4,
+        latent_size: PositiveInt = 64,
+        widths: Sequence[PositiveInt] = (64, 128, 256),
         maps: bool = True,
     ):
         super().__init__()

@@ -6,6 +6,7 @@ Legend: B batch, h hidden width, S tokens, D token width.
 from torch import Tensor, nn
 
 from mindeye_pl.nn.brain.backbone import TokenBackbone
+from mindeye_pl.types import PositiveInt, ProperFraction
 
 
 class ResidualMLP(nn.Module):
@@ -24,13 +25,13 @@ class ResidualMLP(nn.Module):
 
     def __init__(
         self,
-        hidden_dim: int,
+        hidden_dim: PositiveInt,
         *,
-        num_blocks: int = 4,
+        num_blocks: PositiveInt = 4,
         bias: bool = True,
         activation: type[nn.Module] = nn.GELU,
-        stem_dropout: float = 0.5,
-        dropout: float = 0.15,
+        stem_dropout: ProperFraction = 0.5,
+        dropout: ProperFraction = 0.15,
     ):
         super().__init__()
         self.stem = nn.Sequential(nn.LayerNorm(hidden_dim), activation(), nn.Dropout(stem_dropout))
@@ -67,14 +68,14 @@ class MLPBackbone(TokenBackbone):
 
     def __init__(
         self,
-        hidden_dim: int,
-        num_tokens: int,
-        token_dim: int,
+        hidden_dim: PositiveInt,
+        num_tokens: PositiveInt,
+        token_dim: PositiveInt,
         *,
-        num_blocks: int = 4,
-        stem_dropout: float = 0.5,
-        dropout: float = 0.15,
-        retrieval_dim: int = 2048,
+        num_blocks: PositiveInt = 4,
+        stem_dropout: ProperFraction = 0.5,
+        dropout: ProperFraction = 0.15,
+        retrieval_dim: PositiveInt = 2048,
     ):
         super().__init__()
         self.mlp = ResidualMLP(hidden_dim, num_blocks=num_blocks, stem_dropout=stem_dropout, dropout=dropout)

@@ -6,12 +6,14 @@ Legend: B batch, S tokens, D token width, N sequence length, P padding tokens, H
 """
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindeye_pl.nn.recorded import Recorded
+from mindeye_pl.types import NonNegativeInt, PositiveInt
 
 
 class GainLayerNorm(nn.Module):
@@ -223,6 +225,13 @@ class TimeEmbedding(nn.Module):
         return self.network(torch.cat([angles.sin(), angles.cos()], dim=-1))
 
 
+#: Use of the brain tokens in the network.
+PriorCondition = Literal["sequence", "residual"]
+
+#: Order of the sequence.
+Layout = Literal["parallel", "causal"]
+
+
 class PriorNetwork(Recorded):
     """Prediction of clean tokens from noisy tokens, a time and brain tokens.
 
@@ -246,21 +255,21 @@ class PriorNetwork(Recorded):
 
     def __init__(
         self,
-        num_tokens: int,
-        token_dim: int,
+        num_tokens: PositiveInt,
+        token_dim: PositiveInt,
         *,
-        depth: int = 6,
-        head_dim: int = 52,
-        heads: int = 32,
-        condition: str = "sequence",
-        layout: str = "parallel",
-        padding: int = 0,
-        time_table: int = 0,
+        depth: PositiveInt = 6,
+        head_dim: PositiveInt = 52,
+        heads: PositiveInt = 32,
+        condition: PriorCondition = "sequence",
+        layout: Layout = "parallel",
+        padding: NonNegativeInt = 0,
+        time_table: NonNegativeInt = 0,
         inner_norm: bool = False,
     ):
         super().__init__()
-        assert condition in ("sequence", "residual"), condition
-        assert layout in ("parallel", "causal"), layout
+        assert condition in get_args(PriorCondition), condition
+        assert layout in get_args(Layout), layout
         assert layout == "causal" or padding == 0, padding
         self.num_tokens, self.token_dim = num_tokens, token_dim
         self.condition, self.layout = condition, layout

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 from mindeye_pl.nn.recorded import Recorded
+from mindeye_pl.types import NonNegativeInt, PositiveInt
 
 
 def pad_voxels(voxels: Tensor, size: int) -> Tensor:
@@ -70,15 +71,15 @@ class VoxelCNN(Recorded):
 
     def __init__(
         self,
-        voxel_counts: int | Sequence[int] = 15_744,
-        embedding_dim: int = 512,
+        voxel_counts: PositiveInt | Sequence[PositiveInt] = 15_744,
+        embedding_dim: PositiveInt = 512,
         *,
-        padded_voxels: int | Sequence[int] | None = None,
-        pad_multiple: int = 1,
-        channels: int = 64,
-        num_stems: int = 1,
-        num_blocks: int = 4,
-        hidden_dim: int = 128,
+        padded_voxels: PositiveInt | Sequence[PositiveInt] | None = None,
+        pad_multiple: PositiveInt = 1,
+        channels: PositiveInt = 64,
+        num_stems: NonNegativeInt = 1,
+        num_blocks: NonNegativeInt = 4,
+        hidden_dim: PositiveInt = 128,
         sigmoid: bool = False,
     ):
         super().__init__()

@@ -9,16 +9,23 @@ the tower, E width after its projection.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindeye_pl.nn.clip.embeddings import by_first_token
+from mindeye_pl.types import PositiveInt, PublishedOrCorrected, Seed
 
 if TYPE_CHECKING:
     from open_clip.transformer import VisionTransformer
+
+#: Tokens of an image.
+TokenKind = Literal["patches", "hidden", "class"]
+
+#: How an image is brought to the tower's size.
+Resizing = Literal["stretched", "published", "corrected"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -34,7 +41,7 @@ def unchanged(images: Tensor) -> Tensor:
     return images
 
 
-INPUT_RANGES: dict[str, Callable[[Tensor], Tensor]] = {"published": washed_out, "corrected": unchanged}
+INPUT_RANGES: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {"published": washed_out, "corrected": unchanged}
 
 
 def patch_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
@@ -57,7 +64,7 @@ def class_token(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tenso
     return embedding[:, None]
 
 
-TOKENS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+TOKENS: dict[TokenKind, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "patches": patch_tokens,
     "hidden": hidden_tokens,
     "class": class_token,
@@ -79,9 +86,6 @@ class CLIPImageEmbedder(nn.Module):
         resizing: key of `RESIZERS`. "stretched" is MindEye2's, the other two crop the middle square as MindEye1 does:
             "published" without antialiasing, "corrected" with it.
         standardise: transform of the tokens, `(B, S, D)` to the same shape; None for CLIP's own.
-
-    Raises:
-        ValueError: for an unknown choice.
     """
 
     _mean: Tensor  # (1, 3, 1, 1)
@@ -91,27 +95,23 @@ class CLIPImageEmbedder(nn.Module):
         self,
         visual: "VisionTransformer",
         *,
-        tokens: str = "patches",
-        input_range: str = "published",
-        resizing: str = "stretched",
+        tokens: TokenKind = "patches",
+        input_range: PublishedOrCorrected = "published",
+        resizing: Resizing = "stretched",
         standardise: nn.Module | None = None,
     ):
         super().__init__()
-        choices: tuple[tuple[str, str, dict[str, Any]], ...] = (
-            ("tokens", tokens, TOKENS),
-            ("input_range", input_range, INPUT_RANGES),
-            ("resizing", resizing, RESIZERS),
-        )
-        for option, value, known in choices:
-            if value not in known:
-                raise ValueError(f"{option} is {value!r}, expected {' or '.join(known)}")
         visual.output_tokens = True
         self.visual = visual
         self.standardise = standardise or nn.Identity()
         self._tokens, self._to_input_range, self._resize = TOKENS[tokens], INPUT_RANGES[input_range], RESIZERS[resizing]
         self.image_size: tuple[int, int] = visual.image_size
         patches, (width, projected) = visual.grid_size[0] * visual.grid_size[1], visual.proj.shape
-        sizes = {"patches": (patches, width), "hidden": (1 + patches, projected), "class": (1, projected)}
+        sizes: dict[TokenKind, tuple[int, int]] = {
+            "patches": (patches, width),
+            "hidden": (1 + patches, projected),
+            "class": (1, projected),
+        }
         self.num_tokens: int
         self.token_dim: int
         self.num_tokens, self.token_dim = sizes[tokens]
@@ -179,7 +179,7 @@ def middle_square(images: Tensor, size: tuple[int, int], *, antialias: bool) -> 
     return center_crop(resized, list(size))
 
 
-RESIZERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+RESIZERS: dict[Resizing, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "stretched": resize,
     "published": partial(middle_square, antialias=False),
     "corrected": partial(middle_square, antialias=True),
@@ -224,14 +224,14 @@ class TokenStandardiser(nn.Module):
 
 
 def random_embedder(
-    seed: int = 0,
+    seed: Seed = 0,
     *,
-    image_size: int = 64,
-    num_tokens: int = 64,
-    token_dim: int = 64,
-    layers: int = 3,
-    heads: int = 4,
-    input_range: str = "published",
+    image_size: PositiveInt = 64,
+    num_tokens: PositiveInt = 64,
+    token_dim: PositiveInt = 64,
+    layers: PositiveInt = 3,
+    heads: PositiveInt = 4,
+    input_range: PublishedOrCorrected = "published",
 ) -> CLIPImageEmbedder:
     """Return a small open_clip vision tower with random weights, the same on every call with the same arguments.
 

@@ -3,12 +3,17 @@
 Legend: B batch, C maximal number of an image's captions, D embedding width.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Clamp of the elements of CLIP ViT-B/32 embeddings: few lie outside, and those far.
 CLAMP = 1.5
+
+#: Normalisation of a prior's samples.
+Renormalisation = Literal["none", "first_token"]
 
 
 def clamp_then_normalise(embeddings: Tensor, *, limit: float = CLAMP) -> Tensor:

@@ -4,7 +4,7 @@ Legend: C latent channels, S tokens, D token width.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 
@@ -12,6 +12,7 @@ from mindeye_pl.nn.diffusion.captioner import Captioner, TokenConverter, plain_t
 from mindeye_pl.nn.diffusion.refiner import Refiner
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText, text_tower
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.types import ArgumentsOf, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 if TYPE_CHECKING:
     import open_clip
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
 def build_unet(
     *,
-    channels: Sequence[int],
-    transformer_depth: Sequence[int],
-    head_dim: int,
-    token_dim: int,
-    size_dim: int,
-    latent_channels: int,
-    latent_size: int,
-    layers_per_block: int = 2,
-    groups: int = 32,
+    channels: Sequence[PositiveInt],
+    transformer_depth: Sequence[NonNegativeInt],
+    head_dim: PositiveInt,
+    token_dim: PositiveInt,
+    size_dim: PositiveInt,
+    latent_channels: PositiveInt,
+    latent_size: PositiveInt,
+    layers_per_block: PositiveInt = 2,
+    groups: PositiveInt = 32,
 ) -> "UNet2DConditionModel":
     """Return a UNet of the SDXL unCLIP's architecture (MindEye2, spec section 7.4).
 
@@ -67,12 +68,12 @@ def build_unet(
 
 def build_vae(
     *,
-    channels: Sequence[int],
-    latent_channels: int,
-    image_size: int,
-    layers_per_block: int = 2,
-    scaling_factor: float = 0.13025,
-    groups: int = 32,
+    channels: Sequence[PositiveInt],
+    latent_channels: PositiveInt,
+    image_size: PositiveInt,
+    layers_per_block: PositiveInt = 2,
+    scaling_factor: PositiveFloat = 0.13025,
+    groups: PositiveInt = 32,
 ) -> "AutoencoderKL":
     """Return a variational autoencoder of images; each level but the last halves the side.
 
@@ -124,7 +125,13 @@ def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", image_size: int
     )
 
 
-def random_vae(seed: int, **sizes: Any) -> "AutoencoderKL":
+#: Sizes as keyword arguments.
+VaeSizes = Annotated[Mapping[str, Any], ArgumentsOf(build_vae)]
+UnetSizes = Annotated[Mapping[str, Any], ArgumentsOf(build_unet)]
+UnclipSizes = Annotated[Mapping[str, Any], ArgumentsOf(build_unet, UnCLIPModel)]
+
+
+def random_vae(seed: Seed, **sizes: Annotated[Any, ArgumentsOf(build_vae)]) -> "AutoencoderKL":
     """Return an untrained VAE, the same on every call.
 
     Args:
@@ -137,7 +144,7 @@ def random_vae(seed: int, **sizes: Any) -> "AutoencoderKL":
     return vae.requires_grad_(False).eval()
 
 
-def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> UnCLIPModel:
+def random_unclip(seed: Seed, unet: UnclipSizes, vae: VaeSizes) -> UnCLIPModel:
     """Return an untrained unCLIP, the same on every call; its images are noise.
 
     Args:
@@ -153,14 +160,14 @@ def random_unclip(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any]) ->
 
 def build_clip(
     *,
-    image_size: int,
-    num_tokens: int,
-    token_dim: int,
-    layers: int,
-    heads: int,
-    vocabulary_size: int,
-    context_length: int,
-    text_layers: int,
+    image_size: PositiveInt,
+    num_tokens: PositiveInt,
+    token_dim: PositiveInt,
+    layers: PositiveInt,
+    heads: PositiveInt,
+    vocabulary_size: PositiveInt,
+    context_length: PositiveInt,
+    text_layers: PositiveInt,
 ) -> "open_clip.CLIP":
     """Return a small CLIP; both towers and the shared space are `token_dim` wide.
 
@@ -212,12 +219,12 @@ def patch_size(image_size: int, num_tokens: int) -> int:
 
 def build_captioner(
     *,
-    num_tokens: int,
-    token_dim: int,
-    width: int,
-    layers: int,
-    heads: int,
-    context_length: int,
+    num_tokens: PositiveInt,
+    token_dim: PositiveInt,
+    width: PositiveInt,
+    layers: PositiveInt,
+    heads: PositiveInt,
+    context_length: PositiveInt,
     vocabulary: Sequence[str],
     marks: Sequence[str],
 ) -> Captioner:
@@ -253,7 +260,7 @@ def build_captioner(
     return Captioner(converter, GitForCausalLM(config), plain_text(vocabulary, marks))
 
 
-def random_captioner(seed: int, **sizes: Any) -> Captioner:
+def random_captioner(seed: Seed, **sizes: Annotated[Any, ArgumentsOf(build_captioner)]) -> Captioner:
     """Return an untrained captioner, the same on every call.
 
     Args:
@@ -265,7 +272,7 @@ def random_captioner(seed: int, **sizes: Any) -> Captioner:
         return build_captioner(**sizes)
 
 
-def random_refiner(seed: int, unet: Mapping[str, Any], vae: Mapping[str, Any], width: int) -> Refiner:
+def random_refiner(seed: Seed, unet: UnetSizes, vae: VaeSizes, width: PositiveInt) -> Refiner:
     """Return an untrained refiner, the same on every call.
 
     Args:

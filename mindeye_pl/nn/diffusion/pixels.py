@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
+from mindeye_pl.types import PublishedOrCorrected
 
 
 def published_pixels(decoded: Tensor) -> Tensor:
@@ -26,7 +27,10 @@ def corrected_pixels(decoded: Tensor) -> Tensor:
 
 
 #: Transforms of the VAE's output, by the name of the option `output`.
-PIXELS: dict[str, Callable[[Tensor], Tensor]] = {"published": published_pixels, "corrected": corrected_pixels}
+PIXELS: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {
+    "published": published_pixels,
+    "corrected": corrected_pixels,
+}
 
 
 def clip_range(images: Tensor) -> Tensor:
@@ -45,4 +49,7 @@ def vae_range(images: Tensor) -> Tensor:
 
 
 #: Transforms of an init image before the VAE, by the name of the option `draft_range`.
-DRAFT_RANGES: dict[str, Callable[[Tensor], Tensor]] = {"published": clip_range, "corrected": vae_range}
+DRAFT_RANGES: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {
+    "published": clip_range,
+    "corrected": vae_range,
+}

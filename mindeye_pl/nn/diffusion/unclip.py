@@ -7,7 +7,7 @@ size vector.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from mindeye_pl.nn.diffusion.pixels import DRAFT_RANGES, PIXELS, corrected_pixel
 from mindeye_pl.nn.diffusion.seeds import stream_seed
 from mindeye_pl.nn.diffusion.solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
 from mindeye_pl.nn.image_decoder import ImageDecoder
+from mindeye_pl.types import PositiveInt, PublishedOrCorrected
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -48,14 +49,13 @@ class UnCLIPModel(ImageDecoder):
         vae: "AutoencoderKL",
         *,
         image_size: tuple[int, int] = (768, 768),
-        null_tokens: str = "random",
-        num_tokens: int = 256,
-        output: str = "published",
-        packing: int = 1,
+        null_tokens: Literal["random", "learned", "zeros"] = "random",
+        num_tokens: PositiveInt = 256,
+        output: PublishedOrCorrected = "published",
+        packing: PositiveInt = 1,
         token_positions: bool = False,
     ):
         super().__init__()
-        assert null_tokens in ("random", "learned", "zeros"), null_tokens
         self.unet, self.vae = unet, vae
         self.unconditional = null_tokens
         self._image_size, self.output, self.packing = (image_size[0], image_size[1]), output, packing
@@ -249,7 +249,9 @@ class UnCLIPModel(ImageDecoder):
         return PIXELS[self.output](decoded)
 
     @torch.no_grad()
-    def encode(self, images: Tensor, *, draft_range: str = "corrected", noise: Tensor | None = None) -> Tensor:
+    def encode(
+        self, images: Tensor, *, draft_range: PublishedOrCorrected = "corrected", noise: Tensor | None = None
+    ) -> Tensor:
         """Encode images to scaled latents `(B, C, h, w)`, in float32.
 
         Args:

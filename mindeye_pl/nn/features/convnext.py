@@ -9,9 +9,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
+from mindeye_pl.types import PositiveInt, PublishedOrCorrected, Seed
+
 _MEAN = (0.485, 0.456, 0.406)
 #: The published code writes 0.228 where ImageNet's standard deviation is 0.229.
-STD = {"published": (0.228, 0.224, 0.225), "corrected": (0.229, 0.224, 0.225)}
+STD: dict[PublishedOrCorrected, tuple[float, float, float]] = {
+    "published": (0.228, 0.224, 0.225),
+    "corrected": (0.229, 0.224, 0.225),
+}
 
 
 class ConvNextMaps(nn.Module):
@@ -27,10 +32,10 @@ class ConvNextMaps(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int] = (256, 512, 1024, 2048),
-        depths: Sequence[int] = (3, 3, 27, 3),
-        projection: int = 512,
-        input_std: str = "published",
+        widths: Sequence[PositiveInt] = (256, 512, 1024, 2048),
+        depths: Sequence[PositiveInt] = (3, 3, 27, 3),
+        projection: PositiveInt = 512,
+        input_std: PublishedOrCorrected = "published",
     ):
         super().__init__()
         from transformers import ConvNextConfig, ConvNextModel
@@ -64,7 +69,7 @@ class ConvNextMaps(nn.Module):
         return self.maps_projector(positions)
 
 
-def random_convnext(seed: int, *, widths: Sequence[int], depths: Sequence[int]) -> ConvNextMaps:
+def random_convnext(seed: Seed, *, widths: Sequence[PositiveInt], depths: Sequence[PositiveInt]) -> ConvNextMaps:
     """Return an untrained ConvNeXt, the same on every call; the global random state is neither read nor changed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

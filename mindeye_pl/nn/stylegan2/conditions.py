@@ -8,6 +8,7 @@ Legend: B batch, E_k width of condition k, W width of an intermediate latent, O 
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from mindeye_pl.nn.stylegan2.equalised import EqualisedLinear
 from mindeye_pl.nn.stylegan2.precision import full_precision
 
 #: Values of the option `condition`: one embedding, both with networks of their own, or one combined from both.
-CHOICES = ("image", "caption", "both", "signed_maximum")
+Condition = Literal["image", "caption", "both", "signed_maximum"]
+CHOICES = get_args(Condition)
 
 #: State-dict keys of the first condition: a generator's pre-nets, a discriminator's head.
 _FIRST = re.compile(r"\b(pre_nets|semantics)\.0\.")
@@ -27,7 +29,7 @@ def signed_maximum(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(first.abs() >= second.abs(), first, second)
 
 
-def condition_widths(condition: str, image_dim: int, caption_dim: int) -> tuple[int, ...]:
+def condition_widths(condition: Condition, image_dim: int, caption_dim: int) -> tuple[int, ...]:
     """Return E_k of a choice's conditions, given the widths of image and caption embedding."""
     assert condition in CHOICES, f"{condition}, not one of {CHOICES}"
     if condition == "signed_maximum":
@@ -35,7 +37,7 @@ def condition_widths(condition: str, image_dim: int, caption_dim: int) -> tuple[
     return {"caption": (caption_dim,), "both": (image_dim, caption_dim)}.get(condition, (image_dim,))
 
 
-def select_conditions(condition: str, image: Tensor | None, caption: Tensor | None) -> tuple[Tensor, ...]:
+def select_conditions(condition: Condition, image: Tensor | None, caption: Tensor | None) -> tuple[Tensor, ...]:
     """Return the conditions of a choice.
 
     Args:

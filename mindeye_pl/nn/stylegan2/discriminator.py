@@ -5,18 +5,19 @@ Legend: B batch, E_k width of embedding k, P side of an image, C channels, S sid
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mindeye_pl.nn.stylegan2.conditions import condition_widths, select_conditions
+from mindeye_pl.nn.stylegan2.conditions import Condition, condition_widths, select_conditions
 from mindeye_pl.nn.stylegan2.equalised import EqualisedConv2d, EqualisedLinear
 from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
 from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
+from mindeye_pl.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 #: Reduction of the embeddings' match in the logits: summed over the batch, or per sample.
-PROJECTION_REDUCTIONS = ("batch_sum", "per_sample")
+ProjectionReduction = Literal["batch_sum", "per_sample"]
 
 
 class Judgement(NamedTuple):
@@ -47,7 +48,9 @@ def minibatch_deviation(features: Tensor, group_size: int = 4) -> Tensor:
     return deviation.repeat(size)[:, None, None, None].expand(-1, 1, height, width)
 
 
-def project(semantics: Sequence[Tensor], conditions: Sequence[Tensor], *, reduction: str = "batch_sum") -> Tensor:
+def project(
+    semantics: Sequence[Tensor], conditions: Sequence[Tensor], *, reduction: ProjectionReduction = "batch_sum"
+) -> Tensor:
     """Return the match of images and embeddings: inner products, averaged over the embeddings.
 
     Args:
@@ -59,7 +62,6 @@ def project(semantics: Sequence[Tensor], conditions: Sequence[Tensor], *, reduct
     Returns:
         `(B,)` for `per_sample`, else `()`.
     """
-    assert reduction in PROJECTION_REDUCTIONS, f"{reduction}, not one of {PROJECTION_REDUCTIONS}"
     products = [(predicted * true).sum(1) for predicted, true in zip(semantics, conditions, strict=True)]
     match = torch.stack(products).mean(0)
     return match.sum() if reduction == "batch_sum" else match
@@ -68,7 +70,7 @@ def project(semantics: Sequence[Tensor], conditions: Sequence[Tensor], *, reduct
 class _Block(nn.Module):
     """Two convolutions, the second halves the sides, and a skip. Shape: `(B, in, S, S)` -> `(B, out, S/2, S/2)`."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, clamp: float | None, mixed: bool):
+    def __init__(self, in_channels: int, out_channels: int, *, clamp: PositiveFloat | None, mixed: bool):
         super().__init__()
         self.mixed = mixed
         half = math.sqrt(0.5)  # keeps the variance of the sum
@@ -105,20 +107,19 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        image_size: int = 256,
+        image_size: PositiveInt = 256,
         *,
-        condition: str = "both",
-        image_dim: int = 512,
-        caption_dim: int = 512,
-        channel_base: int = 32_768,
-        channel_max: int = 512,
-        group_size: int = 4,
-        projection_reduction: str = "batch_sum",
-        clamp: float | None = 256.0,
-        mixed_resolutions: int = 4,
+        condition: Condition = "both",
+        image_dim: PositiveInt = 512,
+        caption_dim: PositiveInt = 512,
+        channel_base: PositiveInt = 32_768,
+        channel_max: PositiveInt = 512,
+        group_size: PositiveInt = 4,
+        projection_reduction: ProjectionReduction = "batch_sum",
+        clamp: PositiveFloat | None = 256.0,
+        mixed_resolutions: NonNegativeInt = 4,
     ):
         super().__init__()
-        assert projection_reduction in PROJECTION_REDUCTIONS, projection_reduction
         self.condition = condition
         self.group_size = group_size
         self.projection_reduction = projection_reduction

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mindeye_pl.nn.stylegan2.conditions import StyleInjection, condition_widths, select_conditions
+from mindeye_pl.nn.stylegan2.conditions import Condition, StyleInjection, condition_widths, select_conditions
 from mindeye_pl.nn.stylegan2.equalised import activate, add_channel_bias
 from mindeye_pl.nn.stylegan2.filters import upsample
 from mindeye_pl.nn.stylegan2.mapping import MappingNetwork, truncate
 from mindeye_pl.nn.stylegan2.modulated_conv import ModulatedConv2d
 from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
 from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
+from mindeye_pl.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 #: Noise added to the maps: new draws, the network's stored draws, or none.
 NOISES = ("random", "fixed", "none")
@@ -140,18 +141,18 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        image_size: int = 256,
+        image_size: PositiveInt = 256,
         *,
-        latent_dim: int = 512,
-        w_dim: int = 512,
-        condition: str = "both",
-        image_dim: int = 512,
-        caption_dim: int = 512,
-        channel_base: int = 32_768,
-        channel_max: int = 512,
-        mapping_layers: int = 8,
-        clamp: float | None = 256.0,
-        mixed_resolutions: int = 4,
+        latent_dim: PositiveInt = 512,
+        w_dim: PositiveInt = 512,
+        condition: Condition = "both",
+        image_dim: PositiveInt = 512,
+        caption_dim: PositiveInt = 512,
+        channel_base: PositiveInt = 32_768,
+        channel_max: PositiveInt = 512,
+        mapping_layers: PositiveInt = 8,
+        clamp: PositiveFloat | None = 256.0,
+        mixed_resolutions: NonNegativeInt = 4,
         fused: bool = True,
     ):
         super().__init__()

@@ -4,7 +4,7 @@ Legend: B batch, E width of an embedding, P side of an image.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,13 +12,17 @@ from torch import Tensor
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
+from mindeye_pl.types import ArgumentsOf
 
 #: Main latent of drawn images: zeros, as in Mind Reader's training, or random, as published for FID.
-SAMPLED_LATENTS = ("zeros", "random")
+SampledLatents = Literal["zeros", "random"]
 
 #: Sizes that only one of the two networks has.
 _GENERATOR_ALONE = ("latent_dim", "w_dim", "mapping_layers", "fused")
 _DISCRIMINATOR_ALONE = ("group_size", "projection_reduction")
+
+#: Sizes as keyword arguments of both networks.
+NetworkSizes = Annotated[Mapping[str, Any], ArgumentsOf(Generator, Discriminator)]
 
 
 def build_generator(sizes: Mapping[str, Any]) -> Generator:
@@ -41,10 +45,8 @@ class ImageGenerator(ImageDecoder):
         latents: `zeros` | `random`.
     """
 
-    def __init__(self, generator: Generator, *, latents: str = "zeros"):
+    def __init__(self, generator: Generator, *, latents: SampledLatents = "zeros"):
         super().__init__()
-        if latents not in SAMPLED_LATENTS:
-            raise ValueError(f"latents is {latents!r}, expected {' or '.join(SAMPLED_LATENTS)}")
         self.generator, self.latents = generator, latents
         self.requires_grad_(False).eval()
 

@@ -21,7 +21,7 @@ from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import EMBEDDINGS, Step
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.tracking.sync import sync_command
-from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder, check_upload
+from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder
 from mindeye_pl.tracking.wandb_run import RunIdentity, TrackedRun, agent_waits_for, one_line, start_run
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,6 @@ class WandbObserver(Observer):
     def _start(self, run: Run, step: Step) -> StepLog:
         if not self.enabled or step.name in self._open:
             return StepLog()
-        check_upload(self._settings.upload)
         with _surviving(step):
             tracked = start_run(Path(self._settings.folder), self._identity(run, step), mode=self._mode)
             if tracked is None:

@@ -15,6 +15,7 @@ from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
+from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, trial_data
 from mindeye_pl.steps.inputs.dataset import is_simulated
@@ -23,10 +24,8 @@ from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
-from mindeye_pl.training.fit import KEEPS, LAST, TRAINER_KEYS, fit
+from mindeye_pl.training.fit import TRAINER_KEYS, fit
 from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
-
-STARTS = ("pretrained", "scratch")
 
 #: The scaling of betas beside the weights, where one was fitted.
 BETAS = "betas.safetensors"
@@ -95,12 +94,8 @@ class Finetune(Step):
         return is_simulated(config)
 
     def check(self, config: DictConfig) -> None:
-        """Check the start, and that the weights that are kept can be kept."""
+        """Check that a rank holds the weights that are kept."""
         settings = config.finetune
-        if settings.start not in STARTS:
-            raise UserError("finetune.start", got=settings.start, expected=" or ".join(STARTS))
-        if settings.keep not in KEEPS:
-            raise UserError("finetune.keep", got=settings.keep, expected=" or ".join(KEEPS))
         if settings.keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
             fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
             raise UserError(

@@ -21,10 +21,9 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.models.gan.brain_conditioned import MAPPERS, BrainConditioned
-from mindeye_pl.nn.stylegan2.conditions import CHOICES, with_second_condition
-from mindeye_pl.nn.stylegan2.networks import SAMPLED_LATENTS, ImageGenerator, build_discriminator, build_generator
-from mindeye_pl.steps.brain.finetune import STARTS
+from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
+from mindeye_pl.nn.stylegan2.conditions import with_second_condition
+from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_discriminator, build_generator
 from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, model_tags, trial_data
 from mindeye_pl.steps.foundation.generator import GRID, generator_objective, save_networks
@@ -97,17 +96,8 @@ class FinetuneGenerator(Step):
         return is_simulated(config)
 
     def check(self, config: DictConfig) -> None:
-        """Check the choices, and that the system has what the generator is conditioned on."""
-        settings, latents = config.generator, config.unclip.network.latents
-        chosen = {
-            "generator.start": (settings.start, STARTS),
-            "generator.mappers": (settings.mappers, MAPPERS),
-            "generator.condition": (settings.condition, CHOICES),
-            "unclip.network.latents": (latents, SAMPLED_LATENTS),
-        }
-        for option, (value, choices) in chosen.items():
-            if value not in choices:
-                raise UserError(f"{option}", got=value, expected=" or ".join(choices))
+        """Check that the system has what the generator is conditioned on."""
+        settings = config.generator
         if settings.condition != "image" and not has_part(config, "caption_mapper"):
             fix, expected = "generator.condition=image", "a caption mapper"
             raise UserError("the generator lacks a condition", got=settings.condition, expected=expected, fix=fix)
@@ -245,7 +235,7 @@ class FinetunedGenerator:
 
     folder: Path
 
-    def load(self, latents: str) -> ImageGenerator:
+    def load(self, latents: SampledLatents) -> ImageGenerator:
         """Return the generator.
 
         Args:

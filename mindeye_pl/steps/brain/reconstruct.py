@@ -58,9 +58,6 @@ class Reconstruct(Step):
         """Check that there is an unCLIP, and that the models fit each other."""
         if config.get("unclip") is None:
             raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
-        count = config.reconstruct.candidates
-        if not isinstance(count, int) or count < 1:
-            raise UserError("reconstruct.candidates", got=count, expected="1 or more")
         check_checkpoints(config)
         check_drawing(config)
 

@@ -120,10 +120,8 @@ def check_drawing(config: DictConfig) -> None:
     """Check that the image models fit each other.
 
     Raises:
-        UserError: for an unknown way of sampling, or a refiner without what it refines.
+        UserError: for a refiner without what it refines.
     """
-    if config.get("unclip") is not None:
-        sampling_of(config.unclip)
     if (refine := config.get("refine")) is None:
         return
     if config.get("captioner") is None or config.get("unclip") is None:
@@ -133,11 +131,7 @@ def check_drawing(config: DictConfig) -> None:
 
 
 def sampling_of(settings: DictConfig) -> Sampling:
-    """Return the sampler's settings in the group of an image decoder; a generator's group has none.
-
-    Raises:
-        UserError: for an option that a sampler does not have.
-    """
+    """Return the sampler's settings in the group of an image decoder; a generator's group has none."""
     options = (field.name for field in fields(Sampling))
     return Sampling(**{option: settings[option] for option in options if option in settings})
 

@@ -18,6 +18,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import UnCLIPTraining
 from mindeye_pl.nn.diffusion.builders import build_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.schema.nodes.foundation import UnclipStart
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
 from mindeye_pl.steps.foundation.images import embed_all, embed_tokens
 from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining, sizes_of
@@ -160,7 +161,7 @@ def _sdxl_file(inputs: Inputs) -> Path:
     return path
 
 
-STARTS: Mapping[str, Start] = {"scratch": Scratch(), "sdxl_base": SDXLBase()}
+STARTS: Mapping[UnclipStart, Start] = {"scratch": Scratch(), "sdxl_base": SDXLBase()}
 
 
 class PretrainUnCLIP(FoundationTraining):
@@ -174,12 +175,10 @@ class PretrainUnCLIP(FoundationTraining):
     def check(self, config: DictConfig) -> None:
         """Check that there are settings and that they fit the start."""
         super().check(config)
-        if (name := config.foundation.unclip.start) not in STARTS:
-            raise UserError("foundation.unclip.start is unknown", got=name, expected=" or ".join(STARTS))
-        STARTS[name].check(config)
+        STARTS[config.foundation.unclip.start].check(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
-        """Return the images and the models of the start; `check` refuses an unknown one."""
+        """Return the images and the models of the start."""
         start = STARTS.get(OmegaConf.select(config, f"{_NODE}.start"))
         models = {} if start is None else start.inputs(config)
         return {**super().inputs(config), **models, "embeddings": Embeddings()}

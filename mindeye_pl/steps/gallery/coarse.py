@@ -14,8 +14,7 @@ from mindeye_pl.data.nsd.test_set import TestSet
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import declare, select
 from mindeye_pl.engine.step import Composed, Input
-from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.coarse import VECTORS, coarse_vector
+from mindeye_pl.gallery.coarse import coarse_vector
 from mindeye_pl.steps.brain.trained_model import Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.retrieval import predict_retrieval
@@ -100,12 +99,7 @@ def vector_settings(settings: DictConfig) -> dict[str, Any]:
 
     Args:
         settings: node `retrieve`.
-
-    Raises:
-        UserError: for an unknown kind of vector.
     """
-    if settings.vector not in VECTORS:
-        raise UserError("retrieve.vector is unknown", got=settings.vector, expected=f"one of {list(VECTORS)}")
     projected = {"width": settings.width, "seed": settings.projection_seed}
     return {"kind": settings.vector, **(projected if settings.vector == "projected" else {})}
 

@@ -19,15 +19,13 @@ from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
 from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
 from mindeye_pl.gallery.source import Joined
 from mindeye_pl.gallery.vector_table import VectorTable
+from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.gallery.coarse import of_coarse_model, vector_of, vector_settings
 from mindeye_pl.steps.gallery.searched import RunGallery
 from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder
 from mindeye_pl.store.fingerprint import fingerprint_file
-
-#: `retrieve.unreadable`.
-SKIP, REFUSE = "skip", "refuse"
 
 
 class EmbedGallery(Step):
@@ -43,12 +41,6 @@ class EmbedGallery(Step):
         settings = config.retrieve
         name = "stimuli" if settings.gallery is None else Path(settings.gallery).stem
         return f"{name}-{'coarse' if settings.coarse else config.embedder.name}-{settings.vector}"
-
-    def check(self, config: DictConfig) -> None:
-        """Check the choices."""
-        vector_settings(config.retrieve)
-        if (chosen := config.retrieve.unreadable) not in (SKIP, REFUSE):
-            raise UserError("retrieve.unreadable", got=chosen, expected=f"{REFUSE} or {SKIP}")
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the gallery and the embedder."""

@@ -24,12 +24,13 @@ from mindeye_pl.metrics.gallery_recall import gallery_recall_scores
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
+from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.brain.trained_model import check_checkpoints, model_label
 from mindeye_pl.steps.brain.trials import model_tags
 from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.gallery.coarse import ReadBrains, of_coarse_model, vector_of
-from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY, SKIP, GivenIndex, open_index
+from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY, GivenIndex, open_index
 from mindeye_pl.steps.gallery.searched import RunGallery
 from mindeye_pl.steps.inputs.dataset import Images, is_simulated
 from mindeye_pl.steps.inputs.embeddings import Embeddings

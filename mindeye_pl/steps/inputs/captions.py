@@ -69,16 +69,8 @@ def screening_rule(settings: DictConfig) -> ScreeningRule:
 
     Args:
         settings: node of the text embedder.
-
-    Raises:
-        UserError: if there is no such rule, or its fraction keeps none.
     """
-    screening = settings.screening
-    if screening.rule not in RULES:
-        raise UserError("text_embedder.screening.rule", got=screening.rule, expected=" or ".join(RULES))
-    if not 0 < screening.share <= 1:
-        raise UserError("text_embedder.screening.share", got=screening.share, expected="above 0 to 1")
-    return RULES[screening.rule]
+    return RULES[settings.screening.rule]
 
 
 class ScreenCaptions(Step):

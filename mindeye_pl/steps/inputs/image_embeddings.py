@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS, augmented_views
+from mindeye_pl.nn.clip.augmented_views import augmented_views
 from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
@@ -61,13 +61,11 @@ def view_rows(embedder: FrozenModel, dataset: Dataset, cache: EmbeddingCache, id
     more than all else in a step.
 
     Raises:
-        UserError: for an unknown augmentation, or an embedder of more than one token.
+        UserError: for an embedder of more than one token.
     """
     settings = embedder.settings
     if not settings.get("views"):
         return None
-    if settings.augmentation not in AUGMENTATIONS:
-        raise UserError("embedder.augmentation", got=settings.augmentation, expected=f"one of {list(AUGMENTATIONS)}")
     if settings.num_tokens != 1:
         raise UserError("embedder.views need an embedder of one token", got=settings.num_tokens, fix="embedder.views=0")
     return embedding_rows(embedder, dataset, cache, ids, (settings.views, settings.token_dim), _views, kind="views")

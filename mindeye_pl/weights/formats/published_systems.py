@@ -8,6 +8,7 @@ Legend: S tokens, D token width.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,7 +104,12 @@ class PublishedSystem(PublishedFormat):
         prior_prefix: str = "",
         prior_options: Mapping[str, str] | None = None,
     ):
-        options = {"condition": "sequence", "target_scale": "one", "renormalise": "none", "layout": "parallel"}
+        options: dict[str, Any] = {
+            "condition": "sequence",
+            "target_scale": "one",
+            "renormalise": "none",
+            "layout": "parallel",
+        }
         options |= prior_options or {}
         prior = _PRIOR | _LAYOUTS[options["layout"]]
         super().__init__(name, {**parts, **{f"{prior_prefix}{theirs}": ours for theirs, ours in prior.items()}})

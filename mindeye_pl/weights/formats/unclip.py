@@ -13,6 +13,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_unet, build_vae
 from mindeye_pl.nn.diffusion.solvers import training_sigmas
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.types import PublishedOrCorrected
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.sgm_names import unet_to_sgm, vae_to_sgm
 
@@ -31,7 +32,7 @@ class Sizes:
 
     unet: dict[str, Any]
     vae: dict[str, Any]
-    output: str = "published"
+    output: PublishedOrCorrected = "published"
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -44,7 +45,12 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def sizes(
-    state: Mapping[str, Tensor], path: Path, *, head_dim: int = 64, image_size: int = 768, output: str = "published"
+    state: Mapping[str, Tensor],
+    path: Path,
+    *,
+    head_dim: int = 64,
+    image_size: int = 768,
+    output: PublishedOrCorrected = "published",
 ) -> Sizes:
     """Every size, read off the shapes, but for what they do not tell.
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, TokenStandardiser
+from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, TokenKind, TokenStandardiser
 from mindeye_pl.nn.clip.embeddings import ClampThenNormalise
 from mindeye_pl.nn.clip.text_embedders import OpenCLIPTextEmbedder
 from mindeye_pl.nn.diffusion.builders import build_captioner, build_clip, build_unclip, build_vae
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator
+from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_generator
+from mindeye_pl.types import Clamp
 from mindeye_pl.weights.sized_safetensors import fill, read_own
 
 CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
@@ -26,7 +27,7 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
     """The whole small CLIP, and the embedder around its vision tower.
 
     Args:
-        folder: that holds the file; None for the shipped one.
+        folder: folder of the file; None for the shipped one.
 
     Raises:
         UserError: if the file is missing, damaged or not this project's.
@@ -39,12 +40,12 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
 
 
 def load_embedder(
-    folder: str | Path | None = None, tokens: str = "patches", clamp: float | None = None
+    folder: str | Path | None = None, tokens: TokenKind = "patches", clamp: Clamp | None = None
 ) -> CLIPImageEmbedder:
     """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
 
     Args:
-        folder: see `load_clip`.
+        folder: folder of the file; None for the shipped one.
         tokens: see `CLIPImageEmbedder`.
         clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
     """
@@ -63,20 +64,28 @@ def load_text_embedder(
     """The text side of `load_clip`: what its images are compared with.
 
     Args:
-        folder: see `load_clip`.
+        folder: folder of the file; None for the shipped one.
         tokenize_captions: see `OpenCLIPTextEmbedder`.
     """
     return OpenCLIPTextEmbedder(load_clip(folder)[0], tokenize_captions)
 
 
 def load_vae(folder: str | Path | None = None) -> Any:
-    """The VAE, with `image_size` in its configuration's `sample_size`; otherwise as `load_clip`."""
+    """The VAE, with `image_size` in its configuration's `sample_size`; otherwise as `load_clip`.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     weights, sizes = read_own(_file(folder, VAE))
     return fill(build_vae(**sizes), weights)
 
 
 def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
-    """The unCLIP around its VAE, on the CPU in eval mode; otherwise as `load_clip`."""
+    """The unCLIP around its VAE, on the CPU in eval mode; otherwise as `load_clip`.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     vae = load_vae(folder)
     weights, sizes = read_own(_file(folder, UNCLIP))
     model = build_unclip(sizes, vae, vae.config["sample_size"])
@@ -86,18 +95,22 @@ def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
 
 
 def load_captioner(folder: str | Path | None = None) -> Captioner:
-    """The captioner, on the CPU in eval mode; otherwise as `load_clip`."""
+    """The captioner, on the CPU in eval mode; otherwise as `load_clip`.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     weights, sizes = read_own(_file(folder, CAPTIONER))
     captioner = build_captioner(**sizes)
     fill(captioner, weights)
     return captioner
 
 
-def load_generator(folder: str | Path | None = None, latents: str = "zeros") -> ImageGenerator:
+def load_generator(folder: str | Path | None = None, latents: SampledLatents = "zeros") -> ImageGenerator:
     """The generator that was trained on images with captions, without its discriminator; otherwise as `load_clip`.
 
     Args:
-        folder: see `load_clip`.
+        folder: folder of the file; None for the shipped one.
         latents: see `ImageGenerator`.
     """
     weights, sizes = read_own(_file(folder, GENERATOR))

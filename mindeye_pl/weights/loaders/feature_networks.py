@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.features.feature_networks import RECIPES, FeatureNetwork, InceptionOfFID
+from mindeye_pl.types import OneOf
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.loaders.bundled import load_clip
 from mindeye_pl.weights.registry import check_weights
@@ -27,7 +28,11 @@ _FIX = "python -m mindeye_pl pipeline=check_weights names the file and the comma
 _COUNTER = "num_batches_tracked"
 
 
-def load_feature_network(name: str, path: str | Path | None, *, antialias: bool = False) -> FeatureNetwork:
+#: Networks that `load_feature_network` builds.
+FeatureName = Annotated[str, OneOf((*RECIPES, "fid_inception", "laptop_clip"))]
+
+
+def load_feature_network(name: FeatureName, path: str | Path | None, *, antialias: bool = False) -> FeatureNetwork:
     """A network of `conf/features`, on the CPU, frozen and in eval mode.
 
     Args:
@@ -41,9 +46,6 @@ def load_feature_network(name: str, path: str | Path | None, *, antialias: bool 
     """
     if name == "laptop_clip":
         return load_laptop_clip(None if path is None else Path(path).parent, antialias=antialias)
-    names = [*RECIPES, "fid_inception", "laptop_clip"]
-    if name not in names:
-        raise UserError("there is no such feature network", got=name, expected=" | ".join(names))
     path = _present(name, path)
     if name == "fid_inception":
         return _load_fid_inception(path)

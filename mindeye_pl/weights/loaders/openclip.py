@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
+from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, Resizing, TokenKind
 from mindeye_pl.nn.clip.embeddings import ClampThenNormalise
+from mindeye_pl.types import Clamp, PublishedOrCorrected
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.registry import check_weights
 
@@ -17,10 +18,10 @@ def load_openclip(
     model_name: str,
     path: str | Path | None = None,
     *,
-    tokens: str = "patches",
-    input_range: str = "published",
-    resizing: str = "stretched",
-    clamp: float | None = None,
+    tokens: TokenKind = "patches",
+    input_range: PublishedOrCorrected = "published",
+    resizing: Resizing = "stretched",
+    clamp: Clamp | None = None,
 ) -> CLIPImageEmbedder:
     """The vision tower of an open_clip model, in float32; its text tower stays on disk.
 

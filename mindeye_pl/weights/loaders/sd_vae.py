@@ -1,11 +1,12 @@
 """Stable Diffusion's VAE as MindEye2 distributes it: a plain state dict (MindEye2, spec sections 1.1 and 6.4)."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from mindeye_pl.nn.diffusion.builders import build_vae
+from mindeye_pl.types import ArgumentsOf
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.renaming import Renaming
 from mindeye_pl.weights.formats.vae_names import older_attention_names
@@ -25,7 +26,7 @@ RENAMING = Renaming(
 )
 
 
-def load_sd_vae(path: str | Path, **sizes: Any) -> Any:
+def load_sd_vae(path: str | Path, **sizes: Annotated[Any, ArgumentsOf(build_vae)]) -> Any:
     """The VAE on the CPU, frozen and in eval mode.
 
     Args:

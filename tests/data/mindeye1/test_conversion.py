@@ -335,8 +335,6 @@ def test_rules_for_duplicated_slots(writable_split, conversion_settings, tmp_pat
     )
     with pytest.raises(UserError, match=r"slots 0 and 2 have the same trial but different responses"):
         convert(writable_split, tmp_path / "different", conversion_settings)
-    with pytest.raises(UserError, match=r"unknown data\.repeated_slots \(got: count; expected: both or trial or"):
-        convert(writable_split, tmp_path / "rule", ConversionSettings(repeated_slots="count"))
 
 
 def test_first_trial_may_be_one(tiny_nsd, writable_split, conversion_settings, tmp_path, capsys):

@@ -51,8 +51,6 @@ def test_both_test_splits(small_nsd, tmp_path):
     np.testing.assert_array_equal(old.beta_rows, new.beta_rows[new.sessions < 4])
     train = load_training_trials(small_nsd, 1, "all", tmp_path / "cache")
     np.testing.assert_array_equal(np.sort(np.append(train.beta_rows, new.beta_rows)), np.arange(4 * TRIALS_PER_SESSION))
-    with pytest.raises(UserError, match=r"unknown data\.test_split \(got: old; expected: new_test or test\)"):
-        load_test_trials(small_nsd, 1, "old", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("asked", [0, 5, 40])

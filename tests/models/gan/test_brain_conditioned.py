@@ -2,12 +2,10 @@
 
 from functools import partial
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.losses.gan import generator_loss
 from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
 from mindeye_pl.models.gan.objective import DISCRIMINATOR, GENERATOR, PATH_LENGTH, R1, AdversarialObjective
@@ -100,8 +98,3 @@ def test_the_mappers_loss_by_hand() -> None:
     realness = 0.1 * generator_loss(model.discriminator(made, *conditions).logits)
     wanted = of_mapper(image, wanted_image) + of_mapper(caption, wanted_caption) + realness
     torch.testing.assert_close(model.mapper_loss(shown).total, wanted)
-
-
-def test_an_unknown_choice_of_mappers() -> None:
-    with pytest.raises(UserError, match=r"generator\.mappers"):
-        training("half")

@@ -9,7 +9,6 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.losses.gan import generator_loss
 from mindeye_pl.models.gan.objective import DISCRIMINATOR, GENERATOR, PATH_LENGTH, R1, AdversarialObjective
 from mindeye_pl.models.gan.training import AdversarialTraining
@@ -176,11 +175,6 @@ def test_what_the_main_latent_is(latents: str) -> None:
     else:
         assert same[:, 0].all()
         assert not same[1:, -1].any()
-
-
-def test_unknown_latents_are_refused() -> None:
-    with pytest.raises(UserError, match="latents"):
-        AdversarialObjective(latents="gaussian")
 
 
 def test_a_crop_is_a_square_of_at_least_half_the_side() -> None:

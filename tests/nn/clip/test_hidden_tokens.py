@@ -113,7 +113,3 @@ def test_gradients_reach_the_image(visual: torch.nn.Module) -> None:
         CLIPImageEmbedder(visual, tokens=tokens, **MINDEYE1)(images).square().sum().backward()
         assert images.grad is not None
         assert images.grad[..., 40].abs().sum() > 0
-    with pytest.raises(ValueError, match="patches or hidden or class"):
-        CLIPImageEmbedder(visual, tokens="all")
-    with pytest.raises(ValueError, match="resizing"):
-        CLIPImageEmbedder(visual, resizing="squeezed")

@@ -97,12 +97,8 @@ def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("generator.start=middle", ("generator.start", "middle", "pretrained or scratch")),
-        ("generator.mappers=half", ("generator.mappers", "half", "frozen or trained")),
         ("caption_mapper=none", ("lacks a condition", "both", "generator.condition=image")),
-        ("unclip.network.latents=gaussian", ("unclip.network.latents", "gaussian", "zeros or random")),
         ("unclip=tiny", ("generator=lafite", "unclip=tiny", "unclip=lafite")),
-        ("generator.objective.latents=gaussian", ("latents", "gaussian", "zeros_mixed")),
     ],
 )
 def test_choices_that_there_are_not(override: str, says: tuple[str, ...]) -> None:

@@ -210,8 +210,8 @@ def test_the_class_token_model_searches_and_the_token_model_re_ranks(cli: Comman
     ("options", "says"),
     [
         (["retrieve.gallery=/nowhere"], ("the gallery does not exist", "/nowhere")),
-        (["retrieve.source=zip", "retrieve.gallery=."], ("retrieve.source is unknown", "folder")),
-        (["retrieve.vector=best"], ("retrieve.vector is unknown", "mean_of_tokens")),
+        (["retrieve.source=zip", "retrieve.gallery=."], ("retrieve.source", "folder", "Fix: retrieve.source=")),
+        (["retrieve.vector=best"], ("retrieve.vector", "mean_of_tokens")),
         (["retrieve.gallery=EMPTY"], ("image folder is missing or empty",)),
     ],
 )

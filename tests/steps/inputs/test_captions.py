@@ -123,12 +123,6 @@ def test_one_line_for_what_is_wrong(cli: CommandLine, run_of, tiny_nsd: Path, tm
     cli.refuses(*command, "text_embedder=none", says=("need a text embedder", "Fix: text_embedder=laptop"))
     bare = with_captions(tiny_nsd, tmp_path, None)
     cli.refuses(*command[:-1], f"paths.nsd={bare}", says=("no captions", "captions.json", "a json list over stimulus"))
-    for wrong, says in (
-        ("text_embedder.screening.rule=best", r"rule .got: best; expected: half_of_best or all"),
-        ("text_embedder.screening.share=0", r"screening\.share .got: 0; expected: above 0 to 1"),
-    ):
-        with pytest.raises(UserError, match=says):
-            run_of(wrong).spec(SCREEN_CAPTIONS)
     with pytest.raises(UserError, match=r"two CLIPs .got: embeddings of width 64 and 16"):
         run_of("embedder=tiny").make(SCREEN_CAPTIONS)
 
@@ -195,8 +189,6 @@ def test_views_are_embedded_once_whatever_the_batch(run_of, tiny_nsd: Path, clip
     torch.testing.assert_close(own.norm(dim=-1), torch.ones(3, 1), atol=1e-3, rtol=0)
     assert target_views(run_of("embedder.views=0"), ids) is None
     assert target_views(run_of("embedder=laptop"), ids) is None
-    with pytest.raises(UserError, match=r"embedder\.augmentation .got: blurred; expected: one of"):
-        target_views(run_of("embedder.views=3", "embedder.augmentation=blurred"), ids)
     with pytest.raises(UserError, match=r"embedder\.views need an embedder of one token"):
         target_views(run_of("embedder=laptop", "embedder.views=2", "embedder.augmentation=mind_reader"), ids)
 

@@ -201,11 +201,6 @@ def test_never_without_a_file(name: str, path: str | None) -> None:
         load_feature_network(name, path)
 
 
-def test_unknown_name() -> None:
-    with pytest.raises(UserError, match=r"vgg.*alexnet \| inception_v3"):
-        load_feature_network("vgg", None)
-
-
 def test_a_file_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
     class Code:
         def __reduce__(self) -> tuple:

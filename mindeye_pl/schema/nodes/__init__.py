@@ -1,0 +1,1 @@
+"""Dataclasses of the configuration's plain nodes, by subject."""
