@@ -151,7 +151,7 @@ def line_of(error: Exception) -> str | None:
 
 
 def found_no_room(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, is a write that found no room."""
+    """Return whether an error, or one of its causes, is a write to a full disk."""
     seen: set[int] = set()  # a cause may lead back to where it came from
     while error is not None and id(error) not in seen:
         if getattr(error, "errno", None) in _NO_ROOM or any(words in str(error) for words in _NO_ROOM.values()):

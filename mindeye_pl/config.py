@@ -53,7 +53,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def sweep_values(params: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """What Hydra's basic sweeper goes through for each of `hydra.sweeper.params`: lists, ranges and globs alike."""
+    """Return the values that Hydra's basic sweeper uses for each of `hydra.sweeper.params`: lists, ranges and globs."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     parsed = parser.parse_overrides([f"{key}={value}" for key, value in (params or {}).items()])
     return {

@@ -45,7 +45,7 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What was read from responses.
+    """Reconstructions, tokens and captions from brain responses.
 
     Attributes:
         tokens: `(n, S, D)` prior tokens.

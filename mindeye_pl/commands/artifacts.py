@@ -140,7 +140,7 @@ def _prune(
 def _candidates(
     entries: Sequence[Entry], rules: Sequence[str], needed: dict[str, tuple[str, str]] | None
 ) -> list[tuple[Entry, str]]:
-    """What would be removed, and why; never what somebody makes now, nor what that is made from."""
+    """Return the artifacts that would be removed, with reasons; never one that is being made, or its inputs."""
     making = {entry.fingerprint for entry in entries if entry.state == MAKING and entry.fingerprint}
     being_used = with_inputs(making, entries)
     needed_digits = {fingerprint[:12] for fingerprint in needed or ()}

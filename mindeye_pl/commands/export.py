@@ -86,7 +86,7 @@ def export_parts(model: BrainDecoder, folder: str | Path) -> None:
 
 
 def facts(config: DictConfig) -> dict[str, Any]:
-    """What the card of a model says of its training."""
+    """Return the facts about the training for the model card."""
     data, simulated = config.data, is_simulated(config)
     known: dict[str, Any] = {"data": "simulated NSD" if simulated else "the Natural Scenes Dataset"}
     known |= {"simulated": simulated, "subject": data.subject, "scale": config.scale.name}

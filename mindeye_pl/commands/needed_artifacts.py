@@ -1,4 +1,4 @@
-"""What an experiment needs: every artifact that its steps, and the rows beside them in its report, are made from."""
+"""Artifacts that an experiment needs: inputs of its steps and of the rows beside it in its report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product

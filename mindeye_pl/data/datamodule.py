@@ -183,7 +183,7 @@ class NSDDataModule(LightningDataModule):
         return np.concatenate([trained, held_out])
 
     def train_sampler(self, rank: int = 0, world_size: int = 1, epoch: int = 0) -> EqualShareSampler:
-        """What one rank draws in an epoch; its length is the number of iterations."""
+        """Return the sampler of one rank's batches; its length is the number of steps in an epoch."""
         sampler = self._sampler_of(self.batch_size, rank, world_size)
         if self.growth is None or epoch < self.growth.from_epoch:
             return sampler

@@ -1,4 +1,4 @@
-"""What is told about the making of steps; the observers here do nothing, W&B's is in `reports.wandb`."""
+"""Interfaces of observers of a run; the base classes do nothing, W&B's are in `reports.wandb`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class Record(Protocol):
 
 
 class StepLog:
-    """What a step logs while it is built. This one logs nothing."""
+    """Receiver of the rows and images that a step logs during its build. This one ignores them."""
 
     #: Whether rows are kept anywhere; a training spares itself the work otherwise.
     enabled = False

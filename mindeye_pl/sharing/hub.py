@@ -136,7 +136,7 @@ def _in_one_line(repository: str) -> Iterator[None]:
 
 
 def _transport_error() -> type[Exception]:
-    """What the library below raises, requests or httpx by the hub's version: the hub's own errors derive from it."""
+    """Return the base class of the hub's errors: that of requests or of httpx, by the version of the hub library."""
     from huggingface_hub.errors import HfHubHTTPError
 
     ours = ("builtins", "huggingface_hub")

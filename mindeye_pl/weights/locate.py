@@ -73,12 +73,12 @@ def _candidates(released: Released | Any, folder: Path | None) -> Iterator[Path]
 
 
 def is_given(released: Released | Any) -> bool:
-    """Whether the file is one of the user's own, named by its whole path."""
+    """Return whether the file is one of the user's own, named by its whole path."""
     return Path(released.file).expanduser().is_absolute()
 
 
 def download_command(released: Released | Any) -> str:
-    """What the user types to fetch it."""
+    """Return the command that fetches the file."""
     own: str | None = getattr(released, "fetch", None)
     if own is not None:
         return own
@@ -87,7 +87,7 @@ def download_command(released: Released | Any) -> str:
 
 
 def needed(released: Released | Any) -> str:
-    """What stands in place of a number that cannot be made without this file: the file, and what fetches it."""
+    """Return the text in place of a number that needs this file: the file, and the command that fetches it."""
     return f"needs {', '.join(files_of(released))}: {download_command(released)}"
 
 
@@ -122,7 +122,7 @@ def verify(released: Released | Any, path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the format's own table of contents fits the file: of safetensors, or of the zip that torch.save writes.
+    """Return whether the table of contents of a safetensors file, or of torch.save's zip, fits the file.
 
     A format that has no such table counts as whole.
     """

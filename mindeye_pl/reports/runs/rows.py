@@ -34,7 +34,7 @@ RECONSTRUCTIONS = "Reconstructions"
 
 @dataclass(frozen=True)
 class About:
-    """What every table of a run depends on.
+    """Settings that all tables of a run depend on.
 
     Attributes:
         subject: whose test set it is.

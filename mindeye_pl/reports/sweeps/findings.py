@@ -1,4 +1,4 @@
-"""What a sweep has found: paired differences, curves over hours, and a plain sentence for each question.
+"""Findings of a sweep: paired differences, curves over hours, and a sentence for each question.
 
 Legend: H amounts of data, K seeds, n test images.
 """
@@ -155,7 +155,7 @@ def _panel(column: Column, series: Sequence[Series], cells: Sequence[Cell]) -> P
 
 
 def sentences(cells: Sequence[Cell], key: str, baseline: str, column: Column) -> list[str]:
-    """What the sweep says of one score: what a value of `key` is worth in data, else its paired difference.
+    """Return the findings about one score: the amount of data that a value of `key` equals, else its paired difference.
 
     Args:
         cells: of the sweep.

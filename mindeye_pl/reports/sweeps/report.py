@@ -124,7 +124,7 @@ def _print(data: ReportData, said: Sequence[str]) -> None:
 
 
 def _columns(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Column]:
-    """Of the scores that any job has, in the order asked for."""
+    """Return the columns of the scores that any job has, in the configured order."""
     known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS)}
     there = {name for cell in cells for scores in cell.by_seed.values() for name in scores.scores}
     shown = [name for name in wanted if name in there] or wanted[:1]  # a table of failures has one empty column

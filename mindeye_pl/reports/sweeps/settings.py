@@ -64,7 +64,7 @@ def in_words(key: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class JobScores:
-    """What the evaluations of one job found.
+    """Scores of one job.
 
     Attributes:
         scores: the model's row, by score name.
@@ -115,7 +115,7 @@ class Cell:
 
     @cached_property
     def by_seed(self) -> dict[str, JobScores]:
-        """Of the finished jobs."""
+        """Return the scores of the finished jobs by seed."""
         return {seed: read_job_scores(job) for seed, job in self.jobs.items() if job.status == "finished"}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
@@ -138,7 +138,7 @@ class Cell:
         return replace(found[0], value=value, interval=_interval(each.mean(0), found[0]))
 
     def failures(self) -> list[str]:
-        """What became of the jobs that have no score, in one line each."""
+        """Return one line for each job without a score."""
         lines = []
         for seed, job in self.jobs.items():
             which = f"seed {seed}: " if seed else ""
@@ -151,7 +151,7 @@ class Cell:
         return lines
 
     def seconds(self) -> float:
-        """What making its own steps took, over all seeds."""
+        """Return the build time of its own steps in seconds, over all seeds."""
         return sum(
             manifest_of(folder)["seconds"]
             for job in self.jobs.values()

@@ -73,7 +73,7 @@ class WandbObserver(Observer):
 
     @property
     def enabled(self) -> bool:
-        """Whether this process opens W&B runs."""
+        """Return whether this process opens W&B runs."""
         return self._mode != "disabled" and getattr(rank_zero_only, "rank", 0) == 0
 
     @contextmanager

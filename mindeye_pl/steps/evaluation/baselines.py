@@ -1,4 +1,4 @@
-"""What a model's scores stand beside: ridge regression from the same trials, and the ceiling that noise allows.
+"""Baselines and ceilings of retrieval: ridge regression from the same trials, and the noise ceiling.
 
 Legend: n images, V voxels, S tokens, D token width.
 """

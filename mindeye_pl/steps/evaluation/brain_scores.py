@@ -40,7 +40,7 @@ Encoder = Callable[[Tensor], np.ndarray]
 
 @dataclass
 class BrainCeilings:
-    """What the scores of each region stand below.
+    """Ceilings of the scores of each region.
 
     Attributes:
         across_voxels: by region, what a perfect prediction would correlate across voxels with the measured betas.
@@ -55,7 +55,7 @@ class BrainCeilings:
 
 @dataclass(frozen=True)
 class BrainReference:
-    """What brain correlations are measured against.
+    """Measured responses that brain correlations are compared with.
 
     Attributes:
         dataset: the data.

@@ -42,7 +42,7 @@ _BATCH_SIZE = 64
 
 @dataclass
 class CaptionScores:
-    """What was scored.
+    """Scores of the captions.
 
     Attributes:
         lines: by comparison, and of captions given to other images.
@@ -64,7 +64,7 @@ def caption_columns(protocol: DictConfig) -> list[TableMetric]:
 
 @dataclass(frozen=True)
 class CaptionReference:
-    """What predicted captions are compared with.
+    """Captions that predicted ones are compared with.
 
     Attributes:
         path: of the reference captions, None where there are none.

@@ -57,7 +57,7 @@ Lines = dict[str, dict[str, Scored]]
 
 @dataclass
 class ImageScores:
-    """What was scored.
+    """Scores of the reconstructions.
 
     Attributes:
         values: by line and metric, of each image.
@@ -84,7 +84,7 @@ def protocol_metrics(protocol: DictConfig, num_images: int) -> list[TableMetric]
 
 
 def _metrics_of(protocol: DictConfig, name: str, num_images: int) -> list[TableMetric]:
-    """What a protocol asks of one network."""
+    """Return the metrics of a protocol that use one network."""
     title = protocol.networks[name].title
     metrics = list(two_way_metrics(name, title)) if name in protocol.two_way else []
     for n, top_k in _n_way(protocol, name, num_images):
@@ -142,7 +142,7 @@ def protocol_networks(protocol: DictConfig) -> set[str]:
 
 
 def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
-    """What `compute` makes, from the file that an evaluation which was killed since left of it."""
+    """Return the result of `compute`, from the file of an interrupted evaluation where there is one."""
     path = folder / f"scored-{name}.json"
     if not path.exists():
         plain = {line: {m: scored.plain() for m, scored in row.items()} for line, row in compute().items()}

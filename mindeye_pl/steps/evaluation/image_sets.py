@@ -1,4 +1,4 @@
-"""What is scored: the reconstructions, and beside them what needs no brain and what no brain could better.
+"""Sets of images that are scored: the reconstructions, null rows without brain data, and ceilings.
 
 Images come in *sets*, each of which a feature network reads once. A *line* of the table is a set in some order:
 shuffled brains are the reconstructions in another order, and the mean image is one image that stands for all.
@@ -66,7 +66,7 @@ class ImageSets:
 
     @property
     def names(self) -> list[str]:
-        """What a message calls each image."""
+        """Return each image's name in messages."""
         return [f"stimulus {id_}" for id_ in self.stimulus_ids]
 
     def images(self, line: str, rows: slice) -> Tensor:

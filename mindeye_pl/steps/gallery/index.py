@@ -77,7 +77,7 @@ EMBED_GALLERY = EmbedGallery()
 
 @dataclass(frozen=True)
 class IndexQuestion(Input):
-    """What an index must be, to be searched by the run; opened, the arguments of `IndexManifest.check`."""
+    """Requirements of an index that the run searches; opened, the arguments of `IndexManifest.check`."""
 
     def fingerprint(self, run: Run) -> None:
         """Return None: the vectors and the engine's name determine it."""

@@ -1,4 +1,4 @@
-"""What a training learns of images: target tokens, latents, maps, views and captions, by stimulus id.
+"""Targets of a training: tokens, latents, maps, views and captions of images, by stimulus id.
 
 Legend: n images, S tokens, D token width, C captions of an image at most.
 """

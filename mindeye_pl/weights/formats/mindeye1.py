@@ -42,7 +42,7 @@ _DIMENSIONS = {"net.null_text_embeds": 3, "net.null_text_encodings": 3, "net.lea
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a checkpoint says of its model.
+    """Sizes of a model, read from a checkpoint.
 
     Attributes:
         voxel_count: V of its subject.
@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def is_mindeye1(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is one of MindEye1, and not MindEye2's, by its keys."""
+    """Return whether a state dict is one of MindEye1, and not MindEye2's, by its keys."""
     return any(key.startswith("voxel2clip.") for key in state)
 
 

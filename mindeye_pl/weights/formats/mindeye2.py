@@ -44,7 +44,7 @@ SYSTEM = PublishedSystem(
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a checkpoint says of its model.
+    """Sizes of a model, read from a checkpoint.
 
     Attributes:
         voxel_counts: V of each subject in it.

@@ -1,4 +1,4 @@
-"""What the importers of published checkpoints share: exact renaming of every key, and sizes read off shapes."""
+"""Common parts of the importers of published checkpoints: exact renaming of every key, and sizes from shapes."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What the published checkpoints of MindEye2 and MindEye1 have in common: the prior's key names, and its sizes.
+"""Common parts of the published checkpoints of MindEye2 and MindEye1: the prior's key names, and its sizes.
 
 Both have the same prior network, under `diffusion_prior.` in the one and under no name in the other.
 
@@ -64,7 +64,7 @@ _LAYOUTS = {
 
 @dataclass(frozen=True)
 class PriorSizes:
-    """What a checkpoint says of its prior.
+    """Sizes of a prior, read from a checkpoint.
 
     Attributes:
         depth: layers.

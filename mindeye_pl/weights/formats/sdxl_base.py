@@ -43,7 +43,7 @@ _QUERY_KEY_VALUE = re.compile(r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.(weig
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a checkpoint says of its models: arguments of `build_unet`, `build_vae` and `text_tower` twice."""
+    """Sizes of the models of a checkpoint: arguments of `build_unet`, `build_vae` and `text_tower` twice."""
 
     unet: dict[str, Any]
     vae: dict[str, Any]

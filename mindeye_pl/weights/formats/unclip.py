@@ -28,7 +28,7 @@ STATE_KEY = "state_dict"
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a checkpoint says of its models: the arguments of `build_unet`, of `build_vae` and more of `UnCLIPModel`."""
+    """Sizes of the models of a checkpoint: arguments of `build_unet`, `build_vae` and `UnCLIPModel`."""
 
     unet: dict[str, Any]
     vae: dict[str, Any]

@@ -57,7 +57,7 @@ class LazyImages:
 
     @property
     def names(self) -> list[str]:
-        """What each image is called in its source, N."""
+        """Names of the N images in their source."""
         return [self._source.names[row] for row in self._rows.tolist()]
 
     def __len__(self) -> int:
