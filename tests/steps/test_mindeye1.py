@@ -53,7 +53,7 @@ def test_trained_and_scored_again_from_its_published_files(cli: CommandLine) -> 
 
     published = (f"evaluate.checkpoint={cli.outputs / 'last.pth'}",)
     low_level = f"evaluate.low_level_checkpoint={cli.outputs / 'epoch120.pth'}"
-    cli.refuses(*COMMAND, low_level, says=("evaluate.low_level_checkpoint", "evaluate.checkpoint=last.pth"))
+    cli.refuses(*COMMAND, low_level, says=("evaluate.low_level_checkpoint", "evaluate.checkpoint=PATH"))
     cli.refuses(*COMMAND, *published, "pipeline=reconstruct", says=("last.pth", "low_level.network."))
     assert cli(*COMMAND, *published, low_level, "pipeline=reconstruct")[0] == 0
     _, again = reconstructions(cli.outputs)

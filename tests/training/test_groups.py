@@ -121,7 +121,7 @@ def test_csv_has_lightnings_metrics_of_both_parts_of_a_stopped_training(
     [
         (("callbacks=[default,lr_monitor]",), ("LearningRateMonitor", "no logger")),
         (("+trainer.logger=true",), ("trainer.logger", "the group logger")),
-        (("+callbacks.mine.by=2",), ("callbacks.mine names no class", "_target_")),
+        (("+callbacks.mine.by=2",), ("callbacks.mine has a wrong value", "_target_")),
         (("+trainer.val_check_interval=1.5",), ("Error in call to target", "val_check_interval")),
     ],
 )

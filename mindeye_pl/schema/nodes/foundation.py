@@ -16,6 +16,7 @@ from mindeye_pl.types import (
     Fraction,
     Name,
     NonNegativeFloat,
+    NonNegativeInt,
     OneOf,
     PositiveFloat,
     PositiveInt,
@@ -51,12 +52,12 @@ class Training(Settings):
     """Training of one foundation model.
 
     Attributes:
-        epochs: epochs of training.
+        epochs: epochs of training; 0 keeps the start.
         batch_size: images of a step.
         steps_per_epoch: steps of an epoch; null for each image once.
     """
 
-    epochs: PositiveInt
+    epochs: NonNegativeInt
     batch_size: PositiveInt
     steps_per_epoch: PositiveInt | None = None
 

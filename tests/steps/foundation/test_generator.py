@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
 import torch
 from PIL import Image
 
-from mindeye_pl.nn.stylegan2.networks import ImageGenerator
 from mindeye_pl.steps.foundation.evaluate_generator import COLOUR_NOISE, GENERATOR, UNTRAINED, colour_noise
 from mindeye_pl.weights.loaders.bundled import load_generator
 from mindeye_pl.weights.sized_safetensors import read_own
@@ -79,8 +77,3 @@ def test_colour_noise_has_the_images_own_pixels() -> None:
     assert (noise != images).any()
     for shown, shuffled in zip(images.flatten(2), noise.flatten(2), strict=True):
         assert sorted(map(tuple, shown.T.tolist())) == sorted(map(tuple, shuffled.T.tolist()))
-
-
-def test_unknown_latents() -> None:
-    with pytest.raises(ValueError, match="zeros or random"):
-        ImageGenerator(torch.nn.Identity(), latents="gaussian")  # type: ignore[arg-type]

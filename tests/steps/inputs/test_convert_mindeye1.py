@@ -107,7 +107,6 @@ def test_what_mindeye1_does_not_have_is_refused(source: MindEye1Layout, run_of) 
         ({"test_split": "new_test"}, r"one test set .got: new_test; expected: test\)"),
         ({"split": "cluster_k5_0"}, r"data\.split.*got: cluster_k5_0; expected: standard\)"),
         ({"shards": None}, r"data are not MindEye1.s files .*Fix: data=nsd_mindeye1"),
-        ({"repeated_slots": "all"}, r"unknown data\.repeated_slots .got: all; expected: both or"),
         ({"voxel_counts": {1: 15724}}, r"unexpected number of voxels .*expected: \(3, 15724\)"),
     ):
         with pytest.raises(UserError, match=says):
