@@ -39,9 +39,9 @@ def test_a_declared_key_that_is_removed_is_noticed(monkeypatch: pytest.MonkeyPat
     config.finetune.start = "scratch"
     monkeypatch.setattr(Finetune, "keys", tuple(key for key in Finetune.keys if key != "data.sampling"))
     before = fingerprints(config)["finetune"]
-    config.data.sampling = "corrected"
+    config.fidelity.sampling = "corrected"
     assert fingerprints(config)["finetune"] == before
-    assert "finetune" in read(SYSTEMS[0])["data.sampling"], "with which the table no longer agrees"
+    assert "finetune" in read(SYSTEMS[0])["fidelity.sampling"], "with which the table no longer agrees"
     with pytest.raises(UndeclaredKeyError, match=r"data\.sampling is read but not declared"):
         Run(config).make(FINETUNE)
 
@@ -77,7 +77,7 @@ def test_wordnet_that_is_installed_later_is_scored(monkeypatch: pytest.MonkeyPat
     prints = set()
     for lacking in ("needs WordNet", None):
         GlobalHydra.instance().clear()
-        monkeypatch.setattr(optional, "lacking_wordnet", lambda lacking=lacking: lacking)
+        monkeypatch.setattr(optional, "missing_wordnet_message", lambda lacking=lacking: lacking)
         run = Run(compose_config(["+experiment=finetune_subj01_1h", "scale=tiny", "protocol.meteor=true"]))
         prints.add(run.spec(EVALUATE_RECONSTRUCTIONS).fingerprint)
     assert len(prints) == 2
