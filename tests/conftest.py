@@ -96,7 +96,7 @@ class CommandLine:
         return folder
 
     def ends_in_the_same_weights(self, *args: str, step: str, file: str, stops: tuple[int, ...], epochs: int) -> None:
-        """What `step` writes to `file` is the same after a training that was stopped where epochs `stops` begin."""
+        """Check that `step` writes the same `file` after a training that was stopped where epochs `stops` begin."""
         assert self(*args)[0] == 0
         alone, begin = load_file(self.made(step) / file), History.on_train_epoch_start
         for epoch in stops:

@@ -14,11 +14,11 @@ NOT_FIRST = ("What", "Whether", "Of")
 
 def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
     found = []
-    for path in PACKAGE.rglob("*.py"):
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 words = (ast.get_docstring(node) or "-").split()
-                found += [f"{path.relative_to(PACKAGE)}: {' '.join(words[:6])}"] if words[0] in NOT_FIRST else []
+                found += [f"{path}: {' '.join(words[:6])}"] if words[0] in NOT_FIRST else []
     assert not found
 
 

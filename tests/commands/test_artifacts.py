@@ -29,7 +29,7 @@ STEPS = ("simulate", "pretrain", "finetune", "evaluate", "reconstruct", "fit_enc
 
 
 def manage(outputs: Path, *overrides: str, shared: Path | None = None, **settings: object) -> None:
-    """What the command does that asks for no experiment, without composing the whole configuration."""
+    """Run the command without an experiment, and without composing the whole configuration."""
     artifacts = OmegaConf.merge(OmegaConf.load(CONF / "config.yaml").artifacts, settings)
     paths = {"artifacts": str(outputs / "artifacts"), "shared_artifacts": str(shared) if shared else None}
     run = Run(OmegaConf.create({"paths": paths, "artifacts": artifacts}), overrides)

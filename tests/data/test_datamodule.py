@@ -275,7 +275,7 @@ def test_slots_change_no_image_that_is_validated(make):
 
 
 class Epoch:
-    """What a data module asks of its trainer."""
+    """The attributes of a trainer that a data module reads."""
 
     global_rank, world_size, overfit_batches = 0, 1, 0
 

@@ -43,7 +43,7 @@ CASES = [
 
 @dataclass
 class Shard:
-    """What one process trains on in a step, and all that it draws; rows are in the order of subjects."""
+    """Data and random draws of one process in a step; rows are in the order of subjects."""
 
     batch: BrainBatch
     mixing: MixCo

@@ -1,4 +1,4 @@
-"""What Lightning makes of a composite on two ranks: optimiser steps, schedule, logged numbers, weights."""
+"""Lightning's training of a brain decoder on two ranks: optimiser steps, schedule, logged numbers, weights."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""What several tests of galleries make: images on disk in every form, and small embedded galleries."""
+"""Galleries for several tests: images on disk in every form, and small embedded galleries."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""What a step of a run would open, for tests that look at one thing alone."""
+"""Opened inputs of a step, for tests of one input alone."""
 
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.engine.run import Run

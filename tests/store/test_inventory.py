@@ -1,4 +1,4 @@
-"""What lies in a store, in which state, and what may be removed."""
+"""The inventory of a store: artifacts, their states, and those that may be removed."""
 
 import json
 import os

@@ -29,7 +29,6 @@ MODEL, BLURRY, REFINED = "model", "blurry", "refined"
 MEAN_IMAGE, GREY, OTHER_IMAGE, SHUFFLED, NEAREST = "mean_image", "grey", "other_image", "shuffled", "nearest"
 TRUE_TOKENS, VAE = "true_tokens", "vae"
 NULL_LINES = (GREY, MEAN_IMAGE, OTHER_IMAGE, SHUFFLED)
-CEILING_LINES = (TRUE_TOKENS, VAE)
 
 SEEN = "seen"
 

@@ -26,7 +26,7 @@ def test_targets_are_clamped_before_they_are_normalised() -> None:
 
 
 def captions() -> torch.Tensor:
-    """Of three images with one, two and three captions; a caption's first element says whose it is."""
+    """Return captions of three images, one, two and three; a caption's first element is its image's number."""
     torch.manual_seed(0)
     every = torch.randn(3, 3, 4)
     for image in range(3):

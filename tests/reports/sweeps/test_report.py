@@ -14,7 +14,7 @@ SWEEP = ("-m", "+experiment=sweeps/hours_subj01", "scale.sweep.hours='0.5,1'", "
 
 
 def table_of(out: str) -> str:
-    """What is printed after the last job."""
+    """The output after the last job."""
     return out[out.index("Sweep (simulated)") :].split("report:")[0]
 
 

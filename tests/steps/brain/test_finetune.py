@@ -1,4 +1,4 @@
-"""Of which epoch the fine-tuned weights are."""
+"""The epoch whose fine-tuned weights are kept."""
 
 import json
 from pathlib import Path

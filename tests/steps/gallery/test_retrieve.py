@@ -100,7 +100,7 @@ def test_re_ranking_orders_what_a_poor_vector_found_by_all_tokens(cli: CommandLi
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 def test_a_gallery_of_ones_own_with_the_seen_images_in_it(kind: str, cli: CommandLine, finished: Path) -> None:
-    """What the brains saw stands behind it; an unreadable image is refused by name, then left out when asked."""
+    """The seen images stand behind the gallery; an unreadable image is refused by name, then left out when asked."""
     root = cli.outputs.parent / "mine"
     if kind == "folder":
         write_folder(root, images(30))

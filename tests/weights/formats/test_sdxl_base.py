@@ -40,7 +40,7 @@ def bigg() -> torch.nn.Module:
 
 
 def sdxl_state() -> dict[str, Tensor]:
-    """What a released file holds, small: 40 = 16 + 24 text channels, 64 = 16 + 6 * 8 of the vector."""
+    """Content of a released file, small: 40 = 16 + 24 text channels, 64 = 16 + 6 * 8 of the vector."""
     state = {key: value for key, value in published_state().items() if key != "denoiser.sigmas"}
     for key, value in clip_l().state_dict().items():
         state["conditioner.embedders.0.transformer.text_model." + key.removeprefix("text_model.")] = value

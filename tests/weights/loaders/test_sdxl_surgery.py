@@ -1,4 +1,4 @@
-"""What the published fine-tuning changes of SDXL base, and nothing else."""
+"""The published fine-tuning's changes to SDXL base, and no others."""
 
 import json
 from pathlib import Path
