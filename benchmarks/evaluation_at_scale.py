@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.effective_rank import effective_rank_ratio
-from mindeye_pl.metrics.identification import two_way_influence
+from mindeye_pl.metrics.effective_rank import effective_rank
+from mindeye_pl.metrics.identification import correlation_matrix, two_way_influence
 from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 
@@ -66,10 +66,10 @@ def main(num: int) -> None:
         with timed("retrieval, two directions, 30 pools of 300 and all, top 1, 5 and 10"):
             scores = retrieval_scores(brain=predicted, clip=true, top_k=(1, 5, 10))
         with timed("two-way identification with its interval"):
-            influence = two_way_influence(query=predicted, gallery=true)
+            influence = two_way_influence(correlation_matrix(predicted, true))
             interval = bootstrap_interval(influence.numpy(), bounds=(0, 1))
         with timed("effective rank of both"):
-            ratio = effective_rank_ratio(predicted, true).item()
+            ratio = (effective_rank(predicted) / effective_rank(true)).item()
         for score in scores:
             assert score.interval is not None
             low, high = score.interval

@@ -41,6 +41,7 @@ page.
 
 ## How to read a score
 
+* Functions that end in `_per_image` or `_per_voxel` return one value per image or voxel; the score is their mean.
 * **Chance** is the score of a random guess, and **pool** is the number of candidates from which the right answer is
   picked. A score means nothing without both: 90 % with a pool of 2 and 90 % with a pool of 300 are different results,
   and top-5 of 300 is not top-1. If chance is no single number, *null rows* replace it: another test image, a grey

@@ -47,37 +47,6 @@ def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_
     return torch.special.entr(singular / singular.sum()).sum().exp()
 
 
-def effective_rank_ratio(
-    predicted: Tensor, true: Tensor, *, names: Sequence[str] | None = None, block_size: int = 16_384
-) -> Tensor:
-    """Effective rank of the predicted tokens divided by that of the true tokens.
-
-    Formula: effective_rank(predicted) / effective_rank(true)
-    Range: 0 upwards; 1 is as many directions as the true tokens, noise is above 1
-    Direction: higher is better.
-    Chance: no single number; 0 for one answer to all images
-    Weights: none for this function; those of the CLIP model that computed the tokens.
-    Not shown: whether the directions are the right ones; read it beside retrieval.
-    Source: Roy and Vetterli 2007; Shirakawa et al. 2024 (arXiv 2405.10078).
-
-    Args:
-        predicted: `(N, ...)` floating point.
-        true: `(N, ...)` of the same images in the same order; not all equal.
-        names: N image names for error messages.
-        block_size: values of an image read at once.
-
-    Returns:
-        A scalar, float64.
-
-    Raises:
-        UserError: as `checks.check_embeddings`.
-    """
-    check_embeddings(predicted, what="predicted tokens", names=names, like=true)
-    return effective_rank(predicted, names=names, block_size=block_size) / effective_rank(
-        true, names=names, block_size=block_size
-    )
-
-
 def _singular_values(features: Tensor, block_size: int) -> Tensor:
     """Return the singular values of the centred features, `(N, F)` -> `(N,)` float64, with rounding errors set to 0."""
     num = len(features)

@@ -25,12 +25,7 @@ def fid(features: Tensor, reference_features: Tensor) -> Tensor:
         images with a published number of 30,000.
     Source: Heusel et al. 2017; Mind Reader, spec section 8
 
-    Args:
-        features: `(N, F)`, N > 1.
-        reference_features: `(M, F)`, M > 1.
-
-    Returns:
-        A float64 scalar.
+    Shape: `(N, F)`, `(M, F)` -> float64 scalar.
 
     Raises:
         UserError: for a set of fewer than two images.

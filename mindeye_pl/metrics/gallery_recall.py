@@ -12,7 +12,7 @@ from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
 from mindeye_pl.metrics.statistics.score import Score
 
 
-def gallery_recall(indices: np.ndarray, truth: np.ndarray, top_k: int = 1) -> float:
+def gallery_recall_per_image(indices: np.ndarray, truth: np.ndarray, top_k: int = 1) -> np.ndarray:
     """Fraction of queries whose own image is among the first `top_k` results.
 
     Formula: mean over i of [truth_i is one of indices_i1, ..., indices_i top_k]
@@ -30,24 +30,20 @@ def gallery_recall(indices: np.ndarray, truth: np.ndarray, top_k: int = 1) -> fl
         top_k: number of results that count.
 
     Returns:
-        A fraction in [0, 1].
+        `(n,)` float64, 1 for each query that finds its image, else 0.
     """
-    return float(_hits(indices, truth, top_k).mean())
-
-
-def _hits(indices: np.ndarray, truth: np.ndarray, top_k: int) -> np.ndarray:
     assert indices.shape[:1] == truth.shape, f"results {indices.shape} for truth {truth.shape}"
-    return (indices[:, :top_k] == truth[:, None]).any(1)
+    return (indices[:, :top_k] == truth[:, None]).any(1).astype(float)
 
 
 def gallery_recall_scores(
     indices: np.ndarray, truth: np.ndarray, *, pool_size: int, top_k: Sequence[int] = (1, 5, 10)
 ) -> list[Score]:
-    """Return `gallery_recall` at several k, with Wilson's intervals over the queries.
+    """Return recall at several k, with Wilson's intervals over the queries.
 
     Args:
-        indices: `(n, k)` integers, gallery indices of the results, best first, -1 for missing results.
-        truth: `(n,)` gallery indices of the queries' own images.
+        indices: as of `gallery_recall_per_image`.
+        truth: as of `gallery_recall_per_image`.
         pool_size: N.
         top_k: numbers of results that count; one score each, named for example `gallery_recall_5`.
 
@@ -58,15 +54,7 @@ def gallery_recall_scores(
         raise UserError("top_k of gallery recall is out of range", got=list(top_k), expected=f"1 to {indices.shape[1]}")
     scores = []
     for k in top_k:
-        hits = _hits(indices, truth, k).astype(float)
-        scores.append(
-            Score(
-                name=f"gallery_recall_{k}",
-                value=float(hits.mean()),
-                chance=min(1.0, k / pool_size),
-                pool_size=pool_size,
-                num_images=len(hits),
-                interval=hit_rate_interval(hits),
-            )
-        )
+        hits = gallery_recall_per_image(indices, truth, k)
+        chance, interval = min(1.0, k / pool_size), hit_rate_interval(hits)
+        scores.append(Score(f"gallery_recall_{k}", float(hits.mean()), chance, pool_size, len(hits), interval))
     return scores

@@ -2,176 +2,81 @@
 
 Two directions are in use. "published", computed by the field's code: a reconstruction is fixed, and its own image
 competes with other true images. "paper", described in MindEye2's appendix: an image is fixed, and its own
-reconstruction competes with other reconstructions.
-
-Features are read in blocks, so that only one block at a time is held in float64.
+reconstruction competes with other reconstructions. Matrices have the fixed items as rows; the transpose is the other
+direction.
 
 Legend: N pairs of reconstruction and image, F features, n candidates of which one is right.
 """
-
-from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.statistics.checks import check_embeddings
-
-Direction = Literal["published", "paper"]
 
 #: Similarities that differ by at most this are ties: sums over features round by less, and the rounding of a matrix
 #: product depends on a row's index.
 TIE = 1e-12
 
 
-def two_way_identification(
-    *, query: Tensor, gallery: Tensor, direction: Direction = "published", names: Sequence[str] | None = None
-) -> Tensor:
-    """Fraction of comparisons in which a reconstruction is more similar to its own image than to another one.
-
-    Formula: mean over i and j != i of [r(q_i, g_i) > r(q_i, g_j)], r the Pearson correlation of features, a tie half;
-        in the direction "paper" of [r(q_i, g_i) > r(q_j, g_i)].
-    Range: 0 to 1
-    Direction: higher is better.
-    Chance: 1/2
-    Weights: none for this function; those of the network that computed the features.
-    Not shown: whether the objects are right. The score saturates: most distractors are photographs of a different kind,
-        so the right kind of scene wins nearly all comparisons. Compare n-way identification with n = N.
-    Source: MindEye2, spec section 10, for the code's direction; MindEye2's appendix A.9 for the paper's.
-
-    Args:
-        query: `(N, ...)` features of reconstructions, floating point.
-        gallery: `(N, ...)` features of the images, in the same order.
-        direction: "published" or "paper", as defined in the module docstring.
-        names: N image names for error messages.
-
-    Returns:
-        A scalar, float64.
-
-    Raises:
-        UserError: as `checks.check_embeddings`.
-    """
-    return two_way_per_image(query=query, gallery=gallery, direction=direction, names=names).mean()
-
-
-def two_way_per_image(
-    *, query: Tensor, gallery: Tensor, direction: Direction = "published", names: Sequence[str] | None = None
-) -> Tensor:
-    """Per-item `two_way_identification`, `(N,)` float64.
-
-    The values share one gallery and depend on each other; use `two_way_influence` for an interval.
-    """
-    return n_way_per_image(query=query, gallery=gallery, n=2, direction=direction, names=names)
-
-
-def two_way_influence(
-    *, query: Tensor, gallery: Tensor, direction: Direction = "published", names: Sequence[str] | None = None
-) -> Tensor:
-    """Contribution of each image to two-way identification, `(N,)` float64, for intervals and paired tests.
-
-    An image has two roles: it is fixed in its own N - 1 comparisons, and it is a distractor in one comparison of every
-    other image. Its value is the fraction it wins in the former, plus the fraction the others win against it, minus the
-    score. The mean of the values is the score, and the standard error of their mean that of the score over new images:
-    the first-order projection of a U-statistic of two images (Hoeffding 1948). `two_way_per_image` has only the first
-    role. Arguments as `two_way_identification`.
-    """
-    return influence_of_wins(two_way_wins(_directed(query, gallery, direction, names)))
-
-
-def influence_of_wins(wins: Tensor) -> Tensor:
-    """Return `two_way_influence` from the matrix of `two_way_wins`, `(N, N)` -> `(N,)` float64."""
-    others = len(wins) - 1
-    own, against = wins.sum(1) / others, wins.sum(0) / others
-    return own + against - own.mean()
-
-
-def two_way_wins(correlations: Tensor) -> Tensor:
-    """Compare each fixed item's own candidate with the others, `(N, N)` float64: win 1, loss 0, tie 1/2, diagonal 0.
-
-    Args:
-        correlations: `(N, N)` of features; rows are the fixed items.
-    """
-    own = correlations.diagonal()[:, None]
-    wins = ((correlations < own - TIE).double() + (correlations <= own + TIE).double()) / 2
-    return wins.fill_diagonal_(0)
-
-
-def n_way_identification(
-    *,
-    query: Tensor,
-    gallery: Tensor,
-    n: int,
-    top_k: int = 1,
-    direction: Direction = "published",
-    names: Sequence[str] | None = None,
-) -> Tensor:
-    """Fraction of items whose own candidate is among the `top_k` most similar of n: itself and n - 1 random others.
+def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
+    """Probability that an item's own candidate is among the `top_k` most similar of n: itself and n - 1 random others.
 
     The mean over all possible draws of the others is computed exactly, without sampling.
 
     Formula: mean over i of P[H_i < top_k], where H_i counts the more similar ones among n - 1 of the N - 1 others drawn
         without replacement: hypergeometric in b_i, the number of all that are more similar. Ties are broken randomly.
+        Two-way identification (n = 2) is the mean over i and j != i of [r(q_i, g_i) > r(q_i, g_j)], r the Pearson
+        correlation of features, a tie half; in the direction "paper" of [r(q_i, g_i) > r(q_j, g_i)].
     Range: 0 to 1
     Direction: higher is better.
     Chance: top_k / n
     Weights: none for this function; those of the network that computed the features.
-    Not shown: how near the misses are, and whether the objects are right. Scores with different n are not comparable.
-    Source: Mind Reader, spec section 8; n = N answers the saturation of two-way identification.
+    Not shown: how near the misses are, and whether the objects are right. Two-way identification saturates: most
+        distractors are photographs of a different kind, so the right kind of scene wins nearly all comparisons; compare
+        n = N. Scores with different n are not comparable.
+    Source: MindEye2, spec section 10, for n = 2 in the code's direction; MindEye2's appendix A.9 for the paper's; Mind
+        Reader, spec section 8, for other n.
+
+    The values share one gallery and depend on each other; use `two_way_influence` for an interval.
 
     Args:
-        query: `(N, ...)` features of reconstructions, floating point.
-        gallery: `(N, ...)` features of the images, in the same order.
+        correlations: `(N, N)` of each fixed item (row) with each candidate, its own on the diagonal.
         n: number of candidates, 2 to N; n = N is identification among all images.
         top_k: number of most similar candidates that count as found, 1 to n.
-        direction: "published" or "paper", as defined in the module docstring.
-        names: N image names for error messages.
 
     Returns:
-        A scalar, float64.
-
-    Raises:
-        UserError: as `checks.check_embeddings`, and for an n or top_k out of range.
-    """
-    return n_way_per_image(query=query, gallery=gallery, n=n, top_k=top_k, direction=direction, names=names).mean()
-
-
-def n_way_per_image(
-    *,
-    query: Tensor,
-    gallery: Tensor,
-    n: int,
-    top_k: int = 1,
-    direction: Direction = "published",
-    names: Sequence[str] | None = None,
-) -> Tensor:
-    """Per-item `n_way_identification`, `(N,)` float64."""
-    correlations = _directed(query, gallery, direction, names)
-    return identification_probability(correlations, n=n, top_k=top_k)
-
-
-def identification_probability(similarity: Tensor, *, n: int, top_k: int = 1) -> Tensor:
-    """Return the probability that the own item is found among n, from similarities `(N, N)` -> `(N,)` float64.
-
-    Args:
-        similarity: of each fixed item (row) with each candidate, its own on the diagonal.
-        n: number of candidates, 2 to N.
-        top_k: number of most similar candidates that count as found.
+        `(N,)` float64.
 
     Raises:
         UserError: for an n or top_k out of range.
     """
-    num = len(similarity)
+    num = len(correlations)
     if not 2 <= n <= num:
         raise UserError("n of n-way identification is out of range", got=f"n={n}", expected=f"2 to {num} images")
     if not 1 <= top_k <= n:
         raise UserError("top_k of n-way identification is out of range", got=f"top_k={top_k}", expected=f"1 to {n}")
-    better, tied = better_and_tied(similarity)
+    better, tied = better_and_tied(correlations)
     # With t ties the own item is behind b, b + 1, ..., b + t others with equal probability.
-    found = torch.from_numpy(_found_behind(num, n, top_k)).to(similarity.device)  # (N,)
+    found = torch.from_numpy(_found_behind(num, n, top_k)).to(correlations.device)  # (N,)
     summed = torch.cat([found.new_zeros(1), found.cumsum(0)])  # (N + 1,)
     return (summed[better + tied] - summed[better]) / tied
+
+
+def two_way_influence(correlations: Tensor) -> Tensor:
+    """Contribution of each image to two-way identification, `(N, N)` -> `(N,)` float64, for intervals and paired tests.
+
+    An image has two roles: it is fixed in its own N - 1 comparisons, and it is a distractor in one comparison of every
+    other image. Its value is the fraction it wins in the former, plus the fraction the others win against it, minus the
+    score. The mean of the values is the score, and the standard error of their mean that of the score over new images:
+    the first-order projection of a U-statistic of two images (Hoeffding 1948).
+    """
+    own = correlations.diagonal()[:, None]
+    wins = ((correlations < own - TIE).double() + (correlations <= own + TIE).double()) / 2  # a tie is 1/2
+    wins = wins.fill_diagonal_(0)
+    others = len(wins) - 1
+    won, against = wins.sum(1) / others, wins.sum(0) / others
+    return won + against - won.mean()
 
 
 def better_and_tied(similarity: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,16 +91,6 @@ def _found_behind(num: int, n: int, top_k: int) -> np.ndarray:
     from scipy.stats import hypergeom
 
     return hypergeom.cdf(top_k - 1, num - 1, np.arange(num), n - 1)
-
-
-def _directed(query: Tensor, gallery: Tensor, direction: Direction, names: Sequence[str] | None) -> Tensor:
-    """Return the correlations `(N, N)` with the fixed items as rows."""
-    check_embeddings(gallery, what="features of the images", names=names)
-    check_embeddings(query, what="features of the reconstructions", names=names, like=gallery)
-    if len(query) < 2:
-        raise UserError("identification needs other images to compare with", got=len(query), expected="at least 2")
-    correlations = correlation_matrix(query, gallery)
-    return {"published": correlations, "paper": correlations.T}[direction]
 
 
 def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_384) -> Tensor:
@@ -225,8 +120,8 @@ def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_38
     return products * scales[0][:, None] * scales[1][None, :]
 
 
-def correlation_distance(first: Tensor, second: Tensor, *, names: Sequence[str] | None = None) -> Tensor:
-    """Mean distance of a reconstruction's features from its image's.
+def correlation_distance_per_image(first: Tensor, second: Tensor) -> Tensor:
+    """Distance of a reconstruction's features from its image's.
 
     Formula: mean over i of 1 - r(a_i, b_i), r the Pearson correlation over features
     Range: 0 to 2
@@ -236,24 +131,9 @@ def correlation_distance(first: Tensor, second: Tensor, *, names: Sequence[str] 
     Not shown: whether the image can be distinguished from others: it is compared only with its own.
     Source: MindEye2, spec section 10 (EffNet-B and SwAV).
 
-    Args:
-        first: `(N, ...)` features, floating point.
-        second: `(N, ...)` features in the same order.
-        names: N image names for error messages.
-
-    Returns:
-        A scalar, float64.
-
-    Raises:
-        UserError: as `checks.check_embeddings`.
+    Shape:
+        `(N, ...)`, `(N, ...)` floating point, in the same order -> `(N,)` float64.
     """
-    return correlation_distance_per_image(first, second, names=names).mean()
-
-
-def correlation_distance_per_image(first: Tensor, second: Tensor, *, names: Sequence[str] | None = None) -> Tensor:
-    """Per-pair `correlation_distance`, `(N,)` float64."""
-    check_embeddings(second, what="features of the images", names=names)
-    check_embeddings(first, what="features of the reconstructions", names=names, like=second)
     return 1 - correlation_per_row(first, second)
 
 

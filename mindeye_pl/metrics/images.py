@@ -10,12 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.metrics.identification import (
-    correlation_matrix,
-    identification_probability,
-    influence_of_wins,
-    two_way_wins,
-)
+from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image, two_way_influence
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.statistics.score import Interval, Score
@@ -128,13 +123,13 @@ def score_two_way(correlations: Tensor) -> Scored:
     Args:
         correlations: `(n, n)` of features, from `correlation_matrix`; rows are the fixed items.
     """
-    each = identification_probability(correlations, n=2)
-    return Scored(each.cpu().numpy(), influence_of_wins(two_way_wins(correlations)).cpu().numpy())
+    each = n_way_per_image(correlations, n=2)
+    return Scored(each.cpu().numpy(), two_way_influence(correlations).cpu().numpy())
 
 
 def score_n_way(correlations: Tensor, *, n: int, top_k: int) -> Scored:
     """Score each image by n-way identification with a fixed gallery; `correlations` as in `score_two_way`."""
-    return Scored.independent(identification_probability(correlations, n=n, top_k=top_k))
+    return Scored.independent(n_way_per_image(correlations, n=n, top_k=top_k))
 
 
 def score_each(

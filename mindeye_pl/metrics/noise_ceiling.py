@@ -53,8 +53,10 @@ def effective_repetitions(repetitions: Tensor, weights: Tensor | None = None) ->
     return 1 / noise
 
 
-def ceiling_between_repetitions(repetitions: Tensor, mask: Any = None, *, weights: Tensor | None = None) -> Tensor:
-    """Estimate the `brain_correlation` of a perfect prediction from the agreement of repetitions.
+def ceiling_between_repetitions_per_image(
+    repetitions: Tensor, mask: Any = None, *, weights: Tensor | None = None
+) -> Tensor:
+    """Estimate the brain correlation of a perfect prediction from the agreement of repetitions.
 
     Across voxels there is no ceiling in closed form: it depends on how an image's signal is distributed over the
     voxels, which ncsnr does not determine. The estimate for each image is sqrt(R r / (1 + (R - 1) r)), where r is the
@@ -68,21 +70,11 @@ def ceiling_between_repetitions(repetitions: Tensor, mask: Any = None, *, weight
         weights: `(N, R)`, weight of each response in the measured betas; equal weights if None.
 
     Returns:
-        Scalar float64 in [0, 1], the mean over the images with at least two different responses.
+        `(N,)` float64 in [0, 1]; NaN for images shown once.
 
     Raises:
-        UserError: if there is no such image, or for fewer than two voxels.
+        UserError: for fewer than two voxels.
     """
-    each = ceiling_between_repetitions_per_image(repetitions, mask, weights=weights)
-    if each.isnan().all():
-        raise UserError("no image has repetitions, so the noise ceiling is unknown", expected="at least 2 repetitions")
-    return each.nanmean()
-
-
-def ceiling_between_repetitions_per_image(
-    repetitions: Tensor, mask: Any = None, *, weights: Tensor | None = None
-) -> Tensor:
-    """Per-image `ceiling_between_repetitions`, `(N,)` float64; NaN for images shown once."""
     chosen = select_voxels(mask, repetitions)
     total, pairs = torch.zeros(2, len(repetitions), dtype=torch.float64, device=repetitions.device)
     for i in range(repetitions.shape[1]):

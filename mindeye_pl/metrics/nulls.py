@@ -69,8 +69,3 @@ def shuffled_scores(
             score_name = name if k == 1 else f"{name}_top{k}"
             scores.append(Score(score_name, float(null.mean()), min(1.0, k / num), num, num, (low, high)))
     return scores
-
-
-def compute_p_value(observed: float, null: Tensor) -> float:
-    """Return the fraction of scores that are at least `observed`, counting the observation itself."""
-    return (1 + int((null >= observed).sum())) / (1 + len(null))

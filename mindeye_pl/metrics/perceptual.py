@@ -1,16 +1,15 @@
 """Perceptual distance of images (LPIPS; Zhang et al. 2018).
 
-For distances between EffNet-B or SwAV features, use `identification.correlation_distance`.
-
-Legend: N pairs of images, B batch, H and W image size.
+Legend: N pairs of images, H and W image size.
 """
 
 import torch
 from torch import Tensor, nn
 
 
-def lpips(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
-    """Mean weighted distance of the pairs' features in five layers of AlexNet, normalised at each spatial position.
+@torch.no_grad()
+def lpips_per_image(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
+    """Weighted distance of each pair's features in five layers of AlexNet, normalised at each spatial position.
 
     Formula: mean over pairs of sum_l mean_hw sum_c w_lc (a_lchw - b_lchw)^2, with a and b of unit length over c
     Range: 0 upwards, rarely above 1
@@ -28,14 +27,8 @@ def lpips(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_
         batch_size: pairs per forward pass.
 
     Returns:
-        A float64 scalar.
+        `(N,)` float64.
     """
-    return lpips_per_image(reconstructions, images, network=network, batch_size=batch_size).mean()
-
-
-@torch.no_grad()
-def lpips_per_image(reconstructions: Tensor, images: Tensor, *, network: nn.Module, batch_size: int = 32) -> Tensor:
-    """Per-pair `lpips`, `(N,)` float64."""
     assert reconstructions.shape == images.shape, f"{tuple(reconstructions.shape)}, {tuple(images.shape)}"
     batches = zip(reconstructions.split(batch_size), images.split(batch_size), strict=True)
     return torch.cat(

@@ -5,7 +5,8 @@ Images are processed in small batches, because 1,000 images at the published siz
 Legend: N pairs of images, H and W image size, b images of a batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,8 +19,6 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.identification import correlation_per_row
 from mindeye_pl.metrics.statistics.checks import check_images
 
-Form = Literal["published", "torchmetrics"]
-
 #: Side in pixels of the published evaluation.
 PUBLISHED_SIZE = 425
 
@@ -29,7 +28,7 @@ SSIM_WINDOW = 11
 _BATCH_SIZE = 8
 
 
-def pixcorr(
+def pixcorr_per_image(
     reconstructions: Tensor,
     images: Tensor,
     *,
@@ -37,7 +36,7 @@ def pixcorr(
     antialias: bool = False,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Mean correlation of the pixel values of each pair.
+    """Correlation of the pixel values of each pair.
 
     Formula: mean over i of r(x_i, y_i), r the Pearson correlation over all 3 H W values of an image
     Range: -1 to 1
@@ -56,37 +55,25 @@ def pixcorr(
         names: N image names for error messages.
 
     Returns:
-        A scalar, float64.
+        `(N,)` float64; 0 for an image of one colour.
 
     Raises:
         UserError: as `checks.check_images`.
     """
-    return pixcorr_per_image(reconstructions, images, size=size, antialias=antialias, names=names).mean()
-
-
-def pixcorr_per_image(
-    reconstructions: Tensor,
-    images: Tensor,
-    *,
-    size: int | None = PUBLISHED_SIZE,
-    antialias: bool = False,
-    names: Sequence[str] | None = None,
-) -> Tensor:
-    """Per-pair `pixcorr`, `(N,)` float64; 0 for an image of one colour."""
     pairs = _resized_pairs(reconstructions, images, size, antialias, names)
     return torch.cat([correlation_per_row(some, others) for some, others in pairs])
 
 
-def ssim(
+def ssim_per_image(
     reconstructions: Tensor,
     images: Tensor,
     *,
     size: int | None = PUBLISHED_SIZE,
-    form: Form = "published",
+    form: Literal["published", "torchmetrics"] = "published",
     antialias: bool = False,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Mean structural similarity of each pair, over windows of 11 pixels with Gaussian weights.
+    """Structural similarity of each pair, over windows of 11 pixels with Gaussian weights.
 
     Formula: mean over i and windows of (2 m_x m_y + c_1) (2 s_xy + c_2) / ((m_x^2 + m_y^2 + c_1) (s_x^2 + s_y^2 +
         c_2)), m and s the weighted means and (co)variances of a window, sigma 1.5, c_1 = 0.01^2, c_2 = 0.03^2
@@ -99,43 +86,15 @@ def ssim(
     Source: MindEye2, spec section 10 ("published": scikit-image, grey images, windows inside them); torchmetrics
         ("torchmetrics": the mean over three colours, windows over mirrored borders too).
 
-    Args:
-        reconstructions: `(N, 3, H, W)` floating point in [0, 1].
-        images: `(N, 3, H, W)` seen images in the same format.
-        size: side in pixels to which both are resized; None leaves them as they are.
-        form: "published" or "torchmetrics".
-        antialias: resize with antialiasing, unlike the published code.
-        names: N image names for error messages.
-
-    Returns:
-        A scalar, float64.
-
-    Raises:
-        UserError: as `checks.check_images`, and for images smaller than a window.
+    Arguments, result and errors as of `pixcorr_per_image`; images smaller than a window are refused too.
     """
-    return ssim_per_image(reconstructions, images, size=size, form=form, antialias=antialias, names=names).mean()
-
-
-def ssim_per_image(
-    reconstructions: Tensor,
-    images: Tensor,
-    *,
-    size: int | None = PUBLISHED_SIZE,
-    form: Form = "published",
-    antialias: bool = False,
-    names: Sequence[str] | None = None,
-) -> Tensor:
-    """Per-pair `ssim`, `(N,)` float64."""
-    compute = _SSIM_FORMS[form]
+    compute = {"published": _published_ssim, "torchmetrics": _torchmetrics_ssim}[form]
     pairs = _resized_pairs(reconstructions, images, size, antialias, names)
     side = min(reconstructions.shape[2:]) if size is None else size
     if side < SSIM_WINDOW:
-        raise UserError(
-            "the images are too small for SSIM",
-            got=f"{side} pixels",
-            expected=f"at least {SSIM_WINDOW} pixels",
-            fix="resize both with the option size",
-        )
+        got, expected = f"{side} pixels", f"at least {SSIM_WINDOW} pixels"
+        fix = "resize both with the option size"
+        raise UserError("the images are too small for SSIM", got=got, expected=expected, fix=fix)
     return torch.cat([compute(some, others) for some, others in pairs])
 
 
@@ -165,12 +124,6 @@ def _torchmetrics_ssim(some: Tensor, others: Tensor) -> Tensor:
     return scores.double()
 
 
-_SSIM_FORMS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {
-    "published": _published_ssim,
-    "torchmetrics": _torchmetrics_ssim,
-}
-
-
 def _resized_pairs(
     reconstructions: Tensor, images: Tensor, size: int | None, antialias: bool, names: Sequence[str] | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -178,11 +131,8 @@ def _resized_pairs(
     check_images(images, what="images", names=names)
     check_images(reconstructions, what="reconstructions", names=names, like=images, same_size=size is None)
     blocks = zip(reconstructions.split(_BATCH_SIZE), images.split(_BATCH_SIZE), strict=True)
-    return ((_resized(some, size, antialias), _resized(others, size, antialias)) for some, others in blocks)
-
-
-def _resized(images: Tensor, size: int | None, antialias: bool) -> Tensor:
-    """Resize bilinearly; without antialiasing this equals the published code's torchvision on tensors."""
     if size is None:
-        return images
-    return tv_resize(images, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=antialias)
+        return blocks
+    # Without antialiasing this equals the published code's torchvision on tensors.
+    resized = partial(tv_resize, size=[size, size], interpolation=InterpolationMode.BILINEAR, antialias=antialias)
+    return ((resized(some), resized(others)) for some, others in blocks)

@@ -6,8 +6,7 @@ brains. Row i of one matches row i of the other; axes after the first are flatte
 Legend: N pairs, F values of a flattened embedding, M pool size.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,22 +16,19 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.identification import better_and_tied
 from mindeye_pl.metrics.statistics.checks import check_embeddings
 from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
-from mindeye_pl.metrics.statistics.score import Interval, Score
+from mindeye_pl.metrics.statistics.score import Score
 
-#: Labels printed by the published script: its similarity matrix is transposed, so its "fwd" is image to brain.
-PUBLISHED_LABELS = {"image_retrieval": "bwd", "brain_retrieval": "fwd"}
-#: Labels of the paper's tables: forward is brain to image.
-CORRECTED_LABELS = {"image_retrieval": "fwd", "brain_retrieval": "bwd"}
+#: Directions as the paper's tables label them ("corrected"), and as the published script prints them: its similarity
+#: matrix is transposed, so that its "fwd" is image to brain.
+_LABELS = {
+    "published": {"image_retrieval": "bwd", "brain_retrieval": "fwd"},
+    "corrected": {"image_retrieval": "fwd", "brain_retrieval": "bwd"},
+}
 
 
 def published_label(name: str, names: str = "published") -> str:
-    """Return the published label of a direction, "fwd" or "bwd".
-
-    Args:
-        name: "image_retrieval" or "brain_retrieval".
-        names: "published" for the swapped labels that the published script prints, "corrected" for the paper's meaning.
-    """
-    return {"published": PUBLISHED_LABELS, "corrected": CORRECTED_LABELS}[names][name]
+    """Return the label of `image_retrieval` or `brain_retrieval`, "fwd" or "bwd"."""
+    return _LABELS[names][name]
 
 
 def cosine_similarity(*, query: Tensor, gallery: Tensor, block_size: int = 16_384) -> Tensor:
@@ -85,12 +81,7 @@ def ranks_of_own(similarity: Tensor) -> Tensor:
 def nearest(similarity: Tensor, k: int) -> Tensor:
     """Return the `k` most similar items of each query, most similar first; ties in gallery order.
 
-    Args:
-        similarity: `(N, M)`, queries by gallery.
-        k: number of items; all M if there are fewer.
-
-    Returns:
-        `(N, k)` int64 gallery indices.
+    Shape: `(N, M)`, queries by gallery -> `(N, min(k, M))` int64 gallery indices.
     """
     assert k > 0, k
     orders = [rows.argsort(dim=1, descending=True, stable=True)[:, :k] for rows in similarity.split(256)]
@@ -98,76 +89,29 @@ def nearest(similarity: Tensor, k: int) -> Tensor:
 
 
 def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Tensor:
-    """Return the fraction of queries whose own item is among the `top_k` most similar of the gallery by cosine.
+    """Fraction of queries whose own item is among the `top_k` most similar of the gallery by cosine.
 
-    Inputs are not checked, so that training can log it: NaN in an embedding yields NaN.
-
-    Shape:
-        query `(N, ...)`, gallery `(N, ...)` -> scalar float32; chance is `top_k / N`.
-    """
-    assert len(query) == len(gallery), f"{len(query)} queries for {len(gallery)} items"
-    return hit_rates(cosine_similarity(query=query, gallery=gallery), top_k).mean().float()
-
-
-def image_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
-    """Fraction of brains that retrieve their image among all images.
-
-    Formula: mean over i of [fewer than top_k images j have cos(b_i, c_j) > cos(b_i, c_i)]; ties are broken randomly
+    Formula: mean over i of [fewer than top_k items j have cos(q_i, g_j) > cos(q_i, g_i)]; ties are broken randomly. In
+        image retrieval q are the brains' retrieval embeddings and g the images' target tokens; in brain retrieval the
+        images query the brains.
     Range: 0 to 1
     Direction: higher is better.
     Chance: top_k / N, and top_k / 300 in the published pools
     Weights: none for this function; those of the CLIP model that computed the target tokens.
     Not shown: the reconstruction: the score depends on the brain's embedding alone, before any image is generated. Test
-        images differ strongly from each other, so that the kind of scene alone often identifies the image.
-    Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "bwd".
+        images differ strongly from each other, so that the kind of scene alone often identifies the image. A few
+        embeddings that are near every image (hubs) lower brain retrieval while each brain still retrieves its own
+        image, so read both.
+    Source: MindEye2, spec sections 6.8 and 10; the published script prints image retrieval as "bwd" and brain retrieval
+        as "fwd".
 
-    Args:
-        brain: `(N, ...)` retrieval embeddings, floating point.
-        clip: `(N, ...)` target tokens, in the same order.
-        top_k: number of most similar items that count as found.
-        names: N image names for error messages.
+    Inputs are not checked, so that training can log it: NaN in an embedding yields NaN.
 
-    Returns:
-        A scalar, float32.
-
-    Raises:
-        UserError: as `checks.check_embeddings`.
+    Shape:
+        query `(N, ...)`, gallery `(N, ...)`, row i of one matches row i of the other -> scalar float32.
     """
-    _check_pairs(brain, clip, names)
-    return retrieval_accuracy(query=brain, gallery=clip, top_k=top_k)
-
-
-def brain_retrieval(*, brain: Tensor, clip: Tensor, top_k: int = 1, names: Sequence[str] | None = None) -> Tensor:
-    """Fraction of images that retrieve their brain among all brains.
-
-    Formula: mean over i of [fewer than top_k brains j have cos(b_j, c_i) > cos(b_i, c_i)]; ties are broken randomly
-    Range: 0 to 1
-    Direction: higher is better.
-    Chance: top_k / N, and top_k / 300 in the published pools
-    Weights: none for this function; those of the CLIP model that computed the target tokens.
-    Not shown: the reconstruction. A few embeddings that are near every image (hubs) lower the score while each brain
-        still retrieves its own image, so read it beside image retrieval.
-    Source: MindEye2, spec sections 6.8 and 10; the published script prints it as "fwd".
-
-    Args:
-        brain: `(N, ...)` retrieval embeddings, floating point.
-        clip: `(N, ...)` target tokens, in the same order.
-        top_k: number of most similar items that count as found.
-        names: N image names for error messages.
-
-    Returns:
-        A scalar, float32.
-
-    Raises:
-        UserError: as `checks.check_embeddings`.
-    """
-    _check_pairs(brain, clip, names)
-    return retrieval_accuracy(query=clip, gallery=brain, top_k=top_k)
-
-
-def _check_pairs(brain: Tensor, clip: Tensor, names: Sequence[str] | None) -> None:
-    check_embeddings(clip, what="target tokens", names=names)
-    check_embeddings(brain, what="retrieval embeddings", names=names, like=clip)
+    assert len(query) == len(gallery), f"{len(query)} queries for {len(gallery)} items"
+    return hit_rates(cosine_similarity(query=query, gallery=gallery), top_k).mean().float()
 
 
 def draw_pools(num_images: int, pool_size: int = 300, num_pools: int = 30, seed: int = 42) -> np.ndarray:
@@ -187,8 +131,6 @@ def retrieval_scores(
     pool_size: int = 300,
     num_pools: int = 30,
     top_k: Sequence[int] = (1,),
-    interval_method: str = "wilson",
-    num_resamples: int = 2000,
     seed: int = 42,
     names: Sequence[str] | None = None,
 ) -> list[Score]:
@@ -202,9 +144,7 @@ def retrieval_scores(
         pool_size: images per pool; all images if there are fewer.
         num_pools: number of pools.
         top_k: numbers of most similar items that count as found, one set of scores each.
-        interval_method: as in `intervals.hit_rate_interval`.
-        num_resamples: of a bootstrap; Wilson's interval draws nothing.
-        seed: of pools and bootstrap.
+        seed: of the pools.
         names: N image names for error messages.
 
     Returns:
@@ -217,13 +157,13 @@ def retrieval_scores(
     """
     if not top_k or min(top_k) < 1:
         raise UserError("top_k of retrieval is not positive", got=list(top_k), expected="integers of at least 1")
-    _check_pairs(brain, clip, names)
+    check_embeddings(clip, what="target tokens", names=names)
+    check_embeddings(brain, what="retrieval embeddings", names=names, like=clip)
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()  # (N, N), once for all pools
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
     everything = np.arange(len(similarity))[None]
-    interval = partial(hit_rate_interval, method=interval_method, num_resamples=num_resamples, seed=seed)
     by_set = [
-        _pooled_scores(name + suffix, directed, chosen, top_k, interval)
+        _pooled_scores(name + suffix, directed, chosen, top_k)
         for suffix, chosen in (("", pools), ("_full", everything))
         for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T))
     ]
@@ -267,9 +207,7 @@ def _pooled_hits(similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) ->
     return total, np.bincount(pools.ravel(), minlength=len(similarity))
 
 
-def _pooled_scores(
-    name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int], interval: Callable[..., Interval]
-) -> list[Score]:
+def _pooled_scores(name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) -> list[Score]:
     """Return mean hit rates over pools, one score per `top_k`."""
     total, asked = _pooled_hits(similarity, pools, top_k)
     return [
@@ -279,7 +217,7 @@ def _pooled_scores(
             chance=min(1.0, k / pools.shape[1]),
             pool_size=pools.shape[1],
             num_images=int((asked > 0).sum()),
-            interval=interval(hits / np.maximum(asked, 1), weights=asked),
+            interval=hit_rate_interval(hits / np.maximum(asked, 1), weights=asked),
         )
         for hits, k in zip(total, top_k, strict=True)
     ]

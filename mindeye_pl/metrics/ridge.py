@@ -41,9 +41,8 @@ def ridge_predictions(
         UserError: for penalties that are not positive or fewer than three images.
     """
     predictions = np.empty((len(test_voxels), targets.shape[1]), np.float32)
-    for block, predicted, _ in ridge_blocks(
-        voxels, targets, test_voxels, alphas=alphas, targets_per_block=targets_per_block
-    ):
+    blocks = ridge_blocks(voxels, targets, test_voxels, alphas=alphas, targets_per_block=targets_per_block)
+    for block, predicted, _ in blocks:
         predictions[:, block] = predicted
     return predictions
 

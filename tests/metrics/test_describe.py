@@ -10,15 +10,12 @@ from mindeye_pl.metrics.describe import FIELDS, collect_metrics, is_metric, pars
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 OWN = {
-    "brain_retrieval",
-    "correlation_distance",
+    "correlation_distance_per_image",
     "effective_rank",
-    "effective_rank_ratio",
-    "image_retrieval",
-    "n_way_identification",
-    "pixcorr",
-    "ssim",
-    "two_way_identification",
+    "n_way_per_image",
+    "pixcorr_per_image",
+    "retrieval_accuracy",
+    "ssim_per_image",
 }
 
 

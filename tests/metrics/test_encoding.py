@@ -7,8 +7,8 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics import encoding
-from mindeye_pl.metrics.brain_correlation import voxel_correlation
 from mindeye_pl.metrics.encoding import RidgeEncoder, small_images
+from tests.metrics.test_brain_correlation import voxel_correlation
 
 
 def problem(n: int, num_features: int, num_voxels: int = 9, m: int = 40) -> tuple[np.ndarray, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.gallery_recall import gallery_recall, gallery_recall_scores
+from mindeye_pl.metrics.gallery_recall import gallery_recall_per_image, gallery_recall_scores
 from mindeye_pl.metrics.retrieval import hit_rates, nearest
 from mindeye_pl.metrics.statistics.intervals import wilson_interval
 
@@ -13,7 +13,7 @@ TRUTH = np.array([4, 0, 5, 2])
 
 
 def test_gallery_recall_by_hand() -> None:
-    assert [gallery_recall(INDICES, TRUTH, k) for k in (1, 2, 3)] == [0.25, 0.5, 0.5]
+    assert [gallery_recall_per_image(INDICES, TRUTH, k).mean() for k in (1, 2, 3)] == [0.25, 0.5, 0.5]
 
 
 def test_gallery_recall_of_a_full_ranking_is_image_retrieval() -> None:
@@ -22,7 +22,9 @@ def test_gallery_recall_of_a_full_ranking_is_image_retrieval() -> None:
     similarity = torch.randn(30, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     indices = nearest(similarity, 30).numpy()
     for k in (1, 3, 10):
-        assert gallery_recall(indices, np.arange(30), k) == pytest.approx(float(hit_rates(similarity, k).mean()))
+        assert gallery_recall_per_image(indices, np.arange(30), k).mean() == pytest.approx(
+            float(hit_rates(similarity, k).mean())
+        )
 
 
 def test_gallery_recall_scores_have_chance_pool_and_interval() -> None:

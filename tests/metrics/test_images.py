@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mindeye_pl.metrics.identification import two_way_identification
+from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image
 from mindeye_pl.metrics.images import (
     BASIC_METRICS,
     CLIP_TWO_WAY,
@@ -13,7 +13,7 @@ from mindeye_pl.metrics.images import (
     score_each,
     summarise_scores,
 )
-from mindeye_pl.metrics.pixels import pixcorr, ssim
+from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 
 
 def features(images: torch.Tensor) -> torch.Tensor:
@@ -26,9 +26,9 @@ def test_summarised_scores_are_the_metrics() -> None:
     values = score_each(made, seen, features=features, size=None)
     scores = {score.name: score for score in summarise_scores(values, BASIC_METRICS, num_resamples=50)}
     assert set(scores) == {metric.name for metric in BASIC_METRICS}
-    np.testing.assert_allclose(scores[PIXCORR].value, float(pixcorr(made, seen, size=None)), atol=1e-9)
-    np.testing.assert_allclose(scores[SSIM].value, float(ssim(made, seen, size=None)), atol=1e-9)
-    identified = two_way_identification(query=features(made), gallery=features(seen))
+    np.testing.assert_allclose(scores[PIXCORR].value, float(pixcorr_per_image(made, seen, size=None).mean()), atol=1e-9)
+    np.testing.assert_allclose(scores[SSIM].value, float(ssim_per_image(made, seen, size=None).mean()), atol=1e-9)
+    identified = n_way_per_image(correlation_matrix(features(made), features(seen)), n=2).mean()
     np.testing.assert_allclose(scores[CLIP_TWO_WAY].value, float(identified))
     assert scores[CLIP_TWO_WAY].chance == 0.5
     assert scores[PIXCORR].chance is None

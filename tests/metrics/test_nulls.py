@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mindeye_pl.metrics.nulls import compute_p_value, shuffled_accuracies, shuffled_scores
+from mindeye_pl.metrics.nulls import shuffled_accuracies, shuffled_scores
 from mindeye_pl.metrics.retrieval import cosine_similarity, hit_rates
 
 
@@ -13,8 +13,7 @@ def test_shuffles_score_chance_and_true_pairs_are_significant() -> None:
     assert null.shape == (500,)
     assert null.mean().item() == pytest.approx(1 / 50, abs=0.004)
     observed = hit_rates(similarity).mean().item()
-    assert compute_p_value(observed, null) == 1 / 501
-    assert compute_p_value(0.0, null) == 1
+    assert (null < observed).all()
     assert torch.equal(null, shuffled_accuracies(similarity, num_shuffles=500))
     assert shuffled_accuracies(similarity, num_shuffles=300, top_k=5).mean().item() == pytest.approx(0.1, abs=0.01)
 
@@ -25,7 +24,7 @@ def test_p_values_of_random_similarities_are_uniform() -> None:
         generator = torch.Generator().manual_seed(seed)
         similarity = torch.rand(12, 12, generator=generator)
         null = shuffled_accuracies(similarity, num_shuffles=60, seed=seed)
-        p_values.append(compute_p_value(hit_rates(similarity).mean().item(), null))
+        p_values.append((1 + int((null >= hit_rates(similarity).mean()).sum())) / 61)
     assert sum(p <= 0.1 for p in p_values) / 60 < 0.2
 
 

@@ -11,11 +11,9 @@ from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
 
 from mindeye_pl.metrics import retrieval
 from mindeye_pl.metrics.retrieval import (
-    brain_retrieval,
     cosine_similarity,
     draw_pools,
     hit_rates,
-    image_retrieval,
     nearest,
     published_label,
     ranks_of_own,
@@ -25,6 +23,14 @@ from mindeye_pl.metrics.retrieval import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "objective" / "objective_and_metrics.safetensors"
+
+
+def image_retrieval(*, brain: torch.Tensor, clip: torch.Tensor, top_k: int = 1) -> torch.Tensor:
+    return retrieval_accuracy(query=brain, gallery=clip, top_k=top_k)
+
+
+def brain_retrieval(*, brain: torch.Tensor, clip: torch.Tensor, top_k: int = 1) -> torch.Tensor:
+    return retrieval_accuracy(query=clip, gallery=brain, top_k=top_k)
 
 
 def pairs(num: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,14 +5,13 @@ Legend: N images.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.captions.pairs import Reference, check_captions, check_option, score_pairs
-
-SYNONYMS = ("published", "corrected")
+from mindeye_pl.metrics.captions.pairs import Reference, score_pairs
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _WORDNET_COMMAND = "python -m nltk.downloader wordnet omw-1.4"
@@ -54,7 +53,13 @@ def read_wordnet() -> WordNet:
     return wordnet
 
 
-def meteor(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
+def meteor_per_image(
+    predicted: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    wordnet: WordNet | None = None,
+    several: str = "best",
+) -> Tensor:
     """METEOR: matches of words, word stems and synonyms, with a penalty for scattered matches.
 
     Formula: P R / (alpha P + (1 - alpha) R) * (1 - gamma (chunks / matches)^beta), with P and R the matched fraction of
@@ -65,58 +70,27 @@ def meteor(predicted: Sequence[str], references: Sequence[Reference], **options:
     Weights: none; NLTK's WordNet corpus
     Not shown: whether the caption is true of the image: function words and stock phrases match too, and a right caption
         in different words than the reference scores low.
-    Source: MindEye2, spec section 10; Lavie and Agarwal 2007, as implemented by NLTK
-
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        options: keyword arguments of `meteor_per_image`.
-
-    Returns:
-        Scalar float64.
-    """
-    return meteor_per_image(predicted, references, **options).mean()
-
-
-def meteor_per_image(
-    predicted: Sequence[str],
-    references: Sequence[Reference],
-    *,
-    wordnet: WordNet | None = None,
-    several: str = "best",
-    alpha: float = 0.9,
-    beta: float = 3.0,
-    gamma: float = 0.5,
-    synonyms: str = "published",
-) -> Tensor:
-    """Per-image `meteor`, `(N,)` float64; 0 if no word matches.
+    Source: MindEye2, spec section 10; Lavie and Agarwal 2007, as implemented by NLTK, which looks words up by their
+        stems; WordNet often does not contain these ("littl").
 
     Args:
         predicted: N captions.
         references: captions of the same images, in the same order.
         wordnet: source of synonyms; NLTK's own if None.
-        several: how several references of an image are combined, one of `SEVERAL`.
-        alpha: weight of recall against precision.
-        beta: exponent of the penalty for scattered matches.
-        gamma: maximum of that penalty.
-        synonyms: "published" looks words up by their stems as NLTK does, which WordNet often does not contain
-            ("littl"); "corrected" looks up the words themselves.
+        several: one of `pairs.SEVERAL`.
+
+    Returns:
+        `(N,)` float64; 0 if no word matches.
 
     Raises:
-        UserError: if WordNet is missing, or a caption is not a string.
+        UserError: if WordNet is missing, or as `pairs.check_captions`.
     """
     from nltk.translate.meteor_score import single_meteor_score
 
-    texts, lists = check_captions(predicted, references)
-    check_option("synonyms", synonyms, SYNONYMS)
-    reader = read_wordnet() if wordnet is None else wordnet
-
-    def score(caption: str, reference: str) -> float:
-        words = meteor_words(caption)
-        source = reader if synonyms == "published" else _StemmedWordNet(reader, words)
-        return single_meteor_score(meteor_words(reference), words, wordnet=source, alpha=alpha, beta=beta, gamma=gamma)
-
-    return score_pairs(texts, lists, several, score)
+    match = partial(single_meteor_score, wordnet=read_wordnet() if wordnet is None else wordnet)
+    return score_pairs(
+        predicted, references, several, lambda text, reference: match(meteor_words(reference), meteor_words(text))
+    )
 
 
 def meteor_words(caption: str) -> list[str]:
@@ -129,32 +103,3 @@ def meteor_words(caption: str) -> list[str]:
 
     sentences = _SENTENCE_END.split(caption.strip())
     return [word for sentence in sentences for word in word_tokenize(sentence, preserve_line=True)]
-
-
-class _StemmedWordNet:
-    """WordNet adapter for NLTK's METEOR, which looks up word stems and expects stems as synonyms."""
-
-    def __init__(self, wordnet: WordNet, words: Iterable[str]):
-        from nltk.stem.porter import PorterStemmer
-
-        self._wordnet, self._stem = wordnet, PorterStemmer().stem
-        self._words: dict[str, list[str]] = {}
-        for word in dict.fromkeys(word.lower() for word in words):
-            self._words.setdefault(self._stem(word), []).append(word)
-
-    def synsets(self, lemma: str) -> list[Any]:
-        """Return the meanings of all words with this stem, each lemma replaced by its stem."""
-        meanings = [meaning for word in self._words.get(lemma, []) for meaning in self._wordnet.synsets(word)]
-        return [_Stems([self._stem(lemma.name()) for lemma in meaning.lemmas()]) for meaning in meanings]
-
-
-class _Stems(list[str]):
-    """Lemmas of a meaning, with the interface `lemmas()` and `name()` that NLTK expects."""
-
-    def lemmas(self) -> list["_Lemma"]:
-        return [_Lemma(stem) for stem in self]
-
-
-class _Lemma(str):
-    def name(self) -> str:
-        return self

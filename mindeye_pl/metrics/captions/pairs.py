@@ -52,26 +52,19 @@ def _text(caption: object, name: str) -> str:
     return caption
 
 
-def check_option(name: str, value: str, choices: Iterable[str]) -> None:
-    """Check the value of an option; raises a UserError if the value is not one of the choices."""
-    if value not in choices:
-        raise UserError(f"unknown value of {name}", got=value, expected=" or ".join(choices))
+def score_pairs(
+    predicted: Sequence[str], references: Sequence[Reference], several: str, score: Callable[[str, str], float]
+) -> Tensor:
+    """Return one score per image, `(N,)` float64, from a function that scores a caption against one reference.
 
-
-def score_pairs(texts: list[str], lists: list[list[str]], several: str, score: Callable[[str, str], float]) -> Tensor:
-    """Return one score per image, `(N,)` float64.
-
-    Args:
-        texts: N captions.
-        lists: references of each image, from `check_captions`.
-        several: one of `SEVERAL`.
-        score: scores a caption against one reference.
+    Raises:
+        UserError: as `check_captions`.
     """
+    texts, lists = check_captions(predicted, references)
     values = [score(text, reference) for text, own in zip(texts, lists, strict=True) for reference in own]
     return reduce_references(torch.tensor(values, dtype=torch.float64), lists, several)
 
 
 def reduce_references(values: Tensor, lists: list[list[str]], several: str) -> Tensor:
     """Reduce concatenated scores, one per reference, to one score per image, `(N,)`."""
-    check_option("several", several, SEVERAL)
     return torch.stack([SEVERAL[several](own) for own in values.split([len(own) for own in lists])])

@@ -12,10 +12,15 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from mindeye_pl.metrics.captions import similarity as captions
 from mindeye_pl.metrics.captions.meteor import WordNet, meteor_per_image
 from mindeye_pl.metrics.captions.pairs import Reference
-from mindeye_pl.metrics.captions.similarity import CachedEmbedder, TextEmbedder
+from mindeye_pl.metrics.captions.similarity import (
+    CachedEmbedder,
+    TextEmbedder,
+    rouge_per_image,
+    text_similarity_per_image,
+    word_overlap_per_image,
+)
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
 from mindeye_pl.metrics.statistics.score import Interval, Score
 
@@ -23,24 +28,12 @@ PREDICTED_REFERENCE, PREDICTED_IMAGE, CEILING = "predicted_reference", "predicte
 #: Predicted caption against the caption of the true image, as a fraction of the ceiling.
 RELATIVE = "relative"
 
-#: Names in the published table.
-PUBLISHED_PAIRS = {
-    PREDICTED_REFERENCE: "brain_ref",
-    PREDICTED_IMAGE: "brain_img",
-    CEILING: "img_ref",
-    RELATIVE: "relative",
-}
-
 #: Predicted captions and references of N images to `(N,)` float64; higher is better.
 CaptionMetric = Callable[[Sequence[str], Sequence[Reference]], Tensor]
 
 
 def caption_metrics(
-    *,
-    wordnet: WordNet | None = None,
-    embedders: Mapping[str, TextEmbedder] | None = None,
-    several: str = "best",
-    synonyms: str = "published",
+    *, wordnet: WordNet | None = None, embedders: Mapping[str, TextEmbedder] | None = None, several: str = "best"
 ) -> dict[str, CaptionMetric]:
     """Return the available metrics by name, in the order of the published table.
 
@@ -48,47 +41,20 @@ def caption_metrics(
         wordnet: for METEOR, which is left out if None.
         embedders: by the name of their score, for example `minilm`; each sentence is embedded only once.
         several: how several references of an image are combined, one of `pairs.SEVERAL`.
-        synonyms: "published" or "corrected", see `meteor_per_image`.
 
     Returns:
         `meteor`, `rougeL`, `rouge1`, the metrics of `embedders`, `word_overlap`.
     """
     found: dict[str, CaptionMetric] = {}
     if wordnet is not None:
-        found["meteor"] = partial(meteor_per_image, wordnet=wordnet, several=several, synonyms=synonyms)
+        found["meteor"] = partial(meteor_per_image, wordnet=wordnet, several=several)
     for kind in ("rougeL", "rouge1"):
-        found[kind] = partial(captions.rouge_per_image, kind=kind, several=several)
+        found[kind] = partial(rouge_per_image, kind=kind, several=several)
     for name, embedder in (embedders or {}).items():
         cached = CachedEmbedder(embedder)
-        found[name] = partial(captions.text_similarity_per_image, embedder=cached, several=several)
-    found["word_overlap"] = partial(captions.word_overlap_per_image, several=several)
+        found[name] = partial(text_similarity_per_image, embedder=cached, several=several)
+    found["word_overlap"] = partial(word_overlap_per_image, several=several)
     return found
-
-
-def caption_values(
-    predicted: Sequence[str],
-    from_true_image: Sequence[str] | None,
-    references: Sequence[Reference],
-    metrics: Mapping[str, CaptionMetric],
-) -> dict[str, dict[str, np.ndarray]]:
-    """Return per-image scores, `(N,)` float64 by pair and metric, for intervals and paired tests.
-
-    Args:
-        predicted: captions predicted from brains.
-        from_true_image: the captioner's captions of the true images; None restricts the result to the first pair.
-        references: human captions, one or several per image.
-        metrics: from `caption_metrics`.
-
-    Raises:
-        UserError: if a caption is not a string or has no counterpart.
-    """
-    pairs: dict[str, tuple[Sequence[str], Sequence[Reference]]] = {PREDICTED_REFERENCE: (predicted, references)}
-    if from_true_image is not None:
-        pairs |= {PREDICTED_IMAGE: (predicted, from_true_image), CEILING: (from_true_image, references)}
-    return {
-        pair: {name: metric(*compared).cpu().numpy() for name, metric in metrics.items()}
-        for pair, compared in pairs.items()
-    }
 
 
 def caption_scores(
@@ -117,9 +83,15 @@ def caption_scores(
         second mean to the third, NaN if the third is not above 0.
 
     Raises:
-        UserError: as `caption_values`.
+        UserError: if a caption is not a string or has no counterpart.
     """
-    values = caption_values(predicted, from_true_image, references, metrics)
+    pairs: dict[str, tuple[Sequence[str], Sequence[Reference]]] = {PREDICTED_REFERENCE: (predicted, references)}
+    if from_true_image is not None:
+        pairs |= {PREDICTED_IMAGE: (predicted, from_true_image), CEILING: (from_true_image, references)}
+    values = {
+        pair: {name: metric(*compared).cpu().numpy() for name, metric in metrics.items()}
+        for pair, compared in pairs.items()
+    }
     scores = {
         pair: [
             _score(name, each.mean(), len(each), bootstrap_interval(each, num_resamples=num_resamples, seed=seed))

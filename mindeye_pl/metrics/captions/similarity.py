@@ -1,6 +1,7 @@
 """Similarity of captions to reference captions: common words, and embeddings (MindEye2, spec section 10).
 
-METEOR is in `meteor`; `pairs` defines how several references of an image are combined.
+All functions compare N predicted captions with the references of the same images in the same order and return `(N,)`
+float64; `several` is one of `pairs.SEVERAL`. METEOR is in `meteor`.
 
 Legend: N images, M sentences, E embedding width.
 """
@@ -8,25 +9,29 @@ Legend: N images, M sentences, E embedding width.
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.captions.pairs import Reference, check_captions, check_option, reduce_references, score_pairs
+from mindeye_pl.metrics.captions.pairs import Reference, check_captions, reduce_references, score_pairs
 
 #: M sentences to `(M, E)`.
 TextEmbedder = Callable[[Sequence[str]], Tensor]
-
-ROUGE_KINDS = ("rouge1", "rougeL")
 
 #: Function words without visual content; prepositions of place are kept.
 _STOP_WORDS = "a an and are at be being by for from in is it its of on or that the there to with"
 _CONTENT_WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 
 
-def rouge(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
+def rouge_per_image(
+    predicted: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    kind: Literal["rouge1", "rougeL"] = "rouge1",
+    several: str = "best",
+) -> Tensor:
     """ROUGE-1 or ROUGE-L: common words, in any order or in the reference's order.
 
     Formula: 2 P R / (P + R), with P and R the fraction of predicted and of reference words that both have (ROUGE-1), or
@@ -38,44 +43,18 @@ def rouge(predicted: Sequence[str], references: Sequence[Reference], **options: 
     Not shown: meaning: synonyms count as wrong, and "a", "of", "on" and "with" as right.
     Source: MindEye2, spec section 10; Lin 2004. The published numbers are the median of bootstrapped means, this is the
         mean itself; they differ in the fourth digit.
-
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        options: keyword arguments of `rouge_per_image`.
-
-    Returns:
-        Scalar float64.
-    """
-    return rouge_per_image(predicted, references, **options).mean()
-
-
-def rouge_per_image(
-    predicted: Sequence[str], references: Sequence[Reference], *, kind: str = "rouge1", several: str = "best"
-) -> Tensor:
-    """Per-image `rouge`, `(N,)` float64; 0 if a caption has no word.
-
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        kind: "rouge1" or "rougeL".
-        several: one of `SEVERAL`.
-
-    Raises:
-        UserError: if a caption is not a string.
     """
     from torchmetrics.functional.text import rouge_score
-
-    texts, lists = check_captions(predicted, references)
-    check_option("kind", kind, ROUGE_KINDS)
 
     def score(caption: str, reference: str) -> float:
         return float(rouge_score(caption, reference, rouge_keys=kind)[f"{kind}_fmeasure"])
 
-    return score_pairs(texts, lists, several, score)
+    return score_pairs(predicted, references, several, score)
 
 
-def word_overlap(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
+def word_overlap_per_image(
+    predicted: Sequence[str], references: Sequence[Reference], *, several: str = "best"
+) -> Tensor:
     """Common content words in any order: objects, colours, sizes and places, without articles and other stop words.
 
     Formula: 2 P R / (P + R), with P and R the fraction of predicted and of reference content words that both have,
@@ -86,32 +65,8 @@ def word_overlap(predicted: Sequence[str], references: Sequence[Reference], **op
     Weights: none
     Not shown: which colour belongs to which object, synonyms, and word order.
     Source: this project, for captions of simulated scenes
-
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        options: keyword arguments of `word_overlap_per_image`.
-
-    Returns:
-        Scalar float64.
     """
-    return word_overlap_per_image(predicted, references, **options).mean()
-
-
-def word_overlap_per_image(
-    predicted: Sequence[str], references: Sequence[Reference], *, several: str = "best"
-) -> Tensor:
-    """Per-image `word_overlap`, `(N,)` float64; 0 if a caption has no content word.
-
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        several: one of `SEVERAL`.
-
-    Raises:
-        UserError: if a caption is not a string.
-    """
-    return score_pairs(*check_captions(predicted, references), several, _content_overlap)
+    return score_pairs(predicted, references, several, _content_overlap)
 
 
 def _content_overlap(caption: str, reference: str) -> float:
@@ -122,69 +77,25 @@ def _content_overlap(caption: str, reference: str) -> float:
     return 2 * (first & second).total() / max(first.total() + second.total(), 1)
 
 
-def sentence_similarity(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """Cosine of sentence embeddings that were trained for similarity of meaning.
-
-    Formula: cos(e(predicted), e(reference)), with e the mean of all-MiniLM-L6-v2's last hidden states
-    Range: -1 to 1
-    Direction: higher is better.
-    Chance: no single number; see the row of another test image
-    Weights: minilm
-    Not shown: numbers, colours, places and negations, which the embedding hardly represents; a caption of the right
-        topic scores well.
-    Source: MindEye2, spec section 10; the paper prints it times 100
-
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        options: keyword arguments of `text_similarity_per_image`.
-
-    Returns:
-        Scalar float64.
-    """
-    return sentence_similarity_per_image(predicted, references, **options).mean()
-
-
-def sentence_similarity_per_image(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """Per-image `sentence_similarity`, `(N,)` float64; arguments as `text_similarity_per_image`."""
-    return text_similarity_per_image(predicted, references, **options)
-
-
-def text_similarity(predicted: Sequence[str], references: Sequence[Reference], **options: Any) -> Tensor:
-    """Cosine of two captions in the text space of a CLIP model.
-
-    Formula: cos(e(predicted), e(reference)), with e the projected text embedding
-    Range: -1 to 1
-    Direction: higher is better.
-    Chance: no single number, and far above 0; see the row of another test image
-    Weights: clip_text_b32 (CLIP-B), clip_text_l14 (CLIP-L); none for the laptop's own CLIP
-    Not shown: how much is right: the embeddings of unrelated captions are already similar.
-    Source: MindEye2, spec section 10; the paper prints it times 100
-
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        options: keyword arguments of `text_similarity_per_image`.
-
-    Returns:
-        Scalar float64.
-    """
-    return text_similarity_per_image(predicted, references, **options).mean()
-
-
 def text_similarity_per_image(
     predicted: Sequence[str], references: Sequence[Reference], *, embedder: TextEmbedder, several: str = "best"
 ) -> Tensor:
-    """Per-image `text_similarity`, `(N,)` float64; every sentence is embedded once.
+    """Cosine of two captions' embeddings, by a sentence embedder or in the text space of a CLIP model.
 
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        embedder: M sentences to `(M, E)`, of any length.
-        several: one of `SEVERAL`.
+    Formula: cos(e(predicted), e(reference)), with e the mean of all-MiniLM-L6-v2's last hidden states, or CLIP's
+        projected text embedding
+    Range: -1 to 1
+    Direction: higher is better.
+    Chance: no single number, and far above 0 for CLIP; see the row of another test image
+    Weights: minilm; clip_text_b32 (CLIP-B), clip_text_l14 (CLIP-L); none for the laptop's own CLIP
+    Not shown: numbers, colours, places and negations, which MiniLM hardly represents, so that a caption of the right
+        topic scores well; how much is right by CLIP, whose embeddings of unrelated captions are already similar.
+    Source: MindEye2, spec section 10; the paper prints it times 100
+
+    Every sentence is embedded once.
 
     Raises:
-        UserError: if a caption is not a string, or its embedding is not finite.
+        UserError: as `pairs.check_captions`, and if an embedding is not finite.
     """
     texts, lists = check_captions(predicted, references)
     sentences = list(dict.fromkeys([*texts, *(reference for own in lists for reference in own)]))
@@ -202,11 +113,7 @@ def text_similarity_per_image(
 
 
 class CachedEmbedder:
-    """Text embedder that embeds each sentence only once.
-
-    Args:
-        embedder: embeds sentences that are not in the cache.
-    """
+    """Text embedder that embeds each sentence only once."""
 
     def __init__(self, embedder: TextEmbedder):
         self._embedder = embedder

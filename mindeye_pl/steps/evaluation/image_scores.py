@@ -18,7 +18,7 @@ import torch
 from omegaconf import DictConfig
 
 from mindeye_pl.metrics.fid import fid
-from mindeye_pl.metrics.identification import correlation_matrix, correlation_per_row
+from mindeye_pl.metrics.identification import correlation_distance_per_image, correlation_matrix
 from mindeye_pl.metrics.images import (
     FID,
     LPIPS,
@@ -195,7 +195,7 @@ def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, s
             for n, top_k in _n_way(protocol, name, count):
                 scored[n_way_name(name, n, top_k)] = score_n_way(correlations, n=n, top_k=top_k)
         if name in protocol.distance:
-            scored[f"{name}_distance"] = Scored.independent(1 - correlation_per_row(query, gallery))
+            scored[f"{name}_distance"] = Scored.independent(correlation_distance_per_image(query, gallery))
         scores[line] = scored
     return scores
 

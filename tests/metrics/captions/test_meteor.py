@@ -13,7 +13,6 @@ from nltk.corpus import wordnet as nltk_wordnet
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.meteor import (
-    meteor,
     meteor_per_image,
     meteor_words,
     missing_wordnet_message,
@@ -37,13 +36,6 @@ class TinyWordNet:
         ]
 
 
-class SingularWordNet(TinyWordNet):
-    """WordNet that looks up the singular of a word, like NLTK's reader."""
-
-    def synsets(self, lemma: str) -> list[SimpleNamespace]:
-        return super().synsets(lemma.removesuffix("s"))
-
-
 SMALL = TinyWordNet("small little", "bike bicycle bicycle_ride")
 
 
@@ -52,27 +44,17 @@ def test_meteor_by_hand() -> None:
     # a and dog are equal, runs and running have one stem, big means large: 4 matches in 2 chunks.
     by_hand = (1 - 0.5 * (2 / 4) ** 3) * (1 * 0.8) / (0.9 * 1 + 0.1 * 0.8)
     both = TinyWordNet("big large", "big larg")  # the stem of large is larg
-    assert meteor([predicted], [reference], wordnet=both).item() == pytest.approx(by_hand, abs=1e-12)
+    assert meteor_per_image([predicted], [reference], wordnet=both).item() == pytest.approx(by_hand, abs=1e-12)
     # Without the synonym 3 matches in 3 chunks.
     by_hand = (1 - 0.5) * (0.75 * 0.6) / (0.9 * 0.75 + 0.1 * 0.6)
-    assert meteor([predicted], [reference], wordnet=TinyWordNet()).item() == pytest.approx(by_hand, abs=1e-12)
-    by_hand = (1 - 0.2 * 1.0) * (0.75 * 0.6) / (0.5 * 0.75 + 0.5 * 0.6)
-    changed = meteor([predicted], [reference], wordnet=TinyWordNet(), alpha=0.5, beta=2.0, gamma=0.2)
-    assert changed.item() == pytest.approx(by_hand, abs=1e-12)
+    assert meteor_per_image([predicted], [reference], wordnet=TinyWordNet()).item() == pytest.approx(by_hand, abs=1e-12)
 
 
-def test_published_and_corrected_synonyms() -> None:
+def test_synonyms_are_looked_up_by_stems() -> None:
     """NLTK looks up the stems "bicycl" and "littl", which WordNet does not contain."""
     pairs = (["a little bicycle", "small bikes"], ["a small bike", "little bicycles"])
-    exact = meteor_per_image(pairs[0], pairs[0], wordnet=SMALL)
-    published = meteor_per_image(*pairs, wordnet=SMALL)
-    corrected = meteor_per_image(*pairs, wordnet=SingularWordNet("small little", "bike bicycle"), synonyms="corrected")
-    assert published.tolist() == pytest.approx([0.5 / 3, 0])  # only the article matches
-    assert corrected.tolist() == pytest.approx(exact.tolist())
-    without = meteor_per_image(*pairs, wordnet=TinyWordNet(), synonyms="corrected")
-    assert without.tolist() == pytest.approx([0.5 / 3, 0])
-    with pytest.raises(UserError, match=r"unknown value of synonyms \(got: right; expected: published or corrected\)"):
-        meteor(*pairs, wordnet=SMALL, synonyms="right")
+    found = meteor_per_image(*pairs, wordnet=SMALL)
+    assert found.tolist() == pytest.approx([0.5 / 3, 0])  # only the article matches
 
 
 @given(st.permutations(WORDS), st.permutations(WORDS), st.integers(1, 8), st.integers(1, 8))
@@ -89,7 +71,7 @@ def test_meteor_of_unique_words_equals_the_formula(first: list[str], second: lis
     if matches:
         precision, recall = matches / num, matches / other
         expected = precision * recall / (0.9 * precision + 0.1 * recall) * (1 - 0.5 * (chunks / matches) ** 3)
-    score = meteor([" ".join(first)], [" ".join(second)], wordnet=TinyWordNet())
+    score = meteor_per_image([" ".join(first)], [" ".join(second)], wordnet=TinyWordNet())
     assert score.item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -127,7 +109,7 @@ def nltk_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_missing_wordnet_error_names_the_download_command(nltk_data: Path) -> None:
     assert missing_wordnet_message() == "needs wordnet: python -m nltk.downloader wordnet omw-1.4"
     with pytest.raises(UserError, match=r"needs WordNet.*python -m nltk.downloader wordnet omw-1.4") as found:
-        meteor(["a dog"], ["a dog"])
+        meteor_per_image(["a dog"], ["a dog"])
     assert "\n" not in str(found.value)
 
 
@@ -148,5 +130,6 @@ def test_wordnet_is_read_from_the_nltk_folder(nltk_data: Path) -> None:
         head + "".join(f"{word} n 1 0 1 0 {len(head):08d}\n" for word in ("automobile", "car"))
     )
     assert missing_wordnet_message() is None
-    read = meteor_per_image(["a red cars", "a red automobile"], ["a red car", "a red car"], synonyms="corrected")
-    assert read.tolist() == pytest.approx([1 - 0.5 / 3**3] * 2)
+    (meaning,) = read_wordnet().synsets("automobile")
+    assert [lemma.name() for lemma in meaning.lemmas()] == ["car", "automobile"]
+    assert meteor_per_image(["a red cars"], ["a red car"]).item() == pytest.approx(1 - 0.5 / 3**3)

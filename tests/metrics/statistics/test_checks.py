@@ -6,27 +6,16 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.effective_rank import effective_rank
-from mindeye_pl.metrics.identification import (
-    correlation_distance,
-    n_way_identification,
-    two_way_identification,
-    two_way_influence,
-)
+from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image
 from mindeye_pl.metrics.nulls import shuffled_scores
-from mindeye_pl.metrics.pixels import pixcorr, ssim
-from mindeye_pl.metrics.retrieval import brain_retrieval, image_retrieval, retrieval_scores
+from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
+from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.statistics.checks import check_embeddings, check_images
 
 NAMES = [f"coco_{i}.png" for i in range(5)]
 
-ON_IMAGES = {"pixcorr": pixcorr, "ssim": ssim}
+ON_IMAGES = {"pixcorr": pixcorr_per_image, "ssim": ssim_per_image}
 ON_FEATURES: dict[str, Callable] = {
-    "two_way": lambda a, b, names: two_way_identification(query=a, gallery=b, names=names),
-    "influence": lambda a, b, names: two_way_influence(query=a, gallery=b, names=names),
-    "n_way": lambda a, b, names: n_way_identification(query=a, gallery=b, n=3, names=names),
-    "distance": lambda a, b, names: correlation_distance(a, b, names=names),
-    "image_retrieval": lambda a, b, names: image_retrieval(brain=a, clip=b, names=names),
-    "brain_retrieval": lambda a, b, names: brain_retrieval(brain=a, clip=b, names=names),
     "scores": lambda a, b, names: retrieval_scores(brain=a, clip=b, names=names),
 }
 
@@ -63,9 +52,9 @@ def test_invalid_sets_of_images_are_refused(name: str) -> None:
         metric((255 * first).byte(), second)
     with pytest.raises(UserError, match=r"differ in size.*\(3, 11, 12\)"):
         metric(first[:, :, 1:], second, size=None)
-    assert metric(first[:, :, 1:], second, size=16).isfinite()
+    assert metric(first[:, :, 1:], second, size=16).isfinite().all()
     with pytest.raises(UserError, match=r"too small for SSIM.*got: 8 pixels"):
-        ssim(first, second, size=8)
+        ssim_per_image(first, second, size=8)
 
 
 def test_image_with_a_different_shape_raises_an_error_with_its_name() -> None:
@@ -130,8 +119,8 @@ def test_n_and_top_k_out_of_range_are_refused() -> None:
     features = torch.randn(5, 8)
     for n, top_k, message in ((6, 1, "n=6"), (1, 1, "n=1"), (3, 4, "top_k=4"), (3, 0, "top_k=0")):
         with pytest.raises(UserError, match=message):
-            n_way_identification(query=features, gallery=features, n=n, top_k=top_k)
-    with pytest.raises(UserError, match="needs other images"):
-        two_way_identification(query=features[:1], gallery=features[:1])
+            n_way_per_image(correlation_matrix(features, features), n=n, top_k=top_k)
+    with pytest.raises(UserError, match="n=2; expected: 2 to 1 images"):
+        n_way_per_image(torch.ones(1, 1), n=2)
     with pytest.raises(UserError, match=r"top_k of retrieval.*\[0\]"):
         retrieval_scores(brain=features, clip=features, top_k=[0])
