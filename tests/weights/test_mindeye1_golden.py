@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye1
 from mindeye_pl.models.parts.prior import DiffusionPrior
+from mindeye_pl.nn.brain.diffusion_prior import CosineSchedule
 from mindeye_pl.nn.brain.low_level import LowLevelModel
-from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
 from mindeye_pl.nn.clip.embeddings import by_first_token
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye2
-from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
+from mindeye_pl.nn.brain.diffusion_prior import CosineSchedule
 from mindeye_pl.weights.formats.mindeye2 import to_published
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden

@@ -53,7 +53,7 @@ def test_schedule(io: dict[str, Tensor]) -> None:
 
 
 def test_size_vector(unclip: UnCLIPModel, io: dict[str, Tensor]) -> None:
-    agree(unclip.size_vector(original=(768, 768), crop=(0, 0)), io["vector_suffix"])
+    agree(unclip.size_vectors(torch.tensor([[768, 768, 0, 0]])), io["vector_suffix"])
 
 
 @torch.no_grad()

@@ -38,16 +38,9 @@ class PerSubjectLinear(PerSubject, Recorded):
 
 
 class VoxelCounts(PerSubject):
-    """The subjects' voxel counts, stored with the weights because no weight's shape gives them.
+    """The subjects' voxel counts, stored with the weights because no weight's shape gives them."""
 
-    Attributes:
-        counts: `(subjects,)` int64.
-
-    Args:
-        voxel_counts: V of each subject.
-    """
-
-    counts: Tensor
+    counts: Tensor  # (subjects,) int64
 
     def __init__(self, voxel_counts: Sequence[PositiveInt]):
         super().__init__()

@@ -23,14 +23,7 @@ class TokenBackbone(Recorded):
     token_shape: tuple[int, int]
 
     def add_read_out(self, hidden_dim: int, num_tokens: int, token_dim: int, *, retrieval_dim: int) -> None:
-        """Build the map to the tokens and the retrieval head. Call it after the blocks are built.
-
-        Args:
-            hidden_dim: h.
-            num_tokens: S.
-            token_dim: D.
-            retrieval_dim: R.
-        """
+        """Build the map to the tokens and the retrieval head. Call it after the blocks are built."""
         self.token_shape = (num_tokens, token_dim)
         self.to_tokens = nn.Linear(hidden_dim, num_tokens * token_dim)
         self.retrieval_head = nn.Sequential(
@@ -54,11 +47,7 @@ class TokenBackbone(Recorded):
         return self.read_out(self.hidden(aligned))
 
     def read_out(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return backbone tokens and retrieval embedding of the blocks' output.
-
-        Shape:
-            `(B, h)` -> `(B, S, D)`, `(B, S, D)`.
-        """
+        """Return backbone tokens and retrieval embedding of the blocks' output. Shapes as of `forward`."""
         tokens = self.to_tokens(hidden).unflatten(-1, self.token_shape)  # (B, S, D)
         return tokens, self.retrieval_head(tokens)
 
@@ -96,7 +85,7 @@ class MixerBackbone(TokenBackbone):
         self.add_read_out(hidden_dim, num_tokens, token_dim, retrieval_dim=token_dim)
 
     def hidden(self, aligned: Tensor) -> Tensor:
-        """Apply the mixer blocks to the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+        """Apply the mixer blocks."""
         if self.mixer == "published":
             # Each second block adds its own output to the previous second block's; the first one starts from `aligned`.
             for block in self.sequence_blocks:

@@ -7,7 +7,7 @@ Legend: B batch, V voxels, h hidden width, C latent channels, L side of the late
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,15 +89,10 @@ class LowLevelHead(Recorded):
 
 
 class LowLevelPrediction(NamedTuple):
-    """Output of the low-level model.
+    """Output of the low-level model."""
 
-    Attributes:
-        latents: `(B, C, L, L)`, multiplied by the VAE's scaling factor.
-        maps: `(B, (L / 4)^2, 512)`.
-    """
-
-    latents: Tensor
-    maps: Tensor
+    latents: Tensor  # (B, C, L, L), multiplied by the VAE's scaling factor
+    maps: Tensor  # (B, (L / 4)^2, 512)
 
 
 class LowLevelModel(Recorded):
@@ -127,25 +122,18 @@ class LowLevelModel(Recorded):
         super().__init__()
         self.alignment = PerSubjectLinear(voxel_counts, hidden_dim, bias=False)
         self.mlp = ResidualMLP(hidden_dim, num_blocks=num_blocks, bias=False, activation=nn.SiLU, dropout=0.25)
-        self.head = LowLevelHead(
-            hidden_dim,
-            latent_channels=latent_channels,
-            latent_size=latent_size,
-            widths=widths,
-            bias=False,
-            dropout=0.0,
-            maps=maps,
-        )
+        sizes: dict[str, Any] = {"latent_channels": latent_channels, "latent_size": latent_size, "widths": widths}
+        self.head = LowLevelHead(hidden_dim, **sizes, bias=False, dropout=0.0, maps=maps)
 
     def hidden(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
         """Return the head's input. Shape: `(B, V)` of one subject -> `(B, h)`."""
         return self.mlp(self.alignment(voxels, subject_index))
 
     def forward(self, voxels: Tensor, subject_index: int = 0) -> LowLevelPrediction:
-        """Return latents and maps. Shape: `(B, V)` of one subject -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
+        """Return latents and maps of one subject's voxels `(B, V)`."""
         return LowLevelPrediction(*self.head(self.hidden(voxels, subject_index)))
 
     @torch.no_grad()
     def predict(self, voxels: Tensor, subject_index: int = 0) -> LowLevelPrediction:
-        """Return latents and maps as `forward` does, without a gradient, in the module's current mode."""
+        """Return `forward` without a gradient, in the module's current mode."""
         return self(voxels, subject_index)

@@ -12,15 +12,8 @@ from mindeye_pl.types import PositiveInt, ProperFraction
 class ResidualMLP(nn.Module):
     """Norm, activation and dropout of the aligned voxels, then residual blocks of one layer each.
 
-    The linear map before the first norm is the functional alignment.
-
-    Args:
-        hidden_dim: h.
-        num_blocks: residual blocks.
-        bias: adds a bias to the blocks' linear maps.
-        activation: class of the activation after each norm.
-        stem_dropout: probability before the first block.
-        dropout: probability inside the blocks.
+    The linear map before the first norm is the functional alignment. `stem_dropout` acts before the first block,
+    `dropout` inside the blocks.
     """
 
     def __init__(
@@ -82,5 +75,5 @@ class MLPBackbone(TokenBackbone):
         self.add_read_out(hidden_dim, num_tokens, token_dim, retrieval_dim=retrieval_dim)
 
     def hidden(self, aligned: Tensor) -> Tensor:
-        """Apply the residual MLP to the aligned voxels. Shape: `(B, h)` -> `(B, h)`."""
+        """Apply the residual MLP."""
         return self.mlp(aligned)

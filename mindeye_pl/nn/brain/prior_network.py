@@ -17,11 +17,9 @@ from mindeye_pl.types import NonNegativeInt, PositiveInt
 
 
 class GainLayerNorm(nn.Module):
-    """Layer norm with a gain and no bias; eps is 1e-5 for float32 input and 1e-3 for any other.
+    """Layer norm of the last dimension with a gain and no bias; eps is 1e-5 for float32 input and 1e-3 for any other.
 
-    Args:
-        dim: D.
-        stable: divides each row by its maximum first, which prevents overflow in half precision.
+    `stable` divides each row by its maximum first, which prevents overflow in half precision.
     """
 
     def __init__(self, dim: int, *, stable: bool = False):
@@ -30,7 +28,7 @@ class GainLayerNorm(nn.Module):
         self.stable = stable
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension. Shape: `(..., D)` -> `(..., D)`."""
+        """Normalise. Shape: `(..., D)` -> `(..., D)`."""
         if self.stable:
             x = x / x.amax(-1, keepdim=True).detach()
         eps = 1e-5 if x.dtype == torch.float32 else 1e-3
@@ -39,11 +37,7 @@ class GainLayerNorm(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Rotary position encoding of channel pairs (2i, 2i+1); channels past `dim` pass through.
-
-    Args:
-        dim: number of rotated channels.
-    """
+    """Rotary position encoding of channel pairs (2i, 2i+1); channels past `dim` pass through."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -64,16 +58,14 @@ class Rotary(nn.Module):
 class RelativePositionBias(nn.Module):
     """Learned bias of the attention logits by distance; all later keys use the bucket of distance 0.
 
-    Args:
-        heads: H.
-        num_buckets: half of them for exact distances, half for logarithmic ones.
-        max_distance: distances from here on use the last bucket.
+    Half of the buckets are for exact distances, half for logarithmic ones up to `max_distance`.
     """
 
-    def __init__(self, heads: int, *, num_buckets: int = 32, max_distance: int = 128):
+    num_buckets, max_distance = 32, 128
+
+    def __init__(self, heads: int):
         super().__init__()
-        self.num_buckets, self.max_distance = num_buckets, max_distance
-        self.bias = nn.Embedding(num_buckets, heads)
+        self.bias = nn.Embedding(self.num_buckets, heads)
 
     def forward(self, queries: int, keys: int) -> Tensor:
         """Return the bias `(H, queries, keys)` of query position i and key position j."""
@@ -89,13 +81,7 @@ class RelativePositionBias(nn.Module):
 
 
 class CosineAttention(nn.Module):
-    """Multi-query attention on normalised queries and keys, with one learned null key and value.
-
-    Args:
-        dim: D.
-        head_dim: d.
-        heads: H.
-    """
+    """Multi-query attention on normalised queries and keys, with one learned null key and value."""
 
     scale = 16.0
 
@@ -110,16 +96,7 @@ class CosineAttention(nn.Module):
         self.out_norm = GainLayerNorm(dim)
 
     def forward(self, x: Tensor, rotary: Rotary, position_bias: Tensor) -> Tensor:
-        """Attend from each token to the null key and all tokens.
-
-        Args:
-            x: `(B, N, D)`.
-            rotary: position encoding of queries and keys.
-            position_bias: `(H, N, N + 1)`, the null key first.
-
-        Returns:
-            `(B, N, D)`.
-        """
+        """Attend from each token to the null key and all tokens. Shape: `(B, N, D)`, `(H, N, N + 1)` -> `(B, N, D)`."""
         x = self.norm(x)
         queries = rotary(self.to_queries(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))  # (B, H, N, d)
         keys, values = self.to_key_value(x).chunk(2, dim=-1)  # (B, N, d)
@@ -128,24 +105,13 @@ class CosineAttention(nn.Module):
         values = torch.cat([null_value, values], dim=1)
         queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
         mask = position_bias.unsqueeze(0).to(queries.dtype)
-        shape = (len(x), self.heads, *keys.shape[1:])
-        attended = F.scaled_dot_product_attention(
-            queries,
-            keys.unsqueeze(1).expand(shape),
-            values.unsqueeze(1).expand(shape),
-            attn_mask=mask,
-            scale=self.scale,
-        )
+        keys, values = (some.unsqueeze(1).expand(-1, self.heads, -1, -1) for some in (keys, values))
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=self.scale)
         return self.out_norm(self.to_out(attended.transpose(1, 2).flatten(2)))
 
 
 class FeedForward(nn.Module):
-    """Layer norm, then a SwiGLU of four times the width.
-
-    Args:
-        dim: D.
-        inner_norm: normalises the SwiGLU's output.
-    """
+    """Layer norm, then a SwiGLU of four times the width; `inner_norm` normalises the SwiGLU's output."""
 
     def __init__(self, dim: int, *, inner_norm: bool = False):
         super().__init__()
@@ -163,25 +129,10 @@ class FeedForward(nn.Module):
 class PriorTransformer(nn.Module):
     """Attention and feed-forward layers with residuals, a final norm and a projection.
 
-    Args:
-        dim: D.
-        depth: layers.
-        head_dim: d.
-        heads: H.
-        causal: limits a token's attention to the null key, itself and earlier tokens.
-        inner_norm: see `FeedForward`.
+    `causal` limits a token's attention to the null key, itself and earlier tokens.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        depth: int,
-        head_dim: int,
-        heads: int,
-        causal: bool = False,
-        inner_norm: bool = False,
-    ):
+    def __init__(self, dim: int, *, depth: int, head_dim: int, heads: int, causal: bool, inner_norm: bool):
         super().__init__()
         self.causal = causal
         self.rotary = Rotary(min(32, head_dim))
@@ -204,11 +155,7 @@ class PriorTransformer(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Embedding of continuous times: sinusoids, then an MLP.
-
-    Args:
-        dim: D.
-    """
+    """Embedding of continuous times: sinusoids, then an MLP."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -250,7 +197,7 @@ class PriorNetwork(Recorded):
             query]; no token attends to a later one, and the prediction is read at the learned query.
         padding: number of learned tokens that replace the text tokens in the causal layout.
         time_table: number of times with a learned embedding each; 0 takes continuous sinusoids.
-        inner_norm: see `FeedForward`.
+        inner_norm: normalises the output of each feed-forward layer's SwiGLU.
     """
 
     def __init__(
@@ -280,12 +227,7 @@ class PriorNetwork(Recorded):
             self.padding_tokens = nn.Parameter(torch.randn(padding, token_dim))
         self.time_embedding = nn.Embedding(time_table, token_dim) if time_table else TimeEmbedding(token_dim)
         self.transformer = PriorTransformer(
-            token_dim,
-            depth=depth,
-            head_dim=head_dim,
-            heads=heads,
-            causal=layout == "causal",
-            inner_norm=inner_norm,
+            token_dim, depth=depth, head_dim=head_dim, heads=heads, causal=layout == "causal", inner_norm=inner_norm
         )
 
     def forward(self, noisy: Tensor, times: Tensor, brain: Tensor, keep_brain: Tensor, keep_noisy: Tensor) -> Tensor:

@@ -21,11 +21,7 @@ from mindeye_pl.types import NonNegativeInt, PositiveInt
 
 
 def pad_voxels(voxels: Tensor, size: int) -> Tensor:
-    """Pad with zeros on both sides, the smaller half on the left: subject 1's 15,724 voxels get 10 and 10.
-
-    Shape:
-        `(..., V)` -> `(..., size)`; V must not be larger.
-    """
+    """Pad `(..., V)` to `(..., size)` with zeros on both sides, the smaller half on the left."""
     missing = size - voxels.shape[-1]
     assert missing >= 0, f"{voxels.shape[-1]} voxels do not go into {size}"
     return F.pad(voxels, (missing // 2, missing - missing // 2))
@@ -94,11 +90,7 @@ class VoxelCNN(Recorded):
         self.read_out = nn.Linear(hidden_dim, 1)
 
     def forward(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
-        """Return the embedding, neither clamped nor normalised.
-
-        Shape:
-            `(B, V)` of one subject -> `(B, D)`.
-        """
+        """Return the embedding, neither clamped nor normalised. Shape: `(B, V)` of one subject -> `(B, D)`."""
         features = pad_voxels(voxels, self.padded_voxels[subject_index])[:, None]  # (B, 1, P)
         for stem in self.stems:
             features = stem(features).relu()
@@ -108,23 +100,15 @@ class VoxelCNN(Recorded):
 
     @torch.no_grad()
     def predict(self, voxels: Tensor, *, batch_size: int = 100) -> Tensor:
-        """Return the embeddings of the first subject's samples, without a gradient.
+        """Return the embeddings of the first subject's samples, without a gradient. Shape: `(N, V)` -> `(N, D)`.
 
-        Args:
-            voxels: `(N, V)`.
-            batch_size: samples per forward pass; at the published size each takes about 20 MB.
-
-        Returns:
-            `(N, D)`.
+        At the published size a forward pass takes about 20 MB per sample.
         """
         return torch.cat([self(batch) for batch in voxels.split(batch_size)])
 
 
 def _padded(
-    voxel_counts: Sequence[int],
-    padded_voxels: int | Sequence[int] | None,
-    stride: int,
-    pad_multiple: int,
+    voxel_counts: Sequence[int], padded_voxels: int | Sequence[int] | None, stride: int, pad_multiple: int
 ) -> tuple[int, ...]:
     """Return P of each subject; `stride` is that of all stems together."""
     if padded_voxels is None:
@@ -132,13 +116,10 @@ def _padded(
         return tuple(unit * ceil(count / unit) for count in voxel_counts)
     padded = (padded_voxels,) * len(voxel_counts) if isinstance(padded_voxels, int) else tuple(padded_voxels)
     if len(padded) != len(voxel_counts):
-        raise UserError(
-            "padded_voxels needs one number per subject", got=list(padded), expected=f"{len(voxel_counts)} numbers"
-        )
+        expected = f"{len(voxel_counts)} numbers"
+        raise UserError("padded_voxels needs one number per subject", got=list(padded), expected=expected)
     for count, size in zip(voxel_counts, padded, strict=True):
         if size < count or size % stride:
-            expected = f"a multiple of {stride}, at least {count}"
-            raise UserError(
-                "padded_voxels does not fit the voxels", got=size, expected=expected, fix="padded_voxels=null"
-            )
+            expected, fix = f"a multiple of {stride}, at least {count}", "padded_voxels=null"
+            raise UserError("padded_voxels does not fit the voxels", got=size, expected=expected, fix=fix)
     return padded

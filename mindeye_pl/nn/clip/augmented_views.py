@@ -11,10 +11,14 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 
+def _colour_jitter(p: float) -> v2.Transform:
+    return v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=p)
+
+
 def _mindeye2_views(size: Sequence[int]) -> v2.Transform:
     return v2.Compose(
         [
-            v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.8),
+            _colour_jitter(0.8),
             v2.RandomGrayscale(0.1),
             v2.RandomSolarize(threshold=0.5, p=0.1),
             v2.RandomResizedCrop(list(size), scale=(0.9, 0.9), ratio=(1, 1)),
@@ -25,7 +29,7 @@ def _mindeye2_views(size: Sequence[int]) -> v2.Transform:
 def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
     return v2.Compose(
         [
-            v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.8),
+            _colour_jitter(0.8),
             v2.RandomGrayscale(0.2),
             v2.RandomSolarize(threshold=0.5, p=0.2),
             v2.RandomApply([v2.GaussianBlur(7, sigma=(0.1, 2.0))], p=0.1),
@@ -35,11 +39,7 @@ def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
 
 
 class BlackSquare(torch.nn.Module):
-    """Black square centred on a random pixel and clipped at the image's border.
-
-    Args:
-        fraction: side of the square as a fraction of the image's height.
-    """
+    """Black square centred on a random pixel and clipped at the image's border; `fraction` is of the image's height."""
 
     def __init__(self, fraction: float):
         super().__init__()
@@ -63,7 +63,7 @@ def _mind_reader_views(size: Sequence[int]) -> v2.Transform:
         [
             v2.RandomResizedCrop(list(size), scale=(0.8, 1.0)),
             v2.RandomHorizontalFlip(0.5),
-            v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.4),
+            _colour_jitter(0.4),
             v2.RandomGrayscale(0.2),
             v2.RandomApply([blur], p=0.5),
             BlackSquare(0.3),

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import center_crop
+from torchvision.transforms.v2.functional import resize as tv_resize
 
 from mindeye_pl.nn.clip.embeddings import by_first_token
 from mindeye_pl.types import PositiveInt, PublishedOrCorrected, Seed
@@ -31,43 +34,10 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def washed_out(images: Tensor) -> Tensor:
-    """Map [-1, 1] to [0, 1] as the published embedder does although images are in [0, 1]: CLIP reads 0.5 + 0.5 I."""
-    return (images + 1) / 2
-
-
-def unchanged(images: Tensor) -> Tensor:
-    """Return the images in [0, 1], CLIP's range in training."""
-    return images
-
-
-INPUT_RANGES: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {"published": washed_out, "corrected": unchanged}
-
-
-def patch_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
-    """Return MindEye2's tokens `(B, N, F)`: the patches after `ln_post`. Arguments as of `hidden_tokens`."""
-    return patches
-
-
-def hidden_tokens(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
-    """Return MindEye1's tokens: class token and patches after the projection, divided by the class token's norm.
-
-    Shape:
-        embedding `(B, E)` of the projected class token, patches `(B, N, F)` after `ln_post`, projection `(F, E)` ->
-        `(B, 1 + N, E)`.
-    """
-    return by_first_token(torch.cat([embedding[:, None], patches @ projection], dim=1))
-
-
-def class_token(embedding: Tensor, patches: Tensor, projection: Tensor) -> Tensor:
-    """Return CLIP's embedding as one token `(B, 1, E)`, not normalised. Arguments as of `hidden_tokens`."""
-    return embedding[:, None]
-
-
-TOKENS: dict[TokenKind, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "patches": patch_tokens,
-    "hidden": hidden_tokens,
-    "class": class_token,
+#: Map images in [0, 1] to CLIP's input. The published embedder maps [-1, 1] to [0, 1] although images are in [0, 1].
+INPUT_RANGES: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {
+    "published": lambda images: (images + 1) / 2,  # washed-out images
+    "corrected": lambda images: images,
 }
 
 
@@ -104,7 +74,7 @@ class CLIPImageEmbedder(nn.Module):
         visual.output_tokens = True
         self.visual = visual
         self.standardise = standardise or nn.Identity()
-        self._tokens, self._to_input_range, self._resize = TOKENS[tokens], INPUT_RANGES[input_range], RESIZERS[resizing]
+        self._kind, self._input_range, self._resizing = tokens, input_range, resizing
         self.image_size: tuple[int, int] = visual.image_size
         patches, (width, projected) = visual.grid_size[0] * visual.grid_size[1], visual.proj.shape
         sizes: dict[TokenKind, tuple[int, int]] = {
@@ -122,39 +92,40 @@ class CLIPImageEmbedder(nn.Module):
     def preprocess(self, images: Tensor) -> Tensor:
         """Resize images, bring them to CLIP's range and normalise them.
 
-        Shape:
-            images `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
+        Shape: `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
         """
         # The blur is a convolution, which autocast would round to half precision.
         with torch.autocast(images.device.type, enabled=False):
-            resized = self._resize(images.float(), self.image_size)
-            return (self._to_input_range(resized) - self._mean) / self._std
+            resized = RESIZERS[self._resizing](images.float(), self.image_size)
+            return (INPUT_RANGES[self._input_range](resized) - self._mean) / self._std
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return CLIP's own embedding of images, which is compared with captions; not normalised.
 
-        Shape:
-            images `(B, 3, H, W)` in [0, 1] -> `(B, E)`.
+        Shape: `(B, 3, H, W)` in [0, 1] -> `(B, E)`.
         """
-        embedding, _ = self.visual(self.preprocess(images).to(self.visual.conv1.weight.dtype))
-        return embedding
+        return self._tower(images)[0]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed images as tokens.
+        """Embed images as tokens, in the dtype of the tower or of autocast.
 
-        Shape:
-            images `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`, in the dtype of the tower or of autocast.
+        Shape: `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`.
         """
-        pixels = self.preprocess(images).to(self.visual.conv1.weight.dtype)  # (B, 3, P, P)
-        embedding, patches = self.visual(pixels)
-        return self.standardise(self._tokens(embedding, patches, self.visual.proj))  # (B, S, D)
+        embedding, patches = self._tower(images)
+        tokens = embedding[:, None] if self._kind == "class" else patches
+        if self._kind == "hidden":
+            tokens = by_first_token(torch.cat([embedding[:, None], patches @ self.visual.proj], dim=1))
+        return self.standardise(tokens)  # (B, S, D)
+
+    def _tower(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the projected class token `(B, E)` and the patches after `ln_post`, `(B, N, F)`."""
+        return self.visual(self.preprocess(images).to(self.visual.conv1.weight.dtype))
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize bicubically with aligned corners, after a blur if images shrink, as kornia 0.7; identity at equal size.
 
-    Shape:
-        images `(B, C, H, W)` -> `(B, C, *size)`.
+    Shape: `(B, C, H, W)` -> `(B, C, *size)`.
     """
     if tuple(images.shape[-2:]) == tuple(size):
         return images
@@ -165,24 +136,16 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, size=size, mode="bicubic", align_corners=True)
 
 
-def middle_square(images: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
-    """Resize the shorter side bicubically and crop the middle, as torchvision does (MindEye1, spec section 3.1).
-
-    Shape:
-        images `(B, C, H, W)` -> `(B, C, *size)`, a square.
-    """
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2.functional import center_crop
-    from torchvision.transforms.v2.functional import resize as tv_resize
-
-    resized = tv_resize(images, [size[0]], interpolation=InterpolationMode.BICUBIC, antialias=antialias)
-    return center_crop(resized, list(size))
+def _middle_square(images: Tensor, size: tuple[int, int], *, antialias: bool) -> Tensor:
+    """Resize the shorter side bicubically and crop the middle, as torchvision does (MindEye1, spec section 3.1)."""
+    bicubic = InterpolationMode.BICUBIC
+    return center_crop(tv_resize(images, [size[0]], interpolation=bicubic, antialias=antialias), list(size))
 
 
 RESIZERS: dict[Resizing, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "stretched": resize,
-    "published": partial(middle_square, antialias=False),
-    "corrected": partial(middle_square, antialias=True),
+    "published": partial(_middle_square, antialias=False),
+    "corrected": partial(_middle_square, antialias=True),
 }
 
 
@@ -203,15 +166,10 @@ def _blur(images: Tensor, kernel: Tensor) -> Tensor:
 
 
 class TokenStandardiser(nn.Module):
-    """Fixed affine map to mean 0 and standard deviation 1 at each position and channel.
+    """Fixed affine map to mean 0 and standard deviation 1 at each position and channel."""
 
-    Args:
-        mean: `(S, D)`.
-        std: `(S, D)`.
-    """
-
-    mean: Tensor
-    std: Tensor
+    mean: Tensor  # (S, D)
+    std: Tensor  # (S, D)
 
     def __init__(self, mean: Tensor, std: Tensor):
         super().__init__()
@@ -221,6 +179,18 @@ class TokenStandardiser(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Standardise tokens. Shape: `(B, S, D)` -> `(B, S, D)`."""
         return (tokens - self.mean) / self.std
+
+
+def patch_size(image_size: int, num_tokens: int) -> int:
+    """Return the side of a square patch in pixels.
+
+    Raises:
+        ValueError: if the image cannot be divided into that many patches.
+    """
+    side = round(num_tokens**0.5)
+    if side**2 != num_tokens or image_size % side:
+        raise ValueError(f"an image of {image_size} pixels cannot be cut into {num_tokens} square patches")
+    return image_size // side
 
 
 def random_embedder(
@@ -253,14 +223,11 @@ def random_embedder(
     """
     from open_clip.transformer import VisionTransformer
 
-    side = round(num_tokens**0.5)
-    if side**2 != num_tokens or image_size % side:
-        raise ValueError(f"an image of {image_size} pixels cannot be cut into {num_tokens} square patches")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
         visual = VisionTransformer(
             image_size=image_size,
-            patch_size=image_size // side,
+            patch_size=patch_size(image_size, num_tokens),
             width=token_dim,
             layers=layers,
             heads=heads,

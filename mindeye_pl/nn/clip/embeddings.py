@@ -19,47 +19,32 @@ Renormalisation = Literal["none", "first_token"]
 def clamp_then_normalise(embeddings: Tensor, *, limit: float = CLAMP) -> Tensor:
     """Clamp elements to [-limit, limit], then L2-normalise each row.
 
-    The order matters: after normalisation all elements are inside the limits.
-
-    Shape:
-        `(..., D)` -> `(..., D)` float32.
+    The order matters: after normalisation all elements are inside the limits. Shape: `(..., D)` -> the same, float32.
     """
     return F.normalize(embeddings.float().clamp(-limit, limit), dim=-1)
 
 
 class ClampThenNormalise(nn.Module):
-    """`clamp_then_normalise` as the last layer of an embedder.
-
-    Args:
-        limit: see `clamp_then_normalise`.
-    """
+    """`clamp_then_normalise` as the last layer of an embedder."""
 
     def __init__(self, limit: float = CLAMP):
         super().__init__()
         self.limit = limit
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Clamp and normalise. Shape: `(..., D)` -> `(..., D)` float32."""
+        """Clamp and normalise."""
         return clamp_then_normalise(embeddings, limit=self.limit)
 
 
 def is_caption(captions: Tensor) -> Tensor:
-    """Return a mask of the rows that hold a caption; missing and rejected captions are zeros.
-
-    Shape:
-        `(B, C, D)` -> `(B, C)` bool.
-    """
+    """Return a mask `(B, C)` bool of the rows of `(B, C, D)` with a caption; missing and rejected ones are zeros."""
     return captions.ne(0).any(-1)
 
 
 def draw_caption(captions: Tensor) -> Tensor:
-    """Sample one caption embedding per image uniformly, by PyTorch's global generator.
+    """Sample one caption embedding per image uniformly, by PyTorch's global generator. Every image has at least one.
 
-    Args:
-        captions: `(B, C, D)`, zeros where a caption is missing; every image has at least one.
-
-    Returns:
-        `(B, D)`.
+    Shape: `(B, C, D)`, zeros where a caption is missing -> `(B, D)`.
     """
     draws = torch.rand(captions.shape[:2], device=captions.device).masked_fill(~is_caption(captions), -1)
     return captions[torch.arange(len(captions), device=captions.device), draws.argmax(1)]
@@ -68,8 +53,7 @@ def draw_caption(captions: Tensor) -> Tensor:
 def mean_caption(captions: Tensor) -> Tensor:
     """Return the L2-normalised mean of each image's caption embeddings, the target of validation and ceiling.
 
-    Shape:
-        `(B, C, D)` -> `(B, D)` float32.
+    Shape: `(B, C, D)` -> `(B, D)` float32.
     """
     return F.normalize(captions.float().sum(1), dim=-1)
 
@@ -78,8 +62,6 @@ def by_first_token(tokens: Tensor) -> Tensor:
     """Divide tokens by the norm of each sample's first token, the class token.
 
     MindEye1 normalises its target tokens and its prior's samples in this way (spec sections 3.1 and 4.3).
-
-    Shape:
-        `(B, S, D)` -> `(B, S, D)`.
+    Shape: `(B, S, D)` -> `(B, S, D)`.
     """
     return tokens / (tokens[:, :1].norm(dim=-1, keepdim=True) + 1e-6)

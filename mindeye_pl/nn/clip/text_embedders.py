@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import BertModel, CLIPTextModelWithProjection
-
-#: Token id of padding; it is masked out, so that any id works.
-_PAD = 0
 
 
 class TextEmbedder(nn.Module):
@@ -46,9 +43,11 @@ class TextEmbedder(nn.Module):
         order = sorted(range(len(pieces)), key=lambda index: len(pieces[index]))
         parts = []
         for start in range(0, len(order), self.batch_size):
-            numbers, kept = _padded([pieces[index] for index in order[start : start + self.batch_size]])
+            rows = [torch.tensor(pieces[index]) for index in order[start : start + self.batch_size]]
+            ids = pad_sequence(rows, batch_first=True)  # (B, L); padding is masked out, so that any id works
+            kept = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
             with torch.autocast(self.device.type, enabled=False):  # cosines are close to 1
-                parts.append(self._embed(numbers.to(self.device), kept.to(self.device)))
+                parts.append(self._embed(ids.to(self.device), kept.to(self.device)))
         return torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
 
     @property
@@ -56,26 +55,16 @@ class TextEmbedder(nn.Module):
         """Device of the network."""
         return next(self.tower.parameters()).device
 
-    def _embed(self, numbers: Tensor, kept: Tensor) -> Tensor:
+    def _embed(self, ids: Tensor, kept: Tensor) -> Tensor:
         """Embed token ids `(B, L)` int64 with the attention mask `(B, L)` int64 as `(B, E)`."""
         raise NotImplementedError
 
 
 class SentenceEmbedder(TextEmbedder):
-    """Sentence-BERT: the L2-normalised mean of the last hidden states.
+    """Sentence-BERT: the L2-normalised mean of the last hidden states of all-MiniLM-L6-v2, without its pooler."""
 
-    Args:
-        tower: all-MiniLM-L6-v2, without its pooler.
-        tokenizer: see `TextEmbedder`.
-        max_length: see `TextEmbedder`.
-        batch_size: see `TextEmbedder`.
-    """
-
-    def __init__(self, tower: "BertModel", tokenizer: "Tokenizer", *, max_length: int = 256, batch_size: int = 64):
-        super().__init__(tower, tokenizer, max_length=max_length, batch_size=batch_size)
-
-    def _embed(self, numbers: Tensor, kept: Tensor) -> Tensor:
-        states = self.tower(input_ids=numbers, attention_mask=kept).last_hidden_state  # (B, L, D)
+    def _embed(self, ids: Tensor, kept: Tensor) -> Tensor:
+        states = self.tower(input_ids=ids, attention_mask=kept).last_hidden_state  # (B, L, D)
         weights = kept[..., None].to(states.dtype)  # (B, L, 1)
         return F.normalize((states * weights).sum(1) / weights.sum(1), dim=-1)  # E is D
 
@@ -83,28 +72,23 @@ class SentenceEmbedder(TextEmbedder):
 class CLIPTextEmbedder(TextEmbedder):
     """CLIP's projected text embedding, not normalised.
 
-    Args:
-        tower: the text tower with its projection.
-        tokenizer: see `TextEmbedder`.
-        max_length: see `TextEmbedder`.
-        batch_size: see `TextEmbedder`.
-        logit_scale: CLIP's factor on cosines when captions are compared; 100 in all OpenAI models.
+    `logit_scale` is CLIP's factor on cosines when captions are compared; 100 in all OpenAI models.
     """
 
     def __init__(
         self,
-        tower: "CLIPTextModelWithProjection",
+        tower: nn.Module,
         tokenizer: "Tokenizer",
         *,
-        max_length: int = 77,
+        max_length: int,
         batch_size: int = 64,
         logit_scale: float = 100.0,
     ):
         super().__init__(tower, tokenizer, max_length=max_length, batch_size=batch_size)
         self.logit_scale = logit_scale
 
-    def _embed(self, numbers: Tensor, kept: Tensor) -> Tensor:
-        return self.tower(input_ids=numbers, attention_mask=kept).text_embeds
+    def _embed(self, ids: Tensor, kept: Tensor) -> Tensor:
+        return self.tower(input_ids=ids, attention_mask=kept).text_embeds
 
 
 class OpenCLIPTextEmbedder(nn.Module):
@@ -136,13 +120,3 @@ class OpenCLIPTextEmbedder(nn.Module):
         numbers = self.tokenize_captions(sentences).to(next(self.network.parameters()).device)  # (N, L)
         with torch.autocast(numbers.device.type, enabled=False):
             return torch.cat([self.network.encode_text(part) for part in numbers.split(self.batch_size)])
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return rows of different lengths as padded token ids and attention mask, `(B, L)` int64 each."""
-    numbers = torch.full((len(rows), max(len(row) for row in rows)), _PAD)
-    kept = torch.zeros_like(numbers)
-    for index, row in enumerate(rows):
-        numbers[index, : len(row)] = torch.tensor(row)
-        kept[index, : len(row)] = 1
-    return numbers, kept

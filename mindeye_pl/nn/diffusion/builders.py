@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 
+from mindeye_pl.nn.clip.clip_embedder import patch_size
 from mindeye_pl.nn.diffusion.captioner import Captioner, TokenConverter, plain_text
 from mindeye_pl.nn.diffusion.refiner import Refiner
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText, text_tower
@@ -203,18 +204,6 @@ def build_clip(
             "layers": text_layers,
         },
     )
-
-
-def patch_size(image_size: int, num_tokens: int) -> int:
-    """Return the side of a square patch in pixels.
-
-    Raises:
-        ValueError: if the image cannot be divided into that many patches.
-    """
-    side = round(num_tokens**0.5)
-    if side**2 != num_tokens or image_size % side:
-        raise ValueError(f"an image of {image_size} pixels cannot be cut into {num_tokens} square patches")
-    return image_size // side
 
 
 def build_captioner(

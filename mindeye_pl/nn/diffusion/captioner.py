@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 
 class TokenConverter(nn.Module):
-    """Two linear maps: over the tokens, then over the channels.
-
-    Args:
-        num_tokens: S.
-        token_dim: D.
-        num_features: F.
-        feature_dim: G.
-    """
+    """Two linear maps: over the tokens, then over the channels."""
 
     def __init__(
         self, num_tokens: int = 256, token_dim: int = 1664, *, num_features: int = 257, feature_dim: int = 1024
@@ -66,26 +59,16 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def forward(self, tokens: Tensor, *, max_length: int = 20) -> Tensor:
-        """Return the captions' token ids, decoded greedily.
+        """Return the captions' token ids, decoded greedily, padded to L = `max_length` with the start token included.
 
-        Args:
-            tokens: `(B, S, D)`.
-            max_length: L, the start token included.
-
-        Returns:
-            `(B, L)` int64, padded.
+        Shape: `(B, S, D)` -> `(B, L)` int64.
         """
         features = self.converter(tokens)  # (B, F, G)
         found = self.git.generate(pixel_values=features.unsqueeze(1), max_length=max_length, do_sample=False)
         return F.pad(found, (0, max_length - found.shape[1]), value=self.git.config.pad_token_id)
 
     def loss(self, tokens: Tensor, words: Tensor) -> Tensor:
-        """Return the mean cross-entropy of the next token ids.
-
-        Args:
-            tokens: `(B, S, D)` image tokens.
-            words: `(B, L)` padded token ids of the captions.
-        """
+        """Return the mean cross-entropy of the next token ids, for image tokens `(B, S, D)` and padded ids `(B, L)`."""
         pad = self.git.config.pad_token_id
         features = self.converter(tokens).unsqueeze(1)  # (B, 1, F, G)
         logits = self.git(input_ids=words, attention_mask=(words != pad).long(), pixel_values=features).logits
@@ -94,12 +77,7 @@ class Captioner(nn.Module):
 
 
 def plain_text(vocabulary: Sequence[str], marks: Sequence[str]) -> Callable[[Tensor], list[str]]:
-    """Return a detokenizer, token ids `(B, L)` to sentences, for a vocabulary of whole words.
-
-    Args:
-        vocabulary: words in the order of their token ids.
-        marks: special tokens, which are omitted.
-    """
+    """Return a detokenizer, token ids `(B, L)` to sentences, for a vocabulary of whole words; it omits `marks`."""
 
     def text(numbers: Tensor) -> list[str]:
         rows = [[word for number in row if (word := vocabulary[number]) not in marks] for row in numbers.tolist()]

@@ -8,25 +8,18 @@ from torch import Tensor
 
 
 def fourier_features(numbers: Sequence[float] | Tensor, width: int) -> Tensor:
-    """Return cosines, then sines, of each number at frequencies from 1 down to 1e-4, `(len(numbers), width)`.
-
-    Args:
-        numbers: `(n,)`, for example pixels.
-        width: number of features per number, even.
-    """
+    """Return cosines, then sines, of each number at frequencies from 1 down to 1e-4: `(n,)` -> `(n, width)`."""
     values = torch.as_tensor(numbers, dtype=torch.float32)
     steps = torch.arange(width // 2, dtype=torch.float32, device=values.device)
     frequencies = torch.exp(-math.log(1e4) * steps / (width // 2))
-    angles = values[:, None] * frequencies  # (len(numbers), width / 2)
+    angles = values[:, None] * frequencies  # (n, width / 2)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 def grid_positions(count: int, width: int) -> Tensor:
     """Return features of the positions of a square grid, row by row, `(count, width)` of unit variance.
 
-    Args:
-        count: number of positions, a square number.
-        width: number of features per position, a multiple of 4: sines and cosines of the row, then of the column.
+    They are sines and cosines of the row, then of the column.
     """
     side = round(count**0.5)
     assert side**2 == count, f"{count} positions make no square"

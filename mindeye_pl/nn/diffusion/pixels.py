@@ -1,7 +1,4 @@
-"""Ranges of pixels: the VAE's and CLIP's input, and the VAE's output.
-
-Legend: B images, H and W image size.
-"""
+"""Ranges of images `(B, 3, H, W)`: the VAE's input and output."""
 
 from collections.abc import Callable
 
@@ -13,16 +10,12 @@ from mindeye_pl.types import PublishedOrCorrected
 
 
 def published_pixels(decoded: Tensor) -> Tensor:
-    """Return the published script's pixels of the VAE's output, which suit tokens of washed-out images.
-
-    Shape:
-        `(B, 3, H, W)` in [-1, 1] -> `(B, 3, H, W)` in [0, 1].
-    """
+    """Map the VAE's output to [0, 1] as the published script does, which suits tokens of washed-out images."""
     return (0.8 * decoded + 0.2).clamp(0, 1)
 
 
 def corrected_pixels(decoded: Tensor) -> Tensor:
-    """Map the VAE's output from [-1, 1] to [0, 1]. Shape: `(B, 3, H, W)` -> `(B, 3, H, W)`."""
+    """Map the VAE's output from [-1, 1] to [0, 1]."""
     return ((decoded + 1) / 2).clamp(0, 1)
 
 
@@ -33,23 +26,14 @@ PIXELS: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {
 }
 
 
-def clip_range(images: Tensor) -> Tensor:
-    """Normalise images as CLIP does, the range in which MindEye1 gives the blurry image to the VAE (spec section 8.4).
-
-    Shape:
-        `(B, 3, H, W)` in [0, 1] -> `(B, 3, H, W)`.
-    """
+def _clip_range(images: Tensor) -> Tensor:
+    """Normalise as CLIP does, the range in which MindEye1 gives the blurry image to the VAE (spec section 8.4)."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(images) for values in (CLIP_MEAN, CLIP_STD))
     return (images - mean) / std
 
 
-def vae_range(images: Tensor) -> Tensor:
-    """Map images from [0, 1] to [-1, 1], the VAE's range in training. Shape: `(B, 3, H, W)` -> `(B, 3, H, W)`."""
-    return 2 * images - 1
-
-
 #: Transforms of an init image before the VAE, by the name of the option `draft_range`.
 DRAFT_RANGES: dict[PublishedOrCorrected, Callable[[Tensor], Tensor]] = {
-    "published": clip_range,
-    "corrected": vae_range,
+    "published": _clip_range,
+    "corrected": lambda images: 2 * images - 1,  # the VAE's range in training
 }

@@ -74,23 +74,14 @@ class Refiner(nn.Module):
         return hidden, torch.cat([pooled, sizes.expand(len(pooled), -1)], dim=1)
 
     @torch.no_grad()
-    def refine(
-        self,
-        images: Tensor,
-        captions: Sequence[str],
-        *,
-        noise: Tensor,
-        guidance: float = 5.0,
-        negative: str = NEGATIVE,
-    ) -> Tensor:
+    def refine(self, images: Tensor, captions: Sequence[str], *, noise: Tensor, guidance: float = 5.0) -> Tensor:
         """Return refined images `(B, 3, H, W)` in [0, 1] of `image_size`.
 
         Args:
             images: reconstructions `(B, 3, any, any)` in [0, 1].
             captions: B sentences.
             noise: result of `noise`.
-            guidance: classifier-free, against `negative`.
-            negative: negative prompt.
+            guidance: classifier-free, against `NEGATIVE`.
         """
         posterior, start = noise.to(images.device).float()
         resized = F.interpolate(images.float(), self.image_size, mode="bilinear", align_corners=False)
@@ -102,7 +93,7 @@ class Refiner(nn.Module):
         latents = latents + scheduler.sigmas[BEGIN].to(latents) * start
         hidden, vector = (
             torch.cat([without.expand_as(given), given])
-            for without, given in zip(self.condition([negative]), self.condition(captions), strict=True)
+            for without, given in zip(self.condition([NEGATIVE]), self.condition(captions), strict=True)
         )
 
         def predict(scaled: Tensor, times: Tensor) -> Tensor:
@@ -116,8 +107,7 @@ class Refiner(nn.Module):
 def blend(refined: Tensor, blurry: Tensor, weight: float) -> Tensor:
     """Return the weighted mean of refined and blurry images; the published evaluation gives the blurry one 0.25.
 
-    Shape:
-        `(B, 3, H, W)`, `(B, 3, any, any)` -> `(B, 3, H, W)`.
+    Shape: `(B, 3, H, W)`, `(B, 3, any, any)` -> `(B, 3, H, W)`.
     """
     resized = F.interpolate(blurry.float(), refined.shape[-2:], mode="bilinear", align_corners=False)
     return (1 - weight) * refined + weight * resized

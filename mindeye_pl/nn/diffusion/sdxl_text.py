@@ -16,24 +16,12 @@ def text_tower(
 ) -> Any:
     """Return a text transformer of open_clip.
 
-    Args:
-        width: E.
-        layers: transformer blocks.
-        heads: attention heads.
-        output_dim: width of the pooled embedding; None omits the projection.
-        vocabulary: number of token ids.
-        quick: takes OpenAI's approximation of the GELU.
+    An `output_dim` of None omits the projection of the pooled embedding; `quick` takes OpenAI's approximation of GELU.
     """
     from open_clip.transformer import QuickGELU, TextTransformer
 
-    return TextTransformer(
-        width=width,
-        layers=layers,
-        heads=heads,
-        output_dim=output_dim,
-        vocab_size=vocabulary,
-        act_layer=QuickGELU if quick else nn.GELU,
-    )
+    sizes: Any = {"width": width, "layers": layers, "heads": heads, "output_dim": output_dim, "vocab_size": vocabulary}
+    return TextTransformer(**sizes, act_layer=QuickGELU if quick else nn.GELU)
 
 
 class SDXLText(nn.Module):

@@ -11,21 +11,12 @@ def stream_seed(seed: int, stream: int) -> int:
     """Return the seed of an independent stream of draws; stream 0 has the seed itself.
 
     Adding a number above 32 bits would not work: torch's CPU generator reads only the lowest 32 bits of a seed.
-
-    Args:
-        seed: of an image, for example.
-        stream: number of the stream.
     """
     return seed if stream == 0 else int(np.random.SeedSequence([seed % 2**32, stream]).generate_state(1)[0])
 
 
 def normal_draws(seeds: Sequence[int], like: Tensor) -> Iterator[Tensor]:
-    """Yield standard-normal draws of the shape, dtype and device of `like`, without end.
-
-    Args:
-        seeds: B seeds, one per row of `like`.
-        like: `(B, ...)`.
-    """
+    """Yield standard-normal draws of the shape, dtype and device of `like`, without end; one seed per row of `like`."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
         yield torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)

@@ -11,14 +11,20 @@ import torch
 from torch import Tensor
 
 TRAIN_TIMESTEPS = 1000
-#: Published discretisation: the square roots of beta are linear between those of both ends.
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_BETA_START, _BETA_END = 0.00085, 0.012
+#: Published training: the square roots of beta are linear between those of both ends.
+_TRAINING: dict[str, Any] = {
+    "num_train_timesteps": TRAIN_TIMESTEPS,
+    "prediction_type": "epsilon",
+    "beta_start": _BETA_START,
+    "beta_end": _BETA_END,
+    "beta_schedule": "scaled_linear",
+}
 
 
 def training_sigmas() -> Tensor:
     """Return the noise-to-signal ratio at each timestep, `(1000,)` float64, ascending."""
-    roots = np.linspace(BETAS["beta_start"] ** 0.5, BETAS["beta_end"] ** 0.5, TRAIN_TIMESTEPS)  # type: ignore[operator]
-    kept = np.cumprod(1 - roots**2)
+    kept = np.cumprod(1 - np.linspace(_BETA_START**0.5, _BETA_END**0.5, TRAIN_TIMESTEPS) ** 2)
     return torch.from_numpy(np.sqrt((1 - kept) / kept))
 
 
@@ -31,9 +37,7 @@ def euler_published(steps: int) -> Any:
     """Return deterministic Euler on the published timesteps, ending at sigma 0."""
     from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
-    scheduler = EulerDiscreteScheduler(
-        num_train_timesteps=TRAIN_TIMESTEPS, prediction_type="epsilon", final_sigmas_type="zero", **BETAS
-    )
+    scheduler = EulerDiscreteScheduler(final_sigmas_type="zero", **_TRAINING)
     scheduler.set_timesteps(timesteps=published_timesteps(steps))
     return scheduler
 
@@ -42,43 +46,27 @@ def dpm_multistep(steps: int) -> Any:
     """Return DPM-Solver++ of second order, about as good as the published solver in a third of its steps."""
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-    scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=TRAIN_TIMESTEPS, prediction_type="epsilon", timestep_spacing="trailing", **BETAS
-    )
+    scheduler = DPMSolverMultistepScheduler(timestep_spacing="trailing", **_TRAINING)
     scheduler.set_timesteps(steps)
     return scheduler
 
 
-def unipc(steps: int) -> Any:
-    """Return UniPC, a predictor-corrector for few steps."""
+def unipc(steps: int, **options: Any) -> Any:
+    """Return UniPC, a predictor-corrector of second order for few steps."""
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-    scheduler = UniPCMultistepScheduler(
-        num_train_timesteps=TRAIN_TIMESTEPS, prediction_type="epsilon", timestep_spacing="trailing", **BETAS
-    )
+    scheduler = UniPCMultistepScheduler(**{"timestep_spacing": "trailing"} | options, **_TRAINING)
     scheduler.set_timesteps(steps)
     return scheduler
 
 
 def unipc_published(steps: int) -> Any:
-    """Return MindEye1's UniPC of second order: equal strides down from 999, ending at timestep 0 and its noise.
+    """Return MindEye1's UniPC: equal strides down from 999, ending at timestep 0 and its noise.
 
     It takes the betas of Versatile Diffusion's scheduler settings; UniPC has neither an offset of the steps nor a last
     alpha of one.
     """
-    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-
-    scheduler = UniPCMultistepScheduler(
-        num_train_timesteps=TRAIN_TIMESTEPS,
-        prediction_type="epsilon",
-        solver_order=2,
-        solver_type="bh2",
-        timestep_spacing="linspace",
-        final_sigmas_type="sigma_min",
-        **BETAS,
-    )
-    scheduler.set_timesteps(steps)
-    return scheduler
+    return unipc(steps, timestep_spacing="linspace", final_sigmas_type="sigma_min")
 
 
 SOLVERS: dict[str, Callable[[int], Any]] = {

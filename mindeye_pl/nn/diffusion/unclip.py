@@ -59,14 +59,9 @@ class UnCLIPModel(ImageDecoder):
         self.unet, self.vae = unet, vae
         self.unconditional = null_tokens
         self._image_size, self.output, self.packing = (image_size[0], image_size[1]), output, packing
-        self.null_tokens = (
-            nn.Parameter(torch.zeros(num_tokens, unet.config["cross_attention_dim"]))
-            if null_tokens == "learned"
-            else None
-        )
-        self.token_positions = (
-            nn.Parameter(grid_positions(num_tokens, unet.config["cross_attention_dim"])) if token_positions else None
-        )
+        table = (num_tokens, self.token_dim)
+        self.null_tokens = nn.Parameter(torch.zeros(table)) if null_tokens == "learned" else None
+        self.token_positions = nn.Parameter(grid_positions(*table)) if token_positions else None
         self.register_buffer("sigmas", torch.empty(1000), persistent=False)
         self.reset_buffers()
 
@@ -92,16 +87,11 @@ class UnCLIPModel(ImageDecoder):
         """True if the UNet reads the original size and the crop."""
         return self.unet.config["class_embed_type"] is not None
 
-    def size_vector(self, original: tuple[int, int] | None = None, crop: tuple[int, int] = (0, 0)) -> Tensor | None:
-        """Return Fourier features `(1, E)` of the original size and the crop's corner; None if the UNet reads none.
-
-        Args:
-            original: (H, W) in pixels; None takes the model's image size.
-            crop: (top, left) in pixels.
-        """
+    def size_vector(self) -> Tensor | None:
+        """Return `size_vectors` of the model's own image size without a crop, `(1, E)`; None if the UNet reads none."""
         if not self.uses_sizes:
             return None
-        return self.size_vectors(torch.tensor([[*(original or self.image_size), *crop]], device=self.sigmas.device))
+        return self.size_vectors(torch.tensor([[*self.image_size, 0, 0]], device=self.sigmas.device))
 
     @property
     def token_dim(self) -> int:
@@ -111,8 +101,7 @@ class UnCLIPModel(ImageDecoder):
     def size_vectors(self, size_and_crop: Tensor) -> Tensor:
         """Return Fourier features of the images' original sizes and crop corners.
 
-        Shape:
-            size_and_crop `(B, 4)`: original height and width, top and left of the crop, in pixels -> `(B, E)`.
+        Shape: `(B, 4)`, original height and width, top and left of the crop, in pixels -> `(B, E)`.
         """
         width = self.unet.config["projection_class_embeddings_input_dim"] // 4
         return fourier_features(size_and_crop.flatten(), width).view(len(size_and_crop), -1)  # (B, 4 * E / 4)
@@ -120,9 +109,8 @@ class UnCLIPModel(ImageDecoder):
     def denoise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, vector: Tensor | None = None) -> Tensor:
         """Predict the noise in `latents` by the UNet.
 
-        Shape:
-            latents `(B, C, h, w)` of unit variance, timesteps `(B,)` 0 to 999, tokens `(B, S, D)`, vector `(1, E)` or
-            `(B, E)`, None if the UNet reads no sizes -> `(B, C, h, w)`.
+        Shape: latents `(B, C, h, w)` of unit variance, timesteps `(B,)` 0 to 999, tokens `(B, S, D)`, size vector
+            `(1, E)` or `(B, E)`, None if the UNet reads no sizes -> `(B, C, h, w)`.
         """
         if vector is not None:
             vector = vector.expand(len(latents), -1)
@@ -136,9 +124,9 @@ class UnCLIPModel(ImageDecoder):
         """Return the mean squared error of the predicted noise at random timesteps (spec section 7.2).
 
         Args:
-            latents: `(B, C, h, w)`, scaled.
-            tokens: `(B, S, D)`.
-            vector: see `denoise`.
+            latents: as of `denoise`.
+            tokens: as of `denoise`.
+            vector: as of `denoise`.
             offset: amplitude of the noise that is constant over a channel.
             drop: fraction of images whose condition is dropped; 0 unless the null tokens are learned.
         """
@@ -157,9 +145,7 @@ class UnCLIPModel(ImageDecoder):
     def start(self, seeds: Sequence[int], *, offset: float = 0.04) -> Tensor:
         """Return starting latents `(B, C, h, w)` of about unit variance, drawn by the seed of each image.
 
-        Args:
-            seeds: one per image; the same seed gives the same image in any batch.
-            offset: amplitude of the noise that is constant over an image.
+        `offset` is the amplitude of the noise that is constant over an image.
         """
         draws, sigma = [], training_sigmas()[-1].float()
         for seed in seeds:
@@ -173,7 +159,7 @@ class UnCLIPModel(ImageDecoder):
         """Return the empty condition `(B, S, D)`: the learned table, random tokens by seed, or zeros."""
         if self.null_tokens is not None:
             return self.null_tokens.detach().expand(len(seeds), -1, -1)
-        shape = (num_tokens, self.unet.config["cross_attention_dim"])
+        shape = (num_tokens, self.token_dim)
         if self.unconditional == "zeros":
             return torch.zeros(len(seeds), *shape, device=self.sigmas.device)
         return self._draws(seeds, shape, stream=1)
@@ -239,10 +225,9 @@ class UnCLIPModel(ImageDecoder):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents to images in [0, 1], in float32 because half precision overflows.
+        """Decode scaled latents `(B, C, h, w)` to images `(B, 3, H, W)` in [0, 1].
 
-        Shape:
-            `(B, C, h, w)` -> `(B, 3, H, W)`.
+        It runs in float32 because half precision overflows.
         """
         with torch.autocast(latents.device.type, enabled=False):
             decoded = self.vae.decode(latents.float() / self.vae.config["scaling_factor"]).sample
@@ -288,10 +273,6 @@ class UnCLIPModel(ImageDecoder):
         return self.decode(latents)
 
     def autoencode(self, images: Tensor) -> Tensor:
-        """Return images after encoding and decoding by the VAE.
-
-        Shape:
-            `(B, 3, H, W)` in [0, 1] -> `(B, 3, H, W)` in [0, 1].
-        """
+        """Return images after encoding and decoding by the VAE."""
         decoded = self.vae.decode(self.encode(images) / self.vae.config["scaling_factor"]).sample
         return corrected_pixels(decoded)

@@ -9,14 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
-from mindeye_pl.types import PositiveInt, PublishedOrCorrected, Seed
+from mindeye_pl.types import PositiveInt, Seed
 
-_MEAN = (0.485, 0.456, 0.406)
-#: The published code writes 0.228 where ImageNet's standard deviation is 0.229.
-STD: dict[PublishedOrCorrected, tuple[float, float, float]] = {
-    "published": (0.228, 0.224, 0.225),
-    "corrected": (0.229, 0.224, 0.225),
-}
+_MEAN = [0.485, 0.456, 0.406]
+_STD = [0.228, 0.224, 0.225]  # as published; ImageNet's first value is 0.229
 
 
 class ConvNextMaps(nn.Module):
@@ -26,7 +22,6 @@ class ConvNextMaps(nn.Module):
         widths: channels of ConvNeXt's stages.
         depths: blocks of each of its stages.
         projection: width of the projector's layers, 512 as published.
-        input_std: "published" or "corrected" normalisation of images.
     """
 
     def __init__(
@@ -35,7 +30,6 @@ class ConvNextMaps(nn.Module):
         widths: Sequence[PositiveInt] = (256, 512, 1024, 2048),
         depths: Sequence[PositiveInt] = (3, 3, 27, 3),
         projection: PositiveInt = 512,
-        input_std: PublishedOrCorrected = "published",
     ):
         super().__init__()
         from transformers import ConvNextConfig, ConvNextModel
@@ -57,14 +51,11 @@ class ConvNextMaps(nn.Module):
             nn.ReLU(),
             nn.Linear(projection, projection, bias=False),
         )
-        self.input_std = input_std
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the images' feature maps. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, M, 512)`."""
-        last = self.backbone(
-            normalize(images, list(_MEAN), list(STD[self.input_std]))
-        ).last_hidden_state  # (B, F, h, w)
+        last = self.backbone(normalize(images, _MEAN, _STD)).last_hidden_state  # (B, F, h, w)
         positions = self.backbone.layernorm(last.flatten(2).transpose(1, 2))  # (B, M, F)
         return self.maps_projector(positions)
 

@@ -4,9 +4,7 @@ Legend: B images, H and W image size, P input side of a network, F values of a l
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -57,21 +55,13 @@ class FeatureNetwork(nn.Module):
         return super().train(False)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Resize and normalise images.
-
-        Shape:
-            images `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
-        """
+        """Resize and normalise images. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32."""
         bilinear = InterpolationMode.BILINEAR
         resized = tv_resize(images.float(), [self.size] * 2, interpolation=bilinear, antialias=self.antialias)
         return normalize(resized, self.mean, self.std)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """Return all layers from one forward pass.
-
-        Shape:
-            images `(B, 3, H, W)` in [0, 1] -> by layer `(B, F)` float32.
-        """
+        """Return all layers by name from one forward pass. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, F)` float32 each."""
         assert images.ndim == 4 and images.shape[1] == 3, f"images of shape {tuple(images.shape)}"  # noqa: PT018
         found = self.backbone(self.preprocess(images))
         if isinstance(found, Tensor):
@@ -79,27 +69,12 @@ class FeatureNetwork(nn.Module):
         return {layer: found[layer].flatten(1).float() for layer in self.layers}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the deepest layer.
-
-        Shape:
-            images `(B, 3, H, W)` in [0, 1] -> `(B, F)` float32.
-        """
+        """Return the deepest layer. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, F)` float32."""
         return self.features(images)[self.layers[-1]]
-
-    @cached_property
-    def num_features(self) -> int:
-        """F of the deepest layer, which does not depend on the images' size."""
-        weight = next(self.parameters())
-        with torch.no_grad():
-            return self(torch.zeros(1, 3, self.size, self.size, device=weight.device)).shape[1]
 
 
 class InceptionOfFID(FeatureNetwork):
-    """The Inception network of FID's definition: it reads bytes and resizes them as TensorFlow 1 did.
-
-    Args:
-        extractor: torch-fidelity's feature extractor of one layer.
-    """
+    """The Inception network of FID's definition, by torch-fidelity: it reads bytes and resizes as TensorFlow 1 did."""
 
     def __init__(self, extractor: nn.Module):
         super().__init__(extractor, layers=["fid_inception"], size=299)
@@ -109,7 +84,7 @@ class InceptionOfFID(FeatureNetwork):
         return (images.float() * 255).round().clamp(0, 255).byte()
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the pooled layer by its name. Shape: `(B, 3, H, W)` in [0, 1] -> `(B, 2048)` float32."""
+        """Return the pooled layer `(B, 2048)` float32 by its name."""
         (pooled,) = self.backbone(self.preprocess(images))
         return {self.layers[0]: pooled}
 
@@ -141,11 +116,11 @@ def _headless_resnet50() -> nn.Module:
     return network
 
 
-def _openclip_visual(model_name: str = "ViT-L-14-quickgelu") -> nn.Module:
+def _openclip_visual() -> nn.Module:
     import open_clip
 
-    config = open_clip.get_model_config(model_name)
-    assert config is not None, model_name
+    config = open_clip.get_model_config("ViT-L-14-quickgelu")
+    assert config is not None
     visual = open_clip.CLIP(**config).visual
     visual.output_tokens = False  # the projected embedding alone, as `encode_image` returns it
     return visual
@@ -161,31 +136,25 @@ class Recipe:
         size: input side in pixels.
         mean: mean of its normalisation.
         std: standard deviation of its normalisation.
-        options: arguments of the architecture.
     """
 
-    architecture: Callable[..., nn.Module]
+    architecture: Callable[[], nn.Module]
     layers: Mapping[str, str | None]
     size: int
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    options: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
         """Return the whole network on the meta device: it takes no memory and has no random weights."""
         with torch.device("meta"):
-            return self.architecture(**self.options).eval()
+            return self.architecture().eval()
 
     def feature_network(self, network: nn.Module, *, antialias: bool = False) -> FeatureNetwork:
         """Return the network truncated after the last of the layers."""
         nodes = {node: layer for layer, node in self.layers.items() if node is not None}
+        network = _cut(network, nodes) if nodes else network
         return FeatureNetwork(
-            _cut(network, nodes) if nodes else network,
-            layers=list(self.layers),
-            size=self.size,
-            mean=self.mean,
-            std=self.std,
-            antialias=antialias,
+            network, layers=list(self.layers), size=self.size, mean=self.mean, std=self.std, antialias=antialias
         )
 
 

@@ -7,10 +7,9 @@ Legend: B images, H and W image size in pixels, P side of the encoder's images (
 K feature maps (2), C_k channels and G_k side of map k, F = sum of C_k.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Side in pixels of the published encoder's training images.
@@ -19,36 +18,19 @@ IMAGE_SIZE = 227
 MAP_SIZES = (25, 13)
 
 
-def resize_by_pillow(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
+def resize_by_pillow(images: Tensor) -> Tensor:
     """Resize as published: Pillow's Lanczos filter on 8-bit images, rounded down to grey levels.
 
-    Shape:
-        `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 on the same device; no gradient passes.
+    Shape: `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32 on the same device; no gradient passes.
     """
     from PIL import Image
     from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
     resized = [
-        pil_to_tensor(to_pil_image(image).resize((size, size), Image.Resampling.LANCZOS))
+        pil_to_tensor(to_pil_image(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS))
         for image in images.detach().float().cpu()
     ]
     return torch.stack(resized).to(images.device).float() / 255
-
-
-def resize_by_torch(images: Tensor, size: int = IMAGE_SIZE) -> Tensor:
-    """Resize bicubically with antialiasing on the images' device, without 8-bit steps; gradients pass.
-
-    Shape:
-        `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)` float32 in [0, 1].
-    """
-    images = images.float()
-    if tuple(images.shape[-2:]) == (size, size):
-        return images
-    return F.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
-
-
-#: Values of the option `resize` of `GNet.predict`.
-RESIZES: dict[str, Callable[[Tensor, int], Tensor]] = {"pillow": resize_by_pillow, "torch": resize_by_torch}
 
 
 def compress(values: Tensor) -> Tensor:
@@ -70,18 +52,11 @@ class _Block(nn.Module):
 
 
 class GNetEncoder(nn.Module):
-    """Encoder of images as two stacks of feature maps, a fine and a coarse one.
-
-    Args:
-        prefilter: channels of the first two convolutions, which are AlexNet's.
-        early: channels after them.
-        width: channels of the trunk.
-        trunk: number of a trunk layer's channels that voxels read; the last layer has only these.
-    """
+    """Encoder of images as two stacks of feature maps, a fine and a coarse one; arguments as of `GNet`."""
 
     mean: Tensor  # (3, 1, 1)
 
-    def __init__(self, *, prefilter: Sequence[int] = (64, 192), early: int = 128, width: int = 256, trunk: int = 64):
+    def __init__(self, *, prefilter: Sequence[int], early: int, width: int, trunk: int):
         super().__init__()
         first, second = prefilter
         assert trunk <= width, f"{trunk} of {width} channels"
@@ -115,38 +90,22 @@ class GNetEncoder(nn.Module):
 
 
 class SpatialReadout(nn.Module):
-    """Read-out of one subject's voxels: a spatial field over each map, and weights of the pooled features.
+    """Read-out of one subject's voxels: a spatial field over each map, and weights of the pooled features."""
 
-    Args:
-        num_voxels: V.
-        channels: C_k of the maps.
-        map_sizes: G_k of the maps.
-        voxels_per_block: voxels pooled at once; the pooled features of all voxels and 100 images take 3 GB.
-    """
+    #: Voxels pooled at once; the pooled features of all voxels and 100 images take 3 GB.
+    voxels_per_block = 512
 
-    def __init__(
-        self, num_voxels: int, channels: Sequence[int], map_sizes: Sequence[int], *, voxels_per_block: int = 512
-    ):
+    def __init__(self, num_voxels: int, channels: Sequence[int], map_sizes: Sequence[int]):
         super().__init__()
-        self.voxels_per_block = voxels_per_block
         self.fields = nn.ParameterList(nn.Parameter(torch.zeros(num_voxels, side, side)) for side in map_sizes)
         self.weight = nn.Parameter(0.01 * torch.randn(num_voxels, sum(channels)))
         self.bias = nn.Parameter(torch.zeros(num_voxels))
 
-    def forward(self, maps: Sequence[Tensor], voxels: Tensor | None = None) -> Tensor:
-        """Return the betas of all or some voxels.
-
-        Args:
-            maps: `(B, C_k, G_k, G_k)` each.
-            voxels: `(V,)` bool, or `(v,)` int64; None for all.
-
-        Returns:
-            `(B, V)` or `(B, v)`.
-        """
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the betas. Shape: `(B, C_k, G_k, G_k)` each -> `(B, V)`."""
         compressed = [compress(features.flatten(2)) for features in maps]  # (B, C_k, G_k^2)
-        everything = torch.arange(len(self.bias), device=self.bias.device)
-        chosen = everything if voxels is None else everything[voxels.to(self.bias.device)]
-        return torch.cat([self._block(compressed, block) for block in chosen.split(self.voxels_per_block)], 1)
+        voxels = torch.arange(len(self.bias), device=self.bias.device)
+        return torch.cat([self._block(compressed, block) for block in voxels.split(self.voxels_per_block)], 1)
 
     def _block(self, compressed: Sequence[Tensor], voxels: Tensor) -> Tensor:
         pooled = [
@@ -162,10 +121,10 @@ class GNet(nn.Module):
 
     Args:
         voxel_counts: V by subject.
-        prefilter: see `GNetEncoder`.
-        early: see `GNetEncoder`.
-        width: see `GNetEncoder`.
-        trunk: see `GNetEncoder`.
+        prefilter: channels of the first two convolutions, which are AlexNet's.
+        early: channels after them.
+        width: channels of the trunk.
+        trunk: number of a trunk layer's channels that voxels read; the last layer has only these.
         map_sizes: G_k.
     """
 
@@ -181,11 +140,9 @@ class GNet(nn.Module):
     ):
         super().__init__()
         self.encoder = GNetEncoder(prefilter=prefilter, early=early, width=width, trunk=trunk)
+        channels = self.encoder.channels
         self.readouts = nn.ModuleDict(
-            {
-                str(subject): SpatialReadout(count, self.encoder.channels, map_sizes)
-                for subject, count in voxel_counts.items()
-            }
+            {str(subject): SpatialReadout(count, channels, map_sizes) for subject, count in voxel_counts.items()}
         )
 
     @property
@@ -193,55 +150,22 @@ class GNet(nn.Module):
         """Subjects with a read-out, ascending."""
         return sorted(map(int, self.readouts))
 
-    def num_voxels(self, subject: int) -> int:
-        """Return V of a subject."""
-        return len(self._readout(subject).bias)
+    def forward(self, images: Tensor, subject: int) -> Tensor:
+        """Predict the betas of images, in the units of the betas that the model was trained on.
 
-    def forward(self, images: Tensor, subject: int, voxels: Tensor | None = None) -> Tensor:
-        """Predict the betas of images.
-
-        Args:
-            images: `(B, 3, P, P)` float32 in [0, 1].
-            subject: one of `subjects`.
-            voxels: `(V,)` bool mask or `(v,)` int64 indices; None for all.
-
-        Returns:
-            `(B, V)` or `(B, v)` float32, in the units of the betas that the model was trained on.
+        Shape: `(B, 3, P, P)` float32 in [0, 1] -> `(B, V)` float32.
         """
-        return self._readout(subject)(self.encoder(images), voxels)
+        assert str(subject) in self.readouts, f"subject {subject} of {self.subjects}"
+        return self.readouts[str(subject)](self.encoder(images))
 
     @torch.no_grad()
-    def predict(
-        self,
-        images: Tensor,
-        subject: int,
-        *,
-        voxels: Tensor | None = None,
-        resize: str = "pillow",
-        batch_size: int = 100,
-    ) -> Tensor:
+    def predict(self, images: Tensor, subject: int, *, batch_size: int = 100) -> Tensor:
         """Predict the betas of images of any size and number, as the published evaluation does.
 
-        Args:
-            images: `(N, 3, H, W)` in [0, 1].
-            subject: one of `subjects`.
-            voxels: as in `forward`.
-            resize: "pillow" for the published 8-bit Lanczos filter, "torch" for an antialiased bicubic one.
-            batch_size: images encoded at once.
-
-        Returns:
-            `(N, V)` or `(N, v)` float32 on the CPU.
+        Shape: `(N, 3, H, W)` in [0, 1] -> `(N, V)` float32 on the CPU.
         """
         assert not self.training, "dropout and batch statistics would change the betas: call eval() first"
         assert len(images), "no image"
-        to_size, device = RESIZES[resize], self.encoder.mean.device
-        betas = [
-            self(to_size(batch, IMAGE_SIZE).to(device), subject, voxels).cpu() for batch in images.split(batch_size)
-        ]
-        return torch.cat(betas)
-
-    def _readout(self, subject: int) -> SpatialReadout:
-        assert str(subject) in self.readouts, f"subject {subject} of {self.subjects}"
-        readout = self.readouts[str(subject)]
-        assert isinstance(readout, SpatialReadout)
-        return readout
+        device = self.encoder.mean.device
+        batches = images.split(batch_size)
+        return torch.cat([self(resize_by_pillow(batch).to(device), subject).cpu() for batch in batches])

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
-from mindeye_pl.nn.brain.noise_schedule import CosineSchedule
+from mindeye_pl.nn.brain.diffusion_prior import CosineSchedule, DiffusionPriorModel
 from mindeye_pl.nn.brain.prior_network import (
     CosineAttention,
     GainLayerNorm,

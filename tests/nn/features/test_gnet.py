@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mindeye_pl.nn.features.gnet import IMAGE_SIZE, GNet, compress, resize_by_pillow, resize_by_torch
+from mindeye_pl.nn.features.gnet import IMAGE_SIZE, GNet, compress, resize_by_pillow
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def by_hand(gnet: GNet, images: torch.Tensor, subject: int) -> torch.Tensor:
 def test_readout_against_a_second_implementation(
     gnet: GNet, images: torch.Tensor, voxels_per_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    square = resize_by_torch(images)
+    square = resize_by_pillow(images)
     for subject in gnet.subjects:
         monkeypatch.setattr(gnet.readouts[str(subject)], "voxels_per_block", voxels_per_block)
         with torch.no_grad():
@@ -53,14 +53,11 @@ def test_readout_against_a_second_implementation(
         torch.testing.assert_close(betas, by_hand(gnet, square, subject), rtol=1e-4, atol=1e-6)
 
 
-def test_batches_order_and_choice_of_voxels_change_nothing(gnet: GNet, images: torch.Tensor) -> None:
+def test_batches_and_order_change_nothing(gnet: GNet, images: torch.Tensor) -> None:
     betas = gnet.predict(images, 1)
     assert betas.shape == (5, 11)
     torch.testing.assert_close(gnet.predict(images, 1, batch_size=2), betas)
     torch.testing.assert_close(gnet.predict(images.flip(0), 1), betas.flip(0))
-    mask = torch.arange(11) % 3 == 1
-    torch.testing.assert_close(gnet.predict(images, 1, voxels=mask), betas[:, mask])
-    torch.testing.assert_close(gnet.predict(images, 1, voxels=torch.tensor([7, 0])), betas[:, [7, 0]])
 
 
 def test_the_published_resize_is_pillows_on_bytes(images: torch.Tensor) -> None:
@@ -70,17 +67,6 @@ def test_the_published_resize_is_pillows_on_bytes(images: torch.Tensor) -> None:
         grey_levels = np.floor(image.numpy() * 255).astype(np.uint8).transpose(1, 2, 0)
         wanted = np.asarray(Image.fromarray(grey_levels).resize((IMAGE_SIZE, IMAGE_SIZE), Image.LANCZOS))
         np.testing.assert_array_equal(seen.numpy().transpose(1, 2, 0), wanted.astype(np.float32) / 255)
-
-
-def test_both_resizes_are_nearly_the_same_and_one_has_a_gradient(gnet: GNet) -> None:
-    smooth = torch.linspace(0, 1, 512).expand(1, 3, 512, 512).clone().requires_grad_()
-    first, second = resize_by_pillow(smooth), resize_by_torch(smooth)
-    assert (first - second).abs().max() < 2 / 255
-    gnet(second, 1).sum().backward()
-    assert smooth.grad is not None
-    assert smooth.grad.abs().sum() > 0
-    unchanged = torch.rand(1, 3, IMAGE_SIZE, IMAGE_SIZE)
-    assert resize_by_torch(unchanged) is unchanged
 
 
 def test_compress_keeps_the_sign() -> None:
