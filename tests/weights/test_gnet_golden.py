@@ -84,7 +84,7 @@ def test_betas(gnet: GNet, io: dict[str, Tensor]) -> None:
 
 def test_subjects_and_their_voxels(gnet: GNet, path: Path) -> None:
     assert gnet.subjects == [1, 7]
-    assert [gnet.num_voxels(subject) for subject in SUBJECTS] == [7, 3]
+    assert [len(gnet.readouts[str(subject)].bias) for subject in SUBJECTS] == [7, 3]
 
 
 @pytest.mark.parametrize("old_format", [False, True])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mindeye_pl.nn.stylegan2.equalised import EqualisedLinear
-from mindeye_pl.nn.stylegan2.precision import full_precision
+from mindeye_pl.nn.stylegan2.maps import full_precision
 
 #: Values of the option `condition`: one embedding, both with networks of their own, or one combined from both.
 Condition = Literal["image", "caption", "both", "signed_maximum"]
@@ -38,15 +38,9 @@ def condition_widths(condition: Condition, image_dim: int, caption_dim: int) -> 
 
 
 def select_conditions(condition: Condition, image: Tensor | None, caption: Tensor | None) -> tuple[Tensor, ...]:
-    """Return the conditions of a choice.
+    """Return the conditions of a choice, `(B, E_k)` each, from image and caption embeddings `(B, E)`.
 
-    Args:
-        condition: one of `CHOICES`.
-        image: `(B, E)`; may be None for `caption`.
-        caption: `(B, E)`; may be None for `image`.
-
-    Returns:
-        `(B, E_k)` each, as many as `condition_widths` returns.
+    The embedding that a choice does not use may be None.
     """
     assert condition in CHOICES, f"{condition}, not one of {CHOICES}"
     given = {"image": (image,), "caption": (caption,)}.get(condition, (image, caption))
@@ -61,21 +55,15 @@ class StyleInjection(nn.Module):
     The style is an affine map of the latent and of the condition after two layers. With two conditions each has its own
     two layers, and the element-wise maximum of both outputs is taken; for equal embeddings and weights that equals the
     style of one condition.
-
-    Args:
-        out_channels: O.
-        w_dim: W.
-        widths: E_k.
-        lr_multiplier: learning rate multiplier of the layers before the maximum.
     """
 
-    def __init__(self, out_channels: int, w_dim: int, widths: Sequence[int], *, lr_multiplier: float = 0.01):
+    def __init__(self, out_channels: int, w_dim: int, widths: Sequence[int]):
         super().__init__()
         assert widths, "no condition"
         self.pre_nets = nn.ModuleList(
             nn.Sequential(
-                EqualisedLinear(width, (width + w_dim) // 2, lr_multiplier=lr_multiplier, activation=True),
-                EqualisedLinear((width + w_dim) // 2, w_dim, lr_multiplier=lr_multiplier, activation=True),
+                EqualisedLinear(width, (width + w_dim) // 2, lr_multiplier=0.01, activation=True),
+                EqualisedLinear((width + w_dim) // 2, w_dim, lr_multiplier=0.01, activation=True),
             )
             for width in widths
         )
@@ -96,10 +84,7 @@ class StyleInjection(nn.Module):
 def with_second_condition(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a network with one condition for the same network with two, which start equal.
 
-    By this the training of a generator and a discriminator of captions alone is continued with both embeddings.
-
-    Args:
-        state: state dict of a `Generator` or a `Discriminator`.
+    By this the training of a `Generator` and a `Discriminator` of captions alone is continued with both embeddings.
     """
     more = {_FIRST.sub(r"\1.1.", key): value.clone() for key, value in state.items() if _FIRST.search(key)}
     return dict(state) | more

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from mindeye_pl.nn.stylegan2.conditions import Condition, condition_widths, select_conditions
 from mindeye_pl.nn.stylegan2.equalised import EqualisedConv2d, EqualisedLinear
-from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
-from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
+from mindeye_pl.nn.stylegan2.maps import channels_at, full_precision, precision_of, sides
 from mindeye_pl.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 #: Reduction of the embeddings' match in the logits: summed over the batch, or per sample.
@@ -21,25 +20,17 @@ ProjectionReduction = Literal["batch_sum", "per_sample"]
 
 
 class Judgement(NamedTuple):
-    """Output of the discriminator.
+    """Output of the discriminator: logits, and the embeddings predicted from the images."""
 
-    Attributes:
-        logits: `(B,)` float32, higher for real images that match their embeddings.
-        semantics: `(B, E_k)` float32 each, the embeddings predicted from the images.
-    """
-
-    logits: Tensor
-    semantics: tuple[Tensor, ...]
+    logits: Tensor  # (B,) float32, higher for real images that match their embeddings
+    semantics: tuple[Tensor, ...]  # (B, E_k) float32 each
 
 
 def minibatch_deviation(features: Tensor, group_size: int = 4) -> Tensor:
     """Return the standard deviation within groups of samples, averaged over positions and channels.
 
     A batch that is no multiple of the group size is divided into the largest equal groups below it (arXiv 1710.10196,
-    section 3).
-
-    Shape:
-        `(B, C, S, S)` -> `(B, 1, S, S)` float32, the same for every sample of a group.
+    section 3). Shape: `(B, C, S, S)` -> `(B, 1, S, S)` float32, the same for every sample of a group.
     """
     batch, _, height, width = features.shape
     size = max(count for count in range(1, group_size + 1) if batch % count == 0)
@@ -53,14 +44,8 @@ def project(
 ) -> Tensor:
     """Return the match of images and embeddings: inner products, averaged over the embeddings.
 
-    Args:
-        semantics: `(B, E_k)` each, predicted from the images.
-        conditions: `(B, E_k)` each, the images' embeddings.
-        reduction: `batch_sum` also sums over the batch, as published, so that every logit gets the same number and does
-            not depend on the sample's own match; `per_sample` does not.
-
-    Returns:
-        `(B,)` for `per_sample`, else `()`.
+    `batch_sum` also sums over the batch, as published, so that every logit gets the same number and does not depend on
+    the sample's own match. Shape: `(B, E_k)` each, `(B, E_k)` each -> `(B,)` for `per_sample`, else `()`.
     """
     products = [(predicted * true).sum(1) for predicted, true in zip(semantics, conditions, strict=True)]
     match = torch.stack(products).mean(0)
@@ -140,20 +125,13 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, image: Tensor | None = None, caption: Tensor | None = None) -> Judgement:
-        """Judge images with their embeddings.
-
-        Args:
-            images: `(B, 3, P, P)` in [-1, 1].
-            image: `(B, E)` image embeddings; None if the discriminator is conditioned on captions alone.
-            caption: `(B, E)` caption embeddings; None if it is conditioned on images alone.
-        """
+        """Judge images `(B, 3, P, P)` in [-1, 1] with their embeddings `(B, E)`; an unused embedding may be None."""
         conditions = select_conditions(self.condition, image, caption)
         hidden = self._hidden(images)  # (B, C)
         with full_precision(hidden):
             semantics = tuple(head(hidden) for head in self.semantics)
-            match = project(
-                semantics, [condition.float() for condition in conditions], reduction=self.projection_reduction
-            )
+            given = [condition.float() for condition in conditions]
+            match = project(semantics, given, reduction=self.projection_reduction)
             return Judgement(self.realness(hidden)[:, 0] + match, semantics)
 
     def _hidden(self, images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindeye_pl.nn.stylegan2.filters import blur, downsample
+from mindeye_pl.nn.stylegan2.maps import blur, downsample
 
 
 def activate(features: Tensor, *, gain: float = 1.0, clamp: float | None = None) -> Tensor:
@@ -27,15 +27,7 @@ def add_channel_bias(features: Tensor, bias: Tensor) -> Tensor:
 
 
 class EqualisedLinear(nn.Module):
-    """A linear map, optionally followed by a leaky ReLU.
-
-    Args:
-        in_features: I.
-        out_features: O.
-        bias: initial value of the bias.
-        lr_multiplier: learning rate multiplier, see the module's docstring.
-        activation: adds the leaky ReLU.
-    """
+    """A linear map, optionally followed by a leaky ReLU; `bias` is the initial value."""
 
     def __init__(
         self,
@@ -69,7 +61,7 @@ class EqualisedConv2d(nn.Module):
         down: halves the maps, by a filter before the convolution.
         plain: omits bias and leaky ReLU.
         gain: factor on the output.
-        clamp: see `activate`; prevents overflow in half precision.
+        clamp: bound of the activation, against overflow in half precision.
     """
 
     def __init__(

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from mindeye_pl.nn.stylegan2.conditions import Condition, StyleInjection, condition_widths, select_conditions
 from mindeye_pl.nn.stylegan2.equalised import activate, add_channel_bias
-from mindeye_pl.nn.stylegan2.filters import upsample
-from mindeye_pl.nn.stylegan2.mapping import MappingNetwork, truncate
+from mindeye_pl.nn.stylegan2.mapping import MappingNetwork
+from mindeye_pl.nn.stylegan2.maps import channels_at, full_precision, precision_of, sides, upsample
 from mindeye_pl.nn.stylegan2.modulated_conv import ModulatedConv2d
-from mindeye_pl.nn.stylegan2.precision import full_precision, precision_of
-from mindeye_pl.nn.stylegan2.resolutions import channels_at, sides
 from mindeye_pl.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 #: Noise added to the maps: new draws, the network's stored draws, or none.
@@ -80,13 +78,10 @@ class _Block(nn.Module):
         self.mixed = mixed
         if in_channels is None:
             self.constant = nn.Parameter(torch.randn(channels, side, side))
-            convs = [_StyledConv(channels, channels, side, up=False, options=options)]
+            convs = []
         else:
-            convs = [
-                _StyledConv(in_channels, channels, side, up=True, options=options),
-                _StyledConv(channels, channels, side, up=False, options=options),
-            ]
-        self.convs = nn.ModuleList(convs)
+            convs = [_StyledConv(in_channels, channels, side, up=True, options=options)]
+        self.convs = nn.ModuleList([*convs, _StyledConv(channels, channels, side, up=False, options=options)])
         self.to_rgb = _ToRGB(channels, options=options)
 
     def forward(
@@ -97,14 +92,9 @@ class _Block(nn.Module):
         conditions: Sequence[Tensor],
         noise: str,
     ) -> tuple[Tensor, Tensor]:
-        """Return the resolution's maps and image.
+        """Return the resolution's maps and image, given those of the resolution before, None for the first block.
 
-        Args:
-            features: `(B, in, S / 2, S / 2)`; None for the first block.
-            rgb: `(B, 3, S / 2, S / 2)`; None for the first block.
-            styles: `(B, W)` of each convolution and of the RGB output.
-            conditions: `(B, E)` each.
-            noise: one of `NOISES`.
+        There is a style `(B, W)` for each convolution and for the RGB output.
         """
         *of_convs, of_image = styles
         with precision_of(of_image, mixed=self.mixed):
@@ -162,73 +152,38 @@ class Generator(nn.Module):
         scale = sides(image_size)
         channels = [channels_at(side, base=channel_base, most=channel_max) for side in scale]
         self.blocks = nn.ModuleList(
-            _Block(
-                channels[k - 1] if k else None,
-                channels[k],
-                side,
-                mixed=k >= len(scale) - mixed_resolutions,
-                options=options,
-            )
-            for k, side in enumerate(scale)
+            _Block(before, count, side, mixed=k >= len(scale) - mixed_resolutions, options=options)
+            for k, (before, count, side) in enumerate(zip([None, *channels[:-1]], channels, scale, strict=True))
         )
         #: L: one per convolution, and one for the last RGB output.
         self.num_layers = 2 * len(scale)
 
     def forward(
-        self,
-        latents: Tensor,
-        image: Tensor | None = None,
-        caption: Tensor | None = None,
-        *,
-        truncation: float = 1.0,
-        noise: str = "random",
+        self, latents: Tensor, image: Tensor | None = None, caption: Tensor | None = None, *, noise: str = "random"
     ) -> Tensor:
-        """Generate images.
+        """Generate images `(B, 3, P, P)` float32, mostly in [-1, 1].
 
         Args:
             latents: `(B, Z)`; with zeros, as in Mind Reader's training, images depend on the embeddings alone.
             image: `(B, E)` image embeddings; None if the generator is conditioned on captions alone.
             caption: `(B, E)` caption embeddings; None if it is conditioned on images alone.
-            truncation: see `styles`.
             noise: `random` | `fixed` | `none`; `random` draws from PyTorch's global generator.
-
-        Returns:
-            `(B, 3, P, P)` float32, mostly in [-1, 1].
         """
-        return self.synthesise(self.styles(latents, truncation=truncation), image, caption, noise=noise)
+        return self.synthesise(self.styles(latents), image, caption, noise=noise)
 
-    def styles(self, latents: Tensor, *, truncation: float = 1.0, truncated_layers: int | None = None) -> Tensor:
-        """Return the intermediate latents of the layers, which are equal until styles are mixed.
-
-        Args:
-            latents: `(B, Z)`.
-            truncation: fraction of the distance from the average intermediate latent that is kept.
-            truncated_layers: number of the first layers that are truncated; None for all.
-
-        Returns:
-            `(B, L, W)` float32.
-        """
+    def styles(self, latents: Tensor) -> Tensor:
+        """Return the layers' intermediate latents, `(B, L, W)` float32, which are equal until styles are mixed."""
         w = self.mapping(latents)
         if self.training:
             self.mapping.update_average(w)
-        styles = w[:, None].expand(-1, self.num_layers, -1)
-        return truncate(styles, self.mapping.average, truncation, num_layers=truncated_layers)
+        return w[:, None].expand(-1, self.num_layers, -1)
 
     def synthesise(
         self, styles: Tensor, image: Tensor | None = None, caption: Tensor | None = None, *, noise: str = "random"
     ) -> Tensor:
-        """Generate images from intermediate latents and embeddings.
+        """Generate images from intermediate latents `(B, L, W)`; other arguments and result as of `forward`.
 
         A block's RGB output has the same intermediate latent as the next block's first convolution.
-
-        Args:
-            styles: `(B, L, W)`.
-            image: see `forward`.
-            caption: see `forward`.
-            noise: see `forward`.
-
-        Returns:
-            `(B, 3, P, P)` float32.
         """
         assert noise in NOISES, f"{noise}, not one of {NOISES}"
         assert styles.shape[1] == self.num_layers, f"{styles.shape[1]} styles for {self.num_layers} layers"

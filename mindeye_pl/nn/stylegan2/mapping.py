@@ -1,4 +1,4 @@
-"""Latents to styles: the mapping network, truncation, and style mixing (arXiv 1812.04948, sections 2 and 3.1).
+"""Latents to styles: the mapping network, and style mixing (arXiv 1812.04948, sections 2 and 3.1).
 
 Legend: B batch, Z width of a latent, W width of an intermediate latent, L layers of the generator that read one.
 """
@@ -7,40 +7,24 @@ import torch
 from torch import Tensor, nn
 
 from mindeye_pl.nn.stylegan2.equalised import EqualisedLinear
-from mindeye_pl.nn.stylegan2.precision import full_precision
+from mindeye_pl.nn.stylegan2.maps import full_precision
 
 
 class MappingNetwork(nn.Module):
     """Map from latents to intermediate latents, always in float32.
 
     A latent is first normalised to length sqrt(Z). A latent of zeros stays zero, so that its output is learned and the
-    same for every image.
-
-    Args:
-        latent_dim: Z.
-        w_dim: W.
-        num_layers: linear layers, each followed by a leaky ReLU.
-        lr_multiplier: learning rate multiplier of the layers.
-        average_decay: weight of the previous running average at each batch.
+    same for every image. The running average of the outputs is stored with the weights, as in StyleGAN2.
     """
 
     average: Tensor  # (W,)
 
-    def __init__(
-        self,
-        latent_dim: int = 512,
-        w_dim: int = 512,
-        *,
-        num_layers: int = 8,
-        lr_multiplier: float = 0.01,
-        average_decay: float = 0.995,
-    ):
+    def __init__(self, latent_dim: int, w_dim: int, *, num_layers: int, average_decay: float = 0.995):
         super().__init__()
-        self.latent_dim = latent_dim
-        self.average_decay = average_decay
+        self.latent_dim, self.average_decay = latent_dim, average_decay
         self.layers = nn.Sequential(
             *(
-                EqualisedLinear(width, w_dim, lr_multiplier=lr_multiplier, activation=True)
+                EqualisedLinear(width, w_dim, lr_multiplier=0.01, activation=True)
                 for width in (latent_dim, *[w_dim] * (num_layers - 1))
             )
         )
@@ -58,22 +42,6 @@ class MappingNetwork(nn.Module):
         self.average.lerp_(w.float().mean(0), 1 - self.average_decay)
 
 
-def truncate(styles: Tensor, average: Tensor, strength: float, *, num_layers: int | None = None) -> Tensor:
-    """Move intermediate latents towards their average, so that images become more typical and vary less.
-
-    Args:
-        styles: `(B, L, W)`.
-        average: `(W,)`.
-        strength: fraction of the distance from the average that is kept; 1 changes nothing.
-        num_layers: number of the first layers that are moved; None for all.
-    """
-    if strength == 1:
-        return styles
-    chosen = slice(num_layers)
-    moved = average.lerp(styles[:, chosen], strength)
-    return torch.cat([moved, styles[:, moved.shape[1] :]], 1)
-
-
 def mix_styles(styles: Tensor, others: Tensor, cut: int) -> Tensor:
     """Return the first `cut` layers of `styles` and the remaining ones of `others`, `(B, L, W)` as both are."""
     return torch.cat([styles[:, :cut], others[:, cut:]], 1)
@@ -82,12 +50,7 @@ def mix_styles(styles: Tensor, others: Tensor, cut: int) -> Tensor:
 def draw_cut(num_layers: int, *, probability: float = 0.9) -> int:
     """Sample the layer at which a batch's styles are mixed, from PyTorch's global generator.
 
-    Args:
-        num_layers: L.
-        probability: of mixing.
-
-    Returns:
-        Uniformly 1 to L - 1; L if nothing is mixed.
+    It is uniformly 1 to L - 1 with the probability of mixing, else L.
     """
     cut = int(torch.randint(1, num_layers, ()))
     return cut if torch.rand(()) < probability else num_layers

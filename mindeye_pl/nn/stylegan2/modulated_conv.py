@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindeye_pl.nn.stylegan2.filters import blur
-from mindeye_pl.nn.stylegan2.precision import full_precision
+from mindeye_pl.nn.stylegan2.maps import blur, full_precision
 
 _EPSILON = 1e-8
 
@@ -82,16 +81,7 @@ def _inverse_length(squared: Tensor) -> Tensor:
 
 
 class ModulatedConv2d(nn.Module):
-    """Layer of `modulated_conv2d` with an equalised learning rate.
-
-    Args:
-        in_channels: I.
-        out_channels: O.
-        kernel_size: k.
-        demodulate: see `modulated_conv2d`.
-        up: see `modulated_conv2d`.
-        fused: see `modulated_conv2d`.
-    """
+    """Layer of `modulated_conv2d` with an equalised learning rate."""
 
     def __init__(
         self,
@@ -110,11 +100,5 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
         """Apply the layer. Shape: `(B, I, H, W)`, `(B, I)` -> `(B, O, H, W)`, twice the sides with `up`."""
-        return modulated_conv2d(
-            features,
-            self.weight * self.weight_scale,
-            style,
-            demodulate=self.demodulate,
-            up=self.up,
-            fused=self.fused,
-        )
+        weight = self.weight * self.weight_scale
+        return modulated_conv2d(features, weight, style, demodulate=self.demodulate, up=self.up, fused=self.fused)

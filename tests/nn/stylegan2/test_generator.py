@@ -110,15 +110,6 @@ def test_the_last_style_is_the_last_share_of_the_image_alone() -> None:
     assert not torch.allclose(*images)
 
 
-def test_truncation_draws_towards_the_average() -> None:
-    generator, given = small(), draw()
-    generator.mapping.average.copy_(generator.mapping(given[0]).mean(0))
-    full, half, none = (generator(*given, truncation=share, noise="none") for share in (1.0, 0.5, 0.0))
-    torch.testing.assert_close(full, generator(*given, noise="none"))
-    assert 0 < (half - none).abs().mean() < (full - none).abs().mean()
-    torch.testing.assert_close(none, generator(given[0].flip(0), *given[1:], truncation=0.0, noise="none"))
-
-
 def test_the_average_is_followed_in_training_alone() -> None:
     generator, given = small(), draw()
     generator(*given)

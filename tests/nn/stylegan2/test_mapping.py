@@ -1,9 +1,9 @@
-"""Intermediate latents: mapping, truncation, style mixing."""
+"""Intermediate latents: mapping, style mixing."""
 
 import pytest
 import torch
 
-from mindeye_pl.nn.stylegan2.mapping import MappingNetwork, draw_cut, mix_styles, truncate
+from mindeye_pl.nn.stylegan2.mapping import MappingNetwork, draw_cut, mix_styles
 
 
 @pytest.fixture
@@ -40,15 +40,6 @@ def test_the_average_follows_the_batches(mapping: MappingNetwork) -> None:
     mapping.update_average(second)
     torch.testing.assert_close(mapping.average, 0.75 * 0.25 * first.mean(0) + 0.25 * second.mean(0))
     assert "average" in mapping.state_dict()
-
-
-def test_truncation() -> None:
-    styles, average = torch.randn(2, 4, 5), torch.randn(5)
-    assert torch.equal(truncate(styles, average, 1.0), styles)
-    torch.testing.assert_close(truncate(styles, average, 0.0), average.expand(2, 4, 5))
-    part = truncate(styles, average, 0.7, num_layers=3)
-    torch.testing.assert_close(part[:, :3], average + 0.7 * (styles[:, :3] - average))
-    assert torch.equal(part[:, 3:], styles[:, 3:])
 
 
 def test_mixing_swaps_the_styles_from_the_cut_on() -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mindeye_pl.nn.stylegan2.filters import TAPS
+from mindeye_pl.nn.stylegan2.maps import TAPS
 from mindeye_pl.nn.stylegan2.modulated_conv import ModulatedConv2d, modulated_conv2d
 
 CASES = [(3, True, False), (3, True, True), (3, False, False), (3, False, True), (1, False, False), (1, True, False)]

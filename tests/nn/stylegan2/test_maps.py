@@ -6,7 +6,7 @@ import torch
 from scipy.signal import upfirdn
 from torch import Tensor
 
-from mindeye_pl.nn.stylegan2.filters import blur, downsample, upsample
+from mindeye_pl.nn.stylegan2.maps import blur, downsample, upsample
 
 FILTER = np.array([1, 3, 3, 1]) / 8
 
