@@ -35,11 +35,9 @@ def bimixco_loss(
 ) -> Tensor:
     """Compute BiMixCo: InfoNCE with the MixCo weights of each mixed sample as targets.
 
-    Shape: `(B, E)`, `(B, E)` -> `()`.
-
     Args:
-        brain: embeddings of the mixed samples.
-        clip: embeddings of the images, not mixed.
+        brain: `(B, E)` embeddings of the mixed samples.
+        clip: `(B, E)` embeddings of the images, not mixed.
         mixing: MixCo of this process's batch.
         temperature: divisor of the cosines.
         negatives: `local` | `gathered`, see `losses.negatives`.
@@ -54,13 +52,7 @@ def bimixco_loss(
 def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives: Negatives = "local") -> Tensor:
     """Compute SoftCLIP: InfoNCE with the similarities of the images among themselves as targets.
 
-    Shape: `(B, E)`, `(B, E)` -> `()`.
-
-    Args:
-        brain: embeddings of the samples.
-        clip: embeddings of their images.
-        temperature: divisor of the cosines.
-        negatives: `local` | `gathered`, see `losses.negatives`.
+    Shape: `(B, E)`, `(B, E)` -> `()`; other arguments as of `bimixco_loss`.
     """
     if negatives == "gathered":
         brain, clip = gather_rows(brain), gather_rows(clip)
@@ -68,12 +60,34 @@ def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives:
     return _both_directions(similarities(brain, clip) / temperature, targets)
 
 
+def soft_contrastive_loss(
+    student: Tensor, teacher: Tensor, augmented: Tensor, *, temperature: float = 0.2, negatives: Negatives = "local"
+) -> Tensor:
+    """Compute the cross entropy of the student's similarities with the teacher's, in both directions (section 6.4).
+
+    Args:
+        student: `(N, E)` feature vectors of the low-level branch, N images times spatial positions.
+        teacher: `(N, E)` features of the image.
+        augmented: `(N, E)` features of the image's augmented view.
+        temperature: divisor of the cosines.
+        negatives: `local` | `gathered`, see `losses.negatives`.
+    """
+    if negatives == "gathered":
+        student, teacher, augmented = gather_rows(student), gather_rows(teacher), gather_rows(augmented)
+    targets = similarities(teacher, augmented) / temperature  # (N, N)
+    logits = similarities(student, augmented) / temperature
+    back = similarities(augmented, student) / temperature  # rows: the augmented teacher's vectors
+    return (_cross_entropy(targets.softmax(-1), logits) + _cross_entropy(targets.T.softmax(-1), back)) / 2
+
+
 def _both_directions(logits: Tensor, targets: Tensor, targets_back: Tensor | None = None) -> Tensor:
     """Return the mean cross entropy over rows of (B, B) logits and of their transpose."""
     back = targets if targets_back is None else targets_back
-    forward_loss = -(targets * logits.log_softmax(-1)).sum(-1).mean()
-    backward_loss = -(back * logits.T.log_softmax(-1)).sum(-1).mean()
-    return (forward_loss + backward_loss) / 2
+    return (_cross_entropy(targets, logits) + _cross_entropy(back, logits.T)) / 2
+
+
+def _cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
+    return -(targets * logits.log_softmax(-1)).sum(-1).mean()
 
 
 def temperature_schedule(epochs: int, *, start: float, end: float) -> list[float]:

@@ -34,38 +34,25 @@ def r1_gamma(image_size: int, batch_size: int) -> float:
 
 
 def r1_penalty(real_logits: Tensor, images: Tensor, *, gamma: float, interval: int = R1_INTERVAL) -> Tensor:
-    """Return the R1 gradient penalty on real images.
+    """Return the R1 gradient penalty on real images, times the steps between two penalties.
 
-    Args:
-        real_logits: `(B,)`, computed from the images.
-        images: `(B, 3, P, P)`, which require a gradient.
-        gamma: weight.
-        interval: steps between two penalties; multiplies the penalty.
-
-    Returns:
-        `()` float32.
+    Shape: `(B,)`, computed from images `(B, 3, P, P)` that require a gradient -> `()` float32.
     """
     (gradients,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
     return interval * gamma / 2 * gradients.float().square().flatten(1).sum(1).mean()
 
 
 class PathLength(NamedTuple):
-    """Result of path length regularisation.
+    """Result of path length regularisation, float32."""
 
-    Attributes:
-        loss: `()` float32.
-        average: `()` float32, updated moving average of the lengths.
-        lengths: `(B,)` float32.
-    """
-
-    loss: Tensor
-    average: Tensor
-    lengths: Tensor
+    loss: Tensor  # ()
+    average: Tensor  # (), updated moving average of the lengths
+    lengths: Tensor  # (B,)
 
 
-def path_length_batch(batch_size: int, *, shrink: int = 2) -> int:
-    """Return the number of images for path lengths, reduced because second derivatives need memory."""
-    return max(1, batch_size // shrink)
+def path_length_batch(batch_size: int) -> int:
+    """Return the number of images for path lengths, half a batch because second derivatives need memory."""
+    return max(1, batch_size // 2)
 
 
 def path_length_penalty(
@@ -105,13 +92,10 @@ class AdamSettings(TypedDict):
     eps: float
 
 
-def lazy_adam(interval: int, *, lr: float = 0.0025, betas: tuple[float, float] = (0.0, 0.99)) -> AdamSettings:
+def lazy_adam(interval: int, *, lr: float = 0.0025) -> AdamSettings:
     """Return Adam's settings for a network with one extra update for its regulariser every `interval` steps.
 
-    Args:
-        interval: `R1_INTERVAL` or `PATH_LENGTH_INTERVAL`; 0 for no regulariser.
-        lr: learning rate without a regulariser.
-        betas: decay rates of the moments without a regulariser.
+    `lr` is the learning rate without a regulariser; an interval of 0 means none.
     """
     ratio = interval / (interval + 1) if interval else 1.0
-    return {"lr": lr * ratio, "betas": (betas[0] ** ratio, betas[1] ** ratio), "eps": 1e-8}
+    return {"lr": lr * ratio, "betas": (0.0**ratio, 0.99**ratio), "eps": 1e-8}

@@ -39,22 +39,14 @@ def log_match(
 
 
 def mean_log_match(
-    firsts: Sequence[Tensor],
-    seconds: Sequence[Tensor],
-    *,
-    temperature: float = 0.5,
-    lam: float = 0.0,
-    negatives: Negatives = "local",
+    firsts: Sequence[Tensor], seconds: Sequence[Tensor], *, temperature: float = 0.5, lam: float = 0.0
 ) -> Tensor:
     """Return `log_match` averaged over pairs, for example a discriminator's heads with the conditions.
 
     Shape: `(B, E_k)` each, `(B, E_k)` each -> `()`.
     """
-    matches = [
-        log_match(first, second, temperature=temperature, lam=lam, negatives=negatives)
-        for first, second in zip(firsts, seconds, strict=True)
-    ]
-    return torch.stack(matches).mean()
+    pairs = zip(firsts, seconds, strict=True)
+    return torch.stack([log_match(*pair, temperature=temperature, lam=lam) for pair in pairs]).mean()
 
 
 def perturb(embeddings: Tensor, *, noise_weight: float = 0.1, noise: Tensor | None = None) -> Tensor:
@@ -66,9 +58,6 @@ def perturb(embeddings: Tensor, *, noise_weight: float = 0.1, noise: Tensor | No
         embeddings: `(B, E)`.
         noise_weight: weight of the L2-normalised noise; the embedding has the weight 1 - noise_weight.
         noise: `(B, E)` of any length; None draws it with PyTorch's global generator.
-
-    Returns:
-        `(B, E)` float32.
     """
     embeddings = embeddings.float()
     noise = torch.randn_like(embeddings) if noise is None else noise.float()

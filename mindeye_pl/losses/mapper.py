@@ -29,19 +29,12 @@ STAGE_B = MapperWeights(mse=0.2, cosine=0.3, contrastive=0.5)
 
 
 class MapperLoss(NamedTuple):
-    """The weighted sum and its unweighted terms, each `()` float32.
-
-    Attributes:
-        total: the weighted sum.
-        mse: mean squared error over samples and dimensions.
-        contrastive: symmetric InfoNCE of cosines; None if its weight is 0.
-        contrastive: symmetric InfoNCE of cosines; None where its weight is 0.
-    """
+    """The weighted sum and its unweighted terms, each `()` float32."""
 
     total: Tensor
-    mse: Tensor
+    mse: Tensor  # mean over samples and dimensions
     cosine: Tensor
-    contrastive: Tensor | None
+    contrastive: Tensor | None  # symmetric InfoNCE of cosines; None if its weight is 0
 
 
 def mapper_loss(

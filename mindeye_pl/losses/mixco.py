@@ -63,12 +63,7 @@ def draw_mixco(
     """Draw partners and weights with PyTorch's global generator.
 
     Each sample is mixed with probability 1/2 and an own weight from Beta(0.15, 0.15); partners are a permutation within
-    each subject's sub-batch.
-
-    Args:
-        sizes: b of each subject.
-        permutation: "published" or "corrected", see `MixCo`.
-        diagonal: "published" or "corrected", see `MixCo`.
+    each subject's sub-batch. Arguments as of `MixCo`.
     """
     assert permutation in get_args(PublishedOrCorrected), permutation
     assert diagonal in get_args(PublishedOrCorrected), diagonal
@@ -82,9 +77,8 @@ def draw_mixco(
 def mix_voxels(voxels: Sequence[Tensor], mixing: MixCo) -> list[Tensor]:
     """Mix each subject's voxels, `(b, V_s)` -> `(b, V_s)`."""
     mixed = []
-    for own, partner, weights in zip(
-        voxels, mixing.partner.split(mixing.sizes), mixing.weight.split(mixing.sizes), strict=True
-    ):
+    partners, own_weights = mixing.partner.split(mixing.sizes), mixing.weight.split(mixing.sizes)
+    for own, partner, weights in zip(voxels, partners, own_weights, strict=True):
         weight = weights.to(own)[:, None]
         mixed.append(weight * own + (1 - weight) * own[partner.to(own.device)])
     return mixed

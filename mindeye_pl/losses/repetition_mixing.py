@@ -14,13 +14,7 @@ def mix_repetitions(repetitions: Tensor) -> Tensor:
     """Combine repetitions in a way drawn for the whole batch by PyTorch's global generator.
 
     With probability 0.5 each sample is a convex combination with uniform weights, with 0.3 the mean, and with 0.2 one
-    repetition.
-
-    Args:
-        repetitions: `(B, R, V)`.
-
-    Returns:
-        `(B, V)`.
+    repetition. Shape: `(B, R, V)` -> `(B, V)`.
     """
     count, slots = repetitions.shape[:2]
     draw = torch.rand(()).item()

@@ -6,15 +6,13 @@ tokens vary along many. It may still score well on the images it was trained on.
 Legend: N images, F values of their flattened tokens.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from mindeye_pl.metrics.statistics.checks import check_embeddings
 
 
-def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_size: int = 16_384) -> Tensor:
+def effective_rank(tokens: Tensor, *, block_size: int = 16_384) -> Tensor:
     """Effective number of directions in which tokens vary from image to image.
 
     Formula: exp(-sum over k of p_k log p_k), p_k = s_k / sum of s, s the singular values of the tokens `(N, F)` after
@@ -31,7 +29,6 @@ def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_
 
     Args:
         tokens: `(N, ...)` floating point of any precision; memory-mapped is fine.
-        names: N image names for error messages.
         block_size: values of an image read at once.
 
     Returns:
@@ -40,7 +37,7 @@ def effective_rank(tokens: Tensor, *, names: Sequence[str] | None = None, block_
     Raises:
         UserError: as `checks.check_embeddings`.
     """
-    check_embeddings(tokens, what="tokens", names=names)
+    check_embeddings(tokens, what="tokens")
     singular = _singular_values(tokens.flatten(1), block_size)
     if singular.sum() == 0:
         return singular.new_zeros(())

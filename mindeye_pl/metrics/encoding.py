@@ -56,7 +56,6 @@ class RidgeEncoder:
         num_components: int = 512,
         alphas: Sequence[float] = ALPHAS,
         voxels_per_block: int = 2048,
-        seed: int = 0,
     ) -> Self:
         """Fit the model on training trials.
 
@@ -69,7 +68,6 @@ class RidgeEncoder:
                 (the penalty is invariant to rotation); a smaller K drops the directions of least variance.
             alphas: candidate penalties, positive.
             voxels_per_block: voxels fitted at once.
-            seed: of the randomised singular value decomposition that large features need.
 
         Raises:
             UserError: for fewer than three images, repeated images, features that are not finite or the same for all
@@ -89,7 +87,7 @@ class RidgeEncoder:
                     expected="one row per image",
                     fix="average the repetitions first",
                 )
-        mean, axes = _principal_axes(features, min(num_components, len(features) - 1, features.shape[1]), seed)
+        mean, axes = _principal_axes(features, min(num_components, len(features) - 1, features.shape[1]))
         projected = _project(features, mean, axes)  # (n, K)
         size = np.sqrt(np.square(projected, dtype=np.float64).sum(1).mean())
         if not size > 0:
@@ -98,9 +96,8 @@ class RidgeEncoder:
         intercept, chosen = np.empty(betas.shape[1], np.float32), np.empty(betas.shape[1])
         # The prediction is affine: the origin and the unit vectors as probes yield intercept and weights.
         probes = np.concatenate([np.zeros((1, len(axes))), np.eye(len(axes))]).astype(np.float32)
-        fits = ridge_blocks(
-            (projected / size).astype(np.float32), betas, probes, alphas=alphas, targets_per_block=voxels_per_block
-        )
+        scaled = (projected / size).astype(np.float32)
+        fits = ridge_blocks(scaled, betas, probes, alphas=alphas, targets_per_block=voxels_per_block)
         for block, predicted, penalties in fits:
             intercept[block], weights[:, block] = predicted[0], predicted[1:] - predicted[0]
             chosen[block] = penalties
@@ -122,9 +119,8 @@ class RidgeEncoder:
             UserError: if the number of features differs, or an image is a training image.
         """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
-            raise UserError(
-                "features do not fit the encoding model", got=features.shape, expected=f"(m, {len(self.mean)})"
-            )
+            expected = f"(m, {len(self.mean)})"
+            raise UserError("features do not fit the encoding model", got=features.shape, expected=expected)
         if stimulus_ids is not None and self.stimulus_ids is not None:
             seen = np.intersect1d(stimulus_ids, self.stimulus_ids)
             if len(seen):
@@ -142,13 +138,13 @@ def small_images(images: Tensor, size: int = 16) -> Tensor:
     return torch.nn.functional.interpolate(images.float(), size=shape, mode="bilinear", antialias=True)
 
 
-def _principal_axes(features: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _principal_axes(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean `(F,)` and the first principal axes `(count, F)` of the rows, float32."""
     from sklearn.decomposition import PCA, IncrementalPCA
 
     rows = _MAX_BYTES_PER_BATCH // (4 * features.shape[1])
     if len(features) <= max(rows, count):
-        model = PCA(count, random_state=seed)
+        model = PCA(count, random_state=0)  # large features need a randomised decomposition
         with np.errstate(invalid="ignore"):  # explained variance ratio of 0 / 0 if all images are the same
             model.fit(_finite(features[:]))
     else:
@@ -169,9 +165,5 @@ def _finite(features: np.ndarray) -> np.ndarray:
 def _project(features: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Return coordinates `(m, K)` float32 along the axes `(K, F)`, computed in batches of rows."""
     rows = max(1, _MAX_BYTES_PER_BATCH // (4 * len(mean)))
-    return np.concatenate(
-        [
-            (np.asarray(features[start : start + rows], np.float32) - mean) @ axes.T
-            for start in range(0, len(features), rows)
-        ]
-    )
+    batches = (np.asarray(features[start : start + rows], np.float32) for start in range(0, len(features), rows))
+    return np.concatenate([(batch - mean) @ axes.T for batch in batches])

@@ -17,14 +17,7 @@ from mindeye_pl.metrics.statistics.score import Score
 def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: int = 1, seed: int = 0) -> Tensor:
     """Return retrieval accuracies under random assignments of images to brains.
 
-    Args:
-        similarity: `(N, N)`, queries by gallery, from `cosine_similarity`.
-        num_shuffles: number of random permutations.
-        top_k: number of most similar items that count as found.
-        seed: of the permutations.
-
-    Returns:
-        `(num_shuffles,)` float64.
+    Shape: similarities `(N, N)`, queries by gallery -> `(num_shuffles,)` float64.
     """
     generator = torch.Generator().manual_seed(seed)
     permutations = torch.stack([torch.randperm(len(similarity), generator=generator) for _ in range(num_shuffles)])
@@ -47,13 +40,7 @@ def shuffled_scores(
 ) -> list[Score]:
     """Return retrieval scores with shuffled brains in both directions; intervals hold 95 % of the shuffles.
 
-    Args:
-        brain: `(N, ...)` retrieval embeddings.
-        clip: `(N, ...)` target tokens.
-        num_shuffles: number of random permutations.
-        top_k: numbers of most similar items that count; names and order of the scores as in
-            `retrieval.retrieval_scores`.
-        seed: of the permutations.
+    Arguments, names and order of the scores as of `retrieval.retrieval_scores`.
 
     Raises:
         UserError: as `checks.check_embeddings`.

@@ -35,12 +35,7 @@ def cosine_similarity(*, query: Tensor, gallery: Tensor, block_size: int = 16_38
     """Return cosines of every query with every gallery item, `(N, F)` and `(M, F)` -> `(N, M)` float64.
 
     Target tokens share a large mean, so their cosines are close to 1 and half precision, TF32 included, would confuse
-    them. The sum over F is computed in blocks, so that only one block is held in float64.
-
-    Args:
-        query: `(N, ...)` floating point.
-        gallery: `(M, ...)` with the same shape after the first axis.
-        block_size: values of an embedding read at once.
+    them. The sum over F is computed in blocks of `block_size` values, so that only one block is held in float64.
     """
     query, gallery = query.flatten(1), gallery.flatten(1)
     assert query.shape[1] == gallery.shape[1], f"embeddings of {query.shape[1]} and {gallery.shape[1]} values"
@@ -132,7 +127,6 @@ def retrieval_scores(
     num_pools: int = 30,
     top_k: Sequence[int] = (1,),
     seed: int = 42,
-    names: Sequence[str] | None = None,
 ) -> list[Score]:
     """Return retrieval scores in both directions, as the mean over random pools and among all images.
 
@@ -145,7 +139,6 @@ def retrieval_scores(
         num_pools: number of pools.
         top_k: numbers of most similar items that count as found, one set of scores each.
         seed: of the pools.
-        names: N image names for error messages.
 
     Returns:
         For the first of `top_k`: `image_retrieval`, `brain_retrieval`, `image_retrieval_full`, `brain_retrieval_full`;
@@ -157,8 +150,8 @@ def retrieval_scores(
     """
     if not top_k or min(top_k) < 1:
         raise UserError("top_k of retrieval is not positive", got=list(top_k), expected="integers of at least 1")
-    check_embeddings(clip, what="target tokens", names=names)
-    check_embeddings(brain, what="retrieval embeddings", names=names, like=clip)
+    check_embeddings(clip, what="target tokens")
+    check_embeddings(brain, what="retrieval embeddings", like=clip)
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()  # (N, N), once for all pools
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
     everything = np.arange(len(similarity))[None]
@@ -175,16 +168,8 @@ def retrieval_per_image(
 ) -> dict[str, np.ndarray]:
     """Return each image's contribution to `image_retrieval` and `brain_retrieval`, for paired tests of models.
 
-    Args:
-        brain: `(N, ...)` retrieval embeddings, floating point.
-        clip: `(N, ...)` target tokens, in the same order.
-        pool_size: images per pool; all images if there are fewer.
-        num_pools: number of pools.
-        seed: of the pools.
-
-    Returns:
-        `(N,)` float64 in [0, 1] for each direction: the fraction of its pools in which the image is found; images in no
-        pool have the mean of the others.
+    It is `(N,)` float64 in [0, 1] for each direction: the fraction of its pools in which the image is found; images in
+    no pool have the mean of the others. Arguments as of `retrieval_scores`.
     """
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)

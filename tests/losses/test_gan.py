@@ -101,7 +101,6 @@ def test_path_length_penalty_reduces_the_spread_of_lengths() -> None:
 
 def test_path_length_batch_is_smaller_than_the_batch() -> None:
     assert [path_length_batch(size) for size in (1, 2, 5, 16)] == [1, 1, 2, 8]
-    assert path_length_batch(16, shrink=1) == 16
 
 
 def test_lazy_adam_scales_rate_and_betas() -> None:

@@ -8,9 +8,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss, temperature_schedule
+from mindeye_pl.losses.contrastive import (
+    bimixco_loss,
+    info_nce_loss,
+    soft_contrastive_loss,
+    softclip_loss,
+    temperature_schedule,
+)
 from mindeye_pl.losses.mixco import MixCo, mix_voxels
-from mindeye_pl.losses.soft_contrastive import soft_contrastive_loss
 from mindeye_pl.models.schedule import published_onecycle
 from tests.golden import weights
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mindeye_pl.losses.soft_contrastive import soft_contrastive_loss
+from mindeye_pl.losses.contrastive import soft_contrastive_loss
 from mindeye_pl.metrics.identification import correlation_distance_per_image, correlation_matrix, n_way_per_image
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.retrieval import published_label, retrieval_accuracy

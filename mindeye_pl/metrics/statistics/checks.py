@@ -18,17 +18,17 @@ _VALUES_PER_BLOCK = 2**24
 
 
 def check_images(
-    images: Tensor | Sequence[Tensor],
+    images: Tensor,
     *,
     what: str,
     names: Sequence[str] | None = None,
-    like: Tensor | Sequence[Tensor] | None = None,
+    like: Tensor | None = None,
     same_size: bool = False,
 ) -> None:
     """Check that images can be scored.
 
     Args:
-        images: `(N, 3, H, W)` floating point in [0, 1], or N of `(3, H, W)` with one size.
+        images: `(N, 3, H, W)` floating point in [0, 1].
         what: name of the set for error messages, for example "reconstructions".
         names: N image names for error messages; indices if None.
         like: the set that they are compared with, of the same length.
@@ -38,46 +38,42 @@ def check_images(
         UserError: for an empty set, sets that differ in length, a wrong shape or type, NaN or infinity, and values
             outside [0, 1].
     """
-    _check_count(images, what, names, like)
-    for index, image in enumerate(images):
-        if image.ndim != 3 or image.shape[0] != 3 or image.shape != images[0].shape:
-            expected = "(3, height, width), the same for all"
-            raise UserError(f"{_item(what, index, names)} has a wrong shape", got=tuple(image.shape), expected=expected)
-        if not image.is_floating_point():
-            raise UserError(
-                f"{_item(what, index, names)} has a wrong dtype",
-                got=image.dtype,
-                expected="floating point in [0, 1]",
-                fix="divide 8-bit images by 255",
-            )
-    if same_size and like is not None and images[0].shape != like[0].shape:
-        sizes = [tuple(some[0].shape) for some in (images, like)]
+    _check_count(images, what, like)
+    assert names is None or len(names) == len(images), f"{len(names or ())} names for {len(images)} {what}"
+    if images.ndim != 4 or images.shape[1] != 3:
+        got, expected = tuple(images.shape[1:]), "(3, height, width)"
+        raise UserError(f"the {what} have a wrong shape", got=got, expected=expected)
+    if not images.is_floating_point():
+        fix = "divide 8-bit images by 255"
+        raise UserError(
+            f"the {what} have a wrong dtype", got=images.dtype, expected="floating point in [0, 1]", fix=fix
+        )
+    if same_size and like is not None and images.shape != like.shape:
         problem = f"the {what} differ in size from the images they are compared with"
-        raise UserError(problem, got=sizes[0], expected=sizes[1], fix="resize both with the option size")
+        got, expected = tuple(images.shape[1:]), tuple(like.shape[1:])
+        raise UserError(problem, got=got, expected=expected, fix="resize both with the option size")
     for index, image in enumerate(images):
         low, high = image.detach().aminmax()
-        _check_finite(low + high, what, index, names)
+        name = f"image {index if names is None else names[index]!r} of the {what}"
+        _check_finite(low + high, name)
         if low < -ROUNDING or high > 1 + ROUNDING:
             span = f"{low.item():.4g} to {high.item():.4g}"
-            raise UserError(f"{_item(what, index, names)} has values outside [0, 1]", got=span, expected="0 to 1")
+            raise UserError(f"{name} has values outside [0, 1]", got=span, expected="0 to 1")
 
 
-def check_embeddings(
-    embeddings: Tensor, *, what: str, names: Sequence[str] | None = None, like: Tensor | None = None
-) -> None:
+def check_embeddings(embeddings: Tensor, *, what: str, like: Tensor | None = None) -> None:
     """Check that embeddings, or features of images, can be compared.
 
     Args:
         embeddings: `(N, ...)` floating point; memory-mapped is fine, rows are read in blocks.
         what: name of the set for error messages, for example "target tokens".
-        names: N image names for error messages; indices if None.
         like: the set that they are compared with, of the same shape.
 
     Raises:
         UserError: for an empty set, sets that differ in length or row shape, a dtype that is not floating point, and
             NaN or infinity.
     """
-    _check_count(embeddings, what, names, like)
+    _check_count(embeddings, what, like)
     if embeddings.ndim < 2 or embeddings[0].numel() == 0:
         raise UserError(f"the {what} have a wrong shape", got=tuple(embeddings.shape), expected="(images, values)")
     if not embeddings.is_floating_point():
@@ -90,8 +86,7 @@ def check_embeddings(
         rows = embeddings[start : start + block_size].detach().flatten(1)
         if not (finite := _finite_rows(rows)).all():
             row = int((~finite).nonzero()[0])
-            invalid = rows[row][~rows[row].isfinite()][0]
-            _check_finite(invalid, what, start + row, names)
+            _check_finite(rows[row][~rows[row].isfinite()][0], f"image {start + row} of the {what}")
 
 
 def _finite_rows(rows: Tensor) -> Tensor:
@@ -102,23 +97,15 @@ def _finite_rows(rows: Tensor) -> Tensor:
     return finite if finite.all() else rows.isfinite().all(1)  # the sum of finite values may overflow
 
 
-def _check_count(
-    items: Tensor | Sequence[Tensor], what: str, names: Sequence[str] | None, like: Tensor | Sequence[Tensor] | None
-) -> None:
+def _check_count(items: Tensor, what: str, like: Tensor | None) -> None:
     if len(items) == 0:
         raise UserError(f"there are no {what}", got=0, expected="at least 1")
     if like is not None and len(items) != len(like):
-        raise UserError(
-            f"the {what} differ in number from what they are compared with", got=len(items), expected=len(like)
-        )
-    assert names is None or len(names) == len(items), f"{len(names or ())} names for {len(items)} {what}"
+        problem = f"the {what} differ in number from what they are compared with"
+        raise UserError(problem, got=len(items), expected=len(like))
 
 
-def _check_finite(value: Tensor, what: str, index: int, names: Sequence[str] | None) -> None:
+def _check_finite(value: Tensor, name: str) -> None:
     if not value.isfinite():
         kind = "NaN" if value.isnan() else "infinity"
-        raise UserError(f"{_item(what, index, names)} contains {kind}", got=kind, expected="finite numbers")
-
-
-def _item(what: str, index: int, names: Sequence[str] | None) -> str:
-    return f"image {index if names is None else names[index]!r} of the {what}"
+        raise UserError(f"{name} contains {kind}", got=kind, expected="finite numbers")

@@ -35,16 +35,9 @@ class DataWorth:
 def amount_needed(amounts: Sequence[float], scores: np.ndarray, target: float) -> float:
     """Return the amount of data at which a curve reaches a score.
 
-    The curve is assumed to be monotonic: it is the isotonic regression of the scores, interpolated linearly over the
-    logarithm of the amount.
-
-    Args:
-        amounts: `(H,)`, positive and ascending.
-        scores: `(H,)`, higher is better.
-        target: score to reach.
-
-    Returns:
-        The amount; infinite if the curve ends below the target, zero if it starts above it.
+    The curve is assumed to be monotonic: it is the isotonic regression of the scores `(H,)`, interpolated linearly over
+    the logarithm of the positive, ascending amounts. Infinite if the curve ends below the target, zero if it starts
+    above it.
     """
     from scipy.optimize import isotonic_regression
 
@@ -88,9 +81,6 @@ def data_worth(
         confidence: of the interval.
         num_resamples: of the bootstrap.
         seed: of the bootstrap.
-
-    Raises:
-        AssertionError: for other shapes.
     """
     assert reference.shape == (len(amounts), *method.shape), f"{reference.shape} against {method.shape}"
     num_seeds, num_images = method.shape
@@ -106,10 +96,10 @@ def data_worth(
     return DataWorth(at, value / at, (float(low) / at, float(high) / at), amounts[0] / at, amounts[-1] / at)
 
 
-def format_data_worth(worth: DataWorth, what: str, unit: str = "h") -> str:
+def format_data_worth(worth: DataWorth, what: str) -> str:
     """Format as "pretraining is worth 3.1 times the data at 1 h, 95 % interval 2.4 to 4.0"."""
     value, low, high = (_factor(factor, worth) for factor in (worth.value, *worth.interval))
-    return f"{what} is worth {value} times the data at {worth.at:g} {unit}, 95 % interval {low} to {high}"
+    return f"{what} is worth {value} times the data at {worth.at:g} h, 95 % interval {low} to {high}"
 
 
 def _factor(value: float, worth: DataWorth) -> str:

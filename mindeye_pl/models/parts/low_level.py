@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mindeye_pl.losses.contrastive import soft_contrastive_loss
 from mindeye_pl.losses.negatives import Negatives
 from mindeye_pl.losses.repetition_mixing import mix_repetitions
-from mindeye_pl.losses.soft_contrastive import soft_contrastive_loss
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
 from mindeye_pl.types import (
