@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from mindeye_pl.metrics.nulls import shuffled_accuracies, shuffled_scores
-from mindeye_pl.metrics.retrieval import cosine_similarity, hit_rates
+from mindeye_pl.metrics.retrieval import cosine_similarity, hit_rates, shuffled_accuracies, shuffled_scores
 
 
 def test_shuffles_score_chance_and_true_pairs_are_significant() -> None:

@@ -9,10 +9,9 @@ from mindeye_pl.models.parts.low_level import LowLevel, SeparateLowLevel
 from mindeye_pl.models.parts.mapper import Mapper
 from mindeye_pl.models.parts.prior import DiffusionPrior
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
-from mindeye_pl.nn.brain.backbone import MixerBackbone
+from mindeye_pl.nn.brain.backbone import MixerBackbone, MLPBackbone
 from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
 from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
-from mindeye_pl.nn.brain.mlp_backbone import MLPBackbone
 from mindeye_pl.nn.brain.prior_network import PriorNetwork
 from mindeye_pl.nn.brain.voxel_cnn import VoxelCNN
 

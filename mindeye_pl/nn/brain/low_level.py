@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
-from mindeye_pl.nn.brain.mlp_backbone import ResidualMLP
+from mindeye_pl.nn.brain.backbone import ResidualMLP
 from mindeye_pl.nn.recorded import Recorded
 from mindeye_pl.types import PositiveInt, ProperFraction
 

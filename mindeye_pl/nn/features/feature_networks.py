@@ -5,6 +5,8 @@ Legend: B images, H and W image size, P input side of a network, F values of a l
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,29 +91,14 @@ class InceptionOfFID(FeatureNetwork):
         return {self.layers[0]: pooled}
 
 
-def _alexnet() -> nn.Module:
-    from torchvision.models import alexnet
+def _torchvision(name: str, **options: Any) -> nn.Module:
+    from torchvision.models import get_model
 
-    return alexnet()
-
-
-def _inception_v3() -> nn.Module:
-    from torchvision.models import inception_v3
-
-    # The released weights expect another normalisation, which the network derives from ImageNet's.
-    return inception_v3(transform_input=True, aux_logits=True, init_weights=False)
-
-
-def _efficientnet_b1() -> nn.Module:
-    from torchvision.models import efficientnet_b1
-
-    return efficientnet_b1()
+    return get_model(name, **options)
 
 
 def _headless_resnet50() -> nn.Module:
-    from torchvision.models import resnet50
-
-    network = resnet50()
+    network = _torchvision("resnet50")
     network.fc = nn.Identity()  # a self-supervised network has no classes
     return network
 
@@ -151,26 +138,26 @@ class Recipe:
 
     def feature_network(self, network: nn.Module, *, antialias: bool = False) -> FeatureNetwork:
         """Return the network truncated after the last of the layers."""
-        nodes = {node: layer for layer, node in self.layers.items() if node is not None}
-        network = _cut(network, nodes) if nodes else network
+        from torchvision.models.feature_extraction import create_feature_extractor
+
+        if nodes := {node: layer for layer, node in self.layers.items() if node is not None}:
+            # Traced in eval mode only; without the option torchvision warns that training mode has other nodes.
+            network = create_feature_extractor(network, nodes, suppress_diff_warning=True)
         return FeatureNetwork(
             network, layers=list(self.layers), size=self.size, mean=self.mean, std=self.std, antialias=antialias
         )
 
 
-def _cut(network: nn.Module, nodes: Mapping[str, str]) -> nn.Module:
-    """Return the subgraph of a network that computes some of its nodes, with their values by name."""
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    # Traced in eval mode only; without the option torchvision warns that training mode has other nodes.
-    return create_feature_extractor(network, dict(nodes), suppress_diff_warning=True)
-
-
 #: The networks of the published evaluation whose weights come in their own library's format.
 RECIPES = {
-    "alexnet": Recipe(_alexnet, {"alexnet_2": "features.4", "alexnet_5": "features.11"}, 256),
-    "inception_v3": Recipe(_inception_v3, {"inception_v3": "avgpool"}, 342),
+    "alexnet": Recipe(partial(_torchvision, "alexnet"), {"alexnet_2": "features.4", "alexnet_5": "features.11"}, 256),
+    # Inception's released weights expect another normalisation, which the network derives from ImageNet's.
+    "inception_v3": Recipe(
+        partial(_torchvision, "inception_v3", transform_input=True, aux_logits=True, init_weights=False),
+        {"inception_v3": "avgpool"},
+        342,
+    ),
     "clip_l": Recipe(_openclip_visual, {"clip_l": None}, 224, CLIP_MEAN, CLIP_STD),
-    "efficientnet_b1": Recipe(_efficientnet_b1, {"efficientnet_b1": "avgpool"}, 255),
+    "efficientnet_b1": Recipe(partial(_torchvision, "efficientnet_b1"), {"efficientnet_b1": "avgpool"}, 255),
     "swav": Recipe(_headless_resnet50, {"swav": "avgpool"}, 224),
 }

@@ -23,8 +23,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
-from mindeye_pl.metrics.nulls import shuffled_scores
-from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores
+from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, shuffled_scores
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder

@@ -18,7 +18,7 @@ from mindeye_pl.models.mindeye import MindEye1
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
-from mindeye_pl.nn.brain.mlp_backbone import MLPBackbone
+from mindeye_pl.nn.brain.backbone import MLPBackbone
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.published_format import STATE_KEY, count
 from mindeye_pl.weights.formats.published_systems import PriorSizes, PublishedSystem

@@ -5,9 +5,8 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image
-from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
-from mindeye_pl.metrics.retrieval import retrieval_scores
+from mindeye_pl.metrics.retrieval import retrieval_scores, shuffled_scores
 from mindeye_pl.metrics.statistics.checks import check_embeddings, check_images
 
 NAMES = [f"coco_{i}.png" for i in range(5)]

@@ -1,8 +1,10 @@
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from mindeye_pl.nn.brain.backbone import MixerBackbone
+from mindeye_pl.nn.brain.backbone import MixerBackbone, MLPBackbone, ResidualMLP
+from mindeye_pl.nn.brain.low_level import LowLevelModel
 
 
 def backbone(mixer: str, width: int = 12) -> MixerBackbone:
@@ -35,7 +37,7 @@ def test_published_mixer_is_affine_and_its_first_blocks_are_inert() -> None:
     torch.testing.assert_close(middle, 0.3 * network(a)[0] + 0.7 * network(b)[0])
     before = network(a)[0]
     for parameter in network.channel_blocks.parameters():
-        torch.nn.init.normal_(parameter)
+        nn.init.normal_(parameter)
     assert torch.equal(network(a)[0], before)
     network(a)[1].sum().backward()
     assert all(parameter.grad is None for parameter in network.channel_blocks.parameters())
@@ -66,3 +68,50 @@ def test_dropout_is_noise_on_each_channel_in_training() -> None:
     hidden = network.hidden(x)
     assert hidden.std() > 0
     assert torch.equal(network.eval().hidden(x), network.hidden(x))
+
+
+def test_residual_mlp_against_a_written_out_pass() -> None:
+    torch.manual_seed(0)
+    network, x = ResidualMLP(12, num_blocks=2).eval(), torch.randn(5, 12)
+    nn.init.normal_(network.stem[0].bias)
+    hidden = F.gelu(F.layer_norm(x, (12,), network.stem[0].weight, network.stem[0].bias))
+    for linear, norm, *_ in network.blocks:
+        hidden = hidden + F.gelu(F.layer_norm(hidden @ linear.weight.T + linear.bias, (12,), norm.weight, norm.bias))
+    torch.testing.assert_close(network(x), hidden)
+
+
+def test_dropout_is_the_stem_s_and_the_blocks_own() -> None:
+    """Where the blocks add nothing, a hidden channel is zero half of the time in training, and else twice as large."""
+    torch.manual_seed(0)
+    network = ResidualMLP(40, num_blocks=1, activation=nn.SiLU)
+    nn.init.zeros_(network.blocks[0][1].weight)
+    nn.init.zeros_(network.blocks[0][1].bias)
+    x = torch.randn(40).expand(500, 40)
+    still, dropped = network.eval()(x), network.train()(x)
+    zero = dropped == 0
+    assert zero.float().mean() == pytest.approx(0.5, abs=0.02)
+    torch.testing.assert_close(dropped[~zero], 2 * still[~zero])
+
+
+def test_without_bias_there_is_none_but_the_norms() -> None:
+    names = {name for name, _ in ResidualMLP(4, num_blocks=1, bias=False).named_parameters() if "bias" in name}
+    assert names == {"stem.0.bias", "blocks.0.1.bias"}
+
+
+@pytest.mark.parametrize("num_tokens", [3, 1])
+def test_retrieval_reads_the_tokens_one_by_one(num_tokens: int) -> None:
+    torch.manual_seed(0)
+    network = MLPBackbone(12, num_tokens, 8, num_blocks=1, retrieval_dim=20).eval()
+    tokens, retrieval = network(torch.randn(4, 12))
+    assert tokens.shape == retrieval.shape == (4, num_tokens, 8)
+    torch.testing.assert_close(network.retrieval_head(tokens[2:3, -1]), retrieval[2:3, -1])
+
+
+def test_low_level_model_s_subjects_share_all_but_the_alignment() -> None:
+    torch.manual_seed(0)
+    model = LowLevelModel([7, 5], 8, num_blocks=1, latent_size=8, widths=(8, 8, 8)).eval()
+    first, second = model.predict(torch.zeros(2, 7)), model.predict(torch.zeros(2, 5), subject_index=1)
+    assert first.latents.shape == (2, 4, 8, 8)
+    assert first.maps.shape == (2, 4, 512)
+    torch.testing.assert_close(first, second)  # nothing has a bias before the first norm
+    assert not torch.allclose(model.predict(torch.randn(2, 7)).latents, first.latents)
