@@ -18,7 +18,7 @@ from mindeye_pl.losses.negatives import Negatives, gather_rows
 def log_match(
     first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0, negatives: Negatives = "local"
 ) -> Tensor:
-    """Return the mean log probability of identifying the partner; its negative is a loss.
+    """Return the mean log probability `()` float32 of identifying the partner; its negative is a loss.
 
     Args:
         first: `(B, E)`, for example embeddings of generated images.
@@ -27,9 +27,6 @@ def log_match(
         lam: weight of finding each row of `first` its partner among the rows of `second`; the published direction,
             from `second` to `first`, has the weight 1 - lam.
         negatives: `local` | `gathered`, see `losses.negatives`; published is `local`.
-
-    Returns:
-        `()` float32, at most 0.
     """
     if negatives == "gathered":
         first, second = gather_rows(first), gather_rows(second)

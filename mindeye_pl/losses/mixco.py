@@ -5,7 +5,6 @@ Legend: B batch, b one subject's sub-batch, V voxels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -39,19 +38,16 @@ class MixCo:
     def targets(self) -> Tensor:
         """Return the weights `(B, B)` float32 of the images (columns) in each sample (rows)."""
         rows = torch.arange(len(self.weight), device=self.weight.device)
-        targets = torch.diag(self.weight)
-        columns, rest = self._columns(), 1 - self.weight
+        columns = self.partner
+        if self.permutation == "corrected":
+            starts = torch.tensor((0, *self.sizes[:-1]), device=columns.device).cumsum(0)
+            columns = columns + starts.repeat_interleave(torch.tensor(self.sizes, device=columns.device))
+        targets, rest = torch.diag(self.weight), 1 - self.weight
         if self.diagonal == "published":
             targets[rows, columns] = rest
         else:
             targets[rows, columns] += rest
         return targets
-
-    def _columns(self) -> Tensor:
-        if self.permutation == "published":
-            return self.partner
-        starts = torch.tensor((0, *self.sizes[:-1]), device=self.partner.device).cumsum(0)
-        return self.partner + starts.repeat_interleave(torch.tensor(self.sizes, device=self.partner.device))
 
 
 def draw_mixco(
@@ -65,8 +61,6 @@ def draw_mixco(
     Each sample is mixed with probability 1/2 and an own weight from Beta(0.15, 0.15); partners are a permutation within
     each subject's sub-batch. Arguments as of `MixCo`.
     """
-    assert permutation in get_args(PublishedOrCorrected), permutation
-    assert diagonal in get_args(PublishedOrCorrected), diagonal
     total = sum(sizes)
     partner = torch.cat([torch.randperm(size) for size in sizes])
     weight = torch.distributions.Beta(BETA, BETA).sample((total,))

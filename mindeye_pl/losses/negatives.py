@@ -39,7 +39,8 @@ def gather_rows(rows: Tensor) -> Tensor:
 
     Shape: `(B, ...)` -> `(R B, ...)`; B must be the same in every process.
     """
-    return _Gather.apply(rows) if _num_processes() > 1 else rows
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return _Gather.apply(rows) if several else rows
 
 
 def gather_targets(targets: Tensor) -> Tensor:
@@ -48,7 +49,3 @@ def gather_targets(targets: Tensor) -> Tensor:
     Shape: `(B, B)` -> `(R B, R B)`, block-diagonal.
     """
     return torch.block_diag(*gather_rows(targets).split(len(targets)))
-
-
-def _num_processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -77,9 +77,9 @@ def voxel_correlation_per_voxel(
     Source: MindEye2, spec section 10, which has the other form only; ceiling of the NSD data paper
 
     Args:
-        predicted: `(N, V)` betas predicted from the reconstructions, N > 1.
-        measured: `(N, V)` betas of the same images, averaged over repetitions.
-        mask: `(V,)` bool, the voxels of a region; None for all.
+        predicted: as of `brain_correlation_per_image`, N > 1.
+        measured: as of `brain_correlation_per_image`.
+        mask: as of `brain_correlation_per_image`.
         ncsnr: `(V,)` signal-to-noise ratio of all V voxels; None leaves the correlations unnormalised.
         repetitions: R, one number or `(N,)`, that `measured` averages; required with `ncsnr`.
 

@@ -24,7 +24,6 @@ SECTIONS = {
     "perceptual": "Perceptual distance",
     "identification": "Identification and distance in feature space",
     "retrieval": "Retrieval",
-    "gallery_recall": "Retrieval from a large gallery",
     "brain_correlation": "Brain correlation",
     "encoding": "Encoding models",
     "captions.similarity": "Captions",

@@ -25,14 +25,9 @@ def effective_rank(tokens: Tensor, *, block_size: int = 16_384) -> Tensor:
         only sets of the same images.
     Source: Roy and Vetterli 2007, "The effective rank"; the critique: Shirakawa et al. 2024 (arXiv 2405.10078).
 
-    Only the N x N matrix of inner products is held in memory; features are read in blocks.
+    Only the N x N matrix of inner products is held in memory; features are read in blocks of `block_size` values.
 
-    Args:
-        tokens: `(N, ...)` floating point of any precision; memory-mapped is fine.
-        block_size: values of an image read at once.
-
-    Returns:
-        A scalar, float64.
+    Shape: `(N, ...)` floating point of any precision, memory-mapped is fine -> float64 scalar.
 
     Raises:
         UserError: as `checks.check_embeddings`.

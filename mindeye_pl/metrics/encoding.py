@@ -28,23 +28,14 @@ _MAX_BYTES_PER_BATCH = 2**30
 
 @dataclass(frozen=True)
 class RidgeEncoder:
-    """A fitted encoding model.
+    """A fitted encoding model."""
 
-    Attributes:
-        mean: `(F,)` float32, feature mean over the training images.
-        components: `(K, F)` float32, principal axes of the features, divided by their size.
-        weights: `(K, V)` float32.
-        intercept: `(V,)` float32.
-        alphas: `(V,)`, penalty of each voxel.
-        stimulus_ids: `(n,)` int64, training images; None if unknown.
-    """
-
-    mean: np.ndarray
-    components: np.ndarray
-    weights: np.ndarray
-    intercept: np.ndarray
-    alphas: np.ndarray
-    stimulus_ids: np.ndarray | None = None
+    mean: np.ndarray  # (F,) float32, feature mean over the training images
+    components: np.ndarray  # (K, F) float32, principal axes of the features, divided by their size
+    weights: np.ndarray  # (K, V) float32
+    intercept: np.ndarray  # (V,) float32
+    alphas: np.ndarray  # (V,), penalty of each voxel
+    stimulus_ids: np.ndarray | None = None  # (n,) int64, training images; None if unknown
 
     @classmethod
     def fit(
@@ -109,11 +100,7 @@ class RidgeEncoder:
         return len(self.intercept)
 
     def predict(self, features: np.ndarray, *, stimulus_ids: np.ndarray | None = None) -> np.ndarray:
-        """Return betas `(m, V)` float32 for features `(m, F)` of images or reconstructions.
-
-        Args:
-            features: computed by the same function as the training features.
-            stimulus_ids: `(m,)` reconstructed images, none of which may be a training image.
+        """Return betas `(m, V)` float32 for features `(m, F)` of images or reconstructions with ids `(m,)`.
 
         Raises:
             UserError: if the number of features differs, or an image is a training image.
@@ -132,10 +119,9 @@ class RidgeEncoder:
         return _project(features, self.mean, self.components) @ self.weights + self.intercept
 
 
-def small_images(images: Tensor, size: int = 16) -> Tensor:
-    """Downsample images, the simplest features: `(B, 3, H, W)` in [0, 1] -> `(B, 3, size, size)`."""
-    shape = (size, size)
-    return torch.nn.functional.interpolate(images.float(), size=shape, mode="bilinear", antialias=True)
+def small_images(images: Tensor) -> Tensor:
+    """Downsample images, the simplest features: `(B, 3, H, W)` in [0, 1] -> `(B, 3, 16, 16)`."""
+    return torch.nn.functional.interpolate(images.float(), size=(16, 16), mode="bilinear", antialias=True)
 
 
 def _principal_axes(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Fréchet distance between the network features of two sets of images (Heusel et al. 2017).
 
-Legend: N images, M images of the reference set, F features per image, B batch, H and W image size.
+Legend: N images, M images of the reference set, F features per image.
 """
 
 from math import sqrt
@@ -51,18 +51,7 @@ def fid_score(features: Tensor, reference_features: Tensor, *, network: str, ref
     """Return `fid` as a `Score` that names the network and the reference set.
 
     The score has no interval: a bootstrap draws images repeatedly, which biases FID upwards.
-
-    Args:
-        features: `(N, F)`.
-        reference_features: `(M, F)`.
-        network: name of the feature network, for example `fid_inception`.
-        reference: name of the reference set, for example `test_images`.
     """
-    return Score(
-        name=f"fid_{network.removeprefix('fid_')}_to_{reference}",
-        value=float(fid(features, reference_features)),
-        chance=None,
-        pool_size=None,
-        num_images=len(features),
-        higher_is_better=False,
-    )
+    name = f"fid_{network.removeprefix('fid_')}_to_{reference}"
+    value = float(fid(features, reference_features))
+    return Score(name, value, chance=None, pool_size=None, num_images=len(features), higher_is_better=False)

@@ -41,12 +41,9 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
     The values share one gallery and depend on each other; use `two_way_influence` for an interval.
 
     Args:
-        correlations: `(N, N)` of each fixed item (row) with each candidate, its own on the diagonal.
+        correlations: `(N, N)` of each fixed item (row) with each candidate, its own on the diagonal -> `(N,)` float64.
         n: number of candidates, 2 to N; n = N is identification among all images.
         top_k: number of most similar candidates that count as found, 1 to n.
-
-    Returns:
-        `(N,)` float64.
 
     Raises:
         UserError: for an n or top_k out of range.
@@ -96,12 +93,8 @@ def _found_behind(num: int, n: int, top_k: int) -> np.ndarray:
 def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_384) -> Tensor:
     """Return Pearson correlations of every row with every row, `(N, ...)` and `(M, ...)` -> `(N, M)` float64.
 
-    A constant row has correlation 0 with all others. A row with NaN has NaN correlations.
-
-    Args:
-        first: floating point of any precision; memory-mapped is fine.
-        second: with the same shape after the first axis.
-        block_size: features read at once.
+    A constant row has correlation 0 with all others. A row with NaN has NaN correlations. Both may be of any precision,
+    and memory-mapped: `block_size` features are read at once.
     """
     first, second = first.flatten(1), second.flatten(1)
     assert first.shape[1] == second.shape[1], f"{first.shape[1]} and {second.shape[1]} features"
@@ -114,10 +107,8 @@ def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_38
         products += centred[0] @ centred[1].T
         for spread, block in zip(spreads, centred, strict=True):
             spread += torch.linalg.vector_norm(block, dim=1).square()
-    scales = [
-        _inverse_norm(spread, mean, first.shape[1]) for spread, mean in zip(spreads, means, strict=True)
-    ]  # (N,), (M,)
-    return products * scales[0][:, None] * scales[1][None, :]
+    rows, columns = (_inverse_norm(*each, first.shape[1]) for each in zip(spreads, means, strict=True))  # (N,), (M,)
+    return products * rows[:, None] * columns[None, :]
 
 
 def correlation_distance_per_image(first: Tensor, second: Tensor) -> Tensor:
@@ -131,8 +122,7 @@ def correlation_distance_per_image(first: Tensor, second: Tensor) -> Tensor:
     Not shown: whether the image can be distinguished from others: it is compared only with its own.
     Source: MindEye2, spec section 10 (EffNet-B and SwAV).
 
-    Shape:
-        `(N, ...)`, `(N, ...)` floating point, in the same order -> `(N,)` float64.
+    Shape: `(N, ...)`, `(N, ...)` floating point, in the same order -> `(N,)` float64.
     """
     return 1 - correlation_per_row(first, second)
 

@@ -21,9 +21,6 @@ def noise_ceiling(ncsnr: Any, repetitions: Any) -> Tensor:
     Args:
         ncsnr: `(V,)`, standard deviation of the signal over that of the noise of one trial; may be infinite.
         repetitions: R > 0, one number or `(N,)`; see `effective_repetitions` for weighted averages.
-
-    Returns:
-        `(V,)` float64 in [0, 1].
     """
     ratio = torch.as_tensor(ncsnr).double()
     noise = (1 / torch.as_tensor(repetitions).double()).mean().to(ratio.device)
@@ -35,12 +32,7 @@ def effective_repetitions(repetitions: Tensor, weights: Tensor | None = None) ->
 
     A response that occurs more than once has its noise once: the published average of a, a and b is worth 1.8.
 
-    Args:
-        repetitions: `(N, R, V)`.
-        weights: `(N, R)` of the average, rows summing to 1; equal weights if None.
-
-    Returns:
-        `(N,)` float64, between 1 and R.
+    Shape: `(N, R, V)`, weights `(N, R)` of the average, rows summing to 1 -> `(N,)` float64, between 1 and R.
     """
     count = repetitions.shape[1]
     weights = torch.full(repetitions.shape[:2], 1 / count) if weights is None else weights
@@ -88,15 +80,10 @@ def ceiling_between_repetitions_per_image(
 
 
 def select_voxels(mask: Any, betas: Tensor, *, at_least: int = 2) -> Tensor:
-    """Return the indices `(v,)` int64 of the voxels of a region, on the betas' device.
-
-    Args:
-        mask: `(V,)` bool; None for all.
-        betas: `(..., V)`.
-        at_least: minimum number of voxels.
+    """Return the indices `(v,)` int64 of the voxels of a region on the betas' device, given its mask `(V,)` bool.
 
     Raises:
-        UserError: if the region has fewer voxels.
+        UserError: if the region has fewer voxels than `at_least`.
     """
     num_voxels = betas.shape[-1]
     indices = torch.arange(num_voxels, device=betas.device)

@@ -20,14 +20,8 @@ def lpips_per_image(reconstructions: Tensor, images: Tensor, *, network: nn.Modu
         of the right thing. Values at different image sizes are not comparable.
     Source: Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, version 0.1
 
-    Args:
-        reconstructions: `(N, 3, H, W)` in [0, 1].
-        images: true images, with the same order and shape.
-        network: from `mindeye_pl.weights.loaders.feature_networks.load_lpips`.
-        batch_size: pairs per forward pass.
-
-    Returns:
-        `(N,)` float64.
+    Shape: `(N, 3, H, W)`, `(N, 3, H, W)` in [0, 1], in the same order -> `(N,)` float64. The network is that of
+        `mindeye_pl.weights.loaders.feature_networks.load_lpips`.
     """
     assert reconstructions.shape == images.shape, f"{tuple(reconstructions.shape)}, {tuple(images.shape)}"
     batches = zip(reconstructions.split(batch_size), images.split(batch_size), strict=True)

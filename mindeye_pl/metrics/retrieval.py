@@ -3,7 +3,7 @@
 `image_retrieval`: the query is a brain, the gallery is images. `brain_retrieval`: the query is an image, the gallery is
 brains. Row i of one matches row i of the other; axes after the first are flattened.
 
-Legend: N pairs, F values of a flattened embedding, M pool size.
+Legend: N pairs or gallery images, F values of a flattened embedding, M pool size, n queries, k results per query.
 """
 
 from collections.abc import Sequence
@@ -102,18 +102,14 @@ def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Ten
 
     Inputs are not checked, so that training can log it: NaN in an embedding yields NaN.
 
-    Shape:
-        query `(N, ...)`, gallery `(N, ...)`, row i of one matches row i of the other -> scalar float32.
+    Shape: `(N, ...)`, `(N, ...)`, row i of one matches row i of the other -> scalar float32.
     """
     assert len(query) == len(gallery), f"{len(query)} queries for {len(gallery)} items"
     return hit_rates(cosine_similarity(query=query, gallery=gallery), top_k).mean().float()
 
 
 def draw_pools(num_images: int, pool_size: int = 300, num_pools: int = 30, seed: int = 42) -> np.ndarray:
-    """Draw random pools of distinct images as the published evaluation does, `(num_pools, M)` int64.
-
-    M is `pool_size`, or `num_images` if that is smaller.
-    """
+    """Draw random pools of `pool_size` distinct images, or all, as the published evaluation does: `(num_pools, M)`."""
     rng = np.random.RandomState(seed)  # the generator behind the published np.random.choice
     size = min(pool_size, num_images)
     return np.stack([rng.choice(num_images, size=size, replace=False) for _ in range(num_pools)])
@@ -249,4 +245,41 @@ def shuffled_scores(
             low, high = torch.quantile(null, torch.tensor([0.025, 0.975], dtype=null.dtype)).tolist()
             score_name = name if k == 1 else f"{name}_top{k}"
             scores.append(Score(score_name, float(null.mean()), min(1.0, k / num), num, num, (low, high)))
+    return scores
+
+
+def gallery_recall_per_image(indices: np.ndarray, truth: np.ndarray, top_k: int = 1) -> np.ndarray:
+    """Fraction of queries whose own image is among the first `top_k` results.
+
+    Formula: mean over i of [truth_i is one of indices_i1, ..., indices_i top_k]
+    Range: 0 to 1
+    Direction: higher is better.
+    Chance: top_k / N
+    Weights: none for this function; those of the CLIP model that embedded the gallery.
+    Not shown: how similar the other results are. A gallery may contain an image twice, and an approximate index may
+        miss the nearest one: the row of the image's own embedding shows how much the index alone loses.
+    Source: MindEye1, spec section 9.2 (the search), section 9.1 (the score).
+
+    Shape: indices of the results `(n, k)`, best first, -1 for missing results, and of the queries' own images `(n,)` ->
+        `(n,)` float64, 1 for each query that finds its image, else 0.
+    """
+    assert indices.shape[:1] == truth.shape, f"results {indices.shape} for truth {truth.shape}"
+    return (indices[:, :top_k] == truth[:, None]).any(1).astype(float)
+
+
+def gallery_recall_scores(
+    indices: np.ndarray, truth: np.ndarray, *, pool_size: int, top_k: Sequence[int] = (1, 5, 10)
+) -> list[Score]:
+    """Return recall at several k, named for example `gallery_recall_5`, with Wilson's intervals over the queries.
+
+    Raises:
+        UserError: if a k is not positive, or exceeds the number of results.
+    """
+    if not top_k or min(top_k) < 1 or max(top_k) > indices.shape[1]:
+        raise UserError("top_k of gallery recall is out of range", got=list(top_k), expected=f"1 to {indices.shape[1]}")
+    scores = []
+    for k in top_k:
+        hits = gallery_recall_per_image(indices, truth, k)
+        chance, interval = min(1.0, k / pool_size), hit_rate_interval(hits)
+        scores.append(Score(f"gallery_recall_{k}", float(hits.mean()), chance, pool_size, len(hits), interval))
     return scores

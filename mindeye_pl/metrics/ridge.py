@@ -23,7 +23,7 @@ def ridge_predictions(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> np.ndarray:
-    """Predict all targets for the test images.
+    """Predict all targets for the test images, `(m, T)` float32.
 
     Args:
         voxels: `(n, V)`, one row per image. The caller averages repetitions first: with several rows per image, leaving
@@ -33,9 +33,6 @@ def ridge_predictions(
         alphas: candidate penalties, positive.
         targets_per_block: targets fitted at once. Only one block's coefficients are held in memory; those of all
             targets are tens of GB at the paper's size.
-
-    Returns:
-        `(m, T)` float32.
 
     Raises:
         UserError: for penalties that are not positive or fewer than three images.

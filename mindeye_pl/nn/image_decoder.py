@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mindeye_pl.nn.diffusion.sampling import Sampling
+from mindeye_pl.nn.diffusion.solvers import Sampling
 
 
 class ImageDecoder(nn.Module):
@@ -48,7 +48,6 @@ class ImageDecoder(nn.Module):
     def autoencode(self, images: Tensor) -> Tensor | None:
         """Return images after encoding and decoding by the decoder's own VAE; None if it has no VAE.
 
-        Shape:
-            `(B, 3, H, W)` in [0, 1] -> `(B, 3, H, W)` in [0, 1].
+        Shape: `(B, 3, H, W)` in [0, 1] -> the same.
         """
         return None

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.gallery_recall import gallery_recall_per_image, gallery_recall_scores
-from mindeye_pl.metrics.retrieval import hit_rates, nearest
+from mindeye_pl.metrics.retrieval import gallery_recall_per_image, gallery_recall_scores, hit_rates, nearest
 from mindeye_pl.metrics.statistics.intervals import wilson_interval
 
 INDICES = np.array([[4, 2, 9], [1, 0, -1], [3, 8, 7], [-1, -1, -1]])

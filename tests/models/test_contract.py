@@ -15,8 +15,8 @@ from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, image_seed
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
-from mindeye_pl.nn.diffusion.sampling import Sampling
 from mindeye_pl.nn.diffusion.seeds import normal_draws
+from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.recorded import Recorded

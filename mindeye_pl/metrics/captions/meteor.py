@@ -73,14 +73,7 @@ def meteor_per_image(
     Source: MindEye2, spec section 10; Lavie and Agarwal 2007, as implemented by NLTK, which looks words up by their
         stems; WordNet often does not contain these ("littl").
 
-    Args:
-        predicted: N captions.
-        references: captions of the same images, in the same order.
-        wordnet: source of synonyms; NLTK's own if None.
-        several: one of `pairs.SEVERAL`.
-
-    Returns:
-        `(N,)` float64; 0 if no word matches.
+    Arguments and result as in `similarity`; `wordnet` is the source of synonyms, NLTK's own if None.
 
     Raises:
         UserError: if WordNet is missing, or as `pairs.check_captions`.

@@ -35,15 +35,14 @@ CaptionMetric = Callable[[Sequence[str], Sequence[Reference]], Tensor]
 def caption_metrics(
     *, wordnet: WordNet | None = None, embedders: Mapping[str, TextEmbedder] | None = None, several: str = "best"
 ) -> dict[str, CaptionMetric]:
-    """Return the available metrics by name, in the order of the published table.
+    """Return the available metrics in the order of the published table.
+
+    They are `meteor`, `rougeL`, `rouge1`, the metrics of `embedders`, and `word_overlap`.
 
     Args:
         wordnet: for METEOR, which is left out if None.
         embedders: by the name of their score, for example `minilm`; each sentence is embedded only once.
         several: how several references of an image are combined, one of `pairs.SEVERAL`.
-
-    Returns:
-        `meteor`, `rougeL`, `rouge1`, the metrics of `embedders`, `word_overlap`.
     """
     found: dict[str, CaptionMetric] = {}
     if wordnet is not None:

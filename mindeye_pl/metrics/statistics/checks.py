@@ -41,17 +41,14 @@ def check_images(
     _check_count(images, what, like)
     assert names is None or len(names) == len(images), f"{len(names or ())} names for {len(images)} {what}"
     if images.ndim != 4 or images.shape[1] != 3:
-        got, expected = tuple(images.shape[1:]), "(3, height, width)"
-        raise UserError(f"the {what} have a wrong shape", got=got, expected=expected)
+        raise UserError(f"the {what} have a wrong shape", got=tuple(images.shape[1:]), expected="(3, height, width)")
     if not images.is_floating_point():
-        fix = "divide 8-bit images by 255"
-        raise UserError(
-            f"the {what} have a wrong dtype", got=images.dtype, expected="floating point in [0, 1]", fix=fix
-        )
+        expected, fix = "floating point in [0, 1]", "divide 8-bit images by 255"
+        raise UserError(f"the {what} have a wrong dtype", got=images.dtype, expected=expected, fix=fix)
     if same_size and like is not None and images.shape != like.shape:
         problem = f"the {what} differ in size from the images they are compared with"
-        got, expected = tuple(images.shape[1:]), tuple(like.shape[1:])
-        raise UserError(problem, got=got, expected=expected, fix="resize both with the option size")
+        fix = "resize both with the option size"
+        raise UserError(problem, got=tuple(images.shape[1:]), expected=tuple(like.shape[1:]), fix=fix)
     for index, image in enumerate(images):
         low, high = image.detach().aminmax()
         name = f"image {index if names is None else names[index]!r} of the {what}"

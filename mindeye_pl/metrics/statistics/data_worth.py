@@ -14,22 +14,17 @@ from mindeye_pl.metrics.statistics.score import Interval
 
 @dataclass(frozen=True)
 class DataWorth:
-    """Data factor of a method relative to a reference.
+    """Data factor of a method relative to a reference, which needs `value` times `at` for the same score.
 
-    Attributes:
-        at: amount of data of the method.
-        value: the reference needs `value` times `at` for the same score; infinite if its curve never reaches the score,
-            zero if its smallest amount already exceeds it.
-        interval: of `value`; its ends may be infinite or zero for the same reasons.
-        least: factor of the smallest amount on the reference's curve; smaller factors cannot be resolved.
-        most: factor of the largest amount.
+    The value is infinite if the reference's curve never reaches the score, and zero if its smallest amount already
+    exceeds it; so may be the ends of the interval.
     """
 
-    at: float
+    at: float  # amount of data of the method
     value: float
     interval: Interval
-    least: float
-    most: float
+    least: float  # factor of the smallest amount on the reference's curve; smaller factors cannot be resolved
+    most: float  # factor of the largest amount
 
 
 def amount_needed(amounts: Sequence[float], scores: np.ndarray, target: float) -> float:

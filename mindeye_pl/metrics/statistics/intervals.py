@@ -20,19 +20,12 @@ _SHRINKAGE = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of two paired sets of scores.
+    """Mean difference of two paired sets of scores."""
 
-    Attributes:
-        value: mean of first minus second.
-        interval: of that mean.
-        num_pairs: number of images or seeds.
-        p_value: two-sided, for the null hypothesis of no difference; None if not tested.
-    """
-
-    value: float
-    interval: Interval
-    num_pairs: int
-    p_value: float | None = None
+    value: float  # mean of first minus second
+    interval: Interval  # of that mean
+    num_pairs: int  # images or seeds
+    p_value: float | None = None  # two-sided, for the null hypothesis of no difference; None if not tested
 
 
 def bootstrap_interval(

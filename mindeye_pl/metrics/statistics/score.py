@@ -8,24 +8,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Score:
-    """A score with everything needed to interpret it.
+    """A score with everything needed to interpret it."""
 
-    Attributes:
-        name: metric name, for example `image_retrieval`.
-        value: the score; a fraction in [0, 1] for retrieval.
-        chance: score of a random guess; None if it is no single number and null rows replace it.
-        pool_size: number of candidates; None if there are no candidates.
-        num_images: number of images that the value is a mean over.
-        interval: 95 % interval over images; None if it was not computed.
-        higher_is_better: direction of the metric.
-    """
-
-    name: str
-    value: float
-    chance: float | None
-    pool_size: int | None
-    num_images: int
-    interval: Interval | None = None
+    name: str  # of the metric, for example `image_retrieval`
+    value: float  # a fraction in [0, 1] for retrieval
+    chance: float | None  # score of a random guess; None if it is no single number and null rows replace it
+    pool_size: int | None  # number of candidates; None if there are no candidates
+    num_images: int  # that the value is a mean over
+    interval: Interval | None = None  # 95 % interval over images; None if it was not computed
     higher_is_better: bool = True
 
     def to_dict(self) -> dict[str, Any]:

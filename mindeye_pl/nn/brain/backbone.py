@@ -4,7 +4,6 @@ Legend: B batch, h hidden width, S tokens, D token width, R width of the retriev
 """
 
 from abc import abstractmethod
-from typing import get_args
 
 from torch import Tensor, nn
 
@@ -76,7 +75,6 @@ class MixerBackbone(TokenBackbone):
         mixer: PublishedOrCorrected = "published",
     ):
         super().__init__()
-        assert mixer in get_args(PublishedOrCorrected), mixer
         self.mixer = mixer
         self.channel_blocks = nn.ModuleList(_mixer_block(hidden_dim, dropout) for _ in range(num_blocks))
         self.sequence_blocks = nn.ModuleList(_mixer_block(1, dropout) for _ in range(num_blocks))

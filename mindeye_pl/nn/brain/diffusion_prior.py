@@ -7,7 +7,7 @@ Legend: B batch, S tokens, D token width, T timesteps.
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,6 @@ class DiffusionPriorModel(Recorded):
         target_scale: TargetScale = "one",
     ):
         super().__init__()
-        assert target_scale in get_args(TargetScale), target_scale
         self.scale = denoiser.token_dim**0.5 if target_scale == "sqrt_width" else 1.0
         self.drop_probability, self.target_scale = drop_probability, target_scale
         self.schedule = CosineSchedule(timesteps)
@@ -95,7 +94,7 @@ class DiffusionPriorModel(Recorded):
         noise: Tensor | None = None,
         drop_probability: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean squared error of the predicted clean tokens.
+        """Return the mean squared error of the predicted clean tokens, and the prediction, at the diffusion's scale.
 
         Args:
             clean: `(B, S, D)` target tokens.
@@ -103,9 +102,6 @@ class DiffusionPriorModel(Recorded):
             times: `(B,)` integers in [0, T); None samples them uniformly.
             noise: `(B, S, D)`; None samples it from the standard normal.
             drop_probability: None takes the module's own.
-
-        Returns:
-            The loss `()` and the prediction `(B, S, D)`, both at the diffusion's scale.
         """
         clean = clean * self.scale
         batch, device = len(clean), clean.device

@@ -60,7 +60,17 @@ class LowLevelHead(Recorded):
             layers_per_block=1,
             norm_num_groups=min(32, *widths),
         )
-        self.to_maps = self._projection() if maps else nn.Identity()
+        self.to_maps: nn.Module = nn.Identity()
+        if maps:
+            self.to_maps = nn.Sequential(
+                nn.Conv2d(self.channels, 512, 1, bias=False),
+                nn.GroupNorm(1, 512),
+                nn.ReLU(),
+                nn.Conv2d(512, 512, 1, bias=False),
+                nn.GroupNorm(1, 512),
+                nn.ReLU(),
+                nn.Conv2d(512, 512, 1),
+            )
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return latents and maps. Shape: `(B, h)` -> `(B, C, L, L)`, `(B, (L / 4)^2, 512)`."""
@@ -75,17 +85,6 @@ class LowLevelHead(Recorded):
     def maps(self, grid: Tensor) -> Tensor:
         """Return the maps of a grid. Shape: `(B, 64, L / 4, L / 4)` -> `(B, (L / 4)^2, 512)`."""
         return self.to_maps(grid).flatten(2).transpose(1, 2)
-
-    def _projection(self) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(self.channels, 512, 1, bias=False),
-            nn.GroupNorm(1, 512),
-            nn.ReLU(),
-            nn.Conv2d(512, 512, 1, bias=False),
-            nn.GroupNorm(1, 512),
-            nn.ReLU(),
-            nn.Conv2d(512, 512, 1),
-        )
 
 
 class LowLevelPrediction(NamedTuple):

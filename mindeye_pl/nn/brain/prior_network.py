@@ -6,7 +6,7 @@ Legend: B batch, S tokens, D token width, N sequence length, P padding tokens, H
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -215,8 +215,6 @@ class PriorNetwork(Recorded):
         inner_norm: bool = False,
     ):
         super().__init__()
-        assert condition in get_args(PriorCondition), condition
-        assert layout in get_args(Layout), layout
         assert layout == "causal" or padding == 0, padding
         self.num_tokens, self.token_dim = num_tokens, token_dim
         self.condition, self.layout = condition, layout

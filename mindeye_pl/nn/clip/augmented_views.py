@@ -80,14 +80,7 @@ def augmented_views(images: Tensor, count: int, *, augmentation: str = "mindeye2
     """Return augmented views of each image: crops with changed colours, as in a system's training.
 
     The random draws depend on the image alone, so that the views are the same in any batch.
-
-    Args:
-        images: `(B, 3, H, W)` in [0, 1], on the CPU.
-        count: views per image.
-        augmentation: key of `AUGMENTATIONS`.
-
-    Returns:
-        `(B, count, 3, H, W)`.
+    Shape: `(B, 3, H, W)` in [0, 1], on the CPU -> `(B, count, 3, H, W)`.
     """
     draw = AUGMENTATIONS[augmentation](images.shape[-2:])
     views = []

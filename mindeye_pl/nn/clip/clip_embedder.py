@@ -82,8 +82,6 @@ class CLIPImageEmbedder(nn.Module):
             "hidden": (1 + patches, projected),
             "class": (1, projected),
         }
-        self.num_tokens: int
-        self.token_dim: int
         self.num_tokens, self.token_dim = sizes[tokens]
         self.register_buffer("_mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
@@ -225,15 +223,8 @@ def random_embedder(
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
-        visual = VisionTransformer(
-            image_size=image_size,
-            patch_size=patch_size(image_size, num_tokens),
-            width=token_dim,
-            layers=layers,
-            heads=heads,
-            mlp_ratio=4.0,
-            output_dim=token_dim,
-        )
+        patch = patch_size(image_size, num_tokens)
+        visual = VisionTransformer(image_size, patch, token_dim, layers, heads, mlp_ratio=4.0, output_dim=token_dim)
         images = _synthetic_images(256, image_size)
     raw = CLIPImageEmbedder(visual, input_range=input_range)
     with torch.no_grad():

@@ -25,13 +25,22 @@ class TextEmbedder(nn.Module):
         tokenizer: sentences to token ids with special tokens; its own padding and truncation are replaced.
         max_length: maximal L, special tokens included; longer sentences are truncated.
         batch_size: B.
+        logit_scale: CLIP's factor on cosines when captions are compared; 100 in all OpenAI models.
     """
 
     tower: Any  # forward of transformers' models is not typed
 
-    def __init__(self, tower: nn.Module, tokenizer: "Tokenizer", *, max_length: int, batch_size: int = 64):
+    def __init__(
+        self,
+        tower: nn.Module,
+        tokenizer: "Tokenizer",
+        *,
+        max_length: int,
+        batch_size: int = 64,
+        logit_scale: float = 100.0,
+    ):
         super().__init__()
-        self.tower, self.tokenizer, self.batch_size = tower, tokenizer, batch_size
+        self.tower, self.tokenizer, self.batch_size, self.logit_scale = tower, tokenizer, batch_size, logit_scale
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length)
         self.requires_grad_(False).eval()
@@ -70,22 +79,7 @@ class SentenceEmbedder(TextEmbedder):
 
 
 class CLIPTextEmbedder(TextEmbedder):
-    """CLIP's projected text embedding, not normalised.
-
-    `logit_scale` is CLIP's factor on cosines when captions are compared; 100 in all OpenAI models.
-    """
-
-    def __init__(
-        self,
-        tower: nn.Module,
-        tokenizer: "Tokenizer",
-        *,
-        max_length: int,
-        batch_size: int = 64,
-        logit_scale: float = 100.0,
-    ):
-        super().__init__(tower, tokenizer, max_length=max_length, batch_size=batch_size)
-        self.logit_scale = logit_scale
+    """CLIP's projected text embedding, not normalised."""
 
     def _embed(self, ids: Tensor, kept: Tensor) -> Tensor:
         return self.tower(input_ids=ids, attention_mask=kept).text_embeds
@@ -102,9 +96,7 @@ class OpenCLIPTextEmbedder(nn.Module):
 
     network: Any  # open_clip types no calls
 
-    def __init__(
-        self, network: nn.Module, tokenize_captions: Callable[[Sequence[str]], Tensor], *, batch_size: int = 64
-    ):
+    def __init__(self, network: nn.Module, tokenize_captions: Callable[[Sequence[str]], Tensor], batch_size: int = 64):
         super().__init__()
         self.network, self.tokenize_captions, self.batch_size = network, tokenize_captions, batch_size
         self.requires_grad_(False).eval()

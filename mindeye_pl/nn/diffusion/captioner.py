@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 class TokenConverter(nn.Module):
     """Two linear maps: over the tokens, then over the channels."""
 
-    def __init__(
-        self, num_tokens: int = 256, token_dim: int = 1664, *, num_features: int = 257, feature_dim: int = 1024
-    ):
+    def __init__(self, num_tokens: int = 256, token_dim: int = 1664, num_features: int = 257, feature_dim: int = 1024):
         super().__init__()
         self.over_tokens = nn.Linear(num_tokens, num_features)
         self.over_channels = nn.Linear(token_dim, feature_dim)

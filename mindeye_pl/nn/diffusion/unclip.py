@@ -187,7 +187,7 @@ class UnCLIPModel(ImageDecoder):
         init_latents: Tensor | None = None,
         strength: float = 1.0,
     ) -> Tensor:
-        """Sample latents of images from tokens.
+        """Sample scaled latents `(B, C, h, w)` of images from tokens; `decode` maps them to pixels.
 
         Args:
             tokens: `(B, S, D)`.
@@ -200,16 +200,14 @@ class UnCLIPModel(ImageDecoder):
             init_latents: `(B, C, h, w)` scaled latents of an init image, for example of a blurry reconstruction. They
                 are noised and denoised, image to image as in MindEye1 (spec section 8). None starts from noise.
             strength: fraction of the steps that are run from the init latents, 1 for all; the first ones are skipped.
-
-        Returns:
-            `(B, C, h, w)`, scaled; `decode` maps them to pixels.
         """
         scheduler = SOLVERS[solver](steps)
         begin = 0 if init_latents is None else steps - min(int(steps * strength), steps)
         vector = self.size_vector() if vector is None else vector
-        guided = guidance != 1
-        assert uncond_tokens is not None or not guided, "guidance needs unconditional tokens"
-        conditions = torch.cat([uncond_tokens, tokens]) if guided and uncond_tokens is not None else tokens
+        conditions = tokens
+        if guidance != 1:
+            assert uncond_tokens is not None, "guidance needs unconditional tokens"
+            conditions = torch.cat([uncond_tokens, tokens])
         latents = noise.float()
         if init_latents is not None and begin == steps:
             return init_latents.float()

@@ -45,11 +45,8 @@ class FeatureNetwork(nn.Module):
         antialias: bool = False,
     ):
         super().__init__()
-        self.backbone = backbone
-        self.layers = tuple(layers)
-        self.size = size
-        self.mean, self.std = list(mean), list(std)
-        self.antialias = antialias
+        self.backbone, self.layers = backbone, tuple(layers)
+        self.size, self.mean, self.std, self.antialias = size, list(mean), list(std), antialias
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "FeatureNetwork":
@@ -115,20 +112,12 @@ def _openclip_visual() -> nn.Module:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Architecture and input of a named network.
+    """Architecture and input of a named network."""
 
-    Attributes:
-        architecture: builds it on the current default device.
-        layers: layer name to the node of the network's graph; None for the network's output.
-        size: input side in pixels.
-        mean: mean of its normalisation.
-        std: standard deviation of its normalisation.
-    """
-
-    architecture: Callable[[], nn.Module]
-    layers: Mapping[str, str | None]
-    size: int
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    architecture: Callable[[], nn.Module]  # builds it on the current default device
+    layers: Mapping[str, str | None]  # layer name to the node of the network's graph; None for the network's output
+    size: int  # input side in pixels
+    mean: tuple[float, ...] = IMAGENET_MEAN  # of its normalisation, as std
     std: tuple[float, ...] = IMAGENET_STD
 
     def build(self) -> nn.Module:

@@ -105,10 +105,8 @@ class Discriminator(nn.Module):
         mixed_resolutions: NonNegativeInt = 4,
     ):
         super().__init__()
-        self.condition = condition
-        self.group_size = group_size
+        self.condition, self.group_size, self.mixed = condition, group_size, mixed_resolutions > 0
         self.projection_reduction = projection_reduction
-        self.mixed = mixed_resolutions > 0
         scale = sides(image_size)[::-1]
         channels = [channels_at(side, base=channel_base, most=channel_max) for side in scale]
         self.from_rgb = EqualisedConv2d(3, channels[0], 1, clamp=clamp)

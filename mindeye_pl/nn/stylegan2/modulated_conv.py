@@ -19,7 +19,7 @@ _EPSILON = 1e-8
 def modulated_conv2d(
     features: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False, fused: bool = True
 ) -> Tensor:
-    """Convolve each sample with a kernel of its own.
+    """Convolve each sample with a kernel of its own, to `(B, O, H, W)`, or `(B, O, 2 H, 2 W)` with `up`.
 
     Scales are computed in float32; the convolution runs in the features' precision, or in autocast's.
 
@@ -32,9 +32,6 @@ def modulated_conv2d(
         fused: True convolves once with the samples as groups. False scales the channels before and after a convolution
             with the common kernel, which gives the same values and is up to four times as fast on a CPU for many
             channels.
-
-    Returns:
-        `(B, O, H, W)`, or `(B, O, 2 H, 2 W)` with `up`.
     """
     batch, (out_channels, _, kernel_size, _) = len(features), weight.shape
     assert kernel_size == 3 or not up, kernel_size

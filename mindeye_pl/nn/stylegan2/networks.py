@@ -3,6 +3,7 @@
 Legend: B batch, E width of an embedding, P side of an image.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,22 +18,22 @@ from mindeye_pl.types import ArgumentsOf
 #: Main latent of drawn images: zeros, as in Mind Reader's training, or random, as published for FID.
 SampledLatents = Literal["zeros", "random"]
 
-#: Sizes that only one of the two networks has.
-_GENERATOR_ALONE = ("latent_dim", "w_dim", "mapping_layers", "fused")
-_DISCRIMINATOR_ALONE = ("group_size", "projection_reduction")
-
 #: Sizes as keyword arguments of both networks.
 NetworkSizes = Annotated[Mapping[str, Any], ArgumentsOf(Generator, Discriminator)]
 
 
 def build_generator(sizes: Mapping[str, Any]) -> Generator:
-    """Return a generator; `sizes` are the arguments of `Generator`, those of `Discriminator` alone are ignored."""
-    return Generator(**{key: value for key, value in sizes.items() if key not in _DISCRIMINATOR_ALONE})
+    """Return a generator; `sizes` that only `Discriminator` has are ignored."""
+    return Generator(**_arguments_of(Generator, sizes))
 
 
 def build_discriminator(sizes: Mapping[str, Any]) -> Discriminator:
-    """Return a discriminator; `sizes` are the arguments of `Discriminator`, those of `Generator` alone are ignored."""
-    return Discriminator(**{key: value for key, value in sizes.items() if key not in _GENERATOR_ALONE})
+    """Return a discriminator; `sizes` that only `Generator` has are ignored."""
+    return Discriminator(**_arguments_of(Discriminator, sizes))
+
+
+def _arguments_of(network: type, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sizes.items() if key in inspect.signature(network).parameters}
 
 
 class ImageGenerator(ImageDecoder):
@@ -63,13 +64,7 @@ class ImageGenerator(ImageDecoder):
 
     @torch.no_grad()
     def draw(self, tokens: Tensor, seeds: Sequence[int], init_images: Tensor | None = None) -> Tensor:
-        """Draw images `(B, 3, P, P)` float32 in [0, 1].
-
-        Args:
-            tokens: `(B, 2, E)`, image and caption embedding; or `(B, 1, E)`, one embedding for both.
-            seeds: B seeds of random latents.
-            init_images: ignored.
-        """
+        """Draw images from tokens `(B, 2, E)`, image and caption embedding, or `(B, 1, E)`, one embedding for both."""
         width = self.generator.mapping.latent_dim
         latents = torch.zeros(len(tokens), width)
         if self.latents == "random":

@@ -7,8 +7,7 @@ from mindeye_pl.data.caption_screening import RULES
 from mindeye_pl.models.gan.brain_conditioned import Mappers
 from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS
 from mindeye_pl.nn.diffusion.pixels import DRAFT_RANGES
-from mindeye_pl.nn.diffusion.sampling import DraftPosterior
-from mindeye_pl.nn.diffusion.solvers import SOLVERS
+from mindeye_pl.nn.diffusion.solvers import SOLVERS, DraftPosterior
 from mindeye_pl.nn.stylegan2.conditions import Condition
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
 from mindeye_pl.nn.stylegan2.networks import NetworkSizes

@@ -10,7 +10,7 @@ from mindeye_pl.engine.step import Composed, Input, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.reconstructor import Reconstructor, Refinement
-from mindeye_pl.nn.diffusion.sampling import Sampling
+from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR, FinetunedGenerator, trains_generator
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel

@@ -179,7 +179,6 @@ def _scores(brain: Tensor, clip: Tensor, settings: DictConfig, seed: int) -> lis
         pool_size=settings.pool_size,
         num_pools=settings.num_pools,
         top_k=list(settings.top_k),
-        num_resamples=settings.bootstrap_resamples,
         seed=seed,
     )
 

@@ -22,7 +22,7 @@ from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, summarise_scores
 from mindeye_pl.nn.diffusion.captioner import Captioner
-from mindeye_pl.nn.diffusion.sampling import Sampling
+from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP

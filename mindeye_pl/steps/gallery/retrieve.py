@@ -20,9 +20,8 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable
 from mindeye_pl.gallery.source import Gallery
-from mindeye_pl.metrics.gallery_recall import gallery_recall_scores
 from mindeye_pl.metrics.images import derangement
-from mindeye_pl.metrics.retrieval import cosine_similarity
+from mindeye_pl.metrics.retrieval import cosine_similarity, gallery_recall_scores
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.brain.trained_model import check_checkpoints, model_label

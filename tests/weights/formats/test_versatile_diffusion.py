@@ -16,7 +16,7 @@ from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
-from mindeye_pl.nn.diffusion.sampling import Sampling
+from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.weights.formats.vae_names import older_attention_names
