@@ -22,12 +22,9 @@ class MappingNetwork(nn.Module):
     def __init__(self, latent_dim: int, w_dim: int, *, num_layers: int, average_decay: float = 0.995):
         super().__init__()
         self.latent_dim, self.average_decay = latent_dim, average_decay
-        self.layers = nn.Sequential(
-            *(
-                EqualisedLinear(width, w_dim, lr_multiplier=0.01, activation=True)
-                for width in (latent_dim, *[w_dim] * (num_layers - 1))
-            )
-        )
+        widths = (latent_dim, *[w_dim] * (num_layers - 1))
+        layers = (EqualisedLinear(width, w_dim, lr_multiplier=0.01, activation=True) for width in widths)
+        self.layers = nn.Sequential(*layers)
         self.register_buffer("average", torch.zeros(w_dim))
 
     def forward(self, latents: Tensor) -> Tensor:
