@@ -100,13 +100,14 @@ def _headless_resnet50() -> nn.Module:
     return network
 
 
-def _openclip_visual() -> nn.Module:
+def openclip_visual(model_name: str) -> nn.Module:
+    """Return the vision tower of an open_clip model with the projected embedding, as `encode_image` returns it."""
     import open_clip
 
-    config = open_clip.get_model_config("ViT-L-14-quickgelu")
-    assert config is not None
+    config = open_clip.get_model_config(model_name)
+    assert config is not None, model_name
     visual = open_clip.CLIP(**config).visual
-    visual.output_tokens = False  # the projected embedding alone, as `encode_image` returns it
+    visual.output_tokens = False
     return visual
 
 
@@ -146,7 +147,7 @@ RECIPES = {
         {"inception_v3": "avgpool"},
         342,
     ),
-    "clip_l": Recipe(_openclip_visual, {"clip_l": None}, 224, CLIP_MEAN, CLIP_STD),
+    "clip_l": Recipe(partial(openclip_visual, "ViT-L-14-quickgelu"), {"clip_l": None}, 224, CLIP_MEAN, CLIP_STD),
     "efficientnet_b1": Recipe(partial(_torchvision, "efficientnet_b1"), {"efficientnet_b1": "avgpool"}, 255),
     "swav": Recipe(_headless_resnet50, {"swav": "avgpool"}, 224),
 }
