@@ -1,4 +1,4 @@
-"""Text towers as their hub repositories hold them, for the scores of captions (MindEye2, spec section 10)."""
+"""Text towers from their hub repositories, for the scores of captions (MindEye2, spec section 10)."""
 
 import json
 from collections.abc import Iterable
@@ -20,40 +20,39 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP_B32, CLIP_L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-#: What is needed of each repository.
+#: Needed files of each repository.
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 
-#: Word pieces that the published evaluation keeps of a caption, marks included.
+#: Maximum number of word pieces of a caption in the published evaluation, with start and end.
 _MINILM_LENGTH = 256
-#: The end mark's number in CLIP configurations from before it was put right; the model then looks for the highest.
+#: Wrong id of the end token in older CLIP configurations; the model then looks for the highest id.
 _OLD_END = 2
 
-#: Word indices, which the model computes for itself, and what only images or other tasks need.
+#: Position ids, which the model computes itself, and weights for images and other tasks.
 _UNUSED_BY_BERT = ("pooler.", "embeddings.position_ids")
 _UNUSED_BY_CLIP = ("vision_model.", "visual_projection.", "text_model.embeddings.position_ids")
-#: The logarithm of what a cosine is multiplied by; a text tower alone has none.
+#: Logarithm of the factor of the cosines; missing in a text tower without CLIP.
 _LOGIT_SCALE = "logit_scale"
 
 
 def load_sentence_embedder(
     files: str | Path | Iterable[str | Path], *, repository: str = MINILM, batch_size: int = 64
 ) -> SentenceEmbedder:
-    """Sentence-BERT on the CPU, frozen and in eval mode.
+    """Load Sentence-BERT on the CPU, frozen and in eval mode.
 
     Args:
-        files: the folder that holds `FILES`, one of them, or the paths of all.
-        repository: where the user gets what is missing.
-        batch_size: sentences at once.
+        files: folder of `FILES`, one of them, or the paths of all.
+        repository: source of missing files, for error messages.
+        batch_size: sentences per forward pass.
 
     Raises:
-        UserError: if a file is missing, broken or does not belong to the others.
+        UserError: if a file is missing, damaged or does not fit the others.
     """
     from transformers import BertConfig, BertModel
 
     paths = _paths(files, repository)
-    plain = _read_config(paths[CONFIG], repository)
-    _check_kind(plain, ("bert",), paths[CONFIG], repository)
-    config = _made(BertConfig, plain, paths[CONFIG], repository)
+    plain = _read_config(paths[CONFIG], ("bert",), repository)
+    config = _build_config(BertConfig, plain, paths[CONFIG], repository)
     with torch.device("meta"):
         tower = BertModel(config, add_pooling_layer=False)
     _fill(tower, _tensors(paths[WEIGHTS], _UNUSED_BY_BERT, repository), paths[WEIGHTS])
@@ -65,23 +64,13 @@ def load_sentence_embedder(
 def load_clip_text(
     files: str | Path | Iterable[str | Path], *, repository: str = CLIP_B32, batch_size: int = 64
 ) -> CLIPTextEmbedder:
-    """CLIP's text tower on the CPU, frozen and in eval mode; the vision tower stays on disk.
-
-    Args:
-        files: as in `load_sentence_embedder`, of a whole CLIP or of its text tower.
-        repository: `CLIP_B32` or `CLIP_L14`, where the user gets what is missing.
-        batch_size: sentences at once.
-
-    Raises:
-        UserError: if a file is missing, broken or does not belong to the others.
-    """
+    """Load CLIP's text tower from files of a whole CLIP or of the tower; otherwise as `load_sentence_embedder`."""
     from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModelWithProjection
 
     paths = _paths(files, repository)
-    plain = _read_config(paths[CONFIG], repository)
-    _check_kind(plain, ("clip", "clip_text_model"), paths[CONFIG], repository)
+    plain = _read_config(paths[CONFIG], ("clip", "clip_text_model"), repository)
     whole = plain["model_type"] == "clip"
-    config = _made(CLIPConfig if whole else CLIPTextConfig, plain, paths[CONFIG], repository)
+    config = _build_config(CLIPConfig if whole else CLIPTextConfig, plain, paths[CONFIG], repository)
     config = config.text_config if whole else config
     with torch.device("meta"):
         tower = CLIPTextModelWithProjection(config)
@@ -90,7 +79,7 @@ def load_clip_text(
     _fill(tower, weights, paths[WEIGHTS])
     tokenizer = _read_tokenizer(paths[TOKENIZER], config.vocab_size, repository)
     end = tokenizer.encode("a").ids[-1]
-    if config.eos_token_id not in (_OLD_END, end):  # the tower would read the first mark's place instead
+    if config.eos_token_id not in (_OLD_END, end):  # the tower would read the start token instead
         raise UserError(
             f"{paths[TOKENIZER]} and {paths[CONFIG]} do not fit",
             got=f"sentences end with {end}",
@@ -106,7 +95,7 @@ def _command(repository: str, *names: str) -> str:
 
 
 def _paths(files: str | Path | Iterable[str | Path], repository: str) -> dict[str, Path]:
-    """Where each of `FILES` is."""
+    """Return the path of each of `FILES`."""
     if isinstance(files, str | Path):
         folder = Path(files).parent if Path(files).is_file() else Path(files)
         found = {name: folder / name for name in FILES}
@@ -123,34 +112,30 @@ def _paths(files: str | Path | Iterable[str | Path], repository: str) -> dict[st
     raise UserError(f"{where} is missing", expected=f"{', '.join(FILES)} of {repository}", fix=fix)
 
 
-def _read_config(path: Path, repository: str) -> dict[str, Any]:
+def _read_config(path: Path, kinds: tuple[str, ...], repository: str) -> dict[str, Any]:
+    """Return the configuration of a model of one of some kinds."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no json", got=error, fix=_command(repository, CONFIG)) from error
-    return plain if isinstance(plain, dict) else {}
+    kind = plain.get("model_type") if isinstance(plain, dict) else None
+    if kind not in kinds:
+        fix = _command(repository, *FILES)
+        expected = " or ".join(kinds)
+        raise UserError(f"{path} is of another kind of model", got=f"model_type {kind}", expected=expected, fix=fix)
+    return plain
 
 
-def _check_kind(plain: dict[str, Any], wanted: tuple[str, ...], path: Path, repository: str) -> None:
-    if (seen := plain.get("model_type")) not in wanted:
-        raise UserError(
-            f"{path} is of another kind of model",
-            got=f"model_type {seen}",
-            expected=" or ".join(wanted),
-            fix=_command(repository, *FILES),
-        )
-
-
-def _made(kind: Any, plain: dict[str, Any], path: Path, repository: str) -> Any:
+def _build_config(kind: Any, plain: dict[str, Any], path: Path, repository: str) -> Any:
     try:
         return kind(**plain)
-    except Exception as error:  # transformers checks each entry, with errors of many classes
-        seen = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not whole", got=seen, fix=_command(repository, CONFIG)) from error
+    except Exception as error:  # transformers raises errors of many classes
+        got = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not whole", got=got, fix=_command(repository, CONFIG)) from error
 
 
 def _tensors(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, Tensor]:
-    """The weights in float32, but for those that are not used, which stay on disk."""
+    """Return the used weights in float32."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -163,8 +148,8 @@ def _tensors(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, 
 
 
 def _fill(tower: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Gives a tower on the meta device its weights, and the word indices that it computes for itself."""
-    check_weights({key: tuple(value.shape) for key, value in tower.state_dict().items()}, weights, path)
+    """Load the weights of a tower on the meta device, and compute the position ids, which are not stored."""
+    check_weights(tower.state_dict(), weights, path)
     fill(tower, weights)
     for part in tower.modules():
         for name, buffer in list(part.named_buffers(recurse=False)):
@@ -180,7 +165,7 @@ def _read_tokenizer(path: Path, vocabulary_size: int, repository: str) -> "Token
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises no narrower class
         raise UserError(f"{path} is no tokenizer", got=error, fix=fix) from error
-    if (seen := tokenizer.get_vocab_size()) > vocabulary_size:
-        raise UserError(f"{path} knows more words than its model", got=seen, expected=vocabulary_size, fix=fix)
+    if (size := tokenizer.get_vocab_size()) > vocabulary_size:
+        raise UserError(f"{path} has more words than its model", got=size, expected=vocabulary_size, fix=fix)
     tokenizer.no_padding()
     return tokenizer
