@@ -19,7 +19,7 @@ class ScreeningRule(Protocol):
 
         Args:
             image: `(..., E)`, neither clamped nor normalised.
-            captions: `(..., C, E)`, neither clamped nor normalised, zeros for missing captions.
+            captions: `(..., C, E)`, the same, zeros for missing captions.
             logit_scale: CLIP's factor of the cosines.
             share: minimum probability of a kept caption, as a fraction of the best caption's.
         """

@@ -52,9 +52,7 @@ class IndexedSubject:
     """Index of a subject's shards.
 
     Attributes:
-        subject: 1, 2, 5 or 7.
         num_voxels: V.
-        shards: its shards.
     """
 
     subject: int
@@ -90,13 +88,8 @@ class IndexedSubject:
 def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSettings) -> IndexedSubject:
     """Read the names and numbers of all samples of a subject.
 
-    Args:
-        source: MindEye1's files.
-        subject: 1, 2, 5 or 7.
-        settings: conventions of the source files.
-
-    Raises:
-        UserError: if a shard is missing or truncated, a sample is incomplete, or two samples contradict each other.
+    Raises a UserError if a shard is missing or invalid, an image or a trial occurs twice, a split has no sample, or the
+    number of samples differs from the metadata file.
     """
     shards: list[IndexedShard] = []
     num_voxels = (settings.voxel_counts or {}).get(subject)

@@ -28,17 +28,10 @@ def betas_shape(layout: NSDLayout, subject: int) -> tuple[int, int]:
 
 
 def read_betas(layout: NSDLayout, subject: int, beta_rows: np.ndarray) -> np.ndarray:
-    """Read the betas of the given trials, `(n, V)` float32, as z-scores per scan session.
+    """Read rows `(n,)` of the betas file, `(n, V)` float32, as z-scores per scan session.
 
-    Only these rows are read: one session of subject 1 is 47 MB of 1.9 GB.
-
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        beta_rows: `(n,)` integers, rows of the betas file.
-
-    Raises:
-        UserError: if the file is missing or damaged, or a beta is not finite.
+    Only these rows are read: one session of subject 1 is 47 MB of 1.9 GB. Raises a UserError if the file is missing or
+    damaged, or a beta is not finite.
     """
     path = layout.betas(subject)
     with open_dataset(path, "betas") as dataset:
@@ -119,13 +112,8 @@ NORMALISATIONS: dict[str, type[BetaNormalisation]] = {
 def read_noise_free(layout: NSDLayout, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
     """Read noise-free responses `(n, V)` float32 of a simulated dataset, in the units of the betas.
 
-    Args:
-        layout: file layout of a simulated dataset.
-        subject: 1 to 8.
-        stimulus_ids: `(n,)`, in any order, of images that the subject saw.
-
-    Raises:
-        UserError: if the file is missing or damaged.
+    The ids `(n,)`, in any order, are of images that the subject saw. Raises a UserError if the file is missing or
+    damaged.
     """
     with open_dataset(layout.noise_free(subject), "stimulus_ids") as seen:
         ids = seen[:]

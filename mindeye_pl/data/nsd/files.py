@@ -11,15 +11,9 @@ SET_ROOT = "paths.nsd=FOLDER with MindEye2's files of NSD (docs/data.md), or dat
 
 
 def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str] = ("train",)) -> None:
-    """Check that the files of some subjects exist.
+    """Check that the files of some subjects exist, and the first shard of each split that will be read.
 
-    Args:
-        layout: file layout of the dataset.
-        subjects: subjects in use.
-        splits: splits that will be read; the first shard of each is checked.
-
-    Raises:
-        UserError: if the folder, a subject or a file is missing.
+    Raises a UserError if the folder, a subject or a file is missing.
     """
     if not layout.root.is_dir():
         raise UserError("the data folder is missing", got=layout.root, expected="a folder", fix=SET_ROOT)

@@ -13,8 +13,7 @@ def fingerprint_files(
 ) -> str:
     """Return the fingerprint of the images, and of the betas and shards of the given subjects and splits.
 
-    Raises:
-        UserError: if a file is missing.
+    Raises a UserError if a file is missing.
     """
     check_files(layout, subjects, splits=())
     shards = [layout.shard(subject, split).parent.glob("*.tar") for subject in subjects for split in splits]

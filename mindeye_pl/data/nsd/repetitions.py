@@ -13,8 +13,7 @@ def assign_image_slots(stimulus_ids: np.ndarray, filling: Callable[[np.ndarray],
 
     Args:
         stimulus_ids: `(n,)` of the trials in temporal order.
-        filling: maps the number of repetitions of each image, `(N,)`, to the repetition (0-based, in temporal order) in
-            each slot, `(N, R)`.
+        filling: maps the numbers of repetitions, `(N,)`, to the repetition (0-based) in each slot, `(N, R)`.
     """
     order = np.argsort(stimulus_ids, kind="stable")
     _, first, counts = np.unique(stimulus_ids[order], return_index=True, return_counts=True)
@@ -24,9 +23,7 @@ def assign_image_slots(stimulus_ids: np.ndarray, filling: Callable[[np.ndarray],
 def cyclic_slots(stimulus_ids: np.ndarray, num_slots: int) -> np.ndarray:
     """Return image slots as `assign_image_slots`, filled cyclically: a, a, a from one repetition, a, b, a from two.
 
-    Args:
-        stimulus_ids: `(n,)` of the trials in temporal order.
-        num_slots: R; of an image with more repetitions, the first R.
+    Of an image with more repetitions than slots, the first are used.
     """
     return assign_image_slots(stimulus_ids, lambda counts: np.arange(num_slots) % counts[:, None])
 

@@ -17,10 +17,7 @@ _TRIALS_PER_BLOCK = 512
 
 
 def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """Write the training shards, one per session, and both test shards of a subject.
-
-    Samples are numbered over the whole split.
-    """
+    """Write a subject's training shards, one per session, and both test shards; samples are numbered per split."""
     trials = np.arange(len(design.behaviour))
     session = trials // design.trials_per_session
     training, test = trials[~design.is_shared], trials[design.is_shared]
@@ -33,14 +30,7 @@ def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
 
 
 def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: int = 0) -> None:
-    """Write the behaviour of some trials.
-
-    Args:
-        path: of the shard.
-        design: of the subject's experiment.
-        trials: `(n,)` rows of the design, ascending.
-        first_number: number of the first sample.
-    """
+    """Write the behaviour of trials `(n,)`, ascending rows of the design, as samples numbered from `first_number`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for start in range(0, len(trials), _TRIALS_PER_BLOCK):

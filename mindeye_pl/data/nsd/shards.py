@@ -19,8 +19,7 @@ BEHAVIOUR = "behaviour.npy"  # (n, 17) float64
 def read_behaviour(shard: Path) -> np.ndarray:
     """Return the behaviour of every trial of a shard in order, `(n, 17)` float64, columns as `nsd.Behaviour`.
 
-    Raises:
-        UserError: if the shard is missing, truncated, not a tar file, or holds other arrays.
+    Raises a UserError if the shard is missing, truncated, not a tar file, or contains other arrays.
     """
     with TarShard(shard, holds="behaviour arrays", fix=FETCH_AGAIN) as tar:
         rows = [_behaviour_row(tar, member) for member in tar.members if member.name.endswith(".behav.npy")]
@@ -36,10 +35,7 @@ def _behaviour_row(tar: TarShard, member: TarInfo) -> np.ndarray:
 
 
 def indexed_behaviour(shard: Path, cache_dir: Path) -> np.ndarray:
-    """Return `read_behaviour(shard)`, from an array below `cache_dir` if the shard was read before.
-
-    The shard's path, size and modification time determine the array, so that a changed shard is read again.
-    """
+    """Return `read_behaviour(shard)`, cached below `cache_dir` by the shard's path, size and modification time."""
     if not shard.is_file():
         return read_behaviour(shard)  # raises the error
     state = shard.stat()

@@ -2,10 +2,10 @@
 
 NSD's training and test images belong to the same semantic clusters, so that a decoder can score well by recognising the
 cluster and reproducing training images of it (Shirakawa et al., arXiv 2405.10078). Here k-means in CLIP space puts all
-images of the images file into k clusters. The split `cluster_k5_0` leaves cluster 0 of 5 out of every training, and
-tests the images of cluster 0 in the standard test set. The names are those of LAION-fMRI.
+images into k clusters. The split `cluster_k5_0` leaves cluster 0 of 5 out of every training, and tests its images in
+the standard test set. The names are those of LAION-fMRI.
 
-Legend: N images in the images file, E width of CLIP's embedding, n images asked for.
+Legend: N images in the images file, E width of CLIP's embedding, n requested images.
 """
 
 import re
@@ -63,11 +63,7 @@ class ImageWiseName:
 
 
 def read_split(name: str) -> ClusterName | ImageWiseName | None:
-    """Parse the name of a split; None for the standard split.
-
-    Raises:
-        UserError: for an unknown name, with the valid forms.
-    """
+    """Parse the name of a split, None for the standard split; raises a UserError with the valid forms."""
     if name == STANDARD:
         return None
     if (found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name))) is not None:
@@ -89,10 +85,10 @@ class LeftOut(Protocol):
         """Return the mask of the left-out images, `(n,)` bool of `(n,)` stimulus ids."""
 
     def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-        """Return the training trials of a subject's first sessions, in order of time. See `load_training_trials`."""
+        """Return the training trials of a subject's first sessions in temporal order, see `load_training_trials`."""
 
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
-        """Return the test trials of a subject, in order of time. See `load_test_trials`."""
+        """Return the test trials of a subject in temporal order, see `load_test_trials`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +96,6 @@ class LeftOutCluster:
     """Images of one cluster; those of the shared1000 are tested. See `LeftOut`.
 
     Attributes:
-        name: of the cluster.
         clusters: `(N,)` integers, cluster of each image of the images file.
     """
 
@@ -108,7 +103,7 @@ class LeftOutCluster:
     clusters: np.ndarray
 
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Return the mask of the images in the cluster, `(n,)` bool of `(n,)` stimulus ids."""
+        """Return the mask of the images in the cluster."""
         return self.clusters[stimulus_ids] == self.name.index
 
     def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
@@ -117,24 +112,15 @@ class LeftOutCluster:
         return trials.select(~self.holds(trials.stimulus_ids))
 
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
-        """Return the trials of the standard test set whose images are in the cluster.
-
-        Raises:
-            UserError: as `check_tested`.
-        """
+        """Return the trials of the standard test set whose images are in the cluster; errors as `check_tested`."""
         trials = load_test_trials(layout, subject, split, cache_dir)
         self.check_tested(trials.stimulus_ids, f"subject {subject}")
         return trials.select(self.holds(trials.stimulus_ids))
 
     def check_tested(self, stimulus_ids: np.ndarray, whose: str) -> None:
-        """Refuse a cluster without a test image.
+        """Refuse a cluster without any of the test images `(n,)` of a subject, `whose` name is for the message.
 
-        Args:
-            stimulus_ids: `(n,)`, of the standard test set.
-            whose: subject, for the message.
-
-        Raises:
-            UserError: naming clusters with test images.
+        Raises a UserError naming clusters with test images.
         """
         if len(stimulus_ids) == 0 or self.holds(stimulus_ids).any():
             return
@@ -148,17 +134,10 @@ class LeftOutCluster:
 
 
 def fit_clusters(embeddings: np.ndarray, k: int) -> np.ndarray:
-    """Cluster embeddings by k-means on the unit sphere; return `(N,)` int64, the largest cluster is 0.
+    """Cluster embeddings `(N, E)`, none of them zero, by k-means on the unit sphere, `(N,)` int64; the largest is 0.
 
-    One thread, since several would sum a centre in the order in which they finish: the same embeddings always give the
-    same clusters.
-
-    Args:
-        embeddings: `(N, E)` floating point, one row for each image, none of them zero.
-        k: number of clusters, at least 2.
-
-    Raises:
-        UserError: if there are fewer distinct images than clusters.
+    With one thread the same embeddings always give the same clusters; several would sum a centre in any order. Raises a
+    UserError if there are fewer distinct images than clusters.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -188,14 +167,14 @@ def kept_clusters(
     processes wait for each other.
 
     Args:
-        folder: its name should hold a fingerprint of `description`.
+        folder: its name should contain a fingerprint of `description`.
         k: number of clusters.
         num_images: N.
         embeddings: returns `(N, E)`; called only if the folder is missing.
         description: plain data that determine the embeddings.
 
     Raises:
-        UserError: if the folder is damaged or holds other clusters, or as `fit_clusters`.
+        UserError: if the folder is damaged or contains other clusters, or as `fit_clusters`.
     """
 
     def build(work: Path) -> None:
@@ -215,10 +194,9 @@ class LeftOutLast:
     """Images that one subject first saw at the end of its sessions in use. See `LeftOut`.
 
     Attributes:
-        name: of the split.
-        trials: all trials of the subject in the sessions in use, in order of time.
+        trials: all trials of the subject in the sessions in use, in temporal order.
         stimulus_ids: `(T,)` int64, ascending, of the test images.
-        test_split: split whose shard holds the trials of shared1000 images.
+        test_split: split whose shard has the trials of shared1000 images.
     """
 
     name: ImageWiseName
@@ -239,8 +217,7 @@ class LeftOutLast:
     ) -> Self:
         """Return the left-out images of a subject's first sessions.
 
-        Raises:
-            UserError: as `load_all_trials`, or if the sessions show too few images to split.
+        Raises a UserError as `load_all_trials`, or if there are too few images to split.
         """
         trials = load_all_trials(layout, subject, num_sessions, test_split, cache_dir)
         images = by_first_appearance(trials.stimulus_ids)
@@ -254,11 +231,11 @@ class LeftOutLast:
         return cls(name, trials, np.sort(images[trained:]), test_split)
 
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Return the mask of the test images, `(n,)` bool of `(n,)` stimulus ids."""
+        """Return the mask of the test images."""
         return np.isin(stimulus_ids, self.stimulus_ids)
 
     def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-        """Return the subject's trials without test images; of other subjects those of the training split."""
+        """Return the subject's trials without test images; for other subjects those of the training split."""
         if subject == self.trials.subject:
             trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir)
         else:
@@ -272,6 +249,6 @@ class LeftOutLast:
 
 
 def by_first_appearance(stimulus_ids: np.ndarray) -> np.ndarray:
-    """Return the unique images in the order of their first trial; `(n,)` stimulus ids of trials in order of time."""
+    """Return the distinct stimulus ids of trials `(n,)` in temporal order, by their first trial."""
     ids, first = np.unique(stimulus_ids, return_index=True)
     return ids[np.argsort(first)]

@@ -58,14 +58,9 @@ class TarShard:
             raise self._damaged(error) from error
 
     def read_array(self, member: tarfile.TarInfo, expected: str) -> np.ndarray:
-        """Return the numeric array in an `.npy` member; arrays of objects would be pickles and are refused.
+        """Return the numeric array of an `.npy` member; arrays of objects would be pickles and are refused.
 
-        Args:
-            member: of this shard.
-            expected: description of the array for error messages.
-
-        Raises:
-            UserError: if the member is not a numeric array.
+        Raises a UserError if the member is not a numeric array, which `expected` describes.
         """
         try:
             array = np.load(io.BytesIO(self.read(member)), allow_pickle=False)

@@ -143,13 +143,9 @@ class SimulationSettings:
 def simulate_nsd(
     settings: SimulationSettings, root: Path, *, workers: int | None = None, progress: bool = True
 ) -> None:
-    """Write a simulated NSD, every file of `NSDLayout`.
+    """Write a simulated NSD, every file of `NSDLayout`, to an empty or missing folder.
 
-    Args:
-        settings: size and difficulty.
-        root: an empty or missing folder.
-        workers: processes; 0 or 1 works in this process, None uses one per core if the world is large enough.
-        progress: show a progress bar.
+    Workers are processes; 0 or 1 uses this process, None one per core if the world is large enough.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -239,12 +235,9 @@ def _render_images(settings: SimulationSettings, start: int) -> tuple[np.ndarray
 
 
 def paint_scenes(seed: int, count: int, size: int) -> Iterator[tuple[int, np.ndarray, list[list[str]]]]:
-    """Yield `count` images without brains in blocks (first index, images, captions).
+    """Yield `count` images of `size` pixels without brains, in blocks (first index, images, captions).
 
-    Args:
-        seed: of the scenes; a world's own seed yields its stimuli.
-        count: number of images.
-        size: side in pixels.
+    A world's own seed yields its stimuli.
     """
     starts = range(0, count, _IMAGES_PER_TASK)
     tasks = [partial(_paint, seed, range(start, min(start + _IMAGES_PER_TASK, count)), size) for start in starts]
@@ -273,11 +266,8 @@ def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray
 def perceive(scenes: list[Scene], figure_gain: float = 1.0) -> Percepts:
     """Compute the voxels' input for some scenes.
 
-    Args:
-        scenes: n scenes.
-        figure_gain: factor of the change that the objects make in the feature maps. Visual cortex responds more to a
-            figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron
-            75:143).
+    The figure gain is the factor of the change that the objects make in the feature maps. Visual cortex responds more
+    to a figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron 75:143).
     """
     meanings = np.stack([semantics(scene) for scene in scenes])
     visual = _see(scenes)
