@@ -45,7 +45,7 @@ def load_published(kind: Annotated[str, OneOf(FORMATS)], path: str | Path, **opt
     """Load the model of a published checkpoint, on the CPU in eval mode; sizes are read from the shapes.
 
     Args:
-        kind: one of `FORMATS`.
+        kind: name of the format.
         path: checkpoint, for example `last.pth` or `unclip.ckpt`; for Versatile Diffusion the pipeline's folder.
         options: sizes that the shapes do not give: `head_dim` of an unCLIP's attention heads (64), its `image_size`
             (768) and `output` (see `UnCLIPModel`); `sigmoid` of a mapper.

@@ -1,7 +1,7 @@
 """The laptop's foundation models from the weights that the package ships.
 
-Every loader takes the folder of the file, None for the shipped one, and returns the model on the CPU in eval mode. It
-raises a UserError if the file is missing, damaged or not this project's.
+Every loader returns the model on the CPU in eval mode, and raises a UserError if the file is missing, damaged or not
+this project's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,9 +39,12 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
 def load_embedder(
     folder: str | Path | None = None, tokens: TokenKind = "patches", clamp: Clamp | None = None
 ) -> CLIPImageEmbedder:
-    """Load the image embedder. Tokens of another kind (see `CLIPImageEmbedder`) or clamped ones are not standardised.
+    """Load the image embedder; tokens of another kind, or clamped ones, are not standardised.
 
-    `clamp` is the maximum of a token's elements before L2-normalisation; None leaves the tokens unchanged.
+    Args:
+        folder: folder of the file; None for the shipped one.
+        tokens: see `CLIPImageEmbedder`.
+        clamp: maximum of a token's elements before L2-normalisation; None leaves the tokens unchanged.
     """
     clip, embedder = load_clip(folder)
     if tokens == "patches" and clamp is None:
@@ -55,18 +58,31 @@ def load_embedder(
 def load_text_embedder(
     folder: str | Path | None = None, *, tokenize_captions: Callable[[Sequence[str]], Tensor]
 ) -> OpenCLIPTextEmbedder:
-    """Load the text embedder of the small CLIP; `tokenize_captions` as in `OpenCLIPTextEmbedder`."""
+    """Load the text embedder of the small CLIP.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+        tokenize_captions: see `OpenCLIPTextEmbedder`.
+    """
     return OpenCLIPTextEmbedder(load_clip(folder)[0], tokenize_captions)
 
 
 def load_vae(folder: str | Path | None = None) -> Any:
-    """Load the VAE, with the image size in its configuration's `sample_size`."""
+    """Load the VAE, with the image size in its configuration's `sample_size`.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     weights, sizes = _read(folder, VAE)
     return fill(build_vae(**sizes), weights)
 
 
 def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
-    """Load the unCLIP with its VAE."""
+    """Load the unCLIP with its VAE.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     vae = load_vae(folder)
     weights, sizes = _read(folder, UNCLIP)
     model = build_unclip(sizes, vae, vae.config["sample_size"])
@@ -76,7 +92,11 @@ def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
 
 
 def load_captioner(folder: str | Path | None = None) -> Captioner:
-    """Load the captioner."""
+    """Load the captioner.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+    """
     weights, sizes = _read(folder, CAPTIONER)
     captioner = build_captioner(**sizes)
     fill(captioner, weights)
@@ -84,7 +104,12 @@ def load_captioner(folder: str | Path | None = None) -> Captioner:
 
 
 def load_generator(folder: str | Path | None = None, latents: SampledLatents = "zeros") -> ImageGenerator:
-    """Load the generator trained on images with captions, without its discriminator; `latents` as `ImageGenerator`."""
+    """Load the generator that was trained on images with captions, without its discriminator.
+
+    Args:
+        folder: folder of the file; None for the shipped one.
+        latents: see `ImageGenerator`.
+    """
     weights, sizes = _read(folder, GENERATOR)
     generator = build_generator(sizes)
     fill(generator, own_part(weights, "generator"))

@@ -26,9 +26,14 @@ RENAMING = Renaming(
 
 
 def load_sd_vae(path: str | Path, **sizes: Annotated[Any, ArgumentsOf(build_vae)]) -> Any:
-    """Load the VAE on the CPU, frozen and in eval mode; `sizes` replace the published arguments of `build_vae`.
+    """Load the VAE on the CPU, frozen and in eval mode.
 
-    Raises a UserError if the file is missing, damaged, a pickle with code in it, or of another architecture.
+    Args:
+        path: of the file.
+        sizes: arguments of `build_vae` that differ from the published ones.
+
+    Raises:
+        UserError: if the file is missing, damaged, a pickle with code in it, or of another architecture.
     """
     path = Path(path)
     own = {RENAMING.to_own(key) or key: value.float() for key, value in read_state(path).items()}
