@@ -1,31 +1,88 @@
 """NSD for training: batches of equal parts of each subject, and a validation split of training images.
 
-Legend: B batch, V voxels, n trials.
+Legend: B batch, b trials of one subject in it, n trials, V voxels, R slots for repetitions.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
+from torch.utils.data import Dataset
 
-from mindeye_pl.data.dataset import BrainDataset
 from mindeye_pl.data.image_sources import Table
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
+from mindeye_pl.data.nsd.constants import TestSplit
 from mindeye_pl.data.nsd.files import check_files
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
-from mindeye_pl.data.nsd.trials import NumSessions, TestSplit, Trials, image_hash, is_validation, load_training_trials
+from mindeye_pl.data.nsd.trials import (
+    NumSessions,
+    Trials,
+    assign_trial_slots,
+    image_hash,
+    is_validation,
+    load_training_trials,
+)
 from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth, BrainBatch, NonNegativeInt, OneOf, PositiveInt, ProperFraction, Seed, Subjects
+
+
+class BrainDataset(Dataset[BrainBatch]):
+    """A table of trials whose items are whole batches.
+
+    Nothing random happens here, so workers need no seed, and arrays are shared with them as they are.
+
+    Args:
+        voxels: betas of each subject, `(n_s, V_s)` float32 or float16.
+        trials: their trials.
+        targets: tables of the images' learning targets by kind, see `BrainBatch.targets`.
+        repetition_slots: R responses to each trial's image, taken from `voxels`; 0 omits them. In memory they are an
+            index of R numbers per trial.
+    """
+
+    def __init__(
+        self,
+        voxels: Sequence[np.ndarray],
+        trials: Sequence[Trials],
+        targets: Mapping[str, Table],
+        repetition_slots: int = 0,
+    ):
+        assert list(map(len, voxels)) == list(map(len, trials))
+        self.voxels, self.trials, self.targets = voxels, trials, targets
+        self.slots: list[np.ndarray] | None = None  # (n_s, R) of each subject, indices into its trials
+        if repetition_slots:
+            self.slots = [assign_trial_slots(of_subject.stimulus_ids, repetition_slots) for of_subject in trials]
+
+    def __getitem__(self, index: BatchIndex) -> BrainBatch:
+        """Return the batch of the sampled trials, voxels in float32."""
+        stimulus_ids = np.concatenate([self.trials[subject].stimulus_ids[rows] for subject, rows in index])
+        repetitions = None
+        if (slots := self.slots) is not None:
+            repetitions = [self._betas(subject, slots[subject][rows]) for subject, rows in index]  # (b, R, V_s)
+        return BrainBatch(
+            voxels=[self._betas(subject, rows) for subject, rows in index],  # (b, V_s)
+            subject_index=[subject for subject, _ in index],
+            stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
+            targets={kind: _to_tensor(table, stimulus_ids) for kind, table in self.targets.items()},  # (B, ...)
+            repetitions=repetitions,
+        )
+
+    def _betas(self, subject: int, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.voxels[subject][rows]).float()
+
+
+def _to_tensor(table: Table, stimulus_ids: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(table[stimulus_ids]))
 
 
 class NSDDataModule(LightningDataModule):
@@ -109,11 +166,8 @@ class NSDDataModule(LightningDataModule):
             return load_training_trials(*which)
         trials = self.left_out.training_trials(*which)
         if len(trials) == 0:
-            raise UserError(
-                f"data.split leaves subject {subject} no training image in the sessions in use",
-                got=self.left_out.name,
-                fix="more sessions, or a split that leaves out less",
-            )
+            what = f"data.split leaves subject {subject} no training image in the sessions in use"
+            raise UserError(what, got=self.left_out.name, fix="more sessions, or a split that leaves out less")
         return trials
 
     @cached_property

@@ -14,8 +14,7 @@ import numpy as np
 from torch.utils.data import DistributedSampler
 
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.repetitions import cyclic_slots
-from mindeye_pl.data.nsd.trials import Trials
+from mindeye_pl.data.nsd.trials import Trials, cyclic_slots
 from mindeye_pl.data.resumable import ResumableSampler
 from mindeye_pl.errors import UserError
 

@@ -122,11 +122,8 @@ def _check_distinct(indexed: IndexedSubject) -> None:
             locations[sample.stimulus_id] = location
             for trial in sample.trials:
                 if trial in images:
-                    raise UserError(
-                        f"{location}: trial {trial} of subject {indexed.subject} already has another image",
-                        got=sample.stimulus_id,
-                        expected=f"image {images[trial]}",
-                    )
+                    what = f"{location}: trial {trial} of subject {indexed.subject} already has another image"
+                    raise UserError(what, got=sample.stimulus_id, expected=f"image {images[trial]}")
                 images[trial] = sample.stimulus_id
 
 

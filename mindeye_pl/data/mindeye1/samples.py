@@ -14,7 +14,7 @@ import numpy as np
 
 from mindeye_pl.data.image_files import decode_image
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.tar_files import TarShard
+from mindeye_pl.data.nsd.shards import TarShard
 
 VOXELS, TRIALS, STIMULUS, NUM_UNIQUES = "nsdgeneral.npy", "trial.npy", "coco73k.npy", "num_uniques.npy"
 IMAGES = ("jpg", "png")

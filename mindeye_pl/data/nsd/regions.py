@@ -27,9 +27,8 @@ def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.
         with open_dataset(path, f"subj0{subject}/{name}") as dataset:
             mask = _vector(dataset, num_voxels, f"{path}: region {name} of subject {subject}")
         if not np.isin(mask, (0, 1)).all():
-            raise UserError(
-                f"{path}: region {name} is not a mask", got=np.unique(mask)[:5].tolist(), expected="only 0 and 1"
-            )
+            got = np.unique(mask)[:5].tolist()
+            raise UserError(f"{path}: region {name} is not a mask", got=got, expected="only 0 and 1")
         masks[name] = mask.astype(bool)
     return masks
 
@@ -57,10 +56,6 @@ def _vector(dataset: object, num_voxels: int, what: str) -> np.ndarray:
     """Check that a dataset has one value per voxel and read it."""
     shape = getattr(dataset, "shape", "a group")  # in hdf5 the name may also be a group
     if shape != (num_voxels,):
-        raise UserError(
-            f"{what} does not fit the betas",
-            got=shape,
-            expected=(num_voxels,),
-            fix="use betas and masks of the same preparation of NSD (docs/data.md)",
-        )
+        fix = "use betas and masks of the same preparation of NSD (docs/data.md)"
+        raise UserError(f"{what} does not fit the betas", got=shape, expected=(num_voxels,), fix=fix)
     return np.asarray(dataset)

@@ -10,10 +10,11 @@ Legend: N images in the images file, E width of CLIP's embedding, n requested im
 
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -74,25 +75,31 @@ def read_split(name: str) -> ClusterName | ImageWiseName | None:
     return ClusterName(int(found[1]), int(found[2]))
 
 
-class LeftOut(Protocol):
-    """Images that are tested and never trained on, and the trials of training and test."""
+class LeftOut(ABC):
+    """Images that are tested and never trained on, and the trials of training and test.
 
-    @property
-    def name(self) -> ClusterName | ImageWiseName:
-        """Name of the split."""
+    Attributes:
+        name: of the split.
+    """
 
+    name: ClusterName | ImageWiseName
+
+    @abstractmethod
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
         """Return the mask of the left-out images, `(n,)` bool of `(n,)` stimulus ids."""
 
     def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-        """Return the training trials of a subject's first sessions in temporal order, see `load_training_trials`."""
+        """Return the trials of `load_training_trials` whose images are not left out."""
+        trials = load_training_trials(layout, subject, num_sessions, cache_dir)
+        return trials.select(~self.holds(trials.stimulus_ids))
 
+    @abstractmethod
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
         """Return the test trials of a subject in temporal order, see `load_test_trials`."""
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOutCluster:
+class LeftOutCluster(LeftOut):
     """Images of one cluster; those of the shared1000 are tested. See `LeftOut`.
 
     Attributes:
@@ -105,11 +112,6 @@ class LeftOutCluster:
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
         """Return the mask of the images in the cluster."""
         return self.clusters[stimulus_ids] == self.name.index
-
-    def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-        """Return the trials of the training split whose images are in other clusters."""
-        trials = load_training_trials(layout, subject, num_sessions, cache_dir)
-        return trials.select(~self.holds(trials.stimulus_ids))
 
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
         """Return the trials of the standard test set whose images are in the cluster; errors as `check_tested`."""
@@ -190,7 +192,7 @@ def kept_clusters(
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOutLast:
+class LeftOutLast(LeftOut):
     """Images that one subject first saw at the end of its sessions in use. See `LeftOut`.
 
     Attributes:
@@ -223,11 +225,9 @@ class LeftOutLast:
         images = by_first_appearance(trials.stimulus_ids)
         trained = len(images) * name.percent // 100
         if not 0 < trained < len(images):
-            raise UserError(
-                "data.split leaves nothing to train on, or nothing to test",
-                got=f"{name} of {len(images)} images of subject {subject}",
-                fix="more sessions, or data.split=standard",
-            )
+            got = f"{name} of {len(images)} images of subject {subject}"
+            what = "data.split leaves nothing to train on, or nothing to test"
+            raise UserError(what, got=got, fix="more sessions, or data.split=standard")
         return cls(name, trials, np.sort(images[trained:]), test_split)
 
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
@@ -236,10 +236,9 @@ class LeftOutLast:
 
     def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
         """Return the subject's trials without test images; for other subjects those of the training split."""
-        if subject == self.trials.subject:
-            trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir)
-        else:
-            trials = load_training_trials(layout, subject, num_sessions, cache_dir)
+        if subject != self.trials.subject:
+            return super().training_trials(layout, subject, num_sessions, cache_dir)
+        trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir)
         return trials.select(~self.holds(trials.stimulus_ids))
 
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:

@@ -15,9 +15,8 @@ from torch import Tensor
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import BetaNormalisation, read_betas
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.repetitions import assign_image_slots
 from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.trials import Trials, load_test_trials
+from mindeye_pl.data.nsd.trials import Trials, assign_image_slots, load_test_trials
 from mindeye_pl.errors import UserError
 
 

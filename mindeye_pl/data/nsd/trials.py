@@ -1,10 +1,13 @@
-"""Trials of a subject: stimuli, betas and sessions (MindEye2, spec sections 1.2 to 1.4)."""
+"""Trials of a subject: stimuli, betas, sessions and repetitions (MindEye2, spec sections 1.2 to 1.4).
+
+Legend: n trials, N distinct images among them, R slots for an image's repetitions.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import numpy as np
 
@@ -19,8 +22,6 @@ from mindeye_pl.types import PositiveFloat
 
 #: A fraction of a session is its first trials: 1.5 is the first session and the first half of the second one.
 NumSessions = PositiveFloat | Literal["all"]
-TestSplit = Literal["new_test", "test"]
-TEST_SPLITS = get_args(TestSplit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,3 +155,29 @@ def image_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (bits ^ (bits >> np.uint64(31))) / 2.0**64
+
+
+def assign_image_slots(stimulus_ids: np.ndarray, filling: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the trials in the slots of each image, `(N, R)` int64 trial indices, images ascending.
+
+    Args:
+        stimulus_ids: `(n,)` of the trials in temporal order.
+        filling: maps the numbers of repetitions, `(N,)`, to the repetition (0-based) in each slot, `(N, R)`.
+    """
+    order = np.argsort(stimulus_ids, kind="stable")
+    _, first, counts = np.unique(stimulus_ids[order], return_index=True, return_counts=True)
+    return order[first[:, None] + filling(counts)]
+
+
+def cyclic_slots(stimulus_ids: np.ndarray, num_slots: int) -> np.ndarray:
+    """Return image slots as `assign_image_slots`, filled cyclically: a, a, a from one repetition, a, b, a from two.
+
+    Of an image with more repetitions than slots, the first are used.
+    """
+    return assign_image_slots(stimulus_ids, lambda counts: np.arange(num_slots) % counts[:, None])
+
+
+def assign_trial_slots(stimulus_ids: np.ndarray, num_slots: int) -> np.ndarray:
+    """Return the slots of each trial's image, `(n, R)` int64 trial indices, filled as `cyclic_slots`."""
+    _, image = np.unique(stimulus_ids, return_inverse=True)
+    return cyclic_slots(stimulus_ids, num_slots)[image]

@@ -79,13 +79,7 @@ class SimulatedBrain:
 
     @classmethod
     def sample(
-        cls,
-        rng: np.random.Generator,
-        num_voxels: int,
-        reference: Percepts,
-        *,
-        noise_level: float,
-        noise_spread: float,
+        cls, rng: np.random.Generator, num_voxels: int, reference: Percepts, *, noise_level: float, noise_spread: float
     ) -> Self:
         """Draw the voxels of a subject.
 

@@ -40,11 +40,8 @@ class _MindEye2Format(PublishedSystem):
 
     def to_published(self, model: MindEye2) -> dict[str, Tensor]:
         if (mixer := getattr(model.backbone.network, "mixer", "none")) != "published":
-            raise UserError(
-                "the published code computes another backbone",
-                got=f"fidelity.mixer={mixer}",
-                expected="fidelity.mixer=published",
-            )
+            got, expected = f"fidelity.mixer={mixer}", "fidelity.mixer=published"
+            raise UserError("the published code computes another backbone", got=got, expected=expected)
         return self.published_state(model)
 
     def build(self, state: Mapping[str, Tensor], path: Path) -> MindEye2:

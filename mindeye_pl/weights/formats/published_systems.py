@@ -115,11 +115,8 @@ class PublishedSystem(PublishedFormat):
         }
         for key, value in found.items():
             if value != (expected := self._options[key.rpartition(".")[-1]]):
-                raise UserError(
-                    f"the published {self.name} computes another prior",
-                    got=f"prior.{key}={value}",
-                    expected=f"prior.{key}={expected}",
-                )
+                what, prior_key = f"the published {self.name} computes another prior", f"prior.{key}"
+                raise UserError(what, got=f"{prior_key}={value}", expected=f"{prior_key}={expected}")
         rotary, depth = own.pop(ROTARY), len(denoiser.transformer.attention)
         published = self.renaming.to_published(own)
         return published | {self._rotary.format(i=layer): rotary for layer in range(depth)}

@@ -81,9 +81,7 @@ class _SDXLBaseFormat(PublishedFormat):
         text = SDXLText(
             tower(_WORDS, f"{CLIP_L}encoder.layers.{{i}}.", output_dim=None, quick=True),
             tower(
-                _BIGG_WORDS,
-                f"{BIGG}transformer.resblocks.{{i}}.",
-                output_dim=state[f"{BIGG}text_projection"].shape[1],
+                _BIGG_WORDS, f"{BIGG}transformer.resblocks.{{i}}.", output_dim=state[f"{BIGG}text_projection"].shape[1]
             ),
         )
         unet, vae = build_unet(**unet_sizes(state, head_dim, image_size)), build_vae(**vae_sizes(state, image_size))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.text_embedders import CLIPTextEmbedder, SentenceEmbedder
@@ -133,7 +133,7 @@ def _read_weights(path: Path, unused: tuple[str, ...], repository: str) -> dict[
         return {key: file.get_tensor(key).float() for key in keys}
 
 
-def _build(build: Callable[[], nn.Module], weights: dict[str, Tensor], path: Path) -> nn.Module:
+def _build(build: Callable[[], Any], weights: dict[str, Tensor], path: Path) -> Any:
     """Build a tower with these weights; position ids, which are not stored, are computed."""
     with torch.device("meta"):
         tower = build()

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindeye_pl.data.nsd.repetitions import assign_trial_slots, cyclic_slots
+from mindeye_pl.data.nsd.trials import assign_trial_slots, cyclic_slots
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
