@@ -178,7 +178,7 @@ class NSDDataModule(LightningDataModule):
     @cached_property
     def validation_trials(self) -> list[Trials]:
         """First trial of each validation image, at most `validation_pool` for each subject."""
-        return [self._first_of_each_image(trials.select(self._held_out(trials))) for trials in self.trials]
+        return [self._first_of_each_image(trials) for trials in self.trials]
 
     @cached_property
     def _validation_reads(self) -> list[Trials]:
@@ -191,7 +191,8 @@ class NSDDataModule(LightningDataModule):
     def _held_out(self, trials: Trials) -> np.ndarray:
         return is_validation(trials.stimulus_ids, self.validation_fraction, self.seed)
 
-    def _first_of_each_image(self, held_out: Trials) -> Trials:
+    def _first_of_each_image(self, trials: Trials) -> Trials:
+        held_out = trials.select(self._held_out(trials))
         stimulus_ids, first = np.unique(held_out.stimulus_ids, return_index=True)
         pool = np.argsort(image_hash(stimulus_ids, self.seed))[: self.validation_pool]
         return held_out.select(np.sort(first[pool]))

@@ -65,9 +65,8 @@ class ImageFolder:
         self.root, self.image_size = root, image_size
         self.paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
         if not self.paths:
-            raise UserError(
-                "the image folder is missing or empty", got=root, expected=f"a folder with files of {sorted(SUFFIXES)}"
-            )
+            expected = f"a folder with files of {sorted(SUFFIXES)}"
+            raise UserError("the image folder is missing or empty", got=root, expected=expected)
 
     def __len__(self) -> int:
         return len(self.paths)

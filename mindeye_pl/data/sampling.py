@@ -27,17 +27,10 @@ def iterations_per_epoch(
 ) -> int:
     """Return the number of batches per epoch on one rank as the published code does (MindEye2, spec section 1.4).
 
-    The count is nominal: it includes test trials, and an epoch of several subjects is as long as the longest one's.
+    The count is nominal: it includes test trials, and an epoch of several subjects is as long as that of the subject
+    with the most sessions. A batch has equally many trials of each subject; a remainder is dropped.
 
-    Args:
-        trials_per_session: 750 in NSD.
-        num_sessions: sessions in use, of the subject with the most of them; fractions allowed.
-        batch_size: trials of a batch on one rank, over all subjects.
-        num_subjects: subjects in a batch; a remainder that does not divide equally is dropped.
-        world_size: number of ranks.
-
-    Raises:
-        UserError: if the batch is smaller than the number of subjects, or larger than the epoch.
+    Raises a UserError if the batch is smaller than the number of subjects, or larger than the epoch.
     """
     if batch_size < num_subjects:
         expected = f"at least {num_subjects}"
@@ -232,17 +225,11 @@ def _occurrence(values: np.ndarray) -> np.ndarray:
 
 
 def _deal(drawn: np.ndarray, stimulus_ids: np.ndarray, num_batches: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal trials like cards into K batches without an image twice in any, `(K, b)`.
+    """Deal `(K b,)` trials in random order, no image more than K times, into K batches of distinct images, `(K, b)`.
 
     Trials are ordered by image, images in random order, and cut into b rounds of K. Each round gives every batch one
     trial, in random order. An image occurs at most K times, so it can repeat in a batch only if it spans two rounds;
     the second round then gives those trials to batches that did not get the image in the first.
-
-    Args:
-        drawn: `(K b,)` trials in random order, no image more than K times.
-        stimulus_ids: `(K b,)` their images.
-        num_batches: K.
-        rng: generator.
     """
     _, image = np.unique(stimulus_ids, return_inverse=True)
     image = rng.permutation(image.max() + 1)[image]

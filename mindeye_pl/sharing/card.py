@@ -24,13 +24,9 @@ result = decoder.reconstruct(betas)  # (n, voxels), z-scored per session: .token
 
 
 def card(kind: str, facts: Mapping[str, Any], version: str, *, whole: bool) -> str:
-    """Return the text of `README.md`, with the hub's front matter.
+    """Return the text of `README.md`, with the hub's front matter, for a part of class `kind`.
 
-    Args:
-        kind: class of the part.
-        facts: facts of its training; may be empty.
-        version: of the package.
-        whole: a whole system, not a part of one.
+    The facts of its training may be empty; `whole` is a system, not a part of one.
     """
     simulated = facts.get("simulated")
     tags = ["fmri", "brain-decoding", kind.lower(), *(["simulated"] if simulated else [])]

@@ -4,7 +4,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.manifest import sha256
@@ -34,12 +34,11 @@ class Released(Protocol):
     sha256: str | None
 
 
-def find_weights(released: Released | Any, folder: Path | None) -> Path | None:
+def find_weights(released: Released, folder: Path | None) -> Path | None:
     """Return the path of a released file if it is on this machine with the files that it needs.
 
-    Args:
-        released: an entry; an absolute path is the only candidate.
-        folder: with `owner/name/file`, `name/file` or, for an entry of one file, `file`; None searches the caches only.
+    An absolute path is the only candidate. The folder has `owner/name/file`, `name/file` or, for an entry of one file,
+    `file`; None searches the caches only.
     """
     if is_given(released):
         return path if (path := Path(released.file).expanduser()).is_file() else None
@@ -49,7 +48,7 @@ def find_weights(released: Released | Any, folder: Path | None) -> Path | None:
     return None
 
 
-def _candidates(released: Released | Any, folder: Path | None) -> Iterator[Path]:
+def _candidates(released: Released, folder: Path | None) -> Iterator[Path]:
     repository, names = released.repository, [released.file, *_listed(released, "other_names")]
     if folder is not None:
         folders = [folder / repository, folder / repository.split("/")[-1]]
@@ -69,12 +68,12 @@ def _candidates(released: Released | Any, folder: Path | None) -> Iterator[Path]
             yield Path(cached)
 
 
-def is_given(released: Released | Any) -> bool:
+def is_given(released: Released) -> bool:
     """Return if the file is the user's own, given by its absolute path."""
     return Path(released.file).expanduser().is_absolute()
 
 
-def download_command(released: Released | Any) -> str:
+def download_command(released: Released) -> str:
     """Return the command that downloads the file."""
     own: str | None = getattr(released, "fetch", None)
     if own is not None:
@@ -83,17 +82,17 @@ def download_command(released: Released | Any) -> str:
     return " ".join(["hf download", released.repository, *_files(released)]) + kind
 
 
-def needed(released: Released | Any) -> str:
+def needed(released: Released) -> str:
     """Return the text in place of a number that needs this file: the file, and its download command."""
     return f"needs {', '.join(_files(released))}: {download_command(released)}"
 
 
-def _files(released: Released | Any) -> list[str]:
+def _files(released: Released) -> list[str]:
     """Return the file and the files that it needs, as the repository names them."""
     return [released.file, *(str(Path(released.file).with_name(name)) for name in _listed(released, "with_files"))]
 
 
-def known_sha256(released: Released | Any) -> str | None:
+def known_sha256(released: Released) -> str | None:
     """Return the checksum of the file, or its first digits; None if none was published."""
     if released.sha256 is not None or released.repository_type != "torch":
         return released.sha256
@@ -101,7 +100,7 @@ def known_sha256(released: Released | Any) -> str | None:
     return digits[1] if digits else None
 
 
-def verify(released: Released | Any, path: Path) -> None:
+def verify(released: Released, path: Path) -> None:
     """Check that a file is the released one and complete, without reading a tensor.
 
     Raises a UserError for another size or checksum, or a truncated format.
@@ -137,6 +136,6 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def _listed(released: Released | Any, key: str) -> list[str]:
+def _listed(released: Released, key: str) -> list[str]:
     """Return an optional list of an entry."""
     return list(getattr(released, key, None) or [])

@@ -8,7 +8,7 @@ first, and later writes only change numbers inside the allocated files.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -99,23 +99,15 @@ def _allocate_files(
     stimulus_ids = {sample.stimulus_id for subject in indexed for sample in subject.samples}
     num_betas = sum(subject.num_trials * subject.num_voxels for subject in indexed)
     paths = (layout.stimuli, *(layout.betas(subject.subject) for subject in indexed))
-    needed = 4 * num_betas + 2 * len(stimulus_ids) * int(np.prod(image_shape)) - sum(map(_allocated_bytes, paths))
+    needed = 4 * num_betas + 2 * len(stimulus_ids) * int(np.prod(image_shape))
+    needed -= sum(path.stat().st_blocks * 512 for path in paths if path.exists())  # of a killed conversion
     free = shutil.disk_usage(layout.root).free
     if free < needed:
-        raise UserError(
-            f"{layout.root} has too little disk space for the converted files",
-            got=f"{free / 1e9:.1f} GB",
-            expected=f"{needed / 1e9:.1f} GB",
-            fix="paths.artifacts=FOLDER on another disk, or fewer data.subjects",
-        )
+        what, fix = f"{layout.root} has too little disk space", "paths.artifacts=FOLDER, or fewer data.subjects"
+        raise UserError(what, got=f"{free / 1e9:.1f} GB", expected=f"{needed / 1e9:.1f} GB", fix=fix)
     _allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *image_shape), np.float16)
     for subject, design in zip(indexed, designs, strict=True):
         _allocate(layout.betas(subject.subject), "betas", (len(design.behaviour), subject.num_voxels), np.float32)
-
-
-def _allocated_bytes(path: Path) -> int:
-    """Return the disk space of a file in bytes, 0 if it does not exist."""
-    return path.stat().st_blocks * 512 if path.exists() else 0
 
 
 def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> None:
@@ -176,12 +168,8 @@ def _write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
     """Write the training trials of each session, and the test trials."""
     known = design.behaviour[:, Behaviour.BETA_ROW] >= 0
     training, first = np.flatnonzero(known & ~design.is_shared), 0
-    for session, trials in enumerate(_by_session(training, design)):
+    starts = np.arange(1, design.num_sessions) * design.trials_per_session
+    for session, trials in enumerate(np.split(training, np.searchsorted(training, starts))):
         write_shard(layout.shard(subject, "train", session), design, trials, first_number=first)
         first += len(trials)
     write_shard(layout.shard(subject, TEST), design, np.flatnonzero(known & design.is_shared))
-
-
-def _by_session(trials: np.ndarray, design: Design) -> Iterator[np.ndarray]:
-    starts = np.arange(1, design.num_sessions) * design.trials_per_session
-    yield from np.split(trials, np.searchsorted(trials, starts))

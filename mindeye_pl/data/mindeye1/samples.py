@@ -99,15 +99,9 @@ class Shard(TarShard):
 
 
 def read_samples(shard: Shard, *, repeated_slots: str, first_trial: int) -> list[Sample]:
-    """Return the samples of an open shard, without their voxels and images.
+    """Return the samples of an open shard, without their voxels and images; parameters as `ConversionSettings`.
 
-    Args:
-        shard: open shard.
-        repeated_slots: one of `REPEATED_SLOTS`.
-        first_trial: number of a subject's first trial, 0 or 1.
-
-    Raises:
-        UserError: if a sample is incomplete or invalid.
+    Raises a UserError if a sample is incomplete or invalid.
     """
     samples = []
     for name, members in shard.grouped():

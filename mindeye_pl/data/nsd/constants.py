@@ -51,6 +51,6 @@ class Behaviour(IntEnum):
     IS_SHARED1000 = 16
 
 
-#: Numbers of neighbouring trials stored with each trial.
+#: Numbers of neighbouring trials stored with each trial, the nearest first.
 PAST_TRIALS = FUTURE_TRIALS = 15
 OLD_TRIALS = 3

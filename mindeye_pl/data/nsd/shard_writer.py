@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mindeye_pl.data.nsd.design import Design, gather_future, gather_olds, gather_past
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.design import Design, gather_neighbours, gather_olds
 from mindeye_pl.data.nsd.layout import NSDLayout
 
 #: Number of final sessions that the older test split excludes.
@@ -37,9 +38,9 @@ def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: in
             block = trials[start : start + _TRIALS_PER_BLOCK]
             members = {
                 "behav": design.behaviour[block, None],
-                "future_behav": gather_future(design, block),
+                "future_behav": gather_neighbours(design, block, 1 + np.arange(nsd.FUTURE_TRIALS)),
                 "olds_behav": gather_olds(design, block),
-                "past_behav": gather_past(design, block),
+                "past_behav": gather_neighbours(design, block, -1 - np.arange(nsd.PAST_TRIALS)),
             }
             _add_samples(tar, members, range(first_number + start, first_number + start + len(block)))
 

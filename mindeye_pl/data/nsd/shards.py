@@ -94,17 +94,16 @@ def read_behaviour(shard: Path) -> np.ndarray:
 
     Raises a UserError if the shard is missing, truncated, not a tar file, or contains other arrays.
     """
+    expected = f"(1, {len(Behaviour)}) numbers"
     with TarShard(shard, holds="behaviour arrays", fix=FETCH_AGAIN) as tar:
-        rows = [_behaviour_row(tar, member) for member in tar.members if member.name.endswith(".behav.npy")]
+        rows = []
+        for member in (member for member in tar.members if member.name.endswith(".behav.npy")):
+            row = tar.read_array(member, expected)
+            if row.shape != (1, len(Behaviour)):
+                got = f"{row.shape} {row.dtype}"
+                raise tar.member_error(member.name, "unexpected array", got=got, expected=expected)
+            rows.append(row.astype(np.float64))
     return np.concatenate(rows) if rows else np.empty((0, len(Behaviour)))
-
-
-def _behaviour_row(tar: TarShard, member: tarfile.TarInfo) -> np.ndarray:
-    wanted = f"(1, {len(Behaviour)}) numbers"
-    row = tar.read_array(member, wanted)
-    if row.shape != (1, len(Behaviour)):
-        raise tar.member_error(member.name, "unexpected array", got=f"{row.shape} {row.dtype}", expected=wanted)
-    return row.astype(np.float64)
 
 
 def indexed_behaviour(shard: Path, cache_dir: Path) -> np.ndarray:

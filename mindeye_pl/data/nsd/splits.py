@@ -119,16 +119,13 @@ class LeftOutCluster(LeftOut):
         self.check_tested(trials.stimulus_ids, f"subject {subject}")
         return trials.select(self.holds(trials.stimulus_ids))
 
-    def check_tested(self, stimulus_ids: np.ndarray, whose: str) -> None:
-        """Refuse a cluster without any of the test images `(n,)` of a subject, `whose` name is for the message.
-
-        Raises a UserError naming clusters with test images.
-        """
+    def check_tested(self, stimulus_ids: np.ndarray, owner: str) -> None:
+        """Raise a UserError that names other clusters if no test image `(n,)` of a subject is in the cluster."""
         if len(stimulus_ids) == 0 or self.holds(stimulus_ids).any():
             return
         tested = [str(ClusterName(self.name.k, index)) for index in np.unique(self.clusters[stimulus_ids]).tolist()]
         raise UserError(
-            f"data.split: none of the {len(np.unique(stimulus_ids))} test images of {whose} is in this cluster",
+            f"data.split: none of the {len(np.unique(stimulus_ids))} test images of {owner} is in this cluster",
             got=self.name,
             expected=f"one with test images, {', '.join(tested[:5])}{', ...' if len(tested) > 5 else ''}",
             fix=f"data.split={tested[0]}, or fewer clusters",
@@ -166,17 +163,10 @@ def kept_clusters(
     """Return the cluster of each image, `(N,)` int64, from a folder that is built once.
 
     Trainings on different subjects must leave out the same images, so all of them read the one folder; concurrent
-    processes wait for each other.
+    processes wait for each other. Only a missing folder needs the embeddings, `(N, E)`. Its name should contain a
+    fingerprint of the description, plain data that determine the embeddings.
 
-    Args:
-        folder: its name should contain a fingerprint of `description`.
-        k: number of clusters.
-        num_images: N.
-        embeddings: returns `(N, E)`; called only if the folder is missing.
-        description: plain data that determine the embeddings.
-
-    Raises:
-        UserError: if the folder is damaged or contains other clusters, or as `fit_clusters`.
+    Raises a UserError if the folder is damaged or contains other clusters, or as `fit_clusters`.
     """
 
     def build(work: Path) -> None:

@@ -71,15 +71,9 @@ def write_noise_free(
 ) -> None:
     """Write the noise-free responses to the images that a subject saw.
 
-    Up to sampling error, the units are those of the betas: over the N images, a voxel's response has mean 0 and
-    standard deviation `scale`, as in a session of infinitely many trials.
-
-    Args:
-        path: hdf5 file with the datasets `stimulus_ids` (N,) int64 and `responses` (N, V) float32.
-        brain: the subject's voxels.
-        scale: `(V,)`.
-        stimulus_ids: `(N,)` int64, ascending.
-        perceive: maps stimulus ids to percepts.
+    The hdf5 file has the datasets `stimulus_ids` (N,) int64, ascending, and `responses` (N, V) float32. Up to sampling
+    error, the units are those of the betas: over the N images, a voxel's response has mean 0 and standard deviation
+    `scale` `(V,)`, as in a session of infinitely many trials. `perceive` maps stimulus ids to percepts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(stimulus_ids), _BLOCK)]

@@ -15,7 +15,7 @@ _LINEAR, _PUBLISHED_LINEAR = ("over_positions.", "read_out."), ("fc.1.weight", "
 
 
 class _MapperFormat(PublishedFormat):
-    """Stems, blocks and the layer behind them have consecutive numbers, so names depend on the model's depth."""
+    """Stems, blocks and the next layer have consecutive numbers, so names depend on the model's depth."""
 
     def __init__(self, num_stems: int = 0, num_blocks: int = 0):
         super().__init__(
@@ -39,9 +39,8 @@ class _MapperFormat(PublishedFormat):
 
     def to_published(self, model: VoxelCNN) -> dict[str, Tensor]:
         if (subjects := len(model.padded_voxels)) != 1:
-            raise UserError(
-                "the published format holds one subject", got=subjects, fix="fine-tune to one subject first"
-            )
+            fix = "fine-tune to one subject first"
+            raise UserError("the published format has one subject", got=subjects, expected="one subject", fix=fix)
         published = _MapperFormat(len(model.stems), len(model.blocks)).renaming.to_published(model.state_dict())
         return {key: value[..., None] if key in _PUBLISHED_LINEAR else value for key, value in published.items()}
 

@@ -49,11 +49,9 @@ class _MindEye1Format(PublishedSystem):
         """Return the state dict of a model of one subject; its low-level model has a file of its own."""
         branch = model.low_level is not None and model.low_level.uses_backbone
         if (subjects := len(model.alignment.network.linears)) != 1 or branch:
-            raise UserError(
-                "the published MindEye1 has one subject and no low-level branch",
-                got=f"{subjects} subjects" if subjects != 1 else "a low-level branch",
-                expected="a model of one subject, with low_level=none or low_level=separate",
-            )
+            got = f"{subjects} subjects" if subjects != 1 else "a low-level branch"
+            expected = "a model of one subject, with low_level=none or low_level=separate"
+            raise UserError("the published MindEye1 has no such model", got=got, expected=expected)
         if model.prior is None or model.prior.network.network.layout == "parallel":
             return self.published_state(model, without="low_level.")
         published = _CLASS_TOKEN.published_state(model, without="low_level.")

@@ -36,11 +36,8 @@ class _LowLevelFormat(PublishedFormat):
         hidden_dim, voxel_count = shape("lin0.0.weight")
         channels = shape("norm.weight", 1)[0]
         if channels != LowLevelHead.channels:
-            raise UserError(
-                f"{path} is a variant of the low-level model that is not supported",
-                got=f"a grid of {channels} channels",
-                expected=f"{LowLevelHead.channels} channels, upsampled 4 times",
-            )
+            got, expected = f"a grid of {channels} channels", f"{LowLevelHead.channels} channels, upsampled 4 times"
+            raise UserError(f"{path} is a low-level model that is not supported", got=got, expected=expected)
         blocks = max(1, count(state, "upsampler.up_blocks.{i}.resnets.0.conv1.weight"))
         first_layers = [f"upsampler.up_blocks.{block}.resnets.0.conv1.weight" for block in reversed(range(blocks))]
         return LowLevelModel(

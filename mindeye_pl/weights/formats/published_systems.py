@@ -94,14 +94,9 @@ class PublishedSystem(PublishedFormat):
         return own
 
     def published_state(self, model: MindEye, *, without: str | None = None) -> dict[str, Tensor]:
-        """Return the published state dict of a model.
+        """Return the published state dict of a model, without weights of a prefix that have a file of their own.
 
-        Args:
-            model: of the system.
-            without: prefix of weights that have a file of their own.
-
-        Raises:
-            UserError: for a prior that the published code would compute differently.
+        Raises a UserError for a prior that the published code would compute differently.
         """
         own = {k: value for k, value in model.state_dict().items() if without is None or not k.startswith(without)}
         if (prior := model.prior) is None:

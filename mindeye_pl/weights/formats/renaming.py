@@ -44,12 +44,7 @@ def count(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def older_attention_names(theirs: str, ours: str) -> dict[str, str]:
-    """Return prefixes of the attention in a VAE's middle block before diffusers 0.16, with today's.
-
-    Args:
-        theirs: prefix of the encoder's or decoder's keys in the file.
-        ours: the same in the project.
-    """
+    """Return prefixes of the attention in a VAE's middle block before diffusers 0.16, with the project's."""
     parts = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
     attention = "mid_block.attentions.0"
     return {f"{theirs}{attention}.{old}.": f"{ours}{attention}.{new}." for old, new in parts}

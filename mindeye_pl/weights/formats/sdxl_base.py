@@ -78,12 +78,9 @@ class _SDXLBaseFormat(PublishedFormat):
             heads = width // text_head_dim
             return text_tower(width=width, layers=count(state, layers), heads=heads, vocabulary=vocabulary, **sizes)
 
-        text = SDXLText(
-            tower(_WORDS, f"{CLIP_L}encoder.layers.{{i}}.", output_dim=None, quick=True),
-            tower(
-                _BIGG_WORDS, f"{BIGG}transformer.resblocks.{{i}}.", output_dim=state[f"{BIGG}text_projection"].shape[1]
-            ),
-        )
+        clip_l = tower(_WORDS, f"{CLIP_L}encoder.layers.{{i}}.", output_dim=None, quick=True)
+        pooled_dim = state[f"{BIGG}text_projection"].shape[1]
+        text = SDXLText(clip_l, tower(_BIGG_WORDS, f"{BIGG}transformer.resblocks.{{i}}.", output_dim=pooled_dim))
         unet, vae = build_unet(**unet_sizes(state, head_dim, image_size)), build_vae(**vae_sizes(state, image_size))
         return Refiner(unet, vae, text, image_size=(image_size, image_size))
 

@@ -27,10 +27,7 @@ _VAE_MATRIX = re.compile(r"(en|de)coder\.mid\.attn_1\.(q|k|v|proj_out)\.weight")
 def unet_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int) -> dict[str, Tensor]:
     """Return the weights of a diffusers UNet with a class embedding under sgm's names.
 
-    Args:
-        state: of the UNet.
-        levels: number of resolutions.
-        layers_per_block: residual blocks of each level on the way down; one more on the way up.
+    The UNet has `layers_per_block` residual blocks in each level on the way down, one more on the way up.
     """
     names = {
         "time_embed.0": "time_embedding.linear_1",
@@ -59,7 +56,7 @@ def unet_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int)
 
 
 def vae_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int) -> dict[str, Tensor]:
-    """Return the weights of a diffusers VAE under sgm's names; arguments as `unet_to_sgm`."""
+    """Return the weights of a diffusers VAE under sgm's names; parameters as `unet_to_sgm`."""
     names = {name: name for name in ("quant_conv", "post_quant_conv")}
     blocks: dict[str, str] = {}
     attentions: dict[str, str] = {}
@@ -81,9 +78,9 @@ def vae_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int) 
     }
 
 
-def _inside(places: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
-    """Return the names of the parts at each place."""
-    return {f"{theirs}.{a}": f"{ours}.{b}" for theirs, ours in places.items() for a, b in parts.items()}
+def _inside(modules: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of the parts of each module."""
+    return {f"{theirs}.{a}": f"{ours}.{b}" for theirs, ours in modules.items() for a, b in parts.items()}
 
 
 def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ _PREFIXES = {
 
 class _VersatileDiffusionFormat(PublishedFormat):
     def read(self, path: Path) -> dict[str, Tensor]:
-        """Return the weights of both models of a folder, each key behind its model's name."""
+        """Return the weights of both models of a folder, with the model's name before each key."""
         return read_models({name: _weights(path / name) for name in MODELS})
 
     def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -42,12 +42,9 @@ class _VersatileDiffusionFormat(PublishedFormat):
     def build(
         self, state: Mapping[str, Tensor], path: Path, *, folders: Mapping[str, Path] | None = None
     ) -> UnCLIPModel:
-        """Build the model, whose unconditional tokens are zeros, from the configurations beside the weights.
+        """Build the model, whose unconditional tokens are zeros, from the configurations in the models' folders.
 
-        Args:
-            state: published state dict.
-            path: folder of the pipeline.
-            folders: folder of each model, if they are not in the pipeline's.
+        The folders are by default those of the pipeline at `path`.
         """
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -71,7 +68,7 @@ class _VersatileDiffusionFormat(PublishedFormat):
 
 
 def read_models(files: Mapping[str, Path]) -> dict[str, Tensor]:
-    """Return the weights of files by model, each key behind its model's name."""
+    """Return the weights of files by model, with the model's name before each key."""
     return {f"{name}.{key}": value for name, file in files.items() for key, value in read_state(file).items()}
 
 

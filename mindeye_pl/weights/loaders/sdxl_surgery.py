@@ -30,19 +30,12 @@ LABEL = f"{UNET}label_emb.0.0.weight"
 def unclip_start(
     sdxl: Mapping[str, Tensor], path: Path, *, token_dim: int = 1664, size_dim: int = 1024
 ) -> dict[str, Tensor]:
-    """Return the published state dict that fine-tuning starts from, without SDXL's text towers.
+    """Return the published state dict that fine-tuning starts from, SDXL base without its text towers.
 
     Keys and values have another token width, so they get PyTorch's default initialisation. The first E columns of the
     vector's layer are kept, as published; in SDXL they belong to the pooled text, not to the sizes.
 
-    Args:
-        sdxl: SDXL base in sgm's format.
-        path: its file, for error messages.
-        token_dim: D.
-        size_dim: E.
-
-    Raises:
-        UserError: if it is no SDXL base.
+    Raises a UserError, with the path of the file, if it is no SDXL base.
     """
     if LABEL not in sdxl or sdxl[LABEL].shape[1] < size_dim:
         got = tuple(sdxl[LABEL].shape) if LABEL in sdxl else f"keys like {sorted(sdxl)[0]}"
@@ -65,17 +58,8 @@ def load_unclip_start(
 ) -> UnCLIPModel:
     """Load the untrained unCLIP of `unclip_start` in float32 on the CPU; the UNet is trainable, the VAE frozen.
 
-    New weights follow from the global random state.
-
-    Args:
-        path: SDXL base in one file.
-        token_dim: D.
-        size_dim: E.
-        head_dim: width of the UNet's attention heads.
-        image_size: side of the training images in pixels.
-
-    Raises:
-        UserError: if the file is missing, damaged or no SDXL base.
+    New weights follow from the global random state. `head_dim` is the width of the UNet's attention heads, `image_size`
+    the side of the training images in pixels. Raises a UserError if the file is missing, damaged or no SDXL base.
     """
     path = Path(path)
     start = unclip_start(read_state(path), path, token_dim=token_dim, size_dim=size_dim)

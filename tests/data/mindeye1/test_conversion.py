@@ -362,7 +362,7 @@ def test_too_little_disk_space_is_refused(writable_split, conversion_settings, t
         free = 1000
 
     monkeypatch.setattr(mindeye1_conversion.shutil, "disk_usage", lambda path: Usage)
-    with pytest.raises(UserError, match=r"too little disk space for the converted files .*paths\.artifacts=FOLDER"):
+    with pytest.raises(UserError, match=r"too little disk space .*paths\.artifacts=FOLDER"):
         convert(writable_split, tmp_path / "root", conversion_settings)
 
 
