@@ -84,12 +84,9 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
         for subject_trials in self.trials:
             distinct = len(np.unique(subject_trials.stimulus_ids))
             if distinct < self.share:
-                raise UserError(
-                    f"subject {subject_trials.subject} has too few distinct training images for its share of a batch",
-                    got=distinct,
-                    expected=f"at least {self.share}",
-                    fix=f"a batch size of at most {distinct * len(self.trials)}, or more sessions",
-                )
+                what = f"subject {subject_trials.subject} has too few distinct training images for its share of a batch"
+                fix = f"a batch size of at most {distinct * len(self.trials)}, or more sessions"
+                raise UserError(what, got=distinct, expected=f"at least {self.share}", fix=fix)
 
     def _trials_per_epoch(self, num_sessions: float | None) -> int:
         """Return the nominal trials of an epoch over all ranks: the longest subject's, with test trials."""
@@ -125,12 +122,10 @@ class ResampledSessions(EqualShareSampler):
         kept, num_kept, num_drawn = [], 0, 0
         while num_kept < self.num_iterations:
             if num_drawn > 1000 * self.num_iterations:
-                raise UserError(
-                    f"data.sampling=published: hardly a batch of subject {trials.subject} is without an image twice",
-                    got=f"{num_kept} of {num_drawn} batches of {self.share} trials",
-                    expected=f"{self.num_iterations}",
-                    fix="fidelity.sampling=corrected, or a smaller batch",
-                )
+                what = f"data.sampling=published: hardly a batch of subject {trials.subject} is without an image twice"
+                got = f"{num_kept} of {num_drawn} batches of {self.share} trials"
+                fix = "fidelity.sampling=corrected, or a smaller batch"
+                raise UserError(what, got=got, expected=self.num_iterations, fix=fix)
             count = self.num_iterations
             batches = np.fromiter(islice(stream, count * self.share), np.int64).reshape(count, self.share)
             images = np.sort(trials.stimulus_ids[batches], axis=1)

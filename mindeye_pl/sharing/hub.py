@@ -119,11 +119,8 @@ def _one_line_errors(repository: str) -> Iterator[None]:
     except LocalEntryNotFoundError as error:
         cause = error.__cause__
         asked = cause is not None and not isinstance(cause, OfflineModeIsEnabled)
-        raise UserError(
-            f"{repository} is not in the hub's cache, and the hub was not reached",
-            got=cause if asked else off,
-            fix="the same command with a network",
-        ) from error
+        what, fix = f"{repository} is not in the hub's cache, and the hub was not reached", "the same with a network"
+        raise UserError(what, got=cause if asked else off, fix=fix) from error
     except _transport_error() as error:
         raise UserError(f"the hub did not answer for {repository}", got=error, expected="a network") from error
 

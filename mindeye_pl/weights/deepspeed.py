@@ -81,11 +81,8 @@ def _read_partitions(file: Path) -> tuple[list[Tensor], int | None]:
     """Return a rank's slice of each group, and the number of ranks that the file names."""
     content: dict[str, Any] = read_torch(file, foreign="ignore")["optimizer_state_dict"]
     if "fp32_flat_groups" in content:
-        raise UserError(
-            f"{file} was saved by ZeRO stage 3",
-            expected="stage 1 or 2",
-            fix="assemble it with the zero_to_fp32.py that DeepSpeed writes into the folder, and use its last.pth",
-        )
+        fix = "assemble it with the zero_to_fp32.py that DeepSpeed writes into the folder, and use its last.pth"
+        raise UserError(f"{file} was saved by ZeRO stage 3", expected="stage 1 or 2", fix=fix)
     count = content.get("partition_count")
     count = max(count) if isinstance(count, list | tuple) else count if isinstance(count, int) else None
     return content["single_partition_of_fp32_groups"], count

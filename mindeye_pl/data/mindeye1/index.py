@@ -141,12 +141,9 @@ def _check_totals(source: MindEye1Layout, indexed: IndexedSubject) -> None:
     for split, number in known.items():
         count = sum(len(shard.samples) for shard in indexed.shards if shard.split == split)
         if count != number:
-            raise UserError(
-                f"the number of samples in {split} of subject {indexed.subject} differs from {path}",
-                got=f"{count} samples",
-                expected=number,
-                fix="download them again, or correct data.shards (docs/data.md)",
-            )
+            what = f"the number of samples in {split} of subject {indexed.subject} differs from {path}"
+            fix = "download them again, or correct data.shards (docs/data.md)"
+            raise UserError(what, got=f"{count} samples", expected=number, fix=fix)
 
 
 def _warn_about_first_trial(indexed: IndexedSubject, settings: ConversionSettings) -> None:

@@ -23,12 +23,8 @@ def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str
         raise UserError(f"{layout.root} contains no betas", expected=layout.betas(subjects[0]).name, fix=SET_ROOT)
     for subject in subjects:
         if subject not in present:
-            raise UserError(
-                f"{layout.betas(subject)} is missing",
-                got=f"betas of subjects {present}",
-                expected=f"subject {subject}",
-                fix=f"data.subjects={present}, or {FETCH_AGAIN}",
-            )
+            got, fix = f"betas of subjects {present}", f"data.subjects={present}, or {FETCH_AGAIN}"
+            raise UserError(f"{layout.betas(subject)} is missing", got=got, expected=f"subject {subject}", fix=fix)
     for path in (layout.stimuli, *(layout.shard(subject, split) for subject in subjects for split in splits)):
         if not path.is_file():
             raise UserError(f"{path} is missing", fix=FETCH_AGAIN)

@@ -91,12 +91,9 @@ def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessio
         folder = layout.shard(subject, "train").parent
         raise UserError(f"{folder} contains no shards", expected="0.tar, 1.tar, ...", fix=SET_ROOT)
     if num_sessions != "all" and not 0 < num_sessions <= existing:
-        raise UserError(
-            f"data.num_sessions is out of range for subject {subject} in {layout.root}",
-            got=num_sessions,
-            expected=f"above 0 to {existing}, or all",
-            fix=f"data.num_sessions={existing}",
-        )
+        what = f"data.num_sessions is out of range for subject {subject} in {layout.root}"
+        expected, fix = f"above 0 to {existing}, or all", f"data.num_sessions={existing}"
+        raise UserError(what, got=num_sessions, expected=expected, fix=fix)
     return existing if num_sessions == "all" else num_sessions
 
 
