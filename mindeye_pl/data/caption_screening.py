@@ -6,30 +6,25 @@ caption with the crop.
 Legend: C captions of an image, E width of CLIP's embedding; rows of missing captions are zero and never count.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 
-
-class ScreeningRule(Protocol):
-    """Rule that selects captions by CLIP's embeddings."""
-
-    def __call__(self, image: np.ndarray, captions: np.ndarray, *, logit_scale: float, share: float) -> np.ndarray:
-        """Return the mask of the kept captions, `(..., C)` bool.
-
-        Args:
-            image: `(..., E)`, neither clamped nor normalised.
-            captions: `(..., C, E)`, neither clamped nor normalised, zeros for missing captions.
-            logit_scale: CLIP's factor of the cosines.
-            share: minimum probability of a kept caption, as a fraction of the best caption's.
-        """
+#: Rule that selects captions by CLIP's embeddings; arguments as `half_of_best`.
+ScreeningRule = Callable[..., np.ndarray]
 
 
 def half_of_best(image: np.ndarray, captions: np.ndarray, *, logit_scale: float, share: float = 0.5) -> np.ndarray:
-    """Keep captions with at least `share` of the best caption's CLIP probability.
+    """Return the mask of captions with at least `share` of the best caption's CLIP probability, `(..., C)` bool.
 
     Probabilities are a softmax over the image's captions; the best one is always kept. With OpenAI's scale of 100, half
     of the probability is a difference of 0.007 in cosine. The rule follows the paper; its code was not released.
+
+    Args:
+        image: `(..., E)`, neither clamped nor normalised.
+        captions: `(..., C, E)`, the same, zeros for missing captions.
+        logit_scale: CLIP's factor of the cosines.
+        share: minimum probability of a kept caption, as a fraction of the best caption's.
     """
     logits = logit_scale * _cosines(image, captions)  # (..., C), -inf for missing captions
     best = logits.max(-1, keepdims=True, initial=-np.inf)
@@ -38,7 +33,7 @@ def half_of_best(image: np.ndarray, captions: np.ndarray, *, logit_scale: float,
 
 
 def every_caption(image: np.ndarray, captions: np.ndarray, *, logit_scale: float, share: float = 0.5) -> np.ndarray:
-    """Keep all captions; arguments as `half_of_best`."""
+    """Keep all captions."""
     return is_caption(captions)
 
 
@@ -47,7 +42,7 @@ RULES: dict[str, ScreeningRule] = {"half_of_best": half_of_best, "all": every_ca
 
 
 def is_caption(captions: np.ndarray) -> np.ndarray:
-    """Return which rows of `(..., C, E)` hold a caption, `(..., C)` bool."""
+    """Return the mask of captions that are not missing, `(..., C)` bool."""
     return np.asarray(captions.any(-1))
 
 

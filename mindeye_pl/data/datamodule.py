@@ -1,59 +1,117 @@
-"""NSD for training: batches of equal shares of some subjects, and a validation split made of training images.
+"""NSD for training: batches of equal parts of each subject, and a validation split of training images.
 
-Legend: B batch, V voxels, n trials.
+Legend: B batch, b trials of one subject in it, n trials, V voxels, R slots for repetitions.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
+from torch.utils.data import Dataset
 
-from mindeye_pl.data.dataset import BrainDataset, TargetTable
+from mindeye_pl.data.image_sources import Table
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
+from mindeye_pl.data.nsd.constants import TestSplit
 from mindeye_pl.data.nsd.files import check_files
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
-from mindeye_pl.data.nsd.trials import NumSessions, TestSplit, Trials, image_hash, is_validation, load_training_trials
+from mindeye_pl.data.nsd.trials import (
+    NumSessions,
+    Trials,
+    assign_trial_slots,
+    image_hash,
+    is_validation,
+    load_training_trials,
+)
 from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth, BrainBatch, NonNegativeInt, OneOf, PositiveInt, ProperFraction, Seed, Subjects
 
 
+class BrainDataset(Dataset[BrainBatch]):
+    """A table of trials whose items are whole batches.
+
+    Nothing random happens here, so workers need no seed, and arrays are shared with them as they are.
+
+    Args:
+        voxels: betas of each subject, `(n_s, V_s)` float32 or float16.
+        trials: their trials.
+        targets: tables of the images' learning targets by kind, see `BrainBatch.targets`.
+        repetition_slots: R responses to each trial's image, taken from `voxels`; 0 omits them. In memory they are an
+            index of R numbers per trial.
+    """
+
+    def __init__(
+        self,
+        voxels: Sequence[np.ndarray],
+        trials: Sequence[Trials],
+        targets: Mapping[str, Table],
+        repetition_slots: int = 0,
+    ):
+        assert list(map(len, voxels)) == list(map(len, trials))
+        self.voxels, self.trials, self.targets = voxels, trials, targets
+        self.slots: list[np.ndarray] | None = None  # (n_s, R) of each subject, indices into its trials
+        if repetition_slots:
+            self.slots = [assign_trial_slots(of_subject.stimulus_ids, repetition_slots) for of_subject in trials]
+
+    def __getitem__(self, index: BatchIndex) -> BrainBatch:
+        """Return the batch of the sampled trials, voxels in float32."""
+        stimulus_ids = np.concatenate([self.trials[subject].stimulus_ids[rows] for subject, rows in index])
+        repetitions = None
+        if (slots := self.slots) is not None:
+            repetitions = [self._betas(subject, slots[subject][rows]) for subject, rows in index]  # (b, R, V_s)
+        return BrainBatch(
+            voxels=[self._betas(subject, rows) for subject, rows in index],  # (b, V_s)
+            subject_index=[subject for subject, _ in index],
+            stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
+            targets={kind: _to_tensor(table, stimulus_ids) for kind, table in self.targets.items()},  # (B, ...)
+            repetitions=repetitions,
+        )
+
+    def _betas(self, subject: int, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.voxels[subject][rows]).float()
+
+
+def _to_tensor(table: Table, stimulus_ids: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(table[stimulus_ids]))
+
+
 class NSDDataModule(LightningDataModule):
     """Trials of one or more subjects from files in MindEye2's layout, real or simulated.
 
-    What needs no betas (`voxel_counts`, `stimulus_ids_needed`, `num_train_trials`) is there from the start, so that the
-    caller can embed the images first and then set `targets`.
+    `voxel_counts`, `stimulus_ids_needed` and `num_train_trials` need no betas, so the caller can embed the images
+    before it sets `targets`.
 
     Args:
         root: folder of the dataset.
         subjects: in the order of their functional alignments.
-        cache_dir: where the indices of tar shards are kept.
+        cache_dir: folder of the cached shard indices.
         targets: tables of learning targets by kind, `tokens` among them, rows by stimulus id; may be set later, before
             the first batch.
-        num_sessions: the first n sessions of every subject, a part of one too, or "all".
-        batch_size: trials of a batch on one rank, over all subjects; a rest that does not divide equally is left out.
-        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without) or "by_image"
-            (images drawn without, MindEye1's rule).
+        num_sessions: the first n sessions of every subject, fractions allowed, or "all".
+        batch_size: trials of a batch on one rank, over all subjects; a remainder is dropped.
+        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without replacement) or
+            "by_image" (images drawn without replacement, MindEye1's rule).
         betas: "as_published", or "zscore_train_sessions".
-        repetitions: how the test set's are averaged, "published" or "corrected".
+        repetitions: averaging of the test set's repetitions, "published" or "corrected".
         test_split: "new_test", or "test".
-        left_out: the images that are tested and not trained on; None for the standard split.
-        validation_fraction: share of the training images held out, 0 for none as published.
-        validation_pool: images of a subject's validation batch at most; published curves use 300 images.
+        left_out: images that are tested and not trained on; None for the standard split.
+        validation_fraction: fraction of the training images held out, published 0.
+        validation_pool: maximum number of images in a subject's validation batch; published curves use 300 images.
         trials_per_session: nominal, 750 in NSD; sets the epoch's length and the size of the shuffle buffer.
         seed: of the draws and of the validation split.
         num_workers: of the data loaders; with 0 a batch costs a copy of its betas and tokens.
-        half_precision: keeps betas in memory as float16, as the published training does; batches are float32 anyway.
-        repetition_slots: of `BrainBatch.repetitions`, filled by the responses in use; 0 leaves them out.
+        half_precision: store betas as float16, as the published training does; batches are float32 anyway.
+        repetition_slots: R of `BrainBatch.repetitions`; 0 omits them.
     """
 
     def __init__(
@@ -62,7 +120,7 @@ class NSDDataModule(LightningDataModule):
         subjects: Subjects,
         *,
         cache_dir: str | Path,
-        targets: Mapping[str, TargetTable] | None = None,
+        targets: Mapping[str, Table] | None = None,
         num_sessions: NumSessions = "all",
         batch_size: PositiveInt = 24,
         sampling: Annotated[str, OneOf(SAMPLERS)] = "published",
@@ -80,13 +138,12 @@ class NSDDataModule(LightningDataModule):
     ):
         super().__init__()
         self.layout, self.subjects, self.cache_dir = NSDLayout(Path(root)), tuple(subjects), Path(cache_dir)
-        self.targets: dict[str, TargetTable] = dict(targets or {})
+        self.targets: dict[str, Table] = dict(targets or {})
         self.num_sessions, self.batch_size = num_sessions, batch_size
         self.growth: BatchGrowth | None = None  # of batches in a later part of the training
         self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
         self._sampler = SAMPLERS[sampling]
         self._normalisation = NORMALISATIONS[betas]
-        assert repetition_slots >= 0, repetition_slots
         self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
         self.half_precision, self.repetition_slots = half_precision, repetition_slots
@@ -95,13 +152,10 @@ class NSDDataModule(LightningDataModule):
 
     @cached_property
     def trials(self) -> list[Trials]:
-        """Trials of the training split in the sessions in use, for each subject, validation images among them.
+        """Each subject's training trials in the sessions in use, with validation images and without left-out images.
 
-        Images that are left out are left out here, so that nothing that is fitted, trained or validated sees them.
-
-        Raises:
-            UserError: if a file is missing or damaged, there are fewer sessions than asked for, or none of a subject's
-                trials is left.
+        Raises a UserError if a file is missing or damaged, there are too few sessions, or no trial of a subject is
+        left.
         """
         check_files(self.layout, self.subjects)
         return [self._training_trials(subject) for subject in self.subjects]
@@ -110,28 +164,25 @@ class NSDDataModule(LightningDataModule):
         which = (self.layout, subject, self.num_sessions, self.cache_dir)
         if self.left_out is None:
             return load_training_trials(*which)
-        left = self.left_out.training_trials(*which)
-        if len(left) == 0:
-            raise UserError(
-                f"data.split leaves subject {subject} no training image in the sessions in use",
-                got=self.left_out.name,
-                fix="more sessions, or a split that leaves out less",
-            )
-        return left
+        trials = self.left_out.training_trials(*which)
+        if len(trials) == 0:
+            what = f"data.split leaves subject {subject} no training image in the sessions in use"
+            raise UserError(what, got=self.left_out.name, fix="more sessions, or a split that leaves out less")
+        return trials
 
     @cached_property
     def train_trials(self) -> list[Trials]:
-        """For each subject, the trials that are trained on."""
+        """Trials of each subject without validation images."""
         return [trials.select(~self._held_out(trials)) for trials in self.trials]
 
     @cached_property
     def validation_trials(self) -> list[Trials]:
-        """For each subject, the first trial of each validation image, at most `validation_pool` of them."""
-        return [self._first_of_each_image(trials.select(self._held_out(trials))) for trials in self.trials]
+        """First trial of each validation image, at most `validation_pool` for each subject."""
+        return [self._first_of_each_image(trials) for trials in self.trials]
 
     @cached_property
     def _validation_reads(self) -> list[Trials]:
-        """For each subject, the trials behind validation: with slots to fill, all repetitions of its images."""
+        """Trials read for validation: with repetition slots, all repetitions of its images."""
         if not self.repetition_slots:
             return self.validation_trials
         pairs = zip(self.trials, self.validation_trials, strict=True)
@@ -140,34 +191,35 @@ class NSDDataModule(LightningDataModule):
     def _held_out(self, trials: Trials) -> np.ndarray:
         return is_validation(trials.stimulus_ids, self.validation_fraction, self.seed)
 
-    def _first_of_each_image(self, held_out: Trials) -> Trials:
+    def _first_of_each_image(self, trials: Trials) -> Trials:
+        held_out = trials.select(self._held_out(trials))
         stimulus_ids, first = np.unique(held_out.stimulus_ids, return_index=True)
         pool = np.argsort(image_hash(stimulus_ids, self.seed))[: self.validation_pool]
         return held_out.select(np.sort(first[pool]))
 
     @cached_property
     def voxel_counts(self) -> dict[int, int]:
-        """V of each subject."""
+        """V by subject."""
         check_files(self.layout, self.subjects)
         return {subject: betas_shape(self.layout, subject)[1] for subject in self.subjects}
 
     @property
     def num_train_trials(self) -> int:
-        """Trials that are trained on, over all subjects."""
+        """Number of training trials over all subjects."""
         return sum(map(len, self.train_trials))
 
     def stimulus_ids_needed(self) -> np.ndarray:
-        """Images whose target tokens training and validation ask for, `(n,)` int64, ascending."""
+        """Return the images whose targets training and validation use, `(n,)` int64, ascending."""
         return np.unique(np.concatenate([trials.stimulus_ids for trials in self.train_trials + self.validation_trials]))
 
     def normalisation(self, subject: int) -> BetaNormalisation:
-        """The scaling of a subject's betas, fitted on the trials that are trained on."""
+        """Return the normalisation of a subject's betas, fitted on its training trials."""
         rows = self.train_trials[self.subjects.index(subject)].beta_rows
         sessions = np.array_split(rows, math.ceil(len(rows) / nsd.TRIALS_PER_SESSION))
         return self._normalisation.fit(read_betas(self.layout, subject, session) for session in sessions)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the betas that training and validation use; those of other sessions and of test trials stay on disk."""
+        """Read the betas of training and validation only."""
         if self._train_betas is None:
             normalisations = list(map(self.normalisation, self.subjects))
             self._validation_betas = list(map(self._read, self._validation_reads, normalisations))
@@ -178,22 +230,22 @@ class NSDDataModule(LightningDataModule):
         return betas.astype(np.float16 if self.half_precision else np.float32, copy=False)
 
     def betas_in_use(self) -> np.ndarray:
-        """Betas of one subject's training trials and, behind them, of its validation trials, `(n, V)`."""
+        """Return a single subject's betas of the training trials, followed by the validation trials, `(n, V)`."""
         (trained,), (held_out,) = self._train_betas or [], self._validation_betas or []
         return np.concatenate([trained, held_out])
 
     def train_sampler(self, rank: int = 0, world_size: int = 1, epoch: int = 0) -> EqualShareSampler:
-        """Return the sampler of one rank's batches; its length is the number of steps in an epoch."""
+        """Return the sampler of one rank's batches; its length is the number of steps per epoch."""
         sampler = self._sampler_of(self.batch_size, rank, world_size)
         if self.growth is None or epoch < self.growth.from_epoch:
             return sampler
         subjects = len(self.subjects)
         images = min(len(np.unique(trials.stimulus_ids)) for trials in self.train_trials)
-        most = min(subjects * images, subjects * sampler.share * len(sampler))  # to fill each share, and in an epoch
-        return self._sampler_of(min(self.growth.factor * self.batch_size, most), rank, world_size)
+        largest = subjects * min(images, sampler.share * len(sampler))  # distinct images, and one batch per epoch
+        return self._sampler_of(min(self.growth.factor * self.batch_size, largest), rank, world_size)
 
     def batches_of_epochs(self, epochs: int, world_size: int = 1) -> list[int]:
-        """The number of batches on one rank in each epoch of a training, as they grow."""
+        """Return the number of batches on one rank in each epoch, which depends on `growth`."""
         first = epochs if self.growth is None else min(self.growth.from_epoch, epochs)
         small, large = (len(self.train_sampler(0, world_size, epoch)) for epoch in (0, epochs))
         return [small] * first + [large] * (epochs - first)
@@ -210,20 +262,20 @@ class NSDDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> "ResumableLoader[BrainBatch]":
-        """Batches of equal shares of all subjects, as large as they are in the trainer's epoch."""
+        """Return the loader of the trainer's current epoch: batches of equal parts of all subjects."""
         trainer = self.trainer
-        place = (trainer.global_rank, trainer.world_size, trainer.current_epoch) if trainer else ()
-        sampler: ResumableSampler[BatchIndex] = self.train_sampler(*place)
+        where = (trainer.global_rank, trainer.world_size, trainer.current_epoch) if trainer else ()
+        sampler: ResumableSampler[BatchIndex] = self.train_sampler(*where)
         if getattr(trainer, "overfit_batches", 0):
             sampler = FixedBatches(list(sampler))
         return self._loader(self._train_betas, self.train_trials, sampler)
 
     def val_dataloader(self) -> "ResumableLoader[BrainBatch] | list":
-        """One batch for each subject: single trials of distinct images that are neither trained on nor tested."""
+        """Return a loader of one batch per subject: single trials of distinct validation images."""
         shown = zip(self._validation_reads, self.validation_trials, strict=True)
         batches: list[BatchIndex] = [
-            [(place, np.flatnonzero(np.isin(reads.beta_rows, trials.beta_rows)))]
-            for place, (reads, trials) in enumerate(shown)
+            [(index, np.flatnonzero(np.isin(reads.beta_rows, trials.beta_rows)))]
+            for index, (reads, trials) in enumerate(shown)
             if len(trials)
         ]
         if self.validation_fraction and len(batches) < len(self.subjects):
@@ -248,11 +300,7 @@ class NSDDataModule(LightningDataModule):
         )
 
     def test_set(self, subject: int) -> TestSet:
-        """The test images of a subject, those that a split leaves out; only `evaluate` asks for them.
-
-        Raises:
-            UserError: as `load_test_set`.
-        """
+        """Return the test images of a subject, for the evaluation only; errors as `load_test_set`."""
         return load_test_set(
             self.layout,
             subject,

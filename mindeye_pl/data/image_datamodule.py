@@ -1,4 +1,4 @@
-"""Batches of what was made from images: pixels, words, tokens, latents.
+"""Batches of data of images without brains: pixels, captions, tokens, latents.
 
 Legend: N images, B batch.
 """
@@ -22,19 +22,19 @@ class ImageDataset(Dataset[ImageBatch]):
         self.tables = dict(tables)
 
     def __getitem__(self, ids: np.ndarray) -> ImageBatch:
-        """The rows of the images that the sampler picked."""
+        """Return the rows of the sampled images, floats in float32."""
         rows = {name: torch.from_numpy(np.ascontiguousarray(table[ids])) for name, table in self.tables.items()}
         return ImageBatch({name: row.float() if row.is_floating_point() else row for name, row in rows.items()})
 
 
 class ShuffledBatches(ResumableSampler[np.ndarray], Sampler[np.ndarray]):
-    """Passes over the images, each in an order that follows from the seed and the pass alone.
+    """Passes over the images, each in an order that depends on the seed and the pass only.
 
     Args:
         ids: `(N,)`.
-        batch_size: B; the last incomplete batch of a pass is left out.
+        batch_size: B; the last incomplete batch of a pass is dropped.
         seed: None keeps the order of the ids.
-        steps_per_epoch: batches of an epoch over all ranks, which may be a part of a pass or several; None is one pass.
+        steps_per_epoch: batches of an epoch over all ranks, a part of a pass or several; None is one pass.
         rank: of this process; it takes every `world_size`-th batch of a pass.
         world_size: number of processes.
     """
@@ -52,11 +52,10 @@ class ShuffledBatches(ResumableSampler[np.ndarray], Sampler[np.ndarray]):
         self.ids, self.batch_size, self.seed, self.epoch = ids, batch_size, seed, 0
         self.rank, self.world_size = rank, world_size
         self._steps_per_pass = max(len(ids) // batch_size // world_size, 1)
-        of_a_rank = max(steps_per_epoch // world_size, 1) if steps_per_epoch else self._steps_per_pass
-        self._steps_per_epoch = of_a_rank
+        self._steps_per_epoch = max(steps_per_epoch // world_size, 1) if steps_per_epoch else self._steps_per_pass
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that comes next, as Lightning does before each one."""
+        """Set the next epoch, which Lightning calls before each one."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -74,18 +73,18 @@ class ShuffledBatches(ResumableSampler[np.ndarray], Sampler[np.ndarray]):
             yield ids[index * self.batch_size : (index + 1) * self.batch_size]
 
     def _order(self, number: int) -> np.ndarray:
-        """The ids in the order of a pass."""
+        """Return the ids in the order of a pass."""
         return self.ids if self.seed is None else np.random.default_rng((self.seed, number)).permutation(self.ids)
 
 
 class ImageDataModule(LightningDataModule):
-    """Training and held-out batches of images.
+    """Training and validation batches of images.
 
     Args:
-        tables: what a batch holds, by name.
+        tables: columns of a batch by name.
         num_images: N.
         batch_size: B, on one rank.
-        num_validation: the last images, held out; there may be none.
+        num_validation: number of validation images, the last ones; may be 0.
         seed: of the order.
         steps_per_epoch: see `ShuffledBatches`.
     """
@@ -107,14 +106,14 @@ class ImageDataModule(LightningDataModule):
         self._train, self._held_out = np.split(np.arange(num_images), [num_images - num_validation])
 
     def train_dataloader(self) -> "ResumableLoader[ImageBatch]":
-        """Shuffled batches, the last incomplete one left out."""
+        """Return a loader of shuffled batches."""
         trainer = self.trainer
         ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {}
         sampler = ShuffledBatches(self._train, self._batch_size, self._seed, self._steps_per_epoch, **ranks)
         return self._loader(FixedBatches(list(sampler)) if getattr(trainer, "overfit_batches", 0) else sampler)
 
     def val_dataloader(self) -> "ResumableLoader[ImageBatch] | list":
-        """The held-out images, the same on every rank."""
+        """Return a loader of the validation images, the same on every rank."""
         if not len(self._held_out):
             return []
         return self._loader(FixedBatches(list(ShuffledBatches(self._held_out, self._batch_size, None))))

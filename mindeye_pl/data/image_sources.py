@@ -3,13 +3,13 @@
 Legend: n requested images, N images in total, H and W image size in pixels, P side of the squares.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from mindeye_pl.data.image_files import open_image
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
@@ -56,23 +56,17 @@ class Images(Protocol):
 
 
 class ImageFolder:
-    """Images below a folder, sorted by path, as centre crops of the shorter side.
+    """Images below a folder, sorted by path, as centre crops of the shorter side, resized to `image_size`.
 
-    Args:
-        root: folder, searched recursively.
-        image_size: P.
-
-    Raises:
-        UserError: if the folder is missing or contains no image.
+    Raises a UserError if the folder is missing or contains no image.
     """
 
     def __init__(self, root: Path, image_size: int):
         self.root, self.image_size = root, image_size
         self.paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
         if not self.paths:
-            raise UserError(
-                "the image folder is missing or empty", got=root, expected=f"a folder with files of {sorted(SUFFIXES)}"
-            )
+            expected = f"a folder with files of {sorted(SUFFIXES)}"
+            raise UserError("the image folder is missing or empty", got=root, expected=expected)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -82,11 +76,7 @@ class ImageFolder:
         return np.stack([read_square(self.paths[i], self.image_size) for i in ids.tolist()])
 
     def size_and_crop(self, ids: np.ndarray) -> np.ndarray:
-        """Return sizes and crops as `Images.size_and_crop`; only file headers are read.
-
-        Raises:
-            UserError: if a file is not an image.
-        """
+        """Return sizes and crops as `Images.size_and_crop` from the headers; a UserError if a file is not an image."""
         return np.stack([_size_and_crop(*self._upright_size(self.paths[i]), self.image_size) for i in ids.tolist()])
 
     def fingerprint(self) -> str:
@@ -95,17 +85,17 @@ class ImageFolder:
 
     def _upright_size(self, path: Path) -> tuple[int, int]:
         """Return height and width after EXIF rotation."""
-        with _opened(path) as image:
+        with _open(path) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
         return (width, height) if turned else (height, width)
 
 
 class ImageFile:
-    """Images of an hdf5 file, as centre crops of the shorter side.
+    """Images of an hdf5 file as `Stimuli`, as centre crops of the shorter side.
 
     Args:
-        path: hdf5 file in the format of `Stimuli`; uint8 values are scaled from [0, 255].
+        path: uint8 values are scaled from [0, 255].
         image_size: P; images of this size are returned unchanged.
 
     Raises:
@@ -120,11 +110,7 @@ class ImageFile:
         return len(self._stimuli)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Return images as `Images.read`.
-
-        Raises:
-            UserError: as `Stimuli.read`.
-        """
+        """Return images as `Images.read`; errors as `Stimuli.read`."""
         images = self._stimuli.read(ids)
         if images.dtype == np.uint8:
             images = (images.astype(np.float32) / 255).astype(np.float16)
@@ -169,30 +155,15 @@ def _size_and_crop(height: int, width: int, side: int) -> np.ndarray:
 def read_square(file: Path | IO[bytes], image_size: int, *, name: str | None = None) -> np.ndarray:
     """Read the upright centre crop of an image's shorter side, `(3, P, P)` float16 RGB in [0, 1].
 
-    Args:
-        file: path or open file.
-        image_size: P.
-        name: file name for error messages; the path if None.
-
-    Raises:
-        UserError: if the file is damaged or not an image.
+    Raises a UserError with the name, by default the path, if the file is damaged or not an image.
     """
     from PIL import Image, ImageOps
 
-    with _opened(file, name) as image:
+    with _open(file, name) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
         square = ImageOps.fit(upright, (image_size,) * 2, Image.Resampling.LANCZOS)
     return (np.asarray(square, np.float32) / 255).astype(np.float16).transpose(2, 0, 1)
 
 
-@contextmanager
-def _opened(file: Path | IO[bytes], name: str | None = None) -> "Iterator[Image]":
-    """Open an image file; raises a UserError if it is damaged or not an image."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # raised by Pillow
-        fix = f"rm {file}" if isinstance(file, Path) else None
-        raise UserError(f"{name or file} is damaged or not an image", got=error, fix=fix) from error
+def _open(file: Path | IO[bytes], name: str | None = None) -> "AbstractContextManager[Image]":
+    return open_image(file, name or file, fix=f"rm {file}" if isinstance(file, Path) else None)

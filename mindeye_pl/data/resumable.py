@@ -1,4 +1,4 @@
-"""Samplers and loaders that resume inside an epoch, behind the batches that a stopped training has done."""
+"""Samplers and loaders that resume inside an epoch after the batches that a stopped training has used."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ class ResumableSampler(Generic[Index]):
     """Sampler of whole batches whose next pass may start at a later batch; a mixin of torch's samplers.
 
     Attributes:
-        first: batches that the next pass leaves out; the pass after that is whole again.
+        first: number of batches that the next pass skips; later passes are complete.
     """
 
     first = 0
@@ -34,9 +34,6 @@ class FixedBatches(ResumableSampler[Index], SequentialSampler):  # type: ignore[
     """The same batches in every epoch and on every rank.
 
     It is a `SequentialSampler` because Lightning replaces any other one under `trainer.overfit_batches`.
-
-    Args:
-        fixed: the batches.
     """
 
     def __init__(self, fixed: Sequence[Index]):
@@ -49,16 +46,16 @@ class FixedBatches(ResumableSampler[Index], SequentialSampler):  # type: ignore[
 
 
 def ignore_preemption(worker: int) -> None:
-    """Let a worker outlive the signals that Slurm sends to all processes of a job; its loader ends it."""
+    """Ignore the signals that Slurm sends to all processes of a job; the loader ends its workers."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader over a `ResumableSampler`; its state in a checkpoint is the number of batches taken in the epoch.
+    """Loader over a `ResumableSampler`; its state in a checkpoint is the number of batches taken in the epoch.
 
-    The iterator is made at the first batch and not before: Lightning asks for one before it restores a checkpoint, and
-    workers would by then have fetched batches of the wrong epoch.
+    The iterator is created at the first batch: Lightning asks for one before it restores a checkpoint, and workers
+    would then fetch batches of the wrong epoch.
     """
 
     _taken = 0
@@ -81,5 +78,5 @@ class ResumableLoader(DataLoader[Batch]):
         return {"batches_taken": self._taken % len(self)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Leave out the batches that were taken before the checkpoint."""
+        """Skip the batches that were taken before the checkpoint."""
         self.sampler.first = state["batches_taken"]  # type: ignore[attr-defined]

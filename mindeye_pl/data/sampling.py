@@ -1,9 +1,9 @@
-"""Which trials make up each training batch (MindEye2, spec section 1.4; MindEye1, spec section 2.3).
+"""Sampling of the trials of each training batch (MindEye2, spec section 1.4; MindEye1, spec section 2.3).
 
-Every batch holds an equal share of each subject, and no image twice within a share: the contrastive losses would
-take the second showing of an image for a wrong answer to the first.
+Every batch has equally many trials of each subject, and no image twice for a subject: the contrastive losses would
+take the image's second trial for a wrong answer to the first.
 
-Legend: K batches of an epoch, b one subject's share of a batch, n trials of a subject.
+Legend: K batches of an epoch, b trials of one subject in a batch, n trials of a subject.
 """
 
 from abc import ABC, abstractmethod
@@ -14,38 +14,27 @@ import numpy as np
 from torch.utils.data import DistributedSampler
 
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.repetitions import cyclic_slots
-from mindeye_pl.data.nsd.trials import Trials
+from mindeye_pl.data.nsd.trials import Trials, cyclic_slots
 from mindeye_pl.data.resumable import ResumableSampler
 from mindeye_pl.errors import UserError
 
-#: A batch: for each subject in it, the subject's place in the list of subjects and the `(b,)` trials taken.
+#: A batch: for each subject in it, the subject's index in the list of subjects and the `(b,)` trials.
 BatchIndex = list[tuple[int, np.ndarray]]
 
 
 def iterations_per_epoch(
     *, trials_per_session: int, num_sessions: float, batch_size: int, num_subjects: int, world_size: int = 1
 ) -> int:
-    """Batches of one epoch on one rank, as the published code counts them (MindEye2, spec section 1.4).
+    """Return the number of batches per epoch on one rank as the published code does (MindEye2, spec section 1.4).
 
-    The count is nominal: test trials are counted in, and an epoch of several subjects is as long as the longest one's.
+    The count is nominal: it includes test trials, and an epoch of several subjects is as long as that of the subject
+    with the most sessions. A batch has equally many trials of each subject; a remainder is dropped.
 
-    Args:
-        trials_per_session: 750 in NSD.
-        num_sessions: sessions in use, of the subject with the most of them; a part of one counts as that part.
-        batch_size: trials of a batch on one rank, over all subjects.
-        num_subjects: subjects that share the batch; a rest that does not divide equally is left out.
-        world_size: number of ranks.
-
-    Raises:
-        UserError: if the batch is smaller than the number of subjects, or larger than the epoch.
+    Raises a UserError if the batch is smaller than the number of subjects, or larger than the epoch.
     """
     if batch_size < num_subjects:
-        raise UserError(
-            "the batch is too small for an equal share of each subject",
-            got=batch_size,
-            expected=f"at least {num_subjects}",
-        )
+        expected = f"at least {num_subjects}"
+        raise UserError("the batch is too small for an equal share of each subject", got=batch_size, expected=expected)
     share = batch_size // num_subjects
     trials = int(trials_per_session * num_sessions) // world_size
     if trials < share * num_subjects:
@@ -54,22 +43,22 @@ def iterations_per_epoch(
 
 
 class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIndex], ABC):
-    """Base of the samplers: yields whole batches, so the loader is `DataLoader(..., sampler=self, batch_size=None)`.
+    """Base of the samplers. It yields whole batches, so the loader is `DataLoader(..., sampler=self, batch_size=None)`.
 
-    What it yields depends on (seed, epoch, rank) alone; no global generator is touched and workers draw nothing. It is
-    a `DistributedSampler` because it shares the work between ranks itself, and Lightning leaves those in place.
+    Batches depend on (seed, epoch, rank) only; no global generator is used and workers draw nothing. It is a
+    `DistributedSampler` because it divides the work between ranks itself, and Lightning does not replace those.
 
     Args:
         trials: training trials of each subject.
         batch_size: trials of a batch on one rank, over all subjects.
-        trials_per_session: nominal, 750 in NSD; the epoch's length follows from it where it does not from images.
+        trials_per_session: nominal, 750 in NSD; determines the epoch's length unless images do.
         seed: of the draws.
-        num_sessions: in use, where the last one is used in part; None where all that the trials come from are whole.
-        rank: this process.
+        num_sessions: number of sessions in use if the last one is used in part; None if all are whole.
+        rank: of this process.
         world_size: number of processes.
 
     Raises:
-        UserError: if a subject has too few distinct images for its share, or as `iterations_per_epoch`.
+        UserError: if a subject has fewer than b distinct images, or as `iterations_per_epoch`.
     """
 
     def __init__(
@@ -95,27 +84,24 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
         for subject_trials in self.trials:
             distinct = len(np.unique(subject_trials.stimulus_ids))
             if distinct < self.share:
-                raise UserError(
-                    f"subject {subject_trials.subject} has too few distinct training images for its share of a batch",
-                    got=distinct,
-                    expected=f"at least {self.share}",
-                    fix=f"a batch size of at most {distinct * len(self.trials)}, or more sessions",
-                )
+                what = f"subject {subject_trials.subject} has too few distinct training images for its share of a batch"
+                fix = f"a batch size of at most {distinct * len(self.trials)}, or more sessions"
+                raise UserError(what, got=distinct, expected=f"at least {self.share}", fix=fix)
 
     def _trials_per_epoch(self, num_sessions: float | None) -> int:
-        """Trials of an epoch over all ranks and subjects, nominally: those of the longest subject, test trials too."""
+        """Return the nominal trials of an epoch over all ranks: the longest subject's, with test trials."""
         longest = max(len(np.unique(subject_trials.sessions)) for subject_trials in self.trials)
         return int(self.trials_per_session * (num_sessions or longest))
 
     @abstractmethod
     def draw(self, trials: Trials) -> np.ndarray:
-        """One subject's shares of this epoch's batches on this rank, `(K, b)` indices into `trials`."""
+        """Return one subject's trials in this epoch's batches on this rank, `(K, b)` indices into `trials`."""
 
     def batches(self) -> Iterator[BatchIndex]:
         """Yield the batches of this epoch on this rank."""
         shares = [self.draw(trials) for trials in self.trials]
         for iteration in range(self.num_iterations):
-            yield [(place, share[iteration]) for place, share in enumerate(shares)]
+            yield [(subject, share[iteration]) for subject, share in enumerate(shares)]
 
     def __len__(self) -> int:
         return self.num_iterations
@@ -124,24 +110,22 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
 class ResampledSessions(EqualShareSampler):
     """The published rule: an endless stream of sessions drawn with replacement, mixed by a shuffle buffer.
 
-    Trials leave the buffer at random and are cut into batches as they come; a batch with an image twice is thrown
-    away. An epoch is therefore a random multiset of trials, and since the buffer holds a session's worth (published:
-    750 trials), a batch comes from few sessions. Ranks draw independent streams, as the published processes do.
+    Trials leave the buffer at random and are cut into batches; a batch with an image twice is dropped. An epoch is
+    therefore a random multiset of trials, and since the buffer has the size of a session (published: 750 trials), a
+    batch comes from few sessions. Ranks draw independent streams, as the published processes do.
     """
 
     def draw(self, trials: Trials) -> np.ndarray:
-        """See the base class."""
+        """Return batches as the base class."""
         rng = np.random.default_rng((self.seed, self.epoch, trials.subject, self.rank))
         stream = _shuffled(_endless_sessions(trials, rng), self.trials_per_session, rng)
         kept, num_kept, num_drawn = [], 0, 0
         while num_kept < self.num_iterations:
             if num_drawn > 1000 * self.num_iterations:
-                raise UserError(
-                    f"data.sampling=published: hardly a batch of subject {trials.subject} is without an image twice",
-                    got=f"{num_kept} of {num_drawn} batches of {self.share} trials",
-                    expected=f"{self.num_iterations}",
-                    fix="fidelity.sampling=corrected, or a smaller batch",
-                )
+                what = f"data.sampling=published: hardly a batch of subject {trials.subject} is without an image twice"
+                got = f"{num_kept} of {num_drawn} batches of {self.share} trials"
+                fix = "fidelity.sampling=corrected, or a smaller batch"
+                raise UserError(what, got=got, expected=self.num_iterations, fix=fix)
             count = self.num_iterations
             batches = np.fromiter(islice(stream, count * self.share), np.int64).reshape(count, self.share)
             images = np.sort(trials.stimulus_ids[batches], axis=1)
@@ -153,17 +137,17 @@ class ResampledSessions(EqualShareSampler):
 
 
 class WithoutReplacement(EqualShareSampler):
-    """The corrected rule: no trial comes a second time in an epoch before every trial has come once.
+    """The corrected rule: every trial is used once in an epoch before any is used twice.
 
-    All ranks deal the same permutation and take different batches of it, so their trials are disjoint.
+    All ranks draw the same permutation and take different batches of it, so their trials are disjoint.
     """
 
     def draw(self, trials: Trials) -> np.ndarray:
-        """See the base class."""
+        """Return batches as the base class."""
         return self._dealt(trials.subject, trials.stimulus_ids)
 
     def _dealt(self, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
-        """This rank's batches, `(K, b)` indices into `(n,)` stimulus ids."""
+        """Return this rank's batches, `(K, b)` indices into `(n,)` stimulus ids."""
         rng = np.random.default_rng((self.seed, self.epoch, subject))
         num_batches = self.num_replicas * self.num_iterations
         drawn = _draw_evenly(stimulus_ids, num_batches, self.share, rng)
@@ -171,18 +155,17 @@ class WithoutReplacement(EqualShareSampler):
 
 
 class ByImage(WithoutReplacement):
-    """MindEye1's rule (spec section 2.3): an image comes once an epoch, in step i its repetition i mod 3.
+    """MindEye1's rule (spec section 2.3): an image is used once an epoch, in step i its repetition i mod 3.
 
-    An image with fewer repetitions gives the ones that it has in turn. An epoch is as long as there are images,
-    a third of the trials. The published loader draws its shards of images with replacement; here images are dealt,
-    so that none comes a second time before all have come once.
+    An image with fewer repetitions uses them in turn. An epoch has as many trials as there are images. The published
+    loader draws its shards of images with replacement; here no image is used twice before all were used.
     """
 
     def _trials_per_epoch(self, num_sessions: float | None) -> int:
         return max(len(np.unique(subject_trials.stimulus_ids)) for subject_trials in self.trials)
 
     def draw(self, trials: Trials) -> np.ndarray:
-        """See the base class."""
+        """Return batches as the base class."""
         slots = cyclic_slots(trials.stimulus_ids, nsd.REPETITIONS)  # (N, R)
         images = self._dealt(trials.subject, np.arange(len(slots)))  # (K, b)
         return slots[images, np.arange(len(images))[:, None] % nsd.REPETITIONS]
@@ -197,26 +180,26 @@ SAMPLERS: dict[str, type[EqualShareSampler]] = {
 
 
 def _endless_sessions(trials: Trials, rng: np.random.Generator) -> Iterator[int]:
-    """Trials in order of time, of sessions drawn with replacement."""
+    """Yield trials in temporal order, of sessions drawn with replacement."""
     sessions = [np.flatnonzero(trials.sessions == session).tolist() for session in np.unique(trials.sessions)]
     return chain.from_iterable(sessions[rng.integers(len(sessions))] for _ in iter(int, 1))
 
 
 def _shuffled(incoming: Iterable[int], buffer_size: int, rng: np.random.Generator) -> Iterator[int]:
-    """An endless stream, each item drawn at random from a full buffer and replaced there by the next one."""
+    """Yield items drawn at random from a full buffer, each replaced there by the next one, without end."""
     incoming = iter(incoming)
     buffer = list(islice(incoming, buffer_size))
     while True:
-        for place in rng.integers(buffer_size, size=4096).tolist():
-            yield buffer[place]
-            buffer[place] = next(incoming)
+        for index in rng.integers(buffer_size, size=4096).tolist():
+            yield buffer[index]
+            buffer[index] = next(incoming)
 
 
 def _draw_evenly(stimulus_ids: np.ndarray, num_batches: int, share: int, rng: np.random.Generator) -> np.ndarray:
-    """`(K b,)` trials from as many permutations of all trials as are needed, no image more than K times.
+    """Return `(K b,)` trials from as many permutations of all trials as needed, no image more than K times.
 
-    With at least b distinct images that many trials always exist; the limit binds only where the epoch is a few
-    batches of a small session.
+    With at least b distinct images that many trials always exist; the limit matters only if the epoch is a few batches
+    of a small session.
     """
     drawn = np.empty(0, np.int64)
     while len(drawn) < num_batches * share:
@@ -226,7 +209,7 @@ def _draw_evenly(stimulus_ids: np.ndarray, num_batches: int, share: int, rng: np
 
 
 def _occurrence(values: np.ndarray) -> np.ndarray:
-    """How often each value came before, `(n,)`: 0 at its first occurrence, 1 at its second, ..."""
+    """Return how often each value occurred before, `(n,)`: 0 at its first occurrence, 1 at its second, ..."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     is_first = np.append(True, ordered[1:] != ordered[:-1])
@@ -237,17 +220,11 @@ def _occurrence(values: np.ndarray) -> np.ndarray:
 
 
 def _deal(drawn: np.ndarray, stimulus_ids: np.ndarray, num_batches: int, rng: np.random.Generator) -> np.ndarray:
-    """Deals trials into batches without an image twice in any, `(K, b)`, as one deals cards.
+    """Deal `(K b,)` trials in random order, no image more than K times, into K batches of distinct images, `(K, b)`.
 
-    Trials are laid out with those of an image side by side, images in random order, and cut into b rounds of K. Each
-    round gives every batch one trial, in random order. An image comes at most K times, so it can meet itself only
-    where it spans two rounds; the second round then gives those trials to batches that the first did not.
-
-    Args:
-        drawn: `(K b,)` trials in random order, no image more than K times.
-        stimulus_ids: `(K b,)` their images.
-        num_batches: K.
-        rng: source of the randomness.
+    Trials are ordered by image, images in random order, and cut into b rounds of K. Each round gives every batch one
+    trial, in random order. An image occurs at most K times, so it can repeat in a batch only if it spans two rounds;
+    the second round then gives those trials to batches that did not get the image in the first.
     """
     _, image = np.unique(stimulus_ids, return_inverse=True)
     image = rng.permutation(image.max() + 1)[image]

@@ -1,1 +1,1 @@
-"""Folders and hub repositories from which a trained part is rebuilt; knows no part by name."""
+"""Folders and hub repositories from which a trained part is rebuilt."""

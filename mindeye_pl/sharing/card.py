@@ -1,9 +1,9 @@
-"""The card of a shared part: what it is, what it was trained on, how to load it."""
+"""The model card of a shared part: architecture, training data and usage."""
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Facts that stand in the card's table, in this order, with the words that they stand under.
+#: Rows of the card's table: fact and label.
 _ROWS = {
     "subject": "subject",
     "hours": "hours of data",
@@ -24,13 +24,9 @@ result = decoder.reconstruct(betas)  # (n, voxels), z-scored per session: .token
 
 
 def card(kind: str, facts: Mapping[str, Any], version: str, *, whole: bool) -> str:
-    """The text of `README.md`, with the front matter that the hub reads.
+    """Return the text of `README.md`, with the hub's front matter, for a part of class `kind`.
 
-    Args:
-        kind: the part's class.
-        facts: what is known of its training; may be empty.
-        version: of the package.
-        whole: a system, not one part of it.
+    The facts of its training may be empty; `whole` is a system, not a part of one.
     """
     simulated = facts.get("simulated")
     tags = ["fmri", "brain-decoding", kind.lower(), *(["simulated"] if simulated else [])]
@@ -38,15 +34,14 @@ def card(kind: str, facts: Mapping[str, Any], version: str, *, whole: bool) -> s
     title = kind + (f", subject {subject}" if subject else "") + (f", {_hours(hours)}" if hours else "")
     lines = ["---", "library_name: mindeye_pl", "tags:", *(f"- {tag}" for tag in tags), "---", ""]
     lines += [f"# {title}{' (simulated)' if simulated else ''}", ""]
-    does = (
-        "From fMRI to image tokens and a retrieval embedding" if whole else "One part of a system from fMRI to images"
-    )
+    system = "From fMRI to image tokens and a retrieval embedding"
+    does = system if whole else "One part of a system from fMRI to images"
     lines += [f"{does}, made with mindeye_pl {version}.", ""]
     if simulated:
         lines += ["It was trained on *simulated* brains: its scores say nothing about real ones.", ""]
     elif simulated is False:
         lines += [f"It was trained on {facts.get('data')}, whose terms of use come first.", ""]
-    rows = [(words, _said(facts[name])) for name, words in _ROWS.items() if facts.get(name) is not None]
+    rows = [(words, _text(facts[name])) for name, words in _ROWS.items() if facts.get(name) is not None]
     rows += [(f"`{name}`", value) for name, value in facts.get("fidelity", {}).items()]
     if rows:
         lines += ["| | |", "| --- | --- |", *(f"| {words} | {value} |" for words, value in rows), ""]
@@ -59,7 +54,7 @@ def _hours(hours: float | str) -> str:
     return "all hours" if hours == "all" else f"{hours:g} hour{'' if hours == 1 else 's'}"
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {item}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

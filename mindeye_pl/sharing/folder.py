@@ -23,9 +23,7 @@ def exporting(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder; when the block ends, move its files into `folder`.
 
     The configuration is removed first and moved last, so that a folder with a configuration is complete at all times.
-
-    Raises:
-        UserError: if the final folder holds something else, or may not be written.
+    Raises a UserError if the final folder holds something else, or may not be written.
     """
     folder = check_folder(folder)
     try:
@@ -44,11 +42,7 @@ def exporting(folder: Path) -> Iterator[Path]:
 
 
 def check_folder(folder: Path) -> Path:
-    """Return the folder's absolute path, if a part can be written there.
-
-    Raises:
-        UserError: if it holds something else, which is not changed.
-    """
+    """Return the absolute path of a folder for a part; raises a UserError if it holds something else."""
     folder = folder.expanduser().absolute()
     if folder.exists() and not is_shared(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} holds something else", expected="a new folder, an empty one, or a previous export")
@@ -72,29 +66,21 @@ def is_shared(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of a shared folder.
-
-    Raises:
-        UserError: if it is missing, damaged, or of another program.
-    """
-    path, wanted = folder / CONFIG, f"a folder of `save_pretrained` or pipeline=export, with {CONFIG} and {WEIGHTS}"
+    """Return a shared folder's configuration; raises a UserError if it is missing, damaged, or of another program."""
+    path, expected = folder / CONFIG, f"a folder of `save_pretrained` or pipeline=export, with {CONFIG} and {WEIGHTS}"
     try:
         config = json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"{path} cannot be read", got=error.strerror, expected=wanted) from error
+        raise UserError(f"{path} cannot be read", got=error.strerror, expected=expected) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not json", got=error, expected=wanted) from error
+        raise UserError(f"{path} is not json", got=error, expected=expected) from error
     if not isinstance(config, dict) or MARK not in config or not isinstance(config.get("model"), dict):
-        raise UserError(f"{path} was written by another program", expected=wanted)
+        raise UserError(f"{path} was written by another program", expected=expected)
     return config
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file.
-
-    Raises:
-        UserError: if it is missing or damaged.
-    """
+    """Return the tensors of a safetensors file; raises a UserError if it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -103,6 +89,5 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise UserError("the weights do not exist", got=path, expected="a .safetensors file") from error
     except SafetensorError as error:
-        raise UserError(
-            f"{path} is damaged, or not a safetensors file", got=error, fix="copy or download it again"
-        ) from error
+        fix = "copy or download it again"
+        raise UserError(f"{path} is damaged, or not a safetensors file", got=error, fix=fix) from error

@@ -1,4 +1,4 @@
-"""The hub: a repository as a local folder, a folder as a repository, and one line for what can go wrong between."""
+"""Downloads from and uploads to the hub, with one-line errors."""
 
 import re
 from collections.abc import Iterator
@@ -14,54 +14,46 @@ LOG_IN = "hf auth login, or the environment variable HF_TOKEN"
 def fetch_folder(
     source: str | Path, *, revision: str | None = None, local_files_only: bool = False, subfolder: str = ""
 ) -> Path:
-    """A folder as it is, or a repository's files fetched into the hub's cache.
+    """Return a folder, or the folder of a repository's files in the hub's cache, downloaded if necessary.
 
     Args:
         source: a folder, or `owner/name` of a model repository.
         revision: branch, tag or commit of the repository.
-        local_files_only: takes what is in the cache and asks no network.
+        local_files_only: use the cache only, without the network.
         subfolder: of the folder or the repository.
 
     Raises:
-        UserError: if there is no such folder or repository, or the hub cannot be asked.
+        UserError: if there is no such folder or repository, or the hub does not answer.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        _check_name(str(source), what="a folder, or owner/name of a repository on the hub")
+        _check_name(str(source), expected="a folder, or owner/name of a repository on the hub")
         from huggingface_hub import snapshot_download
 
         prefix = f"{subfolder}/" if subfolder else ""
         files = [f"{prefix}{name}" for name in (WEIGHTS, CONFIG, CARD, "*.safetensors")]
-        with _in_one_line(str(source)):
-            folder = Path(
-                snapshot_download(
-                    str(source), revision=revision, local_files_only=local_files_only, allow_patterns=files
-                )
+        with _one_line_errors(str(source)):
+            downloaded = snapshot_download(
+                str(source), revision=revision, local_files_only=local_files_only, allow_patterns=files
             )
+        folder = Path(downloaded)
     return folder / subfolder
 
 
 def push_to_hub(folder: str | Path, repository: str, *, private: bool = True) -> str:
-    """Uploads a folder to a model repository, made where it is missing, and returns the address of the commit.
+    """Upload a folder of `save_pretrained` to a model repository `owner/name` and return the commit's URL.
 
-    Safetensors of the repository that are not in the folder are removed by the same commit.
-
-    Args:
-        folder: of `save_pretrained`.
-        repository: `owner/name`.
-        private: of a repository that is made now; one that exists stays as it is.
-
-    Raises:
-        UserError: without a token, a network, a right to write, for a name that is none or a folder of something else.
+    A missing repository is created, private by default. The commit also removes safetensors that are not in the folder,
+    as they would be taken for a part of this export. Raises a UserError without a token, a network or the right to
+    write, or for an invalid name or folder.
     """
     from huggingface_hub import HfApi
 
     check_repository(repository)
     read_config(Path(folder))
     api = HfApi()
-    with _in_one_line(repository):
+    with _one_line_errors(repository):
         api.create_repo(repository, private=private, exist_ok=True)
-        # As in a folder, weights of an earlier export that are not part of this one would be taken for its own.
         commit = api.upload_folder(
             repo_id=repository,
             folder_path=str(folder),
@@ -72,25 +64,24 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = True) ->
 
 
 def check_repository(repository: str) -> None:
-    """Refuses what no upload can succeed with, before anything long begins; asks no network.
+    """Check the repository's name and that there is a token, without the network, before anything long begins.
 
-    Raises:
-        UserError: for a name that is none, or where there is no token.
+    Raises a UserError for an invalid name, or without a token.
     """
     from huggingface_hub import get_token
 
-    _check_name(repository, what="owner/name")
+    _check_name(repository, expected="owner/name")
     if get_token() is None:
         raise UserError(f"there is no token to write to {repository}", expected="a token of the hub", fix=LOG_IN)
 
 
-def _check_name(repository: str, *, what: str) -> None:
+def _check_name(repository: str, *, expected: str) -> None:
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
-        raise UserError("no such folder, and no name of a repository", got=repository, expected=what)
+        raise UserError("no such folder, and no name of a repository", got=repository, expected=expected)
 
 
 @contextmanager
-def _in_one_line(repository: str) -> Iterator[None]:
+def _one_line_errors(repository: str) -> Iterator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -108,29 +99,28 @@ def _in_one_line(repository: str) -> Iterator[None]:
     except HFValidationError as error:
         raise UserError(f"{repository} is no name of a repository", got=error, expected="owner/name") from error
     except GatedRepoError as error:
-        raise UserError(f"{repository} asks for consent", expected="yours", fix="give it on the hub's page") from error
+        raise UserError(
+            f"{repository} asks for consent", expected="consent", fix="give it on the hub's page"
+        ) from error
     except RepositoryNotFoundError as error:
-        seen = f"{error.response.status_code} from the hub"
-        wanted = "an existing repository that your token may see"
-        raise UserError(f"{repository} was not found", got=seen, expected=wanted, fix=LOG_IN) from error
+        got = f"{error.response.status_code} from the hub"
+        expected = "an existing repository that your token may see"
+        raise UserError(f"{repository} was not found", got=got, expected=expected, fix=LOG_IN) from error
     except RevisionNotFoundError as error:
         raise UserError(f"{repository} has no such revision", expected="a branch, a tag or a commit") from error
     except LocalTokenNotFoundError as error:
         raise UserError(f"there is no token for {repository}", expected="a token of the hub", fix=LOG_IN) from error
     except HfHubHTTPError as error:
         denied = error.response.status_code in (401, 403)
-        seen = f"{error.response.status_code} {error.server_message or ''}".strip()
-        raise UserError(f"the hub refused {repository}", got=seen, fix=LOG_IN if denied else None) from error
+        got = f"{error.response.status_code} {error.server_message or ''}".strip()
+        raise UserError(f"the hub refused {repository}", got=got, fix=LOG_IN if denied else None) from error
     except OfflineModeIsEnabled as error:
         raise UserError(f"{repository} cannot be reached", got=off, fix="unset HF_HUB_OFFLINE") from error
     except LocalEntryNotFoundError as error:
         cause = error.__cause__
         asked = cause is not None and not isinstance(cause, OfflineModeIsEnabled)
-        raise UserError(
-            f"{repository} is not in the hub's cache, and the hub was not reached",
-            got=cause if asked else off,
-            fix="once the network is there: the same again",
-        ) from error
+        what, fix = f"{repository} is not in the hub's cache, and the hub was not reached", "the same with a network"
+        raise UserError(what, got=cause if asked else off, fix=fix) from error
     except _transport_error() as error:
         raise UserError(f"the hub did not answer for {repository}", got=error, expected="a network") from error
 

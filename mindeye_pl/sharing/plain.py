@@ -67,8 +67,7 @@ def describe(value: Any) -> Any:
 def rebuild(node: Any) -> Any:
     """Rebuild the result of `describe` on the current default device.
 
-    Raises:
-        UserError: for a name that must not be called, see the module's docstring.
+    Raises a UserError for a name that must not be called, see the module's docstring.
     """
     if isinstance(node, list):
         return [rebuild(item) for item in node]

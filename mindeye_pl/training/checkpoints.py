@@ -75,7 +75,7 @@ def load_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path)
     Raises:
         UserError: naming the first weight that is missing, unexpected or of another shape.
     """
-    check_weights({key: tuple(value.shape) for key, value in model.state_dict().items()}, weights, path)
+    check_weights(model.state_dict(), weights, path)
     model.load_state_dict(dict(weights))
 
 

@@ -1,4 +1,4 @@
-"""Foreign weights: the published checkpoints, one adapter for each format; nothing else knows a foreign key name."""
+"""Foreign weights: published checkpoints and their key names, one module per format."""
 
 from mindeye_pl.weights.registry import load_published as load_published
 from mindeye_pl.weights.registry import save_published as save_published

@@ -1,7 +1,7 @@
 """`python -m mindeye_pl.weights.convert IN OUT.safetensors`: convert a checkpoint to safetensors, without its objects.
 
-Checkpoints of Lightning and DeepSpeed hold objects beside their tensors, and unpickling an object can run any code.
-Here placeholders without content replace the objects, and nothing of the file is executed.
+Checkpoints of Lightning and DeepSpeed contain objects, and unpickling an object can run any code. Here placeholders
+replace the objects, and nothing in the file is executed.
 """
 
 import argparse
@@ -20,14 +20,10 @@ _STATE_KEYS = ("state_dict", "model_state_dict", "module", "model")
 
 
 def convert(source: Path, target: Path) -> int:
-    """Write the tensors of a checkpoint's state dict under their own names and return their number.
+    """Write the state dict of a `torch.save` file as `.safetensors`, atomically, and return the number of tensors.
 
-    Args:
-        source: a file of `torch.save`.
-        target: a `.safetensors` file, written atomically; its header has the sha256 of the source.
-
-    Raises:
-        UserError: if the source is missing, damaged, or holds no state dict.
+    The header contains the sha256 of the source. Raises a UserError if the source is missing, damaged, or holds no
+    state dict.
     """
     if target.suffix != ".safetensors":
         raise UserError("the converted file", got=target, expected="a name that ends in .safetensors")

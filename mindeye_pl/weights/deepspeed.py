@@ -1,11 +1,10 @@
 """MindEye2 checkpoints that DeepSpeed saved: a folder of ZeRO partitions, assembled without DeepSpeed.
 
-Each rank holds a slice of every parameter group as a flat float32 vector. The concatenated slices are the group's
+Each rank has a slice of every parameter group as a flat float32 vector. The concatenated slices are the group's
 parameters in the order of `param_shapes`, followed by padding.
 """
 
 import re
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,7 @@ def is_deepspeed(path: Path) -> bool:
 def checkpoint_files(path: Path) -> list[Path]:
     """Return the files of the weights: the model's first, then the ranks' in order.
 
-    Raises:
-        UserError: if a rank's file is missing.
+    Raises a UserError if a rank's file is missing.
     """
     folder = _tagged(path)
     ranks = {int(match[1]): file for file in folder.iterdir() if (match := _PARTITION.fullmatch(file.name))}
@@ -42,13 +40,13 @@ def checkpoint_files(path: Path) -> list[Path]:
 def read_deepspeed(path: Path) -> dict[str, Tensor]:
     """Return the float32 weights and the buffers of a checkpoint of ZeRO stage 1 or 2, by their published names.
 
-    Raises:
-        UserError: if a file is missing or damaged, was saved by stage 3, or the partitions do not hold the parameters.
+    Raises a UserError if a file is missing or damaged, was saved by stage 3, or the partitions do not hold the
+    parameters.
     """
     model_file, *rank_files = checkpoint_files(path)
     try:
         model = read_torch(model_file, foreign="ignore")
-        return _assembled(path, model, [_partitions(file) for file in rank_files])
+        return _assembled(path, model, [_read_partitions(file) for file in rank_files])
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise _incomplete(path, repr(error)) from error
 
@@ -57,15 +55,15 @@ def _incomplete(path: Path, got: str, expected: object = None) -> UserError:
     return UserError(f"{path} is not a complete DeepSpeed checkpoint", got=got, expected=expected)
 
 
-def _assembled(path: Path, model: dict[str, Any], ranks: "list[_Partitions]") -> dict[str, Tensor]:
+def _assembled(path: Path, model: dict[str, Any], ranks: list[tuple[list[Tensor], int | None]]) -> dict[str, Tensor]:
     groups: list[dict[str, torch.Size]] = list(model["param_shapes"])
-    if not ranks or any(len(rank.groups) != len(groups) for rank in ranks):
+    if not ranks or any(len(slices) != len(groups) for slices, _ in ranks):
         raise _incomplete(path, "another number of parameter groups")
-    if (count := ranks[0].count) not in (None, len(ranks)):
+    if (count := ranks[0][1]) not in (None, len(ranks)):
         raise _incomplete(path, f"{len(ranks)} ranks", count)
     state: dict[str, Tensor] = {name: model["module"][name].float() for name in model.get("buffer_names", ())}
     for index, shapes in enumerate(groups):
-        flat = torch.cat([rank.groups[index] for rank in ranks])
+        flat = torch.cat([slices[index] for slices, _ in ranks])
         sizes = [prod(shape) for shape in shapes.values()]
         if len(flat) < sum(sizes):
             raise _incomplete(path, f"{len(flat)} numbers", sum(sizes))
@@ -73,31 +71,21 @@ def _assembled(path: Path, model: dict[str, Any], ranks: "list[_Partitions]") ->
             state[name] = part.view(shape)
     for alias, name in dict(model.get("shared_params") or {}).items():
         state[alias] = state[name]
-    # Frozen parameters are in no optimiser: they come from the model itself.
+    # Frozen parameters are in no optimiser, only in the model.
     for name in model.get("frozen_param_shapes") or ():
         state[name] = model["module"][name].float()
     return state
 
 
-@dataclass(frozen=True)
-class _Partitions:
-    """One rank's slice of each group, and the number of ranks that it names."""
-
-    groups: list[Tensor]
-    count: int | None
-
-
-def _partitions(file: Path) -> _Partitions:
+def _read_partitions(file: Path) -> tuple[list[Tensor], int | None]:
+    """Return a rank's slice of each group, and the number of ranks that the file names."""
     content: dict[str, Any] = read_torch(file, foreign="ignore")["optimizer_state_dict"]
     if "fp32_flat_groups" in content:
-        raise UserError(
-            f"{file} was saved by ZeRO stage 3",
-            expected="stage 1 or 2",
-            fix="assemble it with the zero_to_fp32.py that DeepSpeed writes into the folder, and use its last.pth",
-        )
+        fix = "assemble it with the zero_to_fp32.py that DeepSpeed writes into the folder, and use its last.pth"
+        raise UserError(f"{file} was saved by ZeRO stage 3", expected="stage 1 or 2", fix=fix)
     count = content.get("partition_count")
     count = max(count) if isinstance(count, list | tuple) else count if isinstance(count, int) else None
-    return _Partitions(content["single_partition_of_fp32_groups"], count)
+    return content["single_partition_of_fp32_groups"], count
 
 
 def _tagged(path: Path) -> Path:

@@ -10,14 +10,10 @@ from mindeye_pl.weights.safe_unpickling import read_torch
 
 
 def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint, memory-mapped where the format allows it.
+    """Return the tensors of a `.safetensors` or `torch.save` file, memory-mapped where the format allows it.
 
-    Args:
-        path: a `.safetensors` file, or a file of `torch.save`.
-        key: entry of the checkpoint that holds the state dict; a bare state dict is accepted too.
-
-    Raises:
-        UserError: if the file is missing, damaged, a pickle with code in it, or holds no tensors.
+    The state dict is the entry `key` of a checkpoint, or the whole content. Raises a UserError if the file is missing,
+    damaged, a pickle with code in it, or holds no tensors.
     """
     if not path.is_file():
         raise UserError("the checkpoint does not exist", got=path, expected="a .pth or .safetensors file")

@@ -1,8 +1,8 @@
 """Reading of `torch.save` files without executing any of their content.
 
-A pickle may call any function that it names, so only names of an allow-list are resolved. Numpy's own functions are not
-on it: numpy accepts any dtype from the file, and builds arrays of object pointers out of raw bytes. Placeholders, which
-know numbers and strings only, replace them.
+A pickle may call any function that it names, so only names of an allow-list are resolved. Numpy's functions are not on
+it, because numpy accepts any dtype and builds arrays of object pointers from raw bytes. Placeholders, which accept
+numbers and strings only, replace them.
 """
 
 import collections
@@ -25,11 +25,7 @@ DOWNLOAD = "copy or download it again"
 
 
 class _DType:
-    """Placeholder of `numpy.dtype`: numbers, strings of fixed width, or Python objects; anything else has no `dtype`.
-
-    Args:
-        code: kind and size, for instance `f4`, `U11` or `O8`.
-    """
+    """Placeholder of `numpy.dtype`: numbers, strings of fixed width, or Python objects, such as `f4`, `U11` or `O8`."""
 
     def __init__(self, code: str = "", *_: Any):
         known = re.fullmatch(r"[biufc][0-9]{1,2}|U[0-9]{1,6}|O8?", str(code))
@@ -156,17 +152,9 @@ def read_torch(
 ) -> Any:
     """Return the content of a `torch.save` file of tensors, arrays, strings, numbers and containers, on the CPU.
 
-    Tensors are memory-mapped where the format allows it. Arrays of strings become lists; arrays of anything else but
-    numbers become None.
-
-    Args:
-        path: of the file.
-        foreign: objects of other classes are refused, or replaced by placeholders without content.
-        expected: content, for the message if it is refused.
-        fix: command, for the same message.
-
-    Raises:
-        UserError: if the file is missing or damaged, or holds foreign objects. Nothing in it is executed.
+    Tensors are memory-mapped where the format allows it. Arrays of strings become lists, other arrays without numbers
+    become None. Foreign objects are refused with `expected` and `fix` in the error, or replaced by empty placeholders.
+    Raises a UserError if the file is missing or damaged, or holds foreign objects. Nothing in it is executed.
     """
     if not path.is_file():
         raise UserError("the file does not exist", got=path, expected="a file of torch.save")

@@ -1,4 +1,4 @@
-"""The project's own foundation weights: safetensors whose header holds the sizes that the model is built from."""
+"""The project's own foundation weights: safetensors whose header holds the sizes of the model."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,9 @@ from mindeye_pl.weights.files import read_state
 
 
 def save_own(path: Path, weights: Mapping[str, Tensor], sizes: Mapping[str, Any], *, half: bool = False) -> None:
-    """Write weights with the sizes of their model, atomically.
+    """Write weights to a `.safetensors` file, atomically, with the arguments that build the model as plain data.
 
-    Args:
-        path: a `.safetensors` file.
-        weights: by name.
-        sizes: plain data, the arguments that build the model.
-        half: stores floats as float16.
+    `half` stores floats as float16.
     """
 
     def stored(value: Tensor) -> Tensor:
@@ -30,10 +26,9 @@ def save_own(path: Path, weights: Mapping[str, Tensor], sizes: Mapping[str, Any]
 
 
 def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights in float32, and the sizes of their model.
+    """Return the weights in float32, and the sizes of their model.
 
-    Raises:
-        UserError: when the file is missing, truncated, or holds no sizes.
+    Raises a UserError if the file is missing, damaged, or holds no sizes.
     """
     from safetensors import safe_open
 
@@ -41,11 +36,11 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(str(path), framework="pt") as file:
         header = file.metadata() or {}
     if "sizes" not in header:
-        raise UserError(f"{path} does not say the sizes of its model", expected="a file that this project wrote")
+        raise UserError(f"{path} does not contain the sizes of its model", expected="a file that this project wrote")
     return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, json.loads(header["sizes"])
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Gives a module its weights, all of which must fit, and freezes it."""
+    """Load weights, which must fit the whole module, freeze it and set eval mode."""
     module.load_state_dict(dict(weights), assign=True)
     return module.requires_grad_(False).eval()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.data.dataset import BrainDataset
+from mindeye_pl.data.datamodule import BrainDataset
 from tests.data.small_nsd import StubTokens, make_trials
 
 

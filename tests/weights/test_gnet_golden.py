@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.features.gnet import GNet
-from mindeye_pl.weights.formats.gnet import read
+from mindeye_pl.weights.formats.gnet import FORMAT
 from mindeye_pl.weights.registry import load_published
 from tests.golden import weights as golden
 from tests.weights.test_convert import Malice
@@ -99,7 +99,7 @@ def test_code_is_not_executed_and_the_weights_are_read(tmp_path: Path, io: dict[
 
 
 def test_the_weights_alone_are_taken_too(tmp_path: Path, gnet: GNet, path: Path) -> None:
-    save_file(read(path), tmp_path / "gnet.safetensors")
+    save_file(FORMAT.read(path), tmp_path / "gnet.safetensors")
     again = load_published("gnet", tmp_path / "gnet.safetensors").state_dict()
     for key, value in gnet.state_dict().items():
         torch.testing.assert_close(again[key], value, rtol=0, atol=0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye2
 from mindeye_pl.nn.brain.diffusion_prior import CosineSchedule
-from mindeye_pl.weights.formats.mindeye2 import to_published
+from mindeye_pl.weights.formats.mindeye2 import FORMAT
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.golden import weights as golden
 from tests.models.tiny import alignment, mixer
@@ -114,7 +114,7 @@ def test_prior_sampling(model: MindEye2, io: dict[str, Tensor], steps: int, cond
 
 def test_round_trip(model: MindEye2) -> None:
     published = published_state()
-    back = to_published(model)
+    back = FORMAT.to_published(model)
     assert back.keys() == published.keys()
     assert all(torch.equal(back[key], published[key]) for key in published)
 

@@ -194,7 +194,7 @@ ENTRIES: dict[str, Callable[[Path], Any]] = {
     "read_state": read_state,
     "convert": lambda path: convert(path, path.with_suffix(".safetensors")),
     "deepspeed": lambda path: read_deepspeed(path.parent),
-    "gnet": lambda path: gnet.read(path),
+    "gnet": gnet.FORMAT.read,
     "images": PublishedTensor,
     "captions": read_published,
     "published system": load_published_system,

@@ -11,7 +11,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_unet, random_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.weights.formats.sgm_names import unet_to_sgm
-from mindeye_pl.weights.formats.unclip import to_published
+from mindeye_pl.weights.formats.unclip import FORMAT
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.weights.test_unclip_golden import CASE, published_state, save
 
@@ -22,7 +22,7 @@ def model(tmp_path: Path) -> UnCLIPModel:
 
 
 def test_every_key_of_the_published_state_comes_back(model: UnCLIPModel) -> None:
-    found, wanted = to_published(model), published_state()
+    found, wanted = FORMAT.to_published(model), published_state()
     assert found.keys() == json.loads((CASE / "keys.json").read_text())["keys"].keys()
     for key, value in wanted.items():
         assert found[key].shape == value.shape, key

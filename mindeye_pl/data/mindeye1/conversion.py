@@ -4,13 +4,11 @@ Betas are sorted by time, images are stored in rows by their 73K id, and the tri
 behaviour shards. MindEye1's train and val together are the training set; its test images are the split `test`. Only one
 sample is in memory at a time. A killed conversion resumes with the interrupted shard: betas and images are allocated
 first, and later writes only change numbers inside the allocated files.
-
-Legend: R slots, three published; V voxels of the subject's nsdgeneral mask.
 """
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from mindeye_pl.data.nsd.shard_writer import write_shard
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
 
-#: List of the finished shards, in the folder that is being written.
+#: Names of the shards that were copied completely, in the folder that is being written.
 _PROGRESS = "progress.json"
 
 #: Maximum mean difference, on the scale [0, 1], between two encodings of the same image.
@@ -40,17 +38,10 @@ _MAX_IMAGE_DIFFERENCE = 0.02
 def convert_mindeye1(
     source: MindEye1Layout, subjects: Sequence[int], root: Path, settings: ConversionSettings, *, progress: bool = True
 ) -> dict[str, Any]:
-    """Convert some subjects to MindEye2's layout, resuming a killed conversion.
-
-    Args:
-        source: MindEye1's files.
-        subjects: among 1, 2, 5, 7.
-        root: an empty folder, or one with a killed conversion of the same files.
-        settings: conventions of the source files.
-        progress: show a progress bar.
+    """Convert some subjects to MindEye2's layout in an empty folder, or resume a killed conversion there.
 
     Returns:
-        Plain data: for each subject the numbers of images, trials, sessions and duplicated slots.
+        Plain data: for each subject the numbers of images, trials, sessions, voxels and duplicated slots.
 
     Raises:
         UserError: if a shard is missing, truncated or invalid, an image or a trial occurs twice with different
@@ -64,7 +55,8 @@ def convert_mindeye1(
     indexed = [index_subject(source, subject, settings) for subject in subjects]
     designs = [subject.design(settings.trials_per_session) for subject in indexed]
     _allocate_files(layout, indexed, designs, _image_shape(source, indexed[0]))
-    finished = _FinishedShards(root / _PROGRESS)
+    finished: list[str] = json.loads((root / _PROGRESS).read_text()) if (root / _PROGRESS).exists() else []
+    write_json(root / _PROGRESS, finished)
     columns = (TextColumn("converting MindEye1's NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not progress) as bar:
         task = bar.add_task("", total=sum(len(subject.samples) for subject in indexed))
@@ -72,37 +64,25 @@ def convert_mindeye1(
         for subject, shard in [(owner, shard) for owner in indexed for shard in owner.shards]:
             if shard.path.name not in finished:
                 _copy(layout, source, subject, shard, written)
-                finished.add(shard.path.name)
+                finished.append(shard.path.name)
+                write_json(root / _PROGRESS, finished)
             written.update(sample.stimulus_id for sample in shard.samples)
             bar.advance(task, len(shard.samples))
+    summary = {}
     for subject, design in zip(indexed, designs, strict=True):
         _write_shards(layout, subject.subject, design)
+        summary[f"subj0{subject.subject}"] = {
+            "images": len(subject.samples),
+            "trials": subject.num_trials,
+            "sessions": design.num_sessions,
+            "voxels": subject.num_voxels,
+            "slots_filled_again": nsd.REPETITIONS * len(subject.samples) - subject.num_trials,
+        }
     for path in source.companion_files():
         with replacing(root / path.name) as temporary:
             shutil.copyfile(path, temporary)
-    finished.path.unlink()
-    return {
-        f"subj0{subject.subject}": _summary(subject, design) for subject, design in zip(indexed, designs, strict=True)
-    }
-
-
-class _FinishedShards:
-    """Names of the shards that were copied completely, stored in a file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._names: list[str] = json.loads(path.read_text()) if path.exists() else []
-        self._write()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
-
-    def add(self, name: str) -> None:
-        self._names.append(name)
-        self._write()
-
-    def _write(self) -> None:
-        write_json(self.path, self._names)
+    (root / _PROGRESS).unlink()
+    return summary
 
 
 def _image_shape(source: MindEye1Layout, subject: IndexedSubject) -> tuple[int, ...]:
@@ -115,30 +95,19 @@ def _image_shape(source: MindEye1Layout, subject: IndexedSubject) -> tuple[int, 
 def _allocate_files(
     layout: NSDLayout, indexed: Sequence[IndexedSubject], designs: Sequence[Design], image_shape: tuple[int, ...]
 ) -> None:
-    """Allocate the betas and images files, using disk space only for rows that will be written.
-
-    Images are stored in rows by 73K id, of which a subject saw an eighth; the others are holes in the file.
-    """
+    """Allocate betas and images; rows of the images file that no subject saw are holes and use no disk space."""
     stimulus_ids = {sample.stimulus_id for subject in indexed for sample in subject.samples}
     num_betas = sum(subject.num_trials * subject.num_voxels for subject in indexed)
     paths = (layout.stimuli, *(layout.betas(subject.subject) for subject in indexed))
-    needed = 4 * num_betas + 2 * len(stimulus_ids) * int(np.prod(image_shape)) - sum(map(_allocated_bytes, paths))
+    needed = 4 * num_betas + 2 * len(stimulus_ids) * int(np.prod(image_shape))
+    needed -= sum(path.stat().st_blocks * 512 for path in paths if path.exists())  # of a killed conversion
     free = shutil.disk_usage(layout.root).free
     if free < needed:
-        raise UserError(
-            f"{layout.root} has too little disk space for the converted files",
-            got=f"{free / 1e9:.1f} GB",
-            expected=f"{needed / 1e9:.1f} GB",
-            fix="paths.artifacts=FOLDER on another disk, or fewer data.subjects",
-        )
+        what, fix = f"{layout.root} has too little disk space", "paths.artifacts=FOLDER, or fewer data.subjects"
+        raise UserError(what, got=f"{free / 1e9:.1f} GB", expected=f"{needed / 1e9:.1f} GB", fix=fix)
     _allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *image_shape), np.float16)
     for subject, design in zip(indexed, designs, strict=True):
         _allocate(layout.betas(subject.subject), "betas", (len(design.behaviour), subject.num_voxels), np.float32)
-
-
-def _allocated_bytes(path: Path) -> int:
-    """Return the disk space of a file in bytes, 0 if it does not exist."""
-    return path.stat().st_blocks * 512 if path.exists() else 0
 
 
 def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> None:
@@ -160,12 +129,7 @@ def _copy(
 ) -> None:
     """Copy the responses and images of one shard to their rows, and flush them to disk.
 
-    Args:
-        layout: layout of the allocated files.
-        source: MindEye1's files.
-        subject: the shard's subject.
-        indexed: the shard.
-        written: ids of the images of earlier shards, which must be equal here.
+    `written` are the ids of the images of earlier shards, which must be equal here.
     """
     with ExitStack() as stack:
         betas = stack.enter_context(h5py.File(layout.betas(subject.subject), "r+"))["betas"]
@@ -195,34 +159,17 @@ def _write_image(images: h5py.Dataset, shard: Shard, sample: Sample, pixels: np.
         return
     difference = np.abs(images[sample.stimulus_id].astype(np.float32) - image).mean()
     if difference > _MAX_IMAGE_DIFFERENCE:
-        raise shard.member_error(
-            sample.name,
-            f"image {sample.stimulus_id} differs from the one in an earlier shard",
-            got=f"mean difference {difference:.2g}",
-            expected=f"at most {_MAX_IMAGE_DIFFERENCE}",
-        )
+        what = f"image {sample.stimulus_id} differs from the one in an earlier shard"
+        limit = f"at most {_MAX_IMAGE_DIFFERENCE}"
+        raise shard.member_error(sample.name, what, got=f"mean difference {difference:.2g}", expected=limit)
 
 
 def _write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
     """Write the training trials of each session, and the test trials."""
     known = design.behaviour[:, Behaviour.BETA_ROW] >= 0
     training, first = np.flatnonzero(known & ~design.is_shared), 0
-    for session, trials in enumerate(_by_session(training, design)):
+    starts = np.arange(1, design.num_sessions) * design.trials_per_session
+    for session, trials in enumerate(np.split(training, np.searchsorted(training, starts))):
         write_shard(layout.shard(subject, "train", session), design, trials, first_number=first)
         first += len(trials)
     write_shard(layout.shard(subject, TEST), design, np.flatnonzero(known & design.is_shared))
-
-
-def _by_session(trials: np.ndarray, design: Design) -> Iterator[np.ndarray]:
-    starts = np.arange(1, design.num_sessions) * design.trials_per_session
-    yield from np.split(trials, np.searchsorted(trials, starts))
-
-
-def _summary(subject: IndexedSubject, design: Design) -> dict[str, int]:
-    return {
-        "images": len(subject.samples),
-        "trials": subject.num_trials,
-        "sessions": design.num_sessions,
-        "voxels": subject.num_voxels,
-        "slots_filled_again": nsd.REPETITIONS * len(subject.samples) - subject.num_trials,
-    }

@@ -52,9 +52,7 @@ class IndexedSubject:
     """Index of a subject's shards.
 
     Attributes:
-        subject: 1, 2, 5 or 7.
         num_voxels: V.
-        shards: its shards.
     """
 
     subject: int
@@ -90,13 +88,8 @@ class IndexedSubject:
 def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSettings) -> IndexedSubject:
     """Read the names and numbers of all samples of a subject.
 
-    Args:
-        source: MindEye1's files.
-        subject: 1, 2, 5 or 7.
-        settings: conventions of the source files.
-
-    Raises:
-        UserError: if a shard is missing or truncated, a sample is incomplete, or two samples contradict each other.
+    Raises a UserError if a shard is missing or invalid, an image or a trial occurs twice, a split has no sample, or the
+    number of samples differs from the metadata file.
     """
     shards: list[IndexedShard] = []
     num_voxels = (settings.voxel_counts or {}).get(subject)
@@ -129,11 +122,8 @@ def _check_distinct(indexed: IndexedSubject) -> None:
             locations[sample.stimulus_id] = location
             for trial in sample.trials:
                 if trial in images:
-                    raise UserError(
-                        f"{location}: trial {trial} of subject {indexed.subject} already has another image",
-                        got=sample.stimulus_id,
-                        expected=f"image {images[trial]}",
-                    )
+                    what = f"{location}: trial {trial} of subject {indexed.subject} already has another image"
+                    raise UserError(what, got=sample.stimulus_id, expected=f"image {images[trial]}")
                 images[trial] = sample.stimulus_id
 
 
@@ -151,12 +141,9 @@ def _check_totals(source: MindEye1Layout, indexed: IndexedSubject) -> None:
     for split, number in known.items():
         count = sum(len(shard.samples) for shard in indexed.shards if shard.split == split)
         if count != number:
-            raise UserError(
-                f"the number of samples in {split} of subject {indexed.subject} differs from {path}",
-                got=f"{count} samples",
-                expected=number,
-                fix="download them again, or correct data.shards (docs/data.md)",
-            )
+            what = f"the number of samples in {split} of subject {indexed.subject} differs from {path}"
+            fix = "download them again, or correct data.shards (docs/data.md)"
+            raise UserError(what, got=f"{count} samples", expected=number, fix=fix)
 
 
 def _warn_about_first_trial(indexed: IndexedSubject, settings: ConversionSettings) -> None:

@@ -52,31 +52,20 @@ class MindEye1Layout:
         return f"hf download {_REPOSITORY} {name} --repo-type dataset --local-dir {folder}"
 
     def missing_shards(self, subjects: Sequence[int]) -> list[Path]:
-        """Return the missing shards of some subjects.
-
-        Raises:
-            UserError: for a subject that MindEye1 did not prepare.
-        """
+        """Return the missing shards; raises a UserError for a subject that MindEye1 did not prepare."""
         if others := [subject for subject in subjects if subject not in SUBJECTS]:
-            raise UserError(
-                "MindEye1 has files of four subjects only",
-                got=f"subject {others[0]}",
-                expected=f"subjects among {list(SUBJECTS)}",
-                fix=f"data.subjects={[subject for subject in subjects if subject in SUBJECTS]}",
-            )
+            got, expected = f"subject {others[0]}", f"subjects among {list(SUBJECTS)}"
+            fix = f"data.subjects={[subject for subject in subjects if subject in SUBJECTS]}"
+            raise UserError("MindEye1 has files of four subjects only", got=got, expected=expected, fix=fix)
         return [path for subject in subjects for _, path in self.shards_of(subject) if not path.is_file()]
 
     def check(self, subjects: Sequence[int]) -> None:
-        """Check that the shards of some subjects exist.
+        """Check that the shards of some subjects exist; errors also as `missing_shards`.
 
-        Raises:
-            UserError: if a shard is missing, with the command that downloads it, or for a subject that MindEye1 did not
-                prepare.
+        Raises a UserError if a shard is missing, with the command that downloads it.
         """
         if missing := self.missing_shards(subjects):
             number = sum(1 for subject in subjects for _ in self.shards_of(subject))
-            raise UserError(
-                f"{missing[0]} is missing",
-                got=f"{number - len(missing)} of {number} shards of subjects {list(subjects)}",
-                fix=f"{self.fetch_command(missing[0])}, or data.subjects=[...]",
-            )
+            got = f"{number - len(missing)} of {number} shards of subjects {list(subjects)}"
+            fix = f"{self.fetch_command(missing[0])}, or data.subjects=[...]"
+            raise UserError(f"{missing[0]} is missing", got=got, fix=fix)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mindeye_pl.data.image_files import decode_image
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.tar_files import TarShard
+from mindeye_pl.data.nsd.shards import TarShard
 
 VOXELS, TRIALS, STIMULUS, NUM_UNIQUES = "nsdgeneral.npy", "trial.npy", "coco73k.npy", "num_uniques.npy"
 IMAGES = ("jpg", "png")
@@ -46,12 +46,7 @@ class Sample:
 
 
 class Shard(TarShard):
-    """MindEye1 shard, open within a `with` block.
-
-    Args:
-        path: of the shard.
-        fetch: command that downloads it.
-    """
+    """MindEye1 shard, open within a `with` block; `fetch` is the command that downloads it."""
 
     def __init__(self, path: Path, fetch: str):
         super().__init__(path, holds="brains and images", fix=f"rm {path}, then {fetch}")
@@ -59,8 +54,7 @@ class Shard(TarShard):
     def grouped(self) -> Iterator[tuple[str, dict[str, TarInfo]]]:
         """Yield name and members of each sample; members of a sample have the same name up to the first dot.
 
-        Raises:
-            UserError: if a sample is incomplete.
+        Raises a UserError if a sample is incomplete.
         """
         samples: dict[str, dict[str, TarInfo]] = {}
         for member in self.members:
@@ -76,14 +70,9 @@ class Shard(TarShard):
             yield name, members
 
     def voxels(self, member: TarInfo, num_voxels: int | None) -> np.ndarray:
-        """Return responses `(R, V)` float32.
+        """Return responses `(R, V)` float32; with `num_voxels` None, V may be any number.
 
-        Args:
-            member: of this shard.
-            num_voxels: V; None accepts any number.
-
-        Raises:
-            UserError: if the shape differs, or a response is not finite.
+        Raises a UserError if the shape differs, or a response is not finite.
         """
         expected = f"({nsd.REPETITIONS}, {'V' if num_voxels is None else num_voxels}) numbers"
         voxels = self.read_array(member, expected)
@@ -110,33 +99,22 @@ class Shard(TarShard):
 
 
 def read_samples(shard: Shard, *, repeated_slots: str, first_trial: int) -> list[Sample]:
-    """Return the samples of a shard, without their voxels and images.
+    """Return the samples of an open shard, without their voxels and images; parameters as `ConversionSettings`.
 
-    Args:
-        shard: an open shard.
-        repeated_slots: one of `REPEATED_SLOTS`.
-        first_trial: number of a subject's first trial, 0 or 1.
-
-    Raises:
-        UserError: if a sample is incomplete or invalid.
+    Raises a UserError if a sample is incomplete or invalid.
     """
     samples = []
     for name, members in shard.grouped():
         stimulus_id = shard.number(members[STIMULUS])
         if not 0 <= stimulus_id < nsd.NUM_STIMULI:
-            got, expected = stimulus_id, f"0 to {nsd.NUM_STIMULI - 1}"
-            raise shard.member_error(members[STIMULUS].name, "image id out of range", got=got, expected=expected)
+            what, limits = "image id out of range", f"0 to {nsd.NUM_STIMULI - 1}"
+            raise shard.member_error(members[STIMULUS].name, what, got=stimulus_id, expected=limits)
         trials = _trials(shard, members[TRIALS], first_trial)
         num_uniques = shard.number(members[NUM_UNIQUES])
         slots = _slots_of_repetitions(trials, num_uniques, repeated_slots)
         if not slots:
-            raise shard.member_error(
-                name,
-                "the repetitions cannot be determined from its slots",
-                got=f"trials {trials}, num_uniques {num_uniques}",
-                expected=_EXPECTED[repeated_slots],
-                fix=OTHER_RULE,
-            )
+            what, seen = "its slots do not determine the repetitions", f"trials {trials}, num_uniques {num_uniques}"
+            raise shard.member_error(name, what, got=seen, expected=_EXPECTED[repeated_slots], fix=OTHER_RULE)
         again = [(slot, trials.index(trial)) for slot, trial in enumerate(trials) if trial in trials[:slot]]
         copies = tuple(pair for pair in again if pair[1] in slots) if repeated_slots == BOTH else ()
         samples.append(Sample(name, stimulus_id, slots, tuple(trials[slot] for slot in slots), copies))
@@ -157,9 +135,8 @@ def _trials(shard: Shard, member: TarInfo, first_trial: int) -> list[int]:
     named = np.where(np.isfinite(array), array, -1)
     last = first_trial + nsd.TRIALS_PER_SESSION * max(nsd.SESSION_COUNTS.values()) - 1
     if not 1 <= array.size <= nsd.REPETITIONS or (named != np.round(named)).any() or named.max() > last:
-        raise shard.member_error(
-            member.name, "invalid trials", got=array.tolist(), expected=f"{expected}, at most {last}"
-        )
+        expected = f"{expected}, at most {last}"
+        raise shard.member_error(member.name, "invalid trials", got=array.tolist(), expected=expected)
     return [int(trial) - first_trial if trial >= first_trial else -1 for trial in named]
 
 

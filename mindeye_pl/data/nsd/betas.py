@@ -5,7 +5,7 @@ Legend: n trials, V voxels of the subject's nsdgeneral mask.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
@@ -28,17 +28,10 @@ def betas_shape(layout: NSDLayout, subject: int) -> tuple[int, int]:
 
 
 def read_betas(layout: NSDLayout, subject: int, beta_rows: np.ndarray) -> np.ndarray:
-    """Read the betas of the given trials, `(n, V)` float32, as z-scores per scan session.
+    """Read rows `(n,)` of the betas file, `(n, V)` float32, as z-scores per scan session.
 
-    Only these rows are read: one session of subject 1 is 47 MB of 1.9 GB.
-
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        beta_rows: `(n,)` integers, rows of the betas file.
-
-    Raises:
-        UserError: if the file is missing or damaged, or a beta is not finite.
+    Only these rows are read: one session of subject 1 is 47 MB of 1.9 GB. Raises a UserError if the file is missing or
+    damaged, or a beta is not finite.
     """
     path = layout.betas(subject)
     with open_dataset(path, "betas") as dataset:
@@ -51,32 +44,25 @@ def read_betas(layout: NSDLayout, subject: int, beta_rows: np.ndarray) -> np.nda
     return betas
 
 
-class BetaNormalisation(Protocol):
-    """Normalisation of betas, fitted on training trials and applied to all trials."""
+class BetaNormalisation:
+    """Normalisation of betas, fitted on training trials and applied to all trials. The base keeps them as stored."""
 
     @classmethod
     def fit(cls, blocks: Iterable[np.ndarray]) -> Self:
-        """Fit on blocks `(n, V)` of the training trials of the sessions in use, read lazily."""
-
-    def __call__(self, betas: np.ndarray) -> np.ndarray:
-        """Normalise `(n, V)` float32 betas in place and return them."""
-
-
-class AsPublished:
-    """Betas as stored: z-scored per session over trials that may include test trials."""
-
-    @classmethod
-    def fit(cls, blocks: Iterable[np.ndarray]) -> Self:
-        """Return the normalisation without reading a block."""
+        """Fit on blocks `(n, V)` of the training trials of the sessions in use, read lazily; the base reads none."""
         return cls()
 
     def __call__(self, betas: np.ndarray) -> np.ndarray:
-        """Return the betas unchanged."""
+        """Normalise `(n, V)` float32 betas in place and return them."""
         return betas
 
 
+class AsPublished(BetaNormalisation):
+    """Betas as stored: z-scored per session over trials that may include test trials."""
+
+
 @dataclass(frozen=True)
-class ZScoreTrainSessions:
+class ZScoreTrainSessions(BetaNormalisation):
     """Z-scores of every voxel over the training trials of the sessions in use, without leakage from other trials.
 
     Attributes:
@@ -119,16 +105,11 @@ NORMALISATIONS: dict[str, type[BetaNormalisation]] = {
 def read_noise_free(layout: NSDLayout, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
     """Read noise-free responses `(n, V)` float32 of a simulated dataset, in the units of the betas.
 
-    Args:
-        layout: file layout of a simulated dataset.
-        subject: 1 to 8.
-        stimulus_ids: `(n,)`, in any order, of images that the subject saw.
-
-    Raises:
-        UserError: if the file is missing or damaged.
+    The ids `(n,)`, in any order, are of images that the subject saw. Raises a UserError if the file is missing or
+    damaged.
     """
-    with open_dataset(layout.noise_free(subject), "stimulus_ids") as seen:
-        ids = seen[:]
+    with open_dataset(layout.noise_free(subject), "stimulus_ids") as dataset:
+        ids = dataset[:]
     rows = np.searchsorted(ids, stimulus_ids)
     assert np.array_equal(ids[np.minimum(rows, len(ids) - 1)], stimulus_ids), "the subject did not see all images"
     with open_dataset(layout.noise_free(subject), "responses") as responses:

@@ -1,6 +1,7 @@
 """Constants of the Natural Scenes Dataset as MindEye2 prepared it (spec of MindEye2, sections 1.2 and 1.3)."""
 
 from enum import IntEnum
+from typing import Literal, get_args
 
 SUBJECTS = (1, 2, 3, 4, 5, 6, 7, 8)
 
@@ -16,6 +17,10 @@ NUM_STIMULI = 73_000
 NUM_SHARED_STIMULI = 1000
 STIMULI_PER_SUBJECT = 10_000
 IMAGE_SIZE = 224
+
+#: Splits with the shared1000 trials; the older one, `test`, lacks the last three sessions.
+TestSplit = Literal["new_test", "test"]
+TEST_SPLITS: tuple[str, ...] = get_args(TestSplit)
 
 #: One scan session is about one hour in the scanner.
 HOURS_PER_SESSION = 1.0
@@ -46,6 +51,6 @@ class Behaviour(IntEnum):
     IS_SHARED1000 = 16
 
 
-#: Numbers of neighbouring trials stored with each trial.
+#: Numbers of neighbouring trials stored with each trial, the nearest first.
 PAST_TRIALS = FUTURE_TRIALS = 15
 OLD_TRIALS = 3

@@ -56,16 +56,6 @@ def gather_neighbours(design: Design, trials: np.ndarray, offsets: np.ndarray) -
     return _rows_or_missing(design, np.where(inside, rows, -1))
 
 
-def gather_past(design: Design, trials: np.ndarray) -> np.ndarray:
-    """Return the 15 trials before each trial, `(n, 15, 17)`, latest first."""
-    return gather_neighbours(design, trials, -1 - np.arange(nsd.PAST_TRIALS))
-
-
-def gather_future(design: Design, trials: np.ndarray) -> np.ndarray:
-    """Return the 15 trials after each trial, `(n, 15, 17)`."""
-    return gather_neighbours(design, trials, 1 + np.arange(nsd.FUTURE_TRIALS))
-
-
 def gather_olds(design: Design, trials: np.ndarray) -> np.ndarray:
     """Return the other presentations of each trial's image, `(n, 3, 17)`, in temporal order."""
     order = np.argsort(design.stimulus_ids, kind="stable")

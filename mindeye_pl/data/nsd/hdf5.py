@@ -16,12 +16,9 @@ _BLOCK_BYTES = 64 * 2**20
 
 @contextmanager
 def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
-    """Open dataset `name` of the file for the duration of the context.
+    """Open dataset `name` of a file. The file is closed afterwards, so that data-loader workers never share a handle.
 
-    The file is closed afterwards, so that data-loader workers never share a handle.
-
-    Raises:
-        UserError: if the file is missing, truncated, not hdf5, or has no such dataset.
+    Raises a UserError if the file is missing, truncated, not hdf5, or has no such dataset.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing", expected=f"an hdf5 file with the dataset {name}", fix=FETCH_AGAIN)
@@ -35,15 +32,11 @@ def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
 
 
 def read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """Read rows of a dataset in the given order, `(n, ...)` in the dataset's dtype.
+    """Read rows `(n,)` of a dataset `(N, ...)`, in any order, repeats allowed; `(n, ...)` in the dataset's dtype.
 
     Contiguous runs are read as blocks: hdf5's own fancy indexing needs strictly increasing rows and takes minutes for
-    the thousands of rows of a subject. From a contiguous dataset only these rows are read; from a chunked one, gaps
-    within a chunk are read too, because a chunk is decompressed as a whole anyway.
-
-    Args:
-        dataset: `(N, ...)`.
-        rows: `(n,)` integers in [0, N), in any order, repeats allowed.
+    the thousands of rows of a subject. In a chunked dataset, gaps within a chunk are read too, because a chunk is
+    decompressed as a whole anyway.
     """
     distinct, inverse = np.unique(rows, return_inverse=True)
     kept = np.empty((len(distinct), *dataset.shape[1:]), dataset.dtype)

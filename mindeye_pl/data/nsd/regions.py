@@ -16,15 +16,10 @@ from mindeye_pl.errors import UserError
 
 
 def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.ROIS) -> dict[str, np.ndarray]:
-    """Read region masks `(V,)` bool by name, over the voxels of the betas file.
+    """Read region masks `(V,)` bool by name, in the order of the names, over the voxels of the betas file.
 
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        names: region names, in this order. NSD's file holds more than the six of the published evaluation.
-
-    Raises:
-        UserError: if the file is missing or damaged, a region is missing, or its mask does not fit the betas.
+    NSD's file contains more regions than the six of the published evaluation. Raises a UserError if the file is missing
+    or damaged, a region is missing, or its mask does not fit the betas.
     """
     path, num_voxels = layout.region_masks, betas_shape(layout, subject)[1]
     masks = {}
@@ -32,9 +27,8 @@ def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.
         with open_dataset(path, f"subj0{subject}/{name}") as dataset:
             mask = _vector(dataset, num_voxels, f"{path}: region {name} of subject {subject}")
         if not np.isin(mask, (0, 1)).all():
-            raise UserError(
-                f"{path}: region {name} is not a mask", got=np.unique(mask)[:5].tolist(), expected="only 0 and 1"
-            )
+            got = np.unique(mask)[:5].tolist()
+            raise UserError(f"{path}: region {name} is not a mask", got=got, expected="only 0 and 1")
         masks[name] = mask.astype(bool)
     return masks
 
@@ -42,18 +36,10 @@ def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.
 def read_ncsnr(layout: NSDLayout, subject: int) -> np.ndarray | None:
     """Read each voxel's noise-ceiling signal-to-noise ratio `(V,)` float32: standard deviation of signal over noise.
 
-    Missing values are 0, as no signal is known; voxels without noise are infinite.
-
-    MindEye2's distribution of NSD has no such file; the result is then None. A simulation writes it. For real data it
-    can be computed from NSD's own `ncsnr.nii.gz` of the preparation that MindEye2 used (`func1pt8mm`, `betas_fithrf`):
-    the volume flattened in C order, at the voxels of the nsdgeneral mask.
-
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-
-    Raises:
-        UserError: if the file is damaged, lacks the subject, or does not fit the betas.
+    Missing values are 0; voxels without noise are infinite. MindEye2's distribution of NSD has no such file; the result
+    is then None. For real data it can be computed from NSD's `ncsnr.nii.gz` of the same preparation (`func1pt8mm`,
+    `betas_fithrf`): the volume flattened in C order, at the voxels of the nsdgeneral mask. Raises a UserError if the
+    file is damaged, lacks the subject, or does not fit the betas.
     """
     path = layout.ncsnr
     if not path.is_file():
@@ -70,10 +56,6 @@ def _vector(dataset: object, num_voxels: int, what: str) -> np.ndarray:
     """Check that a dataset has one value per voxel and read it."""
     shape = getattr(dataset, "shape", "a group")  # in hdf5 the name may also be a group
     if shape != (num_voxels,):
-        raise UserError(
-            f"{what} does not fit the betas",
-            got=shape,
-            expected=(num_voxels,),
-            fix="use betas and masks of the same preparation of NSD (docs/data.md)",
-        )
+        fix = "use betas and masks of the same preparation of NSD (docs/data.md)"
+        raise UserError(f"{what} does not fit the betas", got=shape, expected=(num_voxels,), fix=fix)
     return np.asarray(dataset)

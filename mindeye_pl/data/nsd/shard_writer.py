@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mindeye_pl.data.nsd.design import Design, gather_future, gather_olds, gather_past
+from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.design import Design, gather_neighbours, gather_olds
 from mindeye_pl.data.nsd.layout import NSDLayout
 
 #: Number of final sessions that the older test split excludes.
@@ -17,10 +18,7 @@ _TRIALS_PER_BLOCK = 512
 
 
 def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """Write the training shards, one per session, and both test shards of a subject.
-
-    Samples are numbered over the whole split.
-    """
+    """Write a subject's training shards, one per session, and both test shards; samples are numbered per split."""
     trials = np.arange(len(design.behaviour))
     session = trials // design.trials_per_session
     training, test = trials[~design.is_shared], trials[design.is_shared]
@@ -33,23 +31,16 @@ def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
 
 
 def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: int = 0) -> None:
-    """Write the behaviour of some trials.
-
-    Args:
-        path: of the shard.
-        design: of the subject's experiment.
-        trials: `(n,)` rows of the design, ascending.
-        first_number: number of the first sample.
-    """
+    """Write the behaviour of trials `(n,)`, ascending rows of the design, as samples numbered from `first_number`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for start in range(0, len(trials), _TRIALS_PER_BLOCK):
             block = trials[start : start + _TRIALS_PER_BLOCK]
             members = {
                 "behav": design.behaviour[block, None],
-                "future_behav": gather_future(design, block),
+                "future_behav": gather_neighbours(design, block, 1 + np.arange(nsd.FUTURE_TRIALS)),
                 "olds_behav": gather_olds(design, block),
-                "past_behav": gather_past(design, block),
+                "past_behav": gather_neighbours(design, block, -1 - np.arange(nsd.PAST_TRIALS)),
             }
             _add_samples(tar, members, range(first_number + start, first_number + start + len(block)))
 

@@ -1,13 +1,15 @@
-"""Behaviour arrays in tar shards (MindEye2, spec section 1.2); each shard is read once and then kept as an array."""
+"""Tar shards, and their behaviour arrays (MindEye2, spec section 1.2), which are read once and then cached."""
 
+import io
+import tarfile
 from pathlib import Path
-from tarfile import TarInfo
+from typing import Self
 
 import numpy as np
 
 from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.nsd.files import FETCH_AGAIN
-from mindeye_pl.data.nsd.tar_files import TarShard
+from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_array
 from mindeye_pl.store.built_once import FolderKind
 from mindeye_pl.store.fingerprint import fingerprint
@@ -16,30 +18,96 @@ KIND = FolderKind("behaviour arrays", schema=2, option="paths.cache", cheap=True
 BEHAVIOUR = "behaviour.npy"  # (n, 17) float64
 
 
+class TarShard:
+    """Tar file, open within a `with` block; headers are read on entering, members on request.
+
+    Args:
+        path: of the shard.
+        holds: description of its content for error messages.
+        fix: command that restores the shard.
+
+    Attributes:
+        members: its files, in order.
+
+    Raises:
+        UserError: on entering, if the file is missing, truncated, or not a tar file.
+    """
+
+    def __init__(self, path: Path, *, holds: str, fix: str):
+        self.path, self._holds, self._fix = path, holds, fix
+        self.members: list[tarfile.TarInfo] = []
+
+    def __enter__(self) -> Self:
+        if not self.path.is_file():
+            raise UserError(f"{self.path} is missing", expected=f"a tar shard of {self._holds}", fix=self._fix)
+        self._file = self.path.open("rb")
+        try:
+            self._tar = tarfile.open(fileobj=self._file, mode="r:")
+            self.members = [member for member in self._tar if member.isfile()]
+            # A shard that is truncated between two members reads without errors; only its end mark is missing.
+            self._file.seek(self._tar.offset)
+            if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("no end-of-archive mark")
+        except (tarfile.TarError, OSError) as error:
+            self._file.close()
+            raise self._damaged(error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, member: tarfile.TarInfo) -> bytes:
+        """Return the content of a member; raises a UserError if it cannot be read."""
+        try:
+            content = self._tar.extractfile(member)
+            assert content is not None, member.name
+            return content.read()
+        except (tarfile.TarError, OSError) as error:
+            raise self._damaged(error) from error
+
+    def read_array(self, member: tarfile.TarInfo, expected: str) -> np.ndarray:
+        """Return the numeric array of an `.npy` member; arrays of objects would be pickles and are refused.
+
+        Raises a UserError if the member is not a numeric array, which `expected` describes.
+        """
+        try:
+            array = np.load(io.BytesIO(self.read(member)), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise self.member_error(member.name, "not a numpy array", got=error, expected=expected) from error
+        if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
+            dtype = getattr(array, "dtype", "no array")
+            raise self.member_error(member.name, "unexpected array", got=dtype, expected=expected)
+        return array
+
+    def member_error(
+        self, name: str, what: str, *, got: object = None, expected: object = None, fix: str | None = None
+    ) -> UserError:
+        """Return an error about the member or sample of this name."""
+        return UserError(f"{self.path}, member {name}: {what}", got=got, expected=expected, fix=fix or self._fix)
+
+    def _damaged(self, error: Exception) -> UserError:
+        return UserError(f"{self.path} is truncated or not a tar file", got=error, fix=self._fix)
+
+
 def read_behaviour(shard: Path) -> np.ndarray:
     """Return the behaviour of every trial of a shard in order, `(n, 17)` float64, columns as `nsd.Behaviour`.
 
-    Raises:
-        UserError: if the shard is missing, truncated, not a tar file, or holds other arrays.
+    Raises a UserError if the shard is missing, truncated, not a tar file, or contains other arrays.
     """
+    expected = f"(1, {len(Behaviour)}) numbers"
     with TarShard(shard, holds="behaviour arrays", fix=FETCH_AGAIN) as tar:
-        rows = [_behaviour_row(tar, member) for member in tar.members if member.name.endswith(".behav.npy")]
+        rows = []
+        for member in (member for member in tar.members if member.name.endswith(".behav.npy")):
+            row = tar.read_array(member, expected)
+            if row.shape != (1, len(Behaviour)):
+                got = f"{row.shape} {row.dtype}"
+                raise tar.member_error(member.name, "unexpected array", got=got, expected=expected)
+            rows.append(row.astype(np.float64))
     return np.concatenate(rows) if rows else np.empty((0, len(Behaviour)))
 
 
-def _behaviour_row(tar: TarShard, member: TarInfo) -> np.ndarray:
-    wanted = f"(1, {len(Behaviour)}) numbers"
-    row = tar.read_array(member, wanted)
-    if row.shape != (1, len(Behaviour)):
-        raise tar.member_error(member.name, "unexpected array", got=f"{row.shape} {row.dtype}", expected=wanted)
-    return row.astype(np.float64)
-
-
 def indexed_behaviour(shard: Path, cache_dir: Path) -> np.ndarray:
-    """Return `read_behaviour(shard)`, from an array below `cache_dir` if the shard was read before.
-
-    The shard's path, size and modification time determine the array, so that a changed shard is read again.
-    """
+    """Return `read_behaviour(shard)`, cached below `cache_dir` by the shard's path, size and modification time."""
     if not shard.is_file():
         return read_behaviour(shard)  # raises the error
     state = shard.stat()

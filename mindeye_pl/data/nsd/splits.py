@@ -2,18 +2,19 @@
 
 NSD's training and test images belong to the same semantic clusters, so that a decoder can score well by recognising the
 cluster and reproducing training images of it (Shirakawa et al., arXiv 2405.10078). Here k-means in CLIP space puts all
-images of the images file into k clusters. The split `cluster_k5_0` leaves cluster 0 of 5 out of every training, and
-tests the images of cluster 0 in the standard test set. The names are those of LAION-fMRI.
+images into k clusters. The split `cluster_k5_0` leaves cluster 0 of 5 out of every training, and tests its images in
+the standard test set. The names are those of LAION-fMRI.
 
-Legend: N images in the images file, E width of CLIP's embedding, n images asked for.
+Legend: N images in the images file, E width of CLIP's embedding, n requested images.
 """
 
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -63,11 +64,7 @@ class ImageWiseName:
 
 
 def read_split(name: str) -> ClusterName | ImageWiseName | None:
-    """Parse the name of a split; None for the standard split.
-
-    Raises:
-        UserError: for an unknown name, with the valid forms.
-    """
+    """Parse the name of a split, None for the standard split; raises a UserError with the valid forms."""
     if name == STANDARD:
         return None
     if (found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name))) is not None:
@@ -78,29 +75,34 @@ def read_split(name: str) -> ClusterName | ImageWiseName | None:
     return ClusterName(int(found[1]), int(found[2]))
 
 
-class LeftOut(Protocol):
-    """Images that are tested and never trained on, and the trials of training and test."""
+class LeftOut(ABC):
+    """Images that are tested and never trained on, and the trials of training and test.
 
-    @property
-    def name(self) -> ClusterName | ImageWiseName:
-        """Name of the split."""
+    Attributes:
+        name: of the split.
+    """
 
+    name: ClusterName | ImageWiseName
+
+    @abstractmethod
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
         """Return the mask of the left-out images, `(n,)` bool of `(n,)` stimulus ids."""
 
     def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-        """Return the training trials of a subject's first sessions, in order of time. See `load_training_trials`."""
+        """Return the trials of `load_training_trials` whose images are not left out."""
+        trials = load_training_trials(layout, subject, num_sessions, cache_dir)
+        return trials.select(~self.holds(trials.stimulus_ids))
 
+    @abstractmethod
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
-        """Return the test trials of a subject, in order of time. See `load_test_trials`."""
+        """Return the test trials of a subject in temporal order, see `load_test_trials`."""
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOutCluster:
+class LeftOutCluster(LeftOut):
     """Images of one cluster; those of the shared1000 are tested. See `LeftOut`.
 
     Attributes:
-        name: of the cluster.
         clusters: `(N,)` integers, cluster of each image of the images file.
     """
 
@@ -108,39 +110,22 @@ class LeftOutCluster:
     clusters: np.ndarray
 
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Return the mask of the images in the cluster, `(n,)` bool of `(n,)` stimulus ids."""
+        """Return the mask of the images in the cluster."""
         return self.clusters[stimulus_ids] == self.name.index
 
-    def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-        """Return the trials of the training split whose images are in other clusters."""
-        trials = load_training_trials(layout, subject, num_sessions, cache_dir)
-        return trials.select(~self.holds(trials.stimulus_ids))
-
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
-        """Return the trials of the standard test set whose images are in the cluster.
-
-        Raises:
-            UserError: as `check_tested`.
-        """
+        """Return the trials of the standard test set whose images are in the cluster; errors as `check_tested`."""
         trials = load_test_trials(layout, subject, split, cache_dir)
         self.check_tested(trials.stimulus_ids, f"subject {subject}")
         return trials.select(self.holds(trials.stimulus_ids))
 
-    def check_tested(self, stimulus_ids: np.ndarray, whose: str) -> None:
-        """Refuse a cluster without a test image.
-
-        Args:
-            stimulus_ids: `(n,)`, of the standard test set.
-            whose: subject, for the message.
-
-        Raises:
-            UserError: naming clusters with test images.
-        """
+    def check_tested(self, stimulus_ids: np.ndarray, owner: str) -> None:
+        """Raise a UserError that names other clusters if no test image `(n,)` of a subject is in the cluster."""
         if len(stimulus_ids) == 0 or self.holds(stimulus_ids).any():
             return
         tested = [str(ClusterName(self.name.k, index)) for index in np.unique(self.clusters[stimulus_ids]).tolist()]
         raise UserError(
-            f"data.split: none of the {len(np.unique(stimulus_ids))} test images of {whose} is in this cluster",
+            f"data.split: none of the {len(np.unique(stimulus_ids))} test images of {owner} is in this cluster",
             got=self.name,
             expected=f"one with test images, {', '.join(tested[:5])}{', ...' if len(tested) > 5 else ''}",
             fix=f"data.split={tested[0]}, or fewer clusters",
@@ -148,17 +133,10 @@ class LeftOutCluster:
 
 
 def fit_clusters(embeddings: np.ndarray, k: int) -> np.ndarray:
-    """Cluster embeddings by k-means on the unit sphere; return `(N,)` int64, the largest cluster is 0.
+    """Cluster embeddings `(N, E)`, none of them zero, by k-means on the unit sphere, `(N,)` int64; the largest is 0.
 
-    One thread, since several would sum a centre in the order in which they finish: the same embeddings always give the
-    same clusters.
-
-    Args:
-        embeddings: `(N, E)` floating point, one row for each image, none of them zero.
-        k: number of clusters, at least 2.
-
-    Raises:
-        UserError: if there are fewer distinct images than clusters.
+    With one thread the same embeddings always give the same clusters; several would sum a centre in any order. Raises a
+    UserError if there are fewer distinct images than clusters.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -185,17 +163,10 @@ def kept_clusters(
     """Return the cluster of each image, `(N,)` int64, from a folder that is built once.
 
     Trainings on different subjects must leave out the same images, so all of them read the one folder; concurrent
-    processes wait for each other.
+    processes wait for each other. Only a missing folder needs the embeddings, `(N, E)`. Its name should contain a
+    fingerprint of the description, plain data that determine the embeddings.
 
-    Args:
-        folder: its name should hold a fingerprint of `description`.
-        k: number of clusters.
-        num_images: N.
-        embeddings: returns `(N, E)`; called only if the folder is missing.
-        description: plain data that determine the embeddings.
-
-    Raises:
-        UserError: if the folder is damaged or holds other clusters, or as `fit_clusters`.
+    Raises a UserError if the folder is damaged or contains other clusters, or as `fit_clusters`.
     """
 
     def build(work: Path) -> None:
@@ -211,14 +182,13 @@ def kept_clusters(
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOutLast:
+class LeftOutLast(LeftOut):
     """Images that one subject first saw at the end of its sessions in use. See `LeftOut`.
 
     Attributes:
-        name: of the split.
-        trials: all trials of the subject in the sessions in use, in order of time.
+        trials: all trials of the subject in the sessions in use, in temporal order.
         stimulus_ids: `(T,)` int64, ascending, of the test images.
-        test_split: split whose shard holds the trials of shared1000 images.
+        test_split: split whose shard has the trials of shared1000 images.
     """
 
     name: ImageWiseName
@@ -239,30 +209,26 @@ class LeftOutLast:
     ) -> Self:
         """Return the left-out images of a subject's first sessions.
 
-        Raises:
-            UserError: as `load_all_trials`, or if the sessions show too few images to split.
+        Raises a UserError as `load_all_trials`, or if there are too few images to split.
         """
         trials = load_all_trials(layout, subject, num_sessions, test_split, cache_dir)
         images = by_first_appearance(trials.stimulus_ids)
         trained = len(images) * name.percent // 100
         if not 0 < trained < len(images):
-            raise UserError(
-                "data.split leaves nothing to train on, or nothing to test",
-                got=f"{name} of {len(images)} images of subject {subject}",
-                fix="more sessions, or data.split=standard",
-            )
+            got = f"{name} of {len(images)} images of subject {subject}"
+            what = "data.split leaves nothing to train on, or nothing to test"
+            raise UserError(what, got=got, fix="more sessions, or data.split=standard")
         return cls(name, trials, np.sort(images[trained:]), test_split)
 
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Return the mask of the test images, `(n,)` bool of `(n,)` stimulus ids."""
+        """Return the mask of the test images."""
         return np.isin(stimulus_ids, self.stimulus_ids)
 
     def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-        """Return the subject's trials without test images; of other subjects those of the training split."""
-        if subject == self.trials.subject:
-            trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir)
-        else:
-            trials = load_training_trials(layout, subject, num_sessions, cache_dir)
+        """Return the subject's trials without test images; for other subjects those of the training split."""
+        if subject != self.trials.subject:
+            return super().training_trials(layout, subject, num_sessions, cache_dir)
+        trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir)
         return trials.select(~self.holds(trials.stimulus_ids))
 
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
@@ -272,6 +238,6 @@ class LeftOutLast:
 
 
 def by_first_appearance(stimulus_ids: np.ndarray) -> np.ndarray:
-    """Return the unique images in the order of their first trial; `(n,)` stimulus ids of trials in order of time."""
+    """Return the distinct stimulus ids of trials `(n,)` in temporal order, by their first trial."""
     ids, first = np.unique(stimulus_ids, return_index=True)
     return ids[np.argsort(first)]

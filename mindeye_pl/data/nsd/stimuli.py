@@ -24,11 +24,7 @@ class Stimuli:
 
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the dataset, (N, 3, H, W).
-
-        Raises:
-            UserError: if the file is missing, damaged or contains something else.
-        """
+        """Shape of the dataset, (N, 3, H, W); raises a UserError if the file is missing, damaged or of another kind."""
         with open_dataset(self.path, "images") as images:
             if images.ndim != 4 or images.shape[1] != 3:
                 raise UserError(f"{self.path} does not contain images", got=images.shape, expected="(N, 3, H, W)")
@@ -38,20 +34,13 @@ class Stimuli:
         return self.shape[0]
 
     def read(self, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Read images in the given order, `(n, 3, H, W)` float16.
+        """Read images of ids `(n,)` in the given order, repeats allowed, `(n, 3, H, W)` float16.
 
-        Args:
-            stimulus_ids: `(n,)` integers, in any order, repeats allowed.
-
-        Raises:
-            UserError: if the file is missing or damaged, or an id is out of range.
+        Raises a UserError if the file is missing or damaged, or an id is out of range.
         """
         outside = (stimulus_ids < 0) | (stimulus_ids >= len(self))
         if outside.any():
-            raise UserError(
-                f"stimulus id out of range in {self.path}",
-                got=stimulus_ids[outside][0],
-                expected=f"0 to {len(self) - 1}",
-            )
+            got, expected = stimulus_ids[outside][0], f"0 to {len(self) - 1}"
+            raise UserError(f"stimulus id out of range in {self.path}", got=got, expected=expected)
         with open_dataset(self.path, "images") as images:
             return read_rows(images, stimulus_ids)

@@ -1,7 +1,6 @@
 """Test images with three responses each (MindEye2, spec section 1.5).
 
-Test images are the shared1000, or the images that a split leaves out. Only the evaluation reads them; training and
-validation never do.
+Test images are the shared1000, or the images that a split leaves out. Only the evaluation reads them.
 
 Legend: N test images seen by the subject, R = 3 responses to each, V voxels.
 """
@@ -16,9 +15,8 @@ from torch import Tensor
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import BetaNormalisation, read_betas
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.repetitions import assign_image_slots
 from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.trials import Trials, load_test_trials
+from mindeye_pl.data.nsd.trials import Trials, assign_image_slots, load_test_trials
 from mindeye_pl.errors import UserError
 
 
@@ -65,16 +63,14 @@ def load_test_set(
         left_out: images that are tested instead of the shared1000.
 
     Raises:
-        UserError: if a file is missing or damaged, there is no trial, none of the left-out images, or an image has more
-            than three repetitions.
+        UserError: if a file is missing or damaged, there is no trial, or an image has more than three repetitions.
     """
     trials = load_tested_trials(layout, subject, split, cache_dir, left_out)
     shard = layout.shard(subject, split)
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
     if counts.max() > nsd.REPETITIONS:
-        raise UserError(
-            f"{shard} has too many repetitions of an image", got=counts.max(), expected=f"1 to {nsd.REPETITIONS}"
-        )
+        expected = f"1 to {nsd.REPETITIONS}"
+        raise UserError(f"{shard} has too many repetitions of an image", got=counts.max(), expected=expected)
     rows = fill_repetitions(trials.stimulus_ids)  # (N, R)
     betas = normalisation(read_betas(layout, subject, trials.beta_rows))  # (n, V)
     return TestSet(
@@ -106,13 +102,9 @@ REPETITION_WEIGHTS = {
 
 
 def fill_repetitions(stimulus_ids: np.ndarray) -> np.ndarray:
-    """Return three trials per image: a, a, a from one repetition and a, a, b from two.
+    """Return three trials per image, `(N, R)` indices, images ascending: a, a, a from one repetition, a, a, b from two.
 
-    Args:
-        stimulus_ids: `(n,)` of the trials in temporal order, each image one to three times.
-
-    Returns:
-        `(N, R)` trial indices, images ascending.
+    The stimulus ids `(n,)` are in temporal order, each one to three times.
     """
     # Repetition (0-based) in each of the three slots, by the number of recorded ones.
     filling = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 2]])
@@ -120,25 +112,17 @@ def fill_repetitions(stimulus_ids: np.ndarray) -> np.ndarray:
 
 
 def average_repetitions(outputs: Tensor, weights: Tensor) -> Tensor:
-    """Average the model's outputs for the responses of each image, `(n, R, ...)` -> `(n, ...)`.
+    """Average the outputs `(n, R, ...)` for the responses of each image by weights `(n, R)`, to `(n, ...)`.
 
     Outputs are averaged, not voxels (MindEye2, spec section 1.5); for an affine model both are equal.
-
-    Args:
-        outputs: `(n, R, ...)`.
-        weights: `(n, R)`, of the same images.
     """
     return torch.einsum("nr,nr...->n...", weights.to(outputs), outputs)
 
 
 def first_repetitions(num_repetitions: Tensor, count: int) -> Tensor:
-    """Return weights `(n, R)` float32 that average the first `count` responses in time.
+    """Return weights `(n, R)` float32 that average the first `count` (1 to R) responses in time.
 
-    Images with fewer responses use all of them.
-
-    Args:
-        num_repetitions: `(n,)`, number of recorded responses per image.
-        count: 1 to R.
+    Images with fewer recorded responses, by `num_repetitions` `(n,)`, use all of them.
     """
     # Response (1-based, in temporal order) in each slot of `fill_repetitions` by the recorded number; 0 if duplicated.
     slots = torch.tensor([[0, 0, 0], [1, 0, 0], [1, 0, 2], [1, 2, 3]])[num_repetitions]  # (n, R)

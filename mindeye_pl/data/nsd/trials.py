@@ -1,10 +1,13 @@
-"""Trials of a subject: stimuli, betas and sessions (MindEye2, spec sections 1.2 to 1.4)."""
+"""Trials of a subject: stimuli, betas, sessions and repetitions (MindEye2, spec sections 1.2 to 1.4).
+
+Legend: n trials, N distinct images among them, R slots for an image's repetitions.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import numpy as np
 
@@ -19,8 +22,6 @@ from mindeye_pl.types import PositiveFloat
 
 #: A fraction of a session is its first trials: 1.5 is the first session and the first half of the second one.
 NumSessions = PositiveFloat | Literal["all"]
-TestSplit = Literal["new_test", "test"]
-TEST_SPLITS = get_args(TestSplit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +60,10 @@ def count_sessions(layout: NSDLayout, subject: int) -> int:
 
 
 def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
-    """Load the training trials of a subject's first sessions, in temporal order.
+    """Load the training trials of a subject's first sessions, fractions allowed, in temporal order.
 
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        num_sessions: number of first sessions, fractions allowed, or "all".
-        cache_dir: folder of the cached shard indices.
-
-    Raises:
-        UserError: if there are fewer sessions, or a file is missing, damaged or inconsistent with the betas.
+    Shard indices are cached below `cache_dir`. Raises a UserError if there are fewer sessions, or a file is missing,
+    damaged or inconsistent with the betas.
     """
     number = _number_of_sessions(layout, subject, num_sessions)
     return _without_later_part(_load_training(layout, subject, number, cache_dir), number)
@@ -77,45 +72,28 @@ def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessi
 def load_all_trials(
     layout: NSDLayout, subject: int, num_sessions: NumSessions, test_split: str, cache_dir: Path
 ) -> Trials:
-    """Load training trials and shared1000 trials of a subject's first sessions, in temporal order.
+    """Load training and shared1000 trials of a subject's first sessions, in temporal order, as `load_training_trials`.
 
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        num_sessions: number of first sessions, or "all"; a fraction counts both kinds of trials.
-        test_split: split whose shard holds the shared1000 trials, one of `TEST_SPLITS`.
-        cache_dir: folder of the cached shard indices.
-
-    Raises:
-        UserError: as `load_training_trials`.
+    A fraction of sessions counts both kinds of trials. `test_split` is the split whose shard has the shared1000 trials.
     """
     number = _number_of_sessions(layout, subject, num_sessions)
     training = _load_training(layout, subject, number, cache_dir)
     shared = load_test_trials(layout, subject, test_split, cache_dir)
     shared = shared.select(np.isin(shared.sessions, training.sessions))
-    both = Trials(
-        subject,
-        *(
-            np.concatenate([getattr(training, name), getattr(shared, name)])
-            for name in ("stimulus_ids", "beta_rows", "sessions")
-        ),
-    )
+    columns = ("stimulus_ids", "beta_rows", "sessions")
+    both = Trials(subject, *(np.concatenate([getattr(part, name) for part in (training, shared)]) for name in columns))
     return _without_later_part(both.select(np.argsort(both.beta_rows)), number)
 
 
 def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessions) -> float:
     existing = count_sessions(layout, subject)
     if existing == 0:
-        raise UserError(
-            f"{layout.shard(subject, 'train').parent} contains no shards", expected="0.tar, 1.tar, ...", fix=SET_ROOT
-        )
+        folder = layout.shard(subject, "train").parent
+        raise UserError(f"{folder} contains no shards", expected="0.tar, 1.tar, ...", fix=SET_ROOT)
     if num_sessions != "all" and not 0 < num_sessions <= existing:
-        raise UserError(
-            f"data.num_sessions is out of range for subject {subject} in {layout.root}",
-            got=num_sessions,
-            expected=f"above 0 to {existing}, or all",
-            fix=f"data.num_sessions={existing}",
-        )
+        what = f"data.num_sessions is out of range for subject {subject} in {layout.root}"
+        expected, fix = f"above 0 to {existing}, or all", f"data.num_sessions={existing}"
+        raise UserError(what, got=num_sessions, expected=expected, fix=fix)
     return existing if num_sessions == "all" else num_sessions
 
 
@@ -135,14 +113,7 @@ def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
 
 
 def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
-    """Load the shared1000 trials of all sessions of a subject, in temporal order.
-
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        split: one of `TEST_SPLITS`; the older one lacks the last three sessions.
-        cache_dir: folder of the cached shard indices.
-    """
+    """Load a subject's shared1000 trials in all sessions, in temporal order; the split `test` lacks the last three."""
     return _load(layout, subject, [layout.shard(subject, split)], cache_dir)
 
 
@@ -161,24 +132,15 @@ def _load(layout: NSDLayout, subject: int, shards: Iterable[Path], cache_dir: Pa
 def _check_inside(shard: Path, rows: np.ndarray, target: Path, num_rows: int) -> None:
     inside = (rows >= 0) & (rows < num_rows)  # false for NaN too
     if not inside.all():
-        raise UserError(
-            f"{shard} refers to a row outside {target}",
-            got=f"{rows[~inside][0]:g}",
-            expected=f"0 to {num_rows - 1}",
-            fix=FETCH_AGAIN,
-        )
+        got, expected = f"{rows[~inside][0]:g}", f"0 to {num_rows - 1}"
+        raise UserError(f"{shard} refers to a row outside {target}", got=got, expected=expected, fix=FETCH_AGAIN)
 
 
 def is_validation(stimulus_ids: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return the mask of the images held out for validation, `(n,)` bool.
+    """Return the mask of the images `(n,)` int64 held out for validation, an expected `fraction` of them, `(n,)` bool.
 
-    The decision is a hash of the image's id, so it does not depend on the sessions in use, and all repetitions of an
-    image are on the same side.
-
-    Args:
-        stimulus_ids: `(n,)` int64.
-        fraction: expected fraction of the images, 0 to 1.
-        seed: another seed selects other images.
+    The decision is a hash of the image's id and the seed, so it does not depend on the sessions in use, and all
+    repetitions of an image are on the same side.
     """
     return image_hash(stimulus_ids, seed) < fraction
 
@@ -190,3 +152,29 @@ def image_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (bits ^ (bits >> np.uint64(31))) / 2.0**64
+
+
+def assign_image_slots(stimulus_ids: np.ndarray, filling: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the trials in the slots of each image, `(N, R)` int64 trial indices, images ascending.
+
+    Args:
+        stimulus_ids: `(n,)` of the trials in temporal order.
+        filling: maps the numbers of repetitions, `(N,)`, to the repetition (0-based) in each slot, `(N, R)`.
+    """
+    order = np.argsort(stimulus_ids, kind="stable")
+    _, first, counts = np.unique(stimulus_ids[order], return_index=True, return_counts=True)
+    return order[first[:, None] + filling(counts)]
+
+
+def cyclic_slots(stimulus_ids: np.ndarray, num_slots: int) -> np.ndarray:
+    """Return image slots as `assign_image_slots`, filled cyclically: a, a, a from one repetition, a, b, a from two.
+
+    Of an image with more repetitions than slots, the first are used.
+    """
+    return assign_image_slots(stimulus_ids, lambda counts: np.arange(num_slots) % counts[:, None])
+
+
+def assign_trial_slots(stimulus_ids: np.ndarray, num_slots: int) -> np.ndarray:
+    """Return the slots of each trial's image, `(n, R)` int64 trial indices, filled as `cyclic_slots`."""
+    _, image = np.unique(stimulus_ids, return_inverse=True)
+    return cyclic_slots(stimulus_ids, num_slots)[image]

@@ -48,12 +48,7 @@ class TrialNoise:
         return 1 / np.sqrt(1 + self.ratio**2)
 
     def session(self, rng: np.random.Generator, signal: np.ndarray) -> np.ndarray:
-        """Return a session's betas before z-scoring, `(t, V)` float32.
-
-        Args:
-            rng: generator of this session.
-            signal: `(t, V)`, scaled by `signal_scale`.
-        """
+        """Return a session's betas before z-scoring, `(t, V)` float32, from its signal, scaled by `signal_scale`."""
         gain = np.exp(self.drift * rng.standard_normal(len(self.ratio), np.float32))
         offset = self.drift * rng.standard_normal(len(self.ratio), np.float32)
         noise = rng.standard_normal(signal.shape, np.float32)
@@ -76,15 +71,9 @@ def write_noise_free(
 ) -> None:
     """Write the noise-free responses to the images that a subject saw.
 
-    Up to sampling error, the units are those of the betas: over the N images, a voxel's response has mean 0 and
-    standard deviation `scale`, as in a session of infinitely many trials.
-
-    Args:
-        path: hdf5 file with the datasets `stimulus_ids` (N,) int64 and `responses` (N, V) float32.
-        brain: the subject's voxels.
-        scale: `(V,)`.
-        stimulus_ids: `(N,)` int64, ascending.
-        perceive: maps stimulus ids to percepts.
+    The hdf5 file has the datasets `stimulus_ids` (N,) int64, ascending, and `responses` (N, V) float32. Up to sampling
+    error, the units are those of the betas: over the N images, a voxel's response has mean 0 and standard deviation
+    `scale` `(V,)`, as in a session of infinitely many trials. `perceive` maps stimulus ids to percepts.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(stimulus_ids), _BLOCK)]
@@ -106,14 +95,9 @@ def write_noise_free(
 def write_betas(
     path: Path, noise_free: Path, design: Design, noise: TrialNoise, rngs: Sequence[np.random.Generator]
 ) -> None:
-    """Write the betas of every trial, z-scored per session and voxel (MindEye2, spec section 1.6).
+    """Write the dataset `betas` (T, V) float32, z-scored per session and voxel (MindEye2, spec section 1.6).
 
-    Args:
-        path: hdf5 file with the dataset `betas` (T, V) float32.
-        noise_free: file of `write_noise_free`.
-        design: of the subject's experiment.
-        noise: of the subject.
-        rngs: one generator per session.
+    The responses come from the file of `write_noise_free`; each session has its own generator.
     """
     with h5py.File(noise_free) as source, h5py.File(path, "w") as file:
         seen, responses = source["stimulus_ids"][:], source["responses"]
@@ -134,14 +118,9 @@ def _read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
 
 
 def zscore(betas: np.ndarray, fit_on: np.ndarray) -> np.ndarray:
-    """Z-score each voxel by the mean and population standard deviation of some trials.
+    """Z-score betas `(t, V)` per voxel by mean and population standard deviation of the trials `fit_on`, to float32.
 
-    Args:
-        betas: `(t, V)`.
-        fit_on: `(t,)` bool, the trials without a shared image, so that no test trial leaks into training.
-
-    Returns:
-        `(t, V)` float32.
+    The trials `(t,)` bool are those without a shared image, so that no test trial leaks into training.
     """
     fitted = betas[fit_on]
     mean, std = fitted.mean(0, dtype=np.float64), fitted.std(0, dtype=np.float64)

@@ -79,28 +79,20 @@ class SimulatedBrain:
 
     @classmethod
     def sample(
-        cls,
-        rng: np.random.Generator,
-        num_voxels: int,
-        reference: Percepts,
-        *,
-        noise_level: float,
-        noise_spread: float,
+        cls, rng: np.random.Generator, num_voxels: int, reference: Percepts, *, noise_level: float, noise_spread: float
     ) -> Self:
-        """Draw the voxels of a subject.
+        """Draw the voxels of a subject, scaled by some hundred reference percepts.
 
-        Args:
-            rng: generator of this subject.
-            num_voxels: V.
-            reference: percepts that set the scale of the drive; some hundred images are enough.
-            noise_level: noise over signal of the median voxel.
-            noise_spread: standard deviation of its logarithm over voxels.
+        Noise over signal is `noise_level` in the median voxel; its logarithm has the standard deviation `noise_spread`.
         """
         level = rng.random(num_voxels)  # level in the visual hierarchy
         field_sizes = 0.07 * 6 ** (level + 0.1 * rng.standard_normal(num_voxels))
         fields = _receptive_fields(rng, field_sizes)
         semantic_fraction = np.clip(1.6 * level - 0.75 + 0.1 * rng.standard_normal(num_voxels), 0, 0.95)
-        visual_tuning, semantic_tuning = _visual_tuning(rng, num_voxels), _semantic_tuning(rng, num_voxels)
+        visual_tuning = _visual_tuning(rng, num_voxels)
+        # Heavy-tailed weights: each voxel is tuned to a few semantic features.
+        shape = (NUM_SEMANTICS, num_voxels)
+        semantic_tuning = rng.standard_normal(shape) * rng.exponential(1, shape)
         spread = reference.visual.std((0, 2), dtype=np.float64)  # (F,), to balance the features
         visual_tuning = (visual_tuning / spread[:, None]).astype(np.float32)
 
@@ -171,11 +163,6 @@ def _visual_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
     )
     assert tuning.shape == (NUM_FEATURES, num_voxels)
     return tuning
-
-
-def _semantic_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
-    """Draw weights of the semantic features, (M, V), heavy-tailed: each voxel is tuned to a few of them."""
-    return rng.standard_normal((NUM_SEMANTICS, num_voxels)) * rng.exponential(1, (NUM_SEMANTICS, num_voxels))
 
 
 def _visual_drive(percepts: Percepts, fields: np.ndarray, tuning: np.ndarray) -> np.ndarray:

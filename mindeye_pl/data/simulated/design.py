@@ -32,16 +32,9 @@ def draw_design(
     trials_per_session: int,
     num_sessions: int,
 ) -> Design:
-    """Draw the experiment of a subject.
+    """Draw the experiment of a subject, who sees the stimuli `shared` with all subjects and its `own` ones.
 
-    Args:
-        rng: generator of this subject.
-        subject: 1 to 8.
-        shared: stimulus ids that every subject sees.
-        own: stimulus ids that only this subject sees.
-        repetitions: presentations per image.
-        trials_per_session: trials per session; must divide the number of presentations.
-        num_sessions: completed sessions; later presentations are dropped.
+    The presentations, `repetitions` of each image, fill whole sessions; only the first `num_sessions` are completed.
     """
     stimuli = np.concatenate([shared, own])
     designed_sessions, left = divmod(len(stimuli) * repetitions, trials_per_session)

@@ -16,14 +16,10 @@ def available_cores() -> int:
 
 
 def run_tasks(tasks: Sequence[Callable[[], Any]], workers: int) -> Iterator[tuple[int, Any]]:
-    """Run tasks and yield (index, result) as they finish.
+    """Run tasks and yield (index, result) as they finish, with `workers` processes; 0 or 1 uses this process.
 
-    Matrix products round depending on the number of BLAS threads, so every task has one thread, in any process. At most
-    as many results as workers wait to be fetched.
-
-    Args:
-        tasks: picklable if there are workers, such as `functools.partial` of module-level functions.
-        workers: processes; 0 or 1 runs the tasks in this process.
+    Matrix products round depending on the number of BLAS threads, so every task has one thread. At most as many results
+    as workers wait to be fetched. With workers the tasks must be picklable, such as partials of module-level functions.
     """
     if workers <= 1:
         with threadpool_limits(1):

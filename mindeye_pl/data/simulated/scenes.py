@@ -171,8 +171,8 @@ def _draw_centres(rng: np.random.Generator, radii: np.ndarray, relation: str) ->
     centre, direction = rng.uniform(-0.15, 0.15, 2), np.array(RELATIONS[relation], float)
     if relation == "in front of":
         radii[:2] = np.sort(radii[:2])  # the smaller object hides only a part of the larger one
-        offset = rng.uniform(0.5, 0.9) * radii[1] * _unit(rng)
-        centres = [centre + offset, centre]
+        distance, angle = rng.uniform(0.5, 0.9) * radii[1], rng.uniform(0, 2 * np.pi)
+        centres = [centre + distance * np.array([np.cos(angle), np.sin(angle)]), centre]
     else:
         across = rng.uniform(-0.25, 0.25) * direction[::-1]
         apart = direction * max(0.4, 0.55 * radii[:2].sum()) + across
@@ -183,11 +183,6 @@ def _draw_centres(rng: np.random.Generator, radii: np.ndarray, relation: str) ->
         enough = np.flatnonzero(space > radii[index])
         centres.append(candidates[enough[0] if len(enough) else np.argmax(space)])
     return [_point(np.clip(centre, -0.8, 0.8)) for centre in centres]
-
-
-def _unit(rng: np.random.Generator) -> np.ndarray:
-    angle = rng.uniform(0, 2 * np.pi)
-    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def _point(xy: np.ndarray) -> tuple[float, float]:

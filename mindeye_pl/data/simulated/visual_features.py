@@ -23,16 +23,10 @@ _BLUE_YELLOW = np.array([-0.5, -0.5, 1.0], np.float32)
 
 
 def visual_features(images: np.ndarray) -> np.ndarray:
-    """Return feature maps of images.
+    """Return feature maps `(n, F, G * G)` float32 of images `(n, 3, P, P)` float32 RGB in [0, 1].
 
     The features are luminance, red-green, blue-yellow, the edges of both colour channels, then the energies by scale
     and orientation. Energy is the amplitude of a complex Gabor filter, as in a phase-invariant complex cell.
-
-    Args:
-        images: `(n, 3, P, P)` float32 RGB in [0, 1], P = `RETINA_SIZE`.
-
-    Returns:
-        `(n, F, G * G)` float32.
     """
     assert images.shape[1:] == (3, RETINA_SIZE, RETINA_SIZE), images.shape
     channels = np.stack([_LUMINANCE, _RED_GREEN, _BLUE_YELLOW])

@@ -93,11 +93,9 @@ class SimulationSettings:
     session_drift: NonNegativeFloat
 
     def __post_init__(self) -> None:
-        # Convert any kind of mapping from the configuration to plain dicts.
-        object.__setattr__(self, "voxel_counts", {int(key): int(self.voxel_counts[key]) for key in self.voxel_counts})
-        if isinstance(self.num_sessions, Mapping):
-            sessions = {int(key): int(self.num_sessions[key]) for key in self.num_sessions}
-            object.__setattr__(self, "num_sessions", sessions)
+        for name in ("voxel_counts", "num_sessions"):
+            if isinstance(numbers := getattr(self, name), Mapping):  # any kind of mapping from the configuration
+                object.__setattr__(self, name, {int(key): int(numbers[key]) for key in numbers})
         self._check()
 
     def _check(self) -> None:
@@ -143,13 +141,9 @@ class SimulationSettings:
 def simulate_nsd(
     settings: SimulationSettings, root: Path, *, workers: int | None = None, progress: bool = True
 ) -> None:
-    """Write a simulated NSD, every file of `NSDLayout`.
+    """Write a simulated NSD, every file of `NSDLayout`, to an empty or missing folder.
 
-    Args:
-        settings: size and difficulty.
-        root: an empty or missing folder.
-        workers: processes; 0 or 1 works in this process, None uses one per core if the world is large enough.
-        progress: show a progress bar.
+    Workers are processes; 0 or 1 uses this process, None one per core if the world is large enough.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -158,10 +152,9 @@ def simulate_nsd(
     layout = NSDLayout(root)
     root.mkdir(parents=True, exist_ok=True)
     subjects = settings.subjects
-    starts = range(0, settings.num_stimuli, _IMAGES_PER_TASK)
     # Subjects take longest and therefore come first.
     tasks: list[partial] = [partial(_write_subject, settings, root, subject) for subject in subjects]
-    tasks += [partial(_render_images, settings, start) for start in starts]
+    tasks += _painting_tasks(settings.seed, settings.num_stimuli, settings.image_size)
     brains: dict[int, SimulatedBrain] = {}
     described: list[list[str]] = [[]] * settings.num_stimuli
     columns = (TextColumn("simulating NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -172,23 +165,15 @@ def simulate_nsd(
             if index < len(subjects):
                 brains[subjects[index]] = result
             else:
-                start = starts[index - len(subjects)]
-                images, words = result
+                start, images, words = result
                 stored[start : start + len(images)] = images
                 described[start : start + len(words)] = words
-    _write_facts(layout, settings, {subject: brains[subject] for subject in subjects}, described)
-
-
-def _write_facts(
-    layout: NSDLayout, settings: SimulationSettings, brains: Mapping[int, SimulatedBrain], described: list[list[str]]
-) -> None:
-    """Write region masks, ncsnr, captions and settings."""
     with h5py.File(layout.region_masks, "w") as masks, h5py.File(layout.ncsnr, "w") as ncsnr:
-        for subject, brain in brains.items():
-            for region, mask in brain.regions().items():
+        for subject in subjects:
+            for region, mask in brains[subject].regions().items():
                 masks[f"subj0{subject}/{region}"] = mask
             with np.errstate(divide="ignore"):  # without noise the ncsnr is infinite
-                ncsnr[f"subj0{subject}"] = 1 / brain.noise
+                ncsnr[f"subj0{subject}"] = 1 / brains[subject].noise
     layout.captions.write_text(json.dumps(described))
     facts = {"simulated": True, "format_version": FORMAT_VERSION, "settings": asdict(settings)}
     layout.simulation.write_text(json.dumps(facts, indent=2) + "\n")
@@ -197,12 +182,10 @@ def _write_facts(
 def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> SimulatedBrain:
     """Write the files of one subject and return its voxels."""
     layout, seed = NSDLayout(root), settings.seed
-    shared, own = stimulus_ids(settings, subject)
     design = draw_design(
         _rng(seed, _Purpose.DESIGN, subject),
         subject,
-        shared,
-        own,
+        *stimulus_ids(settings, subject),
         repetitions=settings.repetitions,
         trials_per_session=settings.trials_per_session,
         num_sessions=settings.sessions_of(subject),
@@ -214,48 +197,38 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
         noise_level=settings.noise_level,
         noise_spread=settings.noise_spread,
     )
-    noise = TrialNoise.sample(
-        _rng(seed, _Purpose.NOISE_PATTERNS, subject),
-        brain.noise,
-        correlated=settings.correlated_noise,
-        drift=settings.session_drift,
-    )
-    write_noise_free(
-        layout.noise_free(subject),
-        brain,
-        noise.signal_scale,
-        np.unique(design.stimulus_ids),
-        lambda ids: perceive([stimulus_scene(seed, int(id_)) for id_ in ids], settings.figure_gain),
-    )
+    rng = _rng(seed, _Purpose.NOISE_PATTERNS, subject)
+    noise = TrialNoise.sample(rng, brain.noise, correlated=settings.correlated_noise, drift=settings.session_drift)
+    path, ids = layout.noise_free(subject), np.unique(design.stimulus_ids)
+
+    def perceive_stimuli(ids: np.ndarray) -> Percepts:
+        return perceive([stimulus_scene(seed, int(id_)) for id_ in ids], settings.figure_gain)
+
+    write_noise_free(path, brain, noise.signal_scale, ids, perceive_stimuli)
     rngs = [_rng(seed, _Purpose.NOISE, subject, session) for session in range(design.num_sessions)]
-    write_betas(layout.betas(subject), layout.noise_free(subject), design, noise, rngs)
+    write_betas(layout.betas(subject), path, design, noise, rngs)
     write_shards(layout, subject, design)
     return brain
 
 
-def _render_images(settings: SimulationSettings, start: int) -> tuple[np.ndarray, list[list[str]]]:
-    """Return the images of one task, `(n, 3, H, W)` float16, and their captions."""
-    return _paint(settings.seed, range(start, min(start + _IMAGES_PER_TASK, settings.num_stimuli)), settings.image_size)
-
-
 def paint_scenes(seed: int, count: int, size: int) -> Iterator[tuple[int, np.ndarray, list[list[str]]]]:
-    """Yield `count` images without brains in blocks (first index, images, captions).
+    """Yield `count` images of `size` pixels without brains, in blocks (first index, images, captions).
 
-    Args:
-        seed: of the scenes; a world's own seed yields its stimuli.
-        count: number of images.
-        size: side in pixels.
+    A world's own seed yields its stimuli.
     """
-    starts = range(0, count, _IMAGES_PER_TASK)
-    tasks = [partial(_paint, seed, range(start, min(start + _IMAGES_PER_TASK, count)), size) for start in starts]
-    for index, (images, words) in run_tasks(tasks, 0):
-        yield starts[index], images, words
+    yield from (block for _, block in run_tasks(_painting_tasks(seed, count, size), 0))
 
 
-def _paint(seed: int, ids: range, size: int) -> tuple[np.ndarray, list[list[str]]]:
+def _painting_tasks(seed: int, count: int, size: int) -> list[partial]:
+    blocks = [range(count)[start : start + _IMAGES_PER_TASK] for start in range(0, count, _IMAGES_PER_TASK)]
+    return [partial(_paint, seed, ids, size) for ids in blocks]
+
+
+def _paint(seed: int, ids: range, size: int) -> tuple[int, np.ndarray, list[list[str]]]:
+    """Return the first id, the images `(n, 3, H, W)` float16, and their captions."""
     scenes = [stimulus_scene(seed, id_) for id_ in ids]
     images = np.stack([render(scene, size) for scene in scenes]).astype(np.float16)
-    return images, [captions(scene) for scene in scenes]
+    return ids[0], images, [captions(scene) for scene in scenes]
 
 
 def stimulus_scene(seed: int, stimulus_id: int) -> Scene:
@@ -273,11 +246,8 @@ def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray
 def perceive(scenes: list[Scene], figure_gain: float = 1.0) -> Percepts:
     """Compute the voxels' input for some scenes.
 
-    Args:
-        scenes: n scenes.
-        figure_gain: factor of the change that the objects make in the feature maps. Visual cortex responds more to a
-            figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron
-            75:143).
+    The figure gain is the factor of the change that the objects make in the feature maps. Visual cortex responds more
+    to a figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron 75:143).
     """
     meanings = np.stack([semantics(scene) for scene in scenes])
     visual = _see(scenes)

@@ -7,8 +7,9 @@ from annotated_types import MinLen
 
 from mindeye_pl.data.mindeye1.samples import REPEATED_SLOTS
 from mindeye_pl.data.nsd.betas import NORMALISATIONS
+from mindeye_pl.data.nsd.constants import TestSplit
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS
-from mindeye_pl.data.nsd.trials import NumSessions, TestSplit
+from mindeye_pl.data.nsd.trials import NumSessions
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction

@@ -9,8 +9,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd.captions import LAYOUT
-from mindeye_pl.data.nsd.files import check_files
-from mindeye_pl.data.nsd.fingerprint import fingerprint_files
+from mindeye_pl.data.nsd.files import check_files, fingerprint_files
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run

@@ -1,82 +1,79 @@
-"""Common parts of the importers of published checkpoints: exact renaming of every key, and sizes from shapes."""
+"""Base of the published checkpoint formats: exact renaming of every key, and sizes read from the shapes."""
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.renaming import Renaming
-
-#: The entry of MindEye's checkpoints that holds the state dict.
-STATE_KEY = "model_state_dict"
 
 
 class PublishedFormat:
-    """The key names of one kind of checkpoint, in both directions.
+    """One kind of checkpoint. A subclass adds `build`, and `to_published` if the project writes the format.
 
     Args:
-        name: of the kind, in the words of errors.
+        name: of the kind, for error messages.
         prefixes: published prefix to the project's own, see `Renaming`.
+        state_key: entry of the checkpoint that holds the state dict; None if the file is the state dict.
+
+    Attributes:
+        build: builds the model on the current default device, `build(state, path, **options)`, from the published state
+            dict; raises a UserError if a weight is missing that every such model has. Options are sizes that the shapes
+            do not give.
     """
 
-    def __init__(self, name: str, prefixes: Mapping[str, str]):
-        self.name = name
-        self._renaming = Renaming(prefixes)
+    build: Callable[..., Any]
+
+    def __init__(self, name: str, prefixes: Mapping[str, str], state_key: str | None = "model_state_dict"):
+        self.name, self.state_key, self.renaming = name, state_key, Renaming(prefixes)
         self._groups = ", ".join(dict.fromkeys(prefix.split(".")[0] for prefix in prefixes))
 
-    def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-        """The project's state dict.
+    def read(self, path: Path) -> dict[str, Tensor]:
+        """Return the published state dict of a file; raises a UserError as `read_state`."""
+        return read_state(path) if self.state_key is None else read_state(path, key=self.state_key)
 
-        Raises:
-            UserError: for a key that belongs to no part, or one that another key of the file stands for already.
+    def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+        """Return the project's state dict for a published one.
+
+        Raises a UserError for an unknown key, or two keys of the same weight.
         """
         own: dict[str, Tensor] = {}
         for key, value in state.items():
-            if (renamed := self._renaming.to_own(key)) is None:
-                raise self._refusal(path, seen=key, wanted=f"keys of {self._groups}")
+            if (renamed := self.renaming.to_own(key)) is None:
+                raise self.refusal(path, got=key, expected=f"keys of {self._groups}")
             if renamed in own:
-                raise self._refusal(path, seen=f"{key} under two names", wanted="each weight once")
+                raise self.refusal(path, got=f"{key} under two names", expected="each weight once")
             own[renamed] = value
         return own
 
-    def to_published(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The published state dict for the project's own."""
-        published = {}
-        for key, value in own.items():
-            renamed = self._renaming.to_published(key)
-            assert renamed is not None, key
-            published[renamed] = value
-        return published
+    def to_published(self, model: Any) -> dict[str, Tensor]:
+        """Return the published state dict of a model; raises a UserError if the format cannot hold it."""
+        raise UserError(f"{self.name} checkpoints cannot be written", got=type(model).__name__)
 
     def shapes(self, state: Mapping[str, Tensor], path: Path) -> Callable[..., tuple[int, ...]]:
-        """A function from a published key, and the number of its dimensions, 2 where nothing is said, to its shape.
+        """Return a function from a published key and the number of its dimensions, by default 2, to its shape.
 
-        Raises:
-            UserError: by that function, for a weight that is missing, empty or of another number of dimensions.
+        The function raises a UserError if the weight is missing, empty or has another number of dimensions.
         """
 
         def shape(key: str, dimensions: int = 2) -> tuple[int, ...]:
-            if key not in state:
-                raise self._refusal(path, seen=f"keys like {sorted(state)[0]}", wanted=key)
+            self.require(state, path, key)
             found = tuple(state[key].shape)
             if len(found) != dimensions or 0 in found:
-                raise self._refusal(path, seen=f"{key} of shape {found}", wanted=f"{dimensions} dimensions")
+                raise self.refusal(path, got=f"{key} of shape {found}", expected=f"{dimensions} dimensions")
             return found
 
         return shape
 
-    def _refusal(self, path: Path, *, seen: str, wanted: str) -> UserError:
-        return UserError(f"{path} is no {self.name} checkpoint", got=seen, expected=wanted)
+    def require(self, state: Mapping[str, Tensor], path: Path, *keys: str) -> None:
+        """Raise a UserError if a key is missing."""
+        for key in keys:
+            if key not in state:
+                raise self.refusal(path, got=f"keys like {min(state, default='')}", expected=key)
 
-
-def count(state: Mapping[str, Tensor], key: str) -> int:
-    """One more than the largest number that stands for `{i}` in the key, 0 where there is no such key."""
-    pattern = numbered(key)
-    return max((int(match[1]) for found in state if (match := pattern.fullmatch(found))), default=-1) + 1
-
-
-def numbered(key: str) -> re.Pattern[str]:
-    """The pattern of a key in which `{i}` stands for one number, its group."""
-    return re.compile(re.escape(key).replace(r"\{i\}", r"(\d+)"))
+    def refusal(self, path: Path, *, got: object, expected: object) -> UserError:
+        """Return the error about a file that is not of this kind."""
+        return UserError(f"{path} is no {self.name} checkpoint", got=got, expected=expected)

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Mapping
 
+from torch import Tensor
+
 
 class Renaming:
     """Exchanges prefixes of keys, in both directions.
 
     Args:
-        prefixes: published prefix to the project's own; `{i}` stands for one number, the same on both sides. Where
-            several prefixes fit, the longest one counts.
+        prefixes: published prefix to the project's own; `{i}` and `{j}` stand for numbers, the same on both sides.
+            Where several prefixes fit, the longest one counts, and a given number before `{i}`.
     """
 
     def __init__(self, prefixes: Mapping[str, str]):
@@ -17,19 +19,44 @@ class Renaming:
         self._to_published = _rules({own: published for published, own in prefixes.items()})
 
     def to_own(self, key: str) -> str | None:
-        """The project's key for a published one, None where no prefix fits."""
+        """Return the project's key for a published one, None if no prefix fits."""
         return _rename(key, self._to_own)
 
-    def to_published(self, key: str) -> str | None:
-        """The published key for one of the project's, None where no prefix fits."""
-        return _rename(key, self._to_published)
+    def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights under their published names; every key must have one."""
+        published = {}
+        for key, value in state.items():
+            renamed = _rename(key, self._to_published)
+            assert renamed is not None, key
+            published[renamed] = value
+        return published
+
+
+def numbered(key: str) -> str:
+    """Return the regular expression of a key in which `{i}` and `{j}` stand for numbers."""
+    return re.sub(r"\\{([ij])\\}", r"(?P<\1>\\d+)", re.escape(key))
+
+
+def count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Return one more than the largest number at `{i}` in keys of this prefix, 0 without such a key."""
+    pattern = re.compile(numbered(prefix))
+    return max((int(match["i"]) for key in state if (match := pattern.match(key))), default=-1) + 1
+
+
+def older_attention_names(theirs: str, ours: str) -> dict[str, str]:
+    """Return prefixes of the attention in a VAE's middle block before diffusers 0.16, with the project's."""
+    parts = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+    attention = "mid_block.attentions.0"
+    return {f"{theirs}{attention}.{old}.": f"{ours}{attention}.{new}." for old, new in parts}
 
 
 def _rules(prefixes: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
-    longest_first = sorted(prefixes.items(), key=lambda item: -len(item[0]))
+    def precedence(old: str) -> tuple[int, int]:
+        return -len(re.sub(r"\{[ij]\}", "0", old)), old.count("{")
+
     return [
-        (re.compile(re.escape(old).replace(r"\{i\}", r"(\d+)")), new.replace("{i}", r"\g<1>"))
-        for old, new in longest_first
+        (re.compile(numbered(old)), re.sub(r"\{([ij])\}", r"\\g<\1>", prefixes[old]))
+        for old in sorted(prefixes, key=precedence)
     ]
 
 

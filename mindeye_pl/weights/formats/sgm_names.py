@@ -1,4 +1,4 @@
-"""The names that sgm gives the weights of SDXL's UNet and VAE, for those of diffusers (MindEye2, spec section 7.4)."""
+"""Renaming of SDXL's UNet and VAE from diffusers' names to sgm's (MindEye2, spec section 7.4)."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mindeye_pl.weights.formats.renaming import Renaming
 
-#: Inside a residual block, sgm's name to diffusers'.
+#: Parts of a residual block, sgm's name to diffusers'.
 _UNET_BLOCK = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -20,17 +20,14 @@ _UNET_BLOCK = {
 _VAE_BLOCK = {part: part for part in ("norm1", "norm2", "conv1", "conv2")} | {"nin_shortcut": "conv_shortcut"}
 _VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
-#: sgm's attention inside the VAE is made of convolutions of one pixel, diffusers' of matrices.
+#: The VAE's attention: 1 x 1 convolutions in sgm, matrices in diffusers.
 _VAE_MATRIX = re.compile(r"(en|de)coder\.mid\.attn_1\.(q|k|v|proj_out)\.weight")
 
 
 def unet_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int) -> dict[str, Tensor]:
-    """The weights of a UNet of diffusers, with a class embedding, under sgm's names.
+    """Return the weights of a diffusers UNet with a class embedding under sgm's names.
 
-    Args:
-        state: of the UNet.
-        levels: of its resolution.
-        layers_per_block: residual blocks of each level on the way down; one more on the way up.
+    The UNet has `layers_per_block` residual blocks in each level on the way down, one more on the way up.
     """
     names = {
         "time_embed.0": "time_embedding.linear_1",
@@ -59,13 +56,7 @@ def unet_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int)
 
 
 def vae_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int) -> dict[str, Tensor]:
-    """The weights of a VAE of diffusers under sgm's names.
-
-    Args:
-        state: of the VAE.
-        levels: of its resolution.
-        layers_per_block: residual blocks of each level of the encoder; the decoder has one more.
-    """
+    """Return the weights of a diffusers VAE under sgm's names; parameters as `unet_to_sgm`."""
     names = {name: name for name in ("quant_conv", "post_quant_conv")}
     blocks: dict[str, str] = {}
     attentions: dict[str, str] = {}
@@ -87,15 +78,10 @@ def vae_to_sgm(state: Mapping[str, Tensor], levels: int, layers_per_block: int) 
     }
 
 
-def _inside(places: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
-    """The names of the parts at each place."""
-    return {f"{theirs}.{a}": f"{ours}.{b}" for theirs, ours in places.items() for a, b in parts.items()}
+def _inside(modules: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of the parts of each module."""
+    return {f"{theirs}.{a}": f"{ours}.{b}" for theirs, ours in modules.items() for a, b in parts.items()}
 
 
 def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    renaming, published = Renaming({f"{theirs}.": f"{ours}." for theirs, ours in names.items()}), {}
-    for key, value in state.items():
-        renamed = renaming.to_published(key)
-        assert renamed is not None, key
-        published[renamed] = value
-    return published
+    return Renaming({f"{theirs}.": f"{ours}." for theirs, ours in names.items()}).to_published(state)

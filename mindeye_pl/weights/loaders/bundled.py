@@ -1,4 +1,8 @@
-"""The laptop's own foundation weights: where they are shipped, and the models that they make."""
+"""The laptop's foundation models from the weights that the package ships.
+
+Every loader returns the model on the CPU in eval mode, and raises a UserError if the file is missing, damaged or not
+this project's.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,20 +23,13 @@ from mindeye_pl.weights.sized_safetensors import fill, read_own
 CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
 GENERATOR = "generator.safetensors"
 
-#: The files that the package ships, in half precision; MODEL_CARD.md beside them says what they are.
+#: Folder of the shipped files, in half precision, described in its MODEL_CARD.md.
 SHIPPED = Path(__file__).parents[1] / "shipped"
 
 
 def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]:
-    """The whole small CLIP, and the embedder around its vision tower.
-
-    Args:
-        folder: folder of the file; None for the shipped one.
-
-    Raises:
-        UserError: if the file is missing, damaged or not this project's.
-    """
-    weights, sizes = read_own(_file(folder, CLIP))
+    """Load the small CLIP, and the embedder around its vision tower."""
+    weights, sizes = _read(folder, CLIP)
     standardise = TokenStandardiser(weights.pop("standardise.mean"), weights.pop("standardise.std"))
     network = build_clip(**sizes)
     fill(network, weights)
@@ -42,26 +39,26 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
 def load_embedder(
     folder: str | Path | None = None, tokens: TokenKind = "patches", clamp: Clamp | None = None
 ) -> CLIPImageEmbedder:
-    """The embedder of `load_clip` alone, or that of other tokens of the same tower, which are not standardised.
+    """Load the image embedder; tokens of another kind, or clamped ones, are not standardised.
 
     Args:
         folder: folder of the file; None for the shipped one.
         tokens: see `CLIPImageEmbedder`.
-        clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
+        clamp: maximum of a token's elements before L2-normalisation; None leaves the tokens unchanged.
     """
     clip, embedder = load_clip(folder)
     if tokens == "patches" and clamp is None:
         return embedder
-    ends = None if clamp is None else ClampThenNormalise(clamp)
+    normalise = None if clamp is None else ClampThenNormalise(clamp)
     return CLIPImageEmbedder(
-        clip.visual, tokens=tokens, input_range="corrected", resizing="stretched", standardise=ends
+        clip.visual, tokens=tokens, input_range="corrected", resizing="stretched", standardise=normalise
     )
 
 
 def load_text_embedder(
     folder: str | Path | None = None, *, tokenize_captions: Callable[[Sequence[str]], Tensor]
 ) -> OpenCLIPTextEmbedder:
-    """The text side of `load_clip`: what its images are compared with.
+    """Load the text embedder of the small CLIP.
 
     Args:
         folder: folder of the file; None for the shipped one.
@@ -71,23 +68,23 @@ def load_text_embedder(
 
 
 def load_vae(folder: str | Path | None = None) -> Any:
-    """The VAE, with `image_size` in its configuration's `sample_size`; otherwise as `load_clip`.
+    """Load the VAE, with the image size in its configuration's `sample_size`.
 
     Args:
         folder: folder of the file; None for the shipped one.
     """
-    weights, sizes = read_own(_file(folder, VAE))
+    weights, sizes = _read(folder, VAE)
     return fill(build_vae(**sizes), weights)
 
 
 def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
-    """The unCLIP around its VAE, on the CPU in eval mode; otherwise as `load_clip`.
+    """Load the unCLIP with its VAE.
 
     Args:
         folder: folder of the file; None for the shipped one.
     """
     vae = load_vae(folder)
-    weights, sizes = read_own(_file(folder, UNCLIP))
+    weights, sizes = _read(folder, UNCLIP)
     model = build_unclip(sizes, vae, vae.config["sample_size"])
     own = {f"vae.{key}": value for key, value in vae.state_dict().items()}
     fill(model, weights | own)
@@ -95,34 +92,34 @@ def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
 
 
 def load_captioner(folder: str | Path | None = None) -> Captioner:
-    """The captioner, on the CPU in eval mode; otherwise as `load_clip`.
+    """Load the captioner.
 
     Args:
         folder: folder of the file; None for the shipped one.
     """
-    weights, sizes = read_own(_file(folder, CAPTIONER))
+    weights, sizes = _read(folder, CAPTIONER)
     captioner = build_captioner(**sizes)
     fill(captioner, weights)
     return captioner
 
 
 def load_generator(folder: str | Path | None = None, latents: SampledLatents = "zeros") -> ImageGenerator:
-    """The generator that was trained on images with captions, without its discriminator; otherwise as `load_clip`.
+    """Load the generator that was trained on images with captions, without its discriminator.
 
     Args:
         folder: folder of the file; None for the shipped one.
         latents: see `ImageGenerator`.
     """
-    weights, sizes = read_own(_file(folder, GENERATOR))
+    weights, sizes = _read(folder, GENERATOR)
     generator = build_generator(sizes)
     fill(generator, own_part(weights, "generator"))
     return ImageGenerator(generator, latents=latents)
 
 
 def own_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The weights of one of several networks in a file."""
+    """Return the weights of one of several networks in a file."""
     return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
-def _file(folder: str | Path | None, name: str) -> Path:
-    return (SHIPPED if folder is None else Path(folder)) / name
+def _read(folder: str | Path | None, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return read_own((SHIPPED if folder is None else Path(folder)) / name)

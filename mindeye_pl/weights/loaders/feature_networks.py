@@ -1,7 +1,4 @@
-"""The feature networks of evaluations from their released files (MindEye2, spec section 10).
-
-Nothing here has weights of its own making: without its file a network is refused.
-"""
+"""The feature networks of evaluations from their released files (MindEye2, spec section 10)."""
 
 import re
 import warnings
@@ -24,25 +21,23 @@ from mindeye_pl.weights.sized_safetensors import fill
 
 _FIX = "python -m mindeye_pl pipeline=check_weights names the file and the command that fetches it"
 
-#: A counter of training steps, which files of before torch 0.4.1 lack and nothing in eval mode reads.
+#: Counter of training steps, which files from before torch 0.4.1 lack and eval mode does not use.
 _COUNTER = "num_batches_tracked"
-
 
 #: Networks that `load_feature_network` builds.
 FeatureName = Annotated[str, OneOf((*RECIPES, "fid_inception", "laptop_clip"))]
 
 
 def load_feature_network(name: FeatureName, path: str | Path | None, *, antialias: bool = False) -> FeatureNetwork:
-    """A network of `conf/features`, on the CPU, frozen and in eval mode.
+    """Load a network of `conf/features` on the CPU, frozen and in eval mode.
 
     Args:
         name: `alexnet` | `inception_v3` | `clip_l` | `efficientnet_b1` | `swav` | `fid_inception` | `laptop_clip`.
-        path: its released file; None for `laptop_clip` takes the shipped one.
-        antialias: of the resizing, see `FeatureNetwork`; `fid_inception` resizes by its own definition.
+        path: released file; None for `laptop_clip` uses the shipped one.
+        antialias: of the resizing, see `FeatureNetwork`; `fid_inception` has its own resizing.
 
     Raises:
-        UserError: for an unknown name, or a file that is missing, not whole, of another architecture, or a pickle with
-            code in it.
+        UserError: for a file that is missing, damaged, of another architecture, or a pickle with code in it.
     """
     if name == "laptop_clip":
         return load_laptop_clip(None if path is None else Path(path).parent, antialias=antialias)
@@ -54,15 +49,7 @@ def load_feature_network(name: FeatureName, path: str | Path | None, *, antialia
 
 
 def load_laptop_clip(folder: str | Path | None = None, *, antialias: bool = False) -> FeatureNetwork:
-    """The laptop's own CLIP as a feature network: its embedding, the one that captions are compared with.
-
-    Args:
-        folder: that holds the file; None for the shipped one.
-        antialias: see `FeatureNetwork`; images of its own size are not resized.
-
-    Raises:
-        UserError: as `mindeye_pl.weights.loaders.bundled.load_clip`.
-    """
+    """Load the embedding of `bundled.load_clip`, the one that captions are compared with, as a feature network."""
     visual = load_clip(folder)[1].visual
     visual.output_tokens = False
     size = visual.image_size[0]
@@ -72,21 +59,17 @@ def load_laptop_clip(folder: str | Path | None = None, *, antialias: bool = Fals
 
 
 def load_lpips(path: str | Path | None) -> nn.Module:
-    """The network of LPIPS 0.1: AlexNet from its released file, the weights of its layers from the `lpips` package.
+    """Load LPIPS 0.1: AlexNet from its released file, the weights of its layers from the `lpips` package.
 
-    Args:
-        path: the file of `alexnet`.
-
-    Raises:
-        UserError: as `load_feature_network`.
+    Raises a UserError as `load_feature_network`.
     """
     import lpips
 
     path = _present("lpips", path)
     alexnet = _filled("alexnet", RECIPES["alexnet"].build(), read_state(path), path).state_dict()
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package calls torchvision by an old argument
-        # An AlexNet is drawn here, which is replaced whole below; the package's other choice is to download one.
+        warnings.simplefilter("ignore")  # the package uses an old argument of torchvision
+        # A random AlexNet, replaced below; the package's alternative is a download.
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     trunk = {key: alexnet[re.sub(r"^slice\d", "features", key)] for key in network.net.state_dict()}
     network.net.load_state_dict(trunk, assign=True)
@@ -100,13 +83,13 @@ def _present(name: str, path: str | Path | None) -> Path:
 
 
 def _read_swav(path: Path) -> dict[str, Tensor]:
-    """Without the prefix of parallel training and the heads of the training."""
+    """Return the weights without the prefix of parallel training and without training heads."""
     state = {key.removeprefix("module."): value for key, value in read_state(path).items()}
     return {key: value for key, value in state.items() if not key.startswith(("projection_head.", "prototypes."))}
 
 
 def _read_openclip_visual(path: Path) -> dict[str, Tensor]:
-    """The vision tower alone."""
+    """Return the weights of the vision tower."""
     state = read_state(path)
     visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
     if not visual:
@@ -114,7 +97,7 @@ def _read_openclip_visual(path: Path) -> dict[str, Tensor]:
     return visual
 
 
-#: How a file becomes the state of its network, where it is not that state itself.
+#: Readers of files that are not the network's state dict.
 _READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {"swav": _read_swav, "clip_l": _read_openclip_visual}
 
 
@@ -125,22 +108,22 @@ def _load_fid_inception(path: Path) -> FeatureNetwork:
         def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
             return super().load_state_dict(state_dict, *args, **kwargs) if state_dict else None
 
-    # Its constructor would download a file, or execute the pickle of a given one: it is handed an empty one of our own.
-    nothing = BytesIO()
-    torch.save({}, nothing)
-    nothing.seek(0)
+    # The constructor would download a file, or execute the pickle of a given one, so it gets an empty one.
+    empty = BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
     with torch.device("meta"):
-        network = Extractor("fid_inception", ["2048"], feature_extractor_weights_path=nothing)
+        network = Extractor("fid_inception", ["2048"], feature_extractor_weights_path=empty)
     return InceptionOfFID(_filled("fid_inception", network, read_state(path), path))
 
 
 def _filled(name: str, network: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """The network with a file's weights in float32, all of which must fit."""
+    """Return the network with the weights of a file in float32, which must fit the whole network."""
     wanted = {key: value for key, value in network.state_dict().items() if not key.endswith(_COUNTER)}
     counters = {key: torch.tensor(0) for key in network.state_dict() if key.endswith(_COUNTER)}
     weights = {key: value.float() for key, value in state.items() if not key.endswith(_COUNTER)}
     try:
-        check_weights({key: tuple(value.shape) for key, value in wanted.items()}, weights, path)
+        check_weights(wanted, weights, path)
     except UserError as error:
         key = error.what.rsplit(" ", 1)[-1]
         raise UserError(f"{path} is no {name}: {key}", got=error.got, expected=error.expected, fix=_FIX) from error

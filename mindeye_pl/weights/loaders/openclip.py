@@ -23,22 +23,22 @@ def load_openclip(
     resizing: Resizing = "stretched",
     clamp: Clamp | None = None,
 ) -> CLIPImageEmbedder:
-    """The vision tower of an open_clip model, in float32; its text tower stays on disk.
+    """Load the vision tower of an open_clip model in float32; the text tower is not read.
 
-    ViT-bigG-14 has 256 patches of 1664, ViT-L-14 256 of 1024, and 257 hidden tokens of 768; the
-    class token of ViT-B-32 has width 512.
+    ViT-bigG-14 has 256 patches of width 1664, ViT-L-14 256 of 1024 and 257 hidden tokens of 768; the class token of
+    ViT-B-32 has width 512.
 
     Args:
-        model_name: as open_clip names it.
-        path: the whole model's weights, `.safetensors` or a `torch.save` of tensors. None only under
-            `torch.device("meta")`, where sizes are asked for.
-        tokens: see `CLIPImageEmbedder`, as for the two that follow.
-        input_range: of the image that CLIP sees.
-        resizing: of the image to the tower's size.
-        clamp: where the elements of a token are clamped before it is brought to length one; None leaves it as it is.
+        model_name: name in open_clip.
+        path: weights of the whole model, `.safetensors` or a `torch.save` of tensors; None is allowed only under
+            `torch.device("meta")`, to get sizes.
+        tokens: see `CLIPImageEmbedder`.
+        input_range: see `CLIPImageEmbedder`.
+        resizing: see `CLIPImageEmbedder`.
+        clamp: maximum of a token's elements before L2-normalisation; None leaves the tokens unchanged.
 
     Raises:
-        UserError: if open_clip has no such model, or the file is missing, broken, a pickle with code in it, or of
+        UserError: if open_clip has no such model, or the file is missing, damaged, a pickle with code in it, or of
             another model.
     """
     import open_clip
@@ -54,7 +54,7 @@ def load_openclip(
         path = Path(path)
         whole = {key.removeprefix("module."): value for key, value in read_state(path).items()}  # of data parallel
         weights = {key: value for key, value in whole.items() if key.startswith(VISUAL)}
-        check_weights({VISUAL + key: tuple(value.shape) for key, value in visual.state_dict().items()}, weights, path)
+        check_weights({VISUAL + key: value for key, value in visual.state_dict().items()}, weights, path)
         visual.load_state_dict({k.removeprefix(VISUAL): v.float() for k, v in weights.items()}, assign=True)
     ends = None if clamp is None else ClampThenNormalise(clamp)
     return CLIPImageEmbedder(visual, tokens=tokens, input_range=input_range, resizing=resizing, standardise=ends)

@@ -8,8 +8,7 @@ import torch
 from mindeye_pl.nn.diffusion.builders import build_vae
 from mindeye_pl.types import ArgumentsOf
 from mindeye_pl.weights.files import read_state
-from mindeye_pl.weights.formats.renaming import Renaming
-from mindeye_pl.weights.formats.vae_names import older_attention_names
+from mindeye_pl.weights.formats.renaming import Renaming, older_attention_names
 from mindeye_pl.weights.registry import check_weights
 from mindeye_pl.weights.sized_safetensors import fill
 
@@ -20,25 +19,25 @@ SIZES: dict[str, Any] = {
     "scaling_factor": 0.18215,
 }
 
-#: The attention under its older names; today's pass through unchanged.
+#: Older names of the attention; today's stay as they are.
 RENAMING = Renaming(
     {old: new for part in ("encoder.", "decoder.") for old, new in older_attention_names(part, part).items()}
 )
 
 
 def load_sd_vae(path: str | Path, **sizes: Annotated[Any, ArgumentsOf(build_vae)]) -> Any:
-    """The VAE on the CPU, frozen and in eval mode.
+    """Load the VAE on the CPU, frozen and in eval mode.
 
     Args:
-        path: the file.
-        sizes: other arguments of `build_vae` than the published ones.
+        path: of the file.
+        sizes: arguments of `build_vae` that differ from the published ones.
 
     Raises:
-        UserError: if the file is missing, broken, a pickle with code in it, or of another architecture.
+        UserError: if the file is missing, damaged, a pickle with code in it, or of another architecture.
     """
     path = Path(path)
     own = {RENAMING.to_own(key) or key: value.float() for key, value in read_state(path).items()}
     with torch.device("meta"):
         vae = build_vae(**(SIZES | sizes))
-    check_weights({key: tuple(value.shape) for key, value in vae.state_dict().items()}, own, path)
+    check_weights(vae.state_dict(), own, path)
     return fill(vae, own)

@@ -1,6 +1,6 @@
-"""From SDXL base to an untrained unCLIP: what the published fine-tuning changes before it starts (MindEye2, spec 7.2).
+"""Conversion of SDXL base to the untrained unCLIP that is fine-tuned (MindEye2, spec section 7.2).
 
-Legend: D token width, E length of the vector of sizes.
+Legend: D token width, E length of the size vector.
 """
 
 import re
@@ -30,23 +30,16 @@ LABEL = f"{UNET}label_emb.0.0.weight"
 def unclip_start(
     sdxl: Mapping[str, Tensor], path: Path, *, token_dim: int = 1664, size_dim: int = 1024
 ) -> dict[str, Tensor]:
-    """The published state dict that fine-tuning starts from; SDXL's text towers are left behind.
+    """Return the published state dict that fine-tuning starts from, SDXL base without its text towers.
 
-    Keys and values are made anew for the other token width, by PyTorch's default initialisation. Of the vector's
-    columns the first E are kept, as published; in SDXL they belong to the pooled text, not to the sizes.
+    Keys and values have another token width, so they get PyTorch's default initialisation. The first E columns of the
+    vector's layer are kept, as published; in SDXL they belong to the pooled text, not to the sizes.
 
-    Args:
-        sdxl: SDXL base in sgm's format.
-        path: its file, for the words of an error.
-        token_dim: D.
-        size_dim: E.
-
-    Raises:
-        UserError: if it is no SDXL base.
+    Raises a UserError, with the path of the file, if it is no SDXL base.
     """
     if LABEL not in sdxl or sdxl[LABEL].shape[1] < size_dim:
-        seen = tuple(sdxl[LABEL].shape) if LABEL in sdxl else f"keys like {sorted(sdxl)[0]}"
-        raise UserError(f"{path} is no SDXL base", got=seen, expected=f"{LABEL} with {size_dim} columns or more")
+        got = tuple(sdxl[LABEL].shape) if LABEL in sdxl else f"keys like {sorted(sdxl)[0]}"
+        raise UserError(f"{path} is no SDXL base", got=got, expected=f"{LABEL} with {size_dim} columns or more")
     start = {}
     for key, value in sdxl.items():
         if not key.startswith((UNET, VAE)):
@@ -63,19 +56,10 @@ def unclip_start(
 def load_unclip_start(
     path: str | Path, *, token_dim: int, size_dim: int, head_dim: int = 64, image_size: int = 768
 ) -> UnCLIPModel:
-    """The untrained unCLIP of `unclip_start`, in float32 on the CPU; the UNet learns, the VAE stays.
+    """Load the untrained unCLIP of `unclip_start` in float32 on the CPU; the UNet is trainable, the VAE frozen.
 
-    What is made anew follows from the global random state.
-
-    Args:
-        path: SDXL base in one file.
-        token_dim: D.
-        size_dim: E.
-        head_dim: width of the UNet's attention heads.
-        image_size: side in pixels of the images that it learns from.
-
-    Raises:
-        UserError: if the file is missing, broken or no SDXL base.
+    New weights follow from the global random state. `head_dim` is the width of the UNet's attention heads, `image_size`
+    the side of the training images in pixels. Raises a UserError if the file is missing, damaged or no SDXL base.
     """
     path = Path(path)
     start = unclip_start(read_state(path), path, token_dim=token_dim, size_dim=size_dim)
@@ -87,14 +71,9 @@ def load_unclip_start(
 
 
 def load_vae(path: str | Path, *, image_size: int = 768) -> "AutoencoderKL":
-    """SDXL's VAE alone, in float32 on the CPU, frozen and in eval mode; UNet and text stay on disk.
+    """Load the VAE of a file of SDXL base for images of `image_size` pixels, in float32 on the CPU, frozen.
 
-    Args:
-        path: SDXL base in one file.
-        image_size: side in pixels.
-
-    Raises:
-        UserError: if the file is missing, broken or no SDXL base.
+    Raises a UserError if the file is missing, damaged or no SDXL base.
     """
     path = Path(path)
     state = {key: value.float() for key, value in read_state(path).items() if key.startswith(VAE)}
@@ -103,7 +82,7 @@ def load_vae(path: str | Path, *, image_size: int = 768) -> "AutoencoderKL":
             raise UserError(f"{path} is no SDXL base", got="a file without its VAE", expected=key)
     own = vae_to_own(state)
     with torch.device("meta"):
-        vae = build_vae(**vae_sizes(state) | {"image_size": image_size})
-    check_weights({key: tuple(value.shape) for key, value in vae.state_dict().items()}, own, path)
+        vae = build_vae(**vae_sizes(state, image_size))
+    check_weights(vae.state_dict(), own, path)
     fill(vae, own)
     return vae

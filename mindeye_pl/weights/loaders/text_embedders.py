@@ -1,12 +1,13 @@
-"""Text towers as their hub repositories hold them, for the scores of captions (MindEye2, spec section 10)."""
+"""Text towers from their hub repositories, for the scores of captions (MindEye2, spec section 10)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.text_embedders import CLIPTextEmbedder, SentenceEmbedder
@@ -20,83 +21,60 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP_B32, CLIP_L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-#: What is needed of each repository.
+#: Needed files of each repository.
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 
-#: Word pieces that the published evaluation keeps of a caption, marks included.
+#: Maximum number of word pieces of a caption in the published evaluation, with start and end.
 _MINILM_LENGTH = 256
-#: The end mark's number in CLIP configurations from before it was put right; the model then looks for the highest.
+#: Wrong id of the end token in older CLIP configurations; the model then looks for the highest id.
 _OLD_END = 2
 
-#: Word indices, which the model computes for itself, and what only images or other tasks need.
+#: Position ids, which the model computes itself, and weights for images and other tasks.
 _UNUSED_BY_BERT = ("pooler.", "embeddings.position_ids")
 _UNUSED_BY_CLIP = ("vision_model.", "visual_projection.", "text_model.embeddings.position_ids")
-#: The logarithm of what a cosine is multiplied by; a text tower alone has none.
+#: Logarithm of the factor of the cosines; missing in a text tower without CLIP.
 _LOGIT_SCALE = "logit_scale"
 
+#: Folder of `FILES`, one of them, or the paths of all.
+Files = str | Path | Iterable[str | Path]
 
-def load_sentence_embedder(
-    files: str | Path | Iterable[str | Path], *, repository: str = MINILM, batch_size: int = 64
-) -> SentenceEmbedder:
-    """Sentence-BERT on the CPU, frozen and in eval mode.
+
+def load_sentence_embedder(files: Files, *, repository: str = MINILM, batch_size: int = 64) -> SentenceEmbedder:
+    """Load Sentence-BERT on the CPU, frozen and in eval mode.
 
     Args:
-        files: the folder that holds `FILES`, one of them, or the paths of all.
-        repository: where the user gets what is missing.
-        batch_size: sentences at once.
+        files: folder of `FILES`, one of them, or the paths of all.
+        repository: source of missing files, for error messages.
+        batch_size: sentences per forward pass.
 
     Raises:
-        UserError: if a file is missing, broken or does not belong to the others.
+        UserError: if a file is missing, damaged or does not fit the others.
     """
-    from transformers import BertConfig, BertModel
+    from transformers import BertModel
 
     paths = _paths(files, repository)
-    plain = _read_config(paths[CONFIG], repository)
-    _check_kind(plain, ("bert",), paths[CONFIG], repository)
-    config = _made(BertConfig, plain, paths[CONFIG], repository)
-    with torch.device("meta"):
-        tower = BertModel(config, add_pooling_layer=False)
-    _fill(tower, _tensors(paths[WEIGHTS], _UNUSED_BY_BERT, repository), paths[WEIGHTS])
+    config = _read_config(paths[CONFIG], ("bert",), repository)
+    weights = _read_weights(paths[WEIGHTS], _UNUSED_BY_BERT, repository)
+    tower = _build(lambda: BertModel(config, add_pooling_layer=False), weights, paths[WEIGHTS])
     tokenizer = _read_tokenizer(paths[TOKENIZER], config.vocab_size, repository)
     length = min(_MINILM_LENGTH, config.max_position_embeddings)
     return SentenceEmbedder(tower, tokenizer, max_length=length, batch_size=batch_size)
 
 
-def load_clip_text(
-    files: str | Path | Iterable[str | Path], *, repository: str = CLIP_B32, batch_size: int = 64
-) -> CLIPTextEmbedder:
-    """CLIP's text tower on the CPU, frozen and in eval mode; the vision tower stays on disk.
-
-    Args:
-        files: as in `load_sentence_embedder`, of a whole CLIP or of its text tower.
-        repository: `CLIP_B32` or `CLIP_L14`, where the user gets what is missing.
-        batch_size: sentences at once.
-
-    Raises:
-        UserError: if a file is missing, broken or does not belong to the others.
-    """
-    from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModelWithProjection
+def load_clip_text(files: Files, *, repository: str = CLIP_B32, batch_size: int = 64) -> CLIPTextEmbedder:
+    """Load CLIP's text tower from files of a whole CLIP or of the tower; otherwise as `load_sentence_embedder`."""
+    from transformers import CLIPTextModelWithProjection
 
     paths = _paths(files, repository)
-    plain = _read_config(paths[CONFIG], repository)
-    _check_kind(plain, ("clip", "clip_text_model"), paths[CONFIG], repository)
-    whole = plain["model_type"] == "clip"
-    config = _made(CLIPConfig if whole else CLIPTextConfig, plain, paths[CONFIG], repository)
-    config = config.text_config if whole else config
-    with torch.device("meta"):
-        tower = CLIPTextModelWithProjection(config)
-    weights = _tensors(paths[WEIGHTS], _UNUSED_BY_CLIP, repository)
+    config = _read_config(paths[CONFIG], ("clip", "clip_text_model"), repository).get_text_config()
+    weights = _read_weights(paths[WEIGHTS], _UNUSED_BY_CLIP, repository)
     scale = {"logit_scale": float(weights.pop(_LOGIT_SCALE).exp())} if _LOGIT_SCALE in weights else {}
-    _fill(tower, weights, paths[WEIGHTS])
+    tower = _build(lambda: CLIPTextModelWithProjection(config), weights, paths[WEIGHTS])
     tokenizer = _read_tokenizer(paths[TOKENIZER], config.vocab_size, repository)
-    end = tokenizer.encode("a").ids[-1]
-    if config.eos_token_id not in (_OLD_END, end):  # the tower would read the first mark's place instead
-        raise UserError(
-            f"{paths[TOKENIZER]} and {paths[CONFIG]} do not fit",
-            got=f"sentences end with {end}",
-            expected=config.eos_token_id,
-            fix=_command(repository, TOKENIZER),
-        )
+    end, expected = tokenizer.encode("a").ids[-1], config.eos_token_id
+    if expected not in (_OLD_END, end):  # the tower would read the start token instead
+        what, fix = f"{paths[TOKENIZER]} and {paths[CONFIG]} do not fit", _command(repository, TOKENIZER)
+        raise UserError(what, got=f"sentences end with {end}", expected=expected, fix=fix)
     length = config.max_position_embeddings
     return CLIPTextEmbedder(tower, tokenizer, max_length=length, batch_size=batch_size, **scale)
 
@@ -105,8 +83,8 @@ def _command(repository: str, *names: str) -> str:
     return f"hf download {repository} {' '.join(names)}"
 
 
-def _paths(files: str | Path | Iterable[str | Path], repository: str) -> dict[str, Path]:
-    """Where each of `FILES` is."""
+def _paths(files: Files, repository: str) -> dict[str, Path]:
+    """Return the path of each of `FILES`."""
     if isinstance(files, str | Path):
         folder = Path(files).parent if Path(files).is_file() else Path(files)
         found = {name: folder / name for name in FILES}
@@ -115,72 +93,66 @@ def _paths(files: str | Path | Iterable[str | Path], repository: str) -> dict[st
     missing = [name for name in FILES if name not in found or not found[name].is_file()]
     if not missing:
         return found
-    where = found.get(missing[0], Path(missing[0]))
-    pickled = where.with_name("pytorch_model.bin")
-    fix = _command(repository, *missing)
+    path = found.get(missing[0], Path(missing[0]))
+    pickled, fix = path.with_name("pytorch_model.bin"), _command(repository, *missing)
     if missing == [WEIGHTS] and pickled.is_file():
-        fix = f"python -m mindeye_pl.weights.convert {pickled} {where}"
-    raise UserError(f"{where} is missing", expected=f"{', '.join(FILES)} of {repository}", fix=fix)
+        fix = f"python -m mindeye_pl.weights.convert {pickled} {path}"
+    raise UserError(f"{path} is missing", expected=f"{', '.join(FILES)} of {repository}", fix=fix)
 
 
-def _read_config(path: Path, repository: str) -> dict[str, Any]:
+@contextmanager
+def _refusing(path: Path, what: str, repository: str) -> Iterator[None]:
+    """Turn any error into a UserError; the libraries here raise errors of many classes."""
     try:
+        yield
+    except Exception as error:
+        got = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is {what}", got=got, fix=_command(repository, path.name)) from error
+
+
+def _read_config(path: Path, kinds: tuple[str, ...], repository: str) -> Any:
+    """Return transformers' configuration of a model of one of some kinds."""
+    from transformers import AutoConfig
+
+    with _refusing(path, "no json", repository):
         plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no json", got=error, fix=_command(repository, CONFIG)) from error
-    return plain if isinstance(plain, dict) else {}
+    kind = plain.get("model_type") if isinstance(plain, dict) else None
+    if kind not in kinds:
+        expected, fix = " or ".join(kinds), _command(repository, *FILES)
+        raise UserError(f"{path} is of another kind of model", got=f"model_type {kind}", expected=expected, fix=fix)
+    with _refusing(path, "not whole", repository):
+        return AutoConfig.for_model(**plain)
 
 
-def _check_kind(plain: dict[str, Any], wanted: tuple[str, ...], path: Path, repository: str) -> None:
-    if (seen := plain.get("model_type")) not in wanted:
-        raise UserError(
-            f"{path} is of another kind of model",
-            got=f"model_type {seen}",
-            expected=" or ".join(wanted),
-            fix=_command(repository, *FILES),
-        )
+def _read_weights(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, Tensor]:
+    """Return the used weights in float32."""
+    from safetensors import safe_open
+
+    with _refusing(path, "no whole safetensors file", repository), safe_open(str(path), framework="pt") as file:
+        keys = [key for key in file.keys() if not key.startswith(unused)]  # noqa: SIM118 (no mapping)
+        return {key: file.get_tensor(key).float() for key in keys}
 
 
-def _made(kind: Any, plain: dict[str, Any], path: Path, repository: str) -> Any:
-    try:
-        return kind(**plain)
-    except Exception as error:  # transformers checks each entry, with errors of many classes
-        seen = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not whole", got=seen, fix=_command(repository, CONFIG)) from error
-
-
-def _tensors(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, Tensor]:
-    """The weights in float32, but for those that are not used, which stay on disk."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            keys = [key for key in file.keys() if not key.startswith(unused)]  # noqa: SIM118 (no mapping)
-            return {key: file.get_tensor(key).float() for key in keys}
-    except SafetensorError as error:
-        fix = f"rm {path}, then {_command(repository, WEIGHTS)}"
-        raise UserError(f"{path} is no whole safetensors file", got=error, fix=fix) from error
-
-
-def _fill(tower: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Gives a tower on the meta device its weights, and the word indices that it computes for itself."""
-    check_weights({key: tuple(value.shape) for key, value in tower.state_dict().items()}, weights, path)
+def _build(build: Callable[[], Any], weights: dict[str, Tensor], path: Path) -> Any:
+    """Build a tower with these weights; position ids, which are not stored, are computed."""
+    with torch.device("meta"):
+        tower = build()
+    check_weights(tower.state_dict(), weights, path)
     fill(tower, weights)
     for part in tower.modules():
         for name, buffer in list(part.named_buffers(recurse=False)):
             indices = torch.arange(buffer.shape[-1]).expand(buffer.shape)
             part.register_buffer(name, indices if name == "position_ids" else torch.zeros_like(indices), False)
+    return tower
 
 
 def _read_tokenizer(path: Path, vocabulary_size: int, repository: str) -> "Tokenizer":
     from tokenizers import Tokenizer
 
-    fix = _command(repository, TOKENIZER)
-    try:
+    with _refusing(path, "no tokenizer", repository):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises no narrower class
-        raise UserError(f"{path} is no tokenizer", got=error, fix=fix) from error
-    if (seen := tokenizer.get_vocab_size()) > vocabulary_size:
-        raise UserError(f"{path} knows more words than its model", got=seen, expected=vocabulary_size, fix=fix)
+    if (size := tokenizer.get_vocab_size()) > vocabulary_size:
+        fix = _command(repository, TOKENIZER)
+        raise UserError(f"{path} has more words than its model", got=size, expected=vocabulary_size, fix=fix)
     tokenizer.no_padding()
     return tokenizer

@@ -313,7 +313,7 @@ def test_rules_for_duplicated_slots(writable_split, conversion_settings, tmp_pat
         writable_split, number=number, trial=lambda t: trials
     )  # the duplicated slot gets its own trial number
     with pytest.raises(
-        UserError, match=r"the repetitions cannot be determined from its slots .*num_uniques 2.*data\.repeated_slots"
+        UserError, match=r"its slots do not determine the repetitions .*num_uniques 2.*data\.repeated_slots"
     ):
         convert(writable_split, tmp_path / "both", conversion_settings)
     by_number = ConversionSettings(
@@ -362,7 +362,7 @@ def test_too_little_disk_space_is_refused(writable_split, conversion_settings, t
         free = 1000
 
     monkeypatch.setattr(mindeye1_conversion.shutil, "disk_usage", lambda path: Usage)
-    with pytest.raises(UserError, match=r"too little disk space for the converted files .*paths\.artifacts=FOLDER"):
+    with pytest.raises(UserError, match=r"too little disk space .*paths\.artifacts=FOLDER"):
         convert(writable_split, tmp_path / "root", conversion_settings)
 
 

@@ -19,8 +19,8 @@ def test_empty_captions_are_left_out(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("[[", "is not a captions file"),
-        ("{}", "is not a captions file .got: a dict"),
-        ('["a dog", "a cat"]', "is not a captions file .got: a list with other entries"),
+        ("{}", "is not a captions file .got: Input should be a valid array"),
+        ('["a dog", "a cat"]', "is not a captions file .got: Input should be a valid array"),
         ("[[1], [2]]", "is not a captions file"),
         ('[["a dog"]]', "has another number of images .got: 1 images; expected: a json list .* 2 of them"),
     ],

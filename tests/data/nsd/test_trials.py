@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.trials import Trials, count_sessions, is_validation, load_test_trials, load_training_trials
+from mindeye_pl.data.nsd.trials import (
+    Trials,
+    assign_trial_slots,
+    count_sessions,
+    cyclic_slots,
+    is_validation,
+    load_test_trials,
+    load_training_trials,
+)
 from mindeye_pl.errors import UserError
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, write_shard
 
@@ -112,3 +120,20 @@ def test_fraction_of_validation_images():
     assert abs(held_out[1:][held_out[:-1]].mean() - 0.05) < 0.02  # neighbouring ids are independent
     assert (held_out & is_validation(ids, 0.05, seed=43)).mean() < 0.01
     assert not is_validation(ids, 0, seed=42).any()
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
+def test_slots_equal_a_loop(stimulus_ids, num_slots):
+    by_hand = []
+    for image in sorted(set(stimulus_ids)):
+        seen = [trial for trial, shown in enumerate(stimulus_ids) if shown == image]
+        by_hand.append([seen[slot % len(seen)] for slot in range(num_slots)])
+    assert cyclic_slots(np.array(stimulus_ids), num_slots).tolist() == by_hand
+    images = sorted(set(stimulus_ids))
+    trial_slots = assign_trial_slots(np.array(stimulus_ids), num_slots)
+    assert trial_slots.tolist() == [by_hand[images.index(shown)] for shown in stimulus_ids]
+
+
+def test_three_slots_contain_every_trial():
+    stimulus_ids = np.random.default_rng(0).permutation(np.repeat(np.arange(50), 3))
+    assert (assign_trial_slots(stimulus_ids, 3) == np.arange(150)[:, None]).any(1).all()

@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.nn.diffusion.builders import build_unet, build_vae
 from mindeye_pl.nn.diffusion.refiner import Refiner
-from mindeye_pl.nn.diffusion.sdxl_text import text_tower
-from mindeye_pl.weights.formats import sdxl_base
+from mindeye_pl.nn.diffusion.sdxl_text import SDXLText, text_tower
+from mindeye_pl.weights.formats.sdxl_base import FORMAT
 from mindeye_pl.weights.registry import load_published
 from tests.weights.test_unclip_golden import published_state
 
@@ -88,9 +89,8 @@ def test_vector_is_pooled_text_and_sizes(refiner: Refiner) -> None:
 
 def test_every_key_is_used_and_a_foreign_one_named(tmp_path: Path) -> None:
     state = sdxl_state()
-    read_off = sdxl_base.sizes(state, tmp_path, **OPTIONS)
-    own = sdxl_base.to_own(state, tmp_path)
-    assert own.keys() == sdxl_base.build(read_off).state_dict().keys()
+    model = FORMAT.build(state, tmp_path, **OPTIONS)
+    assert FORMAT.to_own(state, tmp_path).keys() == model.state_dict().keys()
     path = tmp_path / "other.safetensors"
     save_file({key: value.contiguous().clone() for key, value in (state | {"model.ema": torch.zeros(1)}).items()}, path)
     with pytest.raises(UserError, match=r"no SDXL base.*model\.ema"):
@@ -121,7 +121,8 @@ def test_paper_size_on_the_meta_device() -> None:
         {"width": 1280, "layers": 32, "heads": 20, "output_dim": 1280},
     )
     with torch.device("meta"):
-        model = sdxl_base.build(sdxl_base.Sizes(unet, vae, *towers, image_size=768))
+        text = SDXLText(*(text_tower(**tower) for tower in towers))
+        model = Refiner(build_unet(**unet), build_vae(**vae), text, image_size=(768, 768))
     assert sum(p.numel() for p in model.unet.parameters()) == 2_567_463_684
     assert sum(p.numel() for p in model.text.clip_l.parameters()) == 123_060_480
     assert sum(p.numel() for p in model.text.bigg.parameters()) == 694_659_840

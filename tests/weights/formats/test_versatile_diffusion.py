@@ -19,7 +19,7 @@ from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.steps.inputs.frozen_models import Frozen
-from mindeye_pl.weights.formats.vae_names import older_attention_names
+from mindeye_pl.weights.formats.renaming import older_attention_names
 from mindeye_pl.weights.loaders.versatile_diffusion import load_versatile_diffusion
 from mindeye_pl.weights.registry import load_published, save_published
 
@@ -235,7 +235,7 @@ def test_other_folders_are_refused_by_name(folder: Path, tmp_path: Path) -> None
     refused(place, r"vae/config\.json is no configuration")
     place = broken("strange")
     rewrite(place / "image_unet" / "config.json", down_block_types=["NoBlock", "DownBlock2D"])
-    refused(place, "none that diffusers knows .*NoBlock")
+    refused(place, "diffusers does not support .*NoBlock")
     place = broken("cut")
     file = place / "vae" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:500])
