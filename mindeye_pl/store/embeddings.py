@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindeye_pl.console import console
+from mindeye_pl.console import progress_bar
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.built_once import FolderKind
 from mindeye_pl.store.manifest import rebuild
@@ -81,7 +81,7 @@ class TokenStore:
             UserError: if the folder is damaged, or holds tokens of another size or description.
         """
         shape = (num_stimuli, num_tokens, token_dim)
-        sizes = dict(zip(("num_stimuli", "num_tokens", "token_dim"), shape, strict=True))
+        sizes = {"num_stimuli": num_stimuli, "num_tokens": num_tokens, "token_dim": token_dim}
 
         def build(work: Path) -> None:
             for name, dtype, rows in ((TOKENS, np.float16, shape), (DONE, np.bool_, shape[:1])):
@@ -111,12 +111,9 @@ class TokenStore:
         """
         ids = self._checked(ids)
         if len(missing := ids[~self._done[ids]]):
-            raise UserError(
-                f"{self.folder} lacks the target tokens of {len(missing)} of {len(ids)} images",
-                got=f"stimulus {missing[0]}",
-                expected="embedded images",
-                fix="run the experiment again, which embeds missing images",
-            )
+            what = f"{self.folder} lacks the target tokens of {len(missing)} of {len(ids)} images"
+            fix = "run the experiment again, which embeds missing images"
+            raise UserError(what, got=f"stimulus {missing[0]}", expected="embedded images", fix=fix)
         return self._tokens[ids]
 
     def missing(self, ids: np.ndarray) -> np.ndarray:
@@ -137,7 +134,6 @@ class TokenStore:
         read_images: Callable[[np.ndarray], np.ndarray],
         *,
         batch_size: int,
-        progress: bool = True,
     ) -> None:
         """Embed those of the images that are missing; a kill loses at most one batch.
 
@@ -148,21 +144,17 @@ class TokenStore:
             embed: images `(b, 3, H, W)` to tokens `(b, S, D)`.
             read_images: ascending stimulus ids `(b,)` to images.
             batch_size: maximum of b.
-            progress: show a progress bar.
 
         Raises:
             UserError: if the disk is full, or tokens do not fit into float16.
         """
-        from rich.progress import Progress
-
         with KIND.locked(self.folder):
             missing = self.missing(ids)
-            with Progress(console=console, disable=not progress or len(missing) == 0, transient=True) as bar:
+            with progress_bar(shown=len(missing) > 0) as bar:
                 task = bar.add_task("embedding images", total=len(missing))
                 for start in range(0, len(missing), batch_size):
                     batch = missing[start : start + batch_size]
-                    tokens = embed(read_images(batch)).detach().half().cpu().numpy()
-                    self._write(batch, tokens)
+                    self._write(batch, embed(read_images(batch)).detach().half().cpu().numpy())
                     bar.advance(task, len(batch))
 
     def _write(self, ids: np.ndarray, tokens: np.ndarray) -> None:
