@@ -16,8 +16,9 @@ import numpy as np
 from annotated_types import Ge
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
+from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, unit_rows
 from mindeye_pl.gallery.index import check_queries
+from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import replacing, write_array
 from mindeye_pl.types import OneOf, PositiveInt, Seed
 
@@ -111,12 +112,8 @@ class FaissIndex:
             index = self._empty(self._lists(count, len(gallery)))
             if not index.is_trained:
                 if count < _CODES:
-                    raise UserError(
-                        "too few vectors to train IVF-PQ",
-                        got=f"{count} vectors",
-                        expected=f"{_CODES} or more",
-                        fix="index.build.kind=flat, or hnsw",
-                    )
+                    got, expected, fix = f"{count} vectors", f"{_CODES} or more", "index.build.kind=flat, or hnsw"
+                    raise UserError("too few vectors to train IVF-PQ", got=got, expected=expected, fix=fix)
                 index.train(gallery.sample(count, self._build.seed))
             _write(index, path)
 
@@ -127,16 +124,12 @@ class FaissIndex:
         return max(1, min(usual, count // _VECTORS_PER_CENTRE))
 
     def _empty(self, lists: int) -> Any:
-        faiss = load_faiss()
-        build = self._build
+        faiss, build = load_faiss(), self._build
         if build.kind == "ivf_pq" and self.dim % build.code_bytes:
             divisors = [size for size in (4, 8, 16, 32, 48, 64, 96) if self.dim % size == 0]
-            raise UserError(
-                "index.build.code_bytes does not divide the vectors' width",
-                got=f"{build.code_bytes} bytes for {self.dim}",
-                expected=f"one of {divisors}",
-                fix=f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw",
-            )
+            what, got = "index.build.code_bytes does not divide the vectors' width", f"{build.code_bytes} bytes"
+            fix = f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw"
+            raise UserError(what, got=f"{got} for {self.dim}", expected=f"one of {divisors}", fix=fix)
         description = KINDS[build.kind].format(lists=lists, code_bytes=build.code_bytes, links=build.links)
         index = faiss.index_factory(self.dim, description, faiss.METRIC_INNER_PRODUCT)
         if build.kind == "hnsw":
@@ -147,21 +140,20 @@ class FaissIndex:
         """See `VectorIndex.has`."""
         return self._shard(part).exists()
 
-    def add(self, part: int, pieces: Iterable[Piece]) -> None:
+    def add(self, part: int, portions: Iterable[Portion]) -> None:
         """See `VectorIndex.add`; the shard's name appears when it is whole."""
-        faiss = load_faiss()
-        index, places = faiss.read_index(str(self.folder / _TRAINED)), []
+        index, places = load_faiss().read_index(str(self.folder / _TRAINED)), []
         # A graph that several threads build depends on their order, so that builds would differ.
         with _threads(1 if self._build.kind == "hnsw" and self._build.threads is None else self._build.threads):
-            for piece in pieces:
-                index.add(piece.vectors)
-                places.append(piece.places)
+            for portion in portions:
+                index.add(portion.content)
+                places.append(portion.places)
         write_array(self._shard(part).with_suffix(".places.npy"), np.concatenate(places))
         _write(index, self._shard(part))
 
     def finish(self) -> None:
         """See `VectorIndex.finish`."""
-        self.__dict__.pop("_shards", None)
+        self.close()
 
     def _shard(self, part: int) -> Path:
         return self.folder / f"shard-{part:05d}.faiss"

@@ -6,7 +6,6 @@ Legend: n places asked for, N places of the gallery, P side of the square images
 import io
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -21,15 +20,7 @@ from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
 class FolderGallery:
-    """Images below a folder in the order of their names, cropped to the central square.
-
-    Args:
-        root: searched through, sub-folders too.
-        image_size: P.
-
-    Raises:
-        UserError: if the folder is missing or has no image.
-    """
+    """Images below a folder in the order of their names, as squares of side P; see `ImageFolder`."""
 
     holds_images = True
 
@@ -54,10 +45,7 @@ class FolderGallery:
 
 
 class FileGallery:
-    """Images of an hdf5 file, by row.
-
-    Args:
-        path: as `Stimuli` reads it. Images that are not square lose what is beyond their middle; none is resized.
+    """Images of an hdf5 file as `Stimuli` reads it, by row, cropped to the central square; none is resized.
 
     Raises:
         UserError: if the file is missing, damaged or holds no images.
@@ -86,27 +74,13 @@ class FileGallery:
         return self._file.fingerprint()
 
 
-@dataclass(frozen=True)
-class _Member:
-    """Image in a tar shard: its name and the location of its bytes."""
-
-    name: str
-    offset: int
-    size: int
-
-
 class TarGallery:
-    """Images of tar shards in the order of their names, cropped to the central square.
+    """Images of uncompressed tar shards in the order of their names, cropped to the central square of side P.
 
-    Only heads are read to find them; of one shard at a time are the names kept. Other members (captions, json) are
-    passed over.
-
-    Args:
-        shards: uncompressed tar files.
-        image_size: P.
+    Only headers are read to find them; those of two shards are kept. Other members (captions, json) are ignored.
 
     Raises:
-        UserError: if there is no shard. Of a shard that is cut off, when it is first read.
+        UserError: if there is no shard; when it is first read, if a shard is truncated.
     """
 
     holds_images = True
@@ -137,14 +111,14 @@ class TarGallery:
         """See `Gallery.read`."""
         return read_each(places, self.names(places), self._read_one, self.image_size)
 
-    def _find(self, place: int) -> tuple[Path, _Member]:
+    def _find(self, place: int) -> tuple[Path, tarfile.TarInfo]:
         number = int(np.searchsorted(self._starts, place, side="right")) - 1
         return self.shards[number], _members(self.shards[number])[place - self._starts[number]]
 
     def _read_one(self, place: int) -> np.ndarray:
         shard, member = self._find(place)
         with shard.open("rb") as file:
-            file.seek(member.offset)
+            file.seek(member.offset_data)
             content = file.read(member.size)
         return read_square(io.BytesIO(content), self.image_size, name=f"{shard.name}/{member.name}")
 
@@ -154,18 +128,14 @@ class TarGallery:
 
 
 @lru_cache(maxsize=2)
-def _members(shard: Path) -> tuple[_Member, ...]:
+def _members(shard: Path) -> list[tarfile.TarInfo]:
     """Return the images of a shard, in its order."""
     try:
         with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            found = [
-                _Member(member.name, member.offset_data, member.size)
-                for member in tar
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES
-            ]
+            images = [one for one in tar if one.isfile() and Path(one.name).suffix.lower() in SUFFIXES]
             file.seek(tar.offset)  # a shard cut between two members lacks nothing but its end mark
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end-of-archive mark")
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{shard} is truncated or not a tar file", got=error, fix=FETCH_AGAIN) from error
-    return tuple(found)
+    return images

@@ -47,10 +47,8 @@ def _kind_of(path: Path) -> str:
         return "vectors" if holds_vectors(path) else "hdf5"
     if suffix == _NPY:
         return "vectors"
-    wanted = f"a folder, or a file of {[_TAR, *_HDF5, _NPY]}"
-    raise UserError(
-        "the gallery is of no known kind", got=path, expected=wanted, fix=f"retrieve.source= one of {list(KINDS)}"
-    )
+    expected, fix = f"a folder, or a file of {[_TAR, *_HDF5, _NPY]}", f"retrieve.source= one of {list(KINDS)}"
+    raise UserError("the gallery is of no known kind", got=path, expected=expected, fix=fix)
 
 
 def _shards(path: Path) -> list[Path]:

@@ -30,7 +30,7 @@ class Portion:
 
     @property
     def holds_images(self) -> bool:
-        """Return if the content is images, which are still to be embedded."""
+        """True for images, which are still to be embedded."""
         return self.content.ndim == 4
 
 
@@ -61,7 +61,7 @@ class Gallery(Protocol):
 
 
 def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np.ndarray], side: int) -> Portion:
-    """Read images one by one, so that a damaged image does not affect the others.
+    """Read images of side P one by one, so that a damaged image does not affect the others.
 
     Args:
         places: `(n,)`.
@@ -81,13 +81,7 @@ def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np
 
 
 def keep_finite(places: np.ndarray, names: Sequence[str], content: np.ndarray) -> Portion:
-    """Return a portion of rows without those that hold NaN or infinity, or only zeros.
-
-    Args:
-        places: `(n,)`.
-        names: n of them.
-        content: `(n, ...)`. Images may be zero, vectors may not.
-    """
+    """Return the portion of `(n, ...)` rows that hold no NaN or infinity; a vector's must not be all zeros either."""
     rows = content.reshape(len(content), -1)
     finite = np.isfinite(rows).all(1)
     directed = finite & (rows.any(1) | (content.ndim == 4))
@@ -154,12 +148,11 @@ class Joined:
         """See `Gallery.read`; images and vectors are never read together, see `portions`.
 
         Raises:
-            UserError: see there, and if the galleries' images have different sizes.
+            UserError: as there, and if the galleries' images have different sizes.
         """
         read = [(gallery.read(own), start) for gallery, own, start in self._parts(places)]
-        if len({portion.content.shape[1:] for portion, _ in read}) > 1:
-            sizes = [portion.content.shape[1:] for portion, _ in read]
-            raise UserError("images of two sizes in one portion", got=sizes, expected="squares of one side")
+        if len(sizes := {portion.content.shape[1:] for portion, _ in read}) > 1:
+            raise UserError("images of two sizes in one portion", got=list(sizes), expected="squares of one side")
         return Portion(
             np.concatenate([portion.places + start for portion, start in read]),
             np.concatenate([portion.content for portion, _ in read]),
@@ -167,7 +160,7 @@ class Joined:
         )
 
     def fingerprint(self) -> str:
-        """Follows from those of the galleries."""
+        """Return the fingerprint of the galleries' fingerprints."""
         return fingerprint([gallery.fingerprint() for gallery in self.parts])
 
     def _parts(self, places: np.ndarray) -> list[tuple[Gallery, np.ndarray, int]]:
@@ -178,13 +171,13 @@ class Joined:
         return [(gallery, places[low:high] - start, int(start)) for gallery, low, high, start in parts if low < high]
 
 
-def portions(gallery: Gallery, size: int, start: int = 0) -> list[tuple[int, int]]:
-    """Bounds `[first, last)` of the portions that a gallery is read in, from place `start` on.
+def portions(gallery: Gallery, size: int) -> list[tuple[int, int]]:
+    """Return the bounds `[first, last)` of the portions that a gallery is read in.
 
-    Portions end where a part of a joined gallery does: what it holds is then of one kind.
+    A portion ends where a part of a joined gallery ends, so that its content is of one kind.
     """
     ends = gallery.starts[1:].tolist() if isinstance(gallery, Joined) else [len(gallery)]
     bounds = [0]
     for end in ends:
         bounds += [*range(bounds[-1] + size, end, size), end] if end > bounds[-1] else []
-    return [(first, last) for first, last in pairwise(bounds) if first >= start]
+    return list(pairwise(bounds))

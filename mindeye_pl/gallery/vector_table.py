@@ -24,11 +24,8 @@ class VectorTable:
 
     A file `NAME.json` in the folder of `NAME.npy` names the embedder in its entry `embedder`, which is checked.
 
-    Args:
-        path: of the table.
-
     Raises:
-        UserError: if it is missing, damaged, empty or holds something else.
+        UserError: if the table is missing, damaged, empty or holds something else.
     """
 
     holds_images = False
@@ -74,11 +71,7 @@ class VectorTable:
         return fingerprint_file(self.path)
 
     def check(self, embedder: str, width: int) -> None:
-        """Refuse a table of another embedder or another width.
-
-        Args:
-            embedder: name of the embedder in use.
-            width: of its vectors.
+        """Refuse a table of another embedder than the one of this name, or with vectors of another width.
 
         Raises:
             UserError: as above, and for a damaged `NAME.json`.
@@ -91,25 +84,17 @@ class VectorTable:
                 wanted = '{"embedder": "NAME"}'
                 raise UserError(f"{description} does not name an embedder", got=repr(error), expected=wanted) from error
             if made_by != embedder:
-                raise UserError(
-                    f"{self.path} belongs to another embedder",
-                    got=made_by,
-                    expected=embedder,
-                    fix=f"embedder={made_by}, or a table made by {embedder}",
-                )
+                fix = f"embedder={made_by}, or a table made by {embedder}"
+                raise UserError(f"{self.path} belongs to another embedder", got=made_by, expected=embedder, fix=fix)
         else:
             console.print(f"{self.path}: the embedder is unknown; {description.name} would name it", markup=False)
         if self.width != width:
-            raise UserError(
-                f"{self.path} has vectors of another width",
-                got=self.width,
-                expected=f"{width}, as embedder={embedder} makes them",
-                fix="retrieve.vector= and embedder= of the table",
-            )
+            what, fix = f"{self.path} has vectors of another width", "retrieve.vector= and embedder= of the table"
+            raise UserError(what, got=self.width, expected=f"{width}, as embedder={embedder} makes them", fix=fix)
 
 
 def holds_vectors(path: Path) -> bool:
-    """Return if an hdf5 file holds a table of vectors instead of images."""
+    """Return true if an hdf5 file holds a table of vectors instead of images."""
     try:
         with h5py.File(path, "r") as file:
             return DATASET in file
