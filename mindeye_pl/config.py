@@ -65,11 +65,8 @@ def sweep_values(params: Mapping[str, Any] | None) -> dict[str, list[str]]:
 def experiment_overrides(experiment: str, overrides: Iterable[str]) -> list[str]:
     """Return the command line of another experiment under the overrides of this one.
 
-    The subject, the amount of data and the start belong to an experiment and are not carried over.
-
-    Args:
-        experiment: its name, and its own overrides after it: "finetune data.subject=2 data.num_sessions=all".
-        overrides: the command line of this run.
+    The subject, the amount of data and the start belong to an experiment and are not carried over. Overrides of its own
+    follow its name: "finetune data.subject=2 data.num_sessions=all".
     """
     name, *its_own = shlex.split(experiment)
     own = ("+experiment", "experiment", "data.num_sessions", "data.subject", "finetune.start", "pipeline", "plan")
@@ -86,8 +83,7 @@ def check_config(config: DictConfig) -> None:
     """Check a composed configuration before any step runs: every value by itself, then values against each other.
 
     Raises:
-        UserError: for a sweep experiment without `-m`, an unknown key, a wrong value, an unknown subject, a fine-tuning
-            subject inside the pretraining set, an unknown split.
+        UserError: for the first mistake.
     """
     # These import all that a run imports, which `--help` need not.
     from mindeye_pl.data.nsd.splits import read_split
@@ -108,12 +104,8 @@ def _check_sweep(hydra_config: Any) -> None:
     params = hydra_config.sweeper.get("params") or {}
     given = {_key(item) for item in hydra_config.overrides.task}
     if hydra_config.mode != RunMode.MULTIRUN and not given.issuperset(params):  # else it is one job of the sweep
-        raise UserError(
-            f"+experiment={experiment} is a sweep of {', '.join(params)}",
-            got="a single run",
-            expected="a multirun",
-            fix=f"python -m mindeye_pl -m +experiment={experiment}",
-        )
+        what, fix = f"+experiment={experiment} is a sweep of", f"python -m mindeye_pl -m +experiment={experiment}"
+        raise UserError(f"{what} {', '.join(params)}", got="a single run", expected="a multirun", fix=fix)
 
 
 def _check_subjects(config: DictConfig) -> None:
@@ -123,13 +115,9 @@ def _check_subjects(config: DictConfig) -> None:
         if value not in known:
             raise UserError(f"{name} is unknown", got=value, expected=f"one of {known}", fix=f"{name}={known[0]}")
     if "finetune" in config.pipeline.steps and config.finetune.start == "pretrained" and subject in pretraining:
-        others = ",".join(str(other) for other in pretraining if other != subject)
-        raise UserError(
-            f"subject {subject} is fine-tuned and also inside pretrain.subjects, which would leak its brain",
-            got=pretraining,
-            expected=f"a list without {subject}",
-            fix=f"pretrain.subjects=[{others}]",
-        )
+        what = f"subject {subject} is fine-tuned and also inside pretrain.subjects, which would leak its brain"
+        fix = f"pretrain.subjects=[{','.join(map(str, _other_subjects(pretraining, subject)))}]"
+        raise UserError(what, got=pretraining, expected=f"a list without {subject}", fix=fix)
     for name, subjects in (("pretrain.subjects", pretraining), ("data.subjects", known)):
         if len(once := list(dict.fromkeys(subjects))) != len(subjects):
             fix = f"{name}=[{','.join(map(str, once))}]"
@@ -140,12 +128,10 @@ def _check_subjects(config: DictConfig) -> None:
 
 def _check_evaluated(evaluate: DictConfig) -> None:
     if evaluate.low_level_checkpoint is not None and evaluate.checkpoint is None:
-        raise UserError(
-            "evaluate.low_level_checkpoint stands beside evaluate.checkpoint",
-            got="evaluate.checkpoint=null",
-            expected="the checkpoint that the low-level model belongs to",
-            fix="evaluate.low_level_checkpoint=null, or evaluate.checkpoint=PATH",
-        )
+        what = "evaluate.low_level_checkpoint needs evaluate.checkpoint"
+        expected = "the checkpoint that the low-level model belongs to"
+        fix = "evaluate.low_level_checkpoint=null, or evaluate.checkpoint=PATH"
+        raise UserError(what, got="evaluate.checkpoint=null", expected=expected, fix=fix)
 
 
 def _check_sweep_metric(sweep: DictConfig) -> None:
@@ -157,11 +143,7 @@ def _check_sweep_metric(sweep: DictConfig) -> None:
 
 
 def check_command_line(arguments: Iterable[str]) -> None:
-    """Refuse a config group that is set to null, before Hydra composes anything.
-
-    Raises:
-        UserError: naming the group and an option of it.
-    """
+    """Refuse a config group that is set to null, before Hydra composes anything; name an option of it."""
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
         if not equals or value not in ("", "null") or key.startswith("hydra"):

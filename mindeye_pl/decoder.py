@@ -6,7 +6,7 @@ Legend: n images, R responses to each, V voxels, S tokens, D token width, m of a
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,15 +32,10 @@ from mindeye_pl.weights.registry import load_published_system
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The images of a gallery that are nearest to each response.
+    """The images of a gallery that are nearest to each response, the nearest first."""
 
-    Attributes:
-        indices: `(n, k)` int64, places in the gallery, the nearest first.
-        similarities: `(n, k)` cosine similarities.
-    """
-
-    indices: Tensor
-    similarities: Tensor
+    indices: Tensor  # (n, k) int64, indices in the gallery
+    similarities: Tensor  # (n, k) cosine similarities
 
 
 @dataclass(frozen=True)
@@ -220,17 +215,12 @@ def finished_run(path: Path) -> tuple[Run, Path]:
     """Return the run of a folder, and the folder of its fine-tuned weights."""
     register_resolvers()
     if (path / WEIGHTS).is_file() and (path / FINETUNE.CONFIG).is_file():
-        return Run(_config(path / FINETUNE.CONFIG)), path
+        return Run(cast(DictConfig, OmegaConf.load(path / FINETUNE.CONFIG))), path
     hydra = path / ".hydra" / "config.yaml"
     if not hydra.is_file():
         wanted = f"a run's folder, an artifact with {WEIGHTS} and {FINETUNE.CONFIG}, or a checkpoint"
         raise UserError("there is nothing to load", got=path, expected=wanted)
-    run = Run(_config(hydra))
+    run = Run(cast(DictConfig, OmegaConf.load(hydra)))
     if (artifact := run.find(FINETUNE)) is None:
         raise UserError("the run has no finished fine-tuning", got=path, fix="start the same command again")
     return run, artifact.folder
-
-
-def _config(path: Path) -> DictConfig:
-    config: Any = OmegaConf.load(path)
-    return config

@@ -48,25 +48,19 @@ def flattened(tokens: Tensor) -> Tensor:
 def count_sketch(width: int, seed: int) -> Callable[[Tensor], Tensor]:
     """Return a random projection of flattened tokens that keeps inner products up to noise of about `width ** -0.5`.
 
-    Every value is added, with a random sign, to one random place of the vector (the count sketch of Charikar et al.
+    Every value is added, with a random sign, to one random index of the vector (the count sketch of Charikar et al.
     2002; feature hashing, Weinberger et al. 2009, whose inner products are unbiased). It costs no more than reading the
-    tokens, and no further memory, where a dense matrix from 426,000 values to 1,024 would take 1.7 GB.
-
-    Args:
-        width: F.
-        seed: of signs and indices; vectors of two seeds are not comparable.
-
-    Returns:
-        A function from tokens `(B, S, D)` to `(B, F)`.
+    tokens, and no further memory, where a dense matrix from 426,000 values to 1,024 would take 1.7 GB. It maps
+    `(B, S, D)` to `(B, width)`; vectors of two seeds are not comparable.
     """
 
     def project(tokens: Tensor) -> Tensor:
         values = tokens.flatten(1)  # (B, S * D)
         generator = torch.Generator().manual_seed(seed)
-        places = torch.randint(width, values.shape[1:], generator=generator)
+        indices = torch.randint(width, values.shape[1:], generator=generator)
         signs = torch.randint(2, values.shape[1:], generator=generator) * 2 - 1
         vectors = values.new_zeros(len(values), width)
-        return vectors.index_add_(1, places.to(values.device), values * signs.to(values))
+        return vectors.index_add_(1, indices.to(values.device), values * signs.to(values))
 
     return project
 

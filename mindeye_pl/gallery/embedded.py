@@ -84,12 +84,7 @@ class EmbeddedGallery:
 
 
 def embed_gallery(
-    gallery: Gallery,
-    folder: Path,
-    embed: Callable[[np.ndarray], np.ndarray],
-    *,
-    batch_size: int,
-    skip_unreadable: bool,
+    gallery: Gallery, folder: Path, embed: Callable[[np.ndarray], np.ndarray], *, batch_size: int, skip_unreadable: bool
 ) -> None:
     """Embed the missing vectors of a gallery and finish the folder.
 
@@ -132,11 +127,7 @@ def _refused(unreadable: Mapping[str, str]) -> UserError:
 
 
 def check_unreadable(gallery: EmbeddedGallery, skip_unreadable: bool) -> None:
-    """Print the skipped images, or refuse them.
-
-    Raises:
-        UserError: if images were skipped and `skip_unreadable` is False.
-    """
+    """Print the skipped images; if `skip_unreadable` is False, refuse them."""
     if not gallery.num_unreadable:
         return
     if not skip_unreadable:
@@ -150,7 +141,7 @@ def _embedded(gallery: Gallery, portion: Portion, embed: Callable[[np.ndarray], 
     """Return the portion with L2-normalised vectors in place of its images."""
     if not len(portion.places):
         return portion
-    vectors = embed(portion.content) if portion.holds_images else portion.content
+    vectors = embed(portion.content) if portion.content.ndim == 4 else portion.content
     if not (good := np.isfinite(vectors).all(1) & np.any(vectors, axis=1)).all():
         (name,) = gallery.names(portion.places[~good][:1])
         raise UserError("the embedding of an image is zero or not finite", got=name, expected="finite numbers")

@@ -5,8 +5,7 @@ Legend: n queries, k results for each, F width of a vector, N vectors in all.
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge
+from threadpoolctl import threadpool_limits
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, unit_rows
@@ -118,10 +118,8 @@ class FaissIndex:
             _write(index, path)
 
     def _lists(self, count: int, total: int) -> int:
-        if self._build.lists is not None:
-            return self._build.lists
         usual = 2 ** round(math.log2(4 * math.sqrt(total)))
-        return max(1, min(usual, count // _VECTORS_PER_CENTRE))
+        return self._build.lists or max(1, min(usual, count // _VECTORS_PER_CENTRE))
 
     def _empty(self, lists: int) -> Any:
         faiss, build = load_faiss(), self._build
@@ -209,13 +207,7 @@ def _write(index: Any, path: Path) -> None:
         load_faiss().write_index(index, str(temporary))
 
 
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Set the number of FAISS threads inside the block; None keeps it."""
-    faiss = load_faiss()
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+def _threads(count: int | None) -> threadpool_limits:
+    """Limit the number of FAISS's threads inside a `with` block; None keeps it."""
+    load_faiss()
+    return threadpool_limits(count, user_api="openmp")

@@ -24,15 +24,9 @@ COSINE = "cosine"
 
 
 class VectorIndex(Protocol):
-    """Vectors of length 1 that are searched by cosine.
+    """Vectors of length 1 that are searched by cosine; filled in parts, each of which is complete or missing."""
 
-    It is filled in parts, each of which is complete or missing.
-
-    Attributes:
-        files_at_once: number of files of the embedded gallery in a part.
-    """
-
-    files_at_once: int
+    files_at_once: int  # files of the embedded gallery in a part
 
     def train(self, gallery: EmbeddedGallery) -> None:
         """Train the index before vectors are added; once."""
@@ -77,7 +71,7 @@ class IndexManifest:
         gallery: fingerprint of the gallery.
         dim: F.
         count: number of vectors.
-        metric: of the search.
+        metric: metric of the search.
     """
 
     engine: str
@@ -95,11 +89,7 @@ class IndexManifest:
 
     @classmethod
     def read(cls, folder: Path) -> "IndexManifest":
-        """Return the metadata in a folder.
-
-        Raises:
-            UserError: if they are missing or damaged.
-        """
+        """Return the metadata in a folder; raises a UserError if they are missing or damaged."""
         try:
             return cls(**json.loads((folder / MANIFEST).read_text()))
         except (OSError, ValueError, TypeError) as error:
@@ -109,11 +99,7 @@ class IndexManifest:
     def check(
         self, folder: Path, *, engine: str, embedder: Mapping[str, Any], vector: Mapping[str, Any], gallery: str
     ) -> None:
-        """Refuse an index in `folder` that does not fit the queries' engine, embedder, vector and gallery.
-
-        Raises:
-            UserError: naming the first difference.
-        """
+        """Refuse an index in `folder` that does not fit the queries' engine, embedder, vector and gallery."""
         rebuild = "index.folder=null builds one"
         if self.embedder != (asked := json.loads(json.dumps(embedder))):
             seen, wanted = self.embedder.get("name"), asked.get("name")
@@ -144,11 +130,7 @@ def fill(index: VectorIndex, gallery: EmbeddedGallery) -> None:
 
 
 def check_queries(queries: np.ndarray, dim: int) -> None:
-    """Refuse queries of another width than the index's vectors have.
-
-    Raises:
-        UserError: as above.
-    """
+    """Refuse queries of another width than the index's vectors have."""
     if queries.ndim != 2 or queries.shape[1] != dim:
         what = "the queries have another width than the index's vectors"
         fix = "the embedder, retrieve.vector and retrieve.coarse that the index was built with"

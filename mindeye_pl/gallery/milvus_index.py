@@ -108,9 +108,9 @@ class MilvusIndex:
 
     def train(self, gallery: EmbeddedGallery) -> None:
         """See `VectorIndex.train`; makes the collection. Milvus trains by itself."""
-        from pymilvus import DataType
-
         client = self._client
+        from pymilvus import DataType  # the client above says if it is not installed
+
         with self._speaking():
             if client.has_collection(self.collection):
                 return

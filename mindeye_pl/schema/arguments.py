@@ -17,13 +17,7 @@ _ENTRY = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*(?:\n+ +.*)*)", re.MULTILINE
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument.
-
-    Attributes:
-        annotation: its type hint; `Any` where there is none, or where it cannot be resolved.
-        required: true if it has no default.
-        meaning: its entry in the docstring; empty where there is none.
-    """
+    """One argument: its type hint (`Any` if it has none), true if it has no default, and its documented meaning."""
 
     annotation: Any
     required: bool
@@ -32,12 +26,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a callable.
-
-    Attributes:
-        arguments: by name.
-        rest: annotation of further keyword arguments; None if it takes none.
-    """
+    """The arguments of a callable by name, and the annotation of further keyword arguments; None if it takes none."""
 
     arguments: Mapping[str, Argument]
     rest: Any = None
@@ -85,10 +74,8 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _resolved(hint: Any, function: Any) -> Any:
-    if not isinstance(hint, str):
-        return hint
     try:
-        return eval(hint, getattr(function, "__globals__", {}))
+        return eval(hint, getattr(function, "__globals__", {})) if isinstance(hint, str) else hint
     except Exception:
         return Any
 

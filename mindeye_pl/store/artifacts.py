@@ -35,7 +35,7 @@ class ArtifactSpec:
     """Everything that determines an artifact.
 
     Attributes:
-        step: the step that builds it, a folder of the store.
+        step: name of the step that builds it, a folder of the store.
         label: readable part of the folder's name, not of the fingerprint.
         determined_by: plain data, everything that the content depends on.
         inputs: fingerprints of the artifacts and data that it is built from, by name.
@@ -107,8 +107,8 @@ class ArtifactStore:
         Its files exist and have the right sizes; `pipeline=artifacts artifacts.action=verify` reads them.
 
         Raises:
-            UserError: if the folder is incomplete, not readable, or holds something else; the shared store's is
-                skipped with a message, since only its owner can fix it.
+            UserError: if the folder is incomplete, not readable, or holds something else. The shared store's, which
+                only its owner can fix, is skipped with a message.
         """
         for root in filter(None, (self.root, self.shared)):
             if not os.path.lexists(folder := root / spec.step / spec.name):

@@ -36,10 +36,7 @@ class TokenStore:
     """Target tokens by stimulus id, read through a memory map.
 
     Cheap to pickle: each process, for instance a data-loader worker, opens the files when it first reads them.
-
-    Args:
-        folder: a finished folder; use `open` or `create_or_open`.
-        shape: (N, S, D).
+    `open` and `create_or_open` return one of `shape` (N, S, D).
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]):
@@ -68,7 +65,7 @@ class TokenStore:
     def create_or_open(
         cls, folder: Path, num_stimuli: int, num_tokens: int, token_dim: int, *, description: dict[str, Any]
     ) -> "TokenStore":
-        """Return the store in a folder, created empty if it is missing; concurrent processes get the same one.
+        """Return the store `(N, S, D)` in a folder, created empty if missing; concurrent processes get the same one.
 
         Args:
             folder: its name should hold a fingerprint of `description`.
@@ -168,12 +165,11 @@ class TokenStore:
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
-            free = shutil.disk_usage(self.folder).free
+            got = f"{shutil.disk_usage(self.folder).free / 1e9:.2f} GB free"
+            expected = f"{tokens[0].nbytes / 1e6:.2f} MB for each image"
+            fix = "make room, or paths.targets=FOLDER on another disk; finished rows stay"
             raise UserError(
-                f"no room for target tokens in {self.folder}",
-                got=f"{free / 1e9:.2f} GB free",
-                expected=f"{tokens[0].nbytes / 1e6:.2f} MB for each image",
-                fix="make room, or paths.targets=FOLDER on another disk; finished rows stay",
+                f"no room for target tokens in {self.folder}", got=got, expected=expected, fix=fix
             ) from error
 
 

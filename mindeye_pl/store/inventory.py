@@ -166,10 +166,8 @@ def with_inputs(fingerprints: set[str], entries: Sequence[Entry]) -> set[str]:
 def remove(entry: Entry, *, locks: str) -> bool:
     """Remove an artifact, unless a process is building it now or has changed it since it was listed.
 
-    It is renamed before it is deleted, so that a kill leaves nothing incomplete under a final name.
-
-    Returns:
-        True if it was removed.
+    It is renamed before it is deleted, so that a kill leaves nothing incomplete under a final name. Return true if it
+    was removed.
 
     Raises:
         UserError: if it may not be removed.

@@ -131,26 +131,22 @@ def _acquire(lock: FileLock, path: Path, timeout: float) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # filelock warns of its fallback, which is refused below
             lock.acquire(timeout=timeout, poll_interval=_POLL_S)
-    except Timeout:
-        acquired = False
     except NotImplementedError as error:
         raise _no_locks(path) from error
-    else:
-        acquired = True
+    except Timeout:
+        pass
     # Where the system call is missing filelock falls back to a file whose existence is the lock. A killed owner leaves
     # it behind, and process numbers of another machine do not tell if it may be removed.
     if isinstance(lock, SoftFileLock):
         lock.release()
         raise _no_locks(path)
-    return acquired
+    return lock.is_locked
 
 
 def _no_locks(path: Path) -> NoLocksError:
-    return NoLocksError(
-        f"the file system of {path.parent} has no locks",
-        expected="flock, so that no two jobs build the same artifact",
-        fix="paths.artifacts=FOLDER on another; or, for one job at a time, artifacts.locks=none",
-    )
+    expected = "flock, so that no two jobs build the same artifact"
+    fix = "paths.artifacts=FOLDER on another; or, for one job at a time, artifacts.locks=none"
+    return NoLocksError(f"the file system of {path.parent} has no locks", expected=expected, fix=fix)
 
 
 def is_held(path: Path) -> bool | None:

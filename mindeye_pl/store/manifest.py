@@ -1,7 +1,4 @@
-"""Manifests: the files of a finished folder, and the plain data that determine them.
-
-A manifest is written last. Sizes are compared at every reuse, checksums on demand.
-"""
+"""Manifests, written last: the files of a finished folder, and the plain data that determine them."""
 
 import hashlib
 import json
@@ -22,16 +19,9 @@ Kinds = Mapping[str, type | tuple[type, ...]]
 
 #: Entries of the manifest of a folder, and their types.
 FOLDER_ENTRIES: Kinds = {"schema": int, "determined_by": dict, "files": dict, "sha256": dict}
+_TEXTS = dict.fromkeys(("step", "label", "fingerprint"), str)
 #: Entries of the manifest of an artifact.
-ARTIFACT_ENTRIES: Kinds = {
-    **FOLDER_ENTRIES,
-    "step": str,
-    "label": str,
-    "version": int,
-    "fingerprint": str,
-    "inputs": dict,
-    "seconds": (int, float),
-}
+ARTIFACT_ENTRIES: Kinds = {**FOLDER_ENTRIES, **_TEXTS, "version": int, "inputs": dict, "seconds": (int, float)}
 
 
 class UnreadableError(UserError):
@@ -40,13 +30,7 @@ class UnreadableError(UserError):
 
 @dataclass(frozen=True)
 class Differences:
-    """Differences between a folder and its manifest; false if there are none.
-
-    Attributes:
-        missing: files that are not there.
-        changed: files of another size or another checksum, with a description.
-        extra: files that are not in the manifest.
-    """
+    """Missing files, changed files with a description, and extra files of a folder; false if there are none."""
 
     missing: list[str] = field(default_factory=list)
     changed: dict[str, str] = field(default_factory=dict)
@@ -65,10 +49,7 @@ class Differences:
 def write_manifest(folder: Path, *, checksums: bool = True, **entries: Any) -> None:
     """Write the manifest of a folder whose files are finished: their sizes, checksums, and plain data.
 
-    Args:
-        folder: the folder.
-        checksums: False for files whose content changes later.
-        entries: further entries; `schema` and `determined_by` are needed.
+    `checksums` is False for files that change later; `schema` and `determined_by` must be among the entries.
     """
     names = file_names(folder)
     sizes = {name: (folder / name).stat().st_size for name in names}
@@ -187,8 +168,5 @@ def rebuild(folder: Path) -> str:
 
 
 def _unreadable(folder: Path, error: OSError) -> UnreadableError:
-    return UnreadableError(
-        f"{folder} may not be read",
-        got=error.strerror or error,
-        fix=f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own",
-    )
+    fix = f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own"
+    return UnreadableError(f"{folder} may not be read", got=error.strerror or error, fix=fix)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
-from mindeye_pl.gallery.vector_table import VectorTable
+from mindeye_pl.gallery.files import VectorTable
 
 SIDE = 16
 

@@ -8,9 +8,8 @@ import pytest
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery import embedded
 from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable, embed_gallery, unit_rows
-from mindeye_pl.gallery.opening import open_gallery
+from mindeye_pl.gallery.files import VectorTable, open_gallery
 from mindeye_pl.gallery.source import Joined
-from mindeye_pl.gallery.vector_table import VectorTable
 from tests.gallery.made import SIDE, as_floats, clustered, images, write_folder, write_hdf5
 
 

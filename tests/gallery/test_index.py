@@ -99,7 +99,7 @@ def test_more_than_there_is_leaves_places_empty(kind: str, tmp_path: Path) -> No
 
 def test_places_of_the_gallery_not_rows_are_found(tmp_path: Path) -> None:
     """With some left out, the two differ."""
-    from mindeye_pl.gallery.vector_table import VectorTable
+    from mindeye_pl.gallery.files import VectorTable
 
     vectors = clustered(COUNT)
     vectors[[0, 1, 250]] = 0

@@ -6,7 +6,7 @@ from annotated_types import MinLen
 
 from mindeye_pl.data.nsd.trials import NumSessions
 from mindeye_pl.gallery.coarse import VECTORS
-from mindeye_pl.gallery.opening import AUTO, KINDS
+from mindeye_pl.gallery.files import AUTO, KINDS
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
@@ -26,7 +26,7 @@ Unreadable = Literal["refuse", "skip"]
 Locks = Annotated[str, OneOf((REQUIRED, NO_LOCKS))]
 
 LAST, LOWEST = get_args(Keep)
-REFUSE, SKIP = get_args(Unreadable)
+_, SKIP = get_args(Unreadable)
 
 
 class Pretrain(Settings):
