@@ -204,9 +204,9 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     samples, candidates = wanted.get("prior_samples", 1), wanted.candidates
     reconstructor = build_reconstructor(model.eval(), models, prior_samples=samples, candidates=candidates, seed=seed)
 
+    @torch.inference_mode()
     def embed(gallery: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return torch.cat([embedder(part) for part in gallery.split(64)])
+        return torch.cat([embedder(part) for part in gallery.split(64)])
 
     return Decoder(model, reconstructor, normalise=read_normalisation(folder), embed=embed)
 

@@ -100,8 +100,9 @@ def embed_gallery(
     """
     wanted = {f"vectors-{first:012d}.safetensors": (first, last) for first, last in portions(gallery, PLACES)}
     left = {name: bounds for name, bounds in wanted.items() if not (folder / name).exists()}
+    num_left = sum(last - first for first, last in left.values())
     with progress_bar(shown=bool(left)) as bar:
-        task = bar.add_task("embedding the gallery", total=len(gallery), completed=_places(wanted) - _places(left))
+        task = bar.add_task("embedding the gallery", total=len(gallery), completed=len(gallery) - num_left)
         for name, (first, last) in left.items():
             parts = []
             for start in range(first, last, batch_size):
@@ -113,10 +114,6 @@ def embed_gallery(
                 bar.advance(task, len(places))
             _write(folder / name, parts)
     _finish(folder, sorted(wanted))
-
-
-def _places(bounds: dict[str, tuple[int, int]]) -> int:
-    return sum(last - first for first, last in bounds.values())
 
 
 def _refused(unreadable: Mapping[str, str]) -> UserError:

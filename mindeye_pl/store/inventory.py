@@ -80,11 +80,9 @@ def read_store(root: Path, step: str | None = None, *, checksums: bool = False) 
         raise UserError(f"{root} is in the way", got="a file", expected="a folder", fix="move it away")
     try:
         steps = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        if step is not None:
-            if step not in (names := [path.name for path in steps]):
-                raise UserError("artifacts.step", got=step, expected=f"one of {names}")
-            steps = [root / step]
-        for folder in steps:
+        if step is not None and step not in (names := [path.name for path in steps]):
+            raise UserError("artifacts.step", got=step, expected=f"one of {names}")
+        for folder in steps if step is None else [root / step]:
             for path in sorted(folder.iterdir(), key=lambda path: (path.name.startswith("."), path.name)):
                 try:
                     identity = _identity(path)
