@@ -26,7 +26,7 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Makes `${other_subjects:all,one}` and `${wandb_mode:}` known to OmegaConf."""
+    """Register `${other_subjects:all,one}` and `${wandb_mode:}` with OmegaConf."""
     from mindeye_pl.tracking.mode import wandb_mode
 
     OmegaConf.register_new_resolver("other_subjects", _other_subjects, replace=True)
@@ -55,35 +55,23 @@ def compose_config(overrides: list[str]) -> DictConfig:
 def sweep_values(params: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """Return the values that Hydra's basic sweeper uses for each of `hydra.sweeper.params`: lists, ranges and globs."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    parsed = parser.parse_overrides([f"{key}={value}" for key, value in (params or {}).items()])
-    return {
-        str(one.get_key_element()): list(one.sweep_string_iterator())
-        if one.is_sweep_override()
-        else [str(one.get_value_element_as_str())]
-        for one in parsed
-    }
+    values = {}
+    for one in parser.parse_overrides([f"{key}={value}" for key, value in (params or {}).items()]):
+        swept = one.sweep_string_iterator() if one.is_sweep_override() else [one.get_value_element_as_str()]
+        values[str(one.get_key_element())] = list(swept)
+    return values
 
 
 def experiment_overrides(experiment: str, overrides: Iterable[str]) -> list[str]:
     """Return the command line of another experiment under the overrides of this one.
 
-    The subject, the amount of data and the start belong to an experiment and are not carried over.
-
-    Args:
-        experiment: its name, and its own overrides after it: "finetune data.subject=2 data.num_sessions=all".
-        overrides: the command line of this run.
+    The subject, the amount of data and the start belong to an experiment and are not carried over. Overrides of its own
+    follow its name: "finetune data.subject=2 data.num_sessions=all".
     """
     name, *its_own = shlex.split(experiment)
-    own = (
-        "+experiment=",
-        "experiment=",
-        "data.num_sessions=",
-        "data.subject=",
-        "finetune.start=",
-        "pipeline=",
-        "plan=",
-    )
-    carried = (item for item in overrides if not item.startswith((*own, *(f"{_key(one)}=" for one in its_own))))
+    own = ("+experiment", "experiment", "data.num_sessions", "data.subject", "finetune.start", "pipeline", "plan")
+    fixed = tuple(f"{key}=" for key in (*own, *map(_key, its_own)))
+    carried = (item for item in overrides if not item.startswith(fixed))
     return [f"+experiment={name}", *its_own, *carried]
 
 
@@ -95,32 +83,29 @@ def check_config(config: DictConfig) -> None:
     """Check a composed configuration before any step runs: every value by itself, then values against each other.
 
     Raises:
-        UserError: for a sweep experiment without `-m`, an unknown key, a wrong value, an unknown subject, a fine-tuning
-            subject inside the pretraining set, an unknown split.
+        UserError: for the first mistake.
     """
-    from mindeye_pl.schema.nodes.root import Config  # imports all that a run imports, which `--help` need not
+    # These import all that a run imports, which `--help` need not.
+    from mindeye_pl.data.nsd.splits import read_split
+    from mindeye_pl.schema.nodes.root import Config
     from mindeye_pl.schema.validate import validate
 
     if HydraConfig.initialized():
         _check_sweep(HydraConfig.get())
     validate(config, Config)
     _check_subjects(config)
-    _check_split(config)
-    _check_evaluated(config)
-    _check_sweep_metric(config)
+    read_split(config.data.split)
+    _check_evaluated(config.evaluate)
+    _check_sweep_metric(config.sweep)
 
 
 def _check_sweep(hydra_config: Any) -> None:
     experiment = hydra_config.runtime.choices.get("experiment")
     params = hydra_config.sweeper.get("params") or {}
-    given = {item.lstrip("+").split("=", 1)[0] for item in hydra_config.overrides.task}
+    given = {_key(item) for item in hydra_config.overrides.task}
     if hydra_config.mode != RunMode.MULTIRUN and not given.issuperset(params):  # else it is one job of the sweep
-        raise UserError(
-            f"+experiment={experiment} is a sweep of {', '.join(params)}",
-            got="a single run",
-            expected="a multirun",
-            fix=f"python -m mindeye_pl -m +experiment={experiment}",
-        )
+        what, fix = f"+experiment={experiment} is a sweep of", f"python -m mindeye_pl -m +experiment={experiment}"
+        raise UserError(f"{what} {', '.join(params)}", got="a single run", expected="a multirun", fix=fix)
 
 
 def _check_subjects(config: DictConfig) -> None:
@@ -130,13 +115,9 @@ def _check_subjects(config: DictConfig) -> None:
         if value not in known:
             raise UserError(f"{name} is unknown", got=value, expected=f"one of {known}", fix=f"{name}={known[0]}")
     if "finetune" in config.pipeline.steps and config.finetune.start == "pretrained" and subject in pretraining:
-        others = ",".join(str(other) for other in pretraining if other != subject)
-        raise UserError(
-            f"subject {subject} is fine-tuned and also inside pretrain.subjects, which would leak its brain",
-            got=pretraining,
-            expected=f"a list without {subject}",
-            fix=f"pretrain.subjects=[{others}]",
-        )
+        what = f"subject {subject} is fine-tuned and also inside pretrain.subjects, which would leak its brain"
+        fix = f"pretrain.subjects=[{','.join(map(str, _other_subjects(pretraining, subject)))}]"
+        raise UserError(what, got=pretraining, expected=f"a list without {subject}", fix=fix)
     for name, subjects in (("pretrain.subjects", pretraining), ("data.subjects", known)):
         if len(once := list(dict.fromkeys(subjects))) != len(subjects):
             fix = f"{name}=[{','.join(map(str, once))}]"
@@ -145,48 +126,29 @@ def _check_subjects(config: DictConfig) -> None:
         raise UserError("data.subjects", got=known, expected=f"some of {list(nsd.SUBJECTS)}")
 
 
-def _check_split(config: DictConfig) -> None:
-    from mindeye_pl.data.nsd.splits import read_split
-
-    read_split(config.data.split)
-
-
-def _check_evaluated(config: DictConfig) -> None:
-    if config.evaluate.low_level_checkpoint is not None and config.evaluate.checkpoint is None:
-        raise UserError(
-            "evaluate.low_level_checkpoint stands beside evaluate.checkpoint",
-            got="evaluate.checkpoint=null",
-            expected="the checkpoint that the low-level model belongs to",
-            fix="evaluate.low_level_checkpoint=null, or evaluate.checkpoint=PATH",
-        )
+def _check_evaluated(evaluate: DictConfig) -> None:
+    if evaluate.low_level_checkpoint is not None and evaluate.checkpoint is None:
+        what = "evaluate.low_level_checkpoint needs evaluate.checkpoint"
+        expected = "the checkpoint that the low-level model belongs to"
+        fix = "evaluate.low_level_checkpoint=null, or evaluate.checkpoint=PATH"
+        raise UserError(what, got="evaluate.checkpoint=null", expected=expected, fix=fix)
 
 
-def _check_sweep_metric(config: DictConfig) -> None:
-    metric, columns = config.sweep.metric, list(config.sweep.columns)
+def _check_sweep_metric(sweep: DictConfig) -> None:
+    metric, columns = sweep.metric, list(sweep.columns)
     if metric not in columns:
-        raise UserError(
-            "sweep.metric is no column of the sweep's table",
-            got=metric,
-            expected=f"one of {columns}, which sweep.columns lists",
-            fix=f"sweep.metric={(get_close_matches(metric, columns) or columns)[0]}",
-        )
+        expected = f"one of {columns}, which sweep.columns lists"
+        fix = f"sweep.metric={(get_close_matches(metric, columns) or columns)[0]}"
+        raise UserError("sweep.metric is no column of the sweep's table", got=metric, expected=expected, fix=fix)
 
 
 def check_command_line(arguments: Iterable[str]) -> None:
-    """Refuse a config group that is set to null, before Hydra composes anything.
-
-    Raises:
-        UserError: naming the group and an option of it.
-    """
+    """Refuse a config group that is set to null, before Hydra composes anything; name an option of it."""
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
-        if equals and value in ("", "null") and (folder := conf_dir() / key).is_dir() and not key.startswith("hydra"):
-            options = sorted(path.stem for path in folder.glob("*.yaml"))
-            if not options:
-                continue
-            raise UserError(
-                f"{key} is a config group, whose options are files",
-                got=argument,
-                expected=f"one of {', '.join(options)}",
-                fix=f"{key}={'none' if 'none' in options else options[0]}",
-            )
+        if not equals or value not in ("", "null") or key.startswith("hydra"):
+            continue
+        if options := sorted(path.stem for path in (conf_dir() / key).glob("*.yaml")):
+            what, expected = f"{key} is a config group, whose options are files", f"one of {', '.join(options)}"
+            fix = f"{key}={'none' if 'none' in options else options[0]}"
+            raise UserError(what, got=argument, expected=expected, fix=fix)

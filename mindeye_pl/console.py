@@ -3,9 +3,16 @@
 import logging
 
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 #: Messages for the user are printed here.
 console = Console(highlight=False, soft_wrap=True)
+
+
+def progress_bar(*, shown: bool = True) -> Progress:
+    """Return a bar that counts items and disappears at the end; it is shown in a terminal only."""
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True)
 
 
 class ConsoleHandler(logging.Handler):

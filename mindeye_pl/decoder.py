@@ -1,4 +1,4 @@
-"""For people who have betas and want images: a trained model and all that it needs, ready to be asked.
+"""From betas to images: a trained model with everything that it needs.
 
 Legend: n images, R responses to each, V voxels, S tokens, D token width, m of a gallery, H and W image size.
 """
@@ -6,7 +6,7 @@ Legend: n images, R responses to each, V voxels, S tokens, D token width, m of a
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,15 +32,10 @@ from mindeye_pl.weights.registry import load_published_system
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The images of a gallery that are nearest to each response.
+    """The images of a gallery that are nearest to each response, the nearest first."""
 
-    Attributes:
-        indices: `(n, k)` int64, places in the gallery, the nearest first.
-        similarities: `(n, k)` cosine similarities.
-    """
-
-    indices: Tensor
-    similarities: Tensor
+    indices: Tensor  # (n, k) int64, indices in the gallery
+    similarities: Tensor  # (n, k) cosine similarities
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Reconstruction:
     embed: Callable[[Tensor], Tensor] | None = None
 
     def retrieve(self, gallery: Tensor | np.ndarray, *, top_k: int = 5) -> Retrieved:
-        """Which images of a gallery were seen.
+        """Return the images of a gallery that are nearest to each response.
 
         Args:
             gallery: images `(m, 3, H, W)` in [0, 1], or their target tokens `(m, S, D)`.
@@ -88,7 +83,7 @@ class Reconstruction:
         return Retrieved(indices, similarities)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes the images as PNG files and returns their paths.
+        """Write the images as PNG files and return their paths.
 
         Raises:
             UserError: if the decoder has no unCLIP.
@@ -106,26 +101,21 @@ class Reconstruction:
         return paths
 
 
+@dataclass(frozen=True)
 class Decoder:
     """A trained model of one subject with the models that make images of its tokens.
 
-    Args:
-        model: trained, in eval mode.
-        reconstructor: around it.
-        normalise: betas as the model was trained on them.
+    Attributes:
+        model: the trained model, in eval mode.
+        reconstructor: the model with its image models.
+        normalise: normalisation of the betas that the model was trained on.
         embed: images to target tokens, for galleries.
     """
 
-    def __init__(
-        self,
-        model: BrainDecoder,
-        reconstructor: Reconstructor,
-        *,
-        normalise: Callable[[np.ndarray], np.ndarray] | None = None,
-        embed: Callable[[Tensor], Tensor] | None = None,
-    ):
-        self.model, self.reconstructor = model, reconstructor
-        self._normalise, self._embed = normalise, embed
+    model: BrainDecoder
+    reconstructor: Reconstructor
+    normalise: Callable[[np.ndarray], np.ndarray] | None = None
+    embed: Callable[[Tensor], Tensor] | None = None
 
     @property
     def num_voxels(self) -> int:
@@ -134,7 +124,7 @@ class Decoder:
 
     @torch.inference_mode()
     def reconstruct(self, betas: Tensor | np.ndarray, *, batch_size: int = 16) -> Reconstruction:
-        """Betas to images; the same betas at the same place give the same image, whatever the batch.
+        """Reconstruct images; the same betas at the same index give the same image, whatever the batch size.
 
         Args:
             betas: `(n, V)`, one response to each image, or `(n, R, V)`, whose R outputs are averaged as published;
@@ -151,15 +141,9 @@ class Decoder:
             query = BrainQuery(ids, queries[ids], weights).to(self.model.device)
             parts.append({name: rows.float().cpu() for name, rows in self.reconstructor.predict_step(query).items()})
         made = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return Reconstruction(
-            tokens=made["prior_tokens"],
-            retrieval=made["retrieval"],
-            images=made.get("images"),
-            blurry_images=made.get("blurry_images"),
-            refined_images=made.get("refined_images"),
-            captions=self._captions(made.get("caption_words")),
-            embed=self._embed,
-        )
+        images = {name: made.get(name) for name in ("images", "blurry_images", "refined_images")}
+        captions = self._captions(made.get("caption_words"))
+        return Reconstruction(made["prior_tokens"], made["retrieval"], **images, captions=captions, embed=self.embed)
 
     def _captions(self, words: Tensor | None) -> list[str] | None:
         captioner = self.reconstructor.captioner
@@ -178,18 +162,17 @@ class Decoder:
             row = int(np.argmin(finite))
             raise UserError("a beta is not finite", got=f"row {row}", expected="numbers", fix="leave that trial out")
         flat = array.reshape(-1, self.num_voxels)
-        return torch.from_numpy(self._normalise(flat) if self._normalise else flat).view(
-            len(array), -1, self.num_voxels
-        )
+        normalised = torch.from_numpy(self.normalise(flat) if self.normalise else flat)
+        return normalised.view(len(array), -1, self.num_voxels)
 
 
 def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
-    """A decoder from a finished run, a fine-tuned artifact or a checkpoint.
+    """Load a decoder from a finished run, a fine-tuned artifact or a checkpoint.
 
     Args:
-        source: the folder of a run (`outputs/runs/...`) or of an artifact (`outputs/artifacts/finetune/...`); or what
-            knows its tokens but names no unCLIP: the folder of an export, `owner/name` of a hub repository, or a
-            published checkpoint of MindEye2 (a file, or DeepSpeed's folder) or of MindEye1.
+        source: the folder of a run (`outputs/runs/...`) or of an artifact (`outputs/artifacts/finetune/...`); or, for
+            tokens without images, the folder of an export, `owner/name` of a hub repository, or a published checkpoint
+            of MindEye2 (a file, or DeepSpeed's folder) or of MindEye1.
         images: False leaves the unCLIP out: tokens and retrieval alone, in less time and memory.
         seed: of the images.
 
@@ -209,44 +192,35 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     model = build_model(config, voxel_counts(config, weights))
     load_weights(model, weights, folder / WEIGHTS)
     drawing = Drawing()
-    wanted = {name: part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae")}
-    if missing := [line for part in wanted.values() for line in part.missing(run)]:
+    inputs = [part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae")]
+    if missing := [line for part in inputs for line in part.missing(run)]:
         raise UserError(f"{path} lacks " + "; ".join(missing))
     models = drawing.open(run)
     if not images or config.get("unclip") is None:
         models = ImageModels(vae=models.vae, embedder=models.embedder)
     assert models.embedder is not None
     embedder = models.embedder.load()
-    reconstructor = build_reconstructor(
-        model.eval(),
-        models,
-        prior_samples=config.reconstruct.get("prior_samples", 1),
-        candidates=config.reconstruct.candidates,
-        seed=seed,
-    )
+    wanted = config.reconstruct
+    samples, candidates = wanted.get("prior_samples", 1), wanted.candidates
+    reconstructor = build_reconstructor(model.eval(), models, prior_samples=samples, candidates=candidates, seed=seed)
 
+    @torch.inference_mode()
     def embed(gallery: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return torch.cat([embedder(part) for part in gallery.split(64)])
+        return torch.cat([embedder(part) for part in gallery.split(64)])
 
     return Decoder(model, reconstructor, normalise=read_normalisation(folder), embed=embed)
 
 
 def finished_run(path: Path) -> tuple[Run, Path]:
-    """The run that a folder speaks of, and the folder of its fine-tuned weights."""
+    """Return the run of a folder, and the folder of its fine-tuned weights."""
     register_resolvers()
     if (path / WEIGHTS).is_file() and (path / FINETUNE.CONFIG).is_file():
-        return Run(_config(path / FINETUNE.CONFIG)), path
+        return Run(cast(DictConfig, OmegaConf.load(path / FINETUNE.CONFIG))), path
     hydra = path / ".hydra" / "config.yaml"
     if not hydra.is_file():
         wanted = f"a run's folder, an artifact with {WEIGHTS} and {FINETUNE.CONFIG}, or a checkpoint"
         raise UserError("there is nothing to load", got=path, expected=wanted)
-    run = Run(_config(hydra))
+    run = Run(cast(DictConfig, OmegaConf.load(hydra)))
     if (artifact := run.find(FINETUNE)) is None:
         raise UserError("the run has no finished fine-tuning", got=path, fix="start the same command again")
     return run, artifact.folder
-
-
-def _config(path: Path) -> DictConfig:
-    config: Any = OmegaConf.load(path)
-    return config

@@ -7,15 +7,13 @@ Legend: N places of the gallery, n vectors of a file, F width of a vector.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mindeye_pl.console import console
+from mindeye_pl.console import console, progress_bar
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, portions
 from mindeye_pl.store.atomic import write_arrays, write_json
@@ -26,19 +24,6 @@ SUMMARY = "vectors.json"
 
 #: Names of unreadable images that are kept; all are counted.
 _NAMED = 1000
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Vectors of one file.
-
-    Attributes:
-        places: `(n,)` int64, of the gallery.
-        vectors: `(n, F)` float32 of length 1.
-    """
-
-    places: np.ndarray
-    vectors: np.ndarray
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -53,6 +38,12 @@ class EmbeddedGallery:
     Args:
         folder: finished by `embed_gallery`.
 
+    Attributes:
+        dim: F.
+        counts: number of vectors by file, in the order of their places.
+        num_unreadable: number of skipped images.
+        unreadable: error of the first skipped images, by name.
+
     Raises:
         UserError: if it is unfinished or damaged.
     """
@@ -60,9 +51,11 @@ class EmbeddedGallery:
     def __init__(self, folder: Path):
         self.folder = folder
         try:
-            self._summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
-            self.dim: int = self._summary["dim"]
-            self.counts: dict[str, int] = self._summary["files"]
+            summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+            self.dim: int = summary["dim"]
+            self.counts: dict[str, int] = dict(sorted(summary["files"].items()))
+            self.num_unreadable: int = summary["num_unreadable"]
+            self.unreadable: dict[str, str] = summary["unreadable"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{folder} holds no complete embedded gallery", got=error, fix=f"rm -r {folder}") from error
 
@@ -70,53 +63,28 @@ class EmbeddedGallery:
         """Number of vectors: N minus the unreadable images."""
         return sum(self.counts.values())
 
-    @property
-    def num_unreadable(self) -> int:
-        """Number of skipped images."""
-        return self._summary["num_unreadable"]
-
-    @property
-    def unreadable(self) -> dict[str, str]:
-        """Names of the first skipped images, and the error of each."""
-        return self._summary["unreadable"]
-
-    @cached_property
-    def files(self) -> list[str]:
-        """File names in the order of their places."""
-        return sorted(self.counts)
-
-    def piece(self, file: str) -> Piece:
-        """Return the vectors of one file."""
+    def read(self, file: str) -> Portion:
+        """Return the vectors of one file, `(n, F)` float32 of length 1."""
         from safetensors.numpy import load_file
 
         content = load_file(str(self.folder / file))
-        return Piece(content["places"], unit_rows(content["vectors"]))
-
-    def pieces(self, files: Sequence[str]) -> Iterator[Piece]:
-        """Return the vectors of some files, with one file in memory at a time."""
-        return (self.piece(file) for file in files)
+        return Portion(content["places"], unit_rows(content["vectors"]))
 
     def sample(self, count: int, seed: int) -> np.ndarray:
         """Sample `(count, F)` vectors uniformly without replacement, at most all of them; each file is read once."""
         total = len(self)
         chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
-        starts = np.cumsum([0, *(self.counts[file] for file in self.files)])
+        starts = np.cumsum([0, *self.counts.values()])
         bounds = np.searchsorted(chosen, starts)
         rows = np.empty((len(chosen), self.dim), np.float32)
-        for file, start, first, last in zip(self.files, starts, bounds, bounds[1:], strict=False):
+        for file, start, first, last in zip(self.counts, starts, bounds, bounds[1:], strict=False):
             if first < last:
-                rows[first:last] = self.piece(file).vectors[chosen[first:last] - start]
+                rows[first:last] = self.read(file).content[chosen[first:last] - start]
         return rows
 
 
 def embed_gallery(
-    gallery: Gallery,
-    folder: Path,
-    embed: Callable[[np.ndarray], np.ndarray],
-    *,
-    batch_size: int,
-    skip_unreadable: bool,
-    progress: bool = True,
+    gallery: Gallery, folder: Path, embed: Callable[[np.ndarray], np.ndarray], *, batch_size: int, skip_unreadable: bool
 ) -> None:
     """Embed the missing vectors of a gallery and finish the folder.
 
@@ -126,19 +94,15 @@ def embed_gallery(
         embed: images `(b, 3, P, P)` to vectors `(b, F)`, of any length.
         batch_size: maximum of b, and the number of images in memory.
         skip_unreadable: skip, name and count unreadable images; else refuse them.
-        progress: show a progress bar.
 
     Raises:
         UserError: naming an unreadable image; if no image is readable.
     """
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
     wanted = {f"vectors-{first:012d}.safetensors": (first, last) for first, last in portions(gallery, PLACES)}
     left = {name: bounds for name, bounds in wanted.items() if not (folder / name).exists()}
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not (progress and left and console.is_terminal)
-    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
-        task = bar.add_task("embedding the gallery", total=len(gallery), completed=_places(wanted) - _places(left))
+    num_left = sum(last - first for first, last in left.values())
+    with progress_bar(shown=bool(left)) as bar:
+        task = bar.add_task("embedding the gallery", total=len(gallery), completed=len(gallery) - num_left)
         for name, (first, last) in left.items():
             parts = []
             for start in range(first, last, batch_size):
@@ -152,26 +116,15 @@ def embed_gallery(
     _finish(folder, sorted(wanted))
 
 
-def _places(bounds: dict[str, tuple[int, int]]) -> int:
-    return sum(last - first for first, last in bounds.values())
-
-
-def _refused(unreadable: Any) -> UserError:
+def _refused(unreadable: Mapping[str, str]) -> UserError:
     name, why = next(iter(unreadable.items()))
-    return UserError(
-        f"{name} of the gallery is unreadable",
-        got=why,
-        expected="a whole image, or a finite vector",
-        fix="retrieve.unreadable=skip skips and counts them; embedded images stay",
-    )
+    expected = "a whole image, or a finite vector"
+    fix = "retrieve.unreadable=skip skips and counts them; embedded images stay"
+    return UserError(f"{name} of the gallery is unreadable", got=why, expected=expected, fix=fix)
 
 
 def check_unreadable(gallery: EmbeddedGallery, skip_unreadable: bool) -> None:
-    """Print the skipped images, or refuse them.
-
-    Raises:
-        UserError: if images were skipped and `skip_unreadable` is False.
-    """
+    """Print the skipped images; if `skip_unreadable` is False, refuse them."""
     if not gallery.num_unreadable:
         return
     if not skip_unreadable:
@@ -185,7 +138,7 @@ def _embedded(gallery: Gallery, portion: Portion, embed: Callable[[np.ndarray], 
     """Return the portion with L2-normalised vectors in place of its images."""
     if not len(portion.places):
         return portion
-    vectors = embed(portion.content) if portion.holds_images else portion.content
+    vectors = embed(portion.content) if portion.content.ndim == 4 else portion.content
     if not (good := np.isfinite(vectors).all(1) & np.any(vectors, axis=1)).all():
         (name,) = gallery.names(portion.places[~good][:1])
         raise UserError("the embedding of an image is zero or not finite", got=name, expected="finite numbers")

@@ -5,8 +5,7 @@ Legend: n queries, k results for each, F width of a vector, N vectors in all.
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge
+from threadpoolctl import threadpool_limits
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, Piece, unit_rows
+from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, unit_rows
 from mindeye_pl.gallery.index import check_queries
+from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import replacing, write_array
 from mindeye_pl.types import OneOf, PositiveInt, Seed
 
@@ -111,32 +112,22 @@ class FaissIndex:
             index = self._empty(self._lists(count, len(gallery)))
             if not index.is_trained:
                 if count < _CODES:
-                    raise UserError(
-                        "too few vectors to train IVF-PQ",
-                        got=f"{count} vectors",
-                        expected=f"{_CODES} or more",
-                        fix="index.build.kind=flat, or hnsw",
-                    )
+                    got, expected, fix = f"{count} vectors", f"{_CODES} or more", "index.build.kind=flat, or hnsw"
+                    raise UserError("too few vectors to train IVF-PQ", got=got, expected=expected, fix=fix)
                 index.train(gallery.sample(count, self._build.seed))
             _write(index, path)
 
     def _lists(self, count: int, total: int) -> int:
-        if self._build.lists is not None:
-            return self._build.lists
         usual = 2 ** round(math.log2(4 * math.sqrt(total)))
-        return max(1, min(usual, count // _VECTORS_PER_CENTRE))
+        return self._build.lists or max(1, min(usual, count // _VECTORS_PER_CENTRE))
 
     def _empty(self, lists: int) -> Any:
-        faiss = load_faiss()
-        build = self._build
+        faiss, build = load_faiss(), self._build
         if build.kind == "ivf_pq" and self.dim % build.code_bytes:
             divisors = [size for size in (4, 8, 16, 32, 48, 64, 96) if self.dim % size == 0]
-            raise UserError(
-                "index.build.code_bytes does not divide the vectors' width",
-                got=f"{build.code_bytes} bytes for {self.dim}",
-                expected=f"one of {divisors}",
-                fix=f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw",
-            )
+            what, got = "index.build.code_bytes does not divide the vectors' width", f"{build.code_bytes} bytes"
+            fix = f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw"
+            raise UserError(what, got=f"{got} for {self.dim}", expected=f"one of {divisors}", fix=fix)
         description = KINDS[build.kind].format(lists=lists, code_bytes=build.code_bytes, links=build.links)
         index = faiss.index_factory(self.dim, description, faiss.METRIC_INNER_PRODUCT)
         if build.kind == "hnsw":
@@ -147,21 +138,20 @@ class FaissIndex:
         """See `VectorIndex.has`."""
         return self._shard(part).exists()
 
-    def add(self, part: int, pieces: Iterable[Piece]) -> None:
+    def add(self, part: int, portions: Iterable[Portion]) -> None:
         """See `VectorIndex.add`; the shard's name appears when it is whole."""
-        faiss = load_faiss()
-        index, places = faiss.read_index(str(self.folder / _TRAINED)), []
+        index, places = load_faiss().read_index(str(self.folder / _TRAINED)), []
         # A graph that several threads build depends on their order, so that builds would differ.
         with _threads(1 if self._build.kind == "hnsw" and self._build.threads is None else self._build.threads):
-            for piece in pieces:
-                index.add(piece.vectors)
-                places.append(piece.places)
+            for portion in portions:
+                index.add(portion.content)
+                places.append(portion.places)
         write_array(self._shard(part).with_suffix(".places.npy"), np.concatenate(places))
         _write(index, self._shard(part))
 
     def finish(self) -> None:
         """See `VectorIndex.finish`."""
-        self.__dict__.pop("_shards", None)
+        self.close()
 
     def _shard(self, part: int) -> Path:
         return self.folder / f"shard-{part:05d}.faiss"
@@ -217,13 +207,7 @@ def _write(index: Any, path: Path) -> None:
         load_faiss().write_index(index, str(temporary))
 
 
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Set the number of FAISS threads inside the block; None keeps it."""
-    faiss = load_faiss()
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+def _threads(count: int | None) -> threadpool_limits:
+    """Limit the number of FAISS's threads inside a `with` block; None keeps it."""
+    load_faiss()
+    return threadpool_limits(count, user_api="openmp")

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mindeye_pl.console import console
+from mindeye_pl.console import progress_bar
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece
+from mindeye_pl.gallery.embedded import EmbeddedGallery
+from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
 
@@ -23,15 +24,9 @@ COSINE = "cosine"
 
 
 class VectorIndex(Protocol):
-    """Vectors of length 1 that are searched by cosine.
+    """Vectors of length 1 that are searched by cosine; filled in parts, each of which is complete or missing."""
 
-    It is filled in parts, each of which is complete or missing.
-
-    Attributes:
-        files_at_once: number of files of the embedded gallery in a part.
-    """
-
-    files_at_once: int
+    files_at_once: int  # files of the embedded gallery in a part
 
     def train(self, gallery: EmbeddedGallery) -> None:
         """Train the index before vectors are added; once."""
@@ -39,8 +34,8 @@ class VectorIndex(Protocol):
     def has(self, part: int) -> bool:
         """Return if the part with this number was added."""
 
-    def add(self, part: int, pieces: Iterable[Piece]) -> None:
-        """Add the part with this number; parts come in order."""
+    def add(self, part: int, portions: Iterable[Portion]) -> None:
+        """Add the vectors of the part with this number; parts come in order."""
 
     def finish(self) -> None:
         """Prepare the search, once all parts are added."""
@@ -76,7 +71,7 @@ class IndexManifest:
         gallery: fingerprint of the gallery.
         dim: F.
         count: number of vectors.
-        metric: of the search.
+        metric: metric of the search.
     """
 
     engine: str
@@ -94,11 +89,7 @@ class IndexManifest:
 
     @classmethod
     def read(cls, folder: Path) -> "IndexManifest":
-        """Return the metadata in a folder.
-
-        Raises:
-            UserError: if they are missing or damaged.
-        """
+        """Return the metadata in a folder; raises a UserError if they are missing or damaged."""
         try:
             return cls(**json.loads((folder / MANIFEST).read_text()))
         except (OSError, ValueError, TypeError) as error:
@@ -108,18 +99,7 @@ class IndexManifest:
     def check(
         self, folder: Path, *, engine: str, embedder: Mapping[str, Any], vector: Mapping[str, Any], gallery: str
     ) -> None:
-        """Refuse an index that does not fit the queries.
-
-        Args:
-            folder: of the index, for the message.
-            engine: that reads it.
-            embedder: of the queries.
-            vector: settings that reduce the queries' tokens.
-            gallery: fingerprint of the requested gallery.
-
-        Raises:
-            UserError: naming the first difference.
-        """
+        """Refuse an index in `folder` that does not fit the queries' engine, embedder, vector and gallery."""
         rebuild = "index.folder=null builds one"
         if self.embedder != (asked := json.loads(json.dumps(embedder))):
             seen, wanted = self.embedder.get("name"), asked.get("name")
@@ -136,32 +116,22 @@ class IndexManifest:
                 raise UserError(f"{folder} {what}", got=seen, expected=wanted, fix=rebuild)
 
 
-def fill(index: VectorIndex, gallery: EmbeddedGallery, *, progress: bool = True) -> None:
+def fill(index: VectorIndex, gallery: EmbeddedGallery) -> None:
     """Add the missing parts of a gallery to an index and prepare the search."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
     index.train(gallery)
-    groups = [gallery.files[at : at + index.files_at_once] for at in range(0, len(gallery.files), index.files_at_once)]
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
+    files, at_once = list(gallery.counts), index.files_at_once
+    with progress_bar() as bar:
         task = bar.add_task("building the index", total=len(gallery))
-        for part, files in enumerate(groups):
+        for part, start in enumerate(range(0, len(files), at_once)):
             if not index.has(part):
-                index.add(part, gallery.pieces(files))
-            bar.advance(task, sum(gallery.counts[file] for file in files))
+                index.add(part, map(gallery.read, files[start : start + at_once]))
+            bar.advance(task, sum(gallery.counts[file] for file in files[start : start + at_once]))
     index.finish()
 
 
 def check_queries(queries: np.ndarray, dim: int) -> None:
-    """Refuse queries that cannot be compared with an index's vectors.
-
-    Raises:
-        UserError: for another width.
-    """
+    """Refuse queries of another width than the index's vectors have."""
     if queries.ndim != 2 or queries.shape[1] != dim:
-        raise UserError(
-            "the queries have another width than the index's vectors",
-            got=queries.shape,
-            expected=f"(queries, {dim})",
-            fix="the embedder, retrieve.vector and retrieve.coarse that the index was built with",
-        )
+        what = "the queries have another width than the index's vectors"
+        fix = "the embedder, retrieve.vector and retrieve.coarse that the index was built with"
+        raise UserError(what, got=queries.shape, expected=f"(queries, {dim})", fix=fix)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.embedded import EmbeddedGallery, Piece, unit_rows
+from mindeye_pl.gallery.embedded import EmbeddedGallery, unit_rows
 from mindeye_pl.gallery.index import check_queries
+from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.types import PositiveFloat
 
@@ -101,49 +102,41 @@ class MilvusIndex:
         try:
             yield
         except (MilvusException, RpcError, ConnectionError, OSError) as error:
-            raise UserError(
-                f"Milvus at {self._build.uri} is not reachable, or refuses",
-                got=getattr(error, "message", None) or error,
-                expected="a Milvus that answers",
-                fix=f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; finished parts stay",
-            ) from error
+            what, got = f"Milvus at {self._build.uri} is not reachable, or refuses", getattr(error, "message", None)
+            fix = f"index.build.uri=ADDRESS, {TOKEN}=USER:PASSWORD where asked, or index=faiss; finished parts stay"
+            raise UserError(what, got=got or error, expected="a Milvus that answers", fix=fix) from error
 
     def train(self, gallery: EmbeddedGallery) -> None:
         """See `VectorIndex.train`; makes the collection. Milvus trains by itself."""
-        from pymilvus import DataType
-
         client = self._client
+        from pymilvus import DataType  # the client above says if it is not installed
+
         with self._speaking():
             if client.has_collection(self.collection):
                 return
             if self._parts:
-                self._refuse_lost()
+                raise self._lost()
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field(_ID, DataType.INT64, is_primary=True)
             schema.add_field(_VECTOR, DataType.FLOAT_VECTOR, dim=self.dim)
             client.create_collection(self.collection, schema=schema, timeout=self._timeout_s)
 
-    def _refuse_lost(self) -> None:
-        raise UserError(
-            f"Milvus at {self._build.uri} has lost an index",
-            got=f"no collection {self.collection}",
-            expected=f"the one that {self.folder} stands for",
-            fix=f"rm -r {self.folder}, and run again; embedded vectors stay",
-        )
+    def _lost(self) -> UserError:
+        got, expected = f"no collection {self.collection}", f"the one that {self.folder} stands for"
+        fix = f"rm -r {self.folder}, and run again; embedded vectors stay"
+        return UserError(f"Milvus at {self._build.uri} has lost an index", got=got, expected=expected, fix=fix)
 
     def has(self, part: int) -> bool:
         """See `VectorIndex.has`."""
         return part < self._parts
 
-    def add(self, part: int, pieces: Iterable[Piece]) -> None:
+    def add(self, part: int, portions: Iterable[Portion]) -> None:
         """See `VectorIndex.add`; vectors that a killed process inserted are replaced, not duplicated."""
         write = self._client.upsert if part == self._first_part else self._client.insert
         rows_at_once = max(1, _BYTES_AT_ONCE // (4 * self.dim))
-        for piece in pieces:
-            rows = [
-                {_ID: place, _VECTOR: vector}
-                for place, vector in zip(piece.places.tolist(), piece.vectors, strict=True)
-            ]
+        for portion in portions:
+            placed = zip(portion.places.tolist(), portion.content, strict=True)
+            rows = [{_ID: place, _VECTOR: vector} for place, vector in placed]
             with self._speaking():
                 for start in range(0, len(rows), rows_at_once):
                     write(self.collection, rows[start : start + rows_at_once], timeout=self._timeout_s)
@@ -156,8 +149,7 @@ class MilvusIndex:
         with self._speaking():
             client.flush(self.collection)
             if not client.list_indexes(self.collection):
-                index = client.prepare_index_params()
-                build = self._build
+                index, build = client.prepare_index_params(), self._build
                 index.add_index(_VECTOR, index_type=build.index_type, metric_type="COSINE", params=build.params)
                 client.create_index(self.collection, index)
             client.load_collection(self.collection)
@@ -168,7 +160,7 @@ class MilvusIndex:
         client = self._client
         with self._speaking():
             if not client.has_collection(self.collection):
-                self._refuse_lost()
+                raise self._lost()
             client.load_collection(self.collection)
             return int(client.query(self.collection, filter="", output_fields=["count(*)"])[0]["count(*)"])
 
@@ -179,18 +171,15 @@ class MilvusIndex:
         """See `VectorIndex.search`."""
         check_queries(queries, self.dim)
         rows, count = unit_rows(queries), len(self)
+        parameters = {"metric_type": "COSINE", "params": self._search}
+        options: Any = {"anns_field": _VECTOR, "search_params": parameters, "output_fields": [_ID]}
         cosines = np.full((len(rows), k), -np.inf, np.float32)
         places = np.full((len(rows), k), -1, np.int64)
         for start in range(0, len(rows), _QUERIES_AT_ONCE):
             with self._speaking():
+                queries = rows[start : start + _QUERIES_AT_ONCE]
                 found = self._client.search(
-                    self.collection,
-                    data=rows[start : start + _QUERIES_AT_ONCE],
-                    anns_field=_VECTOR,
-                    limit=min(k, count),
-                    search_params={"metric_type": "COSINE", "params": self._search},
-                    output_fields=[_ID],
-                    timeout=self._timeout_s,
+                    self.collection, data=queries, limit=min(k, count), timeout=self._timeout_s, **options
                 )
             for row, hits in enumerate(found, start):
                 cosines[row, : len(hits)] = [hit["distance"] for hit in hits]

@@ -28,20 +28,11 @@ class Portion:
     content: np.ndarray
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def holds_images(self) -> bool:
-        """Return if the content is images, which are still to be embedded."""
-        return self.content.ndim == 4
-
 
 class Gallery(Protocol):
-    """Images, or vectors of images, which stay on disk until they are read.
+    """Images, or vectors of images, which stay on disk until they are read."""
 
-    Attributes:
-        holds_images: True for images, False for a table of vectors.
-    """
-
-    holds_images: bool
+    holds_images: bool  # False for a table of vectors
 
     def __len__(self) -> int:
         """N."""
@@ -63,11 +54,7 @@ class Gallery(Protocol):
 def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np.ndarray], side: int) -> Portion:
     """Read images one by one, so that a damaged image does not affect the others.
 
-    Args:
-        places: `(n,)`.
-        names: n of them.
-        read: from a place to its image `(3, P, P)`; raises `UserError` for a damaged image.
-        side: P.
+    `read` returns a place's image `(3, side, side)`, and raises `UserError` if it is damaged.
     """
     kept, images, unreadable = [], [], {}
     for place, name in zip(places.tolist(), names, strict=True):
@@ -81,31 +68,17 @@ def read_each(places: np.ndarray, names: Sequence[str], read: Callable[[int], np
 
 
 def keep_finite(places: np.ndarray, names: Sequence[str], content: np.ndarray) -> Portion:
-    """Return a portion of rows without those that hold NaN or infinity, or only zeros.
-
-    Args:
-        places: `(n,)`.
-        names: n of them.
-        content: `(n, ...)`. Images may be zero, vectors may not.
-    """
+    """Return the portion of `(n, ...)` rows that hold no NaN or infinity; a vector's must not be all zeros either."""
     rows = content.reshape(len(content), -1)
     finite = np.isfinite(rows).all(1)
     directed = finite & (rows.any(1) | (content.ndim == 4))
-    unreadable = {
-        name: "only zeros" if is_finite else "holds NaN or infinity"
-        for name, is_finite, is_directed in zip(names, finite.tolist(), directed.tolist(), strict=True)
-        if not is_directed
-    }
+    left_out = np.flatnonzero(~directed).tolist()
+    unreadable = {names[row]: "only zeros" if finite[row] else "holds NaN or infinity" for row in left_out}
     return Portion(places[directed], content[directed] if unreadable else content, unreadable)
 
 
 class Selected:
-    """Selected places of a gallery, as a gallery.
-
-    Args:
-        gallery: all places.
-        places: `(N,)` ascending.
-    """
+    """The ascending places `(N,)` of a gallery, as a gallery."""
 
     def __init__(self, gallery: Gallery, places: np.ndarray):
         self._gallery, self._places, self.holds_images = gallery, places, gallery.holds_images
@@ -128,11 +101,7 @@ class Selected:
 
 
 class Joined:
-    """Galleries one behind the other.
-
-    Args:
-        galleries: in order; `parts` holds them.
-    """
+    """Galleries one behind the other; `parts` holds them."""
 
     def __init__(self, galleries: Sequence[Gallery]):
         self.parts = list(galleries)
@@ -151,15 +120,10 @@ class Joined:
         return [name for gallery, own, _ in self._parts(places) for name in gallery.names(own)]
 
     def read(self, places: np.ndarray) -> Portion:
-        """See `Gallery.read`; images and vectors are never read together, see `portions`.
-
-        Raises:
-            UserError: see there, and if the galleries' images have different sizes.
-        """
+        """See `Gallery.read`; images of two sizes are refused, images and vectors never in one portion (`portions`)."""
         read = [(gallery.read(own), start) for gallery, own, start in self._parts(places)]
-        if len({portion.content.shape[1:] for portion, _ in read}) > 1:
-            sizes = [portion.content.shape[1:] for portion, _ in read]
-            raise UserError("images of two sizes in one portion", got=sizes, expected="squares of one side")
+        if len(sizes := {portion.content.shape[1:] for portion, _ in read}) > 1:
+            raise UserError("images of two sizes in one portion", got=list(sizes), expected="squares of one side")
         return Portion(
             np.concatenate([portion.places + start for portion, start in read]),
             np.concatenate([portion.content for portion, _ in read]),
@@ -167,7 +131,7 @@ class Joined:
         )
 
     def fingerprint(self) -> str:
-        """Follows from those of the galleries."""
+        """Return the fingerprint of the galleries' fingerprints."""
         return fingerprint([gallery.fingerprint() for gallery in self.parts])
 
     def _parts(self, places: np.ndarray) -> list[tuple[Gallery, np.ndarray, int]]:
@@ -178,13 +142,13 @@ class Joined:
         return [(gallery, places[low:high] - start, int(start)) for gallery, low, high, start in parts if low < high]
 
 
-def portions(gallery: Gallery, size: int, start: int = 0) -> list[tuple[int, int]]:
-    """Bounds `[first, last)` of the portions that a gallery is read in, from place `start` on.
+def portions(gallery: Gallery, size: int) -> list[tuple[int, int]]:
+    """Return the bounds `[first, last)` of the portions that a gallery is read in.
 
-    Portions end where a part of a joined gallery does: what it holds is then of one kind.
+    A portion ends where a part of a joined gallery ends, so that its content is of one kind.
     """
     ends = gallery.starts[1:].tolist() if isinstance(gallery, Joined) else [len(gallery)]
     bounds = [0]
     for end in ends:
         bounds += [*range(bounds[-1] + size, end, size), end] if end > bounds[-1] else []
-    return [(first, last) for first, last in pairwise(bounds) if first >= start]
+    return list(pairwise(bounds))

@@ -4,26 +4,20 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from mindeye_pl.schema.libraries import narrowed_hints
 from mindeye_pl.types import ArgumentsOf
 
-_SECTION = re.compile(r"^(Args|Attributes|Arguments|Parameters):\s*$")
-_ENTRY = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+_SECTION = re.compile(r"^(?:Args|Attributes|Arguments|Parameters):\s*\n((?: .*\n|\n)*)", re.MULTILINE)
+_ENTRY = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*(?:\n+ +.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument.
-
-    Attributes:
-        annotation: its type hint; `Any` where there is none, or where it cannot be resolved.
-        required: true if it has no default.
-        meaning: its entry in the docstring; empty where there is none.
-    """
+    """One argument: its type hint (`Any` if it has none), true if it has no default, and its documented meaning."""
 
     annotation: Any
     required: bool
@@ -32,12 +26,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a callable.
-
-    Attributes:
-        arguments: by name.
-        rest: annotation of further keyword arguments; None if it takes none.
-    """
+    """The arguments of a callable by name, and the annotation of further keyword arguments; None if it takes none."""
 
     arguments: Mapping[str, Argument]
     rest: Any = None
@@ -53,16 +42,11 @@ def signature_of(target: Any) -> Signature:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):  # built-in callables have none
         return Signature({}, Any)
-    hints, meanings = _hints(target), meanings_of(target)
-    hints |= narrowed_hints(target)
+    hints, meanings = _hints(target) | narrowed_hints(target), meanings_of(target)
     named = {
-        name: Argument(
-            hints.get(name, Any),
-            parameter.default is inspect.Parameter.empty,
-            meanings.get(name, ""),
-        )
+        name: Argument(hints.get(name, Any), parameter.default is parameter.empty, meanings.get(name, ""))
         for name, parameter in parameters.items()
-        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
     rest = next((hints.get(name, Any) for name, one in parameters.items() if one.kind is one.VAR_KEYWORD), None)
     if get_origin(rest) is Annotated and isinstance(mark := get_args(rest)[1], ArgumentsOf):
@@ -90,40 +74,23 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _resolved(hint: Any, function: Any) -> Any:
-    if not isinstance(hint, str):
-        return hint
     try:
-        return eval(hint, getattr(function, "__globals__", {}))
+        return eval(hint, getattr(function, "__globals__", {})) if isinstance(hint, str) else hint
     except Exception:
         return Any
 
 
 def meanings_of(target: Callable[..., Any]) -> dict[str, str]:
-    """Return the entries of the docstring's `Args:` or `Attributes:` section, inherited ones included."""
-    classes = reversed(target.__mro__[:-1]) if inspect.isclass(target) else [target]
+    """Return the meanings of a dataclass's keys, and the entries of `Args:` and `Attributes:`; inherited ones too."""
     found: dict[str, str] = {}
-    for one in classes:
-        found |= _entries(one.__doc__ or "")
-        if inspect.isclass(one):
-            found |= _entries(vars(one).get("__init__").__doc__ or "" if "__init__" in vars(one) else "")
-    return found
+    for one in reversed(target.__mro__[:-1]) if inspect.isclass(target) else [target]:
+        constructor = vars(one).get("__init__") if inspect.isclass(one) else None
+        found |= _entries(one.__doc__) | _entries(constructor.__doc__)
+    declared = fields(target) if is_dataclass(target) else ()
+    return found | {one.name: one.metadata["meaning"] for one in declared if "meaning" in one.metadata}
 
 
-def _entries(docstring: str) -> dict[str, str]:
-    lines = inspect.cleandoc(docstring).splitlines()
-    start = next((number for number, line in enumerate(lines) if _SECTION.match(line)), None)
-    if start is None:
-        return {}
-    body = []
-    for line in lines[start + 1 :]:
-        if line and not line.startswith(" "):
-            break
-        body.append(line)
-    entries: dict[str, str] = {}
-    name = ""
-    for line in textwrap.dedent("\n".join(body)).splitlines():
-        if (match := _ENTRY.match(line)) is not None:
-            name, entries[match[1]] = match[1], match[2]
-        elif name and line.strip():
-            entries[name] = f"{entries[name]} {line.strip()}".strip()
-    return entries
+def _entries(docstring: str | None) -> dict[str, str]:
+    section = _SECTION.search(inspect.cleandoc(docstring or "") + "\n")
+    entries = _ENTRY.findall(textwrap.dedent(section[1])) if section else ()
+    return {name: " ".join(meaning.split()) for name, meaning in entries}

@@ -8,22 +8,31 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt
 from pydantic import StringConstraints
 
-from mindeye_pl.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ProperFraction
+from mindeye_pl.types import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOf,
+    PositiveFloat,
+    PositiveInt,
+    ProperFraction,
+)
 
 
 @dataclass(frozen=True)
 class Reserved:
-    """Mark of an argument that the project sets itself.
-
-    Attributes:
-        fix: the option to use instead.
-    """
+    """Mark of an argument that the project sets itself; `fix` is the option to use instead."""
 
     fix: str
 
 
 #: How much of each epoch is used: a number of batches, or a fraction of them.
 _Limit = PositiveInt | Annotated[Fraction, Gt(0)] | None
+
+_DDP = ("ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "ddp_static_graph")
+_STAGES = [f"deepspeed_stage_{stage}{where}" for stage in (1, 2, 3) for where in ("", "_offload")]
+_SHARDED = ("fsdp", "fsdp_cpu_offload", "deepspeed", *_STAGES)
+_STRATEGIES = ("auto", *_DDP, "ddp_spawn", "ddp_fork", "ddp_notebook", *_SHARDED)
 
 _TRAINER = {
     "accelerator": Literal["cpu", "gpu", "mps", "auto"],
@@ -32,25 +41,7 @@ _TRAINER = {
     | list[NonNegativeInt]
     | Annotated[str, StringConstraints(pattern=r"^\d+(,\d+)*,?$"), "numbers of devices, as 0,1"],
     "num_nodes": PositiveInt,
-    "strategy": Literal[
-        "auto",
-        "ddp",
-        "ddp_find_unused_parameters_true",
-        "ddp_find_unused_parameters_false",
-        "ddp_static_graph",
-        "ddp_spawn",
-        "ddp_fork",
-        "ddp_notebook",
-        "fsdp",
-        "fsdp_cpu_offload",
-        "deepspeed",
-        "deepspeed_stage_1",
-        "deepspeed_stage_1_offload",
-        "deepspeed_stage_2",
-        "deepspeed_stage_2_offload",
-        "deepspeed_stage_3",
-        "deepspeed_stage_3_offload",
-    ],
+    "strategy": Annotated[str, OneOf(_STRATEGIES)],
     # Weights in half precision meet betas in float32, and fail.
     "precision": Literal["32-true", "16-mixed", "bf16-mixed"],
     "accumulate_grad_batches": PositiveInt,

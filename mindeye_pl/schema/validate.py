@@ -39,11 +39,7 @@ Mark = TypeVar("Mark")
 
 
 def validate(config: DictConfig, root: type[Settings]) -> None:
-    """Check every node of a composed configuration.
-
-    Args:
-        config: the composed configuration.
-        root: the dataclass of its top-level keys.
+    """Check every node of a composed configuration; `root` declares its top-level keys.
 
     Raises:
         UserError: for the first unknown or missing key and the first wrong value, naming the key that holds it.
@@ -103,9 +99,7 @@ class _Validator:
             self.component(key, value, supplied)
             return
         inner = _structured_items(options, value)
-        settings = next(
-            (option for option in options if isinstance(option, type) and issubclass(option, Settings)), None
-        )
+        settings = next((one for one in options if isinstance(one, type) and issubclass(one, Settings)), None)
         if inner is not None and (settings is None or _holds_nodes(value)):
             for name, item in _items(value):
                 self.value((*key, name), item, inner, supplied)
@@ -139,12 +133,9 @@ class _Validator:
                 self.value((*key, name), value, signature.rest, supplied)
         for name, argument in known.items():
             if argument.required and name not in values and name not in supplied and not partial:
-                example = nearest(None, argument.annotation)
-                raise UserError(
-                    f"{self._name((*key, name))} is missing",
-                    expected=in_words(argument.annotation),
-                    fix=f"+{self._name((*key, name))}={as_override(example) if example is not NO_VALUE else 'VALUE'}",
-                )
+                missing, example = self._name((*key, name)), nearest(None, argument.annotation)
+                fix = f"+{missing}={'VALUE' if example is NO_VALUE else as_override(example)}"
+                raise UserError(f"{missing} is missing", expected=in_words(argument.annotation), fix=fix)
 
     @staticmethod
     def _files(values: Mapping[str, Any]) -> frozenset[str]:
@@ -156,31 +147,20 @@ class _Validator:
 
     def _wrong(self, key: Key, value: Any, expected: str, valid: Any = NO_VALUE) -> UserError:
         name = self._name(key)
-        return UserError(
-            f"{name} has a wrong value",
-            got=as_override(value),
-            expected=expected,
-            fix=None if valid is NO_VALUE else f"{name}={as_override(valid)}",
-        )
+        fix = None if valid is NO_VALUE else f"{name}={as_override(valid)}"
+        return UserError(f"{name} has a wrong value", got=as_override(value), expected=expected, fix=fix)
 
     def _unknown(self, key: Key, known: Iterable[str], values: Mapping[Any, Any]) -> UserError:
         parent, own = self._name(key[:-1]), str(key[-1])  # the key itself may stand for another key's value
         name = f"{parent}.{own}" if parent else own
         if not (known := list(known)):
             return UserError("unknown key", got=name, expected="no key here", fix=f"remove {name}")
-        best = max(known, key=lambda other: similarity(own, other))
-        likeness = ALIKE
+        best, likeness = max(known, key=lambda other: similarity(own, other)), ALIKE
         if similarity(own, best) < ALIKE and (below := list(_keys_below(values))):
             best, likeness = max(below, key=lambda other: similarity(own, other.rpartition(".")[-1])), _ALIKE_BELOW
-        near = f"{parent}.{best}" if parent else best
-        return UserError(
-            "unknown key",
-            got=name,
-            expected=near
-            if similarity(own, best.rpartition(".")[-1]) >= likeness
-            else "a key of docs/configuration.md",
-            fix=f"correct or remove {name}",
-        )
+        is_near = similarity(own, best.rpartition(".")[-1]) >= likeness
+        expected = ".".join(filter(None, (parent, best))) if is_near else "a key of docs/configuration.md"
+        return UserError("unknown key", got=name, expected=expected, fix=f"correct or remove {name}")
 
     def _name(self, key: Key) -> str:
         """The dotted key that holds a value: where it came through an interpolation, the key that it came from."""
@@ -188,15 +168,7 @@ class _Validator:
 
 
 def origin(config: DictConfig, key: Key) -> Key:
-    """Follow interpolations that hand on another key's value to the key that holds it.
-
-    Args:
-        config: the composed configuration.
-        key: of a value in it.
-
-    Returns:
-        The key that the user sets; `key` itself where its value is no such interpolation.
-    """
+    """Follow interpolations that hand on another key's value, to the key that the user sets; it may be `key` itself."""
     node: Any = config
     for position, part in enumerate(key):
         if not isinstance(node, DictConfig | ListConfig) or node._is_none():

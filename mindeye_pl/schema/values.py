@@ -31,11 +31,9 @@ def is_valid(value: Any, annotation: Any) -> bool:
 
     Types are strict (no number is read from text, none is rounded), but an int is a float.
     """
-    adapter = _adapter(annotation)
-    if adapter is None:
-        return True
     try:
-        adapter.validate_json(json.dumps(value))  # strict as JSON is: a list is a tuple, text is a path
+        if (adapter := _adapter(annotation)) is not None:
+            adapter.validate_json(json.dumps(value))  # strict as JSON is: a list is a tuple, text is a path
     except ValidationError:
         return False
     return True

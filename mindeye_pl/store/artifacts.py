@@ -30,23 +30,16 @@ SCHEMA_VERSION = 2
 FACTS = "facts.json"
 
 
-def spec_fingerprint(
-    schema: int, step: str, determined_by: Mapping[str, Any], inputs: Mapping[str, str], version: int
-) -> str:
-    """Return the fingerprint of an artifact."""
-    return fingerprint({"schema": schema, "step": step, "version": version, "by": determined_by, "inputs": inputs})
-
-
 @dataclass(frozen=True)
 class ArtifactSpec:
     """Everything that determines an artifact.
 
     Attributes:
-        step: the step that builds it, a folder of the store.
-        label: readable name, part of the folder's name but not of the fingerprint.
+        step: name of the step that builds it, a folder of the store.
+        label: readable part of the folder's name, not of the fingerprint.
         determined_by: plain data, everything that the content depends on.
         inputs: fingerprints of the artifacts and data that it is built from, by name.
-        version: raised when the same settings mean other content; `Run.spec` sets it from `Step.version`.
+        version: raised when the same settings mean other content.
     """
 
     step: str
@@ -58,7 +51,8 @@ class ArtifactSpec:
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the whole spec but the label."""
-        return spec_fingerprint(SCHEMA_VERSION, self.step, self.determined_by, self.inputs, self.version)
+        content = {"step": self.step, "version": self.version, "by": self.determined_by, "inputs": self.inputs}
+        return fingerprint({"schema": SCHEMA_VERSION, **content})
 
     @property
     def name(self) -> str:
@@ -91,15 +85,9 @@ class ArtifactStore:
     """
 
     def __init__(
-        self,
-        root: Path,
-        shared: Path | None = None,
-        *,
-        locks: str = REQUIRED,
-        made_with: Callable[[], Mapping[str, str]] = dict,
+        self, root: Path, shared: Path | None = None, *, locks: str = REQUIRED, made_with: Callable[[], Mapping] = dict
     ):
-        self.root, self.locks = root, locks
-        self._made_with = made_with
+        self.root, self.locks, self._made_with = root, locks, made_with
         self._skipped: set[Path] = set()
         if shared is not None and not shared.is_dir():
             raise UserError("paths.shared_artifacts is not a folder", got=shared, fix="paths.shared_artifacts=null")
@@ -119,20 +107,19 @@ class ArtifactStore:
         Its files exist and have the right sizes; `pipeline=artifacts artifacts.action=verify` reads them.
 
         Raises:
-            UserError: if the folder is incomplete, not readable, or holds something else. In the shared store such a
-                folder is skipped with a message, since only its owner can fix it.
+            UserError: if the folder is incomplete, not readable, or holds something else. The shared store's, which
+                only its owner can fix, is skipped with a message.
         """
-        if os.path.lexists(folder := self.folder(spec)):
+        for root in filter(None, (self.root, self.shared)):
+            if not os.path.lexists(folder := root / spec.step / spec.name):
+                continue
             try:
-                return Artifact(folder, read_complete(folder, spec))
+                return Artifact(folder, _read_complete(folder, spec))
             except FileNotFoundError:  # removed since
                 return None
-        if self.shared is not None and os.path.lexists(folder := self.shared / spec.step / spec.name):
-            try:
-                return Artifact(folder, read_complete(folder, spec))
-            except FileNotFoundError:
-                return None
             except UserError as error:
+                if root is self.root:
+                    raise
                 if folder not in self._skipped:
                     console.print(f"shared artifact skipped: {error}", markup=False)
                 self._skipped.add(folder)
@@ -162,26 +149,22 @@ class ArtifactStore:
             made_with, started = dict(self._made_with()), time.monotonic()
             yield work
             with storing(work):
-                self._finish(spec, work, made_with, seconds=time.monotonic() - started)
+                seconds = round(time.monotonic() - started, 2)  # of the last process that worked on it
+                self._finish(spec, work, made_with=made_with, seconds=seconds)
                 note.unlink(missing_ok=True)
 
-    def _finish(self, spec: ArtifactSpec, work: Path, made_with: dict[str, str], seconds: float) -> None:
+    def _finish(self, spec: ArtifactSpec, work: Path, **entries: Any) -> None:
         facts = json.loads((work / FACTS).read_text()) if (work / FACTS).exists() else {}
         (work / FACTS).unlink(missing_ok=True)
         remove_temporaries(work)
         write_manifest(
             work,
             schema=SCHEMA_VERSION,
-            step=spec.step,
-            label=spec.label,
-            version=spec.version,
+            **vars(spec),
             fingerprint=spec.fingerprint,
-            determined_by=spec.determined_by,
-            inputs=spec.inputs,
-            seconds=round(seconds, 2),  # of the last process that worked on it
             finished_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),  # for people: clocks differ
-            made_with=made_with,
             facts=facts,
+            **entries,
         )
         flush_all(work)
         try:
@@ -189,21 +172,12 @@ class ArtifactStore:
         except OSError as error:
             if error.errno not in (EEXIST, ENOTEMPTY) or not self.find(spec):
                 raise
-            self.discard_work(spec)  # without locks two jobs may have built it; the first one stays
+            shutil.rmtree(work, ignore_errors=True)  # without locks two jobs may have built it; the first one stays
         flush(self.folder(spec).parent)
 
-    def discard_work(self, spec: ArtifactSpec) -> None:
-        """Remove the work folder that a killed process left."""
-        shutil.rmtree(self.work_folder(spec), ignore_errors=True)
 
-
-def read_complete(folder: Path, spec: ArtifactSpec) -> dict[str, Any]:
-    """Return the manifest of the artifact in `folder`, which is that of `spec` and has all its files.
-
-    Raises:
-        FileNotFoundError: if the folder is missing.
-        UserError: if it is damaged, or holds another artifact or one of another schema.
-    """
+def _read_complete(folder: Path, spec: ArtifactSpec) -> dict[str, Any]:
+    """Return the manifest of the artifact in `folder`, which is that of `spec` and has all its files."""
     manifest = read_manifest(folder)
     if manifest["schema"] != SCHEMA_VERSION:
         raise UserError(
@@ -213,11 +187,7 @@ def read_complete(folder: Path, spec: ArtifactSpec) -> dict[str, Any]:
             fix=f"paths.artifacts=FOLDER for this version, or {rebuild(folder)}",
         )
     if manifest["fingerprint"] != spec.fingerprint:
-        raise UserError(
-            f"{folder} holds another artifact",
-            got=manifest["fingerprint"][:12],
-            expected=spec.fingerprint[:12],
-            fix=rebuild(folder),
-        )
+        got, expected = manifest["fingerprint"][:12], spec.fingerprint[:12]
+        raise UserError(f"{folder} holds another artifact", got=got, expected=expected, fix=rebuild(folder))
     check_sizes(folder, manifest)
     return manifest

@@ -47,15 +47,10 @@ def temporary_path(path: Path, *, only_writer: bool = False) -> Iterator[Path]:
         remove(temporary)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
-    write_bytes(path, text.encode())
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -81,9 +76,9 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping
     """Write arrays as a safetensors file, atomically."""
     from safetensors.numpy import save_file
 
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with replacing(path) as temporary:
-        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(whole, str(temporary), dict(metadata) if metadata else None)
+        save_file(contiguous, str(temporary), dict(metadata) if metadata else None)
 
 
 def flush(path: Path) -> None:

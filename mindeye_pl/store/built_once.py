@@ -15,7 +15,7 @@ from mindeye_pl.store.manifest import FOLDER_ENTRIES, check_sizes, compare, read
 
 @dataclass(frozen=True)
 class FolderKind:
-    """Properties that all folders of one kind have in common.
+    """Properties that all folders of one kind share.
 
     Attributes:
         what: their content, for messages: "target tokens".
@@ -32,9 +32,7 @@ class FolderKind:
     cheap: bool = False
 
     def built(self, folder: Path, determined_by: dict[str, Any], build: Callable[[Path], None]) -> Path:
-        """Return the folder, built now if it is missing.
-
-        Processes that want the same folder wait for each other, and one of them builds it.
+        """Return the folder, which one of the processes that want it builds if it is missing.
 
         Args:
             folder: final path; its name should hold a fingerprint of `determined_by`.
@@ -51,8 +49,8 @@ class FolderKind:
                     with replacing(folder, only_writer=True) as work:
                         work.mkdir()
                         build(work)
-                        checksums = not self.mutable
-                        write_manifest(work, checksums=checksums, schema=self.schema, determined_by=determined_by)
+                        entries = {"schema": self.schema, "determined_by": determined_by}
+                        write_manifest(work, checksums=not self.mutable, **entries)
         self.check(folder, determined_by)
         return folder
 
@@ -71,11 +69,7 @@ class FolderKind:
         return True
 
     def check(self, folder: Path, determined_by: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the manifest of a folder whose files are those of the manifest.
-
-        Args:
-            folder: a finished folder.
-            determined_by: compared with the manifest's; None accepts any.
+        """Return the manifest of a finished folder; `determined_by` is compared with the manifest's, unless None.
 
         Raises:
             UserError: if the folder is missing or damaged, of another schema, or determined by other data.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindeye_pl.console import console
+from mindeye_pl.console import progress_bar
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.built_once import FolderKind
 from mindeye_pl.store.manifest import rebuild
@@ -36,10 +36,7 @@ class TokenStore:
     """Target tokens by stimulus id, read through a memory map.
 
     Cheap to pickle: each process, for instance a data-loader worker, opens the files when it first reads them.
-
-    Args:
-        folder: a finished folder; use `open` or `create_or_open`.
-        shape: (N, S, D).
+    `open` and `create_or_open` return one of `shape` (N, S, D).
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]):
@@ -68,7 +65,7 @@ class TokenStore:
     def create_or_open(
         cls, folder: Path, num_stimuli: int, num_tokens: int, token_dim: int, *, description: dict[str, Any]
     ) -> "TokenStore":
-        """Return the store in a folder, created empty if it is missing; concurrent processes get the same one.
+        """Return the store `(N, S, D)` in a folder, created empty if missing; concurrent processes get the same one.
 
         Args:
             folder: its name should hold a fingerprint of `description`.
@@ -81,7 +78,7 @@ class TokenStore:
             UserError: if the folder is damaged, or holds tokens of another size or description.
         """
         shape = (num_stimuli, num_tokens, token_dim)
-        sizes = dict(zip(("num_stimuli", "num_tokens", "token_dim"), shape, strict=True))
+        sizes = {"num_stimuli": num_stimuli, "num_tokens": num_tokens, "token_dim": token_dim}
 
         def build(work: Path) -> None:
             for name, dtype, rows in ((TOKENS, np.float16, shape), (DONE, np.bool_, shape[:1])):
@@ -111,12 +108,9 @@ class TokenStore:
         """
         ids = self._checked(ids)
         if len(missing := ids[~self._done[ids]]):
-            raise UserError(
-                f"{self.folder} lacks the target tokens of {len(missing)} of {len(ids)} images",
-                got=f"stimulus {missing[0]}",
-                expected="embedded images",
-                fix="run the experiment again, which embeds missing images",
-            )
+            what = f"{self.folder} lacks the target tokens of {len(missing)} of {len(ids)} images"
+            fix = "run the experiment again, which embeds missing images"
+            raise UserError(what, got=f"stimulus {missing[0]}", expected="embedded images", fix=fix)
         return self._tokens[ids]
 
     def missing(self, ids: np.ndarray) -> np.ndarray:
@@ -137,7 +131,6 @@ class TokenStore:
         read_images: Callable[[np.ndarray], np.ndarray],
         *,
         batch_size: int,
-        progress: bool = True,
     ) -> None:
         """Embed those of the images that are missing; a kill loses at most one batch.
 
@@ -148,21 +141,17 @@ class TokenStore:
             embed: images `(b, 3, H, W)` to tokens `(b, S, D)`.
             read_images: ascending stimulus ids `(b,)` to images.
             batch_size: maximum of b.
-            progress: show a progress bar.
 
         Raises:
             UserError: if the disk is full, or tokens do not fit into float16.
         """
-        from rich.progress import Progress
-
         with KIND.locked(self.folder):
             missing = self.missing(ids)
-            with Progress(console=console, disable=not progress or len(missing) == 0, transient=True) as bar:
+            with progress_bar(shown=len(missing) > 0) as bar:
                 task = bar.add_task("embedding images", total=len(missing))
                 for start in range(0, len(missing), batch_size):
                     batch = missing[start : start + batch_size]
-                    tokens = embed(read_images(batch)).detach().half().cpu().numpy()
-                    self._write(batch, tokens)
+                    self._write(batch, embed(read_images(batch)).detach().half().cpu().numpy())
                     bar.advance(task, len(batch))
 
     def _write(self, ids: np.ndarray, tokens: np.ndarray) -> None:
@@ -176,12 +165,11 @@ class TokenStore:
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
-            free = shutil.disk_usage(self.folder).free
+            got = f"{shutil.disk_usage(self.folder).free / 1e9:.2f} GB free"
+            expected = f"{tokens[0].nbytes / 1e6:.2f} MB for each image"
+            fix = "make room, or paths.targets=FOLDER on another disk; finished rows stay"
             raise UserError(
-                f"no room for target tokens in {self.folder}",
-                got=f"{free / 1e9:.2f} GB free",
-                expected=f"{tokens[0].nbytes / 1e6:.2f} MB for each image",
-                fix="make room, or paths.targets=FOLDER on another disk; finished rows stay",
+                f"no room for target tokens in {self.folder}", got=got, expected=expected, fix=fix
             ) from error
 
 

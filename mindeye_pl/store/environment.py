@@ -29,12 +29,11 @@ def environment() -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the checkout that runs, "+ changes" where files differ from it; "not a checkout" elsewhere."""
-    folder = CHECKOUT
-    if not (folder / ".git").exists():  # an installed copy may lie inside somebody else's checkout
+    if not (CHECKOUT / ".git").exists():  # an installed copy may lie inside somebody else's checkout
         return "not a checkout"
     try:
         head, changes = (
-            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=20).stdout
+            subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=20).stdout
             for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):

@@ -4,12 +4,12 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.artifacts import SCHEMA_VERSION, spec_fingerprint
+from mindeye_pl.store.artifacts import SCHEMA_VERSION, ArtifactSpec
 from mindeye_pl.store.locks import Maker, held_if_free, is_held, storing
 from mindeye_pl.store.manifest import Differences, UnreadableError, compare, folder_bytes, read_manifest, rebuild
 
@@ -27,8 +27,6 @@ class Entry:
     """A folder of the store.
 
     Attributes:
-        folder: its path.
-        step: that built it.
         label: readable name; empty for work whose process left no note.
         digits: first twelve digits of the fingerprint.
         state: one of the seven above.
@@ -82,11 +80,9 @@ def read_store(root: Path, step: str | None = None, *, checksums: bool = False) 
         raise UserError(f"{root} is in the way", got="a file", expected="a folder", fix="move it away")
     try:
         steps = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        if step is not None:
-            if step not in (names := [path.name for path in steps]):
-                raise UserError("artifacts.step", got=step, expected=f"one of {names}")
-            steps = [root / step]
-        for folder in steps:
+        if step is not None and step not in (names := [path.name for path in steps]):
+            raise UserError("artifacts.step", got=step, expected=f"one of {names}")
+        for folder in steps if step is None else [root / step]:
             for path in sorted(folder.iterdir(), key=lambda path: (path.name.startswith("."), path.name)):
                 try:
                     identity = _identity(path)
@@ -100,67 +96,50 @@ def read_store(root: Path, step: str | None = None, *, checksums: bool = False) 
 
 
 def _read(path: Path, *, checksums: bool) -> Entry | None:
+    step = path.parent.name
     if not path.is_dir():
         return None
-    step = path.parent.name
     if match := _WORK.fullmatch(path.name):
-        return _work(path, step, match["digits"])
+        return _work(Entry(path, step, "", match["digits"], MAKING, folder_bytes(path)))
     if match := _REMOVED.fullmatch(path.name):
         return Entry(path, step, "", match["digits"], REMOVED, folder_bytes(path), "its removal was interrupted")
     if match := _FINISHED.fullmatch(path.name):
-        return _finished(path, step, match["label"], match["digits"], checksums=checksums)
+        entry = Entry(path, step, match["label"], match["digits"], WHOLE, folder_bytes(path))
+        return _finished(entry, checksums=checksums)
     return None
 
 
-def _work(path: Path, step: str, digits: str) -> Entry:
-    held = is_held(path.with_suffix(".lock"))
-    maker = Maker.read(path.with_suffix(".maker.json"))
-    if maker is not None and maker.fingerprint[:12] != digits:
-        maker = None
-    state = UNFINISHED if held is False else MAKING
-    why = f"by {maker}" if maker is not None else ""
-    if held is None:
-        why = "or not: its lock cannot be read"
-    label, fingerprint, inputs = (maker.label, maker.fingerprint, maker.inputs) if maker else ("", "", {})
-    return Entry(path, step, label, digits, state, folder_bytes(path), why, fingerprint, inputs)
+def _work(entry: Entry) -> Entry:
+    held = is_held(entry.folder.with_suffix(".lock"))
+    if held is False:
+        entry = replace(entry, state=UNFINISHED)
+    maker = Maker.read(entry.folder.with_suffix(".maker.json"))
+    if maker is not None and maker.fingerprint[:12] == entry.digits:
+        known: dict[str, Any] = {"label": maker.label, "fingerprint": maker.fingerprint, "inputs": maker.inputs}
+        entry = replace(entry, why=f"by {maker}", **known)
+    return replace(entry, why="or not: its lock cannot be read") if held is None else entry
 
 
-def _finished(path: Path, step: str, label: str, digits: str, *, checksums: bool) -> Entry:
-    size = folder_bytes(path)
+def _finished(entry: Entry, *, checksums: bool) -> Entry:
     try:
-        manifest = read_manifest(path)
-        differences = compare(path, manifest, checksums=checksums)
+        manifest = read_manifest(entry.folder)
+        differences = compare(entry.folder, manifest, checksums=checksums)
     except UnreadableError as error:
-        return Entry(path, step, label, digits, UNREADABLE, size, str(error.got))
+        return replace(entry, state=UNREADABLE, why=str(error.got))
     except UserError as error:
-        return Entry(path, step, label, digits, DAMAGED, size, f"{error.what}: {error.got}")
+        return replace(entry, state=DAMAGED, why=f"{error.what}: {error.got}")
+    spec = ArtifactSpec(**{one.name: manifest[one.name] for one in fields(ArtifactSpec)})
     state, why = WHOLE, str(differences)
     if manifest["schema"] != SCHEMA_VERSION:
         state, why = OTHER_SCHEMA, f"schema {manifest['schema']}, not {SCHEMA_VERSION}"
-    elif manifest["fingerprint"][:12] != digits:
+    elif manifest["fingerprint"][:12] != entry.digits:
         state, why = DAMAGED, f"holds another artifact, {manifest['fingerprint'][:12]}"
-    elif manifest["fingerprint"] != _fingerprint(manifest):
+    elif manifest["fingerprint"] != spec.fingerprint:
         state, why = DAMAGED, "its manifest was changed: its content has another fingerprint"
     elif differences.missing or differences.changed or (checksums and differences.extra):
         state = DAMAGED
-    return Entry(
-        path,
-        step,
-        label,
-        digits,
-        state,
-        size,
-        why,
-        manifest["fingerprint"],
-        manifest["inputs"],
-        manifest,
-        differences,
-    )
-
-
-def _fingerprint(manifest: dict[str, Any]) -> str:
-    entries = (manifest[key] for key in ("schema", "step", "determined_by", "inputs", "version"))
-    return spec_fingerprint(*entries)
+    found: dict[str, Any] = {"fingerprint": manifest["fingerprint"], "inputs": spec.inputs, "manifest": manifest}
+    return replace(entry, state=state, why=why, differences=differences, **found)
 
 
 def users(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -185,10 +164,8 @@ def with_inputs(fingerprints: set[str], entries: Sequence[Entry]) -> set[str]:
 def remove(entry: Entry, *, locks: str) -> bool:
     """Remove an artifact, unless a process is building it now or has changed it since it was listed.
 
-    It is renamed before it is deleted, so that a kill leaves nothing incomplete under a final name.
-
-    Returns:
-        True if it was removed.
+    It is renamed before it is deleted, so that a kill leaves nothing incomplete under a final name. Return true if it
+    was removed.
 
     Raises:
         UserError: if it may not be removed.
@@ -197,10 +174,9 @@ def remove(entry: Entry, *, locks: str) -> bool:
         if not free:
             return False
         try:
-            changed = _identity(entry.folder) != entry.identity
+            if _identity(entry.folder) != entry.identity:
+                return False
         except FileNotFoundError:
-            changed = True
-        if changed:
             return False
         with storing(entry.folder):
             _rename_and_delete(entry.folder)

@@ -41,17 +41,7 @@ class NoLocksError(UserError):
 
 @dataclass(frozen=True)
 class Maker:
-    """Process that builds an artifact, or the last one that tried.
-
-    Attributes:
-        step: of the artifact.
-        label: of the artifact.
-        fingerprint: of the artifact.
-        inputs: of the artifact, by name.
-        pid: process number on `host`.
-        host: name of the machine.
-        since_utc: start time, by that machine's clock.
-    """
+    """Process that builds an artifact, or the last one that tried; its start time is by its machine's clock."""
 
     step: str
     label: str
@@ -112,11 +102,7 @@ def held(
 
 @contextmanager
 def held_if_free(path: Path, *, locks: str = REQUIRED) -> Iterator[bool]:
-    """Hold a lock inside the block if it is free; yield if it is held, or locks are not used.
-
-    Raises:
-        UserError: as `held`.
-    """
+    """Hold a lock inside the block if it is free; yield if it is held, or locks are not used. Raises as `held`."""
     if locks == NO_LOCKS:
         yield True
         return
@@ -145,26 +131,22 @@ def _acquire(lock: FileLock, path: Path, timeout: float) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # filelock warns of its fallback, which is refused below
             lock.acquire(timeout=timeout, poll_interval=_POLL_S)
-    except Timeout:
-        acquired = False
     except NotImplementedError as error:
         raise _no_locks(path) from error
-    else:
-        acquired = True
+    except Timeout:
+        pass
     # Where the system call is missing filelock falls back to a file whose existence is the lock. A killed owner leaves
     # it behind, and process numbers of another machine do not tell if it may be removed.
     if isinstance(lock, SoftFileLock):
         lock.release()
         raise _no_locks(path)
-    return acquired
+    return lock.is_locked
 
 
 def _no_locks(path: Path) -> NoLocksError:
-    return NoLocksError(
-        f"the file system of {path.parent} has no locks",
-        expected="flock, so that no two jobs build the same artifact",
-        fix="paths.artifacts=FOLDER on another; or, for one job at a time, artifacts.locks=none",
-    )
+    expected = "flock, so that no two jobs build the same artifact"
+    fix = "paths.artifacts=FOLDER on another; or, for one job at a time, artifacts.locks=none"
+    return NoLocksError(f"the file system of {path.parent} has no locks", expected=expected, fix=fix)
 
 
 def is_held(path: Path) -> bool | None:
@@ -188,11 +170,7 @@ def is_held(path: Path) -> bool | None:
 
 @contextmanager
 def storing(path: Path, option: str = "paths.artifacts") -> Iterator[None]:
-    """Turn the reason why a folder cannot be written to into one line.
-
-    Raises:
-        UserError: for a folder that may not be written, a file where a folder should be, a file system without locks.
-    """
+    """Turn into one line that a folder may not be written, a file is in its place, or its file system has no locks."""
     try:
         yield
     except OSError as error:
@@ -202,15 +180,10 @@ def storing(path: Path, option: str = "paths.artifacts") -> Iterator[None]:
         if error.errno in _NO_FOLDER:
             while not os.path.lexists(where):
                 where = where.parent
-            raise UserError(
-                f"{where} is in the way", got="a file", expected="a folder", fix=f"move it away, or {option}=FOLDER"
-            ) from error
+            fix = f"move it away, or {option}=FOLDER"
+            raise UserError(f"{where} is in the way", got="a file", expected="a folder", fix=fix) from error
         if error.errno in _REFUSED:
             shared = ", and paths.shared_artifacts= this one to reuse what is there" if "artifacts" in option else ""
-            raise UserError(
-                f"{where} may not be written",
-                got=error.strerror,
-                expected="a folder of your own for new files",
-                fix=f"{option}=FOLDER{shared}",
-            ) from error
+            fix, expected = f"{option}=FOLDER{shared}", "a folder of your own for new files"
+            raise UserError(f"{where} may not be written", got=error.strerror, expected=expected, fix=fix) from error
         raise  # a full disk, for instance, has its own message

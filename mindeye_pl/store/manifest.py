@@ -1,13 +1,11 @@
-"""Manifests: the files of a finished folder, and the plain data that determine them.
-
-A manifest is written last. Sizes are compared at every reuse, checksums on demand.
-"""
+"""Manifests, written last: the files of a finished folder, and the plain data that determine them."""
 
 import hashlib
 import json
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,9 @@ Kinds = Mapping[str, type | tuple[type, ...]]
 
 #: Entries of the manifest of a folder, and their types.
 FOLDER_ENTRIES: Kinds = {"schema": int, "determined_by": dict, "files": dict, "sha256": dict}
+_TEXTS = dict.fromkeys(("step", "label", "fingerprint"), str)
 #: Entries of the manifest of an artifact.
-ARTIFACT_ENTRIES: Kinds = {
-    **FOLDER_ENTRIES,
-    "step": str,
-    "label": str,
-    "version": int,
-    "fingerprint": str,
-    "inputs": dict,
-    "seconds": (int, float),
-}
+ARTIFACT_ENTRIES: Kinds = {**FOLDER_ENTRIES, **_TEXTS, "version": int, "inputs": dict, "seconds": (int, float)}
 
 
 class UnreadableError(UserError):
@@ -39,13 +30,7 @@ class UnreadableError(UserError):
 
 @dataclass(frozen=True)
 class Differences:
-    """Differences between a folder and its manifest; false if there are none.
-
-    Attributes:
-        missing: files that are not there.
-        changed: files of another size or another checksum, with a description.
-        extra: files that are not in the manifest.
-    """
+    """Missing files, changed files with a description, and extra files of a folder; false if there are none."""
 
     missing: list[str] = field(default_factory=list)
     changed: dict[str, str] = field(default_factory=dict)
@@ -62,20 +47,14 @@ class Differences:
 
 
 def write_manifest(folder: Path, *, checksums: bool = True, **entries: Any) -> None:
-    """Write the manifest of a folder whose files are finished.
+    """Write the manifest of a folder whose files are finished: their sizes, checksums, and plain data.
 
-    Args:
-        folder: its files are listed with their sizes.
-        checksums: list their checksums too; False for files whose content changes later.
-        entries: everything else, plain data; `schema` and `determined_by` are needed.
+    `checksums` is False for files that change later; `schema` and `determined_by` must be among the entries.
     """
     names = file_names(folder)
-    content = {
-        **entries,
-        "files": {name: (folder / name).stat().st_size for name in names},
-        "sha256": {name: sha256(folder / name) for name in names} if checksums else {},
-    }
-    write_json(folder / MANIFEST, content)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    digests = {name: sha256(folder / name) for name in names if checksums}
+    write_json(folder / MANIFEST, {**entries, "files": sizes, "sha256": digests})
 
 
 def read_manifest(folder: Path, entries: Kinds = ARTIFACT_ENTRIES) -> dict[str, Any]:
@@ -96,9 +75,8 @@ def read_manifest(folder: Path, entries: Kinds = ARTIFACT_ENTRIES) -> dict[str, 
         raise _unreadable(folder, error) from error
     except (OSError, ValueError, RecursionError) as error:
         folder.lstat()  # removed meanwhile: not damaged
-        raise UserError(
-            f"{path} is unreadable", got=error, expected="the manifest of a finished folder", fix=rebuild(folder)
-        ) from error
+        expected = "the manifest of a finished folder"
+        raise UserError(f"{path} is unreadable", got=error, expected=expected, fix=rebuild(folder)) from error
     return manifest
 
 
@@ -120,7 +98,7 @@ def _check_kinds(manifest: Any, entries: Kinds) -> None:
 def check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
     """Refuse a folder with a missing file or one of another size, for instance an interrupted copy.
 
-    Reads no file, so that it is cheap enough for every reuse. Ignores extra files.
+    Reads no file, and ignores extra files.
 
     Raises:
         UserError: naming the first such file, or the first that is not readable.
@@ -137,21 +115,12 @@ def check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
             folder.lstat()
             raise UserError(f"{folder} is incomplete", got=f"no file {name}", fix=rebuild(folder)) from error
         if found != size:
-            raise UserError(
-                f"{folder} is incomplete",
-                got=f"{name} of {found:,} bytes",
-                expected=f"{size:,} bytes",
-                fix=rebuild(folder),
-            )
+            got, expected = f"{name} of {found:,} bytes", f"{size:,} bytes"
+            raise UserError(f"{folder} is incomplete", got=got, expected=expected, fix=rebuild(folder))
 
 
 def compare(folder: Path, manifest: dict[str, Any], *, checksums: bool) -> Differences:
-    """Return all differences between a folder and its manifest.
-
-    Args:
-        folder: the artifact's.
-        manifest: of `read_manifest`.
-        checksums: read every file; else compare sizes only.
+    """Return all differences between a folder and its manifest, by sizes and, on demand, by checksums.
 
     Raises:
         UserError: if a file is not readable.
@@ -182,10 +151,8 @@ def folder_bytes(folder: Path) -> int:
     """Return the total size of the files below a folder; files that are removed meanwhile do not count."""
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with suppress(OSError):
             total += 0 if path.is_dir() else path.lstat().st_size
-        except OSError:
-            continue
     return total
 
 
@@ -201,8 +168,5 @@ def rebuild(folder: Path) -> str:
 
 
 def _unreadable(folder: Path, error: OSError) -> UnreadableError:
-    return UnreadableError(
-        f"{folder} may not be read",
-        got=error.strerror or error,
-        fix=f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own",
-    )
+    fix = f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own"
+    return UnreadableError(f"{folder} may not be read", got=error.strerror or error, fix=fix)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
-from mindeye_pl.gallery.vector_table import VectorTable
+from mindeye_pl.gallery.files import VectorTable
 
 SIDE = 16
 
@@ -68,7 +68,7 @@ def embedded(folder: Path, vectors: np.ndarray) -> EmbeddedGallery:
     folder.mkdir(parents=True)
     np.save(folder / "table.npy", vectors)
     table = VectorTable(folder / "table.npy")
-    embed_gallery(table, folder, np.asarray, batch_size=1000, skip_unreadable=False, progress=False)
+    embed_gallery(table, folder, np.asarray, batch_size=1000, skip_unreadable=False)
     return EmbeddedGallery(folder)
 
 

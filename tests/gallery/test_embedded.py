@@ -8,9 +8,8 @@ import pytest
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery import embedded
 from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable, embed_gallery, unit_rows
-from mindeye_pl.gallery.opening import open_gallery
+from mindeye_pl.gallery.files import VectorTable, open_gallery
 from mindeye_pl.gallery.source import Joined
-from mindeye_pl.gallery.vector_table import VectorTable
 from tests.gallery.made import SIDE, as_floats, clustered, images, write_folder, write_hdf5
 
 
@@ -27,20 +26,20 @@ def embed(batch: np.ndarray) -> np.ndarray:
 
 def run(source: object, folder: Path, *, skip: bool = False, batch_size: int = 3) -> EmbeddedGallery:
     folder.mkdir(exist_ok=True)
-    embed_gallery(source, folder, embed, batch_size=batch_size, skip_unreadable=skip, progress=False)  # type: ignore[arg-type]
+    embed_gallery(source, folder, embed, batch_size=batch_size, skip_unreadable=skip)  # type: ignore[arg-type]
     return EmbeddedGallery(folder)
 
 
 def content(gallery: EmbeddedGallery) -> tuple[np.ndarray, np.ndarray]:
-    pieces = list(gallery.pieces(gallery.files))
-    return np.concatenate([p.places for p in pieces]), np.concatenate([p.vectors for p in pieces])
+    pieces = [gallery.read(file) for file in gallery.counts]
+    return np.concatenate([p.places for p in pieces]), np.concatenate([p.content for p in pieces])
 
 
 def test_vectors_are_those_of_the_embedder_with_length_1(tmp_path: Path) -> None:
     source = open_gallery(write_hdf5(tmp_path / "p.hdf5", images(21)), SIDE)
     gallery = run(source, tmp_path / "e")
     places, vectors = content(gallery)
-    assert (len(gallery), gallery.dim, len(gallery.files)) == (21, 12, 3)
+    assert (len(gallery), gallery.dim, len(gallery.counts)) == (21, 12, 3)
     assert places.tolist() == list(range(21))
     np.testing.assert_allclose(vectors, unit_rows(embed(as_floats(images(21)))), atol=5e-4)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)

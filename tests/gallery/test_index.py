@@ -65,7 +65,7 @@ def test_finds_what_is_nearest(kind: str, gallery: EmbeddedGallery, tmp_path: Pa
     make, wanted = KINDS[kind]
     (folder := tmp_path / "index").mkdir()
     index = make(folder)
-    fill(index, gallery, progress=False)
+    fill(index, gallery)
     index.close()
     index = make(folder)  # as another process opens it
     assert len(index) == COUNT
@@ -89,7 +89,7 @@ def test_more_than_there_is_leaves_places_empty(kind: str, tmp_path: Path) -> No
     few = embedded_gallery(tmp_path / "e", clustered(5))
     (folder := tmp_path / "index").mkdir()
     index = KINDS[kind][0](folder)
-    fill(index, few, progress=False)
+    fill(index, few)
     cosines, places = index.search(queries(2), 8)
     assert (np.sort(places[:, :5], axis=1) == np.arange(5)).all()
     assert (places[:, 5:] == -1).all()
@@ -99,18 +99,18 @@ def test_more_than_there_is_leaves_places_empty(kind: str, tmp_path: Path) -> No
 
 def test_places_of_the_gallery_not_rows_are_found(tmp_path: Path) -> None:
     """With some left out, the two differ."""
-    from mindeye_pl.gallery.vector_table import VectorTable
+    from mindeye_pl.gallery.files import VectorTable
 
     vectors = clustered(COUNT)
     vectors[[0, 1, 250]] = 0
     np.save(tmp_path / "t.npy", vectors)
     (tmp_path / "e").mkdir()
     embedded.embed_gallery(
-        VectorTable(tmp_path / "t.npy"), tmp_path / "e", np.asarray, batch_size=64, skip_unreadable=True, progress=False
+        VectorTable(tmp_path / "t.npy"), tmp_path / "e", np.asarray, batch_size=64, skip_unreadable=True
     )
     (folder := tmp_path / "index").mkdir()
     index = faiss_index(folder)
-    fill(index, EmbeddedGallery(tmp_path / "e"), progress=False)
+    fill(index, EmbeddedGallery(tmp_path / "e"))
     assert len(index) == COUNT - 3
     assert index.search(vectors[[2, 249, 251, 499]], 1)[1][:, 0].tolist() == [2, 249, 251, 499]
 
@@ -120,7 +120,7 @@ def test_two_builds_are_the_same_bytes(kind: str, gallery: EmbeddedGallery, tmp_
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
-        fill(faiss_index(folder, kind), gallery, progress=False)
+        fill(faiss_index(folder, kind), gallery)
     one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
     assert one == two
     assert {"trained.faiss", "shard-00000.faiss", "shard-00002.places.npy"} <= one.keys()
@@ -129,7 +129,7 @@ def test_two_builds_are_the_same_bytes(kind: str, gallery: EmbeddedGallery, tmp_
 def test_shards_are_mapped_not_read(gallery: EmbeddedGallery, tmp_path: Path) -> None:
     for kind in ("flat", "hnsw", "ivf_pq"):
         (folder := tmp_path / kind).mkdir()
-        fill(faiss_index(folder, kind), gallery, progress=False)
+        fill(faiss_index(folder, kind), gallery)
         index = faiss_index(folder, kind)
         assert len(index) == COUNT
         mapped = Path("/proc/self/maps").read_text()
@@ -147,7 +147,7 @@ def test_bad_settings(gallery: EmbeddedGallery, tmp_path: Path) -> None:
 
 
 def test_a_damaged_shard_is_named(gallery: EmbeddedGallery, tmp_path: Path) -> None:
-    fill(faiss_index(tmp_path), gallery, progress=False)
+    fill(faiss_index(tmp_path), gallery)
     path = tmp_path / "shard-00001.faiss"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"shard-00001\.faiss is a damaged shard"):
@@ -159,14 +159,14 @@ def test_a_damaged_shard_is_named(gallery: EmbeddedGallery, tmp_path: Path) -> N
 def test_milvus_that_does_not_answer(uri: str, gallery: EmbeddedGallery, tmp_path: Path) -> None:
     index = MilvusIndex(tmp_path, WIDTH, build=MilvusBuild(uri), search={}, timeout_s=2)
     with pytest.raises(UserError, match=rf"Milvus at {uri} is not reachable.*index.build.uri=ADDRESS"):
-        fill(index, gallery, progress=False)
+        fill(index, gallery)
 
 
 @needs_milvus
 def test_milvus_that_lost_the_collection(gallery: EmbeddedGallery, tmp_path: Path) -> None:
     (folder := tmp_path / "index").mkdir()
     index = milvus_index(folder)
-    fill(index, gallery, progress=False)
+    fill(index, gallery)
     index._client.drop_collection(index.collection)
     index.close()
     with pytest.raises(UserError, match="has lost an index"):
@@ -180,13 +180,13 @@ def test_milvus_goes_on_behind_what_it_has_and_writes_nothing_twice(gallery: Emb
     index = milvus_index(folder)
     index.train(gallery)
     for part in range(3):
-        index.add(part, [gallery.piece(gallery.files[part])])
+        index.add(part, [gallery.read(list(gallery.counts)[part])])
     state = json.loads((folder / STATE).read_text())
     assert state["parts"] == 3
     (folder / STATE).write_text(json.dumps(state | {"parts": 2}))
     index.close()
     again = milvus_index(folder)
-    fill(again, gallery, progress=False)
+    fill(again, gallery)
     assert len(again) == COUNT
     np.testing.assert_array_equal(again.search(queries(), K)[1], exact(clustered(COUNT), queries(), K)[1])
     again.close()

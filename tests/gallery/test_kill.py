@@ -25,7 +25,7 @@ from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
 from mindeye_pl.gallery.faiss_index import FaissBuild, FaissIndex, FaissSearch
 from mindeye_pl.gallery.index import fill
 from mindeye_pl.gallery.milvus_index import MilvusBuild, MilvusIndex
-from mindeye_pl.gallery.vector_table import VectorTable
+from mindeye_pl.gallery.files import VectorTable
 
 root, kind, fatal = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 embedded.PLACES = faiss_index.PLACES = 100

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.gallery.opening import open_gallery
+from mindeye_pl.gallery.files import VectorTable, open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected, portions
-from mindeye_pl.gallery.vector_table import VectorTable
 from tests.gallery.made import SIDE, as_floats, clustered, images, write_folder, write_hdf5, write_tar
 
 COUNT = 7

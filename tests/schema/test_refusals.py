@@ -97,6 +97,30 @@ def test_wrong_value(config: DictConfig, override: str, expected: str, fix: str 
 
 
 @pytest.mark.parametrize(
+    ("groups", "override", "expected", "fix"),
+    [
+        ("model=mind_reader", "unclip.network.latents=zero", "zeros or random", "zeros"),
+        ("model=mind_reader", "generator.objective.latents=zeros_mix", "zeros_mixed", "zeros_mixed"),
+        ("model=mind_reader", "generator.projection_reduction=sum", "batch_sum or per_sample", "batch_sum"),
+        ("model=mind_reader", "fidelity.projection=sample", "batch_sum or per_sample", "per_sample"),
+        ("model=mind_reader", "foundation.generator.projection_reduction=0", "batch_sum or per_sample", "batch_sum"),
+        ("model=mindeye1 data=nsd_mindeye1", "data.repeated_slots=trials", "one of both, trial, num_uniques", "trial"),
+        ("model=mindeye1", "retrieve.vector=projection", "one of class_token, mean_of_tokens, flattened", "projected"),
+    ],
+)
+def test_wrong_choice_of_another_system(groups: str, override: str, expected: str, fix: str) -> None:
+    config = compose_config([*EXPERIMENT, *groups.split()])
+    key, value = override.split("=")
+    with pytest.raises(UserError) as refused:
+        check_config(changed(config, override))
+    line = str(refused.value)
+    assert line.startswith(f"{key} has a wrong value (got: {value}; expected: ")
+    assert expected in line
+    assert line.endswith(f"Fix: {key}={fix}")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
     ("override", "says"),
     [
         ("finetune.epochs=ten", ("finetune.epochs", "got: ten", "Fix: finetune.epochs=1")),

@@ -20,14 +20,12 @@ from mindeye_pl.store.atomic import (
     temporary_path,
     write_array,
     write_arrays,
-    write_bytes,
     write_json,
     write_tensors,
     write_text,
 )
 
 WRITES: dict[str, Callable[[Path], None]] = {
-    "bytes": lambda path: write_bytes(path, b"new"),
     "text": lambda path: write_text(path, "new"),
     "json": lambda path: write_json(path, {"new": 1}),
     "array": lambda path: write_array(path, np.arange(3)),

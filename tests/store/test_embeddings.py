@@ -42,7 +42,7 @@ def expected(ids: np.ndarray) -> np.ndarray:
 
 def test_tokens_come_back_in_the_order_asked(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.fill(np.array([30, 2, 7, 2, 11]), embed, read_images, batch_size=2, progress=False)
+    store.fill(np.array([30, 2, 7, 2, 11]), embed, read_images, batch_size=2)
     asked = np.array([11, 2, 30, 2])
     assert store[asked].dtype == np.float16
     np.testing.assert_array_equal(store[asked], expected(asked))
@@ -53,7 +53,7 @@ def test_tokens_come_back_in_the_order_asked(tmp_path: Path) -> None:
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.fill(np.array([1]), embed, read_images, batch_size=2, progress=False)
+    store.fill(np.array([1]), embed, read_images, batch_size=2)
     with pytest.raises(UserError, match=r"1 of 2 images .*stimulus 5"):
         store[np.array([1, 5])]
     for outside in (-1, N):
@@ -69,8 +69,8 @@ def test_only_missing_images_are_embedded(tmp_path: Path) -> None:
         seen.extend(images[:, 0, 0, 0].astype(int).tolist())
         return embed(images)
 
-    store.fill(np.arange(6), counting, read_images, batch_size=4, progress=False)
-    store_in(tmp_path).fill(np.arange(3, 10), counting, read_images, batch_size=4, progress=True)
+    store.fill(np.arange(6), counting, read_images, batch_size=4)
+    store_in(tmp_path).fill(np.arange(3, 10), counting, read_images, batch_size=4)
     assert seen == list(range(10))
 
 
@@ -92,7 +92,7 @@ def fill_and_die(folder: Path, at_batch: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return embed(images)
 
-    TokenStore.open(folder).fill(np.arange(12), dying, read_images, batch_size=3, progress=False)
+    TokenStore.open(folder).fill(np.arange(12), dying, read_images, batch_size=3)
 
 
 def test_a_kill_loses_one_batch_and_leaves_no_lock(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_kill_loses_one_batch_and_leaves_no_lock(tmp_path: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     np.testing.assert_array_equal(store.missing(np.arange(12)), np.arange(6, 12))
     np.testing.assert_array_equal(store[np.arange(6)], expected(np.arange(6)))
-    store.fill(np.arange(12), embed, read_images, batch_size=3, progress=False)
+    store.fill(np.arange(12), embed, read_images, batch_size=3)
     np.testing.assert_array_equal(store[np.arange(12)], expected(np.arange(12)))
 
 
@@ -121,21 +121,21 @@ def test_a_torn_write_is_never_marked(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(targets, "_write_rows", torn)
     with pytest.raises(OSError, match="the disk is gone"):
-        store.fill(ids, embed, read_images, batch_size=4, progress=False)
+        store.fill(ids, embed, read_images, batch_size=4)
     assert written == ["tokens.npy"]
     np.testing.assert_array_equal(store.missing(ids), ids)
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_in(tmp_path)
-    store.fill(np.arange(2), embed, read_images, batch_size=2, progress=False)
+    store.fill(np.arange(2), embed, read_images, batch_size=2)
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(targets.os, "fsync", full)
     with pytest.raises(UserError, match=r"no room for target tokens.*paths\.targets"):
-        store.fill(np.arange(4), embed, read_images, batch_size=2, progress=False)
+        store.fill(np.arange(4), embed, read_images, batch_size=2)
     np.testing.assert_array_equal(store.missing(np.arange(4)), [2, 3])
 
 
@@ -147,7 +147,7 @@ def fill_slowly(folder: Path, log: Path) -> None:
         return embed(images)
 
     store = TokenStore.create_or_open(folder, N, S, D, description=DESCRIPTION)
-    store.fill(np.arange(20), slow, read_images, batch_size=5, progress=False)
+    store.fill(np.arange(20), slow, read_images, batch_size=5)
 
 
 def test_processes_that_want_the_same_images_embed_them_once(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_pickled_store_is_small_and_sees_rows_filled_later(tmp_path: Path) -> 
     assert len(pickled) < 500
     twin = pickle.loads(pickled)
     twin.missing(np.arange(3))
-    store.fill(np.arange(3), lambda p: torch.ones(len(p), 16, 16), read_images, batch_size=8, progress=False)
+    store.fill(np.arange(3), lambda p: torch.ones(len(p), 16, 16), read_images, batch_size=8)
     assert len(twin.missing(np.arange(3))) == 0
     assert (twin[np.arange(3)] == 1).all()
 
@@ -209,7 +209,6 @@ def test_tokens_beyond_float16_are_refused(tmp_path: Path) -> None:
             lambda p: torch.where(torch.from_numpy(p[:, 0, 0, 0])[:, None, None] == 3, 1e6, 1.0).expand(-1, S, D),
             read_images,
             batch_size=8,
-            progress=False,
         )
     assert len(store.missing(np.arange(5))) == 5
 

@@ -48,6 +48,10 @@ def wait_for(condition: Callable[[], object], process: SpawnProcess | None = Non
         time.sleep(0.01)
 
 
+def has_text(path: Path) -> bool:
+    return path.exists() and bool(path.read_text())
+
+
 @pytest.mark.parametrize("count", [2, 8])
 def test_makers_at_once_make_one(tmp_path: Path, count: int) -> None:
     queue, together = SPAWN.Queue(), SPAWN.Barrier(count)
@@ -73,7 +77,7 @@ def test_a_waiter_takes_over_from_a_killed_owner_and_goes_on(
     note = work.with_suffix(".maker.json")
     first, second = (SPAWN.Process(target=_make, args=(tmp_path, queue, 0.4)) for _ in range(2))
     first.start()
-    wait_for((work / "0").exists, first)
+    wait_for(lambda: has_text(work / "0"), first)
     second.start()
     wait_for(lambda: (maker := Maker.read(note)) is not None and maker.pid == first.pid, first)
     assert is_held(work.with_suffix(".lock"))
@@ -82,7 +86,7 @@ def test_a_waiter_takes_over_from_a_killed_owner_and_goes_on(
     os.kill(first.pid, signal.SIGKILL)
     first.join()
     wait_for(lambda: (maker := Maker.read(note)) is not None and maker.pid == second.pid, second)
-    wait_for((work / "1").exists, second)
+    wait_for(lambda: has_text(work / "1"), second)
     os.kill(second.pid, signal.SIGKILL)
     second.join()
     assert store.find(SPEC) is None

@@ -1,19 +1,21 @@
-"""Nodes of frozen models: embedders, unCLIP, VAE, captioner, refiner, feature networks, and their weight files."""
+"""Nodes of frozen models (embedders, unCLIP, VAE, captioner, refiner, features), their weights and their training."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from mindeye_pl.data.caption_screening import RULES
 from mindeye_pl.models.gan.brain_conditioned import Mappers
 from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS
+from mindeye_pl.nn.clip.clip_embedder import INPUT_RANGES
+from mindeye_pl.nn.diffusion.builders import UnclipSizes, VaeSizes, build_captioner, build_clip
 from mindeye_pl.nn.diffusion.pixels import DRAFT_RANGES
 from mindeye_pl.nn.diffusion.solvers import SOLVERS, DraftPosterior
 from mindeye_pl.nn.stylegan2.conditions import Condition
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
 from mindeye_pl.nn.stylegan2.networks import NetworkSizes
 from mindeye_pl.schema.nodes.run import Start
-from mindeye_pl.schema.settings import Component, Settings
+from mindeye_pl.schema.settings import Component, Settings, key, optional
 from mindeye_pl.types import (
+    ArgumentsOf,
     Clamp,
     Fraction,
     Name,
@@ -23,261 +25,246 @@ from mindeye_pl.types import (
     PositiveFloat,
     PositiveFraction,
     PositiveInt,
+    ProperFraction,
+    Seed,
 )
+
+#: Starting weights of the unCLIP's training.
+UnclipStart = Literal["scratch", "sdxl_base"]
+
 
 Augmentation = Annotated[str, OneOf(AUGMENTATIONS)]
 
 
-@dataclass(frozen=True, kw_only=True)
 class WeightFile(Settings):
-    """A released file and where it comes from.
+    """A released file and where it comes from."""
 
-    Attributes:
-        repository: `owner/name` of the repository.
-        repository_type: hub that holds it; `torch` for files of torch.hub.
-        file: path inside the repository, or the whole path of a file of your own.
-        what: use of the file.
-        other_names: further paths of the same content.
-        with_files: files that are needed beside it.
-        fetch: command that downloads it, where `hf download` does not.
-        licence: licence of the file.
-        saw_coco: true if its training saw COCO's images, which NSD's are.
-        bytes: size; null where nobody has published it.
-        sha256: checksum; null where nobody has published it.
-    """
-
-    repository: str
-    repository_type: Literal["model", "dataset", "torch"]
-    file: str
-    what: str | None = None
-    other_names: list[str] | None = None
-    with_files: list[str] | None = None
-    fetch: str | None = None
-    licence: str | None = None
-    saw_coco: str | None = None
-    bytes: PositiveInt | None = None
-    sha256: str | None = None
+    repository: str = key("`owner/name` of the repository.")
+    repository_type: Literal["model", "dataset", "torch"] = key("hub that holds it; `torch` for files of torch.hub.")
+    file: str = key("path inside the repository, or the whole path of a file of your own.")
+    what: str | None = optional("use of the file.")
+    other_names: list[str] | None = optional("further paths of the same content.")
+    with_files: list[str] | None = optional("files that are needed beside it.")
+    fetch: str | None = optional("command that downloads it, where `hf download` does not.")
+    licence: str | None = optional("licence of the file.")
+    saw_coco: str | None = optional("true if its training saw COCO's images, which NSD's are.")
+    bytes: PositiveInt | None = optional("size; null where nobody has published it.")
+    sha256: str | None = optional("checksum; null where nobody has published it.")
 
 
 #: The files of a model: one, or several by the argument of its builder that takes the file.
 Weights = WeightFile | dict[str, WeightFile]
 
 
-@dataclass(frozen=True, kw_only=True)
 class FrozenModel(Settings):
-    """A model that is loaded and not trained.
+    """A model that is loaded and not trained."""
 
-    Attributes:
-        name: name in reports and fingerprints.
-        network: builder of the model.
-        weights: released files that it needs.
-        files: files of `folder` that it needs.
-        folder: folder of the files; null for those that the package ships.
-        made_by: command that makes the files.
-    """
-
-    name: Name
-    network: Component
-    weights: Weights | None = None
-    files: list[str] | None = None
-    folder: str | None = None
-    made_by: str | None = None
+    name: Name = key("name in reports and fingerprints.")
+    network: Component = key("builder of the model.")
+    weights: Weights | None = optional("released files that it needs.")
+    files: list[str] | None = optional("files of `folder` that it needs.")
+    folder: str | None = optional("folder of the files; null for those that the package ships.")
+    made_by: str | None = optional("command that makes the files.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Embedder(FrozenModel):
-    """Images to target tokens.
+    """Images to target tokens."""
 
-    Attributes:
-        num_tokens: tokens of an image.
-        token_dim: width of a token.
-        target_scale: scale of the targets of a prior that learns the tokens.
-        renormalise: normalisation of a prior's samples.
-        clamp: limit of each element, before the embedding is normalised; `.inf` normalises alone.
-        views: augmented views kept of each image; 0 for none.
-        augmentation: augmentation of the views.
-    """
-
-    num_tokens: PositiveInt
-    token_dim: PositiveInt
-    target_scale: Literal["one", "sqrt_width"] | None = None
-    renormalise: Literal["none", "first_token"] | None = None
-    clamp: Clamp | None = None
-    views: NonNegativeInt | None = None
-    augmentation: Augmentation | None = None
+    num_tokens: PositiveInt = key("tokens of an image.")
+    token_dim: PositiveInt = key("width of a token.")
+    target_scale: Literal["one", "sqrt_width"] | None = optional("scale of the tokens as a prior's learning targets.")
+    renormalise: Literal["none", "first_token"] | None = optional("normalisation of a prior's samples.")
+    clamp: Clamp | None = optional("limit of each element before L2-normalisation; `.inf` normalises alone.")
+    views: NonNegativeInt | None = optional("augmented views kept of each image; 0 for none.")
+    augmentation: Augmentation | None = optional("augmentation of the views.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Screening(Settings):
-    """Choice of the captions that fit an image.
+    """Choice of the captions that fit an image."""
 
-    Attributes:
-        rule: `half_of_best` by CLIP against the image, or `all`.
-        share: fraction of the best caption's probability, below which one is dropped.
-    """
-
-    rule: Annotated[str, OneOf(RULES)]
-    share: PositiveFraction
+    rule: Annotated[str, OneOf(RULES)] = key("`half_of_best` by CLIP against the image, or `all`.")
+    share: PositiveFraction = key("fraction of the best caption's probability, below which one is dropped.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TextEmbedder(FrozenModel):
-    """Captions to embeddings of the embedder's space.
+    """Captions to embeddings of the embedder's space."""
 
-    Attributes:
-        width: width of an embedding.
-        clamp: limit of each element, before the embedding is normalised.
-        captions: file of screened captions; null for those of the step screen_captions.
-        screening: choice of the captions that fit.
-    """
-
-    width: PositiveInt
-    clamp: Clamp | None = None
-    captions: str | None = None
-    screening: Screening | None = None
+    width: PositiveInt = key("width of an embedding.")
+    clamp: Clamp | None = optional("limit of each element, before the embedding is normalised.")
+    captions: str | None = optional("file of screened captions; null for those of the step screen_captions.")
+    screening: Screening | None = optional("choice of the captions that fit.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Vae(FrozenModel):
-    """VAE whose latents a low-level branch learns.
+    """VAE whose latents a low-level branch learns."""
 
-    Attributes:
-        latent_channels: channels of the latents.
-        latent_size: side of the latents.
-        image_size: images of another side are resized, in pixels.
-    """
-
-    latent_channels: PositiveInt
-    latent_size: PositiveInt
-    image_size: PositiveInt | None = None
+    latent_channels: PositiveInt = key("channels of the latents.")
+    latent_size: PositiveInt = key("side of the latents.")
+    image_size: PositiveInt | None = optional("images of another side are resized, in pixels.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Maps(FrozenModel):
-    """Feature maps that a low-level branch is compared with.
+    """Feature maps that a low-level branch is compared with."""
 
-    Attributes:
-        places: positions of a map.
-        width: channels of a map.
-        views: augmented views kept of each image.
-        augmentation: augmentation of the views.
-        image_size: images of another side are resized, in pixels.
-    """
-
-    places: PositiveInt
-    width: PositiveInt
-    views: NonNegativeInt
-    augmentation: Augmentation | None = None
-    image_size: PositiveInt | None = None
+    places: PositiveInt = key("positions of a map.")
+    width: PositiveInt = key("channels of a map.")
+    views: NonNegativeInt = key("augmented views kept of each image.")
+    augmentation: Augmentation | None = optional("augmentation of the views.")
+    image_size: PositiveInt | None = optional("images of another side are resized, in pixels.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Unclip(FrozenModel):
-    """Tokens to images.
+    """Tokens to images."""
 
-    Attributes:
-        batch_size: images that are made at once.
-        solver: sampler.
-        steps: steps of the sampler.
-        guidance: classifier-free guidance; 1 for none.
-        offset: amplitude of the offset noise at the start.
-        strength: fraction of the steps that start from the blurry reconstruction; 1 starts from noise.
-        draft_range: range in which the VAE sees the blurry reconstruction.
-        draft_posterior: latents of the blurry reconstruction.
-        candidates: default of `reconstruct.candidates`.
-    """
-
-    batch_size: PositiveInt
-    solver: Annotated[str, OneOf(SOLVERS)] | None = None
-    steps: PositiveInt | None = None
-    guidance: NonNegativeFloat | None = None
-    offset: NonNegativeFloat | None = None
-    strength: Fraction | None = None
-    draft_range: Annotated[str, OneOf(DRAFT_RANGES)] | None = None
-    draft_posterior: DraftPosterior | None = None
-    candidates: PositiveInt | None = None
+    batch_size: PositiveInt = key("images that are made at once.")
+    solver: Annotated[str, OneOf(SOLVERS)] | None = optional("sampler.")
+    steps: PositiveInt | None = optional("steps of the sampler.")
+    guidance: NonNegativeFloat | None = optional("classifier-free guidance; 1 for none.")
+    offset: NonNegativeFloat | None = optional("amplitude of the offset noise at the start.")
+    strength: Fraction | None = optional("fraction of steps that start from the blurry image; 1 starts from noise.")
+    draft_range: Annotated[str, OneOf(DRAFT_RANGES)] | None = optional(
+        "VAE's input range for the blurry reconstruction."
+    )
+    draft_posterior: DraftPosterior | None = optional("latents of the blurry reconstruction.")
+    candidates: PositiveInt | None = optional("default of `reconstruct.candidates`.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Captioner(FrozenModel):
-    """Tokens to words.
+    """Tokens to words."""
 
-    Attributes:
-        max_length: words of a caption at most, the marks of start and end included.
-    """
-
-    max_length: PositiveInt
+    max_length: PositiveInt = key("words of a caption at most, the marks of start and end included.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Refine(FrozenModel):
-    """A reconstruction and its caption to a better image.
+    """A reconstruction and its caption to a better image."""
 
-    Attributes:
-        guidance: classifier-free guidance.
-        blend: fraction of the blurry reconstruction that is mixed in.
-    """
-
-    guidance: NonNegativeFloat
-    blend: Fraction
+    guidance: NonNegativeFloat = key("classifier-free guidance.")
+    blend: Fraction = key("fraction of the blurry reconstruction that is mixed in.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class FeatureNetwork(FrozenModel):
-    """A network that a protocol may name.
+    """A network that a protocol may name."""
 
-    Attributes:
-        layers: names of its layers.
-    """
-
-    layers: list[Name] | None = None
+    layers: list[Name] | None = optional("names of its layers.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Generator(Settings):
-    """Mind Reader's generator, fine-tuned to a subject.
+class AdversarialTraining(Settings):
+    """Generator and discriminator of Mind Reader, and their losses."""
 
-    Attributes:
-        name: name in reports.
-        start: weights of `unclip=lafite`, or random ones.
-        sizes: sizes of a generator that starts from scratch.
-        projection_reduction: match of the discriminator with embeddings.
-        condition: embeddings that the generator sees.
-        mappers: the mappers stay as they are, or learn with the generator.
-        mapper_learning_rate: learning rate of mappers that learn.
-        objective: adversarial objective.
-        epochs: epochs of training.
-        steps_per_epoch: steps of each.
-        batch_size: images of a step.
-    """
-
-    name: Name
-    start: Start
-    sizes: NetworkSizes
-    projection_reduction: ProjectionReduction
-    condition: Condition
-    mappers: Mappers
-    mapper_learning_rate: PositiveFloat
-    objective: Component
-    epochs: PositiveInt
-    steps_per_epoch: PositiveInt
-    batch_size: PositiveInt
+    sizes: NetworkSizes = key("sizes of a generator that starts from scratch.")
+    projection_reduction: ProjectionReduction = key("match of the discriminator with embeddings.")
+    condition: Condition = key("embeddings that the generator sees.")
+    objective: Component = key("adversarial objective.")
 
 
-@dataclass(frozen=True, kw_only=True)
+class Generator(AdversarialTraining):
+    """Mind Reader's generator, fine-tuned to a subject."""
+
+    name: Name = key("name in reports.")
+    start: Start = key("weights of `unclip=lafite`, or random ones.")
+    mappers: Mappers = key("the mappers stay as they are, or learn with the generator.")
+    mapper_learning_rate: PositiveFloat = key("learning rate of mappers that learn.")
+    epochs: PositiveInt = key("epochs of training.")
+    steps_per_epoch: PositiveInt = key("steps of each.")
+    batch_size: PositiveInt = key("images of a step.")
+
+
+class FoundationImages(Settings):
+    """Images to train on."""
+
+    source: str | None = key("`simulated`, a folder of images, or an hdf5 file with `images`.")
+    image_size: PositiveInt = key("side in pixels.")
+    num_validation: PositiveInt = key("last images, held out.")
+    count: PositiveInt | None = optional("number of simulated scenes.")
+    seed: Seed | None = optional("seed of the simulated scenes.")
+
+
+class Training(Settings):
+    """Training of one foundation model."""
+
+    epochs: NonNegativeInt = key("epochs of training; 0 keeps the start.")
+    batch_size: PositiveInt = key("images of a step.")
+    steps_per_epoch: PositiveInt | None = optional("steps of an epoch; null for each image once.")
+
+
+class AdamWTraining(Training):
+    """Training by AdamW."""
+
+    max_lr: PositiveFloat = key("highest learning rate.")
+    weight_decay: NonNegativeFloat = key("weight decay.")
+
+
+class ClipTraining(AdamWTraining):
+    """Training of the small CLIP."""
+
+    sizes: Annotated[dict[str, Any], ArgumentsOf(build_clip)] = key("sizes of the network.")
+
+
+class VaeTraining(Training):
+    """Training of the VAE."""
+
+    sizes: VaeSizes = key("sizes of the network.")
+    max_lr: PositiveFloat = key("highest learning rate.")
+    kl_scale: NonNegativeFloat = key("weight of the KL divergence.")
+
+
+class UnclipTraining(AdamWTraining):
+    """Training of the unCLIP."""
+
+    sizes: UnclipSizes = key("sizes of the network.")
+    start: UnclipStart = key("random weights, or SDXL base.")
+    weights: WeightFile | None = optional("file of SDXL base.")
+    input_range: Annotated[str, OneOf(INPUT_RANGES)] | None = optional("range of the images that the embedder sees.")
+    packing: PositiveInt | None = optional("side of the square of latents that makes one position of the UNet.")
+    token_positions: bool | None = optional("adds learned positions to the tokens.")
+    warmup_steps: PositiveInt | None = optional("steps to the highest learning rate, which stays; null for one cycle.")
+    offset: NonNegativeFloat = key("amplitude of the offset noise.")
+    drop: Fraction = key("fraction of the images without condition.")
+    ema_decay: ProperFraction | None = optional("decay of the weights' moving average; null for the last weights.")
+    checkpointing: bool = key("gradient checkpointing.")
+
+
+class CaptionerTraining(AdamWTraining):
+    """Training of the captioner."""
+
+    sizes: Annotated[dict[str, Any], ArgumentsOf(build_captioner)] = key("sizes of the network.")
+    token_noise: NonNegativeFloat = key("deviation of the noise that is added to the tokens.")
+
+
+class GeneratorTraining(AdversarialTraining, Training):
+    """Training of Mind Reader's generator and its discriminator."""
+
+    captions: str | None = optional("captions of images of your own: a json list over them of lists of sentences.")
+
+
+class ScoredSampling(Settings):
+    """Sampling of the images that the model card scores."""
+
+    solver: Annotated[str, OneOf(SOLVERS)] = key("sampler.")
+    steps: PositiveInt = key("steps of the sampler.")
+    guidance: NonNegativeFloat = key("classifier-free guidance; 1 for none.")
+    offset: NonNegativeFloat = key("amplitude of the offset noise at the start.")
+
+
+class Foundation(Settings):
+    """Foundation models that are trained here."""
+
+    name: Name = key("name in reports.")
+    folder: str | None = key("folder of the trained files that are used; null for those that the package ships.")
+    images: FoundationImages = key("images to train on.")
+    clip: ClipTraining | None = optional("small CLIP.")
+    vae: VaeTraining | None = optional("VAE.")
+    unclip: UnclipTraining | None = optional("unCLIP.")
+    captioner: CaptionerTraining | None = optional("captioner.")
+    generator: GeneratorTraining | None = optional("Mind Reader's generator and discriminator.")
+    sampling: ScoredSampling | None = optional("sampling of the images that the model card scores.")
+
+
 class IndexGroup(Settings):
-    """Vector index of a large gallery.
+    """Vector index of a large gallery."""
 
-    Attributes:
-        name: name in reports.
-        folder: finished index to search, in place of the build_index step.
-        build: how an index is built.
-        search: how it is searched.
-        engine: vector index that is built with the two.
-    """
-
-    name: Name
-    folder: str | None
-    build: Component
-    search: Component | dict[str, Any]
-    engine: Component
+    name: Name = key("name in reports.")
+    folder: str | None = key("finished index to search, in place of the build_index step.")
+    build: Component = key("how an index is built.")
+    search: Component | dict[str, Any] = key("how it is searched.")
+    engine: Component = key("vector index that is built with the two.")

@@ -1,12 +1,11 @@
 """Nodes of scores, reports and tracking."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
 from mindeye_pl.metrics.captions.pairs import SEVERAL
-from mindeye_pl.schema.settings import Settings
+from mindeye_pl.schema.settings import Settings, key
 from mindeye_pl.tracking.wandb_artifact import Upload
 from mindeye_pl.types import (
     Fraction,
@@ -20,58 +19,33 @@ from mindeye_pl.types import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Metrics(Settings):
-    """Retrieval among the test images, and intervals.
+    """Retrieval among the test images, and intervals."""
 
-    Attributes:
-        pool_size: images of a pool.
-        num_pools: pools that are averaged.
-        top_k: ranks that count as found.
-        names: meaning of "fwd" and "bwd".
-        bootstrap_resamples: resamples of an interval.
-        ridge_alphas: penalties of the ridge encoder that are tried.
-    """
-
-    pool_size: PositiveInt
-    num_pools: PositiveInt
-    top_k: Annotated[list[PositiveInt], MinLen(1)]
-    names: PublishedOrCorrected
-    bootstrap_resamples: PositiveInt
-    ridge_alphas: Annotated[list[PositiveFloat], MinLen(1)]
+    pool_size: PositiveInt = key("images of a pool.")
+    num_pools: PositiveInt = key("pools that are averaged.")
+    top_k: Annotated[list[PositiveInt], MinLen(1)] = key("ranks that count as found.")
+    names: PublishedOrCorrected = key('meaning of "fwd" and "bwd".')
+    bootstrap_resamples: PositiveInt = key("resamples of an interval.")
+    ridge_alphas: Annotated[list[PositiveFloat], MinLen(1)] = key("penalties of the ridge encoder that are tried.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class ScoredLayer(Settings):
-    """Features of a protocol.
+    """Features of a protocol."""
 
-    Attributes:
-        network: `embedder`, or a network of the group `features`.
-        layer: layer of the network.
-        title: name in tables.
-    """
-
-    network: Name
-    layer: Name
-    title: str
+    network: Name = key("`embedder`, or a network of the group `features`.")
+    layer: Name = key("layer of the network.")
+    title: str = key("name in tables.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class NWay(Settings):
-    """A question among n images.
+    """A question among n images."""
 
-    Attributes:
-        network: features that are compared.
-        n: number of images; null for all.
-        top_k: rank that counts as found.
-    """
-
-    network: Name
-    n: PositiveInt | None
-    top_k: PositiveInt
+    network: Name = key("features that are compared.")
+    n: PositiveInt | None = key("number of images; null for all.")
+    top_k: PositiveInt = key("rank that counts as found.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Protocol(Settings):
     """Sizes, networks and questions of the evaluation (docs/evaluate.md).
 
@@ -110,62 +84,33 @@ class Protocol(Settings):
     several_captions: Annotated[str, OneOf(SEVERAL)]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Report(Settings):
-    """The report page.
+    """The report page."""
 
-    Attributes:
-        compare: experiments whose rows stand in the table.
-        images: first test images by id that are shown.
-        gallery: first test images by id of the retrieval gallery.
-        export: writes figures as PNG and PDF, tables as CSV, Markdown and LaTeX.
-        published: shows the papers' rows beside scores on real NSD.
-    """
-
-    compare: list[str]
-    images: NonNegativeInt
-    gallery: NonNegativeInt
-    export: bool
-    published: bool
+    compare: list[str] = key("experiments whose rows stand in the table.")
+    images: NonNegativeInt = key("first test images by id that are shown.")
+    gallery: NonNegativeInt = key("first test images by id of the retrieval gallery.")
+    export: bool = key("writes figures as PNG and PDF, tables as CSV, Markdown and LaTeX.")
+    published: bool = key("shows the papers' rows beside scores on real NSD.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Wandb(Settings):
-    """The project's record in W&B (docs/tracking.md); it is no logger of Lightning's.
+    """The project's record in W&B (docs/tracking.md); it is no logger of Lightning's."""
 
-    Attributes:
-        project: W&B project.
-        entity: W&B user or team; null for the default one.
-        mode: W&B's mode.
-        folder: folder of W&B's files.
-        upload: files that W&B gets: references and small files, all files, or none.
-        upload_below_mb: size of small files, in MB.
-        checksums: reads large files, so that W&B sees when one changes.
-        num_images: reconstructions that are shown.
-    """
-
-    project: str
-    entity: str | None
-    mode: Literal["online", "offline", "disabled", "shared"]
-    folder: str
-    upload: Upload
-    upload_below_mb: NonNegativeFloat
-    checksums: bool
-    num_images: NonNegativeInt
+    project: str = key("W&B project.")
+    entity: str | None = key("W&B user or team; null for the default one.")
+    mode: Literal["online", "offline", "disabled", "shared"] = key("W&B's mode.")
+    folder: str = key("folder of W&B's files.")
+    upload: Upload = key("files that W&B gets: references and small files, all files, or none.")
+    upload_below_mb: NonNegativeFloat = key("size of small files, in MB.")
+    checksums: bool = key("reads large files, so that W&B sees when one changes.")
+    num_images: NonNegativeInt = key("reconstructions that are shown.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Dashboard(Settings):
-    """Saved view of the W&B project (docs/dashboards.md).
+    """Saved view of the W&B project (docs/dashboards.md)."""
 
-    Attributes:
-        name: name among the saved views.
-        x_axis: horizontal axis of every curve.
-        runs: which runs it shows, and how they are grouped.
-        sections: sections and their panels.
-    """
-
-    name: str
-    x_axis: str
-    runs: dict[str, Any]
-    sections: dict[str, Any]
+    name: str = key("name among the saved views.")
+    x_axis: str = key("horizontal axis of every curve.")
+    runs: dict[str, Any] = key("which runs it shows, and how they are grouped.")
+    sections: dict[str, Any] = key("sections and their panels.")

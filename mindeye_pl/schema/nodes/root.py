@@ -1,138 +1,57 @@
 """The top of a configuration."""
 
-from dataclasses import dataclass
-
-from mindeye_pl.schema.nodes.foundation import Foundation
-from mindeye_pl.schema.nodes.models import (
-    Captioner,
-    Embedder,
-    FeatureNetwork,
-    Generator,
-    IndexGroup,
-    Maps,
-    Refine,
-    TextEmbedder,
-    Unclip,
-    Vae,
-    WeightFile,
-)
-from mindeye_pl.schema.nodes.reports import Dashboard, Metrics, Protocol, Report, Wandb
-from mindeye_pl.schema.nodes.run import (
-    Ablation,
-    Artifacts,
-    Debug,
-    Evaluate,
-    Export,
-    Finetune,
-    Pipeline,
-    Pretrain,
-    Reconstruct,
-    Retrieve,
-    Sweep,
-)
-from mindeye_pl.schema.nodes.world import Data, Fidelity, Paths, Scale
-from mindeye_pl.schema.settings import Component, Settings
+from mindeye_pl.schema.nodes import models, reports, run, world
+from mindeye_pl.schema.settings import Component, Settings, key, optional
 from mindeye_pl.types import Seed
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """A composed configuration.
+    """A composed configuration."""
 
-    Attributes:
-        seed: seed of training; the simulated world has its own.
-        plan: prints the steps with "cached" or "will run", and stops.
-        scale: the dial of size, which the other groups read.
-        data: brains and images.
-        simulation: the simulated world.
-        paths: folders.
-        fidelity: published or corrected behaviour.
-        pretrain: training on several subjects.
-        finetune: training on `data.subject`.
-        evaluate: results of others that are scored.
-        reconstruct: reconstruction of the test images.
-        retrieve: retrieval from a large gallery.
-        model: composition of the parts.
-        alignment: voxels to the shared space.
-        backbone: shared space to tokens and retrieval embedding.
-        prior: tokens to clean tokens.
-        low_level: the blurry reconstruction.
-        image_mapper: Mind Reader's voxels to the image's embedding.
-        caption_mapper: Mind Reader's voxels to the caption's embedding.
-        objective: losses and their weights.
-        optimizer: optimiser.
-        scheduler: schedule of the learning rate.
-        trainer: Lightning's `Trainer`.
-        callbacks: callbacks of Lightning's by a name of your choice; null leaves one out.
-        logger: records and loggers of Lightning's by a name of your choice; `wandb` is the project's record.
-        embedder: images to target tokens.
-        text_embedder: captions to embeddings.
-        vae: latents that a low-level branch learns.
-        maps: feature maps that a low-level branch is compared with.
-        unclip: tokens to images.
-        generator: fine-tuning of Mind Reader's generator.
-        captioner: tokens to words.
-        refine: a reconstruction and its caption to a better image.
-        features: networks that a protocol may name.
-        foundation: training of foundation models.
-        weights: released files.
-        metrics: retrieval and intervals.
-        protocol: sizes, networks and questions of the evaluation.
-        report: the report page.
-        tracking: the dashboard of the W&B project.
-        index: vector index of a large gallery.
-        sweep: report of a multirun.
-        export: the trained model as a folder or a hub repository.
-        artifacts: finished results on disk.
-        pipeline: ordered steps.
-        ablation: part that is taken out.
-        debug: short runs that look for mistakes.
-    """
-
-    seed: Seed
-    plan: bool
-    scale: Scale
-    data: Data
-    simulation: Component
-    paths: Paths
-    fidelity: Fidelity
-    pretrain: Pretrain
-    finetune: Finetune
-    evaluate: Evaluate
-    reconstruct: Reconstruct
-    retrieve: Retrieve
-    model: Component
-    objective: Component
-    optimizer: Component
-    scheduler: Component
-    trainer: Component
-    callbacks: dict[str, Component | None]
-    logger: dict[str, Wandb | Component | None]
-    embedder: Embedder
-    foundation: Foundation
-    weights: dict[str, WeightFile]
-    metrics: Metrics
-    protocol: Protocol
-    report: Report
-    tracking: Dashboard
-    index: IndexGroup
-    sweep: Sweep
-    export: Export
-    artifacts: Artifacts
-    pipeline: Pipeline
-    features: dict[str, FeatureNetwork] | None = None
-    alignment: Component | None = None
-    backbone: Component | None = None
-    prior: Component | None = None
-    low_level: Component | None = None
-    image_mapper: Component | None = None
-    caption_mapper: Component | None = None
-    text_embedder: TextEmbedder | None = None
-    vae: Vae | None = None
-    maps: Maps | None = None
-    unclip: Unclip | None = None
-    generator: Generator | None = None
-    captioner: Captioner | None = None
-    refine: Refine | None = None
-    ablation: Ablation | None = None
-    debug: Debug | None = None
+    seed: Seed = key("seed of training; the simulated world has its own.")
+    plan: bool = key('prints the steps with "cached" or "will run", and stops.')
+    scale: world.Scale = key("the dial of size, which the other groups read.")
+    data: world.Data = key("brains and images.")
+    simulation: Component = key("the simulated world.")
+    paths: world.Paths = key("folders.")
+    fidelity: world.Fidelity = key("published or corrected behaviour.")
+    pretrain: run.Pretrain = key("training on several subjects.")
+    finetune: run.Finetune = key("training on `data.subject`.")
+    evaluate: run.Evaluate = key("results of others that are scored.")
+    reconstruct: run.Reconstruct = key("reconstruction of the test images.")
+    retrieve: run.Retrieve = key("retrieval from a large gallery.")
+    model: Component = key("composition of the parts.")
+    objective: Component = key("losses and their weights.")
+    optimizer: Component = key("optimiser.")
+    scheduler: Component = key("schedule of the learning rate.")
+    trainer: Component = key("Lightning's `Trainer`.")
+    callbacks: dict[str, Component | None] = key("Lightning callbacks by a name of your choice; null removes one.")
+    logger: dict[str, reports.Wandb | Component | None] = key("loggers by name; `wandb` is the project's record.")
+    embedder: models.Embedder = key("images to target tokens.")
+    foundation: models.Foundation = key("training of foundation models.")
+    weights: dict[str, models.WeightFile] = key("released files.")
+    metrics: reports.Metrics = key("retrieval and intervals.")
+    protocol: reports.Protocol = key("sizes, networks and questions of the evaluation.")
+    report: reports.Report = key("the report page.")
+    tracking: reports.Dashboard = key("the dashboard of the W&B project.")
+    index: models.IndexGroup = key("vector index of a large gallery.")
+    sweep: run.Sweep = key("report of a multirun.")
+    export: run.Export = key("the trained model as a folder or a hub repository.")
+    artifacts: run.Artifacts = key("finished results on disk.")
+    pipeline: run.Pipeline = key("ordered steps.")
+    features: dict[str, models.FeatureNetwork] | None = optional("networks that a protocol may name.")
+    alignment: Component | None = optional("voxels to the shared space.")
+    backbone: Component | None = optional("shared space to tokens and retrieval embedding.")
+    prior: Component | None = optional("tokens to clean tokens.")
+    low_level: Component | None = optional("the blurry reconstruction.")
+    image_mapper: Component | None = optional("Mind Reader's voxels to the image's embedding.")
+    caption_mapper: Component | None = optional("Mind Reader's voxels to the caption's embedding.")
+    text_embedder: models.TextEmbedder | None = optional("captions to embeddings.")
+    vae: models.Vae | None = optional("latents that a low-level branch learns.")
+    maps: models.Maps | None = optional("feature maps that a low-level branch is compared with.")
+    unclip: models.Unclip | None = optional("tokens to images.")
+    generator: models.Generator | None = optional("fine-tuning of Mind Reader's generator.")
+    captioner: models.Captioner | None = optional("tokens to words.")
+    refine: models.Refine | None = optional("a reconstruction and its caption to a better image.")
+    ablation: run.Ablation | None = optional("part that is taken out.")
+    debug: run.Debug | None = optional("short runs that look for mistakes.")

@@ -18,7 +18,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import UnCLIPTraining
 from mindeye_pl.nn.diffusion.builders import build_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.schema.nodes.foundation import UnclipStart
+from mindeye_pl.schema.nodes.models import UnclipStart
 from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
 from mindeye_pl.steps.foundation.images import embed_all, embed_tokens
 from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining, sizes_of

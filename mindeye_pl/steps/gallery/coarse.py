@@ -14,7 +14,7 @@ from mindeye_pl.data.nsd.test_set import TestSet
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import declare, select
 from mindeye_pl.engine.step import Composed, Input
-from mindeye_pl.gallery.coarse import coarse_vector
+from mindeye_pl.gallery.coarse import VECTORS
 from mindeye_pl.steps.brain.trained_model import Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.retrieval import predict_retrieval
@@ -110,4 +110,4 @@ def vector_of(settings: DictConfig) -> Callable[[Tensor], Tensor]:
     Args:
         settings: node `retrieve`.
     """
-    return coarse_vector(settings.vector, settings.width, settings.projection_seed)
+    return VECTORS[settings.vector](settings.width, settings.projection_seed)

@@ -16,9 +16,9 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, EMBEDDINGS, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
+from mindeye_pl.gallery.files import VectorTable
 from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
 from mindeye_pl.gallery.source import Joined
-from mindeye_pl.gallery.vector_table import VectorTable
 from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.gallery.coarse import of_coarse_model, vector_of, vector_settings
 from mindeye_pl.steps.gallery.searched import RunGallery

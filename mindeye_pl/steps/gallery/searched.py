@@ -12,8 +12,7 @@ from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import Composed, Input, Step
-from mindeye_pl.gallery.image_sources import FileGallery
-from mindeye_pl.gallery.opening import open_gallery
+from mindeye_pl.gallery.files import FileGallery, open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected
 from mindeye_pl.steps.inputs.dataset import Dataset, Images, data_steps
 from mindeye_pl.steps.inputs.splits import Split, is_image_wise
@@ -50,7 +49,7 @@ def open_run_gallery(dataset: Dataset, settings: DictConfig, seen: np.ndarray | 
         seen: ascending stimulus ids of the seen images, put behind a gallery of the user's; None for none.
 
     Raises:
-        UserError: as `opening.open_gallery`.
+        UserError: as `open_gallery`.
     """
     own = FileGallery(dataset.layout.stimuli)
     if settings.gallery is None:
@@ -72,7 +71,7 @@ class GivenGallery(Input):
         """Return the fingerprint of the files.
 
         Raises:
-            UserError: as `opening.open_gallery`.
+            UserError: as `open_gallery`.
         """
         return open_gallery(self.open(run), _ANY_SIDE, run.config.retrieve.source).fingerprint()
 
