@@ -1,7 +1,6 @@
 """Learning-rate schedules (MindEye2, spec section 6.6; Mind Reader, section 4.2)."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from torch.optim import Optimizer
@@ -58,23 +57,15 @@ def step_decay(
 
 
 class _StepDecay(LambdaLR):
-    """Schedule of `step_decay`.
-
-    Args:
-        optimizer: the optimiser.
-        decays: numbers of steps after which the learning rate is multiplied.
-        factor: the multiplier.
-        resets_moments: resets the optimiser's moments at each decay.
-    """
+    """Schedule of `step_decay`, which decays after the steps `decays`."""
 
     def __init__(self, optimizer: Optimizer, decays: Sequence[int], factor: float, *, resets_moments: bool):
         self._decays, self._resets_moments = list(decays), resets_moments
 
-        def scaled(lr_scale: float, step: int) -> float:
-            return lr_scale * factor ** sum(step >= decay for decay in decays)
+        def multiplier(lr_scale: float) -> Callable[[int], float]:
+            return lambda step: lr_scale * factor ** sum(step >= decay for decay in decays)
 
-        scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
-        super().__init__(optimizer, [partial(scaled, scale) for scale in scales])
+        super().__init__(optimizer, [multiplier(group.get("lr_scale", 1.0)) for group in optimizer.param_groups])
 
     def step(self, epoch: int | None = None) -> None:
         """Advance the schedule after a step of the optimiser."""

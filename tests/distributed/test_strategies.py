@@ -26,7 +26,7 @@ from mindeye_pl.distributed.strategies import (
     trainer_options,
 )
 from mindeye_pl.errors import UserError
-from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
+from mindeye_pl.training.callbacks.resume_checkpoint import AtomicCheckpointIO
 from mindeye_pl.training.checkpoints import save_weights
 from tests.distributed.two_ranks import on_two_ranks
 from tests.models.test_mindeye2 import batch, system

@@ -25,8 +25,7 @@ class History(Callback):
     def __init__(self, path: Path):
         self.path = path
         self.records: list[dict[str, Any]] = []
-        self._started = 0.0
-        self._trials = 0
+        self._started, self._trials = 0.0, 0
         self._before = {"epoch": -1, "trials": 0, "seconds": 0.0}  # part of an epoch that was stopped
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,11 +43,8 @@ class History(Callback):
     ) -> None:
         """Count the trials of all ranks."""
         self._trials += len(batch) * trainer.world_size
-        self._before = {
-            "epoch": trainer.current_epoch,
-            "trials": self._trials,
-            "seconds": time.perf_counter() - self._started,
-        }
+        seconds = time.perf_counter() - self._started
+        self._before = {"epoch": trainer.current_epoch, "trials": self._trials, "seconds": seconds}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the trials and seconds of the epoch so far."""

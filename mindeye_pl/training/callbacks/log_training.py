@@ -68,11 +68,11 @@ class TrackTraining(Callback):
 
     @staticmethod
     def _learning_rates(trainer: Trainer, module: LightningModule) -> dict[str, float]:
-        rates = {}
-        for optimizer in trainer.optimizers:
-            for name, group in zip(group_names(module, optimizer), optimizer.param_groups, strict=True):
-                rates[f"lr/{name}"] = float(group["lr"])
-        return rates
+        return {
+            f"lr/{name}": float(group["lr"])
+            for optimizer in trainer.optimizers
+            for name, group in zip(group_names(module, optimizer), optimizer.param_groups, strict=True)
+        }
 
 
 def group_names(module: LightningModule, optimizer: Optimizer) -> list[str]:

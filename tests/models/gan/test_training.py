@@ -123,8 +123,9 @@ def test_learning_rates_are_those_of_lazy_regularisation() -> None:
 @pytest.mark.parametrize("phase", [GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1])
 def test_a_phase_teaches_one_network(phase: str) -> None:
     model = training().train()
-    with model._learning(model.learner(phase)):
-        model.compute_loss(phase, batch()).total.backward()
+    network, compute_loss = model.turns()[phase]
+    with model._learning(network):
+        compute_loss(batch()).total.backward()
     taught = {
         name
         for name, network in (("generator", model.generator), ("discriminator", model.discriminator))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History
 from mindeye_pl.training.callbacks.progress import ProgressPrinter
+from mindeye_pl.training.callbacks.resume_checkpoint import AtomicCheckpointIO
 
 
 def trainer(epoch: int, rank: int = 0, **more: object) -> SimpleNamespace:
