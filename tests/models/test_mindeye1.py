@@ -80,7 +80,7 @@ def test_a_groups_learning_rate_is_scaled_from_the_schedule() -> None:
         schedule.step()
 
 
-def test_a_new_subject_inherits_all_but_what_reads_voxels() -> None:
+def test_a_new_subject_inherits_all_weights_but_those_that_read_voxels() -> None:
     def built(voxels: tuple[int, ...], seed: int) -> MindEye1:
         model = system(voxels)
         torch.manual_seed(seed)

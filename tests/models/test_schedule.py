@@ -48,7 +48,7 @@ def test_the_rate_falls_after_every_few_epochs() -> None:
 
 
 @pytest.mark.parametrize("moments", ["published", "corrected"])
-def test_moments_begin_anew_at_each_decay_as_published(moments: str) -> None:
+def test_moments_are_reset_at_each_decay_as_published(moments: str) -> None:
     """As two optimisers, one after the other, where they do."""
     parameter = torch.nn.Parameter(torch.ones(2))
     made = Adam([parameter], lr=0.1)

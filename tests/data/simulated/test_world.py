@@ -221,7 +221,7 @@ def test_behaviour_columns_are_consistent(small, subject):
     assert (silent[:, [Behaviour.TOTAL_1, Behaviour.TOTAL_2]] == 0).all()
 
 
-def test_neighbours_and_olds_equal_loops(small):
+def test_neighbours_and_old_trials_equal_loops(small):
     subject = 4
     rows, length = behaviour(small, subject), SMALL.trials_per_session
     missing = np.full(17, -1.0)

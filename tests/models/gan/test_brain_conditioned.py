@@ -37,7 +37,7 @@ def trials() -> ImageBatch:
     return ImageBatch(batch().rows | {"voxels": torch.randn(BATCH, VOXELS, generator=drawn)})
 
 
-def test_conditions_are_what_the_mappers_read() -> None:
+def test_conditions_are_the_mappers_predictions() -> None:
     model, shown = training(), trials()
     image, caption = model.conditions(shown)
     torch.testing.assert_close(image, model.brain_decoder.image_mapper(shown["voxels"]))  # type: ignore[operator]
@@ -74,7 +74,7 @@ def gradients(model: BrainConditioned, phase: str) -> dict[str, bool]:
     }
 
 
-def test_end_to_end_the_mappers_learn_in_a_phase_of_their_own() -> None:
+def test_end_to_end_the_mappers_are_trained_in_a_separate_phase() -> None:
     model = training("trained").train()
     assert model.phases() == (GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1, "mappers")
     assert len(model.configure_optimizers()) == 3

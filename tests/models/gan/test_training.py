@@ -164,7 +164,7 @@ def test_the_generators_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("latents", ["random", "zeros_mixed", "zeros"])
-def test_what_the_main_latent_is(latents: str) -> None:
+def test_main_latent(latents: str) -> None:
     model = training(latents=latents, mixing_probability=1.0).train()
     torch.manual_seed(0)
     styles = model._styles(BATCH).detach()  # (B, L, W)
@@ -201,7 +201,7 @@ def test_the_average_follows_with_its_half_life() -> None:
         torch.testing.assert_close(averaged, before[name] + 0.5)
 
 
-def test_slopes_that_are_no_numbers_do_not_reach_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nonfinite_gradients_do_not_reach_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = training()
     monkeypatch.setattr(model, "discriminator_loss", lambda shown: _poisoned(model, shown))
     fitted(model, 1, tmp_path)

@@ -53,7 +53,7 @@ def test_readout_against_a_second_implementation(
         torch.testing.assert_close(betas, by_hand(gnet, square, subject), rtol=1e-4, atol=1e-6)
 
 
-def test_batches_order_and_choice_of_voxels_change_nothing(gnet: GNet, images: torch.Tensor) -> None:
+def test_batches_order_and_selection_of_voxels_change_nothing(gnet: GNet, images: torch.Tensor) -> None:
     betas = gnet.predict(images, 1)
     assert betas.shape == (5, 11)
     torch.testing.assert_close(gnet.predict(images, 1, batch_size=2), betas)
@@ -89,7 +89,7 @@ def test_compress_keeps_the_sign() -> None:
     assert torch.equal(compress(values).sign(), values.sign())
 
 
-def test_programmers_mistakes_are_told(gnet: GNet, images: torch.Tensor) -> None:
+def test_wrong_arguments_are_assertion_errors(gnet: GNet, images: torch.Tensor) -> None:
     with pytest.raises(AssertionError, match=r"subject 3 of \[1, 5\]"):
         gnet.predict(images, 3)
     with pytest.raises(AssertionError, match="no image"):

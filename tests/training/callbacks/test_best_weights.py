@@ -64,7 +64,7 @@ def train(folder: Path, epochs: int, *more: Callback, every: int = 1) -> ModelCh
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [(1, 1), (3, 2), (4, 4), (6, 4)])
-def test_of_the_lowest_validation_loss(
+def test_weights_of_the_lowest_loss_are_kept(
     tmp_path: Path, epochs: int, kept: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lowest = train(tmp_path, epochs)
@@ -72,12 +72,12 @@ def test_of_the_lowest_validation_loss(
     assert f"after epoch {kept}, whose validation loss is the lowest" in capsys.readouterr().out
 
 
-def test_a_first_loss_that_is_no_number_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_loss_of_nan_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"), 2.0, float("nan"), 1.0))
     assert weights_of_lowest_loss(train(tmp_path, 3))["weight"] == 2
 
 
-def test_without_a_loss_that_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_losses_nan_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"),) * 2)
     lowest = train(tmp_path, 2)
     with pytest.raises(UserError, match=r"finetune\.keep=last"):
