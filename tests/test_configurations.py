@@ -67,7 +67,7 @@ def build(config: DictConfig) -> dict[str, int]:
     """Parameters of each part, on the meta device; optimiser and schedule as they would be made."""
     counts = parameter_counts(config, [nsd.VOXEL_COUNTS[config.data.subject]])
     optimizer = instantiate(config.optimizer)([torch.zeros(1, requires_grad=True)])
-    instantiate(config.scheduler)(optimizer, epochs=3, iterations_per_epoch=2)
+    instantiate(config.scheduler)(optimizer, iterations_per_epoch=[2] * 3)
     return counts
 
 

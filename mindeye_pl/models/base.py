@@ -33,7 +33,7 @@ class BrainDecoder(Shareable, LightningModule):
     Args:
         optimizer: makes the optimiser from parameter groups.
         scheduler: makes the schedule, stepped once per optimiser step, from
-            `(optimizer, epochs=, iterations_per_epoch=)`; the latter is a list, one number per epoch, if batches grow.
+            `(optimizer, iterations_per_epoch=)`, a list with the optimiser steps of each epoch.
     """
 
     def __init__(self, optimizer: OptimizerFactory | None, scheduler: SchedulerFactory | None):
@@ -158,15 +158,14 @@ class BrainDecoder(Shareable, LightningModule):
         assert self._scheduler is not None
         groups = [group for part in self.parts().values() for group in part.parameter_groups()]
         optimizer = self._optimizer(groups)
-        epochs = self.trainer.max_epochs or 1
-        scheduler = self._scheduler(optimizer, epochs=epochs, iterations_per_epoch=self._iterations(epochs))
+        scheduler = self._scheduler(optimizer, iterations_per_epoch=self._iterations(self.trainer.max_epochs or 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _iterations(self, epochs: int) -> int | list[int]:
-        """Return the optimiser steps of each epoch, one number if all are equal."""
+    def _iterations(self, epochs: int) -> list[int]:
+        """Return the optimiser steps of each epoch."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if getattr(data, "growth", None) is None:
-            return int(self.trainer.estimated_stepping_batches) // epochs
+            return [int(self.trainer.estimated_stepping_batches) // epochs] * epochs
         # Lightning's estimate counts the current epoch's batches only.
         batches = data.batches_of_epochs(epochs, self.trainer.world_size)
         return [ceil(count / self.trainer.accumulate_grad_batches) for count in batches]

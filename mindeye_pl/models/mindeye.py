@@ -13,7 +13,7 @@ from mindeye_pl.models.base import BrainDecoder, OptimizerFactory, SchedulerFact
 from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone
-from mindeye_pl.models.parts.low_level import LowLevelPart
+from mindeye_pl.models.parts.low_level import LowLevel
 from mindeye_pl.models.parts.part import read_subjects
 from mindeye_pl.models.parts.prior import DiffusionPrior
 from mindeye_pl.nn.diffusion.seeds import normal_draws
@@ -36,7 +36,7 @@ class MindEye(BrainDecoder):
         self,
         alignment: FunctionalAlignment,
         backbone: Backbone,
-        low_level: LowLevelPart | None = None,
+        low_level: LowLevel | None = None,
         prior: DiffusionPrior | None = None,
         objective: Objective | None = None,
         optimizer: OptimizerFactory | None = None,

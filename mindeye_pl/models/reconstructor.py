@@ -5,7 +5,7 @@ Legend: B images, R responses to each, V voxels, S tokens, D token width, H and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -57,11 +57,6 @@ class BrainQuery:
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
-
-    def to(self, *args: Any, **kwargs: Any) -> "BrainQuery":
-        """Return the query with every tensor moved as by `Tensor.to`."""
-        parts = (self.stimulus_ids, self.voxels, self.weights, self.tokens)
-        return BrainQuery(*(None if part is None else part.to(*args, **kwargs) for part in parts))  # type: ignore[arg-type]
 
 
 class Reconstructor(LightningModule):

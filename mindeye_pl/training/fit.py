@@ -22,8 +22,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
 from mindeye_pl.store.atomic import remove
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
-from mindeye_pl.training.callbacks.history import History
-from mindeye_pl.training.callbacks.log_training import TrackTraining
+from mindeye_pl.training.callbacks.history import History, TrackTraining
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
 from mindeye_pl.training.callbacks.progress import ProgressPrinter
 from mindeye_pl.training.callbacks.resume_checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, ResumeCheckpoint
@@ -167,7 +166,7 @@ def weights_of_lowest_loss(callback: ModelCheckpoint) -> dict[str, torch.Tensor]
 
 
 #: Warnings of Lightning about deliberate choices.
-_ON_PURPOSE = (
+_IGNORED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # the work folder of a stopped run
     "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
     "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all images
@@ -183,5 +182,5 @@ def silence_lightning() -> None:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
-    for message in _ON_PURPOSE:
+    for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)

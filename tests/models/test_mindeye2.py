@@ -21,9 +21,9 @@ def optimizer(groups: list[dict]) -> torch.optim.Optimizer:
 
 
 def scheduler(
-    optimizer: torch.optim.Optimizer, *, epochs: int, iterations_per_epoch: int
+    optimizer: torch.optim.Optimizer, *, iterations_per_epoch: list[int]
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    return published_onecycle(optimizer, epochs=epochs, iterations_per_epoch=iterations_per_epoch, max_lr=1e-2)
+    return published_onecycle(optimizer, iterations_per_epoch=iterations_per_epoch, max_lr=1e-2)
 
 
 def system(*, with_prior: bool = True, gain_decay: str = "published", **objective: float) -> MindEye2:

@@ -12,7 +12,7 @@ from torch.optim import Adam, Optimizer
 from mindeye_pl.losses.gan import generator_loss
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.objective import AdversarialObjective
-from mindeye_pl.models.gan.training import AdversarialTraining, Embeddings, Turn
+from mindeye_pl.models.gan.training import AdversarialTraining, Embeddings, NetworkAndLoss
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
 from mindeye_pl.types import BrainBatch, ImageBatch, PartLoss
@@ -58,9 +58,11 @@ class BrainConditioned(AdversarialTraining):
         tokens = self.brain_decoder([batch["voxels"]], [0]).tokens  # (B, 2, E), or (B, 1, E) without caption mapper
         return tokens[:, 0], tokens[:, -1]
 
-    def turns(self) -> dict[str, Turn]:
+    def networks_and_losses(self) -> dict[str, NetworkAndLoss]:
         """Return each phase's network and loss, the trained mappers last."""
-        return super().turns() | ({_PHASE: (self.brain_decoder, self.mapper_loss)} if self.mappers_learn else {})
+        return super().networks_and_losses() | (
+            {_PHASE: (self.brain_decoder, self.mapper_loss)} if self.mappers_learn else {}
+        )
 
     def phases(self) -> tuple[str, ...]:
         """Return the objective's phases and, after them, the mappers'."""
@@ -74,8 +76,8 @@ class BrainConditioned(AdversarialTraining):
         brains = BrainBatch([batch["voxels"]], [0], torch.zeros(len(batch), dtype=torch.int64), targets)
         loss = self.brain_decoder.compute_loss(brains, epoch=1, num_epochs=1)
         conditions = self._perturbed(batch)
-        made = self.generator.synthesise(self._styles(len(batch)), *conditions)
-        real = self.mapper_realness_scale * generator_loss(self.discriminator(made, *conditions).logits)
+        generated = self.generator.synthesise(self._styles(len(batch)), *conditions)
+        real = self.mapper_realness_scale * generator_loss(self.discriminator(generated, *conditions).logits)
         return loss + PartLoss(real, {"mapper_realness": real.detach()})
 
     def configure_optimizers(self) -> list[Optimizer]:

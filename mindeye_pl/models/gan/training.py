@@ -39,7 +39,7 @@ from mindeye_pl.types import ImageBatch, PartLoss
 Embeddings = tuple[Tensor, Tensor]
 
 #: Network that a phase trains, and its loss.
-Turn = tuple[nn.Module, Callable[[ImageBatch], PartLoss]]
+NetworkAndLoss = tuple[nn.Module, Callable[[ImageBatch], PartLoss]]
 
 #: Number of held-out images that are shown with the generated ones.
 _SHOWN = 16
@@ -102,9 +102,9 @@ class AdversarialTraining(LightningModule):
         optimizers = dict(zip(self.networks(), self.optimizers(), strict=True))
         totals: list[Tensor] = []
         parts: dict[str, Tensor] = {}
-        turns = self.turns()
+        networks_and_losses = self.networks_and_losses()
         for phase in self.phases():
-            network, compute_loss = turns[phase]
+            network, compute_loss = networks_and_losses[phase]
             with self._learning(network):
                 loss = compute_loss(batch)
                 optimizer = optimizers[network]
@@ -120,7 +120,7 @@ class AdversarialTraining(LightningModule):
         named = PartLoss(torch.stack(totals).sum(), parts).named("train")
         self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch))
 
-    def turns(self) -> dict[str, Turn]:
+    def networks_and_losses(self) -> dict[str, NetworkAndLoss]:
         """Return each phase's network and loss, in the order of the networks' optimisers."""
         return {
             GENERATOR: (self.generator, self.generator_loss),
@@ -131,7 +131,7 @@ class AdversarialTraining(LightningModule):
 
     def networks(self) -> list[nn.Module]:
         """Return all networks that are trained, in the order of their optimisers."""
-        return list(dict.fromkeys(network for network, _ in self.turns().values()))
+        return list(dict.fromkeys(network for network, _ in self.networks_and_losses().values()))
 
     def phases(self) -> tuple[str, ...]:
         """Return the phases of the next iteration."""
@@ -149,19 +149,19 @@ class AdversarialTraining(LightningModule):
     def generator_loss(self, batch: ImageBatch) -> PartLoss:
         """Return the generator's loss: realness, and the match with the embeddings by discriminator and CLIP."""
         objective, embeddings = self.objective, self._perturbed(batch)
-        made = self.generator.synthesise(self._styles(len(batch)), *embeddings)
-        judged = self.discriminator(made, *embeddings)
+        generated = self.generator.synthesise(self._styles(len(batch)), *embeddings)
+        output = self.discriminator(generated, *embeddings)
         conditions = select_conditions(self.discriminator.condition, *embeddings)
-        heads = -objective.head_scale * self._match(judged.semantics, conditions)
-        parts = {"generator_logits": generator_loss(judged.logits), "generator_heads": heads}
+        heads = -objective.head_scale * self._match(output.semantics, conditions)
+        parts = {"generator_logits": generator_loss(output.logits), "generator_heads": heads}
         if objective.clip_scale or objective.image_scale:
-            seen = self.embed(self._cropped(made))  # (B, E)
+            seen = self.embed(self._cropped(generated))  # (B, E)
             parts["generator_clip"] = -objective.clip_scale * self._match([seen] * len(conditions), conditions)
             if objective.image_scale:
                 parts["generator_image"] = -objective.image_scale * self._match([seen], [batch["image"].flatten(1)])
         if objective.real_scale:
             real = self.discriminator(2 * batch["images"] - 1, *embeddings).semantics
-            parts["generator_real"] = -objective.real_scale * self._match(real, judged.semantics)
+            parts["generator_real"] = -objective.real_scale * self._match(real, output.semantics)
         return _summed(parts)
 
     def path_length_loss(self, batch: ImageBatch) -> PartLoss:
@@ -186,11 +186,12 @@ class AdversarialTraining(LightningModule):
         """Return the discriminator's loss: real against generated images, and the real images' match."""
         embeddings = self._perturbed(batch)
         with torch.no_grad():
-            made = self.generator.synthesise(self._styles(len(batch)), *embeddings)
-        judged, real = self.discriminator(made, *embeddings), self.discriminator(2 * batch["images"] - 1, *embeddings)
+            generated = self.generator.synthesise(self._styles(len(batch)), *embeddings)
+        output = self.discriminator(generated, *embeddings)
+        real = self.discriminator(2 * batch["images"] - 1, *embeddings)
         conditions = select_conditions(self.discriminator.condition, *embeddings)
         heads = -self.objective.head_scale * self._match(real.semantics, conditions)
-        logits = discriminator_loss(real.logits, judged.logits)
+        logits = discriminator_loss(real.logits, output.logits)
         return _summed({"discriminator_logits": logits, "discriminator_heads": heads})
 
     def r1_loss(self, batch: ImageBatch) -> PartLoss:
@@ -248,26 +249,26 @@ class AdversarialTraining(LightningModule):
         shape = (len(batch), self.averaged.mapping.latent_dim)
         drawn = torch.randn(shape, generator=torch.Generator().manual_seed(batch_index)).to(self.device)
         latents = drawn if self.objective.latents == "random" else torch.zeros_like(drawn)
-        made = self.averaged(latents, *self.conditions(batch), noise="fixed")
-        seen = {"made": self.embed(made), "real": self.embed(2 * batch["images"] - 1)}
-        if sum(len(rows["made"]) for rows in self._seen) < _SHOWN:
-            seen["pairs"] = torch.stack([batch["images"], ((made + 1) / 2).clamp(0, 1)], 1)
+        generated = self.averaged(latents, *self.conditions(batch), noise="fixed")
+        seen = {"generated": self.embed(generated), "real": self.embed(2 * batch["images"] - 1)}
+        if sum(len(rows["generated"]) for rows in self._seen) < _SHOWN:
+            seen["pairs"] = torch.stack([batch["images"], ((generated + 1) / 2).clamp(0, 1)], 1)
         self._seen.append(seen)
 
     def on_validation_epoch_end(self) -> None:
         """Log FID to the held-out images and retrieval of their own images by generated ones, both in CLIP space."""
         if not self._seen:
             return
-        made, real = (torch.cat([rows[name] for rows in self._seen]) for name in ("made", "real"))
+        generated, real = (torch.cat([rows[name] for rows in self._seen]) for name in ("generated", "real"))
         self.shown = torch.cat([rows["pairs"] for rows in self._seen if "pairs" in rows])[:_SHOWN].cpu()
         self._seen.clear()
         named = {
-            "validation/image_retrieval": retrieval_accuracy(query=made, gallery=real),
-            "validation/pool_size": torch.tensor(float(len(made))),
-            "validation/clip": -log_match(made, real, temperature=self.objective.temperature),
+            "validation/image_retrieval": retrieval_accuracy(query=generated, gallery=real),
+            "validation/pool_size": torch.tensor(float(len(generated))),
+            "validation/clip": -log_match(generated, real, temperature=self.objective.temperature),
         }
-        if len(made) > 1:
-            named["validation/fid"] = fid(made.cpu(), real.cpu()).float()
+        if len(generated) > 1:
+            named["validation/fid"] = fid(generated.cpu(), real.cpu()).float()
         self.log_dict(named)
 
 

@@ -4,7 +4,6 @@ Legend: B batch, b trials of one subject, R repetitions, V voxels, h hidden widt
 latents, M = (L / 4)^2 positions of a feature map, K views of an image.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -25,17 +24,18 @@ from mindeye_pl.types import (
 )
 
 
-class LowLevelPart(Part):
-    """Base of low-level parts, which learn the image's VAE latents and feature maps.
+class LowLevel(Part):
+    """VAE latents and feature maps of the image, from the backbone's hidden vector (MindEye2, spec section 3).
 
     Args:
         contrastive_scale: weight of the feature maps' loss relative to the latents'.
     """
 
+    network: LowLevelHead | LowLevelModel
     #: False for a part that reads the voxels itself and not the backbone.
-    uses_backbone: bool
+    uses_backbone = True
     #: Temperature of the feature maps' loss.
-    contrastive_temperature: float
+    contrastive_temperature = 0.2
     #: Divisor of the latents' L1.
     latent_scale = 1.0
 
@@ -52,13 +52,13 @@ class LowLevelPart(Part):
         self.contrastive_scale = contrastive_scale
 
     @property
-    @abstractmethod
     def head(self) -> LowLevelHead:
-        """The head that reads latents and maps from the hidden vector."""
+        """The layers that read latents and maps from the hidden vector."""
+        return self.network.head if isinstance(self.network, LowLevelModel) else self.network
 
-    @abstractmethod
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
-        """Return the head's input `(B, h)`, from voxels `(b, V_s)` or the backbone's hidden vector `(B, h)`."""
+        """Return the head's input `(B, h)`: the backbone's hidden vector `(B, h)`."""
+        return backbone
 
     def hidden_of(self, batch: BrainBatch, backbone: Tensor) -> Tensor:
         """Return the head's input `(B, h)` for a training batch."""
@@ -120,24 +120,7 @@ class LowLevelPart(Part):
         return loss
 
 
-class LowLevel(LowLevelPart):
-    """MindEye2's branch on the backbone's hidden vector (MindEye2, spec section 3)."""
-
-    network: LowLevelHead
-    uses_backbone = True
-    contrastive_temperature = 0.2
-
-    @property
-    def head(self) -> LowLevelHead:
-        """The network itself."""
-        return self.network
-
-    def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
-        """Return the backbone's hidden vector `(B, h)`."""
-        return backbone
-
-
-class SeparateLowLevel(LowLevelPart):
+class SeparateLowLevel(LowLevel):
     """MindEye1's low-level model, which reads the voxels and shares nothing with the other parts (spec section 7).
 
     It is trained in float32 on mixed repetitions of each image. The published one is trained in a run of its own, with
@@ -171,11 +154,6 @@ class SeparateLowLevel(LowLevelPart):
             lr_scale=lr_scale,
         )
         self.repetition_slots, self.latent_scale = repetition_slots, latent_scale
-
-    @property
-    def head(self) -> LowLevelHead:
-        """The last layers of the network."""
-        return self.network.head
 
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
         """Return the model's own hidden vector `(B, h)` in float32; `backbone` is ignored."""

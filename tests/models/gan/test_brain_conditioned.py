@@ -53,7 +53,7 @@ def test_frozen_mappers_do_not_learn() -> None:
     assert not model.brain_decoder.training
     before = state(model.brain_decoder)
     for phase in model.phases():
-        network, compute_loss = model.turns()[phase]
+        network, compute_loss = model.networks_and_losses()[phase]
         with model._learning(network):
             compute_loss(trials()).total.backward()
     assert all(p.grad is None for p in model.brain_decoder.parameters())
@@ -64,7 +64,7 @@ def test_frozen_mappers_do_not_learn() -> None:
 def gradients(model: BrainConditioned, phase: str) -> dict[str, bool]:
     """Which of the three networks a phase teaches."""
     model.zero_grad()
-    network, compute_loss = model.turns()[phase]
+    network, compute_loss = model.networks_and_losses()[phase]
     with model._learning(network):
         compute_loss(trials()).total.backward()
     networks = {"generator": model.generator, "discriminator": model.discriminator, "mappers": model.brain_decoder}

@@ -123,7 +123,7 @@ def test_learning_rates_are_those_of_lazy_regularisation() -> None:
 @pytest.mark.parametrize("phase", [GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1])
 def test_a_phase_teaches_one_network(phase: str) -> None:
     model = training().train()
-    network, compute_loss = model.turns()[phase]
+    network, compute_loss = model.networks_and_losses()[phase]
     with model._learning(network):
         compute_loss(batch()).total.backward()
     taught = {
