@@ -138,7 +138,8 @@ class Decoder:
         parts = []
         for ids in torch.arange(len(queries)).split(batch_size):
             weights = torch.full((len(ids), queries.shape[1]), 1 / queries.shape[1])
-            query = BrainQuery(ids, queries[ids], weights).to(self.model.device)
+            query = BrainQuery(ids, queries[ids], weights)
+            query = self.model.transfer_batch_to_device(query, self.model.device, 0)
             parts.append({name: rows.float().cpu() for name, rows in self.reconstructor.predict_step(query).items()})
         made = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         images = {name: made.get(name) for name in ("images", "blurry_images", "refined_images")}

@@ -139,6 +139,10 @@ class PartLoss:
         """Return the sum of both losses with the parts and outputs of both."""
         return PartLoss(self.total + other.total, self.parts | other.parts, self.outputs | other.outputs)
 
+    def named(self, prefix: str) -> dict[str, Tensor]:
+        """Return the detached loss and its parts for the log, as `PREFIX/loss` and `PREFIX/PART`."""
+        return {f"{prefix}/{name}": value for name, value in {"loss": self.total.detach(), **self.parts}.items()}
+
 
 @dataclass
 class Prediction:

@@ -26,29 +26,19 @@ SchedulerFactory = Callable[..., LRScheduler]
 class BrainDecoder(Shareable, LightningModule):
     """Base of systems, which read image tokens from voxels. A system is composed of parts that are trained together.
 
-    The rest of the code uses a system through this contract and never tests for a class:
-
-    * `forward`, `predict`: voxels to a `Prediction`.
-    * `compute_loss`: the loss of a batch.
-    * `sample_tokens`: the tokens that the image decoder draws from.
-    * `subject_parameters`, `voxel_counts`, `voxel_counts_in`: what belongs to single subjects.
-    * `parts`, `freeze_all_but`: the trainable parts.
-    * `batch_growth`, `retrieval_scores`: optional.
-
-    A system must define `forward` and `compute_loss`. A system with a prior of its own also defines `sample_tokens`; a
-    system whose alignment is not an attribute `alignment` defines `voxel_counts_in`.
+    The rest of the code uses a system through these methods and never tests for a class. A system must define `forward`
+    and `compute_loss`. A system with a prior of its own also defines `sample_tokens`; one whose alignment is not an
+    attribute `alignment` defines `voxel_counts_in`.
 
     Args:
         optimizer: makes the optimiser from parameter groups.
         scheduler: makes the schedule, stepped once per optimiser step, from
-            `(optimizer, epochs=, iterations_per_epoch=)`; the latter is a list, one number per epoch, if batches grow.
+            `(optimizer, iterations_per_epoch=)`, a list with the optimiser steps of each epoch.
     """
 
     def __init__(self, optimizer: OptimizerFactory | None, scheduler: SchedulerFactory | None):
         super().__init__()
         self._optimizer, self._scheduler = optimizer, scheduler
-
-    # methods that a system defines
 
     @abstractmethod
     def forward(self, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Prediction:
@@ -56,18 +46,10 @@ class BrainDecoder(Shareable, LightningModule):
 
     @abstractmethod
     def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> PartLoss:
-        """Return the training loss in train mode, the validation loss in eval mode.
+        """Return the training loss in train mode, the validation loss in eval mode; epochs are counted from 0.
 
-        Args:
-            batch: trials with the targets that the system learns.
-            epoch: counted from 0.
-            num_epochs: of the whole training.
-
-        Returns:
-            The loss; its output `retrieval` `(B, S, D)`, where present, is scored in validation.
+        Its output `retrieval` `(B, S, D)`, where present, is scored in validation.
         """
-
-    # methods that a system may define
 
     def sample_tokens(self, tokens: Tensor, seeds: Sequence[int] | None = None, *, samples: int = 1) -> Tensor:
         """Return the tokens that the image decoder draws from: samples of the system's prior, else `tokens` itself.
@@ -105,8 +87,6 @@ class BrainDecoder(Shareable, LightningModule):
             "pool_size": torch.tensor(float(len(batch))),
         }
 
-    # common to all systems
-
     @property
     def voxel_counts(self) -> list[int]:
         """V of each subject, in index order."""
@@ -124,29 +104,23 @@ class BrainDecoder(Shareable, LightningModule):
         return {name: module for name, module in self.named_children() if isinstance(module, Part)}
 
     def freeze_all_but(self, trainable: str | Sequence[str]) -> None:
-        """Freeze all parts but the named ones; frozen parts run without dropout.
-
-        Args:
-            trainable: names of parts, one name, or "all".
+        """Freeze all parts but the named ones, or none for "all"; frozen parts run without dropout.
 
         Raises:
             UserError: for an unknown part.
         """
-        names = list(self.parts()) if trainable == "all" else [trainable] if isinstance(trainable, str) else trainable
-        for name in names:
-            if name not in self.parts():
-                raise UserError(
-                    "finetune.trainable names no part", got=name, expected=f"all, or some of {list(self.parts())}"
-                )
-        for name, part in self.parts().items():
+        parts = self.parts()
+        names = list(parts) if trainable == "all" else [trainable] if isinstance(trainable, str) else trainable
+        if unknown := [name for name in names if name not in parts]:
+            expected = f"all, or some of {list(parts)}"
+            raise UserError("finetune.trainable names no part", got=unknown[0], expected=expected)
+        for name, part in parts.items():
             part.requires_grad_(name in names)
 
     @torch.no_grad()
     def predict(self, voxels: Tensor, subject_index: int = 0) -> Prediction:
         """Read one subject's voxels `(B, V)`, without a gradient, in the module's current mode."""
         return self([voxels], [subject_index])
-
-    # Lightning's hooks
 
     def on_train_epoch_start(self) -> None:
         """Set frozen parts to eval mode, without dropout, as they are used later."""
@@ -156,8 +130,7 @@ class BrainDecoder(Shareable, LightningModule):
     def training_step(self, batch: BrainBatch, batch_index: int) -> Tensor:
         """Return the loss; log it and each of its parts."""
         loss = self.compute_loss(batch, epoch=self.current_epoch, num_epochs=self.trainer.max_epochs or 1)
-        named = {"train/loss": loss.total.detach()} | {f"train/{name}": part for name, part in loss.parts.items()}
-        self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self.log_dict(loss.named("train"), on_step=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss.total
 
     def on_train_epoch_end(self) -> None:
@@ -168,18 +141,15 @@ class BrainDecoder(Shareable, LightningModule):
         """
         loss = self.trainer.callback_metrics.get("train/loss_epoch")
         if loss is not None and not torch.isfinite(loss):
-            raise UserError(
-                f"the training loss in epoch {self.current_epoch + 1} is not finite",
-                got=float(loss),
-                expected="a number",
-                fix="trainer.precision=32-true, or a lower scale.max_lr",
-            )
+            what = f"the training loss in epoch {self.current_epoch + 1} is not finite"
+            fix = "trainer.precision=32-true, or a lower scale.max_lr"
+            raise UserError(what, got=float(loss), expected="a number", fix=fix)
 
     def validation_step(self, batch: BrainBatch, batch_index: int) -> None:
         """Log the loss and the retrieval scores among the batch's images."""
         loss = self.compute_loss(batch, epoch=self.current_epoch, num_epochs=self.trainer.max_epochs or 1)
-        named = {"validation/loss": loss.total} | {f"validation/{name}": part for name, part in loss.parts.items()}
-        named |= {f"validation/{name}": score for name, score in self.retrieval_scores(batch, loss).items()}
+        scores = {f"validation/{name}": score for name, score in self.retrieval_scores(batch, loss).items()}
+        named = loss.named("validation") | scores
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), add_dataloader_idx=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -188,15 +158,14 @@ class BrainDecoder(Shareable, LightningModule):
         assert self._scheduler is not None
         groups = [group for part in self.parts().values() for group in part.parameter_groups()]
         optimizer = self._optimizer(groups)
-        epochs = self.trainer.max_epochs or 1
-        scheduler = self._scheduler(optimizer, epochs=epochs, iterations_per_epoch=self._iterations(epochs))
+        scheduler = self._scheduler(optimizer, iterations_per_epoch=self._iterations(self.trainer.max_epochs or 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _iterations(self, epochs: int) -> int | list[int]:
-        """Return the optimiser steps of each epoch, one number if all are equal."""
+    def _iterations(self, epochs: int) -> list[int]:
+        """Return the optimiser steps of each epoch."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if getattr(data, "growth", None) is None:
-            return int(self.trainer.estimated_stepping_batches) // epochs
+            return [int(self.trainer.estimated_stepping_batches) // epochs] * epochs
         # Lightning's estimate counts the current epoch's batches only.
         batches = data.batches_of_epochs(epochs, self.trainer.world_size)
         return [ceil(count / self.trainer.accumulate_grad_batches) for count in batches]

@@ -4,14 +4,14 @@ Legend: B batch, S tokens, D token width, C latent channels, h and w latent size
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
@@ -47,17 +47,13 @@ class Foundation(LightningModule):
     def training_step(self, batch: ImageBatch, batch_index: int) -> Tensor:
         """Return the loss; log it and each of its parts."""
         loss = self.compute_loss(batch)
-        self._log("train", loss, len(batch), on_step=True)
+        self.log_dict(loss.named("train"), on_step=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss.total
 
     def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
         """Log the loss on held-out images."""
-        self._log("validation", self.compute_loss(batch), len(batch), on_step=False)
-
-    def _log(self, split: str, loss: PartLoss, size: int, *, on_step: bool) -> None:
-        named = {"loss": loss.total.detach(), **loss.parts}
-        named = {f"{split}/{name}": value for name, value in named.items()}
-        self.log_dict(named, on_step=on_step, on_epoch=True, batch_size=size, sync_dist=True)
+        named = self.compute_loss(batch).named("validation")
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW of the trainable parameters and its schedule, stepped with it."""
@@ -70,7 +66,7 @@ class Foundation(LightningModule):
             scheduler = OneCycleLR(optimizer, self.max_lr, total_steps=steps, pct_start=rise)
         else:
             warmup = max(self.warmup_steps, 1)
-            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))
+            scheduler = LambdaLR(optimizer, lambda step: min((step + 1) / warmup, 1.0))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
@@ -92,8 +88,8 @@ class VAETraining(Foundation):
 
     network: "AutoencoderKL"
 
-    def __init__(self, network: "AutoencoderKL", *, kl_scale: float = 1e-4, **settings: float):
-        super().__init__(network, **settings)  # type: ignore[arg-type]
+    def __init__(self, network: "AutoencoderKL", *, kl_scale: float = 1e-4, **settings: Any):
+        super().__init__(network, **settings)
         self.kl_scale = kl_scale
 
     def compute_loss(self, batch: ImageBatch) -> PartLoss:
@@ -114,25 +110,15 @@ class UnCLIPTraining(Foundation):
         offset: amplitude of the offset noise.
         drop: fraction of images without condition, for learned null tokens.
         checkpointing: saves memory in the UNet by gradient checkpointing, which takes time.
-        max_lr: see `Foundation`.
-        weight_decay: see `Foundation`.
-        warmup_steps: see `Foundation`.
+        settings: those of `Foundation`.
     """
 
     network: UnCLIPModel
 
     def __init__(
-        self,
-        network: UnCLIPModel,
-        *,
-        offset: float,
-        drop: float,
-        max_lr: float,
-        weight_decay: float = 1e-2,
-        warmup_steps: int | None = None,
-        checkpointing: bool = False,
+        self, network: UnCLIPModel, *, offset: float, drop: float, checkpointing: bool = False, **settings: Any
     ):
-        super().__init__(network, max_lr=max_lr, weight_decay=weight_decay, warmup_steps=warmup_steps)
+        super().__init__(network, **settings)
         self.offset, self.drop = offset, drop
         network.vae.requires_grad_(False)
         if checkpointing:
@@ -160,14 +146,13 @@ class CaptionTraining(Foundation):
         network: the captioner.
         token_noise: maximal standard deviation of the noise on standardised tokens; each image's is sampled uniformly
             between 0 and this, so that the captioner can read tokens predicted from brains.
-        max_lr: see `Foundation`.
-        weight_decay: see `Foundation`.
+        settings: those of `Foundation`.
     """
 
     network: Captioner
 
-    def __init__(self, network: Captioner, *, token_noise: float, max_lr: float, weight_decay: float = 1e-2):
-        super().__init__(network, max_lr=max_lr, weight_decay=weight_decay)
+    def __init__(self, network: Captioner, *, token_noise: float, **settings: Any):
+        super().__init__(network, **settings)
         self.token_noise = token_noise
 
     def compute_loss(self, batch: ImageBatch) -> PartLoss:

@@ -13,6 +13,7 @@ from mindeye_pl.metrics.retrieval import retrieval_accuracy
 from mindeye_pl.models.base import BrainDecoder, OptimizerFactory, SchedulerFactory
 from mindeye_pl.models.objectives import MapperObjective
 from mindeye_pl.models.parts.mapper import Mapper
+from mindeye_pl.models.parts.part import read_subjects
 from mindeye_pl.nn.clip.embeddings import clamp_then_normalise, draw_caption, mean_caption
 from mindeye_pl.types import BatchGrowth, BrainBatch, PartLoss, Prediction
 
@@ -26,8 +27,6 @@ class MindReader(BrainDecoder):
         image_mapper: voxels to the image's embedding.
         caption_mapper: voxels to its caption's embedding; None omits it.
         objective: settings of the loss.
-        optimizer: see `BrainDecoder`.
-        scheduler: see `BrainDecoder`.
     """
 
     def __init__(
@@ -39,8 +38,7 @@ class MindReader(BrainDecoder):
         scheduler: SchedulerFactory | None = None,
     ):
         super().__init__(optimizer, scheduler)
-        self.image_mapper = image_mapper
-        self.caption_mapper = caption_mapper
+        self.image_mapper, self.caption_mapper = image_mapper, caption_mapper
         self.objective = objective or MapperObjective()
 
     def forward(self, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Prediction:
@@ -48,8 +46,8 @@ class MindReader(BrainDecoder):
 
         Without a caption mapper the tokens are `(B, 1, D)`. The retrieval embedding `(B, 1, D)` is the image's.
         """
-        image = _mapped(self.image_mapper, voxels, subject_index)  # (B, D)
-        caption = [] if self.caption_mapper is None else [_mapped(self.caption_mapper, voxels, subject_index)]
+        image = read_subjects(self.image_mapper, voxels, subject_index)  # (B, D)
+        caption = [] if self.caption_mapper is None else [read_subjects(self.caption_mapper, voxels, subject_index)]
         tokens = self._transformed(torch.stack([image, *caption], dim=1))  # (B, 2, D)
         return Prediction(image, tokens, tokens[:, :1])
 
@@ -64,7 +62,7 @@ class MindReader(BrainDecoder):
         weights = self.objective.weights(epoch, num_epochs, training=self.training)
 
         def loss_of(mapper: Mapper, target: Tensor, name: str) -> PartLoss:
-            predicted = _mapped(mapper, batch.voxels, batch.subject_index)  # (B, D)
+            predicted = read_subjects(mapper, batch.voxels, batch.subject_index)  # (B, D)
             return mapper.compute_loss(predicted, target, weights, temperature=self.objective.temperature, name=name)
 
         loss = loss_of(self.image_mapper, self._image_target(batch), "image")
@@ -109,12 +107,6 @@ class MindReader(BrainDecoder):
     def _caption_target(self, batch: BrainBatch) -> Tensor:
         """Return a random caption's embedding `(B, D)` in training, the mean of all in validation."""
         if (captions := batch.targets.get("captions")) is None:
-            raise UserError(
-                "the caption mapper has no captions to learn", got="none in the data", fix="caption_mapper=none"
-            )
+            what = "the caption mapper has no captions to learn"
+            raise UserError(what, got="none in the data", fix="caption_mapper=none")
         return (draw_caption if self.training else mean_caption)(captions).float()
-
-
-def _mapped(mapper: Mapper, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Tensor:
-    """Map each subject's voxels; return embeddings `(B, D)` in their order."""
-    return torch.cat([mapper(v, index) for v, index in zip(voxels, subject_index, strict=True)])

@@ -13,7 +13,8 @@ from mindeye_pl.models.base import BrainDecoder, OptimizerFactory, SchedulerFact
 from mindeye_pl.models.objectives import Objective
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone
-from mindeye_pl.models.parts.low_level import LowLevelPart
+from mindeye_pl.models.parts.low_level import LowLevel
+from mindeye_pl.models.parts.part import read_subjects
 from mindeye_pl.models.parts.prior import DiffusionPrior
 from mindeye_pl.nn.diffusion.seeds import normal_draws
 from mindeye_pl.types import BrainBatch, PartLoss, Prediction
@@ -29,30 +30,25 @@ class MindEye(BrainDecoder):
             it.
         prior: backbone tokens to target tokens; None takes the backbone tokens as the prediction.
         objective: settings of the loss.
-        optimizer: see `BrainDecoder`.
-        scheduler: see `BrainDecoder`.
     """
 
     def __init__(
         self,
         alignment: FunctionalAlignment,
         backbone: Backbone,
-        low_level: LowLevelPart | None = None,
+        low_level: LowLevel | None = None,
         prior: DiffusionPrior | None = None,
         objective: Objective | None = None,
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
     ):
         super().__init__(optimizer, scheduler)
-        self.alignment = alignment
-        self.backbone = backbone
-        self.low_level = low_level
-        self.prior = prior
+        self.alignment, self.backbone, self.low_level, self.prior = alignment, backbone, low_level, prior
         self.objective = objective or Objective()
 
     def align(self, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Tensor:
         """Align one `(b, V_s)` tensor per subject; return `(B, h)` in their order."""
-        return torch.cat([self.alignment(v, index) for v, index in zip(voxels, subject_index, strict=True)])
+        return read_subjects(self.alignment, voxels, subject_index)
 
     def forward(self, voxels: Sequence[Tensor], subject_index: Sequence[int]) -> Prediction:
         """Return all parts' outputs for one `(b, V_s)` tensor per subject."""
@@ -80,13 +76,7 @@ class MindEye(BrainDecoder):
         negatives = objective.negatives if self.training else "local"  # all ranks validate the same images
         tokens = batch.targets["tokens"].float()  # (B, S, D)
         loss = self.backbone.compute_loss(
-            self.align(voxels, batch.subject_index),
-            tokens,
-            objective,
-            temperature=phase.temperature,
-            mixing=mixing,
-            soft=phase.soft,
-            negatives=negatives,
+            self.align(voxels, batch.subject_index), tokens, objective, phase, mixing=mixing, negatives=negatives
         )
         if self.prior is not None:
             loss += self.prior.compute_loss(loss.outputs["tokens"], tokens, scale=objective.prior_scale)
@@ -108,10 +98,9 @@ class MindEye(BrainDecoder):
 
 
 class MindEye1(MindEye):
-    """MindEye1 (arXiv 2305.18274): a residual MLP, and a prior whose samples are renormalised.
+    """MindEye1 (arXiv 2305.18274): a residual MLP, a prior whose samples are renormalised, a separate low-level model.
 
-    Its functional alignment is the first linear map of the published backbone. Its low-level part is a model of its
-    own.
+    Its functional alignment is the first linear map of the published backbone.
     """
 
 

@@ -1,7 +1,7 @@
 """Settings of the training objectives, and their course over the epochs."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mindeye_pl.losses.contrastive import temperature_schedule
 from mindeye_pl.losses.mapper import STAGE_A, STAGE_B, TEMPERATURE, MapperWeights
@@ -52,40 +52,24 @@ class Objective:
     mixco_diagonal: PublishedOrCorrected = "published"
     negatives: Negatives = "local"
 
-    def mixing_epochs(self, num_epochs: int) -> int:
-        """Return the number of epochs that mix voxels; they come first."""
-        return int(self.mixup_fraction * num_epochs)
-
-    def softclip_temperature(self, epoch: int, num_epochs: int) -> float:
-        """Return SoftCLIP's temperature in an epoch after the mixing ones."""
-        mixing = self.mixing_epochs(num_epochs)
-        schedule = temperature_schedule(
-            num_epochs - mixing, start=self.softclip_temperature_start, end=self.softclip_temperature_end
-        )
-        return float(schedule[epoch - mixing])
-
     def phase(self, epoch: int, num_epochs: int, *, training: bool) -> "Phase":
         """Return the contrastive loss's form in an epoch of training or validation."""
         if not training and self.validation == "fixed":
             return Phase(mixes=False, soft=True, temperature=self.validation_temperature)
-        if epoch < self.mixing_epochs(num_epochs):
+        mixing = int(self.mixup_fraction * num_epochs)  # epochs, the first ones
+        if epoch < mixing:
             return Phase(mixes=training, soft=False, temperature=self.bimixco_temperature)
-        return Phase(mixes=False, soft=True, temperature=self.softclip_temperature(epoch, num_epochs))
+        start, end = self.softclip_temperature_start, self.softclip_temperature_end
+        temperatures = temperature_schedule(num_epochs - mixing, start=start, end=end)
+        return Phase(mixes=False, soft=True, temperature=float(temperatures[epoch - mixing]))
 
 
-@dataclass(frozen=True)
-class Phase:
-    """Form of the contrastive loss in one epoch.
+class Phase(NamedTuple):
+    """Form of the contrastive loss in one epoch."""
 
-    Attributes:
-        mixes: mixes voxels, for BiMixCo.
-        soft: takes SoftCLIP's targets.
-        temperature: of the logits.
-    """
-
-    mixes: bool
-    soft: bool
-    temperature: float
+    mixes: bool  # voxels, for BiMixCo
+    soft: bool  # SoftCLIP's targets
+    temperature: float  # of the logits
 
 
 @dataclass(frozen=True)

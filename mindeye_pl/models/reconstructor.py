@@ -5,7 +5,7 @@ Legend: B images, R responses to each, V voxels, S tokens, D token width, H and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -58,30 +58,25 @@ class BrainQuery:
     def __len__(self) -> int:
         return len(self.stimulus_ids)
 
-    def to(self, *args: Any, **kwargs: Any) -> "BrainQuery":
-        """Return the query with every tensor moved as by `Tensor.to`."""
-        parts = (self.stimulus_ids, self.voxels, self.weights, self.tokens)
-        return BrainQuery(*(None if part is None else part.to(*args, **kwargs) for part in parts))  # type: ignore[arg-type]
-
 
 class Reconstructor(LightningModule):
     """Prior tokens, images, and images from true tokens, which are the ceiling.
 
-    Every random draw belongs to one image and depends on its seed alone, not on the batch or the device.
+    Every random draw belongs to one image and depends on its seed alone, not on the batch or the device. Image decoder,
+    captioner and refiner are optional; None omits their outputs.
 
     Args:
         model: trained brain decoder, in eval mode.
         prior_samples: number of the prior's samples that are averaged; 1 as published.
-        image_decoder: draws images from tokens; None omits them.
+        image_decoder: draws images from tokens.
         seed: with an image's stimulus id it gives the image's seed.
         candidates: images drawn per stimulus, of which the most similar to the brain's retrieval embedding is kept
             (MindEye1, spec section 8.6); 16 as published for MindEye1, 1 keeps the only one.
         embedder: images to target tokens; required for more than one candidate.
         vae: decodes the latents of the model's low-level part to blurry images.
-        captioner: predicts captions from tokens; None omits them.
+        captioner: predicts captions from tokens.
         caption_length: token ids of a caption.
-        refiner: refines images, given their captions; None omits it.
-        refinement: settings of the refiner.
+        refiner: refines images, given their captions.
     """
 
     def __init__(
@@ -120,9 +115,8 @@ class Reconstructor(LightningModule):
         made = {"stimulus_ids": query.stimulus_ids, "retrieval": retrieval, "backbone_tokens": backbone}
         if outputs.latents is not None and self.vae is not None:
             made["latents"] = latents = self._averaged(outputs.latents.float(), query)
-            made["blurry_images"] = corrected_pixels(
-                self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
-            )
+            decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
+            made["blurry_images"] = corrected_pixels(decoded)
         made |= self._best_candidate(made, seeds)
         if self.captioner is not None:
             made["caption_words"] = self.captioner(made["prior_tokens"], max_length=self.caption_length)

@@ -1,7 +1,6 @@
 """Learning-rate schedules (MindEye2, spec section 6.6; Mind Reader, section 4.2)."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from torch.optim import Optimizer
@@ -11,24 +10,24 @@ from mindeye_pl.types import PositiveFloat, PositiveFraction, PositiveInt, Publi
 
 
 def published_onecycle(
-    optimizer: Optimizer, *, epochs: int, iterations_per_epoch: int | Sequence[int], max_lr: PositiveFloat
+    optimizer: Optimizer, *, iterations_per_epoch: Sequence[int], max_lr: PositiveFloat
 ) -> OneCycleLR:
     """Return a one-cycle schedule with its peak after two epochs, and AdamW's beta1 going 0.95, 0.85, 0.95.
 
     Args:
         optimizer: AdamW.
-        epochs: number of epochs.
-        iterations_per_epoch: optimiser steps of each epoch; one number if all are equal.
+        iterations_per_epoch: optimiser steps of each epoch.
         max_lr: learning rate at the peak; the schedule starts at a 25th and ends at a 25,000th of it. A parameter
             group's `lr_scale` multiplies it.
     """
-    iterations = _per_epoch(epochs, iterations_per_epoch)
-    total_steps = sum(iterations)
+    total_steps = sum(iterations_per_epoch)
     return OneCycleLR(
         optimizer,
         max_lr=[max_lr * group.get("lr_scale", 1.0) for group in optimizer.param_groups],
         total_steps=total_steps,
-        pct_start=min(sum(iterations[:2]) / total_steps, 0.5),  # a run of fewer than four epochs peaks half way
+        pct_start=min(
+            sum(iterations_per_epoch[:2]) / total_steps, 0.5
+        ),  # a run of fewer than four epochs peaks half way
         final_div_factor=1000,
     )
 
@@ -36,8 +35,7 @@ def published_onecycle(
 def step_decay(
     optimizer: Optimizer,
     *,
-    epochs: int,
-    iterations_per_epoch: int | Sequence[int],
+    iterations_per_epoch: Sequence[int],
     factor: PositiveFraction = 0.8,
     every: PositiveInt = 10,
     moments: PublishedOrCorrected = "published",
@@ -46,46 +44,29 @@ def step_decay(
 
     Args:
         optimizer: its learning rate is that of the first epochs; a parameter group's `lr_scale` multiplies it.
-        epochs: number of epochs.
-        iterations_per_epoch: optimiser steps of each epoch; one number if all are equal.
+        iterations_per_epoch: optimiser steps of each epoch.
         factor: below one.
         every: epochs between two decays.
         moments: `published` resets Adam's moments at each decay, because the published code makes a new optimiser |
             `corrected` keeps them.
     """
-    ends = list(accumulate(_per_epoch(epochs, iterations_per_epoch)))  # steps at the end of each epoch
+    ends = list(accumulate(iterations_per_epoch))  # steps at the end of each epoch
     return _StepDecay(optimizer, ends[every - 1 : -1 : every], factor, resets_moments=moments == "published")
 
 
 class _StepDecay(LambdaLR):
-    """Schedule of `step_decay`.
-
-    Args:
-        optimizer: the optimiser.
-        decays: numbers of steps after which the learning rate is multiplied.
-        factor: the multiplier.
-        resets_moments: resets the optimiser's moments at each decay.
-    """
+    """Schedule of `step_decay`, which decays after the steps `decays`."""
 
     def __init__(self, optimizer: Optimizer, decays: Sequence[int], factor: float, *, resets_moments: bool):
         self._decays, self._resets_moments = list(decays), resets_moments
 
-        def scaled(lr_scale: float, step: int) -> float:
-            return lr_scale * factor ** sum(step >= decay for decay in decays)
+        def multiplier(lr_scale: float) -> Callable[[int], float]:
+            return lambda step: lr_scale * factor ** sum(step >= decay for decay in decays)
 
-        scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
-        super().__init__(optimizer, [partial(scaled, scale) for scale in scales])
+        super().__init__(optimizer, [multiplier(group.get("lr_scale", 1.0)) for group in optimizer.param_groups])
 
     def step(self, epoch: int | None = None) -> None:
         """Advance the schedule after a step of the optimiser."""
         super().step(epoch)
         if self._resets_moments and self.last_epoch in self._decays:
             self.optimizer.state.clear()
-
-
-def _per_epoch(epochs: int, iterations_per_epoch: int | Sequence[int]) -> list[int]:
-    """Return the optimiser steps of each epoch."""
-    if isinstance(iterations_per_epoch, int):
-        return [iterations_per_epoch] * epochs
-    assert len(iterations_per_epoch) == epochs, f"{len(iterations_per_epoch)} numbers for {epochs} epochs"
-    return list(iterations_per_epoch)

@@ -22,13 +22,11 @@ def build_model(config: Any, voxel_counts: Sequence[int]) -> BrainDecoder:
 
 def _with_voxel_counts(node: DictConfig, voxel_counts: list[int]) -> dict[str, Any]:
     """Return the overrides of a node that set all keys `voxel_counts` below it."""
-    below = {
-        str(name): _with_voxel_counts(child, voxel_counts)
-        for name, child in node.items()
-        if isinstance(child, DictConfig)
-    }
-    own: dict[str, Any] = {"voxel_counts": voxel_counts} if "voxel_counts" in node else {}
-    return own | {name: overrides for name, overrides in below.items() if overrides}
+    found: dict[str, Any] = {"voxel_counts": voxel_counts} if "voxel_counts" in node else {}
+    for name, child in node.items():
+        if isinstance(child, DictConfig) and (overrides := _with_voxel_counts(child, voxel_counts)):
+            found[str(name)] = overrides
+    return found
 
 
 def voxel_counts(config: Any, weights: Mapping[str, Tensor]) -> list[int]:

@@ -20,29 +20,19 @@ WEIGHTS = "model.safetensors"
 def checkpoint_fingerprint(option: str, path: Path) -> str:
     """Return the fingerprint of a user's checkpoint: a file, or a folder that DeepSpeed saved.
 
-    Args:
-        option: that gave the path, for the error.
-        path: of the checkpoint.
-
     Raises:
-        UserError: if the path does not exist.
+        UserError: naming the option that gave the path, if it does not exist.
     """
     if is_deepspeed(path):
         return fingerprint({file.name: fingerprint_file(file) for file in checkpoint_files(path)})
     if not path.is_file():
-        wanted = "a .safetensors or .pth file, or the folder of a DeepSpeed checkpoint"
-        raise UserError(f"{option} does not exist", got=path, expected=wanted)
+        expected = "a .safetensors or .pth file, or the folder of a DeepSpeed checkpoint"
+        raise UserError(f"{option} does not exist", got=path, expected=expected)
     return fingerprint_file(path)
 
 
 def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tensor] | None = None) -> None:
-    """Write the weights as safetensors.
-
-    Args:
-        model: that has the weights.
-        path: of the file.
-        gathered: weights of the whole model where `model` is sharded.
-    """
+    """Write the weights as safetensors: those of `model`, or those `gathered` from all ranks where it is sharded."""
     from safetensors.torch import save_model
 
     if gathered is not None:
@@ -56,8 +46,8 @@ def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]
     """Return the weights of a safetensors file, or of a published checkpoint, under the project's names.
 
     Args:
-        path: of the file.
-        low_level: the published checkpoint of MindEye1's low-level model, a second file.
+        path: the file.
+        low_level: the published checkpoint of MindEye1's low-level model.
 
     Raises:
         UserError: for a file that is missing, broken, of another kind, or a pickle with code in it.

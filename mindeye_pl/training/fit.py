@@ -1,7 +1,6 @@
 """The training loop of every model: Lightning's trainer, the project's callbacks, and resuming."""
 
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.trainer import call
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
@@ -22,13 +20,12 @@ from mindeye_pl.distributed.strategies import full_weights, shards_weights, stra
 from mindeye_pl.engine.observer import StepLog
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
-from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
+from mindeye_pl.store.atomic import remove
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
-from mindeye_pl.training.callbacks.history import History
-from mindeye_pl.training.callbacks.log_training import TrackTraining
+from mindeye_pl.training.callbacks.history import History, TrackTraining
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
 from mindeye_pl.training.callbacks.progress import ProgressPrinter
-from mindeye_pl.training.callbacks.resume_checkpoint import LAST_CHECKPOINT, ResumeCheckpoint
+from mindeye_pl.training.callbacks.resume_checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, ResumeCheckpoint
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 from mindeye_pl.training.settings import TrainingSettings
 
@@ -62,11 +59,11 @@ def fit(
         data: the data module.
         folder: for checkpoints, history and weights.
         settings: trainer, callbacks, loggers and seed.
-        epochs: of training, at most `trainer.max_epochs` where that is set.
-        title: of the training, for the console.
-        keep: the weights after the last epoch, or after the one with the lowest validation loss.
-        callbacks: of this training, beside those of `settings`.
-        log: receives rows of metrics; None where the step has no record.
+        epochs: number of epochs, at most `trainer.max_epochs` where that is set.
+        title: title on the console.
+        keep: keeps the weights after the last epoch, or after the one with the lowest validation loss.
+        callbacks: callbacks of this training, beside those of `settings`.
+        log: receives rows of metrics.
         save: writes the trained weights; None writes those of the whole model. The checkpoint is removed afterwards.
 
     Raises:
@@ -84,7 +81,7 @@ def fit(
     state, history, lowest = MidEpochState(), History(folder / HISTORY), None
     chosen = [state, EpochSeed(settings.seed), history, ProgressPrinter(title), *callbacks]
     if keep == LOWEST:
-        lowest = _lowest_loss(folder)
+        lowest = lowest_loss(folder)
         chosen.append(lowest)
     if log is not None and log.enabled:
         chosen.append(TrackTraining(log.log, history, settings.trainer.get("log_every_n_steps", 50)))
@@ -105,7 +102,7 @@ def fit(
     if not state.has_trained:  # resumed after the last epoch, where Lightning omits the hooks of the end
         call._call_callback_hooks(trainer, "on_train_end")
     if lowest is not None and lowest.best_model_path:
-        model.load_state_dict(_weights_of_lowest_loss(lowest))
+        model.load_state_dict(weights_of_lowest_loss(lowest))
     weights = full_weights(trainer)
 
     def finish() -> None:
@@ -113,8 +110,8 @@ def fit(
             save_weights(model, folder / WEIGHTS, weights)
         else:
             save()
-        _remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-        _remove(folder / f"{LOWEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
+        remove(checkpoint)  # fewer epochs than between two checkpoints leave none
+        remove(folder / f"{LOWEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
 
     wait_for_all()  # every rank has read the checkpoints
     on_main_process(finish)
@@ -126,13 +123,9 @@ def _build_trainer(
     """Return the configured trainer; its own node overrides the project's defaults.
 
     Raises:
-        UserError: for callbacks or loggers in the trainer's node.
         HydraException: for options that Lightning refuses.
     """
     node = settings.trainer
-    for key in ("callbacks", "logger"):
-        if key in node:
-            raise UserError(f"trainer.{key} is not used", fix=f"the group {key}, docs/configuration.md")
     if not node.get("enable_checkpointing", True):
         callbacks = [one for one in callbacks if not isinstance(one, ResumeCheckpoint)]
     options = trainer_options(settings)
@@ -151,7 +144,7 @@ def _build_trainer(
     return instantiate(node, callbacks=callbacks, logger=settings.build_loggers() or False, _convert_="all", **options)
 
 
-def _lowest_loss(folder: Path) -> ModelCheckpoint:
+def lowest_loss(folder: Path) -> ModelCheckpoint:
     """Return the callback that keeps the weights of the epoch with the lowest validation loss."""
     return ModelCheckpoint(
         folder,
@@ -163,12 +156,8 @@ def _lowest_loss(folder: Path) -> ModelCheckpoint:
     )
 
 
-def _weights_of_lowest_loss(callback: ModelCheckpoint) -> dict[str, Tensor]:
-    """Return the kept weights.
-
-    Raises:
-        UserError: if no validation loss was finite.
-    """
+def weights_of_lowest_loss(callback: ModelCheckpoint) -> dict[str, torch.Tensor]:
+    """Return the kept weights; raise a `UserError` if no validation loss was finite."""
     if callback.best_model_score is None or not torch.isfinite(callback.best_model_score):
         raise UserError(f"no {VALIDATION_LOSS} was finite", got="nan", expected="a number", fix="finetune.keep=last")
     kept = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
@@ -176,16 +165,8 @@ def _weights_of_lowest_loss(callback: ModelCheckpoint) -> dict[str, Tensor]:
     return kept["state_dict"]
 
 
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint, which is a folder where each rank wrote its own part."""
-    if checkpoint.is_dir():
-        shutil.rmtree(checkpoint)
-    else:
-        checkpoint.unlink(missing_ok=True)
-
-
 #: Warnings of Lightning about deliberate choices.
-_ON_PURPOSE = (
+_IGNORED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # the work folder of a stopped run
     "Found .* module.* in eval mode at the start of training",  # a frozen VAE beside the UNet that learns
     "It is recommended to use .self.log.'validation/.*sync_dist=True",  # every rank validates on all images
@@ -201,5 +182,5 @@ def silence_lightning() -> None:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
-    for message in _ON_PURPOSE:
+    for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)

@@ -14,19 +14,9 @@ from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 
 #: Callbacks, by class name, that leave the weights of a training as they are. Any other one is part of its fingerprint.
-_KEEP_WEIGHTS = frozenset(
-    {
-        "DeviceStatsMonitor",
-        "LearningRateMonitor",
-        "ModelCheckpoint",
-        "ModelSummary",
-        "OnExceptionCheckpoint",
-        "ResumeCheckpoint",
-        "RichModelSummary",
-        "RichProgressBar",
-        "ThroughputMonitor",
-        "TQDMProgressBar",
-    }
+_KEEP_WEIGHTS = (
+    *("ModelCheckpoint", "OnExceptionCheckpoint", "ResumeCheckpoint", "ModelSummary", "RichModelSummary"),
+    *("DeviceStatsMonitor", "LearningRateMonitor", "ThroughputMonitor", "RichProgressBar", "TQDMProgressBar"),
 )
 
 #: Stands for the training's name in the arguments of a logger.
@@ -68,24 +58,22 @@ class TrainingSettings:
         Raises:
             UserError: for a node that names no class.
         """
-        made: list[Callback] = []
-        for name, node in self.callbacks.items():
-            if node is not None:
-                made.append(instantiate(_checked(f"callbacks.{name}", node), _convert_="all"))
+        nodes = [_checked(f"callbacks.{name}", node) for name, node in self.callbacks.items() if node is not None]
+        made = [instantiate(node, _convert_="all") for node in nodes]
         return [one for one in made if console.is_terminal or not isinstance(one, ProgressBar)]
 
     def build_loggers(self) -> list[Logger]:
         """Return the configured loggers of Lightning."""
         nodes = [node for node in self.loggers.values() if isinstance(node, Mapping) and "_target_" in node]
-        return [instantiate(_named(node, self.name), _convert_="all") for node in nodes]
+        named = [{k: v.replace(_NAME, self.name) if isinstance(v, str) else v for k, v in one.items()} for one in nodes]
+        return [instantiate(node, _convert_="all") for node in named]
 
 
 def determined_by_callbacks(config: DictConfig) -> dict[str, Any]:
     """Return the callbacks that may change a training's weights, for its fingerprint; empty by default."""
     nodes = _plain(config.callbacks)
-    given = {f"callbacks.{name}": node for name, node in nodes.items() if node is not None}
-    targets = {key: str(_checked(key, node)["_target_"]).split(".")[-1] for key, node in given.items()}
-    return {key: node for key, node in given.items() if targets[key] not in _KEEP_WEIGHTS}
+    given = {(key := f"callbacks.{name}"): _checked(key, node) for name, node in nodes.items() if node is not None}
+    return {key: node for key, node in given.items() if node["_target_"].rpartition(".")[-1] not in _KEEP_WEIGHTS}
 
 
 def _plain(node: DictConfig | None) -> dict[str, Any]:
@@ -98,8 +86,3 @@ def _checked(key: str, node: Any) -> dict[str, Any]:
         fix = f"+{key}._target_=pytorch_lightning.callbacks.NAME, or {key}=null"
         raise UserError(f"{key} names no class", got=node, expected="a node with _target_", fix=fix)
     return node
-
-
-def _named(node: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a logger's node for the training of that name."""
-    return {key: value.replace(_NAME, name) if isinstance(value, str) else value for key, value in node.items()}

@@ -174,7 +174,7 @@ def test_unknown_experiment(cli: CommandLine) -> None:
     cli.refuses("+experiment=finetune_subj09_1h", says=("experiment/finetune_subj09_1h",))
 
 
-def test_paper_scale_says_what_it_lacks(cli: CommandLine) -> None:
+def test_paper_scale_lists_missing_files(cli: CommandLine) -> None:
     cli.refuses(
         "+experiment=finetune_subj01_1h",
         "scale=paper",
@@ -191,7 +191,7 @@ def test_paper_scale_says_what_it_lacks(cli: CommandLine) -> None:
     )
 
 
-def test_foundation_file_that_is_cut_off(cli: CommandLine, tmp_path: Path) -> None:
+def test_truncated_foundation_file(cli: CommandLine, tmp_path: Path) -> None:
     """A truncated copy of a shipped file is named before anything is trained."""
     for path in laptop.SHIPPED.glob("*.safetensors"):
         content = path.read_bytes()

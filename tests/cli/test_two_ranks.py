@@ -82,7 +82,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_two_ranks_make_the_same_artifacts_and_speak_once(finished_outputs: Path, tmp_path: Path) -> None:
+def test_two_ranks_build_the_same_artifacts_and_print_once(finished_outputs: Path, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     code, out, err = run(outputs, *COMMAND, *TWO)
     assert (code, err) == (0, "")

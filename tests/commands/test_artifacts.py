@@ -136,7 +136,7 @@ def test_verifying(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
         manage(finished, action="verify")
 
 
-def test_a_half_copied_artifact_is_refused_by_the_run_that_would_use_it(cli: CommandLine, finished: Path) -> None:
+def test_an_incompletely_copied_artifact_is_refused(cli: CommandLine, finished: Path) -> None:
     weights = only(finished, "finetune") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     cli.refuses(*COMMAND, says=("is incomplete", "got: model.safetensors of 100 bytes", f"Fix: rm -r {weights.parent}"))
@@ -171,7 +171,7 @@ def test_pruning_is_dry_first_and_names_the_command_that_does_it(
 
 
 @pytest.mark.slow
-def test_what_a_named_experiment_uses_is_kept(cli: CommandLine, finished: Path) -> None:
+def test_artifacts_of_named_experiments_are_kept(cli: CommandLine, finished: Path) -> None:
     spec = another(finished, "pretrain", epochs=99)
     keep = "artifacts.keep_used_by=[finetune_subj01_1h]"
     code, out, err = cli(*PRUNE, keep, "artifacts.dry_run=false")
@@ -195,14 +195,14 @@ def test_the_rows_that_a_report_compares_with_are_kept(cli: CommandLine, finishe
 
 
 @pytest.mark.slow
-def test_what_any_job_of_a_sweep_uses_is_kept(cli: CommandLine, finished: Path) -> None:
+def test_artifacts_of_every_sweep_job_are_kept(cli: CommandLine, finished: Path) -> None:
     more = ("report.compare=[]", "seed=42")
     code, out, err = cli(*PRUNE, "artifacts.keep_used_by=[sweeps/ablate_parts]", *more)
     assert code == 0, err
     assert "nothing to remove" in out, "the whole model is one of its jobs"
 
 
-def test_nothing_is_removed_when_it_cannot_be_told_what_is_used(cli: CommandLine, finished: Path) -> None:
+def test_nothing_is_removed_if_used_artifacts_cannot_be_determined(cli: CommandLine, finished: Path) -> None:
     now = "artifacts.dry_run=false"
     with pytest.raises(UserError, match="names no experiment"):
         manage(finished, action="prune", dry_run=False, keep_used_by=[])
@@ -236,7 +236,7 @@ with ArtifactStore(Path({str(outputs)!r}) / "artifacts").making(ArtifactSpec({sp
 
 
 @pytest.mark.slow
-def test_what_is_being_made_is_kept_and_what_it_is_made_from(
+def test_artifacts_being_built_and_their_inputs_are_kept(
     cli: CommandLine, finished: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = another(finished, "pretrain", epochs=99)
@@ -261,7 +261,7 @@ def test_what_is_being_made_is_kept_and_what_it_is_made_from(
     assert not work.exists()
 
 
-def test_without_locks_unfinished_work_may_be_somebodys(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_unfinished_work_is_kept_without_locks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     work = unfinished(tmp_path, ArtifactSpec("finetune", "subj09", {"epochs": 1}))
     manage(tmp_path, action="prune", dry_run=False, locks="none")
     assert "nothing to remove" in capfd.readouterr().out

@@ -108,7 +108,7 @@ def test_to_the_hub(trained: CommandLine, monkeypatch: pytest.MonkeyPatch) -> No
     trained.refuses(*COMMAND, "export.repository=lab/subject-one", says=("cannot be reached", "HF_HUB_OFFLINE"))
 
 
-def test_mistakes_before_anything_long_begins(trained: CommandLine, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_the_first_step(trained: CommandLine, tmp_path: Path) -> None:
     fresh = (*COMMAND, "seed=8")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "README.md").write_text("mine")

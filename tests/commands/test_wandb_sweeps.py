@@ -55,7 +55,7 @@ def test_the_files_of_the_repository_are_those_of_the_experiments(cli: CommandLi
         assert made == kept, "make them anew: python -m mindeye_pl pipeline=wandb_sweeps"
 
 
-def test_what_every_job_gets() -> None:
+def test_overrides_of_every_job() -> None:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         sweep = wandb_sweeps.wandb_sweep("sweeps/hours_subj01", ["scale=tiny"])
@@ -93,7 +93,7 @@ def test_a_job_that_lacks_a_parameter_is_a_sweep_without_m(cli: CommandLine) -> 
     )
 
 
-def test_hydras_own_ways_of_writing_a_sweep() -> None:
+def test_all_sweep_syntaxes_of_hydra() -> None:
     written = {
         "1,2,3": [1, 2, 3],
         "range(1,4)": [1, 2, 3],
@@ -130,7 +130,7 @@ def test_the_grid_is_that_of_hydras_own_sweeper(name: str, more: list[str]) -> N
     assert sorted(sorted(command(sweep, job)) for job in jobs(sweep)) == sorted(map(sorted, hydras))
 
 
-def test_what_a_sweep_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb_sweeps, "conf_dir", lambda: tmp_path)
     (tmp_path / "experiment").mkdir()
     path = tmp_path / "experiment" / "mine.yaml"
@@ -159,6 +159,6 @@ def test_the_agents_run_has_the_score_also_when_it_was_made_before(
     assert 0 <= record.summary["score/image_retrieval"] <= 1
 
 
-def test_a_score_that_the_agent_would_look_for_in_vain(cli: CommandLine, tmp_path: Path) -> None:
+def test_an_agent_metric_that_is_never_logged_is_refused(cli: CommandLine, tmp_path: Path) -> None:
     command = ("pipeline=wandb_sweeps", f"sweep.wandb_folder={tmp_path}", "sweep.agent_metric=pixcorr")
     cli.refuses(*command, says=("sweep.agent_metric", "pixcorr", "image_retrieval"))

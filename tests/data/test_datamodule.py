@@ -51,7 +51,7 @@ def test_batches_pair_each_brain_with_its_image(make, small_nsd):
         assert batch.targets["tokens"][:, 0, 0].tolist() == batch.stimulus_ids.tolist()
 
 
-def test_validation_images_are_apart(make):
+def test_validation_images_are_not_trained_on(make):
     data = make()
     data.setup()
     trained = {image for trials in data.train_trials for image in trials.stimulus_ids.tolist()}
@@ -153,7 +153,7 @@ def test_half_precision_is_in_memory_alone(make):
     assert torch.equal(batch.voxels[0], exact.voxels[0].half().float())
 
 
-def test_what_a_user_may_get_wrong(make):
+def test_user_mistakes(make):
     with pytest.raises(UserError, match=r"betas of subjects \[1, 2\].*Fix: data\.subjects=\[1, 2\]"):
         make((1, 5)).voxel_counts  # noqa: B018
     with pytest.raises(UserError, match=r"got: 4; expected: above 0 to 3, or all\)\. Fix: data\.num_sessions=3"):
@@ -162,7 +162,7 @@ def test_what_a_user_may_get_wrong(make):
         make((1,), num_sessions=1, batch_size=19).train_sampler()
 
 
-def test_a_nan_anywhere_in_use_stops(make, small_nsd):
+def test_nan_in_any_used_row_stops(make, small_nsd):
     data = make((1,), num_sessions=1)
     with h5py.File(small_nsd.betas(1), "r+") as file:
         file["betas"][data.train_trials[0].beta_rows[3], 2] = np.nan
@@ -303,7 +303,7 @@ def test_batches_grow_no_larger_than_there_are_trials(make):
     assert make(batch_size=4).batches_of_epochs(2) == [20, 20]
 
 
-def test_ranks_share_out_the_larger_batches(make):
+def test_ranks_split_the_larger_batches(make):
     data = make((1,), batch_size=4, sampling="corrected")
     data.growth = BatchGrowth(1, 3)
     assert data.batches_of_epochs(2, world_size=2) == [10, 3]

@@ -37,7 +37,7 @@ def loader(**more: int) -> ResumableLoader:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_resumes_behind_the_batches_taken(workers: int) -> None:
+def test_a_loader_resumes_after_the_batches_that_are_done(workers: int) -> None:
     stopped, resumed = loader(num_workers=workers), loader(num_workers=workers)
     assert list(islice(stopped, 3)) == [0, 1, 2]
     resumed.load_state_dict(stopped.state_dict())

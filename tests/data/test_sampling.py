@@ -68,7 +68,9 @@ def epoch_of(sampler):
     epoch=st.integers(0, 2),
     seed=st.integers(0, 2**32),
 )
-def test_equal_shares_without_an_image_twice(rule, num_subjects, share, num_sessions, world_size, epoch, seed):
+def test_subjects_have_equal_batches_without_repeated_images(
+    rule, num_subjects, share, num_sessions, world_size, epoch, seed
+):
     trials = [nsd_like(subject, num_sessions, 60) for subject in range(1, num_subjects + 1)]
     images = max(len(set(subject_trials.stimulus_ids)) for subject_trials in trials)
     counted = images if rule == "by_image" else 60 * num_sessions
@@ -109,7 +111,7 @@ def test_same_seed_same_epoch_and_nothing_global(sampler_class):
         assert (other != first).mean() > 0.9
 
 
-def test_a_subject_is_drawn_alike_whoever_stands_beside(sampler_class):
+def test_a_subjects_batches_do_not_depend_on_other_subjects(sampler_class):
     both = sampler_class([nsd_like(1, 2, 60), nsd_like(2, 2, 60)], batch_size=8, trials_per_session=60, seed=0)
     swapped = sampler_class([nsd_like(2, 2, 60), nsd_like(1, 2, 60)], batch_size=8, trials_per_session=60, seed=0)
     for batch, other in zip(both, swapped, strict=True):
@@ -125,7 +127,7 @@ def test_a_subject_is_drawn_alike_whoever_stands_beside(sampler_class):
     st.integers(20, 120),
     st.integers(0, 99),
 )
-def test_no_trial_comes_again_before_all_have_come(num_sessions, share, world_size, repetitions, nominal, seed):
+def test_no_trial_is_repeated_within_an_epoch(num_sessions, share, world_size, repetitions, nominal, seed):
     trials = nsd_like(1, num_sessions, 40, repetitions)
     assume(share <= nominal * num_sessions // world_size)
     assume(share <= len(np.unique(trials.stimulus_ids)))
@@ -203,7 +205,7 @@ def test_too_few_images(sampler_class):
         sampler_class(trials, batch_size=12, trials_per_session=30, seed=0)
 
 
-def test_published_rule_gives_up_where_batches_hardly_ever_are_distinct():
+def test_published_rule_stops_if_batches_are_rarely_distinct():
     trials = make_trials(np.repeat(np.arange(20), 3), 60)
     sampler = ResampledSessions([trials], batch_size=20, trials_per_session=60, seed=0)
     with pytest.raises(UserError, match=r"sampling=published: hardly a batch of subject 1 .*Fix: fidelity\.sampling"):
@@ -211,7 +213,7 @@ def test_published_rule_gives_up_where_batches_hardly_ever_are_distinct():
 
 
 @pytest.mark.parametrize("rule", ["published", "corrected"])
-def test_an_epoch_of_a_part_of_a_session_is_as_much_shorter(rule):
+def test_an_epoch_of_a_fraction_of_a_session_is_shorter(rule):
     sampler_class = SAMPLERS[rule]
     trials = [nsd_like(1, 1, 96).select(np.arange(40))]  # half of the session's trials
     sampler = sampler_class(trials, batch_size=8, trials_per_session=96, seed=0, num_sessions=0.5)
@@ -262,7 +264,7 @@ def by_image(trials, rank: int = 0, world_size: int = 1, **settings) -> ByImage:
     return sampler
 
 
-def test_by_image_has_mindeye1s_steps_in_an_epoch():
+def test_by_image_has_as_many_steps_per_epoch_as_mindeye1():
     trials = [make_trials(np.repeat(np.arange(8859), 3), 750)]
     for world_size, steps in ((1, 276), (2, 138)):
         assert len(by_image(trials, world_size=world_size, batch_size=32, trials_per_session=750, seed=0)) == steps
@@ -270,7 +272,7 @@ def test_by_image_has_mindeye1s_steps_in_an_epoch():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3), st.integers(0, 99))
-def test_by_image_takes_each_image_once_and_one_slot_a_step(num_sessions, share, world_size, seed):
+def test_by_image_takes_each_image_once_and_one_slot_per_step(num_sessions, share, world_size, seed):
     trials = nsd_like(1, num_sessions, 40)
     images, counts = np.unique(trials.stimulus_ids, return_counts=True)
     assert len(set(counts)) > 1

@@ -26,7 +26,7 @@ from mindeye_pl.distributed.strategies import (
     trainer_options,
 )
 from mindeye_pl.errors import UserError
-from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
+from mindeye_pl.training.callbacks.resume_checkpoint import AtomicCheckpointIO
 from mindeye_pl.training.checkpoints import save_weights
 from tests.distributed.two_ranks import on_two_ranks
 from tests.models.test_mindeye2 import batch, system
@@ -58,7 +58,7 @@ def test_number_of_ranks(overrides: list[str], ranks: int) -> None:
     assert determined_by_trainer(config) == ({"ranks": ranks} if ranks > 1 else {})
 
 
-def test_what_else_of_the_trainer_changes_the_weights() -> None:
+def test_trainer_options_that_change_weights() -> None:
     config = compose_config(["+trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=7"])
     assert determined_by_trainer(config) == {"trainer.accumulate_grad_batches": 2}
     config = compose_config(["debug=overfit", "+trainer.max_epochs=3"])
@@ -107,7 +107,7 @@ def test_refused_with_one_line(overrides: list[str], outside: int | None, says: 
         check_strategy(compose_config(overrides), outside)
 
 
-def test_what_fits_is_not_refused() -> None:
+def test_valid_settings_are_not_refused() -> None:
     for overrides, outside in (
         ([], None),
         (["trainer=ddp_cpu"], None),

@@ -91,7 +91,7 @@ def changed(config: DictConfig, key: str, value: object) -> list[str]:
     return [step.name for step in (WRITE, SHOUT) if before.spec(step).fingerprint != after.spec(step).fingerprint]
 
 
-def test_a_step_is_made_once_with_what_it_needs(config: DictConfig) -> None:
+def test_a_step_and_its_inputs_are_built_once(config: DictConfig) -> None:
     run = Run(config)
     assert order(config, [SHOUT]) == [WRITE, SHOUT]
     assert (run.make(SHOUT).folder / "loud").read_text() == "A"

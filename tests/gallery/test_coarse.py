@@ -19,7 +19,7 @@ def test_widths_and_batches(name: str, width: int) -> None:
     torch.testing.assert_close(torch.cat([reduce(batch) for batch in tokens().split(7)]), vectors)
 
 
-def test_the_class_token_is_the_only_one() -> None:
+def test_the_class_token_is_the_only_token() -> None:
     one = tokens(num_tokens=1)
     assert torch.equal(VECTORS["class_token"](0, 0)(one), one[:, 0])
     with pytest.raises(UserError, match=r"class token alone \(got: 16 tokens.*retrieve.coarse="):

@@ -62,7 +62,7 @@ def test_an_unreadable_image_is_refused_by_name_and_what_was_done_stays(tmp_path
     assert content(gallery)[0].tolist() == [place for place in range(21) if names[place] != "part-1/015.png"]
 
 
-def test_what_was_left_out_is_said_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_omitted_images_are_reported_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vectors = clustered(20)
     vectors[[3, 4, 9, 12]] = 0
     np.save(tmp_path / "t.npy", vectors)
@@ -73,7 +73,7 @@ def test_what_was_left_out_is_said_or_refused(tmp_path: Path, capsys: pytest.Cap
         check_unreadable(gallery, skip_unreadable=False)
 
 
-def test_nothing_readable(tmp_path: Path) -> None:
+def test_a_gallery_without_readable_images(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "p", images(3))
     for file in path.rglob("*.png"):
         file.write_bytes(b"no image")
@@ -104,7 +104,7 @@ def test_a_sample_is_of_the_vectors_and_follows_from_its_seed(tmp_path: Path) ->
     np.testing.assert_array_equal(gallery.sample(100, seed=1), everything)
 
 
-def test_an_embedder_that_fails_is_said(tmp_path: Path) -> None:
+def test_a_failing_embedder_is_reported(tmp_path: Path) -> None:
     source = open_gallery(write_hdf5(tmp_path / "p.hdf5", np.zeros((2, SIDE, SIDE, 3), np.uint8)), SIDE)
     with pytest.raises(UserError, match=r"embedding of an image is zero or not finite \(got: stimulus 0"):
         run(source, tmp_path / "e")

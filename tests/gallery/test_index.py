@@ -85,7 +85,7 @@ def test_finds_what_is_nearest(kind: str, gallery: EmbeddedGallery, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND[::3])
-def test_more_than_there_is_leaves_places_empty(kind: str, tmp_path: Path) -> None:
+def test_a_larger_top_k_than_the_index_leaves_empty_ranks(kind: str, tmp_path: Path) -> None:
     few = embedded_gallery(tmp_path / "e", clustered(5))
     (folder := tmp_path / "index").mkdir()
     index = KINDS[kind][0](folder)
@@ -97,7 +97,7 @@ def test_more_than_there_is_leaves_places_empty(kind: str, tmp_path: Path) -> No
     index.close()
 
 
-def test_places_of_the_gallery_not_rows_are_found(tmp_path: Path) -> None:
+def test_positions_in_the_gallery_are_found(tmp_path: Path) -> None:
     """With some left out, the two differ."""
     from mindeye_pl.gallery.files import VectorTable
 
@@ -174,7 +174,7 @@ def test_milvus_that_lost_the_collection(gallery: EmbeddedGallery, tmp_path: Pat
 
 
 @needs_milvus
-def test_milvus_goes_on_behind_what_it_has_and_writes_nothing_twice(gallery: EmbeddedGallery, tmp_path: Path) -> None:
+def test_milvus_resumes_and_inserts_nothing_twice(gallery: EmbeddedGallery, tmp_path: Path) -> None:
     """Stopped after three parts are in and only two are noted, as a kill between the two leaves it."""
     (folder := tmp_path / "index").mkdir()
     index = milvus_index(folder)

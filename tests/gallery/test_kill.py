@@ -87,7 +87,7 @@ def test_faiss_killed_while_embedding_and_while_indexing(kind: str, tmp_path: Pa
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pymilvus") is None, reason="needs pip install -e .[milvus]")
-def test_milvus_killed_between_an_insert_and_its_note(tmp_path: Path) -> None:
+def test_milvus_killed_between_an_insert_and_its_record(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", clustered(COUNT))
     assert build(tmp_path, "milvus", fatal=12) == -signal.SIGKILL
     assert build(tmp_path, "milvus", fatal=1000) == 0

@@ -61,7 +61,7 @@ def test_names_of_tar_shards_and_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "hdf5"])
-def test_a_copy_has_the_same_fingerprint_and_another_gallery_has_not(kind: str, tmp_path: Path) -> None:
+def test_a_copy_has_the_same_fingerprint_and_another_gallery_a_different_one(kind: str, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     first, second = (open_gallery(made(kind, tmp_path / name), SIDE) for name in ("a", "b"))
@@ -81,7 +81,7 @@ def test_large_images_become_middle_squares(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["text", "cut"])
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_an_unreadable_image_is_named_and_spares_the_others(how: str, kind: str, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named_and_the_others_are_read(how: str, kind: str, tmp_path: Path) -> None:
     path, name = made(kind, tmp_path), {"folder": "part-0/002.png", "tar": "00000.tar/000002.png"}[kind]
     if kind == "folder":
         broken = path / name
@@ -126,7 +126,7 @@ def test_tables_of_vectors(suffix: str, tmp_path: Path) -> None:
     }
 
 
-def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_must_match_the_embedder_and_the_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "table.npy", clustered(4))
     table = VectorTable(tmp_path / "table.npy")
     table.check("laptop", 16)
@@ -149,7 +149,7 @@ def test_a_table_is_held_to_the_embedder_and_the_width(tmp_path: Path, capsys: p
         ("cut.tar", b"x" * 700, "truncated or not a tar"),
     ],
 )
-def test_what_is_no_gallery(name: str, content: bytes | None, words: str, tmp_path: Path) -> None:
+def test_other_paths_are_refused_as_galleries(name: str, content: bytes | None, words: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=words):
@@ -196,7 +196,7 @@ def test_joined_and_selected_galleries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sizes", "size"), [((10,), 4), ((8,), 4), ((3, 5), 4), ((4, 4, 1), 4), ((1,), 100)])
-def test_portions_cover_every_place_once_and_end_with_the_parts(sizes: tuple[int, ...], size: int) -> None:
+def test_blocks_cover_every_row_once(sizes: tuple[int, ...], size: int) -> None:
     class Sized:
         def __init__(self, count: int):
             self.count, self.holds_images = count, True

@@ -68,7 +68,7 @@ def test_temperature_schedule_equals_the_published_code(io: dict[str, Tensor]) -
 @pytest.mark.parametrize(("epochs", "iterations"), [(12, 7), (150, 31)])
 def test_onecycle_equals_the_published_code(io: dict[str, Tensor], epochs: int, iterations: int) -> None:
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=3e-4)
-    schedule = published_onecycle(optimizer, epochs=epochs, iterations_per_epoch=iterations, max_lr=3e-4)
+    schedule = published_onecycle(optimizer, iterations_per_epoch=[iterations] * epochs, max_lr=3e-4)
     rates, betas = [], []
     for _ in range(epochs * iterations):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -85,7 +85,7 @@ def test_onecycle_equals_the_published_code(io: dict[str, Tensor], epochs: int, 
 def test_onecycle_of_few_epochs_still_cycles() -> None:
     for epochs in (1, 2, 3):
         optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
-        schedule = published_onecycle(optimizer, epochs=epochs, iterations_per_epoch=4, max_lr=1.0)
+        schedule = published_onecycle(optimizer, iterations_per_epoch=[4] * epochs, max_lr=1.0)
         rates = []
         for _ in range(4 * epochs):
             rates.append(optimizer.param_groups[0]["lr"])

@@ -35,7 +35,7 @@ def batch(seed: int = 0) -> BrainBatch:
     return BrainBatch(voxels, [0, 1], torch.arange(8), targets)
 
 
-def test_stages_follow_each_other_and_validation_is_always_by_the_second() -> None:
+def test_validation_always_uses_stage_b() -> None:
     objective = MapperObjective(first_share=0.5)
     assert [objective.weights(epoch, 4, training=True) for epoch in range(4)] == [STAGE_A, STAGE_A, STAGE_B, STAGE_B]
     assert [objective.weights(epoch, 4, training=False) for epoch in range(4)] == [STAGE_B] * 4
@@ -82,7 +82,7 @@ def test_training_draws_a_view_and_a_caption() -> None:
     assert torch.equal(model._image_target(data), data.targets["tokens"][:, 0])
 
 
-def test_the_mappers_share_nothing() -> None:
+def test_the_mappers_share_no_weights() -> None:
     model, data = system(), batch()
     model.compute_loss(data, epoch=3, num_epochs=4).total.backward()
     both = {name: p.grad for name, p in model.named_parameters()}
@@ -105,7 +105,7 @@ def test_without_captions_a_caption_mapper_is_refused() -> None:
     assert set(loss.parts) == {"image_mse", "image_cosine"}
 
 
-def test_outputs_go_on_as_they_are_or_as_the_targets_are() -> None:
+def test_outputs_are_unchanged_or_transformed_like_the_targets() -> None:
     voxels = torch.randn(3, VOXELS[1])
     raw, alike = (system(outputs=outputs, clamp=0.01).eval() for outputs in ("published", "corrected"))
     tokens = raw.predict(voxels, 1).tokens
@@ -121,7 +121,7 @@ def test_outputs_go_on_as_they_are_or_as_the_targets_are() -> None:
     assert system(captions=False).eval().predict(voxels, 1).tokens.shape == (3, 1, 6)
 
 
-def test_a_new_subject_inherits_all_but_what_reads_voxels() -> None:
+def test_a_new_subject_inherits_all_weights_but_those_that_read_voxels() -> None:
     pretrained, model = system().state_dict(), system((5,))
     pretrained = {key: value + 1 for key, value in pretrained.items()}
     own = {key: value.clone() for key, value in model.state_dict().items()}

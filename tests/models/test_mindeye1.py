@@ -72,7 +72,7 @@ def test_no_bias_is_decayed_and_everything_else_is() -> None:
 def test_a_groups_learning_rate_is_scaled_from_the_schedule() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in (1.0, 5 / 3)]
     optimizer = torch.optim.AdamW(groups)
-    schedule = published_onecycle(optimizer, epochs=10, iterations_per_epoch=3, max_lr=3e-4)
+    schedule = published_onecycle(optimizer, iterations_per_epoch=[3] * 10, max_lr=3e-4)
     for _ in range(30):
         one, other = (group["lr"] for group in optimizer.param_groups)
         assert other == pytest.approx(5 / 3 * one)
@@ -80,7 +80,7 @@ def test_a_groups_learning_rate_is_scaled_from_the_schedule() -> None:
         schedule.step()
 
 
-def test_a_new_subject_inherits_all_but_what_reads_voxels() -> None:
+def test_a_new_subject_inherits_all_weights_but_those_that_read_voxels() -> None:
     def built(voxels: tuple[int, ...], seed: int) -> MindEye1:
         model = system(voxels)
         torch.manual_seed(seed)

@@ -21,9 +21,9 @@ def optimizer(groups: list[dict]) -> torch.optim.Optimizer:
 
 
 def scheduler(
-    optimizer: torch.optim.Optimizer, *, epochs: int, iterations_per_epoch: int
+    optimizer: torch.optim.Optimizer, *, iterations_per_epoch: list[int]
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    return published_onecycle(optimizer, epochs=epochs, iterations_per_epoch=iterations_per_epoch, max_lr=1e-2)
+    return published_onecycle(optimizer, iterations_per_epoch=iterations_per_epoch, max_lr=1e-2)
 
 
 def system(*, with_prior: bool = True, gain_decay: str = "published", **objective: float) -> MindEye2:
@@ -139,7 +139,7 @@ def test_training_lowers_the_loss_also_in_bf16(tmp_path: object) -> None:
         assert loss(model.eval(), batch()) < before
 
 
-def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path: object) -> None:
+def test_a_loss_of_nan_stops_with_one_line(tmp_path: object) -> None:
     data = batch()
     data.voxels[0][0, 0] = torch.nan
     with pytest.raises(UserError, match="not finite"):
@@ -155,7 +155,7 @@ def decayed(model: MindEye2) -> set[str]:
     return {names[id(p)] for group in groups if group["weight_decay"] > 0 for p in group["params"]}
 
 
-def test_what_is_decayed() -> None:
+def test_decayed_parameters() -> None:
     published, corrected = decayed(system()), decayed(system(gain_decay="corrected"))
     for name, parameter in system().named_parameters():
         if not parameter.requires_grad:

@@ -114,7 +114,7 @@ def test_the_unclip_never_makes_more_at_once(
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
-def test_the_blurry_image_is_the_init_image_and_at_strength_0_the_result(
+def test_blurry_image_is_the_init_image_and_the_result_at_strength_0(
     unclip: UnCLIPModel, strength: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vae, model = random_vae(3, **(VAE | {"image_size": 16})), system()  # images half the size

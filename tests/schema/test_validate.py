@@ -106,7 +106,7 @@ def test_every_experiment() -> None:
         validate(compose_config([f"+experiment={experiment}", "scale=tiny"]), Config)
 
 
-def test_it_is_quick() -> None:
+def test_it_is_fast() -> None:
     config = compose_config(["scale=tiny"])
     validate(config, Config)  # imports, and what is kept for the jobs of a sweep
     start = time.process_time()
@@ -174,7 +174,7 @@ def test_a_nested_network(own_module: str) -> None:
         validate(config, Config)
 
 
-def test_what_the_project_supplies_may_be_absent() -> None:
+def test_supplied_arguments_may_be_missing() -> None:
     config = compose_config(["scale=tiny"])
     with open_dict(config):
         del config.alignment.network["voxel_counts"]

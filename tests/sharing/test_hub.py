@@ -51,7 +51,7 @@ def says(found: pytest.ExceptionInfo[UserError], *words: str) -> None:
     assert TOKEN not in line
 
 
-def test_there_and_back(hub: Hub, token: str) -> None:
+def test_a_pushed_model_is_loaded_again(hub: Hub, token: str) -> None:
     model = system().eval()
     model.facts = {"subject": 1, "simulated": True}
     address = model.push_to_hub("lab/subject-one")

@@ -102,7 +102,7 @@ def test_rebuilt_to_train_on(model: MindEye2, folder: Path) -> None:
     assert again._scheduler is not None
     optimizer = again._optimizer([group for part in again.parts().values() for group in part.parameter_groups()])
     assert isinstance(optimizer, torch.optim.AdamW)
-    again._scheduler(optimizer, epochs=3, iterations_per_epoch=2)
+    again._scheduler(optimizer, iterations_per_epoch=[2] * 3)
     assert all(p.requires_grad for p in again.parts()["backbone"].parameters())
 
 

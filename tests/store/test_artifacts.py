@@ -28,7 +28,7 @@ def make(store: ArtifactStore, spec: ArtifactSpec = SPEC, content: str = "weight
     return True
 
 
-def test_the_fingerprint_depends_on_all_that_determines_and_on_nothing_else() -> None:
+def test_fingerprint_depends_on_all_determining_settings_alone() -> None:
     same = ArtifactSpec("pretrain", "another label", {"epochs": 3}, {"data": "abc"})
     assert same.fingerprint == SPEC.fingerprint
     others = [
@@ -59,7 +59,7 @@ def fail_half_way(store: ArtifactStore) -> None:
         raise RuntimeError
 
 
-def test_a_failed_maker_leaves_work_but_no_artifact(tmp_path: Path) -> None:
+def test_a_failed_build_leaves_unfinished_work_but_no_artifact(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     with pytest.raises(RuntimeError):
         fail_half_way(store)
@@ -74,7 +74,7 @@ def test_fingerprints_are_stable() -> None:
     assert SCHEMA_VERSION == 2
 
 
-def test_a_step_that_means_something_else_is_made_anew(tmp_path: Path) -> None:
+def test_a_step_of_another_version_is_rebuilt(tmp_path: Path) -> None:
     store, later = ArtifactStore(tmp_path), replace(SPEC, version=2)
     make(store)
     assert store.find(later) is None
@@ -86,7 +86,7 @@ def test_a_step_that_means_something_else_is_made_anew(tmp_path: Path) -> None:
         assert (artifact.folder / "model").read_text() == content
 
 
-def test_the_manifest_knows_checksums_and_what_it_was_made_with(tmp_path: Path) -> None:
+def test_the_manifest_has_checksums_and_versions(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path, made_with=lambda: {"mindeye_pl": "9.9", "commit": "abc"})
     with store.making(SPEC) as work:
         assert work is not None
@@ -154,7 +154,7 @@ def test_a_broken_manifest_is_one_line_and_never_reused(tmp_path: Path, how: str
     assert make(store)
 
 
-def test_a_folder_that_was_not_copied_to_its_end_is_never_reused(tmp_path: Path) -> None:
+def test_an_incompletely_copied_folder_is_never_reused(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     make(store)
     model = store.folder(SPEC) / "model"
@@ -200,7 +200,7 @@ def test_nothing_depends_on_clocks(tmp_path: Path, utc: object) -> None:
     assert not make(store)
 
 
-def test_a_clock_that_is_set_back_gives_no_negative_duration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duration_is_not_negative_if_the_clock_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ArtifactStore(tmp_path)
     clock = iter(range(10**9, 0, -1000))
     monkeypatch.setattr(time, "time", lambda: next(clock))
@@ -211,7 +211,7 @@ def test_a_clock_that_is_set_back_gives_no_negative_duration(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("where", ["store", "store/pretrain", "store/pretrain/{name}"])
-def test_a_file_in_the_way_is_one_line(tmp_path: Path, where: str) -> None:
+def test_an_existing_file_at_the_path_is_one_line(tmp_path: Path, where: str) -> None:
     path = tmp_path / where.format(name=SPEC.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
@@ -221,7 +221,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path, where: str) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_link_that_leads_nowhere_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_broken_link_is_refused_before_the_first_step(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     (tmp_path / "pretrain").mkdir()
     store.folder(SPEC).symlink_to(tmp_path / "unmounted")
@@ -238,7 +238,7 @@ def test_an_artifact_that_was_moved_and_linked_is_reused(tmp_path: Path) -> None
     assert not make(store)
 
 
-def test_what_the_shared_store_has_is_not_made(tmp_path: Path) -> None:
+def test_shared_artifacts_are_not_rebuilt(tmp_path: Path) -> None:
     make(ArtifactStore(tmp_path / "lab"))
     store = ArtifactStore(tmp_path / "mine", tmp_path / "lab")
     before = sorted((tmp_path / "lab").rglob("*"))
@@ -252,7 +252,9 @@ def test_what_the_shared_store_has_is_not_made(tmp_path: Path) -> None:
     assert sorted((tmp_path / "lab").rglob("*")) == before, "nothing is written there"
 
 
-def test_what_is_damaged_in_the_shared_store_is_made_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_shared_artifacts_are_rebuilt_in_the_own_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lab = ArtifactStore(tmp_path / "lab")
     make(lab)
     (lab.folder(SPEC) / "model").write_text("wei")

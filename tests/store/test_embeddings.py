@@ -107,7 +107,7 @@ def test_a_kill_loses_one_batch_and_leaves_no_lock(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store[np.arange(12)], expected(np.arange(12)))
 
 
-def test_a_torn_write_is_never_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_is_never_marked_as_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever number of bytes reaches the disk, no row is marked before all rows of its batch are whole."""
     store = store_in(tmp_path)
     ids = np.arange(4)
@@ -126,7 +126,7 @@ def test_a_torn_write_is_never_marked(tmp_path: Path, monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(store.missing(ids), ids)
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_in(tmp_path)
     store.fill(np.arange(2), embed, read_images, batch_size=2)
 
@@ -150,7 +150,7 @@ def fill_slowly(folder: Path, log: Path) -> None:
     store.fill(np.arange(20), slow, read_images, batch_size=5)
 
 
-def test_processes_that_want_the_same_images_embed_them_once(tmp_path: Path) -> None:
+def test_concurrent_processes_embed_images_once(tmp_path: Path) -> None:
     processes = [FORK.Process(target=fill_slowly, args=(tmp_path / "tokens", tmp_path / "log")) for _ in range(3)]
     for process in processes:
         process.start()

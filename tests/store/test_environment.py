@@ -9,7 +9,7 @@ import mindeye_pl
 from mindeye_pl.store import environment
 
 
-def test_what_a_reader_needs_to_run_it_again() -> None:
+def test_environment_has_versions_and_hardware() -> None:
     found = environment.environment()
     assert found["mindeye_pl"] == mindeye_pl.__version__
     assert {"commit", "Python", "torch", "system", "machine"} <= found.keys()

@@ -187,7 +187,7 @@ def test_a_removal_that_is_killed_leaves_nothing_under_a_final_name(
     assert entry_of(store, MODEL).state == WHOLE
 
 
-def test_what_was_made_anew_meanwhile_is_left_alone(store: ArtifactStore) -> None:
+def test_artifacts_rebuilt_meanwhile_are_kept(store: ArtifactStore) -> None:
     (store.folder(MODEL) / "model").write_text("wei")
     looked_at = entry_of(store, MODEL)
     shutil.rmtree(store.folder(MODEL))
@@ -196,7 +196,7 @@ def test_what_was_made_anew_meanwhile_is_left_alone(store: ArtifactStore) -> Non
     assert store.find(MODEL) is not None
 
 
-def test_what_is_gone_already_is_no_mistake(store: ArtifactStore) -> None:
+def test_removing_a_missing_artifact_is_no_error(store: ArtifactStore) -> None:
     entry = entry_of(store, MODEL)
     shutil.rmtree(store.folder(MODEL))
     assert not remove(entry, locks=REQUIRED)

@@ -68,7 +68,7 @@ def test_makers_at_once_make_one(tmp_path: Path, count: int) -> None:
     assert sorted(artifact.manifest["files"]) == ["0", "1", "2"]
 
 
-def test_a_waiter_takes_over_from_a_killed_owner_and_goes_on(
+def test_a_waiting_process_resumes_the_work_of_a_killed_owner(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Three processes want it; the owner is killed half-way, and then the one that took over."""
@@ -123,7 +123,7 @@ def test_a_child_that_outlives_a_killed_owner_does_not_keep_its_lock(tmp_path: P
         os.kill(child, signal.SIGKILL)
 
 
-def test_a_waiting_process_says_for_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_waiting_process_names_the_owner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, queue = ArtifactStore(tmp_path), SPAWN.Queue()
     owner = SPAWN.Process(target=_make, args=(tmp_path, queue, 0.3))
     owner.start()
@@ -138,7 +138,7 @@ def test_a_waiting_process_says_for_whom(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"pid": 3}', "null"])
-def test_a_broken_note_hinders_nobody(tmp_path: Path, content: str) -> None:
+def test_a_damaged_lock_note_blocks_no_process(tmp_path: Path, content: str) -> None:
     store = ArtifactStore(tmp_path)
     note = store.work_folder(SPEC).with_suffix(".maker.json")
     note.parent.mkdir()
@@ -148,7 +148,7 @@ def test_a_broken_note_hinders_nobody(tmp_path: Path, content: str) -> None:
     assert not note.exists()
 
 
-def test_the_note_of_a_failed_maker_stays_for_people(tmp_path: Path) -> None:
+def test_the_lock_note_of_a_failed_process_stays(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     with pytest.raises(RuntimeError), store.making(SPEC):
         raise RuntimeError
@@ -218,7 +218,7 @@ def test_a_store_that_may_not_be_written_is_one_line(
         pass
 
 
-def test_a_full_disk_keeps_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_its_own_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -231,7 +231,7 @@ def test_a_full_disk_keeps_its_own_words(tmp_path: Path, monkeypatch: pytest.Mon
     assert make(store) is not None
 
 
-def test_the_lock_of_another_version_of_the_code_is_honoured(tmp_path: Path) -> None:
+def test_the_lock_of_another_version_of_the_code_is_respected(tmp_path: Path) -> None:
     """The first version locked the same file, by the same system call."""
     from filelock import FileLock
 

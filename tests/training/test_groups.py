@@ -125,7 +125,7 @@ def test_csv_has_lightnings_metrics_of_both_parts_of_a_stopped_training(
         (("+trainer.val_check_interval=1.5",), ("Error in call to target", "val_check_interval")),
     ],
 )
-def test_what_lightning_refuses_is_one_line(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:
+def test_lightnings_errors_are_one_line(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:
     cli.refuses(*SCRATCH, NONE, *more, says=says)
 
 

@@ -67,7 +67,7 @@ def test_code_is_not_executed(tensors: dict[str, torch.Tensor], tmp_path: Path, 
     assert trace.exists()
 
 
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_other_files_are_refused_as_checkpoints(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": 1}}, tmp_path / "empty.ckpt")
     with pytest.raises(UserError, match="no state dict"):
         convert(tmp_path / "empty.ckpt", tmp_path / "a.safetensors")

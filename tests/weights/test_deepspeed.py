@@ -77,7 +77,7 @@ def test_a_folder_is_a_published_checkpoint(tmp_path: Path) -> None:
     assert load_published("mindeye2", folder).alignment is not None
 
 
-def test_what_is_missing_or_of_stage_3(tmp_path: Path) -> None:
+def test_missing_files_and_stage_3(tmp_path: Path) -> None:
     folder = saved(tmp_path / "run", {"a.weight": torch.randn(6), "b.weight": torch.randn(6)}, ranks=3)
     first, last = (folder / "last" / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in (0, 2))
     last_content = last.read_bytes()

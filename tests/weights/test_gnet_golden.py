@@ -98,7 +98,7 @@ def test_code_is_not_executed_and_the_weights_are_read(tmp_path: Path, io: dict[
     assert not trace.exists()
 
 
-def test_the_weights_alone_are_taken_too(tmp_path: Path, gnet: GNet, path: Path) -> None:
+def test_plain_state_dicts_are_accepted(tmp_path: Path, gnet: GNet, path: Path) -> None:
     save_file(FORMAT.read(path), tmp_path / "gnet.safetensors")
     again = load_published("gnet", tmp_path / "gnet.safetensors").state_dict()
     for key, value in gnet.state_dict().items():
@@ -137,7 +137,7 @@ def test_another_architecture_is_named(tmp_path: Path, spoil: Callable[[dict[str
         load_published("gnet", save(tmp_path / "gnet.pt", content))
 
 
-def test_what_is_no_such_checkpoint(tmp_path: Path) -> None:
+def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_published("gnet", tmp_path / "none.pt")
     with pytest.raises(UserError, match=r"no GNet checkpoint .*got: \['state_dict'\]"):

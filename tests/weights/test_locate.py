@@ -87,7 +87,7 @@ KEYS = {"what", "repository", "repository_type", "file", "licence", "saw_coco", 
 
 
 @pytest.mark.parametrize("name", RELEASED)
-def test_every_entry_says_what_is_asked_of_it(name: str) -> None:
+def test_every_entry_of_the_list_is_complete(name: str) -> None:
     entry = RELEASED[name]
     assert set(entry) >= KEYS
     assert set(entry) <= KEYS | {"with_files", "other_names", "fetch"}
@@ -128,7 +128,7 @@ def test_torch_fidelitys_command_fetches_the_file(monkeypatch: pytest.MonkeyPatc
     assert asked == [RELEASED.fid_inception.file]
 
 
-def test_swavs_command_says_that_it_runs_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_swavs_command_warns_that_it_executes_code(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr("torch.hub.load", lambda *args: asked.append(args))
     command = download_command(RELEASED.swav_resnet50)
@@ -157,7 +157,7 @@ def test_a_torch_file_is_found_in_the_folder_and_in_torchs_own_cache(
     assert find_weights(entry, folder) == folder / "pt_net-0123abcd.pth"
 
 
-def test_the_checksum_that_a_torch_files_name_begins(tmp_path: Path) -> None:
+def test_checksum_prefix_in_the_name_of_a_torch_file(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save({"a": torch.arange(100.0)}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -205,7 +205,7 @@ def test_files_that_belong_together_in_the_hubs_cache(tmp_path: Path, monkeypatc
     assert find_weights(released(with_files=["tokenizer.json"]), None) is None
 
 
-def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
+def test_missing_files_are_listed_with_their_commands(tmp_path: Path) -> None:
     entry = torch_entry(file="net-0123abcd.pth")
     assert needed(entry) == "needs net-0123abcd.pth: python -c 'fetch'"
 

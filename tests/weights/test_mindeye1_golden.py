@@ -264,7 +264,7 @@ def test_broken_and_unsafe_files_are_refused(tmp_path: Path, kind: str) -> None:
         load_published(kind, tmp_path / "other.safetensors")
 
 
-def test_what_the_published_code_cannot_take_is_not_written(tmp_path: Path) -> None:
+def test_models_that_the_published_code_cannot_read_are_not_written(tmp_path: Path) -> None:
     def system(**changes: object) -> MindEye1:
         parts = {"alignment": alignment([7], 8), "backbone": residual_mlp(8, 3)}
         return MindEye1(**(parts | changes))  # type: ignore[arg-type]

@@ -142,7 +142,7 @@ def test_written_as_published_are_the_weights_alone(tmp_path: Path) -> None:
     assert torch.equal(again.alignment.network.linears[0].weight, row)
 
 
-def test_what_the_published_code_computes_otherwise_is_refused(model: MindEye2, tmp_path: Path) -> None:
+def test_models_with_another_published_function_are_refused(model: MindEye2, tmp_path: Path) -> None:
     corrected = MindEye2(alignment([5], 8), mixer(8, mixer="corrected"))
     with pytest.raises(UserError, match=r"fidelity\.mixer=published"):
         save_published("mindeye2", corrected, tmp_path / "last.pth")

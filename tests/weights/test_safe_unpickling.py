@@ -214,13 +214,13 @@ def test_code_is_never_executed(tmp_path: Path, entry: str, what: str, old_forma
     assert not trace.exists()
 
 
-def test_the_malice_would_work(tmp_path: Path) -> None:
+def test_the_malicious_pickle_executes_without_protection(tmp_path: Path) -> None:
     torch.save(malicious(tmp_path / "executed")["alone"], tmp_path / "m.pt")
     torch.load(tmp_path / "m.pt", weights_only=False)
     assert (tmp_path / "executed").exists()
 
 
-def test_what_is_refused_is_named(tmp_path: Path) -> None:
+def test_refused_objects_are_named(tmp_path: Path) -> None:
     torch.save([Reduced(Path.touch, tmp_path / "executed")], tmp_path / "m.pt")
     with pytest.raises(UserError, match=r"m\.pt holds code, which was not executed \(got: getattr; expected: tensors"):
         read_torch(tmp_path / "m.pt")

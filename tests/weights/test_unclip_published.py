@@ -51,7 +51,7 @@ def test_the_file_stands_alone(model: UnCLIPModel, tmp_path: Path) -> None:
     assert load_file(copy).keys() == load_file(path).keys()
 
 
-def test_what_the_format_has_no_place_for_is_refused(tmp_path: Path) -> None:
+def test_unsupported_parts_are_refused_by_the_format(tmp_path: Path) -> None:
     unet = {
         "channels": [8],
         "transformer_depth": [1],

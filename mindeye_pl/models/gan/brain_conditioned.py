@@ -3,7 +3,6 @@
 Legend: B batch, V voxels, C captions, E width of an embedding, P side of an image.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch.optim import Adam, Optimizer
 from mindeye_pl.losses.gan import generator_loss
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.objective import AdversarialObjective
-from mindeye_pl.models.gan.training import AdversarialTraining, Embeddings
+from mindeye_pl.models.gan.training import AdversarialTraining, Embeddings, NetworkAndLoss
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
 from mindeye_pl.types import BrainBatch, ImageBatch, PartLoss
@@ -31,10 +30,6 @@ class BrainConditioned(AdversarialTraining):
     A batch also has `voxels` `(B, V)` of one subject.
 
     Args:
-        generator: see `AdversarialTraining`.
-        discriminator: see `AdversarialTraining`.
-        embed: see `AdversarialTraining`.
-        objective: see `AdversarialTraining`.
         brain_decoder: trained; its first and last token are image and caption embedding, as in `MindReader`.
         mappers: `frozen` (published) | `trained` together with the generator, which the paper found worse.
         mapper_learning_rate: Adam's learning rate for the mappers; 0.0025 in the published code, as for both networks.
@@ -63,21 +58,15 @@ class BrainConditioned(AdversarialTraining):
         tokens = self.brain_decoder([batch["voxels"]], [0]).tokens  # (B, 2, E), or (B, 1, E) without caption mapper
         return tokens[:, 0], tokens[:, -1]
 
-    def networks(self) -> Sequence[nn.Module]:
-        """Return all networks that are trained, the mappers last."""
-        return [*super().networks(), *([self.brain_decoder] if self.mappers_learn else [])]
+    def networks_and_losses(self) -> dict[str, NetworkAndLoss]:
+        """Return each phase's network and loss, the trained mappers last."""
+        return super().networks_and_losses() | (
+            {_PHASE: (self.brain_decoder, self.mapper_loss)} if self.mappers_learn else {}
+        )
 
     def phases(self) -> tuple[str, ...]:
         """Return the objective's phases and, after them, the mappers'."""
         return super().phases() + ((_PHASE,) if self.mappers_learn else ())
-
-    def learner(self, phase: str) -> nn.Module:
-        """Return the network that a phase trains."""
-        return self.brain_decoder if phase == _PHASE else super().learner(phase)
-
-    def compute_loss(self, phase: str, batch: ImageBatch) -> PartLoss:
-        """Return the loss of a phase."""
-        return self.mapper_loss(batch) if phase == _PHASE else super().compute_loss(phase, batch)
 
     def mapper_loss(self, batch: ImageBatch) -> PartLoss:
         """Return the mappers' own loss in stage b, plus the generator's loss of the images drawn from their outputs."""
@@ -87,8 +76,8 @@ class BrainConditioned(AdversarialTraining):
         brains = BrainBatch([batch["voxels"]], [0], torch.zeros(len(batch), dtype=torch.int64), targets)
         loss = self.brain_decoder.compute_loss(brains, epoch=1, num_epochs=1)
         conditions = self._perturbed(batch)
-        made = self.generator.synthesise(self._styles(len(batch)), *conditions)
-        real = self.mapper_realness_scale * generator_loss(self.discriminator(made, *conditions).logits)
+        generated = self.generator.synthesise(self._styles(len(batch)), *conditions)
+        real = self.mapper_realness_scale * generator_loss(self.discriminator(generated, *conditions).logits)
         return loss + PartLoss(real, {"mapper_realness": real.detach()})
 
     def configure_optimizers(self) -> list[Optimizer]:

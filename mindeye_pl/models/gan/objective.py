@@ -70,12 +70,7 @@ class AdversarialObjective:
         return r1_gamma(image_size, batch_size) if self.r1_gamma is None else self.r1_gamma
 
     def average_decay(self, batch_size: int, seen: int) -> float:
-        """Return the weight of the previous averaged generator in one iteration.
-
-        Args:
-            batch_size: images of an iteration.
-            seen: images so far, including this iteration's.
-        """
+        """Return the weight of the previous averaged generator, after `seen` images with this iteration's."""
         half_life = batch_size * 10 / 32 * 1000 if self.average_half_life is None else self.average_half_life
         if self.average_rampup is not None:
             half_life = min(half_life, seen * self.average_rampup)

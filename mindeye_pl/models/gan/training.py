@@ -4,7 +4,7 @@ Legend: B batch, E width of an embedding, C captions of an image, P side of an i
 intermediate latents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -27,13 +27,7 @@ from mindeye_pl.losses.gan import (
 from mindeye_pl.losses.gan_contrastive import log_match, mean_log_match, perturb
 from mindeye_pl.metrics.fid import fid
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
-from mindeye_pl.models.gan.objective import (
-    DISCRIMINATOR,
-    GENERATOR,
-    PATH_LENGTH,
-    R1,
-    AdversarialObjective,
-)
+from mindeye_pl.models.gan.objective import DISCRIMINATOR, GENERATOR, PATH_LENGTH, R1, AdversarialObjective
 from mindeye_pl.nn.clip.embeddings import draw_caption, mean_caption
 from mindeye_pl.nn.stylegan2.conditions import select_conditions
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
@@ -43,6 +37,9 @@ from mindeye_pl.types import ImageBatch, PartLoss
 
 #: Image and caption embedding, `(B, E)` each.
 Embeddings = tuple[Tensor, Tensor]
+
+#: Network that a phase trains, and its loss.
+NetworkAndLoss = tuple[nn.Module, Callable[[ImageBatch], PartLoss]]
 
 #: Number of held-out images that are shown with the generated ones.
 _SHOWN = 16
@@ -59,21 +56,14 @@ class AdversarialTraining(LightningModule):
     training on images with captions. `BrainConditioned` takes embeddings predicted from voxels.
 
     Args:
-        generator: generator.
-        discriminator: discriminator.
         embed: CLIP, frozen; the gradient flows through it to generated images.
-        objective: settings of the loss.
     """
 
     iteration: Tensor  # (), counts steps of both networks together
     path_length: Tensor  # (), moving average
 
     def __init__(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        embed: nn.Module,
-        objective: AdversarialObjective,
+        self, generator: Generator, discriminator: Discriminator, embed: nn.Module, objective: AdversarialObjective
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -84,8 +74,6 @@ class AdversarialTraining(LightningModule):
         self._frozen = [embed]  # in a list, so that it is not part of checkpoints
         self._seen: list[dict[str, Tensor]] = []
         self.shown: Tensor | None = None  # (n, 2, 3, P, P) real and generated, of the last validation
-
-    # conditions
 
     def conditions(self, batch: ImageBatch) -> Embeddings:
         """Return the embeddings from which a batch's images are generated."""
@@ -102,14 +90,8 @@ class AdversarialTraining(LightningModule):
         with torch.autocast(images.device.type, enabled=False):
             return self._frozen[0]((images.float() + 1) / 2).flatten(1)
 
-    # one iteration
-
     def on_fit_start(self) -> None:
-        """Move CLIP to the networks' device.
-
-        Raises:
-            UserError: for several devices, because the losses compare all images of a batch.
-        """
+        """Move CLIP to the networks' device; refuse several, because the losses compare all images of a batch."""
         if self.trainer.world_size > 1:
             got = f"{self.trainer.world_size} devices"
             raise UserError("a generator is trained on one device", got=got, fix="trainer.devices=1")
@@ -117,15 +99,15 @@ class AdversarialTraining(LightningModule):
 
     def training_step(self, batch: ImageBatch, batch_index: int) -> None:
         """Run one iteration of both networks, with the regularisers that are due."""
-        networks = self.networks()
-        of_network = dict(zip(map(id, networks), self.optimizers(), strict=True))
+        optimizers = dict(zip(self.networks(), self.optimizers(), strict=True))
         totals: list[Tensor] = []
         parts: dict[str, Tensor] = {}
+        networks_and_losses = self.networks_and_losses()
         for phase in self.phases():
-            network = self.learner(phase)
+            network, compute_loss = networks_and_losses[phase]
             with self._learning(network):
-                loss = self.compute_loss(phase, batch)
-                optimizer = of_network[id(network)]
+                loss = compute_loss(batch)
+                optimizer = optimizers[network]
                 optimizer.zero_grad()
                 self.manual_backward(loss.total)
                 _clamp_gradients(network)
@@ -135,30 +117,25 @@ class AdversarialTraining(LightningModule):
         self.iteration += 1
         self._average(len(batch))
         # The sum of two opposed losses need not decrease.
-        named = {"train/loss": torch.stack(totals).sum()} | {f"train/{name}": part for name, part in parts.items()}
+        named = PartLoss(torch.stack(totals).sum(), parts).named("train")
         self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(batch))
 
-    def networks(self) -> Sequence[nn.Module]:
+    def networks_and_losses(self) -> dict[str, NetworkAndLoss]:
+        """Return each phase's network and loss, in the order of the networks' optimisers."""
+        return {
+            GENERATOR: (self.generator, self.generator_loss),
+            PATH_LENGTH: (self.generator, self.path_length_loss),
+            DISCRIMINATOR: (self.discriminator, self.discriminator_loss),
+            R1: (self.discriminator, self.r1_loss),
+        }
+
+    def networks(self) -> list[nn.Module]:
         """Return all networks that are trained, in the order of their optimisers."""
-        return [self.generator, self.discriminator]
+        return list(dict.fromkeys(network for network, _ in self.networks_and_losses().values()))
 
     def phases(self) -> tuple[str, ...]:
         """Return the phases of the next iteration."""
         return self.objective.phases(int(self.iteration))
-
-    def learner(self, phase: str) -> nn.Module:
-        """Return the network that a phase trains."""
-        return self.generator if phase in (GENERATOR, PATH_LENGTH) else self.discriminator
-
-    def compute_loss(self, phase: str, batch: ImageBatch) -> PartLoss:
-        """Return the loss of a phase."""
-        losses = {
-            GENERATOR: self.generator_loss,
-            PATH_LENGTH: self.path_length_loss,
-            DISCRIMINATOR: self.discriminator_loss,
-            R1: self.r1_loss,
-        }
-        return losses[phase](batch)
 
     @contextmanager
     def _learning(self, network: nn.Module) -> Iterator[None]:
@@ -172,21 +149,19 @@ class AdversarialTraining(LightningModule):
     def generator_loss(self, batch: ImageBatch) -> PartLoss:
         """Return the generator's loss: realness, and the match with the embeddings by discriminator and CLIP."""
         objective, embeddings = self.objective, self._perturbed(batch)
-        made = self.generator.synthesise(self._styles(len(batch)), *embeddings)
-        judged = self.discriminator(made, *embeddings)
+        generated = self.generator.synthesise(self._styles(len(batch)), *embeddings)
+        output = self.discriminator(generated, *embeddings)
         conditions = select_conditions(self.discriminator.condition, *embeddings)
-        parts = {
-            "generator_logits": generator_loss(judged.logits),
-            "generator_heads": -objective.head_scale * self._match(judged.semantics, conditions),
-        }
+        heads = -objective.head_scale * self._match(output.semantics, conditions)
+        parts = {"generator_logits": generator_loss(output.logits), "generator_heads": heads}
         if objective.clip_scale or objective.image_scale:
-            seen = self.embed(self._cropped(made))  # (B, E)
+            seen = self.embed(self._cropped(generated))  # (B, E)
             parts["generator_clip"] = -objective.clip_scale * self._match([seen] * len(conditions), conditions)
             if objective.image_scale:
                 parts["generator_image"] = -objective.image_scale * self._match([seen], [batch["image"].flatten(1)])
         if objective.real_scale:
             real = self.discriminator(2 * batch["images"] - 1, *embeddings).semantics
-            parts["generator_real"] = -objective.real_scale * self._match(real, judged.semantics)
+            parts["generator_real"] = -objective.real_scale * self._match(real, output.semantics)
         return _summed(parts)
 
     def path_length_loss(self, batch: ImageBatch) -> PartLoss:
@@ -211,14 +186,13 @@ class AdversarialTraining(LightningModule):
         """Return the discriminator's loss: real against generated images, and the real images' match."""
         embeddings = self._perturbed(batch)
         with torch.no_grad():
-            made = self.generator.synthesise(self._styles(len(batch)), *embeddings)
-        judged, real = self.discriminator(made, *embeddings), self.discriminator(2 * batch["images"] - 1, *embeddings)
+            generated = self.generator.synthesise(self._styles(len(batch)), *embeddings)
+        output = self.discriminator(generated, *embeddings)
+        real = self.discriminator(2 * batch["images"] - 1, *embeddings)
         conditions = select_conditions(self.discriminator.condition, *embeddings)
-        parts = {
-            "discriminator_logits": discriminator_loss(real.logits, judged.logits),
-            "discriminator_heads": -self.objective.head_scale * self._match(real.semantics, conditions),
-        }
-        return _summed(parts)
+        heads = -self.objective.head_scale * self._match(real.semantics, conditions)
+        logits = discriminator_loss(real.logits, output.logits)
+        return _summed({"discriminator_logits": logits, "discriminator_heads": heads})
 
     def r1_loss(self, batch: ImageBatch) -> PartLoss:
         """Return the R1 gradient penalty on real images."""
@@ -263,15 +237,11 @@ class AdversarialTraining(LightningModule):
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for each network, corrected for lazy regularisation."""
         objective = self.objective
+        intervals = {self.generator: objective.path_length_interval, self.discriminator: objective.r1_interval}
         return [
             Adam(network.parameters(), **lazy_adam(interval, lr=objective.learning_rate))
-            for network, interval in (
-                (self.generator, objective.path_length_interval),
-                (self.discriminator, objective.r1_interval),
-            )
+            for network, interval in intervals.items()
         ]
-
-    # validation of the averaged generator
 
     @torch.no_grad()
     def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
@@ -279,26 +249,26 @@ class AdversarialTraining(LightningModule):
         shape = (len(batch), self.averaged.mapping.latent_dim)
         drawn = torch.randn(shape, generator=torch.Generator().manual_seed(batch_index)).to(self.device)
         latents = drawn if self.objective.latents == "random" else torch.zeros_like(drawn)
-        made = self.averaged(latents, *self.conditions(batch), noise="fixed")
-        seen = {"made": self.embed(made), "real": self.embed(2 * batch["images"] - 1)}
-        if sum(len(rows["made"]) for rows in self._seen) < _SHOWN:
-            seen["pairs"] = torch.stack([batch["images"], ((made + 1) / 2).clamp(0, 1)], 1)
+        generated = self.averaged(latents, *self.conditions(batch), noise="fixed")
+        seen = {"generated": self.embed(generated), "real": self.embed(2 * batch["images"] - 1)}
+        if sum(len(rows["generated"]) for rows in self._seen) < _SHOWN:
+            seen["pairs"] = torch.stack([batch["images"], ((generated + 1) / 2).clamp(0, 1)], 1)
         self._seen.append(seen)
 
     def on_validation_epoch_end(self) -> None:
         """Log FID to the held-out images and retrieval of their own images by generated ones, both in CLIP space."""
         if not self._seen:
             return
-        made, real = (torch.cat([rows[name] for rows in self._seen]) for name in ("made", "real"))
+        generated, real = (torch.cat([rows[name] for rows in self._seen]) for name in ("generated", "real"))
         self.shown = torch.cat([rows["pairs"] for rows in self._seen if "pairs" in rows])[:_SHOWN].cpu()
         self._seen.clear()
         named = {
-            "validation/image_retrieval": retrieval_accuracy(query=made, gallery=real),
-            "validation/pool_size": torch.tensor(float(len(made))),
-            "validation/clip": -log_match(made, real, temperature=self.objective.temperature),
+            "validation/image_retrieval": retrieval_accuracy(query=generated, gallery=real),
+            "validation/pool_size": torch.tensor(float(len(generated))),
+            "validation/clip": -log_match(generated, real, temperature=self.objective.temperature),
         }
-        if len(made) > 1:
-            named["validation/fid"] = fid(made.cpu(), real.cpu()).float()
+        if len(generated) > 1:
+            named["validation/fid"] = fid(generated.cpu(), real.cpu()).float()
         self.log_dict(named)
 
 

@@ -3,7 +3,7 @@
 Legend: B batch, V voxels of one subject, h hidden width.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
@@ -14,9 +14,7 @@ class FunctionalAlignment(Part):
     """One linear map per subject, regularised by weight decay (MindEye2, spec section 2).
 
     Args:
-        network: the subjects' maps.
         weight_decay: of the weights and, with `bias_decay`, of the biases.
-        gain_decay: `published` | `corrected`, see `Part`.
         bias_decay: decays the biases under `gain_decay=published`, as MindEye2's optimiser does; MindEye1's does not.
     """
 
@@ -33,9 +31,9 @@ class FunctionalAlignment(Part):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.bias_decay = bias_decay
 
-    def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Return true if AdamW decays this parameter; MindEye2's published optimiser decays this part's biases too."""
-        return (self.gain_decay == "published" and self.bias_decay) or super().decays(name, parameter)
+    def decays(self, name: str) -> bool:
+        """Return true if the optimiser decays the parameter of this name, biases included under `bias_decay`."""
+        return (self.gain_decay == "published" and self.bias_decay) or super().decays(name)
 
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
         """Align one subject's voxels. Shape: `(B, V)` -> `(B, h)`."""

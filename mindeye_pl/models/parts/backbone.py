@@ -8,10 +8,10 @@ from torch import Tensor
 from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss
 from mindeye_pl.losses.mixco import MixCo
 from mindeye_pl.losses.negatives import Negatives
-from mindeye_pl.models.objectives import Objective
+from mindeye_pl.models.objectives import Objective, Phase
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.backbone import TokenBackbone
-from mindeye_pl.types import NonNegativeFloat, PartLoss, PublishedOrCorrected
+from mindeye_pl.types import PartLoss
 
 
 class Backbone(Part):
@@ -19,20 +19,9 @@ class Backbone(Part):
 
     Args:
         network: `MixerBackbone` (MindEye2), `MLPBackbone` (MindEye1) or another `TokenBackbone`.
-        weight_decay: AdamW's weight decay.
-        gain_decay: `published` | `corrected`, see `Part`.
     """
 
     network: TokenBackbone
-
-    def __init__(
-        self,
-        network: TokenBackbone,
-        *,
-        weight_decay: NonNegativeFloat = 1e-2,
-        gain_decay: PublishedOrCorrected = "published",
-    ):
-        super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
 
     def forward(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
         """Return backbone tokens and retrieval embedding. Shape: `(B, h)` -> `(B, S, D)`, `(B, S, D)`."""
@@ -43,10 +32,9 @@ class Backbone(Part):
         aligned: Tensor,
         targets: Tensor,
         objective: Objective,
+        phase: Phase,
         *,
-        temperature: float,
         mixing: MixCo | None = None,
-        soft: bool = True,
         negatives: Negatives = "local",
     ) -> PartLoss:
         """Return the contrastive loss of the retrieval embedding against the target tokens.
@@ -55,11 +43,9 @@ class Backbone(Part):
             aligned: `(B, h)`.
             targets: `(B, S, D)` target tokens of the images, not mixed.
             objective: gives the contrastive scale.
-            temperature: of the logits.
+            phase: form of the loss for unmixed voxels, SoftCLIP or InfoNCE over this process's images, and temperature.
             mixing: mixing of the voxels, for BiMixCo.
-            soft: for unmixed voxels, takes the images' similarities as targets (SoftCLIP); False takes the own image
-                alone (InfoNCE over this process's images).
-            negatives: `local` | `gathered`, see `losses.negatives`.
+            negatives: see `losses.negatives`.
 
         Returns:
             `contrastive` as the one part; `hidden`, `tokens` and `retrieval` as outputs.
@@ -71,10 +57,10 @@ class Backbone(Part):
             return PartLoss(tokens.new_zeros(()), {}, outputs)
         brain, clip = retrieval.flatten(1), targets.flatten(1)  # (B, S*D)
         if mixing is not None:
-            loss = bimixco_loss(brain, clip, mixing, temperature=temperature, negatives=negatives)
-        elif not soft:
-            loss = info_nce_loss(brain, clip, temperature=temperature)
+            loss = bimixco_loss(brain, clip, mixing, temperature=phase.temperature, negatives=negatives)
+        elif phase.soft:
+            loss = softclip_loss(brain, clip, temperature=phase.temperature, negatives=negatives)
         else:
-            loss = softclip_loss(brain, clip, temperature=temperature, negatives=negatives)
+            loss = info_nce_loss(brain, clip, temperature=phase.temperature)
         loss = objective.contrastive_scale * loss
         return PartLoss(loss, {"contrastive": loss.detach()}, outputs)

@@ -4,16 +4,15 @@ Legend: B batch, b trials of one subject, R repetitions, V voxels, h hidden widt
 latents, M = (L / 4)^2 positions of a feature map, K views of an image.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindeye_pl.losses.contrastive import soft_contrastive_loss
 from mindeye_pl.losses.negatives import Negatives
 from mindeye_pl.losses.repetition_mixing import mix_repetitions
-from mindeye_pl.models.parts.part import Part
+from mindeye_pl.models.parts.part import Part, read_subjects
 from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
 from mindeye_pl.types import (
     BrainBatch,
@@ -25,51 +24,41 @@ from mindeye_pl.types import (
 )
 
 
-class LowLevelPart(Part):
-    """Base of low-level parts, which learn the image's VAE latents and feature maps.
+class LowLevel(Part):
+    """VAE latents and feature maps of the image, from the backbone's hidden vector (MindEye2, spec section 3).
 
     Args:
-        network: the network.
         contrastive_scale: weight of the feature maps' loss relative to the latents'.
-        contrastive_temperature: temperature of the feature maps' loss.
-        latent_scale: divisor of the latents' L1.
-        weight_decay: AdamW's weight decay.
-        gain_decay: `published` | `corrected`, see `Part`.
-        lr_scale: see `Part`.
     """
 
+    network: LowLevelHead | LowLevelModel
     #: False for a part that reads the voxels itself and not the backbone.
-    uses_backbone: bool
+    uses_backbone = True
+    #: Temperature of the feature maps' loss.
+    contrastive_temperature = 0.2
+    #: Divisor of the latents' L1.
+    latent_scale = 1.0
 
     def __init__(
         self,
-        network: nn.Module,
+        network: LowLevelHead | LowLevelModel,
         *,
-        contrastive_scale: NonNegativeFloat,
-        contrastive_temperature: PositiveFloat,
-        latent_scale: PositiveFloat,
-        weight_decay: NonNegativeFloat,
-        gain_decay: PublishedOrCorrected,
+        contrastive_scale: NonNegativeFloat = 0.1,
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
         lr_scale: PositiveFloat = 1.0,
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay, lr_scale=lr_scale)
-        self.contrastive_scale, self.contrastive_temperature = contrastive_scale, contrastive_temperature
-        self.latent_scale = latent_scale
+        self.contrastive_scale = contrastive_scale
 
     @property
-    @abstractmethod
     def head(self) -> LowLevelHead:
-        """The head that reads latents and maps from the hidden vector."""
+        """The layers that read latents and maps from the hidden vector."""
+        return self.network.head if isinstance(self.network, LowLevelModel) else self.network
 
-    @abstractmethod
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
-        """Return the head's input `(B, h)`.
-
-        Args:
-            voxels: one `(b, V_s)` tensor per subject.
-            subject_index: the subjects' indices.
-            backbone: `(B, h)` hidden vector of the backbone.
-        """
+        """Return the head's input `(B, h)`: the backbone's hidden vector `(B, h)`."""
+        return backbone
 
     def hidden_of(self, batch: BrainBatch, backbone: Tensor) -> Tensor:
         """Return the head's input `(B, h)` for a training batch."""
@@ -80,12 +69,9 @@ class LowLevelPart(Part):
         return self.head(hidden)
 
     def draw_views(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each image's own map and that of one augmented view.
+        """Return each image's own map and that of one augmented view: a random one in training, else the first.
 
-        In training the view is sampled uniformly, independently for each image; in validation it is the first.
-
-        Shape:
-            `(B, K * M, 512)` -> `(B, M, 512)`, `(B, M, 512)`.
+        Shape: `(B, K * M, 512)` -> `(B, M, 512)`, `(B, M, 512)`.
         """
         views = maps.unflatten(1, (-1, self.head.side**2))  # (B, K, M, 512)
         count = len(views)
@@ -112,7 +98,7 @@ class LowLevelPart(Part):
             maps: `(B, M, 512)` ConvNeXt features of the images.
             augmented_maps: `(B, M, 512)` features of augmented views.
             scale: weight of the loss.
-            negatives: of the maps' loss, `local` | `gathered`, see `losses.negatives`.
+            negatives: of the maps' loss, see `losses.negatives`.
 
         Returns:
             `low_level` and `low_level_maps` as parts; `latents` as the output.
@@ -134,64 +120,20 @@ class LowLevelPart(Part):
         return loss
 
 
-class LowLevel(LowLevelPart):
-    """MindEye2's branch on the backbone's hidden vector (MindEye2, spec section 3).
-
-    Args:
-        network: the head.
-        contrastive_scale: see `LowLevelPart`.
-        weight_decay: AdamW's weight decay.
-        gain_decay: `published` | `corrected`, see `Part`.
-    """
-
-    network: LowLevelHead
-    uses_backbone = True
-
-    def __init__(
-        self,
-        network: LowLevelHead,
-        *,
-        contrastive_scale: NonNegativeFloat = 0.1,
-        weight_decay: NonNegativeFloat = 1e-2,
-        gain_decay: PublishedOrCorrected = "published",
-    ):
-        super().__init__(
-            network,
-            contrastive_scale=contrastive_scale,
-            contrastive_temperature=0.2,
-            latent_scale=1.0,
-            weight_decay=weight_decay,
-            gain_decay=gain_decay,
-        )
-
-    @property
-    def head(self) -> LowLevelHead:
-        """The network itself."""
-        return self.network
-
-    def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
-        """Return the backbone's hidden vector `(B, h)`."""
-        return backbone
-
-
-class SeparateLowLevel(LowLevelPart):
+class SeparateLowLevel(LowLevel):
     """MindEye1's low-level model, which reads the voxels and shares nothing with the other parts (spec section 7).
 
     It is trained in float32 on mixed repetitions of each image. The published one is trained in a run of its own, with
     its own batch size and number of epochs; here it is trained in the same run, without effect on the other parts.
 
     Args:
-        network: the low-level model.
         repetition_slots: R, responses to each image that are mixed in training; 0 takes the trial alone.
-        contrastive_scale: see `LowLevelPart`.
         latent_scale: divisor of the latents' L1, the VAE's scaling factor.
-        weight_decay: AdamW's weight decay.
-        gain_decay: `published` | `corrected`, see `Part`.
-        lr_scale: see `Part`.
     """
 
     network: LowLevelModel
     uses_backbone = False
+    contrastive_temperature = 0.075
 
     def __init__(
         self,
@@ -207,33 +149,20 @@ class SeparateLowLevel(LowLevelPart):
         super().__init__(
             network,
             contrastive_scale=contrastive_scale,
-            contrastive_temperature=0.075,
-            latent_scale=latent_scale,
             weight_decay=weight_decay,
             gain_decay=gain_decay,
             lr_scale=lr_scale,
         )
-        self.repetition_slots = repetition_slots
-
-    @property
-    def head(self) -> LowLevelHead:
-        """The last layers of the network."""
-        return self.network.head
+        self.repetition_slots, self.latent_scale = repetition_slots, latent_scale
 
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:
         """Return the model's own hidden vector `(B, h)` in float32; `backbone` is ignored."""
         with torch.autocast(backbone.device.type, enabled=False):
-            return torch.cat(
-                [self.network.hidden(v.float(), index) for v, index in zip(voxels, subject_index, strict=True)]
-            )
+            return read_subjects(self.network.hidden, [v.float() for v in voxels], subject_index)
 
     def hidden_of(self, batch: BrainBatch, backbone: Tensor) -> Tensor:
         """Return the hidden vector of a batch's repetitions: mixed in training, averaged in validation."""
         if batch.repetitions is None:
             return super().hidden_of(batch, backbone)
-        mix = mix_repetitions if self.training else _mean
-        return self.hidden([mix(slots) for slots in batch.repetitions], batch.subject_index, backbone)
-
-
-def _mean(repetitions: Tensor) -> Tensor:
-    return repetitions.mean(1)  # (b, R, V) -> (b, V)
+        one_each = [mix_repetitions(r) if self.training else r.mean(1) for r in batch.repetitions]  # (b, V) each
+        return self.hidden(one_each, batch.subject_index, backbone)

@@ -3,28 +3,20 @@
 Legend: B batch, V voxels of one subject, D embedding width.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindeye_pl.losses.mapper import TEMPERATURE, MapperWeights, mapper_loss
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import VoxelCounts
 from mindeye_pl.nn.brain.voxel_cnn import VoxelCNN
-from mindeye_pl.types import (
-    NonNegativeFloat,
-    PartLoss,
-    PositiveFloat,
-    PublishedOrCorrected,
-)
+from mindeye_pl.types import NonNegativeFloat, PartLoss, PositiveFloat, PublishedOrCorrected
 
 
 class Mapper(Part):
     """Voxels of each subject to an embedding, by a convolutional network that the subjects share but for one layer.
 
     Args:
-        network: the convolutional network.
-        weight_decay: the optimiser's weight decay.
         gain_decay: `published` decays biases too, as the published optimiser does | `corrected` decays only matrices.
-        lr_scale: see `Part`.
     """
 
     network: VoxelCNN
@@ -40,9 +32,9 @@ class Mapper(Part):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay, lr_scale=lr_scale)
         self.voxels = VoxelCounts(network.voxel_counts)
 
-    def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Return true if the optimiser decays this parameter; the published one decays all."""
-        return self.gain_decay == "published" or super().decays(name, parameter)
+    def decays(self, name: str) -> bool:
+        """Return true if the optimiser decays the parameter of this name; the published one decays all."""
+        return self.gain_decay == "published" or super().decays(name)
 
     def forward(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
         """Return the embedding, neither clamped nor normalised. Shape: `(B, V)` of one subject -> `(B, D)`."""
@@ -71,8 +63,8 @@ class Mapper(Part):
         """
         loss = mapper_loss(predicted, target, weights, temperature=temperature)
         addends = {
-            part: weight * value.detach()
+            f"{name}_{part}": weight * value.detach()
             for part, weight in weights._asdict().items()
             if (value := getattr(loss, part)) is not None
         }
-        return PartLoss(loss.total, {f"{name}_{part}": value for part, value in addends.items()}, {name: predicted})
+        return PartLoss(loss.total, addends, {name: predicted})

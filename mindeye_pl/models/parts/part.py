@@ -1,9 +1,11 @@
 """Base of all trainable parts: one network, and its optimiser groups."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
+import torch
 from pytorch_lightning import LightningModule
-from torch import nn
+from torch import Tensor, nn
 
 from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.types import NonNegativeFloat, PositiveFloat, PublishedOrCorrected
@@ -22,7 +24,7 @@ class Part(Shareable, LightningModule):
 
     Args:
         network: the network; a `Recorded` module, so that the part can be saved and rebuilt.
-        weight_decay: AdamW's weight decay of the decayed parameters.
+        weight_decay: weight decay of the decayed parameters.
         gain_decay: `published` decays every parameter whose name does not contain "bias", norm gains and learned
             vectors included (MindEye2, spec section 6.6); `corrected` decays only matrices.
         lr_scale: factor on the schedule's learning rate.
@@ -32,21 +34,19 @@ class Part(Shareable, LightningModule):
         self,
         network: nn.Module,
         *,
-        weight_decay: NonNegativeFloat,
-        gain_decay: PublishedOrCorrected,
+        weight_decay: NonNegativeFloat = 1e-2,
+        gain_decay: PublishedOrCorrected = "published",
         lr_scale: PositiveFloat = 1.0,
     ):
         super().__init__()
         assert gain_decay in get_args(PublishedOrCorrected), gain_decay
         self.network = network
-        self.weight_decay = weight_decay
-        self.gain_decay = gain_decay
-        self.lr_scale = lr_scale
+        self.weight_decay, self.gain_decay, self.lr_scale = weight_decay, gain_decay, lr_scale
         # Noted here: a strategy that shards the weights flattens them before the optimiser is made.
         self._matrices = frozenset(name for name, p in network.named_parameters() if p.ndim >= 2)
 
-    def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Return true if AdamW decays this parameter."""
+    def decays(self, name: str) -> bool:
+        """Return true if the optimiser decays the parameter of this name."""
         if self.gain_decay == "published":
             return "bias" not in name
         return name.replace(_FSDP_PREFIX, "") in self._matrices
@@ -54,7 +54,14 @@ class Part(Shareable, LightningModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trainable parameters as one group with weight decay and one without; empty groups are omitted."""
         trainable = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
-        decayed = [p for name, p in trainable if self.decays(name, p)]
-        free = [p for name, p in trainable if not self.decays(name, p)]
+        decayed = [p for name, p in trainable if self.decays(name)]
+        free = [p for name, p in trainable if not self.decays(name)]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
         return [group | {"lr_scale": self.lr_scale} for group in groups if group["params"]]
+
+
+def read_subjects(
+    read: Callable[[Tensor, int], Tensor], voxels: Sequence[Tensor], subject_index: Sequence[int]
+) -> Tensor:
+    """Apply `read` to each subject's voxels `(b, V_s)` and index; return the results concatenated `(B, ...)`."""
+    return torch.cat([read(v, index) for v, index in zip(voxels, subject_index, strict=True)])

@@ -12,24 +12,16 @@ from torch import Tensor
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
 from mindeye_pl.nn.clip.embeddings import Renormalisation, by_first_token
-from mindeye_pl.types import (
-    NonNegativeFloat,
-    PartLoss,
-    PositiveInt,
-    PublishedOrCorrected,
-)
+from mindeye_pl.types import NonNegativeFloat, PartLoss, PositiveInt, PublishedOrCorrected
 
 
 class DiffusionPrior(Part):
     """Prediction of clean tokens from noisy and backbone tokens (MindEye2, spec section 4; MindEye1, 4.2 and 4.3).
 
     Args:
-        network: the diffusion model.
         sample_steps: default number of sampling steps.
         renormalise: normalisation of a sample before use. `none` (MindEye2) | `first_token` (MindEye1), see
             `by_first_token`.
-        weight_decay: AdamW's weight decay.
-        gain_decay: `published` | `corrected`, see `Part`.
     """
 
     network: DiffusionPriorModel
@@ -45,11 +37,10 @@ class DiffusionPrior(Part):
     ):
         assert renormalise in get_args(Renormalisation), renormalise
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
-        self.sample_steps = sample_steps
-        self.renormalise = renormalise
+        self.sample_steps, self.renormalise = sample_steps, renormalise
 
     def compute_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> PartLoss:
-        """Return the mean squared error of the clean tokens at random times; validation drops conditions too.
+        """Return the mean squared error of the clean tokens at random times, in validation too with dropped conditions.
 
         Args:
             tokens: `(B, S, D)` backbone tokens; the gradient flows into them.

@@ -1,15 +1,23 @@
-"""History of a training for the report, independent of any logger."""
+"""Records of a training: the history for the report, and the rows that its step logs."""
 
 import json
 import resource
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from mindeye_pl.store.atomic import write_text
+
+#: Writes a row: values by name, and the optimiser steps so far.
+Log = Callable[[Mapping[str, float], int], None]
+
+#: Keys of an epoch's record that measure the machine.
+_PERFORMANCE = ("seconds", "trials_per_second", "peak_memory_gb")
 
 
 class History(Callback):
@@ -25,8 +33,7 @@ class History(Callback):
     def __init__(self, path: Path):
         self.path = path
         self.records: list[dict[str, Any]] = []
-        self._started = 0.0
-        self._trials = 0
+        self._started, self._trials = 0.0, 0
         self._before = {"epoch": -1, "trials": 0, "seconds": 0.0}  # part of an epoch that was stopped
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,11 +51,8 @@ class History(Callback):
     ) -> None:
         """Count the trials of all ranks."""
         self._trials += len(batch) * trainer.world_size
-        self._before = {
-            "epoch": trainer.current_epoch,
-            "trials": self._trials,
-            "seconds": time.perf_counter() - self._started,
-        }
+        seconds = time.perf_counter() - self._started
+        self._before = {"epoch": trainer.current_epoch, "trials": self._trials, "seconds": seconds}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the trials and seconds of the epoch so far."""
@@ -85,3 +89,80 @@ def peak_memory_gb() -> float:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+class TrackTraining(Callback):
+    """Logs every loss part, validation, learning rates, throughput and memory, each once.
+
+    * `train/*`, `validation/*`: means over an epoch, one row for each epoch, with `epoch` and `performance/*`.
+    * `train_step/*`: the losses of one step, every `every_n_steps` steps.
+    * `lr/*`: the learning rate of each parameter group, in the same rows.
+
+    Args:
+        log: writes a row.
+        history: records of the epochs; its callback precedes this one.
+        every_n_steps: optimiser steps between two rows of a step.
+    """
+
+    def __init__(self, log: Log, history: History, every_n_steps: int):
+        self.write, self.history, self.every_n_steps = log, history, every_n_steps
+        self._last_step = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the losses of some of the steps."""
+        step = trainer.global_step
+        if not trainer.is_global_zero or step == self._last_step or step % self.every_n_steps:
+            return
+        losses = {
+            name.removesuffix("_step").replace("train/", "train_step/", 1): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.endswith("_step")
+        }
+        self.write(losses | self._learning_rates(trainer, pl_module), step)
+        self._last_step = step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch before its checkpoint is written, so that a resumed training leaves no gap."""
+        if not trainer.is_global_zero:
+            return
+        record = dict(self.history.records[-1])
+        del record["learning_rate"]  # the first group's
+        row = {f"performance/{name}": record.pop(name) for name in _PERFORMANCE}
+        if trainer.global_step != self._last_step:
+            row |= self._learning_rates(trainer, pl_module)
+        self.write(record | row, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last step that was logged."""
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the last step that was logged."""
+        self._last_step = state_dict["last_step"]
+
+    @staticmethod
+    def _learning_rates(trainer: Trainer, module: LightningModule) -> dict[str, float]:
+        return {
+            f"lr/{name}": float(group["lr"])
+            for optimizer in trainer.optimizers
+            for name, group in zip(group_names(module, optimizer), optimizer.param_groups, strict=True)
+        }
+
+
+def group_names(module: LightningModule, optimizer: Optimizer) -> list[str]:
+    """Return a name for each parameter group of an optimiser: its part, as in `backbone`.
+
+    Of two groups of one part the one without weight decay is `backbone_no_decay`; a group of several parts has the
+    names of all.
+    """
+    owners = {id(parameter): name.split(".")[0] for name, parameter in module.named_parameters()}
+    groups = optimizer.param_groups
+    parts = ["+".join(dict.fromkeys(owners.get(id(p), "other") for p in group["params"])) for group in groups]
+    names: list[str] = []
+    for part, group in zip(parts, groups, strict=True):
+        name = part if parts.count(part) == 1 or group.get("weight_decay") else f"{part}_no_decay"
+        count = sum(other == name or other.startswith(f"{name}_group") for other in names)
+        names.append(f"{name}_group{count + 1}" if count else name)
+    return names

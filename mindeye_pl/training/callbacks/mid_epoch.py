@@ -1,10 +1,10 @@
 """State of a training inside an epoch that Lightning's checkpoints leave out."""
 
-import random
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import torch
+from lightning_fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer import call
 from pytorch_lightning.trainer.connectors.logger_connector.result import (
@@ -15,12 +15,6 @@ from pytorch_lightning.trainer.connectors.logger_connector.result import (
 )
 
 _KEY = "mid_epoch"
-
-#: Arguments of a logged metric that are plain data.
-_PLAIN = (
-    *("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph"),
-    *("add_dataloader_idx", "dataloader_idx", "metric_attribute"),
-)
 
 
 class MidEpochState(Callback):
@@ -41,8 +35,8 @@ class MidEpochState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state of all ranks, as plain data and tensors."""
         own = {
-            "generators": generator_states(),
-            "metrics": metric_states(trainer.fit_loop.epoch_loop._results),
+            "generators": _generator_states(),
+            "metrics": _metric_states(trainer.fit_loop.epoch_loop._results),
             "last_values": dict(trainer._logger_connector._callback_metrics),
         }
         ranks: list[Any] = [own]
@@ -73,45 +67,39 @@ class MidEpochState(Callback):
         # The hooks set up what lives in memory: progress bars, dropout of frozen parts. Lightning omits them.
         call._call_callback_hooks(trainer, "on_train_epoch_start")
         call._call_lightning_module_hook(trainer, "on_train_epoch_start")
-        restore_metrics(trainer, saved["metrics"])
-        restore_generators(saved["generators"])
+        _restore_metrics(trainer, saved["metrics"])
+        _set_rng_states(saved["generators"])
+        if "cuda" in saved["generators"]:
+            torch.cuda.set_rng_state(saved["generators"]["cuda"])
 
 
-def generator_states() -> dict[str, Any]:
+def _generator_states() -> dict[str, Any]:
     """Return the states of the global random generators of torch (CPU and the current GPU), numpy and Python."""
-    states: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
-    states["numpy"] = np.random.get_state(legacy=False)
-    states["numpy"]["state"]["key"] = states["numpy"]["state"]["key"].tolist()  # loaded without unpickling arrays
+    states = _collect_rng_states(include_cuda=False)  # of the devices of other ranks
+    name, key, *rest = states["numpy"]
+    states["numpy"] = (name, key.tolist(), *rest)  # loaded without unpickling arrays
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def restore_generators(states: dict[str, Any]) -> None:
-    """Restore what `generator_states` returned."""
-    torch.set_rng_state(states["torch"])
-    random.setstate(states["python"])
-    numpy = states["numpy"]
-    np.random.set_state({**numpy, "state": {**numpy["state"], "key": np.array(numpy["state"]["key"], np.uint32)}})
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-
-
-def metric_states(results: _ResultCollection) -> dict[str, dict[str, Any]]:
+def _metric_states(results: _ResultCollection) -> dict[str, dict[str, Any]]:
     """Return the sums of the metrics that were logged in this epoch."""
     states = {}
     for key, metric in results.items():
         if metric.is_tensor and not metric.has_reset:
-            meta = {name: getattr(metric.meta, name) for name in _PLAIN}
-            meta["reduce_fx"] = metric.meta.reduce_fx.__name__
-            sync = {"_should": metric.meta.sync.should, "rank_zero_only": metric.meta.sync.rank_zero_only}
-            names = ("value", "cumulated_batch_size", "_forward_cache")
-            sums = {name: getattr(metric, name) for name in names if hasattr(metric, name)}
-            states[key] = {"meta": meta, "sync": sync, "sums": sums}
+            meta = {field.name: getattr(metric.meta, field.name) for field in fields(_Metadata)}
+            sync = meta.pop("_sync")
+            sums = {name: getattr(metric, name) for name in (*metric._defaults, "_forward_cache")}
+            states[key] = {
+                "meta": meta | {"reduce_fx": meta["reduce_fx"].__name__},
+                "sync": {"_should": sync.should, "rank_zero_only": sync.rank_zero_only},
+                "sums": sums,
+            }
     return states
 
 
-def restore_metrics(trainer: Trainer, states: dict[str, dict[str, Any]]) -> None:
+def _restore_metrics(trainer: Trainer, states: dict[str, dict[str, Any]]) -> None:
     """Register the metrics as `LightningModule.log` does and restore their sums."""
     results, device = trainer.fit_loop.epoch_loop._results, trainer.strategy.root_device
     for key, state in states.items():

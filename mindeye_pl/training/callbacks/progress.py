@@ -17,11 +17,10 @@ class ProgressPrinter(Callback):
         self.title, self.lines = title, lines
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the title, the number of epochs and steps, and the place where a stopped training resumes."""
+        """Print the title, the number of epochs and steps, and the step from which a stopped training resumes."""
         epochs, steps = trainer.max_epochs, trainer.num_training_batches
-        done, inside = trainer.current_epoch, trainer.fit_loop.restarting
-        where = "for"
-        if inside:
+        done, where = trainer.current_epoch, "for"
+        if trainer.fit_loop.restarting:
             where = f"resuming in epoch {done + 1} after step {trainer.fit_loop.batch_idx + 1}, for"
         elif done:
             where = f"resuming after epoch {done}, for"
@@ -42,11 +41,11 @@ class ProgressPrinter(Callback):
             if name.startswith("train/") and name.endswith("_epoch")
         }
         loss = parts.pop("loss", float("nan"))
-        words = f"  epoch {epoch} of {epochs}: loss {loss:.2f}"
+        line = f"  epoch {epoch} of {epochs}: loss {loss:.2f}"
         if parts:
-            words += " = " + " + ".join(f"{name} {value:.2f}" for name, value in parts.items())
-        if (found := metrics.get("validation/image_retrieval")) is not None:
+            line += " = " + " + ".join(f"{name} {value:.2f}" for name, value in parts.items())
+        if (accuracy := metrics.get("validation/image_retrieval")) is not None:
             pool = metrics["validation/pool_size"]
-            words += f"; held-out images: the right one of {pool:.0f} found {found:.0%} of the time"
-            words += f" (chance {1 / pool:.0%})"
-        return words
+            line += f"; held-out images: the right one of {pool:.0f} found {accuracy:.0%} of the time"
+            line += f" (chance {1 / pool:.0%})"
+        return line

@@ -1,4 +1,4 @@
-"""The checkpoint that a stopped training resumes from, written between epochs, every few minutes and on a signal."""
+"""The checkpoint that a stopped training resumes from: when it is written, and how."""
 
 import signal
 import sys
@@ -10,8 +10,11 @@ from types import FrameType
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+
+from mindeye_pl.store.atomic import replacing
 
 #: File, or folder where each rank writes its own part, in the training's folder.
 LAST_CHECKPOINT = "last.ckpt"
@@ -19,16 +22,23 @@ LAST_CHECKPOINT = "last.ckpt"
 #: Reason to save beside the numbers of signals, which are larger.
 _DUE = 1
 
-
 #: Key of the folder in a checkpoint.
 _FOLDER = "resume_folder"
 
 
-def _moved(state: Any, before: str, now: str) -> Any:
-    """Return a state with the folder's new name in its keys and values."""
-    if isinstance(state, dict):
-        return {_moved(key, before, now): _moved(value, before, now) for key, value in state.items()}
-    return state.replace(before, now) if isinstance(state, str) else state
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Stream a checkpoint to a temporary file, flush it to disk and rename it.
+
+    Lightning's own plugin builds the whole file in memory first, which doubles the 27 GB of a full-size run, and does
+    not flush before the rename.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path`."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, only_writer=True) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 class Preempted(SystemExit):
@@ -61,8 +71,7 @@ class ResumeCheckpoint(Checkpoint):
         self.every_n_epochs, self.every_n_minutes = every_n_epochs, every_n_minutes
         self.signals = [signal.Signals[name] for name in signals]
         self.path = Path(LAST_CHECKPOINT)  # set by `fit`
-        self._received = 0
-        self._stop_with = 0
+        self._received = self._stop_with = 0
         self._saves = True
         self._saved_at_s = 0.0
         self._handlers: dict[int, Any] = {}
@@ -114,7 +123,7 @@ class ResumeCheckpoint(Checkpoint):
         self._stop_with = reason
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop where a signal asked for it in the epoch before."""
+        """Stop where a signal asked for it in the previous epoch."""
         self._stop(trainer, self._stop_with, f"after epoch {trainer.current_epoch}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -146,3 +155,10 @@ class ResumeCheckpoint(Checkpoint):
         if callable(handler := self._handlers.get(reason)):
             handler(reason, None)
         raise Preempted(128 + reason)
+
+
+def _moved(state: Any, before: str, now: str) -> Any:
+    """Return a state with the folder's new name in its keys and values."""
+    if isinstance(state, dict):
+        return {_moved(key, before, now): _moved(value, before, now) for key, value in state.items()}
+    return state.replace(before, now) if isinstance(state, str) else state

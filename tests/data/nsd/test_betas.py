@@ -60,7 +60,7 @@ def test_zscore_train_sessions_equals_sklearn(block):
     np.testing.assert_allclose(normalisation(other.copy()), scaler.transform(other), rtol=1e-3, atol=1e-5)
 
 
-def test_as_published_reads_and_changes_nothing():
+def test_betas_as_published_are_not_changed():
     def blocks():
         pytest.fail("betas were read")
         yield

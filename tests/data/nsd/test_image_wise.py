@@ -77,7 +77,7 @@ def test_images_in_order_of_first_appearance(small_nsd, tmp_path, percent: int, 
         assert all(not tested & set(one.stimulus_ids.tolist()) for one in kind)
 
 
-def test_shared_images_are_as_any_other_and_other_subjects_as_they_were(small_nsd, tmp_path) -> None:
+def test_shared_images_are_not_special_and_other_subjects_unchanged(small_nsd, tmp_path) -> None:
     left_out = split_of(small_nsd, tmp_path / "cache", 85, "all")
     data = module(small_nsd, tmp_path / "cache", left_out)
     own, others = data.trials

@@ -106,7 +106,7 @@ def make_slowly(path: Path, results: "multiprocessing.Queue", seed: int) -> None
     results.put(kept_clusters(path, 3, 60, lambda: points, description=DESCRIPTION).tolist())
 
 
-def test_processes_that_race_have_the_same_clusters(tmp_path: Path) -> None:
+def test_concurrent_processes_get_the_same_clusters(tmp_path: Path) -> None:
     results = FORK.Queue()
     processes = [FORK.Process(target=make_slowly, args=(tmp_path / "k3", results, seed)) for seed in range(3)]
     for process in processes:
@@ -147,7 +147,7 @@ def module(layout: NSDLayout, cache: Path, left_out: LeftOutCluster | None, **mo
 
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(k=st.integers(2, 4), seed=st.integers(0, 1000), num_sessions=st.sampled_from([1, 2, "all"]))
-def test_what_is_trained_on_and_what_is_tested(small_nsd, tmp_path, k: int, seed: int, num_sessions) -> None:
+def test_training_and_test_images_of_a_cluster(small_nsd, tmp_path, k: int, seed: int, num_sessions) -> None:
     """Whatever the clusters: none of their images in any training, all of the test images theirs, and none lost."""
     clusters = np.random.default_rng(seed).integers(k, size=NUM_STIMULI)
     clusters[:NUM_SHARED] = np.arange(NUM_SHARED) % k

@@ -65,7 +65,7 @@ def test_simulated_shards_have_the_published_format(small):
         assert 0 < len(old_test) < len(new_test)
 
 
-def test_neighbours_and_olds_equal_loops(small):
+def test_neighbours_and_old_trials_equal_loops(small):
     subject = 4
     rows, length = behaviour(small, subject), SMALL.trials_per_session
     missing = np.full(17, -1.0)

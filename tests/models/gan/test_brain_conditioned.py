@@ -37,7 +37,7 @@ def trials() -> ImageBatch:
     return ImageBatch(batch().rows | {"voxels": torch.randn(BATCH, VOXELS, generator=drawn)})
 
 
-def test_conditions_are_what_the_mappers_read() -> None:
+def test_conditions_are_the_mappers_predictions() -> None:
     model, shown = training(), trials()
     image, caption = model.conditions(shown)
     torch.testing.assert_close(image, model.brain_decoder.image_mapper(shown["voxels"]))  # type: ignore[operator]
@@ -53,8 +53,9 @@ def test_frozen_mappers_do_not_learn() -> None:
     assert not model.brain_decoder.training
     before = state(model.brain_decoder)
     for phase in model.phases():
-        with model._learning(model.learner(phase)):
-            model.compute_loss(phase, trials()).total.backward()
+        network, compute_loss = model.networks_and_losses()[phase]
+        with model._learning(network):
+            compute_loss(trials()).total.backward()
     assert all(p.grad is None for p in model.brain_decoder.parameters())
     assert all(torch.equal(before[key], value) for key, value in model.brain_decoder.state_dict().items())
     assert len(model.configure_optimizers()) == 2
@@ -63,8 +64,9 @@ def test_frozen_mappers_do_not_learn() -> None:
 def gradients(model: BrainConditioned, phase: str) -> dict[str, bool]:
     """Which of the three networks a phase teaches."""
     model.zero_grad()
-    with model._learning(model.learner(phase)):
-        model.compute_loss(phase, trials()).total.backward()
+    network, compute_loss = model.networks_and_losses()[phase]
+    with model._learning(network):
+        compute_loss(trials()).total.backward()
     networks = {"generator": model.generator, "discriminator": model.discriminator, "mappers": model.brain_decoder}
     return {
         name: any(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
@@ -72,7 +74,7 @@ def gradients(model: BrainConditioned, phase: str) -> dict[str, bool]:
     }
 
 
-def test_end_to_end_the_mappers_learn_in_a_phase_of_their_own() -> None:
+def test_end_to_end_the_mappers_are_trained_in_a_separate_phase() -> None:
     model = training("trained").train()
     assert model.phases() == (GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1, "mappers")
     assert len(model.configure_optimizers()) == 3

@@ -123,8 +123,9 @@ def test_learning_rates_are_those_of_lazy_regularisation() -> None:
 @pytest.mark.parametrize("phase", [GENERATOR, PATH_LENGTH, DISCRIMINATOR, R1])
 def test_a_phase_teaches_one_network(phase: str) -> None:
     model = training().train()
-    with model._learning(model.learner(phase)):
-        model.compute_loss(phase, batch()).total.backward()
+    network, compute_loss = model.networks_and_losses()[phase]
+    with model._learning(network):
+        compute_loss(batch()).total.backward()
     taught = {
         name
         for name, network in (("generator", model.generator), ("discriminator", model.discriminator))
@@ -163,7 +164,7 @@ def test_the_generators_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("latents", ["random", "zeros_mixed", "zeros"])
-def test_what_the_main_latent_is(latents: str) -> None:
+def test_main_latent(latents: str) -> None:
     model = training(latents=latents, mixing_probability=1.0).train()
     torch.manual_seed(0)
     styles = model._styles(BATCH).detach()  # (B, L, W)
@@ -200,7 +201,7 @@ def test_the_average_follows_with_its_half_life() -> None:
         torch.testing.assert_close(averaged, before[name] + 0.5)
 
 
-def test_slopes_that_are_no_numbers_do_not_reach_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nonfinite_gradients_do_not_reach_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = training()
     monkeypatch.setattr(model, "discriminator_loss", lambda shown: _poisoned(model, shown))
     fitted(model, 1, tmp_path)

@@ -51,7 +51,7 @@ def test_gradient_reaches_the_backbone() -> None:
     assert hidden.grad.abs().sum() > 0
 
 
-def test_views_are_drawn_of_each_image_apart() -> None:
+def test_views_are_sampled_independently_per_image() -> None:
     model = low_level(8)
     maps = torch.arange(3.0).repeat_interleave(16).view(1, 48, 1).expand(40, 48, 512)  # view 0, 1 and 2 of 16 places
     own, view = model.train().draw_views(maps)

@@ -3,7 +3,7 @@ import torch
 from tests.models import tiny
 
 
-def test_several_samples_are_averaged_each_from_draws_of_its_own() -> None:
+def test_several_samples_with_separate_draws_are_averaged() -> None:
     torch.manual_seed(0)
     prior = tiny.prior(sample_steps=3).eval()
     tokens, draws = torch.randn(2, 4, 16), torch.randn(12, 2, 4, 16)

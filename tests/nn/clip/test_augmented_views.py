@@ -19,7 +19,7 @@ def test_views_follow_from_the_image_alone(augmentation: str) -> None:
     assert not torch.equal(views[0], images[:1].expand_as(views[0])), "one of them may be the whole image"
 
 
-def test_a_black_square_lies_around_any_pixel_and_is_cut_off_at_the_edge() -> None:
+def test_a_black_square_is_centred_on_any_pixel_and_cropped_at_the_edge() -> None:
     torch.manual_seed(0)
     blacken, image = BlackSquare(0.3), torch.ones(3, 40, 40)
     areas, reached = set(), torch.zeros(40, 40, dtype=torch.bool)

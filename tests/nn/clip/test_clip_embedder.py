@@ -40,7 +40,7 @@ def test_published_tokens(golden_embedder: CLIPImageEmbedder, size: str) -> None
     assert tokens.shape[1:] == (golden_embedder.num_tokens, golden_embedder.token_dim)
 
 
-def test_corrected_sees_the_image_and_published_its_washed_out_self(golden_embedder: CLIPImageEmbedder) -> None:
+def test_corrected_reads_the_image_and_published_a_washed_out_one(golden_embedder: CLIPImageEmbedder) -> None:
     images = torch.rand(2, 3, 224, 224)
     corrected = CLIPImageEmbedder(golden_embedder.visual, input_range="corrected")
     torch.testing.assert_close(golden_embedder(images), corrected(0.5 + 0.5 * images))

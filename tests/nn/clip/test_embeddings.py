@@ -35,7 +35,7 @@ def captions() -> torch.Tensor:
     return every[:, [1, 0, 2]]  # the gap need not be at the end
 
 
-def test_a_drawn_caption_is_one_of_the_images_own_and_each_is_drawn() -> None:
+def test_every_caption_of_an_image_is_sampled() -> None:
     every = captions()
     assert is_caption(every).sum(1).tolist() == [1, 2, 3]
     torch.manual_seed(1)
@@ -44,7 +44,7 @@ def test_a_drawn_caption_is_one_of_the_images_own_and_each_is_drawn() -> None:
     assert [len(drawn[:, image].unique(dim=0)) for image in range(3)] == [1, 2, 3]
 
 
-def test_the_mean_caption_leaves_out_the_gaps() -> None:
+def test_the_mean_caption_ignores_padding() -> None:
     every = captions()
     alone = every[0, 1]
     torch.testing.assert_close(mean_caption(every)[0], alone / alone.norm())

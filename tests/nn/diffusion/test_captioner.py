@@ -42,7 +42,7 @@ def test_converter_is_two_matrices() -> None:
     torch.testing.assert_close(converter(tokens), mixed @ channels.weight.T + channels.bias)
 
 
-def test_git_cannot_tell_features_from_an_image(git: GitForCausalLM) -> None:
+def test_git_gives_the_same_caption_for_features_and_image(git: GitForCausalLM) -> None:
     """Given what its own tower makes of an image, it says what it says of the image."""
     images = torch.randn(3, 3, 16, 16)
     with torch.no_grad():

@@ -19,7 +19,7 @@ def refiner(tmp_path_factory: pytest.TempPathFactory) -> Refiner:
     return load_published("sdxl_base", path, **OPTIONS)
 
 
-def test_it_starts_where_the_published_one_does() -> None:
+def test_refinement_starts_at_the_published_timestep() -> None:
     scheduler = euler_published(STEPS)
     assert float(scheduler.sigmas[BEGIN]) == pytest.approx(1.50919, abs=1e-5)
     assert scheduler.timesteps[BEGIN:].tolist() == [479, 439, 399, 359, 319, 279, 239, 199, 159, 119, 79, 39]
@@ -50,7 +50,7 @@ def test_steps_against_a_plain_loop(refiner: Refiner) -> None:
         torch.testing.assert_close(seen[index : index + 1], wanted, atol=1e-3, rtol=0)
 
 
-def test_same_image_in_whatever_batch(refiner: Refiner) -> None:
+def test_an_image_does_not_depend_on_batch_size(refiner: Refiner) -> None:
     images, seeds = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)), [7, 8, 9]
     together = refiner.refine(images, CAPTIONS, noise=refiner.noise(seeds))
     for index, seed in enumerate(seeds):

@@ -65,7 +65,7 @@ def test_no_two_streams_of_an_image_are_the_same() -> None:
     assert torch.equal(model.uncond_tokens([7, 8], 4)[1:], model.uncond_tokens([8], 4))
 
 
-def test_euler_is_the_textbook_one(unclip: UnCLIPModel) -> None:
+def test_euler_equals_the_textbook_formula(unclip: UnCLIPModel) -> None:
     """A second implementation in five lines, guidance 1."""
     tokens, noise = torch.randn(2, 4, 12), unclip.start([3, 4])
     sigmas, times = euler_published(6).sigmas, euler_published(6).timesteps

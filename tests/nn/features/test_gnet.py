@@ -75,7 +75,7 @@ def test_compress_keeps_the_sign() -> None:
     assert torch.equal(compress(values).sign(), values.sign())
 
 
-def test_programmers_mistakes_are_told(gnet: GNet, images: torch.Tensor) -> None:
+def test_wrong_arguments_are_assertion_errors(gnet: GNet, images: torch.Tensor) -> None:
     with pytest.raises(AssertionError, match=r"subject 3 of \[1, 5\]"):
         gnet.predict(images, 3)
     with pytest.raises(AssertionError, match="no image"):

@@ -27,7 +27,7 @@ def test_the_choices() -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_an_embedding_that_is_needed_is_asked_for(choice: str) -> None:
+def test_a_required_embedding_is_refused_if_missing(choice: str) -> None:
     with pytest.raises(AssertionError, match=f"condition {choice} lacks an embedding"):
         select_conditions(choice, None, None)
     with pytest.raises(AssertionError, match="not one of"):

@@ -38,7 +38,7 @@ def test_logits_are_realness_and_half_of_each_match(reduction: str) -> None:
     np.testing.assert_allclose((logits - unmatched).detach(), added, rtol=1e-4, atol=1e-5)
 
 
-def test_a_wrong_embedding_lowers_its_own_logit_where_each_sample_counts() -> None:
+def test_a_wrong_embedding_lowers_only_its_own_logit_per_sample() -> None:
     semantics = [torch.eye(3)]
     right, wrong = torch.eye(3), torch.eye(3)[[0, 2, 1]]
     assert project(semantics, [right], reduction="per_sample").tolist() == [1, 1, 1]
@@ -69,7 +69,7 @@ def test_minibatch_deviation_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("batch", "groups"), [(1, 1), (4, 1), (6, 2), (5, 5), (16, 4)])
-def test_any_batch_can_be_parted(batch: int, groups: int) -> None:
+def test_any_batch_can_be_split(batch: int, groups: int) -> None:
     deviations = minibatch_deviation(torch.randn(batch, 2, 4, 4))
     assert deviations.shape == (batch, 1, 4, 4)
     size = batch // groups

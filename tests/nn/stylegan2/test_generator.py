@@ -57,7 +57,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     assert (whole[0] - whole[1]).abs().max() > 1e-2
 
 
-def test_both_ways_to_convolve_make_the_same_images() -> None:
+def test_both_convolution_methods_make_the_same_images() -> None:
     given = draw()
     torch.testing.assert_close(
         small(fused=False)(*given, noise="fixed"), small()(*given, noise="fixed"), rtol=1e-4, atol=1e-5

@@ -44,7 +44,7 @@ def test_blur(features: Tensor, padding: int, gain: float) -> None:
     np.testing.assert_allclose(blur(features, padding=padding, gain=gain), expected, atol=1e-6)
 
 
-def test_a_flat_map_stays_flat_and_a_mirrored_one_mirrored(features: Tensor) -> None:
+def test_a_constant_map_stays_constant_and_a_mirrored_map_mirrored(features: Tensor) -> None:
     flat = torch.full((1, 2, 8, 8), 0.7)
     for resampled in (upsample(flat), downsample(flat)):
         torch.testing.assert_close(resampled[..., 1:-1, 1:-1], torch.full_like(resampled, 0.7)[..., 1:-1, 1:-1])

@@ -71,7 +71,7 @@ def test_values_and_gradients(kernel_size: int, demodulate: bool, up: bool, fuse
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_demodulation_forgets_the_size_of_a_style_and_keeps_the_variance(fused: bool) -> None:
+def test_demodulation_ignores_the_norm_of_a_style_and_keeps_the_variance(fused: bool) -> None:
     torch.manual_seed(0)
     conv = ModulatedConv2d(64, 32, 3, fused=fused)
     features, style = torch.randn(2, 64, 16, 16), 1 + 0.3 * torch.randn(2, 64)

@@ -94,7 +94,7 @@ def test_a_sweep_can_stop_at_its_first_failure(finished: Path, cli: CommandLine)
 
 
 @pytest.mark.slow
-def test_a_mistake_of_the_programs_is_in_the_table_and_its_trace_in_the_log(
+def test_a_bug_is_in_the_table_and_its_traceback_in_the_log(
     finished: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mindeye_pl.steps.brain import finetune

@@ -93,7 +93,7 @@ def test_differences_are_paired_by_image_and_seed(jobs: list[Job]) -> None:
     assert "Image retrieval over 2 seeds" in rows[0].note
 
 
-def test_a_job_that_failed_leaves_its_seed_out(jobs: list[Job]) -> None:
+def test_a_failed_job_omits_its_seed(jobs: list[Job]) -> None:
     lost = next(job for job in jobs if job.settings()["seed"] == "2" and job.settings()["finetune.start"] == "scratch")
     lost.status, lost.error = "failed", "no room"
     cells = cells_of(jobs)
@@ -105,7 +105,7 @@ def test_a_job_that_failed_leaves_its_seed_out(jobs: list[Job]) -> None:
     assert row.note == "", "one seed says nothing about seeds"
 
 
-def test_what_a_start_is_worth_in_data(jobs: list[Job]) -> None:
+def test_data_worth_of_a_start(jobs: list[Job]) -> None:
     said = sentences(cells_of(jobs), "finetune.start", "scratch", RETRIEVAL)
     assert said[0].startswith("By image retrieval pretraining is worth 2.0 times the data at 1 h, 95 % interval ")
     assert len(said) == 3
@@ -121,7 +121,7 @@ def test_without_hours_differences_are_said(tmp_path: Path) -> None:
     assert nothing.endswith(", which may be nothing.")
 
 
-def test_what_is_compared_with_what(jobs: list[Job]) -> None:
+def test_comparisons_of_a_sweep(jobs: list[Job]) -> None:
     cells = cells_of(jobs)
     assert compared(jobs, cells, None, None) == ("finetune.start", "scratch")
     assert compared(jobs, cells, None, "pretrained") == ("finetune.start", "pretrained")
@@ -164,11 +164,11 @@ def test_in_words(key: str, value: str, words: str) -> None:
     assert in_words(key, value) == words
 
 
-def test_all_sessions_are_no_place_on_the_axis() -> None:
+def test_all_sessions_have_no_position_on_the_axis() -> None:
     assert Cell({"data.num_sessions": "all"}, {}).hours is None
 
 
-def test_a_record_says_how_a_job_ended(tmp_path: Path) -> None:
+def test_a_record_has_the_outcome_of_a_job(tmp_path: Path) -> None:
     with recorded(Job(0, ["seed=1"]), tmp_path / "0", lambda error: None) as job:
         assert read_jobs(tmp_path)[0].status == "running", "so that a job that is killed is seen"
         job.made.append("finetune")

@@ -53,5 +53,5 @@ def test_killed_while_checkpoints_are_removed(cli: CommandLine, monkeypatch: pyt
         ((LOWEST, "trainer.strategy=fsdp"), ("whole weights", "fsdp", "trainer.strategy=ddp")),
     ],
 )
-def test_what_cannot_be_kept_is_refused(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:
+def test_invalid_keep_options_are_refused(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:
     cli.refuses(*COMMAND, *more, says=says)

@@ -52,7 +52,7 @@ def test_from_brains_to_rgbs(cli: CommandLine) -> None:
 
 
 @pytest.mark.slow
-def test_end_to_end_the_images_are_of_the_mappers_that_learned(cli: CommandLine) -> None:
+def test_end_to_end_images_use_the_trained_mappers(cli: CommandLine) -> None:
     command = (*COMMAND, "generator.mappers=trained", "pipeline.steps=[reconstruct]")
     code, out, err = cli(*command)
     assert code == 0, err
@@ -63,7 +63,7 @@ def test_end_to_end_the_images_are_of_the_mappers_that_learned(cli: CommandLine)
     assert any((learned[key] != before[key]).any() for key in before)
 
 
-def test_of_the_image_alone(cli: CommandLine) -> None:
+def test_a_generator_without_captions(cli: CommandLine) -> None:
     """Without captions anywhere: one mapper, one condition, one token; the mapper learns with the generator too."""
     alone = ("caption_mapper=none", "text_embedder=none", "generator.condition=image", "generator.mappers=trained")
     code, _, err = cli(*COMMAND, *alone, "pipeline.steps=[reconstruct]")
@@ -101,7 +101,7 @@ def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
         ("unclip=tiny", ("generator=lafite", "unclip=tiny", "unclip=lafite")),
     ],
 )
-def test_choices_that_there_are_not(override: str, says: tuple[str, ...]) -> None:
+def test_unknown_choices(override: str, says: tuple[str, ...]) -> None:
     overrides = [*COMMAND, override]
     run = Run(compose_config(overrides), overrides)
     with pytest.raises(UserError) as refused:
@@ -110,6 +110,6 @@ def test_choices_that_there_are_not(override: str, says: tuple[str, ...]) -> Non
         assert words in str(refused.value)
 
 
-def test_what_the_last_step_refuses_is_refused_before_the_first_one_begins(cli: CommandLine) -> None:
+def test_refusals_of_the_last_step_come_before_the_first_step(cli: CommandLine) -> None:
     cli.refuses(*COMMAND, "generator.start=middle", says=("generator.start", "middle"))
     assert not (cli.outputs / "artifacts").exists()

@@ -128,7 +128,7 @@ def test_the_best_of_several_candidates(cli: CommandLine, finished: Path) -> Non
     cli.refuses(*COMMAND, steps, "unclip.solver=heun", says=("no such solver", "unipc_published"))
 
 
-def test_settings_say_how_and_that_it_is_simulated(cli: CommandLine, finished: Path) -> None:
+def test_settings_have_the_sampler_and_the_simulated_mark(cli: CommandLine, finished: Path) -> None:
     (path,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/settings.json")
     settings = json.loads(path.read_text())
     assert settings["simulated"] is True

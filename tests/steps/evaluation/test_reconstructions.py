@@ -112,7 +112,7 @@ def images(finished: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_of_images_scores_as_they_did(cli: CommandLine, finished: Path, images: Path) -> None:
+def test_a_folder_of_images_has_the_same_scores(cli: CommandLine, finished: Path, images: Path) -> None:
     own = scores(finished)
     code, out, err = cli(*EVALUATE, f"evaluate.reconstructions={images}")
     assert code == 0, err
@@ -176,7 +176,7 @@ cli.main()
 
 
 @pytest.mark.slow
-def test_a_killed_evaluation_goes_on(cli: CommandLine, finished: Path) -> None:
+def test_a_killed_evaluation_resumes(cli: CommandLine, finished: Path) -> None:
     alone = scores(finished)
     shutil.rmtree(next((finished / "artifacts" / "evaluate_reconstructions").glob("subj*")))
     arguments = [sys.executable, "-c", KILLED, *EVALUATE, f"paths.outputs={cli.outputs}"]

@@ -67,7 +67,7 @@ def test_other_images_need_captions(cli: CommandLine, tmp_path: Path) -> None:
     )
 
 
-def test_an_objective_that_there_is_not(cli: CommandLine) -> None:
+def test_unknown_objective(cli: CommandLine) -> None:
     cli.refuses(*COMMAND, "foundation.generator.objective.latents=gaussian", says=("latents", "gaussian", "zeros"))
 
 

@@ -50,7 +50,7 @@ def test_foundation_models_make_images(cli: CommandLine) -> None:
 
 
 @pytest.mark.slow
-def test_an_experiment_with_foundation_models_of_ones_own(cli: CommandLine) -> None:
+def test_an_experiment_with_the_users_foundation_models(cli: CommandLine) -> None:
     """The folder that the training ends in is what `foundation.folder` takes."""
     assert cli(*COMMAND)[0] == 0
     models = cli.made("evaluate_foundation")

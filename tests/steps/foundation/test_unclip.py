@@ -113,7 +113,7 @@ def test_from_an_hdf5_file(cli: CommandLine, command: tuple[str, ...], tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("still", ["foundation.unclip.epochs=0", "foundation.unclip.max_lr=0"])
-def test_at_first_only_what_the_surgery_made_anew_differs_from_sdxl(
+def test_initially_only_new_weights_differ_from_sdxl(
     cli: CommandLine, command: tuple[str, ...], released: Path, still: str
 ) -> None:
     assert cli(*command, "foundation.unclip.epochs=1", still)[0] == 0
@@ -150,7 +150,7 @@ def test_killed_while_the_file_is_written_nothing_is_trained_again(
 
 
 @pytest.mark.slow
-def test_one_big_model_at_a_time_and_none_twice(
+def test_large_models_are_loaded_one_at_a_time_and_once(
     cli: CommandLine, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The embedder is gone when SDXL comes, and is not asked again for the same images."""
@@ -189,7 +189,7 @@ def test_clip_sees_the_image_itself_whatever_brains_are_decoded_with(
     torch.testing.assert_close(torch.from_numpy(TokenStore.open(folder)[ids]).float(), wanted, atol=5e-3, rtol=2e-3)
 
 
-def test_each_image_is_told_its_own_size_and_crop(
+def test_each_image_is_conditioned_on_its_own_size_and_crop(
     cli: CommandLine, command: tuple[str, ...], images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[torch.Tensor] = []

@@ -52,7 +52,7 @@ def recall_at(content: dict[str, Any], line: str) -> dict[str, float]:
     return {score["name"].rpartition("_")[2]: score["value"] for score in content["rows"][line]}
 
 
-def test_the_worlds_own_images_by_a_full_sort(cli: CommandLine, finished: Path) -> None:
+def test_retrieval_of_all_images_equals_a_full_sort(cli: CommandLine, finished: Path) -> None:
     """The exact index over flattened tokens orders the gallery as a full sort of all cosines does."""
     code, out, err = cli(*COMMAND, "retrieve.top_k=50")
     assert code == 0, err
@@ -99,7 +99,7 @@ def test_re_ranking_orders_what_a_poor_vector_found_by_all_tokens(cli: CommandLi
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_a_gallery_of_ones_own_with_the_seen_images_in_it(kind: str, cli: CommandLine, finished: Path) -> None:
+def test_a_users_gallery_with_the_seen_images(kind: str, cli: CommandLine, finished: Path) -> None:
     """The seen images stand behind the gallery; an unreadable image is refused by name, then left out when asked."""
     root = cli.outputs.parent / "mine"
     if kind == "folder":
@@ -173,7 +173,7 @@ def test_milvus_finds_the_same(cli: CommandLine, finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_index_of_ones_own_is_used_or_refused_by_name(cli: CommandLine, finished: Path) -> None:
+def test_a_users_index_is_used_or_refused_by_name(cli: CommandLine, finished: Path) -> None:
     assert cli(*COMMAND, "retrieve.top_k=20")[0] == 0
     (built,) = (finished / "artifacts" / "build_index").glob("faiss*")
     copy = cli.outputs.parent / "index"
@@ -215,7 +215,7 @@ def test_the_class_token_model_searches_and_the_token_model_re_ranks(cli: Comman
         (["retrieve.gallery=EMPTY"], ("image folder is missing or empty",)),
     ],
 )
-def test_what_is_refused_before_anything_is_made(options: list[str], says: tuple[str, ...], cli: CommandLine) -> None:
+def test_refusals_before_the_first_step(options: list[str], says: tuple[str, ...], cli: CommandLine) -> None:
     (empty := cli.outputs.parent / "empty").mkdir()
     cli.refuses(*COMMAND, *(option.replace("EMPTY", str(empty)) for option in options), says=says)
     assert not cli.artifacts()

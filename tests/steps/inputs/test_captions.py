@@ -118,7 +118,7 @@ def test_captions_are_screened_by_clip(cli: CommandLine, tiny_nsd: Path, clip, s
     assert f"{facts['kept']:,} captions kept, {facts['dropped']:,} dropped" in out
 
 
-def test_one_line_for_what_is_wrong(cli: CommandLine, run_of, tiny_nsd: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(cli: CommandLine, run_of, tiny_nsd: Path, tmp_path: Path) -> None:
     command = (*CLIP, "pipeline=screen_captions", f"paths.nsd={tiny_nsd}")
     cli.refuses(*command, "text_embedder=none", says=("need a text embedder", "Fix: text_embedder=laptop"))
     bare = with_captions(tiny_nsd, tmp_path, None)
@@ -148,7 +148,7 @@ def test_targets_are_the_kept_captions_clamped_and_of_length_one(run_of, tiny_ns
     assert (torch.from_numpy(target_captions(clamped, ids)[ids]).float() - rows).abs().max() > 1e-2
 
 
-def test_a_file_of_the_users_takes_the_steps_place(run_of, tiny_nsd: Path, tmp_path: Path) -> None:
+def test_a_users_file_replaces_the_step(run_of, tiny_nsd: Path, tmp_path: Path) -> None:
     captions = [texts[1:] for texts in described(tiny_nsd)]
     captions[7] = [""]
     own = tmp_path / "own.json"

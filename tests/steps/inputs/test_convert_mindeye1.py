@@ -102,7 +102,7 @@ def test_other_files_and_other_settings_are_another_conversion(source: MindEye1L
     assert fingerprint(tmp_path / "moved") != first
 
 
-def test_what_mindeye1_does_not_have_is_refused(source: MindEye1Layout, run_of) -> None:
+def test_options_without_meaning_for_mindeye1_are_refused(source: MindEye1Layout, run_of) -> None:
     for data, says in (
         ({"test_split": "new_test"}, r"one test set .got: new_test; expected: test\)"),
         ({"split": "cluster_k5_0"}, r"data\.split.*got: cluster_k5_0; expected: standard\)"),
@@ -123,7 +123,7 @@ def test_an_experiment_trains_and_scores_on_it(source: MindEye1Layout, cli: Comm
 
 
 @pytest.mark.slow
-def test_what_is_not_there_is_named_with_what_brings_it(source: MindEye1Layout, cli: CommandLine, monkeypatch) -> None:
+def test_missing_inputs_are_named_with_their_commands(source: MindEye1Layout, cli: CommandLine, monkeypatch) -> None:
     monkeypatch.delenv("NSD_PATH", raising=False)
     convert, here = ("pipeline=convert_mindeye1", *SETTINGS), f"paths.nsd={source.source_dir}"
     cli.refuses(*convert, says=("MindEye1's files of NSD", "paths.nsd=FOLDER"))

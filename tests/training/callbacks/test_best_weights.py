@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mindeye_pl.errors import UserError
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
 from mindeye_pl.training.callbacks.resume_checkpoint import ResumeCheckpoint
-from mindeye_pl.training.fit import _lowest_loss, _weights_of_lowest_loss
+from mindeye_pl.training.fit import lowest_loss, weights_of_lowest_loss
 
 LOSSES = (3.0, 1.0, 2.0, 0.5, float("nan"), 0.7)
 
@@ -46,7 +46,7 @@ class Stop(Callback):
 
 
 def train(folder: Path, epochs: int, *more: Callback, every: int = 1) -> ModelCheckpoint:
-    lowest, last = _lowest_loss(folder), ResumeCheckpoint(every_n_epochs=every)
+    lowest, last = lowest_loss(folder), ResumeCheckpoint(every_n_epochs=every)
     last.path = folder / "last.ckpt"
     trainer = Trainer(
         accelerator="cpu",
@@ -64,24 +64,24 @@ def train(folder: Path, epochs: int, *more: Callback, every: int = 1) -> ModelCh
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [(1, 1), (3, 2), (4, 4), (6, 4)])
-def test_of_the_lowest_validation_loss(
+def test_weights_of_the_lowest_loss_are_kept(
     tmp_path: Path, epochs: int, kept: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lowest = train(tmp_path, epochs)
-    assert _weights_of_lowest_loss(lowest)["weight"] == kept
+    assert weights_of_lowest_loss(lowest)["weight"] == kept
     assert f"after epoch {kept}, whose validation loss is the lowest" in capsys.readouterr().out
 
 
-def test_a_first_loss_that_is_no_number_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_loss_of_nan_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"), 2.0, float("nan"), 1.0))
-    assert _weights_of_lowest_loss(train(tmp_path, 3))["weight"] == 2
+    assert weights_of_lowest_loss(train(tmp_path, 3))["weight"] == 2
 
 
-def test_without_a_loss_that_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_losses_nan_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"),) * 2)
     lowest = train(tmp_path, 2)
     with pytest.raises(UserError, match=r"finetune\.keep=last"):
-        _weights_of_lowest_loss(lowest)
+        weights_of_lowest_loss(lowest)
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -90,7 +90,7 @@ def test_stopped_and_resumed(tmp_path: Path, stop: int, every: int) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         train(tmp_path, 6, Stop(stop), every=every)
     lowest = train(tmp_path, 6, every=every)
-    assert _weights_of_lowest_loss(lowest)["weight"] == 4
+    assert weights_of_lowest_loss(lowest)["weight"] == 4
     assert lowest.best_model_score == 0.5
 
 
@@ -99,4 +99,4 @@ def test_resumed_in_a_folder_that_was_moved(tmp_path: Path) -> None:
         train(tmp_path / "before", 6, Stop(5))
     (tmp_path / "before").rename(tmp_path / "after")
     lowest = train(tmp_path / "after", 6)
-    assert _weights_of_lowest_loss(lowest)["weight"] == 4
+    assert weights_of_lowest_loss(lowest)["weight"] == 4

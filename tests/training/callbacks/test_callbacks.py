@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.training.callbacks.checkpoint_io import AtomicCheckpointIO
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History
 from mindeye_pl.training.callbacks.progress import ProgressPrinter
+from mindeye_pl.training.callbacks.resume_checkpoint import AtomicCheckpointIO
 
 
 def trainer(epoch: int, rank: int = 0, **more: object) -> SimpleNamespace:
@@ -18,7 +18,7 @@ def trainer(epoch: int, rank: int = 0, **more: object) -> SimpleNamespace:
     return SimpleNamespace(current_epoch=epoch, max_epochs=10, **place, **more)
 
 
-def test_an_epoch_draws_the_same_whatever_came_before() -> None:
+def test_draws_of_an_epoch_do_not_depend_on_earlier_epochs() -> None:
     callback, draws = EpochSeed(3), {}
     for epoch, before in ((4, 0), (4, 17), (5, 0)):
         torch.randn(before)
@@ -44,7 +44,7 @@ def test_each_rank_draws_its_own() -> None:
     assert draws[0][2] != draws[1][2]
 
 
-def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_checkpoint_is_complete_or_missing(tmp_path: Path) -> None:
     plugin, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     plugin.save_checkpoint({"weights": torch.ones(3)}, path)
 
@@ -58,7 +58,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
     assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(3))
 
 
-def test_history_forgets_the_epochs_that_are_done_again(tmp_path: Path) -> None:
+def test_history_drops_the_epochs_that_are_repeated(tmp_path: Path) -> None:
     path = tmp_path / "history.json"
     path.write_text(json.dumps([{"epoch": 0, "loss": 3.0}, {"epoch": 1, "loss": 2.0}]))
     history = History(path)

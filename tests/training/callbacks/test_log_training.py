@@ -5,7 +5,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import nn
 
-from mindeye_pl.training.callbacks.log_training import TrackTraining, group_names
+from mindeye_pl.training.callbacks.history import TrackTraining, group_names
 
 
 class Model(LightningModule):

@@ -87,7 +87,7 @@ def test_vector_is_pooled_text_and_sizes(refiner: Refiner) -> None:
     assert not torch.allclose(vector[0, :16], vector[1, :16])
 
 
-def test_every_key_is_used_and_a_foreign_one_named(tmp_path: Path) -> None:
+def test_every_key_is_used_and_an_unknown_one_is_named(tmp_path: Path) -> None:
     state = sdxl_state()
     model = FORMAT.build(state, tmp_path, **OPTIONS)
     assert FORMAT.to_own(state, tmp_path).keys() == model.state_dict().keys()

@@ -151,7 +151,7 @@ class Dual(DualTransformer2DModel):
         return super().forward(hidden_states, encoder_hidden_states, return_dict=False)
 
 
-def test_a_mix_of_0_of_the_dual_flow_is_the_image_flow_alone(
+def test_a_mix_ratio_of_0_is_the_image_flow_alone(
     parts: tuple[UNet2DConditionModel, AutoencoderKL], folder: Path
 ) -> None:
     model = load_published("versatile_diffusion", folder)

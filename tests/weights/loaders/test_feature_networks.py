@@ -118,7 +118,7 @@ def test_layers_and_widths_of_the_real_architectures(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_same_values_as_torchvision(name: str, files: dict, images: Tensor) -> None:
+def test_values_equal_torchvision(name: str, files: dict, images: Tensor) -> None:
     path, state = files[name]
     architecture, layers, size = PUBLISHED[name]
     with torch.device("meta"):
@@ -162,7 +162,7 @@ def test_images_are_seen_as_published(files: dict) -> None:
     assert (seen - smooth).abs().max() > 0.1
 
 
-def test_frozen_for_good_and_one_by_one_as_together(files: dict, images: Tensor) -> None:
+def test_frozen_models_embed_batches_like_single_images(files: dict, images: Tensor) -> None:
     network = load_feature_network("efficientnet_b1", files["efficientnet_b1"][0])
     together = network(images)
     nn.Sequential(network).train()  # dropout, stochastic depth and batch norm would all change
@@ -188,7 +188,7 @@ def test_another_architecture_is_refused_by_name(name: str, other: str, files: d
         load_feature_network(name, files[other][0])
 
 
-def test_a_supervised_resnet_is_no_swav(files: dict, tmp_path: Path) -> None:
+def test_a_supervised_resnet_is_refused_as_swav(files: dict, tmp_path: Path) -> None:
     torch.save(files["swav"][1], tmp_path / "resnet50.pth")
     with pytest.raises(UserError, match=r"is no swav: fc\.bias"):
         load_feature_network("swav", tmp_path / "resnet50.pth")
@@ -203,7 +203,7 @@ def test_truncated_file(files: dict, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [None, "nowhere/alexnet-owt-7be5be79.pth"])
 @pytest.mark.parametrize("name", [*RECIPES, "fid_inception"])
-def test_never_without_a_file(name: str, path: str | None) -> None:
+def test_random_weights_are_never_used(name: str, path: str | None) -> None:
     with pytest.raises(UserError, match=rf"{name} needs its released file .*pipeline=check_weights"):
         load_feature_network(name, path)
 
@@ -246,7 +246,7 @@ def test_clip_is_encode_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, i
     assert seen_by(network, images).shape[-2:] == (224, 224)
 
 
-def test_the_real_clip_has_openais_activation() -> None:
+def test_the_published_clip_has_quickgelu() -> None:
     network = RECIPES["clip_l"].build()
     assert any(type(module).__name__ == "QuickGELU" for module in network.modules())
 
@@ -293,7 +293,7 @@ def test_fid_inception_is_torch_fidelitys(fid_file: Path, images: Tensor) -> Non
     assert found.std() > 0
 
 
-def test_another_file_is_no_fid_inception(files: dict) -> None:
+def test_another_file_is_refused_as_fid_inception(files: dict) -> None:
     with pytest.raises(UserError, match=r"inception_v3\.pth is no fid_inception: "):
         load_feature_network("fid_inception", files["inception_v3"][0])
 

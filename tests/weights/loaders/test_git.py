@@ -66,7 +66,7 @@ def test_captions_from_files_in_the_published_formats(git: Path, tmp_path: Path)
     assert torch.equal(numbers[:, : wanted.shape[1]], wanted)
 
 
-def test_files_that_lack_or_do_not_fit(git: Path, tmp_path: Path) -> None:
+def test_missing_files_and_files_that_do_not_match(git: Path, tmp_path: Path) -> None:
     two_matrices = converter(tmp_path / "bigG_to_L.pth", 24)
     with pytest.raises(UserError, match=r"do not fit.*features of 20") as found:
         load_git_captioner(converter(tmp_path / "other.pth", 20), git)

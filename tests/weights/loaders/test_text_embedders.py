@@ -133,7 +133,7 @@ def test_clip_text_against_transformers(tmp_path: Path, end: int, whole: bool) -
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_clips_scale_of_cosines_is_the_files_own(tmp_path: Path, whole: bool) -> None:
+def test_clips_logit_scale_comes_from_the_file(tmp_path: Path, whole: bool) -> None:
     """A text tower alone has none: it is OpenAI's. One file stands for the folder that it lies in."""
     folder = clip(tmp_path / "clip", whole=whole)
     if whole:

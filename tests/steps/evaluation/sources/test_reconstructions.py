@@ -83,7 +83,7 @@ def test_files_without_ids_are_taken_in_order_numbers_as_numbers(tmp_path: Path)
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_files_that_are_only_counted(tmp_path: Path, first: int) -> None:
+def test_files_whose_numbers_are_no_ids(tmp_path: Path, first: int) -> None:
     images = random_images()
     write_files(tmp_path / "r", [f"{first + index:05d}.png" for index in range(5)], images)
     found = read_reconstructions_of(tmp_path / "r", IDS)
@@ -121,7 +121,7 @@ def test_published_tensors(tmp_path: Path, end: str, dtype: torch.dtype) -> None
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("kind", [np.array, list])
-def test_published_captions_stand_beside(tmp_path: Path, kind: Callable, zipped: bool) -> None:
+def test_published_captions_beside_reconstructions(tmp_path: Path, kind: Callable, zipped: bool) -> None:
     said = ["a dog", "a red bus", "two people", "a kite é", "food"]
     torch.save(random_images(), tmp_path / "m_all_enhancedrecons.pt", _use_new_zipfile_serialization=zipped)
     torch.save(kind(said), tmp_path / "m_all_predcaptions.pt", _use_new_zipfile_serialization=zipped)
@@ -156,7 +156,7 @@ def test_our_own_folders(tmp_path: Path) -> None:
     )
 
 
-def test_captions_of_a_folder_of_files(tmp_path: Path) -> None:
+def test_captions_for_a_folder_of_images(tmp_path: Path) -> None:
     names = [f"{id_}.png" for id_ in IDS]
     write_files(tmp_path / "r", names, random_images())
     (tmp_path / "r" / "captions.json").write_text(json.dumps({name: f"it is {name}" for name in names[::-1]}))
@@ -169,7 +169,7 @@ def test_captions_of_a_folder_of_files(tmp_path: Path) -> None:
     refuses(r"captions\.json is no json", tmp_path / "r")
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_and_unknown_files(tmp_path: Path) -> None:
     refuses(r"do not exist \(got: .*nowhere; expected: a folder of PNG", tmp_path / "nowhere")
     refuses(r"holds no reconstruction .*expected: a folder of PNG", tmp_path)
     torch.save(random_images(), tmp_path / "m_all_recons.pt")
@@ -224,7 +224,7 @@ def test_values_that_are_no_pixels(tmp_path: Path, value: float, says: str) -> N
     assert read_reconstructions_of(tmp_path / "m.pt", IDS).images[:3].shape == (3, 3, SIZE, SIZE)
 
 
-def test_rounding_is_put_right(tmp_path: Path) -> None:
+def test_rounding_is_corrected(tmp_path: Path) -> None:
     torch.save(torch.tensor([-1e-4, 1 + 1e-4]).repeat(5, 3, 2, 1), tmp_path / "m.pt")
     assert read_reconstructions_of(tmp_path / "m.pt", IDS).images[:].unique().tolist() == [0, 1]
 
