@@ -15,12 +15,12 @@ from mindeye_pl.data.simulated.rendering import render as paint
 from mindeye_pl.data.simulated.scenes import captions, draw_scene
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.bars import Bars
-from mindeye_pl.reports.render.charts import charts_section
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.results import Results
+from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.table import Column, Row
 from mindeye_pl.reports.render.tokens import token_map_section
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mindeye_pl.reports.render.figures import Palette, legend_above, plain_axes
+from mindeye_pl.reports.render.figures import Palette, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ class Series:
     Attributes:
         name: legend entry.
         x: horizontal coordinates.
-        y: values.
+        y: vertical coordinates.
         low: lower ends of their 95 % intervals, together with `high`; None if unknown.
         high: upper ends.
     """
@@ -44,7 +44,7 @@ class Panel:
     """One chart.
 
     Attributes:
-        title: title of the chart.
+        title: of the chart.
         series: its lines.
         y_label: unit or quantity on the vertical axis, if the title does not contain it.
         x_label: quantity on the horizontal axis.
@@ -81,13 +81,12 @@ class Panel:
             _draw_series(axes, series, palette.series[colour], ("-", "--", ":")[min(cycle, 2)])
         for name, value in self.references.items():
             axes.axhline(value, color=palette.ink, linewidth=1, linestyle=(0, (3, 3)), label=name)
-        axes.set_xlabel(self.x_label, color=palette.ink)
-        axes.set_ylabel(self.y_label, color=palette.ink)
+        axes.set_xlabel(self.x_label)
+        axes.set_ylabel(self.y_label)
         self._scale_y(axes)
         self._scale_x(axes)
-        plain_axes(axes, palette)
         if len(self.series) + len(self.references) > 1:
-            legend_above(axes, palette)
+            legend_above(axes)
 
     def _number(self, value: float) -> str:
         return f"{value:.1%}" if self.is_percent else f"{value:.3g}"
@@ -159,15 +158,13 @@ def _draw_series(axes: "Axes", series: Series, colour: str, dashes: str) -> None
 def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
     """Return the charts of a training history: loss terms, losses, retrieval and FID on held-out images, learning rate.
 
-    Args:
-        records: one per epoch, with `epoch`, `train/NAME`, `validation/NAME` and `learning_rate`.
+    There is one record per epoch, with `epoch`, `train/NAME`, `validation/NAME` and `learning_rate`.
     """
-    names = list(dict.fromkeys(name for record in records for name in record))
+    names = list(dict.fromkeys(name for record in records for name in record if name != "validation/pool_size"))
+    retrieval = [name for name in names if name.startswith("validation/") and name.endswith("_retrieval")]
+    distances = [name for name in names if name.startswith("validation/") and name.endswith("/fid")]
     train = [name for name in names if name.startswith("train/")]
-    validation = [name for name in names if name.startswith("validation/") and name != "validation/pool_size"]
-    retrieval = [name for name in validation if name.endswith("_retrieval")]
-    distances = [name for name in validation if name.endswith("/fid")]
-    losses = [name for name in validation if name not in (*retrieval, *distances)]
+    losses = [name for name in names if name.startswith("validation/") and name not in (*retrieval, *distances)]
     pools = [record["validation/pool_size"] for record in records if record.get("validation/pool_size")]
     panels = [
         Panel("Training loss and its terms", _series(records, train)),
@@ -179,7 +176,7 @@ def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
             is_percent=True,
         ),
         Panel("FID to held-out images, by CLIP", _series(records, distances)),
-        Panel("Learning rate", _series(records, [name for name in names if name == "learning_rate"])),
+        Panel("Learning rate", _series(records, ["learning_rate"])),
     ]
     return [panel for panel in panels if panel.series]
 

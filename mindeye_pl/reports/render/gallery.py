@@ -11,7 +11,7 @@ import numpy as np
 from mindeye_pl.reports.render.image_table import Cell, ImageRow, image_table
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.table import Column
-from mindeye_pl.reports.render.thumbnails import WIDTH, Thumbnails
+from mindeye_pl.reports.render.thumbnails import Thumbnails
 
 #: Sort key of the rows; rank 1 is the most similar image.
 RANK = Column("Rank of the seen image", "rank", "", "integer", higher_is_better=False)
@@ -72,23 +72,12 @@ class GalleryRow:
         return f"not among the first {self.searched} of {self.pool_size:,}" if self.searched else "not in the gallery"
 
 
-def gallery_section(
-    rows: Sequence[GalleryRow], title: str = "Retrieval gallery", note: str = "", *, width: int = WIDTH
-) -> Section | None:
-    """Return the gallery as a section, None without rows.
-
-    Args:
-        rows: one per response.
-        title: of the section.
-        note: sentence below the table.
-        width: side in pixels to which large images are reduced.
-    """
+def gallery_section(rows: Sequence[GalleryRow], title: str = "Retrieval gallery", note: str = "") -> Section | None:
+    """Return the gallery as a section with a note below it, None without rows."""
     if not rows:
         return None
     num_found = max(len(row.found) for row in rows)
     shown = min(max(row.pool_size for row in rows), num_found * len(rows))
-    thumbnails = Thumbnails(shown + len(rows), width)
-    lines = [_image_row(thumbnails, row, num_found) for row in rows]
     first = sum(row.rank == 1 for row in rows)
     any_known = any(row.rank is not None or row.searched for row in rows)
     first_text = f"the seen image has rank 1 in {first} of {len(rows)} rows. "
@@ -97,19 +86,22 @@ def gallery_section(
         f'image is on the left; a double frame and the label "{TRUE}" mark the true one.',
         note,
     ]
-    columns = ["Seen", *(f"Found {rank}" for rank in range(1, num_found + 1))]
     return image_table(
-        title, columns, lines, images=thumbnails.uris, metrics=[RANK], note=" ".join(filter(None, notes))
+        title,
+        ["Seen", *(f"Found {rank}" for rank in range(1, num_found + 1))],
+        map(_image_row, rows),
+        Thumbnails(shown + len(rows)),
+        metrics=[RANK],
+        shows_scores=False,
+        note=" ".join(filter(None, notes)),
     )
 
 
-def _image_row(thumbnails: Thumbnails, row: GalleryRow, num_found: int) -> ImageRow:
-    cells: list[Cell | None] = [Cell(thumbnails.add(row.seen), "Seen", f"Seen, {row.name}", small=row.format_rank())]
+def _image_row(row: GalleryRow) -> ImageRow:
+    cells = {"Seen": Cell(row.seen, f"Seen, {row.name}", small=row.format_rank())}
     for rank, found in enumerate(row.found, 1):
         name = found.name or f"retrieved image {rank}"
         alt = f"Found {rank}: {name}{', the seen image' if found.true else ''}"
-        mark = TRUE if found.true else ""
-        cells.append(Cell(thumbnails.add(found.image), f"Found {rank}", alt, mark, f"{found.similarity:.3f}"))
-    cells += [None] * (num_found - len(row.found))
+        cells[f"Found {rank}"] = Cell(found.image, alt, TRUE if found.true else "", f"{found.similarity:.3f}")
     scores = {} if row.rank is None else {RANK.score: float(row.rank)}
-    return ImageRow(row.name, cells, scores, row.caption, shows_scores=False)
+    return ImageRow(row.name, cells, scores, row.caption)

@@ -3,8 +3,9 @@
 Legend: H and W image size in pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from mindeye_pl.reports.render.figures import Palette
 from mindeye_pl.reports.render.image_table import Cell, ImageRow, image_table
 from mindeye_pl.reports.render.section import Section, slug
 from mindeye_pl.reports.render.table import Column
-from mindeye_pl.reports.render.thumbnails import WIDTH, Thumbnails, as_pixels
+from mindeye_pl.reports.render.thumbnails import Thumbnails, as_pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,48 +45,37 @@ class GridRow:
 def grid_section(
     title: str,
     columns: Sequence[str],
-    rows: Sequence[GridRow],
+    rows: Collection[GridRow],
     note: str = "",
     *,
     metrics: Sequence[Column] = (),
-    width: int = WIDTH,
 ) -> Section | None:
-    """Return a section with a table of images; rows are read once and may be created lazily.
+    """Return a section with a table of images, None without rows.
 
     Args:
         title: of the section.
         columns: titles, in order; the first is the seen image.
-        rows: one per image.
+        rows: one per image; they may be created lazily.
         note: sentence below the table.
         metrics: scores that are shown and can be sorted by.
-        width: side in pixels to which large images are reduced.
     """
     if not len(rows):
         return None
-    thumbnails = Thumbnails(len(rows) * len(columns), width)
-    lines: list[ImageRow] = []
-    first: list[GridRow] = []
-    for row in rows:
-        cells = [_cell(thumbnails, row, column) for column in columns]
-        lines.append(ImageRow(row.name, cells, row.scores, row.caption, row.predicted_caption))
-        if len(first) < MAX_FIGURE_ROWS:
-            first.append(row)
-    figure = GridFigure(title, columns, first)
+    figure = GridFigure(title, columns, list(islice(rows, MAX_FIGURE_ROWS)))
     return image_table(
         title,
         columns,
-        lines,
-        images=thumbnails.uris,
+        (_image_row(row, columns) for row in rows),
+        Thumbnails(len(rows) * len(columns)),
         metrics=metrics,
         note=note,
         figures={slug(title): figure},
     )
 
 
-def _cell(thumbnails: Thumbnails, row: GridRow, column: str) -> Cell | None:
-    if column not in row.images:
-        return None
-    return Cell(thumbnails.add(row.images[column]), column, f"{column}, {row.name}")
+def _image_row(row: GridRow, columns: Sequence[str]) -> ImageRow:
+    cells = {name: Cell(row.images[name], f"{name}, {row.name}") for name in columns if name in row.images}
+    return ImageRow(row.name, cells, row.scores, row.caption, row.predicted_caption)
 
 
 @dataclass(frozen=True)
@@ -118,4 +108,4 @@ class GridFigure:
                 axes.spines[:].set_visible(False)
                 if column in row.images:
                     axes.imshow(as_pixels(row.images[column]), interpolation="nearest")
-            line[0].set_ylabel(column, color=palette.ink, rotation=0, ha="right", va="center")
+            line[0].set_ylabel(column, rotation=0, ha="right", va="center")

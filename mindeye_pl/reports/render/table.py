@@ -87,10 +87,8 @@ class Row:
         note: short explanation, for example the source of an external number.
         simulated: the data are simulated; marked in the title and beside the name.
         this_run: marks the row of the reported run.
-        kind: its group, one of `KINDS`.
         source: paper and table of a published row.
-        differs: score names with a significant difference from this run, from
-            `comparison.find_significant_differences`.
+        differs: score names with a significant difference from this run.
     """
 
     name: str
@@ -108,16 +106,15 @@ class Row:
         """Return the score of that name, None if missing."""
         return next((score for score in self.scores if score.name == name), None)
 
+    def mark(self, column: Column) -> tuple[str, str] | None:
+        """Return sign and legend of a significant difference, None if there is none."""
+        return DIFFERENCES[self.differs[column.score]] if column.score in self.differs else None
+
 
 def format_percent(value: float) -> str:
     """Format a fraction in percent, with two decimals below one percent, the range of chance levels."""
     digits = 2 if 0 < value < 0.00995 else 1
     return f"{100 * value:.{digits}f}{THIN_SPACE}%"
-
-
-def format_score(score: Score, column: Column) -> str:
-    """Format a score in the form of its column."""
-    return format_value(score.value, column)
 
 
 def format_value(value: float, column: Column) -> str:
@@ -161,6 +158,12 @@ def row_remarks(row: Row, rows: Sequence[Row]) -> list[str]:
     return [text for text in (row.note, row.source, NOT_COMPARABLE if beside_simulated else "") if text]
 
 
+def legend(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return sign and meaning of the differences that the rows contain."""
+    found = {difference for row in rows for difference in row.differs.values()}
+    return [mark for difference, mark in DIFFERENCES.items() if difference in found]
+
+
 def split_columns(columns: Sequence[Column], max_columns: int = MAX_TERMINAL_COLUMNS) -> list[list[Column]]:
     """Split the columns into tables of limited width, keeping groups together if they fit."""
     if len(columns) <= max_columns:
@@ -183,16 +186,10 @@ def terminal_table(
     commands: bool = True,
     needs: Sequence[str] = (),
 ) -> RenderableType:
-    """Return the table for the terminal, followed by the commands that fill empty rows, ready to copy.
+    """Return the table for the terminal, many columns split into several, and the commands that fill empty rows.
 
-    Many columns are split into several tables.
-
-    Args:
-        title: of the table.
-        rows: its rows.
-        columns: its metrics.
-        commands: False omits the commands, if a table above already lists them.
-        needs: one line per metric with missing weights: "AlexNet(2) needs FILE: COMMAND".
+    `commands=False` omits the commands, if a table above already lists them. `needs` has one line per metric with
+    missing weights: "AlexNet(2) needs FILE: COMMAND".
     """
     tables = [_terminal_block(title, rows, block) for block in split_columns(columns)]
     lines = [
@@ -200,8 +197,7 @@ def terminal_table(
         for row in rows
         if commands and not row.scores and row.command
     ]
-    marks = {difference for row in rows for difference in row.differs.values()}
-    key = [Text(f"{sign} {words}", style="dim") for name, (sign, words) in DIFFERENCES.items() if name in marks]
+    key = [Text(f"{sign} {words}", style="dim") for sign, words in legend(rows)]
     missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in needs]
     separated = [part for table in tables for part in (table, Text(""))][:-1]
     return Group(*separated, *key, *([Text("")] if missing else []), *missing, *lines)
@@ -211,7 +207,7 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
     """Return one table with at most `MAX_TERMINAL_COLUMNS` scores."""
     chances = {format_chance(row, columns) for row in rows if row.scores}
     common_chance = chances.pop() if len(chances) == 1 else None  # shown in the title instead of a column
-    with_chance = [column.title for column in columns if any(_has_chance(row, column) for row in rows)]
+    with_chance = [column.title for column in columns if any(format_chance(row, [column]) for row in rows)]
     owners = "" if len(with_chance) == len(columns) else f" of {', '.join(with_chance)}"
     heading = full_title(title, rows) + (f", chance{owners} {common_chance}" if common_chance else "")
     table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -238,26 +234,17 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
     return table
 
 
-def _has_chance(row: Row, column: Column) -> bool:
-    score = row.score(column.score)
-    return score is not None and score.chance is not None
-
-
 def _terminal_cell(row: Row, column: Column) -> Text:
     score = row.score(column.score)
     if score is None:
         return Text("")
-    ends = format_interval(score, column)
-    mark = DIFFERENCES[row.differs[column.score]][0] + " " if column.score in row.differs else ""
-    return Text.assemble(mark, (format_score(score, column), "bold"), (f"  {ends}" if ends else "", "dim"))
+    mark, ends = row.mark(column), format_interval(score, column)
+    sign = f"{mark[0]} " if mark else ""
+    return Text.assemble(sign, (format_value(score.value, column), "bold"), (f"  {ends}" if ends else "", "dim"))
 
 
 def explain_retrieval(score: Score) -> str:
-    """Return one sentence that explains a retrieval score.
-
-    Args:
-        score: `image_retrieval` or `brain_retrieval`.
-    """
+    """Return one sentence that explains a score of image or brain retrieval."""
     assert score.chance is not None, score.name
     tasks = {
         "image_retrieval": "From brain activity alone, the image that was seen",

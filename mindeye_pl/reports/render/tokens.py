@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindeye_pl.reports.render.charts import charts_section
-from mindeye_pl.reports.render.figures import Palette, legend_above, plain_axes
-from mindeye_pl.reports.render.section import Section
+from mindeye_pl.reports.render.figures import Palette, legend_above
+from mindeye_pl.reports.render.section import Section, charts_section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +21,7 @@ class TokenMap:
     """Pairs of points in a plane.
 
     Attributes:
-        title: title of the map.
+        title: of the map.
         predicted: `(n, 2)` float.
         true: `(n, 2)` float, the same images in the same order.
         names: image names.
@@ -59,22 +58,16 @@ class TokenMap:
         axes.scatter(true_x, true_y, s=size, marker="o", color=palette.series[0], label="true tokens", zorder=3)
         axes.scatter(x, y, s=size, marker="^", color=palette.series[1], label="predicted", zorder=4)
         first, second = (f"component {number + 1} ({self.explained[number]:.0%} of variance)" for number in range(2))
-        axes.set_xlabel(first, color=palette.ink)
-        axes.set_ylabel(second, color=palette.ink)
-        plain_axes(axes, palette, grid="both")
-        legend_above(axes, palette)
+        axes.set_xlabel(first)
+        axes.set_ylabel(second)
+        axes.grid(True)
+        legend_above(axes)
 
 
 def token_map(title: str, predicted: np.ndarray, true: np.ndarray, names: Sequence[str]) -> TokenMap:
-    """Project true and predicted tokens on the principal components of the true tokens.
+    """Project true and predicted tokens, `(n, F)` float with n > 1, on the true tokens' principal components.
 
     The plane is fitted to the true tokens only, so that collapsed predictions are visible as such.
-
-    Args:
-        title: of the map.
-        predicted: `(n, F)` float.
-        true: `(n, F)` float, n > 1.
-        names: n image names.
     """
     from sklearn.decomposition import PCA
 
@@ -91,7 +84,6 @@ def token_map_section(
     true: np.ndarray,
     names: Sequence[str],
     *,
-    title: str = "Map of tokens",
     effective_rank: Mapping[str, float] | None = None,
     note: str = "",
 ) -> Section | None:
@@ -101,7 +93,6 @@ def token_map_section(
         predicted: `(n, F)` float, flattened predicted tokens of each image.
         true: `(n, F)` float, flattened true tokens.
         names: n image names, shown as tooltips.
-        title: of the section.
         effective_rank: by name, for example "predicted" and "true".
         note: sentence below the map.
     """
@@ -113,5 +104,5 @@ def token_map_section(
         f"Effective rank: {ranks}." if ranks else "",
         note,
     ]
-    heading = "Predicted and true tokens"
-    return charts_section(title, [token_map(heading, predicted, true, names)], note=" ".join(filter(None, notes)))
+    chart = token_map("Predicted and true tokens", predicted, true, names)
+    return charts_section("Map of tokens", [chart], " ".join(filter(None, notes)))

@@ -39,28 +39,23 @@ def gallery_results(content: Mapping[str, Any]) -> list[Results]:
     Args:
         content: of `recall.json`; without the true images there are no rows.
     """
-    rows = []
-    if not content["rows"]:
+    lines, rows = content["rows"], []
+    if not lines:
         return []
-    last = RERANKED if RERANKED in content["rows"] else COARSE
+    last = RERANKED if RERANKED in lines else COARSE
     for line, (name, kind, note) in _LINES.items():
-        if line in content["rows"]:
-            scores = tuple(map(Score.from_dict, content["rows"][line]))
-            this_run = line == last
-            rows.append(Row(name, scores, note=note, kind=kind, simulated=content["simulated"], this_run=this_run))
-    columns = [_column(score) for score in rows[0].scores]
+        if line in lines:
+            scores, simulated = tuple(map(Score.from_dict, lines[line])), content["simulated"]
+            rows.append(Row(name, scores, note=note, kind=kind, simulated=simulated, this_run=line == last))
+    ranks = {score.name: score.name.rpartition("_")[2] for score in rows[0].scores}
+    question = "Is the seen image among the first {} that were found?"
+    columns = [Column(f"Recall at {k}", name, question.format(k)) for name, k in ranks.items()]
     vector = content["vector"]["kind"].replace("_", " ")
     note = (
         f"Among {content['pool_size']:,} images by index={content['engine']} over the {vector} of "
         f"embedder={content['embedder']}; recall at {content['top_k']} is what re-ranking can reach."
     )
     return [Results(GALLERY, rows, columns, note)]
-
-
-def _column(score: Score) -> Column:
-    k = score.name.rpartition("_")[2]
-    question = f"Is the seen image among the first {k} that were found?"
-    return Column(f"Recall at {k}", score.name, question)
 
 
 def found_section(
@@ -83,27 +78,21 @@ def found_section(
         return None
     for row, id_ in enumerate(ids.tolist()):
         own = -1 if truth is None else int(truth[row])
-        at = np.flatnonzero(places[row] == own) if truth is not None else np.empty(0, np.int64)
-        first = [int(place) for place in places[row, :_SHOWN] if place >= 0]
-        shown = _images(gallery, first)
+        listed = places[row].tolist()
+        first = [place for place in listed[:_SHOWN] if place >= 0]
+        shown = gallery.read(np.unique(first))
+        names = dict(zip(shown.places.tolist(), gallery.names(shown.places), strict=True))
+        images = dict(zip(shown.places.tolist(), shown.content, strict=True))
         candidates = [
-            Found(shown[place][1], float(similarity[row, column]), place == own, shown[place][0])
+            Found(images[place], float(similarity[row, column]), place == own, names[place])
             for column, place in enumerate(first)
         ]
-        rank = int(at[0]) + 1 if len(at) else None
+        rank = listed.index(own) + 1 if own >= 0 and own in listed else None
         seen, pool = stimuli.read(np.array([id_]))[0], content["pool_size"]
         searched = content["top_k"] if truth is not None else None
         rows.append(GalleryRow(f"stimulus {id_}", seen, candidates, rank, pool, words[row], searched))
     note = f"Each brain looks for its image among {content['pool_size']:,} images of the gallery."
     return gallery_section(rows, title="Found in the gallery", note=note)
-
-
-def _images(gallery: Gallery, places: list[int]) -> dict[int, tuple[str, np.ndarray]]:
-    """Names and images `(3, P, P)` of some places."""
-    ascending = np.unique(places)
-    portion = gallery.read(ascending)
-    names = gallery.names(portion.places)
-    return dict(zip(portion.places.tolist(), zip(names, portion.content, strict=True), strict=True))
 
 
 def read_recall(retrieval: Artifact) -> dict[str, Any]:

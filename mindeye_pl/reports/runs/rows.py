@@ -1,4 +1,7 @@
-"""The tables of a report: null rows first, then baselines, published rows and experiments, ceilings last."""
+"""The tables of a report: null rows first, then baselines, published rows and experiments, ceilings last.
+
+Legend: N images.
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,11 +18,11 @@ from mindeye_pl.metrics.captions.scores import CEILING as CAPTION_CEILING
 from mindeye_pl.metrics.captions.scores import PREDICTED_IMAGE, PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric
 from mindeye_pl.metrics.retrieval import published_label
+from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.reports.render.comparison import find_significant_differences
 from mindeye_pl.reports.render.published import published_rows
 from mindeye_pl.reports.render.results import Results
-from mindeye_pl.reports.render.table import COLUMNS, Column, Kind, Row
+from mindeye_pl.reports.render.table import COLUMNS, Column, Difference, Kind, Row
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
@@ -37,12 +40,12 @@ class About:
     """Settings that all tables of a run depend on.
 
     Attributes:
-        subject: whose test set it is.
+        subject: of the test set.
         num_sessions: of its data.
-        simulated: whether the numbers are labelled simulated.
-        published: whether the papers' rows are shown; they are of real brains, and stand beside those alone.
-        names: whose names the directions of retrieval have, `published` or the paper's.
-        top_k: how many of the most similar count as found.
+        simulated: the numbers are labelled simulated.
+        published: the papers' rows are shown; they are of real brains, and stand beside those alone.
+        names: meaning of the retrieval directions' names, `published` or the paper's.
+        top_k: ranks that count as found.
     """
 
     subject: int
@@ -54,21 +57,19 @@ class About:
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
-        """Return what a configuration says."""
-        simulated = is_simulated(config)
-        return cls(
-            config.data.subject,
-            config.data.num_sessions,
-            simulated,
-            not simulated and config.report.published,
-            config.metrics.names,
-            tuple(config.metrics.top_k),
-        )
+        """Return the settings of a configuration."""
+        data, metrics, simulated = config.data, config.metrics, is_simulated(config)
+        published = not simulated and config.report.published
+        return cls(data.subject, data.num_sessions, simulated, published, metrics.names, tuple(metrics.top_k))
 
     @property
     def hours(self) -> str:
         """Amount of data, for people."""
         return hours_in_words(self.num_sessions)
+
+    def row(self, name: str, scores: Sequence[Score], kind: Kind = "model", note: str = "", **more: Any) -> Row:
+        """Return a row of the run's data."""
+        return Row(name, tuple(scores), kind=kind, note=note, simulated=self.simulated, **more)
 
     def published_rows(self, columns: Sequence[Column]) -> list[Row]:
         """Return the papers' rows."""
@@ -84,29 +85,30 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
         experiments: rows of this run and of those beside it.
     """
     model = read_scores(evaluation, MODEL)
-    columns, simulated = retrieval_columns(model, about), about.simulated
+    columns = retrieval_columns(model, about)
     rows = [
-        Row("chance", tuple(map(_chance, model)), simulated=simulated, kind="null"),
-        Row("shuffled brains", read_scores(evaluation, SHUFFLED), simulated=simulated, kind="null"),
-        Row(f"ridge, {about.hours}", read_scores(evaluation, RIDGE), simulated=simulated, kind="baseline"),
+        about.row("chance", [replace(score, value=score.chance or 0.0, interval=None) for score in model], "null"),
+        about.row("shuffled brains", read_scores(evaluation, SHUFFLED), "null"),
+        about.row(f"ridge, {about.hours}", read_scores(evaluation, RIDGE), "baseline"),
         *about.published_rows(columns),
         *experiments,
     ]
     if of_captions := read_scores(evaluation, CAPTIONS):
         note = "brains against captions, in place of images"
-        rows.append(Row(f"caption embedding, {about.hours}", of_captions, simulated=simulated, note=note))
+        rows.append(about.row(f"caption embedding, {about.hours}", of_captions, note=note))
     if ceiling := read_scores(evaluation, CEILING):
-        note = "ridge from all sessions without noise"
-        rows.append(Row("noise-free ceiling", ceiling, simulated=simulated, note=note, kind="ceiling"))
+        rows.append(about.row("noise-free ceiling", ceiling, "ceiling", "ridge from all sessions without noise"))
     return Results("Retrieval", rows, columns)
 
 
 def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
     """Return the two directions in pools first, then in the full set and for more ranks."""
     scores = {score.name: score for score in model}
-    columns = [_labelled(column, about.names) for column in COLUMNS]
     pool, full = scores[COLUMNS[0].score].pool_size, scores[f"{COLUMNS[0].score}_full"].pool_size
-    columns = [replace(column, group=f"Among {pool}") for column in columns]
+    source, columns = "the published script prints it" if about.names == "published" else "the paper means it", []
+    for column in COLUMNS:
+        question = f'{column.question} "{published_label(column.score, about.names)}", as {source}.'
+        columns.append(replace(column, question=question, group=f"Among {pool}"))
     more = [f"_full_top{k}" for k in about.top_k if k != 1]
     for suffix in (*(["_full"] if full != pool else []), *more):
         rank = f", top {suffix.rpartition('_top')[2]}" if "_top" in suffix else ""
@@ -115,13 +117,6 @@ def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
             for column in COLUMNS
         ]
     return columns
-
-
-def _labelled(column: Column, names: str) -> Column:
-    """The column with the name that the published script (or the paper) gives its direction."""
-    source = "the published script prints it" if names == "published" else "the paper means it"
-    question = f'{column.question} "{published_label(column.score, names)}", as {source}.'
-    return replace(column, question=question)
 
 
 def image_results(content: Mapping[str, Any], about: About, experiments: Sequence[Row]) -> list[Results]:
@@ -135,38 +130,67 @@ def image_results(content: Mapping[str, Any], about: About, experiments: Sequenc
     metrics = [TableMetric(**plain) for plain in content["metrics"]]
     tables = []
     for title in dict.fromkeys(metric.group for metric in metrics):
-        columns = [_column(metric) for metric in metrics if metric.group == title]
-        needs = [f"{c.title} {content['needs'][c.score]}" for c in columns if c.score in content["needs"]]
-        columns = [column for column in columns if column.score not in content["needs"]]
+        columns, needs = _columns([metric for metric in metrics if metric.group == title], content["needs"])
         note = f"Protocol {content['protocol']}. {beside_null(content)}" if title == RECONSTRUCTIONS else ""
-        rows = image_rows(content, about, experiments, columns)
-        tables.append(Results(title, rows if columns else [], columns, note, needs=needs))
-    return [table for table in tables if table.rows or table.needs]
+        rows = image_rows(content, about, experiments, columns) if columns else []
+        if rows or needs:
+            tables.append(Results(title, rows, columns, note, needs))
+    return tables
 
 
-def _column(metric: TableMetric) -> Column:
-    limits = None if metric.name == "fid" else (0.0, 1.0)
-    form: Literal["percent", "number"] = "percent" if metric.form == "percent" else "number"
-    return Column(metric.title, metric.name, metric.question, form, metric.higher_is_better, limits=limits)
+def _columns(metrics: Sequence[TableMetric], needs: Mapping[str, str]) -> tuple[list[Column], list[str]]:
+    """Return the columns of the metrics with their weights, and one line for each of the others."""
+    columns, missing = [], []
+    for metric in metrics:
+        if metric.name in needs:
+            missing.append(f"{metric.title} {needs[metric.name]}")
+            continue
+        limits = None if metric.name == "fid" else (0.0, 1.0)
+        form: Literal["percent", "number"] = "percent" if metric.form == "percent" else "number"
+        question, better = metric.question, metric.higher_is_better
+        columns.append(Column(metric.title, metric.name, question, form, better, limits=limits))
+    return columns, missing
 
 
 def image_rows(
     content: Mapping[str, Any], about: About, experiments: Sequence[Row], columns: Sequence[Column]
 ) -> list[Row]:
-    """Return the lines of the reconstructions' table that have a score in one of the columns."""
-    model, rows = _of_each(content, MODEL), {}
+    """Return the rows of the reconstructions' table that have a score in one of the columns."""
+    before: list[Row] = []
+    after: list[Row] = []
+    model = _of_each(content, MODEL)
     for line, (name, kind, note) in LINES.items():
-        scores = tuple(Score.from_dict(plain) for plain in content["rows"].get(line, ()))
+        scores = [Score.from_dict(plain) for plain in content["rows"].get(line, ())]
         if any(score.name in {column.score for column in columns} for score in scores):
             differs = find_significant_differences(_of_each(content, line), model, columns)
-            rows[line] = Row(name, scores, note=note, simulated=about.simulated, kind=kind, differs=differs)
-    before = [row for row in rows.values() if row.kind in ("null", "baseline")]
-    after = [row for row in rows.values() if row.kind not in ("null", "baseline")]
+            row = about.row(name, scores, kind, note, differs=differs)
+            (before if kind in ("null", "baseline") else after).append(row)
     return [*before, *about.published_rows(columns), *experiments, *after]
 
 
 def _of_each(content: Mapping[str, Any], line: str) -> dict[str, np.ndarray]:
     return {name: np.array(each) for name, each in content["of_each_image"].get(line, {}).items()}
+
+
+def find_significant_differences(
+    row: Mapping[str, np.ndarray], this_run: Mapping[str, np.ndarray], columns: Sequence[Column]
+) -> dict[str, Difference]:
+    """Return the columns in which the row is better or worse than this run, by paired differences over images.
+
+    The 95 % interval of a significant difference excludes zero, without correction for the number of columns.
+
+    Args:
+        row: `(N,)` per-image scores by score name.
+        this_run: per-image scores of this run, for the same images in the same order.
+        columns: compared scores and their directions.
+    """
+    found: dict[str, Difference] = {}
+    for column in columns:
+        if column.score in row and column.score in this_run:
+            low, high = difference_over_images(row[column.score], this_run[column.score]).interval
+            if low > 0 or high < 0:
+                found[column.score] = "better" if (low > 0) == column.higher_is_better else "worse"
+    return found
 
 
 def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[TableMetric]) -> Results | None:
@@ -177,8 +201,8 @@ def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[
         about: the run.
         metrics: of captions.
     """
-    simulated = about.simulated
-    if not content["captions"] and not any(metric.name in content["needs"] for metric in metrics):
+    columns, needs = _columns(metrics, content["needs"])
+    if not content["captions"] and not needs:
         return None
     lines: dict[str, tuple[str, Kind]] = {
         CAPTION_SHUFFLED: ("another image's, reference", "null"),
@@ -186,11 +210,8 @@ def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[
         PREDICTED_IMAGE: ("brain, true image's", "model"),
         CAPTION_CEILING: ("true image's, reference", "ceiling"),
     }
-    columns = [_column(metric) for metric in metrics]
-    needs = [f"{c.title} {content['needs'][c.score]}" for c in columns if c.score in content["needs"]]
-    columns = [column for column in columns if column.score not in content["needs"]]
     rows = [
-        Row(name, tuple(map(Score.from_dict, content["captions"][line])), simulated=simulated, kind=kind)
+        about.row(name, [Score.from_dict(plain) for plain in content["captions"][line]], kind)
         for line, (name, kind) in lines.items()
         if line in content["captions"]
     ]
@@ -198,11 +219,11 @@ def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[
         place = next(place for place, row in enumerate(rows) if row.kind != "null")
         rows[place:place] = about.published_rows(columns)
     note = "Each row compares two captions of an image: from the brain, from its true tokens, or the reference."
-    return Results("Captions", rows, columns, note, needs=needs)
+    return Results("Captions", rows, columns, note, needs)
 
 
 def beside_null(content: Mapping[str, Any]) -> str:
-    """One sentence: which scores of the reconstructions are better than which null rows, beyond doubt."""
+    """Return one sentence: the scores of the reconstructions that are not significantly better than a null row."""
     titles = {metric["name"]: metric["title"] for metric in content["metrics"]}
     asked = [metric["name"] for metric in content["metrics"] if metric["group"] == RECONSTRUCTIONS]
     not_above = [
@@ -217,46 +238,40 @@ def beside_null(content: Mapping[str, Any]) -> str:
 
 
 def hours_in_words(num_sessions: int | float | str) -> str:
-    """Return how much of a subject's data is in use."""
+    """Return the amount of a subject's data."""
     return "all h" if num_sessions == "all" else f"{num_sessions} h"
 
 
-def experiment_rows(run: Run, own: Artifact, step: Step, scores: tuple[Score, ...]) -> list[Row]:
-    """Return the row of this run, and of the experiments that stand beside it.
+def experiment_rows(run: Run, own: Artifact, step: Step) -> list[Row]:
+    """Return the row of this run, and of the experiments that stand beside it, under this run's other overrides.
 
     Args:
         run: finished.
-        own: its artifact.
+        own: its artifact of scores.
         step: that made it.
-        scores: of its model.
     """
-    names, given = list(run.config.report.compare), run.config.evaluate.reconstructions
-    simulated = is_simulated(run.config)
-    if given is not None:
-        return [Row(str(given), scores, simulated=simulated, this_run=True)]
-    rows = [_experiment_row(run.of_experiment(name), name, own, step) for name in names]
+    config, rows, scores = run.config, [], read_scores(own, MODEL)
+    simulated = is_simulated(config)
+    if config.evaluate.reconstructions is not None:
+        return [Row(str(config.evaluate.reconstructions), scores, simulated=simulated, this_run=True)]
+    for name in config.report.compare:
+        other = run.of_experiment(name)
+        try:
+            rows.append(_experiment_row(other.config, other.overrides, other.find(step), own))
+        except UserError as error:  # of data that this experiment lacks and this run has not asked for
+            rows.append(Row(name, status="cannot run", note=str(error)))
     if not any(row.this_run for row in rows):
         asked = any(item.startswith("data.num_sessions=") for item in run.overrides)
-        hours = hours_in_words(run.config.data.num_sessions)
-        label = f"{run.experiment}, {hours}" if asked else run.experiment
+        label = f"{run.experiment}, {hours_in_words(config.data.num_sessions)}" if asked else run.experiment
         rows.insert(0, Row(label, scores, simulated=simulated, this_run=True))
     return rows
 
 
-def _experiment_row(other: Run, name: str, own: Artifact, step: Step) -> Row:
-    """Return the row of an experiment, under this run's other overrides; empty where it was not run."""
-    try:
-        artifact = other.find(step)
-    except UserError as error:  # of data that this experiment lacks and this run has not asked for
-        return Row(name, status="cannot run", note=str(error))
-    start = "pretrained" if other.config.finetune.start == "pretrained" else "scratch"
-    label, simulated = f"{start}, {hours_in_words(other.config.data.num_sessions)}", is_simulated(other.config)
+def _experiment_row(config: DictConfig, overrides: Sequence[str], artifact: Artifact | None, own: Artifact) -> Row:
+    """Return the row of an experiment; empty where it was not run."""
+    start = "pretrained" if config.finetune.start == "pretrained" else "scratch"
+    label, simulated = f"{start}, {hours_in_words(config.data.num_sessions)}", is_simulated(config)
     if artifact is None:
-        return Row(label, command=f"python -m mindeye_pl {shlex.join(other.overrides)}", simulated=simulated)
+        return Row(label, command=f"python -m mindeye_pl {shlex.join(overrides)}", simulated=simulated)
     mine = artifact.fingerprint == own.fingerprint
     return Row(label, read_scores(artifact, MODEL), simulated=simulated, this_run=mine)
-
-
-def _chance(score: Score) -> Score:
-    assert score.chance is not None, score.name
-    return Score(score.name, score.chance, score.chance, score.pool_size, score.num_images)

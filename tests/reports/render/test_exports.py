@@ -8,11 +8,11 @@ from PIL import Image
 
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.bars import Bars
-from mindeye_pl.reports.render.charts import charts_section
 from mindeye_pl.reports.render.exports import as_csv, as_latex, as_markdown, export_figures, export_tables, latex
 from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.results import Results
+from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.table import Column, Row
 
 COLUMNS = [

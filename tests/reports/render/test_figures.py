@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mindeye_pl.reports.render.bars import Bars
-from mindeye_pl.reports.render.charts import charts_section
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.figures import PAPER, Drawable, as_svg
+from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.tokens import token_map, token_map_section
 
 SVG = "{http://www.w3.org/2000/svg}"

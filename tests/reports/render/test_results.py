@@ -1,12 +1,9 @@
 import io
 import re
 
-import numpy as np
-import pytest
 from rich.console import Console
 
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.reports.render.comparison import find_significant_differences
 from mindeye_pl.reports.render.results import Results, results_section
 from mindeye_pl.reports.render.table import (
     KINDS,
@@ -133,16 +130,3 @@ def test_terminal_tables_have_at_most_four_columns() -> None:
     assert [len(part) for part in split_columns(plain)] == [4, 4, 1]
     assert split_columns(plain[:4]) == [plain[:4]]
     assert printed(ROWS).count("true tokens") == len(parts)
-
-
-@pytest.mark.parametrize(("shift", "expected"), [(0.2, "better"), (-0.2, "worse"), (0.0, None)])
-def test_find_significant_differences(shift: float, expected: str | None) -> None:
-    rng = np.random.default_rng(0)
-    this_run = {name: rng.normal(size=200) for name in ("pixcorr", "swav_distance")}
-    other = {name: values + rng.normal(size=200) * 0.1 for name, values in this_run.items()}
-    other["pixcorr"] = other["pixcorr"] - other["pixcorr"].mean() + this_run["pixcorr"].mean() + shift
-    other["swav_distance"] = (
-        other["swav_distance"] - other["swav_distance"].mean() + this_run["swav_distance"].mean() - shift
-    )
-    differences = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
-    assert find_significant_differences(other, this_run, COLUMNS) == differences
