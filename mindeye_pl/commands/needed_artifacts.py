@@ -11,50 +11,39 @@ from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
 
-#: What the command line of `pipeline=artifacts` says of itself and not of the experiment.
+#: Overrides of `pipeline=artifacts` that are not the experiment's.
 _OF_THE_STORE = ("pipeline=", "plan=", "artifacts.")
 
 
 def needed_by(
-    run: Run, experiments: Sequence[str], requested_steps: Callable[[DictConfig], list[Step]]
-) -> dict[str, tuple[str, str]]:
-    """The artifacts that some experiments need, and the one that the run's command line names.
+    experiments: Sequence[str], overrides: Sequence[str], requested_steps: Callable[[DictConfig], list[Step]]
+) -> set[str]:
+    """Return the fingerprints of the artifacts that some experiments need, and the one that the command line names.
 
     Args:
-        run: its other overrides (scale, data, seed, ...) hold for every experiment.
         experiments: their names; of a sweep, all its jobs.
-        requested_steps: the steps that a run's `pipeline.steps` asks for.
-
-    Returns:
-        For each fingerprint the step and the experiment that needs it.
+        overrides: the command line, whose other overrides (scale, data, seed, ...) hold for every experiment.
+        requested_steps: the steps that `pipeline.steps` asks for.
 
     Raises:
-        UserError: if no experiment is named, or one cannot be told what it needs, since its data are not here.
+        UserError: if no experiment is named, or the data that an experiment needs are missing.
     """
-    if not experiments and run.experiment == "adhoc":
+    own = [item for item in overrides if not item.startswith(_OF_THE_STORE)]
+    named = any(item.lstrip("+").startswith("experiment=") for item in own)
+    if not experiments and not named:
         raise UserError("artifacts.keep_used_by names no experiment", fix="artifacts.keep_used_by=[EXPERIMENT,...]")
-    runs = [(name, one) for name in experiments for one in _jobs(run, name)]
-    if run.experiment != "adhoc":
-        overrides = [item for item in run.overrides if not item.startswith(_OF_THE_STORE)]
-        runs.append((run.experiment, Run(compose_config(overrides), overrides)))
-    needed: dict[str, tuple[str, str]] = {}
-    for name, one in runs:
-        for each in (one, *_compared(one)):
-            for step in order(each.config, requested_steps(each.config)):
-                needed.setdefault(each.spec(step).fingerprint, (step.name, name))
+    jobs = [*([own] if named else []), *(job for name in experiments for job in _jobs(name, overrides))]
+    needed = set()
+    for run in (Run(compose_config(job), job) for job in jobs):
+        for each in (run, *map(run.of_experiment, run.config.report.compare)):
+            needed |= {each.spec(step).fingerprint for step in order(each.config, requested_steps(each.config))}
     return needed
 
 
-def _jobs(run: Run, experiment: str) -> Iterator[Run]:
-    """The run of an experiment; of a sweep, one for each job, as Hydra's basic sweeper would start it."""
-    overrides = experiment_overrides(experiment, [item for item in run.overrides if not item.startswith("artifacts.")])
-    sweeper = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True).hydra.sweeper
+def _jobs(experiment: str, overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the overrides of an experiment; of a sweep, those of each job, as Hydra's basic sweeper would start it."""
+    shared = experiment_overrides(experiment, [item for item in overrides if not item.startswith("artifacts.")])
+    sweeper = compose(CONFIG_NAME, overrides=shared, return_hydra_config=True).hydra.sweeper
     values = sweep_values(sweeper.get("params"))
     for job in product(*values.values()):
-        own = [f"{key}={value}" for key, value in zip(values, job, strict=True)]
-        yield Run(compose_config([*own, *overrides]), [*own, *overrides])
-
-
-def _compared(run: Run) -> list[Run]:
-    """The experiments whose rows stand beside this one in its report."""
-    return [run.of_experiment(name) for name in run.config.report.compare]
+        yield [*(f"{key}={value}" for key, value in zip(values, job, strict=True)), *shared]

@@ -23,10 +23,10 @@ class TrackedFolder:
     """Input or output of a run, with or without a folder.
 
     Attributes:
-        name: name of the W&B artifact, including the digits of the folder's name.
-        type: data, targets, checkpoint, reconstructions or scores.
+        name: of the W&B artifact, including the digits of the folder's name.
+        type: of the W&B artifact.
         fingerprint: of everything that determines the content.
-        folder: folder with its files; None if only the fingerprint is known.
+        folder: None if only the fingerprint is known.
         metadata: plain data.
         grows: the folder is filled gradually: its tables are referenced by path instead of content, and only their
             descriptions are uploaded.

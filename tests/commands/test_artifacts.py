@@ -33,7 +33,7 @@ def manage(outputs: Path, *overrides: str, shared: Path | None = None, **setting
     artifacts = OmegaConf.merge(OmegaConf.load(CONF / "config.yaml").artifacts, settings)
     paths = {"artifacts": str(outputs / "artifacts"), "shared_artifacts": str(shared) if shared else None}
     run = Run(OmegaConf.create({"paths": paths, "artifacts": artifacts}), overrides)
-    step.manage_artifacts(run, requested_steps)
+    step.manage_artifacts(run.store, artifacts, overrides, requested_steps)
 
 
 def only(outputs: Path, step: str) -> Path:

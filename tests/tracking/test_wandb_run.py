@@ -25,7 +25,7 @@ def identity(run_id: str = "abc123") -> RunIdentity:
     return RunIdentity(
         project="mindeye_pl",
         entity=None,
-        run_id=run_id,
+        id=run_id,
         name="finetune subj01-1h",
         group="finetune_subj01_1h",
         job_type="finetune",

@@ -31,8 +31,6 @@ DIFFERENCES: dict[Difference, tuple[str, str]] = {
     "better": ("▲", "significantly better than this run"),
     "worse": ("▼", "significantly worse than this run"),
 }
-#: Maximum number of score columns of a table in the terminal.
-MAX_TERMINAL_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class Column:
         title: column header.
         score: name of its `Score`.
         question: the question that the score answers, in plain words.
-        form: "percent", "number" with three decimals, or "integer".
-        higher_is_better: direction of the score; the header marks columns where lower is better.
+        form: numbers have three decimals.
+        higher_is_better: the header marks columns where lower is better.
         group: title above a group of columns, for example "Low level".
         limits: limits of the scale on which scores are drawn; None for the range of the column's scores.
     """
@@ -164,20 +162,6 @@ def legend(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [mark for difference, mark in DIFFERENCES.items() if difference in found]
 
 
-def split_columns(columns: Sequence[Column], max_columns: int = MAX_TERMINAL_COLUMNS) -> list[list[Column]]:
-    """Split the columns into tables of limited width, keeping groups together if they fit."""
-    if len(columns) <= max_columns:
-        return [list(columns)]
-    found: list[list[Column]] = []
-    for group, members in groupby(columns, key=lambda column: column.group):
-        listed = list(members)
-        for start in range(0, len(listed), max_columns):
-            part = listed[start : start + max_columns]
-            together = found and not group and not found[-1][0].group and len(found[-1]) + len(part) <= max_columns
-            found[-1:] = [found[-1] + part] if together else [*found[-1:], part]
-    return found
-
-
 def terminal_table(
     title: str,
     rows: Sequence[Row],
@@ -186,25 +170,11 @@ def terminal_table(
     commands: bool = True,
     needs: Sequence[str] = (),
 ) -> RenderableType:
-    """Return the table for the terminal, many columns split into several, and the commands that fill empty rows.
+    """Return the table for the terminal, and below it the commands that fill empty rows.
 
     `commands=False` omits the commands, if a table above already lists them. `needs` has one line per metric with
     missing weights: "AlexNet(2) needs FILE: COMMAND".
     """
-    tables = [_terminal_block(title, rows, block) for block in split_columns(columns)]
-    lines = [
-        Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
-        for row in rows
-        if commands and not row.scores and row.command
-    ]
-    key = [Text(f"{sign} {words}", style="dim") for sign, words in legend(rows)]
-    missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in needs]
-    separated = [part for table in tables for part in (table, Text(""))][:-1]
-    return Group(*separated, *key, *([Text("")] if missing else []), *missing, *lines)
-
-
-def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
-    """Return one table with at most `MAX_TERMINAL_COLUMNS` scores."""
     chances = {format_chance(row, columns) for row in rows if row.scores}
     common_chance = chances.pop() if len(chances) == 1 else None  # shown in the title instead of a column
     with_chance = [column.title for column in columns if any(format_chance(row, [column]) for row in rows)]
@@ -216,7 +186,6 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
         table.add_column(column.head, justify="right", no_wrap=True)
     if common_chance is None:
         table.add_column("Chance", justify="right", style="dim", no_wrap=True)
-    mixed = len({row.simulated for row in rows}) > 1  # otherwise the title is enough
     groups = group_by_kind(rows)
     for kind, members in groups:
         if len(groups) > 1:
@@ -225,13 +194,25 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
             cells = [_terminal_cell(row, column) for column in columns]
             if not row.scores:
                 cells[0] = Text(row.status, style="dim")
-            name = Text(row.name, style="bold" if row.this_run else "")
-            if mixed and row.simulated:
-                name.append(" (simulated)", style="not bold dim")
-            for remark in row_remarks(row, rows):
-                name.append(f"\n{remark}", style="not bold dim")
-            table.add_row(name, *cells, *([format_chance(row, columns)] if common_chance is None else []))
-    return table
+            chance = [format_chance(row, columns)] if common_chance is None else []
+            table.add_row(_terminal_name(row, rows), *cells, *chance)
+    key = [Text(f"{sign} {words}", style="dim") for sign, words in legend(rows)]
+    missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in needs]
+    lines = [
+        Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
+        for row in rows
+        if commands and not row.scores and row.command
+    ]
+    return Group(table, *key, *([Text("")] if missing else []), *missing, *lines)
+
+
+def _terminal_name(row: Row, rows: Sequence[Row]) -> Text:
+    name = Text(row.name, style="bold" if row.this_run else "")
+    if row.simulated and not all(other.simulated for other in rows):  # otherwise the title is enough
+        name.append(" (simulated)", style="not bold dim")
+    for remark in row_remarks(row, rows):
+        name.append(f"\n{remark}", style="not bold dim")
+    return name
 
 
 def _terminal_cell(row: Row, column: Column) -> Text:

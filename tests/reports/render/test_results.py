@@ -12,7 +12,6 @@ from mindeye_pl.reports.render.table import (
     Kind,
     Row,
     group_by_kind,
-    split_columns,
     terminal_table,
 )
 
@@ -75,7 +74,7 @@ def test_published_rows_are_marked_beside_simulated_rows() -> None:
         assert NOT_COMPARABLE not in text
     mixed = [*ROWS[:-1], row("ridge", "baseline", simulated=True)]
     assert html(mixed).count(NOT_COMPARABLE) == 1
-    assert printed(mixed).count(NOT_COMPARABLE) == len(split_columns(COLUMNS)), "in every block of the table"
+    assert printed(mixed).count(NOT_COMPARABLE) == 1
 
 
 def test_lower_is_better_is_marked() -> None:
@@ -120,13 +119,3 @@ def test_scale_stays_inside_its_cell() -> None:
     positions = [float(value) for value in re.findall(r'(?:cx|x)="([-\d.]+)%"', page)]
     assert min(positions) >= 0
     assert max(positions) <= 100
-
-
-def test_terminal_tables_have_at_most_four_columns() -> None:
-    parts = split_columns(COLUMNS)
-    assert [column for part in parts for column in part] == list(COLUMNS)
-    assert all(1 <= len(part) <= 4 and len({column.group for column in part}) == 1 for part in parts)
-    plain = [Column(f"c{i}", f"c{i}") for i in range(9)]
-    assert [len(part) for part in split_columns(plain)] == [4, 4, 1]
-    assert split_columns(plain[:4]) == [plain[:4]]
-    assert printed(ROWS).count("true tokens") == len(parts)
