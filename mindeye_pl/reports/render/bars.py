@@ -16,12 +16,9 @@ class Bars:
     """A bar chart.
 
     Attributes:
-        title: of the chart.
         labels: of the bars, for example ROIs.
-        values: heights of the bars.
         intervals: 95 % intervals, None if not computed.
         ceilings: noise ceilings, None if unknown.
-        y_label: quantity on the vertical axis.
     """
 
     title: str
@@ -29,7 +26,6 @@ class Bars:
     values: Sequence[float]
     intervals: Sequence[Interval | None] | None = None
     ceilings: Sequence[float | None] | None = None
-    y_label: str = ""
 
     def __post_init__(self) -> None:
         for values in (self.values, self.intervals, self.ceilings):
@@ -66,5 +62,4 @@ class Bars:
             lines.set_label("ceiling")
             legend_above(axes, [bars, lines])
         axes.set_xticks(list(positions), list(self.labels))
-        axes.set_ylabel(self.y_label)
         axes.axhline(0, color=palette.faint, linewidth=0.8)

@@ -17,15 +17,7 @@ MAX_MARKED_POINTS = 8
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart.
-
-    Attributes:
-        name: legend entry.
-        x: horizontal coordinates.
-        y: vertical coordinates.
-        low: lower ends of their 95 % intervals, together with `high`; None if unknown.
-        high: upper ends.
-    """
+    """One line of a chart, with the ends of its 95 % intervals, None if unknown."""
 
     name: str
     x: Sequence[float]
@@ -44,10 +36,6 @@ class Panel:
     """One chart.
 
     Attributes:
-        title: of the chart.
-        series: its lines.
-        y_label: unit or quantity on the vertical axis, if the title does not contain it.
-        x_label: quantity on the horizontal axis.
         references: dashed horizontal lines by name, for example chance.
         is_percent: values are fractions, drawn in percent from zero.
         log_x: logarithmic horizontal axis with a tick at each point, for example for hours of data.
@@ -55,7 +43,6 @@ class Panel:
 
     title: str
     series: tuple[Series, ...]
-    y_label: str = ""
     x_label: str = "epoch"
     references: Mapping[str, float] = field(default_factory=dict)
     is_percent: bool = False
@@ -82,7 +69,6 @@ class Panel:
         for name, value in self.references.items():
             axes.axhline(value, color=palette.ink, linewidth=1, linestyle=(0, (3, 3)), label=name)
         axes.set_xlabel(self.x_label)
-        axes.set_ylabel(self.y_label)
         self._scale_y(axes)
         self._scale_x(axes)
         if len(self.series) + len(self.references) > 1:
@@ -97,30 +83,21 @@ class Panel:
             ends = f" ({self._number(series.low[index])} to {self._number(series.high[index])})"
         return self._number(series.y[index]) + ends
 
-    def _highest(self) -> float:
-        return max(max(series.y if series.high is None else series.high) for series in self.series)
-
-    def _lowest(self) -> float:
-        return min(min(series.y if series.low is None else series.low) for series in self.series)
-
-    def _spans_decades(self) -> bool:
-        """Return whether small loss terms would be invisible on a linear axis."""
-        low = self._lowest()
-        return len(self.series) > 1 and low > 0 and self._highest() / low > 20
-
     def _scale_y(self, axes: "Axes") -> None:
         from matplotlib.ticker import NullFormatter, PercentFormatter, StrMethodFormatter
 
+        low = min(min(series.y if series.low is None else series.low) for series in self.series)
+        high = max(max(series.y if series.high is None else series.high) for series in self.series)
         if self.is_percent:
-            axes.set_ylim(0, min(1.02, 1.15 * self._highest() + 0.02))
+            axes.set_ylim(0, min(1.02, 1.15 * high + 0.02))
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        elif self._spans_decades():
+        elif len(self.series) > 1 and low > 0 and high / low > 20:  # small loss terms are invisible on a linear axis
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
-            if self._lowest() >= 0:
+            if low >= 0:
                 axes.set_ylim(bottom=0)
 
     def _scale_x(self, axes: "Axes") -> None:

@@ -21,13 +21,11 @@ TRUE = "seen image"
 
 @dataclass(frozen=True)
 class Found:
-    """A retrieved image.
+    """A retrieved image, `(3, H, W)` floats in [0, 1] or uint8.
 
     Attributes:
-        image: `(3, H, W)` floats in [0, 1] or uint8.
-        similarity: similarity of its embedding to the one predicted from the brain.
+        similarity: of its embedding to the one predicted from the brain.
         true: it is the seen image.
-        name: for example "stimulus 17".
     """
 
     image: np.ndarray
@@ -47,8 +45,8 @@ class GalleryRow:
         rank: rank of the seen image, 1 for the most similar; None if it is not in the gallery, or not among the first
             `searched` images.
         pool_size: number of images in the gallery.
+        caption: of the seen image, used as a text alternative.
         searched: number of ranked images, if smaller than the gallery.
-        caption: caption of the seen image, used as a text alternative.
     """
 
     name: str
@@ -65,8 +63,9 @@ class GalleryRow:
         expected = [self.rank] if self.rank is not None and self.rank <= len(self.found) else []
         assert positions == expected, f"{self.name}: seen image at {positions}, but rank {self.rank}"
 
-    def format_rank(self) -> str:
-        """Return the rank of the seen image as text."""
+    @property
+    def rank_in_words(self) -> str:
+        """The rank of the seen image as text."""
         if self.rank is not None:
             return f"rank {self.rank} of {self.pool_size:,}"
         return f"not among the first {self.searched} of {self.pool_size:,}" if self.searched else "not in the gallery"
@@ -80,12 +79,8 @@ def gallery_section(rows: Sequence[GalleryRow], title: str = "Retrieval gallery"
     shown = min(max(row.pool_size for row in rows), num_found * len(rows))
     first = sum(row.rank == 1 for row in rows)
     any_known = any(row.rank is not None or row.searched for row in rows)
-    first_text = f"the seen image has rank 1 in {first} of {len(rows)} rows. "
-    notes = [
-        f"Retrieved from brain activity alone{f': {first_text}' if any_known else '. '}The most similar "
-        f'image is on the left; a double frame and the label "{TRUE}" mark the true one.',
-        note,
-    ]
+    result = f": the seen image has rank 1 in {first} of {len(rows)} rows" if any_known else ""
+    key = f'The most similar image is on the left; a double frame and the label "{TRUE}" mark the true one.'
     return image_table(
         title,
         ["Seen", *(f"Found {rank}" for rank in range(1, num_found + 1))],
@@ -93,12 +88,12 @@ def gallery_section(rows: Sequence[GalleryRow], title: str = "Retrieval gallery"
         Thumbnails(shown + len(rows)),
         metrics=[RANK],
         shows_scores=False,
-        note=" ".join(filter(None, notes)),
+        note=f"Retrieved from brain activity alone{result}. {key} {note}".strip(),
     )
 
 
 def _image_row(row: GalleryRow) -> ImageRow:
-    cells = {"Seen": Cell(row.seen, f"Seen, {row.name}", small=row.format_rank())}
+    cells = {"Seen": Cell(row.seen, f"Seen, {row.name}", small=row.rank_in_words)}
     for rank, found in enumerate(row.found, 1):
         name = found.name or f"retrieved image {rank}"
         alt = f"Found {rank}: {name}{', the seen image' if found.true else ''}"

@@ -28,10 +28,9 @@ class GridRow:
     """One seen image and the images predicted from the brain.
 
     Attributes:
-        name: for example "stimulus 17".
         images: by column title, `(3, H, W)` floats in [0, 1] or uint8; missing columns stay empty.
-        caption: caption of the seen image, used as a text alternative.
-        predicted_caption: caption predicted from the brain.
+        caption: of the seen image, used as a text alternative.
+        predicted_caption: predicted from the brain.
         scores: of this image, by score name.
     """
 
@@ -50,14 +49,9 @@ def grid_section(
     *,
     metrics: Sequence[Column] = (),
 ) -> Section | None:
-    """Return a section with a table of images, None without rows.
+    """Return a section with a table of images, None without rows, which may be created lazily.
 
-    Args:
-        title: of the section.
-        columns: titles, in order; the first is the seen image.
-        rows: one per image; they may be created lazily.
-        note: sentence below the table.
-        metrics: scores that are shown and can be sorted by.
+    The first column is the seen image. The metrics are shown, and the images can be sorted by them.
     """
     if not len(rows):
         return None

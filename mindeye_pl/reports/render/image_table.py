@@ -23,7 +23,7 @@ class Cell:
     """One image of a row.
 
     Attributes:
-        image: `(3, H, W)` floats in [0, 1] or uint8; a thumbnail in the template.
+        image: `(3, H, W)` floats in [0, 1] or uint8; a `Thumbnail` in the template.
         alt: text alternative.
         mark: label that marks it among the others of its row.
         small: text below the image.
@@ -67,15 +67,7 @@ def image_table(
 ) -> Section:
     """Return the table as a section; the page's script sorts it, extends it and opens its images.
 
-    Args:
-        title: of the section.
-        columns: titles, in order.
-        rows: in initial order, read once.
-        thumbnails: receives the images.
-        metrics: sort keys of the rows, the default first.
-        shows_scores: show the scores below the images; otherwise they are only sort keys.
-        note: sentence below the table.
-        figures: to export, by file name.
+    The metrics are the sort keys of the rows, the default first; `shows_scores` shows them below the images too.
     """
     lines = []
     for row in rows:

@@ -20,7 +20,6 @@ class ReportData:
     """Content of the page; sections that are None are left out.
 
     Attributes:
-        title: of the page.
         summary: one sentence in plain words.
         simulated: the data are simulated; shows a banner.
         results: tables, in order; those without rows are left out.
@@ -45,13 +44,7 @@ class ReportData:
 
 
 def write_report(path: Path, data: ReportData, *, export: bool = False) -> None:
-    """Write the page atomically.
-
-    Args:
-        path: of the page.
-        data: content of the page.
-        export: also write figures and tables to `figures/` and `tables/` beside the page, which links to them.
-    """
+    """Write the page atomically; `export` writes `figures/` and `tables/` beside it too, and links to them."""
     sections = _sections(data)
     folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenMap:
-    """Pairs of points in a plane.
+    """Predicted and true tokens of the same named images as points in a plane, `(n, 2)` float each.
 
-    Attributes:
-        title: of the map.
-        predicted: `(n, 2)` float.
-        true: `(n, 2)` float, the same images in the same order.
-        names: image names.
-        explained: fraction of the true tokens' variance explained by each axis.
+    `explained` is the fraction of the true tokens' variance explained by each axis.
     """
 
     title: str
@@ -87,22 +82,14 @@ def token_map_section(
     effective_rank: Mapping[str, float] | None = None,
     note: str = "",
 ) -> Section | None:
-    """Return the map as a section, None for fewer than two images.
+    """Return the map of flattened tokens, `(n, F)` float, as a section; None for fewer than two images.
 
-    Args:
-        predicted: `(n, F)` float, flattened predicted tokens of each image.
-        true: `(n, F)` float, flattened true tokens.
-        names: n image names, shown as tooltips.
-        effective_rank: by name, for example "predicted" and "true".
-        note: sentence below the map.
+    The names are shown as tooltips. The effective rank is by name, for example "predicted" and "true".
     """
     if len(names) < 2:
         return None
-    ranks = ", ".join(f"{name} {rank:.1f}" for name, rank in (effective_rank or {}).items())
-    notes = [
-        "Each line connects a prediction with the tokens of the seen image.",
-        f"Effective rank: {ranks}." if ranks else "",
-        note,
-    ]
+    notes = ["Each line connects a prediction with the tokens of the seen image."]
+    if effective_rank:
+        notes.append(f"Effective rank: {', '.join(f'{name} {rank:.1f}' for name, rank in effective_rank.items())}.")
     chart = token_map("Predicted and true tokens", predicted, true, names)
-    return charts_section("Map of tokens", [chart], " ".join(filter(None, notes)))
+    return charts_section("Map of tokens", [chart], " ".join([*notes, note]).strip())

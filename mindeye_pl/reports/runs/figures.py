@@ -75,16 +75,7 @@ def reconstructions_section(
     captions: Path | None,
     count: int,
 ) -> Section | None:
-    """Return the first test images by id, and their reconstructions.
-
-    Args:
-        scored: the reconstructions.
-        content: of their evaluation.
-        tables: whose scores the images can be sorted by.
-        stimuli: the seen images.
-        captions: file of the data's captions, None where there is none.
-        count: of images.
-    """
+    """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores."""
     keys = {
         "Reconstructed": "images",
         "Blurry": "blurry_images",
@@ -102,13 +93,7 @@ def reconstructions_section(
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Retrieval embeddings of the test images.
-
-    Attributes:
-        ids: `(n,)` stimulus ids.
-        brain: `(n, S, D)` retrieval embeddings.
-        clip: `(n, S, D)` target tokens.
-    """
+    """Retrieval embeddings of brains and target tokens of images, `(n, S, D)` each, by `(n,)` stimulus ids."""
 
     ids: np.ndarray
     brain: Tensor

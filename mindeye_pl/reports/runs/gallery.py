@@ -36,8 +36,7 @@ _LINES: dict[str, tuple[str, Kind, str]] = {
 def gallery_results(content: Mapping[str, Any]) -> list[Results]:
     """Return recall before and after re-ranking, between shuffled brains and the image's own vector.
 
-    Args:
-        content: of `recall.json`; without the true images there are no rows.
+    The content of `recall.json` has no rows if the gallery lacks the true images.
     """
     lines, rows = content["rows"], []
     if not lines:
@@ -61,15 +60,7 @@ def gallery_results(content: Mapping[str, Any]) -> list[Results]:
 def found_section(
     retrieval: Artifact, gallery: Gallery, stimuli: Stimuli, captions: Path | None, count: int
 ) -> Section | None:
-    """Return for the first test images the images of the gallery that were found first.
-
-    Args:
-        retrieval: finished.
-        gallery: that was searched.
-        stimuli: the seen images.
-        captions: file of the data's captions, None where there is none.
-        count: of test images.
-    """
+    """Return for the first test images the images of the searched gallery that were found first."""
     content, files = read_recall(retrieval), read_found(retrieval)
     places, similarity = (files.get(name, files[f"coarse_{name}"]) for name in ("places", "similarity"))
     ids, truth = files["stimulus_ids"][:count], files.get("truth")

@@ -40,9 +40,6 @@ class About:
     """Settings that all tables of a run depend on.
 
     Attributes:
-        subject: of the test set.
-        num_sessions: of its data.
-        simulated: the numbers are labelled simulated.
         published: the papers' rows are shown; they are of real brains, and stand beside those alone.
         names: meaning of the retrieval directions' names, `published` or the paper's.
         top_k: ranks that count as found.
@@ -62,11 +59,6 @@ class About:
         published = not simulated and config.report.published
         return cls(data.subject, data.num_sessions, simulated, published, metrics.names, tuple(metrics.top_k))
 
-    @property
-    def hours(self) -> str:
-        """Amount of data, for people."""
-        return hours_in_words(self.num_sessions)
-
     def row(self, name: str, scores: Sequence[Score], kind: Kind = "model", note: str = "", **more: Any) -> Row:
         """Return a row of the run's data."""
         return Row(name, tuple(scores), kind=kind, note=note, simulated=self.simulated, **more)
@@ -77,25 +69,19 @@ class About:
 
 
 def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[Row]) -> Results:
-    """Return retrieval in both directions, in pools and in the full set.
-
-    Args:
-        evaluation: finished.
-        about: the run.
-        experiments: rows of this run and of those beside it.
-    """
-    model = read_scores(evaluation, MODEL)
+    """Return retrieval in both directions, in pools and in the full set, with the experiments' rows."""
+    model, hours = read_scores(evaluation, MODEL), hours_in_words(about.num_sessions)
     columns = retrieval_columns(model, about)
     rows = [
         about.row("chance", [replace(score, value=score.chance or 0.0, interval=None) for score in model], "null"),
         about.row("shuffled brains", read_scores(evaluation, SHUFFLED), "null"),
-        about.row(f"ridge, {about.hours}", read_scores(evaluation, RIDGE), "baseline"),
+        about.row(f"ridge, {hours}", read_scores(evaluation, RIDGE), "baseline"),
         *about.published_rows(columns),
         *experiments,
     ]
     if of_captions := read_scores(evaluation, CAPTIONS):
         note = "brains against captions, in place of images"
-        rows.append(about.row(f"caption embedding, {about.hours}", of_captions, note=note))
+        rows.append(about.row(f"caption embedding, {hours}", of_captions, note=note))
     if ceiling := read_scores(evaluation, CEILING):
         rows.append(about.row("noise-free ceiling", ceiling, "ceiling", "ridge from all sessions without noise"))
     return Results("Retrieval", rows, columns)
@@ -120,13 +106,7 @@ def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
 
 
 def image_results(content: Mapping[str, Any], about: About, experiments: Sequence[Row]) -> list[Results]:
-    """Return the reconstructions by every metric of the protocol, and one table for each encoder.
-
-    Args:
-        content: of the evaluation of reconstructions.
-        about: the run.
-        experiments: rows of this run and of those beside it.
-    """
+    """Return the reconstructions by every metric of the protocol, and one table for each encoder."""
     metrics = [TableMetric(**plain) for plain in content["metrics"]]
     tables = []
     for title in dict.fromkeys(metric.group for metric in metrics):
@@ -175,14 +155,9 @@ def _of_each(content: Mapping[str, Any], line: str) -> dict[str, np.ndarray]:
 def find_significant_differences(
     row: Mapping[str, np.ndarray], this_run: Mapping[str, np.ndarray], columns: Sequence[Column]
 ) -> dict[str, Difference]:
-    """Return the columns in which the row is better or worse than this run, by paired differences over images.
+    """Return the columns in which the row is better or worse than this run, by `(N,)` scores of the same images.
 
     The 95 % interval of a significant difference excludes zero, without correction for the number of columns.
-
-    Args:
-        row: `(N,)` per-image scores by score name.
-        this_run: per-image scores of this run, for the same images in the same order.
-        columns: compared scores and their directions.
     """
     found: dict[str, Difference] = {}
     for column in columns:
@@ -194,13 +169,7 @@ def find_significant_differences(
 
 
 def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[TableMetric]) -> Results | None:
-    """Return the captions in the three published comparisons; None where there are none.
-
-    Args:
-        content: of the evaluation of reconstructions.
-        about: the run.
-        metrics: of captions.
-    """
+    """Return the captions in the three published comparisons; None where there are none."""
     columns, needs = _columns(metrics, content["needs"])
     if not content["captions"] and not needs:
         return None
@@ -243,13 +212,7 @@ def hours_in_words(num_sessions: int | float | str) -> str:
 
 
 def experiment_rows(run: Run, own: Artifact, step: Step) -> list[Row]:
-    """Return the row of this run, and of the experiments that stand beside it, under this run's other overrides.
-
-    Args:
-        run: finished.
-        own: its artifact of scores.
-        step: that made it.
-    """
+    """Return the rows of this run, with its own scores of a step, and of the experiments that stand beside it."""
     config, rows, scores = run.config, [], read_scores(own, MODEL)
     simulated = is_simulated(config)
     if config.evaluate.reconstructions is not None:

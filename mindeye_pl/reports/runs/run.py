@@ -47,14 +47,9 @@ from mindeye_pl.training.fit import HISTORY
 
 @dataclass
 class Contents:
-    """Content of a page.
+    """Content of a run's page: tables of scores, sections that show images, and sections that show charts.
 
-    Attributes:
-        config: of the run.
-        captions: file of the data's captions, None where there is none.
-        tables: of scores.
-        images: sections that show images.
-        charts: sections that show charts.
+    `captions` is the file of the data's captions, None where there is none.
     """
 
     config: DictConfig

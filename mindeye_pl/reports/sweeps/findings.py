@@ -34,14 +34,8 @@ _NOUNS = {(START, "pretrained"): "pretraining"}
 def compared(jobs: Sequence[Job], cells: Sequence[Cell], key: str | None, baseline: object) -> tuple[str | None, str]:
     """Return the swept parameter whose values are compared, and the value that the others are compared with.
 
-    Args:
-        jobs: of the sweep.
-        cells: of the sweep.
-        key: the parameter; None for the last swept one, except seed and hours.
-        baseline: the value; None for the first one.
-
-    Returns:
-        Both; None for the parameter if only seed and hours are swept.
+    By default they are the last swept parameter, except seed and hours, and its first value. The parameter is None if
+    only seed and hours are swept.
 
     Raises:
         UserError: if the parameter or the value is not swept.

@@ -20,13 +20,7 @@ MAX_IMAGES = 16
 
 
 def sweep_images(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
-    """Return the reconstructions of each cell's first finished seed; None if no job has made images.
-
-    Args:
-        stimuli: the seen images.
-        captions: file of the data's captions, None where there is none.
-        cells: of the sweep.
-    """
+    """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images."""
     files = {cell.name: file for cell in cells if (file := _file(cell)) is not None}
     chosen = dict(list(files.items())[:MAX_CELLS])
     if not chosen:

@@ -51,12 +51,9 @@ class Job:
 
 @contextmanager
 def recorded(job: Job, folder: Path, in_one_line: Callable[[Exception], str | None]) -> Iterator[Job]:
-    """Record how a job ends. A job that fails ends here, so that those after it still run.
+    """Record in the job's folder how it ends. A job that fails ends here, so that those after it still run.
 
-    Args:
-        job: filled in while it runs.
-        folder: of the job, Hydra's output folder.
-        in_one_line: the line of a user's mistake, None for other errors, whose traceback is logged.
+    `in_one_line` returns the line of a user's mistake, None for other errors, whose traceback is logged.
     """
     started = time.time()
     _write(job, folder)

@@ -64,12 +64,7 @@ def _report_data(
 ) -> tuple[ReportData, list[str]]:
     """Return the content of the page, and the sentences that answer the sweep's question.
 
-    Args:
-        config: of the sweep.
-        jobs: by number.
-        shared: configuration of one job, for what they all share.
-        stimuli: the seen images.
-        captions: file of the data's captions, None where there is none.
+    `config` is that of the sweep, `shared` that of one job, for the settings that they all share.
     """
     cells, simulated, sweep = cells_of(jobs), is_simulated(shared), config.sweep
     columns = _columns(cells, list(sweep.columns))

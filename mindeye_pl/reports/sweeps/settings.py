@@ -63,12 +63,7 @@ def in_words(key: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class JobScores:
-    """Scores of one job.
-
-    Attributes:
-        scores: the model's row, by score name.
-        of_each: `(n,)` of each test image, by score name.
-    """
+    """Scores of one job's model, and of each test image, `(n,)`, by score name."""
 
     scores: Mapping[str, Score]
     of_each: Mapping[str, np.ndarray]

@@ -13,7 +13,7 @@ from mindeye_pl.reports.render.tokens import token_map, token_map_section
 
 SVG = "{http://www.w3.org/2000/svg}"
 RNG = np.random.default_rng(0)
-BARS = Bars("Correlation", ["V1", "V2"], [0.3, 0.2], [(0.25, 0.35), None], [0.5, None], "correlation")
+BARS = Bars("Correlation", ["V1", "V2"], [0.3, 0.2], [(0.25, 0.35), None], [0.5, None])
 HOURS = Panel(
     "Retrieval",
     (Series("model", [0.5, 1, 40], [0.3, 0.5, 0.9], [0.2, 0.4, 0.8], [0.4, 0.6, 1.0]),),
@@ -44,7 +44,7 @@ def test_figures_are_valid_svg_without_styles(drawable: Drawable) -> None:
 
 def test_bars_description_has_value_interval_and_ceiling() -> None:
     assert BARS.describe() == "Correlation: V1 0.3 (0.25 to 0.35), ceiling 0.5; V2 0.2."
-    assert {"V1", "V2", "ceiling", "score", "correlation"} <= texts(as_svg(BARS))
+    assert {"V1", "V2", "ceiling", "score"} <= texts(as_svg(BARS))
     with pytest.raises(AssertionError, match="2 labels"):
         Bars("b", ["V1", "V2"], [0.3])
 
