@@ -86,20 +86,22 @@ class TrackedRun:
         self.name = name
         self.run_id: str = opened.id
         self.offline: bool = opened.offline
+        self._has_axis = False
         #: Folder of this process's record of the run.
         self.folder = Path(opened.settings.sync_dir)
         #: Everything was uploaded, or is stored in the offline folder as intended.
         self.finished = False
 
     @_never_raises
-    def follow_steps(self) -> None:
-        """Use `STEP` as the x axis of all metrics."""
-        self._run.define_metric(STEP, hidden=True)
-        self._run.define_metric("*", step_metric=STEP, step_sync=True)
-
-    @_never_raises
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Add a row after so many optimiser steps; the part of a name before the slash is its section on the page."""
+        """Add a row after so many optimiser steps, the x axis of all metrics.
+
+        The part of a name before the slash is its section on the run's page.
+        """
+        if not self._has_axis:
+            self._run.define_metric(STEP, hidden=True)
+            self._run.define_metric("*", step_metric=STEP, step_sync=True)
+            self._has_axis = True
         self._run.log({**values, STEP: step})
 
     @_never_raises

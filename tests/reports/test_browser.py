@@ -19,9 +19,8 @@ from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import charts_section
-from mindeye_pl.reports.render.table import Column, Row
+from mindeye_pl.reports.render.table import Column, Results, Row
 from mindeye_pl.reports.render.tokens import token_map_section
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -61,7 +61,6 @@ def settings_for(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_offline_run_contains_identity_and_values(tmp_path: Path) -> None:
     run = opened(tmp_path)
-    run.follow_steps()
     run.log({"train/loss": 1.5}, 7)
     run.summarise({"score/pixcorr": 0.25})
     image = np.zeros((4, 4, 3), np.uint8)

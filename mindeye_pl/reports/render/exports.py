@@ -6,19 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mindeye_pl.reports.render.figures import Drawable, write_figure
-from mindeye_pl.reports.render.results import Results, group_spans
+from mindeye_pl.reports.render.results import group_spans
 from mindeye_pl.reports.render.section import fill, slug
-from mindeye_pl.reports.render.table import (
-    KINDS,
-    Column,
-    Row,
-    format_interval,
-    format_value,
-    full_title,
-    group_by_kind,
-    legend,
-    row_remarks,
-)
+from mindeye_pl.reports.render.table import Column, Results, Row, format_interval, format_value
 from mindeye_pl.store.atomic import write_text
 
 #: Columns of the CSV, one line per score, in the format of a data frame.
@@ -61,7 +51,7 @@ def as_csv(table: Results) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
-    for row in (row for _, rows in group_by_kind(table.rows) for row in rows):
+    for row in (row for _, rows in table.groups for row in rows):
         for score in row.scores:
             writer.writerow([
                 row.name, row.kind, row.source, row.simulated, row.this_run, score.name, repr(float(score.value)),
@@ -87,17 +77,11 @@ def latex(text: str) -> str:
 
 
 def _filled(template: str, table: Results, escape: Callable[[str], str]) -> str:
-    has_intervals = any(score.interval for row in table.rows for score in row.scores)
-    key = ["In brackets: 95 % intervals over images."] if has_intervals else []
-    key += [f"{sign} {words}." for sign, words in legend(table.rows)]
     text = fill(
         template,
-        columns=table.columns,
-        groups=[(KINDS[kind], rows) for kind, rows in group_by_kind(table.rows)],
-        key=[*key, *table.needs],
-        title=full_title(table.title, table.rows),
+        table=table,
+        has_intervals=any(score.interval for row in table.rows for score in row.scores),
         spans=group_spans(table.columns),
-        remarks=lambda row: row_remarks(row, table.rows),
         score=lambda row, column: escape(_score(row, column)),
         escape=escape,
     )

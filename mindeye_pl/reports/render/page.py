@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mindeye_pl.reports.render.exports import export_figures, export_tables
-from mindeye_pl.reports.render.results import Results, results_section
+from mindeye_pl.reports.render.results import results_section
 from mindeye_pl.reports.render.section import Section, fill
+from mindeye_pl.reports.render.table import Results
 from mindeye_pl.store.atomic import write_text
 
 

@@ -1,46 +1,14 @@
 """Page section with a table of results: few columns with their questions, or many columns in groups."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from mindeye_pl.reports.render.section import Section, fill, slug
-from mindeye_pl.reports.render.table import (
-    COLUMNS,
-    KINDS,
-    Column,
-    Row,
-    format_chance,
-    format_interval,
-    format_value,
-    full_title,
-    group_by_kind,
-    legend,
-    row_remarks,
-)
+from mindeye_pl.reports.render.table import Column, Results, Row, format_chance, format_interval, format_value
 
 #: With more columns, the questions are listed below the table, and intervals below the scores.
 MAX_NARROW_COLUMNS = 4
-
-
-@dataclass(frozen=True)
-class Results:
-    """A table of scores.
-
-    Attributes:
-        title: for example "Retrieval".
-        rows: its rows.
-        columns: its metrics.
-        note: sentence below the table.
-        needs: one line per metric with missing weights: "AlexNet(2) needs FILE: COMMAND".
-    """
-
-    title: str
-    rows: Sequence[Row]
-    columns: Sequence[Column] = COLUMNS
-    note: str = ""
-    needs: Sequence[str] = ()
 
 
 def results_section(results: Results) -> Section | None:
@@ -52,14 +20,10 @@ def results_section(results: Results) -> Section | None:
     html = fill(
         "results.html",
         results=results,
-        title=full_title(results.title, rows),
         heads=[(column, _common_chance(rows, column) if wide else "") for column in columns],
         spans=group_spans(columns),
-        groups=[(KINDS[kind], members) for kind, members in group_by_kind(rows)],
         wide=wide,
         sortable=sum(bool(row.scores) for row in rows) > 1,
-        legend=legend(rows),
-        remarks=lambda row: row_remarks(row, rows),
         chance=format_chance,
         scaled=lambda row, column: _scaled(row, column, _limits(rows, column)),
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Literal
 
 from rich.console import Group, RenderableType
@@ -138,81 +137,83 @@ def format_chance(row: Row, columns: Sequence[Column] = COLUMNS) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def full_title(title: str, rows: Sequence[Row]) -> str:
-    """Return the table's title, marked if any row is simulated."""
-    return f"{title} (simulated)" if any(row.simulated for row in rows) else title
+@dataclass(frozen=True)
+class Results:
+    """A table of scores.
 
-
-def group_by_kind(rows: Sequence[Row]) -> list[tuple[Kind, list[Row]]]:
-    """Group the rows by kind in the order of `KINDS`, keeping the given order within groups."""
-    order = list(KINDS)
-    ordered = sorted(rows, key=lambda row: order.index(row.kind))
-    return [(kind, list(group)) for kind, group in groupby(ordered, key=lambda row: row.kind)]
-
-
-def row_remarks(row: Row, rows: Sequence[Row]) -> list[str]:
-    """Return the remarks below a row's name: note, source, and incomparability with simulated rows."""
-    beside_simulated = row.kind == "published" and any(other.simulated for other in rows)
-    return [text for text in (row.note, row.source, NOT_COMPARABLE if beside_simulated else "") if text]
-
-
-def legend(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return sign and meaning of the differences that the rows contain."""
-    found = {difference for row in rows for difference in row.differs.values()}
-    return [mark for difference, mark in DIFFERENCES.items() if difference in found]
-
-
-def terminal_table(
-    title: str,
-    rows: Sequence[Row],
-    columns: Sequence[Column] = COLUMNS,
-    *,
-    commands: bool = True,
-    needs: Sequence[str] = (),
-) -> RenderableType:
-    """Return the table for the terminal, and below it the commands that fill empty rows.
-
-    `commands=False` omits the commands, if a table above already lists them. `needs` has one line per metric with
-    missing weights: "AlexNet(2) needs FILE: COMMAND".
+    Attributes:
+        title: for example "Retrieval".
+        rows: its rows.
+        columns: its metrics.
+        note: sentence below the table.
+        needs: one line per metric with missing weights: "AlexNet(2) needs FILE: COMMAND".
     """
+
+    title: str
+    rows: Sequence[Row]
+    columns: Sequence[Column] = COLUMNS
+    note: str = ""
+    needs: Sequence[str] = ()
+
+    @property
+    def full_title(self) -> str:
+        """The title, marked if any row is simulated."""
+        return f"{self.title} (simulated)" if any(row.simulated for row in self.rows) else self.title
+
+    @property
+    def groups(self) -> list[tuple[str, list[Row]]]:
+        """The rows grouped by kind in the order of `KINDS`, with the groups' titles."""
+        groups = [(title, [row for row in self.rows if row.kind == kind]) for kind, title in KINDS.items()]
+        return [(title, rows) for title, rows in groups if rows]
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """Sign and meaning of the differences that the rows contain."""
+        found = {difference for row in self.rows for difference in row.differs.values()}
+        return [mark for difference, mark in DIFFERENCES.items() if difference in found]
+
+    def remarks(self, row: Row) -> list[str]:
+        """Return the remarks below a row's name: note, source, and incomparability with simulated rows."""
+        beside_simulated = row.kind == "published" and any(other.simulated for other in self.rows)
+        return [text for text in (row.note, row.source, NOT_COMPARABLE if beside_simulated else "") if text]
+
+
+def terminal_table(results: Results, *, commands: bool = True) -> RenderableType:
+    """Return the table for the terminal, and below it the commands that fill empty rows, unless they are omitted."""
+    rows, columns = results.rows, results.columns
     chances = {format_chance(row, columns) for row in rows if row.scores}
     common_chance = chances.pop() if len(chances) == 1 else None  # shown in the title instead of a column
     with_chance = [column.title for column in columns if any(format_chance(row, [column]) for row in rows)]
     owners = "" if len(with_chance) == len(columns) else f" of {', '.join(with_chance)}"
-    heading = full_title(title, rows) + (f", chance{owners} {common_chance}" if common_chance else "")
+    heading = results.full_title + (f", chance{owners} {common_chance}" if common_chance else "")
     table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("", overflow="fold")  # long names may differ only at their ends
     for column in columns:
         table.add_column(column.head, justify="right", no_wrap=True)
     if common_chance is None:
         table.add_column("Chance", justify="right", style="dim", no_wrap=True)
-    groups = group_by_kind(rows)
-    for kind, members in groups:
-        if len(groups) > 1:
-            table.add_row(Text(KINDS[kind].partition(":")[0], style="dim italic"))
+    mixed = len({row.simulated for row in rows}) > 1  # otherwise the title is enough
+    for kind, members in results.groups:
+        if len(results.groups) > 1:
+            table.add_row(Text(kind.partition(":")[0], style="dim italic"))
         for row in members:
+            name = Text(row.name, style="bold" if row.this_run else "")
+            if mixed and row.simulated:
+                name.append(" (simulated)", style="not bold dim")
+            for remark in results.remarks(row):
+                name.append(f"\n{remark}", style="not bold dim")
             cells = [_terminal_cell(row, column) for column in columns]
             if not row.scores:
                 cells[0] = Text(row.status, style="dim")
-            chance = [format_chance(row, columns)] if common_chance is None else []
-            table.add_row(_terminal_name(row, rows), *cells, *chance)
-    key = [Text(f"{sign} {words}", style="dim") for sign, words in legend(rows)]
-    missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in needs]
+            table.add_row(name, *cells, *([format_chance(row, columns)] if common_chance is None else []))
+    key = [Text(f"{sign} {words}", style="dim") for sign, words in results.legend]
+    missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in results.needs]
     lines = [
         Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
         for row in rows
         if commands and not row.scores and row.command
     ]
     return Group(table, *key, *([Text("")] if missing else []), *missing, *lines)
-
-
-def _terminal_name(row: Row, rows: Sequence[Row]) -> Text:
-    name = Text(row.name, style="bold" if row.this_run else "")
-    if row.simulated and not all(other.simulated for other in rows):  # otherwise the title is enough
-        name.append(" (simulated)", style="not bold dim")
-    for remark in row_remarks(row, rows):
-        name.append(f"\n{remark}", style="not bold dim")
-    return name
 
 
 def _terminal_cell(row: Row, column: Column) -> Text:

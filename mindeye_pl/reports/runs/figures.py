@@ -22,8 +22,8 @@ from mindeye_pl.reports.render.bars import Bars
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.render.grid import GridRow, grid_section
-from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section, charts_section
+from mindeye_pl.reports.render.table import Results
 from mindeye_pl.reports.render.tokens import token_map_section
 from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
 from mindeye_pl.steps.evaluation.retrieval import MODEL, PREDICTIONS, REPETITIONS, read_scores

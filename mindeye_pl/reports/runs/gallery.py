@@ -11,9 +11,8 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
-from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section
-from mindeye_pl.reports.render.table import Column, Kind, Row
+from mindeye_pl.reports.render.table import Column, Kind, Results, Row
 from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
 from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RECALL, RERANKED, read_found

@@ -21,8 +21,7 @@ from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.published import published_rows
-from mindeye_pl.reports.render.results import Results
-from mindeye_pl.reports.render.table import COLUMNS, Column, Difference, Kind, Row
+from mindeye_pl.reports.render.table import COLUMNS, Column, Difference, Kind, Results, Row
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
@@ -168,11 +167,11 @@ def find_significant_differences(
     return found
 
 
-def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[TableMetric]) -> Results | None:
-    """Return the captions in the three published comparisons; None where there are none."""
+def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[TableMetric]) -> list[Results]:
+    """Return the captions in the three published comparisons; none without captions."""
     columns, needs = _columns(metrics, content["needs"])
     if not content["captions"] and not needs:
-        return None
+        return []
     lines: dict[str, tuple[str, Kind]] = {
         CAPTION_SHUFFLED: ("another image's, reference", "null"),
         PREDICTED_REFERENCE: ("brain, reference", "model"),
@@ -188,7 +187,7 @@ def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[
         place = next(place for place, row in enumerate(rows) if row.kind != "null")
         rows[place:place] = about.published_rows(columns)
     note = "Each row compares two captions of an image: from the brain, from its true tokens, or the reference."
-    return Results("Captions", rows, columns, note, needs)
+    return [Results("Captions", rows, columns, note, needs)]
 
 
 def beside_null(content: Mapping[str, Any]) -> str:

@@ -13,18 +13,9 @@ from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Inputs, Step
 from mindeye_pl.reports.render.curves import training_panels
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section, charts_section
-from mindeye_pl.reports.render.table import COLUMNS, Row, explain_retrieval, terminal_table
-from mindeye_pl.reports.runs.figures import (
-    Embeddings,
-    reconstructions_section,
-    regions_section,
-    repetitions_section,
-    retrieval_section,
-    tokens_section,
-)
-from mindeye_pl.reports.runs.gallery import GALLERY, found_section, gallery_results, read_recall
+from mindeye_pl.reports.render.table import COLUMNS, Results, Row, explain_retrieval, terminal_table
+from mindeye_pl.reports.runs import figures, gallery
 from mindeye_pl.reports.runs.rows import (
     RECONSTRUCTIONS,
     TERMINAL,
@@ -62,25 +53,24 @@ class Contents:
         """Add scores, images and brain correlation of the reconstructions."""
         config, content = self.config, read_image_scores(evaluation)
         tables = image_results(content, about, rows)
-        of_captions = caption_results(content, about, caption_columns(config.protocol))
-        self.tables += [*tables, *([of_captions] if of_captions else [])]
+        self.tables += [*tables, *caption_results(content, about, caption_columns(config.protocol))]
         scored, stimuli = read_scored(inputs, config.data.subject, config.data.test_split), inputs["data"].stimuli
         args = (scored, content, tables, stimuli, self.captions, config.report.images)
-        self.images.append(reconstructions_section(*args))
-        self.charts.append(regions_section(content, config.protocol.encoders))
+        self.images.append(figures.reconstructions_section(*args))
+        self.charts.append(figures.regions_section(content, config.protocol.encoders))
 
     def add_retrieval(self, about: About, evaluation: Artifact, inputs: Inputs, rows: Sequence[Row]) -> None:
         """Add scores of retrieval, before other tables, the retrieved images, and the map of tokens."""
-        embeddings, stimuli = Embeddings.read(evaluation, inputs["targets"]), inputs["data"].stimuli
+        embeddings, stimuli = figures.Embeddings.read(evaluation, inputs["targets"]), inputs["data"].stimuli
         self.tables.insert(0, retrieval_results(evaluation, about, rows))
-        self.images.append(retrieval_section(embeddings, stimuli, self.captions, self.config.report.gallery))
-        self.charts += [repetitions_section(evaluation), tokens_section(embeddings, evaluation)]
+        self.images.append(figures.retrieval_section(embeddings, stimuli, self.captions, self.config.report.gallery))
+        self.charts += [figures.repetitions_section(evaluation), figures.tokens_section(embeddings, evaluation)]
 
     def add_gallery(self, retrieval: Artifact, inputs: Inputs) -> None:
         """Add recall in the gallery, and the images that were found."""
-        self.tables += gallery_results(read_recall(retrieval))
+        self.tables += gallery.gallery_results(gallery.read_recall(retrieval))
         args = (inputs["gallery"].gallery, inputs["images"].stimuli, self.captions, self.config.report.gallery)
-        self.images.append(found_section(retrieval, *args))
+        self.images.append(gallery.found_section(retrieval, *args))
 
 
 def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
@@ -144,7 +134,7 @@ def _print(subject: int, tables: Sequence[Results]) -> None:
         shown = {
             "Retrieval": [column.score for column in COLUMNS],
             RECONSTRUCTIONS: TERMINAL,
-            GALLERY: [column.score for column in table.columns][:3],
+            gallery.GALLERY: [column.score for column in table.columns][:3],
         }
         if table.title not in shown:
             continue
@@ -153,7 +143,7 @@ def _print(subject: int, tables: Sequence[Results]) -> None:
         console.print()
         # On the page notes and kinds explain the rows; here their names do.
         rows = [replace(row, note="", differs={}) for row in table.rows]
-        console.print(terminal_table(title, rows, columns, commands=commands, needs=table.needs))
+        console.print(terminal_table(Results(title, rows, columns, needs=table.needs), commands=commands))
         if table.note:
             console.print(table.note, style="dim")
         commands = False

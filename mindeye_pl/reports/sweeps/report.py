@@ -13,9 +13,8 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import charts_section
-from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Row, terminal_table
+from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
 from mindeye_pl.reports.sweeps.images import sweep_images
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
@@ -105,7 +104,7 @@ def _print(tables: Sequence[Results], findings: Sequence[str]) -> None:
     for table in tables:
         rows = [row if not row.scores else replace(row, note="") for row in table.rows]
         console.print()
-        console.print(terminal_table(table.title, rows, table.columns[:TERMINAL_COLUMNS]))
+        console.print(terminal_table(Results(table.title, rows, table.columns[:TERMINAL_COLUMNS])))
     console.print(tables[0].note, style="dim")
     console.print()
     for sentence in findings:

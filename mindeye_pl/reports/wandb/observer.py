@@ -36,13 +36,10 @@ class WandbLog(StepLog):
     enabled = True
 
     def __init__(self, tracked: TrackedRun):
-        self._tracked, self._follows = tracked, False
+        self._tracked = tracked
 
     def log(self, values: Mapping[str, float], global_step: int) -> None:
         """Add a row, drawn against the optimiser step."""
-        if not self._follows:
-            self._tracked.follow_steps()
-            self._follows = True
         self._tracked.log(values, global_step)
 
     def log_image(self, image: np.ndarray, epochs: int) -> None:

@@ -11,9 +11,8 @@ from mindeye_pl.reports.render.bars import Bars
 from mindeye_pl.reports.render.exports import as_csv, as_latex, as_markdown, export_figures, export_tables, latex
 from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import charts_section
-from mindeye_pl.reports.render.table import Column, Row
+from mindeye_pl.reports.render.table import Column, Results, Row
 
 COLUMNS = [
     Column("Image & more", "image_retrieval", group="Retrieval_1"),

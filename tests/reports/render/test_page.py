@@ -12,9 +12,8 @@ from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render import section
 from mindeye_pl.reports.render.curves import training_panels
 from mindeye_pl.reports.render.page import ReportData, render, write_report
-from mindeye_pl.reports.render.results import Results
 from mindeye_pl.reports.render.section import Section, charts_section
-from mindeye_pl.reports.render.table import Row
+from mindeye_pl.reports.render.table import Results, Row
 
 COMMAND = "python -m mindeye_pl +experiment=scratch data.subject=1"
 

@@ -4,14 +4,14 @@ import re
 from rich.console import Console
 
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.reports.render.results import Results, results_section
+from mindeye_pl.reports.render.results import results_section
 from mindeye_pl.reports.render.table import (
     KINDS,
     NOT_COMPARABLE,
     Column,
     Kind,
+    Results,
     Row,
-    group_by_kind,
     terminal_table,
 )
 
@@ -54,12 +54,12 @@ def html(rows: list[Row] = ROWS, **changes: object) -> str:
 
 def printed(rows: list[Row], width: int = 100, **changes: object) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False, soft_wrap=True)
-    console.print(terminal_table("Scores", rows, COLUMNS, **changes))  # type: ignore[arg-type]
+    console.print(terminal_table(Results("Scores", rows, COLUMNS, **changes)))  # type: ignore[arg-type]
     return console.file.getvalue()
 
 
 def test_rows_are_grouped_by_kind() -> None:
-    assert [kind for kind, _ in group_by_kind(ROWS)] == list(KINDS)
+    assert [kind for kind, _ in Results("Scores", ROWS).groups] == list(KINDS.values())
     for text in (html(), printed(ROWS)):
         positions = [text.index(KINDS[kind].partition(":")[0]) for kind in KINDS]
         assert positions == sorted(positions)
