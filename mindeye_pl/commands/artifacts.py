@@ -5,13 +5,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import product
 
+from hydra import compose
 from omegaconf import DictConfig
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from mindeye_pl.commands.needed_artifacts import needed_by
+from mindeye_pl.config import CONFIG_NAME, compose_config, experiment_overrides, sweep_values
 from mindeye_pl.console import console
+from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import ArtifactStore
@@ -20,6 +24,8 @@ from mindeye_pl.store.locks import NO_LOCKS
 
 ARTIFACTS = "artifacts"
 
+#: Overrides of `pipeline=artifacts` that are not the experiment's.
+_OF_THE_STORE = ("pipeline=", "plan=", "artifacts.")
 #: A smaller difference between clocks is ignored.
 _CLOCK_S = 300
 _YEAR_S = 365.25 * 24 * 3600
@@ -48,7 +54,7 @@ def manage_artifacts(
         _verify(store, settings)
     else:
         named = settings.keep_used_by
-        _prune(store, settings, None if named is None else needed_by(named, overrides, requested_steps), overrides)
+        _prune(store, settings, None if named is None else _needed_by(named, overrides, requested_steps), overrides)
 
 
 def _list(store: ArtifactStore, settings: DictConfig) -> None:
@@ -64,7 +70,7 @@ def _list(store: ArtifactStore, settings: DictConfig) -> None:
                 since, seconds = entry.manifest.get("finished_utc"), entry.manifest.get("seconds")
                 age = in_age(since, time.time()) if isinstance(since, str) else ""
                 took = in_time(seconds) if seconds is not None else ""
-                table.add_row(_described(entry, used), in_bytes(entry.size), age, took)
+                table.add_row(_described(entry, used), decimal(entry.size), age, took)
         if entries:
             console.print(table)
         states = Counter(entry.state for entry in entries if entry.state != WHOLE)
@@ -81,7 +87,7 @@ def _described(entry: Entry, used: dict[str, list[Entry]]) -> str:
 
 
 def _total(entries: Sequence[Entry]) -> str:
-    return f"{len(entries)} artifacts, {in_bytes(sum(entry.size for entry in entries))}"
+    return f"{len(entries)} artifacts, {decimal(sum(entry.size for entry in entries))}"
 
 
 def _verify(store: ArtifactStore, settings: DictConfig) -> None:
@@ -90,7 +96,7 @@ def _verify(store: ArtifactStore, settings: DictConfig) -> None:
         for entry in read_store(root, settings.step, checksums=True):
             words = f"{entry.state}, not verified"
             if entry.state == WHOLE:
-                words = f"OK, {in_bytes(entry.size)}"
+                words = f"OK, {decimal(entry.size)}"
             elif entry.state == DAMAGED:
                 words = f"damaged: {entry.why}. Fix: {entry.fix}"
                 damaged.append(entry)
@@ -115,7 +121,7 @@ def _prune(store: ArtifactStore, settings: DictConfig, needed: set[str] | None, 
         table = Table("would be removed", box=None, pad_edge=False)
         table.add_column("size", justify="right", no_wrap=True)
         for name, (entry, reason) in chosen.items():
-            table.add_row(f"{escape(name)}\n[dim]  {escape(reason)}[/dim]", in_bytes(entry.size))
+            table.add_row(f"{escape(name)}\n[dim]  {escape(reason)}[/dim]", decimal(entry.size))
         console.print(table)
         console.print(_total([entry for entry, _ in chosen.values()]))
         command = [word for word in overrides if not word.startswith("artifacts.dry_run=")]
@@ -139,6 +145,40 @@ def _candidates(entries: Sequence[Entry], rules: Sequence[str], needed: set[str]
             yield entry, "used by no named experiment"
 
 
+def _needed_by(
+    experiments: Sequence[str], overrides: Sequence[str], requested_steps: Callable[[DictConfig], list[Step]]
+) -> set[str]:
+    """Return the fingerprints of the artifacts that some experiments need, and the one that the command line names.
+
+    Args:
+        experiments: their names; of a sweep, all its jobs.
+        overrides: the command line, whose other overrides (scale, data, seed, ...) hold for every experiment.
+        requested_steps: the steps that `pipeline.steps` asks for.
+
+    Raises:
+        UserError: if no experiment is named, or the data that an experiment needs are missing.
+    """
+    own = [item for item in overrides if not item.startswith(_OF_THE_STORE)]
+    named = any(item.lstrip("+").startswith("experiment=") for item in own)
+    if not experiments and not named:
+        raise UserError("artifacts.keep_used_by names no experiment", fix="artifacts.keep_used_by=[EXPERIMENT,...]")
+    jobs = [*([own] if named else []), *(job for name in experiments for job in _jobs(name, overrides))]
+    needed = set()
+    for run in (Run(compose_config(job), job) for job in jobs):
+        for each in (run, *map(run.of_experiment, run.config.report.compare)):
+            needed |= {each.spec(step).fingerprint for step in order(each.config, requested_steps(each.config))}
+    return needed
+
+
+def _jobs(experiment: str, overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the overrides of an experiment; of a sweep, those of each job, as Hydra's basic sweeper would start it."""
+    shared = experiment_overrides(experiment, [item for item in overrides if not item.startswith("artifacts.")])
+    sweeper = compose(CONFIG_NAME, overrides=shared, return_hydra_config=True).hydra.sweeper
+    values = sweep_values(sweeper.get("params"))
+    for job in product(*values.values()):
+        yield [*(f"{key}={value}" for key, value in zip(values, job, strict=True)), *shared]
+
+
 def _remove(store: ArtifactStore, entries: Sequence[Entry]) -> None:
     freed, failed = 0, []
     for entry in entries:
@@ -151,19 +191,9 @@ def _remove(store: ArtifactStore, entries: Sequence[Entry]) -> None:
         freed += entry.size if removed else 0
         words = "removed" if removed else "kept: another process builds it, or has just changed it"
         console.print(f"{entry.name}: {words}", markup=False)
-    console.print(f"{in_bytes(freed)} freed", markup=False)
+    console.print(f"{decimal(freed)} freed", markup=False)
     if failed:
         raise failed[0]
-
-
-def in_bytes(size: int) -> str:
-    """Format a size for people, in powers of 1000."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def in_time(seconds: float) -> str:

@@ -33,9 +33,6 @@ _SCORED_STEP = "evaluate"
 _AGENT_SETTINGS = ("sweep_id", "run_id", "sweep_param_path")
 _agent: dict[str, str] = {}
 
-#: Folder of W&B's copies set by this module, None before the first run.
-_data_dir: str | None = None
-
 
 @dataclass(frozen=True)
 class RunIdentity:
@@ -172,7 +169,8 @@ def start_run(folder: Path, identity: RunIdentity, *, mode: str) -> TrackedRun |
 
 def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")  # this package prints the upload command itself
-    _set_data_dir(folder / "wandb" / "data")
+    # Copies of pending uploads lie beside the record instead of in the home folder.
+    os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb" / "data").resolve()))
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.CRITICAL)  # this package logs one line per failure
@@ -212,13 +210,6 @@ def _agent_settings(job_type: str) -> dict[str, str]:
     if "WANDB_SWEEP_ID" in os.environ:
         _agent.update({name: os.environ.pop(f"WANDB_{name.upper()}", "") for name in _AGENT_SETTINGS})
     return {name: value for name, value in _agent.items() if value} if job_type == _SCORED_STEP else {}
-
-
-def _set_data_dir(folder: Path) -> None:
-    """Store W&B's copies of pending uploads beside its record instead of the home folder, unless the user set one."""
-    global _data_dir
-    if os.environ.get("WANDB_DATA_DIR") == _data_dir:
-        _data_dir = os.environ["WANDB_DATA_DIR"] = str(folder.resolve())
 
 
 def one_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mindeye_pl.metrics.statistics.score import Interval
-from mindeye_pl.reports.render.figures import Palette, legend_above
+from mindeye_pl.reports.render.figures import FAINT, INK, SERIES, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,19 +47,19 @@ class Bars:
             parts.append(f"{label} {value:.3g}{ends}{best}")
         return f"{self.title}: {'; '.join(parts)}."
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the chart on an empty figure."""
         axes = figure.subplots()
         positions = range(len(self.labels))
-        bars = axes.bar(positions, self.values, width=0.56, color=palette.series[0], alpha=0.55, label="score")
+        bars = axes.bar(positions, self.values, width=0.56, color=SERIES[0], alpha=0.55, label="score")
         for x, interval in zip(positions, self.intervals or (), strict=False):
             if interval is not None:
-                axes.vlines(x, *interval, color=palette.ink, linewidth=1.8)
+                axes.vlines(x, *interval, color=INK, linewidth=1.8)
         known = {x: best for x, best in zip(positions, self.ceilings or (), strict=False) if best is not None}
         if known:
             starts, ends = [x - 0.38 for x in known], [x + 0.38 for x in known]
-            lines = axes.hlines(list(known.values()), starts, ends, color=palette.series[1], linewidth=2)
+            lines = axes.hlines(list(known.values()), starts, ends, color=SERIES[1], linewidth=2)
             lines.set_label("ceiling")
             legend_above(axes, [bars, lines])
         axes.set_xticks(list(positions), list(self.labels))
-        axes.axhline(0, color=palette.faint, linewidth=0.8)
+        axes.axhline(0, color=FAINT, linewidth=0.8)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mindeye_pl.reports.render.figures import Palette, legend_above
+from mindeye_pl.reports.render.figures import INK, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,14 +60,13 @@ class Panel:
         last = max(series.x[-1] for series in self.series)
         return f"{self.title}, to {self.x_label} {last:g}: {'; '.join(lines)}."
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the chart on an empty figure."""
         axes = figure.subplots()
-        for index, series in enumerate(self.series):
-            cycle, colour = divmod(index, len(palette.series))
-            _draw_series(axes, series, palette.series[colour], ("-", "--", ":")[min(cycle, 2)])
+        for series in self.series:
+            _draw_series(axes, series)
         for name, value in self.references.items():
-            axes.axhline(value, color=palette.ink, linewidth=1, linestyle=(0, (3, 3)), label=name)
+            axes.axhline(value, color=INK, linewidth=1, linestyle=(0, (3, 3)), label=name)
         axes.set_xlabel(self.x_label)
         self._scale_y(axes)
         self._scale_x(axes)
@@ -120,16 +119,16 @@ class Panel:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
-def _draw_series(axes: "Axes", series: Series, colour: str, dashes: str) -> None:
+def _draw_series(axes: "Axes", series: Series) -> None:
     few = len(series.x) <= MAX_MARKED_POINTS
     marker = "o" if len(series.x) == 1 or (few and series.low is not None) else None
-    axes.plot(series.x, series.y, dashes, color=colour, linewidth=1.6, marker=marker, markersize=4, label=series.name)
+    (line,) = axes.plot(series.x, series.y, linewidth=1.6, marker=marker, markersize=4, label=series.name)
     if series.low is None or series.high is None:
         return
     if few:
-        axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.6, alpha=0.55)
+        axes.vlines(series.x, series.low, series.high, color=line.get_color(), linewidth=1.6, alpha=0.55)
     else:
-        axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(series.x, series.low, series.high, color=line.get_color(), alpha=0.18, linewidth=0)
 
 
 def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:

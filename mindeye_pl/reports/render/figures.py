@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,25 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.container import Container
     from matplotlib.figure import Figure
 
-_STYLE = Path(__file__).parent / "templates" / "figure.mplstyle"
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours of a figure: text and axes, grid lines, and data series."""
-
-    ink: str
-    faint: str
-    series: tuple[str, ...]
-
-
-#: Placeholder colours that the page replaces by CSS variables, so that its light and dark themes apply.
-PAGE = Palette("#0a0b0c", "#0a0b0d", tuple(f"#0a0b1{i}" for i in range(6)))
-CSS_COLOURS = {PAGE.ink: "var(--muted)", PAGE.faint: "var(--line)"} | {
-    colour: f"var(--series-{i + 1})" for i, colour in enumerate(PAGE.series)
+#: Colours of text and axes, of grid lines, and of data series: the page's light theme, on white paper.
+INK, FAINT = "#3c4248", "#dcd9d4"
+SERIES = ("#0d6b72", "#c2661a", "#6a5aa8", "#3b7f3f", "#b03a5b", "#7a6a4f")
+#: On the page they are CSS variables, so that its light and dark themes apply.
+CSS_COLOURS = {INK: "var(--muted)", FAINT: "var(--line)"} | {
+    colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, 1)
 }
-#: The page's light colours, on white paper.
-PAPER = Palette("#3c4248", "#dcd9d4", ("#0d6b72", "#c2661a", "#6a5aa8", "#3b7f3f", "#b03a5b", "#7a6a4f"))
 
 
 class Drawable(Protocol):
@@ -51,7 +38,7 @@ class Drawable(Protocol):
     def describe(self) -> str:
         """Return a text alternative of the figure."""
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the content on an empty figure."""
 
 
@@ -62,7 +49,7 @@ def as_svg(drawable: Drawable) -> str:
     style attributes, which the page's security policy forbids.
     """
     written = StringIO()
-    with _drawn(drawable, PAGE) as figure:
+    with _drawn(drawable) as figure:
         figure.savefig(written, format="svg", metadata={"Date": None}, transparent=True)
     return _for_the_page(written.getvalue())
 
@@ -70,7 +57,7 @@ def as_svg(drawable: Drawable) -> str:
 def write_figure(drawable: Drawable, stem: Path) -> list[Path]:
     """Write `stem.png` and `stem.pdf` atomically and return their paths; equal figures produce equal files."""
     paths = [stem.with_name(f"{stem.name}.{form}") for form in ("png", "pdf")]
-    with _drawn(drawable, PAPER) as figure:
+    with _drawn(drawable) as figure:
         for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
             with replacing(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
@@ -78,16 +65,19 @@ def write_figure(drawable: Drawable, stem: Path) -> list[Path]:
 
 
 @contextmanager
-def _drawn(drawable: Drawable, palette: Palette) -> "Iterator[Figure]":
-    """Yield the figure, drawn in the common style."""
+def _drawn(drawable: Drawable) -> "Iterator[Figure]":
+    """Yield the figure, drawn in the common style; more lines than colours get dashes."""
+    from cycler import cycler
     from matplotlib.figure import Figure
     from matplotlib.style import context
 
-    of_text = ("axes.labelcolor", "legend.labelcolor", "xtick.color", "ytick.color")
-    colours = dict.fromkeys(of_text, palette.ink) | dict.fromkeys(("axes.edgecolor", "grid.color"), palette.faint)
-    with context([str(_STYLE), colours, {"svg.hashsalt": drawable.describe()}]):
+    lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=SERIES)
+    colours = dict.fromkeys(("axes.labelcolor", "legend.labelcolor", "xtick.color", "ytick.color"), INK)
+    colours |= {"axes.edgecolor": FAINT, "grid.color": FAINT, "axes.prop_cycle": lines}
+    style = Path(__file__).parent / "templates" / "figure.mplstyle"
+    with context([str(style), colours, {"svg.hashsalt": drawable.describe()}]):
         figure = Figure(figsize=drawable.size)
-        drawable.draw_on(figure, palette)
+        drawable.draw_on(figure)
         yield figure
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindeye_pl.reports.render.figures import Palette
 from mindeye_pl.reports.render.image_table import Cell, ImageRow, image_table
 from mindeye_pl.reports.render.section import Section, slug
 from mindeye_pl.reports.render.table import Column
@@ -89,7 +88,7 @@ class GridFigure:
         """Return a text alternative of the figure."""
         return f"{self.title} of {', '.join(row.name for row in self.rows)}: {', '.join(self.columns)}."
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the images on an empty figure."""
         layout = figure.get_layout_engine()
         assert layout is not None

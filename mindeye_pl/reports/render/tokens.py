@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindeye_pl.reports.render.figures import Palette, legend_above
+from mindeye_pl.reports.render.figures import INK, SERIES, legend_above
 from mindeye_pl.reports.render.section import Section, charts_section
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ class TokenMap:
             f"predicted points spread {spread:.0%} as far as true ones."
         )
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the map on an empty figure."""
         axes = figure.subplots()
         for name, predicted, true in zip(self.names, self.predicted, self.true, strict=True):
-            (line,) = axes.plot(*zip(predicted, true, strict=True), color=palette.ink, linewidth=0.9, alpha=0.45)
+            (line,) = axes.plot(*zip(predicted, true, strict=True), color=INK, linewidth=0.9, alpha=0.45)
             line.set_gid(f"named: {name}")
         size = 26 if len(self.names) <= 100 else 12
         (x, y), (true_x, true_y) = self.predicted.T, self.true.T
-        axes.scatter(true_x, true_y, s=size, marker="o", color=palette.series[0], label="true tokens", zorder=3)
-        axes.scatter(x, y, s=size, marker="^", color=palette.series[1], label="predicted", zorder=4)
+        axes.scatter(true_x, true_y, s=size, marker="o", color=SERIES[0], label="true tokens", zorder=3)
+        axes.scatter(x, y, s=size, marker="^", color=SERIES[1], label="predicted", zorder=4)
         first, second = (f"component {number + 1} ({self.explained[number]:.0%} of variance)" for number in range(2))
         axes.set_xlabel(first)
         axes.set_ylabel(second)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.retrieval import cosine_similarity, nearest, ranks_of_own
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.render.bars import Bars
@@ -28,6 +29,7 @@ from mindeye_pl.reports.render.tokens import token_map_section
 from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
 from mindeye_pl.steps.evaluation.retrieval import MODEL, PREDICTIONS, REPETITIONS, read_scores
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
+from mindeye_pl.steps.gallery.retrieve import RECALL, read_found
 from mindeye_pl.steps.inputs.targets import ImageTargets
 from mindeye_pl.store.artifacts import Artifact
 
@@ -124,6 +126,40 @@ def retrieval_section(embeddings: Embeddings, stimuli: Stimuli, captions: Path |
         rows.append(GalleryRow(f"stimulus {id_}", images[0], candidates, min(rank, len(ids)), len(ids), texts[row]))
     note = f"Each brain looks for its image among all {len(ids)} test images."
     return gallery_section(rows, note=note)
+
+
+def read_recall(retrieval: Artifact) -> dict[str, Any]:
+    """Return the content of `recall.json`."""
+    return json.loads((retrieval.folder / RECALL).read_text())
+
+
+def found_section(
+    retrieval: Artifact, gallery: Gallery, stimuli: Stimuli, captions: Path | None, count: int
+) -> Section | None:
+    """Return for the first test images the images of the searched gallery that were found first."""
+    content, files = read_recall(retrieval), read_found(retrieval)
+    places, similarity = (files.get(name, files[f"coarse_{name}"]) for name in ("places", "similarity"))
+    ids, truth = files["stimulus_ids"][:count], files.get("truth")
+    words, rows = descriptions(captions, ids), []
+    if not gallery.holds_images:
+        return None
+    for row, id_ in enumerate(ids.tolist()):
+        own = -1 if truth is None else int(truth[row])
+        listed = places[row].tolist()
+        first = [place for place in listed[:_FOUND] if place >= 0]
+        shown = gallery.read(np.unique(first))
+        names = dict(zip(shown.places.tolist(), gallery.names(shown.places), strict=True))
+        images = dict(zip(shown.places.tolist(), shown.content, strict=True))
+        candidates = [
+            Found(images[place], float(similarity[row, column]), place == own, names[place])
+            for column, place in enumerate(first)
+        ]
+        rank = listed.index(own) + 1 if own >= 0 and own in listed else None
+        seen, pool = stimuli.read(np.array([id_]))[0], content["pool_size"]
+        searched = content["top_k"] if truth is not None else None
+        rows.append(GalleryRow(f"stimulus {id_}", seen, candidates, rank, pool, words[row], searched))
+    note = f"Each brain looks for its image among {content['pool_size']:,} images of the gallery."
+    return gallery_section(rows, title="Found in the gallery", note=note)
 
 
 def repetitions_section(evaluation: Artifact) -> Section | None:

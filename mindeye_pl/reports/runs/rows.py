@@ -25,13 +25,22 @@ from mindeye_pl.reports.render.table import COLUMNS, Column, Difference, Kind, R
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
+from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RERANKED
 from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.store.artifacts import Artifact
 
 #: Columns of the terminal, which has room for no more; the page has all.
 TERMINAL = ("pixcorr", "ssim", "clip_two_way")
 
-RECONSTRUCTIONS = "Reconstructions"
+#: Titles of tables.
+RECONSTRUCTIONS, GALLERY = "Reconstructions", "Gallery retrieval"
+
+_LINES: dict[str, tuple[str, Kind, str]] = {
+    SHUFFLED: ("shuffled brains", "null", ""),
+    COARSE: ("coarse search", "model", "by one vector"),
+    RERANKED: ("re-ranked", "model", "what it found, in the order of all tokens"),
+    OWN_VECTOR: ("the image's own vector", "ceiling", "what the index alone can find"),
+}
 
 
 @dataclass(frozen=True)
@@ -188,6 +197,30 @@ def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[
         rows[place:place] = about.published_rows(columns)
     note = "Each row compares two captions of an image: from the brain, from its true tokens, or the reference."
     return [Results("Captions", rows, columns, note, needs)]
+
+
+def gallery_results(content: Mapping[str, Any]) -> list[Results]:
+    """Return recall before and after re-ranking, between shuffled brains and the image's own vector.
+
+    The content of `recall.json` has no rows if the gallery lacks the true images.
+    """
+    lines, rows = content["rows"], []
+    if not lines:
+        return []
+    last = RERANKED if RERANKED in lines else COARSE
+    for line, (name, kind, note) in _LINES.items():
+        if line in lines:
+            scores, simulated = tuple(map(Score.from_dict, lines[line])), content["simulated"]
+            rows.append(Row(name, scores, note=note, kind=kind, simulated=simulated, this_run=line == last))
+    ranks = {score.name: score.name.rpartition("_")[2] for score in rows[0].scores}
+    question = "Is the seen image among the first {} that were found?"
+    columns = [Column(f"Recall at {k}", name, question.format(k)) for name, k in ranks.items()]
+    vector = content["vector"]["kind"].replace("_", " ")
+    note = (
+        f"Among {content['pool_size']:,} images by index={content['engine']} over the {vector} of "
+        f"embedder={content['embedder']}; recall at {content['top_k']} is what re-ranking can reach."
+    )
+    return [Results(GALLERY, rows, columns, note)]
 
 
 def beside_null(content: Mapping[str, Any]) -> str:

@@ -15,13 +15,15 @@ from mindeye_pl.reports.render.curves import training_panels
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import COLUMNS, Results, Row, explain_retrieval, terminal_table
-from mindeye_pl.reports.runs import figures, gallery
+from mindeye_pl.reports.runs import figures
 from mindeye_pl.reports.runs.rows import (
+    GALLERY,
     RECONSTRUCTIONS,
     TERMINAL,
     About,
     caption_results,
     experiment_rows,
+    gallery_results,
     image_results,
     retrieval_results,
 )
@@ -68,9 +70,9 @@ class Contents:
 
     def add_gallery(self, retrieval: Artifact, inputs: Inputs) -> None:
         """Add recall in the gallery, and the images that were found."""
-        self.tables += gallery.gallery_results(gallery.read_recall(retrieval))
+        self.tables += gallery_results(figures.read_recall(retrieval))
         args = (inputs["gallery"].gallery, inputs["images"].stimuli, self.captions, self.config.report.gallery)
-        self.images.append(gallery.found_section(retrieval, *args))
+        self.images.append(figures.found_section(retrieval, *args))
 
 
 def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
@@ -134,7 +136,7 @@ def _print(subject: int, tables: Sequence[Results]) -> None:
         shown = {
             "Retrieval": [column.score for column in COLUMNS],
             RECONSTRUCTIONS: TERMINAL,
-            gallery.GALLERY: [column.score for column in table.columns][:3],
+            GALLERY: [column.score for column in table.columns][:3],
         }
         if table.title not in shown:
             continue

@@ -5,25 +5,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from safetensors import safe_open
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
+from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.section import charts_section
+from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
+from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
-from mindeye_pl.reports.sweeps.images import sweep_images
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
+from mindeye_pl.steps.brain.reconstruction_files import RECONSTRUCTIONS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, is_simulated, open_dataset
 from mindeye_pl.store.environment import environment
 
 #: Number of score columns in the terminal.
 TERMINAL_COLUMNS = 3
+#: Columns and rows of the table of images.
+MAX_CELLS, MAX_IMAGES = 8, 16
 
 
 def write_sweep_report(config: DictConfig) -> Path | None:
@@ -90,7 +97,7 @@ def _report_data(
         summary=next(iter([*about_an_hour, *findings]), f"{len(jobs)} jobs."),
         simulated=simulated,
         results=tables,
-        images=[charts, sweep_images(stimuli, captions, cells)],
+        images=[charts, _images(stimuli, captions, cells)],
         settings=OmegaConf.to_yaml(shared, resolve=True),
         environment=environment(),
         cost=_cost(jobs, cells),
@@ -125,6 +132,37 @@ def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
     seeds = f"{len(cell.by_seed)} seeds" if len(cell.jobs) > 1 else ""
     status = "failed" if any(job.status == "failed" for job in cell.jobs.values()) else "not finished"
     return Row(cell.name, found, status=status, note="; ".join(filter(None, [seeds, *failures])), simulated=simulated)
+
+
+def _images(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
+    """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images."""
+    files = {cell.name: file for cell in cells if (file := _reconstructions(cell)) is not None}
+    chosen = dict(list(files.items())[:MAX_CELLS])
+    if not chosen:
+        return None
+    rows: dict[int, dict[str, np.ndarray]] = {}
+    for title, file in chosen.items():
+        with safe_open(file, framework="numpy") as stored:
+            ids = stored.get_tensor("stimulus_ids")[:MAX_IMAGES]
+            images = stored.get_slice("images")[: len(ids)]
+        for id_, image in zip(ids.tolist(), images, strict=True):
+            rows.setdefault(id_, {})[title] = image
+    shown = np.array(list(rows)[:MAX_IMAGES])
+    seen, texts = stimuli.read(shown), descriptions(captions, shown)
+    lines = [
+        GridRow(f"stimulus {id_}", {"Seen": image, **rows[id_]}, caption)
+        for id_, image, caption in zip(shown.tolist(), seen, texts, strict=True)
+    ]
+    num_more = len(files) - len(chosen)
+    left_out = f" {num_more} more settings are in their own artifacts." if num_more else ""
+    return grid_section("Images", ["Seen", *chosen], lines, f"Of each setting its first seed.{left_out}")
+
+
+def _reconstructions(cell: Cell) -> Path | None:
+    for job in cell.jobs.values():
+        if job.status == "finished" and RECONSTRUCT.name in job.artifacts:
+            return Path(job.artifacts[RECONSTRUCT.name]) / RECONSTRUCTIONS
+    return None
 
 
 def _cost(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, str]:

@@ -160,9 +160,9 @@ class Cell:
 
 def _interval(values: np.ndarray, *, is_rate: bool) -> tuple[float, float]:
     """Return the interval over images of a mean over seeds."""
-    return (
-        hit_rate_interval(values) if is_rate and 0 <= values.min() <= values.max() <= 1 else bootstrap_interval(values)
-    )
+    if is_rate and 0 <= values.min() <= values.max() <= 1:
+        return hit_rate_interval(values)
+    return bootstrap_interval(values)
 
 
 def manifest_of(folder: str) -> dict[str, Any]:
