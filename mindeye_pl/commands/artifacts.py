@@ -37,13 +37,10 @@ def manage_artifacts(
     overrides: Sequence[str],
     requested_steps: Callable[[DictConfig], list[Step]],
 ) -> None:
-    """List, verify or prune the store, by `artifacts.action`.
+    """List, verify or prune the store, by the node `artifacts` of the configuration.
 
-    Args:
-        store: of the run.
-        settings: node `artifacts` of the configuration.
-        overrides: the command line.
-        requested_steps: the steps that `pipeline.steps` asks for, for pruning by need.
+    Pruning by need composes other experiments under the command line's overrides; `requested_steps` returns the steps
+    that their `pipeline.steps` asks for.
 
     Raises:
         UserError: at the end, if an artifact is damaged or could not be removed.
@@ -150,10 +147,7 @@ def _needed_by(
 ) -> set[str]:
     """Return the fingerprints of the artifacts that some experiments need, and the one that the command line names.
 
-    Args:
-        experiments: their names; of a sweep, all its jobs.
-        overrides: the command line, whose other overrides (scale, data, seed, ...) hold for every experiment.
-        requested_steps: the steps that `pipeline.steps` asks for.
+    Of a sweep, all jobs count. The other overrides (scale, data, seed, ...) hold for every experiment.
 
     Raises:
         UserError: if no experiment is named, or the data that an experiment needs are missing.

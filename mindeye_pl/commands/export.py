@@ -63,11 +63,8 @@ def export_run(run: Run) -> None:
 def export_composite(model: BrainDecoder, config: DictConfig, folder: str | Path, *, betas: Path | None = None) -> None:
     """Write a trained model with the facts of its training; `from_pretrained` reads it back.
 
-    Args:
-        model: trained.
-        config: the configuration of its training.
-        folder: a new or empty one, or an earlier export, which is replaced.
-        betas: the fitted scaling of betas, copied if the file exists.
+    The folder is new or empty, or an earlier export, which is replaced. The fitted scaling of betas is copied if there
+    is such a file.
 
     Raises:
         UserError: if the folder holds something else, or cannot be written.

@@ -50,21 +50,16 @@ def write_wandb_sweeps(config: DictConfig, overrides: Sequence[str]) -> list[Pat
 def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
     """Return one sweep in W&B's own format: a grid over the parameters of `hydra.sweeper.params`.
 
-    Args:
-        experiment: below `conf/experiment`.
-        more: overrides that every job gets, for example `scale=paper`; they beat the sweep, as they do under `-m`.
+    Every job gets `more` overrides, for example `scale=paper`; they beat the sweep, as they do under `-m`.
 
     Raises:
         UserError: if `sweep.agent_metric` is not a score of the agent's run.
     """
     config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
     if (metric := config.sweep.agent_metric) not in SCORES_OF_EVALUATE:
-        raise UserError(
-            "sweep.agent_metric is not a score of the run that W&B's agent waits for",
-            got=metric,
-            expected=f"one of {list(SCORES_OF_EVALUATE)}",
-            fix="sweep.agent_metric=image_retrieval",
-        )
+        what = "sweep.agent_metric is not a score of the run that W&B's agent waits for"
+        expected, fix = f"one of {list(SCORES_OF_EVALUATE)}", "sweep.agent_metric=image_retrieval"
+        raise UserError(what, got=metric, expected=expected, fix=fix)
     given = {item.lstrip("+~").split("=", 1)[0] for item in more}
     swept = sweep_values(config.hydra.sweeper.params)
     return {

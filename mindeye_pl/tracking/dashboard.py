@@ -23,15 +23,9 @@ _MAX_RUNS = 100
 
 
 def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
-    """Build a saved view from its description, without contacting a server.
+    """Build a `wandb_workspaces.workspaces.internal.View` from its description, without contacting a server.
 
-    Args:
-        dashboard: `name`, `x_axis`, `runs` and `sections`, as in `conf/tracking/dashboard.yaml`.
-        entity: W&B team or user, None if unknown.
-        project: W&B project.
-
-    Returns:
-        A `wandb_workspaces.workspaces.internal.View`.
+    The description has `name`, `x_axis`, `runs` and `sections`, as in `conf/tracking/dashboard.yaml`.
 
     Raises:
         UserError: if wandb-workspaces is missing, or W&B does not support a part of the description.

@@ -11,12 +11,9 @@ _CONFIG = "config."
 
 
 def build_panel(path: str, panel: Mapping[str, Any], *, x_axis: str) -> Any:
-    """Build a panel of `wandb_workspaces.reports.v2`.
+    """Build a panel of `wandb_workspaces.reports.v2` from its `kind` and the keys of that kind.
 
-    Args:
-        path: config path of the panel, for error messages and its id.
-        panel: its `kind` and the keys of that kind.
-        x_axis: default x axis of a line panel.
+    The config path of the panel is for error messages and its id; `x_axis` is the default of a line panel.
 
     Raises:
         UserError: for an unknown kind, or invalid keys.

@@ -24,7 +24,6 @@ class TrackedFolder:
 
     Attributes:
         name: of the W&B artifact, including the digits of the folder's name.
-        type: of the W&B artifact.
         fingerprint: of everything that determines the content.
         folder: None if only the fingerprint is known.
         metadata: plain data.
@@ -48,11 +47,8 @@ class TrackedFolder:
 def build_artifact(tracked: TrackedFolder, *, upload: str, below_mb: float, checksums: bool) -> "wandb.Artifact":
     """Build the W&B artifact; equal folders yield the same version.
 
-    Args:
-        tracked: the folder.
-        upload: `references` uploads files below `below_mb` and references the others by path; `files` uploads all.
-        below_mb: size limit in MB.
-        checksums: read the content of referenced files, so that W&B detects changes; otherwise their path is used.
+    `references` uploads files below a size in MB and references the others by path; `files` uploads all. `checksums`
+    reads the content of referenced files, so that W&B detects changes; otherwise their path is used.
     """
     import wandb
 

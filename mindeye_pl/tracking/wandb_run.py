@@ -39,14 +39,10 @@ class RunIdentity:
     """Identity of a run, by the names of `wandb.init`.
 
     Attributes:
-        project: W&B project.
         entity: W&B team or user, None for the user's default.
         id: stable over restarts of the same work.
-        name: display name.
         group: the experiment.
         job_type: the step.
-        tags: subject, hours, seed, scale, simulated.
-        config: the resolved configuration.
     """
 
     project: str

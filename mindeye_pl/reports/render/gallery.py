@@ -99,4 +99,4 @@ def _image_row(row: GalleryRow) -> ImageRow:
         alt = f"Found {rank}: {name}{', the seen image' if found.true else ''}"
         cells[f"Found {rank}"] = Cell(found.image, alt, TRUE if found.true else "", f"{found.similarity:.3f}")
     scores = {} if row.rank is None else {RANK.score: float(row.rank)}
-    return ImageRow(row.name, cells, scores, row.caption)
+    return ImageRow(row.name, cells, row.caption, scores=scores)

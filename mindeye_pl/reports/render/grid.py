@@ -1,16 +1,11 @@
-"""Page section with reconstructions beside the seen images, and a figure of its first rows.
+"""Page section with reconstructions beside the seen images, and a figure of its first rows."""
 
-Legend: H and W image size in pixels.
-"""
-
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mindeye_pl.reports.render.image_table import Cell, ImageRow, image_table
+from mindeye_pl.reports.render.image_table import ImageRow, image_table
 from mindeye_pl.reports.render.section import Section, slug
 from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.render.thumbnails import Thumbnails, as_pixels
@@ -22,28 +17,10 @@ if TYPE_CHECKING:
 MAX_FIGURE_ROWS = 12
 
 
-@dataclass(frozen=True)
-class GridRow:
-    """One seen image and the images predicted from the brain.
-
-    Attributes:
-        images: by column title, `(3, H, W)` floats in [0, 1] or uint8; missing columns stay empty.
-        caption: of the seen image, used as a text alternative.
-        predicted_caption: predicted from the brain.
-        scores: of this image, by score name.
-    """
-
-    name: str
-    images: Mapping[str, np.ndarray]
-    caption: str = ""
-    predicted_caption: str = ""
-    scores: Mapping[str, float] = field(default_factory=dict)
-
-
 def grid_section(
     title: str,
     columns: Sequence[str],
-    rows: Collection[GridRow],
+    rows: Collection[ImageRow],
     note: str = "",
     *,
     metrics: Sequence[Column] = (),
@@ -58,17 +35,12 @@ def grid_section(
     return image_table(
         title,
         columns,
-        (_image_row(row, columns) for row in rows),
+        rows,
         Thumbnails(len(rows) * len(columns)),
         metrics=metrics,
         note=note,
         figures={slug(title): figure},
     )
-
-
-def _image_row(row: GridRow, columns: Sequence[str]) -> ImageRow:
-    cells = {name: Cell(row.images[name], f"{name}, {row.name}") for name in columns if name in row.images}
-    return ImageRow(row.name, cells, row.scores, row.caption, row.predicted_caption)
 
 
 @dataclass(frozen=True)
@@ -77,7 +49,7 @@ class GridFigure:
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[GridRow]
+    rows: Sequence[ImageRow]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -99,6 +71,6 @@ class GridFigure:
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.spines[:].set_visible(False)
-                if column in row.images:
-                    axes.imshow(as_pixels(row.images[column]), interpolation="nearest")
+                if column in row.cells:
+                    axes.imshow(as_pixels(row.cells[column].image), interpolation="nearest")
             line[0].set_ylabel(column, rotation=0, ha="right", va="center")

@@ -24,34 +24,34 @@ class Cell:
 
     Attributes:
         image: `(3, H, W)` floats in [0, 1] or uint8; a `Thumbnail` in the template.
-        alt: text alternative.
+        alt: text alternative, if it is not the names of column and row.
         mark: label that marks it among the others of its row.
         small: text below the image.
     """
 
     image: Any
-    alt: str
+    alt: str = ""
     mark: str = ""
     small: str = ""
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One row of images.
+    """A seen image and others.
 
     Attributes:
         name: for example "stimulus 17"; numbers in it are sorted as numbers.
         cells: by column title; missing columns stay empty.
+        caption: of the seen image, used as a text alternative.
+        predicted_caption: predicted from the brain.
         scores: of this row, by score name.
-        caption: caption of the seen image.
-        predicted_caption: caption predicted from the brain.
     """
 
     name: str
     cells: Mapping[str, Cell]
-    scores: Mapping[str, float] = field(default_factory=dict)
     caption: str = ""
     predicted_caption: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def image_table(

@@ -22,7 +22,8 @@ from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.render.bars import Bars
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
-from mindeye_pl.reports.render.grid import GridRow, grid_section
+from mindeye_pl.reports.render.grid import grid_section
+from mindeye_pl.reports.render.image_table import Cell, ImageRow
 from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import Results
 from mindeye_pl.reports.render.tokens import token_map_section
@@ -48,7 +49,7 @@ def descriptions(captions: Path | None, ids: np.ndarray) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _GridRows(Sequence[GridRow]):
+class _GridRows(Sequence[ImageRow]):
     """The rows of the grid, created as they are read: images of 768 pixels are too many to hold."""
 
     ids: np.ndarray
@@ -63,10 +64,11 @@ class _GridRows(Sequence[GridRow]):
 
     def __getitem__(self, index: Any) -> Any:
         id_ = int(self.ids[index])
-        images = {"Seen": self.seen.read(np.array([id_]))[0]}
-        images |= {title: np.asarray(stored[index : index + 1])[0] for title, stored in self.predicted.items()}
+        cells = {"Seen": Cell(self.seen.read(np.array([id_]))[0])}
+        predicted = {title: np.asarray(stored[index : index + 1])[0] for title, stored in self.predicted.items()}
+        cells |= {title: Cell(image) for title, image in predicted.items()}
         scores = {name: each[index] for name, each in self.scores.items()}
-        return GridRow(f"stimulus {id_}", images, self.captions[index], self.predicted_captions[index], scores)
+        return ImageRow(f"stimulus {id_}", cells, self.captions[index], self.predicted_captions[index], scores)
 
 
 def reconstructions_section(

@@ -14,7 +14,9 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.reports.render.grid import GridRow, grid_section
+from mindeye_pl.reports.render.grid import grid_section
+from mindeye_pl.reports.render.image_table import Cell as ImageCell
+from mindeye_pl.reports.render.image_table import ImageRow
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
@@ -140,17 +142,17 @@ def _images(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> S
     chosen = dict(list(files.items())[:MAX_CELLS])
     if not chosen:
         return None
-    rows: dict[int, dict[str, np.ndarray]] = {}
+    rows: dict[int, dict[str, ImageCell]] = {}
     for title, file in chosen.items():
         with safe_open(file, framework="numpy") as stored:
             ids = stored.get_tensor("stimulus_ids")[:MAX_IMAGES]
             images = stored.get_slice("images")[: len(ids)]
         for id_, image in zip(ids.tolist(), images, strict=True):
-            rows.setdefault(id_, {})[title] = image
+            rows.setdefault(id_, {})[title] = ImageCell(image)
     shown = np.array(list(rows)[:MAX_IMAGES])
     seen, texts = stimuli.read(shown), descriptions(captions, shown)
     lines = [
-        GridRow(f"stimulus {id_}", {"Seen": image, **rows[id_]}, caption)
+        ImageRow(f"stimulus {id_}", {"Seen": ImageCell(image), **rows[id_]}, caption)
         for id_, image, caption in zip(shown.tolist(), seen, texts, strict=True)
     ]
     num_more = len(files) - len(chosen)
