@@ -18,12 +18,7 @@ MAX_FIGURE_ROWS = 12
 
 
 def grid_section(
-    title: str,
-    columns: Sequence[str],
-    rows: Collection[ImageRow],
-    note: str = "",
-    *,
-    metrics: Sequence[Column] = (),
+    title: str, columns: Sequence[str], rows: Collection[ImageRow], note: str = "", *, metrics: Sequence[Column] = ()
 ) -> Section | None:
     """Return a section with a table of images, None without rows, which may be created lazily.
 
