@@ -23,30 +23,20 @@ BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 
 _OWN = "mindeye_pl."
 #: Command lines that together have every node; a default is that of the first one that has the key.
-_COMMAND_LINES: tuple[tuple[str, ...], ...] = (
-    (),
-    ("model=mindeye1", "data=nsd_mindeye1", "unclip=versatile_diffusion", "index=milvus", "vae=sd_512"),
-    (
-        "model=mind_reader",
-        "optimizer=adam",
-        "scheduler=step_decay",
-        "foundation=lafite",
-        "maps=convnext",
-        "trainer=fsdp",
-        "callbacks=[default,early_stopping,lr_monitor]",
-        "logger=csv",
-    ),
-    ("low_level=vae_blur", "refine=sdxl_img2img", "foundation=sdxl", "embedder=clip_b32", "captioner=git"),
+_COMMAND_LINES = (
+    "",
+    "model=mindeye1 data=nsd_mindeye1 unclip=versatile_diffusion index=milvus vae=sd_512",
+    "model=mind_reader optimizer=adam scheduler=step_decay foundation=lafite maps=convnext trainer=fsdp logger=csv"
+    " callbacks=[default,early_stopping,lr_monitor]",
+    "low_level=vae_blur refine=sdxl_img2img foundation=sdxl embedder=clip_b32 captioner=git",
 )
-
-
 #: A node with the class that it builds, and key, type, default and meaning of each of its keys.
 _Table = tuple[str, list[tuple[str, str, str, str]]]
 
 
 def table_text() -> str:
     """Return the tables in Markdown."""
-    configs = [OmegaConf.to_container(compose_config(list(line)), resolve=False) for line in _COMMAND_LINES]
+    configs = [OmegaConf.to_container(compose_config(line.split()), resolve=False) for line in _COMMAND_LINES]
     lines = []
     for title, rows in _tables("", Config, configs):
         if rows:

@@ -1,4 +1,4 @@
-"""The tables of a report: null rows first, then baselines, published rows and experiments, ceilings last.
+"""The tables of a report; each table orders its rows by kind.
 
 Legend: N images.
 """
@@ -98,7 +98,7 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
 def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
     """Return the two directions in pools first, then in the full set and for more ranks."""
     scores = {score.name: score for score in model}
-    pool, full = scores[COLUMNS[0].score].pool_size, scores[f"{COLUMNS[0].score}_full"].pool_size
+    pool, full = (scores[f"{COLUMNS[0].score}{suffix}"].pool_size for suffix in ("", "_full"))
     source, columns = "the published script prints it" if about.names == "published" else "the paper means it", []
     for column in COLUMNS:
         question = f'{column.question} "{published_label(column.score, about.names)}", as {source}.'
@@ -144,16 +144,13 @@ def image_rows(
     content: Mapping[str, Any], about: About, experiments: Sequence[Row], columns: Sequence[Column]
 ) -> list[Row]:
     """Return the rows of the reconstructions' table that have a score in one of the columns."""
-    before: list[Row] = []
-    after: list[Row] = []
-    model = _of_each(content, MODEL)
+    rows, model = [*about.published_rows(columns), *experiments], _of_each(content, MODEL)
     for line, (name, kind, note) in LINES.items():
         scores = [Score.from_dict(plain) for plain in content["rows"].get(line, ())]
         if any(score.name in {column.score for column in columns} for score in scores):
             differs = find_significant_differences(_of_each(content, line), model, columns)
-            row = about.row(name, scores, kind, note, differs=differs)
-            (before if kind in ("null", "baseline") else after).append(row)
-    return [*before, *about.published_rows(columns), *experiments, *after]
+            rows.append(about.row(name, scores, kind, note, differs=differs))
+    return rows
 
 
 def _of_each(content: Mapping[str, Any], line: str) -> dict[str, np.ndarray]:
@@ -193,8 +190,7 @@ def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[
         if line in content["captions"]
     ]
     if rows:
-        place = next(place for place, row in enumerate(rows) if row.kind != "null")
-        rows[place:place] = about.published_rows(columns)
+        rows += about.published_rows(columns)
     note = "Each row compares two captions of an image: from the brain, from its true tokens, or the reference."
     return [Results("Captions", rows, columns, note, needs)]
 

@@ -1,7 +1,6 @@
 """W&B's record of a run: every step that is built is one W&B run, with its inputs and its results.
 
-A finished step opens no run, except the one whose score W&B's sweep agent waits for. Of several ranks, the first one
-logs.
+A cache hit opens no run, except that of the step whose score W&B's sweep agent waits for. Rank 0 logs.
 """
 
 import logging
@@ -48,12 +47,7 @@ class WandbLog(StepLog):
 
 
 class WandbObserver(Observer):
-    """The W&B runs of the steps that a process builds.
-
-    Args:
-        settings: node `logger.wandb` of the configuration, or one whose mode is `disabled`.
-        experiment: W&B's group.
-    """
+    """The W&B runs of the steps that a process builds, by the node `logger.wandb`, in the experiment's group."""
 
     def __init__(self, settings: DictConfig, experiment: str):
         self._settings, self._experiment = settings, experiment
