@@ -53,7 +53,7 @@ def write(path: Path) -> None:
     path.write_text(f"{head}{BEGIN}\n\n{table_text()}\n{END}{tail}")
 
 
-def _tables(key: str, settings: type[Settings], configs: Sequence[Any]) -> Iterator[_Table]:
+def _tables(key: str, settings: Any, configs: Sequence[Any]) -> Iterator[_Table]:
     """Yield the tables of a node of settings and of the nodes below it."""
     rows, below = [], []
     for name, argument in signature_of(settings).arguments.items():

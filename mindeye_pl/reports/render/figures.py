@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mindeye_pl.store.atomic import replacing
 
@@ -72,7 +72,7 @@ def _drawn(drawable: Drawable) -> "Iterator[Figure]":
     from matplotlib.style import context
 
     lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=SERIES)
-    colours = dict.fromkeys(("axes.labelcolor", "legend.labelcolor", "xtick.color", "ytick.color"), INK)
+    colours: dict[str, Any] = dict.fromkeys(("axes.labelcolor", "legend.labelcolor", "xtick.color", "ytick.color"), INK)
     colours |= {"axes.edgecolor": FAINT, "grid.color": FAINT, "axes.prop_cycle": lines}
     style = Path(__file__).parent / "templates" / "figure.mplstyle"
     with context([str(style), colours, {"svg.hashsalt": drawable.describe()}]):
