@@ -46,7 +46,7 @@ class TokenMap:
         """Draw the map on an empty figure."""
         axes = figure.subplots()
         for name, predicted, true in zip(self.names, self.predicted, self.true, strict=True):
-            (line,) = axes.plot(*zip(predicted, true, strict=True), color=INK, linewidth=0.9, alpha=0.45)
+            (line,) = axes.plot(*zip(predicted, true, strict=True), "-", color=INK, linewidth=0.9, alpha=0.45)
             line.set_gid(f"named: {name}")
         size = 26 if len(self.names) <= 100 else 12
         (x, y), (true_x, true_y) = self.predicted.T, self.true.T
