@@ -1,4 +1,4 @@
-"""Which released files are on this machine, which are missing and what fetches them."""
+"""Table of the released files: present, missing or corrupt, and the commands that fetch them."""
 
 from omegaconf import DictConfig
 from rich.table import Table
@@ -11,10 +11,10 @@ from mindeye_pl.weights.locate import download_command, find_weights, known_sha2
 
 
 def check_released_weights(config: DictConfig) -> None:
-    """Prints a table of all files of `conf/weights`, and below it the commands for those that are not there.
+    """Print a table of all files of `conf/weights`, and below it the commands for the missing ones.
 
     Raises:
-        UserError: at the end, if a file that is there is not whole or not the released one.
+        UserError: at the end, if a file is incomplete or not the released one.
     """
     table = Table("name", "state", "what for", "licence", "saw COCO", box=None, pad_edge=False)
     commands, broken = [], []

@@ -1,11 +1,11 @@
-"""The tables of every configuration key in `docs/configuration.md`: `python -m mindeye_pl.commands.config_table`.
+"""Tables of every configuration key in `docs/configuration.md`: `python -m mindeye_pl.commands.config_table`.
 
 A key, its type and its meaning come from the dataclasses and constructors that validate it, its default from `conf/`.
 """
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from pydoc import locate
 from typing import Any, get_args, get_origin
@@ -21,45 +21,27 @@ from mindeye_pl.schema.values import as_override, in_words
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 
-#: Command lines that have every node between them; a default is that of the first one that has the key.
-_COMMAND_LINES: tuple[tuple[str, ...], ...] = (
-    (),
-    ("model=mindeye1", "data=nsd_mindeye1", "unclip=versatile_diffusion", "index=milvus", "vae=sd_512"),
-    (
-        "model=mind_reader",
-        "optimizer=adam",
-        "scheduler=step_decay",
-        "foundation=lafite",
-        "maps=convnext",
-        "trainer=fsdp",
-        "callbacks=[default,early_stopping,lr_monitor]",
-        "logger=csv",
-    ),
-    ("low_level=vae_blur", "refine=sdxl_img2img", "foundation=sdxl", "embedder=clip_b32", "captioner=git"),
+_OWN = "mindeye_pl."
+#: Command lines that together have every node; a default is that of the first one that has the key.
+_COMMAND_LINES = (
+    "",
+    "model=mindeye1 data=nsd_mindeye1 unclip=versatile_diffusion index=milvus vae=sd_512",
+    "model=mind_reader optimizer=adam scheduler=step_decay foundation=lafite maps=convnext trainer=fsdp logger=csv"
+    " callbacks=[default,early_stopping,lr_monitor]",
+    "low_level=vae_blur refine=sdxl_img2img foundation=sdxl embedder=clip_b32 captioner=git",
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table: a node's keys.
-
-    Attributes:
-        title: the node, and the class that it builds.
-        rows: key, type, default and meaning of each.
-    """
-
-    title: str
-    rows: Sequence[tuple[str, str, str, str]]
+#: A node with the class that it builds, and key, type, default and meaning of each of its keys.
+_Table = tuple[str, list[tuple[str, str, str, str]]]
 
 
 def table_text() -> str:
     """Return the tables in Markdown."""
-    configs = [_plain(overrides) for overrides in _COMMAND_LINES]
+    configs = [OmegaConf.to_container(compose_config(line.split()), resolve=False) for line in _COMMAND_LINES]
     lines = []
-    for section in _sections("", Config, configs):
-        if section.rows:
-            lines += [f"### {section.title}", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-            lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in section.rows]
+    for title, rows in _tables("", Config, configs):
+        if rows:
+            lines += [f"### {title}", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+            lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
             lines.append("")
     return "\n".join(lines)
 
@@ -71,78 +53,68 @@ def write(path: Path) -> None:
     path.write_text(f"{head}{BEGIN}\n\n{table_text()}\n{END}{tail}")
 
 
-def _plain(overrides: Sequence[str]) -> dict[str, Any]:
-    config: Any = OmegaConf.to_container(compose_config(list(overrides)), resolve=False)
-    return config
-
-
-def _sections(key: str, settings: type[Settings], configs: Sequence[Mapping]) -> Iterator[Section]:
-    """The tables of a node of settings and of the nodes below it."""
+def _tables(key: str, settings: Any, configs: Sequence[Any]) -> Iterator[_Table]:
+    """Yield the tables of a node of settings and of the nodes below it."""
     rows, below = [], []
-    for name, argument in _arguments(settings).items():
+    for name, argument in signature_of(settings).arguments.items():
         own = f"{key}.{name}" if key else name
         inner, part = _node_of(argument.annotation)
         if inner is Component:
-            below += list(_components(own, configs))
+            below.append(_components(own, configs))
         elif _holds_components(argument.annotation):
-            below += list(_named(own, inner, configs))
+            below.append(_named(own, inner, configs))
         elif inner is not None:
-            below += list(_sections(f"{own}{part}", inner, configs))
+            below.append(_tables(f"{own}{part}", inner, configs))
         else:
             rows.append(_row(own, argument, configs))
-    yield Section(f"`{key}`: {_first_line(settings)}" if key else "Top level", rows)
-    yield from below
+    meaning = (inspect.getdoc(settings) or "").splitlines()[0].rstrip(".")
+    yield (f"`{key}`: {meaning}" if key else "Top level"), rows
+    yield from chain(*below)
 
 
-def _named(key: str, settings: type[Settings] | None, configs: Sequence[Mapping]) -> Iterator[Section]:
-    """The tables of nodes by a name of the user's choice, which build objects; those of `settings` build none."""
+def _named(key: str, settings: type[Settings] | None, configs: Sequence[Any]) -> Iterator[_Table]:
+    """Yield the tables of nodes by a name of the user's choice, which build objects; those of `settings` build none."""
     for name in dict.fromkeys(name for config in configs for name in _select(config, key)):
         own = f"{key}.{name}"
         if any(_is_component(_select(config, own)) for config in configs):
             yield from _components(own, configs)
         elif settings is not None:
-            yield from _sections(own, settings, configs)
+            yield from _tables(own, settings, configs)
 
 
-def _components(key: str, configs: Sequence[Mapping]) -> Iterator[Section]:
-    """A table for each class that a node builds, and for those that it builds for its arguments."""
+def _components(key: str, configs: Sequence[Any]) -> Iterator[_Table]:
+    """Yield a table for each class that a node builds, and for those that it builds for its arguments."""
     seen = set()
     below: dict[str, None] = {}
     for config in configs:
         node = _select(config, key)
-        if isinstance(node, Mapping) and TARGET in node and node[TARGET] not in seen:
-            seen.add(node[TARGET])
-            target: Any = locate(node[TARGET])
-            arguments = {
-                name: argument
-                for name, argument in signature_of(target).arguments.items()
-                if name in node or _is_own(node)
-            }
-            own = [config]
-            rows = [
-                _row(f"{key}.{name}", argument, own)
-                for name, argument in arguments.items()
-                if not _is_component(node.get(name)) and (name not in SUPPLIED or node.get(name) is not None)
-            ]
-            yield Section(f"`{key}`, of `{node[TARGET]}`", rows)
-            if _is_own(node):  # what a library's class builds is its own documentation's matter
-                below |= dict.fromkeys(name for name, value in node.items() if _is_own(value))
+        if not _is_component(node) or node[TARGET] in seen:
+            continue
+        seen.add(node[TARGET])
+        is_own = node[TARGET].startswith(_OWN)
+        rows = [
+            _row(f"{key}.{name}", argument, [config])
+            for name, argument in signature_of(locate(node[TARGET])).arguments.items()
+            if (name in node or is_own)
+            and not _is_component(node.get(name))
+            and (name not in SUPPLIED or node.get(name) is not None)
+        ]
+        yield f"`{key}`, of `{node[TARGET]}`", rows
+        if is_own:  # arguments of a library's class are documented by the library
+            own = (name for name, value in node.items() if _is_component(value) and value[TARGET].startswith(_OWN))
+            below |= dict.fromkeys(own)
     for name in below:
         yield from _components(f"{key}.{name}", configs)
 
 
-def _row(key: str, argument: Argument, configs: Sequence[Mapping]) -> tuple[str, str, str, str]:
-    default = next((found for config in configs if (found := _select(config, key)) is not _MISSING), _MISSING)
-    text = "" if default is _MISSING else f"`{as_override(default)}`"
+def _row(key: str, argument: Argument, configs: Sequence[Any]) -> tuple[str, str, str, str]:
+    defaults = (found for config in configs if (found := _select(config, key)) is not _MISSING)
+    text = "".join(f"`{as_override(default)}`" for default in islice(defaults, 1))
     return f"`{key}`", in_words(argument.annotation), text, argument.meaning
 
 
 def _is_component(value: Any) -> bool:
     return isinstance(value, Mapping) and TARGET in value
-
-
-def _is_own(value: Any) -> bool:
-    return _is_component(value) and value[TARGET].startswith("mindeye_pl.")
 
 
 _MISSING = object()
@@ -156,12 +128,8 @@ def _select(config: Any, key: str) -> Any:
     return config
 
 
-def _arguments(settings: Any) -> Mapping[str, Argument]:
-    return signature_of(settings).arguments
-
-
 def _node_of(annotation: Any) -> tuple[Any, str]:
-    """The node that an annotation holds, and what stands in the key where there are several by name."""
+    """Return the node that an annotation holds, and the suffix of the key if there are several."""
     for option in options_of(annotation):
         if option is Component or (isinstance(option, type) and issubclass(option, Settings)):
             return option, ""
@@ -171,12 +139,8 @@ def _node_of(annotation: Any) -> tuple[Any, str]:
 
 
 def _holds_components(annotation: Any) -> bool:
-    """True for several nodes by name that may build objects."""
+    """Return whether there are several nodes by name that may build objects."""
     return any(get_origin(one) is dict and Component in options_of(get_args(one)[-1]) for one in options_of(annotation))
-
-
-def _first_line(settings: type) -> str:
-    return (inspect.getdoc(settings) or "").splitlines()[0].rstrip(".")
 
 
 def _cell(text: str) -> str:

@@ -12,11 +12,11 @@ from mindeye_pl.tracking.mode import has_key
 
 
 def make_dashboard(config: DictConfig) -> None:
-    """Saves the view that `conf/tracking` describes; with `plan=true`, or offline, prints what would be saved as JSON.
+    """Save the view that `conf/tracking` describes; with `plan=true`, or offline, print it as JSON.
 
     Raises:
-        UserError: without W&B as the logger, without its extra, online without a key; for a description that is wrong;
-            where the server knows no entity or no such project.
+        UserError: without W&B as the logger, its extra, or a key if online; for an invalid description; if the server
+            has no such entity or project.
     """
     logger = config.logger.get("wandb")
     if logger is None:
@@ -29,8 +29,6 @@ def make_dashboard(config: DictConfig) -> None:
         print(json.dumps(content | {"spec": spec_of(view)}, indent=1))  # and nothing else, for programs that read it
         return
     if not has_key():
-        raise UserError(
-            "logger.wandb.mode=online without a W&B key",
-            fix="wandb login, or WANDB_API_KEY; logger.wandb.mode=offline prints it",
-        )
+        fix = "wandb login, or WANDB_API_KEY; logger.wandb.mode=offline prints it"
+        raise UserError("logger.wandb.mode=online without a W&B key", fix=fix)
     console.print(f"dashboard: {save_view(view)}", markup=False)

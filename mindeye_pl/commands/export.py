@@ -1,4 +1,4 @@
-"""Sharing a trained model: a folder from which anybody rebuilds it, a hub repository, or both."""
+"""Sharing a trained model: as a folder that rebuilds it, as a hub repository, or both."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +24,10 @@ EXPORT = "export"
 
 
 def check_export(settings: DictConfig) -> None:
-    """Refuses what no export can come of, before anything long begins; asks no network.
+    """Check the destination before anything long begins, without the network.
 
     Raises:
-        UserError: without a place to export to, or for one that cannot be it.
+        UserError: without a destination, or for an unusable one.
     """
     if settings.folder is None and settings.repository is None:
         raise UserError("export needs a place", fix="export.folder=FOLDER, or export.repository=owner/name")
@@ -38,17 +38,19 @@ def check_export(settings: DictConfig) -> None:
 
 
 def export_run(run: Run) -> None:
-    """Exports the fine-tuned model, or `evaluate.checkpoint`, as `export` says.
+    """Export the fine-tuned model, or `evaluate.checkpoint`, by the node `export`.
 
     Raises:
         UserError: if the folder cannot be written, or the hub refuses.
     """
     settings, config = run.config.export, run.config
     path = Trained().open(run).path
-    model = _trained(config, path)
-    with TemporaryDirectory() as passing:
-        folder = Path(settings.folder or passing)
-        export_composite(model, config, folder, betas=path.with_name(BETAS))
+    weights = read_weights(path)
+    model = build_model(config, voxel_counts(config, weights))
+    load_weights(model, weights, path)
+    with TemporaryDirectory() as temporary:
+        folder = Path(settings.folder or temporary)
+        export_composite(model.eval(), config, folder, betas=path.with_name(BETAS))
         if settings.parts:
             export_parts(model, folder)
         if settings.folder is not None:
@@ -59,13 +61,10 @@ def export_run(run: Run) -> None:
 
 
 def export_composite(model: BrainDecoder, config: DictConfig, folder: str | Path, *, betas: Path | None = None) -> None:
-    """Writes a trained composite with the facts of its training; `from_pretrained` reads it back.
+    """Write a trained model with the facts of its training; `from_pretrained` reads it back.
 
-    Args:
-        model: trained.
-        config: the configuration that it was trained under.
-        folder: a new or empty one, or an earlier export, which is replaced.
-        betas: the scaling of betas that was fitted in its training, copied where there is such a file.
+    The folder is new or empty, or an earlier export, which is replaced. The fitted scaling of betas is copied if there
+    is such a file.
 
     Raises:
         UserError: if the folder holds something else, or cannot be written.
@@ -75,14 +74,10 @@ def export_composite(model: BrainDecoder, config: DictConfig, folder: str | Path
 
 
 def export_parts(model: BrainDecoder, folder: str | Path) -> None:
-    """Writes each stage of a composite alone, `folder/backbone` for instance, in the same form as the whole.
-
-    Raises:
-        UserError: as `export_composite`.
-    """
-    for name, stage in model.parts().items():
-        stage.facts = model.facts
-        stage.save_pretrained(Path(folder) / name)
+    """Write each part of a model alone, for example `folder/backbone`, in the form of `export_composite`."""
+    for name, part in model.parts().items():
+        part.facts = model.facts
+        part.save_pretrained(Path(folder) / name)
 
 
 def facts(config: DictConfig) -> dict[str, Any]:
@@ -101,10 +96,3 @@ def facts(config: DictConfig) -> dict[str, Any]:
     known["betas"] = data.betas
     known["fidelity"] = OmegaConf.to_container(config.fidelity, resolve=True)
     return known
-
-
-def _trained(config: DictConfig, path: Path) -> BrainDecoder:
-    weights = read_weights(path)
-    model = build_model(config, voxel_counts(config, weights))
-    load_weights(model, weights, path)
-    return model.eval()

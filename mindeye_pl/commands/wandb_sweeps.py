@@ -1,8 +1,9 @@
-"""W&B's sweep files, made from the sweep experiments, so that the two cannot differ.
+"""W&B's sweep files, generated from the sweep experiments.
 
 Each job of W&B's agent is one command line of the sweep: the experiment, and a value for every swept parameter.
 """
 
+import contextlib
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -19,21 +20,18 @@ from mindeye_pl.store.atomic import write_text
 
 #: W&B's agent waits for the run of the step `evaluate`.
 SCORES_OF_EVALUATE = ("image_retrieval", "brain_retrieval", "image_retrieval_full", "brain_retrieval_full")
-#: As `pipeline.steps` names it.
+#: Name in `pipeline.steps`.
 WANDB_SWEEPS = "wandb_sweeps"
 
 _HEAD = "# Made by `python -m mindeye_pl pipeline=wandb_sweeps{more}`; start it with `wandb sweep {path}`.\n"
-#: Of the command that writes the files, and not of a sweep's jobs.
+#: Overrides of this command, which the jobs do not get.
 _OWN = ("pipeline=", "sweep.wandb_folder=", "paths.", "plan=", "logger")
 
 
 def write_wandb_sweeps(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
-    """Writes `NAME.yaml` for every experiment of `conf/experiment/sweeps` into `sweep.wandb_folder`.
+    """Write `NAME.yaml` for every experiment of `conf/experiment/sweeps` into `sweep.wandb_folder`; return the paths.
 
-    What the command line says that is not about this command, `scale=paper` for instance, is given to each job.
-
-    Returns:
-        The files.
+    Overrides that are not about this command, for example `scale=paper`, are given to each job.
     """
     more = [item for item in overrides if not item.startswith(_OWN)]
     folder = Path(config.sweep.wandb_folder)
@@ -50,23 +48,18 @@ def write_wandb_sweeps(config: DictConfig, overrides: Sequence[str]) -> list[Pat
 
 
 def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
-    """One sweep in W&B's own format: a grid over the parameters of `hydra.sweeper.params`.
+    """Return one sweep in W&B's own format: a grid over the parameters of `hydra.sweeper.params`.
 
-    Args:
-        experiment: below `conf/experiment`.
-        more: overrides that every job gets, `scale=paper` for instance; they beat the sweep, as they do under `-m`.
+    Every job gets `more` overrides, for example `scale=paper`; they beat the sweep, as they do under `-m`.
 
     Raises:
-        UserError: for a `sweep.agent_metric` that the agent would look for in vain.
+        UserError: if `sweep.agent_metric` is not a score of the agent's run.
     """
     config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
     if (metric := config.sweep.agent_metric) not in SCORES_OF_EVALUATE:
-        raise UserError(
-            "sweep.agent_metric is no score of the run that W&B's agent waits for",
-            got=metric,
-            expected=f"one of {list(SCORES_OF_EVALUATE)}",
-            fix="sweep.agent_metric=image_retrieval",
-        )
+        what = "sweep.agent_metric is not a score of the run that W&B's agent waits for"
+        expected, fix = f"one of {list(SCORES_OF_EVALUATE)}", "sweep.agent_metric=image_retrieval"
+        raise UserError(what, got=metric, expected=expected, fix=fix)
     given = {item.lstrip("+~").split("=", 1)[0] for item in more}
     swept = sweep_values(config.hydra.sweeper.params)
     return {
@@ -75,7 +68,7 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
         "project": OmegaConf.select(config, "logger.wandb.project", default="mindeye_pl"),
         "method": "grid",
         "metric": {"name": f"score/{metric}", "goal": "maximize"},
-        # The experiment's plus sign is nothing that W&B takes in a parameter's name.
+        # W&B refuses the experiment's plus sign in a parameter's name.
         "command": ["${env}", "python", "-m", "mindeye_pl", f"+experiment={experiment}", *more, "${args_no_hyphens}"],
         "parameters": {
             key: {"values": [_plain(value) for value in values]}
@@ -86,22 +79,20 @@ def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _plain(value: str) -> int | float | str:
-    """A number where it is written as that number again, so that the command line is the same one.
+    """Return a number if it is written in the same way, so that the command line stays the same.
 
-    A whole number with a point stays text: W&B's server may give it back without the point.
+    A whole number with a point stays text: W&B's server may return it without the point.
     """
     for kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             number = kind(value)
-        except ValueError:
-            continue
-        if str(number) == value and (kind is int or not float(number).is_integer()):
-            return number
+            if str(number) == value and (kind is int or not float(number).is_integer()):
+                return number
     return value
 
 
 def _question(experiment: str) -> str:
-    """The experiment file's own words: its first comment without the command; its name where it has none."""
+    """Return the experiment file's first comment without the command, or its name if it has none."""
     lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
     return " ".join(line for line in comment if not line.startswith(("@package", "python -m"))) or experiment

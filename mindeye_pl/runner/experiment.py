@@ -30,7 +30,7 @@ COMMANDS: dict[str, Callable[[Run], object]] = {
     "check_weights": lambda run: check_released_weights(run.config),
     WANDB_SWEEPS: lambda run: write_wandb_sweeps(run.config, run.overrides),
     "dashboard": lambda run: make_dashboard(run.config),
-    ARTIFACTS: lambda run: manage_artifacts(run, requested_steps),
+    ARTIFACTS: lambda run: manage_artifacts(run.store, run.config.artifacts, run.overrides, requested_steps),
 }
 
 
@@ -83,7 +83,7 @@ def _finish(run: Run, steps: list[Step], job: Job | None, observer: WandbObserve
         write_run_report(run, steps)
     if EXPORT in names:
         export_run(run)
-    observer.print_sync_command(run, ordered)
+    observer.print_sync_command(run.spec(step).fingerprint for step in ordered)
 
 
 def runs_steps(config: DictConfig) -> bool:

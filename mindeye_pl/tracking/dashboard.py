@@ -20,30 +20,21 @@ _ATTRIBUTES = {"group": "Group", "job_type": "JobType", "name": "Name", "state":
 _SECTION_KEYS = ("title", "panels", "open", "columns", "rows")
 #: Maximum number of runs, or groups of runs, in one panel.
 _MAX_RUNS = 100
-#: Length of W&B's own view names.
-_NAME_LENGTH = 11
-
-_FIX = (
-    "wandb login, or the right logger.wandb.entity and logger.wandb.project; "
-    "logger.wandb.mode=offline prints the dashboard"
-)
 
 
 def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
-    """Build a saved view from its description, without contacting a server.
+    """Build a `wandb_workspaces.workspaces.internal.View` from its description, without contacting a server.
 
-    Args:
-        dashboard: `name`, `x_axis`, `runs` and `sections`, as in `conf/tracking/dashboard.yaml`.
-        entity: W&B team or user, None if unknown.
-        project: W&B project.
-
-    Returns:
-        A `wandb_workspaces.workspaces.internal.View`.
+    The description has `name`, `x_axis`, `runs` and `sections`, as in `conf/tracking/dashboard.yaml`.
 
     Raises:
         UserError: if wandb-workspaces is missing, or W&B does not support a part of the description.
     """
-    ws = _workspaces()
+    try:
+        import wandb_workspaces.workspaces as ws
+    except ImportError:
+        fix = 'pip install "mindeye_pl[dashboard]"'
+        raise UserError("a dashboard needs the package wandb-workspaces", fix=fix) from None
     name, x_axis, runs = dashboard["name"], dashboard["x_axis"], dashboard["runs"]
     sections = {key: section for key, section in dashboard["sections"].items() if section is not None}
     try:
@@ -69,8 +60,8 @@ def build_view(dashboard: Plain, *, entity: str | None, project: str) -> Any:
 
 
 def view_name(name: str) -> str:
-    """Return the value of `?nw=` in the address of the view displayed as `name`."""
-    return stable_id("view", name)[:_NAME_LENGTH]
+    """Return the value of `?nw=` in the address of the view displayed as `name`, of the length of W&B's own ones."""
+    return stable_id("view", name)[:11]
 
 
 def spec_of(view: Any) -> dict[str, Any]:
@@ -79,13 +70,9 @@ def spec_of(view: Any) -> dict[str, Any]:
 
 
 def save_view(view: Any) -> str:
-    """Save a view, replacing the one of the same name.
+    """Save a view of `build_view`, replacing the one of the same name, and return its address.
 
-    Args:
-        view: from `build_view`; without an entity it is saved under the user's default entity.
-
-    Returns:
-        Its address.
+    Without an entity it is saved under the user's default entity.
 
     Raises:
         UserError: if the entity or the project is missing, or the server refuses.
@@ -98,16 +85,19 @@ def save_view(view: Any) -> str:
         api = wandb.Api()
         view.entity = view.entity or api.default_entity or ""
         if not view.entity:
-            raise UserError(
-                "the dashboard's W&B entity is unknown", fix="logger.wandb.entity=TEAM, or WANDB_ENTITY=TEAM"
-            )
+            fix = "logger.wandb.entity=TEAM, or WANDB_ENTITY=TEAM"
+            raise UserError("the dashboard's W&B entity is unknown", fix=fix)
         view.id = _saved_id(view) or ""
         internal.upsert_view2(view)
         address = get_app_url(api).rstrip("/")
     except UserError:
         raise
     except Exception as error:  # W&B raises many kinds
-        raise UserError("W&B did not save the dashboard", got=one_line(error), fix=_FIX) from error
+        fix = (
+            "wandb login, or the right logger.wandb.entity and logger.wandb.project; "
+            "logger.wandb.mode=offline prints the dashboard"
+        )
+        raise UserError("W&B did not save the dashboard", got=one_line(error), fix=fix) from error
     return f"{address}/{view.entity}/{view.project}?nw={view_name(view.display_name)}"
 
 
@@ -120,20 +110,9 @@ def _saved_id(view: Any) -> str | None:
     except ValueError as error:  # raised for both a missing project and a missing view
         if not str(error).startswith("Project"):
             return None
-        raise UserError(
-            "the W&B project does not exist",
-            got=f"{view.entity}/{view.project}",
-            fix="logger.wandb.project=NAME, or track a run first: python -m mindeye_pl +experiment=finetune_subj01_1h",
-        ) from error
-
-
-def _workspaces() -> Any:
-    try:
-        import wandb_workspaces.workspaces as ws
-    except ImportError:
-        fix = 'pip install "mindeye_pl[dashboard]"'
-        raise UserError("a dashboard needs the package wandb-workspaces", fix=fix) from None
-    return ws
+        fix = "logger.wandb.project=NAME, or track a run first: python -m mindeye_pl +experiment=finetune_subj01_1h"
+        got = f"{view.entity}/{view.project}"
+        raise UserError("the W&B project does not exist", got=got, fix=fix) from error
 
 
 def _section(ws: Any, path: str, section: Plain, x_axis: str) -> Any:

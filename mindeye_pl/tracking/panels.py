@@ -11,12 +11,9 @@ _CONFIG = "config."
 
 
 def build_panel(path: str, panel: Mapping[str, Any], *, x_axis: str) -> Any:
-    """Build a panel of `wandb_workspaces.reports.v2`.
+    """Build a panel of `wandb_workspaces.reports.v2` from its `kind` and the keys of that kind.
 
-    Args:
-        path: config path of the panel, for error messages and its id.
-        panel: its `kind` and the keys of that kind.
-        x_axis: default x axis of a line panel.
+    The config path of the panel is for error messages and its id; `x_axis` is the default of a line panel.
 
     Raises:
         UserError: for an unknown kind, or invalid keys.
@@ -24,8 +21,7 @@ def build_panel(path: str, panel: Mapping[str, Any], *, x_axis: str) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
     keys = dict(panel)
-    kind = keys.pop("kind", None)
-    if kind not in KINDS:
+    if (kind := keys.pop("kind", None)) not in KINDS:
         raise UserError(f"unknown kind of {path}", got=kind, expected=", ".join(KINDS))
     if kind == "line":
         keys.setdefault("x", x_axis)
@@ -79,9 +75,8 @@ def _bar(wr: Any, *, metrics: Sequence[str], title: str | None = None, group_by:
     if not metrics:
         raise ValueError("metrics is empty")
     key = None if group_by is None else wr.Config(config_path(group_by) or group_by)
-    return wr.BarPlot(
-        title=title, metrics=list(metrics), groupby=key, groupby_aggfunc="mean", groupby_rangefunc="stderr"
-    )
+    form = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
+    return wr.BarPlot(title=title, metrics=list(metrics), groupby=key, **form)
 
 
 def _scatter(wr: Any, *, x: str, y: str, z: str | None = None, title: str | None = None) -> Any:
@@ -127,13 +122,6 @@ def _column(wr: Any, name: str) -> Any:
 
 #: Builder of each kind of panel.
 KINDS: dict[str, Callable[..., Any]] = {
-    "line": _line,
-    "bar": _bar,
-    "scatter": _scatter,
-    "parallel": _parallel,
-    "media": _media,
-    "table": _table,
-    "artifact": _artifact,
-    "run_comparer": _run_comparer,
-    "text": _text,
+    builder.__name__.removeprefix("_"): builder
+    for builder in (_line, _bar, _scatter, _parallel, _media, _table, _artifact, _run_comparer, _text)
 }

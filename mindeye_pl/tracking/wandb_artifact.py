@@ -23,10 +23,9 @@ class TrackedFolder:
     """Input or output of a run, with or without a folder.
 
     Attributes:
-        name: name of the W&B artifact, including the digits of the folder's name.
-        type: data, targets, checkpoint, reconstructions or scores.
+        name: of the W&B artifact, including the digits of the folder's name.
         fingerprint: of everything that determines the content.
-        folder: folder with its files; None if only the fingerprint is known.
+        folder: None if only the fingerprint is known.
         metadata: plain data.
         grows: the folder is filled gradually: its tables are referenced by path instead of content, and only their
             descriptions are uploaded.
@@ -48,11 +47,8 @@ class TrackedFolder:
 def build_artifact(tracked: TrackedFolder, *, upload: str, below_mb: float, checksums: bool) -> "wandb.Artifact":
     """Build the W&B artifact; equal folders yield the same version.
 
-    Args:
-        tracked: the folder.
-        upload: `references` uploads files below `below_mb` and references the others by path; `files` uploads all.
-        below_mb: size limit in MB.
-        checksums: read the content of referenced files, so that W&B detects changes; otherwise their path is used.
+    `references` uploads files below a size in MB and references the others by path; `files` uploads all. `checksums`
+    reads the content of referenced files, so that W&B detects changes; otherwise their path is used.
     """
     import wandb
 

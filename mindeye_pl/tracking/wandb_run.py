@@ -23,10 +23,8 @@ Call = TypeVar("Call", bound=Callable[..., None])
 #: X axis of all training curves.
 STEP = "trainer/global_step"
 
-#: Timeouts for opening an online run, after which it is kept offline, and for the last upload at its end.
-_INIT_TIMEOUT_S, _FINISH_TIMEOUT_S = 60.0, 600.0
-#: Interval between writes to the run's file; a kill loses at most this much, because it also ends W&B's process.
-_FLUSH_INTERVAL_S = 0.2
+#: Timeout for opening an online run, after which it is kept offline.
+_INIT_TIMEOUT_S = 60.0
 
 #: Step whose run has the score that a W&B sweep optimises.
 _SCORED_STEP = "evaluate"
@@ -35,28 +33,21 @@ _SCORED_STEP = "evaluate"
 _AGENT_SETTINGS = ("sweep_id", "run_id", "sweep_param_path")
 _agent: dict[str, str] = {}
 
-#: Folder of W&B's copies set by this module, None before the first run.
-_data_dir: str | None = None
-
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """Identity of a run in W&B.
+    """Identity of a run, by the names of `wandb.init`.
 
     Attributes:
-        project: W&B project.
         entity: W&B team or user, None for the user's default.
-        run_id: stable over restarts of the same work.
-        name: display name.
+        id: stable over restarts of the same work.
         group: the experiment.
         job_type: the step.
-        tags: subject, hours, seed, scale, simulated.
-        config: the resolved configuration.
     """
 
     project: str
     entity: str | None
-    run_id: str
+    id: str
     name: str
     group: str
     job_type: str
@@ -81,37 +72,29 @@ def _never_raises(call: Call) -> Call:
 
 
 class TrackedRun:
-    """An open W&B run, created by `start_run`.
+    """An open `wandb.Run`, created by `start_run`; the name is for log messages."""
 
-    Args:
-        run: the `wandb.Run`.
-        name: for log messages.
-    """
-
-    def __init__(self, run: Any, name: str):
-        self._run: Any = run
+    def __init__(self, opened: Any, name: str):
+        self._run: Any = opened
         self.name = name
-        self.run_id: str = run.id
-        self.offline: bool = run.offline
+        self.run_id: str = opened.id
+        self.offline: bool = opened.offline
+        self._has_axis = False
         #: Folder of this process's record of the run.
-        self.folder = Path(run.settings.sync_dir)
+        self.folder = Path(opened.settings.sync_dir)
         #: Everything was uploaded, or is stored in the offline folder as intended.
         self.finished = False
 
     @_never_raises
-    def follow_steps(self) -> None:
-        """Use `STEP` as the x axis of all metrics."""
-        self._run.define_metric(STEP, hidden=True)
-        self._run.define_metric("*", step_metric=STEP, step_sync=True)
-
-    @_never_raises
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Add a row to the history.
+        """Add a row after so many optimiser steps, the x axis of all metrics.
 
-        Args:
-            values: by name; the part before the slash is the section on the run's page.
-            step: number of optimiser steps so far.
+        The part of a name before the slash is its section on the run's page.
         """
+        if not self._has_axis:
+            self._run.define_metric(STEP, hidden=True)
+            self._run.define_metric("*", step_metric=STEP, step_sync=True)
+            self._has_axis = True
         self._run.log({**values, STEP: step})
 
     @_never_raises
@@ -161,63 +144,52 @@ class TrackedRun:
 
 
 def start_run(folder: Path, identity: RunIdentity, *, mode: str) -> TrackedRun | None:
-    """Open a W&B run below `folder/wandb`; an existing `run_id` is continued.
+    """Open a W&B run below `folder/wandb`; an existing id is continued.
 
     If the server is unreachable, the run is kept offline; if that fails too, a warning is logged and None returned.
-
-    Args:
-        folder: folder of the record.
-        identity: of the run.
-        mode: online or offline.
     """
-    try:
-        return TrackedRun(_start(folder, identity, mode), identity.name)
-    except Exception as error:  # W&B and the operating system raise many kinds
-        if mode != "offline":
-            _log.warning("W&B is unreachable, %s is kept offline: %s", identity.name, one_line(error))
-        _stop_wandb()
-    try:  # with a new wandb process, in case the old one was the cause
-        return TrackedRun(_start(folder, identity, "offline"), identity.name)
-    except Exception as error:
-        _log.warning("W&B failed to open a run, %s is not tracked: %s", identity.name, one_line(error))
-        _stop_wandb()
+    for is_last in (False, True):
+        try:
+            return TrackedRun(_start(folder, identity, "offline" if is_last else mode), identity.name)
+        except Exception as error:  # W&B and the operating system raise many kinds
+            if is_last:
+                _log.warning("W&B failed to open a run, %s is not tracked: %s", identity.name, one_line(error))
+            elif mode != "offline":
+                _log.warning("W&B is unreachable, %s is kept offline: %s", identity.name, one_line(error))
+            with contextlib.suppress(Exception):  # a new W&B process, which does not keep the run's id reserved
+                import wandb
+
+                wandb.teardown()
     return None
 
 
 def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")  # this package prints the upload command itself
-    _set_data_dir(folder / "wandb" / "data")
+    # Copies of pending uploads lie beside the record instead of in the home folder.
+    os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb" / "data").resolve()))
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.CRITICAL)  # this package logs one line per failure
     folder.mkdir(parents=True, exist_ok=True)
+    of_agent = _agent_settings(identity.job_type)
     settings = {
         "silent": True,
         "disable_git": True,
         "reinit": "create_new",  # several steps may be open at once
         "use_dot_wandb": False,
         "init_timeout": _INIT_TIMEOUT_S,
-        "finish_timeout": _FINISH_TIMEOUT_S,
+        "finish_timeout": 600.0,  # of the last upload
         "finish_timeout_raises": True,
-        "x_transaction_log_flush_interval": _FLUSH_INTERVAL_S,
-    }
-    known = wandb.Settings.model_fields
-    agent_settings = _agent_settings(identity.job_type)
-    settings |= agent_settings
+        "x_transaction_log_flush_interval": 0.2,  # a kill loses at most this much, since it also ends W&B's process
+    } | of_agent
+    known = {key: value for key, value in settings.items() if key in wandb.Settings.model_fields}
     return wandb.init(
         dir=str(folder),
-        project=identity.project,
-        entity=identity.entity,
         mode=mode,  # type: ignore[arg-type]
-        id=agent_settings.get("run_id", identity.run_id),
         resume="allow" if mode == "online" else None,  # offline runs are resumed by `wandb sync`, see `sync_command`
-        name=identity.name,
-        group=identity.group,
-        job_type=identity.job_type,
-        tags=list(identity.tags),
-        config=dict(identity.config),
         save_code=False,
-        settings=wandb.Settings(**{key: value for key, value in settings.items() if key in known}),  # type: ignore[arg-type]
+        settings=wandb.Settings(**known),  # type: ignore[arg-type]
+        **(vars(identity) | {"id": of_agent.get("run_id", identity.id)}),
     )
 
 
@@ -234,21 +206,6 @@ def _agent_settings(job_type: str) -> dict[str, str]:
     if "WANDB_SWEEP_ID" in os.environ:
         _agent.update({name: os.environ.pop(f"WANDB_{name.upper()}", "") for name in _AGENT_SETTINGS})
     return {name: value for name, value in _agent.items() if value} if job_type == _SCORED_STEP else {}
-
-
-def _set_data_dir(folder: Path) -> None:
-    """Store W&B's copies of pending uploads beside its record instead of the home folder, unless the user set one."""
-    global _data_dir
-    if os.environ.get("WANDB_DATA_DIR") == _data_dir:
-        _data_dir = os.environ["WANDB_DATA_DIR"] = str(folder.resolve())
-
-
-def _stop_wandb() -> None:
-    """Stop W&B's process, which otherwise keeps the id of a run that it could not open reserved."""
-    with contextlib.suppress(Exception):
-        import wandb
-
-        wandb.teardown()
 
 
 def one_line(error: Exception) -> str:

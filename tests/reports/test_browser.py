@@ -15,13 +15,13 @@ from mindeye_pl.data.simulated.rendering import render as paint
 from mindeye_pl.data.simulated.scenes import captions, draw_scene
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.bars import Bars
-from mindeye_pl.reports.render.charts import charts_section
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
-from mindeye_pl.reports.render.grid import GridRow, grid_section
+from mindeye_pl.reports.render.grid import grid_section
+from mindeye_pl.reports.render.image_table import Cell, ImageRow
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.results import Results
-from mindeye_pl.reports.render.table import Column, Row
+from mindeye_pl.reports.render.section import charts_section
+from mindeye_pl.reports.render.table import Column, Results, Row
 from mindeye_pl.reports.render.tokens import token_map_section
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,9 +50,9 @@ def content() -> ReportData:
     seen = [paint(scene, 32) for scene in scenes]
     scores = rng.permuted(np.tile(np.arange(COUNT), (len(METRICS), 1)), axis=1) / COUNT  # (metrics, rows), no ties
     grid = [
-        GridRow(
+        ImageRow(
             f"stimulus {7 * (COUNT - i)}",
-            {"Seen": seen[i], "Reconstructed": 1 - seen[i], "Blurry": seen[i] * 0.5},
+            {"Seen": Cell(seen[i]), "Reconstructed": Cell(1 - seen[i]), "Blurry": Cell(seen[i] * 0.5)},
             captions(scenes[i])[0],
             captions(scenes[i - 1])[0],
             {metric.score: float(scores[j, i]) for j, metric in enumerate(METRICS) if (i, j) != (3, 0)},

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
-from mindeye_pl.reports.render.grid import GridRow, grid_section
+from mindeye_pl.reports.render.grid import grid_section
+from mindeye_pl.reports.render.image_table import Cell, ImageRow
 from mindeye_pl.reports.render.page import ReportData, render
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.table import Column
@@ -41,9 +42,9 @@ def page(*sections: Section | None) -> str:
 
 def grid(count: int = 3, **changes: object) -> Section:
     rows = [
-        GridRow(
+        ImageRow(
             f"stimulus {i}",
-            {"Seen": image(i), "Reconstructed": image(100 + i)},
+            {"Seen": Cell(image(i)), "Reconstructed": Cell(image(100 + i))},
             "a scene",
             "predicted caption",
             {"pixcorr": i / 10, "swav": 1 - i / 10},
@@ -110,7 +111,7 @@ def test_gallery_marks_the_true_image_and_shows_its_rank() -> None:
 
 
 def test_text_is_escaped() -> None:
-    row = GridRow(EVIL, {EVIL: image(0)}, EVIL, EVIL, {"m": 0.5})
+    row = ImageRow(EVIL, {EVIL: Cell(image(0))}, EVIL, EVIL, {"m": 0.5})
     grid = grid_section(EVIL, [EVIL], [row], EVIL, metrics=[Column(EVIL, "m", EVIL)])
     found = GalleryRow(EVIL, image(0), [Found(image(1), 0.1, False, EVIL)], 5, 9, EVIL)
     html = page(grid, gallery_section([found], EVIL, EVIL))

@@ -25,7 +25,7 @@ def identity(run_id: str = "abc123") -> RunIdentity:
     return RunIdentity(
         project="mindeye_pl",
         entity=None,
-        run_id=run_id,
+        id=run_id,
         name="finetune subj01-1h",
         group="finetune_subj01_1h",
         job_type="finetune",
@@ -61,7 +61,6 @@ def settings_for(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_offline_run_contains_identity_and_values(tmp_path: Path) -> None:
     run = opened(tmp_path)
-    run.follow_steps()
     run.log({"train/loss": 1.5}, 7)
     run.summarise({"score/pixcorr": 0.25})
     image = np.zeros((4, 4, 3), np.uint8)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mindeye_pl.metrics.statistics.score import Interval
-from mindeye_pl.reports.render.figures import Palette, legend_above, plain_axes
+from mindeye_pl.reports.render.figures import FAINT, INK, SERIES, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,12 +16,9 @@ class Bars:
     """A bar chart.
 
     Attributes:
-        title: title of the chart.
-        labels: label of each bar, for example ROIs.
-        values: height of each bar.
-        intervals: 95 % interval of each bar, None if not computed.
-        ceilings: noise ceiling of each bar, None if unknown.
-        y_label: quantity on the vertical axis.
+        labels: of the bars, for example ROIs.
+        intervals: 95 % intervals, None if not computed.
+        ceilings: noise ceilings, None if unknown.
     """
 
     title: str
@@ -29,7 +26,6 @@ class Bars:
     values: Sequence[float]
     intervals: Sequence[Interval | None] | None = None
     ceilings: Sequence[float | None] | None = None
-    y_label: str = ""
 
     def __post_init__(self) -> None:
         for values in (self.values, self.intervals, self.ceilings):
@@ -43,32 +39,27 @@ class Bars:
     def describe(self) -> str:
         """Return a text alternative of the chart."""
         parts = []
-        for index, (label, value) in enumerate(zip(self.labels, self.values, strict=True)):
-            interval = self.intervals[index] if self.intervals else None
-            ceiling = self.ceilings[index] if self.ceilings else None
+        nothing = [None] * len(self.labels)
+        columns = (self.labels, self.values, self.intervals or nothing, self.ceilings or nothing)
+        for label, value, interval, ceiling in zip(*columns, strict=True):
             ends = f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
             best = f", ceiling {ceiling:.3g}" if ceiling is not None else ""
             parts.append(f"{label} {value:.3g}{ends}{best}")
         return f"{self.title}: {'; '.join(parts)}."
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the chart on an empty figure."""
         axes = figure.subplots()
         positions = range(len(self.labels))
-        bars = axes.bar(positions, self.values, width=0.56, color=palette.series[0], alpha=0.55, label="score")
+        bars = axes.bar(positions, self.values, width=0.56, color=SERIES[0], alpha=0.55, label="score")
         for x, interval in zip(positions, self.intervals or (), strict=False):
             if interval is not None:
-                axes.vlines(x, *interval, color=palette.ink, linewidth=1.8)
-        known = [
-            (x, ceiling) for x, ceiling in zip(positions, self.ceilings or (), strict=False) if ceiling is not None
-        ]
+                axes.vlines(x, *interval, color=INK, linewidth=1.8)
+        known = {x: best for x, best in zip(positions, self.ceilings or (), strict=False) if best is not None}
         if known:
-            centres, heights = zip(*known, strict=True)
-            ends = [(x - 0.38, x + 0.38) for x in centres]
-            lines = axes.hlines(heights, *zip(*ends, strict=True), color=palette.series[1], linewidth=2)
+            starts, ends = [x - 0.38 for x in known], [x + 0.38 for x in known]
+            lines = axes.hlines(list(known.values()), starts, ends, color=SERIES[1], linewidth=2)
             lines.set_label("ceiling")
-            legend_above(axes, palette, [bars, lines])
+            legend_above(axes, [bars, lines])
         axes.set_xticks(list(positions), list(self.labels))
-        axes.set_ylabel(self.y_label, color=palette.ink)
-        axes.axhline(0, color=palette.faint, linewidth=0.8)
-        plain_axes(axes, palette)
+        axes.axhline(0, color=FAINT, linewidth=0.8)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mindeye_pl.reports.render.figures import Palette, legend_above, plain_axes
+from mindeye_pl.reports.render.figures import INK, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,15 +17,7 @@ MAX_MARKED_POINTS = 8
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart.
-
-    Attributes:
-        name: legend entry.
-        x: horizontal coordinates.
-        y: values.
-        low: lower ends of their 95 % intervals, together with `high`; None if unknown.
-        high: upper ends.
-    """
+    """One line of a chart, with the ends of its 95 % intervals, None if unknown."""
 
     name: str
     x: Sequence[float]
@@ -44,10 +36,6 @@ class Panel:
     """One chart.
 
     Attributes:
-        title: title of the chart.
-        series: its lines.
-        y_label: unit or quantity on the vertical axis, if the title does not contain it.
-        x_label: quantity on the horizontal axis.
         references: dashed horizontal lines by name, for example chance.
         is_percent: values are fractions, drawn in percent from zero.
         log_x: logarithmic horizontal axis with a tick at each point, for example for hours of data.
@@ -55,7 +43,6 @@ class Panel:
 
     title: str
     series: tuple[Series, ...]
-    y_label: str = ""
     x_label: str = "epoch"
     references: Mapping[str, float] = field(default_factory=dict)
     is_percent: bool = False
@@ -73,21 +60,18 @@ class Panel:
         last = max(series.x[-1] for series in self.series)
         return f"{self.title}, to {self.x_label} {last:g}: {'; '.join(lines)}."
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the chart on an empty figure."""
         axes = figure.subplots()
-        for index, series in enumerate(self.series):
-            cycle, colour = divmod(index, len(palette.series))
-            _draw_series(axes, series, palette.series[colour], ("-", "--", ":")[min(cycle, 2)])
+        for series in self.series:
+            _draw_series(axes, series)
         for name, value in self.references.items():
-            axes.axhline(value, color=palette.ink, linewidth=1, linestyle=(0, (3, 3)), label=name)
-        axes.set_xlabel(self.x_label, color=palette.ink)
-        axes.set_ylabel(self.y_label, color=palette.ink)
+            axes.axhline(value, color=INK, linewidth=1, linestyle=(0, (3, 3)), label=name)
+        axes.set_xlabel(self.x_label)
         self._scale_y(axes)
         self._scale_x(axes)
-        plain_axes(axes, palette)
         if len(self.series) + len(self.references) > 1:
-            legend_above(axes, palette)
+            legend_above(axes)
 
     def _number(self, value: float) -> str:
         return f"{value:.1%}" if self.is_percent else f"{value:.3g}"
@@ -98,30 +82,21 @@ class Panel:
             ends = f" ({self._number(series.low[index])} to {self._number(series.high[index])})"
         return self._number(series.y[index]) + ends
 
-    def _highest(self) -> float:
-        return max(max(series.y if series.high is None else series.high) for series in self.series)
-
-    def _lowest(self) -> float:
-        return min(min(series.y if series.low is None else series.low) for series in self.series)
-
-    def _spans_decades(self) -> bool:
-        """Return whether small loss terms would be invisible on a linear axis."""
-        low = self._lowest()
-        return len(self.series) > 1 and low > 0 and self._highest() / low > 20
-
     def _scale_y(self, axes: "Axes") -> None:
         from matplotlib.ticker import NullFormatter, PercentFormatter, StrMethodFormatter
 
+        low = min(min(series.y if series.low is None else series.low) for series in self.series)
+        high = max(max(series.y if series.high is None else series.high) for series in self.series)
         if self.is_percent:
-            axes.set_ylim(0, min(1.02, 1.15 * self._highest() + 0.02))
+            axes.set_ylim(0, min(1.02, 1.15 * high + 0.02))
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        elif self._spans_decades():
+        elif len(self.series) > 1 and low > 0 and high / low > 20:  # small loss terms are invisible on a linear axis
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
-            if self._lowest() >= 0:
+            if low >= 0:
                 axes.set_ylim(bottom=0)
 
     def _scale_x(self, axes: "Axes") -> None:
@@ -144,30 +119,28 @@ class Panel:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
-def _draw_series(axes: "Axes", series: Series, colour: str, dashes: str) -> None:
+def _draw_series(axes: "Axes", series: Series) -> None:
     few = len(series.x) <= MAX_MARKED_POINTS
     marker = "o" if len(series.x) == 1 or (few and series.low is not None) else None
-    axes.plot(series.x, series.y, dashes, color=colour, linewidth=1.6, marker=marker, markersize=4, label=series.name)
+    (line,) = axes.plot(series.x, series.y, linewidth=1.6, marker=marker, markersize=4, label=series.name)
     if series.low is None or series.high is None:
         return
     if few:
-        axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.6, alpha=0.55)
+        axes.vlines(series.x, series.low, series.high, color=line.get_color(), linewidth=1.6, alpha=0.55)
     else:
-        axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(series.x, series.low, series.high, color=line.get_color(), alpha=0.18, linewidth=0)
 
 
 def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
     """Return the charts of a training history: loss terms, losses, retrieval and FID on held-out images, learning rate.
 
-    Args:
-        records: one per epoch, with `epoch`, `train/NAME`, `validation/NAME` and `learning_rate`.
+    There is one record per epoch, with `epoch`, `train/NAME`, `validation/NAME` and `learning_rate`.
     """
-    names = list(dict.fromkeys(name for record in records for name in record))
+    names = list(dict.fromkeys(name for record in records for name in record if name != "validation/pool_size"))
+    retrieval = [name for name in names if name.startswith("validation/") and name.endswith("_retrieval")]
+    distances = [name for name in names if name.startswith("validation/") and name.endswith("/fid")]
     train = [name for name in names if name.startswith("train/")]
-    validation = [name for name in names if name.startswith("validation/") and name != "validation/pool_size"]
-    retrieval = [name for name in validation if name.endswith("_retrieval")]
-    distances = [name for name in validation if name.endswith("/fid")]
-    losses = [name for name in validation if name not in (*retrieval, *distances)]
+    losses = [name for name in names if name.startswith("validation/") and name not in (*retrieval, *distances)]
     pools = [record["validation/pool_size"] for record in records if record.get("validation/pool_size")]
     panels = [
         Panel("Training loss and its terms", _series(records, train)),
@@ -179,7 +152,7 @@ def training_panels(records: Sequence[Mapping[str, float]]) -> list[Panel]:
             is_percent=True,
         ),
         Panel("FID to held-out images, by CLIP", _series(records, distances)),
-        Panel("Learning rate", _series(records, [name for name in names if name == "learning_rate"])),
+        Panel("Learning rate", _series(records, ["learning_rate"])),
     ]
     return [panel for panel in panels if panel.series]
 

@@ -1,8 +1,8 @@
 """Figures, rendered as SVG in the page's colours, or as PNG and PDF for a paper."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,27 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.container import Container
     from matplotlib.figure import Figure
 
-#: Dots per inch of a PNG, as required by journals.
-DPI = 300
-_SETTINGS: dict[Any, Any] = {"font.size": 9.5, "font.family": "sans-serif", "text.parse_math": False}
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours of a figure: text and axes, grid lines, and data series."""
-
-    ink: str
-    faint: str
-    series: tuple[str, ...]
-
-
-#: Placeholder colours that the page replaces by CSS variables, so that its light and dark themes apply.
-PAGE = Palette("#0a0b0c", "#0a0b0d", tuple(f"#0a0b1{i}" for i in range(6)))
-CSS_COLOURS = {PAGE.ink: "var(--muted)", PAGE.faint: "var(--line)"} | {
-    colour: f"var(--series-{i + 1})" for i, colour in enumerate(PAGE.series)
+#: Colours of text and axes, of grid lines, and of data series: the page's light theme, on white paper.
+INK, FAINT = "#3c4248", "#dcd9d4"
+SERIES = ("#0d6b72", "#c2661a", "#6a5aa8", "#3b7f3f", "#b03a5b", "#7a6a4f")
+#: On the page they are CSS variables, so that its light and dark themes apply.
+CSS_COLOURS = {INK: "var(--muted)", FAINT: "var(--line)"} | {
+    colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, 1)
 }
-#: The page's light colours, on white paper.
-PAPER = Palette("#3c4248", "#dcd9d4", ("#0d6b72", "#c2661a", "#6a5aa8", "#3b7f3f", "#b03a5b", "#7a6a4f"))
 
 
 class Drawable(Protocol):
@@ -52,7 +38,7 @@ class Drawable(Protocol):
     def describe(self) -> str:
         """Return a text alternative of the figure."""
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the content on an empty figure."""
 
 
@@ -62,65 +48,42 @@ def as_svg(drawable: Drawable) -> str:
     Text stays text, colours are the page's CSS variables, ids are unique in the page, and there are no style sheets or
     style attributes, which the page's security policy forbids.
     """
-    import matplotlib
-
-    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": drawable.describe()}
-    with matplotlib.rc_context(_SETTINGS | settings):
-        written = StringIO()
-        _drawn(drawable, PAGE).savefig(written, format="svg", metadata={"Date": None}, transparent=True)
+    written = StringIO()
+    with _drawn(drawable) as figure:
+        figure.savefig(written, format="svg", metadata={"Date": None}, transparent=True)
     return _for_the_page(written.getvalue())
 
 
 def write_figure(drawable: Drawable, stem: Path) -> list[Path]:
-    """Write `stem.png` and `stem.pdf` atomically; equal figures produce equal files.
-
-    Returns:
-        Paths of the two files.
-    """
-    import matplotlib
-
-    paths = []
-    settings: dict[Any, Any] = {"pdf.fonttype": 42}  # keeps text editable in the PDF
-    with matplotlib.rc_context(_SETTINGS | settings):
-        figure = _drawn(drawable, PAPER)
-        for form, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            path = stem.with_name(f"{stem.name}.{form}")
+    """Write `stem.png` and `stem.pdf` atomically and return their paths; equal figures produce equal files."""
+    paths = [stem.with_name(f"{stem.name}.{form}") for form in ("png", "pdf")]
+    with _drawn(drawable) as figure:
+        for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
             with replacing(path) as temporary:
-                figure.savefig(temporary, format=form, dpi=DPI, metadata=metadata)
-            paths.append(path)
+                figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     return paths
 
 
-def _drawn(drawable: Drawable, palette: Palette) -> "Figure":
+@contextmanager
+def _drawn(drawable: Drawable) -> "Iterator[Figure]":
+    """Yield the figure, drawn in the common style; more lines than colours get dashes."""
+    from cycler import cycler
     from matplotlib.figure import Figure
+    from matplotlib.style import context
 
-    figure = Figure(figsize=drawable.size, layout="constrained")
-    drawable.draw_on(figure, palette)
-    return figure
-
-
-def plain_axes(axes: "Axes", palette: Palette, grid: str = "y") -> None:
-    """Apply the common style: no frame, faint grid lines, no tick marks."""
-    axes.tick_params(which="both", colors=palette.ink, length=0)
-    axes.grid(axis=grid, color=palette.faint, linewidth=0.8)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-    axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.spines["bottom"].set_color(palette.faint)
+    lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=SERIES)
+    colours: dict[str, Any] = dict.fromkeys(("axes.labelcolor", "legend.labelcolor", "xtick.color", "ytick.color"), INK)
+    colours |= {"axes.edgecolor": FAINT, "grid.color": FAINT, "axes.prop_cycle": lines}
+    style = Path(__file__).parent / "templates" / "figure.mplstyle"
+    with context([str(style), colours, {"svg.hashsalt": drawable.describe()}]):
+        figure = Figure(figsize=drawable.size)
+        drawable.draw_on(figure)
+        yield figure
 
 
-def legend_above(axes: "Axes", palette: Palette, handles: "Sequence[Artist | Container] | None" = None) -> None:
+def legend_above(axes: "Axes", handles: "Sequence[Artist | Container] | None" = None) -> None:
     """Add a legend above the chart, of all labelled artists or of the given ones."""
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=3,
-        frameon=False,
-        labelcolor=palette.ink,
-        handlelength=1.2,
-        borderaxespad=0.2,
-        columnspacing=1.4,
-    )
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
 def _for_the_page(svg: str) -> str:

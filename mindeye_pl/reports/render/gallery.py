@@ -11,7 +11,7 @@ import numpy as np
 from mindeye_pl.reports.render.image_table import Cell, ImageRow, image_table
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.table import Column
-from mindeye_pl.reports.render.thumbnails import WIDTH, Thumbnails
+from mindeye_pl.reports.render.thumbnails import Thumbnails
 
 #: Sort key of the rows; rank 1 is the most similar image.
 RANK = Column("Rank of the seen image", "rank", "", "integer", higher_is_better=False)
@@ -21,13 +21,11 @@ TRUE = "seen image"
 
 @dataclass(frozen=True)
 class Found:
-    """A retrieved image.
+    """A retrieved image, `(3, H, W)` floats in [0, 1] or uint8.
 
     Attributes:
-        image: `(3, H, W)` floats in [0, 1] or uint8.
-        similarity: similarity of its embedding to the one predicted from the brain.
+        similarity: of its embedding to the one predicted from the brain.
         true: it is the seen image.
-        name: for example "stimulus 17".
     """
 
     image: np.ndarray
@@ -47,8 +45,8 @@ class GalleryRow:
         rank: rank of the seen image, 1 for the most similar; None if it is not in the gallery, or not among the first
             `searched` images.
         pool_size: number of images in the gallery.
+        caption: of the seen image, used as a text alternative.
         searched: number of ranked images, if smaller than the gallery.
-        caption: caption of the seen image, used as a text alternative.
     """
 
     name: str
@@ -65,51 +63,40 @@ class GalleryRow:
         expected = [self.rank] if self.rank is not None and self.rank <= len(self.found) else []
         assert positions == expected, f"{self.name}: seen image at {positions}, but rank {self.rank}"
 
-    def format_rank(self) -> str:
-        """Return the rank of the seen image as text."""
+    @property
+    def rank_in_words(self) -> str:
+        """The rank of the seen image as text."""
         if self.rank is not None:
             return f"rank {self.rank} of {self.pool_size:,}"
         return f"not among the first {self.searched} of {self.pool_size:,}" if self.searched else "not in the gallery"
 
 
-def gallery_section(
-    rows: Sequence[GalleryRow], title: str = "Retrieval gallery", note: str = "", *, width: int = WIDTH
-) -> Section | None:
-    """Return the gallery as a section, None without rows.
-
-    Args:
-        rows: one per response.
-        title: of the section.
-        note: sentence below the table.
-        width: side in pixels to which large images are reduced.
-    """
+def gallery_section(rows: Sequence[GalleryRow], title: str = "Retrieval gallery", note: str = "") -> Section | None:
+    """Return the gallery as a section with a note below it, None without rows."""
     if not rows:
         return None
     num_found = max(len(row.found) for row in rows)
     shown = min(max(row.pool_size for row in rows), num_found * len(rows))
-    thumbnails = Thumbnails(shown + len(rows), width)
-    lines = [_image_row(thumbnails, row, num_found) for row in rows]
     first = sum(row.rank == 1 for row in rows)
     any_known = any(row.rank is not None or row.searched for row in rows)
-    first_text = f"the seen image has rank 1 in {first} of {len(rows)} rows. "
-    notes = [
-        f"Retrieved from brain activity alone{f': {first_text}' if any_known else '. '}The most similar "
-        f'image is on the left; a double frame and the label "{TRUE}" mark the true one.',
-        note,
-    ]
-    columns = ["Seen", *(f"Found {rank}" for rank in range(1, num_found + 1))]
+    result = f": the seen image has rank 1 in {first} of {len(rows)} rows" if any_known else ""
+    key = f'The most similar image is on the left; a double frame and the label "{TRUE}" mark the true one.'
     return image_table(
-        title, columns, lines, images=thumbnails.uris, metrics=[RANK], note=" ".join(filter(None, notes))
+        title,
+        ["Seen", *(f"Found {rank}" for rank in range(1, num_found + 1))],
+        map(_image_row, rows),
+        Thumbnails(shown + len(rows)),
+        metrics=[RANK],
+        shows_scores=False,
+        note=f"Retrieved from brain activity alone{result}. {key} {note}".strip(),
     )
 
 
-def _image_row(thumbnails: Thumbnails, row: GalleryRow, num_found: int) -> ImageRow:
-    cells: list[Cell | None] = [Cell(thumbnails.add(row.seen), "Seen", f"Seen, {row.name}", small=row.format_rank())]
+def _image_row(row: GalleryRow) -> ImageRow:
+    cells = {"Seen": Cell(row.seen, f"Seen, {row.name}", small=row.rank_in_words)}
     for rank, found in enumerate(row.found, 1):
         name = found.name or f"retrieved image {rank}"
         alt = f"Found {rank}: {name}{', the seen image' if found.true else ''}"
-        mark = TRUE if found.true else ""
-        cells.append(Cell(thumbnails.add(found.image), f"Found {rank}", alt, mark, f"{found.similarity:.3f}"))
-    cells += [None] * (num_found - len(row.found))
+        cells[f"Found {rank}"] = Cell(found.image, alt, TRUE if found.true else "", f"{found.similarity:.3f}")
     scores = {} if row.rank is None else {RANK.score: float(row.rank)}
-    return ImageRow(row.name, cells, scores, row.caption, shows_scores=False)
+    return ImageRow(row.name, cells, row.caption, scores=scores)

@@ -1,19 +1,14 @@
-"""Page section with reconstructions beside the seen images, and a figure of its first rows.
+"""Page section with reconstructions beside the seen images, and a figure of its first rows."""
 
-Legend: H and W image size in pixels.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mindeye_pl.reports.render.figures import Palette
-from mindeye_pl.reports.render.image_table import Cell, ImageRow, image_table
+from mindeye_pl.reports.render.image_table import ImageRow, image_table
 from mindeye_pl.reports.render.section import Section, slug
 from mindeye_pl.reports.render.table import Column
-from mindeye_pl.reports.render.thumbnails import WIDTH, Thumbnails, as_pixels
+from mindeye_pl.reports.render.thumbnails import Thumbnails, as_pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,70 +17,25 @@ if TYPE_CHECKING:
 MAX_FIGURE_ROWS = 12
 
 
-@dataclass(frozen=True)
-class GridRow:
-    """One seen image and the images predicted from the brain.
-
-    Attributes:
-        name: for example "stimulus 17".
-        images: by column title, `(3, H, W)` floats in [0, 1] or uint8; missing columns stay empty.
-        caption: caption of the seen image, used as a text alternative.
-        predicted_caption: caption predicted from the brain.
-        scores: of this image, by score name.
-    """
-
-    name: str
-    images: Mapping[str, np.ndarray]
-    caption: str = ""
-    predicted_caption: str = ""
-    scores: Mapping[str, float] = field(default_factory=dict)
-
-
 def grid_section(
-    title: str,
-    columns: Sequence[str],
-    rows: Sequence[GridRow],
-    note: str = "",
-    *,
-    metrics: Sequence[Column] = (),
-    width: int = WIDTH,
+    title: str, columns: Sequence[str], rows: Collection[ImageRow], note: str = "", *, metrics: Sequence[Column] = ()
 ) -> Section | None:
-    """Return a section with a table of images; rows are read once and may be created lazily.
+    """Return a section with a table of images, None without rows, which may be created lazily.
 
-    Args:
-        title: of the section.
-        columns: titles, in order; the first is the seen image.
-        rows: one per image.
-        note: sentence below the table.
-        metrics: scores that are shown and can be sorted by.
-        width: side in pixels to which large images are reduced.
+    The first column is the seen image. The metrics are shown, and the images can be sorted by them.
     """
     if not len(rows):
         return None
-    thumbnails = Thumbnails(len(rows) * len(columns), width)
-    lines: list[ImageRow] = []
-    first: list[GridRow] = []
-    for row in rows:
-        cells = [_cell(thumbnails, row, column) for column in columns]
-        lines.append(ImageRow(row.name, cells, row.scores, row.caption, row.predicted_caption))
-        if len(first) < MAX_FIGURE_ROWS:
-            first.append(row)
-    figure = GridFigure(title, columns, first)
+    figure = GridFigure(title, columns, list(islice(rows, MAX_FIGURE_ROWS)))
     return image_table(
         title,
         columns,
-        lines,
-        images=thumbnails.uris,
+        rows,
+        Thumbnails(len(rows) * len(columns)),
         metrics=metrics,
         note=note,
         figures={slug(title): figure},
     )
-
-
-def _cell(thumbnails: Thumbnails, row: GridRow, column: str) -> Cell | None:
-    if column not in row.images:
-        return None
-    return Cell(thumbnails.add(row.images[column]), column, f"{column}, {row.name}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +44,7 @@ class GridFigure:
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[GridRow]
+    rows: Sequence[ImageRow]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -105,7 +55,7 @@ class GridFigure:
         """Return a text alternative of the figure."""
         return f"{self.title} of {', '.join(row.name for row in self.rows)}: {', '.join(self.columns)}."
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the images on an empty figure."""
         layout = figure.get_layout_engine()
         assert layout is not None
@@ -116,6 +66,6 @@ class GridFigure:
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.spines[:].set_visible(False)
-                if column in row.images:
-                    axes.imshow(as_pixels(row.images[column]), interpolation="nearest")
-            line[0].set_ylabel(column, color=palette.ink, rotation=0, ha="right", va="center")
+                if column in row.cells:
+                    axes.imshow(as_pixels(row.cells[column].image), interpolation="nearest")
+            line[0].set_ylabel(column, rotation=0, ha="right", va="center")

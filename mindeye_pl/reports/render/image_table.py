@@ -1,12 +1,16 @@
-"""Sortable table of images, the basis of the reconstruction grid and the retrieval gallery."""
+"""Sortable table of images, the basis of the reconstruction grid and the retrieval gallery.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+Legend: H and W image size in pixels.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mindeye_pl.reports.render.figures import Drawable
 from mindeye_pl.reports.render.section import Section, fill, slug
 from mindeye_pl.reports.render.table import Column, format_value
-from mindeye_pl.reports.render.thumbnails import Thumbnail
+from mindeye_pl.reports.render.thumbnails import Thumbnails
 
 #: Rows shown initially, and added by "Show more".
 PAGE_SIZE = 24
@@ -19,80 +23,68 @@ class Cell:
     """One image of a row.
 
     Attributes:
-        image: the image.
-        label: label in the viewer, for example the column title.
-        alt: text alternative.
+        image: `(3, H, W)` floats in [0, 1] or uint8; a `Thumbnail` in the template.
+        alt: text alternative, if it is not the names of column and row.
         mark: label that marks it among the others of its row.
         small: text below the image.
     """
 
-    image: Thumbnail
-    label: str
-    alt: str
+    image: Any
+    alt: str = ""
     mark: str = ""
     small: str = ""
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One row of images.
+    """A seen image and others.
 
     Attributes:
         name: for example "stimulus 17"; numbers in it are sorted as numbers.
-        cells: one per column, None if empty.
+        cells: by column title; missing columns stay empty.
+        caption: of the seen image, used as a text alternative.
+        predicted_caption: predicted from the brain.
         scores: of this row, by score name.
-        caption: caption of the seen image.
-        predicted_caption: caption predicted from the brain.
-        shows_scores: show scores below the images; otherwise they are only sort keys.
     """
 
     name: str
-    cells: Sequence[Cell | None]
-    scores: Mapping[str, float] = field(default_factory=dict)
+    cells: Mapping[str, Cell]
     caption: str = ""
     predicted_caption: str = ""
-    shows_scores: bool = True
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def image_table(
     title: str,
     columns: Sequence[str],
-    lines: Sequence[ImageRow],
+    rows: Iterable[ImageRow],
+    thumbnails: Thumbnails,
     *,
-    images: Mapping[str, str],
     metrics: Sequence[Column] = (),
+    shows_scores: bool = True,
     note: str = "",
     figures: Mapping[str, Drawable] | None = None,
 ) -> Section:
     """Return the table as a section; the page's script sorts it, extends it and opens its images.
 
-    Args:
-        title: of the section.
-        columns: titles, in order.
-        lines: the rows, in initial order.
-        images: data URIs of all cells by key.
-        metrics: sort keys of the rows, the default first.
-        note: sentence below the table.
-        figures: figures to export.
+    The metrics are the sort keys of the rows, the default first; `shows_scores` shows them below the images too.
     """
-    scores = [
-        [(metric, value, format_value(value, metric)) for metric, value in _known(metrics, line)] for line in lines
-    ]
+    lines = []
+    for row in rows:
+        cells = {name: replace(cell, image=thumbnails.add(cell.image)) for name, cell in row.cells.items()}
+        lines.append(replace(row, cells=cells))
     html = fill(
         "images.html",
         id=slug(title),
         title=title,
         columns=columns,
-        lines=list(zip(lines, scores, strict=True)),
+        lines=lines,
         metrics=metrics,
+        shows_scores=shows_scores,
         note=note,
-        has_predicted_captions=any(line.predicted_caption for line in lines),
+        has_predicted_captions=any(row.predicted_caption for row in lines),
+        format_value=format_value,
         page_size=PAGE_SIZE,
         seed=SEED,
     )
-    return Section(slug(title), title, html, images=images, figures=figures or {})
-
-
-def _known(metrics: Sequence[Column], line: ImageRow) -> list[tuple[Column, float]]:
-    """Return the metrics for which the row has a score."""
-    return [(metric, line.scores[metric.score]) for metric in metrics if metric.score in line.scores]
+    return Section(slug(title), title, html, images=thumbnails.uris, figures=figures or {})

@@ -17,15 +17,12 @@ from mindeye_pl.reports.render.table import Column, Row
 SUBJECTS = (1, 2, 5, 7)
 #: Number of test images, unless a table states fewer.
 NUM_IMAGES = 1000
-_FILE = "published.json"
 
 
 def published_rows(
     subject: int | None, hours: float | Literal["all"], columns: Sequence[Column], *, detail: bool = False
 ) -> list[Row]:
-    """Return published rows for the table of a run on real NSD data.
-
-    They are not comparable with simulated data; a table that contains both says so.
+    """Return published rows for the table of a run on real NSD data, with their sources.
 
     Args:
         subject: subject of the rows, in addition to the mean over subjects, which represents methods that printed only
@@ -33,41 +30,28 @@ def published_rows(
         hours: hours of the subject's data; "all" means 40. Papers printed 1 and 40, and 10 in ablations.
         columns: rows without any of these are left out.
         detail: include ablations and notebooks.
-
-    Returns:
-        Rows of kind "published" with their sources; empty if nothing was published for these hours.
     """
     num_hours = 40 if hours == "all" else hours
     names = [column.score for column in columns]
-    merged: dict[tuple[str, str], dict[str, tuple[Score, str, Mapping[str, Any]]]] = {}
+    merged: dict[tuple[str, str], dict[str, tuple[float, Mapping[str, Any]]]] = {}
     for table in _content()["tables"]:
         if table["hours"] not in ("any", num_hours) or (table.get("detail", False) and not detail):
             continue
-        for method, owner, scores in _rows(table):
+        for method, *values in table["rows"]:
+            owner = values.pop(0) if table["subject"] == "each" else table["subject"]
             if owner in ("mean", "any", subject):
-                line = merged.setdefault((method, _format_subject(owner)), {})
-                line |= {score.name: (score, table["paper"], table) for score in scores if score.name in names}
+                pairs = zip(table["scores"], values, strict=True)
+                printed = {name: (value, table) for name, value in pairs if value is not None and name in names}
+                merged.setdefault((method, _format_subject(owner)), {}).update(printed)
     return [_row(method, owner, line, names) for (method, owner), line in merged.items() if line]
 
 
 @cache
 def _content() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((Path(__file__).parent / _FILE).read_text())
-    return content
+    return json.loads(Path(__file__).with_name("published.json").read_text())
 
 
-def _rows(table: Mapping[str, Any]) -> list[tuple[str, int | str, list[Score]]]:
-    """Return method, subject and scores of each line of a table."""
-    found = []
-    for method, *values in table["rows"]:
-        owner = values.pop(0) if table["subject"] == "each" else table["subject"]
-        pairs = zip(table["scores"], values, strict=True)
-        num_images = table.get("num_images", NUM_IMAGES)
-        found.append((method, owner, [_score(name, value, num_images) for name, value in pairs if value is not None]))
-    return found
-
-
-def _score(name: str, value: float, num_images: int) -> Score:
+def _score(name: str, value: float, table: Mapping[str, Any]) -> Score:
     metric = _content()["metrics"][name]
     pool_size = metric.get("pool_size")
     return Score(
@@ -75,7 +59,7 @@ def _score(name: str, value: float, num_images: int) -> Score:
         value=round(value / 100, 6) if metric["unit"] == "percent" else value,
         chance=None if pool_size is None else 1 / pool_size,
         pool_size=pool_size,
-        num_images=num_images,
+        num_images=table.get("num_images", NUM_IMAGES),
         higher_is_better=not metric.get("lower_is_better", False),
     )
 
@@ -86,17 +70,15 @@ def _format_subject(subject: int | str) -> str:
     return "" if subject == "any" else f"subject {subject}"
 
 
-def _row(
-    method: str, owner: str, line: Mapping[str, tuple[Score, str, Mapping[str, Any]]], names: Sequence[str]
-) -> Row:
+def _row(method: str, owner: str, line: Mapping[str, tuple[float, Mapping[str, Any]]], names: Sequence[str]) -> Row:
     """Return the row of one method and subject, with its source tables."""
     by_paper: dict[str, dict[str, None]] = {}
-    for _, paper, table in line.values():
-        by_paper.setdefault(_content()["papers"][paper], {})[table["table"]] = None
-    notes = dict.fromkeys(table["note"] for _, _, table in line.values() if "note" in table)
+    for _, table in line.values():
+        by_paper.setdefault(_content()["papers"][table["paper"]], {})[table["table"]] = None
+    notes = dict.fromkeys(table["note"] for _, table in line.values() if "note" in table)
     return Row(
         method,
-        tuple(line[name][0] for name in names if name in line),
+        tuple(_score(name, *line[name]) for name in names if name in line),
         note=", ".join(filter(None, [owner, *notes])),
         kind="published",
         source="; ".join(", ".join([paper, *tables]) for paper, tables in by_paper.items()),

@@ -1,46 +1,14 @@
 """Page section with a table of results: few columns with their questions, or many columns in groups."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from mindeye_pl.reports.render.section import Section, fill, slug
-from mindeye_pl.reports.render.table import (
-    COLUMNS,
-    DIFFERENCES,
-    KINDS,
-    Column,
-    Row,
-    format_chance,
-    format_interval,
-    format_score,
-    full_title,
-    group_by_kind,
-    row_remarks,
-)
+from mindeye_pl.reports.render.table import Column, Results, Row, format_chance, format_interval, format_value
 
 #: With more columns, the questions are listed below the table, and intervals below the scores.
 MAX_NARROW_COLUMNS = 4
-
-
-@dataclass(frozen=True)
-class Results:
-    """A table of scores.
-
-    Attributes:
-        title: for example "Retrieval".
-        rows: its rows.
-        columns: its metrics.
-        note: sentence below the table.
-        needs: one line per metric with missing weights: "AlexNet(2) needs FILE: COMMAND".
-    """
-
-    title: str
-    rows: Sequence[Row]
-    columns: Sequence[Column] = COLUMNS
-    note: str = ""
-    needs: Sequence[str] = ()
 
 
 def results_section(results: Results) -> Section | None:
@@ -49,52 +17,29 @@ def results_section(results: Results) -> Section | None:
     if not rows:
         return None
     wide = len(columns) > MAX_NARROW_COLUMNS
-    limits = {column.score: _limits(rows, column) for column in columns}
-    heads = [
-        {"column": column, "chance": _common_chance(rows, column) if wide else "", "limits": limits[column.score]}
-        for column in columns
-    ]
-    in_head = {head["column"].score for head in heads if head["chance"]}  # type: ignore[attr-defined]
-    groups = [
-        {"title": KINDS[kind], "lines": [_line(row, rows, columns, limits, wide, in_head) for row in members]}
-        for kind, members in group_by_kind(rows)
-    ]
-    differences = {name for row in rows for name in row.differs.values()}
     html = fill(
         "results.html",
-        title=full_title(results.title, rows),
-        heads=heads,
-        spans=[(name, len(list(members))) for name, members in groupby(columns, key=lambda column: column.group)],
-        groups=groups,
+        results=results,
+        heads=[(column, _common_chance(rows, column) if wide else "") for column in columns],
+        spans=group_spans(columns),
         wide=wide,
         sortable=sum(bool(row.scores) for row in rows) > 1,
-        marks=[words for name, words in DIFFERENCES.items() if name in differences],
-        note=results.note,
-        needs=[need.partition(": ") for need in results.needs],
-        unlimited=[column.title for column in columns if column.limits is None],
+        chance=format_chance,
+        scaled=lambda row, column: _scaled(row, column, _limits(rows, column)),
     )
     return Section(slug(results.title), results.title, html)
 
 
-def _line(
-    row: Row,
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    limits: dict[str, tuple[float, float]],
-    wide: bool,
-    chance_in_head: set[str],
-) -> dict[str, Any]:
-    return {
-        "row": row,
-        "remarks": row_remarks(row, rows),
-        "cells": [
-            _cell(row, column, limits[column.score], wide and column.score not in chance_in_head) for column in columns
-        ],
-        "chance": "" if wide else format_chance(row, columns),
-    }
+def group_spans(columns: Sequence[Column]) -> list[tuple[str, int, int]]:
+    """Return the title, first and last column of each column group, counted from 1."""
+    spans, last = [], 0
+    for name, members in groupby(columns, key=lambda column: column.group):
+        first, last = last + 1, last + len(list(members))
+        spans.append((name, first, last))
+    return spans
 
 
-def _cell(row: Row, column: Column, limits: tuple[float, float], own_chance: bool) -> dict[str, Any] | None:
+def _scaled(row: Row, column: Column, limits: tuple[float, float]) -> dict[str, Any] | None:
     """Return a score as text and as positions on its scale, in percent."""
     score = row.score(column.score)
     if score is None:
@@ -105,12 +50,10 @@ def _cell(row: Row, column: Column, limits: tuple[float, float], own_chance: boo
 
     low, high = (position(end) for end in score.interval or (score.value, score.value))
     return {
-        "score": column.score,
         "raw": f"{score.value:.6g}",
-        "value": format_score(score, column),
+        "value": format_value(score.value, column),
         "interval": format_interval(score, column),
-        "difference": DIFFERENCES[row.differs[column.score]] if column.score in row.differs else None,
-        "chance_words": format_chance(row, [column]) if own_chance else "",
+        "difference": row.mark(column),
         "low": low,
         "width": high - low,
         "dot": position(score.value),

@@ -1,12 +1,12 @@
 """Sections of the page, and the templates that render them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mindeye_pl.reports.render.figures import Drawable
+from mindeye_pl.reports.render.figures import Drawable, as_svg
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -38,11 +38,11 @@ def slug(title: str) -> str:
 
 @cache
 def _templates() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     return Environment(
         loader=PackageLoader("mindeye_pl.reports.render"),
-        autoescape=True,
+        autoescape=select_autoescape(),  # HTML only
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -50,5 +50,13 @@ def _templates() -> "Environment":
 
 
 def fill(template: str, **values: Any) -> str:
-    """Render a template with escaped values as HTML."""
+    """Render a template; values are escaped in HTML."""
     return _templates().get_template(template).render(**values)
+
+
+def charts_section(title: str, charts: Sequence[Drawable], note: str = "") -> Section | None:
+    """Return a section with charts side by side and a note below them, None if there are no charts."""
+    if not charts:
+        return None
+    html = fill("curves.html", charts=[(chart, as_svg(chart)) for chart in charts], note=note)
+    return Section(slug(title), title, html, figures={slug(f"{title} {chart.title}"): chart for chart in charts})

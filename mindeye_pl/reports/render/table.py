@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Literal
 
 from rich.console import Group, RenderableType
@@ -31,8 +30,6 @@ DIFFERENCES: dict[Difference, tuple[str, str]] = {
     "better": ("▲", "significantly better than this run"),
     "worse": ("▼", "significantly worse than this run"),
 }
-#: Maximum number of score columns of a table in the terminal.
-MAX_TERMINAL_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,8 @@ class Column:
         title: column header.
         score: name of its `Score`.
         question: the question that the score answers, in plain words.
-        form: "percent", "number" with three decimals, or "integer".
-        higher_is_better: direction of the score; the header marks columns where lower is better.
+        form: numbers have three decimals.
+        higher_is_better: the header marks columns where lower is better.
         group: title above a group of columns, for example "Low level".
         limits: limits of the scale on which scores are drawn; None for the range of the column's scores.
     """
@@ -87,10 +84,8 @@ class Row:
         note: short explanation, for example the source of an external number.
         simulated: the data are simulated; marked in the title and beside the name.
         this_run: marks the row of the reported run.
-        kind: its group, one of `KINDS`.
         source: paper and table of a published row.
-        differs: score names with a significant difference from this run, from
-            `comparison.find_significant_differences`.
+        differs: score names with a significant difference from this run.
     """
 
     name: str
@@ -108,16 +103,15 @@ class Row:
         """Return the score of that name, None if missing."""
         return next((score for score in self.scores if score.name == name), None)
 
+    def mark(self, column: Column) -> tuple[str, str] | None:
+        """Return sign and legend of a significant difference, None if there is none."""
+        return DIFFERENCES[self.differs[column.score]] if column.score in self.differs else None
+
 
 def format_percent(value: float) -> str:
     """Format a fraction in percent, with two decimals below one percent, the range of chance levels."""
     digits = 2 if 0 < value < 0.00995 else 1
     return f"{100 * value:.{digits}f}{THIN_SPACE}%"
-
-
-def format_score(score: Score, column: Column) -> str:
-    """Format a score in the form of its column."""
-    return format_value(score.value, column)
 
 
 def format_value(value: float, column: Column) -> str:
@@ -143,77 +137,55 @@ def format_chance(row: Row, columns: Sequence[Column] = COLUMNS) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def full_title(title: str, rows: Sequence[Row]) -> str:
-    """Return the table's title, marked if any row is simulated."""
-    return f"{title} (simulated)" if any(row.simulated for row in rows) else title
+@dataclass(frozen=True)
+class Results:
+    """A table of scores.
 
-
-def group_by_kind(rows: Sequence[Row]) -> list[tuple[Kind, list[Row]]]:
-    """Group the rows by kind in the order of `KINDS`, keeping the given order within groups."""
-    order = list(KINDS)
-    ordered = sorted(rows, key=lambda row: order.index(row.kind))
-    return [(kind, list(group)) for kind, group in groupby(ordered, key=lambda row: row.kind)]
-
-
-def row_remarks(row: Row, rows: Sequence[Row]) -> list[str]:
-    """Return the remarks below a row's name: note, source, and incomparability with simulated rows."""
-    beside_simulated = row.kind == "published" and any(other.simulated for other in rows)
-    return [text for text in (row.note, row.source, NOT_COMPARABLE if beside_simulated else "") if text]
-
-
-def split_columns(columns: Sequence[Column], max_columns: int = MAX_TERMINAL_COLUMNS) -> list[list[Column]]:
-    """Split the columns into tables of limited width, keeping groups together if they fit."""
-    if len(columns) <= max_columns:
-        return [list(columns)]
-    found: list[list[Column]] = []
-    for group, members in groupby(columns, key=lambda column: column.group):
-        listed = list(members)
-        for start in range(0, len(listed), max_columns):
-            part = listed[start : start + max_columns]
-            together = found and not group and not found[-1][0].group and len(found[-1]) + len(part) <= max_columns
-            found[-1:] = [found[-1] + part] if together else [*found[-1:], part]
-    return found
-
-
-def terminal_table(
-    title: str,
-    rows: Sequence[Row],
-    columns: Sequence[Column] = COLUMNS,
-    *,
-    commands: bool = True,
-    needs: Sequence[str] = (),
-) -> RenderableType:
-    """Return the table for the terminal, followed by the commands that fill empty rows, ready to copy.
-
-    Many columns are split into several tables.
-
-    Args:
-        title: of the table.
+    Attributes:
+        title: for example "Retrieval".
         rows: its rows.
         columns: its metrics.
-        commands: False omits the commands, if a table above already lists them.
+        note: sentence below the table.
         needs: one line per metric with missing weights: "AlexNet(2) needs FILE: COMMAND".
     """
-    tables = [_terminal_block(title, rows, block) for block in split_columns(columns)]
-    lines = [
-        Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
-        for row in rows
-        if commands and not row.scores and row.command
-    ]
-    marks = {difference for row in rows for difference in row.differs.values()}
-    key = [Text(f"{sign} {words}", style="dim") for name, (sign, words) in DIFFERENCES.items() if name in marks]
-    missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in needs]
-    separated = [part for table in tables for part in (table, Text(""))][:-1]
-    return Group(*separated, *key, *([Text("")] if missing else []), *missing, *lines)
+
+    title: str
+    rows: Sequence[Row]
+    columns: Sequence[Column] = COLUMNS
+    note: str = ""
+    needs: Sequence[str] = ()
+
+    @property
+    def full_title(self) -> str:
+        """The title, marked if any row is simulated."""
+        return f"{self.title} (simulated)" if any(row.simulated for row in self.rows) else self.title
+
+    @property
+    def groups(self) -> list[tuple[str, list[Row]]]:
+        """The rows grouped by kind in the order of `KINDS`, with the groups' titles."""
+        groups = [(title, [row for row in self.rows if row.kind == kind]) for kind, title in KINDS.items()]
+        return [(title, rows) for title, rows in groups if rows]
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """Sign and meaning of the differences that the rows contain."""
+        found = {difference for row in self.rows for difference in row.differs.values()}
+        return [mark for difference, mark in DIFFERENCES.items() if difference in found]
+
+    def remarks(self, row: Row) -> list[str]:
+        """Return the remarks below a row's name: note, source, and incomparability with simulated rows."""
+        beside_simulated = row.kind == "published" and any(other.simulated for other in self.rows)
+        return [text for text in (row.note, row.source, NOT_COMPARABLE if beside_simulated else "") if text]
 
 
-def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
-    """Return one table with at most `MAX_TERMINAL_COLUMNS` scores."""
+def terminal_table(results: Results, *, commands: bool = True) -> RenderableType:
+    """Return the table for the terminal, and below it the commands that fill empty rows, unless they are omitted."""
+    rows, columns = results.rows, results.columns
     chances = {format_chance(row, columns) for row in rows if row.scores}
     common_chance = chances.pop() if len(chances) == 1 else None  # shown in the title instead of a column
-    with_chance = [column.title for column in columns if any(_has_chance(row, column) for row in rows)]
+    with_chance = [column.title for column in columns if any(format_chance(row, [column]) for row in rows)]
     owners = "" if len(with_chance) == len(columns) else f" of {', '.join(with_chance)}"
-    heading = full_title(title, rows) + (f", chance{owners} {common_chance}" if common_chance else "")
+    heading = results.full_title + (f", chance{owners} {common_chance}" if common_chance else "")
     table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("", overflow="fold")  # long names may differ only at their ends
     for column in columns:
@@ -221,43 +193,40 @@ def _terminal_block(title: str, rows: Sequence[Row], columns: Sequence[Column]) 
     if common_chance is None:
         table.add_column("Chance", justify="right", style="dim", no_wrap=True)
     mixed = len({row.simulated for row in rows}) > 1  # otherwise the title is enough
-    groups = group_by_kind(rows)
-    for kind, members in groups:
-        if len(groups) > 1:
-            table.add_row(Text(KINDS[kind].partition(":")[0], style="dim italic"))
+    for kind, members in results.groups:
+        if len(results.groups) > 1:
+            table.add_row(Text(kind.partition(":")[0], style="dim italic"))
         for row in members:
-            cells = [_terminal_cell(row, column) for column in columns]
-            if not row.scores:
-                cells[0] = Text(row.status, style="dim")
             name = Text(row.name, style="bold" if row.this_run else "")
             if mixed and row.simulated:
                 name.append(" (simulated)", style="not bold dim")
-            for remark in row_remarks(row, rows):
+            for remark in results.remarks(row):
                 name.append(f"\n{remark}", style="not bold dim")
+            cells = [_terminal_cell(row, column) for column in columns]
+            if not row.scores:
+                cells[0] = Text(row.status, style="dim")
             table.add_row(name, *cells, *([format_chance(row, columns)] if common_chance is None else []))
-    return table
-
-
-def _has_chance(row: Row, column: Column) -> bool:
-    score = row.score(column.score)
-    return score is not None and score.chance is not None
+    key = [Text(f"{sign} {words}", style="dim") for sign, words in results.legend]
+    missing = [Text(line, no_wrap=True, overflow="ignore", style="dim") for line in results.needs]
+    lines = [
+        Text.assemble("\n", (row.name, "dim"), f"\n{row.command}", no_wrap=True, overflow="ignore")
+        for row in rows
+        if commands and not row.scores and row.command
+    ]
+    return Group(table, *key, *([Text("")] if missing else []), *missing, *lines)
 
 
 def _terminal_cell(row: Row, column: Column) -> Text:
     score = row.score(column.score)
     if score is None:
         return Text("")
-    ends = format_interval(score, column)
-    mark = DIFFERENCES[row.differs[column.score]][0] + " " if column.score in row.differs else ""
-    return Text.assemble(mark, (format_score(score, column), "bold"), (f"  {ends}" if ends else "", "dim"))
+    mark, ends = row.mark(column), format_interval(score, column)
+    sign = f"{mark[0]} " if mark else ""
+    return Text.assemble(sign, (format_value(score.value, column), "bold"), (f"  {ends}" if ends else "", "dim"))
 
 
 def explain_retrieval(score: Score) -> str:
-    """Return one sentence that explains a retrieval score.
-
-    Args:
-        score: `image_retrieval` or `brain_retrieval`.
-    """
+    """Return one sentence that explains a score of image or brain retrieval."""
     assert score.chance is not None, score.name
     tasks = {
         "image_retrieval": "From brain activity alone, the image that was seen",

@@ -29,13 +29,9 @@ _JPEG_QUALITIES = (88, 78, 66, 52)
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image of the page.
+    """An image of the page: the hash of its pixels, and its size in pixels after reduction.
 
-    Attributes:
-        key: hash of the pixels.
-        width: in pixels, after reduction.
-        height: in pixels, after reduction.
-        pixelated: show visible pixels when enlarged, because there are few.
+    If there are few, `pixelated` shows visible pixels when it is enlarged.
     """
 
     key: str

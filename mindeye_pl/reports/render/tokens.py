@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindeye_pl.reports.render.charts import charts_section
-from mindeye_pl.reports.render.figures import Palette, legend_above, plain_axes
-from mindeye_pl.reports.render.section import Section
+from mindeye_pl.reports.render.figures import INK, SERIES, legend_above
+from mindeye_pl.reports.render.section import Section, charts_section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,14 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenMap:
-    """Pairs of points in a plane.
+    """Predicted and true tokens of the same named images as points in a plane, `(n, 2)` float each.
 
-    Attributes:
-        title: title of the map.
-        predicted: `(n, 2)` float.
-        true: `(n, 2)` float, the same images in the same order.
-        names: image names.
-        explained: fraction of the true tokens' variance explained by each axis.
+    `explained` is the fraction of the true tokens' variance explained by each axis.
     """
 
     title: str
@@ -48,33 +42,27 @@ class TokenMap:
             f"predicted points spread {spread:.0%} as far as true ones."
         )
 
-    def draw_on(self, figure: "Figure", palette: Palette) -> None:
+    def draw_on(self, figure: "Figure") -> None:
         """Draw the map on an empty figure."""
         axes = figure.subplots()
         for name, predicted, true in zip(self.names, self.predicted, self.true, strict=True):
-            (line,) = axes.plot(*zip(predicted, true, strict=True), color=palette.ink, linewidth=0.9, alpha=0.45)
+            (line,) = axes.plot(*zip(predicted, true, strict=True), "-", color=INK, linewidth=0.9, alpha=0.45)
             line.set_gid(f"named: {name}")
         size = 26 if len(self.names) <= 100 else 12
         (x, y), (true_x, true_y) = self.predicted.T, self.true.T
-        axes.scatter(true_x, true_y, s=size, marker="o", color=palette.series[0], label="true tokens", zorder=3)
-        axes.scatter(x, y, s=size, marker="^", color=palette.series[1], label="predicted", zorder=4)
+        axes.scatter(true_x, true_y, s=size, marker="o", color=SERIES[0], label="true tokens", zorder=3)
+        axes.scatter(x, y, s=size, marker="^", color=SERIES[1], label="predicted", zorder=4)
         first, second = (f"component {number + 1} ({self.explained[number]:.0%} of variance)" for number in range(2))
-        axes.set_xlabel(first, color=palette.ink)
-        axes.set_ylabel(second, color=palette.ink)
-        plain_axes(axes, palette, grid="both")
-        legend_above(axes, palette)
+        axes.set_xlabel(first)
+        axes.set_ylabel(second)
+        axes.grid(True)
+        legend_above(axes)
 
 
 def token_map(title: str, predicted: np.ndarray, true: np.ndarray, names: Sequence[str]) -> TokenMap:
-    """Project true and predicted tokens on the principal components of the true tokens.
+    """Project true and predicted tokens, `(n, F)` float with n > 1, on the true tokens' principal components.
 
     The plane is fitted to the true tokens only, so that collapsed predictions are visible as such.
-
-    Args:
-        title: of the map.
-        predicted: `(n, F)` float.
-        true: `(n, F)` float, n > 1.
-        names: n image names.
     """
     from sklearn.decomposition import PCA
 
@@ -91,27 +79,17 @@ def token_map_section(
     true: np.ndarray,
     names: Sequence[str],
     *,
-    title: str = "Map of tokens",
     effective_rank: Mapping[str, float] | None = None,
     note: str = "",
 ) -> Section | None:
-    """Return the map as a section, None for fewer than two images.
+    """Return the map of flattened tokens, `(n, F)` float, as a section; None for fewer than two images.
 
-    Args:
-        predicted: `(n, F)` float, flattened predicted tokens of each image.
-        true: `(n, F)` float, flattened true tokens.
-        names: n image names, shown as tooltips.
-        title: of the section.
-        effective_rank: by name, for example "predicted" and "true".
-        note: sentence below the map.
+    The names are shown as tooltips. The effective rank is by name, for example "predicted" and "true".
     """
     if len(names) < 2:
         return None
-    ranks = ", ".join(f"{name} {rank:.1f}" for name, rank in (effective_rank or {}).items())
-    notes = [
-        "Each line connects a prediction with the tokens of the seen image.",
-        f"Effective rank: {ranks}." if ranks else "",
-        note,
-    ]
-    heading = "Predicted and true tokens"
-    return charts_section(title, [token_map(heading, predicted, true, names)], note=" ".join(filter(None, notes)))
+    notes = ["Each line connects a prediction with the tokens of the seen image."]
+    if effective_rank:
+        notes.append(f"Effective rank: {', '.join(f'{name} {rank:.1f}' for name, rank in effective_rank.items())}.")
+    chart = token_map("Predicted and true tokens", predicted, true, names)
+    return charts_section("Map of tokens", [chart], " ".join([*notes, note]).strip())

@@ -4,7 +4,7 @@ Legend: n test images, S tokens, D token width, F = S D.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,21 +16,21 @@ from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.run import Run
+from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.retrieval import cosine_similarity, nearest, ranks_of_own
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.render.bars import Bars
-from mindeye_pl.reports.render.charts import charts_section
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
-from mindeye_pl.reports.render.grid import GridRow, grid_section
-from mindeye_pl.reports.render.results import Results
-from mindeye_pl.reports.render.section import Section
+from mindeye_pl.reports.render.grid import grid_section
+from mindeye_pl.reports.render.image_table import Cell, ImageRow
+from mindeye_pl.reports.render.section import Section, charts_section
+from mindeye_pl.reports.render.table import Results
 from mindeye_pl.reports.render.tokens import token_map_section
 from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
 from mindeye_pl.steps.evaluation.retrieval import MODEL, PREDICTIONS, REPETITIONS, read_scores
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
-from mindeye_pl.steps.inputs.dataset import Dataset
+from mindeye_pl.steps.gallery.retrieve import RECALL, read_found
 from mindeye_pl.steps.inputs.targets import ImageTargets
 from mindeye_pl.store.artifacts import Artifact
 
@@ -41,96 +41,63 @@ _MAPPED = 300
 
 
 def descriptions(captions: Path | None, ids: np.ndarray) -> list[str]:
-    """Return the first caption of each image, empty where the data have no captions.
-
-    Args:
-        captions: the data's file, None where there is none.
-        ids: `(n,)` stimulus ids.
-    """
+    """Return the first caption of each image from the data's file, empty where there is none; ids are `(n,)`."""
     if captions is None:
         return [""] * len(ids)
     every = json.loads(captions.read_text())
     return [every[id_][0] for id_ in ids.tolist()]
 
 
-class _Rows:
-    """The rows of the grid, made as they are read: images of 768 pixels are too many to hold."""
+@dataclass(frozen=True)
+class _GridRows(Sequence[ImageRow]):
+    """The rows of the grid, created as they are read: images of 768 pixels are too many to hold."""
 
-    def __init__(
-        self,
-        scored: ScoredImages,
-        scores: Mapping[str, Sequence[float]],
-        stimuli: Stimuli,
-        captions: Path | None,
-        count: int,
-    ):
-        self._scored, self._scores, self._stimuli, self._captions = scored, scores, stimuli, captions
-        self.ids = scored.stimulus_ids[:count]
-        keys = {
-            "Reconstructed": "images",
-            "Blurry": "blurry_images",
-            "Refined": "refined_images",
-            "From true tokens": "images_from_true_tokens",
-        }
-        self.keys = {title: key for title, key in keys.items() if key in scored.tensors}
+    ids: np.ndarray
+    seen: Stimuli
+    predicted: Mapping[str, Tensor]
+    captions: Sequence[str]
+    predicted_captions: Sequence[str]
+    scores: Mapping[str, Sequence[float]]
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __iter__(self) -> Iterator[GridRow]:
-        made, predicted = self._scored.tensors, self._scored.captions
-        texts = descriptions(self._captions, self.ids)
-        for row, id_ in enumerate(self.ids.tolist()):
-            images = {"Seen": self._stimuli.read(np.array([id_]))[0]}
-            images |= {title: np.asarray(made[key][row : row + 1])[0] for title, key in self.keys.items()}
-            yield GridRow(
-                f"stimulus {id_}",
-                images,
-                texts[row],
-                predicted[row] if predicted else "",
-                {name: each[row] for name, each in self._scores.items()},
-            )
+    def __getitem__(self, index: Any) -> Any:
+        id_ = int(self.ids[index])
+        cells = {"Seen": Cell(self.seen.read(np.array([id_]))[0])}
+        predicted = {title: np.asarray(stored[index : index + 1])[0] for title, stored in self.predicted.items()}
+        cells |= {title: Cell(image) for title, image in predicted.items()}
+        scores = {name: each[index] for name, each in self.scores.items()}
+        return ImageRow(f"stimulus {id_}", cells, self.captions[index], self.predicted_captions[index], scores)
 
 
 def reconstructions_section(
     scored: ScoredImages,
     content: Mapping[str, Any],
     tables: Sequence[Results],
-    dataset: Dataset,
+    stimuli: Stimuli,
     captions: Path | None,
     count: int,
 ) -> Section | None:
-    """Return the first test images, always the same ones, and their reconstructions.
-
-    Args:
-        scored: the reconstructions.
-        content: of their evaluation.
-        tables: whose scores the images can be sorted by.
-        dataset: whose images were seen.
-        captions: file of the data's captions, None where there is none.
-        count: of images.
-    """
-    rows = _Rows(scored, content["of_each_image"][MODEL], dataset.stimuli, captions, count)
+    """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores."""
+    keys = {
+        "Reconstructed": "images",
+        "Blurry": "blurry_images",
+        "Refined": "refined_images",
+        "From true tokens": "images_from_true_tokens",
+    }
+    predicted = {title: scored.tensors[key] for title, key in keys.items() if key in scored.tensors}
+    ids, scores = scored.stimulus_ids[:count], content["of_each_image"][MODEL]
+    texts = scored.captions or [""] * len(ids)
+    rows = _GridRows(ids, stimuli, predicted, descriptions(captions, ids), texts, scores)
     metrics = [column for results in tables for column in results.columns if column.score != "fid"]
-    notes = ["From true tokens: drawn from the image's own tokens."] if "From true tokens" in rows.keys else []
-    return grid_section(
-        "Images",
-        ["Seen", *rows.keys],
-        rows,  # type: ignore[arg-type]
-        " ".join(notes),
-        metrics=metrics,
-    )
+    note = "From true tokens: drawn from the image's own tokens." if "From true tokens" in predicted else ""
+    return grid_section("Images", ["Seen", *predicted], rows, note, metrics=metrics)
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Retrieval embeddings of the test images.
-
-    Attributes:
-        ids: `(n,)` stimulus ids.
-        brain: `(n, S, D)` retrieval embeddings.
-        clip: `(n, S, D)` target tokens.
-    """
+    """Retrieval embeddings of brains and target tokens of images, `(n, S, D)` each, by `(n,)` stimulus ids."""
 
     ids: np.ndarray
     brain: Tensor
@@ -163,23 +130,48 @@ def retrieval_section(embeddings: Embeddings, stimuli: Stimuli, captions: Path |
     return gallery_section(rows, note=note)
 
 
+def read_recall(retrieval: Artifact) -> dict[str, Any]:
+    """Return the content of `recall.json`."""
+    return json.loads((retrieval.folder / RECALL).read_text())
+
+
+def found_section(
+    retrieval: Artifact, gallery: Gallery, stimuli: Stimuli, captions: Path | None, count: int
+) -> Section | None:
+    """Return for the first test images the images of the searched gallery that were found first."""
+    content, files = read_recall(retrieval), read_found(retrieval)
+    places, similarity = (files.get(name, files[f"coarse_{name}"]) for name in ("places", "similarity"))
+    ids, truth = files["stimulus_ids"][:count], files.get("truth")
+    words, rows = descriptions(captions, ids), []
+    if not gallery.holds_images:
+        return None
+    for row, id_ in enumerate(ids.tolist()):
+        own = -1 if truth is None else int(truth[row])
+        listed = places[row].tolist()
+        first = [place for place in listed[:_FOUND] if place >= 0]
+        shown = gallery.read(np.unique(first))
+        names = dict(zip(shown.places.tolist(), gallery.names(shown.places), strict=True))
+        images = dict(zip(shown.places.tolist(), shown.content, strict=True))
+        candidates = [
+            Found(images[place], float(similarity[row, column]), place == own, names[place])
+            for column, place in enumerate(first)
+        ]
+        rank = listed.index(own) + 1 if own >= 0 and own in listed else None
+        seen, pool = stimuli.read(np.array([id_]))[0], content["pool_size"]
+        searched = content["top_k"] if truth is not None else None
+        rows.append(GalleryRow(f"stimulus {id_}", seen, candidates, rank, pool, words[row], searched))
+    note = f"Each brain looks for its image among {content['pool_size']:,} images of the gallery."
+    return gallery_section(rows, title="Found in the gallery", note=note)
+
+
 def repetitions_section(evaluation: Artifact) -> Section | None:
     """Return retrieval from one, two and three responses to each image."""
-    names = {"image_retrieval": "image retrieval", "brain_retrieval": "brain retrieval"}
     by_count = [{score.name: score for score in read_scores(evaluation, line)} for line in REPETITIONS]
     series = []
-    for name, title in names.items():
+    for name in ("image_retrieval", "brain_retrieval"):
         scores = [scores[name] for scores in by_count]
-        ends = [score.interval or (score.value, score.value) for score in scores]
-        series.append(
-            Series(
-                title,
-                [1.0, 2.0, 3.0],
-                [score.value for score in scores],
-                low=[low for low, _ in ends],
-                high=[high for _, high in ends],
-            )
-        )
+        low, high = zip(*(score.interval or (score.value, score.value) for score in scores), strict=True)
+        series.append(Series(name.replace("_", " "), [1.0, 2.0, 3.0], [score.value for score in scores], low, high))
     score: Score = by_count[0]["image_retrieval"]
     panel = Panel(
         f"Retrieval among {score.pool_size} by responses averaged",
@@ -192,63 +184,31 @@ def repetitions_section(evaluation: Artifact) -> Section | None:
 
 
 def regions_section(content: Mapping[str, Any], encoders: Sequence[str]) -> Section | None:
-    """Return brain correlation of the reconstructions by region, below what a perfect prediction would score.
-
-    Args:
-        content: of the evaluation of reconstructions.
-        encoders: of the protocol.
-    """
+    """Return brain correlation of the reconstructions by region, by each encoder, and its noise ceiling."""
     scores = {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
     ceilings, charts = content["brain_ceilings"], []
     for encoder in encoders:
         regions = [region for region in nsd.ROIS if metric_name(encoder, region) in scores]
         if not regions:
             continue
-        of_region = [scores[metric_name(encoder, region)] for region in regions]
+        own = [scores[metric_name(encoder, region)] for region in regions]
         labels = ["visual cortex" if region == "nsd_general" else region.replace("_vis", "") for region in regions]
-        charts.append(
-            Bars(
-                f"Brain correlation across voxels, {TITLES[encoder]}",
-                labels,
-                [score.value for score in of_region],
-                [score.interval for score in of_region],
-                [ceilings["across_voxels"].get(region) for region in regions],
-            )
-        )
+        title = f"Brain correlation across voxels, {TITLES[encoder]}"
+        best = [ceilings["across_voxels"].get(region) for region in regions]
+        charts.append(Bars(title, labels, [score.value for score in own], [score.interval for score in own], best))
         if normalised := ceilings["normalised"].get(encoder):
-            charts.append(
-                Bars(
-                    f"Correlation across images over the noise ceiling, {TITLES[encoder]}",
-                    labels,
-                    [normalised[MODEL][region] for region in regions],
-                    ceilings=[1.0 for _ in regions],
-                )
-            )
+            title = f"Correlation across images over the noise ceiling, {TITLES[encoder]}"
+            values = [normalised[MODEL][region] for region in regions]
+            charts.append(Bars(title, labels, values, ceilings=[1.0] * len(regions)))
     source = ceilings["source"]
-    return charts_section("Regions", charts, f"Ceiling across voxels: {source}." if source else "") if charts else None
+    return charts_section("Regions", charts, f"Ceiling across voxels: {source}." if source else "")
 
 
 def tokens_section(embeddings: Embeddings, evaluation: Artifact) -> Section | None:
-    """Return predicted and true tokens in the plane in which true ones differ most."""
-    ids = embeddings.ids
-    names = [f"stimulus {id_}" for id_ in ids[:_MAPPED]]
+    """Return the map of predicted and true tokens."""
+    names = [f"stimulus {id_}" for id_ in embeddings.ids[:_MAPPED]]
     rank = json.loads((evaluation.folder / SCORES).read_text())["effective_rank"]
     both = (embeddings.brain, embeddings.clip)
     predicted, true = (rows[:_MAPPED].flatten(1).float().numpy() for rows in both)  # (n, F)
-    most = f"The effective rank of {len(ids)} images is at most {rank.pop('most')}."
+    most = f"The effective rank of {len(embeddings.ids)} images is at most {rank.pop('most')}."
     return token_map_section(predicted, true, names, effective_rank=rank, note=most)
-
-
-def report_folder(run: Run) -> Path:
-    """Return the folder of a run's page, figures and tables.
-
-    A run of its own has one for each subject and amount of data that the command line names; a job of a sweep lies
-    below its experiment.
-    """
-    folder, data = Path(run.config.paths.reports), run.config.data
-    if run.job is not None:
-        return folder / run.experiment / "jobs" / str(run.job)
-    hours = "all" if data.num_sessions == "all" else f"{data.num_sessions}h"
-    named = {"data.subject": f"subj{data.subject:02d}", "data.num_sessions": hours}
-    asked = [name for key, name in named.items() if any(item.startswith(f"{key}=") for item in run.overrides)]
-    return folder / "_".join([run.experiment, *asked])

@@ -10,7 +10,7 @@ import numpy as np
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.data_worth import DataWorth, data_worth, format_data_worth
-from mindeye_pl.metrics.statistics.intervals import Difference, difference_over_images, difference_over_seeds
+from mindeye_pl.metrics.statistics.intervals import difference_over_images, difference_over_seeds
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.table import Column, Row
@@ -20,31 +20,25 @@ from mindeye_pl.reports.sweeps.settings import (
     SEED,
     START,
     Cell,
+    by_hours,
     common_seeds,
     in_words,
     pairs,
-    sorted_by,
     swept_keys,
 )
 
-#: What a value of a compared parameter is called where it is worth so much data.
+#: Names of a compared parameter's values in a sentence on the data that they are worth.
 _NOUNS = {(START, "pretrained"): "pretraining"}
 
 
 def compared(jobs: Sequence[Job], cells: Sequence[Cell], key: str | None, baseline: object) -> tuple[str | None, str]:
-    """The swept parameter whose values are compared, and the value that the others are compared with.
+    """Return the swept parameter whose values are compared, and the value that the others are compared with.
 
-    Args:
-        jobs: of the sweep.
-        cells: of the same.
-        key: the parameter; None for the last one that is swept, seed and hours aside.
-        baseline: the value; None for the first one.
-
-    Returns:
-        Both; None for the parameter where nothing but seed and hours is swept.
+    By default they are the last swept parameter, except seed and hours, and its first value. The parameter is None if
+    only seed and hours are swept.
 
     Raises:
-        UserError: for what is not swept.
+        UserError: if the parameter or the value is not swept.
     """
     keys = [swept for swept in swept_keys(jobs) if swept not in (SEED, HOURS)]
     if key is None and not keys:
@@ -60,52 +54,37 @@ def compared(jobs: Sequence[Job], cells: Sequence[Cell], key: str | None, baseli
 
 
 def compare(cells: Sequence[Cell], key: str, baseline: str, columns: Sequence[Column], *, simulated: bool) -> list[Row]:
-    """The table of paired differences, each cell minus the one that differs only in `key`.
-
-    Args:
-        cells: of the sweep.
-        key: the compared parameter.
-        baseline: its value that is subtracted.
-        columns: the scores.
-        simulated: whether the data are.
-    """
+    """Return the rows of paired differences: each cell minus the one that has `baseline` as its `key`."""
     rows = []
     for cell, reference in pairs(cells, key, baseline):
-        scores = [column.score for column in columns]
-        found = [difference for name in scores if (difference := _difference(cell, reference, name)) is not None]
-        if found:
-            where = [in_words(name, value) for name, value in cell.settings.items() if name != key]
+        paired = [_difference(cell, reference, column.score) for column in columns]
+        if found := tuple(difference for difference in paired if difference is not None):
+            others = [in_words(name, value) for name, value in cell.settings.items() if name != key]
             pair = f"{in_words(key, cell.settings[key])} − {in_words(key, baseline)}"
-            name = ": ".join(filter(None, [", ".join(where), pair]))
-            note = "; ".join(text for column in columns if (text := _over_seeds(cell, reference, column)))
-            rows.append(Row(name, tuple(found), note=note, simulated=simulated))
+            name = ": ".join(filter(None, [", ".join(others), pair]))
+            note = "; ".join(filter(None, (_over_seeds(cell, reference, column) for column in columns)))
+            rows.append(Row(name, found, note=note, simulated=simulated))
     return rows
 
 
 def _arrays(cell: Cell, reference: Cell, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scores of the seeds that both have, `(K, n)` each."""
+    """Return the scores of the seeds that both have, `(K, n)` each."""
     seeds = common_seeds(cell, reference)
-    both = cell.of_each(metric, seeds), reference.of_each(metric, seeds)
-    if not seeds or both[0] is None or both[1] is None or both[0].shape != both[1].shape:
-        return None
-    return both[0], both[1]
-
-
-def _paired(cell: Cell, reference: Cell, metric: str) -> Difference | None:
-    arrays = _arrays(cell, reference, metric)
-    return None if arrays is None else difference_over_images(*arrays)
+    first, second = cell.of_each(metric, seeds), reference.of_each(metric, seeds)
+    return None if first is None or second is None or first.shape != second.shape else (first, second)
 
 
 def _difference(cell: Cell, reference: Cell, metric: str) -> Score | None:
-    """The mean difference as a score of its own."""
-    difference, score = _paired(cell, reference, metric), cell.score(metric)
-    if difference is None or score is None:
+    """Return the mean difference as a score of its own."""
+    arrays, score = _arrays(cell, reference, metric), cell.score(metric)
+    if arrays is None or score is None:
         return None
+    difference = difference_over_images(*arrays)
     return replace(score, value=difference.value, interval=difference.interval, chance=None, pool_size=None)
 
 
 def _over_seeds(cell: Cell, reference: Cell, column: Column) -> str:
-    """The interval of a difference over seeds; with two or three of them it is wide."""
+    """Return the interval of a difference over seeds in words; with two or three of them it is wide."""
     arrays = _arrays(cell, reference, column.score)
     if arrays is None or len(arrays[0]) < 2:
         return ""
@@ -115,91 +94,78 @@ def _over_seeds(cell: Cell, reference: Cell, column: Column) -> str:
 
 
 def curves(cells: Sequence[Cell], columns: Sequence[Column]) -> list[Panel]:
-    """One chart for each score against the hours of data, a line for each other setting; none for a single amount."""
+    """Return one chart for each score against the hours of data, a line for each other setting; none for one amount."""
     lines: dict[str, list[Cell]] = {}
-    for cell in sorted_by(cells, lambda cell: cell.hours):
-        name = ", ".join(in_words(*item) for item in _without_hours(cell).items())
+    for cell in by_hours(cells):
+        name = ", ".join(in_words(*item) for item in cell.without_hours.items())
         lines.setdefault(name or "this sweep", []).append(cell)
     panels = []
     for column in columns:
-        series = [line for name, members in lines.items() if (line := _series(name, members, column.score)) is not None]
-        if any(len(line.x) > 1 for line in series):
-            panels.append(_panel(column, series, cells))
+        series = [_series(name, members, column.score) for name, members in lines.items()]
+        drawn = tuple(line for line in series if line.x)
+        chances = {score.chance for cell in cells if (score := cell.score(column.score)) is not None}
+        chance = chances.pop() if len(chances) == 1 else None
+        if any(len(line.x) > 1 for line in drawn):
+            panels.append(
+                Panel(
+                    column.title,
+                    drawn,
+                    x_label="hours of the subject's data",
+                    references={} if chance is None else {"chance": chance},
+                    is_percent=column.form == "percent",
+                    log_x=True,
+                )
+            )
     return panels
 
 
-def _series(name: str, cells: Sequence[Cell], metric: str) -> Series | None:
-    points = []
+def _series(name: str, cells: Sequence[Cell], metric: str) -> Series:
+    """Return the line of some cells, with bars from the lowest to the highest seed."""
+    x, y, low, high = [], [], [], []
     for cell in cells:
         values = [scores.scores[metric].value for scores in cell.by_seed.values() if metric in scores.scores]
         if values and cell.hours is not None:
-            points.append((cell.hours, float(np.mean(values)), min(values), max(values)))
-    if not points:
-        return None
-    x, y, low, high = (list(values) for values in zip(*points, strict=True))
-    return Series(name, x, y, low=low, high=high)
-
-
-def _panel(column: Column, series: Sequence[Series], cells: Sequence[Cell]) -> Panel:
-    scores = [score for cell in cells if (score := cell.score(column.score)) is not None]
-    chances = {score.chance for score in scores}
-    chance = chances.pop() if len(chances) == 1 else None
-    return Panel(
-        column.title,
-        tuple(series),
-        x_label="hours of the subject's data",
-        references={} if chance is None else {"chance": chance},
-        is_percent=column.form == "percent",
-        log_x=True,
-    )
+            x.append(cell.hours)
+            y.append(float(np.mean(values)))
+            low.append(min(values))
+            high.append(max(values))
+    return Series(name, x, y, low, high)
 
 
 def sentences(cells: Sequence[Cell], key: str, baseline: str, column: Column) -> list[str]:
-    """Return the findings about one score: the amount of data that a value of `key` equals, else its paired difference.
-
-    Args:
-        cells: of the sweep.
-        key: the compared parameter.
-        baseline: its value that others are compared with.
-        column: of the score.
-    """
+    """Return the findings about one score: the amount of data that a value of `key` equals, else paired differences."""
     title = column.title if column.title[1:2].isupper() else column.title[0].lower() + column.title[1:]
     if worth := _worth(cells, key, baseline, column.score):
         return [f"By {title} {words}." for words in worth]
-    said = []
+    found = []
     for cell, reference in pairs(cells, key, baseline):
-        difference = _paired(cell, reference, column.score)
-        if difference is not None:
+        if (arrays := _arrays(cell, reference, column.score)) is not None:
+            difference = difference_over_images(*arrays)
             low, high = difference.interval
             clear = "" if low > 0 or high < 0 else ", which may be nothing"
             scale, unit = (100, " points") if column.form == "percent" else (1, "")
-            said.append(
+            found.append(
                 f"{cell.name}: {title} {scale * difference.value:+.3g}{unit} against "
                 f"{reference.name}, 95 % interval {scale * low:+.3g} to {scale * high:+.3g}{clear}."
             )
-    return said
+    return found
 
 
 def _worth(cells: Sequence[Cell], key: str, baseline: str, metric: str) -> list[str]:
-    """For each cell of another value, what that value is worth against the baseline's curve over hours."""
-    said = []
-    for cell in sorted_by(cells, lambda cell: cell.hours):
-        value = cell.settings[key]
-        line = _without_hours(cell) | {key: baseline}
-        curve = sorted_by([other for other in cells if _without_hours(other) == line], lambda cell: cell.hours)
+    """Return, for each cell of another value, the data that the value is worth by the baseline's curve over hours."""
+    found = []
+    for cell in by_hours(cells):
+        value, line = cell.settings[key], cell.without_hours | {key: baseline}
+        curve = by_hours([other for other in cells if other.without_hours == line])
         if value != baseline and (worth := _worth_of(cell, curve, metric)) is not None:
             noun = _NOUNS.get((key, value), in_words(key, value))
-            others = ", ".join(in_words(*item) for item in _without_hours(cell).items() if item[0] != key)
-            said.append(format_data_worth(worth, f"{noun} ({others})" if others else noun))
-    return said
-
-
-def _without_hours(cell: Cell) -> dict[str, str]:
-    return {name: value for name, value in cell.settings.items() if name != HOURS}
+            others = ", ".join(in_words(*item) for item in cell.without_hours.items() if item[0] != key)
+            found.append(format_data_worth(worth, f"{noun} ({others})" if others else noun))
+    return found
 
 
 def _worth_of(cell: Cell, curve: Sequence[Cell], metric: str) -> DataWorth | None:
-    """None for a curve of one point, or where scores of single images are lacking."""
+    """Return None for a curve of one point, or if per-image scores are missing."""
     seeds = [seed for seed in cell.by_seed if all(seed in other.by_seed for other in curve)]
     own, score = cell.of_each(metric, seeds), cell.score(metric)
     rows = [row for other in curve if (row := other.of_each(metric, seeds)) is not None]

@@ -1,7 +1,6 @@
-"""The jobs of a sweep: what each was asked for, and how it ended, written down by itself.
+"""The jobs of a sweep: each writes its overrides and its end into one small file in its own folder.
 
-Every job writes one small file into its own folder, so that the sweep's report needs neither the process nor the
-machine that the job ran on, and a job that was killed is seen by what it left unsaid.
+So the sweep's report needs neither the process nor the machine of a job, and finds a job that was killed.
 """
 
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from mindeye_pl.console import console
-from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.atomic import write_json
 
 JOB = "job.json"
 
@@ -30,9 +29,9 @@ class Job:
         overrides: its command line.
         status: a job that is still "running" when the sweep has ended was killed; "skipped" is one that did not start
             because another had failed.
-        error: what it failed of, in one line.
+        error: in one line.
         artifacts: the folder of each step's artifact.
-        made: the steps that this job made itself; the others it found finished.
+        made: the steps that this job made; the others were cache hits.
         seconds: from its start to its end.
     """
 
@@ -45,19 +44,16 @@ class Job:
     seconds: float = 0.0
 
     def settings(self) -> dict[str, str]:
-        """The overrides by key, as they were written, without the plus signs before the keys."""
+        """Return the overrides by key, as they were written, without the plus signs before the keys."""
         pairs = (item.split("=", 1) for item in self.overrides if "=" in item)
         return {key.lstrip("+"): value for key, value in pairs}
 
 
 @contextmanager
 def recorded(job: Job, folder: Path, in_one_line: Callable[[Exception], str | None]) -> Iterator[Job]:
-    """Writes down how a job ends. A job that fails ends here, so that those after it still run.
+    """Record in the job's folder how it ends. A job that fails ends here, so that those after it still run.
 
-    Args:
-        job: what it does is filled in while it runs.
-        folder: of the job, Hydra's output folder.
-        in_one_line: the line of a user's mistake, None for what is no mistake of the user's; its traceback is logged.
+    `in_one_line` returns the line of a user's mistake, None for other errors, whose traceback is logged.
     """
     started = time.time()
     _write(job, folder)
@@ -77,21 +73,12 @@ def recorded(job: Job, folder: Path, in_one_line: Callable[[Exception], str | No
 
 
 def failure_before(job: Job, folder: Path) -> Job | None:
-    """Return the first failed job of the sweep in `folder` that started before `job`, if there is one.
-
-    Later jobs are not asked: in a folder of an earlier sweep their records are out of date.
-    """
+    """Return the sweep's first failed job that started before `job`; later records may be of an earlier sweep."""
     return next((one for one in read_jobs(folder) if one.status == "failed" and one.number < job.number), None)
 
 
 def skip(job: Job, folder: Path, failed: Job) -> None:
-    """Record that a job did not start because another one had failed.
-
-    Args:
-        job: the skipped job.
-        folder: its folder, Hydra's output folder.
-        failed: the other job.
-    """
+    """Record in its folder that a job did not start because another one had failed."""
     job.status, job.error = "skipped", f"job {failed.number} failed"
     console.print(f"job {job.number} skipped: {job.error}", markup=False)
     _write(job, folder)
@@ -99,10 +86,10 @@ def skip(job: Job, folder: Path, failed: Job) -> None:
 
 def _write(job: Job, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / JOB, json.dumps(asdict(job), indent=1))
+    write_json(folder / JOB, asdict(job))
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """The jobs of the sweep in `folder`, by number."""
+    """Return the jobs of the sweep in `folder`, by number."""
     jobs = [Job(**json.loads(path.read_text())) for path in folder.glob(f"*/{JOB}")]
     return sorted(jobs, key=lambda job: job.number)

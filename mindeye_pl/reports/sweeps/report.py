@@ -1,51 +1,61 @@
-"""The answer of a sweep: one table, the curve over hours, paired differences, what each point costs, and a sentence."""
+"""The report of a sweep: one table, the curve over hours, paired differences, costs, and a sentence."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from safetensors import safe_open
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.console import console
+from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.reports.render.charts import charts_section
-from mindeye_pl.reports.render.page import ReportData, UsedArtifact, write_report
-from mindeye_pl.reports.render.results import Results
-from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Row, terminal_table
+from mindeye_pl.reports.render.grid import grid_section
+from mindeye_pl.reports.render.image_table import Cell as ImageCell
+from mindeye_pl.reports.render.image_table import ImageRow
+from mindeye_pl.reports.render.page import ReportData, write_report
+from mindeye_pl.reports.render.section import Section, charts_section
+from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
+from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
-from mindeye_pl.reports.sweeps.images import sweep_images
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
+from mindeye_pl.steps.brain.reconstruction_files import RECONSTRUCTIONS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, is_simulated, open_dataset
 from mindeye_pl.store.environment import environment
 
-#: Columns of the terminal, which has room for no more.
+#: Number of score columns in the terminal.
 TERMINAL_COLUMNS = 3
+#: Columns and rows of the table of images.
+MAX_CELLS, MAX_IMAGES = 8, 16
 
 
 def write_sweep_report(config: DictConfig) -> Path | None:
-    """Prints the table and the sentences of the sweep that has just ended, and writes its page.
+    """Print the table and the findings of the sweep that has just ended, and write its page.
 
     Args:
-        config: of the sweep, with its `hydra` node; no job's overrides are in it.
+        config: of the sweep, with its `hydra` node, without any job's overrides.
 
     Returns:
-        The page; None where no job has begun.
+        Path of the page; None if no job has started.
 
     Raises:
-        UserError: when all is written, if jobs have failed.
+        UserError: if jobs have failed, after everything is written.
     """
     jobs = read_jobs(Path(config.hydra.sweep.dir))
     if not jobs:
         return None
-    name = config.hydra.runtime.choices.get("experiment") or "adhoc"
     run = Run(compose_config(jobs[0].overrides), jobs[0].overrides)
-    path = Path(config.paths.reports) / name / "index.html"
-    data, said = report_data(config, name, jobs, run)
+    stimuli, captions = open_dataset(run).stimuli, DataFile(CAPTIONS).open(run)
+    data, findings = _report_data(config, jobs, run.config, stimuli, captions)
+    path = Path(config.paths.reports) / data.title / "index.html"
     write_report(path, data, export=config.report.export)
-    _print(data, said)
+    _print(data.results, findings)
     console.print(f"\nreport: {path.resolve()}")
     if lost := [job for job in jobs if job.status != "finished"]:
         first = min(lost, key=lambda job: job.status != "failed")  # the failure is why others were skipped
@@ -57,69 +67,56 @@ def write_sweep_report(config: DictConfig) -> Path | None:
     return path
 
 
-def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) -> tuple[ReportData, list[str]]:
-    """All that the sweep's page shows, and the sentences that answer its question.
+def _report_data(
+    config: DictConfig, jobs: Sequence[Job], shared: DictConfig, stimuli: Stimuli, captions: Path | None
+) -> tuple[ReportData, list[str]]:
+    """Return the content of the page, and the sentences that answer the sweep's question.
 
-    Args:
-        config: of the sweep.
-        name: of the experiment.
-        jobs: by number.
-        run: of one of them, for what they all share.
+    `config` is that of the sweep, `shared` that of one job, for the settings that they all share.
     """
-    cells = cells_of(jobs)
-    simulated = is_simulated(run.config)
-    columns = _columns(cells, list(config.sweep.columns))
+    cells, simulated, sweep = cells_of(jobs), is_simulated(shared), config.sweep
+    columns = _columns(cells, list(sweep.columns))
     scores = [column.score for column in columns]
-    key, baseline = compared(jobs, cells, config.sweep.compare, config.sweep.baseline)
-    if key is not None and len(cells[0].settings) == 1:
-        cells.sort(key=lambda cell: cell.settings[key] != baseline)  # what the others are compared with comes first
-    rows = [_row(cell, scores, simulated) for cell in cells]
-    tables = [Results("Sweep", rows, columns, _about_intervals(cells))]
-    said: list[str] = []
+    key, baseline = compared(jobs, cells, sweep.compare, sweep.baseline)
+    differences, findings = [], []
     if key is not None:
-        if differences := compare(cells, key, baseline, columns, simulated=simulated):
-            tables.append(_differences(differences, columns))
-        said = [
-            sentence
-            for column in columns
-            if column.score == config.sweep.metric
-            for sentence in sentences(cells, key, baseline, column)
-        ]
-    note = " ".join([*said, "Bars: from the lowest to the highest seed."])
-    charts = charts_section("Scores against hours", curves(cells, columns), note)
+        if len(cells[0].settings) == 1:
+            cells.sort(key=lambda cell: cell.settings[key] != baseline)  # the baseline comes first
+        differences = compare(cells, key, baseline, columns, simulated=simulated)
+        scored = [column for column in columns if column.score == sweep.metric]
+        findings = [sentence for column in scored for sentence in sentences(cells, key, baseline, column)]
+    means = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
+    rows = [_row(cell, scores, simulated) for cell in cells]
+    unlimited = [replace(column, limits=None) for column in columns]
+    note = "First minus second on the same images; 95 % intervals over images, and by Student's t over seeds."
+    tables = [Results("Sweep", rows, columns, f"{means}95 % intervals over the test images.")]
+    tables += [Results("Paired differences", differences, unlimited, note)] if differences else []
+    about_an_hour = [sentence for sentence in findings if " at 1 h" in sentence]
+    bars = "Bars: from the lowest to the highest seed."
+    charts = charts_section("Scores against hours", curves(cells, columns), " ".join([*findings, bars]))
     data = ReportData(
-        title=name,
-        summary=_headline(said) or f"{len(jobs)} jobs.",
+        title=config.hydra.runtime.choices.get("experiment") or "adhoc",
+        summary=next(iter([*about_an_hour, *findings]), f"{len(jobs)} jobs."),
         simulated=simulated,
         results=tables,
-        images=[
-            section
-            for section in (charts, sweep_images(open_dataset(run), DataFile(CAPTIONS).open(run), cells))
-            if section
-        ],
-        settings=OmegaConf.to_yaml(run.config, resolve=True),
+        images=[charts, _images(stimuli, captions, cells)],
+        settings=OmegaConf.to_yaml(shared, resolve=True),
         environment=environment(),
         cost=_cost(jobs, cells),
-        artifacts=_artifacts(jobs),
+        artifacts=list(_manifests(jobs).values()),
     )
-    return data, said
+    return data, findings
 
 
-def _headline(said: Sequence[str]) -> str:
-    """The sentence about one hour where there is one, else the first."""
-    about_an_hour = [sentence for sentence in said if " at 1 h" in sentence]
-    return next(iter([*about_an_hour, *said]), "")
-
-
-def _print(data: ReportData, said: Sequence[str]) -> None:
-    """The first columns of the tables, and what they say; of the notes only those on jobs that have no score."""
-    for table in data.results:
+def _print(tables: Sequence[Results], findings: Sequence[str]) -> None:
+    """Print the first columns of the tables, and the findings; of the notes only those on jobs without a score."""
+    for table in tables:
         rows = [row if not row.scores else replace(row, note="") for row in table.rows]
         console.print()
-        console.print(terminal_table(table.title, rows, table.columns[:TERMINAL_COLUMNS]))
-    console.print(data.results[0].note, style="dim")
+        console.print(terminal_table(Results(table.title, rows, table.columns[:TERMINAL_COLUMNS])))
+    console.print(tables[0].note, style="dim")
     console.print()
-    for sentence in said:
+    for sentence in findings:
         console.print(sentence, markup=False)
 
 
@@ -139,32 +136,49 @@ def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
     return Row(cell.name, found, status=status, note="; ".join(filter(None, [seeds, *failures])), simulated=simulated)
 
 
-def _about_intervals(cells: Sequence[Cell]) -> str:
-    mean = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
-    return f"{mean}95 % intervals over the test images."
+def _images(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
+    """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images."""
+    files = {cell.name: file for cell in cells if (file := _reconstructions(cell)) is not None}
+    chosen = dict(list(files.items())[:MAX_CELLS])
+    if not chosen:
+        return None
+    rows: dict[int, dict[str, ImageCell]] = {}
+    for title, file in chosen.items():
+        with safe_open(file, framework="numpy") as stored:
+            ids = stored.get_tensor("stimulus_ids")[:MAX_IMAGES]
+            images = stored.get_slice("images")[: len(ids)]
+        for id_, image in zip(ids.tolist(), images, strict=True):
+            rows.setdefault(id_, {})[title] = ImageCell(image)
+    shown = np.array(list(rows)[:MAX_IMAGES])
+    seen, texts = stimuli.read(shown), descriptions(captions, shown)
+    lines = [
+        ImageRow(f"stimulus {id_}", {"Seen": ImageCell(image), **rows[id_]}, caption)
+        for id_, image, caption in zip(shown.tolist(), seen, texts, strict=True)
+    ]
+    num_more = len(files) - len(chosen)
+    left_out = f" {num_more} more settings are in their own artifacts." if num_more else ""
+    return grid_section("Images", ["Seen", *chosen], lines, f"Of each setting its first seed.{left_out}")
 
 
-def _differences(rows: Sequence[Row], columns: Sequence[Column]) -> Results:
-    note = "First minus second on the same images; 95 % intervals over images, and by Student's t over seeds."
-    return Results("Paired differences", rows, [replace(column, limits=None) for column in columns], note)
+def _reconstructions(cell: Cell) -> Path | None:
+    for job in cell.jobs.values():
+        if job.status == "finished" and RECONSTRUCT.name in job.artifacts:
+            return Path(job.artifacts[RECONSTRUCT.name]) / RECONSTRUCTIONS
+    return None
 
 
 def _cost(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, str]:
-    """Minutes of each cell's own steps, and of what several share."""
+    """Return the minutes of each cell's own steps, and of those that several cells share."""
     cost = {cell.name: f"{cell.seconds() / 60:.1f} min" for cell in cells}
-    own = {folder for job in jobs for folder in job.artifacts.values()}
-    everything = {folder: manifest_of(folder) for folder in own}
+    manifests = _manifests(jobs).values()
     for step in ("simulate", "convert_mindeye1", "pretrain", "fit_encoder"):
-        seconds = [manifest["seconds"] for manifest in everything.values() if manifest["step"] == step]
-        if seconds:
+        if seconds := [manifest["seconds"] for manifest in manifests if manifest["step"] == step]:
             times = f", {len(seconds)} times" if len(seconds) > 1 else ""
             cost[f"shared: {step}"] = f"{sum(seconds) / 60:.1f} min{times}"
-    cost["all steps"] = f"{sum(manifest['seconds'] for manifest in everything.values()) / 60:.1f} min"
+    cost["all steps"] = f"{sum(manifest['seconds'] for manifest in manifests) / 60:.1f} min"
     return cost
 
 
-def _artifacts(jobs: Sequence[Job]) -> list[UsedArtifact]:
-    """Each once, in the order of the jobs."""
-    folders = dict.fromkeys(folder for job in jobs for folder in job.artifacts.values())
-    manifests = [manifest_of(folder) for folder in folders]
-    return [UsedArtifact(m["step"], m["label"], m["fingerprint"], m["seconds"]) for m in manifests]
+def _manifests(jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    """Return each artifact's manifest once, by folder, in the order of the jobs."""
+    return {folder: manifest_of(folder) for job in jobs for folder in job.artifacts.values()}

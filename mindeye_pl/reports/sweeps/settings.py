@@ -1,14 +1,14 @@
-"""A sweep's jobs as cells of a table: those that differ in nothing but the seed are one cell.
+"""A sweep's jobs as cells of a table: those that differ only in the seed are one cell.
 
 Legend: K seeds, n test images.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from mindeye_pl.store.manifest import MANIFEST
 
 SEED, HOURS, START = "seed", "data.num_sessions", "finetune.start"
 
-#: Steps whose cost is a cell's own; what comes before them is shared with other cells.
+#: Steps whose cost is a cell's own; earlier steps are shared with other cells.
 OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
 
-#: Swept parameters in words: the value put in the place of the braces.
+#: Swept parameters in words, with braces for the value.
 WORDS = {
     HOURS: "{} h",
+    START: "{}",
     "data.subject": "subject {}",
     "data.split": "split {}",
     "pretrain.subjects": "pretrained on {}",
@@ -37,8 +38,6 @@ WORDS = {
     "experiment": "{}",
 }
 VALUES = {
-    (START, "pretrained"): "pretrained",
-    (START, "scratch"): "scratch",
     ("ablation", "none"): "whole model",
     ("model", "mindeye1"): "MindEye1",
     ("model", "mindeye2"): "MindEye2",
@@ -55,7 +54,7 @@ VALUES = {
 
 
 def in_words(key: str, value: str) -> str:
-    """A swept parameter for people: "1 h", "scratch"."""
+    """Return a swept parameter for people: "1 h", "scratch"."""
     if (key, value) in VALUES:
         return VALUES[key, value]
     plain = value.replace("_", " ") if key in ("ablation", "fidelity") else value
@@ -64,28 +63,23 @@ def in_words(key: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class JobScores:
-    """Scores of one job.
-
-    Attributes:
-        scores: the model's row, by score name.
-        of_each: `(n,)` of each test image, by score name.
-    """
+    """Scores of one job's model, and of each test image, `(n,)`, by score name."""
 
     scores: Mapping[str, Score]
     of_each: Mapping[str, np.ndarray]
 
-
-def read_job_scores(job: Job) -> JobScores:
-    """From the artifacts of a finished job; empty where it evaluated nothing."""
-    scores: dict[str, Score] = {}
-    of_each: dict[str, np.ndarray] = {}
-    for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS):
-        if step.name in job.artifacts:
-            content = json.loads((Path(job.artifacts[step.name]) / SCORES).read_text())
-            scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
-            each = content.get("of_each_image", {}).get(MODEL, {})
-            of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
-    return JobScores(scores, of_each)
+    @classmethod
+    def read(cls, job: Job) -> Self:
+        """Read the artifacts of a finished job; empty if it evaluated nothing."""
+        scores: dict[str, Score] = {}
+        of_each: dict[str, np.ndarray] = {}
+        for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS):
+            if step.name in job.artifacts:
+                content = json.loads((Path(job.artifacts[step.name]) / SCORES).read_text())
+                scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
+                each = content.get("of_each_image", {}).get(MODEL, {})
+                of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
+        return cls(scores, of_each)
 
 
 @dataclass(frozen=True)
@@ -93,8 +87,8 @@ class Cell:
     """The jobs of one setting.
 
     Attributes:
-        settings: value of each swept parameter but the seed.
-        jobs: by seed; one job has the key "" where no seed was swept.
+        settings: value of each swept parameter except the seed.
+        jobs: by seed; a single job has the key "" if no seed was swept.
     """
 
     settings: Mapping[str, str]
@@ -102,53 +96,57 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """In words, what differs between jobs."""
+        """The swept parameters in words."""
         return ", ".join(in_words(key, value) for key, value in self.settings.items()) or "this sweep"
 
     @property
     def hours(self) -> float | None:
-        """The amount of data, None where it is no number."""
+        """The amount of data, None if it is not a number."""
         try:
             return float(self.settings[HOURS])
         except (KeyError, ValueError):
             return None
 
+    @property
+    def without_hours(self) -> dict[str, str]:
+        """The settings except the amount of data."""
+        return {key: value for key, value in self.settings.items() if key != HOURS}
+
     @cached_property
     def by_seed(self) -> dict[str, JobScores]:
         """Return the scores of the finished jobs by seed."""
-        return {seed: read_job_scores(job) for seed, job in self.jobs.items() if job.status == "finished"}
+        return {seed: JobScores.read(job) for seed, job in self.jobs.items() if job.status == "finished"}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
-        """Scores of each image for these seeds, `(K, n)`; None where any of them lacks it."""
-        chosen = list(self.by_seed) if seeds is None else list(seeds)
-        rows = [self.by_seed[seed].of_each.get(metric) for seed in chosen if seed in self.by_seed]
-        if len(rows) < len(chosen) or not rows or any(row is None for row in rows):
-            return None
-        return np.stack(rows)  # type: ignore[arg-type]
+        """Return the scores of each image for these seeds, `(K, n)`; None if any of them lacks it."""
+        chosen = list(self.by_seed) if seeds is None else seeds
+        rows = [self.by_seed[seed].of_each[metric] for seed in chosen if self._has_each(seed, metric)]
+        return np.stack(rows) if rows and len(rows) == len(chosen) else None
+
+    def _has_each(self, seed: str, metric: str) -> bool:
+        return seed in self.by_seed and metric in self.by_seed[seed].of_each
 
     def score(self, metric: str) -> Score | None:
-        """Mean over seeds, with its interval over images; None where no job has it."""
+        """Return the mean over seeds, with its interval over images; None if no job has it."""
         found = [scores.scores[metric] for scores in self.by_seed.values() if metric in scores.scores]
-        if not found:
-            return None
-        value = float(np.mean([score.value for score in found]))
-        each = self.of_each(metric)
-        if len(found) == 1 or each is None:
-            return replace(found[0], value=value, interval=found[0].interval if len(found) == 1 else None)
-        return replace(found[0], value=value, interval=_interval(each.mean(0), found[0]))
+        if len(found) <= 1:
+            return found[0] if found else None
+        value, each = float(np.mean([score.value for score in found])), self.of_each(metric)
+        interval = None if each is None else _interval(each.mean(0), is_rate=found[0].pool_size is not None)
+        return replace(found[0], value=value, interval=interval)
 
     def failures(self) -> list[str]:
         """Return one line for each job without a score."""
-        lines = []
-        for seed, job in self.jobs.items():
-            which = f"seed {seed}: " if seed else ""
-            if job.status == "failed":
-                lines.append(f"{which}failed: {job.error}")
-            elif job.status == "skipped":
-                lines.append(f"{which}not started: {job.error}")
-            elif job.status == "running":
-                lines.append(f"{which}was killed; the same command goes on with it")
-        return lines
+        lines = {
+            "failed": "failed: {}",
+            "skipped": "not started: {}",
+            "running": "was killed; the same command resumes it",
+        }
+        return [
+            (f"seed {seed}: " if seed else "") + lines[job.status].format(job.error)
+            for seed, job in self.jobs.items()
+            if job.status in lines
+        ]
 
     def seconds(self) -> float:
         """Return the build time of its own steps in seconds, over all seeds."""
@@ -160,54 +158,49 @@ class Cell:
         )
 
 
-def _interval(values: np.ndarray, like: Score) -> tuple[float, float]:
-    """Over images, of a mean over seeds."""
-    if like.pool_size is not None and values.min() >= 0 and values.max() <= 1:
+def _interval(values: np.ndarray, *, is_rate: bool) -> tuple[float, float]:
+    """Return the interval over images of a mean over seeds."""
+    if is_rate and 0 <= values.min() <= values.max() <= 1:
         return hit_rate_interval(values)
     return bootstrap_interval(values)
 
 
 def manifest_of(folder: str) -> dict[str, Any]:
-    """The manifest of an artifact's folder."""
+    """Return the manifest of an artifact's folder."""
     return json.loads((Path(folder) / MANIFEST).read_text())
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
-    """The parameters that differ between jobs, in the order of the command line."""
+    """Return the parameters that differ between jobs, in the order of the command line."""
     settings = [job.settings() for job in jobs]
     keys = dict.fromkeys(key for each in settings for key in each)
     return [key for key in keys if len({each.get(key) for each in settings}) > 1]
 
 
 def cells_of(jobs: Sequence[Job]) -> list[Cell]:
-    """The cells in the order of their first jobs."""
+    """Return the cells in the order of their first jobs."""
     keys = swept_keys(jobs)
+    names = [key for key in keys if key != SEED]
     grouped: dict[tuple[str, ...], dict[str, Job]] = {}
     for job in jobs:
         settings = job.settings()
-        place = tuple(settings.get(key, "") for key in keys if key != SEED)
-        grouped.setdefault(place, {})[settings.get(SEED, "") if SEED in keys else ""] = job
-    names = [key for key in keys if key != SEED]
-    return [Cell(dict(zip(names, place, strict=True)), by_seed) for place, by_seed in grouped.items()]
+        values = tuple(settings.get(name, "") for name in names)
+        grouped.setdefault(values, {})[settings.get(SEED, "") if SEED in keys else ""] = job
+    return [Cell(dict(zip(names, values, strict=True)), by_seed) for values, by_seed in grouped.items()]
 
 
 def pairs(cells: Sequence[Cell], key: str, baseline: str) -> list[tuple[Cell, Cell]]:
-    """Each cell beside the one that differs from it only in having `baseline` as its `key`."""
-    by_settings: dict[frozenset[tuple[str, str]], Cell] = {frozenset(cell.settings.items()): cell for cell in cells}
-    found = []
-    for cell in cells:
-        reference = by_settings.get(frozenset((dict(cell.settings) | {key: baseline}).items()))
-        if reference is not None and reference is not cell:
-            found.append((cell, reference))
-    return found
+    """Return each cell with the one that differs from it only in having `baseline` as its `key`."""
+    by_settings = {frozenset(cell.settings.items()): cell for cell in cells}
+    references = [by_settings.get(frozenset((dict(cell.settings) | {key: baseline}).items())) for cell in cells]
+    return [(cell, one) for cell, one in zip(cells, references, strict=True) if one is not None and one is not cell]
 
 
 def common_seeds(first: Cell, second: Cell) -> list[str]:
-    """The seeds that both have finished."""
+    """Return the seeds that both have finished."""
     return [seed for seed in first.by_seed if seed in second.by_seed]
 
 
-def sorted_by(cells: Sequence[Cell], amount: Callable[[Cell], float | None]) -> list[Cell]:
-    """The cells that have an amount, ascending."""
-    known = [(value, place, cell) for place, cell in enumerate(cells) if (value := amount(cell)) is not None]
-    return [cell for _, _, cell in sorted(known, key=lambda item: item[:2])]
+def by_hours(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells whose amount of data is a number, ascending."""
+    return sorted((cell for cell in cells if cell.hours is not None), key=lambda cell: cell.hours or 0.0)

@@ -1,11 +1,10 @@
 """W&B's record of a run: every step that is built is one W&B run, with its inputs and its results.
 
-A finished step opens no run, except the one whose score W&B's sweep agent waits for. Of several ranks, the first one
-logs.
+A cache hit opens no run, except that of the step whose score W&B's sweep agent waits for. Rank 0 logs.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mindeye_pl.data.nsd.splits import STANDARD
 from mindeye_pl.engine.observer import Observer, StepLog
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import EMBEDDINGS, Step
-from mindeye_pl.store.artifacts import Artifact
+from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
 from mindeye_pl.tracking.sync import sync_command
 from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder
 from mindeye_pl.tracking.wandb_run import RunIdentity, TrackedRun, agent_waits_for, one_line, start_run
@@ -31,22 +30,15 @@ MAX_TAG_LENGTH = 64
 
 
 class WandbLog(StepLog):
-    """Rows and images of a step's W&B run.
-
-    Args:
-        tracked: the run.
-    """
+    """Rows and images of a step's W&B run."""
 
     enabled = True
 
     def __init__(self, tracked: TrackedRun):
-        self._tracked, self._follows = tracked, False
+        self._tracked = tracked
 
     def log(self, values: Mapping[str, float], global_step: int) -> None:
         """Add a row, drawn against the optimiser step."""
-        if not self._follows:
-            self._tracked.follow_steps()
-            self._follows = True
         self._tracked.log(values, global_step)
 
     def log_image(self, image: np.ndarray, epochs: int) -> None:
@@ -55,19 +47,14 @@ class WandbLog(StepLog):
 
 
 class WandbObserver(Observer):
-    """The W&B runs of the steps that a process builds.
-
-    Args:
-        settings: node `logger.wandb` of the configuration, or one whose mode is `disabled`.
-        experiment: W&B's group.
-    """
+    """The W&B runs of the steps that a process builds, by the node `logger.wandb`, in the experiment's group."""
 
     def __init__(self, settings: DictConfig, experiment: str):
         self._settings, self._experiment = settings, experiment
         self._open: dict[str, TrackedRun] = {}
         self._embeddings: dict[str, dict[str, tuple[TrackedFolder, bool]]] = {}
-        self._folders: dict[Path, None] = {}
-        self._ids: dict[str, None] = {}
+        self._offline_folders: set[Path] = set()
+        self._offline_ids: set[str] = set()
         self._shown: set[str] = set()
         self._mode = settings.mode
 
@@ -101,29 +88,28 @@ class WandbObserver(Observer):
             stores = self._embeddings.setdefault(name, {})
             stores[fingerprint] = store, filled or stores.get(fingerprint, (store, False))[1]
 
-    def print_sync_command(self, run: Run, steps: Sequence[Step]) -> None:
-        """Print the line that uploads the offline runs of these steps, if this process made any."""
-        if not self._ids:
-            return
-        ids = [*self._ids, *(_run_id(run, step) for step in steps)]
-        if command := sync_command(self._folders, ids):
+    def print_sync_command(self, fingerprints: Iterable[str]) -> None:
+        """Print the command that uploads the offline runs of these artifacts, if this process wrote any."""
+        ids = [*self._offline_ids, *map(_run_id, fingerprints)]
+        if self._offline_ids and (command := sync_command(self._offline_folders, ids)):
             console.print(f"W&B is offline; to upload: {command}", markup=False)
 
     def _start(self, run: Run, step: Step) -> StepLog:
         if not self.enabled or step.name in self._open:
             return StepLog()
         with _surviving(step):
-            tracked = start_run(Path(self._settings.folder), self._identity(run, step), mode=self._mode)
+            identity = self._identity(run.spec(step), tags(run.config, step), run.resolved)
+            tracked = start_run(Path(self._settings.folder), identity, mode=self._mode)
             if tracked is None:
                 self._mode = "disabled"  # once is enough
                 return StepLog()
             self._open[step.name] = tracked
             if tracked.offline:
                 self._mode = "offline"  # the next step does not wait for the server again
-                self._folders[tracked.folder.parent] = None
-                self._ids[tracked.run_id] = None
+                self._offline_folders.add(tracked.folder.parent)
+                self._offline_ids.add(tracked.run_id)
             for used in _inputs(run, step):
-                self._log_folder(tracked, used, output=False)
+                self._log_folder(tracked.log_input, used)
         return WandbLog(self._open[step.name]) if step.name in self._open else StepLog()
 
     def _finish(self, run: Run, step: Step, *, ok: bool) -> None:
@@ -136,43 +122,40 @@ class WandbObserver(Observer):
                 _summarise_cost(artifact, tracked)
                 step.record(run.inputs(step), artifact, tracked, self._settings.num_images)
                 for store, filled in self._embeddings.pop(step.name, {}).values():
-                    self._log_folder(tracked, store, output=filled)
-                self._log_folder(tracked, _tracked_folder(step, artifact), output=True)
+                    self._log_folder(tracked.log_output if filled else tracked.log_input, store)
+                self._log_folder(tracked.log_output, _tracked_folder(step, artifact))
         tracked.finish(ok=artifact is not None)
         if not tracked.finished and not tracked.offline:
             _log.warning("not uploaded to W&B: wandb sync --include-online %s", tracked.folder)
 
-    def _identity(self, run: Run, step: Step) -> RunIdentity:
-        spec = run.spec(step)
-        artifact = {"step": step.name, "label": spec.label, "fingerprint": spec.fingerprint, "inputs": spec.inputs}
+    def _identity(self, spec: ArtifactSpec, labels: list[str], config: Mapping[str, Any]) -> RunIdentity:
+        artifact = {"step": spec.step, "label": spec.label, "fingerprint": spec.fingerprint, "inputs": spec.inputs}
         return RunIdentity(
             project=self._settings.project,
             entity=self._settings.entity,
-            run_id=_run_id(run, step),
-            name=f"{step.name} {spec.label}",
+            id=_run_id(spec.fingerprint),
+            name=f"{spec.step} {spec.label}",
             group=self._experiment.replace("/", "-"),
-            job_type=step.name,
-            tags=tags(run.config, step),
-            config=run.resolved | {"artifact": artifact},
+            job_type=spec.step,
+            tags=labels,
+            config={**config, "artifact": artifact},
         )
 
-    def _log_folder(self, tracked: TrackedRun, folder: TrackedFolder, *, output: bool) -> None:
+    def _log_folder(self, log: Callable[..., None], folder: TrackedFolder) -> None:
         settings = self._settings
-        if settings.upload == NONE:
-            return
-        log = tracked.log_output if output else tracked.log_input
-        log(folder, upload=settings.upload, below_mb=settings.upload_below_mb, checksums=settings.checksums)
+        if settings.upload != NONE:
+            log(folder, upload=settings.upload, below_mb=settings.upload_below_mb, checksums=settings.checksums)
 
 
 def _inputs(run: Run, step: Step) -> Iterator[TrackedFolder]:
-    """Yield what a step is made from: artifacts of other steps, and what the user brings."""
+    """Yield the artifacts of other steps, and the user's files, that a step is built from."""
     known = set()
     for need in step.needs(run.config):
         if (artifact := run.find(need)) is not None:
             known.add(artifact.fingerprint)
             yield _tracked_folder(need, artifact)
-    leaves, used = run.leaves(step), run.spec(step).inputs
-    for name, fingerprint in used.items():
+    leaves = run.leaves(step)
+    for name, fingerprint in run.spec(step).inputs.items():
         if fingerprint not in known and not leaves[name].steps(run.config) and len(fingerprint) > 12:
             known.add(fingerprint)
             own = name.rpartition(".")[2]  # the same in every step that reads it
@@ -195,9 +178,9 @@ def _surviving(step: Step) -> Iterator[None]:
         _log.warning("the W&B record of %s is incomplete: %s", step.name, one_line(error))
 
 
-def _run_id(run: Run, step: Step) -> str:
+def _run_id(fingerprint: str) -> str:
     """Return the same id for the same work: a step that was stopped resumes in its W&B run."""
-    return run.spec(step).fingerprint[:16]
+    return fingerprint[:16]
 
 
 def _tracked_folder(step: Step, artifact: Artifact) -> TrackedFolder:

@@ -1,21 +1,17 @@
 import io
 import re
 
-import numpy as np
-import pytest
 from rich.console import Console
 
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.reports.render.comparison import find_significant_differences
-from mindeye_pl.reports.render.results import Results, results_section
+from mindeye_pl.reports.render.results import results_section
 from mindeye_pl.reports.render.table import (
     KINDS,
     NOT_COMPARABLE,
     Column,
     Kind,
+    Results,
     Row,
-    group_by_kind,
-    split_columns,
     terminal_table,
 )
 
@@ -58,12 +54,12 @@ def html(rows: list[Row] = ROWS, **changes: object) -> str:
 
 def printed(rows: list[Row], width: int = 100, **changes: object) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False, soft_wrap=True)
-    console.print(terminal_table("Scores", rows, COLUMNS, **changes))  # type: ignore[arg-type]
+    console.print(terminal_table(Results("Scores", rows, COLUMNS, **changes)))  # type: ignore[arg-type]
     return console.file.getvalue()
 
 
 def test_rows_are_grouped_by_kind() -> None:
-    assert [kind for kind, _ in group_by_kind(ROWS)] == list(KINDS)
+    assert [kind for kind, _ in Results("Scores", ROWS).groups] == list(KINDS.values())
     for text in (html(), printed(ROWS)):
         positions = [text.index(KINDS[kind].partition(":")[0]) for kind in KINDS]
         assert positions == sorted(positions)
@@ -78,7 +74,7 @@ def test_published_rows_are_marked_beside_simulated_rows() -> None:
         assert NOT_COMPARABLE not in text
     mixed = [*ROWS[:-1], row("ridge", "baseline", simulated=True)]
     assert html(mixed).count(NOT_COMPARABLE) == 1
-    assert printed(mixed).count(NOT_COMPARABLE) == len(split_columns(COLUMNS)), "in every block of the table"
+    assert printed(mixed, 200).count(NOT_COMPARABLE) == 1
 
 
 def test_lower_is_better_is_marked() -> None:
@@ -123,26 +119,3 @@ def test_scale_stays_inside_its_cell() -> None:
     positions = [float(value) for value in re.findall(r'(?:cx|x)="([-\d.]+)%"', page)]
     assert min(positions) >= 0
     assert max(positions) <= 100
-
-
-def test_terminal_tables_have_at_most_four_columns() -> None:
-    parts = split_columns(COLUMNS)
-    assert [column for part in parts for column in part] == list(COLUMNS)
-    assert all(1 <= len(part) <= 4 and len({column.group for column in part}) == 1 for part in parts)
-    plain = [Column(f"c{i}", f"c{i}") for i in range(9)]
-    assert [len(part) for part in split_columns(plain)] == [4, 4, 1]
-    assert split_columns(plain[:4]) == [plain[:4]]
-    assert printed(ROWS).count("true tokens") == len(parts)
-
-
-@pytest.mark.parametrize(("shift", "expected"), [(0.2, "better"), (-0.2, "worse"), (0.0, None)])
-def test_find_significant_differences(shift: float, expected: str | None) -> None:
-    rng = np.random.default_rng(0)
-    this_run = {name: rng.normal(size=200) for name in ("pixcorr", "swav_distance")}
-    other = {name: values + rng.normal(size=200) * 0.1 for name, values in this_run.items()}
-    other["pixcorr"] = other["pixcorr"] - other["pixcorr"].mean() + this_run["pixcorr"].mean() + shift
-    other["swav_distance"] = (
-        other["swav_distance"] - other["swav_distance"].mean() + this_run["swav_distance"].mean() - shift
-    )
-    differences = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
-    assert find_significant_differences(other, this_run, COLUMNS) == differences

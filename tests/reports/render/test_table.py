@@ -5,6 +5,7 @@ from rich.console import Console
 
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.table import (
+    Results,
     Row,
     explain_retrieval,
     format_chance,
@@ -20,7 +21,7 @@ LONG = "python -m mindeye_pl +experiment=finetune_subj01_all scale=paper data=ns
 
 def printed(rows: list[Row], width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False, soft_wrap=True)
-    console.print(terminal_table("Subject 1", rows))
+    console.print(terminal_table(Results("Subject 1", rows)))
     return console.file.getvalue()
 
 
