@@ -91,6 +91,8 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here whole, not as Hydra's shortened trace
     # Threads that wait spin by default: with another busy process on the machine a step would take fifty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A rank that outlives rank 0 would warn of each lost connection, beside the line of the mistake.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     SweepReport.sweep = None
     with mistakes_in_one_line():
         _on_main_rank(_run_command_line)
