@@ -32,15 +32,14 @@ _TRAINER = {
     | list[NonNegativeInt]
     | Annotated[str, StringConstraints(pattern=r"^\d+(,\d+)*,?$"), "numbers of devices, as 0,1"],
     "num_nodes": PositiveInt,
+    # Without ddp_spawn, ddp_fork and ddp_notebook, which start ranks from a running process, and DeepSpeed's stage 3,
+    # which shards the weights.
     "strategy": Literal[
         "auto",
         "ddp",
         "ddp_find_unused_parameters_true",
         "ddp_find_unused_parameters_false",
         "ddp_static_graph",
-        "ddp_spawn",
-        "ddp_fork",
-        "ddp_notebook",
         "fsdp",
         "fsdp_cpu_offload",
         "deepspeed",
@@ -48,8 +47,6 @@ _TRAINER = {
         "deepspeed_stage_1_offload",
         "deepspeed_stage_2",
         "deepspeed_stage_2_offload",
-        "deepspeed_stage_3",
-        "deepspeed_stage_3_offload",
     ],
     # Weights in half precision meet betas in float32, and fail.
     "precision": Literal["32-true", "16-mixed", "bf16-mixed"],
