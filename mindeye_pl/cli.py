@@ -98,20 +98,21 @@ def main() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     SweepReport.sweep = None
     with mistakes_in_one_line():
-        _on_main_rank(_run_command_line)
+        try:
+            _on_main_rank(_run_command_line)
+        except Exception:
+            _report_sweep()  # of the jobs that ended before a launcher gave up
+            raise
+        _report_sweep()
 
 
 def _run_command_line() -> None:
     check_command_line(sys.argv[1:])
-    try:
-        run_job()
-    except Exception:
-        _report_sweep()  # of the jobs that ended before a launcher gave up
-        raise
-    _report_sweep()
+    run_job()
 
 
 def _report_sweep() -> None:
+    """Write the report of a sweep, after the other ranks have ended: they take part in jobs only."""
     if (sweep := SweepReport.sweep) is not None and not sweep.plan:
         from mindeye_pl.reports.sweeps.report import write_sweep_report
 

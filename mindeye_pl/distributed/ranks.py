@@ -182,10 +182,13 @@ def joined() -> Iterator[None]:
     except RuntimeError as error:
         fix = "start every rank, on every machine; with Slurm, #SBATCH --ntasks-per-node=DEVICES"
         raise UserError(f"not all ranks have started: {error}", fix=fix) from error
-    yield
-    wait_for_all()  # rank 0 may serve the store
+    try:
+        yield
+        wait_for_all()  # rank 0 may serve the store
+    finally:  # also after an error: what rank 0 does then, it does alone
+        _group = None
     dist.destroy_process_group()
-    _rank, _world_size, _group, _store = 0, 1, None, None
+    _rank, _world_size, _store = 0, 1, None
     del os.environ[_JOINED_BY]
 
 
