@@ -4,9 +4,9 @@ import logging
 import multiprocessing
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -18,12 +18,9 @@ from mindeye_pl.errors import UserError
 
 
 def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
-    """Call a function in several processes, which end together when one fails, and return the result of rank 0.
+    """Call an importable function, which joins the ranks, with picklable arguments in several processes.
 
-    Args:
-        function: importable; it joins the ranks (`ranks.joined`).
-        args: picklable.
-        num_processes: one per device.
+    The processes end together when one fails. The result is that of rank 0.
 
     Raises:
         UserError: if a rank raised one, or was killed.
@@ -31,14 +28,11 @@ def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
         SystemExit: with the exit code of a rank that ended itself.
         KeyboardInterrupt: on Ctrl-C.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="mindeye_pl_ranks_", ignore_cleanup_errors=True) as error_files,
-        _launcher_settings(),
-    ):
-        nodes = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": num_processes, "max_restarts": 0}
-        rendezvous = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
-        logs = DefaultLogsSpecs(log_dir=error_files)
-        config = LaunchConfig(**nodes, **rendezvous, run_id=uuid4().hex, logs_specs=logs)
+    with _launcher_settings(), TemporaryDirectory(prefix="mindeye_pl_ranks_", ignore_cleanup_errors=True) as folder:
+        options: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": num_processes, "max_restarts": 0}
+        options |= {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+        logs = DefaultLogsSpecs(log_dir=folder)  # of the ranks' error files
+        config = LaunchConfig(**options, run_id=uuid4().hex, logs_specs=logs)
         try:
             return elastic_launch(config, function)(*args)[0]
         except ChildFailedError as error:

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
-from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 
 #: Environment variable with the process that joined the ranks; the processes that it starts inherit it.
@@ -156,15 +157,12 @@ def joined() -> Iterator[None]:
     """
     global _rank, _world_size, _group, _store, _threads
     if os.environ.setdefault(_JOINED_BY, str(os.getpid())) != str(os.getpid()):
-        raise UserError(
-            "jobs that run at the same time cannot share the ranks of torchrun or srun",
-            got="another launcher",
-            fix="hydra/launcher=basic, or without torchrun and srun",
-        )
+        what = "jobs that run at the same time cannot share the ranks of torchrun or srun"
+        raise UserError(what, got="another launcher", fix="hydra/launcher=basic, or without torchrun and srun")
     _threads = torch.get_num_threads()
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if by_torchrun:
-        _end_with_parent()
+        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # Linux ends this process with the launcher, even if that is killed
     has_cuda = torch.cuda.is_available()
     try:
         environment = TorchElasticEnvironment() if by_torchrun else SLURMEnvironment()
@@ -194,22 +192,9 @@ def joined() -> Iterator[None]:
 
 def _silence() -> None:
     """Leave all output to the main process."""
-    console.quiet = True
     logging.disable()
     warnings.simplefilter("ignore")
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # to the end of the process
-
-
-def _end_with_parent() -> None:
-    """End this process soon after the launcher, even if that is killed."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def check_in_step() -> None:

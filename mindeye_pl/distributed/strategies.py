@@ -51,12 +51,9 @@ def determined_by_trainer(config: DictConfig) -> dict[str, Any]:
 
 
 def trainer_options(config: Any, *, sharded: bool = True) -> dict[str, Any]:
-    """Return the keyword arguments of the `Trainer` that replace those of the configured group.
+    """Return the keyword arguments of the `Trainer` that replace those of `config.trainer`.
 
-    Args:
-        config: of the run or of a step, with the node `trainer`.
-        sharded: False replaces strategies that shard the weights by DDP, for predictions, which need no gradients
-            or optimiser state.
+    Predictions need no gradients or optimiser state: `sharded=False` replaces strategies that shard weights by DDP.
     """
     if num_ranks(config) == 1:
         return {}
