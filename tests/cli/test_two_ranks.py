@@ -222,7 +222,7 @@ def test_a_killed_process_ends_all_ranks_and_the_command_resumes(tmp_path: Path)
     ranks = training_ranks(process.pid)
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1, err
     assert "SIGKILL" in err
@@ -233,7 +233,7 @@ def test_a_killed_process_ends_all_ranks_and_the_command_resumes(tmp_path: Path)
     ranks = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(map(alive, ranks)), seconds=30)
+    wait_for(lambda: not any(map(alive, ranks)), seconds=60)
 
     code, _, err = run(outputs, *SHORT, *more)
     assert (code, err) == (0, "")
@@ -249,7 +249,7 @@ def test_ctrl_c_and_signals_end_all_ranks(tmp_path: Path) -> None:
             wait_for(lambda process=process: first_epoch_is_done(process, tmp_path))
             ranks = children(process.pid)
             process.send_signal(number)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=180)
         finally:
             process.kill()  # where it has not ended
         assert process.returncode == code, err
