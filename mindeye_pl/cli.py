@@ -18,22 +18,22 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, command_line, conf_dir, register_resolvers
-from mindeye_pl.distributed.launched import has_joined, launched_ranks
+from mindeye_pl.distributed.launched import launched_ranks
 from mindeye_pl.errors import UserError
 
 if TYPE_CHECKING:
     from mindeye_pl.reports.sweeps.jobs import Job
 
-#: What the operating system says of a write that found no room; libraries below Python pass on only the words.
-_NO_ROOM = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+#: Error codes and messages of a write to a full disk; libraries below Python pass on only the message.
+_DISK_FULL = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
 def run_job(config: DictConfig) -> None:
-    """One job, the only one of a run or one of a sweep."""
-    register_resolvers()  # a launcher's own process has not been through `main`
-    logging.captureWarnings(True)  # into the log, so that stderr holds nothing but the line of a mistake
-    with mistakes_in_one_line():  # here too, since Hydra adds words of its own to what a job raises
+    """Run one job, the only one of a run or one of a sweep."""
+    register_resolvers()  # a launcher's own process does not call `main`
+    logging.captureWarnings(True)  # into the log, so that stderr has only the line of a mistake
+    with mistakes_in_one_line():  # here too, since Hydra adds to the message of an error in a job
         is_job = HydraConfig.get().mode == RunMode.MULTIRUN and not config.plan
         # A cluster's launcher calls this function in every rank.
         _on_main_rank(lambda: _run_job_of_sweep(config) if is_job else _run(config))
@@ -48,12 +48,15 @@ def _run(config: DictConfig, job: "Job | None" = None) -> None:
 
 def _on_main_rank(run: Callable[[], None]) -> None:
     """Compose and run jobs; where torchrun or srun started several ranks, those other than 0 take the jobs from it."""
-    if launched_ranks() is None or has_joined():
+    if launched_ranks() is None:
         run()
         return
-    from mindeye_pl.distributed.ranks import agree, is_main_process, joined
+    from mindeye_pl.distributed.ranks import agree, is_main_process, joined, world_size
     from mindeye_pl.runner.ranks import run_tasks_of_main_process
 
+    if world_size() > 1:  # joined before
+        run()
+        return
     with joined():
         if is_main_process():
             run()
@@ -76,37 +79,40 @@ def _run_job_of_sweep(config: DictConfig) -> None:
 
 
 class SweepReport(Callback):
-    """Hydra's hook before a multirun; Hydra swallows what its hooks raise, so this one only remembers."""
+    """Hydra's hook before a multirun. Hydra ignores the errors of hooks, so that it writes no report itself."""
 
     sweep: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remembers the sweep's configuration, in which no job's overrides are."""
+        """Remember the sweep's configuration, which has no job's overrides."""
         type(self).sweep = config
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     register_resolvers()
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions come here whole, not as Hydra's shortened trace
-    # Threads that wait spin by default: with another busy process on the machine a step would take fifty times as long.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions arrive here, not as Hydra's shortened traceback
+    # Waiting threads spin by default: with another busy process on the machine a step would take fifty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A rank that outlives rank 0 would warn of each lost connection, beside the line of the mistake.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     SweepReport.sweep = None
     with mistakes_in_one_line():
-        _on_main_rank(_run_command_line)
+        try:
+            _on_main_rank(_run_command_line)
+        except Exception:
+            _report_sweep()  # of the jobs that ended before a launcher gave up
+            raise
+        _report_sweep()
 
 
 def _run_command_line() -> None:
     check_command_line(sys.argv[1:])
-    try:
-        run_job()
-    except Exception:
-        _report_sweep()  # of the jobs that ended before a launcher gave up
-        raise
-    _report_sweep()
+    run_job()
 
 
 def _report_sweep() -> None:
+    """Write the report of a sweep, after the other ranks have ended: they take part in jobs only."""
     if (sweep := SweepReport.sweep) is not None and not sweep.plan:
         from mindeye_pl.reports.sweeps.report import write_sweep_report
 
@@ -123,12 +129,13 @@ def mistakes_in_one_line() -> Iterator[None]:
             print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        line, reports = line_of(error), _reports_failure(error)
-        if line is None and reports:
+        line = line_of(error)
+        if not _reports_failure(error):
+            sys.exit(1 if line is None else 2)
+        if line is None:
             raise
-        if reports:
-            print(f"mindeye_pl: {line}", file=sys.stderr, flush=True)
-        sys.exit(1 if line is None else 2)
+        print(f"mindeye_pl: {line}", file=sys.stderr, flush=True)
+        sys.exit(2)
 
 
 def _reports_failure(error: Exception) -> bool:
@@ -140,32 +147,25 @@ def _reports_failure(error: Exception) -> bool:
 
 
 def line_of(error: Exception) -> str | None:
-    """A mistake that the user can mend in one line; None for what is none."""
+    """Return the one line of a mistake that the user can fix, None for another error."""
     if not isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        return str(no_room(error)) if found_no_room(error) else None
-    cause = error.__cause__
-    words = [str(error)]
-    if isinstance(error, HydraException) and cause is not None and str(cause) not in str(error):
-        words.append(str(cause))
-    return " ".join(" ".join(words).split()) or type(error).__name__
+        full = _disk_full(error)
+        return None if full is None else str(full)
+    message, cause = str(error), error.__cause__
+    if isinstance(error, HydraException) and cause is not None and str(cause) not in message:
+        message += f" {cause}"
+    return " ".join(message.split()) or type(error).__name__
 
 
-def found_no_room(error: BaseException | None) -> bool:
-    """Return whether an error, or one of its causes, is a write to a full disk."""
-    seen: set[int] = set()  # a cause may lead back to where it came from
-    while error is not None and id(error) not in seen:
-        if getattr(error, "errno", None) in _NO_ROOM or any(words in str(error) for words in _NO_ROOM.values()):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def no_room(error: Exception) -> UserError:
-    """The user's view of it."""
-    return UserError(
-        f"no room to write {getattr(error, 'filename', None) or 'a file of this run'}",
-        got=error,
-        expected="free space",
-        fix="make room, or paths.outputs=FOLDER on another disk; then the same command goes on where it was",
-    )
+def _disk_full(error: Exception) -> UserError | None:
+    """Return the user's view of a write to a full disk, if the error or one of its causes is one."""
+    seen: set[int] = set()  # causes may be circular
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if getattr(cause, "errno", None) in _DISK_FULL or any(words in str(cause) for words in _DISK_FULL.values()):
+            what = f"no room to write {getattr(error, 'filename', None) or 'a file of this run'}"
+            fix = "make room, or paths.outputs=FOLDER on another disk; the same command resumes"
+            return UserError(what, got=error, expected="free space", fix=fix)
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -2,9 +2,6 @@
 
 import os
 
-#: Environment variable with the process that joined the ranks; the processes that it starts inherit it.
-JOINED_BY = "MINDEYE_PL_JOINED_BY"
-
 
 def launched_ranks() -> tuple[int, int] | None:
     """Return the rank and the world size where torchrun or srun started several ranks, else None."""
@@ -16,8 +13,3 @@ def launched_ranks() -> tuple[int, int] | None:
     else:
         return None
     return found if found[1] > 1 else None
-
-
-def has_joined() -> bool:
-    """Return whether this process has joined the ranks."""
-    return os.environ.get(JOINED_BY) == str(os.getpid())

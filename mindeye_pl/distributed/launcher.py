@@ -3,12 +3,10 @@
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -18,23 +16,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from mindeye_pl.errors import UserError
 
-#: Signals that PyTorch's launcher takes over: it passes them on, gives the ranks half a minute, and ends.
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-
-#: Signals that ranks answer by a checkpoint and an end of their own.
-_PASSED_ON = (signal.SIGUSR1,)
-
 
 def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
-    """Call a function in several processes, which end together when one fails.
+    """Call an importable function, which joins the ranks, with picklable arguments in several processes.
 
-    Args:
-        function: importable; it joins the ranks (`ranks.joined`).
-        args: picklable.
-        num_processes: one per device.
-
-    Returns:
-        The result of rank 0.
+    The processes end together when one fails. The result is that of rank 0.
 
     Raises:
         UserError: if a rank raised one, or was killed.
@@ -42,30 +28,19 @@ def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
         SystemExit: with the exit code of a rank that ended itself.
         KeyboardInterrupt: on Ctrl-C.
     """
-    logs = tempfile.mkdtemp(prefix="mindeye_pl_ranks_")
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=num_processes,
-        run_id=uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=logs),  # for the ranks' error files
-    )
-    try:
-        with _quiet_launcher(), _signals():
+    with _launcher_settings(), TemporaryDirectory(prefix="mindeye_pl_ranks_", ignore_cleanup_errors=True) as folder:
+        options: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": num_processes, "max_restarts": 0}
+        options |= {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+        logs = DefaultLogsSpecs(log_dir=folder)  # of the ranks' error files
+        config = LaunchConfig(**options, run_id=uuid4().hex, logs_specs=logs)
+        try:
             return elastic_launch(config, function)(*args)[0]
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        raise _error_of(rank, failure) from None
-    except SignalException as error:
-        if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        raise SystemExit(128 + error.sigval) from None
-    finally:
-        shutil.rmtree(logs, ignore_errors=True)
+        except ChildFailedError as error:
+            raise _error_of(*error.get_first_failure()) from None
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + error.sigval) from None
 
 
 def _error_of(rank: int, failure: ProcessFailure) -> BaseException:
@@ -82,30 +57,24 @@ def _error_of(rank: int, failure: ProcessFailure) -> BaseException:
 
 
 @contextmanager
-def _quiet_launcher() -> Iterator[None]:
-    """Keep the launcher's own log messages from the terminal: this process reports the error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+def _launcher_settings() -> Iterator[None]:
+    """Pass SIGUSR1 on to the ranks, restore the handlers that the launcher replaces, and silence its log messages.
 
+    The launcher itself passes other signals on, gives the ranks half a minute, and ends.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+    before, disabled = {number: signal.getsignal(number) for number in numbers}, logging.root.manager.disable
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Pass signals on to the ranks, and restore the handlers from before at the end."""
-    before = {number: signal.getsignal(number) for number in (*_ENDING, *_PASSED_ON)}
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int, _: Any) -> None:
         for process in multiprocessing.active_children():
             if process.pid is not None:
                 os.kill(process.pid, number)
 
-    for number in _PASSED_ON:
-        signal.signal(number, pass_on)
+    signal.signal(signal.SIGUSR1, pass_on)
+    logging.disable()
     try:
         yield
     finally:
+        logging.disable(disabled)
         for number, handler in before.items():
             signal.signal(number, handler)

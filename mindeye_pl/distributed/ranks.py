@@ -21,24 +21,25 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
-from mindeye_pl.console import console
-from mindeye_pl.distributed.launched import JOINED_BY
 from mindeye_pl.errors import UserError
 
-_START_TIMEOUT = timedelta(minutes=10)
-_NO_TIMEOUT = timedelta(days=365)
-_IN_STEP_TIMEOUT = timedelta(seconds=30)
+#: Environment variable with the process that joined the ranks; the processes that it starts inherit it.
+_JOINED_BY = "MINDEYE_PL_JOINED_BY"
+
+_START_TIMEOUT, _NO_TIMEOUT, _IN_STEP_TIMEOUT = timedelta(minutes=10), timedelta(days=365), timedelta(seconds=30)
 
 #: How long a failed collective waits for the launcher, or for the error of the rank that broke it.
 _PEER_ERROR_S = 5.0
 
-_control: Any = None  # of type ProcessGroup where there are several ranks
-_store: Store | None = None
-_alone = False
+_rank, _world_size = 0, 1
+_group: Any = None  # ProcessGroup of the collectives; None in a single process and where a rank works alone
+_store: Store | None = None  # None in a single process
 _out_of_step = False
 _threads = 1
 
@@ -49,17 +50,17 @@ class MainProcessError(RuntimeError):
 
 def rank() -> int:
     """Return this process's rank, 0 where it is the only one."""
-    return 0 if _control is None else dist.get_rank()
+    return _rank
 
 
 def world_size() -> int:
     """Return the number of ranks."""
-    return 1 if _control is None else dist.get_world_size()
+    return _world_size
 
 
 def is_main_process() -> bool:
     """Return whether this is rank 0."""
-    return rank() == 0
+    return _rank == 0
 
 
 def agree(value: Any = None) -> Any:
@@ -68,19 +69,19 @@ def agree(value: Any = None) -> Any:
     Raises:
         UserError: after a job that failed in some ranks and not in all.
     """
-    if _control is None or _alone:
+    if _group is None:
         return value
     if _out_of_step:
         raise UserError("an earlier job failed in some ranks and not in all", fix="the same command again")
     shared = [value]
-    dist.broadcast_object_list(shared, src=0, group=_control)
+    dist.broadcast_object_list(shared, src=0, group=_group)
     return shared[0]
 
 
 def wait_for_all() -> None:
     """Wait until every rank is here."""
-    if _control is not None and not _alone:
-        dist.barrier(group=_control)
+    if _group is not None:
+        dist.barrier(group=_group)
 
 
 def on_main_process(function: Callable[..., Any], *args: Any) -> Any:
@@ -89,16 +90,13 @@ def on_main_process(function: Callable[..., Any], *args: Any) -> Any:
     Raises:
         MainProcessError: in the other ranks, if the function raises.
     """
-    if _control is None or _alone:
+    if _group is None:
         return function(*args)
     result = None
     if is_main_process():
         with _sharing_failure(), _working_alone():
             result = function(*args)
-    result, failure = agree((result, None))
-    if failure is not None:
-        raise MainProcessError(failure)
-    return result
+    return _agree_on_success(result)
 
 
 @contextmanager
@@ -111,17 +109,23 @@ def main_process_first() -> Iterator[None]:
     if is_main_process():
         with _sharing_failure(), _working_alone():
             yield
-        agree((None, None))
-        return
-    if (failure := agree()[1] if not _alone else None) is not None:
+        _agree_on_success()
+    else:
+        _agree_on_success()
+        with _working_alone():
+            yield
+
+
+def _agree_on_success(result: Any = None) -> Any:
+    result, failure = agree((result, None))
+    if failure is not None:
         raise MainProcessError(failure)
-    with _working_alone():
-        yield
+    return result
 
 
 @contextmanager
 def _sharing_failure() -> Iterator[None]:
-    """Raise an error of the main process in the other ranks too, which wait for `(result, failure)`."""
+    """Raise an error in the ranks that wait in `_agree_on_success` too."""
     try:
         yield
     except Exception as error:
@@ -132,16 +136,65 @@ def _sharing_failure() -> Iterator[None]:
 @contextmanager
 def _working_alone() -> Iterator[None]:
     """Make the collectives local, and use the threads that Lightning divides among the ranks of a training."""
-    global _alone
-    before, threads = _alone, torch.get_num_threads()
-    _alone = True
-    if _control is not None and is_main_process():
+    global _group
+    before, threads = _group, torch.get_num_threads()
+    if before is not None and is_main_process():
         torch.set_num_threads(_threads)
+    _group = None
     try:
         yield
     finally:
-        _alone = before
+        _group = before
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the ranks that torchrun, srun or `launch` started, and initialise the process group that Lightning uses.
+
+    Raises:
+        UserError: if not all ranks start, or in a process that another launcher started below a rank.
+    """
+    global _rank, _world_size, _group, _store, _threads
+    if os.environ.setdefault(_JOINED_BY, str(os.getpid())) != str(os.getpid()):
+        what = "jobs that run at the same time cannot share the ranks of torchrun or srun"
+        raise UserError(what, got="another launcher", fix="hydra/launcher=basic, or without torchrun and srun")
+    _threads = torch.get_num_threads()
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if by_torchrun:
+        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # Linux ends this process with the launcher, even if that is killed
+    has_cuda = torch.cuda.is_available()
+    try:
+        environment = TorchElasticEnvironment() if by_torchrun else SLURMEnvironment()
+        _rank, _world_size = environment.global_rank(), environment.world_size()
+        rank_zero_only.rank = _rank  # type: ignore[attr-defined]
+        if _rank > 0:
+            _silence()
+        if has_cuda:
+            torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
+        url = f"tcp://{environment.main_address}:{environment.main_port}"
+        _store, _, _ = next(rendezvous(url, _rank, _world_size, timeout=_START_TIMEOUT))
+        training, backend = PrefixStore("training", _store), "cpu:gloo,cuda:nccl" if has_cuda else "gloo"
+        dist.init_process_group(backend, store=training, rank=_rank, world_size=_world_size)
+        _group = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
+    except RuntimeError as error:
+        fix = "start every rank, on every machine; with Slurm, #SBATCH --ntasks-per-node=DEVICES"
+        raise UserError(f"not all ranks have started: {error}", fix=fix) from error
+    try:
+        yield
+        wait_for_all()  # rank 0 may serve the store
+    finally:  # also after an error: what rank 0 does then, it does alone
+        _group = None
+    dist.destroy_process_group()
+    _rank, _world_size, _store = 0, 1, None
+    del os.environ[_JOINED_BY]
+
+
+def _silence() -> None:
+    """Leave all output to the main process."""
+    logging.disable()
+    warnings.simplefilter("ignore")
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # to the end of the process
 
 
 def check_in_step() -> None:
@@ -152,93 +205,15 @@ def check_in_step() -> None:
     """
     global _out_of_step
     try:
-        dist.monitored_barrier(group=_control, timeout=_IN_STEP_TIMEOUT)
+        dist.monitored_barrier(group=_group, timeout=_IN_STEP_TIMEOUT)
     except RuntimeError as error:
         _out_of_step = True
         raise UserError("a job failed in some ranks and not in all", fix="the same command again") from error
 
 
-# joining
-
-
-@contextmanager
-def joined() -> Iterator[None]:
-    """Join the ranks that torchrun, srun or `launch` started, and initialise the process group that Lightning uses.
-
-    Raises:
-        UserError: if not all ranks start, or in a process that another launcher started below a rank.
-    """
-    global _control, _store, _threads
-    if os.environ.setdefault(JOINED_BY, str(os.getpid())) != str(os.getpid()):
-        raise UserError(
-            "jobs that run at the same time cannot share the ranks of torchrun or srun",
-            got="another launcher",
-            fix="hydra/launcher=basic, or without torchrun and srun",
-        )
-    _threads = torch.get_num_threads()
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        url, own, count, local = "env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "LOCAL_RANK"
-        _end_with_parent()
-    else:
-        slurm = _slurm()
-        url = f"tcp://{slurm.main_address}:{slurm.main_port}"
-        own, count, local = slurm.global_rank(), slurm.world_size(), "SLURM_LOCALID"
-    rank_zero_only.rank = own  # type: ignore[attr-defined]
-    if own > 0:
-        _silence()
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ[local]) % torch.cuda.device_count())
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    try:
-        _store, _, _ = next(rendezvous(url, own, count, timeout=_START_TIMEOUT))
-        dist.init_process_group(backend, store=PrefixStore("training", _store), rank=own, world_size=count)
-        _control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
-    except RuntimeError as error:
-        fix = "start every rank, on every machine"
-        raise UserError(f"not all ranks have started: {error}", expected=count, fix=fix) from error
-    yield
-    if _out_of_step:
-        return
-    wait_for_all()  # rank 0 may serve the store
-    dist.destroy_process_group()
-    _control = _store = None
-    del os.environ[JOINED_BY]
-
-
-def _slurm() -> SLURMEnvironment:
-    """Return what srun says of the ranks, as Lightning reads it later."""
-    try:
-        return SLURMEnvironment()
-    except RuntimeError as error:
-        raise UserError(f"srun: {error}", fix="#SBATCH --ntasks-per-node=DEVICES") from error
-
-
-def _silence() -> None:
-    """Leave all output to the main process."""
-    console.quiet = True
-    logging.disable()
-    warnings.simplefilter("ignore")
-    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # to the end of the process
-
-
-def _end_with_parent() -> None:
-    """End this process soon after the launcher, even if that is killed."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-# failures
-
-
 def let_peers_fail_first(error: BaseException) -> None:
     """Wait before a failed collective is reported: a rank that died has broken it, and its launcher ends this one."""
-    if _control is not None and isinstance(error, RuntimeError):
+    if _store is not None and isinstance(error, RuntimeError):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler would let the process live
         time.sleep(_PEER_ERROR_S)
@@ -246,12 +221,11 @@ def let_peers_fail_first(error: BaseException) -> None:
 
 def reports_failure(error: BaseException) -> bool:
     """Return whether this rank reports its error: the first rank that fails does."""
-    if _control is None:
+    if _store is None:
         return True
     let_peers_fail_first(error)
     if isinstance(error, MainProcessError):
         return False
-    assert _store is not None
     try:
         return _store.add("failures", 1) == 1
     except RuntimeError:  # rank 0 served the store and is gone, with its error

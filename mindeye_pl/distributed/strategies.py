@@ -2,34 +2,23 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import FSDPStrategy
 
 from mindeye_pl.errors import UserError
 
-#: Some parameters get no gradient on purpose: inert published blocks, a head that no loss reads, a frozen part.
-_ALLOWING_UNUSED_PARAMETERS = {"auto": "ddp_find_unused_parameters_true", "ddp": "ddp_find_unused_parameters_true"}
-
 #: Keys of the `trainer` group that change the trained weights, besides precision and the number of ranks: the amount
 #: of training, and the validations that choose the weights that are kept.
 _CHANGES_WEIGHTS = (
-    "accumulate_grad_batches",
-    "check_val_every_n_epoch",
-    "fast_dev_run",
-    "gradient_clip_algorithm",
-    "gradient_clip_val",
-    "limit_train_batches",
-    "limit_val_batches",
-    "max_epochs",
-    "max_steps",
-    "max_time",
-    "overfit_batches",
-    "val_check_interval",
+    *("accumulate_grad_batches", "check_val_every_n_epoch", "fast_dev_run", "gradient_clip_algorithm"),
+    *("gradient_clip_val", "limit_train_batches", "limit_val_batches", "max_epochs", "max_steps", "max_time"),
+    *("overfit_batches", "val_check_interval"),
 )
 
 
@@ -40,10 +29,10 @@ def num_ranks(config: Any) -> int:
 
 def _devices(trainer: DictConfig) -> int:
     """Return the number of devices per machine, as Lightning reads `devices`."""
-    devices: Any = OmegaConf.to_object(trainer.devices) if OmegaConf.is_list(trainer.devices) else trainer.devices
+    devices = trainer.devices
     if isinstance(devices, str) and "," in devices:
-        devices = [part for part in devices.split(",") if part.strip()]
-    if isinstance(devices, list):
+        devices = devices.strip(",").split(",")
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
         return len(devices)
     if devices in ("auto", "-1", -1):
         return max(torch.cuda.device_count(), 1) if trainer.accelerator == "gpu" else 1
@@ -56,27 +45,23 @@ def determined_by_trainer(config: DictConfig) -> dict[str, Any]:
     The number of ranks is among them, since the global batch is the batch size times the ranks. The strategy is not.
     """
     ranks = num_ranks(config)
-    by: dict[str, Any] = {"ranks": ranks} if ranks > 1 else {}
-    for key in _CHANGES_WEIGHTS:
-        if (value := config.trainer.get(key)) is not None:
-            by[f"trainer.{key}"] = value
-    return by
+    changed = {f"trainer.{key}": config.trainer.get(key) for key in _CHANGES_WEIGHTS}
+    by = {"ranks": ranks if ranks > 1 else None} | changed
+    return {key: value for key, value in by.items() if value is not None}
 
 
 def trainer_options(config: Any, *, sharded: bool = True) -> dict[str, Any]:
-    """Return the keyword arguments of the `Trainer` that replace those of the configured group.
+    """Return the keyword arguments of the `Trainer` that replace those of `config.trainer`.
 
-    Args:
-        config: of the run or of a step, with the node `trainer`.
-        sharded: False replaces strategies that shard the weights by DDP, for predictions, which need no gradients
-            or optimiser state.
+    Predictions need no gradients or optimiser state: `sharded=False` replaces strategies that shard weights by DDP.
     """
     if num_ranks(config) == 1:
         return {}
     strategy = config.trainer.get("strategy", "auto")
-    if not sharded and shards_weights(strategy):
-        strategy = "ddp"
-    return {"strategy": _ALLOWING_UNUSED_PARAMETERS.get(strategy, strategy)} if isinstance(strategy, str) else {}
+    if strategy in ("auto", "ddp") or (not sharded and shards_weights(strategy)):
+        # Some parameters get no gradient on purpose: inert published blocks, a head that no loss reads, a frozen part.
+        return {"strategy": "ddp_find_unused_parameters_true"}
+    return {}
 
 
 def shards_weights(strategy: Any) -> bool:
@@ -98,41 +83,27 @@ def full_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
 
 
 def check_strategy(config: DictConfig, num_launched: int | None) -> None:
-    """Check the `trainer` group before any step runs.
-
-    Args:
-        config: the run's.
-        num_launched: the number of ranks that torchrun or srun started, None where neither did.
+    """Check the `trainer` group; `num_launched` is the number of ranks that torchrun or srun started, if one did.
 
     Raises:
-        UserError: for an unsupported strategy, a missing package, missing devices, or ranks that nothing starts.
+        UserError: for a missing package, missing devices, or ranks that nothing starts.
     """
-    trainer, ranks = config.trainer, num_ranks(config)
-    name = strategy_name(trainer.get("strategy", "auto"))
-    if any(word in name for word in ("spawn", "fork", "notebook")):
-        expected = "ddp, fsdp or deepspeed_stage_2"
-        raise UserError("trainer.strategy is not supported", got=name, expected=expected, fix="trainer.strategy=ddp")
-    if "deepspeed" in name and find_spec("deepspeed") is None:
+    trainer, ranks, devices = config.trainer, num_ranks(config), _devices(config.trainer)
+    if "deepspeed" in strategy_name(trainer.get("strategy", "auto")) and find_spec("deepspeed") is None:
         fix = 'pip install "mindeye_pl[deepspeed]"'
         raise UserError("trainer.strategy needs the package deepspeed", got="not installed", fix=fix)
-    if "deepspeed" in name and "3" in name:
-        raise UserError("DeepSpeed's stage 3, which shards the weights, is not supported", got=name, fix="trainer=fsdp")
-    if trainer.accelerator == "gpu" and _devices(trainer) > torch.cuda.device_count():
-        available = torch.cuda.device_count()
-        expected, fix = f"{available} or fewer", f"trainer.devices={available}"
-        raise UserError("trainer.devices exceeds the available GPUs", got=_devices(trainer), expected=expected, fix=fix)
+    if trainer.accelerator == "gpu" and devices > (available := torch.cuda.device_count()):
+        expected, fix = f"{available} or fewer", f"trainer.devices={available}" if available else "trainer=ddp_cpu"
+        raise UserError("trainer.devices exceeds the available GPUs", got=devices, expected=expected, fix=fix)
     if num_launched is not None and num_launched != ranks:
-        raise UserError(
-            "the number of started ranks is not trainer.devices times trainer.num_nodes",
-            got=num_launched,
-            expected=ranks,
-            fix=f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', num_launched)}",
-        )
-    if num_launched is None and ranks > _devices(trainer):
-        nodes, command = ranks // _devices(trainer), " ".join(sys.argv[1:])
+        what = "the number of started ranks is not trainer.devices times trainer.num_nodes"
+        fix = f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', num_launched)}"
+        raise UserError(what, got=num_launched, expected=ranks, fix=fix)
+    if num_launched is None and ranks > devices:
+        nodes, command = ranks // devices, " ".join(sys.argv[1:])
         raise UserError(
             f"trainer.num_nodes={nodes}: the ranks of the other machines are not started",
             got="python",
             expected="torchrun or srun on each machine",
-            fix=f"torchrun --nnodes={nodes} --nproc-per-node={_devices(trainer)} -m mindeye_pl {command}",
+            fix=f"torchrun --nnodes={nodes} --nproc-per-node={devices} -m mindeye_pl {command}",
         )

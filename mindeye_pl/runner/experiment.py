@@ -1,6 +1,6 @@
 """Execution of an experiment: its ordered steps, or the plan of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
@@ -63,8 +63,7 @@ def run_experiment(config: DictConfig, overrides: Sequence[str], job: Job | None
     check_device(config)
     check_inputs(run, steps)
     wandb = config.logger.get("wandb") or OmegaConf.create({"mode": "disabled"})
-    observer = WandbObserver(wandb, run.experiment)
-    run.observer = observer
+    run.observer = observer = WandbObserver(wandb, run.experiment)
     for step in steps:
         done = run.find(step) is not None
         artifact = run.make(step)
@@ -104,7 +103,10 @@ def requested_steps(config: DictConfig) -> list[Step]:
     """
     names = list(config.pipeline.steps)
     known = STEPS | {step.name: step for step in data_steps(config)}
-    steps = [_step(name, known) for name in names if name not in ("report", EXPORT)]
+    if unknown := [name for name in names if name not in (*known, "report", EXPORT)]:
+        expected = f"some of {[*known, 'report', EXPORT]}"
+        raise UserError("pipeline.steps names an unknown step", got=unknown[0], expected=expected)
+    steps = [known[name] for name in names if name in known]
     if EXPORT in names:
         steps += [step for step in Trained().steps(config) if step not in steps]
     if config.evaluate.reconstructions is not None:
@@ -116,18 +118,10 @@ def requested_steps(config: DictConfig) -> list[Step]:
     return steps
 
 
-def _step(name: str, known: Mapping[str, Step]) -> Step:
-    if name not in known:
-        expected = f"some of {[*known, 'report', EXPORT]}"
-        raise UserError("pipeline.steps names an unknown step", got=name, expected=expected)
-    return known[name]
-
-
 def print_plan(run: Run, steps: list[Step]) -> None:
     """Print each step with "cached" or "will run", the model's size and the files that are missing."""
     console.print(size_line(run.config))
-    missing = missing_files(run, steps)
-    if missing:
+    if missing := missing_files(run, steps):
         console.print("lacks " + "; ".join(missing))
     table = Table("step", "what", "state", "folder", box=None, pad_edge=False)
     for step in order(run.config, steps):

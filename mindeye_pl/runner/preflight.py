@@ -13,7 +13,7 @@ from mindeye_pl.training.build import parameter_counts
 
 
 def missing_files(run: Run, steps: Sequence[Step]) -> list[str]:
-    """Return the files that the steps need and that are not here, each with the command that brings it."""
+    """Return the files that the steps need and that are missing, each with the command that fetches it."""
     found: dict[str, None] = {}
     for step in order(run.config, steps):
         step.check(run.config)
@@ -26,7 +26,7 @@ def check_inputs(run: Run, steps: Sequence[Step]) -> None:
     """Check the files of every input, and what every step refuses of the configuration, before the first step.
 
     Raises:
-        UserError: of the first file or setting that is wrong.
+        UserError: for the first file or setting that is wrong.
     """
     for step in order(run.config, steps):
         for one in run.leaves(step).values():
@@ -35,7 +35,7 @@ def check_inputs(run: Run, steps: Sequence[Step]) -> None:
 
 
 def check_device(config: DictConfig) -> None:
-    """Check that there is a GPU where one is asked for.
+    """Check that there is a GPU where `trainer` needs one.
 
     Raises:
         UserError: naming the option that uses the CPU.
@@ -49,7 +49,7 @@ def size_line(config: DictConfig) -> str:
     simulated = config.simulation.voxel_counts if config.data.source == "simulated" else nsd.VOXEL_COUNTS
     known = config.data.get("voxel_counts") or simulated
     if config.data.subject not in known:
-        return f"model at scale={config.scale.name}: its size depends on voxel counts that the data will tell"
+        return f"model at scale={config.scale.name}: its size depends on the data's voxel counts"
     counts = parameter_counts(config, [known[config.data.subject]])
     parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     return f"model at scale={config.scale.name}: {parts} parameters; {sum(counts.values()):,} in all"

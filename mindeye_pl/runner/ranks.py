@@ -17,14 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.config import command_line
 from mindeye_pl.distributed.launched import launched_ranks
 from mindeye_pl.distributed.launcher import launch
-from mindeye_pl.distributed.ranks import (
-    agree,
-    check_in_step,
-    is_main_process,
-    joined,
-    let_peers_fail_first,
-    world_size,
-)
+from mindeye_pl.distributed.ranks import agree, check_in_step, is_main_process, joined, let_peers_fail_first, world_size
 from mindeye_pl.distributed.strategies import check_strategy, num_ranks
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.sweeps.jobs import Job
@@ -33,20 +26,12 @@ from mindeye_pl.runner.experiment import run_experiment, runs_steps
 
 @dataclass(frozen=True)
 class Task:
-    """One job as it is sent to the ranks.
+    """One job as it is sent to the ranks, with the arguments of `run_on_ranks`."""
 
-    Attributes:
-        config: composed and resolved.
-        overrides: the command line that composed it.
-        job: its record in a sweep, None for a single run.
-        logging: the composing process's logging, as `logging.config.dictConfig` takes it.
-        as_user_error: returns the line of a user's mistake, None for another error.
-    """
-
-    config: DictConfig
-    overrides: list[str]
+    config: DictConfig  # resolved
+    overrides: list[str]  # that composed it
     job: Job | None
-    logging: dict[str, Any]
+    logging: dict[str, Any]  # of the composing process, for `logging.config.dictConfig`
     as_user_error: Callable[[Exception], str | None]
 
 
@@ -55,7 +40,7 @@ def run_on_ranks(config: DictConfig, job: Job | None, as_user_error: Callable[[E
 
     Args:
         config: composed in this process by Hydra.
-        job: its record in a sweep, which gets what was made and found; None for a single run.
+        job: its record in a sweep, which receives the artifacts; None for a single run.
         as_user_error: importable; returns the line of a user's mistake, None for another error.
 
     Raises:

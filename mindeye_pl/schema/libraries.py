@@ -30,9 +30,10 @@ class Reserved:
 _Limit = PositiveInt | Annotated[Fraction, Gt(0)] | None
 
 _DDP = ("ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "ddp_static_graph")
-_STAGES = [f"deepspeed_stage_{stage}{where}" for stage in (1, 2, 3) for where in ("", "_offload")]
-_SHARDED = ("fsdp", "fsdp_cpu_offload", "deepspeed", *_STAGES)
-_STRATEGIES = ("auto", *_DDP, "ddp_spawn", "ddp_fork", "ddp_notebook", *_SHARDED)
+_STAGES = [f"deepspeed_stage_{stage}{where}" for stage in (1, 2) for where in ("", "_offload")]
+#: Without ddp_spawn, ddp_fork and ddp_notebook, which start ranks from a running process, and DeepSpeed's stage 3, which
+#: shards the weights.
+_STRATEGIES = ("auto", *_DDP, "fsdp", "fsdp_cpu_offload", "deepspeed", *_STAGES)
 
 _TRAINER = {
     "accelerator": Literal["cpu", "gpu", "mps", "auto"],

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader
 
-from mindeye_pl.config import compose_config
+from mindeye_pl.config import check_config, compose_config
 from mindeye_pl.distributed.strategies import (
     check_strategy,
     determined_by_trainer,
@@ -94,8 +94,6 @@ def test_the_fsdp_option_builds_its_strategy() -> None:
 @pytest.mark.parametrize(
     ("overrides", "outside", "says"),
     [
-        (["trainer=ddp_cpu", "trainer.strategy=ddp_spawn"], None, r"ddp_spawn.*Fix: trainer\.strategy=ddp$"),
-        (["trainer=ddp_cpu", "trainer.strategy=ddp_notebook"], None, "ddp_notebook"),
         (["trainer=ddp_cpu", "trainer.strategy=deepspeed_stage_2"], None, r'pip install "mindeye_pl\[deepspeed\]"'),
         (["trainer=ddp_cpu", "trainer.num_nodes=2"], None, "torchrun --nnodes=2 --nproc-per-node=2 -m mindeye_pl"),
         (["trainer=ddp_cpu"], 3, "got: 3; expected: 2"),
@@ -105,6 +103,12 @@ def test_the_fsdp_option_builds_its_strategy() -> None:
 def test_refused_with_one_line(overrides: list[str], outside: int | None, says: str) -> None:
     with pytest.raises(UserError, match=says):
         check_strategy(compose_config(overrides), outside)
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_notebook", "deepspeed_stage_3"])
+def test_unsupported_strategies_are_refused(strategy: str) -> None:
+    with pytest.raises(UserError, match=rf"got: {strategy}; expected: .*ddp"):
+        check_config(compose_config(["trainer=ddp_cpu", f"trainer.strategy={strategy}"]))
 
 
 def test_valid_settings_are_not_refused() -> None:

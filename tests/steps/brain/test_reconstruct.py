@@ -124,8 +124,8 @@ def test_the_best_of_several_candidates(cli: CommandLine, finished: Path) -> Non
     same = chosen == 0
     torch.testing.assert_close(best["images"][same], before["images"][same], atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(best["retrieval"], before["retrieval"], atol=2e-3, rtol=1e-3)
-    cli.refuses(*COMMAND, steps, "reconstruct.candidates=0", says=("reconstruct.candidates", "1 or more"))
-    cli.refuses(*COMMAND, steps, "unclip.solver=heun", says=("no such solver", "unipc_published"))
+    cli.refuses(*COMMAND, steps, "reconstruct.candidates=0", says=("reconstruct.candidates", "at least 1"))
+    cli.refuses(*COMMAND, steps, "unclip.solver=heun", says=("unclip.solver", "heun", "unipc_published"))
 
 
 def test_settings_have_the_sampler_and_the_simulated_mark(cli: CommandLine, finished: Path) -> None:
