@@ -210,9 +210,9 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     load_weights(model, weights, folder / WEIGHTS)
     drawing = Drawing()
     wanted = {name: part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae")}
-    if missing := [line for part in wanted.values() for line in part.missing(run)]:
+    if missing := [line for part in wanted.values() for line in part.missing(config)]:
         raise UserError(f"{path} lacks " + "; ".join(missing))
-    models = drawing.open(run)
+    models: ImageModels = run.open(drawing)
     if not images or config.get("unclip") is None:
         models = ImageModels(vae=models.vae, embedder=models.embedder)
     assert models.embedder is not None

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 #: Functions of Hydra that look up the object named by their argument `path`.
 _LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
@@ -37,6 +37,12 @@ class Settings:
         if key.startswith("_"):
             raise AttributeError(key)
         return self[key]
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain data, interpolations resolved."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return plain
 
 
 def declare(resolved: Mapping[str, Any], keys: Iterable[str]) -> Settings:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.settings import Settings, UndeclaredKeyError
-from mindeye_pl.engine.step import MISSING, Composed, Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import MISSING, Input, Inputs, Made, Step, Work
 from mindeye_pl.store.fingerprint import fingerprint_file
 
 
@@ -17,12 +17,12 @@ from mindeye_pl.store.fingerprint import fingerprint_file
 class Notes(Input):
     """An optional file."""
 
-    def fingerprint(self, run: Run) -> str:
-        path = self.open(run)
-        return MISSING if path is None else fingerprint_file(path)
+    def fingerprint(self, config: DictConfig) -> str:
+        path = Path(config.notes)
+        return fingerprint_file(path) if path.is_file() else MISSING
 
-    def open(self, run: Run) -> Path | None:
-        path = Path(run.config.notes)
+    def open(self, config: DictConfig, parts: Inputs) -> Path | None:
+        path = Path(config.notes)
         return path if path.is_file() else None
 
 
@@ -64,12 +64,12 @@ WRITE = Write()
 
 
 @dataclass(frozen=True)
-class Both(Composed):
+class Both(Input):
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         return {"text": Made(WRITE), "notes": Notes()}
 
-    def open(self, run: Run) -> Path:
-        return self.opened(run)["text"]
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
+        return parts["text"]
 
 
 SHOUT = Shout()

@@ -64,7 +64,7 @@ class Sections:
 def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     """Print the tables, write the page and print its path; return it."""
     config, shown = run.config, Sections()
-    about, captions = About.of(config), DataFile(CAPTIONS).open(run)
+    about, captions = About.of(config), run.open(DataFile(CAPTIONS))
     summary = None
     if EVALUATE_RECONSTRUCTIONS in steps:
         _add_reconstructions(run, about, captions, shown)

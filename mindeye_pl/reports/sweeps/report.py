@@ -18,7 +18,7 @@ from mindeye_pl.reports.sweeps.findings import compare, compared, curves, senten
 from mindeye_pl.reports.sweeps.images import sweep_images
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
-from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, is_simulated, open_dataset
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
 from mindeye_pl.store.environment import environment
 
 #: Columns of the terminal, which has room for no more.
@@ -94,7 +94,7 @@ def report_data(config: DictConfig, name: str, jobs: Sequence[Job], run: Run) ->
         results=tables,
         images=[
             section
-            for section in (charts, sweep_images(open_dataset(run), DataFile(CAPTIONS).open(run), cells))
+            for section in (charts, sweep_images(run.open(Images()), run.open(DataFile(CAPTIONS)), cells))
             if section
         ],
         settings=OmegaConf.to_yaml(run.config, resolve=True),

@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
@@ -43,13 +42,13 @@ class CheckpointFile(Input):
 
     artifact_type = CHECKPOINT
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the file, or of the folder that DeepSpeed saved."""
-        return checkpoint_fingerprint(self.option, self.open(run))
+        return checkpoint_fingerprint(self.option, Path(OmegaConf.select(config, self.option)))
 
-    def open(self, run: Run) -> Path:
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
         """Return the path."""
-        return Path(OmegaConf.select(run.config, self.option))
+        return Path(OmegaConf.select(config, self.option))
 
 
 class Finetune(Step):

@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields
 
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Composed, Input, Made
+from mindeye_pl.engine.step import Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.reconstructor import Reconstructor, Refinement
@@ -46,7 +45,7 @@ class ImageModels:
 
 
 @dataclass(frozen=True)
-class Drawing(Composed):
+class Drawing(Input):
     """The configured image models; opened, `ImageModels`."""
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
@@ -61,13 +60,11 @@ class Drawing(Composed):
         parts |= {group: Frozen(group) for group in ("captioner", "refine") if config.get(group) is not None}
         return parts
 
-    def open(self, run: Run) -> ImageModels:
+    def open(self, config: DictConfig, parts: Inputs) -> ImageModels:
         """Return the models, not loaded yet."""
-        parts = self.opened(run)
-        found = {name: parts[name] for name in ("embedder", "vae", "unclip", "captioner") if name in parts}
-        refiner = parts.get("refine")
+        found = {name: parts.get(name) for name in ("embedder", "vae", "unclip", "captioner")}
         generator = FinetunedGenerator(parts["generator"]) if "generator" in parts else None
-        return ImageModels(**found, refiner=refiner, generator=generator)
+        return ImageModels(**found, refiner=parts.get("refine"), generator=generator)
 
 
 def unclip_input(config: DictConfig) -> Frozen:

@@ -3,21 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.settings import Settings, declare, select
-from mindeye_pl.engine.step import Composed, Input, Made
+from mindeye_pl.engine.settings import Settings, declare, resolve, select
+from mindeye_pl.engine.step import Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.finetune import FINETUNE, CheckpointFile
+from mindeye_pl.steps.inputs.frozen_models import frozen_device
+from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class TrainedModel:
     path: Path
     low_level: Path | None
     settings: Settings
-    device: "torch.device"
+    device: torch.device
     subject: int
 
     def load(self, num_voxels: int) -> BrainDecoder:
@@ -59,7 +57,7 @@ class TrainedModel:
 
 
 @dataclass(frozen=True)
-class Trained(Composed):
+class Trained(Input):
     """The model that is evaluated; opened, a `TrainedModel`."""
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
@@ -71,17 +69,16 @@ class Trained(Composed):
             parts["low_level"] = CheckpointFile("evaluate.low_level_checkpoint")
         return parts
 
-    def identity(self, run: Run) -> dict[str, Any] | None:
-        """Return the architecture of a checkpoint; a fine-tuning's own fingerprint has it."""
-        return None if run.config.evaluate.checkpoint is None else select(run.resolved, ("model",))
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of a checkpoint's architecture; a fine-tuning's own has it."""
+        return None if config.evaluate.checkpoint is None else fingerprint(select(resolve(config), ("model",)))
 
-    def open(self, run: Run) -> TrainedModel:
-        """Return the model, its weights made now where they are missing."""
-        parts = self.opened(run)
+    def open(self, config: DictConfig, parts: Inputs) -> TrainedModel:
+        """Return the model, not loaded yet."""
         path = parts["checkpoint"] if "checkpoint" in parts else parts["finetune"] / WEIGHTS
         low_level = parts.get("low_level")
-        settings = declare(run.resolved, ("model", "seed"))
-        return TrainedModel(path, low_level, settings, run.device, run.config.data.subject)
+        settings = declare(resolve(config), ("model", "seed"))
+        return TrainedModel(path, low_level, settings, frozen_device(config), config.data.subject)
 
 
 def model_label(config: DictConfig) -> str:

@@ -78,7 +78,7 @@ class EvaluateReconstructions(Step):
             "data": data,
             "split": Split(),
             "targets": Targets(),
-            "test_set": TestSetLog(data),
+            "test_set": TestSetLog(),
             "captions": DataFile(CAPTIONS),
             "region_masks": DataFile(REGION_MASKS),
             "ncsnr": DataFile(NCSNR),

@@ -77,7 +77,7 @@ class Evaluate(Step):
             "split": Split(),
             "targets": Targets(),
             "model": Trained(),
-            "test_set": TestSetLog(data),
+            "test_set": TestSetLog(),
         }
 
     def tags(self, config: DictConfig) -> list[str]:

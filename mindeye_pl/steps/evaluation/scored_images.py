@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import load_tested_trials
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
@@ -47,13 +46,13 @@ class GivenReconstructions(Input):
 
     artifact_type = RECONSTRUCTIONS
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the file, or of all files of the folder.
 
         Raises:
             UserError: if there is no such file or folder.
         """
-        path = self.open(run)
+        path = _user_path(config)
         if not path.exists():
             raise UserError(
                 "evaluate.reconstructions does not exist",
@@ -65,9 +64,13 @@ class GivenReconstructions(Input):
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
 
-    def open(self, run: Run) -> Path:
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
         """Return the path."""
-        return Path(run.config.evaluate.reconstructions).expanduser()
+        return _user_path(config)
+
+
+def _user_path(config: DictConfig) -> Path:
+    return Path(config.evaluate.reconstructions).expanduser()
 
 
 def scored_input(config: DictConfig) -> dict[str, Input]:
@@ -80,7 +83,7 @@ def scored_input(config: DictConfig) -> dict[str, Input]:
 def scored_label(config: DictConfig) -> str:
     """Return the label of artifacts that are made from the reconstructions."""
     given = config.evaluate.reconstructions
-    return RECONSTRUCT.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).expanduser().stem}"
+    return RECONSTRUCT.label(config) if given is None else f"subj0{config.data.subject}-{_user_path(config).stem}"
 
 
 def read_scored(inputs: Inputs, subject: int, test_split: str) -> ScoredImages:

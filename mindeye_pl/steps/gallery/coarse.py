@@ -11,60 +11,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.data.nsd.test_set import TestSet
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.settings import declare, select
-from mindeye_pl.engine.step import Composed, Input
+from mindeye_pl.engine.settings import declare, resolve, select
+from mindeye_pl.engine.step import Input, Inputs, WithOverrides
 from mindeye_pl.gallery.coarse import coarse_vector
 from mindeye_pl.steps.brain.trained_model import Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.retrieval import predict_retrieval
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.fingerprint import fingerprint
-
-
-@dataclass(frozen=True)
-class WithOverrides(Input):
-    """An input of the same command line with further overrides.
-
-    Attributes:
-        overrides: that replace those of the same key.
-        input: opened in the run that they make.
-    """
-
-    overrides: tuple[str, ...]
-    input: Input
-
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the input and all its parts."""
-        other = self._other(run)
-        return fingerprint({name: leaf.fingerprint(other) for name, leaf in self._leaves(other).items()})
-
-    def open(self, run: Run) -> Any:
-        """Return what the input opens to."""
-        return self.input.open(self._other(run))
-
-    def prepare(self, run: Run) -> None:
-        """Make the steps that the other run needs."""
-        other = self._other(run)
-        for step in self.input.steps(other.config):
-            other.make(step)
-
-    def missing(self, run: Run) -> list[str]:
-        """Return the missing files of all parts."""
-        other = self._other(run)
-        return [one for leaf in self._leaves(other).values() for one in leaf.missing(other)]
-
-    def check(self, run: Run) -> None:
-        """Check the files of all parts."""
-        other = self._other(run)
-        for leaf in self._leaves(other).values():
-            leaf.check(other)
-
-    def _other(self, run: Run) -> Run:
-        return run.with_overrides(self.overrides)
-
-    def _leaves(self, other: Run) -> dict[str, Input]:
-        return self.input.leaves(other.config)
 
 
 def of_coarse_model(config: DictConfig, one: Input) -> Input:
@@ -74,20 +28,20 @@ def of_coarse_model(config: DictConfig, one: Input) -> Input:
 
 
 @dataclass(frozen=True)
-class ReadBrains(Composed):
+class ReadBrains(Input):
     """The brains of the test set, read; opened, the test set and its retrieval embeddings `(n, S, D)`."""
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the data and the trained model."""
         return {"data": test_data(config), "split": Split(), "model": Trained()}
 
-    def identity(self, run: Run) -> dict[str, Any]:
-        """Return the settings of the test set."""
-        return select(run.resolved, TEST_TRIALS)
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of the test set's settings."""
+        return fingerprint(select(resolve(config), TEST_TRIALS))
 
-    def open(self, run: Run) -> tuple[TestSet, Tensor]:
+    def open(self, config: DictConfig, parts: Inputs) -> tuple[TestSet, Tensor]:
         """Read the brains."""
-        parts, settings = self.opened(run), declare(run.resolved, (*TEST_TRIALS, *TEST_RUNTIME))
+        settings = declare(resolve(config), (*TEST_TRIALS, *TEST_RUNTIME))
         data, subject = subject_trials(parts["data"], settings, parts["split"]), settings.data.subject
         brains = data.test_set(subject)
         model = parts["model"].load(data.voxel_counts[subject])

@@ -11,9 +11,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.console import console
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, EMBEDDINGS, Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import DATA, EMBEDDINGS, FingerprintOf, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
 from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
@@ -79,17 +78,14 @@ EMBED_GALLERY = EmbedGallery()
 class IndexQuestion(Input):
     """Requirements of an index that the run searches; opened, the arguments of `IndexManifest.check`."""
 
-    def fingerprint(self, run: Run) -> None:
-        """Return None: the vectors and the engine's name determine it."""
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the embedder, and the fingerprint of the vectors."""
+        return {"embedder": of_coarse_model(config, Frozen("embedder")), "gallery": FingerprintOf(EMBED_GALLERY)}
 
-    def open(self, run: Run) -> dict[str, Any]:
+    def open(self, config: DictConfig, parts: Inputs) -> dict[str, Any]:
         """Return engine, embedder, vector and gallery."""
-        return {
-            "engine": run.config.index.name,
-            "embedder": of_coarse_model(run.config, Frozen("embedder")).open(run).identity,
-            "vector": vector_settings(run.config.retrieve),
-            "gallery": run.spec(EMBED_GALLERY).fingerprint,
-        }
+        vector, embedder = vector_settings(config.retrieve), parts["embedder"].identity
+        return {"engine": config.index.name, "embedder": embedder, "vector": vector, "gallery": parts["gallery"]}
 
 
 class BuildIndex(Step):
@@ -136,19 +132,28 @@ BUILD_INDEX = BuildIndex()
 class GivenIndex(Input):
     """A finished index of the user's; opened, its folder."""
 
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of its manifest."""
-        return fingerprint_file(self.open(run) / MANIFEST)
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return what is required of it."""
+        return {"question": IndexQuestion()}
 
-    def open(self, run: Run) -> Path:
-        """Return the folder.
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of its manifest.
 
         Raises:
-            UserError: if it is no index, or was built by another embedder, in another way or from another gallery.
+            UserError: if it is no index.
         """
-        folder = Path(run.config.index.folder)
-        IndexManifest.read(folder).check(folder, **IndexQuestion().open(run))
-        return folder
+        IndexManifest.read(folder := Path(config.index.folder))
+        return fingerprint_file(folder / MANIFEST)
+
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check that it was built by this embedder, in this way and from this gallery."""
+        folder = Path(config.index.folder)
+        IndexManifest.read(folder).check(folder, **parts["question"])
+
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
+        """Return the folder, checked."""
+        self.check(config, parts)
+        return Path(config.index.folder)
 
 
 def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexManifest]:

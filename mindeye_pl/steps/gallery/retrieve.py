@@ -36,7 +36,6 @@ from mindeye_pl.steps.inputs.dataset import Images, is_simulated
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder, token_rows
-from mindeye_pl.steps.inputs.splits import test_data
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays, write_json
 
@@ -85,7 +84,7 @@ class Retrieve(Step):
             **models,
             **(coarse if config.retrieve.coarse else {}),
             "embeddings": Embeddings(),
-            "test_set": TestSetLog(test_data(config)),
+            "test_set": TestSetLog(),
         }
 
     def tags(self, config: DictConfig) -> list[str]:

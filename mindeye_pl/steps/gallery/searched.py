@@ -1,22 +1,21 @@
 """The gallery that a run searches: the data's own images, or a gallery of the user's with the seen images behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import load_tested_trials
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Composed, Input, Step
+from mindeye_pl.engine.step import Input, Inputs
 from mindeye_pl.gallery.image_sources import FileGallery
 from mindeye_pl.gallery.opening import open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected
-from mindeye_pl.steps.inputs.dataset import Dataset, Images, data_steps
+from mindeye_pl.steps.inputs.dataset import Dataset, Images
 from mindeye_pl.steps.inputs.splits import Split, is_image_wise
+from mindeye_pl.store.fingerprint import fingerprint
 
 #: A gallery's fingerprint depends on its files alone, not on the side of its images.
 _ANY_SIDE = 1
@@ -68,30 +67,26 @@ def seen_ids(dataset: Dataset, subject: int, test_split: str, left_out: LeftOut 
 class GivenGallery(Input):
     """The files of a gallery of the user's; opened, their path."""
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the files.
 
         Raises:
             UserError: as `opening.open_gallery`.
         """
-        return open_gallery(self.open(run), _ANY_SIDE, run.config.retrieve.source).fingerprint()
+        return open_gallery(Path(config.retrieve.gallery), _ANY_SIDE, config.retrieve.source).fingerprint()
 
-    def open(self, run: Run) -> Path:
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
         """Return the path."""
-        return Path(run.config.retrieve.gallery)
+        return Path(config.retrieve.gallery)
 
 
 @dataclass(frozen=True)
-class RunGallery(Composed):
+class RunGallery(Input):
     """The gallery of `retrieve.gallery`; opened, a `SearchedGallery`.
 
     The seen images are those of the standard test set, whichever cluster of it is tested, or those that an image-wise
     split leaves out.
     """
-
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the step that makes the data."""
-        return data_steps(config)
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the data's images, and the user's files."""
@@ -102,18 +97,18 @@ class RunGallery(Composed):
             parts["split"] = Split()
         return parts
 
-    def identity(self, run: Run) -> dict[str, Any] | None:
-        """Return what the seen images depend on, None where the gallery is without them."""
-        settings = run.config.data
-        return {key: settings[key] for key in ("subject", "test_split")} if _has_seen(run.config) else None
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the seen images' settings, None where the gallery is without them."""
+        if not _has_seen(config):
+            return None
+        return fingerprint({key: config.data[key] for key in ("subject", "test_split")})
 
-    def open(self, run: Run) -> SearchedGallery:
+    def open(self, config: DictConfig, parts: Inputs) -> SearchedGallery:
         """Return the gallery."""
-        parts, settings, seen = self.opened(run), run.config.data, None
-        if _has_seen(run.config):
-            left_out = Split().open(run) if is_image_wise(run.config) else None
-            seen = seen_ids(parts["images"], settings.subject, settings.test_split, left_out)
-        return open_run_gallery(parts["images"], run.config.retrieve, seen)
+        settings, seen = config.data, None
+        if _has_seen(config):
+            seen = seen_ids(parts["images"], settings.subject, settings.test_split, parts.get("split"))
+        return open_run_gallery(parts["images"], config.retrieve, seen)
 
 
 def _has_seen(config: DictConfig) -> bool:

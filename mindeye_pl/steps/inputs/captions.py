@@ -19,13 +19,12 @@ from torch import Tensor
 from mindeye_pl.console import console
 from mindeye_pl.data.caption_screening import RULES, ScreeningRule
 from mindeye_pl.data.nsd.captions import LAYOUT, read_captions
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
+from mindeye_pl.engine.step import DATA, FingerprintOf, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
 from mindeye_pl.nn.clip.embeddings import clamp_then_normalise
-from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated, open_dataset
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
 from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
@@ -157,51 +156,69 @@ def screened(
 
 
 @dataclass(frozen=True)
+class Captions:
+    """The captions that are learned.
+
+    Attributes:
+        kept: sentences of every image, N lists.
+        fingerprint: of the screening, or of the user's file.
+    """
+
+    kept: list[list[str]]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class KeptCaptions(Input):
-    """The captions of every image that are learned; opened, N lists of sentences."""
+    """The captions of every image that are learned: screened, or read from a file that the user names.
 
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the screening; none where the user names a file of screened captions."""
-        return (SCREEN_CAPTIONS,) if config.text_embedder.captions is None else ()
+    Opened, `Captions`.
+    """
 
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the screening, or of the user's file.
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the images, and the screening where the user names no file of screened captions."""
+        screened = {"screened": Made(SCREEN_CAPTIONS), "fingerprint": FingerprintOf(SCREEN_CAPTIONS)}
+        return {"images": Images(), **(screened if config.text_embedder.captions is None else {})}
+
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the user's file.
 
         Raises:
-            UserError: if the user's file is missing.
+            UserError: if it is missing.
         """
-        given = run.config.text_embedder.captions
+        given = config.text_embedder.captions
         if given is None:
-            return run.spec(SCREEN_CAPTIONS).fingerprint
+            return None
         if not (path := Path(given).expanduser()).is_file():
             raise UserError("text_embedder.captions does not exist", got=path, expected=LAYOUT)
         return fingerprint_file(path)
 
-    def open(self, run: Run) -> list[list[str]]:
+    def open(self, config: DictConfig, parts: Inputs) -> Captions:
         """Return the captions."""
-        given, count = run.config.text_embedder.captions, len(open_dataset(run).stimuli)
-        path = run.make(SCREEN_CAPTIONS).folder / CAPTIONS_FILE if given is None else Path(given).expanduser()
-        return read_captions(path, count)
+        if "screened" in parts:
+            path, found = parts["screened"] / CAPTIONS_FILE, parts["fingerprint"]
+        else:
+            path = Path(config.text_embedder.captions).expanduser()
+            found = fingerprint_file(path)
+        return Captions(read_captions(path, len(parts["images"].stimuli)), found)
 
 
-def caption_rows(
-    kept: list[list[str]], ids: np.ndarray, tower: FrozenModel, cache: EmbeddingCache, fingerprint: str
-) -> TokenStore:
+def caption_rows(captions: Captions, ids: np.ndarray, tower: FrozenModel, cache: EmbeddingCache) -> TokenStore:
     """Return the store of the embeddings of kept captions; missing rows are made now.
 
     Rows are `(C, D)` float16, clamped and then L2-normalised, and zeros where an image has fewer than C captions
     (`nn.clip.embeddings.is_caption`).
 
     Args:
-        kept: captions of all N images.
+        captions: of all N images.
         ids: `(n,)` of the images whose rows are wanted.
         tower: text embedder.
         cache: of embeddings.
-        fingerprint: of the kept captions.
 
     Raises:
         UserError: if one of the images has no caption.
     """
+    kept = captions.kept
     if bare := [id_ for id_ in np.unique(ids).tolist() if not kept[id_]]:
         raise UserError(
             f"{len(bare)} images of the training have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT
@@ -212,7 +229,7 @@ def caption_rows(
         embedder = tower.load().to(device)
         return lambda batch: embedded_captions(embedder, [kept[id_] for id_ in batch.tolist()], most, settings)
 
-    by = {"text_embedder": tower.identity, "captions": fingerprint}
+    by = {"text_embedder": tower.identity, "captions": captions.fingerprint}
     shape, title = (most, settings.width), f"images' captions with text_embedder={settings.name}"
     return cache.of_ids(f"captions-{settings.name}", len(kept), ids, shape, build, by=by, title=title)
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.observer import Observer
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Input
+from mindeye_pl.engine.step import Input, Inputs, RunObserver
+from mindeye_pl.steps.inputs.frozen_models import frozen_device
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint
 
@@ -117,18 +118,15 @@ class EmbeddingCache:
         return store
 
 
-def embedding_cache(run: Run) -> EmbeddingCache:
-    """Return the run's cache of embeddings."""
-    return EmbeddingCache(Path(run.config.paths.targets), run.device, run.config.scale.embed_batch_size, run.observer)
-
-
 @dataclass(frozen=True)
 class Embeddings(Input):
-    """The run's cache of embeddings, which changes nothing in what is made with it."""
+    """The run's cache of embeddings, which changes nothing in what is made with it; opened, an `EmbeddingCache`."""
 
-    def fingerprint(self, run: Run) -> None:
-        """Return None."""
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the run's observer."""
+        return {"observer": RunObserver()}
 
-    def open(self, run: Run) -> EmbeddingCache:
+    def open(self, config: DictConfig, parts: Inputs) -> EmbeddingCache:
         """Return the cache."""
-        return embedding_cache(run)
+        folder, batch_size = Path(config.paths.targets), config.scale.embed_batch_size
+        return EmbeddingCache(folder, frozen_device(config), batch_size, parts["observer"])
