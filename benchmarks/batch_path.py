@@ -50,7 +50,7 @@ def batch_path(model: str, *more: str) -> Counter[str]:
             f"paths.outputs={folder}",
             "unclip.batch_size=1000",
         )
-        overrides = ["+experiment=finetune_subj01_1h", f"model={model}", *tiny, *more]
+        overrides = ["+experiment=finetune_subj01_1h", f"model={model}", *tiny, f"paths.outputs={folder}", *more]
         found, predict = Counter[str](), Trainer.predict
 
         def one_batch(trainer: Trainer, model: Any, batches: Any, **options: Any) -> None:
