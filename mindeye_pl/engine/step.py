@@ -50,6 +50,10 @@ class Input(ABC):
             UserError: for a file that is damaged or does not fit.
         """
 
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether it holds simulated data."""
+        return any(part.is_simulated(config) for part in self.parts(config).values())
+
     def steps(self, config: DictConfig) -> list["Step"]:
         """Return the steps that make it or its parts, each once; none for files of the user's."""
         return list(dict.fromkeys(step for part in self.parts(config).values() for step in part.steps(config)))
@@ -72,6 +76,10 @@ class Made(OfRun):
     def steps(self, config: DictConfig) -> list["Step"]:
         """Return the step itself."""
         return [self.step]
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the step is of simulated data."""
+        return self.step.is_simulated(config)
 
 
 @dataclass(frozen=True)
@@ -197,9 +205,9 @@ class Step(ABC):
         """Return the tags that are this step's own: subjects, hours, start."""
         return []
 
-    def is_simulated(self, config: DictConfig) -> bool | None:
-        """Return whether the numbers are of simulated data; None where the step reads no data."""
-        return None
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the numbers are of simulated data."""
+        return any(one.is_simulated(config) for one in self.inputs(config).values())
 
     def needs(self, config: DictConfig) -> list["Step"]:
         """Return the steps that make the inputs, each once."""

@@ -17,7 +17,6 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, trial_data
-from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.atomic import write_arrays
@@ -87,10 +86,6 @@ class Finetune(Step):
         """Return subject, hours and start."""
         start = config.finetune.start if config.finetune.checkpoint is None else "checkpoint"
         return [*subject_tags(config), start]
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
 
     def check(self, config: DictConfig) -> None:
         """Check that a rank holds the weights that are kept."""

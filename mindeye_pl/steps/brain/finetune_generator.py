@@ -18,17 +18,17 @@ from mindeye_pl.data.image_datamodule import ImageDataModule
 from mindeye_pl.data.image_sources import ImageFile, Table
 from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
 from mindeye_pl.nn.stylegan2.conditions import with_second_condition
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_discriminator, build_generator
-from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, model_tags, trial_data
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained, model_label
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, trial_data
 from mindeye_pl.steps.foundation.generator import GRID, generator_objective, save_networks
 from mindeye_pl.steps.foundation.images import Prepared
-from mindeye_pl.steps.inputs.dataset import Dataset, is_simulated
+from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -58,7 +58,7 @@ def trains_generator(config: DictConfig) -> bool:
     return True
 
 
-class FinetuneGenerator(Step):
+class FinetuneGenerator(ModelStep):
     """Trains the image generator on the mappers' embeddings of one subject's brain."""
 
     name = "finetune_generator"
@@ -87,14 +87,6 @@ class FinetuneGenerator(Step):
         """Return what the weights depend on of the trainer and the callbacks."""
         return determined_by_trainer(config) | determined_by_callbacks(config)
 
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
-
     def check(self, config: DictConfig) -> None:
         """Check that the system has what the generator is conditioned on."""
         settings = config.generator
@@ -102,7 +94,7 @@ class FinetuneGenerator(Step):
             fix, expected = "generator.condition=image", "a caption mapper"
             raise UserError("the generator lacks a condition", got=settings.condition, expected=expected, fix=fix)
         generator_objective(settings.objective)
-        check_checkpoints(config)
+        super().check(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train generator and discriminator, and the mappers where they learn too."""

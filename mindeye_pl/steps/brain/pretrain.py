@@ -9,7 +9,6 @@ from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, hours, trial_data
-from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.build import build_model
@@ -46,10 +45,6 @@ class Pretrain(Step):
         """Return subjects and hours."""
         subjects = [f"subj0{subject}" for subject in config.pretrain.subjects]
         return [*subjects, f"hours={hours(config.pretrain.num_sessions)}"]
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights."""

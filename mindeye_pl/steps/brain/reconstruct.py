@@ -22,15 +22,14 @@ from mindeye_pl.distributed.strategies import trainer_options
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import RECONSTRUCTIONS as RECONSTRUCTIONS_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.steps.brain.image_record import log_reconstructions
 from mindeye_pl.steps.brain.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETTINGS
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
-from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
-from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained, model_label
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
@@ -40,7 +39,7 @@ from mindeye_pl.training.fit import silence_lightning
 _IMAGE = "image-{:06d}.safetensors"
 
 
-class Reconstruct(Step):
+class Reconstruct(ModelStep):
     """Reconstructs the test images of `data.subject`."""
 
     name = "reconstruct"
@@ -58,7 +57,7 @@ class Reconstruct(Step):
         """Check that there is an unCLIP, and that the models fit each other."""
         if config.get("unclip") is None:
             raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
-        check_checkpoints(config)
+        super().check(config)
         check_drawing(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
@@ -70,14 +69,6 @@ class Reconstruct(Step):
             "model": Trained(),
             "drawing": Drawing(),
         }
-
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write images and intermediates of every test image into one file."""

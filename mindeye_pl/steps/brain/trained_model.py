@@ -8,10 +8,11 @@ import torch
 from omegaconf import DictConfig
 
 from mindeye_pl.engine.settings import Settings, declare, resolve, select
-from mindeye_pl.engine.step import Input, Inputs, Made
+from mindeye_pl.engine.step import Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.finetune import FINETUNE, CheckpointFile
+from mindeye_pl.steps.brain.trials import subject_tags
 from mindeye_pl.steps.inputs.frozen_models import frozen_device
 from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.training.build import build_model, voxel_counts
@@ -81,19 +82,31 @@ class Trained(Input):
         return TrainedModel(path, low_level, settings, frozen_device(config), config.data.subject)
 
 
+class ModelStep(Step):
+    """A step that uses the trained model."""
+
+    def label(self, config: DictConfig) -> str:
+        """Return the model's label."""
+        return model_label(config)
+
+    def check(self, config: DictConfig) -> None:
+        """Check that checkpoints that belong together are given together.
+
+        Raises:
+            UserError: for MindEye1's low-level checkpoint alone.
+        """
+        given = config.evaluate.low_level_checkpoint
+        if given is not None and config.evaluate.checkpoint is None:
+            expected = "evaluate.checkpoint=last.pth, which it belongs to"
+            raise UserError("evaluate.low_level_checkpoint is given alone", got=given, expected=expected)
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subject, hours, and how the training of the model started."""
+        start = config.finetune.start if config.evaluate.checkpoint is None else "checkpoint"
+        return [*subject_tags(config), start]
+
+
 def model_label(config: DictConfig) -> str:
     """Return the label of artifacts that are made from the trained model."""
     given = config.evaluate.checkpoint
     return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"
-
-
-def check_checkpoints(config: DictConfig) -> None:
-    """Check that checkpoints that belong together are given together.
-
-    Raises:
-        UserError: for MindEye1's low-level checkpoint alone.
-    """
-    given = config.evaluate.low_level_checkpoint
-    if given is not None and config.evaluate.checkpoint is None:
-        expected = "evaluate.checkpoint=last.pth, which it belongs to"
-        raise UserError("evaluate.low_level_checkpoint is given alone", got=given, expected=expected)

@@ -82,9 +82,3 @@ def hours(num_sessions: int | float | str) -> str:
 def subject_tags(config: DictConfig) -> list[str]:
     """Return the tags of a step that reads `data.subject`: the subject and the hours of its data."""
     return [f"subj0{config.data.subject}", f"hours={hours(config.data.num_sessions)}"]
-
-
-def model_tags(config: DictConfig) -> list[str]:
-    """Return the tags of a step that uses the trained model: subject, hours, and how its training started."""
-    start = config.finetune.start if config.evaluate.checkpoint is None else "checkpoint"
-    return [*subject_tags(config), start]

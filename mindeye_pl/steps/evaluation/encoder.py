@@ -25,7 +25,6 @@ from mindeye_pl.metrics.encoding import RidgeEncoder, small_images
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, trial_data
 from mindeye_pl.steps.evaluation.baselines import image_means
-from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.store.atomic import write_arrays
@@ -57,10 +56,6 @@ class FitEncoder(Step):
     def tags(self, config: DictConfig) -> list[str]:
         """Return the subject; all of its hours are used."""
         return [f"subj0{config.data.subject}", "hours=all"]
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Fit, and write the weights."""

@@ -12,11 +12,7 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     image_sets.MEAN_IMAGE: ("mean image", "null", "of the training images"),
     image_sets.OTHER_IMAGE: ("another image", "null", "of the test set"),
     image_sets.SHUFFLED: ("shuffled brains", "null", ""),
-    image_sets.NEAREST: (
-        "nearest image",
-        "baseline",
-        "of the training ones, by predicted tokens; nothing is drawn",
-    ),
+    image_sets.NEAREST: ("nearest image", "baseline", "of the training ones, by predicted tokens; nothing is drawn"),
     image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     image_sets.REFINED: ("refined", "model", ""),
     image_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the image's own tokens"),

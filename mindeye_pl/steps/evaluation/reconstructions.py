@@ -15,14 +15,15 @@ from omegaconf import DictConfig
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import SCORES
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.steps.brain.reconstructor import unclip_input
-from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
+from mindeye_pl.steps.brain.trained_model import ModelStep
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.brain_scores import (
     GNET,
     RIDGE,
@@ -46,7 +47,7 @@ from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages, read_scored, scored_input, scored_label
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile, is_simulated
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -57,7 +58,7 @@ from mindeye_pl.store.atomic import write_json
 PARTS = "parts"
 
 
-class EvaluateReconstructions(Step):
+class EvaluateReconstructions(ModelStep):
     """Scores reconstructions by the metrics of a protocol."""
 
     name = "evaluate_reconstructions"
@@ -93,14 +94,6 @@ class EvaluateReconstructions(Step):
         found |= {f"features.{name}": FeatureNetwork(name) for name in sorted(networks)}
         found |= {f"text.{name}": TextNetwork(name) for name in protocol.text}
         return found | ({"wordnet": WordNetFiles()} if protocol.meteor else {})
-
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Score every line of the table."""

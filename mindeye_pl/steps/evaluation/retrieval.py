@@ -21,18 +21,18 @@ from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions, first_rep
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.baselines import image_means, noise_free_pair, ridge_tokens
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.inputs.dataset import Dataset, is_simulated
+from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
 from mindeye_pl.store.artifacts import Artifact
@@ -52,7 +52,7 @@ CAPTIONS = "captions"
 REPETITIONS = tuple(f"repetitions_{count}" for count in range(1, nsd.REPETITIONS + 1))
 
 
-class Evaluate(Step):
+class Evaluate(ModelStep):
     """Scores retrieval in both directions."""
 
     name = "evaluate"
@@ -61,32 +61,10 @@ class Evaluate(Step):
     runtime_keys = TEST_RUNTIME
     artifact_type = SCORES_TYPE
 
-    def label(self, config: DictConfig) -> str:
-        """Return the model's label."""
-        return model_label(config)
-
-    def check(self, config: DictConfig) -> None:
-        """Check the checkpoints."""
-        check_checkpoints(config)
-
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model and the target tokens."""
         data = test_data(config)
-        return {
-            "data": data,
-            "split": Split(),
-            "targets": Targets(),
-            "model": Trained(),
-            "test_set": TestSetLog(),
-        }
-
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
+        return {"data": data, "split": Split(), "targets": Targets(), "model": Trained(), "test_set": TestSetLog()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Score the model, its null rows, its baseline and its ceiling."""

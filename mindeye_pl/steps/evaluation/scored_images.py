@@ -17,7 +17,7 @@ from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
-from mindeye_pl.steps.evaluation.sources.reconstructions import read_reconstructions_of
+from mindeye_pl.steps.evaluation.foreign_images import read_reconstructions_of
 from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 

@@ -71,10 +71,6 @@ class EvaluateFoundation(Step):
         models = {step.model: Made(step) for step in _MODELS.values()}
         return {"images": TrainingImages(), "scenes": Made(SCENES), **models}
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return True."""
-        return True
-
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write weights, scores and model card."""
         for file, step in _MODELS.items():

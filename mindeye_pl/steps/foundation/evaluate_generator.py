@@ -33,7 +33,7 @@ from mindeye_pl.steps.foundation.generator import (
     embedding_inputs,
     network_sizes,
 )
-from mindeye_pl.steps.foundation.images import TrainingImages, embed_tokens, held_out_ids, trains_on_scenes
+from mindeye_pl.steps.foundation.images import TrainingImages, embed_tokens, held_out_ids
 from mindeye_pl.steps.foundation.training import foundation_label
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.artifacts import Artifact
@@ -75,10 +75,6 @@ class EvaluateGenerator(Step):
         vae = {} if config.get("vae") is None else {"vae": Frozen("vae")}
         generator = Made(PRETRAIN_GENERATOR)
         return {"images": TrainingImages(), **embedding_inputs(), "generator": generator, **vae}
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the images are simulated scenes."""
-        return trains_on_scenes(config)
 
     @torch.inference_mode()
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:

@@ -59,10 +59,6 @@ class FoundationTraining(Step):
         """Return what the weights depend on of the trainer and the callbacks."""
         return determined_by_trainer(config) | determined_by_callbacks(config)
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the images are simulated scenes."""
-        return trains_on_scenes(config)
-
     def fit(
         self,
         model: LightningModule,

@@ -21,7 +21,6 @@ from mindeye_pl.gallery.vector_table import VectorTable
 from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.gallery.coarse import of_coarse_model, vector_of, vector_settings
 from mindeye_pl.steps.gallery.searched import RunGallery
-from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder
 from mindeye_pl.store.fingerprint import fingerprint_file
@@ -48,10 +47,6 @@ class EmbedGallery(Step):
     def derived(self, config: DictConfig) -> dict[str, Any]:
         """Return what determines a vector beside the embedder."""
         return {"vector": vector_settings(config.retrieve)}
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the data are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write the vectors, resuming behind those that are there."""
@@ -106,10 +101,6 @@ class BuildIndex(Step):
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the vectors."""
         return {"vectors": Made(EMBED_GALLERY), "question": IndexQuestion()}
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the data are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Add the vectors that the index lacks, and write its manifest last."""

@@ -16,7 +16,7 @@ from mindeye_pl.console import console
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable
 from mindeye_pl.gallery.source import Gallery
@@ -25,14 +25,13 @@ from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.brain.trained_model import check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import model_tags
+from mindeye_pl.steps.brain.trained_model import ModelStep, model_label
 from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.gallery.coarse import ReadBrains, of_coarse_model, vector_of
 from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY, GivenIndex, open_index
 from mindeye_pl.steps.gallery.searched import RunGallery
-from mindeye_pl.steps.inputs.dataset import Images, is_simulated
+from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder, token_rows
@@ -47,7 +46,7 @@ FOUND = "found.safetensors"
 COARSE, RERANKED, OWN_VECTOR = "coarse", "reranked", "own_vector"
 
 
-class Retrieve(Step):
+class Retrieve(ModelStep):
     """Searches the gallery for the images that the brains of the test set saw."""
 
     name = "retrieve"
@@ -65,7 +64,7 @@ class Retrieve(Step):
 
     def check(self, config: DictConfig) -> None:
         """Check the checkpoints."""
-        check_checkpoints(config)
+        super().check(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the index, the gallery, the brains as the models read them, and the embedders.
@@ -86,14 +85,6 @@ class Retrieve(Step):
             "embeddings": Embeddings(),
             "test_set": TestSetLog(),
         }
-
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Search, order anew, and score where the seen images are in the gallery."""

@@ -24,7 +24,7 @@ from mindeye_pl.engine.step import DATA, FingerprintOf, Input, Inputs, Made, Ste
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
 from mindeye_pl.nn.clip.embeddings import clamp_then_normalise
-from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
 from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
@@ -97,10 +97,6 @@ class ScreenCaptions(Step):
             "text_embedder": Frozen("text_embedder"),
             "embeddings": Embeddings(),
         }
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the images are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write the kept captions of every image."""

@@ -70,10 +70,6 @@ class ConvertMindEye1(Step):
         """Return MindEye1's files."""
         return {"source": MindEye1Files()}
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return False."""
-        return False
-
     def check(self, config: DictConfig) -> None:
         """Check that nothing is asked of the data that MindEye1's files do not hold."""
         settings = config.data

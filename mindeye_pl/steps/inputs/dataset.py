@@ -53,7 +53,7 @@ def data_steps(config: DictConfig) -> tuple[Step, ...]:
 def is_simulated(config: DictConfig) -> bool:
     """Return whether every number of the run is of simulated data."""
     if steps := data_steps(config):
-        return bool(steps[0].is_simulated(config))
+        return steps[0].is_simulated(config)
     return _user_layout(config).simulation.exists()
 
 
@@ -71,6 +71,10 @@ class OfData(Input):
     def fingerprint(self, config: DictConfig) -> str | None:
         """Return the fingerprint of the user's files; the step's own has the others."""
         return None if data_steps(config) else self.files_fingerprint(_user_layout(config))
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether a step simulates the data, or the user's are simulated ones."""
+        return is_simulated(config)
 
     @abstractmethod
     def files_fingerprint(self, layout: NSDLayout) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.evaluation.sources.reconstructions import ForeignReconstructions, read_reconstructions_of
+from mindeye_pl.steps.evaluation.foreign_images import ForeignReconstructions, read_reconstructions_of
 
 IDS = np.array([3, 17, 20, 105, 7000])
 SIZE = 6
@@ -38,18 +38,20 @@ def refuses_to_read(says: str, path: Path) -> None:
     """Opening does, and reading every image does not."""
     found = read_reconstructions_of(path, IDS)
     with pytest.raises(UserError, match=says):
-        found.images.check()
+        found.images[:]
 
 
 def assert_are(found: ForeignReconstructions, images: torch.Tensor, **tolerance) -> None:
-    assert len(found) == len(found.images) == len(found.names) == len(images)
+    assert len(found.images) == len(found.names) == len(images)
     assert found.images.shape == tuple(images.shape)
     torch.testing.assert_close(found.images[:], images, **tolerance)
-    torch.testing.assert_close(torch.cat(list(found.images.blocks(2))), images, **tolerance)
+    torch.testing.assert_close(
+        torch.cat([found.images[start : start + 2] for start in range(0, len(images), 2)]), images, **tolerance
+    )
     torch.testing.assert_close(found.images[np.array([2, 0, 2])], images[[2, 0, 2]], **tolerance)
     torch.testing.assert_close(found.images[1], images[1], **tolerance)
     assert found.images[:].dtype == torch.float32
-    found.images.check()
+    found.images[:]
 
 
 BY_ID = {
