@@ -13,7 +13,7 @@ from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import is_main_process, on_main_process, rank, wait_for_all
 from mindeye_pl.engine.observer import Observer, StepLog
-from mindeye_pl.engine.settings import declare, resolve, select
+from mindeye_pl.engine.settings import declare, select
 from mindeye_pl.engine.step import FingerprintOf, Input, Inputs, Made, RunObserver, Step, WithOverrides, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
@@ -55,7 +55,8 @@ class Run:
     @cached_property
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain data, interpolations resolved."""
-        return resolve(self.config)
+        plain: Any = OmegaConf.to_container(self.config, resolve=True)
+        return plain
 
     def of_experiment(self, name: str) -> "Run":
         """Return the run of another experiment under this run's other overrides."""

@@ -39,10 +39,13 @@ class Settings:
         return self[key]
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return a configuration as plain data, interpolations resolved."""
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    return plain
+def resolve(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the top nodes of some dotted keys as plain data, interpolations resolved."""
+    nodes = {name: config.get(name) for name in (key.partition(".")[0] for key in keys)}
+    return {
+        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for key, node in nodes.items()
+    }
 
 
 def declare(resolved: Mapping[str, Any], keys: Iterable[str]) -> Settings:

@@ -24,7 +24,7 @@ from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
 from mindeye_pl.nn.stylegan2.conditions import with_second_condition
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_discriminator, build_generator
-from mindeye_pl.steps.brain.trained_model import ModelStep, Trained, model_label
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, trial_data
 from mindeye_pl.steps.foundation.generator import GRID, generator_objective, save_networks
 from mindeye_pl.steps.foundation.images import Prepared
@@ -69,7 +69,7 @@ class FinetuneGenerator(ModelStep):
 
     def label(self, config: DictConfig) -> str:
         """Return the mappers' label and the condition."""
-        return f"{model_label(config)}-{config.generator.condition}"
+        return f"{super().label(config)}-{config.generator.condition}"
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, targets, the trained mappers, and the generator's start where it is pretrained."""

@@ -28,7 +28,7 @@ from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.steps.brain.image_record import log_reconstructions
 from mindeye_pl.steps.brain.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETTINGS
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
-from mindeye_pl.steps.brain.trained_model import ModelStep, Trained, model_label
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -51,7 +51,7 @@ class Reconstruct(ModelStep):
 
     def label(self, config: DictConfig) -> str:
         """Return the model's label and the unCLIP."""
-        return f"{model_label(config)}-{config.unclip.name}"
+        return f"{super().label(config)}-{config.unclip.name}"
 
     def check(self, config: DictConfig) -> None:
         """Check that there is an unCLIP, and that the models fit each other."""

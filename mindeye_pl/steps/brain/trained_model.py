@@ -72,13 +72,15 @@ class Trained(Input):
 
     def fingerprint(self, config: DictConfig) -> str | None:
         """Return the fingerprint of a checkpoint's architecture; a fine-tuning's own has it."""
-        return None if config.evaluate.checkpoint is None else fingerprint(select(resolve(config), ("model",)))
+        return (
+            None if config.evaluate.checkpoint is None else fingerprint(select(resolve(config, ["model"]), ["model"]))
+        )
 
     def open(self, config: DictConfig, parts: Inputs) -> TrainedModel:
         """Return the model, not loaded yet."""
         path = parts["checkpoint"] if "checkpoint" in parts else parts["finetune"] / WEIGHTS
         low_level = parts.get("low_level")
-        settings = declare(resolve(config), ("model", "seed"))
+        settings = declare(resolve(config, keys := ("model", "seed")), keys)
         return TrainedModel(path, low_level, settings, frozen_device(config), config.data.subject)
 
 
@@ -86,8 +88,9 @@ class ModelStep(Step):
     """A step that uses the trained model."""
 
     def label(self, config: DictConfig) -> str:
-        """Return the model's label."""
-        return model_label(config)
+        """Return the fine-tuning's label, or the checkpoint's name."""
+        given = config.evaluate.checkpoint
+        return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"
 
     def check(self, config: DictConfig) -> None:
         """Check that checkpoints that belong together are given together.
@@ -104,9 +107,3 @@ class ModelStep(Step):
         """Return subject, hours, and how the training of the model started."""
         start = config.finetune.start if config.evaluate.checkpoint is None else "checkpoint"
         return [*subject_tags(config), start]
-
-
-def model_label(config: DictConfig) -> str:
-    """Return the label of artifacts that are made from the trained model."""
-    given = config.evaluate.checkpoint
-    return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"

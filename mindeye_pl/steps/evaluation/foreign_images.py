@@ -218,7 +218,8 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str 
         rows = np.arange(len(test_ids))
     else:
         raise _another_number(path, len(source.names), len(test_ids))
-    names, ordered = ([each[row] for row in rows.tolist()] if each else None for each in (source.names, captions))
+    names = [source.names[row] for row in rows.tolist()]
+    ordered = None if captions is None else [captions[row] for row in rows.tolist()]
     return ForeignReconstructions(LazyImages(source, rows), names, None if ids is None else test_ids, ordered)
 
 

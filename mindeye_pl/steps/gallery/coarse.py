@@ -37,11 +37,11 @@ class ReadBrains(Input):
 
     def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the test set's settings."""
-        return fingerprint(select(resolve(config), TEST_TRIALS))
+        return fingerprint(select(resolve(config, TEST_TRIALS), TEST_TRIALS))
 
     def open(self, config: DictConfig, parts: Inputs) -> tuple[TestSet, Tensor]:
         """Read the brains."""
-        settings = declare(resolve(config), (*TEST_TRIALS, *TEST_RUNTIME))
+        settings = declare(resolve(config, keys := (*TEST_TRIALS, *TEST_RUNTIME)), keys)
         data, subject = subject_trials(parts["data"], settings, parts["split"]), settings.data.subject
         brains = data.test_set(subject)
         model = parts["model"].load(data.voxel_counts[subject])
@@ -49,19 +49,11 @@ class ReadBrains(Input):
 
 
 def vector_settings(settings: DictConfig) -> dict[str, Any]:
-    """Return what determines a vector beside the embedder.
-
-    Args:
-        settings: node `retrieve`.
-    """
+    """Return what determines a vector beside the embedder, from the node `retrieve`."""
     projected = {"width": settings.width, "seed": settings.projection_seed}
     return {"kind": settings.vector, **(projected if settings.vector == "projected" else {})}
 
 
 def vector_of(settings: DictConfig) -> Callable[[Tensor], Tensor]:
-    """Return the function of tokens `(B, S, D)` to vectors `(B, F)`.
-
-    Args:
-        settings: node `retrieve`.
-    """
+    """Return the function of tokens `(B, S, D)` to vectors `(B, F)`, from the node `retrieve`."""
     return coarse_vector(settings.vector, settings.width, settings.projection_seed)

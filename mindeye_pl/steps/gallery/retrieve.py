@@ -25,7 +25,7 @@ from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.brain.trained_model import ModelStep, model_label
+from mindeye_pl.steps.brain.trained_model import ModelStep
 from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.gallery.coarse import ReadBrains, of_coarse_model, vector_of
@@ -60,11 +60,7 @@ class Retrieve(ModelStep):
 
     def label(self, config: DictConfig) -> str:
         """Return the model's label and the engine."""
-        return f"{model_label(config)}-{config.index.name}"
-
-    def check(self, config: DictConfig) -> None:
-        """Check the checkpoints."""
-        super().check(config)
+        return f"{super().label(config)}-{config.index.name}"
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the index, the gallery, the brains as the models read them, and the embedders.
@@ -158,19 +154,16 @@ RETRIEVE = Retrieve()
 def token_similarity(
     gallery: Gallery, embedder: FrozenModel, retrieval: Tensor, places: np.ndarray, batch_size: int
 ) -> np.ndarray:
-    """Return the cosine of all tokens, flattened, of each brain and its found images, `(n, k)` float64.
+    """Return the cosine of all tokens, flattened, of brains `(n, S, D)` and their found images, `(n, k)` float64.
 
     Each image is read and embedded once, however many brains found it, and one batch is in memory at a time.
 
     Args:
         gallery: of images.
         embedder: of images.
-        retrieval: `(n, S, D)` of the brains.
+        retrieval: embeddings of the brains.
         places: `(n, k)` indices of the images; -1, which has cosine -inf, where fewer were found.
         batch_size: images embedded at once.
-
-    Raises:
-        UserError: for an image that is not readable any more.
     """
     embed = token_embedder(embedder, embedder.device)
     cosines = np.full(places.shape, -np.inf)

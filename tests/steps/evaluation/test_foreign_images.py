@@ -45,13 +45,10 @@ def assert_are(found: ForeignReconstructions, images: torch.Tensor, **tolerance)
     assert len(found.images) == len(found.names) == len(images)
     assert found.images.shape == tuple(images.shape)
     torch.testing.assert_close(found.images[:], images, **tolerance)
-    torch.testing.assert_close(
-        torch.cat([found.images[start : start + 2] for start in range(0, len(images), 2)]), images, **tolerance
-    )
+    torch.testing.assert_close(torch.cat([found.images[:2], found.images[2:]]), images, **tolerance)
     torch.testing.assert_close(found.images[np.array([2, 0, 2])], images[[2, 0, 2]], **tolerance)
     torch.testing.assert_close(found.images[1], images[1], **tolerance)
     assert found.images[:].dtype == torch.float32
-    found.images[:]
 
 
 BY_ID = {
@@ -279,8 +276,7 @@ def test_a_block_holds_nothing_else(tmp_path: Path, kind: str) -> None:
     else:
         write_files(path := tmp_path / "r", [f"{id_}.png" for id_ in ids], images)
     found = read_reconstructions_of(path, ids)
-    seen = []
-    for block in found.images.blocks(4):
-        seen.append(len(block))
+    for start in range(0, 40, 4):
+        block = found.images[start : start + 4]
+        assert len(block) == 4
         assert block.untyped_storage().nbytes() == block.numel() * 4, "no view of everything"
-    assert seen == [4] * 10
