@@ -10,8 +10,7 @@ from mindeye_pl.reports.render.grid import GridRow, grid_section
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.reports.sweeps.settings import Cell
-from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
-from mindeye_pl.steps.brain.reconstruction_files import RECONSTRUCTIONS
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
 from mindeye_pl.steps.inputs.dataset import Dataset
 
 #: More columns make images that nobody can compare.

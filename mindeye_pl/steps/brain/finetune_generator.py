@@ -43,11 +43,7 @@ _SCRATCH = "generator.start=scratch, or pipeline=pretrain_generator with this em
 
 
 def trains_generator(config: DictConfig) -> bool:
-    """Return whether images are drawn by a generator that is fine-tuned to the subject.
-
-    Raises:
-        UserError: if the group `unclip` names no generator.
-    """
+    """Return whether images are drawn by a generator that is fine-tuned to the subject."""
     generator = config.get("generator")
     if generator is None or config.get("unclip") is None:
         return False
@@ -146,12 +142,7 @@ FINETUNE_GENERATOR = FinetuneGenerator()
 
 
 class _ByTrial:
-    """A table of images, read by trial.
-
-    Args:
-        table: by stimulus id.
-        stimulus_ids: `(n,)` of the trials.
-    """
+    """A table by stimulus id, read by trial; `stimulus_ids` `(n,)` are the trials' own."""
 
     def __init__(self, table: Table, stimulus_ids: np.ndarray):
         self._table, self._stimulus_ids = table, stimulus_ids
@@ -165,12 +156,7 @@ def trial_tables(
 ) -> ImageDataModule:
     """Return training trials and, behind them, the validation trials, as batches of tables.
 
-    Args:
-        brains: trials with their targets.
-        dataset: whose images.
-        settings: node of the generator.
-        image_side: of the generator.
-        seed: of the batches.
+    Images have the generator's side; `settings` is the node of the generator.
     """
     brains.setup()
     trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
@@ -195,11 +181,8 @@ def starting_networks(
 
     Args:
         settings: node of the generator.
-        embedder: node of the embedder.
+        embedder: node of the embedder; a pretrained generator of other embeddings is refused.
         start: the pretrained generator, None from scratch.
-
-    Raises:
-        UserError: if the pretrained generator reads other embeddings.
     """
     width = embedder.token_dim
     if start is None:
@@ -219,20 +202,12 @@ def starting_networks(
 
 @dataclass(frozen=True)
 class FinetunedGenerator:
-    """A subject's generator.
-
-    Attributes:
-        folder: of the finished step.
-    """
+    """A subject's generator, in the folder of the finished step."""
 
     folder: Path
 
     def load(self, latents: SampledLatents) -> ImageGenerator:
-        """Return the generator.
-
-        Args:
-            latents: `zeros` or `random`.
-        """
+        """Return the generator."""
         return bundled.load_generator(self.folder, latents=latents)
 
     def with_its_mappers(self, model: BrainDecoder) -> BrainDecoder:

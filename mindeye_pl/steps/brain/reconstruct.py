@@ -26,7 +26,6 @@ from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.steps.brain.image_record import log_reconstructions
-from mindeye_pl.steps.brain.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETTINGS
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
@@ -35,6 +34,9 @@ from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.training.fit import silence_lightning
+
+#: Files: `stimulus_ids` and images by name, one sentence for each, and how they were made.
+RECONSTRUCTIONS, CAPTIONS, SETTINGS = "reconstructions.safetensors", "captions.json", "settings.json"
 
 _IMAGE = "image-{:06d}.safetensors"
 

@@ -27,8 +27,6 @@ class TrainedModel:
         path: of its weights.
         low_level: of the weights of MindEye1's low-level model, where they are a file of their own.
         settings: `model` and `seed`.
-        device: where it works.
-        subject: that it was trained for, for messages.
     """
 
     path: Path

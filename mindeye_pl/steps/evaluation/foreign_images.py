@@ -22,14 +22,15 @@ from torch import Tensor
 from mindeye_pl.data.image_files import FETCH, IMAGE_SUFFIXES, read_pixels, read_size
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.brain.reconstruction_files import (
-    CAPTIONS,
-    MINDEYE1_TEST_IMAGES,
-    PUBLISHED_CAPTIONS,
-    PUBLISHED_IMAGES,
-    RECONSTRUCTIONS,
-)
+from mindeye_pl.steps.brain.reconstruct import CAPTIONS, RECONSTRUCTIONS
 from mindeye_pl.weights.safe_unpickling import read_torch
+
+#: Ends of the published file names: images from the unCLIP, refined, from the low-level branch; and captions.
+_PUBLISHED_IMAGES = ("_all_recons", "_all_enhancedrecons", "_all_blurryrecons")
+_PUBLISHED_CAPTIONS = "_all_predcaptions"
+
+#: Number of MindEye1's test images, of the split without the last three sessions.
+_MINDEYE1_TEST_IMAGES = 982
 
 _WANTED = f"a folder of PNG or JPEG files, a published .pt file, or a folder with {RECONSTRUCTIONS}"
 
@@ -242,7 +243,7 @@ def _image_files(folder: Path) -> list[Path]:
     """Return the folder's images, numbers in names sorted as numbers."""
     files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not files:
-        others = sorted(p.name for p in folder.glob("*.pt") if p.stem.endswith(PUBLISHED_IMAGES))
+        others = sorted(p.name for p in folder.glob("*.pt") if p.stem.endswith(_PUBLISHED_IMAGES))
         fix = f"one of its files: {', '.join(others[:5])}" if others else None
         raise UserError(f"{folder} holds no reconstruction", expected=_WANTED, fix=fix)
     return sorted(files, key=lambda p: (_parts(p.stem), p.name))
@@ -294,7 +295,7 @@ def _rows_by_id(path: Path, source: ImageSource, ids: np.ndarray, test_ids: np.n
 
 def _another_number(path: Path, seen: int, wanted: int, more: str = "") -> UserError:
     fix = None
-    if seen == MINDEYE1_TEST_IMAGES:
+    if seen == _MINDEYE1_TEST_IMAGES:
         fix = f"data.test_split=test, the older split, if these are MindEye1's {seen} images"
     elif seen == nsd.NUM_SHARED_STIMULI:
         fix = f"data.test_split=new_test data.split=standard, if these are MindEye2's {seen} images"
@@ -336,10 +337,10 @@ def _captions_of_folder(folder: Path, names: Sequence[str]) -> list[str] | None:
 
 def _published_captions(images: Path) -> list[str] | None:
     """Return the sentences in the file that the published code writes beside the images."""
-    end = next((end for end in PUBLISHED_IMAGES if images.stem.endswith(end)), None)
+    end = next((end for end in _PUBLISHED_IMAGES if images.stem.endswith(end)), None)
     if end is None:
         return None
-    path = images.with_name(images.stem.removesuffix(end) + PUBLISHED_CAPTIONS + images.suffix)
+    path = images.with_name(images.stem.removesuffix(end) + _PUBLISHED_CAPTIONS + images.suffix)
     return _sentences(path, read_published(path)) if path.is_file() else None
 
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from omegaconf import DictConfig
@@ -24,9 +24,11 @@ from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, 
 from mindeye_pl.steps.brain.reconstructor import unclip_input
 from mindeye_pl.steps.brain.trained_model import ModelStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
+from mindeye_pl.steps.evaluation import image_sets
 from mindeye_pl.steps.evaluation.brain_scores import (
     GNET,
     RIDGE,
+    TRUE_IMAGE,
     BrainReference,
     Encoder,
     brain_metrics,
@@ -43,7 +45,6 @@ from mindeye_pl.steps.evaluation.caption_scores import (
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.image_scores import Lines, protocol_metrics, protocol_networks, score_images
 from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, ImageSets, collect_sets
-from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages, read_scored, scored_input, scored_label
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
@@ -56,6 +57,23 @@ from mindeye_pl.store.atomic import write_json
 
 #: Folder of what a killed evaluation has done.
 PARTS = "parts"
+
+
+Kind = Literal["null", "baseline", "model", "ceiling"]
+
+#: Lines of the table in its order: title, kind and note of each.
+LINES: dict[str, tuple[str, Kind, str]] = {
+    image_sets.GREY: ("grey image", "null", ""),
+    image_sets.MEAN_IMAGE: ("mean image", "null", "of the training images"),
+    image_sets.OTHER_IMAGE: ("another image", "null", "of the test set"),
+    image_sets.SHUFFLED: ("shuffled brains", "null", ""),
+    image_sets.NEAREST: ("nearest image", "baseline", "of the training ones, by predicted tokens; nothing is drawn"),
+    image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
+    image_sets.REFINED: ("refined", "model", ""),
+    image_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the image's own tokens"),
+    image_sets.VAE: ("through the VAE", "ceiling", "the image encoded and decoded"),
+    TRUE_IMAGE: ("the image itself", "ceiling", "through the encoder"),
+}
 
 
 class EvaluateReconstructions(ModelStep):

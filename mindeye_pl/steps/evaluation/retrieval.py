@@ -16,7 +16,7 @@ from torch import Tensor
 from mindeye_pl.console import console
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import read_betas
+from mindeye_pl.data.nsd.betas import read_betas, read_noise_free
 from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions, first_repetitions
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
@@ -25,12 +25,13 @@ from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.nulls import shuffled_scores
 from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores
+from mindeye_pl.metrics.ridge import ridge_predictions
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
-from mindeye_pl.steps.evaluation.baselines import image_means, noise_free_pair, ridge_tokens
+from mindeye_pl.steps.evaluation.encoder import image_means
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.splits import Split, test_data
@@ -179,7 +180,7 @@ def ridge_from_trials(
     voxels, ids = image_means(betas, trials.stimulus_ids)
     tokens = targets.tokens(ids)
     test_voxels = average_repetitions(brains.voxels, brains.weights).numpy()  # (n, V)
-    return torch.from_numpy(ridge_tokens(voxels, tokens[ids], test_voxels, list(alphas)))
+    return _ridge_tokens(voxels, tokens[ids], test_voxels, alphas)
 
 
 def ridge_without_noise(
@@ -188,8 +189,14 @@ def ridge_without_noise(
     """Return tokens `(n, S, D)` by ridge regression from all sessions of a simulation, without noise."""
     ids = np.unique(data.train_trials[0].stimulus_ids)
     tokens = targets.tokens(ids)
-    clean, test_clean = noise_free_pair(dataset.layout, data.subjects[0], ids, test_ids)
-    return torch.from_numpy(ridge_tokens(clean, tokens[ids], test_clean, list(alphas)))
+    clean, test_clean = (read_noise_free(dataset.layout, data.subjects[0], each) for each in (ids, test_ids))
+    return _ridge_tokens(clean, tokens[ids], test_clean, alphas)
+
+
+def _ridge_tokens(voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarray, alphas: Sequence[float]) -> Tensor:
+    """Return tokens of test images from one row of voxels for each training image; see `ridge_predictions`."""
+    predictions = ridge_predictions(voxels, tokens.reshape(len(tokens), -1), test_voxels, alphas=list(alphas))
+    return torch.from_numpy(predictions.reshape(len(test_voxels), *tokens.shape[1:]))
 
 
 def _save_predictions(path: Path, brains: TestSet, retrieval: Tensor) -> None:

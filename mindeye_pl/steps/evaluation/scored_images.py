@@ -12,13 +12,10 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
 from mindeye_pl.steps.evaluation.foreign_images import read_reconstructions_of
-from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
@@ -100,15 +97,6 @@ def read_scored(inputs: Inputs, subject: int, test_split: str) -> ScoredImages:
     if "reconstruct" in inputs:
         folder = inputs["reconstruct"]
         return ScoredImages(read_reconstructions(folder), read_captions(folder))
-    ids = test_ids(inputs["data"], subject, test_split, inputs["split"])
+    ids = inputs["data"].test_ids(subject, test_split, inputs["split"])
     given = read_reconstructions_of(inputs["reconstructions"], ids)
     return ScoredImages({"stimulus_ids": torch.from_numpy(ids), "images": given.images}, given.captions)
-
-
-def test_ids(dataset: Dataset, subject: int, test_split: str, left_out: LeftOut | None) -> np.ndarray:
-    """Return the test images of a subject, `(n,)` ascending."""
-    trials = load_tested_trials(dataset.layout, subject, test_split, dataset.cache, left_out)
-    return np.unique(trials.stimulus_ids)
-
-
-test_ids.__test__ = False  # type: ignore[attr-defined]

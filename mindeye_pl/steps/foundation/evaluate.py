@@ -24,12 +24,10 @@ from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, su
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.sampling import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
-from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
 from mindeye_pl.steps.foundation.images import SCENES, TrainingImages, held_out_ids, scene_captions
+from mindeye_pl.steps.foundation.laptop import PRETRAIN_CAPTIONER, PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.steps.foundation.training import FoundationTraining, foundation_label
 from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
-from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_text
 from mindeye_pl.version import __version__

@@ -19,10 +19,16 @@ from mindeye_pl.models.foundation import UnCLIPTraining
 from mindeye_pl.nn.diffusion.builders import build_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.schema.nodes.foundation import UnclipStart
-from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
 from mindeye_pl.steps.foundation.images import embed_all, embed_tokens
+from mindeye_pl.steps.foundation.laptop import (
+    PRETRAIN_CLIP,
+    PRETRAIN_VAE,
+    clip_tokens,
+    moments_of,
+    moments_shape,
+    vae_moments,
+)
 from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining, sizes_of
-from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE, moments_of, moments_shape, vae_moments
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.embeddings import TokenStore

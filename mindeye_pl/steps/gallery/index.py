@@ -1,6 +1,9 @@
-"""The embedded vectors of the gallery that a run searches, and the index over them."""
+"""The embedded vectors of the gallery that a run searches, and the index over them.
 
-from collections.abc import Mapping
+Legend: B batch, S tokens, D token width, F vector width.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +12,39 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, EMBEDDINGS, FingerprintOf, Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import DATA, EMBEDDINGS, FingerprintOf, Input, Inputs, Made, Step, WithOverrides, Work
 from mindeye_pl.errors import UserError
+from mindeye_pl.gallery.coarse import coarse_vector
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
 from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
 from mindeye_pl.gallery.source import Joined
 from mindeye_pl.gallery.vector_table import VectorTable
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.gallery.coarse import of_coarse_model, vector_of, vector_settings
 from mindeye_pl.steps.gallery.searched import RunGallery
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder
 from mindeye_pl.store.fingerprint import fingerprint_file
+
+
+def of_coarse_model(config: DictConfig, one: Input) -> Input:
+    """Return an input of the coarse search's model: this run's, or another by the overrides of `retrieve.coarse`."""
+    overrides = tuple(config.retrieve.coarse)
+    return WithOverrides(overrides, one) if overrides else one
+
+
+def vector_settings(settings: DictConfig) -> dict[str, Any]:
+    """Return what determines a vector beside the embedder, from the node `retrieve`."""
+    projected = {"width": settings.width, "seed": settings.projection_seed}
+    return {"kind": settings.vector, **(projected if settings.vector == "projected" else {})}
+
+
+def vector_of(settings: DictConfig) -> Callable[[Tensor], Tensor]:
+    """Return the function of tokens `(B, S, D)` to vectors `(B, F)`, from the node `retrieve`."""
+    return coarse_vector(settings.vector, settings.width, settings.projection_seed)
 
 
 class EmbedGallery(Step):

@@ -5,6 +5,7 @@ Legend: n test images, k images found for each, S tokens, D token width.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
+from mindeye_pl.data.nsd.test_set import TestSet
 from mindeye_pl.engine.observer import Record
-from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.settings import Settings, declare, resolve, select
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
@@ -25,18 +27,27 @@ from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.brain.trained_model import ModelStep
-from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
+from mindeye_pl.steps.evaluation.retrieval import SHUFFLED, predict_retrieval
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.gallery.coarse import ReadBrains, of_coarse_model, vector_of
-from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY, GivenIndex, open_index
+from mindeye_pl.steps.gallery.index import (
+    BUILD_INDEX,
+    EMBED_GALLERY,
+    GivenIndex,
+    of_coarse_model,
+    open_index,
+    vector_of,
+)
 from mindeye_pl.steps.gallery.searched import RunGallery
 from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder, token_rows
+from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays, write_json
+from mindeye_pl.store.fingerprint import fingerprint
 
 RECALL = "recall.json"
 FOUND = "found.safetensors"
@@ -44,6 +55,27 @@ FOUND = "found.safetensors"
 #: The rows of `recall.json`: the coarse search's order, that of all tokens, and the coarse search by the vector of the
 #: seen image itself.
 COARSE, RERANKED, OWN_VECTOR = "coarse", "reranked", "own_vector"
+
+
+@dataclass(frozen=True)
+class ReadBrains(Input):
+    """The brains of the test set, read; opened, the test set and its retrieval embeddings `(n, S, D)`."""
+
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the data and the trained model."""
+        return {"data": test_data(config), "split": Split(), "model": Trained()}
+
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of the test set's settings."""
+        return fingerprint(select(resolve(config, TEST_TRIALS), TEST_TRIALS))
+
+    def open(self, config: DictConfig, parts: Inputs) -> tuple[TestSet, Tensor]:
+        """Read the brains."""
+        settings = declare(resolve(config, keys := (*TEST_TRIALS, *TEST_RUNTIME)), keys)
+        data, subject = subject_trials(parts["data"], settings, parts["split"]), settings.data.subject
+        brains = data.test_set(subject)
+        model = parts["model"].load(data.voxel_counts[subject])
+        return brains, predict_retrieval(model, brains, brains.weights)
 
 
 class Retrieve(ModelStep):

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.step import Input, Inputs
 from mindeye_pl.gallery.image_sources import FileGallery
 from mindeye_pl.gallery.opening import open_gallery
@@ -58,11 +56,6 @@ def open_run_gallery(dataset: Dataset, settings: DictConfig, seen: np.ndarray | 
     return SearchedGallery(given if seen is None else Joined([given, Selected(own, seen)]), seen)
 
 
-def seen_ids(dataset: Dataset, subject: int, test_split: str, left_out: LeftOut | None) -> np.ndarray:
-    """Return the ascending stimulus ids of a subject's test images."""
-    return np.unique(load_tested_trials(dataset.layout, subject, test_split, dataset.cache, left_out).stimulus_ids)
-
-
 @dataclass(frozen=True)
 class GivenGallery(Input):
     """The files of a gallery of the user's; opened, their path."""
@@ -107,7 +100,7 @@ class RunGallery(Input):
         """Return the gallery."""
         settings, seen = config.data, None
         if _has_seen(config):
-            seen = seen_ids(parts["images"], settings.subject, settings.test_split, parts.get("split"))
+            seen = parts["images"].test_ids(settings.subject, settings.test_split, parts.get("split"))
         return open_run_gallery(parts["images"], config.retrieve, seen)
 
 

@@ -40,11 +40,7 @@ _BATCH_SIZE = 256
 
 
 def learns_captions(config: DictConfig) -> bool:
-    """Return whether the run's model learns embeddings of captions.
-
-    Raises:
-        UserError: if it does, and there is no text embedder to make them.
-    """
+    """Return whether the run's model learns embeddings of captions; then there must be a text embedder."""
     if not has_part(config, "caption_mapper"):
         return False
     check_text_embedder(config)
@@ -52,11 +48,7 @@ def learns_captions(config: DictConfig) -> bool:
 
 
 def check_text_embedder(config: DictConfig) -> None:
-    """Check that the configuration has a text embedder.
-
-    Raises:
-        UserError: where it has none.
-    """
+    """Raise a `UserError` where the configuration has no text embedder."""
     if config.get("text_embedder") is None:
         raise UserError(
             "captions need a text embedder", got="text_embedder=none", fix="text_embedder=laptop, or clip_b32"
@@ -64,11 +56,7 @@ def check_text_embedder(config: DictConfig) -> None:
 
 
 def screening_rule(settings: DictConfig) -> ScreeningRule:
-    """Return the rule that says which captions are kept.
-
-    Args:
-        settings: node of the text embedder.
-    """
+    """Return the rule that says which captions are kept, from the node of the text embedder."""
     return RULES[settings.screening.rule]
 
 
@@ -104,11 +92,8 @@ class ScreenCaptions(Step):
         captions = read_captions(inputs["captions"], len(dataset.stimuli))
         pooled = pooled_embeddings(towers[0], dataset, inputs["embeddings"], len(dataset.stimuli))  # (N, E)
         kept = screened(captions, pooled, *towers)
-        counts = {
-            "kept": sum(map(len, kept)),
-            "dropped": sum(map(len, captions)) - sum(map(len, kept)),
-            "images_without": sum(not one for one in kept),
-        }
+        num_kept, without = sum(map(len, kept)), sum(not one for one in kept)
+        counts = {"kept": num_kept, "dropped": sum(map(len, captions)) - num_kept, "images_without": without}
         console.print(f"  {counts['kept']:,} captions kept, {counts['dropped']:,} dropped of {len(kept):,} images")
         write_text(work.folder / CAPTIONS_FILE, json.dumps(kept, ensure_ascii=False))
         write_json(work.folder / FACTS, counts)
@@ -120,13 +105,13 @@ SCREEN_CAPTIONS = ScreenCaptions()
 def screened(
     captions: list[list[str]], pooled: np.ndarray, image_tower: FrozenModel, text_tower: FrozenModel
 ) -> list[list[str]]:
-    """Return the captions of every image that the rule keeps.
+    """Return the captions of N images that the text tower's rule keeps.
 
     Args:
-        captions: of N images.
-        pooled: `(N, E)` embeddings of the images.
-        image_tower: that made them.
-        text_tower: of the same CLIP; its settings name the rule.
+        captions: of every image.
+        pooled: `(N, E)` embeddings of the images by the image tower.
+        image_tower: of CLIP.
+        text_tower: of the same CLIP.
 
     Raises:
         UserError: if the towers are of two CLIPs.
@@ -153,12 +138,7 @@ def screened(
 
 @dataclass(frozen=True)
 class Captions:
-    """The captions that are learned.
-
-    Attributes:
-        kept: sentences of every image, N lists.
-        fingerprint: of the screening, or of the user's file.
-    """
+    """The captions that are learned of all N images, and the fingerprint of the screening or the user's file."""
 
     kept: list[list[str]]
     fingerprint: str
@@ -166,10 +146,7 @@ class Captions:
 
 @dataclass(frozen=True)
 class KeptCaptions(Input):
-    """The captions of every image that are learned: screened, or read from a file that the user names.
-
-    Opened, `Captions`.
-    """
+    """The captions that are learned, screened or read from a file that the user names; opened, `Captions`."""
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the images, and the screening where the user names no file of screened captions."""
@@ -200,16 +177,10 @@ class KeptCaptions(Input):
 
 
 def caption_rows(captions: Captions, ids: np.ndarray, tower: FrozenModel, cache: EmbeddingCache) -> TokenStore:
-    """Return the store of the embeddings of kept captions; missing rows are made now.
+    """Return the store of the embeddings of kept captions; missing rows of ids `(n,)` are made now.
 
     Rows are `(C, D)` float16, clamped and then L2-normalised, and zeros where an image has fewer than C captions
     (`nn.clip.embeddings.is_caption`).
-
-    Args:
-        captions: of all N images.
-        ids: `(n,)` of the images whose rows are wanted.
-        tower: text embedder.
-        cache: of embeddings.
 
     Raises:
         UserError: if one of the images has no caption.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
@@ -13,7 +14,9 @@ from mindeye_pl.data.nsd.captions import LAYOUT
 from mindeye_pl.data.nsd.files import check_files
 from mindeye_pl.data.nsd.fingerprint import fingerprint_files
 from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file
@@ -42,6 +45,10 @@ class Dataset:
     def stimuli(self) -> Stimuli:
         """The images by stimulus id."""
         return Stimuli(self.layout.stimuli)
+
+    def test_ids(self, subject: int, test_split: str, left_out: LeftOut | None) -> np.ndarray:
+        """Return the stimulus ids of a subject's test images, ascending."""
+        return np.unique(load_tested_trials(self.layout, subject, test_split, self.cache, left_out).stimulus_ids)
 
 
 def data_steps(config: DictConfig) -> tuple[Step, ...]:
@@ -140,11 +147,7 @@ class DataFile(OfData):
     required: bool = False
 
     def files_fingerprint(self, layout: NSDLayout) -> str:
-        """Return the file's fingerprint, `MISSING` where there is none.
-
-        Raises:
-            UserError: if it is required and missing.
-        """
+        """Return the file's fingerprint, `MISSING` where there is none and none is required."""
         path: Path = getattr(layout, self.name)
         if path.is_file():
             return fingerprint_file(path)

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import main_process_first
@@ -17,15 +18,11 @@ from mindeye_pl.steps.inputs.frozen_models import frozen_device
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 class Readable(Protocol):
     """Images by number."""
 
-    def __len__(self) -> int:
-        """Return how many there are."""
+    def __len__(self) -> int: ...
 
     def read(self, ids: np.ndarray, /) -> np.ndarray:
         """Return images `(n, 3, H, W)` in [0, 1] of `(n,)` ids."""
@@ -35,15 +32,11 @@ class Readable(Protocol):
 class EmbeddingCache:
     """Folders of rows, one for each thing that determines them.
 
-    Attributes:
-        folder: of all.
-        device: where rows are made.
-        batch_size: rows made at once.
-        observer: told of every folder that is used.
+    Rows are made on the device, `batch_size` at once; the observer is told of every folder that is used.
     """
 
     folder: Path
-    device: "torch.device"
+    device: torch.device
     batch_size: int
     observer: Observer = field(default_factory=Observer)
 
@@ -53,12 +46,12 @@ class EmbeddingCache:
         images: Readable,
         ids: np.ndarray,
         shape: tuple[int, int],
-        build: Callable[["torch.device"], "Callable[[Tensor], Tensor]"],
+        build: Callable[[torch.device], Callable[[Tensor], Tensor]],
         *,
         by: Mapping[str, Any],
         title: str,
     ) -> TokenStore:
-        """Return the store of what a model makes of images; missing rows are made now.
+        """Return the store of what a model makes of images, as `of_ids`.
 
         Args:
             name: begins the folder's name.
@@ -68,12 +61,9 @@ class EmbeddingCache:
             build: from a device to the model as a function of images `(b, 3, H, W)`; called only if a row is missing.
             by: plain data that determines the rows.
             title: names model and images to the user.
-
-        Raises:
-            UserError: as `TokenStore`.
         """
 
-        def build_rows(device: "torch.device") -> "Callable[[np.ndarray], Tensor]":
+        def build_rows(device: torch.device) -> Callable[[np.ndarray], Tensor]:
             embed = build(device)
             return lambda batch: embed(torch.from_numpy(images.read(batch)).float().to(device))
 
@@ -85,7 +75,7 @@ class EmbeddingCache:
         count: int,
         ids: np.ndarray,
         shape: tuple[int, int],
-        build: Callable[["torch.device"], "Callable[[np.ndarray], Tensor]"],
+        build: Callable[[torch.device], Callable[[np.ndarray], Tensor]],
         *,
         by: Mapping[str, Any],
         title: str,

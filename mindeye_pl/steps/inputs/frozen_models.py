@@ -32,7 +32,7 @@ class FrozenModel:
         group: its configuration group, `embedder` for instance.
         settings: node of the configuration.
         files: paths of the weights by name.
-        device: where the run's frozen models work.
+        device: of the run's frozen models.
         identity: plain data that determines what is made with it.
     """
 
@@ -49,11 +49,7 @@ class FrozenModel:
         return self.settings.name
 
     def load(self) -> Any:
-        """Return the model, on the CPU.
-
-        Raises:
-            UserError: if a file is not what it should be.
-        """
+        """Return the model, on the CPU; a `UserError` names a file that is not what it should be."""
         try:
             return instantiate(self.settings.network, **self._arguments, _convert_="all")
         except InstantiationException as error:

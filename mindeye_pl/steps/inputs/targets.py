@@ -26,13 +26,9 @@ class ImageTargets:
     """Targets of a dataset's images; rows that are missing are made when they are asked for.
 
     Attributes:
-        dataset: whose images.
-        embeddings: cache of all rows.
-        embedder: of images.
         vae: of the low-level branch, None without one.
         maps: feature network of the same branch.
-        captions: None where the model learns none.
-        text_embedder: embeds them.
+        captions: None where the model learns none; embedded by `text_embedder`.
         has_views: whether an image mapper learns augmented views.
     """
 
@@ -58,11 +54,13 @@ class ImageTargets:
     def stores(self, ids: np.ndarray) -> dict[str, TokenStore]:
         """Return the stores of everything that a training learns of images `(n,)`, by name of the target."""
         args = (self.dataset, self.embeddings, ids)
-        stores: dict[str, TokenStore | None] = {"tokens": self.tokens(ids)}
-        stores["latents"] = None if self.vae is None else latent_rows(self.vae, *args)
-        stores["maps"] = None if self.maps is None else map_rows(self.maps, *args)
-        stores["captions"] = None if self.captions is None else self.caption_embeddings(ids)
-        stores["views"] = view_rows(self.embedder, *args) if self.has_views else None
+        stores = {
+            "tokens": self.tokens(ids),
+            "latents": None if self.vae is None else latent_rows(self.vae, *args),
+            "maps": None if self.maps is None else map_rows(self.maps, *args),
+            "captions": None if self.captions is None else self.caption_embeddings(ids),
+            "views": view_rows(self.embedder, *args) if self.has_views else None,
+        }
         return {name: store for name, store in stores.items() if store is not None}
 
     def true_tokens(self, ids: np.ndarray) -> Tensor:
