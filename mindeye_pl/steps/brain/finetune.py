@@ -16,7 +16,7 @@ from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, trial_data
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.atomic import write_arrays
@@ -99,22 +99,12 @@ class Finetune(Step):
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights and the scaling of betas."""
         subject, wanted = settings.data.subject, settings.finetune
-        data = trial_data(
-            inputs["data"],
-            settings,
-            inputs["split"],
-            subjects=[subject],
-            num_sessions=settings.data.num_sessions,
-            batch_size=wanted.batch_size,
-        )
+        data = subject_trials(inputs["data"], settings, inputs["split"], batch_size=wanted.batch_size)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST and not len(data.validation_trials[0]):
-            seen, fix = (
-                f"data.validation_fraction={settings.data.validation_fraction}",
-                f"more, or finetune.keep={LAST}",
-            )
-            raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=seen, fix=fix)
+            got, fix = f"data.validation_fraction={settings.data.validation_fraction}", f"more, or finetune.keep={LAST}"
+            raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=got, fix=fix)
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
         start = "from scratch"

@@ -25,7 +25,7 @@ from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
 from mindeye_pl.nn.stylegan2.conditions import with_second_condition
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_discriminator, build_generator
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, trial_data
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, subject_trials
 from mindeye_pl.steps.foundation.generator import GRID, generator_objective, save_networks
 from mindeye_pl.steps.foundation.images import Prepared
 from mindeye_pl.steps.inputs.dataset import Dataset
@@ -96,9 +96,7 @@ class FinetuneGenerator(ModelStep):
         """Train generator and discriminator, and the mappers where they learn too."""
         subject, wanted = settings.data.subject, settings.generator
         dataset, embedder = inputs["data"], inputs["targets"].embedder
-        brains = trial_data(
-            dataset, settings, inputs["split"], subjects=[subject], num_sessions=settings.data.num_sessions
-        )
+        brains = subject_trials(dataset, settings, inputs["split"])
         add_targets(brains, inputs["targets"])
         torch.manual_seed(settings.seed)
         start = inputs.get("unclip")
@@ -125,17 +123,8 @@ class FinetuneGenerator(ModelStep):
         title = f"fine-tuning the generator to subject {subject}, conditioned on {wanted.condition}"
         grid = [GeneratedGrid(work.folder / GRID, work.log.log_image if work.log.enabled else None)]
         training = TrainingSettings.of(settings, work.name)
-        fit(
-            model,
-            data,
-            work.folder,
-            training,
-            epochs=wanted.epochs,
-            title=title,
-            callbacks=grid,
-            log=work.log,
-            save=save,
-        )
+        how: dict[str, Any] = {"epochs": wanted.epochs, "title": title, "callbacks": grid, "save": save}
+        fit(model, data, work.folder, training, log=work.log, **how)
 
 
 FINETUNE_GENERATOR = FinetuneGenerator()

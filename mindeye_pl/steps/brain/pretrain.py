@@ -50,28 +50,15 @@ class Pretrain(Step):
         """Train, and write the weights."""
         wanted = settings.pretrain
         subjects = list(wanted.subjects)
-        data = trial_data(
-            inputs["data"],
-            settings,
-            inputs["split"],
-            subjects=subjects,
-            num_sessions=wanted.num_sessions,
-            batch_size=wanted.batch_size,
-        )
+        chosen: dict[str, Any] = {key: wanted[key] for key in ("num_sessions", "batch_size")}
+        data = trial_data(inputs["data"], settings, inputs["split"], subjects=subjects, **chosen)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         model = build_model(settings, [data.voxel_counts[subject] for subject in subjects])
         data.growth = model.batch_growth(wanted.epochs)
         title = f"pretraining on {data.num_train_trials:,} trials of subjects {', '.join(map(str, subjects))}"
-        fit(
-            model,
-            data,
-            work.folder,
-            TrainingSettings.of(settings, work.name),
-            epochs=wanted.epochs,
-            title=title,
-            log=work.log,
-        )
+        training = TrainingSettings.of(settings, work.name)
+        fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, log=work.log)
 
 
 def repetition_slots(model: DictConfig) -> int:

@@ -1,5 +1,7 @@
 """Trials of a run's subjects as a data module, with or without the targets that a training learns."""
 
+from typing import Any
+
 from omegaconf import DictConfig
 
 from mindeye_pl.data.datamodule import NSDDataModule
@@ -61,12 +63,10 @@ def trial_data(
     )
 
 
-def subject_trials(
-    dataset: Dataset, settings: Settings, left_out: LeftOut | None, num_sessions: int | str | None = None
-) -> NSDDataModule:
-    """Return trials and test set of `data.subject` in so many sessions, its own number where None."""
-    sessions = settings.data.num_sessions if num_sessions is None else num_sessions
-    return trial_data(dataset, settings, left_out, subjects=[settings.data.subject], num_sessions=sessions)
+def subject_trials(dataset: Dataset, settings: Settings, left_out: LeftOut | None, **chosen: Any) -> NSDDataModule:
+    """Return trials and test set of `data.subject`, in `data.num_sessions` sessions unless another number is chosen."""
+    chosen = {"num_sessions": settings.data.num_sessions, **chosen}
+    return trial_data(dataset, settings, left_out, subjects=[settings.data.subject], **chosen)
 
 
 def add_targets(data: NSDDataModule, targets: ImageTargets) -> None:

@@ -55,18 +55,11 @@ class BrainCeilings:
 
 @dataclass(frozen=True)
 class BrainReference:
-    """Measured responses that brain correlations are compared with.
-
-    Attributes:
-        dataset: the data.
-        subject: whose brain.
-        region_masks: file of the masks, None where there is none.
-        brains: the measured responses to the seen images, in their order.
-    """
+    """Measured responses to the seen images, in their order, that brain correlations are compared with."""
 
     dataset: Dataset
     subject: int
-    region_masks: Path | None
+    region_masks: Path | None  # None where the data have none
     brains: TestSet
 
 
@@ -97,15 +90,7 @@ def score_brains(
     folder: Path,
     scores: ImageScores,
 ) -> BrainCeilings:
-    """Add the brain correlations of every line to `scores`.
-
-    Args:
-        sets: the images.
-        reference: the measured responses.
-        encoders: images to betas, by name; those whose files are missing among them.
-        folder: of the step's work.
-        scores: receives them, and what is missing.
-    """
+    """Add the brain correlations of every line, by each available encoder, to `scores`; return their ceilings."""
     data = reference.dataset.layout
     if reference.region_masks is None:
         needs = f"needs {data.region_masks} (docs/data.md)"

@@ -1,8 +1,7 @@
 """Scoring every line of the reconstructions' table by the metrics of a protocol.
 
-A protocol (`conf/protocol`) says to which size images are brought, which networks look at them and what is asked of
-their features, so that a printed number can stand beside the column of a paper. A network whose file is not on this
-machine leaves its metrics out, and the answer says what brings it.
+A protocol (`conf/protocol`) gives the size of images, the networks and what is asked of their features, so that a
+number can stand beside the column of a paper. A network whose file is missing leaves its metrics out.
 
 Legend: n test images, m images of a set, F features.
 """
@@ -80,16 +79,10 @@ class ImageScores:
 
 
 class FeaturesOfSets:
-    """Features of every set by one network, made when they are asked for.
+    """Features of every set by one network, made when they are asked for; `load` is called where some are missing.
 
     They lie in files, not in memory: early layers make gigabytes of a thousand images. A killed evaluation finds
     there what was made.
-
-    Args:
-        folder: of the files.
-        sets: the images.
-        load: makes the network, called only where features are missing.
-        device: where it runs.
     """
 
     def __init__(self, folder: Path, sets: ImageSets, load: Callable[[], Any], device: torch.device):
@@ -149,14 +142,14 @@ Networks = Mapping[str, FrozenModel | Lacking]
 def score_images(
     sets: ImageSets, networks: Networks, embedder: FrozenModel, protocol: DictConfig, folder: Path
 ) -> ImageScores:
-    """Score every line.
+    """Score every line; a killed evaluation resumes from what it finds in the folder.
 
     Args:
         sets: the images.
-        networks: feature networks of the protocol by name, those whose files are missing among them.
+        networks: feature networks of the protocol by name, or `Lacking`.
         embedder: the experiment's own, the network `EMBEDDER` of a protocol.
         protocol: node of the configuration.
-        folder: of the step's work; a killed evaluation resumes from what it finds there.
+        folder: of finished parts.
     """
     scores = ImageScores(kept(folder, "pixels", lambda: _pixel_scores(protocol, sets)))
     if protocol.lpips:
@@ -214,12 +207,10 @@ def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
     device, scores = lpips.device, {}
     network = lpips.load().to(device)
     for line in sets.lines:
-        parts = [
-            lpips_per_image(
-                sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network
-            )
-            for rows in blocks(len(sets.stimulus_ids))
-        ]
+        parts = []
+        for rows in blocks(len(sets.stimulus_ids)):
+            made, seen = sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device)
+            parts.append(lpips_per_image(made, seen, network=network))
         scores[line] = {LPIPS: Scored.independent(torch.cat(parts))}
     return scores
 
@@ -246,18 +237,9 @@ def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, s
 def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets) -> dict[str, list[Score]]:
     layer = protocol.networks[protocol.fid].layer
     reference = features.of_set(SEEN, layer)
+    values = {line: float(fid(features.of_line(line, layer), reference)) for line in sets.lines}
     return {
-        line: [
-            Score(
-                FID,
-                float(fid(features.of_line(line, layer), reference)),
-                None,
-                None,
-                len(reference),
-                higher_is_better=False,
-            )
-        ]
-        for line in sets.lines
+        name: [Score(FID, value, None, None, len(reference), higher_is_better=False)] for name, value in values.items()
     }
 
 

@@ -5,7 +5,6 @@ Legend: n test images, R responses to each, V voxels, S tokens, D token width.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,8 +77,12 @@ class Evaluate(ModelStep):
         evaluations = inputs["test_set"].count(work)
         console.print(f"  evaluation {evaluations} of this test set")
 
+        metrics = settings.metrics
+        pools = {"pool_size": metrics.pool_size, "num_pools": metrics.num_pools, "seed": settings.seed}
+        top_k, resamples = list(metrics.top_k), metrics.bootstrap_resamples
+
         def scores(brain: Tensor, images: Tensor = clip) -> list[Score]:
-            return _scores(brain, images, settings.metrics, settings.seed)
+            return retrieval_scores(brain=brain, clip=images, top_k=top_k, num_resamples=resamples, **pools)
 
         rows = {}
         for count, name in enumerate(REPETITIONS, start=1):
@@ -90,27 +93,25 @@ class Evaluate(ModelStep):
         if targets.captions is not None:
             read = predict_averaged(model, brains, brains.weights, lambda outputs: outputs.tokens[:, 1:])  # (n, 1, D)
             rows[CAPTIONS] = scores(read, targets.true_tokens(ids)[:, 1:].float())
-        top_k = list(settings.metrics.top_k)
         rows[SHUFFLED] = shuffled_scores(brain=retrieval, clip=clip, top_k=top_k, seed=settings.seed)
         console.print("  fitting the ridge baseline")
-        alphas = list(settings.metrics.ridge_alphas)
+        alphas = list(metrics.ridge_alphas)
         rows[RIDGE] = scores(ridge_from_trials(dataset, data, targets, brains, alphas))
         if dataset.is_simulated:
-            everything = subject_trials(dataset, settings, inputs["split"], "all")
+            everything = subject_trials(dataset, settings, inputs["split"], num_sessions="all")
             rows[CEILING] = scores(ridge_without_noise(dataset, everything, targets, ids, alphas))
-        _save_predictions(work.folder / PREDICTIONS, brains, retrieval)
+        predictions = {"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()}
+        write_tensors(work.folder / PREDICTIONS, predictions)
+        ranks = {"predicted": effective_rank(retrieval), "true": effective_rank(clip)}
+        each = retrieval_per_image(brain=retrieval, clip=clip, **pools)
         content = {
             "subject": subject,
             "num_sessions": settings.data.num_sessions,
             "simulated": dataset.is_simulated,
             "stimulus_ids": brains.stimulus_ids.tolist(),
-            "effective_rank": {
-                "predicted": float(effective_rank(retrieval)),
-                "true": float(effective_rank(clip)),
-                "most": len(retrieval) - 1,
-            },
+            "effective_rank": {**{name: float(rank) for name, rank in ranks.items()}, "most": len(retrieval) - 1},
             "rows": {name: [score.to_dict() for score in row] for name, row in rows.items()},
-            "of_each_image": {MODEL: _of_each(retrieval, clip, settings.metrics, settings.seed)},
+            "of_each_image": {MODEL: {name: values.round(6).tolist() for name, values in each.items()}},
         }
         write_json(work.folder / SCORES, content)
 
@@ -134,41 +135,19 @@ def predict_retrieval(model: BrainDecoder, brains: TestSet, weights: Tensor) -> 
 def predict_averaged(
     model: BrainDecoder, brains: TestSet, weights: Tensor, part: Callable[[Prediction], Tensor]
 ) -> Tensor:
-    """Return a part of what is read from the test images, the outputs for an image's responses averaged.
+    """Return a part `(n, S, D)` of the model's outputs, float32 on the CPU, averaged over an image's responses.
 
     Args:
         model: in eval mode.
         brains: the responses.
         weights: `(n, R)` weight of each response in an image's average.
-        part: of the outputs, `(B, S, D)`.
-
-    Returns:
-        `(n, S, D)` float32 on the CPU.
+        part: takes `(B, S, D)` from the outputs.
     """
     averaged = []
     for voxels, some in zip(brains.voxels.split(_BATCH_SIZE), weights.split(_BATCH_SIZE), strict=True):
         outputs = part(model.predict(voxels.flatten(0, 1).to(model.device))).float().cpu()  # (b * R, S, D)
         averaged.append(average_repetitions(outputs.unflatten(0, some.shape), some))
     return torch.cat(averaged)
-
-
-def _scores(brain: Tensor, clip: Tensor, settings: DictConfig, seed: int) -> list[Score]:
-    return retrieval_scores(
-        brain=brain,
-        clip=clip,
-        pool_size=settings.pool_size,
-        num_pools=settings.num_pools,
-        top_k=list(settings.top_k),
-        num_resamples=settings.bootstrap_resamples,
-        seed=seed,
-    )
-
-
-def _of_each(brain: Tensor, clip: Tensor, settings: DictConfig, seed: int) -> dict[str, list[float]]:
-    each = retrieval_per_image(
-        brain=brain, clip=clip, pool_size=settings.pool_size, num_pools=settings.num_pools, seed=seed
-    )
-    return {name: values.round(6).tolist() for name, values in each.items()}
 
 
 def ridge_from_trials(
@@ -197,10 +176,6 @@ def _ridge_tokens(voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarra
     """Return tokens of test images from one row of voxels for each training image; see `ridge_predictions`."""
     predictions = ridge_predictions(voxels, tokens.reshape(len(tokens), -1), test_voxels, alphas=list(alphas))
     return torch.from_numpy(predictions.reshape(len(test_voxels), *tokens.shape[1:]))
-
-
-def _save_predictions(path: Path, brains: TestSet, retrieval: Tensor) -> None:
-    write_tensors(path, {"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()})
 
 
 def read_scores(artifact: Artifact, row: str) -> tuple[Score, ...]:

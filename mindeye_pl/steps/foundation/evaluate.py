@@ -114,12 +114,8 @@ def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[
         "captioner": _captioner_scores(bundled.load_captioner(folder), embedder, seen, captions),
     }
     seen, ids = seen[:_NUM_SAMPLED], ids[:_NUM_SAMPLED]
-    made = torch.cat(
-        [
-            unclip.draw(embedder(part), seeds.tolist())
-            for part, seeds in zip(seen.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
-        ]
-    )
+    batches = zip(seen.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
+    made = torch.cat([unclip.draw(embedder(part), seeds.tolist()) for part, seeds in batches])
     for name, shown in (("unclip", made), ("unclip, another image", made[derangement(len(made), 0)])):
         values = score_each(shown, seen, features=embedder.pooled, size=None)
         scores[name] = {score.name: score.value for score in summarise_scores(values, BASIC_METRICS, num_resamples=100)}

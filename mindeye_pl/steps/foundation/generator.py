@@ -123,25 +123,12 @@ def embedding_inputs() -> dict[str, Input]:
 
 
 def generator_objective(node: DictConfig) -> AdversarialObjective:
-    """Return the objective of a generator.
-
-    Args:
-        node: of the configuration.
-
-    Raises:
-        UserError: for an unknown choice.
-    """
+    """Return the objective of a generator, from its node; an unknown choice is refused."""
     return AdversarialObjective(**{str(key): value for key, value in node.items() if key != "_target_"})
 
 
 def network_sizes(node: DictConfig, *, image_size: int, width: int) -> dict[str, Any]:
-    """Return the arguments that build generator and discriminator.
-
-    Args:
-        node: of the generator.
-        image_size: side of the images.
-        width: of the embeddings, E.
-    """
+    """Return the arguments that build generator and discriminator, from the generator's node; `width` is E."""
     return {
         **{str(key): value for key, value in node.sizes.items()},
         "image_size": image_size,

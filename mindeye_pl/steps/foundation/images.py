@@ -124,12 +124,7 @@ def images_identity(images: Images) -> dict[str, Any]:
 
 
 class Prepared:
-    """A table of images as a model wants them.
-
-    Args:
-        images: all.
-        prepare: from `(n, 3, P, P)` float32 images in [0, 1] to rows; None leaves them as they are.
-    """
+    """A table of images; `prepare` makes rows of `(n, 3, P, P)` float32 images in [0, 1]."""
 
     def __init__(self, images: Images, prepare: Callable[[Tensor], Tensor] | None = None):
         self._images, self._prepare = images, prepare

@@ -51,12 +51,8 @@ class PretrainCLIP(FoundationTraining):
         """Train, and write the weights with the moments that standardise the tokens."""
         torch.manual_seed(settings.seed)
         own, images = settings.foundation.clip, inputs["images"]
-        sizes = {
-            **sizes_of(own),
-            "image_size": images.image_size,
-            "vocabulary_size": len(vocabulary()),
-            "context_length": CONTEXT_LENGTH,
-        }
+        sizes = {**sizes_of(own), "image_size": images.image_size}
+        sizes |= {"vocabulary_size": len(vocabulary()), "context_length": CONTEXT_LENGTH}
         network = build_clip(**sizes)
         words = tokenize_captions([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
         embedder = CLIPImageEmbedder(network.visual, input_range="corrected")
@@ -88,13 +84,7 @@ def _token_moments(embedder: CLIPImageEmbedder, images: Images) -> tuple[Tensor,
 
 
 def clip_tokens(folder: Path, images: Images, cache: EmbeddingCache) -> TokenStore:
-    """Return the store of the trained CLIP's tokens of all images, rows `(S, D)`.
-
-    Args:
-        folder: of the finished `PRETRAIN_CLIP`.
-        images: all.
-        cache: of embeddings.
-    """
+    """Return the store of tokens of all images, rows `(S, D)`, by the CLIP in a finished folder."""
     embedder, by = bundled.load_embedder(folder), {"clip": fingerprint_file(folder / bundled.CLIP)}
     shape = embedder.num_tokens, embedder.token_dim
     return embed_all(PRETRAIN_CLIP.name, images, cache, shape, embedder.to, by=by, title="with the trained CLIP")
@@ -117,14 +107,8 @@ class PretrainCaptioner(FoundationTraining):
         own = settings.foundation.captioner
         tokens = clip_tokens(inputs["clip"], inputs["images"], inputs["embeddings"])
         torch.manual_seed(settings.seed)
-        sizes = {
-            **sizes_of(own),
-            "num_tokens": tokens.shape[1],
-            "token_dim": tokens.shape[2],
-            "context_length": CONTEXT_LENGTH,
-            "vocabulary": list(vocabulary()),
-            "marks": list(MARKS),
-        }
+        sizes = {**sizes_of(own), "num_tokens": tokens.shape[1], "token_dim": tokens.shape[2]}
+        sizes |= {"context_length": CONTEXT_LENGTH, "vocabulary": list(vocabulary()), "marks": list(MARKS)}
         network = build_captioner(**sizes).requires_grad_(True).train()
         words = tokenize_captions([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
         model = CaptionTraining(network, token_noise=own.token_noise, max_lr=own.max_lr, weight_decay=own.weight_decay)
@@ -169,13 +153,7 @@ PRETRAIN_VAE = PretrainVAE()
 
 
 def vae_moments(folder: Path, images: Images, cache: EmbeddingCache) -> TokenStore:
-    """Return the store of the trained VAE's posterior of all images, rows `(2 C, h * w)`.
-
-    Args:
-        folder: of the finished `PRETRAIN_VAE`.
-        images: all.
-        cache: of embeddings.
-    """
+    """Return the store of the posterior of all images, rows `(2 C, h * w)`, by the VAE in a finished folder."""
     vae, by = bundled.load_vae(folder), {"vae": fingerprint_file(folder / bundled.VAE)}
     title, build = "with the trained VAE", partial(moments_of, vae)
     return embed_all(PRETRAIN_VAE.name, images, cache, moments_shape(vae), build, by=by, title=title)

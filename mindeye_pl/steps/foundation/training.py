@@ -70,14 +70,14 @@ class FoundationTraining(Step):
         save: Callable[[], None],
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        """Train the model on batches of table rows.
+        """Train the model on batches of table rows, the last `foundation.images.num_validation` held out.
 
         Args:
             model: to train.
             tables: one row for each image.
-            num_images: the last `foundation.images.num_validation` of them are held out.
+            num_images: rows of the tables.
             settings: of the step.
-            work: where the checkpoint and the history lie.
+            work: folder of the checkpoint and the history.
             save: writes the trained weights.
             callbacks: beside those of every training.
         """
@@ -91,17 +91,8 @@ class FoundationTraining(Step):
             steps_per_epoch=own.get("steps_per_epoch"),
         )
         training, title = TrainingSettings.of(settings, work.name), f"training the {foundation.name} {self.model}"
-        fit(
-            model,
-            data,
-            work.folder,
-            training,
-            epochs=own.epochs,
-            title=title,
-            callbacks=callbacks,
-            log=work.log,
-            save=save,
-        )
+        how: dict[str, Any] = {"epochs": own.epochs, "title": title, "callbacks": callbacks, "save": save}
+        fit(model, data, work.folder, training, log=work.log, **how)
 
 
 def foundation_label(config: DictConfig) -> str:
