@@ -38,7 +38,6 @@ from mindeye_pl.reports.runs.rows import (
 from mindeye_pl.steps.evaluation.caption_scores import caption_columns
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, read_image_scores
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL, read_scores
-from mindeye_pl.steps.evaluation.scored_images import read_scored
 from mindeye_pl.steps.gallery.retrieve import RETRIEVE
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile
 from mindeye_pl.store.artifacts import Artifact
@@ -132,10 +131,8 @@ def _add_reconstructions(run: Run, about: About, captions: Path | None, shown: S
     tables = image_results(content, about, rows)
     of_captions = caption_results(content, about, caption_columns(config.protocol))
     shown.tables += [*tables, *([of_captions] if of_captions else [])]
-    scored = read_scored(inputs, config.data.subject, config.data.test_split)
-    shown.images.append(
-        reconstructions_section(scored, content, tables, inputs["data"], captions, config.report.images)
-    )
+    args = (content, tables, inputs["data"], captions, config.report.images)
+    shown.images.append(reconstructions_section(inputs["scored"], *args))
     shown.figures.append(regions_section(content, config.protocol.encoders))
 
 

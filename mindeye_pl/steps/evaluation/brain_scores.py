@@ -5,6 +5,7 @@ Legend: n test images, m images of a set, R responses to each, V voxels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -65,17 +66,12 @@ class BrainReference:
 
 def brain_metrics(encoders: Sequence[str]) -> list[TableMetric]:
     """Return the columns of the brain correlations' tables, for some encoders."""
-    return [
-        TableMetric(
-            metric_name(encoder, region),
-            _REGION_TITLES.get(region, region),
-            f"Would it evoke what was measured in {_REGION_TITLES.get(region, region)}, by the {TITLES[encoder]}? "
-            "Correlation across voxels.",
-            group=f"Brain correlation, {TITLES[encoder]}",
-        )
-        for encoder in encoders
-        for region in nsd.ROIS
-    ]
+    metrics = []
+    for encoder, region in product(encoders, nsd.ROIS):
+        by, title = TITLES[encoder], _REGION_TITLES.get(region, region)
+        question = f"Would it evoke what was measured in {title}, by the {by}? Correlation across voxels."
+        metrics.append(TableMetric(metric_name(encoder, region), title, question, group=f"Brain correlation, {by}"))
+    return metrics
 
 
 def metric_name(encoder: str, region: str) -> str:

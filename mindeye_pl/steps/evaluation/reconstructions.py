@@ -46,7 +46,7 @@ from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.image_scores import Lines, protocol_metrics, protocol_networks, score_images
 from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, ImageSets, collect_sets
 from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
-from mindeye_pl.steps.evaluation.scored_images import ScoredImages, read_scored, scored_input, scored_label
+from mindeye_pl.steps.evaluation.scored_images import Scored, ScoredImages, scored_label
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile
 from mindeye_pl.steps.inputs.frozen_models import Frozen
@@ -93,7 +93,7 @@ class EvaluateReconstructions(ModelStep):
         """Return the reconstructions, the test set, and the optional files: a file added later fills its columns."""
         data, protocol = test_data(config), config.protocol
         found: dict[str, Input] = {
-            **scored_input(config),
+            "scored": Scored(),
             "data": data,
             "split": Split(),
             "targets": Targets(),
@@ -117,7 +117,7 @@ class EvaluateReconstructions(ModelStep):
         """Score every line of the table."""
         protocol, resamples, subject = settings.protocol, settings.metrics.bootstrap_resamples, settings.data.subject
         dataset, targets = inputs["data"], inputs["targets"]
-        scored = read_scored(inputs, subject, settings.data.test_split)
+        scored = inputs["scored"]
         trials = subject_trials(dataset, settings, inputs["split"])
         training_ids = np.unique(trials.train_trials[0].stimulus_ids)
         unclip = inputs.get("unclip")
