@@ -75,11 +75,7 @@ class Run:
         return self._others[name]
 
     def spec(self, step: Step) -> ArtifactSpec:
-        """Return what determines the step's artifact under this configuration.
-
-        Raises:
-            UserError: for settings or inputs that the step refuses.
-        """
+        """Return what determines the step's artifact; raise a `UserError` for settings or inputs that it refuses."""
         if step.name not in self._specs:
             step.check(self.config)
             inputs = {name: run._fingerprint(leaf) for name, (run, leaf) in self.leaves(step).items()}
@@ -136,9 +132,6 @@ class Run:
         """Return the step's artifact, made now with all that it needs where it is missing.
 
         Every rank calls it. Rank 0 decides whether there is something to build.
-
-        Raises:
-            UserError: if a rank does not find what rank 0 has built.
         """
         spec = self.spec(step)
         artifact: Artifact | None = on_main_process(self.store.find, spec)

@@ -44,11 +44,7 @@ class Input(ABC):
         return []
 
     def check(self, config: DictConfig, parts: "Inputs") -> None:
-        """Check the files before anything long begins, without reading them whole.
-
-        Raises:
-            UserError: for a file that is damaged or does not fit.
-        """
+        """Raise a `UserError` for a damaged or unfit file, before anything long begins and without reading it whole."""
 
     def is_simulated(self, config: DictConfig) -> bool:
         """Return whether it holds simulated data."""
@@ -91,12 +87,7 @@ class FingerprintOf(OfRun):
 
 @dataclass(frozen=True)
 class WithOverrides(OfRun):
-    """An input of the same command line with further overrides; opened, as the input.
-
-    Attributes:
-        overrides: that replace those of the same key.
-        input: opened in the run that they make.
-    """
+    """An input of the same command line with further overrides, which replace those of the same key."""
 
     overrides: tuple[str, ...]
     input: Input
@@ -108,12 +99,7 @@ class RunObserver(OfRun):
 
 
 class Inputs:
-    """Declared inputs, each opened when it is first read.
-
-    Args:
-        declared: by name.
-        opener: opens one.
-    """
+    """Declared inputs by name, each opened when it is first read."""
 
     def __init__(self, declared: Mapping[str, Input], opener: Callable[[Input], Any]):
         self._declared, self._opener = declared, opener
@@ -160,7 +146,6 @@ class Step(ABC):
         artifact_type: of W&B's artifact.
         keeps_config: whether the whole configuration is kept in the artifact, `CONFIG`.
         by_all_ranks: whether all ranks build it together; others are built by the first rank.
-        counts_as_training: whether its history is drawn in reports.
     """
 
     name: ClassVar[str]
@@ -188,11 +173,7 @@ class Step(ABC):
         return {}
 
     def check(self, config: DictConfig) -> None:
-        """Check relations between settings before any step is made.
-
-        Raises:
-            UserError: for settings that do not fit each other.
-        """
+        """Raise a `UserError` for settings that do not fit each other, before any step is made."""
 
     @abstractmethod
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:

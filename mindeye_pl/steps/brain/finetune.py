@@ -31,13 +31,9 @@ BETAS = "betas.safetensors"
 
 @dataclass(frozen=True)
 class CheckpointFile(Input):
-    """A checkpoint that the user brings; opened, its path.
+    """A checkpoint that the user brings; opened, its path."""
 
-    Attributes:
-        option: dotted key of the configuration that names it.
-    """
-
-    option: str
+    option: str  # dotted key of the configuration that names it
 
     artifact_type = CHECKPOINT
 

@@ -64,13 +64,8 @@ class Reconstruct(ModelStep):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model, true tokens for the ceiling, and the image models."""
-        return {
-            "data": test_data(config),
-            "split": Split(),
-            "targets": Targets(),
-            "model": Trained(),
-            "drawing": Drawing(),
-        }
+        data = test_data(config)
+        return {"data": data, "split": Split(), "targets": Targets(), "model": Trained(), "drawing": Drawing()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write images and intermediates of every test image into one file."""
@@ -113,27 +108,12 @@ class Reconstruct(ModelStep):
 
 
 def predict(reconstructor: Reconstructor, queries: list[BrainQuery], folder: Path, settings: Settings) -> None:
-    """Reconstruct images batch by batch, each rank its own batches, each image written into a file of its own.
-
-    Args:
-        reconstructor: in eval mode.
-        queries: batches of responses, of all ranks.
-        folder: of the files.
-        settings: with the node `trainer`.
-    """
+    """Reconstruct the queries of all ranks, each rank its own batches, each image written into a file of its own."""
     silence_lightning()
-    trainer: Trainer = instantiate(
-        settings.trainer,
-        callbacks=[_ImageWriter(folder)],
-        logger=False,
-        default_root_dir=str(folder),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        _convert_="all",
-        **trainer_options(settings, sharded=False),
-    )
+    off = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")
+    options = {"callbacks": [_ImageWriter(folder)], "default_root_dir": str(folder), **dict.fromkeys(off, False)}
+    options |= trainer_options(settings, sharded=False)
+    trainer: Trainer = instantiate(settings.trainer, **options, _convert_="all")
     # Items are whole batches. A rank has none where there are fewer images than ranks.
     reconstructor.allow_zero_length_dataloader_with_multiple_devices = True
     shard = queries[rank() :: world_size()]
@@ -147,15 +127,7 @@ class _ImageWriter(Callback):
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: BrainQuery,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Write the batch's images."""
         for row, id_ in enumerate(outputs["stimulus_ids"].tolist()):
             path = self.folder / _IMAGE.format(id_)

@@ -36,11 +36,7 @@ class TrainedModel:
     subject: int
 
     def load(self, num_voxels: int) -> BrainDecoder:
-        """Return the model in eval mode.
-
-        Raises:
-            UserError: if it was trained on other voxels or is of another architecture.
-        """
+        """Return the model in eval mode; one of other voxels or another architecture is refused."""
         weights = read_weights(self.path, self.low_level)
         found = voxel_counts(self.settings, weights)
         if found and found[0] != num_voxels:
@@ -91,11 +87,7 @@ class ModelStep(Step):
         return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"
 
     def check(self, config: DictConfig) -> None:
-        """Check that checkpoints that belong together are given together.
-
-        Raises:
-            UserError: for MindEye1's low-level checkpoint alone.
-        """
+        """Check that MindEye1's low-level checkpoint is not given alone."""
         given = config.evaluate.low_level_checkpoint
         if given is not None and config.evaluate.checkpoint is None:
             expected = "evaluate.checkpoint=last.pth, which it belongs to"

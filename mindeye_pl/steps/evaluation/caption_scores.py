@@ -59,17 +59,11 @@ def caption_columns(protocol: DictConfig) -> list[TableMetric]:
 
 @dataclass(frozen=True)
 class CaptionReference:
-    """Captions that predicted ones are compared with.
+    """Captions that predicted ones are compared with: a file, and captions of the true images' own tokens."""
 
-    Attributes:
-        path: of the reference captions, None where there are none.
-        expected_at: the path that is missing then.
-        of_true_images: captions of the true images' own tokens, None without a captioner.
-    """
-
-    path: Path | None
+    path: Path | None  # None where the data have no captions
     expected_at: Path
-    of_true_images: list[str] | None
+    of_true_images: list[str] | None  # None without a captioner
 
 
 def score_captions(

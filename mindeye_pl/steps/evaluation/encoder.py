@@ -75,12 +75,7 @@ FIT_ENCODER = FitEncoder()
 
 
 def image_means(voxels: np.ndarray, stimulus_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of each image's trials, `(n, V)` float32, and the `(n,)` ascending ids.
-
-    Args:
-        voxels: `(trials, V)`.
-        stimulus_ids: `(trials,)`.
-    """
+    """Return the mean of each image's trials `(trials, V)`, `(n, V)` float32, and the `(n,)` ascending ids."""
     ids, inverse, counts = np.unique(stimulus_ids, return_inverse=True, return_counts=True)
     order = np.argsort(inverse, kind="stable")
     sums = np.add.reduceat(voxels[order], np.concatenate([[0], np.cumsum(counts)[:-1]]), axis=0)

@@ -81,11 +81,7 @@ def described(content: Any) -> str:
 
 
 class PublishedTensor:
-    """One tensor `(M, 3, H, W)` in a file of `torch.save`, memory-mapped where its format allows it.
-
-    Raises:
-        UserError: for a file that is cut off, holds more than a tensor, or one of another shape or kind.
-    """
+    """One tensor `(M, 3, H, W)` in a file of `torch.save`, memory-mapped where its format allows it."""
 
     def __init__(self, path: Path):
         content = read_published(path)
@@ -106,11 +102,7 @@ class PublishedTensor:
 
 
 class OwnReconstructions:
-    """Images of the step `reconstruct`, with their stimulus ids.
-
-    Raises:
-        UserError: for a file that is cut off, is another program's, or has no such images.
-    """
+    """Images of the step `reconstruct`, with their stimulus ids."""
 
     def __init__(self, path: Path, key: str = "images"):
         self.path, self.key = path, key
@@ -152,11 +144,7 @@ class LazyImages:
         return len(self._rows)
 
     def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray | Tensor) -> Tensor:
-        """Return images `(n, 3, H, W)` float32 in [0, 1]; `(3, H, W)` for one index.
-
-        Raises:
-            UserError: naming the first image that is unreadable, not finite or out of range.
-        """
+        """Return images `(n, 3, H, W)` float32 in [0, 1], `(3, H, W)` for one index; refuse values out of range."""
         if isinstance(which, int):
             return self[[which]][0]
         rows = self._rows[which if isinstance(which, slice) else np.asarray(which)]
@@ -299,12 +287,8 @@ def _another_number(path: Path, seen: int, wanted: int, more: str = "") -> UserE
         fix = f"data.test_split=test, the older split, if these are MindEye1's {seen} images"
     elif seen == nsd.NUM_SHARED_STIMULI:
         fix = f"data.test_split=new_test data.split=standard, if these are MindEye2's {seen} images"
-    return UserError(
-        f"{path} has not as many images as the test set",
-        got=f"{seen} images{more}",
-        expected=f"{wanted} images",
-        fix=fix,
-    )
+    what = f"{path} has not as many images as the test set"
+    return UserError(what, got=f"{seen} images{more}", expected=f"{wanted} images", fix=fix)
 
 
 def _a_few(ids: Sequence[int] | np.ndarray) -> str:

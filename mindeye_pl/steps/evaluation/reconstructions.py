@@ -130,6 +130,11 @@ class EvaluateReconstructions(ModelStep):
         encoders = _encoders(inputs, list(protocol.encoders), subject, sets)
         ceilings = score_brains(sets, reference, encoders, work.folder / PARTS, scores)
         captions = _score_captions(inputs, scored, settings)
+        how: dict[str, Any] = {"num_resamples": resamples, "seed": settings.seed}
+        rows = {
+            line: [*summarise_scores(values, metrics, **how), *scores.of_sets.get(line, ())]
+            for line, values in scores.values.items()
+        }
         content = {
             "subject": subject,
             "num_sessions": settings.data.num_sessions,
@@ -138,16 +143,7 @@ class EvaluateReconstructions(ModelStep):
             "embedder": settings.embedder.name,
             "stimulus_ids": sets.stimulus_ids.tolist(),
             "metrics": [vars(metric) for metric in metrics],
-            "rows": {
-                line: [
-                    score.to_dict()
-                    for score in (
-                        *summarise_scores(values, metrics, num_resamples=resamples, seed=settings.seed),
-                        *scores.of_sets.get(line, ()),
-                    )
-                ]
-                for line, values in scores.values.items()
-            },
+            "rows": {line: [score.to_dict() for score in row] for line, row in rows.items()},
             "needs": scores.needs | captions.needs,
             "brain_ceilings": vars(ceilings),
             "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},

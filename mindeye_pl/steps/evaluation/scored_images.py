@@ -50,11 +50,7 @@ class Scored(Input):
         return {"data": test_data(config), "split": Split()}
 
     def fingerprint(self, config: DictConfig) -> str | None:
-        """Return the fingerprint of the user's file, or of all files of the folder.
-
-        Raises:
-            UserError: if there is no such file or folder.
-        """
+        """Return the fingerprint of the user's file, or of all files of the folder."""
         if config.evaluate.reconstructions is None:
             return None
         if not (path := _user_path(config)).exists():

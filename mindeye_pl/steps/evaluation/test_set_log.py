@@ -26,17 +26,11 @@ FILE = "test_evaluations.json"
 
 @dataclass(frozen=True)
 class OpenedLog:
-    """The log of one test set.
-
-    Attributes:
-        path: of the file.
-        test_set: fingerprint of the subject's test images and the responses to them, 12 digits.
-        locks: as the store's.
-    """
+    """The log of one test set."""
 
     path: Path
-    test_set: str
-    locks: str
+    test_set: str  # fingerprint of the subject's test images and the responses to them, 12 digits
+    locks: str  # as the store's
 
     def count(self, work: Work) -> int:
         """Log that a step scores the test set; return the number of this evaluation, 1 for the first.

@@ -96,12 +96,12 @@ EVALUATE_FOUNDATION = EvaluateFoundation()
 
 @torch.inference_mode()
 def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[str], sampling: Sampling) -> Scores:
-    """Return scores by model and name.
+    """Return scores by model and name, on held-out scenes.
 
     Args:
         folder: of the models.
-        ids: `(N,)` of held-out scenes.
-        seen: those scenes, `(N, 3, H, W)` in [0, 1].
+        ids: `(N,)` of the scenes.
+        seen: `(N, 3, H, W)` in [0, 1].
         captions: N full ones.
         sampling: of the unCLIP.
     """

@@ -108,11 +108,7 @@ EVALUATE_GENERATOR = EvaluateGenerator()
 
 
 def colour_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image's own pixels in random order: its colours are right, and nothing else.
-
-    Shape:
-        `(N, 3, P, P)` -> `(N, 3, P, P)`.
-    """
+    """Return the pixels of each image `(N, 3, P, P)` in random order: its colours are right, and nothing else."""
     flat = images.flatten(2)
     order = torch.rand(len(flat), flat.shape[2], generator=generator).argsort(1)
     return flat.gather(2, order[:, None].expand_as(flat)).view_as(images)

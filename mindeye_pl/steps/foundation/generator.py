@@ -56,11 +56,7 @@ class TrainingCaptions(Input):
         return None if trains_on_scenes(config) else fingerprint_file(_captions_file(config))
 
     def open(self, config: DictConfig, parts: Inputs) -> list[list[str]]:
-        """Return the captions.
-
-        Raises:
-            UserError: if the images have none, or another number.
-        """
+        """Return the captions; those of another number of images are refused."""
         if "scenes" in parts:
             return scene_captions(parts["scenes"])
         path = _captions_file(config)

@@ -91,11 +91,7 @@ class TrainingImages(Input):
 
 
 def _user_images(config: DictConfig) -> Images:
-    """Return the images that the user names.
-
-    Raises:
-        UserError: if the folder or the file is missing, or holds no more than those held out.
-    """
+    """Return the images that the user names, more than those held out."""
     settings = config.foundation.images
     source = Path(settings.source)
     kind = ImageFile if source.suffix in (".hdf5", ".h5") else ImageFolder

@@ -23,15 +23,11 @@ TRAINING_RUNTIME = (*TRAINER_KEYS, "foundation.name")
 
 
 class FoundationTraining(Step):
-    """Trains one model of the group `foundation` on images.
-
-    Attributes:
-        needs_scenes: whether it reads the captions of simulated scenes.
-    """
+    """Trains one model of the group `foundation` on images."""
 
     runtime_keys: ClassVar[tuple[str, ...]] = TRAINING_RUNTIME
     by_all_ranks = True
-    needs_scenes = False
+    needs_scenes = False  # whether it reads the captions of simulated scenes
 
     @property
     def model(self) -> str:

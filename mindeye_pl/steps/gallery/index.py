@@ -149,11 +149,7 @@ class GivenIndex(Input):
         return {"question": IndexQuestion()}
 
     def fingerprint(self, config: DictConfig) -> str:
-        """Return the fingerprint of its manifest.
-
-        Raises:
-            UserError: if it is no index.
-        """
+        """Return the fingerprint of its manifest; a folder without one is refused."""
         IndexManifest.read(folder := Path(config.index.folder))
         return fingerprint_file(folder / MANIFEST)
 
@@ -169,11 +165,7 @@ class GivenIndex(Input):
 
 
 def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexManifest]:
-    """Return an index with its manifest.
-
-    Args:
-        folder: of the finished index.
-        settings: node `index`.
+    """Return a finished index with its manifest, from the node `index`.
 
     Raises:
         UserError: if Milvus does not answer, or the index holds another number of vectors than it did.

@@ -105,16 +105,13 @@ SCREEN_CAPTIONS = ScreenCaptions()
 def screened(
     captions: list[list[str]], pooled: np.ndarray, image_tower: FrozenModel, text_tower: FrozenModel
 ) -> list[list[str]]:
-    """Return the captions of N images that the text tower's rule keeps.
+    """Return the captions of N images that the text tower's rule keeps; towers of two CLIPs are refused.
 
     Args:
         captions: of every image.
         pooled: `(N, E)` embeddings of the images by the image tower.
         image_tower: of CLIP.
         text_tower: of the same CLIP.
-
-    Raises:
-        UserError: if the towers are of two CLIPs.
     """
     settings = text_tower.settings
     if pooled.shape[1] != settings.width:
@@ -154,11 +151,7 @@ class KeptCaptions(Input):
         return {"images": Images(), **(screened if config.text_embedder.captions is None else {})}
 
     def fingerprint(self, config: DictConfig) -> str | None:
-        """Return the fingerprint of the user's file.
-
-        Raises:
-            UserError: if it is missing.
-        """
+        """Return the fingerprint of the user's file, which must exist."""
         given = config.text_embedder.captions
         if given is None:
             return None

@@ -74,19 +74,11 @@ class ConvertMindEye1(Step):
         """Check that nothing is asked of the data that MindEye1's files do not hold."""
         settings = config.data
         if settings.get("test_split", TEST) != TEST:
-            raise UserError(
-                "MindEye1's files hold one test set",
-                got=settings.test_split,
-                expected=TEST,
-                fix=f"data.test_split={TEST}",
-            )
+            what, fix = "MindEye1's files hold one test set", f"data.test_split={TEST}"
+            raise UserError(what, got=settings.test_split, expected=TEST, fix=fix)
         if settings.split != STANDARD:
-            raise UserError(
-                "data.split: MindEye1's files hold a part of NSD's images and trials; other splits need all",
-                got=settings.split,
-                expected=STANDARD,
-                fix="data=nsd",
-            )
+            what = "data.split: MindEye1's files hold a part of NSD's images and trials; other splits need all"
+            raise UserError(what, got=settings.split, expected=STANDARD, fix="data=nsd")
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Convert all subjects."""
@@ -94,17 +86,13 @@ class ConvertMindEye1(Step):
         from mindeye_pl.data.mindeye1.index import ConversionSettings
 
         known = settings.data.voxel_counts
-        facts = convert_mindeye1(
-            inputs["source"],
-            list(settings.data.subjects),
-            work.folder,
-            ConversionSettings(
-                trials_per_session=settings.data.trials_per_session,
-                repeated_slots=settings.data.repeated_slots,
-                first_trial=settings.data.first_trial,
-                voxel_counts=None if known is None else {int(subject): int(known[subject]) for subject in known},
-            ),
+        layout = ConversionSettings(
+            trials_per_session=settings.data.trials_per_session,
+            repeated_slots=settings.data.repeated_slots,
+            first_trial=settings.data.first_trial,
+            voxel_counts=None if known is None else {int(subject): int(known[subject]) for subject in known},
         )
+        facts = convert_mindeye1(inputs["source"], list(settings.data.subjects), work.folder, layout)
         for subject, found in facts.items():
             console.print(f"{subject}: {', '.join(f'{number:,} {what}' for what, number in found.items())}")
         write_json(work.folder / FACTS, facts)

@@ -51,17 +51,7 @@ class EmbeddingCache:
         by: Mapping[str, Any],
         title: str,
     ) -> TokenStore:
-        """Return the store of what a model makes of images, as `of_ids`.
-
-        Args:
-            name: begins the folder's name.
-            images: all of them.
-            ids: `(n,)` of those whose rows are wanted.
-            shape: of one row.
-            build: from a device to the model as a function of images `(b, 3, H, W)`; called only if a row is missing.
-            by: plain data that determines the rows.
-            title: names model and images to the user.
-        """
+        """Return the store of rows of images, as `of_ids`, with a `build` of functions of images `(b, 3, H, W)`."""
 
         def build_rows(device: torch.device) -> Callable[[np.ndarray], Tensor]:
             embed = build(device)

@@ -65,11 +65,7 @@ class Split(Input):
         return fingerprint(split_settings(config))
 
     def open(self, config: DictConfig, parts: Inputs) -> LeftOut | None:
-        """Return the images that are left out.
-
-        Raises:
-            UserError: for a split without a test image of `data.subject`.
-        """
+        """Return the images that are left out; a split without a test image of `data.subject` is refused."""
         name, settings = read_split(config.data.split), config.data
         if name is None:
             return None

@@ -77,13 +77,9 @@ class ImageTargets:
 
 @dataclass(frozen=True)
 class Targets(Input):
-    """The targets of a run's images; opened, `ImageTargets`.
+    """The targets of a run's images; opened, `ImageTargets`."""
 
-    Attributes:
-        low_level: whether the targets of the low-level branch are among them.
-    """
-
-    low_level: bool = False
+    low_level: bool = False  # whether the targets of the low-level branch are among them
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the images, the models and the captions."""
