@@ -104,17 +104,16 @@ class PublishedTensor:
 class OwnReconstructions:
     """Images of the step `reconstruct`, with their stimulus ids."""
 
-    def __init__(self, path: Path, key: str = "images"):
-        self.path, self.key = path, key
+    def __init__(self, path: Path):
+        self.path = path
         with self._opened() as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if "stimulus_ids" not in shapes:
                 raise UserError(f"{path} names no stimuli", got=sorted(shapes), expected="stimulus_ids (N,)")
             self.stimulus_ids: np.ndarray = file.get_tensor("stimulus_ids").numpy().astype(np.int64)
-        images = [name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 3 and 0 not in shape]
-        if key not in images:
-            raise UserError(f"{path} has no images of this name", got=key, expected=" or ".join(sorted(images)))
-        self.shape = shapes[key]
+        self.shape = shapes.get("images", ())
+        if len(self.shape) != 4 or self.shape[1] != 3 or 0 in self.shape:
+            raise UserError(f"{path} has no images", got=sorted(shapes), expected="images (N, 3, H, W)")
         if self.stimulus_ids.shape != self.shape[:1]:
             seen = f"{self.stimulus_ids.shape} stimulus ids"
             raise UserError(f"{path} names other images than it holds", got=seen, expected=f"({self.shape[0]},)")
@@ -129,7 +128,7 @@ class OwnReconstructions:
     def read(self, rows: np.ndarray) -> Tensor:
         """Return images as they are stored."""
         with self._opened() as file:
-            images = file.get_slice(self.key)
+            images = file.get_slice("images")
             return torch.cat([images[row : row + 1] for row in rows.tolist()])
 
 
@@ -173,7 +172,7 @@ class ForeignReconstructions:
     captions: list[str] | None
 
 
-def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str = "images") -> ForeignReconstructions:
+def read_reconstructions_of(path: str | Path, test_ids: np.ndarray) -> ForeignReconstructions:
     """Open reconstructions of the test images; pixels are read later.
 
     A folder of image files is matched by name where names are stimulus ids, 0-based (`17.png`, `00017.png`,
@@ -187,7 +186,6 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str 
             object of sentences by file name); a published `.pt` file, its captions beside it; or a folder or file of
             the step `reconstruct`.
         test_ids: `(N,)` stimulus ids of the test set, ascending.
-        key: which images of a folder of `reconstruct`: `images`, `refined_images`, `blurry_images`, ...
 
     Raises:
         UserError: if there is no such file, it holds something else, is damaged or a pickle with code; if an image is
@@ -197,7 +195,7 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str 
     assert (np.diff(test_ids) > 0).all(), "test ids ascend"
     if not path.exists():
         raise UserError("the reconstructions do not exist", got=path, expected=_WANTED)
-    source, ids, captions = _opened(path, test_ids, key)
+    source, ids, captions = _opened(path, test_ids)
     if captions is not None and len(captions) != len(source.names):
         seen, wanted = f"{len(captions)} captions", f"{len(source.names)}, one for each image"
         raise UserError(f"the captions of {path} are others than those of its images", got=seen, expected=wanted)
@@ -212,7 +210,7 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str 
     return ForeignReconstructions(LazyImages(source, rows), names, None if ids is None else test_ids, ordered)
 
 
-def _opened(path: Path, test_ids: np.ndarray, key: str) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
+def _opened(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
     """Return the images, their stimulus ids and their captions in the order of the source, `(M,)` each."""
     if path.is_dir() and (path / RECONSTRUCTIONS).is_file():
         path = path / RECONSTRUCTIONS
@@ -220,7 +218,7 @@ def _opened(path: Path, test_ids: np.ndarray, key: str) -> tuple[ImageSource, np
         files = ImageFiles(_image_files(path))
         return files, _ids_of_names(files.paths, test_ids), _captions_of_folder(path, files.names)
     if path.suffix == ".safetensors":
-        own = OwnReconstructions(path, key)
+        own = OwnReconstructions(path)
         return own, own.stimulus_ids, _captions_of_folder(path.parent, own.names)
     if path.suffix in (".pt", ".pth"):
         return PublishedTensor(path), None, _published_captions(path)

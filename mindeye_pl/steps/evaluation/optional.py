@@ -44,12 +44,12 @@ class FeatureNetwork(Input):
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the network as an optional model."""
-        return {"network": self._frozen}
+        return {self.name: self._frozen}
 
     def open(self, config: DictConfig, parts: Inputs) -> FrozenModel | Lacking:
         """Return the network, not loaded yet."""
         need = self._frozen.need(config)
-        return parts["network"] if need is None else Lacking(need)
+        return parts[self.name] if need is None else Lacking(need)
 
     @property
     def _frozen(self) -> Frozen:
