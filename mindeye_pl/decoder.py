@@ -194,9 +194,9 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     load_weights(model, weights, folder / WEIGHTS)
     drawing = Drawing()
     inputs = [part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae")]
-    if missing := [line for part in inputs for line in part.missing(run)]:
+    if missing := [line for part in inputs for line in part.missing(config)]:
         raise UserError(f"{path} lacks " + "; ".join(missing))
-    models = drawing.open(run)
+    models: ImageModels = run.open(drawing)
     if not images or config.get("unclip") is None:
         models = ImageModels(vae=models.vae, embedder=models.embedder)
     assert models.embedder is not None

@@ -44,7 +44,7 @@ def export_run(run: Run) -> None:
         UserError: if the folder cannot be written, or the hub refuses.
     """
     settings, config = run.config.export, run.config
-    path = Trained().open(run).path
+    path = run.open(Trained()).path
     weights = read_weights(path)
     model = build_model(config, voxel_counts(config, weights))
     load_weights(model, weights, path)

@@ -1,11 +1,11 @@
 """A run: one configuration whose steps are made once each, from the steps that they need."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,14 +14,11 @@ from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import is_main_process, on_main_process, rank, wait_for_all
 from mindeye_pl.engine.observer import Observer, StepLog
 from mindeye_pl.engine.settings import declare, select
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import FingerprintOf, Input, Inputs, Made, RunObserver, Step, WithOverrides, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import environment
-
-if TYPE_CHECKING:
-    import torch
 
 _VISIBLE_WITHIN_S = 60.0
 
@@ -61,13 +58,6 @@ class Run:
         plain: Any = OmegaConf.to_container(self.config, resolve=True)
         return plain
 
-    @cached_property
-    def device(self) -> "torch.device":
-        """Device of the run's frozen models."""
-        import torch
-
-        return torch.device("cuda" if self.config.trainer.accelerator == "gpu" else "cpu")
-
     def of_experiment(self, name: str) -> "Run":
         """Return the run of another experiment under this run's other overrides."""
         return self._other(experiment_overrides(name, self.overrides))
@@ -85,14 +75,10 @@ class Run:
         return self._others[name]
 
     def spec(self, step: Step) -> ArtifactSpec:
-        """Return what determines the step's artifact under this configuration.
-
-        Raises:
-            UserError: for settings or inputs that the step refuses.
-        """
+        """Return what determines the step's artifact; raise a `UserError` for settings or inputs that it refuses."""
         if step.name not in self._specs:
             step.check(self.config)
-            inputs = {name: leaf.fingerprint(self) for name, leaf in self.leaves(step).items()}
+            inputs = {name: run._fingerprint(leaf) for name, (run, leaf) in self.leaves(step).items()}
             self._specs[step.name] = ArtifactSpec(
                 step.name,
                 step.label(self.config),
@@ -102,13 +88,20 @@ class Run:
             )
         return self._specs[step.name]
 
-    def leaves(self, step: Step) -> dict[str, Input]:
-        """Return every single input of a step by dotted name."""
-        return {
-            ".".join(filter(None, (name, below))): leaf
-            for name, one in step.inputs(self.config).items()
-            for below, leaf in one.leaves(self.config).items()
-        }
+    def _fingerprint(self, one: Input) -> str | None:
+        return self.spec(one.step).fingerprint if isinstance(one, Made) else one.fingerprint(self.config)
+
+    def leaves(self, step: Step) -> dict[str, tuple["Run", Input]]:
+        """Return the inputs of a step and all their parts by dotted name, each with the run of its command line."""
+        return dict(self._leaves(step.inputs(self.config)))
+
+    def _leaves(self, declared: Mapping[str, Input], above: str = "") -> Iterator[tuple[str, tuple["Run", Input]]]:
+        for name, one in declared.items():
+            if isinstance(one, WithOverrides):
+                yield from self.with_overrides(one.overrides)._leaves({name: one.input}, above)
+            else:
+                yield from self._leaves(one.parts(self.config), f"{above}{name}.")
+                yield f"{above}{name}", (self, one)
 
     def find(self, step: Step) -> Artifact | None:
         """Return the step's finished artifact, None where there is none."""
@@ -116,23 +109,36 @@ class Run:
 
     def inputs(self, step: Step) -> Inputs:
         """Return the inputs of a step, opened as they are read."""
-        return Inputs(self, step.inputs(self.config))
+        return Inputs(step.inputs(self.config), self.open)
+
+    def parts(self, one: Input) -> Inputs:
+        """Return the parts of an input, opened as they are read."""
+        return Inputs(one.parts(self.config), self.open)
+
+    def open(self, one: Input) -> Any:
+        """Return the value of an input, made now where it is missing."""
+        match one:
+            case Made(step):
+                return self.make(step).folder
+            case FingerprintOf(step):
+                return self.spec(step).fingerprint
+            case WithOverrides(overrides, of_other):
+                return self.with_overrides(overrides).open(of_other)
+            case RunObserver():
+                return self.observer
+        return one.open(self.config, self.parts(one))
 
     def make(self, step: Step) -> Artifact:
         """Return the step's artifact, made now with all that it needs where it is missing.
 
         Every rank calls it. Rank 0 decides whether there is something to build.
-
-        Raises:
-            UserError: if a rank does not find what rank 0 has built.
         """
         spec = self.spec(step)
         artifact: Artifact | None = on_main_process(self.store.find, spec)
         if artifact is None:
-            for need in step.needs(self.config):
-                self.make(need)
-            for one in step.inputs(self.config).values():
-                one.prepare(self)
+            for run, one in self.leaves(step).values():
+                if isinstance(one, Made):
+                    run.make(one.step)
             if step.by_all_ranks:
                 self._build(step, spec)
             else:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 #: Functions of Hydra that look up the object named by their argument `path`.
 _LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
@@ -37,6 +37,15 @@ class Settings:
         if key.startswith("_"):
             raise AttributeError(key)
         return self[key]
+
+
+def resolve(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the top nodes of some dotted keys as plain data, interpolations resolved."""
+    nodes = {name: config.get(name) for name in (key.partition(".")[0] for key in keys)}
+    return {
+        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for key, node in nodes.items()
+    }
 
 
 def declare(resolved: Mapping[str, Any], keys: Iterable[str]) -> Settings:

@@ -1,7 +1,7 @@
 """A step makes one kind of artifact from declared settings and declared inputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,10 +10,8 @@ from omegaconf import DictConfig
 
 from mindeye_pl.engine.observer import Record, StepLog
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from mindeye_pl.engine.run import Run
     from mindeye_pl.store.artifacts import Artifact
 
 #: Fingerprint of an optional file that is not there, so that a file added later is noticed.
@@ -24,110 +22,93 @@ DATA, EMBEDDINGS, CHECKPOINT, RECONSTRUCTIONS, SCORES = "data", "embeddings", "c
 
 
 class Input(ABC):
-    """Something that a step is made from: it has a fingerprint before it is opened."""
+    """Something that a step is made from. It has a fingerprint before it is opened."""
 
     #: Type of W&B artifact, for inputs that no step of the project makes.
     artifact_type: ClassVar[str] = DATA
 
-    def steps(self, config: DictConfig) -> Sequence["Step"]:
-        """Return the steps that make it; none for files of the user's."""
-        return ()
+    def parts(self, config: DictConfig) -> Mapping[str, "Input"]:
+        """Return the inputs that it is put together from, by name."""
+        return {}
+
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return what identifies the content beside the parts; None for nothing."""
+        return None
 
     @abstractmethod
-    def fingerprint(self, run: "Run") -> str | None:
-        """Return what identifies the content; None for an input that changes nothing in the artifact."""
+    def open(self, config: DictConfig, parts: "Inputs") -> Any:
+        """Return the value that the step works with."""
 
-    @abstractmethod
-    def open(self, run: "Run") -> Any:
-        """Return the value that the step works with, made now where it is missing."""
-
-    def prepare(self, run: "Run") -> None:
-        """Make what other runs have to make for it, before the step that reads it is begun; nothing by default."""
-
-    def leaves(self, config: DictConfig) -> dict[str, "Input"]:
-        """Return the inputs that it is put together from, by dotted name; itself, without a name, where it is one."""
-        return {"": self}
-
-    def missing(self, run: "Run") -> list[str]:
+    def missing(self, config: DictConfig) -> list[str]:
         """Return the files that are not on this machine, each with the command that brings it."""
         return []
 
-    def check(self, run: "Run") -> None:
-        """Check the files before anything long begins, without reading them whole.
+    def check(self, config: DictConfig, parts: "Inputs") -> None:
+        """Raise a `UserError` for a damaged or unfit file, before anything long begins and without reading it whole."""
 
-        Raises:
-            UserError: for a file that is damaged or does not fit.
-        """
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether it holds simulated data."""
+        return any(part.is_simulated(config) for part in self.parts(config).values())
+
+    def steps(self, config: DictConfig) -> list["Step"]:
+        """Return the steps that make it or its parts, each once; none for files of the user's."""
+        return list(dict.fromkeys(step for part in self.parts(config).values() for step in part.steps(config)))
+
+
+class OfRun(Input):
+    """An input that the run itself opens (`Run.open`)."""
+
+    def open(self, config: DictConfig, parts: "Inputs") -> Any:
+        """Refuse: the run opens it."""
+        raise AssertionError("opened by the run")
 
 
 @dataclass(frozen=True)
-class Made(Input):
+class Made(OfRun):
     """The artifact of another step; opened, its folder."""
 
     step: "Step"
 
-    def steps(self, config: DictConfig) -> Sequence["Step"]:
+    def steps(self, config: DictConfig) -> list["Step"]:
         """Return the step itself."""
-        return (self.step,)
+        return [self.step]
 
-    def fingerprint(self, run: "Run") -> str:
-        """Return the fingerprint of the artifact, which need not exist yet."""
-        return run.spec(self.step).fingerprint
-
-    def open(self, run: "Run") -> Path:
-        """Return the artifact's folder."""
-        return run.make(self.step).folder
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the step is of simulated data."""
+        return self.step.is_simulated(config)
 
 
-class Composed(Input):
-    """An input that is put together from several others."""
+@dataclass(frozen=True)
+class FingerprintOf(OfRun):
+    """The fingerprint of another step's artifact, which need not be made; opened, a string."""
 
-    @abstractmethod
-    def parts(self, config: DictConfig) -> Mapping[str, Input]:
-        """Return the inputs that it is made of, by name."""
+    step: "Step"
 
-    def identity(self, run: "Run") -> Any:
-        """Return plain data that determines the content beside the parts; None for nothing."""
-        return None
 
-    def leaves(self, config: DictConfig) -> dict[str, Input]:
-        """Return the leaves of all parts."""
-        return {
-            ".".join(filter(None, (name, below))): leaf
-            for name, part in self.parts(config).items()
-            for below, leaf in part.leaves(config).items()
-        } | {"": self}
+@dataclass(frozen=True)
+class WithOverrides(OfRun):
+    """An input of the same command line with further overrides, which replace those of the same key."""
 
-    def steps(self, config: DictConfig) -> Sequence["Step"]:
-        """Return the steps that make the parts, each once."""
-        return tuple(dict.fromkeys(step for part in self.parts(config).values() for step in part.steps(config)))
+    overrides: tuple[str, ...]
+    input: Input
 
-    def fingerprint(self, run: "Run") -> str | None:
-        """Return the fingerprint of what determines it beside the parts, which are fingerprinted by themselves."""
-        own = self.identity(run)
-        return None if own is None else fingerprint(own)
 
-    def opened(self, run: "Run") -> "Inputs":
-        """Return the parts, opened as they are read."""
-        return Inputs(run, self.parts(run.config))
+@dataclass(frozen=True)
+class RunObserver(OfRun):
+    """The observer of the run; opened, an `Observer`."""
 
 
 class Inputs:
-    """The declared inputs of a step, each opened when it is first read.
+    """Declared inputs by name, each opened when it is first read."""
 
-    Args:
-        run: that opens them.
-        declared: by name.
-    """
-
-    def __init__(self, run: "Run", declared: Mapping[str, Input]):
-        self._run, self._declared = run, declared
+    def __init__(self, declared: Mapping[str, Input], opener: Callable[[Input], Any]):
+        self._declared, self._opener = declared, opener
         self._opened: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         assert name in self._declared, f"{name} is read but not declared; declared: {sorted(self._declared)}"
         if name not in self._opened:
-            self._opened[name] = self._declared[name].open(self._run)
+            self._opened[name] = self._opener(self._declared[name])
         return self._opened[name]
 
     def __contains__(self, name: object) -> bool:
@@ -165,7 +146,6 @@ class Step(ABC):
         artifact_type: of W&B's artifact.
         keeps_config: whether the whole configuration is kept in the artifact, `CONFIG`.
         by_all_ranks: whether all ranks build it together; others are built by the first rank.
-        counts_as_training: whether its history is drawn in reports.
     """
 
     name: ClassVar[str]
@@ -193,11 +173,7 @@ class Step(ABC):
         return {}
 
     def check(self, config: DictConfig) -> None:
-        """Check relations between settings before any step is made.
-
-        Raises:
-            UserError: for settings that do not fit each other.
-        """
+        """Raise a `UserError` for settings that do not fit each other, before any step is made."""
 
     @abstractmethod
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
@@ -210,9 +186,9 @@ class Step(ABC):
         """Return the tags that are this step's own: subjects, hours, start."""
         return []
 
-    def is_simulated(self, config: DictConfig) -> bool | None:
-        """Return whether the numbers are of simulated data; None where the step reads no data."""
-        return None
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether the numbers are of simulated data."""
+        return any(one.is_simulated(config) for one in self.inputs(config).values())
 
     def needs(self, config: DictConfig) -> list["Step"]:
         """Return the steps that make the inputs, each once."""

@@ -17,8 +17,8 @@ def missing_files(run: Run, steps: Sequence[Step]) -> list[str]:
     found: dict[str, None] = {}
     for step in order(run.config, steps):
         step.check(run.config)
-        for one in run.leaves(step).values():
-            found |= dict.fromkeys(one.missing(run))
+        for origin, one in run.leaves(step).values():
+            found |= dict.fromkeys(one.missing(origin.config))
     return list(found)
 
 
@@ -29,8 +29,8 @@ def check_inputs(run: Run, steps: Sequence[Step]) -> None:
         UserError: for the first file or setting that is wrong.
     """
     for step in order(run.config, steps):
-        for one in run.leaves(step).values():
-            one.check(run)
+        for origin, one in run.leaves(step).values():
+            one.check(origin.config, origin.parts(one))
         run.spec(step)
 
 

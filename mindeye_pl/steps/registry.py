@@ -8,14 +8,12 @@ from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
-from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
-from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
 from mindeye_pl.steps.foundation.evaluate import EVALUATE_FOUNDATION
 from mindeye_pl.steps.foundation.evaluate_generator import EVALUATE_GENERATOR
 from mindeye_pl.steps.foundation.generator import PRETRAIN_GENERATOR
 from mindeye_pl.steps.foundation.images import SCENES
+from mindeye_pl.steps.foundation.laptop import PRETRAIN_CAPTIONER, PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
-from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE
 from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY
 from mindeye_pl.steps.gallery.retrieve import RETRIEVE
 from mindeye_pl.steps.inputs.captions import SCREEN_CAPTIONS

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.settings import Settings, UndeclaredKeyError
-from mindeye_pl.engine.step import MISSING, Composed, Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step, Work
 from mindeye_pl.store.fingerprint import fingerprint_file
 
 
@@ -17,12 +17,12 @@ from mindeye_pl.store.fingerprint import fingerprint_file
 class Notes(Input):
     """An optional file."""
 
-    def fingerprint(self, run: Run) -> str:
-        path = self.open(run)
-        return MISSING if path is None else fingerprint_file(path)
+    def fingerprint(self, config: DictConfig) -> str:
+        path = Path(config.notes)
+        return fingerprint_file(path) if path.is_file() else MISSING
 
-    def open(self, run: Run) -> Path | None:
-        path = Path(run.config.notes)
+    def open(self, config: DictConfig, parts: Inputs) -> Path | None:
+        path = Path(config.notes)
         return path if path.is_file() else None
 
 
@@ -64,15 +64,26 @@ WRITE = Write()
 
 
 @dataclass(frozen=True)
-class Both(Composed):
+class Both(Input):
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         return {"text": Made(WRITE), "notes": Notes()}
 
-    def open(self, run: Run) -> Path:
-        return self.opened(run)["text"]
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
+        return parts["text"]
 
 
 SHOUT = Shout()
+
+
+@dataclass(frozen=True)
+class Expected(Input):
+    """The fingerprint of the text, as a part."""
+
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        return {"text": FingerprintOf(WRITE)}
+
+    def open(self, config: DictConfig, parts: Inputs) -> str:
+        return parts["text"]
 
 
 @pytest.fixture
@@ -139,6 +150,19 @@ def test_reading_an_undeclared_key_raises(config: DictConfig, monkeypatch: pytes
 def test_an_undeclared_input_cannot_be_opened(config: DictConfig) -> None:
     with pytest.raises(AssertionError, match="captions is read but not declared"):
         Run(config).inputs(SHOUT)["captions"]
+
+
+def test_a_fingerprint_is_read_without_making_the_step(config: DictConfig) -> None:
+    run = Run(config)
+    assert run.open(Expected()) == run.spec(WRITE).fingerprint
+    assert run.made == []
+    assert Expected().steps(config) == []
+
+
+def test_a_step_is_simulated_if_an_input_is(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not SHOUT.is_simulated(config)
+    monkeypatch.setattr(Write, "is_simulated", lambda self, config: True)
+    assert SHOUT.is_simulated(config)
 
 
 def test_a_steps_version_is_part_of_its_fingerprint(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import declare
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, trial_data
-from mindeye_pl.steps.inputs.dataset import open_dataset
+from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.steps.inputs.splits import Split
 from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
 
@@ -13,7 +13,7 @@ def trials(run: Run, subjects: list[int], num_sessions: int | str = "all", batch
     """Return the data of some subjects without targets."""
     settings = declare(run.resolved, (*TRAINING_TRIALS, *TRAINING_RUNTIME))
     chosen = {"subjects": subjects, "num_sessions": num_sessions, "batch_size": batch_size}
-    return trial_data(open_dataset(run), settings, Split().open(run), **chosen)
+    return trial_data(run.open(Images()), settings, run.open(Split()), **chosen)
 
 
 def training(run: Run, subjects: list[int], num_sessions: int | str = "all", batch_size: int = 6) -> NSDDataModule:
@@ -25,4 +25,4 @@ def training(run: Run, subjects: list[int], num_sessions: int | str = "all", bat
 
 def targets(run: Run) -> ImageTargets:
     """Return the targets of a run."""
-    return Targets(low_level=True).open(run)
+    return run.open(Targets(low_level=True))

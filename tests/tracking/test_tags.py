@@ -6,7 +6,7 @@ from mindeye_pl.reports.wandb.observer import tags
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
-from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
+from mindeye_pl.steps.foundation.laptop import PRETRAIN_CLIP
 
 
 def tags_of(step: Step, *overrides: str) -> set[str]:

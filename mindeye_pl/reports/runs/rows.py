@@ -23,7 +23,7 @@ from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.published import published_rows
 from mindeye_pl.reports.render.table import COLUMNS, Column, Difference, Kind, Results, Row
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
-from mindeye_pl.steps.evaluation.lines import LINES
+from mindeye_pl.steps.evaluation.reconstructions import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
 from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RERANKED
 from mindeye_pl.steps.inputs.dataset import is_simulated

@@ -30,7 +30,6 @@ from mindeye_pl.reports.runs.rows import (
 from mindeye_pl.steps.evaluation.caption_scores import caption_columns
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, read_image_scores
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
-from mindeye_pl.steps.evaluation.scored_images import read_scored
 from mindeye_pl.steps.gallery.retrieve import RETRIEVE
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile
 from mindeye_pl.store.artifacts import Artifact
@@ -56,7 +55,7 @@ class Contents:
         config, content = self.config, read_image_scores(evaluation)
         tables = image_results(content, about, rows)
         self.tables += [*tables, *caption_results(content, about, caption_columns(config.protocol))]
-        scored, stimuli = read_scored(inputs, config.data.subject, config.data.test_split), inputs["data"].stimuli
+        scored, stimuli = inputs["scored"], inputs["data"].stimuli
         args = (scored, content, tables, stimuli, self.captions, config.report.images)
         self.images.append(figures.reconstructions_section(*args))
         self.charts.append(figures.regions_section(content, config.protocol.encoders))
@@ -80,7 +79,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     config, about = run.config, About.of(run.config)
     made = {step: artifact for step in order(config, steps) if (artifact := run.find(step)) is not None}
     summary = f"Made: {', '.join(step.name for step in made)}."
-    contents = Contents(config, DataFile(CAPTIONS).open(run))
+    contents = Contents(config, run.open(DataFile(CAPTIONS)))
     if EVALUATE_RECONSTRUCTIONS in steps:
         evaluation, inputs = made[EVALUATE_RECONSTRUCTIONS], run.inputs(EVALUATE_RECONSTRUCTIONS)
         rows = experiment_rows(run, evaluation, EVALUATE_RECONSTRUCTIONS)

@@ -24,9 +24,8 @@ from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
-from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
-from mindeye_pl.steps.brain.reconstruction_files import RECONSTRUCTIONS
-from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, is_simulated, open_dataset
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
 from mindeye_pl.store.environment import environment
 
 #: Number of score columns in the terminal.
@@ -51,7 +50,7 @@ def write_sweep_report(config: DictConfig) -> Path | None:
     if not jobs:
         return None
     run = Run(compose_config(jobs[0].overrides), jobs[0].overrides)
-    stimuli, captions = open_dataset(run).stimuli, DataFile(CAPTIONS).open(run)
+    stimuli, captions = run.open(Images()).stimuli, run.open(DataFile(CAPTIONS))
     data, findings = _report_data(config, jobs, run.config, stimuli, captions)
     path = Path(config.paths.reports) / data.title / "index.html"
     write_report(path, data, export=config.report.export)

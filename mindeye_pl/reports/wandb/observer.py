@@ -17,7 +17,7 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.splits import STANDARD
 from mindeye_pl.engine.observer import Observer, StepLog
 from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import EMBEDDINGS, Step
+from mindeye_pl.engine.step import EMBEDDINGS, Made, Step
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec
 from mindeye_pl.tracking.sync import sync_command
 from mindeye_pl.tracking.wandb_artifact import NONE, TrackedFolder
@@ -148,18 +148,18 @@ class WandbObserver(Observer):
 
 
 def _inputs(run: Run, step: Step) -> Iterator[TrackedFolder]:
-    """Yield the artifacts of other steps, and the user's files, that a step is built from."""
-    known = set()
-    for need in step.needs(run.config):
-        if (artifact := run.find(need)) is not None:
-            known.add(artifact.fingerprint)
-            yield _tracked_folder(need, artifact)
-    leaves = run.leaves(step)
-    for name, fingerprint in run.spec(step).inputs.items():
-        if fingerprint not in known and not leaves[name].steps(run.config) and len(fingerprint) > 12:
-            known.add(fingerprint)
+    """Yield what a step is made from: artifacts of other steps, and what the user brings."""
+    used, known = run.spec(step).inputs, set()
+    for name, (origin, one) in run.leaves(step).items():
+        if (fingerprint := used.get(name)) in known or fingerprint is None:
+            continue
+        known.add(fingerprint)
+        if isinstance(one, Made):
+            if (artifact := origin.find(one.step)) is not None:
+                yield _tracked_folder(one.step, artifact)
+        elif len(fingerprint) > 12:
             own = name.rpartition(".")[2]  # the same in every step that reads it
-            yield TrackedFolder(f"{own}-{fingerprint[:12]}", leaves[name].artifact_type, fingerprint)
+            yield TrackedFolder(f"{own}-{fingerprint[:12]}", one.artifact_type, fingerprint)
 
 
 def _summarise_cost(artifact: Artifact, tracked: TrackedRun) -> None:

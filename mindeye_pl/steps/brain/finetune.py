@@ -11,14 +11,12 @@ from safetensors.numpy import load_file
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, trial_data
-from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.atomic import write_arrays
@@ -33,23 +31,19 @@ BETAS = "betas.safetensors"
 
 @dataclass(frozen=True)
 class CheckpointFile(Input):
-    """A checkpoint that the user brings; opened, its path.
+    """A checkpoint that the user brings; opened, its path."""
 
-    Attributes:
-        option: dotted key of the configuration that names it.
-    """
-
-    option: str
+    option: str  # dotted key of the configuration that names it
 
     artifact_type = CHECKPOINT
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the file, or of the folder that DeepSpeed saved."""
-        return checkpoint_fingerprint(self.option, self.open(run))
+        return checkpoint_fingerprint(self.option, Path(OmegaConf.select(config, self.option)))
 
-    def open(self, run: Run) -> Path:
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
         """Return the path."""
-        return Path(OmegaConf.select(run.config, self.option))
+        return Path(OmegaConf.select(config, self.option))
 
 
 class Finetune(Step):
@@ -89,10 +83,6 @@ class Finetune(Step):
         start = config.finetune.start if config.finetune.checkpoint is None else "checkpoint"
         return [*subject_tags(config), start]
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
-
     def check(self, config: DictConfig) -> None:
         """Check that a rank holds the weights that are kept."""
         settings = config.finetune
@@ -105,22 +95,12 @@ class Finetune(Step):
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights and the scaling of betas."""
         subject, wanted = settings.data.subject, settings.finetune
-        data = trial_data(
-            inputs["data"],
-            settings,
-            inputs["split"],
-            subjects=[subject],
-            num_sessions=settings.data.num_sessions,
-            batch_size=wanted.batch_size,
-        )
+        data = subject_trials(inputs["data"], settings, inputs["split"], batch_size=wanted.batch_size)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST and not len(data.validation_trials[0]):
-            seen, fix = (
-                f"data.validation_fraction={settings.data.validation_fraction}",
-                f"more, or finetune.keep={LAST}",
-            )
-            raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=seen, fix=fix)
+            got, fix = f"data.validation_fraction={settings.data.validation_fraction}", f"more, or finetune.keep={LAST}"
+            raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=got, fix=fix)
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
         start = "from scratch"

@@ -18,17 +18,17 @@ from mindeye_pl.data.image_datamodule import ImageDataModule
 from mindeye_pl.data.image_sources import ImageFile, Table
 from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.gan.brain_conditioned import BrainConditioned
 from mindeye_pl.nn.stylegan2.conditions import with_second_condition
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_discriminator, build_generator
-from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, model_tags, trial_data
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, subject_trials
 from mindeye_pl.steps.foundation.generator import GRID, generator_objective, save_networks
 from mindeye_pl.steps.foundation.images import Prepared
-from mindeye_pl.steps.inputs.dataset import Dataset, is_simulated
+from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -43,11 +43,7 @@ _SCRATCH = "generator.start=scratch, or pipeline=pretrain_generator with this em
 
 
 def trains_generator(config: DictConfig) -> bool:
-    """Return whether images are drawn by a generator that is fine-tuned to the subject.
-
-    Raises:
-        UserError: if the group `unclip` names no generator.
-    """
+    """Return whether images are drawn by a generator that is fine-tuned to the subject."""
     generator = config.get("generator")
     if generator is None or config.get("unclip") is None:
         return False
@@ -58,7 +54,7 @@ def trains_generator(config: DictConfig) -> bool:
     return True
 
 
-class FinetuneGenerator(Step):
+class FinetuneGenerator(ModelStep):
     """Trains the image generator on the mappers' embeddings of one subject's brain."""
 
     name = "finetune_generator"
@@ -69,7 +65,7 @@ class FinetuneGenerator(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return the mappers' label and the condition."""
-        return f"{model_label(config)}-{config.generator.condition}"
+        return f"{super().label(config)}-{config.generator.condition}"
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, targets, the trained mappers, and the generator's start where it is pretrained."""
@@ -87,14 +83,6 @@ class FinetuneGenerator(Step):
         """Return what the weights depend on of the trainer and the callbacks."""
         return determined_by_trainer(config) | determined_by_callbacks(config)
 
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
-
     def check(self, config: DictConfig) -> None:
         """Check that the system has what the generator is conditioned on."""
         settings = config.generator
@@ -102,15 +90,13 @@ class FinetuneGenerator(Step):
             fix, expected = "generator.condition=image", "a caption mapper"
             raise UserError("the generator lacks a condition", got=settings.condition, expected=expected, fix=fix)
         generator_objective(settings.objective)
-        check_checkpoints(config)
+        super().check(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train generator and discriminator, and the mappers where they learn too."""
         subject, wanted = settings.data.subject, settings.generator
         dataset, embedder = inputs["data"], inputs["targets"].embedder
-        brains = trial_data(
-            dataset, settings, inputs["split"], subjects=[subject], num_sessions=settings.data.num_sessions
-        )
+        brains = subject_trials(dataset, settings, inputs["split"])
         add_targets(brains, inputs["targets"])
         torch.manual_seed(settings.seed)
         start = inputs.get("unclip")
@@ -137,29 +123,15 @@ class FinetuneGenerator(Step):
         title = f"fine-tuning the generator to subject {subject}, conditioned on {wanted.condition}"
         grid = [GeneratedGrid(work.folder / GRID, work.log.log_image if work.log.enabled else None)]
         training = TrainingSettings.of(settings, work.name)
-        fit(
-            model,
-            data,
-            work.folder,
-            training,
-            epochs=wanted.epochs,
-            title=title,
-            callbacks=grid,
-            log=work.log,
-            save=save,
-        )
+        how: dict[str, Any] = {"epochs": wanted.epochs, "title": title, "callbacks": grid, "save": save}
+        fit(model, data, work.folder, training, log=work.log, **how)
 
 
 FINETUNE_GENERATOR = FinetuneGenerator()
 
 
 class _ByTrial:
-    """A table of images, read by trial.
-
-    Args:
-        table: by stimulus id.
-        stimulus_ids: `(n,)` of the trials.
-    """
+    """A table by stimulus id, read by trial; `stimulus_ids` `(n,)` are the trials' own."""
 
     def __init__(self, table: Table, stimulus_ids: np.ndarray):
         self._table, self._stimulus_ids = table, stimulus_ids
@@ -173,12 +145,7 @@ def trial_tables(
 ) -> ImageDataModule:
     """Return training trials and, behind them, the validation trials, as batches of tables.
 
-    Args:
-        brains: trials with their targets.
-        dataset: whose images.
-        settings: node of the generator.
-        image_side: of the generator.
-        seed: of the batches.
+    Images have the generator's side; `settings` is the node of the generator.
     """
     brains.setup()
     trained, held_out = brains.train_trials[0].stimulus_ids, brains.validation_trials[0].stimulus_ids
@@ -203,11 +170,8 @@ def starting_networks(
 
     Args:
         settings: node of the generator.
-        embedder: node of the embedder.
+        embedder: node of the embedder; a pretrained generator of other embeddings is refused.
         start: the pretrained generator, None from scratch.
-
-    Raises:
-        UserError: if the pretrained generator reads other embeddings.
     """
     width = embedder.token_dim
     if start is None:
@@ -227,20 +191,12 @@ def starting_networks(
 
 @dataclass(frozen=True)
 class FinetunedGenerator:
-    """A subject's generator.
-
-    Attributes:
-        folder: of the finished step.
-    """
+    """A subject's generator, in the folder of the finished step."""
 
     folder: Path
 
     def load(self, latents: SampledLatents) -> ImageGenerator:
-        """Return the generator.
-
-        Args:
-            latents: `zeros` or `random`.
-        """
+        """Return the generator."""
         return bundled.load_generator(self.folder, latents=latents)
 
     def with_its_mappers(self, model: BrainDecoder) -> BrainDecoder:

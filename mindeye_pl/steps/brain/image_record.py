@@ -21,14 +21,14 @@ MAX_SIDE = 256
 def log_reconstructions(
     made: Mapping[str, Tensor], captions: Sequence[str] | None, stimuli: Stimuli, record: Record, count: int
 ) -> None:
-    """Log some images as strips of the seen image and what was made of it, and the same as a table.
+    """Log `count` images, spread over the test set, beside the seen ones: as strips, and as a table.
 
     Args:
         made: tensors of the reconstructions.
         captions: of all images, None where there are none.
         stimuli: the seen images.
-        record: that gets them.
-        count: of images, spread over the test set.
+        record: receives them.
+        count: number of images.
     """
     ids = made["stimulus_ids"].numpy()
     if (count := min(count, len(ids))) < 1:

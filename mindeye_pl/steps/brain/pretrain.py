@@ -9,7 +9,6 @@ from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, hours, trial_data
-from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.build import build_model
@@ -47,36 +46,19 @@ class Pretrain(Step):
         subjects = [f"subj0{subject}" for subject in config.pretrain.subjects]
         return [*subjects, f"hours={hours(config.pretrain.num_sessions)}"]
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
-
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights."""
         wanted = settings.pretrain
         subjects = list(wanted.subjects)
-        data = trial_data(
-            inputs["data"],
-            settings,
-            inputs["split"],
-            subjects=subjects,
-            num_sessions=wanted.num_sessions,
-            batch_size=wanted.batch_size,
-        )
+        chosen: dict[str, Any] = {key: wanted[key] for key in ("num_sessions", "batch_size")}
+        data = trial_data(inputs["data"], settings, inputs["split"], subjects=subjects, **chosen)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         model = build_model(settings, [data.voxel_counts[subject] for subject in subjects])
         data.growth = model.batch_growth(wanted.epochs)
         title = f"pretraining on {data.num_train_trials:,} trials of subjects {', '.join(map(str, subjects))}"
-        fit(
-            model,
-            data,
-            work.folder,
-            TrainingSettings.of(settings, work.name),
-            epochs=wanted.epochs,
-            title=title,
-            log=work.log,
-        )
+        training = TrainingSettings.of(settings, work.name)
+        fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, log=work.log)
 
 
 def repetition_slots(model: DictConfig) -> int:

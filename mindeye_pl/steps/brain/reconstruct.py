@@ -22,25 +22,26 @@ from mindeye_pl.distributed.strategies import trainer_options
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import RECONSTRUCTIONS as RECONSTRUCTIONS_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.steps.brain.image_record import log_reconstructions
-from mindeye_pl.steps.brain.reconstruction_files import CAPTIONS, RECONSTRUCTIONS, SETTINGS
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
-from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
-from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.training.fit import silence_lightning
 
+#: Files: `stimulus_ids` and images by name, one sentence for each, and how they were made.
+RECONSTRUCTIONS, CAPTIONS, SETTINGS = "reconstructions.safetensors", "captions.json", "settings.json"
+
 _IMAGE = "image-{:06d}.safetensors"
 
 
-class Reconstruct(Step):
+class Reconstruct(ModelStep):
     """Reconstructs the test images of `data.subject`."""
 
     name = "reconstruct"
@@ -52,32 +53,19 @@ class Reconstruct(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return the model's label and the unCLIP."""
-        return f"{model_label(config)}-{config.unclip.name}"
+        return f"{super().label(config)}-{config.unclip.name}"
 
     def check(self, config: DictConfig) -> None:
         """Check that there is an unCLIP, and that the models fit each other."""
         if config.get("unclip") is None:
             raise UserError("reconstruct needs an unCLIP", got="unclip=none", fix="unclip=laptop")
-        check_checkpoints(config)
+        super().check(config)
         check_drawing(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model, true tokens for the ceiling, and the image models."""
-        return {
-            "data": test_data(config),
-            "split": Split(),
-            "targets": Targets(),
-            "model": Trained(),
-            "drawing": Drawing(),
-        }
-
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
+        data = test_data(config)
+        return {"data": data, "split": Split(), "targets": Targets(), "model": Trained(), "drawing": Drawing()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write images and intermediates of every test image into one file."""
@@ -120,27 +108,12 @@ class Reconstruct(Step):
 
 
 def predict(reconstructor: Reconstructor, queries: list[BrainQuery], folder: Path, settings: Settings) -> None:
-    """Reconstruct images batch by batch, each rank its own batches, each image written into a file of its own.
-
-    Args:
-        reconstructor: in eval mode.
-        queries: batches of responses, of all ranks.
-        folder: of the files.
-        settings: with the node `trainer`.
-    """
+    """Reconstruct the queries of all ranks, each rank its own batches, each image written into a file of its own."""
     silence_lightning()
-    trainer: Trainer = instantiate(
-        settings.trainer,
-        callbacks=[_ImageWriter(folder)],
-        logger=False,
-        default_root_dir=str(folder),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        _convert_="all",
-        **trainer_options(settings, sharded=False),
-    )
+    off = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")
+    options = {"callbacks": [_ImageWriter(folder)], "default_root_dir": str(folder), **dict.fromkeys(off, False)}
+    options |= trainer_options(settings, sharded=False)
+    trainer: Trainer = instantiate(settings.trainer, **options, _convert_="all")
     # Items are whole batches. A rank has none where there are fewer images than ranks.
     reconstructor.allow_zero_length_dataloader_with_multiple_devices = True
     shard = queries[rank() :: world_size()]
@@ -154,15 +127,7 @@ class _ImageWriter(Callback):
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: BrainQuery,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Write the batch's images."""
         for row, id_ in enumerate(outputs["stimulus_ids"].tolist()):
             path = self.folder / _IMAGE.format(id_)

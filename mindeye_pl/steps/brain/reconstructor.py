@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields
 
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Composed, Input, Made
+from mindeye_pl.engine.step import Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.reconstructor import Reconstructor, Refinement
@@ -37,16 +36,16 @@ class ImageModels:
     refiner: FrozenModel | None = None
 
     def load_unclip(self) -> ImageDecoder:
-        """Return what makes images of tokens."""
+        """Return the image decoder."""
         assert self.unclip is not None, "the configuration has no unCLIP"
-        if self.generator is None:
-            decoder: ImageDecoder = self.unclip.load()
-            return decoder
-        return self.generator.load(latents=self.unclip.settings.network.latents)
+        if self.generator is not None:
+            return self.generator.load(latents=self.unclip.settings.network.latents)
+        decoder: ImageDecoder = self.unclip.load()
+        return decoder
 
 
 @dataclass(frozen=True)
-class Drawing(Composed):
+class Drawing(Input):
     """The configured image models; opened, `ImageModels`."""
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
@@ -61,13 +60,11 @@ class Drawing(Composed):
         parts |= {group: Frozen(group) for group in ("captioner", "refine") if config.get(group) is not None}
         return parts
 
-    def open(self, run: Run) -> ImageModels:
+    def open(self, config: DictConfig, parts: Inputs) -> ImageModels:
         """Return the models, not loaded yet."""
-        parts = self.opened(run)
-        found = {name: parts[name] for name in ("embedder", "vae", "unclip", "captioner") if name in parts}
-        refiner = parts.get("refine")
+        found = {name: parts.get(name) for name in ("embedder", "vae", "unclip", "captioner")}
         generator = FinetunedGenerator(parts["generator"]) if "generator" in parts else None
-        return ImageModels(**found, refiner=refiner, generator=generator)
+        return ImageModels(**found, refiner=parts.get("refine"), generator=generator)
 
 
 def unclip_input(config: DictConfig) -> Frozen:
@@ -81,14 +78,7 @@ def unclip_input(config: DictConfig) -> Frozen:
 def build_reconstructor(
     model: BrainDecoder, models: ImageModels, *, prior_samples: int, candidates: int, seed: int
 ) -> Reconstructor:
-    """Return the system with the image models around it, in eval mode.
-
-    Args:
-        model: trained.
-        models: around it; those that are None are left out.
-        prior_samples: draws of the diffusion prior that are averaged.
-        candidates: images of which the nearest to the brain's retrieval embedding is kept.
-        seed: of the images.
+    """Return the trained system with the image models around it, as `Reconstructor`, in eval mode.
 
     Raises:
         UserError: if a file is damaged, or unCLIP or captioner read tokens of another width than the embedder's.
@@ -117,11 +107,7 @@ def build_reconstructor(
 
 
 def check_drawing(config: DictConfig) -> None:
-    """Check that the image models fit each other.
-
-    Raises:
-        UserError: for a refiner without what it refines.
-    """
+    """Check that there is what a refiner needs."""
     if (refine := config.get("refine")) is None:
         return
     if config.get("captioner") is None or config.get("unclip") is None:

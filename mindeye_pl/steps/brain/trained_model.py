@@ -3,21 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.settings import Settings, declare, select
-from mindeye_pl.engine.step import Composed, Input, Made
+from mindeye_pl.engine.settings import Settings, declare, resolve, select
+from mindeye_pl.engine.step import Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.finetune import FINETUNE, CheckpointFile
+from mindeye_pl.steps.brain.trials import subject_tags
+from mindeye_pl.steps.inputs.frozen_models import frozen_device
+from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -28,22 +27,16 @@ class TrainedModel:
         path: of its weights.
         low_level: of the weights of MindEye1's low-level model, where they are a file of their own.
         settings: `model` and `seed`.
-        device: where it works.
-        subject: that it was trained for, for messages.
     """
 
     path: Path
     low_level: Path | None
     settings: Settings
-    device: "torch.device"
+    device: torch.device
     subject: int
 
     def load(self, num_voxels: int) -> BrainDecoder:
-        """Return the model in eval mode.
-
-        Raises:
-            UserError: if it was trained on other voxels or is of another architecture.
-        """
+        """Return the model in eval mode; one of other voxels or another architecture is refused."""
         weights = read_weights(self.path, self.low_level)
         found = voxel_counts(self.settings, weights)
         if found and found[0] != num_voxels:
@@ -59,7 +52,7 @@ class TrainedModel:
 
 
 @dataclass(frozen=True)
-class Trained(Composed):
+class Trained(Input):
     """The model that is evaluated; opened, a `TrainedModel`."""
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
@@ -71,32 +64,36 @@ class Trained(Composed):
             parts["low_level"] = CheckpointFile("evaluate.low_level_checkpoint")
         return parts
 
-    def identity(self, run: Run) -> dict[str, Any] | None:
-        """Return the architecture of a checkpoint; a fine-tuning's own fingerprint has it."""
-        return None if run.config.evaluate.checkpoint is None else select(run.resolved, ("model",))
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of a checkpoint's architecture; a fine-tuning's own has it."""
+        return (
+            None if config.evaluate.checkpoint is None else fingerprint(select(resolve(config, ["model"]), ["model"]))
+        )
 
-    def open(self, run: Run) -> TrainedModel:
-        """Return the model, its weights made now where they are missing."""
-        parts = self.opened(run)
+    def open(self, config: DictConfig, parts: Inputs) -> TrainedModel:
+        """Return the model, not loaded yet."""
         path = parts["checkpoint"] if "checkpoint" in parts else parts["finetune"] / WEIGHTS
         low_level = parts.get("low_level")
-        settings = declare(run.resolved, ("model", "seed"))
-        return TrainedModel(path, low_level, settings, run.device, run.config.data.subject)
+        settings = declare(resolve(config, keys := ("model", "seed")), keys)
+        return TrainedModel(path, low_level, settings, frozen_device(config), config.data.subject)
 
 
-def model_label(config: DictConfig) -> str:
-    """Return the label of artifacts that are made from the trained model."""
-    given = config.evaluate.checkpoint
-    return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"
+class ModelStep(Step):
+    """A step that uses the trained model."""
 
+    def label(self, config: DictConfig) -> str:
+        """Return the fine-tuning's label, or the checkpoint's name."""
+        given = config.evaluate.checkpoint
+        return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"
 
-def check_checkpoints(config: DictConfig) -> None:
-    """Check that checkpoints that belong together are given together.
+    def check(self, config: DictConfig) -> None:
+        """Check that MindEye1's low-level checkpoint is not given alone."""
+        given = config.evaluate.low_level_checkpoint
+        if given is not None and config.evaluate.checkpoint is None:
+            expected = "evaluate.checkpoint=last.pth, which it belongs to"
+            raise UserError("evaluate.low_level_checkpoint is given alone", got=given, expected=expected)
 
-    Raises:
-        UserError: for MindEye1's low-level checkpoint alone.
-    """
-    given = config.evaluate.low_level_checkpoint
-    if given is not None and config.evaluate.checkpoint is None:
-        expected = "evaluate.checkpoint=last.pth, which it belongs to"
-        raise UserError("evaluate.low_level_checkpoint is given alone", got=given, expected=expected)
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subject, hours, and how the training of the model started."""
+        start = config.finetune.start if config.evaluate.checkpoint is None else "checkpoint"
+        return [*subject_tags(config), start]

@@ -1,5 +1,7 @@
 """Trials of a run's subjects as a data module, with or without the targets that a training learns."""
 
+from typing import Any
+
 from omegaconf import DictConfig
 
 from mindeye_pl.data.datamodule import NSDDataModule
@@ -61,12 +63,10 @@ def trial_data(
     )
 
 
-def subject_trials(
-    dataset: Dataset, settings: Settings, left_out: LeftOut | None, num_sessions: int | str | None = None
-) -> NSDDataModule:
-    """Return trials and test set of `data.subject` in so many sessions, its own number where None."""
-    sessions = settings.data.num_sessions if num_sessions is None else num_sessions
-    return trial_data(dataset, settings, left_out, subjects=[settings.data.subject], num_sessions=sessions)
+def subject_trials(dataset: Dataset, settings: Settings, left_out: LeftOut | None, **chosen: Any) -> NSDDataModule:
+    """Return trials and test set of `data.subject`, in `data.num_sessions` sessions unless another number is chosen."""
+    chosen = {"num_sessions": settings.data.num_sessions, **chosen}
+    return trial_data(dataset, settings, left_out, subjects=[settings.data.subject], **chosen)
 
 
 def add_targets(data: NSDDataModule, targets: ImageTargets) -> None:
@@ -82,9 +82,3 @@ def hours(num_sessions: int | float | str) -> str:
 def subject_tags(config: DictConfig) -> list[str]:
     """Return the tags of a step that reads `data.subject`: the subject and the hours of its data."""
     return [f"subj0{config.data.subject}", f"hours={hours(config.data.num_sessions)}"]
-
-
-def model_tags(config: DictConfig) -> list[str]:
-    """Return the tags of a step that uses the trained model: subject, hours, and how its training started."""
-    start = config.finetune.start if config.evaluate.checkpoint is None else "checkpoint"
-    return [*subject_tags(config), start]

@@ -5,6 +5,7 @@ Legend: n test images, m images of a set, R responses to each, V voxels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -55,34 +56,22 @@ class BrainCeilings:
 
 @dataclass(frozen=True)
 class BrainReference:
-    """Measured responses that brain correlations are compared with.
-
-    Attributes:
-        dataset: the data.
-        subject: whose brain.
-        region_masks: file of the masks, None where there is none.
-        brains: the measured responses to the seen images, in their order.
-    """
+    """Measured responses to the seen images, in their order, that brain correlations are compared with."""
 
     dataset: Dataset
     subject: int
-    region_masks: Path | None
+    region_masks: Path | None  # None where the data have none
     brains: TestSet
 
 
 def brain_metrics(encoders: Sequence[str]) -> list[TableMetric]:
     """Return the columns of the brain correlations' tables, for some encoders."""
-    return [
-        TableMetric(
-            metric_name(encoder, region),
-            _REGION_TITLES.get(region, region),
-            f"Would it evoke what was measured in {_REGION_TITLES.get(region, region)}, by the {TITLES[encoder]}? "
-            "Correlation across voxels.",
-            group=f"Brain correlation, {TITLES[encoder]}",
-        )
-        for encoder in encoders
-        for region in nsd.ROIS
-    ]
+    metrics = []
+    for encoder, region in product(encoders, nsd.ROIS):
+        by, title = TITLES[encoder], _REGION_TITLES.get(region, region)
+        question = f"Would it evoke what was measured in {title}, by the {by}? Correlation across voxels."
+        metrics.append(TableMetric(metric_name(encoder, region), title, question, group=f"Brain correlation, {by}"))
+    return metrics
 
 
 def metric_name(encoder: str, region: str) -> str:
@@ -97,15 +86,7 @@ def score_brains(
     folder: Path,
     scores: ImageScores,
 ) -> BrainCeilings:
-    """Add the brain correlations of every line to `scores`.
-
-    Args:
-        sets: the images.
-        reference: the measured responses.
-        encoders: images to betas, by name; those whose files are missing among them.
-        folder: of the step's work.
-        scores: receives them, and what is missing.
-    """
+    """Add the brain correlations of every line, by each available encoder, to `scores`; return their ceilings."""
     data = reference.dataset.layout
     if reference.region_masks is None:
         needs = f"needs {data.region_masks} (docs/data.md)"

@@ -42,12 +42,7 @@ _BATCH_SIZE = 64
 
 @dataclass
 class CaptionScores:
-    """Scores of the captions.
-
-    Attributes:
-        lines: by comparison, and of captions given to other images.
-        needs: by metric, what is lacking.
-    """
+    """Scores by comparison, and of captions given to other images; and by metric, what is lacking for it."""
 
     lines: dict[str, list[Score]] = field(default_factory=dict)
     needs: dict[str, str] = field(default_factory=dict)
@@ -64,17 +59,11 @@ def caption_columns(protocol: DictConfig) -> list[TableMetric]:
 
 @dataclass(frozen=True)
 class CaptionReference:
-    """Captions that predicted ones are compared with.
+    """Captions that predicted ones are compared with: a file, and captions of the true images' own tokens."""
 
-    Attributes:
-        path: of the reference captions, None where there are none.
-        expected_at: the path that is missing then, for the message.
-        of_true_images: captions of the true images' own tokens, None without a captioner.
-    """
-
-    path: Path | None
+    path: Path | None  # None where the data have no captions
     expected_at: Path
-    of_true_images: list[str] | None
+    of_true_images: list[str] | None  # None without a captioner
 
 
 def score_captions(
@@ -88,14 +77,14 @@ def score_captions(
     num_resamples: int,
     seed: int,
 ) -> CaptionScores:
-    """Score captions, as far as there are references and files.
+    """Score n captions from brains, as far as there are references and files.
 
     Args:
-        predicted: n captions from brains.
+        predicted: captions.
         stimulus_ids: `(n,)` of the seen images.
-        reference: what they are compared with.
-        embedders: of text, by name; those whose files are missing among them.
-        wordnet: for METEOR, or `Lacking`; None where the protocol asks for no METEOR.
+        reference: captions to compare with.
+        embedders: of text, by name.
+        wordnet: for METEOR; None where the protocol asks for no METEOR.
         protocol: node of the configuration.
         num_resamples: of the bootstrap intervals.
         seed: of the resampling and the derangement.

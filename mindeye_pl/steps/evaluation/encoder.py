@@ -7,7 +7,6 @@ Legend: n images, V voxels, S tokens, D token width, F features.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from math import isqrt
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
@@ -24,8 +24,6 @@ from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.metrics.encoding import RidgeEncoder, small_images
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, trial_data
-from mindeye_pl.steps.evaluation.baselines import image_means
-from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.store.atomic import write_arrays
@@ -58,10 +56,6 @@ class FitEncoder(Step):
         """Return the subject; all of its hours are used."""
         return [f"subj0{config.data.subject}", "hours=all"]
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
-
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Fit, and write the weights."""
         subject, dataset = settings.data.subject, inputs["data"]
@@ -73,10 +67,19 @@ class FitEncoder(Step):
         stimuli, features_of = dataset.stimuli, encoder_features(inputs["embedder"])
         parts = [ids[start : start + _BATCH_SIZE] for start in range(0, len(ids), _BATCH_SIZE)]
         features = [features_of(torch.from_numpy(stimuli.read(part)).float()).numpy() for part in parts]
-        _save(work.folder / ENCODER, RidgeEncoder.fit(np.concatenate(features), means, stimulus_ids=ids))
+        encoder = RidgeEncoder.fit(np.concatenate(features), means, stimulus_ids=ids)
+        write_arrays(work.folder / ENCODER, vars(encoder))
 
 
 FIT_ENCODER = FitEncoder()
+
+
+def image_means(voxels: np.ndarray, stimulus_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each image's trials `(trials, V)`, `(n, V)` float32, and the `(n,)` ascending ids."""
+    ids, inverse, counts = np.unique(stimulus_ids, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    sums = np.add.reduceat(voxels[order], np.concatenate([[0], np.cumsum(counts)[:-1]]), axis=0)
+    return (sums / counts[:, None]).astype(np.float32), ids
 
 
 def encoder_features(frozen: FrozenModel) -> Callable[[Tensor], Tensor]:
@@ -100,12 +103,6 @@ def encoder_features(frozen: FrozenModel) -> Callable[[Tensor], Tensor]:
     return features
 
 
-def _save(path: Path, encoder: RidgeEncoder) -> None:
-    write_arrays(path, {field.name: getattr(encoder, field.name) for field in fields(encoder)})
-
-
 def load_encoder(folder: Path) -> RidgeEncoder:
     """Return the encoder of a finished `fit_encoder`."""
-    from safetensors.numpy import load_file
-
     return RidgeEncoder(**load_file(str(folder / ENCODER)))

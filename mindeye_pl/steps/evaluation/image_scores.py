@@ -1,21 +1,23 @@
 """Scoring every line of the reconstructions' table by the metrics of a protocol.
 
-A protocol (`conf/protocol`) says to which size images are brought, which networks look at them and what is asked of
-their features, so that a printed number can stand beside the column of a paper. A network whose file is not on this
-machine leaves its metrics out, and the answer says what brings it.
+A protocol (`conf/protocol`) gives the size of images, the networks and what is asked of their features, so that a
+number can stand beside the column of a paper. A network whose file is missing leaves its metrics out.
 
-Legend: n test images, F features.
+Legend: n test images, m images of a set, F features.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from safetensors.torch import load_file
+from torch import Tensor
 
 from mindeye_pl.metrics.fid import fid
 from mindeye_pl.metrics.identification import correlation_distance_per_image, correlation_matrix
@@ -40,17 +42,18 @@ from mindeye_pl.metrics.images import (
 from mindeye_pl.metrics.perceptual import lpips_per_image
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.steps.evaluation.image_features import FeaturesOfSets, Layers
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
-from mindeye_pl.store.atomic import write_json
+from mindeye_pl.store.atomic import write_json, write_tensors
 
 #: The network by which a protocol asks for the CLIP of the experiment's own embedder, and its one layer.
 EMBEDDER = "embedder"
 
 _BATCH_SIZE = 32
 
+#: Images `(b, 3, H, W)` in [0, 1] to features `(b, F)` of each layer, by name.
+Layers = Callable[[Tensor], dict[str, Tensor]]
 #: Scores by line and metric.
 Lines = dict[str, dict[str, Scored]]
 
@@ -73,6 +76,39 @@ class ImageScores:
         """Takes in further metrics."""
         for line, scored in more.items():
             self.values.setdefault(line, {}).update(scored)
+
+
+class FeaturesOfSets:
+    """Features of every set by one network, made when they are asked for; `load` is called where some are missing.
+
+    They lie in files, not in memory: early layers make gigabytes of a thousand images. A killed evaluation finds
+    there what was made.
+    """
+
+    def __init__(self, folder: Path, sets: ImageSets, load: Callable[[], Any], device: torch.device):
+        self._folder, self._sets, self._load, self._device = folder, sets, load, device
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def of_set(self, name: str, layer: str) -> Tensor:
+        """Return features `(m, F)` float32 of a set in a layer."""
+        path = self._folder / f"{name}.safetensors"
+        if not path.exists():
+            write_tensors(path, self._run(self._sets.sets[name]))
+        return load_file(str(path))[layer].float()
+
+    def of_line(self, name: str, layer: str) -> Tensor:
+        """Return features `(n, F)` float32 of a line of the table in a layer."""
+        line = self._sets.lines[name]
+        return self.of_set(line.set, layer)[line.order]
+
+    @cached_property
+    def _network(self) -> Layers:
+        return self._load()
+
+    @torch.inference_mode()
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
+        parts = [self._network(part.float().to(self._device)) for part in images.split(_BATCH_SIZE)]
+        return {layer: torch.cat([part[layer].flatten(1).cpu() for part in parts]).contiguous() for layer in parts[0]}
 
 
 def protocol_metrics(protocol: DictConfig, num_images: int) -> list[TableMetric]:
@@ -106,14 +142,14 @@ Networks = Mapping[str, FrozenModel | Lacking]
 def score_images(
     sets: ImageSets, networks: Networks, embedder: FrozenModel, protocol: DictConfig, folder: Path
 ) -> ImageScores:
-    """Score every line.
+    """Score every line; a killed evaluation resumes from what it finds in the folder.
 
     Args:
         sets: the images.
-        networks: feature networks of the protocol by name, those whose files are missing among them.
+        networks: feature networks of the protocol by name, or `Lacking`.
         embedder: the experiment's own, the network `EMBEDDER` of a protocol.
         protocol: node of the configuration.
-        folder: of the step's work; a killed evaluation resumes from what it finds there.
+        folder: of finished parts.
     """
     scores = ImageScores(kept(folder, "pixels", lambda: _pixel_scores(protocol, sets)))
     if protocol.lpips:
@@ -171,12 +207,10 @@ def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
     device, scores = lpips.device, {}
     network = lpips.load().to(device)
     for line in sets.lines:
-        parts = [
-            lpips_per_image(
-                sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device), network=network
-            )
-            for rows in blocks(len(sets.stimulus_ids))
-        ]
+        parts = []
+        for rows in blocks(len(sets.stimulus_ids)):
+            made, seen = sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device)
+            parts.append(lpips_per_image(made, seen, network=network))
         scores[line] = {LPIPS: Scored.independent(torch.cat(parts))}
     return scores
 
@@ -203,18 +237,9 @@ def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, s
 def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets) -> dict[str, list[Score]]:
     layer = protocol.networks[protocol.fid].layer
     reference = features.of_set(SEEN, layer)
+    values = {line: float(fid(features.of_line(line, layer), reference)) for line in sets.lines}
     return {
-        line: [
-            Score(
-                FID,
-                float(fid(features.of_line(line, layer), reference)),
-                None,
-                None,
-                len(reference),
-                higher_is_better=False,
-            )
-        ]
-        for line in sets.lines
+        name: [Score(FID, value, None, None, len(reference), higher_is_better=False)] for name, value in values.items()
     }
 
 

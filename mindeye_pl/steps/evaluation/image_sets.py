@@ -38,12 +38,7 @@ MAX_IMAGES_FOR_MEAN = 2000
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table.
-
-    Attributes:
-        set: whose images it shows.
-        order: `(n,)` int64, the set's row that stands beside each seen image.
-    """
+    """A line of the table: images of a set, in an order `(n,)` int64 of the set's rows."""
 
     set: str
     order: Tensor
@@ -76,13 +71,7 @@ class ImageSets:
 
 @dataclass(frozen=True)
 class Size:
-    """Size that images are brought to.
-
-    Attributes:
-        height: pixels.
-        width: pixels.
-        antialias: of the resizing.
-    """
+    """Size in pixels that images are brought to."""
 
     height: int
     width: int
@@ -111,8 +100,8 @@ def collect_sets(
     Args:
         scored: the reconstructions.
         targets: of the dataset's images.
-        training_ids: `(k,)` ascending, images that the subject saw in training.
-        unclip: whose VAE is a ceiling, None without it.
+        training_ids: `(k,)` ascending, of the subject's training images.
+        unclip: its VAE is a ceiling, None without it.
         protocol: node of the configuration; it gives the size of the images.
         seed: of the derangement.
     """
@@ -167,16 +156,7 @@ def mean_image(stimuli: Stimuli, ids: np.ndarray, size: Size) -> Tensor:
 
 
 def nearest_images(tokens: Tensor, targets: ImageTargets, ids: np.ndarray) -> np.ndarray:
-    """Return for each prediction the training image with the most similar tokens: retrieval in place of drawing.
-
-    Args:
-        tokens: `(n, S, D)` predicted.
-        targets: of the images.
-        ids: `(k,)` of the training images.
-
-    Returns:
-        `(n,)` stimulus ids.
-    """
+    """Return the ids `(n,)` of the training images `(k,)` with the tokens most similar to predictions `(n, S, D)`."""
     best, found = torch.full((len(tokens),), -2.0), torch.zeros(len(tokens)).long()
     for start in range(0, len(ids), _BATCH_SIZE * 4):
         some = ids[start : start + _BATCH_SIZE * 4]

@@ -1,12 +1,14 @@
 """Optional parts of an evaluation: networks, text embedders and WordNet, scored where their files are here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from mindeye_pl.data.simulated.vocabulary import tokenize_captions
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import CHECKPOINT, MISSING, Input
+from mindeye_pl.engine.step import CHECKPOINT, MISSING, Input, Inputs
 from mindeye_pl.metrics.captions.meteor import missing_wordnet_message, read_wordnet
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, weights_folder
@@ -40,24 +42,18 @@ class FeatureNetwork(Input):
 
     name: str
 
-    artifact_type = CHECKPOINT
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the network as an optional model."""
+        return {self.name: self._frozen}
+
+    def open(self, config: DictConfig, parts: Inputs) -> FrozenModel | Lacking:
+        """Return the network, not loaded yet."""
+        need = self._frozen.need(config)
+        return parts[self.name] if need is None else Lacking(need)
 
     @property
-    def frozen(self) -> Frozen:
-        """The network as an optional model."""
+    def _frozen(self) -> Frozen:
         return Frozen(f"features.{self.name}", optional=True)
-
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of settings and files, `MISSING` where a file is."""
-        return self.frozen.fingerprint(run)
-
-    def open(self, run: Run) -> FrozenModel | Lacking:
-        """Return the network, not loaded yet."""
-        if (need := self.frozen.need(run)) is not None:
-            return Lacking(need)
-        found = self.frozen.open(run)
-        assert found is not None
-        return found
 
 
 @dataclass(frozen=True)
@@ -72,21 +68,21 @@ class TextNetwork(Input):
 
     artifact_type = CHECKPOINT
 
-    def _path(self, run: Run) -> Path | None:
+    def _path(self, config: DictConfig) -> Path | None:
         if self.name == LAPTOP:
-            return Path(run.config.foundation.folder or bundled.SHIPPED) / bundled.CLIP
-        return find_weights(run.config.weights[self.name], weights_folder(run.config))
+            return Path(config.foundation.folder or bundled.SHIPPED) / bundled.CLIP
+        return find_weights(config.weights[self.name], weights_folder(config))
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the file, `MISSING` where it is."""
-        path = self._path(run)
+        path = self._path(config)
         return MISSING if path is None or not path.is_file() else fingerprint_file(path)
 
-    def open(self, run: Run) -> TextEmbedder | Lacking:
+    def open(self, config: DictConfig, parts: Inputs) -> TextEmbedder | Lacking:
         """Return the embedder."""
         if self.name == LAPTOP:
-            return bundled.load_text_embedder(run.config.foundation.folder, tokenize_captions=tokenize_captions)
-        released, path = run.config.weights[self.name], self._path(run)
+            return bundled.load_text_embedder(config.foundation.folder, tokenize_captions=tokenize_captions)
+        released, path = config.weights[self.name], self._path(config)
         if path is None:
             return Lacking(needed(released))
         load = load_sentence_embedder if self.name == "minilm" else load_clip_text
@@ -97,11 +93,11 @@ class TextNetwork(Input):
 class WordNetFiles(Input):
     """WordNet, which METEOR needs; opened, it or `Lacking`."""
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return whether it is here."""
         return MISSING if missing_wordnet_message() else "present"
 
-    def open(self, run: Run) -> Any:
+    def open(self, config: DictConfig, parts: Inputs) -> Any:
         """Return WordNet."""
         lacking = missing_wordnet_message()
         return Lacking(lacking) if lacking else read_wordnet()

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from omegaconf import DictConfig
@@ -15,17 +15,20 @@ from omegaconf import DictConfig
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import SCORES
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.steps.brain.reconstructor import unclip_input
-from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
+from mindeye_pl.steps.brain.trained_model import ModelStep
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
+from mindeye_pl.steps.evaluation import image_sets
 from mindeye_pl.steps.evaluation.brain_scores import (
     GNET,
     RIDGE,
+    TRUE_IMAGE,
     BrainReference,
     Encoder,
     brain_metrics,
@@ -42,11 +45,10 @@ from mindeye_pl.steps.evaluation.caption_scores import (
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.image_scores import Lines, protocol_metrics, protocol_networks, score_images
 from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, ImageSets, collect_sets
-from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
-from mindeye_pl.steps.evaluation.scored_images import ScoredImages, read_scored, scored_input, scored_label
+from mindeye_pl.steps.evaluation.scored_images import Scored, ScoredImages, scored_label
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile, is_simulated
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -57,7 +59,24 @@ from mindeye_pl.store.atomic import write_json
 PARTS = "parts"
 
 
-class EvaluateReconstructions(Step):
+Kind = Literal["null", "baseline", "model", "ceiling"]
+
+#: Lines of the table in its order: title, kind and note of each.
+LINES: dict[str, tuple[str, Kind, str]] = {
+    image_sets.GREY: ("grey image", "null", ""),
+    image_sets.MEAN_IMAGE: ("mean image", "null", "of the training images"),
+    image_sets.OTHER_IMAGE: ("another image", "null", "of the test set"),
+    image_sets.SHUFFLED: ("shuffled brains", "null", ""),
+    image_sets.NEAREST: ("nearest image", "baseline", "of the training ones, by predicted tokens; nothing is drawn"),
+    image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
+    image_sets.REFINED: ("refined", "model", ""),
+    image_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the image's own tokens"),
+    image_sets.VAE: ("through the VAE", "ceiling", "the image encoded and decoded"),
+    TRUE_IMAGE: ("the image itself", "ceiling", "through the encoder"),
+}
+
+
+class EvaluateReconstructions(ModelStep):
     """Scores reconstructions by the metrics of a protocol."""
 
     name = "evaluate_reconstructions"
@@ -74,11 +93,11 @@ class EvaluateReconstructions(Step):
         """Return the reconstructions, the test set, and the optional files: a file added later fills its columns."""
         data, protocol = test_data(config), config.protocol
         found: dict[str, Input] = {
-            **scored_input(config),
+            "scored": Scored(),
             "data": data,
             "split": Split(),
             "targets": Targets(),
-            "test_set": TestSetLog(data),
+            "test_set": TestSetLog(),
             "captions": DataFile(CAPTIONS),
             "region_masks": DataFile(REGION_MASKS),
             "ncsnr": DataFile(NCSNR),
@@ -94,19 +113,11 @@ class EvaluateReconstructions(Step):
         found |= {f"text.{name}": TextNetwork(name) for name in protocol.text}
         return found | ({"wordnet": WordNetFiles()} if protocol.meteor else {})
 
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
-
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Score every line of the table."""
         protocol, resamples, subject = settings.protocol, settings.metrics.bootstrap_resamples, settings.data.subject
         dataset, targets = inputs["data"], inputs["targets"]
-        scored = read_scored(inputs, subject, settings.data.test_split)
+        scored = inputs["scored"]
         trials = subject_trials(dataset, settings, inputs["split"])
         training_ids = np.unique(trials.train_trials[0].stimulus_ids)
         unclip = inputs.get("unclip")
@@ -119,6 +130,11 @@ class EvaluateReconstructions(Step):
         encoders = _encoders(inputs, list(protocol.encoders), subject, sets)
         ceilings = score_brains(sets, reference, encoders, work.folder / PARTS, scores)
         captions = _score_captions(inputs, scored, settings)
+        how: dict[str, Any] = {"num_resamples": resamples, "seed": settings.seed}
+        rows = {
+            line: [*summarise_scores(values, metrics, **how), *scores.of_sets.get(line, ())]
+            for line, values in scores.values.items()
+        }
         content = {
             "subject": subject,
             "num_sessions": settings.data.num_sessions,
@@ -127,16 +143,7 @@ class EvaluateReconstructions(Step):
             "embedder": settings.embedder.name,
             "stimulus_ids": sets.stimulus_ids.tolist(),
             "metrics": [vars(metric) for metric in metrics],
-            "rows": {
-                line: [
-                    score.to_dict()
-                    for score in (
-                        *summarise_scores(values, metrics, num_resamples=resamples, seed=settings.seed),
-                        *scores.of_sets.get(line, ()),
-                    )
-                ]
-                for line, values in scores.values.items()
-            },
+            "rows": {line: [score.to_dict() for score in row] for line, row in rows.items()},
             "needs": scores.needs | captions.needs,
             "brain_ceilings": vars(ceilings),
             "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},

@@ -5,7 +5,6 @@ Legend: n test images, R responses to each, V voxels, S tokens, D token width.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,22 +15,23 @@ from torch import Tensor
 from mindeye_pl.console import console
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import read_betas
+from mindeye_pl.data.nsd.betas import read_betas, read_noise_free
 from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions, first_repetitions
 from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, shuffled_scores
+from mindeye_pl.metrics.ridge import ridge_predictions
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.steps.brain.trained_model import Trained, check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, model_tags, subject_trials
-from mindeye_pl.steps.evaluation.baselines import image_means, noise_free_pair, ridge_tokens
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
+from mindeye_pl.steps.evaluation.encoder import image_means
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.inputs.dataset import Dataset, is_simulated
+from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
 from mindeye_pl.store.artifacts import Artifact
@@ -51,7 +51,7 @@ CAPTIONS = "captions"
 REPETITIONS = tuple(f"repetitions_{count}" for count in range(1, nsd.REPETITIONS + 1))
 
 
-class Evaluate(Step):
+class Evaluate(ModelStep):
     """Scores retrieval in both directions."""
 
     name = "evaluate"
@@ -60,32 +60,10 @@ class Evaluate(Step):
     runtime_keys = TEST_RUNTIME
     artifact_type = SCORES_TYPE
 
-    def label(self, config: DictConfig) -> str:
-        """Return the model's label."""
-        return model_label(config)
-
-    def check(self, config: DictConfig) -> None:
-        """Check the checkpoints."""
-        check_checkpoints(config)
-
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model and the target tokens."""
         data = test_data(config)
-        return {
-            "data": data,
-            "split": Split(),
-            "targets": Targets(),
-            "model": Trained(),
-            "test_set": TestSetLog(data),
-        }
-
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
+        return {"data": data, "split": Split(), "targets": Targets(), "model": Trained(), "test_set": TestSetLog()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Score the model, its null rows, its baseline and its ceiling."""
@@ -98,8 +76,12 @@ class Evaluate(Step):
         evaluations = inputs["test_set"].count(work)
         console.print(f"  evaluation {evaluations} of this test set")
 
+        metrics = settings.metrics
+        pools = {"pool_size": metrics.pool_size, "num_pools": metrics.num_pools, "seed": settings.seed}
+        top_k, resamples = list(metrics.top_k), metrics.bootstrap_resamples
+
         def scores(brain: Tensor, images: Tensor = clip) -> list[Score]:
-            return _scores(brain, images, settings.metrics, settings.seed)
+            return retrieval_scores(brain=brain, clip=images, top_k=top_k, num_resamples=resamples, **pools)
 
         rows = {}
         for count, name in enumerate(REPETITIONS, start=1):
@@ -110,27 +92,25 @@ class Evaluate(Step):
         if targets.captions is not None:
             read = predict_averaged(model, brains, brains.weights, lambda outputs: outputs.tokens[:, 1:])  # (n, 1, D)
             rows[CAPTIONS] = scores(read, targets.true_tokens(ids)[:, 1:].float())
-        top_k = list(settings.metrics.top_k)
         rows[SHUFFLED] = shuffled_scores(brain=retrieval, clip=clip, top_k=top_k, seed=settings.seed)
         console.print("  fitting the ridge baseline")
-        alphas = list(settings.metrics.ridge_alphas)
+        alphas = list(metrics.ridge_alphas)
         rows[RIDGE] = scores(ridge_from_trials(dataset, data, targets, brains, alphas))
         if dataset.is_simulated:
-            everything = subject_trials(dataset, settings, inputs["split"], "all")
+            everything = subject_trials(dataset, settings, inputs["split"], num_sessions="all")
             rows[CEILING] = scores(ridge_without_noise(dataset, everything, targets, ids, alphas))
-        _save_predictions(work.folder / PREDICTIONS, brains, retrieval)
+        predictions = {"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()}
+        write_tensors(work.folder / PREDICTIONS, predictions)
+        ranks = {"predicted": effective_rank(retrieval), "true": effective_rank(clip)}
+        each = retrieval_per_image(brain=retrieval, clip=clip, **pools)
         content = {
             "subject": subject,
             "num_sessions": settings.data.num_sessions,
             "simulated": dataset.is_simulated,
             "stimulus_ids": brains.stimulus_ids.tolist(),
-            "effective_rank": {
-                "predicted": float(effective_rank(retrieval)),
-                "true": float(effective_rank(clip)),
-                "most": len(retrieval) - 1,
-            },
+            "effective_rank": {**{name: float(rank) for name, rank in ranks.items()}, "most": len(retrieval) - 1},
             "rows": {name: [score.to_dict() for score in row] for name, row in rows.items()},
-            "of_each_image": {MODEL: _of_each(retrieval, clip, settings.metrics, settings.seed)},
+            "of_each_image": {MODEL: {name: values.round(6).tolist() for name, values in each.items()}},
         }
         write_json(work.folder / SCORES, content)
 
@@ -154,40 +134,19 @@ def predict_retrieval(model: BrainDecoder, brains: TestSet, weights: Tensor) -> 
 def predict_averaged(
     model: BrainDecoder, brains: TestSet, weights: Tensor, part: Callable[[Prediction], Tensor]
 ) -> Tensor:
-    """Return a part of what is read from the test images, the outputs for an image's responses averaged.
+    """Return a part `(n, S, D)` of the model's outputs, float32 on the CPU, averaged over an image's responses.
 
     Args:
         model: in eval mode.
         brains: the responses.
         weights: `(n, R)` weight of each response in an image's average.
-        part: of the outputs, `(B, S, D)`.
-
-    Returns:
-        `(n, S, D)` float32 on the CPU.
+        part: takes `(B, S, D)` from the outputs.
     """
     averaged = []
     for voxels, some in zip(brains.voxels.split(_BATCH_SIZE), weights.split(_BATCH_SIZE), strict=True):
         outputs = part(model.predict(voxels.flatten(0, 1).to(model.device))).float().cpu()  # (b * R, S, D)
         averaged.append(average_repetitions(outputs.unflatten(0, some.shape), some))
     return torch.cat(averaged)
-
-
-def _scores(brain: Tensor, clip: Tensor, settings: DictConfig, seed: int) -> list[Score]:
-    return retrieval_scores(
-        brain=brain,
-        clip=clip,
-        pool_size=settings.pool_size,
-        num_pools=settings.num_pools,
-        top_k=list(settings.top_k),
-        seed=seed,
-    )
-
-
-def _of_each(brain: Tensor, clip: Tensor, settings: DictConfig, seed: int) -> dict[str, list[float]]:
-    each = retrieval_per_image(
-        brain=brain, clip=clip, pool_size=settings.pool_size, num_pools=settings.num_pools, seed=seed
-    )
-    return {name: values.round(6).tolist() for name, values in each.items()}
 
 
 def ridge_from_trials(
@@ -199,7 +158,7 @@ def ridge_from_trials(
     voxels, ids = image_means(betas, trials.stimulus_ids)
     tokens = targets.tokens(ids)
     test_voxels = average_repetitions(brains.voxels, brains.weights).numpy()  # (n, V)
-    return torch.from_numpy(ridge_tokens(voxels, tokens[ids], test_voxels, list(alphas)))
+    return _ridge_tokens(voxels, tokens[ids], test_voxels, alphas)
 
 
 def ridge_without_noise(
@@ -208,12 +167,14 @@ def ridge_without_noise(
     """Return tokens `(n, S, D)` by ridge regression from all sessions of a simulation, without noise."""
     ids = np.unique(data.train_trials[0].stimulus_ids)
     tokens = targets.tokens(ids)
-    clean, test_clean = noise_free_pair(dataset.layout, data.subjects[0], ids, test_ids)
-    return torch.from_numpy(ridge_tokens(clean, tokens[ids], test_clean, list(alphas)))
+    clean, test_clean = (read_noise_free(dataset.layout, data.subjects[0], each) for each in (ids, test_ids))
+    return _ridge_tokens(clean, tokens[ids], test_clean, alphas)
 
 
-def _save_predictions(path: Path, brains: TestSet, retrieval: Tensor) -> None:
-    write_tensors(path, {"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()})
+def _ridge_tokens(voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarray, alphas: Sequence[float]) -> Tensor:
+    """Return tokens of test images from one row of voxels for each training image; see `ridge_predictions`."""
+    predictions = ridge_predictions(voxels, tokens.reshape(len(tokens), -1), test_voxels, alphas=list(alphas))
+    return torch.from_numpy(predictions.reshape(len(test_voxels), *tokens.shape[1:]))
 
 
 def read_scores(artifact: Artifact, row: str) -> tuple[Score, ...]:

@@ -12,14 +12,11 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.test_set import load_tested_trials
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
-from mindeye_pl.steps.evaluation.sources.reconstructions import read_reconstructions_of
-from mindeye_pl.steps.inputs.dataset import Dataset
+from mindeye_pl.steps.evaluation.foreign_images import read_reconstructions_of
+from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
@@ -41,71 +38,44 @@ class ScoredImages:
         return self.tensors["stimulus_ids"].numpy()
 
 
-@dataclass(frozen=True)
-class GivenReconstructions(Input):
-    """Reconstructions that the user names, `evaluate.reconstructions`; opened, their path."""
+class Scored(Input):
+    """The reconstructions that are scored; opened, `ScoredImages`."""
 
     artifact_type = RECONSTRUCTIONS
 
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the file, or of all files of the folder.
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the run's reconstruction; for images of the user's, `evaluate.reconstructions`, their test set."""
+        if config.evaluate.reconstructions is None:
+            return {"reconstruct": Made(RECONSTRUCT)}
+        return {"data": test_data(config), "split": Split()}
 
-        Raises:
-            UserError: if there is no such file or folder.
-        """
-        path = self.open(run)
-        if not path.exists():
-            raise UserError(
-                "evaluate.reconstructions does not exist",
-                got=path,
-                expected="a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step",
-            )
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the user's file, or of all files of the folder."""
+        if config.evaluate.reconstructions is None:
+            return None
+        if not (path := _user_path(config)).exists():
+            expected = "a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step"
+            raise UserError("evaluate.reconstructions does not exist", got=path, expected=expected)
         if path.is_file():
             return fingerprint_file(path)
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
 
-    def open(self, run: Run) -> Path:
-        """Return the path."""
-        return Path(run.config.evaluate.reconstructions).expanduser()
+    def open(self, config: DictConfig, parts: Inputs) -> ScoredImages:
+        """Return the images; those of the user's are refused where they do not fit the test set."""
+        if "reconstruct" in parts:
+            folder = parts["reconstruct"]
+            return ScoredImages(read_reconstructions(folder), read_captions(folder))
+        ids = parts["data"].test_ids(config.data.subject, config.data.test_split, parts["split"])
+        given = read_reconstructions_of(_user_path(config), ids)
+        return ScoredImages({"stimulus_ids": torch.from_numpy(ids), "images": given.images}, given.captions)
 
 
-def scored_input(config: DictConfig) -> dict[str, Input]:
-    """Return the reconstructions of a run as an input."""
-    if config.evaluate.reconstructions is None:
-        return {"reconstruct": Made(RECONSTRUCT)}
-    return {"reconstructions": GivenReconstructions()}
+def _user_path(config: DictConfig) -> Path:
+    return Path(config.evaluate.reconstructions).expanduser()
 
 
 def scored_label(config: DictConfig) -> str:
     """Return the label of artifacts that are made from the reconstructions."""
     given = config.evaluate.reconstructions
-    return RECONSTRUCT.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).expanduser().stem}"
-
-
-def read_scored(inputs: Inputs, subject: int, test_split: str) -> ScoredImages:
-    """Return the reconstructions.
-
-    Args:
-        inputs: `scored_input`, `data` and `split`.
-        subject: whose test set it is.
-        test_split: of the data.
-
-    Raises:
-        UserError: if the user's images do not fit the test set.
-    """
-    if "reconstruct" in inputs:
-        folder = inputs["reconstruct"]
-        return ScoredImages(read_reconstructions(folder), read_captions(folder))
-    ids = test_ids(inputs["data"], subject, test_split, inputs["split"])
-    given = read_reconstructions_of(inputs["reconstructions"], ids)
-    return ScoredImages({"stimulus_ids": torch.from_numpy(ids), "images": given.images}, given.captions)
-
-
-def test_ids(dataset: Dataset, subject: int, test_split: str, left_out: LeftOut | None) -> np.ndarray:
-    """Return the test images of a subject, `(n,)` ascending."""
-    trials = load_tested_trials(dataset.layout, subject, test_split, dataset.cache, left_out)
-    return np.unique(trials.stimulus_ids)
-
-
-test_ids.__test__ = False  # type: ignore[attr-defined]
+    return RECONSTRUCT.label(config) if given is None else f"subj0{config.data.subject}-{_user_path(config).stem}"

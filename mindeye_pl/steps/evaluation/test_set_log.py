@@ -13,10 +13,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Composed, Input, Work
+from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.steps.inputs.dataset import Data
-from mindeye_pl.steps.inputs.splits import Split, is_image_wise
+from mindeye_pl.steps.inputs.splits import is_image_wise, split_settings
 from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
@@ -27,17 +26,11 @@ FILE = "test_evaluations.json"
 
 @dataclass(frozen=True)
 class OpenedLog:
-    """The log of one test set.
-
-    Attributes:
-        path: of the file.
-        test_set: fingerprint of the subject's test images and the responses to them, 12 digits.
-        locks: as the store's.
-    """
+    """The log of one test set."""
 
     path: Path
-    test_set: str
-    locks: str
+    test_set: str  # fingerprint of the subject's test images and the responses to them, 12 digits
+    locks: str  # as the store's
 
     def count(self, work: Work) -> int:
         """Log that a step scores the test set; return the number of this evaluation, 1 for the first.
@@ -56,26 +49,23 @@ class OpenedLog:
         return count
 
 
-@dataclass(frozen=True)
-class TestSetLog(Composed):
-    """The log of the test set; opened, an `OpenedLog`.
-
-    Attributes:
-        data: that the evaluation reads.
-    """
+class TestSetLog(Input):
+    """The log of the test set; opened, an `OpenedLog`. That a test set was scored changes no score."""
 
     __test__ = False
 
-    data: Data
-
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
-        """Return nothing: that a test set was scored changes no score."""
-        return {}
+        """Return the step that makes the data."""
+        return _tested(config).parts(config)
 
-    def open(self, run: Run) -> OpenedLog:
+    def open(self, config: DictConfig, parts: Inputs) -> OpenedLog:
         """Return the log."""
-        settings = run.config.data
-        splits = ("train", settings.test_split) if is_image_wise(run.config) else (settings.test_split,)
-        by = {"data": Data((settings.subject,), splits).fingerprint(run), "split": Split().identity(run)}
-        by |= {key: settings[key] for key in ("subject", "test_split")}
-        return OpenedLog(run.store.root / FILE, fingerprint(by)[:12], run.store.locks)
+        data = parts["fingerprint"] if "fingerprint" in parts else _tested(config).fingerprint(config)
+        by = {"data": data, "split": split_settings(config)}
+        by |= {key: config.data[key] for key in ("subject", "test_split")}
+        return OpenedLog(Path(config.paths.artifacts) / FILE, fingerprint(by)[:12], config.artifacts.locks)
+
+
+def _tested(config: DictConfig) -> Data:
+    splits = ("train", config.data.test_split) if is_image_wise(config) else (config.data.test_split,)
+    return Data((config.data.subject,), splits)

@@ -24,12 +24,10 @@ from mindeye_pl.metrics.images import BASIC_METRICS, derangement, score_each, su
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.steps.foundation.captioner import PRETRAIN_CAPTIONER
-from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP
 from mindeye_pl.steps.foundation.images import SCENES, TrainingImages, held_out_ids, scene_captions
+from mindeye_pl.steps.foundation.laptop import PRETRAIN_CAPTIONER, PRETRAIN_CLIP, PRETRAIN_VAE
 from mindeye_pl.steps.foundation.training import FoundationTraining, foundation_label
 from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
-from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_text
 from mindeye_pl.version import __version__
@@ -71,10 +69,6 @@ class EvaluateFoundation(Step):
         models = {step.model: Made(step) for step in _MODELS.values()}
         return {"images": TrainingImages(), "scenes": Made(SCENES), **models}
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return True."""
-        return True
-
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write weights, scores and model card."""
         for file, step in _MODELS.items():
@@ -102,12 +96,12 @@ EVALUATE_FOUNDATION = EvaluateFoundation()
 
 @torch.inference_mode()
 def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[str], sampling: Sampling) -> Scores:
-    """Return scores by model and name.
+    """Return scores by model and name, on held-out scenes.
 
     Args:
         folder: of the models.
-        ids: `(N,)` of held-out scenes.
-        seen: those scenes, `(N, 3, H, W)` in [0, 1].
+        ids: `(N,)` of the scenes.
+        seen: `(N, 3, H, W)` in [0, 1].
         captions: N full ones.
         sampling: of the unCLIP.
     """
@@ -120,12 +114,8 @@ def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[
         "captioner": _captioner_scores(bundled.load_captioner(folder), embedder, seen, captions),
     }
     seen, ids = seen[:_NUM_SAMPLED], ids[:_NUM_SAMPLED]
-    made = torch.cat(
-        [
-            unclip.draw(embedder(part), seeds.tolist())
-            for part, seeds in zip(seen.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
-        ]
-    )
+    batches = zip(seen.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
+    made = torch.cat([unclip.draw(embedder(part), seeds.tolist()) for part, seeds in batches])
     for name, shown in (("unclip", made), ("unclip, another image", made[derangement(len(made), 0)])):
         values = score_each(shown, seen, features=embedder.pooled, size=None)
         scores[name] = {score.name: score.value for score in summarise_scores(values, BASIC_METRICS, num_resamples=100)}

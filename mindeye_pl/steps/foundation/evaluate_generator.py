@@ -33,7 +33,7 @@ from mindeye_pl.steps.foundation.generator import (
     embedding_inputs,
     network_sizes,
 )
-from mindeye_pl.steps.foundation.images import TrainingImages, embed_tokens, held_out_ids, trains_on_scenes
+from mindeye_pl.steps.foundation.images import TrainingImages, embed_tokens, held_out_ids
 from mindeye_pl.steps.foundation.training import foundation_label
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.artifacts import Artifact
@@ -76,10 +76,6 @@ class EvaluateGenerator(Step):
         generator = Made(PRETRAIN_GENERATOR)
         return {"images": TrainingImages(), **embedding_inputs(), "generator": generator, **vae}
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the images are simulated scenes."""
-        return trains_on_scenes(config)
-
     @torch.inference_mode()
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Score every row."""
@@ -112,11 +108,7 @@ EVALUATE_GENERATOR = EvaluateGenerator()
 
 
 def colour_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image's own pixels in random order: its colours are right, and nothing else.
-
-    Shape:
-        `(N, 3, P, P)` -> `(N, 3, P, P)`.
-    """
+    """Return the pixels of each image `(N, 3, P, P)` in random order: its colours are right, and nothing else."""
     flat = images.flatten(2)
     order = torch.rand(len(flat), flat.shape[2], generator=generator).argsort(1)
     return flat.gather(2, order[:, None].expand_as(flat)).view_as(images)

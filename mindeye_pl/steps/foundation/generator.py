@@ -15,9 +15,8 @@ import torch
 from omegaconf import DictConfig
 
 from mindeye_pl.data.image_sources import Table
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.gan.objective import AdversarialObjective
 from mindeye_pl.models.gan.training import AdversarialTraining
@@ -48,34 +47,31 @@ GRID = "generated.png"
 class TrainingCaptions(Input):
     """The captions of the images to train on; opened, N lists of sentences."""
 
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the step that describes scenes; none where the images are the user's."""
-        return (SCENES,) if trains_on_scenes(config) else ()
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the scenes that have the captions; the images where both are the user's."""
+        return {"scenes": Made(SCENES)} if trains_on_scenes(config) else {"images": TrainingImages()}
 
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the scenes, or of the user's file."""
-        return run.spec(SCENES).fingerprint if trains_on_scenes(run.config) else fingerprint_file(self._file(run))
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the user's file."""
+        return None if trains_on_scenes(config) else fingerprint_file(_captions_file(config))
 
-    def open(self, run: Run) -> list[list[str]]:
-        """Return the captions.
-
-        Raises:
-            UserError: if the images have none, or another number.
-        """
-        if trains_on_scenes(run.config):
-            return scene_captions(run.make(SCENES).folder)
-        path = self._file(run)
+    def open(self, config: DictConfig, parts: Inputs) -> list[list[str]]:
+        """Return the captions; those of another number of images are refused."""
+        if "scenes" in parts:
+            return scene_captions(parts["scenes"])
+        path = _captions_file(config)
         captions: list[list[str]] = json.loads(path.read_text())
-        if (count := len(TrainingImages().open(run))) != len(captions):
+        if (count := len(parts["images"])) != len(captions):
             raise UserError(f"{path} is of other images", got=f"{len(captions)} entries", expected=f"{count}")
         return captions
 
-    def _file(self, run: Run) -> Path:
-        given = run.config.foundation.generator.captions
-        if given is None or not Path(given).is_file():
-            fix, expected = "foundation.generator.captions=FILE", "a json list over images of lists of sentences"
-            raise UserError("pretrain_generator needs captions", got=given, expected=expected, fix=fix)
-        return Path(given)
+
+def _captions_file(config: DictConfig) -> Path:
+    given = config.foundation.generator.captions
+    if given is None or not Path(given).is_file():
+        fix, expected = "foundation.generator.captions=FILE", "a json list over images of lists of sentences"
+        raise UserError("pretrain_generator needs captions", got=given, expected=expected, fix=fix)
+    return Path(given)
 
 
 class PretrainGenerator(FoundationTraining):
@@ -123,25 +119,12 @@ def embedding_inputs() -> dict[str, Input]:
 
 
 def generator_objective(node: DictConfig) -> AdversarialObjective:
-    """Return the objective of a generator.
-
-    Args:
-        node: of the configuration.
-
-    Raises:
-        UserError: for an unknown choice.
-    """
+    """Return the objective of a generator, from its node; an unknown choice is refused."""
     return AdversarialObjective(**{str(key): value for key, value in node.items() if key != "_target_"})
 
 
 def network_sizes(node: DictConfig, *, image_size: int, width: int) -> dict[str, Any]:
-    """Return the arguments that build generator and discriminator.
-
-    Args:
-        node: of the generator.
-        image_size: side of the images.
-        width: of the embeddings, E.
-    """
+    """Return the arguments that build generator and discriminator, from the generator's node; `width` is E."""
     return {
         **{str(key): value for key, value in node.sizes.items()},
         "image_size": image_size,

@@ -1,7 +1,7 @@
 """The images that foundation models learn from: simulated scenes, or images of the user's."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,8 @@ from torch import Tensor
 
 from mindeye_pl.data.image_sources import ImageFile, ImageFolder, Images
 from mindeye_pl.data.simulated.world import paint_scenes
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, MISSING, Input, Inputs, Step, Work
+from mindeye_pl.engine.step import DATA, MISSING, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
@@ -69,38 +68,39 @@ def trains_on_scenes(config: DictConfig) -> bool:
 class TrainingImages(Input):
     """The images to train on, those held out last; opened, `Images`."""
 
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the step that paints scenes; none where the images are the user's."""
-        return (SCENES,) if trains_on_scenes(config) else ()
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the painted scenes; nothing where the images are the user's."""
+        return {"scenes": Made(SCENES)} if trains_on_scenes(config) else {}
 
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the scenes, or of the user's files and the images' side; `MISSING` without any."""
-        if trains_on_scenes(run.config):
-            return run.spec(SCENES).fingerprint
-        return MISSING if self.missing(run) else fingerprint(images_identity(self.open(run)))
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the user's files and the images' side; `MISSING` without any."""
+        if trains_on_scenes(config):
+            return None
+        return MISSING if self.missing(config) else fingerprint(images_identity(_user_images(config)))
 
-    def open(self, run: Run) -> Images:
-        """Return the images.
+    def open(self, config: DictConfig, parts: Inputs) -> Images:
+        """Return the images."""
+        if "scenes" in parts:
+            return ImageFile(parts["scenes"] / IMAGES, config.foundation.images.image_size)
+        return _user_images(config)
 
-        Raises:
-            UserError: if the folder or the file is missing, or holds no more than those held out.
-        """
-        settings = run.config.foundation.images
-        if trains_on_scenes(run.config):
-            return ImageFile(run.make(SCENES).folder / IMAGES, settings.image_size)
-        source = Path(settings.source)
-        kind = ImageFile if source.suffix in (".hdf5", ".h5") else ImageFolder
-        images: Images = kind(source, settings.image_size)
-        if len(images) <= settings.num_validation:
-            expected = f"more than the {settings.num_validation} that are held out"
-            fix = f"foundation.images.num_validation={len(images) // 10}, or more images"
-            raise UserError(f"{source} holds too few images", got=len(images), expected=expected, fix=fix)
-        return images
-
-    def missing(self, run: Run) -> list[str]:
+    def missing(self, config: DictConfig) -> list[str]:
         """Return the images, if the configuration names none."""
-        named = run.config.foundation.images.source is not None
+        named = config.foundation.images.source is not None
         return [] if named else ["images to train on (foundation.images.source=FOLDER, or an hdf5 file)"]
+
+
+def _user_images(config: DictConfig) -> Images:
+    """Return the images that the user names, more than those held out."""
+    settings = config.foundation.images
+    source = Path(settings.source)
+    kind = ImageFile if source.suffix in (".hdf5", ".h5") else ImageFolder
+    images: Images = kind(source, settings.image_size)
+    if len(images) <= settings.num_validation:
+        expected = f"more than the {settings.num_validation} that are held out"
+        fix = f"foundation.images.num_validation={len(images) // 10}, or more images"
+        raise UserError(f"{source} holds too few images", got=len(images), expected=expected, fix=fix)
+    return images
 
 
 def scene_captions(folder: Path) -> list[list[str]]:
@@ -120,12 +120,7 @@ def images_identity(images: Images) -> dict[str, Any]:
 
 
 class Prepared:
-    """A table of images as a model wants them.
-
-    Args:
-        images: all.
-        prepare: from `(n, 3, P, P)` float32 images in [0, 1] to rows; None leaves them as they are.
-    """
+    """A table of images; `prepare` makes rows of `(n, 3, P, P)` float32 images in [0, 1]."""
 
     def __init__(self, images: Images, prepare: Callable[[Tensor], Tensor] | None = None):
         self._images, self._prepare = images, prepare

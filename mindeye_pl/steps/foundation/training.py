@@ -23,15 +23,11 @@ TRAINING_RUNTIME = (*TRAINER_KEYS, "foundation.name")
 
 
 class FoundationTraining(Step):
-    """Trains one model of the group `foundation` on images.
-
-    Attributes:
-        needs_scenes: whether it reads the captions of simulated scenes.
-    """
+    """Trains one model of the group `foundation` on images."""
 
     runtime_keys: ClassVar[tuple[str, ...]] = TRAINING_RUNTIME
     by_all_ranks = True
-    needs_scenes = False
+    needs_scenes = False  # whether it reads the captions of simulated scenes
 
     @property
     def model(self) -> str:
@@ -59,10 +55,6 @@ class FoundationTraining(Step):
         """Return what the weights depend on of the trainer and the callbacks."""
         return determined_by_trainer(config) | determined_by_callbacks(config)
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the images are simulated scenes."""
-        return trains_on_scenes(config)
-
     def fit(
         self,
         model: LightningModule,
@@ -74,14 +66,14 @@ class FoundationTraining(Step):
         save: Callable[[], None],
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        """Train the model on batches of table rows.
+        """Train the model on batches of table rows, the last `foundation.images.num_validation` held out.
 
         Args:
             model: to train.
             tables: one row for each image.
-            num_images: the last `foundation.images.num_validation` of them are held out.
+            num_images: rows of the tables.
             settings: of the step.
-            work: where the checkpoint and the history lie.
+            work: folder of the checkpoint and the history.
             save: writes the trained weights.
             callbacks: beside those of every training.
         """
@@ -95,17 +87,8 @@ class FoundationTraining(Step):
             steps_per_epoch=own.get("steps_per_epoch"),
         )
         training, title = TrainingSettings.of(settings, work.name), f"training the {foundation.name} {self.model}"
-        fit(
-            model,
-            data,
-            work.folder,
-            training,
-            epochs=own.epochs,
-            title=title,
-            callbacks=callbacks,
-            log=work.log,
-            save=save,
-        )
+        how: dict[str, Any] = {"epochs": own.epochs, "title": title, "callbacks": callbacks, "save": save}
+        fit(model, data, work.folder, training, log=work.log, **how)
 
 
 def foundation_label(config: DictConfig) -> str:

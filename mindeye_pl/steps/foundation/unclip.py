@@ -3,7 +3,6 @@
 Legend: S tokens, D token width, C latent channels, h and w latent size.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,10 +18,16 @@ from mindeye_pl.models.foundation import UnCLIPTraining
 from mindeye_pl.nn.diffusion.builders import build_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.schema.nodes.models import UnclipStart
-from mindeye_pl.steps.foundation.clip import PRETRAIN_CLIP, clip_tokens
 from mindeye_pl.steps.foundation.images import embed_all, embed_tokens
+from mindeye_pl.steps.foundation.laptop import (
+    PRETRAIN_CLIP,
+    PRETRAIN_VAE,
+    clip_tokens,
+    moments_of,
+    moments_shape,
+    vae_moments,
+)
 from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining, sizes_of
-from mindeye_pl.steps.foundation.vae import PRETRAIN_VAE, moments_of, moments_shape, vae_moments
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.embeddings import TokenStore
@@ -38,66 +43,31 @@ _NODE = "foundation.unclip"
 _SDXL_MULTIPLE = 32
 
 
-class Start(ABC):
-    """The models that a training of the unCLIP begins with."""
-
-    @abstractmethod
-    def inputs(self, config: DictConfig) -> dict[str, Input]:
-        """Return what it is made from, by name, beside the images."""
-
-    @abstractmethod
-    def tokens(self, inputs: Inputs) -> TokenStore:
-        """Return the store of tokens of all images, rows `(S, D)`.
-
-        It is made before the moments, so that one large model is in memory at a time.
-        """
-
-    @abstractmethod
-    def moments(self, inputs: Inputs) -> TokenStore:
-        """Return the store of the VAE's posterior of all images, rows `(2 C, h * w)`."""
-
-    @abstractmethod
-    def network(
-        self, inputs: Inputs, settings: Settings, num_tokens: int, token_dim: int
-    ) -> tuple[UnCLIPModel, Callable[[Path], None]]:
-        """Return the unCLIP that learns, and the function that writes it to a file."""
-
-    @abstractmethod
-    def check(self, config: DictConfig) -> None:
-        """Check settings that not every start takes.
-
-        Raises:
-            UserError: for settings that do not fit.
-        """
-
-
-class Scratch(Start):
-    """Random weights around the trained CLIP and VAE."""
+class Start:
+    """Models that a training of the unCLIP begins with: random weights around the trained CLIP and VAE."""
 
     def inputs(self, config: DictConfig) -> dict[str, Input]:
         """Return the trained CLIP and VAE."""
         return {"clip": Made(PRETRAIN_CLIP), "vae": Made(PRETRAIN_VAE)}
 
     def tokens(self, inputs: Inputs) -> TokenStore:
-        """Return the CLIP's tokens."""
+        """Return the store of tokens of all images, rows `(S, D)`.
+
+        It is made before the moments, so that one large model is in memory at a time.
+        """
         return clip_tokens(inputs["clip"], inputs["images"], inputs["embeddings"])
 
     def moments(self, inputs: Inputs) -> TokenStore:
-        """Return the VAE's moments."""
+        """Return the store of the VAE's posterior of all images, rows `(2 C, h * w)`."""
         return vae_moments(inputs["vae"], inputs["images"], inputs["embeddings"])
 
     def network(
         self, inputs: Inputs, settings: Settings, num_tokens: int, token_dim: int
     ) -> tuple[UnCLIPModel, Callable[[Path], None]]:
-        """Return an unCLIP of the configured sizes; its file leaves the VAE out."""
+        """Return the unCLIP that learns, of the configured sizes, and the function that writes it without the VAE."""
         vae, own = bundled.load_vae(inputs["vae"]), settings.foundation.unclip
-        sizes = {
-            **sizes_of(own),
-            "token_dim": token_dim,
-            "num_tokens": num_tokens,
-            "packing": own.packing,
-            "token_positions": own.token_positions,
-        }
+        sizes = {**sizes_of(own), "token_dim": token_dim, "num_tokens": num_tokens}
+        sizes |= {key: own[key] for key in ("packing", "token_positions")}
         torch.manual_seed(settings.seed)
         network = build_unclip(sizes, vae, vae.config["sample_size"])
 
@@ -108,7 +78,7 @@ class Scratch(Start):
         return network, write
 
     def check(self, config: DictConfig) -> None:
-        """Accept all settings."""
+        """Check settings that not every start takes."""
 
 
 class SDXLBase(Start):
@@ -161,7 +131,7 @@ def _sdxl_file(inputs: Inputs) -> Path:
     return path
 
 
-STARTS: Mapping[UnclipStart, Start] = {"scratch": Scratch(), "sdxl_base": SDXLBase()}
+STARTS: Mapping[UnclipStart, Start] = {"scratch": Start(), "sdxl_base": SDXLBase()}
 
 
 class PretrainUnCLIP(FoundationTraining):
@@ -193,15 +163,8 @@ class PretrainUnCLIP(FoundationTraining):
         moments = start.moments(inputs)
         tables: dict[str, Table] = {"tokens": tokens, "moments": moments, "size_and_crop": SizesAndCrops(images)}
         network, write = start.network(inputs, settings, *tokens.shape[1:])
-        model = UnCLIPTraining(
-            network,
-            offset=own.offset,
-            drop=own.drop,
-            max_lr=own.max_lr,
-            weight_decay=own.weight_decay,
-            warmup_steps=own.warmup_steps,
-            checkpointing=own.checkpointing,
-        )
+        options = ("offset", "drop", "max_lr", "weight_decay", "warmup_steps", "checkpointing")
+        model = UnCLIPTraining(network, **{option: own[option] for option in options})
         average = [EMAWeightAveraging(decay=own.ema_decay)] if own.ema_decay else []
         save = partial(write, work.folder / bundled.UNCLIP)
         self.fit(model, tables, len(images), settings, work, callbacks=average, save=save)

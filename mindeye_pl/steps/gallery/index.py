@@ -1,6 +1,9 @@
-"""The embedded vectors of the gallery that a run searches, and the index over them."""
+"""The embedded vectors of the gallery that a run searches, and the index over them.
 
-from collections.abc import Mapping
+Legend: B batch, S tokens, D token width, F vector width.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,23 +12,39 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, EMBEDDINGS, Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import DATA, EMBEDDINGS, FingerprintOf, Input, Inputs, Made, Step, WithOverrides, Work
 from mindeye_pl.errors import UserError
+from mindeye_pl.gallery.coarse import VECTORS
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
 from mindeye_pl.gallery.files import VectorTable
 from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
 from mindeye_pl.gallery.source import Joined
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.gallery.coarse import of_coarse_model, vector_of, vector_settings
 from mindeye_pl.steps.gallery.searched import RunGallery
-from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder
 from mindeye_pl.store.fingerprint import fingerprint_file
+
+
+def of_coarse_model(config: DictConfig, one: Input) -> Input:
+    """Return an input of the coarse search's model: this run's, or another by the overrides of `retrieve.coarse`."""
+    overrides = tuple(config.retrieve.coarse)
+    return WithOverrides(overrides, one) if overrides else one
+
+
+def vector_settings(settings: DictConfig) -> dict[str, Any]:
+    """Return what determines a vector beside the embedder, from the node `retrieve`."""
+    projected = {"width": settings.width, "seed": settings.projection_seed}
+    return {"kind": settings.vector, **(projected if settings.vector == "projected" else {})}
+
+
+def vector_of(settings: DictConfig) -> Callable[[Tensor], Tensor]:
+    """Return the function of tokens `(B, S, D)` to vectors `(B, F)`, from the node `retrieve`."""
+    return VECTORS[settings.vector](settings.width, settings.projection_seed)
 
 
 class EmbedGallery(Step):
@@ -49,10 +68,6 @@ class EmbedGallery(Step):
     def derived(self, config: DictConfig) -> dict[str, Any]:
         """Return what determines a vector beside the embedder."""
         return {"vector": vector_settings(config.retrieve)}
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the data are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write the vectors, resuming behind those that are there."""
@@ -79,17 +94,14 @@ EMBED_GALLERY = EmbedGallery()
 class IndexQuestion(Input):
     """Requirements of an index that the run searches; opened, the arguments of `IndexManifest.check`."""
 
-    def fingerprint(self, run: Run) -> None:
-        """Return None: the vectors and the engine's name determine it."""
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the embedder, and the fingerprint of the vectors."""
+        return {"embedder": of_coarse_model(config, Frozen("embedder")), "gallery": FingerprintOf(EMBED_GALLERY)}
 
-    def open(self, run: Run) -> dict[str, Any]:
+    def open(self, config: DictConfig, parts: Inputs) -> dict[str, Any]:
         """Return engine, embedder, vector and gallery."""
-        return {
-            "engine": run.config.index.name,
-            "embedder": of_coarse_model(run.config, Frozen("embedder")).open(run).identity,
-            "vector": vector_settings(run.config.retrieve),
-            "gallery": run.spec(EMBED_GALLERY).fingerprint,
-        }
+        vector, embedder = vector_settings(config.retrieve), parts["embedder"].identity
+        return {"engine": config.index.name, "embedder": embedder, "vector": vector, "gallery": parts["gallery"]}
 
 
 class BuildIndex(Step):
@@ -110,10 +122,6 @@ class BuildIndex(Step):
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the vectors."""
         return {"vectors": Made(EMBED_GALLERY), "question": IndexQuestion()}
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the data are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Add the vectors that the index lacks, and write its manifest last."""
@@ -136,27 +144,28 @@ BUILD_INDEX = BuildIndex()
 class GivenIndex(Input):
     """A finished index of the user's; opened, its folder."""
 
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of its manifest."""
-        return fingerprint_file(self.open(run) / MANIFEST)
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return what is required of it."""
+        return {"question": IndexQuestion()}
 
-    def open(self, run: Run) -> Path:
-        """Return the folder.
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of its manifest; a folder without one is refused."""
+        IndexManifest.read(folder := Path(config.index.folder))
+        return fingerprint_file(folder / MANIFEST)
 
-        Raises:
-            UserError: if it is no index, or was built by another embedder, in another way or from another gallery.
-        """
-        folder = Path(run.config.index.folder)
-        IndexManifest.read(folder).check(folder, **IndexQuestion().open(run))
-        return folder
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check that it was built by this embedder, in this way and from this gallery."""
+        folder = Path(config.index.folder)
+        IndexManifest.read(folder).check(folder, **parts["question"])
+
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
+        """Return the folder, checked."""
+        self.check(config, parts)
+        return Path(config.index.folder)
 
 
 def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexManifest]:
-    """Return an index with its manifest.
-
-    Args:
-        folder: of the finished index.
-        settings: node `index`.
+    """Return a finished index with its manifest, from the node `index`.
 
     Raises:
         UserError: if Milvus does not answer, or the index holds another number of vectors than it did.

@@ -5,6 +5,7 @@ Legend: n test images, k images found for each, S tokens, D token width.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
+from mindeye_pl.data.nsd.test_set import TestSet
 from mindeye_pl.engine.observer import Record
-from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.settings import Settings, declare, resolve, select
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable
 from mindeye_pl.gallery.source import Gallery
@@ -24,20 +26,27 @@ from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity, gallery_recall_scores
 from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.brain.trained_model import check_checkpoints, model_label
-from mindeye_pl.steps.brain.trials import model_tags
-from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
+from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
+from mindeye_pl.steps.evaluation.retrieval import SHUFFLED, predict_retrieval
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.gallery.coarse import ReadBrains, of_coarse_model, vector_of
-from mindeye_pl.steps.gallery.index import BUILD_INDEX, EMBED_GALLERY, GivenIndex, open_index
+from mindeye_pl.steps.gallery.index import (
+    BUILD_INDEX,
+    EMBED_GALLERY,
+    GivenIndex,
+    of_coarse_model,
+    open_index,
+    vector_of,
+)
 from mindeye_pl.steps.gallery.searched import RunGallery
-from mindeye_pl.steps.inputs.dataset import Images, is_simulated
+from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder, token_rows
-from mindeye_pl.steps.inputs.splits import test_data
+from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays, write_json
+from mindeye_pl.store.fingerprint import fingerprint
 
 RECALL = "recall.json"
 FOUND = "found.safetensors"
@@ -47,7 +56,28 @@ FOUND = "found.safetensors"
 COARSE, RERANKED, OWN_VECTOR = "coarse", "reranked", "own_vector"
 
 
-class Retrieve(Step):
+@dataclass(frozen=True)
+class ReadBrains(Input):
+    """The brains of the test set, read; opened, the test set and its retrieval embeddings `(n, S, D)`."""
+
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the data and the trained model."""
+        return {"data": test_data(config), "split": Split(), "model": Trained()}
+
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of the test set's settings."""
+        return fingerprint(select(resolve(config, TEST_TRIALS), TEST_TRIALS))
+
+    def open(self, config: DictConfig, parts: Inputs) -> tuple[TestSet, Tensor]:
+        """Read the brains."""
+        settings = declare(resolve(config, keys := (*TEST_TRIALS, *TEST_RUNTIME)), keys)
+        data, subject = subject_trials(parts["data"], settings, parts["split"]), settings.data.subject
+        brains = data.test_set(subject)
+        model = parts["model"].load(data.voxel_counts[subject])
+        return brains, predict_retrieval(model, brains, brains.weights)
+
+
+class Retrieve(ModelStep):
     """Searches the gallery for the images that the brains of the test set saw."""
 
     name = "retrieve"
@@ -61,11 +91,7 @@ class Retrieve(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return the model's label and the engine."""
-        return f"{model_label(config)}-{config.index.name}"
-
-    def check(self, config: DictConfig) -> None:
-        """Check the checkpoints."""
-        check_checkpoints(config)
+        return f"{super().label(config)}-{config.index.name}"
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the index, the gallery, the brains as the models read them, and the embedders.
@@ -84,16 +110,8 @@ class Retrieve(Step):
             **models,
             **(coarse if config.retrieve.coarse else {}),
             "embeddings": Embeddings(),
-            "test_set": TestSetLog(test_data(config)),
+            "test_set": TestSetLog(),
         }
-
-    def tags(self, config: DictConfig) -> list[str]:
-        """Return subject, hours and start."""
-        return model_tags(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the brains are simulated."""
-        return is_simulated(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Search, order anew, and score where the seen images are in the gallery."""
@@ -167,19 +185,16 @@ RETRIEVE = Retrieve()
 def token_similarity(
     gallery: Gallery, embedder: FrozenModel, retrieval: Tensor, places: np.ndarray, batch_size: int
 ) -> np.ndarray:
-    """Return the cosine of all tokens, flattened, of each brain and its found images, `(n, k)` float64.
+    """Return the cosine of all tokens, flattened, of brains `(n, S, D)` and their found images, `(n, k)` float64.
 
     Each image is read and embedded once, however many brains found it, and one batch is in memory at a time.
 
     Args:
         gallery: of images.
         embedder: of images.
-        retrieval: `(n, S, D)` of the brains.
+        retrieval: embeddings of the brains.
         places: `(n, k)` indices of the images; -1, which has cosine -inf, where fewer were found.
         batch_size: images embedded at once.
-
-    Raises:
-        UserError: for an image that is not readable any more.
     """
     embed = token_embedder(embedder, embedder.device)
     cosines = np.full(places.shape, -np.inf)

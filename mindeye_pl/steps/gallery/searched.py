@@ -1,21 +1,18 @@
 """The gallery that a run searches: the data's own images, or a gallery of the user's with the seen images behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.test_set import load_tested_trials
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Composed, Input, Step
+from mindeye_pl.engine.step import Input, Inputs
 from mindeye_pl.gallery.files import FileGallery, open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected
-from mindeye_pl.steps.inputs.dataset import Dataset, Images, data_steps
+from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.steps.inputs.splits import Split, is_image_wise
+from mindeye_pl.store.fingerprint import fingerprint
 
 #: A gallery's fingerprint depends on its files alone, not on the side of its images.
 _ANY_SIDE = 1
@@ -40,79 +37,38 @@ class SearchedGallery:
         return len(self.gallery) - len(self.data_ids) + np.searchsorted(self.data_ids, stimulus_ids)
 
 
-def open_run_gallery(dataset: Dataset, settings: DictConfig, seen: np.ndarray | None) -> SearchedGallery:
-    """Return the gallery of `retrieve.gallery`, its images brought to the side of the data's own.
-
-    Args:
-        dataset: whose images are the gallery where the user names none.
-        settings: node `retrieve`.
-        seen: ascending stimulus ids of the seen images, put behind a gallery of the user's; None for none.
-
-    Raises:
-        UserError: as `open_gallery`.
-    """
-    own = FileGallery(dataset.layout.stimuli)
-    if settings.gallery is None:
-        return SearchedGallery(own, np.arange(len(own)))
-    given = open_gallery(Path(settings.gallery), min(dataset.stimuli.shape[-2:]), settings.source)
-    return SearchedGallery(given if seen is None else Joined([given, Selected(own, seen)]), seen)
-
-
-def seen_ids(dataset: Dataset, subject: int, test_split: str, left_out: LeftOut | None) -> np.ndarray:
-    """Return the ascending stimulus ids of a subject's test images."""
-    return np.unique(load_tested_trials(dataset.layout, subject, test_split, dataset.cache, left_out).stimulus_ids)
-
-
-@dataclass(frozen=True)
-class GivenGallery(Input):
-    """The files of a gallery of the user's; opened, their path."""
-
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the files.
-
-        Raises:
-            UserError: as `open_gallery`.
-        """
-        return open_gallery(self.open(run), _ANY_SIDE, run.config.retrieve.source).fingerprint()
-
-    def open(self, run: Run) -> Path:
-        """Return the path."""
-        return Path(run.config.retrieve.gallery)
-
-
-@dataclass(frozen=True)
-class RunGallery(Composed):
-    """The gallery of `retrieve.gallery`; opened, a `SearchedGallery`.
+class RunGallery(Input):
+    """The gallery of `retrieve.gallery`; opened, a `SearchedGallery`, its images brought to the side of the data's own.
 
     The seen images are those of the standard test set, whichever cluster of it is tested, or those that an image-wise
     split leaves out.
     """
 
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the step that makes the data."""
-        return data_steps(config)
-
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
-        """Return the data's images, and the user's files."""
-        parts: dict[str, Input] = {"images": Images()}
-        if config.retrieve.gallery is not None:
-            parts["given"] = GivenGallery()
-        if _has_seen(config) and is_image_wise(config):
-            parts["split"] = Split()
-        return parts
+        """Return the data's images, and the split that the seen images depend on."""
+        split = {"split": Split()} if _has_seen(config) and is_image_wise(config) else {}
+        return {"images": Images(), **split}
 
-    def identity(self, run: Run) -> dict[str, Any] | None:
-        """Return what the seen images depend on, None where the gallery is without them."""
-        settings = run.config.data
-        return {key: settings[key] for key in ("subject", "test_split")} if _has_seen(run.config) else None
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the user's files and the seen images' settings, None for the data's own images."""
+        given = config.retrieve.gallery
+        if given is None:
+            return None
+        files = open_gallery(Path(given), _ANY_SIDE, config.retrieve.source).fingerprint()
+        seen = {key: config.data[key] for key in ("subject", "test_split")} if _has_seen(config) else None
+        return fingerprint({"files": files, "seen": seen})
 
-    def open(self, run: Run) -> SearchedGallery:
-        """Return the gallery."""
-        parts, settings, seen = self.opened(run), run.config.data, None
-        if _has_seen(run.config):
-            left_out = Split().open(run) if is_image_wise(run.config) else None
-            seen = seen_ids(parts["images"], settings.subject, settings.test_split, left_out)
-        return open_run_gallery(parts["images"], run.config.retrieve, seen)
+    def open(self, config: DictConfig, parts: Inputs) -> SearchedGallery:
+        """Return the gallery; raise a `UserError` as `open_gallery` does."""
+        dataset, wanted = parts["images"], config.retrieve
+        own = FileGallery(dataset.layout.stimuli)
+        if wanted.gallery is None:
+            return SearchedGallery(own, np.arange(len(own)))
+        given: Gallery = open_gallery(Path(wanted.gallery), min(dataset.stimuli.shape[-2:]), wanted.source)
+        if not _has_seen(config):
+            return SearchedGallery(given, None)
+        seen = dataset.test_ids(config.data.subject, config.data.test_split, parts.get("split"))
+        return SearchedGallery(Joined([given, Selected(own, seen)]), seen)
 
 
 def _has_seen(config: DictConfig) -> bool:

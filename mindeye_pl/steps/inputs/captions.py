@@ -19,13 +19,12 @@ from torch import Tensor
 from mindeye_pl.console import console
 from mindeye_pl.data.caption_screening import RULES, ScreeningRule
 from mindeye_pl.data.nsd.captions import LAYOUT, read_captions
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
+from mindeye_pl.engine.step import DATA, FingerprintOf, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
 from mindeye_pl.nn.clip.embeddings import clamp_then_normalise
-from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated, open_dataset
+from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
 from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
@@ -41,11 +40,7 @@ _BATCH_SIZE = 256
 
 
 def learns_captions(config: DictConfig) -> bool:
-    """Return whether the run's model learns embeddings of captions.
-
-    Raises:
-        UserError: if it does, and there is no text embedder to make them.
-    """
+    """Return whether the run's model learns embeddings of captions; then there must be a text embedder."""
     if not has_part(config, "caption_mapper"):
         return False
     check_text_embedder(config)
@@ -53,11 +48,7 @@ def learns_captions(config: DictConfig) -> bool:
 
 
 def check_text_embedder(config: DictConfig) -> None:
-    """Check that the configuration has a text embedder.
-
-    Raises:
-        UserError: where it has none.
-    """
+    """Raise a `UserError` where the configuration has no text embedder."""
     if config.get("text_embedder") is None:
         raise UserError(
             "captions need a text embedder", got="text_embedder=none", fix="text_embedder=laptop, or clip_b32"
@@ -65,11 +56,7 @@ def check_text_embedder(config: DictConfig) -> None:
 
 
 def screening_rule(settings: DictConfig) -> ScreeningRule:
-    """Return the rule that says which captions are kept.
-
-    Args:
-        settings: node of the text embedder.
-    """
+    """Return the rule that says which captions are kept, from the node of the text embedder."""
     return RULES[settings.screening.rule]
 
 
@@ -99,21 +86,14 @@ class ScreenCaptions(Step):
             "embeddings": Embeddings(),
         }
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether the images are simulated."""
-        return is_simulated(config)
-
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write the kept captions of every image."""
         dataset, towers = inputs["images"], (inputs["embedder"], inputs["text_embedder"])
         captions = read_captions(inputs["captions"], len(dataset.stimuli))
         pooled = pooled_embeddings(towers[0], dataset, inputs["embeddings"], len(dataset.stimuli))  # (N, E)
         kept = screened(captions, pooled, *towers)
-        counts = {
-            "kept": sum(map(len, kept)),
-            "dropped": sum(map(len, captions)) - sum(map(len, kept)),
-            "images_without": sum(not one for one in kept),
-        }
+        num_kept, without = sum(map(len, kept)), sum(not one for one in kept)
+        counts = {"kept": num_kept, "dropped": sum(map(len, captions)) - num_kept, "images_without": without}
         console.print(f"  {counts['kept']:,} captions kept, {counts['dropped']:,} dropped of {len(kept):,} images")
         write_text(work.folder / CAPTIONS_FILE, json.dumps(kept, ensure_ascii=False))
         write_json(work.folder / FACTS, counts)
@@ -125,16 +105,13 @@ SCREEN_CAPTIONS = ScreenCaptions()
 def screened(
     captions: list[list[str]], pooled: np.ndarray, image_tower: FrozenModel, text_tower: FrozenModel
 ) -> list[list[str]]:
-    """Return the captions of every image that the rule keeps.
+    """Return the captions of N images that the text tower's rule keeps; towers of two CLIPs are refused.
 
     Args:
-        captions: of N images.
-        pooled: `(N, E)` embeddings of the images.
-        image_tower: that made them.
-        text_tower: of the same CLIP; its settings name the rule.
-
-    Raises:
-        UserError: if the towers are of two CLIPs.
+        captions: of every image.
+        pooled: `(N, E)` embeddings of the images by the image tower.
+        image_tower: of CLIP.
+        text_tower: of the same CLIP.
     """
     settings = text_tower.settings
     if pooled.shape[1] != settings.width:
@@ -157,51 +134,51 @@ def screened(
 
 
 @dataclass(frozen=True)
+class Captions:
+    """The captions that are learned of all N images, and the fingerprint of the screening or the user's file."""
+
+    kept: list[list[str]]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class KeptCaptions(Input):
-    """The captions of every image that are learned; opened, N lists of sentences."""
+    """The captions that are learned, screened or read from a file that the user names; opened, `Captions`."""
 
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the screening; none where the user names a file of screened captions."""
-        return (SCREEN_CAPTIONS,) if config.text_embedder.captions is None else ()
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the images, and the screening where the user names no file of screened captions."""
+        screened = {"screened": Made(SCREEN_CAPTIONS), "fingerprint": FingerprintOf(SCREEN_CAPTIONS)}
+        return {"images": Images(), **(screened if config.text_embedder.captions is None else {})}
 
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the screening, or of the user's file.
-
-        Raises:
-            UserError: if the user's file is missing.
-        """
-        given = run.config.text_embedder.captions
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the user's file, which must exist."""
+        given = config.text_embedder.captions
         if given is None:
-            return run.spec(SCREEN_CAPTIONS).fingerprint
+            return None
         if not (path := Path(given).expanduser()).is_file():
             raise UserError("text_embedder.captions does not exist", got=path, expected=LAYOUT)
         return fingerprint_file(path)
 
-    def open(self, run: Run) -> list[list[str]]:
+    def open(self, config: DictConfig, parts: Inputs) -> Captions:
         """Return the captions."""
-        given, count = run.config.text_embedder.captions, len(open_dataset(run).stimuli)
-        path = run.make(SCREEN_CAPTIONS).folder / CAPTIONS_FILE if given is None else Path(given).expanduser()
-        return read_captions(path, count)
+        if "screened" in parts:
+            path, found = parts["screened"] / CAPTIONS_FILE, parts["fingerprint"]
+        else:
+            path = Path(config.text_embedder.captions).expanduser()
+            found = fingerprint_file(path)
+        return Captions(read_captions(path, len(parts["images"].stimuli)), found)
 
 
-def caption_rows(
-    kept: list[list[str]], ids: np.ndarray, tower: FrozenModel, cache: EmbeddingCache, fingerprint: str
-) -> TokenStore:
-    """Return the store of the embeddings of kept captions; missing rows are made now.
+def caption_rows(captions: Captions, ids: np.ndarray, tower: FrozenModel, cache: EmbeddingCache) -> TokenStore:
+    """Return the store of the embeddings of kept captions; missing rows of ids `(n,)` are made now.
 
     Rows are `(C, D)` float16, clamped and then L2-normalised, and zeros where an image has fewer than C captions
     (`nn.clip.embeddings.is_caption`).
 
-    Args:
-        kept: captions of all N images.
-        ids: `(n,)` of the images whose rows are wanted.
-        tower: text embedder.
-        cache: of embeddings.
-        fingerprint: of the kept captions.
-
     Raises:
         UserError: if one of the images has no caption.
     """
+    kept = captions.kept
     if bare := [id_ for id_ in np.unique(ids).tolist() if not kept[id_]]:
         raise UserError(
             f"{len(bare)} images of the training have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT
@@ -212,7 +189,7 @@ def caption_rows(
         embedder = tower.load().to(device)
         return lambda batch: embedded_captions(embedder, [kept[id_] for id_ in batch.tolist()], most, settings)
 
-    by = {"text_embedder": tower.identity, "captions": fingerprint}
+    by = {"text_embedder": tower.identity, "captions": captions.fingerprint}
     shape, title = (most, settings.width), f"images' captions with text_embedder={settings.name}"
     return cache.of_ids(f"captions-{settings.name}", len(kept), ids, shape, build, by=by, title=title)
 

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from mindeye_pl.console import console
 from mindeye_pl.data.mindeye1.layout import SPLITS, TEST, MindEye1Layout
 from mindeye_pl.data.nsd.splits import STANDARD
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
@@ -22,36 +21,36 @@ from mindeye_pl.store.fingerprint import fingerprint_folder
 class MindEye1Files(Input):
     """The shards and metadata of some subjects; opened, their layout."""
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of all files that are converted."""
-        settings, source = run.config.data, self.open(run)
+        settings, source = config.data, _source(config)
         source.check(list(settings.subjects))
         files = [path for subject in settings.subjects for _, path in source.shards_of(subject)]
         files += [path for subject in settings.subjects if (path := source.metadata(subject)).is_file()]
         return fingerprint_folder(source.source_dir, [*files, *source.companion_files()])
 
-    def open(self, run: Run) -> MindEye1Layout:
-        """Return the layout.
+    def open(self, config: DictConfig, parts: Inputs) -> MindEye1Layout:
+        """Return the layout."""
+        return _source(config)
 
-        Raises:
-            UserError: where the configuration names no folder of MindEye1's files.
-        """
-        settings = run.config.data
-        if settings.get("shards") is None:
-            raise UserError("data are not MindEye1's files", got=f"data={settings.source}", fix="data=nsd_mindeye1")
-        if settings.source_dir is None:
-            raise UserError("data=nsd_mindeye1 needs MindEye1's files of NSD", fix="paths.nsd=FOLDER (docs/data.md)")
-        return MindEye1Layout(Path(settings.source_dir), {split: int(settings.shards[split]) for split in SPLITS})
-
-    def missing(self, run: Run) -> list[str]:
+    def missing(self, config: DictConfig) -> list[str]:
         """Return the shards that are not here."""
-        if run.config.data.source_dir is None:
+        if config.data.source_dir is None:
             return ["MindEye1's files of NSD (paths.nsd=FOLDER with webdataset_avg_split in it; docs/data.md)"]
-        source = self.open(run)
-        missing = source.missing_shards(run.config.data.subjects)
+        source = _source(config)
+        missing = source.missing_shards(config.data.subjects)
         return (
             [f"{len(missing)} shards, the first {missing[0]} ({source.fetch_command(missing[0])})"] if missing else []
         )
+
+
+def _source(config: DictConfig) -> MindEye1Layout:
+    settings = config.data
+    if settings.get("shards") is None:
+        raise UserError("data are not MindEye1's files", got=f"data={settings.source}", fix="data=nsd_mindeye1")
+    if settings.source_dir is None:
+        raise UserError("data=nsd_mindeye1 needs MindEye1's files of NSD", fix="paths.nsd=FOLDER (docs/data.md)")
+    return MindEye1Layout(Path(settings.source_dir), {split: int(settings.shards[split]) for split in SPLITS})
 
 
 class ConvertMindEye1(Step):
@@ -71,27 +70,15 @@ class ConvertMindEye1(Step):
         """Return MindEye1's files."""
         return {"source": MindEye1Files()}
 
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return False."""
-        return False
-
     def check(self, config: DictConfig) -> None:
         """Check that nothing is asked of the data that MindEye1's files do not hold."""
         settings = config.data
         if settings.get("test_split", TEST) != TEST:
-            raise UserError(
-                "MindEye1's files hold one test set",
-                got=settings.test_split,
-                expected=TEST,
-                fix=f"data.test_split={TEST}",
-            )
+            what, fix = "MindEye1's files hold one test set", f"data.test_split={TEST}"
+            raise UserError(what, got=settings.test_split, expected=TEST, fix=fix)
         if settings.split != STANDARD:
-            raise UserError(
-                "data.split: MindEye1's files hold a part of NSD's images and trials; other splits need all",
-                got=settings.split,
-                expected=STANDARD,
-                fix="data=nsd",
-            )
+            what = "data.split: MindEye1's files hold a part of NSD's images and trials; other splits need all"
+            raise UserError(what, got=settings.split, expected=STANDARD, fix="data=nsd")
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Convert all subjects."""
@@ -99,17 +86,13 @@ class ConvertMindEye1(Step):
         from mindeye_pl.data.mindeye1.index import ConversionSettings
 
         known = settings.data.voxel_counts
-        facts = convert_mindeye1(
-            inputs["source"],
-            list(settings.data.subjects),
-            work.folder,
-            ConversionSettings(
-                trials_per_session=settings.data.trials_per_session,
-                repeated_slots=settings.data.repeated_slots,
-                first_trial=settings.data.first_trial,
-                voxel_counts=None if known is None else {int(subject): int(known[subject]) for subject in known},
-            ),
+        layout = ConversionSettings(
+            trials_per_session=settings.data.trials_per_session,
+            repeated_slots=settings.data.repeated_slots,
+            first_trial=settings.data.first_trial,
+            voxel_counts=None if known is None else {int(subject): int(known[subject]) for subject in known},
         )
+        facts = convert_mindeye1(inputs["source"], list(settings.data.subjects), work.folder, layout)
         for subject, found in facts.items():
             console.print(f"{subject}: {', '.join(f'{number:,} {what}' for what, number in found.items())}")
         write_json(work.folder / FACTS, facts)

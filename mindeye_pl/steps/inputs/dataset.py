@@ -1,19 +1,22 @@
 """The NSD data of a run: simulated, converted, or read from a folder that the user names."""
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd.captions import LAYOUT
 from mindeye_pl.data.nsd.files import check_files, fingerprint_files
 from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import MISSING, Input, Step
+from mindeye_pl.data.nsd.test_set import load_tested_trials
+from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file
 
@@ -42,6 +45,10 @@ class Dataset:
         """The images by stimulus id."""
         return Stimuli(self.layout.stimuli)
 
+    def test_ids(self, subject: int, test_split: str, left_out: LeftOut | None) -> np.ndarray:
+        """Return the stimulus ids of a subject's test images, ascending."""
+        return np.unique(load_tested_trials(self.layout, subject, test_split, self.cache, left_out).stimulus_ids)
+
 
 def data_steps(config: DictConfig) -> tuple[Step, ...]:
     """Return the step that makes the data, `data.made_by`; none where they are read from a folder, `data.root`."""
@@ -52,7 +59,7 @@ def data_steps(config: DictConfig) -> tuple[Step, ...]:
 def is_simulated(config: DictConfig) -> bool:
     """Return whether every number of the run is of simulated data."""
     if steps := data_steps(config):
-        return bool(steps[0].is_simulated(config))
+        return steps[0].is_simulated(config)
     return _user_layout(config).simulation.exists()
 
 
@@ -60,25 +67,50 @@ def _user_layout(config: DictConfig) -> NSDLayout:
     return NSDLayout(Path(config.data.root or "nsd"))
 
 
-def _layout(run: Run) -> NSDLayout:
-    """Return the layout, its files made now where a step makes them."""
-    steps = data_steps(run.config)
-    return NSDLayout(run.make(steps[0]).folder) if steps else _user_layout(run.config)
+class OfData(Input):
+    """An input that is read from the data, which a step makes or the user brings."""
+
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the folder that a step makes and its fingerprint; nothing where the data are the user's."""
+        return {name: of(step) for step in data_steps(config) for name, of in _MADE_BY_A_STEP.items()}
+
+    def fingerprint(self, config: DictConfig) -> str | None:
+        """Return the fingerprint of the user's files; the step's own has the others."""
+        return None if data_steps(config) else self.files_fingerprint(_user_layout(config))
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return whether a step simulates the data, or the user's are simulated ones."""
+        return is_simulated(config)
+
+    @abstractmethod
+    def files_fingerprint(self, layout: NSDLayout) -> str:
+        """Return the fingerprint of the files that are read."""
+
+    def layout(self, config: DictConfig, parts: Inputs) -> NSDLayout:
+        """Return the layout, its files made now where a step makes them."""
+        return NSDLayout(parts["made"]) if "made" in parts else _user_layout(config)
 
 
-def _images_fingerprint(run: Run) -> str:
-    if steps := data_steps(run.config):
-        return run.spec(steps[0]).fingerprint
-    return fingerprint_file(_user_layout(run.config).stimuli)
-
-
-def open_dataset(run: Run) -> Dataset:
-    """Return the dataset of a run."""
-    return Dataset(_layout(run), Path(run.config.paths.cache), is_simulated(run.config), _images_fingerprint(run))
+_MADE_BY_A_STEP = {"made": Made, "fingerprint": FingerprintOf}
 
 
 @dataclass(frozen=True)
-class Data(Input):
+class Images(OfData):
+    """The images file alone; opened, a `Dataset`."""
+
+    def files_fingerprint(self, layout: NSDLayout) -> str:
+        """Return the fingerprint of the images file."""
+        return fingerprint_file(layout.stimuli)
+
+    def open(self, config: DictConfig, parts: Inputs) -> Dataset:
+        """Return the dataset."""
+        layout = self.layout(config, parts)
+        images = parts["fingerprint"] if "fingerprint" in parts else fingerprint_file(layout.stimuli)
+        return Dataset(layout, Path(config.paths.cache), is_simulated(config), images)
+
+
+@dataclass(frozen=True)
+class Data(Images):
     """Images, betas and trials of some subjects; opened, a `Dataset`.
 
     Attributes:
@@ -89,48 +121,20 @@ class Data(Input):
     subjects: tuple[int, ...]
     splits: tuple[str, ...] = ("train",)
 
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the step that simulates or converts them."""
-        return data_steps(config)
-
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the step that makes them, or of the user's files."""
-        if steps := data_steps(run.config):
-            return run.spec(steps[0]).fingerprint
-        layout = _user_layout(run.config)
+    def files_fingerprint(self, layout: NSDLayout) -> str:
+        """Return the fingerprint of images, betas and shards."""
         check_files(layout, self.subjects, self.splits)
         return fingerprint_files(layout, self.subjects, self.splits)
 
-    def open(self, run: Run) -> Dataset:
-        """Return the dataset."""
-        return open_dataset(run)
-
-    def missing(self, run: Run) -> list[str]:
+    def missing(self, config: DictConfig) -> list[str]:
         """Return the data folder, if it is not there."""
-        if data_steps(run.config) or (root := _user_layout(run.config).root).is_dir():
+        if data_steps(config) or (root := _user_layout(config).root).is_dir():
             return []
         return [f"the data folder {root} (paths.nsd=FOLDER, or docs/data.md)"]
 
 
 @dataclass(frozen=True)
-class Images(Input):
-    """The images file alone; opened, a `Dataset`."""
-
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the step that simulates or converts them."""
-        return data_steps(config)
-
-    def fingerprint(self, run: Run) -> str:
-        """Return the fingerprint of the file, or of the step that makes it."""
-        return _images_fingerprint(run)
-
-    def open(self, run: Run) -> Dataset:
-        """Return the dataset."""
-        return open_dataset(run)
-
-
-@dataclass(frozen=True)
-class DataFile(Input):
+class DataFile(OfData):
     """An optional file beside the data; opened, its path, or None where it is missing.
 
     Attributes:
@@ -141,19 +145,9 @@ class DataFile(Input):
     name: str
     required: bool = False
 
-    def steps(self, config: DictConfig) -> Sequence[Step]:
-        """Return the step that makes the data."""
-        return data_steps(config)
-
-    def fingerprint(self, run: Run) -> str:
-        """Return the file's fingerprint, `MISSING` where there is none.
-
-        Raises:
-            UserError: if it is required and missing.
-        """
-        if steps := data_steps(run.config):
-            return run.spec(steps[0]).fingerprint
-        path: Path = getattr(_user_layout(run.config), self.name)
+    def files_fingerprint(self, layout: NSDLayout) -> str:
+        """Return the file's fingerprint, `MISSING` where there is none and none is required."""
+        path: Path = getattr(layout, self.name)
         if path.is_file():
             return fingerprint_file(path)
         if self.required:
@@ -165,7 +159,7 @@ class DataFile(Input):
             )
         return MISSING
 
-    def open(self, run: Run) -> Path | None:
+    def open(self, config: DictConfig, parts: Inputs) -> Path | None:
         """Return the path of the file."""
-        path: Path = getattr(_layout(run), self.name)
+        path: Path = getattr(self.layout(config, parts), self.name)
         return path if path.is_file() else None

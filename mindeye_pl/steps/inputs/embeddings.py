@@ -3,28 +3,26 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
+from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.observer import Observer
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Input
+from mindeye_pl.engine.step import Input, Inputs, RunObserver
+from mindeye_pl.steps.inputs.frozen_models import frozen_device
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Readable(Protocol):
     """Images by number."""
 
-    def __len__(self) -> int:
-        """Return how many there are."""
+    def __len__(self) -> int: ...
 
     def read(self, ids: np.ndarray, /) -> np.ndarray:
         """Return images `(n, 3, H, W)` in [0, 1] of `(n,)` ids."""
@@ -34,15 +32,11 @@ class Readable(Protocol):
 class EmbeddingCache:
     """Folders of rows, one for each thing that determines them.
 
-    Attributes:
-        folder: of all.
-        device: where rows are made.
-        batch_size: rows made at once.
-        observer: told of every folder that is used.
+    Rows are made on the device, `batch_size` at once; the observer is told of every folder that is used.
     """
 
     folder: Path
-    device: "torch.device"
+    device: torch.device
     batch_size: int
     observer: Observer = field(default_factory=Observer)
 
@@ -52,27 +46,14 @@ class EmbeddingCache:
         images: Readable,
         ids: np.ndarray,
         shape: tuple[int, int],
-        build: Callable[["torch.device"], "Callable[[Tensor], Tensor]"],
+        build: Callable[[torch.device], Callable[[Tensor], Tensor]],
         *,
         by: Mapping[str, Any],
         title: str,
     ) -> TokenStore:
-        """Return the store of what a model makes of images; missing rows are made now.
+        """Return the store of rows of images, as `of_ids`, with a `build` of functions of images `(b, 3, H, W)`."""
 
-        Args:
-            name: begins the folder's name.
-            images: all of them.
-            ids: `(n,)` of those whose rows are wanted.
-            shape: of one row.
-            build: from a device to the model as a function of images `(b, 3, H, W)`; called only if a row is missing.
-            by: plain data that determines the rows.
-            title: names model and images to the user.
-
-        Raises:
-            UserError: as `TokenStore`.
-        """
-
-        def build_rows(device: "torch.device") -> "Callable[[np.ndarray], Tensor]":
+        def build_rows(device: torch.device) -> Callable[[np.ndarray], Tensor]:
             embed = build(device)
             return lambda batch: embed(torch.from_numpy(images.read(batch)).float().to(device))
 
@@ -84,7 +65,7 @@ class EmbeddingCache:
         count: int,
         ids: np.ndarray,
         shape: tuple[int, int],
-        build: Callable[["torch.device"], "Callable[[np.ndarray], Tensor]"],
+        build: Callable[[torch.device], Callable[[np.ndarray], Tensor]],
         *,
         by: Mapping[str, Any],
         title: str,
@@ -117,18 +98,15 @@ class EmbeddingCache:
         return store
 
 
-def embedding_cache(run: Run) -> EmbeddingCache:
-    """Return the run's cache of embeddings."""
-    return EmbeddingCache(Path(run.config.paths.targets), run.device, run.config.scale.embed_batch_size, run.observer)
-
-
 @dataclass(frozen=True)
 class Embeddings(Input):
-    """The run's cache of embeddings, which changes nothing in what is made with it."""
+    """The run's cache of embeddings, which changes nothing in what is made with it; opened, an `EmbeddingCache`."""
 
-    def fingerprint(self, run: Run) -> None:
-        """Return None."""
+    def parts(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the run's observer."""
+        return {"observer": RunObserver()}
 
-    def open(self, run: Run) -> EmbeddingCache:
+    def open(self, config: DictConfig, parts: Inputs) -> EmbeddingCache:
         """Return the cache."""
-        return embedding_cache(run)
+        folder, batch_size = Path(config.paths.targets), config.scale.embed_batch_size
+        return EmbeddingCache(folder, frozen_device(config), batch_size, parts["observer"])

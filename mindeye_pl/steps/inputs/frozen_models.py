@@ -3,22 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import identity
-from mindeye_pl.engine.step import CHECKPOINT, MISSING, Input
+from mindeye_pl.engine.step import CHECKPOINT, MISSING, Input, Inputs
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.locate import download_command, find_weights, is_given, is_whole, needed
-
-if TYPE_CHECKING:
-    import torch
 
 #: Keys of a group that say where its files are, and so nothing of what is made with them.
 _PLACES = ("folder", "path", "weights", "captions", "made_by")
@@ -35,14 +32,14 @@ class FrozenModel:
         group: its configuration group, `embedder` for instance.
         settings: node of the configuration.
         files: paths of the weights by name.
-        device: where the run's frozen models work.
+        device: of the run's frozen models.
         identity: plain data that determines what is made with it.
     """
 
     group: str
     settings: DictConfig
     files: Mapping[str, Path]
-    device: "torch.device"
+    device: torch.device
     identity: dict[str, Any]
     _arguments: Mapping[str, Path] = field(default_factory=dict)
 
@@ -52,11 +49,7 @@ class FrozenModel:
         return self.settings.name
 
     def load(self) -> Any:
-        """Return the model, on the CPU.
-
-        Raises:
-            UserError: if a file is not what it should be.
-        """
+        """Return the model, on the CPU; a `UserError` names a file that is not what it should be."""
         try:
             return instantiate(self.settings.network, **self._arguments, _convert_="all")
         except InstantiationException as error:
@@ -92,57 +85,55 @@ class Frozen(Input):
         network |= {key: value for key, value in self.replaced if key in network}
         return OmegaConf.create(plain)
 
-    def fingerprint(self, run: Run) -> str:
+    def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the settings and the files."""
-        node, files = self.node(run.config), self._files(run)
+        node, files = self.node(config), self._files(config)
         if self.optional and None in files.values():
             return MISSING
         return fingerprint(self._identity(node, files))
 
-    def open(self, run: Run) -> FrozenModel | None:
+    def open(self, config: DictConfig, parts: Inputs) -> FrozenModel | None:
         """Return the model, not loaded yet."""
-        node, files = self.node(run.config), self._files(run)
+        node, files = self.node(config), self._files(config)
         if self.optional and None in files.values():
             return None
         there = {name: path for name, path in files.items() if path is not None}
-        where = {name: find_weights(entry, weights_folder(run.config)) for name, entry in _released(node).items()}
-        return FrozenModel(self.group, node, there, run.device, self._identity(node, files), where)  # type: ignore[arg-type]
+        where = {name: find_weights(entry, weights_folder(config)) for name, entry in _released(node).items()}
+        return FrozenModel(self.group, node, there, frozen_device(config), self._identity(node, files), where)  # type: ignore[arg-type]
 
-    def missing(self, run: Run) -> list[str]:
+    def missing(self, config: DictConfig) -> list[str]:
         """Return the missing files of a model that is not optional."""
-        return [] if self.optional else self.lacking(run)
-
-    def lacking(self, run: Run) -> list[str]:
-        """Return the missing files, each with the command that brings it."""
-        node = self.node(run.config)
+        if self.optional:
+            return []
+        node = self.node(config)
         commands = {
             entry.file: "no such file" if is_given(entry) else f"{download_command(entry)}, or paths.weights=FOLDER"
             for entry in _released(node).values()
         }
         made = f"not in {node.get('folder') or 'the package'}; {node.get('made_by', _MADE_BY)} makes it"
-        missing = [name for name, path in self._files(run).items() if path is None]
+        missing = [name for name, path in self._files(config).items() if path is None]
         return [f"weights of {self.group}: {name} ({commands.get(name) or made})" for name in missing]
 
-    def need(self, run: Run) -> str | None:
+    def need(self, config: DictConfig) -> str | None:
         """Return what stands in place of a score that needs the model, None where all files are there."""
-        if None not in self._files(run).values():
+        if None not in self._files(config).values():
             return None
-        return needed(self.node(run.config).weights)
+        return needed(self.node(config).weights)
 
-    def check(self, run: Run) -> None:
+    def check(self, config: DictConfig, parts: Inputs) -> None:
         """Check that no weight file is cut off."""
-        for path in self._files(run).values():
+        for path in self._files(config).values():
             if path is not None and not is_whole(path):
                 fix = "copy or download it again"
                 raise UserError(f"{path} is not whole", got=f"{path.stat().st_size} bytes", fix=fix)
 
-    def _files(self, run: Run) -> dict[str, Path | None]:
+    def _files(self, config: DictConfig) -> dict[str, Path | None]:
         """Return the files by name, None for one that is not on this machine; empty for random weights."""
-        node = self.node(run.config)
+        node = self.node(config)
         if "files" in node:
             folder = Path(node.folder) if node.folder else bundled.SHIPPED
             return {name: folder / name if (folder / name).is_file() else None for name in node.files}
-        return {entry.file: find_weights(entry, weights_folder(run.config)) for entry in _released(node).values()}
+        return {entry.file: find_weights(entry, weights_folder(config)) for entry in _released(node).values()}
 
     def _identity(self, node: DictConfig, files: Mapping[str, Path | None]) -> dict[str, Any]:
         plain = identity(OmegaConf.to_container(node, resolve=True))
@@ -151,6 +142,11 @@ class Frozen(Input):
                 settings.pop(key, None)
         found = {_short(name, path): fingerprint_file(path) for name, path in files.items() if path is not None}
         return plain | {"files": found}
+
+
+def frozen_device(config: DictConfig) -> torch.device:
+    """Return the device of the run's frozen models."""
+    return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
 
 
 def weights_folder(config: DictConfig) -> Path | None:

@@ -32,13 +32,13 @@ def embedding_rows(
     build: Callable[[FrozenModel, torch.device], Embed],
     kind: str | None = None,
 ) -> TokenStore:
-    """Return the store of what a model makes of the dataset's images; missing rows are made now.
+    """Return the store of what a model makes of the dataset's images; missing rows of ids `(n,)` are made now.
 
     Args:
         model: frozen.
-        dataset: whose images.
+        dataset: NSD.
         cache: of embeddings.
-        ids: `(n,)` stimulus ids whose rows are wanted.
+        ids: stimulus ids.
         shape: of a row.
         build: loads the model as a function of images `(B, 3, H, W)`.
         kind: of rows, where a model makes several kinds.
@@ -58,10 +58,7 @@ def view_rows(embedder: FrozenModel, dataset: Dataset, cache: EmbeddingCache, id
     """Return the store of embeddings of augmented views, rows `(K, D)`; None where `embedder.views` is 0.
 
     Published training draws a new view at every access. Here K views are drawn once and kept, since the embedder costs
-    more than all else in a step.
-
-    Raises:
-        UserError: for an embedder of more than one token.
+    more than all else in a step. An embedder of more than one token is refused.
     """
     settings = embedder.settings
     if not settings.get("views"):
@@ -102,10 +99,7 @@ def pooled_embeddings(embedder: FrozenModel, dataset: Dataset, cache: EmbeddingC
 def token_embedder(embedder: FrozenModel, device: torch.device) -> Embed:
     """Return the embedder as a function of images `(B, 3, H, W)` in [0, 1] to tokens `(B, S, D)`.
 
-    It works in half precision on GPUs.
-
-    Raises:
-        UserError: if it makes other tokens than the configuration says.
+    It works in half precision on GPUs. Tokens of another shape than the configuration says are refused.
     """
     settings, model = embedder.settings, embedder.load().to(device)
     if (model.num_tokens, model.token_dim) != (settings.num_tokens, settings.token_dim):

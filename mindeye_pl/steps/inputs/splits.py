@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,10 @@ from mindeye_pl.data.nsd.splits import (
 )
 from mindeye_pl.data.nsd.trials import load_test_trials
 from mindeye_pl.distributed.ranks import main_process_first
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Composed, Input
+from mindeye_pl.engine.step import Input, Inputs
 from mindeye_pl.steps.inputs.dataset import Data, Dataset, Images
-from mindeye_pl.steps.inputs.embeddings import embedding_cache
-from mindeye_pl.steps.inputs.frozen_models import Frozen
+from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
+from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
 from mindeye_pl.store.fingerprint import fingerprint
 
@@ -46,7 +46,7 @@ def test_data(config: DictConfig) -> Data:
 
 
 @dataclass(frozen=True)
-class Split(Composed):
+class Split(Input):
     """The images that the split leaves out; opened, `LeftOut`, or None for the standard split.
 
     Clusters are k-means clusters of CLIP's own pooled embeddings of all images, so they depend neither on the subject
@@ -57,60 +57,51 @@ class Split(Composed):
         """Return what the choice of images depends on."""
         name = read_split(config.data.split)
         if isinstance(name, ClusterName):
-            return {"images": Images(), "embedder": Frozen("embedder")}
+            return {"images": Images(), "embedder": Frozen("embedder"), "embeddings": Embeddings()}
         return {"data": test_data(config)} if isinstance(name, ImageWiseName) else {}
 
-    def identity(self, run: Run) -> dict[str, Any]:
-        """Return the split's name, and the sessions that choose its images."""
-        keys = ("split", *(("subject", "num_sessions", "test_split") if is_image_wise(run.config) else ()))
-        return {key: run.config.data[key] for key in keys}
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of the split's settings."""
+        return fingerprint(split_settings(config))
 
-    def open(self, run: Run) -> LeftOut | None:
-        """Return the images that are left out.
-
-        Raises:
-            UserError: for a split without a test image of `data.subject`.
-        """
-        name = read_split(run.config.data.split)
+    def open(self, config: DictConfig, parts: Inputs) -> LeftOut | None:
+        """Return the images that are left out; a split without a test image of `data.subject` is refused."""
+        name, settings = read_split(config.data.split), config.data
         if name is None:
             return None
         for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
-            if OmegaConf.select(run.config, checkpoint) is not None:
+            if OmegaConf.select(config, checkpoint) is not None:
                 rank_zero_warn(f"data.split={name}: {checkpoint} may have been trained on the images that are left out")
         with main_process_first():  # it clusters, and the other ranks read the file
-            return self._left_out(run, name)
-
-    def _left_out(self, run: Run, name: ClusterName | ImageWiseName) -> LeftOut:
-        settings, parts = run.config.data, self.opened(run)
-        if isinstance(name, ImageWiseName):
-            dataset: Dataset = parts["data"]
+            if isinstance(name, ClusterName):
+                return _left_out_cluster(name, config, parts["images"], parts["embedder"], parts["embeddings"])
             return LeftOutLast.of_subject(
                 name,
-                dataset.layout,
+                parts["data"].layout,
                 settings.subject,
                 settings.num_sessions,
                 test_split=settings.test_split,
-                cache_dir=dataset.cache,
+                cache_dir=parts["data"].cache,
             )
-        return self._cluster(run, name)
 
-    def _cluster(self, run: Run, name: ClusterName) -> LeftOutCluster:
-        parts, settings = self.opened(run), run.config.data
-        dataset, embedder = parts["images"], parts["embedder"]
-        by = {"embedder": embedder.identity, "images": dataset.images_fingerprint}
-        # Sixteen digits: the inventory takes folders that end in twelve for artifacts.
-        folder = Path(run.config.paths.artifacts) / "clusters" / f"{embedder.name}-k{name.k}-{fingerprint(by)[:16]}"
-        count = len(dataset.stimuli)
-        clusters = kept_clusters(
-            folder,
-            name.k,
-            count,
-            lambda: pooled_embeddings(embedder, dataset, embedding_cache(run), count),
-            description=by,
-        )
-        left_out = LeftOutCluster(name, clusters)
-        subject, split = settings.subject, settings.test_split
-        if dataset.layout.shard(subject, split).is_file():  # a pretraining alone does without
-            tested = load_test_trials(dataset.layout, subject, split, dataset.cache).stimulus_ids
-            left_out.check_tested(tested, f"subject {subject}")
-        return left_out
+
+def split_settings(config: DictConfig) -> dict[str, Any]:
+    """Return the split's name, and the sessions that choose its images."""
+    keys = ("split", *(("subject", "num_sessions", "test_split") if is_image_wise(config) else ()))
+    return {key: config.data[key] for key in keys}
+
+
+def _left_out_cluster(
+    name: ClusterName, config: DictConfig, dataset: Dataset, embedder: FrozenModel, embeddings: EmbeddingCache
+) -> LeftOutCluster:
+    by = {"embedder": embedder.identity, "images": dataset.images_fingerprint}
+    # Sixteen digits: the inventory takes folders that end in twelve for artifacts.
+    folder = Path(config.paths.artifacts) / "clusters" / f"{embedder.name}-k{name.k}-{fingerprint(by)[:16]}"
+    count = len(dataset.stimuli)
+    pooled = partial(pooled_embeddings, embedder, dataset, embeddings, count)
+    left_out = LeftOutCluster(name, kept_clusters(folder, name.k, count, pooled, description=by))
+    subject, split = config.data.subject, config.data.test_split
+    if dataset.layout.shard(subject, split).is_file():  # a pretraining alone does without
+        tested = load_test_trials(dataset.layout, subject, split, dataset.cache).stimulus_ids
+        left_out.check_tested(tested, f"subject {subject}")
+    return left_out

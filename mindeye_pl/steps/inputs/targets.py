@@ -11,30 +11,14 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mindeye_pl.engine.run import Run
-from mindeye_pl.engine.step import Composed, Input
+from mindeye_pl.engine.step import Input, Inputs
 from mindeye_pl.nn.clip.embeddings import mean_caption
-from mindeye_pl.steps.inputs.captions import KeptCaptions, caption_rows, learns_captions
+from mindeye_pl.steps.inputs.captions import Captions, KeptCaptions, caption_rows, learns_captions
 from mindeye_pl.steps.inputs.dataset import Dataset, Images
-from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, embedding_cache
+from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part, low_level_groups
 from mindeye_pl.steps.inputs.image_embeddings import latent_rows, map_rows, token_rows, view_rows
 from mindeye_pl.store.embeddings import TokenStore
-
-
-@dataclass(frozen=True)
-class CaptionTargets:
-    """The kept captions and what embeds them.
-
-    Attributes:
-        kept: of every image.
-        embedder: of text.
-        fingerprint: of the kept captions.
-    """
-
-    kept: list[list[str]]
-    embedder: FrozenModel
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -42,12 +26,9 @@ class ImageTargets:
     """Targets of a dataset's images; rows that are missing are made when they are asked for.
 
     Attributes:
-        dataset: whose images.
-        embeddings: cache of all rows.
-        embedder: of images.
         vae: of the low-level branch, None without one.
         maps: feature network of the same branch.
-        captions: None where the model learns none.
+        captions: None where the model learns none; embedded by `text_embedder`.
         has_views: whether an image mapper learns augmented views.
     """
 
@@ -56,7 +37,8 @@ class ImageTargets:
     embedder: FrozenModel
     vae: FrozenModel | None = None
     maps: FrozenModel | None = None
-    captions: CaptionTargets | None = None
+    captions: Captions | None = None
+    text_embedder: FrozenModel | None = None
     has_views: bool = False
 
     def tokens(self, ids: np.ndarray) -> TokenStore:
@@ -66,17 +48,19 @@ class ImageTargets:
     def caption_embeddings(self, ids: np.ndarray) -> TokenStore:
         """Return the store of caption embeddings, rows `(C, D)`."""
         assert self.captions is not None, "the model learns no captions"
-        chosen = self.captions
-        return caption_rows(chosen.kept, ids, chosen.embedder, self.embeddings, chosen.fingerprint)
+        assert self.text_embedder is not None
+        return caption_rows(self.captions, ids, self.text_embedder, self.embeddings)
 
     def stores(self, ids: np.ndarray) -> dict[str, TokenStore]:
         """Return the stores of everything that a training learns of images `(n,)`, by name of the target."""
         args = (self.dataset, self.embeddings, ids)
-        stores: dict[str, TokenStore | None] = {"tokens": self.tokens(ids)}
-        stores["latents"] = None if self.vae is None else latent_rows(self.vae, *args)
-        stores["maps"] = None if self.maps is None else map_rows(self.maps, *args)
-        stores["captions"] = None if self.captions is None else self.caption_embeddings(ids)
-        stores["views"] = view_rows(self.embedder, *args) if self.has_views else None
+        stores = {
+            "tokens": self.tokens(ids),
+            "latents": None if self.vae is None else latent_rows(self.vae, *args),
+            "maps": None if self.maps is None else map_rows(self.maps, *args),
+            "captions": None if self.captions is None else self.caption_embeddings(ids),
+            "views": view_rows(self.embedder, *args) if self.has_views else None,
+        }
         return {name: store for name, store in stores.items() if store is not None}
 
     def true_tokens(self, ids: np.ndarray) -> Tensor:
@@ -92,37 +76,22 @@ class ImageTargets:
 
 
 @dataclass(frozen=True)
-class Targets(Composed):
-    """The targets of a run's images; opened, `ImageTargets`.
+class Targets(Input):
+    """The targets of a run's images; opened, `ImageTargets`."""
 
-    Attributes:
-        low_level: whether the targets of the low-level branch are among them.
-    """
-
-    low_level: bool = False
+    low_level: bool = False  # whether the targets of the low-level branch are among them
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the images, the models and the captions."""
-        parts: dict[str, Input] = {"images": Images(), "embedder": Frozen("embedder")}
+        parts: dict[str, Input] = {"images": Images(), "embedder": Frozen("embedder"), "embeddings": Embeddings()}
         if self.low_level:
             parts |= {group: Frozen(group) for group in low_level_groups(config)}
         if learns_captions(config):
             parts |= {"text_embedder": Frozen("text_embedder"), "captions": KeptCaptions()}
         return parts
 
-    def open(self, run: Run) -> ImageTargets:
+    def open(self, config: DictConfig, parts: Inputs) -> ImageTargets:
         """Return the targets."""
-        parts = self.opened(run)
-        captions = None
-        if "captions" in parts:
-            found = KeptCaptions().fingerprint(run)
-            captions = CaptionTargets(parts["captions"], parts["text_embedder"], found)
-        return ImageTargets(
-            parts["images"],
-            embedding_cache(run),
-            parts["embedder"],
-            vae=parts.get("vae"),
-            maps=parts.get("maps"),
-            captions=captions,
-            has_views=has_part(run.config, "image_mapper"),
-        )
+        optional = {name: parts.get(name) for name in ("vae", "maps", "captions", "text_embedder")}
+        has_views = has_part(config, "image_mapper")
+        return ImageTargets(parts["images"], parts["embeddings"], parts["embedder"], has_views=has_views, **optional)

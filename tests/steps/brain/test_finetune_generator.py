@@ -82,7 +82,7 @@ def test_stopped_it_ends_in_the_same_generator(cli: CommandLine) -> None:
 def test_the_shipped_generator_begins_with_two_equal_conditions() -> None:
     overrides = [*MIND_READER, "logger=none"]
     run = Run(compose_config(overrides), overrides)
-    embedder, start = (Frozen(group).open(run) for group in ("embedder", "unclip"))
+    embedder, start = (run.open(Frozen(group)) for group in ("embedder", "unclip"))
     assert embedder is not None
     sizes, weights = starting_networks(run.config.generator, embedder.settings, start)
     assert sizes["condition"] == "both"

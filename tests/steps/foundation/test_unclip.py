@@ -213,7 +213,7 @@ def test_its_file_is_the_unclip_of_an_experiment(cli: CommandLine, command: tupl
     own = ("unclip=sdxl", f"unclip.weights.file={path}", "unclip.network.head_dim=16")
     for fidelity in ("published", "corrected"):
         overrides = ["scale=tiny", *own, f"unclip.network.image_size={SIZE}", f"fidelity={fidelity}"]
-        unclip = Frozen("unclip").open(Run(compose_config(overrides))).load()  # type: ignore[union-attr]
+        unclip = Run(compose_config(overrides)).open(Frozen("unclip")).load()
         assert (unclip.image_size, unclip.output) == ((SIZE, SIZE), fidelity)
         key = "model.diffusion_model.out.2.weight"
         assert torch.equal(unclip.unet.conv_out.weight, load_file(path)[key])

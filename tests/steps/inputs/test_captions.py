@@ -22,8 +22,8 @@ from mindeye_pl.nn.clip.embeddings import clamp_then_normalise, is_caption
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.inputs.captions import CAPTIONS_FILE, SCREEN_CAPTIONS, KeptCaptions, caption_rows
-from mindeye_pl.steps.inputs.dataset import open_dataset
-from mindeye_pl.steps.inputs.embeddings import embedding_cache
+from mindeye_pl.steps.inputs.dataset import Images
+from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import view_rows
 from mindeye_pl.store.embeddings import TokenStore
@@ -56,18 +56,18 @@ def run_of(tiny_nsd: Path, tmp_path: Path):
 
 
 def frozen(run: Run, group: str) -> FrozenModel:
-    found = Frozen(group).open(run)
+    found = run.open(Frozen(group))
     assert found is not None
     return found
 
 
 def target_captions(run: Run, ids: np.ndarray) -> TokenStore:
     kept = KeptCaptions()
-    return caption_rows(kept.open(run), ids, frozen(run, "text_embedder"), embedding_cache(run), kept.fingerprint(run))
+    return caption_rows(run.open(kept), ids, frozen(run, "text_embedder"), run.open(Embeddings()))
 
 
 def target_views(run: Run, ids: np.ndarray) -> TokenStore | None:
-    return view_rows(frozen(run, "embedder"), open_dataset(run), embedding_cache(run), ids)
+    return view_rows(frozen(run, "embedder"), run.open(Images()), run.open(Embeddings()), ids)
 
 
 @pytest.fixture(scope="module")

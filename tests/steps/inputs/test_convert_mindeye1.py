@@ -17,8 +17,9 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.trials import load_test_trials
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
+from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.inputs.convert_mindeye1 import CONVERT_MINDEYE1
-from mindeye_pl.steps.inputs.dataset import Data, is_simulated, open_dataset
+from mindeye_pl.steps.inputs.dataset import Images, is_simulated
 from tests.conftest import CommandLine
 from tests.data.small_mindeye1 import write_avg_split
 from tests.steps.opened import trials
@@ -74,11 +75,11 @@ def test_it_is_converted_once_and_read_by_every_step(source: MindEye1Layout, tin
     assert data.test_set(1).stimulus_ids.tolist() == np.unique(tested).tolist()
     assert len(data.train_sampler()) == len(set(data.train_trials[0].stimulus_ids)) // run.config.finetune.batch_size
     again = run_of(source.source_dir, sampling="published")
-    root = open_dataset(run).layout.root
-    assert open_dataset(again).layout.root == root
+    root = run.open(Images()).layout.root
+    assert again.open(Images()).layout.root == root
     assert again.made == []
     assert not is_simulated(again.config)
-    assert Data((1,)).fingerprint(again) == run.spec(CONVERT_MINDEYE1).fingerprint
+    assert again.spec(FINETUNE).inputs["data.made"] == run.spec(CONVERT_MINDEYE1).fingerprint
     by_its_folder = run_of(source.source_dir, source="nsd", root=str(root))
     assert trials(by_its_folder, [1]).test_set(1).voxels.equal(data.test_set(1).voxels)
     assert by_its_folder.made == []

@@ -22,7 +22,6 @@ from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.splits import Split
-from mindeye_pl.steps.inputs.splits import test_data as data_of_the_test
 from tests.conftest import CommandLine
 from tests.steps.opened import trials
 
@@ -69,7 +68,7 @@ def test_a_whole_experiment(cli: CommandLine, laboratory: Path) -> None:
     code, out, _ = cli(*COMMAND, "data.split=cluster_k2_0")
     assert code == 0
     assert "evaluate: cached" in out
-    other = Split().open(run_of(cli.outputs, "data.split=cluster_k2_1", "data.subject=2", "data.num_sessions=all"))
+    other = run_of(cli.outputs, "data.split=cluster_k2_1", "data.subject=2", "data.num_sessions=all").open(Split())
     assert other is not None
     np.testing.assert_array_equal(other.clusters, clusters)
     assert path.stat().st_mtime_ns == before, "made once, whoever asks"
@@ -78,7 +77,7 @@ def test_a_whole_experiment(cli: CommandLine, laboratory: Path) -> None:
     with pytest.warns(
         UserWarning, match=r"data\.split=cluster_k2_0: evaluate\.checkpoint may have been trained on the images"
     ):
-        Split().open(run_of(cli.outputs, "data.split=cluster_k2_0", f"evaluate.checkpoint={weights}"))
+        run_of(cli.outputs, "data.split=cluster_k2_0", f"evaluate.checkpoint={weights}").open(Split())
 
 
 def test_every_artifact_is_named_by_its_split(tmp_path: Path) -> None:
@@ -116,7 +115,7 @@ def test_the_sessions_in_use_are_part_of_what_the_published_split_of_mind_reader
 
     def fingerprints(split: str, sessions: int) -> list[str]:
         run = run_of(tmp_path, f"data.split={split}", f"data.num_sessions={sessions}")
-        test_set = TestSetLog(data_of_the_test(run.config)).open(run).test_set
+        test_set = run.open(TestSetLog()).test_set
         return [*(run.spec(step).fingerprint for step in (PRETRAIN, FIT_ENCODER)), test_set]
 
     for split, moves in (("image_wise_85", True), ("cluster_k2_0", False), ("standard", False)):

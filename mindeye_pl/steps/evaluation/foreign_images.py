@@ -9,33 +9,28 @@ Legend: N test images, n of them asked for, M images of the source, H and W thei
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mindeye_pl.data.image_files import IMAGE_SUFFIXES
+from mindeye_pl.data.image_files import FETCH, IMAGE_SUFFIXES, read_pixels, read_size
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.brain.reconstruction_files import (
-    CAPTIONS,
-    MINDEYE1_TEST_IMAGES,
-    PUBLISHED_CAPTIONS,
-    PUBLISHED_IMAGES,
-    RECONSTRUCTIONS,
-)
-from mindeye_pl.steps.evaluation.sources.files import (
-    ImageFiles,
-    ImageSource,
-    OwnReconstructions,
-    PublishedTensor,
-    described,
-    read_published,
-)
+from mindeye_pl.steps.brain.reconstruct import CAPTIONS, RECONSTRUCTIONS
+from mindeye_pl.weights.safe_unpickling import read_torch
+
+#: Ends of the published file names: images from the unCLIP, refined, from the low-level branch; and captions.
+_PUBLISHED_IMAGES = ("_all_recons", "_all_enhancedrecons", "_all_blurryrecons")
+_PUBLISHED_CAPTIONS = "_all_predcaptions"
+
+#: Number of MindEye1's test images, of the split without the last three sessions.
+_MINDEYE1_TEST_IMAGES = 982
 
 _WANTED = f"a folder of PNG or JPEG files, a published .pt file, or a folder with {RECONSTRUCTIONS}"
 
@@ -43,32 +38,112 @@ _WANTED = f"a folder of PNG or JPEG files, a published .pt file, or a folder wit
 _TOLERANCE = 1e-3
 
 
-class LazyImages:
-    """Images of a source in another order, float32 in [0, 1], read when they are asked for.
+class ImageSource(Protocol):
+    """M images that stay on disk until they are asked for; each has a name for messages."""
 
-    Args:
-        source: M images.
-        rows: `(N,)` places in the source.
-    """
+    names: list[str]
+    shape: tuple[int, int, int, int]  # (M, 3, H, W)
+
+    def read(self, rows: np.ndarray) -> Tensor:
+        """Return images `(n, 3, H, W)` of indices `(n,)`, as they are stored: uint8, or floating point in [0, 1]."""
+
+
+class ImageFiles:
+    """Image files in the order given; a file of another size or depth than the first is refused."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths, self.names = list(paths), [path.name for path in paths]
+        sizes = [read_size(path) for path in self.paths]
+        for path, size in zip(self.paths, sizes, strict=True):
+            if size != sizes[0]:
+                first = f"{sizes[0][0]} x {sizes[0][1]} as {self.names[0]}"
+                raise UserError(f"{path} has another size", got=f"{size[0]} x {size[1]}", expected=first)
+        self.shape = (len(paths), 3, sizes[0][1], sizes[0][0])
+
+    def read(self, rows: np.ndarray) -> Tensor:
+        """Return uint8 images; raise a `UserError` for a file that is cut off."""
+        return torch.stack([read_pixels(self.paths[row]) for row in rows.tolist()])
+
+
+def read_published(path: Path) -> Any:
+    """Return the tensor, the list of captions or other plain data in a file of `torch.save`; nothing is executed."""
+    fix = "if you trust it, load it yourself and torch.save the bare tensor, or the list of strings"
+    return read_torch(path, expected="a tensor, or captions", fix=fix)
+
+
+def described(content: Any) -> str:
+    """Describe unexpected content in a few words."""
+    if isinstance(content, Tensor):
+        return f"a tensor {tuple(content.shape)}"
+    if isinstance(content, dict):
+        return f"a dict of {', '.join(map(str, list(content)[:5]))}"
+    return f"of type {type(content).__name__}"
+
+
+class PublishedTensor:
+    """One tensor `(M, 3, H, W)` in a file of `torch.save`, memory-mapped where its format allows it."""
+
+    def __init__(self, path: Path):
+        content = read_published(path)
+        wanted = "a tensor (N, 3, H, W) of floats in [0, 1]"
+        if not isinstance(content, Tensor):
+            raise UserError(f"{path} holds no images", got=described(content), expected=wanted)
+        if content.ndim != 4 or content.shape[1] != 3 or 0 in content.shape:
+            raise UserError(f"{path} holds another tensor", got=tuple(content.shape), expected=wanted)
+        if not (content.is_floating_point() or content.dtype == torch.uint8):
+            raise UserError(f"{path} holds another tensor", got=content.dtype, expected=wanted)
+        self._images = content.detach()
+        self.shape: tuple[int, int, int, int] = tuple(content.shape)  # type: ignore[assignment]
+        self.names = [f"image {index} of {path.name}" for index in range(len(content))]
+
+    def read(self, rows: np.ndarray) -> Tensor:
+        """Return images as they are stored."""
+        return self._images[torch.from_numpy(rows)]
+
+
+class OwnReconstructions:
+    """Images of the step `reconstruct`, with their stimulus ids."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with self._opened() as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            if "stimulus_ids" not in shapes:
+                raise UserError(f"{path} names no stimuli", got=sorted(shapes), expected="stimulus_ids (N,)")
+            self.stimulus_ids: np.ndarray = file.get_tensor("stimulus_ids").numpy().astype(np.int64)
+        self.shape = shapes.get("images", ())
+        if len(self.shape) != 4 or self.shape[1] != 3 or 0 in self.shape:
+            raise UserError(f"{path} has no images", got=sorted(shapes), expected="images (N, 3, H, W)")
+        if self.stimulus_ids.shape != self.shape[:1]:
+            seen = f"{self.stimulus_ids.shape} stimulus ids"
+            raise UserError(f"{path} names other images than it holds", got=seen, expected=f"({self.shape[0]},)")
+        self.names = [f"stimulus {id_} of {path.name}" for id_ in self.stimulus_ids.tolist()]
+
+    def _opened(self) -> Any:
+        try:
+            return safe_open(str(self.path), framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{self.path} is no whole safetensors file", got=error, fix=FETCH) from error
+
+    def read(self, rows: np.ndarray) -> Tensor:
+        """Return images as they are stored."""
+        with self._opened() as file:
+            images = file.get_slice("images")
+            return torch.cat([images[row : row + 1] for row in rows.tolist()])
+
+
+class LazyImages:
+    """Images of a source in the order of its rows `(N,)`, float32 in [0, 1], read when they are asked for."""
 
     def __init__(self, source: ImageSource, rows: np.ndarray):
         self._source, self._rows = source, rows
         self.shape: tuple[int, int, int, int] = (len(rows), *source.shape[1:])
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the N images in their source."""
-        return [self._source.names[row] for row in self._rows.tolist()]
-
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray | Tensor) -> Tensor:
-        """Images `(n, 3, H, W)` float32 in [0, 1]; of one whole number `(3, H, W)`.
-
-        Raises:
-            UserError: naming the first image that is unreadable, not finite or out of range.
-        """
+        """Return images `(n, 3, H, W)` float32 in [0, 1], `(3, H, W)` for one index; refuse values out of range."""
         if isinstance(which, int):
             return self[[which]][0]
         rows = self._rows[which if isinstance(which, slice) else np.asarray(which)]
@@ -79,20 +154,6 @@ class LazyImages:
             _check_range(self._source.names[row], low, high)
         return images.clamp_(0, 1)
 
-    def blocks(self, size: int = 32) -> Iterator[Tensor]:
-        """All images in order, at most `size` of them at once."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
-
-    def check(self) -> None:
-        """Reads every image once and keeps none, so that a bad one is known before anything long begins.
-
-        Raises:
-            UserError: as `__getitem__`.
-        """
-        for _ in self.blocks():
-            pass
-
 
 @dataclass(frozen=True, eq=False)
 class ForeignReconstructions:
@@ -100,23 +161,19 @@ class ForeignReconstructions:
 
     Attributes:
         images: `(N, 3, H, W)` in [0, 1], read when they are asked for.
-        stimulus_ids: `(N,)` int64, as the source names them; None where it does not, and the order alone says which
-            image is which.
+        names: N, of the images in their source.
+        stimulus_ids: `(N,)` int64, None where the source has none and the images are matched by order.
         captions: N sentences; None where the source has none.
-        names: N, what each image is called in its source.
     """
 
     images: LazyImages
+    names: list[str]
     stimulus_ids: np.ndarray | None
     captions: list[str] | None
-    names: list[str]
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
-def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str = "images") -> ForeignReconstructions:
-    """Opens reconstructions of the test images; pixels are read later.
+def read_reconstructions_of(path: str | Path, test_ids: np.ndarray) -> ForeignReconstructions:
+    """Open reconstructions of the test images; pixels are read later.
 
     A folder of image files is matched by name where names are stimulus ids, 0-based (`17.png`, `00017.png`,
     `stimulus_17.png`), and by order where they are not: then there are as many files as test images, and numbers in
@@ -129,7 +186,6 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str 
             object of sentences by file name); a published `.pt` file, its captions beside it; or a folder or file of
             the step `reconstruct`.
         test_ids: `(N,)` stimulus ids of the test set, ascending.
-        key: which images of a folder of `reconstruct`: `images`, `refined_images`, `blurry_images`, ...
 
     Raises:
         UserError: if there is no such file, it holds something else, is damaged or a pickle with code; if an image is
@@ -139,7 +195,7 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str 
     assert (np.diff(test_ids) > 0).all(), "test ids ascend"
     if not path.exists():
         raise UserError("the reconstructions do not exist", got=path, expected=_WANTED)
-    source, ids, captions = _opened(path, test_ids, key)
+    source, ids, captions = _opened(path, test_ids)
     if captions is not None and len(captions) != len(source.names):
         seen, wanted = f"{len(captions)} captions", f"{len(source.names)}, one for each image"
         raise UserError(f"the captions of {path} are others than those of its images", got=seen, expected=wanted)
@@ -149,20 +205,20 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray, *, key: str 
         rows = np.arange(len(test_ids))
     else:
         raise _another_number(path, len(source.names), len(test_ids))
-    images = LazyImages(source, rows)
+    names = [source.names[row] for row in rows.tolist()]
     ordered = None if captions is None else [captions[row] for row in rows.tolist()]
-    return ForeignReconstructions(images, None if ids is None else test_ids, ordered, images.names)
+    return ForeignReconstructions(LazyImages(source, rows), names, None if ids is None else test_ids, ordered)
 
 
-def _opened(path: Path, test_ids: np.ndarray, key: str) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
-    """The images, their stimulus ids and their captions as they lie, `(M,)` each."""
+def _opened(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
+    """Return the images, their stimulus ids and their captions in the order of the source, `(M,)` each."""
     if path.is_dir() and (path / RECONSTRUCTIONS).is_file():
         path = path / RECONSTRUCTIONS
     if path.is_dir():
         files = ImageFiles(_image_files(path))
         return files, _ids_of_names(files.paths, test_ids), _captions_of_folder(path, files.names)
     if path.suffix == ".safetensors":
-        own = OwnReconstructions(path, key)
+        own = OwnReconstructions(path)
         return own, own.stimulus_ids, _captions_of_folder(path.parent, own.names)
     if path.suffix in (".pt", ".pth"):
         return PublishedTensor(path), None, _published_captions(path)
@@ -170,22 +226,22 @@ def _opened(path: Path, test_ids: np.ndarray, key: str) -> tuple[ImageSource, np
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """The folder's images, numbers in names sorted as numbers."""
+    """Return the folder's images, numbers in names sorted as numbers."""
     files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not files:
-        others = sorted(p.name for p in folder.glob("*.pt") if p.stem.endswith(PUBLISHED_IMAGES))
+        others = sorted(p.name for p in folder.glob("*.pt") if p.stem.endswith(_PUBLISHED_IMAGES))
         fix = f"one of its files: {', '.join(others[:5])}" if others else None
         raise UserError(f"{folder} holds no reconstruction", expected=_WANTED, fix=fix)
     return sorted(files, key=lambda p: (_parts(p.stem), p.name))
 
 
 def _parts(stem: str) -> list[str | int]:
-    """Text and numbers by turns, text first, so that two names compare part by part."""
+    """Return text and numbers in turn, text first, so that two names compare part by part."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", stem))]
 
 
 def _ids_of_names(files: Sequence[Path], test_ids: np.ndarray) -> np.ndarray | None:
-    """The stimulus id in each name, `(M,)`; None where names are none, or only count the files."""
+    """Return the stimulus id in each name, `(M,)`; None where names have none, or only count the files."""
     found = [re.fullmatch(r"(?:stimulus[ _-]?)?([0-9]{1,9})", p.stem, re.IGNORECASE) for p in files]
     if not any(found):
         return None
@@ -201,7 +257,7 @@ def _ids_of_names(files: Sequence[Path], test_ids: np.ndarray) -> np.ndarray | N
 
 
 def _rows_by_id(path: Path, source: ImageSource, ids: np.ndarray, test_ids: np.ndarray) -> np.ndarray:
-    """The place of each test image's reconstruction in the source, `(N,)`."""
+    """Return the index of each test image's reconstruction in the source, `(N,)`."""
     row_of: dict[int, int] = {}
     for row, id_ in enumerate(ids.tolist()):
         if id_ in row_of:
@@ -225,16 +281,12 @@ def _rows_by_id(path: Path, source: ImageSource, ids: np.ndarray, test_ids: np.n
 
 def _another_number(path: Path, seen: int, wanted: int, more: str = "") -> UserError:
     fix = None
-    if seen == MINDEYE1_TEST_IMAGES:
+    if seen == _MINDEYE1_TEST_IMAGES:
         fix = f"data.test_split=test, the older split, if these are MindEye1's {seen} images"
     elif seen == nsd.NUM_SHARED_STIMULI:
         fix = f"data.test_split=new_test data.split=standard, if these are MindEye2's {seen} images"
-    return UserError(
-        f"{path} has not as many images as the test set",
-        got=f"{seen} images{more}",
-        expected=f"{wanted} images",
-        fix=fix,
-    )
+    what = f"{path} has not as many images as the test set"
+    return UserError(what, got=f"{seen} images{more}", expected=f"{wanted} images", fix=fix)
 
 
 def _a_few(ids: Sequence[int] | np.ndarray) -> str:
@@ -250,7 +302,7 @@ def _check_range(name: str, low: float, high: float) -> None:
 
 
 def _captions_of_folder(folder: Path, names: Sequence[str]) -> list[str] | None:
-    """The sentences of `captions.json`: a list in the order of the images, or an object by file name."""
+    """Return the sentences of `captions.json`: a list in the order of the images, or an object by file name."""
     path = folder / CAPTIONS
     if not path.is_file():
         return None
@@ -266,11 +318,11 @@ def _captions_of_folder(folder: Path, names: Sequence[str]) -> list[str] | None:
 
 
 def _published_captions(images: Path) -> list[str] | None:
-    """The sentences in the file that the published code writes beside the images."""
-    end = next((end for end in PUBLISHED_IMAGES if images.stem.endswith(end)), None)
+    """Return the sentences in the file that the published code writes beside the images."""
+    end = next((end for end in _PUBLISHED_IMAGES if images.stem.endswith(end)), None)
     if end is None:
         return None
-    path = images.with_name(images.stem.removesuffix(end) + PUBLISHED_CAPTIONS + images.suffix)
+    path = images.with_name(images.stem.removesuffix(end) + _PUBLISHED_CAPTIONS + images.suffix)
     return _sentences(path, read_published(path)) if path.is_file() else None
 
 

@@ -1,1 +1,0 @@
-"""Readers of reconstructions that the user brings."""
