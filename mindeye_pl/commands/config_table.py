@@ -85,7 +85,9 @@ def _sections(key: str, settings: type[Settings], configs: Sequence[Mapping]) ->
         if inner is Component:
             below += list(_components(own, configs))
         elif _holds_components(argument.annotation):
-            below += list(_named(own, inner, configs))
+            named = list(_named(own, inner, configs))
+            below += named
+            rows += [] if named else [_row(own, argument, configs)]
         elif inner is not None:
             below += list(_sections(f"{own}{part}", inner, configs))
         else:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pydoc import ErrorDuringImport, locate
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -13,7 +14,7 @@ from mindeye_pl.schema.arguments import Signature, shared_signature, signature_o
 from mindeye_pl.schema.libraries import Reserved
 from mindeye_pl.schema.settings import Component, Settings
 from mindeye_pl.schema.values import ALIKE, NO_VALUE, as_override, in_words, is_valid, nearest, similarity
-from mindeye_pl.types import ArgumentsOf
+from mindeye_pl.types import ArgumentsOf, CalledWith
 
 TARGET = "_target_"
 
@@ -64,11 +65,13 @@ class _Validator:
             raise self._wrong(key, values, "a mapping")
         self._arguments(key, values, signature_of(settings), self._files(values), partial=False)
 
-    def component(self, key: Key, values: Any, supplied: frozenset[str]) -> None:
-        """Check a node that builds an object."""
+    def component(self, key: Key, values: Any, supplied: frozenset[str], called_with: CalledWith | None = None) -> None:
+        """Check a node that builds an object, or whose function is called with further positional arguments."""
         if not isinstance(values, Mapping) or not isinstance(values.get(TARGET), str):
             raise self._wrong(key, values, "a node with `_target_`, or null")
         signature = signature_of(self._imported((*key, TARGET), values[TARGET]))
+        if called_with is not None:
+            signature = self._called(key, values[TARGET], signature, called_with)
         for name, annotation in _HYDRA.items():
             if name in values:
                 self.value((*key, name), values[name], annotation, supplied)
@@ -89,6 +92,14 @@ class _Validator:
         expected = f"{module}.{near[0]}" if near and similarity(own, near[0]) >= ALIKE else "a class or function"
         raise UserError(f"{self._name(key)} names nothing that can be called", got=name, expected=expected)
 
+    def _called(self, key: Key, name: str, signature: Signature, called_with: CalledWith) -> Signature:
+        """Return the arguments that a function has beside those that it is called with."""
+        given = called_with.arguments
+        if len(signature.arguments) < len(given) and signature.rest is None:
+            expected = f"a function of {' and '.join(given)}"
+            raise UserError(f"{self._name((*key, TARGET))} takes too few arguments", got=name, expected=expected)
+        return replace(signature, arguments=dict(list(signature.arguments.items())[len(given) :]))
+
     def value(self, key: Key, value: Any, annotation: Any, supplied: frozenset[str] = SUPPLIED) -> None:
         """Check what stands at a key."""
         if (reserved := _marked(annotation, Reserved)) is not None:
@@ -100,7 +111,7 @@ class _Validator:
         if value is None and (NoneType in options or key[-1] in supplied):
             return
         if Component in options and _is_component(value):
-            self.component(key, value, supplied)
+            self.component(key, value, supplied, _marked(annotation, CalledWith))
             return
         inner = _structured_items(options, value)
         settings = next(

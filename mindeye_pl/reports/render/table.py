@@ -32,7 +32,7 @@ DIFFERENCES: dict[Difference, tuple[str, str]] = {
     "worse": ("▼", "significantly worse than this run"),
 }
 #: Maximum number of score columns of a table in the terminal.
-MAX_TERMINAL_COLUMNS = 4
+MAX_TERMINAL_COLUMNS = 3
 
 
 @dataclass(frozen=True)

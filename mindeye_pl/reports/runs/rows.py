@@ -145,7 +145,7 @@ def image_results(content: Mapping[str, Any], about: About, experiments: Sequenc
 
 
 def _column(metric: TableMetric) -> Column:
-    limits = None if metric.name == "fid" else (0.0, 1.0)
+    limits = (0.0, 1.0) if metric.bounded else None
     form: Literal["percent", "number"] = "percent" if metric.form == "percent" else "number"
     return Column(metric.title, metric.name, metric.question, form, metric.higher_is_better, limits=limits)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.console import console
 from mindeye_pl.engine.run import Run, order
@@ -75,7 +75,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
         shown.tables += gallery_results(read_recall(retrieval))
         args = (inputs["gallery"].gallery, inputs["images"].stimuli, captions, config.report.gallery)
         shown.images.append(found_section(retrieval, *args))
-    _print(config.data.subject, shown.tables)
+    _print(config, shown.tables)
     path = report_folder(run) / "index.html"
     artifacts = [(step, run.find(step)) for step in order(config, steps)]
     made = [(step, artifact) for step, artifact in artifacts if artifact is not None]
@@ -139,15 +139,15 @@ def _add_reconstructions(run: Run, about: About, captions: Path | None, shown: S
     shown.figures.append(regions_section(content, config.protocol.encoders))
 
 
-def _print(subject: int, tables: Sequence[Results]) -> None:
-    """The main columns of the main tables; the page has the rest."""
+def _print(config: DictConfig, tables: Sequence[Results]) -> None:
+    """Print the main columns of the main tables; the page has the rest."""
     commands = True
     for table in tables:
         if table.title == "Retrieval":
             names: Sequence[str] = [column.score for column in COLUMNS]
-            title = f"Subject {subject}"
+            title = f"Subject {config.data.subject}"
         elif table.title == RECONSTRUCTIONS:
-            names, title = TERMINAL, table.title
+            names, title = (*TERMINAL, *config.protocol.metrics), table.title
         elif table.title == GALLERY:
             names, title = [column.score for column in table.columns][:3], table.title
         else:

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from mindeye_pl.metrics.captions.pairs import SEVERAL
-from mindeye_pl.schema.settings import Settings
+from mindeye_pl.schema.settings import Component, Settings
 from mindeye_pl.tracking.wandb_artifact import Upload
 from mindeye_pl.types import (
+    CalledWith,
     Fraction,
     Name,
     NonNegativeFloat,
@@ -91,6 +92,7 @@ class Protocol(Settings):
         meteor: computes METEOR of captions, which needs WordNet.
         text: text towers of the captions' similarity.
         several_captions: reference of an image that has several captions.
+        metrics: functions of your own by the name of their scores (docs/extending.md).
     """
 
     name: Name
@@ -108,6 +110,7 @@ class Protocol(Settings):
     meteor: bool
     text: list[Name]
     several_captions: Annotated[str, OneOf(SEVERAL)]
+    metrics: dict[Name, Annotated[Component, CalledWith(("reconstructions", "images"))]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,13 +125,13 @@ def test_scale_stays_inside_its_cell() -> None:
     assert max(positions) <= 100
 
 
-def test_terminal_tables_have_at_most_four_columns() -> None:
+def test_terminal_tables_have_at_most_three_columns() -> None:
     parts = split_columns(COLUMNS)
     assert [column for part in parts for column in part] == list(COLUMNS)
-    assert all(1 <= len(part) <= 4 and len({column.group for column in part}) == 1 for part in parts)
+    assert all(1 <= len(part) <= 3 and len({column.group for column in part}) == 1 for part in parts)
     plain = [Column(f"c{i}", f"c{i}") for i in range(9)]
-    assert [len(part) for part in split_columns(plain)] == [4, 4, 1]
-    assert split_columns(plain[:4]) == [plain[:4]]
+    assert [len(part) for part in split_columns(plain)] == [3, 3, 3]
+    assert split_columns(plain[:3]) == [plain[:3]]
     assert printed(ROWS).count("true tokens") == len(parts)
 
 
