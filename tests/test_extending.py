@@ -8,8 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.nn.functional import gelu, linear
+
+from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.trials import load_test_trials, load_training_trials
+from mindeye_pl.models.reconstructor import image_seed
+from mindeye_pl.nn.diffusion.seeds import normal_draws
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "extending.md").read_text()
@@ -49,7 +57,7 @@ def run(folder: Path, *arguments: str) -> str:
 def test_backbone(tmp_path: Path) -> None:
     write_files(tmp_path)
     run(tmp_path, *command_with(" backbone=plain"), *SMALL, "pipeline.steps=[finetune]")
-    (trained,) = (tmp_path / "outputs" / "artifacts" / "finetune").glob("[!.]*")
+    trained = artifact(tmp_path, "finetune")
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["backbone"]["network"]["_target_"] == "my_lab.plain_backbone.PlainBackbone"
     with safe_open(trained / "model.safetensors", "pt") as weights:
@@ -76,6 +84,45 @@ def test_metric(tmp_path: Path) -> None:
     assert column["question"] in page
 
 
+def test_dataset(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    run(tmp_path, "-m", "my_lab.record")
+    steps = "pipeline.steps=[evaluate,reconstruct,evaluate_reconstructions,report]"
+    terminal = run(tmp_path, *command_with("data=recordings"), *SMALL, steps)
+    layout = NSDLayout(artifact(tmp_path, "convert_recordings"))
+    counts = {subject: len(load_training_trials(layout, subject, "all", tmp_path / "cache")) for subject in (1, 2)}
+    assert counts == {1: 48, 2: 48}, "three trials of each of 16 images"
+    assert len(load_test_trials(layout, 1, "new_test", tmp_path / "cache")) == 24
+    assert "simulated" not in terminal
+    content = read_scores(tmp_path)
+    assert content["stimulus_ids"] == list(range(8))
+    for line in ("model", "grey", "other_image"):
+        assert "clip_two_way" in {score["name"] for score in content["rows"][line]}
+
+
+def test_system(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    steps = "pipeline.steps=[evaluate,reconstruct,evaluate_reconstructions,report]"
+    run(tmp_path, *command_with("model=gaussian"), *SMALL, "finetune.start=scratch", steps)
+    weights = load_file(artifact(tmp_path, "finetune") / "model.safetensors")
+    assert {name.split(".")[0] for name in weights} == {"alignment", "backbone", "prior"}
+    first, last = (
+        (weights[f"prior.network.layers.{i}.weight"], weights[f"prior.network.layers.{i}.bias"]) for i in (0, 2)
+    )
+    made = load_file(artifact(tmp_path, "reconstruct") / "reconstructions.safetensors")
+    tokens, ids = made["backbone_tokens"].float(), made["stimulus_ids"].tolist()
+    mean, log_std = linear(gelu(linear(tokens, *first)), *last).chunk(2, dim=-1)
+    noise = next(normal_draws([image_seed(42, id_) for id_ in ids], mean))
+    sampled = mean + log_std.clamp(-3, 1).exp() * noise
+    torch.testing.assert_close(made["prior_tokens"].float(), sampled, atol=1e-2, rtol=1e-2)
+    content = read_scores(tmp_path)
+    assert {"pixcorr", "clip_two_way"} <= {score["name"] for score in content["rows"]["model"]}
+
+
+def artifact(folder: Path, step: str) -> Path:
+    (found,) = (folder / "outputs" / "artifacts" / step).glob("[!.]*")
+    return found
+
+
 def read_scores(folder: Path) -> dict:
-    (path,) = (folder / "outputs" / "artifacts" / "evaluate_reconstructions").glob("[!.]*/scores.json")
-    return json.loads(path.read_text())
+    return json.loads((artifact(folder, "evaluate_reconstructions") / "scores.json").read_text())

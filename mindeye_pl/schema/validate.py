@@ -44,13 +44,17 @@ def validate(config: DictConfig, root: type[Settings]) -> None:
 
     Args:
         config: the composed configuration.
-        root: the dataclass of its top-level keys.
+        root: the dataclass of its top-level keys; a further key may hold a node with `_target_`, a part of the user's.
 
     Raises:
         UserError: for the first unknown or missing key and the first wrong value, naming the key that holds it.
     """
-    values = OmegaConf.to_container(config, resolve=True)
-    _Validator(config).settings((), values, root)
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    known, validator = signature_of(root).arguments, _Validator(config)
+    own = {name: value for name, value in values.items() if name not in known and _is_component(value)}
+    for name, value in own.items():
+        validator.component((name,), value, SUPPLIED)
+    validator.settings((), {name: value for name, value in values.items() if name not in own}, root)
 
 
 class _Validator:

@@ -10,7 +10,7 @@ Legend: R slots, three published; V voxels of the subject's nsdgeneral mask.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,9 @@ from mindeye_pl.data.mindeye1.index import ConversionSettings, IndexedShard, Ind
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
 from mindeye_pl.data.mindeye1.samples import OTHER_RULE, VOXELS, Sample, Shard
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shard_writer import write_shard
+from mindeye_pl.data.nsd.shard_writer import write_shard, write_training_shards
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
 
@@ -76,7 +75,8 @@ def convert_mindeye1(
             written.update(sample.stimulus_id for sample in shard.samples)
             bar.advance(task, len(shard.samples))
     for subject, design in zip(indexed, designs, strict=True):
-        _write_shards(layout, subject.subject, design)
+        write_training_shards(layout, subject.subject, design)
+        write_shard(layout.shard(subject.subject, TEST), design, design.test_trials)
     for path in source.companion_files():
         with replacing(root / path.name) as temporary:
             shutil.copyfile(path, temporary)
@@ -201,21 +201,6 @@ def _write_image(images: h5py.Dataset, shard: Shard, sample: Sample, pixels: np.
             got=f"mean difference {difference:.2g}",
             expected=f"at most {_MAX_IMAGE_DIFFERENCE}",
         )
-
-
-def _write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """Write the training trials of each session, and the test trials."""
-    known = design.behaviour[:, Behaviour.BETA_ROW] >= 0
-    training, first = np.flatnonzero(known & ~design.is_shared), 0
-    for session, trials in enumerate(_by_session(training, design)):
-        write_shard(layout.shard(subject, "train", session), design, trials, first_number=first)
-        first += len(trials)
-    write_shard(layout.shard(subject, TEST), design, np.flatnonzero(known & design.is_shared))
-
-
-def _by_session(trials: np.ndarray, design: Design) -> Iterator[np.ndarray]:
-    starts = np.arange(1, design.num_sessions) * design.trials_per_session
-    yield from np.split(trials, np.searchsorted(trials, starts))
 
 
 def _summary(subject: IndexedSubject, design: Design) -> dict[str, int]:

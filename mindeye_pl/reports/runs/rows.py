@@ -23,7 +23,7 @@ from mindeye_pl.reports.render.table import COLUMNS, Column, Kind, Row
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.lines import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
-from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.inputs.dataset import NSD_SOURCES, is_simulated
 from mindeye_pl.store.artifacts import Artifact
 
 #: Columns of the terminal, which has room for no more; the page has all.
@@ -60,7 +60,7 @@ class About:
             config.data.subject,
             config.data.num_sessions,
             simulated,
-            not simulated and config.report.published,
+            config.data.source in NSD_SOURCES and not simulated and config.report.published,
             config.metrics.names,
             tuple(config.metrics.top_k),
         )

@@ -102,7 +102,6 @@ class Config(Settings):
     reconstruct: Reconstruct
     retrieve: Retrieve
     model: Component
-    objective: Component
     optimizer: Component
     scheduler: Component
     trainer: Component
@@ -121,6 +120,7 @@ class Config(Settings):
     artifacts: Artifacts
     pipeline: Pipeline
     features: dict[str, FeatureNetwork] | None = None
+    objective: Component | None = None
     alignment: Component | None = None
     backbone: Component | None = None
     prior: Component | None = None

@@ -75,10 +75,10 @@ class Data(Settings):
     """Brains and images.
 
     Attributes:
-        source: where they come from; the group `data` sets it.
+        source: where they come from; the papers' rows stand beside measured `simulated`, `nsd` or `nsd_mindeye1` data.
         root: folder of the files; null for the data of a step.
         made_by: full name of the step that makes the files where `root` is null.
-        source_dir: folder of MindEye1's files, which are converted.
+        source_dir: folder of the files that the step `made_by` converts.
         subject: subject that is fine-tuned and scored.
         subjects: all subjects.
         num_sessions: first sessions of `data.subject` that are used, a fraction of one too, or `all`.
@@ -96,7 +96,7 @@ class Data(Settings):
         voxel_counts: voxels that each subject's files must have; null takes what is there.
     """
 
-    source: Literal["simulated", "nsd", "nsd_mindeye1"]
+    source: Name
     root: str | None
     subject: PositiveInt
     subjects: Annotated[list[PositiveInt], MinLen(1)]
