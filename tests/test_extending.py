@@ -47,7 +47,7 @@ def run(folder: Path, *arguments: str) -> str:
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -106,12 +106,10 @@ def test_system(tmp_path: Path) -> None:
     run(tmp_path, *command_with("model=gaussian"), *SMALL, "finetune.start=scratch", steps)
     weights = load_file(artifact(tmp_path, "finetune") / "model.safetensors")
     assert {name.split(".")[0] for name in weights} == {"alignment", "backbone", "prior"}
-    first, last = (
-        (weights[f"prior.network.layers.{i}.weight"], weights[f"prior.network.layers.{i}.bias"]) for i in (0, 2)
-    )
+    layers = [[weights[f"prior.network.layers.{i}.{name}"] for name in ("weight", "bias")] for i in (0, 2)]
     made = load_file(artifact(tmp_path, "reconstruct") / "reconstructions.safetensors")
     tokens, ids = made["backbone_tokens"].float(), made["stimulus_ids"].tolist()
-    mean, log_std = linear(gelu(linear(tokens, *first)), *last).chunk(2, dim=-1)
+    mean, log_std = linear(gelu(linear(tokens, *layers[0])), *layers[1]).chunk(2, dim=-1)
     noise = next(normal_draws([image_seed(42, id_) for id_ in ids], mean))
     sampled = mean + log_std.clamp(-3, 1).exp() * noise
     torch.testing.assert_close(made["prior_tokens"].float(), sampled, atol=1e-2, rtol=1e-2)

@@ -174,6 +174,20 @@ def test_a_nested_network(own_module: str) -> None:
         validate(config, Config)
 
 
+def test_a_part_of_the_users_own_at_a_key_of_its_own(own_module: str) -> None:
+    config = compose_config(["scale=tiny"])
+    with open_dict(config):
+        config.shaper = {"_target_": f"{own_module}.OwnCallback", "patience": 2}
+    validate(config, Config)
+    config.shaper.patience = 0
+    with pytest.raises(UserError, match=r"shaper\.patience has a wrong value"):
+        validate(config, Config)
+    with open_dict(config):
+        config.shaper = {"patience": 2}
+    with pytest.raises(UserError, match=r"unknown key \(got: shaper"):
+        validate(config, Config)
+
+
 def test_what_the_project_supplies_may_be_absent() -> None:
     config = compose_config(["scale=tiny"])
     with open_dict(config):
