@@ -82,6 +82,8 @@ def test_metric(tmp_path: Path) -> None:
     assert content["above_null"]["grey"]["contrast"][1] > 0, "so that the model beats it beyond doubt"
     page = (tmp_path / "outputs" / "reports" / "contrast" / "index.html").read_text()
     assert column["question"] in page
+    again = run(tmp_path, *command_with("+experiment=scratch +protocol"), *SMALL, steps)
+    assert "evaluate_reconstructions: cached" in again, "the line of YAML and the command line mean the same"
 
 
 def test_dataset(tmp_path: Path) -> None:
