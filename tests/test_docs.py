@@ -1,4 +1,4 @@
-"""What the pages name exists: files of the repository, modules and classes, and pages that they link to."""
+"""Check that files, modules, classes and pages that the docs name exist."""
 
 import re
 from pathlib import Path

@@ -49,12 +49,7 @@ def validate(config: DictConfig, root: type[Settings]) -> None:
     Raises:
         UserError: for the first unknown or missing key and the first wrong value, naming the key that holds it.
     """
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    known, validator = signature_of(root).arguments, _Validator(config)
-    own = {name: value for name, value in values.items() if name not in known and _is_component(value)}
-    for name, value in own.items():
-        validator.component((name,), value, SUPPLIED)
-    validator.settings((), {name: value for name, value in values.items() if name not in own}, root)
+    _Validator(config).root(OmegaConf.to_container(config, resolve=True), root)
 
 
 class _Validator:
@@ -62,6 +57,14 @@ class _Validator:
 
     def __init__(self, config: DictConfig):
         self._config = config
+
+    def root(self, values: Any, settings: Any) -> None:
+        """Check the top level, parts of the user's at keys of their own among it."""
+        known = signature_of(settings).arguments
+        own = {name: value for name, value in values.items() if name not in known and _is_component(value)}
+        for name, value in own.items():
+            self.component((name,), value, SUPPLIED)
+        self.settings((), {name: value for name, value in values.items() if name not in own}, settings)
 
     def settings(self, key: Key, values: Any, settings: Any) -> None:
         """Check a node of plain settings."""

@@ -78,7 +78,8 @@ class IndexedSubject:
             for sample in shard.samples
             for trial in sample.trials
         ]
-        return Design.from_trials(self.subject, *np.array(trials).T, trials_per_session)
+        numbers, stimulus_ids, is_test = np.array(trials).T
+        return Design.from_trials(self.subject, numbers, stimulus_ids, is_test, trials_per_session)
 
 
 def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSettings) -> IndexedSubject:
