@@ -47,6 +47,17 @@ class ArgumentsOf:
         self.targets = targets
 
 
+@dataclass(frozen=True)
+class CalledWith:
+    """Mark of a node whose function the project calls with some positional arguments, beside those of the node.
+
+    Attributes:
+        arguments: the positional arguments in words.
+    """
+
+    arguments: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class OneOf:
     """Bound of text that names an entry of a registry: `Annotated[str, OneOf(SOLVERS)]`.

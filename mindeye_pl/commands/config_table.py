@@ -62,7 +62,9 @@ def _tables(key: str, settings: Any, configs: Sequence[Any]) -> Iterator[_Table]
         if inner is Component:
             below.append(_components(own, configs))
         elif _holds_components(argument.annotation):
-            below.append(_named(own, inner, configs))
+            named = list(_named(own, inner, configs))
+            below.append(iter(named))
+            rows += [] if named else [_row(own, argument, configs)]
         elif inner is not None:
             below.append(_tables(f"{own}{part}", inner, configs))
         else:

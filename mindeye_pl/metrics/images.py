@@ -3,6 +3,8 @@
 Legend: n pairs of reconstruction and image, F features.
 """
 
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image, two_way_influence
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
@@ -31,6 +34,7 @@ class TableMetric:
         chance: score of a random guess; None if null rows replace it.
         pool_size: number of candidates; None if there are no candidates.
         group: title of the table that contains the column.
+        bounded: draws scores on a scale from 0 to 1, else on the range of the column.
     """
 
     name: str
@@ -41,6 +45,7 @@ class TableMetric:
     chance: float | None = None
     pool_size: int | None = None
     group: str = "Reconstructions"
+    bounded: bool = True
 
 
 PIXEL_METRICS = (
@@ -90,7 +95,30 @@ LPIPS_METRIC = TableMetric(
 def fid_metric(title: str) -> TableMetric:
     """Return the column of the distance between sets, by one network's features."""
     question = f"How far are all reconstructions from all seen images, as sets, by {title}? 0 means identical."
-    return TableMetric(FID, "FID", question, "number", higher_is_better=False)
+    return TableMetric(FID, "FID", question, "number", higher_is_better=False, bounded=False)
+
+
+def metric_of_function(name: str, function: Callable[..., Tensor]) -> TableMetric:
+    """Return the column of a user's function, as its docstring describes it.
+
+    Args:
+        name: name of its scores, and the column header.
+        function: its docstring begins with the question that it answers, and has one of the lines `Direction: higher
+            is better.` and `Direction: lower is better.`
+
+    Raises:
+        UserError: if the docstring has no such line.
+    """
+    text = inspect.getdoc(function) or ""
+    direction = re.search(r"^Direction: (higher|lower) is better", text, re.MULTILINE)
+    if direction is None:
+        raise UserError(
+            f"the docstring of the metric {name} does not say which scores are better",
+            got=f"{function.__module__}.{function.__qualname__}",
+            expected="a line `Direction: higher is better.` or `Direction: lower is better.`",
+        )
+    question = " ".join(text.partition("\n\n")[0].split())
+    return TableMetric(name, name, question, higher_is_better=direction[1] == "higher", bounded=False)
 
 
 @dataclass(frozen=True)

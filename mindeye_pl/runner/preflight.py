@@ -9,6 +9,7 @@ from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
+from mindeye_pl.steps.inputs.dataset import NSD_SOURCES, SIMULATED
 from mindeye_pl.training.build import parameter_counts
 
 
@@ -46,8 +47,8 @@ def check_device(config: DictConfig) -> None:
 
 def size_line(config: DictConfig) -> str:
     """Return one line with the parameters of each part, counted on the meta device."""
-    simulated = config.simulation.voxel_counts if config.data.source == "simulated" else nsd.VOXEL_COUNTS
-    known = config.data.get("voxel_counts") or simulated
+    expected = dict.fromkeys(NSD_SOURCES, nsd.VOXEL_COUNTS) | {SIMULATED: config.simulation.voxel_counts}
+    known = config.data.get("voxel_counts") or expected.get(config.data.source, {})
     if config.data.subject not in known:
         return f"model at scale={config.scale.name}: its size depends on the data's voxel counts"
     counts = parameter_counts(config, [known[config.data.subject]])

@@ -31,8 +31,8 @@ _Limit = PositiveInt | Annotated[Fraction, Gt(0)] | None
 
 _DDP = ("ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "ddp_static_graph")
 _STAGES = [f"deepspeed_stage_{stage}{where}" for stage in (1, 2) for where in ("", "_offload")]
-#: Without ddp_spawn, ddp_fork and ddp_notebook, which start ranks from a running process, and DeepSpeed's stage 3, which
-#: shards the weights.
+#: ddp_spawn, ddp_fork and ddp_notebook start ranks from a running process, and DeepSpeed's stage 3 shards the weights:
+#: neither works here.
 _STRATEGIES = ("auto", *_DDP, "fsdp", "fsdp_cpu_offload", "deepspeed", *_STAGES)
 
 _TRAINER = {

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pydoc import ErrorDuringImport, locate
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -13,7 +14,7 @@ from mindeye_pl.schema.arguments import Signature, shared_signature, signature_o
 from mindeye_pl.schema.libraries import Reserved
 from mindeye_pl.schema.settings import Component, Settings
 from mindeye_pl.schema.values import ALIKE, NO_VALUE, as_override, in_words, is_valid, nearest, similarity
-from mindeye_pl.types import ArgumentsOf
+from mindeye_pl.types import ArgumentsOf, CalledWith
 
 TARGET = "_target_"
 
@@ -41,11 +42,12 @@ Mark = TypeVar("Mark")
 def validate(config: DictConfig, root: type[Settings]) -> None:
     """Check every node of a composed configuration; `root` declares its top-level keys.
 
+    A further top-level key may hold a node with `_target_`, a part of the user's.
+
     Raises:
         UserError: for the first unknown or missing key and the first wrong value, naming the key that holds it.
     """
-    values = OmegaConf.to_container(config, resolve=True)
-    _Validator(config).settings((), values, root)
+    _Validator(config).root(OmegaConf.to_container(config, resolve=True), root)
 
 
 class _Validator:
@@ -54,17 +56,27 @@ class _Validator:
     def __init__(self, config: DictConfig):
         self._config = config
 
+    def root(self, values: Any, settings: Any) -> None:
+        """Check the top level, parts of the user's at keys of their own among it."""
+        known = signature_of(settings).arguments
+        own = {name: value for name, value in values.items() if name not in known and _is_component(value)}
+        for name, value in own.items():
+            self.component((name,), value, SUPPLIED)
+        self.settings((), {name: value for name, value in values.items() if name not in own}, settings)
+
     def settings(self, key: Key, values: Any, settings: Any) -> None:
         """Check a node of plain settings."""
         if not isinstance(values, Mapping):
             raise self._wrong(key, values, "a mapping")
         self._arguments(key, values, signature_of(settings), self._files(values), partial=False)
 
-    def component(self, key: Key, values: Any, supplied: frozenset[str]) -> None:
-        """Check a node that builds an object."""
+    def component(self, key: Key, values: Any, supplied: frozenset[str], called_with: CalledWith | None = None) -> None:
+        """Check a node that builds an object, or whose function is called with further positional arguments."""
         if not isinstance(values, Mapping) or not isinstance(values.get(TARGET), str):
             raise self._wrong(key, values, "a node with `_target_`, or null")
         signature = signature_of(self._imported((*key, TARGET), values[TARGET]))
+        if called_with is not None:
+            signature = self._called(key, values[TARGET], signature, called_with)
         for name, annotation in _HYDRA.items():
             if name in values:
                 self.value((*key, name), values[name], annotation, supplied)
@@ -85,6 +97,14 @@ class _Validator:
         expected = f"{module}.{near[0]}" if near and similarity(own, near[0]) >= ALIKE else "a class or function"
         raise UserError(f"{self._name(key)} names nothing that can be called", got=name, expected=expected)
 
+    def _called(self, key: Key, name: str, signature: Signature, called_with: CalledWith) -> Signature:
+        """Return the arguments that a function has beside those that it is called with."""
+        given = called_with.arguments
+        if len(signature.arguments) < len(given) and signature.rest is None:
+            expected = f"a function of {' and '.join(given)}"
+            raise UserError(f"{self._name((*key, TARGET))} takes too few arguments", got=name, expected=expected)
+        return replace(signature, arguments=dict(list(signature.arguments.items())[len(given) :]))
+
     def value(self, key: Key, value: Any, annotation: Any, supplied: frozenset[str] = SUPPLIED) -> None:
         """Check what stands at a key."""
         if (reserved := _marked(annotation, Reserved)) is not None:
@@ -96,7 +116,7 @@ class _Validator:
         if value is None and (NoneType in options or key[-1] in supplied):
             return
         if Component in options and _is_component(value):
-            self.component(key, value, supplied)
+            self.component(key, value, supplied, _marked(annotation, CalledWith))
             return
         inner = _structured_items(options, value)
         settings = next((one for one in options if isinstance(one, type) and issubclass(one, Settings)), None)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from mindeye_pl.schema.settings import Component
 from mindeye_pl.types import OneOf
 
 #: The value that stands for "there is no nearest one".
@@ -85,6 +86,8 @@ def in_words(annotation: Any) -> str:
     simple = {bool: "true or false", str: "text", NoneType: "null", list: "a list", dict: "a mapping"}
     if base in simple:
         return simple[base]
+    if base is Component:
+        return "a node with `_target_`"
     name = getattr(base, "__name__", str(base))
     return "a path" if name in ("Path", "PathLike") else f"a node with `_target_` ({name})"
 

@@ -174,6 +174,20 @@ def test_a_nested_network(own_module: str) -> None:
         validate(config, Config)
 
 
+def test_a_new_top_level_key_may_hold_a_part(own_module: str) -> None:
+    config = compose_config(["scale=tiny"])
+    with open_dict(config):
+        config.shaper = {"_target_": f"{own_module}.OwnCallback", "patience": 2}
+    validate(config, Config)
+    config.shaper.patience = 0
+    with pytest.raises(UserError, match=r"shaper\.patience has a wrong value"):
+        validate(config, Config)
+    with open_dict(config):
+        config.shaper = {"patience": 2}
+    with pytest.raises(UserError, match=r"unknown key \(got: shaper"):
+        validate(config, Config)
+
+
 def test_supplied_arguments_may_be_missing() -> None:
     config = compose_config(["scale=tiny"])
     with open_dict(config):

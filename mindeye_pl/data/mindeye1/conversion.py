@@ -21,10 +21,9 @@ from mindeye_pl.data.mindeye1.index import ConversionSettings, IndexedShard, Ind
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
 from mindeye_pl.data.mindeye1.samples import OTHER_RULE, VOXELS, Sample, Shard
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shard_writer import write_shard
+from mindeye_pl.data.nsd.shard_writer import write_shard, write_training_shards
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
 
@@ -70,7 +69,8 @@ def convert_mindeye1(
             bar.advance(task, len(shard.samples))
     summary = {}
     for subject, design in zip(indexed, designs, strict=True):
-        _write_shards(layout, subject.subject, design)
+        write_training_shards(layout, subject.subject, design)
+        write_shard(layout.shard(subject.subject, TEST), design, design.test_trials)
         summary[f"subj0{subject.subject}"] = {
             "images": len(subject.samples),
             "trials": subject.num_trials,
@@ -162,14 +162,3 @@ def _write_image(images: h5py.Dataset, shard: Shard, sample: Sample, pixels: np.
         what = f"image {sample.stimulus_id} differs from the one in an earlier shard"
         limit = f"at most {_MAX_IMAGE_DIFFERENCE}"
         raise shard.member_error(sample.name, what, got=f"mean difference {difference:.2g}", expected=limit)
-
-
-def _write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """Write the training trials of each session, and the test trials."""
-    known = design.behaviour[:, Behaviour.BETA_ROW] >= 0
-    training, first = np.flatnonzero(known & ~design.is_shared), 0
-    starts = np.arange(1, design.num_sessions) * design.trials_per_session
-    for session, trials in enumerate(np.split(training, np.searchsorted(training, starts))):
-        write_shard(layout.shard(subject, "train", session), design, trials, first_number=first)
-        first += len(trials)
-    write_shard(layout.shard(subject, TEST), design, np.flatnonzero(known & design.is_shared))

@@ -15,7 +15,6 @@ from mindeye_pl.console import console
 from mindeye_pl.data.mindeye1.layout import SPLITS, TEST, MindEye1Layout
 from mindeye_pl.data.mindeye1.samples import BOTH, VOXELS, Sample, Shard, read_samples
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.errors import UserError
 
@@ -71,18 +70,14 @@ class IndexedSubject:
 
     def design(self, trials_per_session: int) -> Design:
         """Return the behaviour `(T, 17)` with image, subject, session and test set; other columns are -1."""
-        trials = np.array([trial for sample in self.samples for trial in sample.trials])
-        sessions = trials.max() // trials_per_session + 1
-        behaviour = np.full((sessions * trials_per_session, len(Behaviour)), -1.0)
-        for shard in self.shards:
-            for sample in shard.samples:
-                rows = np.array(sample.trials)
-                behaviour[rows, Behaviour.STIMULUS] = sample.stimulus_id
-                behaviour[rows, Behaviour.IS_SHARED1000] = shard.split == TEST
-        behaviour[trials, Behaviour.SUBJECT] = self.subject
-        behaviour[trials, Behaviour.SESSION] = trials // trials_per_session + 1
-        behaviour[trials, Behaviour.BETA_ROW] = trials
-        return Design(behaviour, trials_per_session)
+        trials = [
+            (trial, sample.stimulus_id, shard.split == TEST)
+            for shard in self.shards
+            for sample in shard.samples
+            for trial in sample.trials
+        ]
+        numbers, stimulus_ids, is_test = np.array(trials).T
+        return Design.from_trials(self.subject, numbers, stimulus_ids, is_test, trials_per_session)
 
 
 def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSettings) -> IndexedSubject:

@@ -1,6 +1,7 @@
 """Design of a subject's experiment: the order of the trials and their neighbours."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -20,6 +21,28 @@ class Design:
     behaviour: np.ndarray
     trials_per_session: int
 
+    @classmethod
+    def from_trials(
+        cls, subject: int, trials: np.ndarray, stimulus_ids: np.ndarray, is_test: np.ndarray, trials_per_session: int
+    ) -> Self:
+        """Create the design from the trials with a response; the other rows and columns are -1.
+
+        Args:
+            subject: number of the subject.
+            trials: `(n,)` int64 global trials, which are rows of the betas file too.
+            stimulus_ids: `(n,)` int64 rows of the images file.
+            is_test: `(n,)` bool, of a test image.
+            trials_per_session: trial // trials_per_session is the session.
+        """
+        sessions = trials.max() // trials_per_session + 1
+        behaviour = np.full((sessions * trials_per_session, len(Behaviour)), -1.0)
+        behaviour[trials, Behaviour.STIMULUS] = stimulus_ids
+        behaviour[trials, Behaviour.SUBJECT] = subject
+        behaviour[trials, Behaviour.SESSION] = trials // trials_per_session + 1
+        behaviour[trials, Behaviour.BETA_ROW] = trials
+        behaviour[trials, Behaviour.IS_SHARED1000] = is_test
+        return cls(behaviour, trials_per_session)
+
     @property
     def num_sessions(self) -> int:
         """Number of sessions of the subject."""
@@ -29,6 +52,16 @@ class Design:
     def stimulus_ids(self) -> np.ndarray:
         """Stimulus id of each trial, `(T,)` int64."""
         return self.behaviour[:, Behaviour.STIMULUS].astype(np.int64)
+
+    @property
+    def training_trials(self) -> np.ndarray:
+        """Rows of the training trials, ascending `(n,)` int64."""
+        return np.flatnonzero((self.behaviour[:, Behaviour.BETA_ROW] >= 0) & ~self.is_shared)
+
+    @property
+    def test_trials(self) -> np.ndarray:
+        """Rows of the trials with a test image, ascending `(n,)` int64."""
+        return np.flatnonzero(self.is_shared)
 
     @property
     def is_shared(self) -> np.ndarray:

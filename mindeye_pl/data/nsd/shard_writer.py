@@ -19,15 +19,20 @@ _TRIALS_PER_BLOCK = 512
 
 def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
     """Write a subject's training shards, one per session, and both test shards; samples are numbered per split."""
-    trials = np.arange(len(design.behaviour))
-    session = trials // design.trials_per_session
-    training, test = trials[~design.is_shared], trials[design.is_shared]
-    for index in range(design.num_sessions):
-        first, last = np.searchsorted(session[training], (index, index + 1))
-        write_shard(layout.shard(subject, "train", index), design, training[first:last], first_number=first)
+    test = design.test_trials
+    write_training_shards(layout, subject, design)
     write_shard(layout.shard(subject, "new_test"), design, test)
-    old_test = test[session[test] < design.num_sessions - _OLD_TEST_EXCLUDED_SESSIONS]
+    old_test = test[test // design.trials_per_session < design.num_sessions - _OLD_TEST_EXCLUDED_SESSIONS]
     write_shard(layout.shard(subject, "test"), design, old_test)
+
+
+def write_training_shards(layout: NSDLayout, subject: int, design: Design) -> None:
+    """Write the training shards of a subject, one per session."""
+    training = design.training_trials
+    session = training // design.trials_per_session
+    for index in range(design.num_sessions):
+        first, last = np.searchsorted(session, (index, index + 1))
+        write_shard(layout.shard(subject, "train", index), design, training[first:last], first_number=first)
 
 
 def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: int = 0) -> None:

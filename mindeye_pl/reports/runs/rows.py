@@ -26,7 +26,7 @@ from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFF
 from mindeye_pl.steps.evaluation.reconstructions import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
 from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RERANKED
-from mindeye_pl.steps.inputs.dataset import is_simulated
+from mindeye_pl.steps.inputs.dataset import NSD_SOURCES, is_simulated
 from mindeye_pl.store.artifacts import Artifact
 
 #: Columns of the terminal, which has room for no more; the page has all.
@@ -64,7 +64,7 @@ class About:
     def of(cls, config: DictConfig) -> Self:
         """Return the settings of a configuration."""
         data, metrics, simulated = config.data, config.metrics, is_simulated(config)
-        published = not simulated and config.report.published
+        published = data.source in NSD_SOURCES and not simulated and config.report.published
         return cls(data.subject, data.num_sessions, simulated, published, metrics.names, tuple(metrics.top_k))
 
     def row(self, name: str, scores: Sequence[Score], kind: Kind = "model", note: str = "", **more: Any) -> Row:
@@ -133,7 +133,7 @@ def _columns(metrics: Sequence[TableMetric], needs: Mapping[str, str]) -> tuple[
         if metric.name in needs:
             missing.append(f"{metric.title} {needs[metric.name]}")
             continue
-        limits = None if metric.name == "fid" else (0.0, 1.0)
+        limits = (0.0, 1.0) if metric.bounded else None
         form: Literal["percent", "number"] = "percent" if metric.form == "percent" else "number"
         question, better = metric.question, metric.higher_is_better
         columns.append(Column(metric.title, metric.name, question, form, better, limits=limits))

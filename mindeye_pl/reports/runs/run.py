@@ -92,7 +92,7 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
         summary = next((explain_retrieval(score) for score in own if score is not None), summary)
     if RETRIEVE in steps:
         contents.add_gallery(made[RETRIEVE], run.inputs(RETRIEVE))
-    _print(config.data.subject, contents.tables)
+    _print(config, contents.tables)
     histories = {step.title: _history(artifact) for step, artifact in made.items()}
     curves = [charts_section(title, training_panels(records)) for title, records in histories.items()]
     data = ReportData(
@@ -128,18 +128,18 @@ def report_folder(config: DictConfig, experiment: str, overrides: Sequence[str],
     return folder / "_".join([experiment, *given])
 
 
-def _print(subject: int, tables: Sequence[Results]) -> None:
+def _print(config: DictConfig, tables: Sequence[Results]) -> None:
     """Print the main columns of the main tables; the page has the rest."""
     commands = True
     for table in tables:
         shown = {
             "Retrieval": [column.score for column in COLUMNS],
-            RECONSTRUCTIONS: TERMINAL,
+            RECONSTRUCTIONS: (*TERMINAL, *config.protocol.metrics),
             GALLERY: [column.score for column in table.columns][:3],
         }
         if table.title not in shown:
             continue
-        title = f"Subject {subject}" if table.title == "Retrieval" else table.title
+        title = f"Subject {config.data.subject}" if table.title == "Retrieval" else table.title
         columns = [replace(column, group="") for column in table.columns if column.score in shown[table.title]]
         console.print()
         # On the page notes and kinds explain the rows; here their names do.

@@ -122,7 +122,12 @@ def _print(tables: Sequence[Results], findings: Sequence[str]) -> None:
 def _columns(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Column]:
     """Return the columns of the scores that any job has, in the configured order."""
     known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS)}
-    there = {name for cell in cells for scores in cell.by_seed.values() for name in scores.scores}
+    there = {score.name: score for cell in cells for job in cell.by_seed.values() for score in job.scores.values()}
+    known |= {
+        name: Column(name, name, form="number", higher_is_better=score.higher_is_better, limits=None)
+        for name, score in there.items()
+        if name not in known
+    }
     shown = [name for name in wanted if name in there] or wanted[:1]  # a table of failures has one empty column
     return [known.get(name, Column(name, name, form="number")) for name in shown]
 

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from mindeye_pl.metrics.captions.pairs import SEVERAL
-from mindeye_pl.schema.settings import Settings, key
+from mindeye_pl.schema.settings import Component, Settings, key
 from mindeye_pl.tracking.wandb_artifact import Upload
 from mindeye_pl.types import (
+    CalledWith,
     Fraction,
     Name,
     NonNegativeFloat,
@@ -65,6 +66,7 @@ class Protocol(Settings):
         meteor: computes METEOR of captions, which needs WordNet.
         text: text towers of the captions' similarity.
         several_captions: reference of an image that has several captions.
+        metrics: functions of your own by the name of their scores (docs/extending.md).
     """
 
     name: Name
@@ -82,6 +84,7 @@ class Protocol(Settings):
     meteor: bool
     text: list[Name]
     several_captions: Annotated[str, OneOf(SEVERAL)]
+    metrics: dict[Name, Annotated[Component, CalledWith(("reconstructions", "images"))]]
 
 
 class Report(Settings):

@@ -53,7 +53,7 @@ class Shards(Settings):
 class Data(Settings):
     """Brains and images."""
 
-    source: Literal["simulated", "nsd", "nsd_mindeye1"] = key("where they come from; the group `data` sets it.")
+    source: Name = key("where they come from; the papers' rows stand beside measured data of `nsd` and `nsd_mindeye1`.")
     root: str | None = key("folder of the files; null for the data of a step.")
     subject: PositiveInt = key("subject that is fine-tuned and scored.")
     subjects: Annotated[list[PositiveInt], MinLen(1)] = key("all subjects.")
@@ -67,7 +67,7 @@ class Data(Settings):
     trials_per_session: PositiveInt = key("presentations of a session.")
     num_workers: NonNegativeInt = key("worker processes of a data loader.")
     made_by: str | None = optional("full name of the step that makes the files where `root` is null.")
-    source_dir: str | None = optional("folder of MindEye1's files, which are converted.")
+    source_dir: str | None = optional("folder of the files that the step `made_by` converts.")
     shards: Shards | None = optional("tar files of MindEye1's splits.")
     repeated_slots: Annotated[str, OneOf(REPEATED_SLOTS)] | None = optional(
         "which of an image's slots are repetitions."

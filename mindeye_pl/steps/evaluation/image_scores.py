@@ -7,7 +7,7 @@ Legend: n test images, m images of a set, F features.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -44,6 +44,7 @@ from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.evaluation.optional import Lacking
+from mindeye_pl.steps.evaluation.own_metrics import OwnMetric
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.store.atomic import write_json, write_tensors
 
@@ -140,7 +141,12 @@ Networks = Mapping[str, FrozenModel | Lacking]
 
 
 def score_images(
-    sets: ImageSets, networks: Networks, embedder: FrozenModel, protocol: DictConfig, folder: Path
+    sets: ImageSets,
+    networks: Networks,
+    embedder: FrozenModel,
+    own: Sequence[OwnMetric],
+    protocol: DictConfig,
+    folder: Path,
 ) -> ImageScores:
     """Score every line; a killed evaluation resumes from what it finds in the folder.
 
@@ -148,6 +154,7 @@ def score_images(
         sets: the images.
         networks: feature networks of the protocol by name, or `Lacking`.
         embedder: the experiment's own, the network `EMBEDDER` of a protocol.
+        own: the user's metrics.
         protocol: node of the configuration.
         folder: of finished parts.
     """
@@ -168,6 +175,9 @@ def score_images(
         scores.add(kept(folder, name, partial(_feature_scores, protocol, name, features, sets)))
         if protocol.fid == name:
             scores.of_sets = _fid_scores(protocol, features, sets)
+    for metric in own:
+        score = partial(metric.score, sets, blocks(len(sets.stimulus_ids)))
+        scores.add(kept(folder, f"own-{metric.column.name}", score))
     return scores
 
 

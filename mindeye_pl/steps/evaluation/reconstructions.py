@@ -16,6 +16,7 @@ from mindeye_pl.engine.observer import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Work
+from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
@@ -46,6 +47,7 @@ from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.image_scores import Lines, protocol_metrics, protocol_networks, score_images
 from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, ImageSets, collect_sets
 from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
+from mindeye_pl.steps.evaluation.own_metrics import OwnMetricInput
 from mindeye_pl.steps.evaluation.scored_images import Scored, ScoredImages, scored_label
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile
@@ -89,6 +91,13 @@ class EvaluateReconstructions(ModelStep):
         """Return the reconstructions' label and the protocol."""
         return f"{scored_label(config)}-{config.protocol.name}"
 
+    def check(self, config: DictConfig) -> None:
+        """Check that no metric of the user's has the name of another one."""
+        protocol = config.protocol
+        known = (*protocol_metrics(protocol, num_images=2), *brain_metrics(protocol.encoders))
+        if taken := {metric.name for metric in known} & set(protocol.metrics):
+            raise UserError("protocol.metrics has a name that is taken", got=taken.pop(), expected="another name")
+
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the reconstructions, the test set, and the optional files: a file added later fills its columns."""
         data, protocol = test_data(config), config.protocol
@@ -111,6 +120,7 @@ class EvaluateReconstructions(ModelStep):
         networks = protocol_networks(protocol) | {name for name in protocol.encoders if name != RIDGE}
         found |= {f"features.{name}": FeatureNetwork(name) for name in sorted(networks)}
         found |= {f"text.{name}": TextNetwork(name) for name in protocol.text}
+        found |= {f"metrics.{name}": OwnMetricInput(name) for name in protocol.metrics}
         return found | ({"wordnet": WordNetFiles()} if protocol.meteor else {})
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
@@ -123,9 +133,11 @@ class EvaluateReconstructions(ModelStep):
         unclip = inputs.get("unclip")
         sets = collect_sets(scored, targets, training_ids, unclip, protocol, settings.seed)
         inputs["test_set"].count(work)
-        metrics = [*protocol_metrics(protocol, len(sets.stimulus_ids)), *brain_metrics(protocol.encoders)]
+        own = [inputs[f"metrics.{name}"] for name in protocol.metrics]
+        columns = [metric.column for metric in own]
+        metrics = [*protocol_metrics(protocol, len(sets.stimulus_ids)), *columns, *brain_metrics(protocol.encoders)]
         networks = {name: inputs[f"features.{name}"] for name in protocol_networks(protocol)}
-        scores = score_images(sets, networks, targets.embedder, protocol, work.folder / PARTS)
+        scores = score_images(sets, networks, targets.embedder, own, protocol, work.folder / PARTS)
         reference = BrainReference(dataset, subject, inputs["region_masks"], trials.test_set(subject))
         encoders = _encoders(inputs, list(protocol.encoders), subject, sets)
         ceilings = score_brains(sets, reference, encoders, work.folder / PARTS, scores)

@@ -78,10 +78,10 @@ class Evaluate(ModelStep):
 
         metrics = settings.metrics
         pools = {"pool_size": metrics.pool_size, "num_pools": metrics.num_pools, "seed": settings.seed}
-        top_k, resamples = list(metrics.top_k), metrics.bootstrap_resamples
+        top_k = list(metrics.top_k)
 
         def scores(brain: Tensor, images: Tensor = clip) -> list[Score]:
-            return retrieval_scores(brain=brain, clip=images, top_k=top_k, num_resamples=resamples, **pools)
+            return retrieval_scores(brain=brain, clip=images, top_k=top_k, **pools)
 
         rows = {}
         for count, name in enumerate(REPETITIONS, start=1):

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pydoc import ErrorDuringImport, locate
 
 import numpy as np
-from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd.captions import LAYOUT
@@ -18,10 +18,14 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.fingerprint import fingerprint_file
+from mindeye_pl.store.fingerprint import fingerprint_file, fingerprint_folder
 
 #: Optional files of a dataset, by their names in `NSDLayout`.
 CAPTIONS, REGION_MASKS, NCSNR = "captions", "region_masks", "ncsnr"
+
+#: Values of `data.source` whose subjects are NSD's, measured or simulated.
+SIMULATED = "simulated"
+NSD_SOURCES = (SIMULATED, "nsd", "nsd_mindeye1")
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,23 @@ class Dataset:
 
 
 def data_steps(config: DictConfig) -> tuple[Step, ...]:
-    """Return the step that makes the data, `data.made_by`; none where they are read from a folder, `data.root`."""
+    """Return the step that makes the data, `data.made_by`; none where they are read from a folder, `data.root`.
+
+    Raises:
+        UserError: if `data.made_by` names no step.
+    """
     path = config.data.get("made_by")
-    return () if path is None or config.data.root is not None else (get_object(path),)
+    return () if path is None or config.data.root is not None else (_step(path),)
+
+
+def _step(path: str) -> Step:
+    try:
+        step = locate(path)
+    except ErrorDuringImport as error:
+        raise UserError(f"data.made_by cannot be imported ({error.exc}: {error.value})", got=path) from error
+    if not isinstance(step, Step):
+        raise UserError("data.made_by names no step", got=path, expected="an instance of mindeye_pl.engine.step.Step")
+    return step
 
 
 def is_simulated(config: DictConfig) -> bool:
@@ -131,6 +149,25 @@ class Data(Images):
         if data_steps(config) or (root := _user_layout(config).root).is_dir():
             return []
         return [f"the data folder {root} (paths.nsd=FOLDER, or docs/data.md)"]
+
+
+@dataclass(frozen=True)
+class SourceFolder(Input):
+    """The files of the user's that a step converts, all below `data.source_dir`; opened, the folder's path."""
+
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of all files."""
+        folder = Path(config.data.source_dir)
+        return fingerprint_folder(folder, (path for path in folder.rglob("*") if path.is_file()))
+
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
+        """Return the folder."""
+        return Path(config.data.source_dir)
+
+    def missing(self, config: DictConfig) -> list[str]:
+        """Return the folder, if it is not there."""
+        folder = config.data.source_dir
+        return [] if folder and Path(folder).is_dir() else [f"the folder data.source_dir={folder}"]
 
 
 @dataclass(frozen=True)
