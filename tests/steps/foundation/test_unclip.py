@@ -234,7 +234,7 @@ def test_missing_files_are_named_with_their_commands_before_anything_begins(
     cli.refuses(*paper, f"paths.weights={tmp_path}", says=(*commands, "foundation.images.source=FOLDER"))
     code, out, _ = cli(*paper, f"paths.weights={tmp_path}", "plan=true")
     assert code == 0
-    assert "will run when nothing is lacking" in out
+    assert "will run when nothing is missing" in out
     shutil.copy(released / "open_clip_model.safetensors", tmp_path)
     (tmp_path / "sd_xl_base_1.0.safetensors").write_bytes(
         (released / "sd_xl_base_1.0.safetensors").read_bytes()[:-1000]

@@ -168,7 +168,7 @@ def test_milvus_finds_the_same(cli: CommandLine, finished: Path) -> None:
     np.testing.assert_array_equal(retrieved(finished)[1]["coarse_places"], exact["coarse_places"])
     cli.refuses(
         *options, "index=milvus", "index.build.uri=http://127.0.0.1:1", "index.engine.timeout_s=2",
-        says=("Milvus at http://127.0.0.1:1 is not reachable", "index=faiss", "what is done stays"),
+        says=("Milvus at http://127.0.0.1:1 is not reachable", "index=faiss", "finished parts stay"),
     )  # fmt: skip
 
 
