@@ -5,13 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mindeye_pl.data.sampling import (
-    SAMPLERS,
-    ByImage,
-    ResampledSessions,
-    WithoutReplacement,
-    iterations_per_epoch,
-)
+from mindeye_pl.data.sampling import SAMPLERS, ByImage, ResampledSessions, WithoutReplacement, iterations_per_epoch
 from mindeye_pl.errors import UserError
 from tests.data.small_nsd import make_trials
 
@@ -77,12 +71,7 @@ def test_subjects_have_equal_batches_without_repeated_images(
     assume(share * num_subjects <= counted // world_size)
     for rank in range(world_size):
         sampler = SAMPLERS[rule](
-            trials,
-            batch_size=share * num_subjects,
-            trials_per_session=60,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
+            trials, batch_size=share * num_subjects, trials_per_session=60, seed=seed, rank=rank, world_size=world_size
         )
         sampler.set_epoch(epoch)
         assert len(sampler) == counted // world_size // (share * num_subjects)

@@ -127,10 +127,7 @@ def drawn(model: MindEye2, taken: Shard) -> Iterator[None]:
     assert model.prior is not None
     network = model.prior.network
     handed_in = partial(type(network).loss, network, times=taken.times, noise=taken.noise)
-    with (
-        mock.patch.object(network, "loss", handed_in),
-        mock.patch.object(mindeye, "draw_mixco", mixing_of(taken)),
-    ):
+    with mock.patch.object(network, "loss", handed_in), mock.patch.object(mindeye, "draw_mixco", mixing_of(taken)):
         yield
 
 

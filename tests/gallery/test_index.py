@@ -208,10 +208,7 @@ def manifest(**changes: object) -> IndexManifest:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {"embedder": {"name": "openclip_l"}},
-            "embedder (got: laptop; expected: openclip_l). Fix: embedder=laptop",
-        ),
+        ({"embedder": {"name": "openclip_l"}}, "embedder (got: laptop; expected: openclip_l). Fix: embedder=laptop"),
         ({"embedder": {"name": "laptop", "files": {}}}, "another embedder (got: laptop "),
         ({"engine": "milvus"}, "is another engine's (got: faiss; expected: milvus)"),
         ({"vector": {"kind": "projected", "width": 8}}, "holds other vectors"),

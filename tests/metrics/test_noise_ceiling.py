@@ -12,11 +12,7 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
 from mindeye_pl.data.nsd.test_set import average_repetitions, load_test_set
 from mindeye_pl.metrics.brain_correlation import brain_correlation_per_image
-from mindeye_pl.metrics.noise_ceiling import (
-    ceiling_between_repetitions_per_image,
-    effective_repetitions,
-    noise_ceiling,
-)
+from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_per_image, effective_repetitions, noise_ceiling
 from tests.metrics.test_brain_correlation import brain_correlation, simulated, voxel_correlation
 
 

@@ -122,10 +122,7 @@ SLOW = pytest.mark.slow
         pytest.param(("finetune.epochs=3", "data.num_workers=1"), EARLY_AND_LATE, id="workers", marks=SLOW),
         pytest.param(("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE, id="lowest_loss"),
         pytest.param(
-            ("finetune.epochs=3", "finetune.trainable=[alignment,prior]"),
-            EARLY_AND_LATE,
-            id="frozen_parts",
-            marks=SLOW,
+            ("finetune.epochs=3", "finetune.trainable=[alignment,prior]"), EARLY_AND_LATE, id="frozen_parts", marks=SLOW
         ),
     ],
 )

@@ -81,10 +81,7 @@ def test_float64_files_are_read(tmp_path: Path, mapper: VoxelCNN) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (
-            lambda state: state.update(extra=torch.ones(1)),
-            r"no Mind Reader mapper .*got: extra; .*encoder, fc",
-        ),
+        (lambda state: state.update(extra=torch.ones(1)), r"no Mind Reader mapper .*got: extra; .*encoder, fc"),
         (lambda state: state.pop("encoder.0.0.weight"), r"no Mind Reader mapper .*got: encoder\.0\.0\.bias"),
         (lambda state: state.pop("fc.1.weight"), r"expected: fc\.1\.weight"),
         (lambda state: state.pop("encoder.3.net.2.bias"), r"blocks\.2\.net\.2\.bias \(got: missing"),

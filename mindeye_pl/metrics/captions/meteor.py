@@ -54,11 +54,7 @@ def read_wordnet() -> WordNet:
 
 
 def meteor_per_image(
-    predicted: Sequence[str],
-    references: Sequence[Reference],
-    *,
-    wordnet: WordNet | None = None,
-    several: str = "best",
+    predicted: Sequence[str], references: Sequence[Reference], *, wordnet: WordNet | None = None, several: str = "best"
 ) -> Tensor:
     """METEOR: matches of words, word stems and synonyms, with a penalty for scattered matches.
 

@@ -14,14 +14,7 @@ from mindeye_pl.losses.negatives import Negatives
 from mindeye_pl.losses.repetition_mixing import mix_repetitions
 from mindeye_pl.models.parts.part import Part, read_subjects
 from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
-from mindeye_pl.types import (
-    BrainBatch,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PartLoss,
-    PositiveFloat,
-    PublishedOrCorrected,
-)
+from mindeye_pl.types import BrainBatch, NonNegativeFloat, NonNegativeInt, PartLoss, PositiveFloat, PublishedOrCorrected
 
 
 class LowLevel(Part):

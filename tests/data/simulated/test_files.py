@@ -53,12 +53,7 @@ def test_simulated_shards_have_the_published_format(small):
             assert list(split) == [f"sample{number:09d}" for number in range(len(split))]
         for sample in [*train[0].values(), *new_test.values()]:
             shapes = {kind: array.shape for kind, array in sample.items()}
-            assert shapes == {
-                "behav": (1, 17),
-                "past_behav": (15, 17),
-                "future_behav": (15, 17),
-                "olds_behav": (3, 17),
-            }
+            assert shapes == {"behav": (1, 17), "past_behav": (15, 17), "future_behav": (15, 17), "olds_behav": (3, 17)}
             assert all(array.dtype == np.float64 for array in sample.values())
         early = [sample for sample in new_test.values() if sample["behav"][0, Behaviour.SESSION] <= sessions - 3]
         np.testing.assert_equal([*old_test.values()], early)

@@ -61,9 +61,7 @@ def test_world_without_noise(tiny_settings, tmp_path):
     layout = NSDLayout(tmp_path)
     assert np.isinf(ncsnr(layout, 1)).all()
     values = betas(layout, 1)
-    rows = np.concatenate(
-        [sample["behav"] for sample in read_shard(layout.shard(1, "train", 0)).values()],
-    )
+    rows = np.concatenate([sample["behav"] for sample in read_shard(layout.shard(1, "train", 0)).values()])
     repeated = rows[rows[:, Behaviour.IS_OLD_CURRENT] == 1]
     for row in repeated:
         first = rows[rows[:, Behaviour.STIMULUS] == row[Behaviour.STIMULUS]][0]

@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from nltk.corpus import wordnet as nltk_wordnet
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.captions.meteor import (
-    meteor_per_image,
-    meteor_words,
-    missing_wordnet_message,
-    read_wordnet,
-)
+from mindeye_pl.metrics.captions.meteor import meteor_per_image, meteor_words, missing_wordnet_message, read_wordnet
 
 WORDS = ["cat", "sky", "tree", "lamp", "boat", "horn", "desk", "milk"]
 

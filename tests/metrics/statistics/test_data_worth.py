@@ -27,10 +27,7 @@ def test_scores_outside_the_curve_need_zero_or_infinity() -> None:
     assert amount_needed(HOURS, np.linspace(0.2, 0.8, 5), 0.19) == 0
 
 
-@given(
-    scores=st.lists(st.floats(0, 1), min_size=2, max_size=5),
-    target=st.floats(0, 1),
-)
+@given(scores=st.lists(st.floats(0, 1), min_size=2, max_size=5), target=st.floats(0, 1))
 def test_curve_equals_isotonic_regression(scores: list[float], target: float) -> None:
     amounts = HOURS[: len(scores)]
     needed = amount_needed(amounts, np.array(scores), target)

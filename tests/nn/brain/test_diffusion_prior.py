@@ -5,13 +5,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.nn.brain.diffusion_prior import CosineSchedule, DiffusionPriorModel
-from mindeye_pl.nn.brain.prior_network import (
-    CosineAttention,
-    GainLayerNorm,
-    PriorNetwork,
-    RelativePositionBias,
-    Rotary,
-)
+from mindeye_pl.nn.brain.prior_network import CosineAttention, GainLayerNorm, PriorNetwork, RelativePositionBias, Rotary
 from mindeye_pl.nn.clip.embeddings import by_first_token
 from tests.models.tiny import diffusion_model
 

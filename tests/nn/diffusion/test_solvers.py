@@ -65,11 +65,7 @@ def test_published_unipc_is_the_written_out_one(begin: int) -> None:
         return torch.tanh(x * (0.5 + time / 1000)) + 0.1
 
     found = integrate(
-        unipc_published(STEPS),
-        start,
-        lambda scaled, times: noise_in(scaled, int(times[0])),
-        guidance=1.0,
-        begin=begin,
+        unipc_published(STEPS), start, lambda scaled, times: noise_in(scaled, int(times[0])), guidance=1.0, begin=begin
     )
     torch.testing.assert_close(found.double(), written_out(start, noise_in, begin), rtol=1e-3, atol=1e-4)
 

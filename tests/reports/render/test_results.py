@@ -5,15 +5,7 @@ from rich.console import Console
 
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.results import results_section
-from mindeye_pl.reports.render.table import (
-    KINDS,
-    NOT_COMPARABLE,
-    Column,
-    Kind,
-    Results,
-    Row,
-    terminal_table,
-)
+from mindeye_pl.reports.render.table import KINDS, NOT_COMPARABLE, Column, Kind, Results, Row, terminal_table
 
 COLUMNS = (
     Column("PixCorr", "pixcorr", "How similar?", "number", group="Low level"),
