@@ -6,13 +6,14 @@ writes the tables anew. Read the difference before you commit it: a key that is 
 result waiting to happen, and a key too many retrains for nothing.
 """
 
-import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, base
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
@@ -31,8 +32,8 @@ def composed(system: str) -> DictConfig:
     return compose_config(["+experiment=finetune_subj01_1h", f"model={system}", "scale=tiny"])
 
 
-def leaves(node: Any, above: str = "") -> Iterator[str]:
-    """Yield the dotted keys of all values that are written out; those that follow from another key are not."""
+def leaves(node: Any, above: str = "") -> Iterator[tuple[str, DictConfig, Any]]:
+    """Yield dotted key, node and key of all values that are written out; not those that follow from another key."""
     for key in node:
         child = node._get_node(key)
         if OmegaConf.is_interpolation(node, key):
@@ -40,7 +41,7 @@ def leaves(node: Any, above: str = "") -> Iterator[str]:
         if isinstance(child, DictConfig) and not child._is_none():
             yield from leaves(child, f"{above}{key}.")
         else:
-            yield f"{above}{key}"
+            yield f"{above}{key}", node, key
 
 
 def another(value: Any) -> Any:
@@ -67,19 +68,32 @@ def fingerprints(config: DictConfig) -> dict[str, str]:
     return found
 
 
+@contextmanager
+def parsed_once() -> Iterator[None]:
+    """Parses each interpolation once: otherwise parsing takes half the time of a fingerprint."""
+    parse = base.parse
+    base.parse = lru_cache(maxsize=None)(parse)
+    try:
+        yield
+    finally:
+        base.parse = parse
+
+
 def steps_by_key(config: DictConfig) -> dict[str, list[str]]:
     """Return for every key the steps that it changes; a step that refuses the other value counts as changed."""
-    before, found = fingerprints(config), {}
-    for key in leaves(config):
-        other = copy.deepcopy(config)
-        OmegaConf.set_struct(other, False)
-        OmegaConf.update(other, key, another(OmegaConf.select(config, key)))
-        try:
-            after = fingerprints(other)
-        except Exception:  # the key is needed to make a run at all
-            found[key] = [REFUSED]
-            continue
-        found[key] = [name for name in STEPS if before[name] != after[name]]
+    OmegaConf.set_struct(config, False)
+    with parsed_once():
+        before, found = fingerprints(config), {}
+        for name, node, key in list(leaves(config)):
+            value = node[key]
+            node[key] = another(value)
+            try:
+                after = fingerprints(config)
+                found[name] = [step for step in STEPS if before[step] != after[step]]
+            except Exception:  # the key is needed to make a run at all
+                found[name] = [REFUSED]
+            node[key] = value
+        assert fingerprints(config) == before
     return found
 
 
