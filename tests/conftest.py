@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from mindeye_pl.data.simulated.world import SimulationSettings, simulate_nsd
 from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 from mindeye_pl.training.callbacks.history import History
+from tests import forked
 
 # Hypothesis keeps its examples beside the tests otherwise; a test run leaves nothing behind.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "mindeye_pl_hypothesis"))
@@ -166,8 +166,8 @@ def finished_outputs(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -
     """The outputs of one finished tiny run, made once; copy before writing into it."""
 
     def make(folder: Path) -> None:
-        command = [sys.executable, "-m", "mindeye_pl", "+experiment=finetune_subj01_1h", "scale=tiny", "logger=none"]
-        subprocess.run([*command, f"paths.outputs={folder}", ALONE], check=True, capture_output=True, cwd=folder)
+        command = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", f"paths.outputs={folder}", ALONE)
+        forked.run(*command, folder=folder)
 
     return made_once("finished", worker_id, tmp_path_factory, make)
 

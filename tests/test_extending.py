@@ -1,11 +1,8 @@
 """The tutorials of docs/extending.md, followed in a folder outside the package."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -18,6 +15,7 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.trials import load_test_trials, load_training_trials
 from mindeye_pl.models.reconstructor import image_seed
 from mindeye_pl.nn.diffusion.seeds import normal_draws
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = (ROOT / "docs" / "extending.md").read_text()
@@ -40,18 +38,8 @@ def command_with(words: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert arguments[0] == "-m"
+    return forked.run(*arguments[2:], module=arguments[1], folder=folder)
 
 
 def test_backbone(tmp_path: Path) -> None:

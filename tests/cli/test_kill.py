@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from tests.forked import Forked
 
 COMMAND = (
     "+experiment=finetune_subj01_1h",
@@ -22,10 +22,9 @@ COMMAND = (
 )
 
 
-def start(outputs: Path) -> subprocess.Popen:
+def start(outputs: Path) -> Forked:
     """The command in a process of its own."""
-    arguments = [sys.executable, "-m", "mindeye_pl", *COMMAND, f"paths.outputs={outputs}"]
-    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return Forked(*COMMAND, f"paths.outputs={outputs}")
 
 
 def weights(outputs: Path, step: str) -> dict[str, torch.Tensor]:
@@ -68,12 +67,10 @@ def test_killed_at_several_points(moments: list[str], finished_long: Path, tmp_p
     for moment in moments:
         reached, process = MOMENTS[moment], start(outputs)
         while not reached(outputs):
-            assert process.poll() is None, (
-                f"ended before it was killed {moment}: {process.stderr and process.stderr.read()}"
-            )
+            assert process.poll() is None, f"ended before it was killed {moment}: {process.communicate()[1]}"
             time.sleep(0.002)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
     process = start(outputs)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

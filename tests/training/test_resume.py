@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from safetensors.torch import load_file
 
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from tests.conftest import CommandLine
+from tests.forked import Forked
 
 SCRATCH = ("+experiment=scratch", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
 STEPS = 8  # of an epoch
@@ -189,10 +188,9 @@ def test_a_process_that_is_stopped(training: Training, number: signal.Signals) -
     command, cli = (*SCRATCH, "finetune.epochs=6"), training.cli
     alone = training.undisturbed(*command)
     often = "callbacks.checkpoint.every_n_minutes=0"
-    arguments = [sys.executable, "-m", "mindeye_pl", *command, often, f"paths.outputs={cli.outputs}"]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = Forked(*command, often, f"paths.outputs={cli.outputs}")
     while not list((cli.outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt")):
-        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
