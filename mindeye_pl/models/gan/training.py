@@ -107,11 +107,10 @@ class AdversarialTraining(LightningModule):
             network, compute_loss = networks_and_losses[phase]
             with self._learning(network):
                 loss = compute_loss(batch)
-                optimizer = optimizers[network]
-                optimizer.zero_grad()
+                optimizers[network].zero_grad()
                 self.manual_backward(loss.total)
                 _clamp_gradients(network)
-                optimizer.step()
+                optimizers[network].step()
             totals.append(loss.total.detach())
             parts |= loss.parts
         self.iteration += 1
