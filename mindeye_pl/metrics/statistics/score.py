@@ -1,9 +1,16 @@
-"""A score with its chance level, pool size and interval."""
+"""A score with its chance level, pool size and interval, and scores as numbers and table rows of a step's record."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SCORES = "scores.json"
+
+#: Columns of every table of scores: one row for each line and metric.
+COLUMNS = ("line", "kind", "metric", "value", "low", "high", "chance", "pool_size", "num_images", "higher_is_better")
+
 Interval = tuple[float, float]
+Plain = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
