@@ -53,8 +53,8 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
     if not 1 <= top_k <= n:
         raise UserError("top_k of n-way identification is out of range", got=f"top_k={top_k}", expected=f"1 to {n}")
     better, tied = better_and_tied(correlations)
-    # Probability of rank `top_k` or better among n, by the number of better others. With t ties the own item is behind b,
-    # b + 1, ..., b + t others with equal probability.
+    # Probability of rank `top_k` or better among n, by the number of better others. With t ties the own item is behind
+    # b, b + 1, ..., b + t others with equal probability.
     ranked = hypergeom.cdf(top_k - 1, num - 1, np.arange(num), n - 1)
     found = torch.from_numpy(ranked).to(correlations.device)  # (N,)
     summed = torch.cat([found.new_zeros(1), found.cumsum(0)])  # (N + 1,)
