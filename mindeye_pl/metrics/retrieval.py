@@ -79,8 +79,7 @@ def nearest(similarity: Tensor, k: int) -> Tensor:
     Shape: `(N, M)`, queries by gallery -> `(N, min(k, M))` int64 gallery indices.
     """
     assert k > 0, k
-    orders = [rows.argsort(dim=1, descending=True, stable=True)[:, :k] for rows in similarity.split(256)]
-    return torch.cat(orders)
+    return torch.cat([rows.argsort(dim=1, descending=True, stable=True)[:, :k] for rows in similarity.split(256)])
 
 
 def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Tensor:
@@ -193,10 +192,7 @@ def _at(name: str, k: int) -> str:
 
 
 def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: int = 1, seed: int = 0) -> Tensor:
-    """Return retrieval accuracies under random assignments of images to brains.
-
-    Shape: similarities `(N, N)`, queries by gallery -> `(num_shuffles,)` float64.
-    """
+    """Return retrieval accuracies under random assignments, `(N, N)`, queries by gallery -> `(num_shuffles,)`."""
     generator = torch.Generator().manual_seed(seed)
     permutations = torch.stack([torch.randperm(len(similarity), generator=generator) for _ in range(num_shuffles)])
     hits = _hits_by_item(similarity, top_k).cpu()  # (N, N)
@@ -209,8 +205,7 @@ def _hits_by_item(similarity: Tensor, top_k: int) -> Tensor:
     ordered = similarity.sort(dim=1).values.contiguous()
     not_above = torch.searchsorted(ordered, similarity + TIE, right=True)  # items at most as similar as j
     below = torch.searchsorted(ordered, similarity - TIE)
-    better = similarity.shape[1] - not_above
-    return ((top_k - better).double() / (not_above - below)).clamp(0, 1)
+    return _hits(similarity.shape[1] - not_above, not_above - below, top_k)
 
 
 def shuffled_scores(

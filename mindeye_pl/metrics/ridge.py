@@ -47,11 +47,7 @@ def ridge_blocks(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield the blocks of `ridge_predictions`, for callers that report progress or write to disk.
-
-    Yields:
-        The block's columns, their `(m, t)` predictions and their `(t,)` penalties.
-    """
+    """Yield each block of `ridge_predictions`: its columns, their `(m, t)` predictions and their `(t,)` penalties."""
     from sklearn.linear_model import RidgeCV
 
     assert voxels.shape[1] == test_voxels.shape[1], f"{voxels.shape[1]} and {test_voxels.shape[1]} voxels"

@@ -33,7 +33,7 @@ class Score:
     def from_dict(cls, plain: dict[str, Any]) -> "Score":
         """Restore the score of `to_dict`, also after JSON has turned the interval into a list."""
         interval = plain.get("interval")
-        return cls(**(plain | {"interval": None if interval is None else (interval[0], interval[1])}))
+        return cls(**plain | {"interval": None if interval is None else (interval[0], interval[1])})
 
 
 def score_summary(scores: Iterable[Plain], prefix: str = "") -> dict[str, float]:

@@ -218,8 +218,7 @@ class AdversarialTraining(LightningModule):
 
     def _cropped(self, images: Tensor) -> Tensor:
         """Return a random square crop, the same for all images, at the images' size."""
-        size = images.shape[-1]
-        smallest = self.objective.smallest_crop
+        size, smallest = images.shape[-1], self.objective.smallest_crop
         side = int(size * (smallest + (1 - smallest) * float(torch.rand(()))))
         top, left = (int(torch.randint(0, size - side + 1, ())) for _ in range(2))
         crop = images[..., top : top + side, left : left + side]
@@ -235,12 +234,9 @@ class AdversarialTraining(LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for each network, corrected for lazy regularisation."""
-        objective = self.objective
+        objective, lr = self.objective, self.objective.learning_rate
         intervals = {self.generator: objective.path_length_interval, self.discriminator: objective.r1_interval}
-        return [
-            Adam(network.parameters(), **lazy_adam(interval, lr=objective.learning_rate))
-            for network, interval in intervals.items()
-        ]
+        return [Adam(network.parameters(), **lazy_adam(interval, lr=lr)) for network, interval in intervals.items()]
 
     @torch.no_grad()
     def validation_step(self, batch: ImageBatch, batch_index: int) -> None:
