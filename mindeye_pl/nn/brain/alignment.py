@@ -13,7 +13,7 @@ from mindeye_pl.types import PositiveInt
 
 
 class PerSubject(nn.Module):
-    """Marker of a module whose parameters and buffers belong to single subjects; a new subject does not inherit them."""
+    """Marker of modules whose parameters and buffers belong to single subjects; a new subject does not inherit them."""
 
 
 class PerSubjectLinear(PerSubject, Recorded):

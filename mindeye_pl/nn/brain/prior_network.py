@@ -230,7 +230,8 @@ class PriorNetwork(Recorded):
     def forward(self, noisy: Tensor, times: Tensor, brain: Tensor, keep_brain: Tensor, keep_noisy: Tensor) -> Tensor:
         """Predict clean tokens `(B, S, D)` from noisy tokens `(B, S, D)`, integer times `(B,)` and brain tokens.
 
-        False in `keep_brain` `(B,)` replaces a sample's brain tokens by learned null tokens, in `keep_noisy` the noisy.
+        False in `keep_brain` `(B,)` replaces a sample's brain tokens by learned null tokens, in `keep_noisy` `(B,)` its
+        noisy tokens.
         """
         brain = torch.where(keep_brain[:, None, None], brain, self.null_brain_tokens.to(brain.dtype))
         noisy = torch.where(keep_noisy[:, None, None], noisy, self.null_noisy_tokens.to(noisy.dtype))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mindeye_pl.nn.diffusion.fourier import fourier_features
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText
-from mindeye_pl.nn.diffusion.seeds import draw_normal
+from mindeye_pl.nn.diffusion.seeds import stream_draws
 from mindeye_pl.nn.diffusion.solvers import euler_published, integrate
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Refiner(nn.Module):
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Return standard-normal draws `(2, B, C, h, w)` for posterior and start, by the seed of each image."""
-        return draw_normal(seeds, (2, *self.latent_shape), stream=2).transpose(0, 1)  # unused by the unCLIP
+        return stream_draws(seeds, (2, *self.latent_shape), stream=2).transpose(0, 1)  # unused by the unCLIP
 
     def condition(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the captions' hidden states `(B, 77, T)` and vector `(B, E)`: pooled text, size, crop, target size."""

@@ -24,7 +24,7 @@ def stream_seed(seed: int, stream: int) -> int:
     return seed if stream == 0 else int(np.random.SeedSequence([seed % 2**32, stream]).generate_state(1)[0])
 
 
-def draw_normal(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0) -> Tensor:
+def stream_draws(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0) -> Tensor:
     """Return standard-normal draws `(B, *shape)` on the CPU from one stream of each seed."""
     generators = [torch.Generator().manual_seed(stream_seed(seed, stream)) for seed in seeds]
     return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mindeye_pl.nn.diffusion.fourier import fourier_features, grid_positions
 from mindeye_pl.nn.diffusion.pixels import DRAFT_RANGES, PIXELS, corrected_pixels
-from mindeye_pl.nn.diffusion.seeds import draw_normal
+from mindeye_pl.nn.diffusion.seeds import stream_draws
 from mindeye_pl.nn.diffusion.solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.types import PositiveInt, PublishedOrCorrected
@@ -149,11 +149,11 @@ class UnCLIPModel(ImageDecoder):
         shape = (num_tokens, self.token_dim)
         if self.unconditional == "zeros":
             return torch.zeros(len(seeds), *shape, device=self.sigmas.device)
-        return draw_normal(seeds, shape, stream=1).to(self.sigmas.device)
+        return stream_draws(seeds, shape, stream=1).to(self.sigmas.device)
 
     def posterior_noise(self, seeds: Sequence[int]) -> Tensor:
         """Return draws `(B, C, h, w)` for `encode`, by the seed of each image."""
-        return draw_normal(seeds, self.latent_shape, stream=3).to(self.sigmas.device)  # the refiner uses stream 2
+        return stream_draws(seeds, self.latent_shape, stream=3).to(self.sigmas.device)  # the refiner uses stream 2
 
     @torch.no_grad()
     def sample(
@@ -204,8 +204,8 @@ class UnCLIPModel(ImageDecoder):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents `(B, C, h, w)` to images `(B, 3, H, W)` in [0, 1], in float32: halves overflow."""
-        with torch.autocast(latents.device.type, enabled=False):
+        """Decode scaled latents `(B, C, h, w)` to images `(B, 3, H, W)` in [0, 1]."""
+        with torch.autocast(latents.device.type, enabled=False):  # half precision overflows
             decoded = self.vae.decode(latents.float() / self.vae.config["scaling_factor"]).sample
         return PIXELS[self.output](decoded)
 

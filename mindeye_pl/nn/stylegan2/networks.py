@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from mindeye_pl.nn.diffusion.seeds import draw_normal
+from mindeye_pl.nn.diffusion.seeds import stream_draws
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
@@ -60,6 +60,6 @@ class ImageGenerator(ImageDecoder):
         """Draw images from tokens `(B, 2, E)`, image and caption embedding, or `(B, 1, E)`, one embedding for both."""
         width = self.generator.mapping.latent_dim
         random = self.latents == "random"
-        latents = draw_normal(seeds, (width,)) if random else torch.zeros(len(tokens), width)
+        latents = stream_draws(seeds, (width,)) if random else torch.zeros(len(tokens), width)
         made = self.generator(latents.to(tokens.device), tokens[:, 0], tokens[:, -1], noise="fixed")
         return ((made + 1) / 2).clamp(0, 1)
