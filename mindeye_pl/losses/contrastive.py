@@ -23,24 +23,16 @@ def similarities(query: Tensor, gallery: Tensor) -> Tensor:
 
 
 def info_nce_loss(brain: Tensor, clip: Tensor, *, temperature: float) -> Tensor:
-    """Compute InfoNCE: cross entropy of identifying the own partner in the batch, averaged over both directions.
-
-    Shape: `(B, E)`, `(B, E)` -> `()`.
-    """
+    """Compute InfoNCE `()`: cross entropy of identifying the own partner among B, averaged over both directions."""
     return _both_directions(similarities(brain, clip) / temperature, torch.eye(len(brain), device=brain.device))
 
 
 def bimixco_loss(
     brain: Tensor, clip: Tensor, mixing: MixCo, *, temperature: float, negatives: Negatives = "local"
 ) -> Tensor:
-    """Compute BiMixCo: InfoNCE with the MixCo weights of each mixed sample as targets.
+    """Compute BiMixCo `()`: InfoNCE with the MixCo weights of each mixed sample of this process as targets.
 
-    Args:
-        brain: `(B, E)` embeddings of the mixed samples.
-        clip: `(B, E)` embeddings of the images, not mixed.
-        mixing: MixCo of this process's batch.
-        temperature: divisor of the cosines.
-        negatives: `local` | `gathered`, see `losses.negatives`.
+    `brain` are the mixed samples' embeddings `(B, E)`, `clip` those of the images, not mixed.
     """
     targets = mixing.targets().to(brain.device)
     if negatives == "gathered":
@@ -50,10 +42,7 @@ def bimixco_loss(
 
 
 def softclip_loss(brain: Tensor, clip: Tensor, *, temperature: float, negatives: Negatives = "local") -> Tensor:
-    """Compute SoftCLIP: InfoNCE with the similarities of the images among themselves as targets.
-
-    Shape: `(B, E)`, `(B, E)` -> `()`; other arguments as of `bimixco_loss`.
-    """
+    """Compute SoftCLIP `()`: InfoNCE with the similarities of the images `(B, E)` among themselves as targets."""
     if negatives == "gathered":
         brain, clip = gather_rows(brain), gather_rows(clip)
     targets = (similarities(clip, clip) / temperature).softmax(-1)  # (B, B)
@@ -65,12 +54,8 @@ def soft_contrastive_loss(
 ) -> Tensor:
     """Compute the cross entropy of the student's similarities with the teacher's, in both directions (section 6.4).
 
-    Args:
-        student: `(N, E)` feature vectors of the low-level branch, N images times spatial positions.
-        teacher: `(N, E)` features of the image.
-        augmented: `(N, E)` features of the image's augmented view.
-        temperature: divisor of the cosines.
-        negatives: `local` | `gathered`, see `losses.negatives`.
+    All are feature vectors `(N, E)`, N images times spatial positions: those of the low-level branch, of the image and
+    of its augmented view.
     """
     if negatives == "gathered":
         student, teacher, augmented = gather_rows(student), gather_rows(teacher), gather_rows(augmented)

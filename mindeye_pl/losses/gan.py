@@ -7,7 +7,7 @@ Legend: B batch, P image size, L layers with an intermediate latent, W latent wi
 """
 
 import math
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -84,15 +84,7 @@ def path_length_penalty(
     return PathLength(interval * weight * (lengths - average).square().mean(), average, lengths.detach())
 
 
-class AdamSettings(TypedDict):
-    """Arguments of `torch.optim.Adam`."""
-
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-
-
-def lazy_adam(interval: int, *, lr: float = 0.0025) -> AdamSettings:
+def lazy_adam(interval: int, *, lr: float = 0.0025) -> dict[str, Any]:
     """Return Adam's settings for a network with one extra update for its regulariser every `interval` steps.
 
     `lr` is the learning rate without a regulariser; an interval of 0 means none.

@@ -12,12 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.losses.contrastive import similarities
-from mindeye_pl.losses.negatives import Negatives, gather_rows
 
 
-def log_match(
-    first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0, negatives: Negatives = "local"
-) -> Tensor:
+def log_match(first: Tensor, second: Tensor, *, temperature: float = 0.5, lam: float = 0.0) -> Tensor:
     """Return the mean log probability `()` float32 of identifying the partner; its negative is a loss.
 
     Args:
@@ -26,10 +23,7 @@ def log_match(
         temperature: divisor of the cosines.
         lam: weight of finding each row of `first` its partner among the rows of `second`; the published direction,
             from `second` to `first`, has the weight 1 - lam.
-        negatives: `local` | `gathered`, see `losses.negatives`; published is `local`.
     """
-    if negatives == "gathered":
-        first, second = gather_rows(first), gather_rows(second)
     logits = similarities(first, second) / temperature  # (B, B)
     second_to_first, first_to_second = (logits.log_softmax(axis).diagonal().mean() for axis in (0, 1))
     return (1 - lam) * second_to_first + lam * first_to_second

@@ -40,13 +40,9 @@ class MapperLoss(NamedTuple):
 def mapper_loss(
     predicted: Tensor, target: Tensor, weights: MapperWeights, *, temperature: float = TEMPERATURE
 ) -> MapperLoss:
-    """Compute the squared error, cosine and contrastive loss of predicted embeddings.
+    """Compute the squared error, cosine and contrastive loss of predicted embeddings `(B, D)`, not normalised.
 
-    Args:
-        predicted: `(B, D)`, not normalised.
-        target: `(B, D)`, L2-normalised.
-        weights: `STAGE_A`, `STAGE_B` or others.
-        temperature: of the contrastive term.
+    The targets `(B, D)` are L2-normalised; the temperature is that of the contrastive term.
     """
     with torch.autocast(predicted.device.type, enabled=False):
         predicted, target = predicted.float(), target.float()

@@ -56,10 +56,9 @@ def draw_mixco(
     permutation: PublishedOrCorrected = "published",
     diagonal: PublishedOrCorrected = "published",
 ) -> MixCo:
-    """Draw partners and weights with PyTorch's global generator.
+    """Draw partners, a permutation within each subject's sub-batch, and weights with PyTorch's global generator.
 
-    Each sample is mixed with probability 1/2 and an own weight from Beta(0.15, 0.15); partners are a permutation within
-    each subject's sub-batch. Arguments as of `MixCo`.
+    Each sample is mixed with probability 1/2 and an own weight from Beta(0.15, 0.15). Arguments as of `MixCo`.
     """
     total = sum(sizes)
     partner = torch.cat([torch.randperm(size) for size in sizes])

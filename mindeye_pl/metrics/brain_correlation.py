@@ -36,13 +36,8 @@ def brain_correlation_per_image(predicted: Tensor, measured: Tensor, mask: Any =
         encoding model also guided the reconstruction.
     Source: MindEye2, spec section 10
 
-    Args:
-        predicted: `(N, V)` betas predicted from the reconstructions.
-        measured: `(N, V)` betas of the same images, averaged over repetitions.
-        mask: `(V,)` bool, the voxels of a region; None for all.
-
-    Returns:
-        `(N,)` float64; 0 for an image whose betas are constant over voxels.
+    Shape: betas predicted from the reconstructions `(N, V)`, measured ones `(N, V)`, averaged over repetitions, and a
+    region's mask `(V,)` bool, None for all voxels -> `(N,)` float64; 0 for an image whose betas are constant.
 
     Raises:
         UserError: if the shapes differ, a beta is not finite, there is no image, or the region has fewer than two
@@ -55,10 +50,8 @@ def brain_correlation_per_image(predicted: Tensor, measured: Tensor, mask: Any =
 
 def brain_correlation_by_region(predicted: Tensor, measured: Tensor, regions: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return `brain_correlation_per_image` of the regions with at least two voxels; masks `(V,)` bool by name."""
-    masks = {name: torch.as_tensor(mask) for name, mask in regions.items()}
-    return {
-        name: brain_correlation_per_image(predicted, measured, mask) for name, mask in masks.items() if mask.sum() >= 2
-    }
+    large = {name: mask for name, mask in regions.items() if torch.as_tensor(mask).sum() >= 2}
+    return {name: brain_correlation_per_image(predicted, measured, mask) for name, mask in large.items()}
 
 
 def voxel_correlation_per_voxel(
@@ -76,24 +69,17 @@ def voxel_correlation_per_voxel(
         excluded voxels, and what the encoding model cannot predict even from the true image.
     Source: MindEye2, spec section 10, which has the other form only; ceiling of the NSD data paper
 
-    Args:
-        predicted: as of `brain_correlation_per_image`, N > 1.
-        measured: as of `brain_correlation_per_image`.
-        mask: as of `brain_correlation_per_image`.
-        ncsnr: `(V,)` signal-to-noise ratio of all V voxels; None leaves the correlations unnormalised.
-        repetitions: R, one number or `(N,)`, that `measured` averages; required with `ncsnr`.
-
-    Returns:
-        `(v,)` float64; NaN for excluded voxels.
+    Shape: betas and mask as of `brain_correlation_per_image`, N > 1; ncsnr `(V,)` of all voxels, or None, which leaves
+    the correlations unnormalised; R, one number or `(N,)`, that the measured betas average, required with ncsnr ->
+    `(v,)` float64; NaN for excluded voxels.
 
     Raises:
         UserError: as `brain_correlation_per_image`; also for a single image, or if all voxels are excluded.
     """
     predicted, measured = _checked(predicted, measured, at_least=2)
     chosen = select_voxels(mask, predicted, at_least=1)
-    each = [
-        correlation_per_row(predicted[:, block].T, measured[:, block].T) for block in chosen.split(_VOXELS_PER_BLOCK)
-    ]
+    blocks = chosen.split(_VOXELS_PER_BLOCK)
+    each = [correlation_per_row(predicted[:, block].T, measured[:, block].T) for block in blocks]
     return torch.cat(each) / _ceilings(chosen, predicted, ncsnr, repetitions)
 
 

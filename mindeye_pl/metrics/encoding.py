@@ -72,12 +72,9 @@ class RidgeEncoder:
             assert len(stimulus_ids) == len(features), f"{len(stimulus_ids)} ids for {len(features)} images"
             ids, counts = np.unique(stimulus_ids, return_counts=True)
             if counts.max() > 1:
-                raise UserError(
-                    "a training image is repeated, which would make leave-one-out leak",
-                    got=f"image {ids[counts.argmax()]}, {counts.max()} times",
-                    expected="one row per image",
-                    fix="average the repetitions first",
-                )
+                got, fix = f"image {ids[counts.argmax()]}, {counts.max()} times", "average the repetitions first"
+                what = "a training image is repeated, which would make leave-one-out leak"
+                raise UserError(what, got=got, expected="one row per image", fix=fix)
         mean, axes = _principal_axes(features, min(num_components, len(features) - 1, features.shape[1]))
         projected = _project(features, mean, axes)  # (n, K)
         size = np.sqrt(np.square(projected, dtype=np.float64).sum(1).mean())

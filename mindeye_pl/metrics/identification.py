@@ -40,22 +40,23 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
 
     The values share one gallery and depend on each other; use `two_way_influence` for an interval.
 
-    Args:
-        correlations: `(N, N)` of each fixed item (row) with each candidate, its own on the diagonal -> `(N,)` float64.
-        n: number of candidates, 2 to N; n = N is identification among all images.
-        top_k: number of most similar candidates that count as found, 1 to n.
+    Shape: `(N, N)`, each fixed item (row) with each candidate, its own on the diagonal -> `(N,)` float64.
 
     Raises:
-        UserError: for an n or top_k out of range.
+        UserError: for an n that is not 2 to N, or a top_k that is not 1 to n.
     """
+    from scipy.stats import hypergeom
+
     num = len(correlations)
     if not 2 <= n <= num:
         raise UserError("n of n-way identification is out of range", got=f"n={n}", expected=f"2 to {num} images")
     if not 1 <= top_k <= n:
         raise UserError("top_k of n-way identification is out of range", got=f"top_k={top_k}", expected=f"1 to {n}")
     better, tied = better_and_tied(correlations)
-    # With t ties the own item is behind b, b + 1, ..., b + t others with equal probability.
-    found = torch.from_numpy(_found_behind(num, n, top_k)).to(correlations.device)  # (N,)
+    # Probability of rank `top_k` or better among n, by the number of better others. With t ties the own item is behind
+    # b, b + 1, ..., b + t others with equal probability.
+    ranked = hypergeom.cdf(top_k - 1, num - 1, np.arange(num), n - 1)
+    found = torch.from_numpy(ranked).to(correlations.device)  # (N,)
     summed = torch.cat([found.new_zeros(1), found.cumsum(0)])  # (N + 1,)
     return (summed[better + tied] - summed[better]) / tied
 
@@ -81,13 +82,6 @@ def better_and_tied(similarity: Tensor) -> tuple[Tensor, Tensor]:
     own = similarity.diagonal()[:, None]  # (N, 1)
     better = (similarity > own + TIE).sum(1)
     return better, ((similarity >= own - TIE).sum(1) - better).clamp_min(1)
-
-
-def _found_behind(num: int, n: int, top_k: int) -> np.ndarray:
-    """Return the probability of rank `top_k` or better among n, by the number 0..N - 1 of better others: `(N,)`."""
-    from scipy.stats import hypergeom
-
-    return hypergeom.cdf(top_k - 1, num - 1, np.arange(num), n - 1)
 
 
 def correlation_matrix(first: Tensor, second: Tensor, *, block_size: int = 16_384) -> Tensor:
@@ -134,10 +128,9 @@ def correlation_per_row(first: Tensor, second: Tensor, *, batch_size: int = 16) 
         sides = [side.flatten(1).double() for side in (some, others)]
         means = [side.mean(1, keepdim=True) for side in sides]
         centred = [side - mean for side, mean in zip(sides, means, strict=True)]
-        scales = [
-            _inverse_norm(side.square().sum(1), mean, side.shape[1]) for side, mean in zip(centred, means, strict=True)
-        ]
-        correlations.append((centred[0] * centred[1]).sum(1) * scales[0] * scales[1])
+        squares = [side.square().sum(1) for side in centred]
+        one, two = (_inverse_norm(*each, centred[0].shape[1]) for each in zip(squares, means, strict=True))
+        correlations.append((centred[0] * centred[1]).sum(1) * one * two)
     return torch.cat(correlations)
 
 

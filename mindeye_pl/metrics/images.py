@@ -23,29 +23,17 @@ PIXCORR, SSIM, SSIM_RGB, LPIPS, FID = "pixcorr", "ssim", "ssim_rgb", "lpips", "f
 
 @dataclass(frozen=True)
 class TableMetric:
-    """A column of the table of reconstructions.
+    """A column of the table of reconstructions."""
 
-    Attributes:
-        name: name of its scores.
-        title: short column header.
-        question: the question it answers, in plain words.
-        form: "percent" or "number".
-        higher_is_better: direction of the metric.
-        chance: score of a random guess; None if null rows replace it.
-        pool_size: number of candidates; None if there are no candidates.
-        group: title of the table that contains the column.
-        bounded: draws scores on a scale from 0 to 1, else on the range of the column.
-    """
-
-    name: str
-    title: str
-    question: str
-    form: str = "number"
+    name: str  # of its scores
+    title: str  # short column header
+    question: str  # that it answers, in plain words
+    form: str = "number"  # or "percent"
     higher_is_better: bool = True
-    chance: float | None = None
-    pool_size: int | None = None
-    group: str = "Reconstructions"
-    bounded: bool = True
+    chance: float | None = None  # score of a random guess; None if null rows replace it
+    pool_size: int | None = None  # number of candidates; None if there are no candidates
+    group: str = "Reconstructions"  # title of the table that contains the column
+    bounded: bool = True  # draws scores on a scale from 0 to 1, else on the range of the column
 
 
 PIXEL_METRICS = (
@@ -99,15 +87,10 @@ def fid_metric(title: str) -> TableMetric:
 
 
 def metric_of_function(name: str, function: Callable[..., Tensor]) -> TableMetric:
-    """Return the column of a user's function, as its docstring describes it.
-
-    Args:
-        name: name of its scores, and the column header.
-        function: its docstring begins with the question that it answers, and has one of the lines `Direction: higher
-            is better.` and `Direction: lower is better.`
+    """Return the column of a user's function: its docstring begins with the question that it answers.
 
     Raises:
-        UserError: if the docstring has no such line.
+        UserError: if the docstring has no line `Direction: higher is better.` or `Direction: lower is better.`
     """
     text = inspect.getdoc(function) or ""
     direction = re.search(r"^Direction: (higher|lower) is better", text, re.MULTILINE)
@@ -125,14 +108,12 @@ def metric_of_function(name: str, function: Callable[..., Tensor]) -> TableMetri
 class Scored:
     """Per-image values of one metric in one table row.
 
-    Attributes:
-        each: `(n,)` float64, score of each image, for sorting and paired tests.
-        influence: `(n,)` float64 contributions to the mean, for intervals: the standard error of their mean is that of
-            the score, including each image's role as a distractor of the others.
+    The influence is for intervals: the standard error of its mean is that of the score, including each image's role as
+    a distractor of the others.
     """
 
-    each: np.ndarray
-    influence: np.ndarray
+    each: np.ndarray  # (n,) float64, score of each image, for sorting and paired tests
+    influence: np.ndarray  # (n,) float64, contributions to the mean
 
     @classmethod
     def independent(cls, each: Tensor) -> "Scored":
@@ -146,11 +127,7 @@ class Scored:
 
 
 def score_two_way(correlations: Tensor) -> Scored:
-    """Score each image by two-way identification.
-
-    Args:
-        correlations: `(n, n)` of features, from `correlation_matrix`; rows are the fixed items.
-    """
+    """Score each image by two-way identification; `correlations` `(n, n)` of features have the fixed items as rows."""
     each = n_way_per_image(correlations, n=2)
     return Scored(each.cpu().numpy(), two_way_influence(correlations).cpu().numpy())
 
@@ -163,13 +140,9 @@ def score_n_way(correlations: Tensor, *, n: int, top_k: int) -> Scored:
 def score_each(
     reconstructions: Tensor, images: Tensor, *, features: Callable[[Tensor], Tensor], size: int | None
 ) -> dict[str, Scored]:
-    """Compute PixCorr, SSIM and two-way identification only (`BASIC_METRICS`).
+    """Compute PixCorr, SSIM and two-way identification by features `(n, F)` only (`BASIC_METRICS`).
 
-    Args:
-        reconstructions: `(n, 3, H, W)` float32 in [0, 1].
-        images: seen images, with the same shape and order.
-        features: images to `(n, F)`, for identification.
-        size: side in pixels to which PixCorr and SSIM resize; None leaves the images as they are.
+    Reconstructions and seen images are `(n, 3, H, W)` float32 in [0, 1]; `size` is as of `pixcorr_per_image`.
     """
     return {
         PIXCORR: Scored.independent(pixcorr_per_image(reconstructions, images, size=size)),
@@ -182,19 +155,13 @@ def summarise_scores(
     values: Mapping[str, Scored], metrics: Sequence[TableMetric], *, num_resamples: int = 2000, seed: int = 0
 ) -> list[Score]:
     """Return means over images with 95 % intervals, in the order of `metrics`; metrics without values are left out."""
-    return [
-        Score(
-            metric.name,
-            value=float(values[metric.name].each.mean()),
-            chance=metric.chance,
-            pool_size=metric.pool_size,
-            num_images=len(values[metric.name].each),
-            interval=_interval(metric, values[metric.name].influence, num_resamples, seed),
-            higher_is_better=metric.higher_is_better,
-        )
-        for metric in metrics
-        if metric.name in values
-    ]
+    scores = []
+    for metric in metrics:
+        if (found := values.get(metric.name)) is not None:
+            value, interval = float(found.each.mean()), _interval(metric, found.influence, num_resamples, seed)
+            candidates = metric.chance, metric.pool_size
+            scores.append(Score(metric.name, value, *candidates, len(found.each), interval, metric.higher_is_better))
+    return scores
 
 
 def _interval(metric: TableMetric, influence: np.ndarray, num_resamples: int, seed: int) -> Interval:

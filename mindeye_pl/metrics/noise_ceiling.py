@@ -16,11 +16,9 @@ def noise_ceiling(ncsnr: Any, repetitions: Any) -> Tensor:
     """Return the highest expected correlation across images of any prediction with each voxel's measured betas.
 
     sqrt(ncsnr^2 / (ncsnr^2 + 1/R)) for the mean of R repetitions; if images differ in R, the mean of their 1/R replaces
-    1/R. It is the expected score of the noise-free response over many images.
-
-    Args:
-        ncsnr: `(V,)`, standard deviation of the signal over that of the noise of one trial; may be infinite.
-        repetitions: R > 0, one number or `(N,)`; see `effective_repetitions` for weighted averages.
+    1/R. It is the expected score of the noise-free response over many images. ncsnr `(V,)` is the standard deviation of
+    the signal over that of one trial's noise; it may be infinite. R is one number or `(N,)`, of weighted averages the
+    `effective_repetitions`.
     """
     ratio = torch.as_tensor(ncsnr).double()
     noise = (1 / torch.as_tensor(repetitions).double()).mean().to(ratio.device)
@@ -56,13 +54,8 @@ def ceiling_between_repetitions_per_image(
     measured betas average (Spearman and Brown). Noise shared by repetitions biases it upwards; few voxels increase its
     variance. In a simulation, score the noise-free responses as a prediction instead.
 
-    Args:
-        repetitions: `(N, R, V)`; copies of a response that pad a short row count once.
-        mask: `(V,)` bool, the voxels of a region; None for all.
-        weights: `(N, R)`, weight of each response in the measured betas; equal weights if None.
-
-    Returns:
-        `(N,)` float64 in [0, 1]; NaN for images shown once.
+    Shape: repetitions `(N, R, V)`, where copies of a response that pad a short row count once, a region's mask `(V,)`
+    bool, weights `(N, R)` of the responses in the measured betas -> `(N,)` float64 in [0, 1]; NaN for a single one.
 
     Raises:
         UserError: for fewer than two voxels.

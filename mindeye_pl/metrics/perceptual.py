@@ -25,6 +25,5 @@ def lpips_per_image(reconstructions: Tensor, images: Tensor, *, network: nn.Modu
     """
     assert reconstructions.shape == images.shape, f"{tuple(reconstructions.shape)}, {tuple(images.shape)}"
     batches = zip(reconstructions.split(batch_size), images.split(batch_size), strict=True)
-    return torch.cat(
-        [network(first.float(), second.float(), normalize=True).flatten() for first, second in batches]
-    ).double()
+    distances = [network(some.float(), others.float(), normalize=True).flatten() for some, others in batches]
+    return torch.cat(distances).double()

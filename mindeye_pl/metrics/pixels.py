@@ -7,7 +7,7 @@ Legend: N pairs of images, H and W image size, b images of a batch.
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,15 +47,10 @@ def pixcorr_per_image(
         low-level branch alone scores 0.40, the whole of MindEye2 0.32.
     Source: MindEye2, spec section 10: 425 pixels, bilinear, not antialiased.
 
-    Args:
-        reconstructions: `(N, 3, H, W)` floating point in [0, 1].
-        images: `(N, 3, H, W)` seen images in the same format.
-        size: side in pixels to which both are resized; None leaves them as they are.
-        antialias: resize with antialiasing, unlike the published code.
-        names: N image names for error messages.
+    Both are resized to a square of `size` pixels, unless that is None; the published code does it without antialiasing.
+    `names` are the images', for error messages.
 
-    Returns:
-        `(N,)` float64; 0 for an image of one colour.
+    Shape: `(N, 3, H, W)`, `(N, 3, H, W)` floating point in [0, 1] -> `(N,)` float64; 0 for an image of one colour.
 
     Raises:
         UserError: as `checks.check_images`.
@@ -104,12 +99,13 @@ def _published_ssim(some: Tensor, others: Tensor) -> Tensor:
     from skimage.metrics import structural_similarity
 
     grey = [rgb2gray(batch.permute(0, 2, 3, 1).float().cpu().numpy()) for batch in (some, others)]  # (b, H, W) each
-    scores = [
-        structural_similarity(
-            first, second, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0
-        )
-        for first, second in zip(*grey, strict=True)
-    ]
+    options: dict[str, Any] = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "data_range": 1.0,
+    }
+    scores = [structural_similarity(*pair, **options) for pair in zip(*grey, strict=True)]
     return torch.tensor(np.asarray(scores, dtype=np.float64))
 
 
@@ -117,9 +113,8 @@ def _torchmetrics_ssim(some: Tensor, others: Tensor) -> Tensor:
     """Compute SSIM by torchmetrics on colour images, `(b, 3, H, W)` twice -> `(b,)` float64."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    scores = structural_similarity_index_measure(
-        some.float(), others.float(), sigma=1.5, reduction="none", data_range=1.0
-    )
+    options: dict[str, Any] = {"sigma": 1.5, "reduction": "none", "data_range": 1.0}
+    scores = structural_similarity_index_measure(some.float(), others.float(), **options)
     assert isinstance(scores, Tensor)
     return scores.double()
 

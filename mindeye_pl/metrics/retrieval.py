@@ -79,8 +79,7 @@ def nearest(similarity: Tensor, k: int) -> Tensor:
     Shape: `(N, M)`, queries by gallery -> `(N, min(k, M))` int64 gallery indices.
     """
     assert k > 0, k
-    orders = [rows.argsort(dim=1, descending=True, stable=True)[:, :k] for rows in similarity.split(256)]
-    return torch.cat(orders)
+    return torch.cat([rows.argsort(dim=1, descending=True, stable=True)[:, :k] for rows in similarity.split(256)])
 
 
 def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Tensor:
@@ -126,20 +125,10 @@ def retrieval_scores(
 ) -> list[Score]:
     """Return retrieval scores in both directions, as the mean over random pools and among all images.
 
-    Intervals are over the queries, for a fixed gallery.
-
-    Args:
-        brain: `(N, ...)` retrieval embeddings, floating point.
-        clip: `(N, ...)` target tokens, in the same order.
-        pool_size: images per pool; all images if there are fewer.
-        num_pools: number of pools.
-        top_k: numbers of most similar items that count as found, one set of scores each.
-        seed: of the pools.
-
-    Returns:
-        For the first of `top_k`: `image_retrieval`, `brain_retrieval`, `image_retrieval_full`, `brain_retrieval_full`;
-        then the same for each other k. For k > 1 the names end in it: `image_retrieval_top5`,
-        `image_retrieval_full_top5`.
+    `brain` are retrieval embeddings `(N, ...)`, `clip` target tokens `(N, ...)` in the same order. Intervals are over
+    the queries, for a fixed gallery. The scores are, for the first of `top_k`, `image_retrieval`, `brain_retrieval`,
+    `image_retrieval_full`, `brain_retrieval_full`; then the same for each other k. For k > 1 the names end in it:
+    `image_retrieval_top5`, `image_retrieval_full_top5`.
 
     Raises:
         UserError: as `checks.check_embeddings`, and for a `top_k` that is not positive.
@@ -170,12 +159,11 @@ def retrieval_per_image(
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
     directed = {"image_retrieval": similarity, "brain_retrieval": similarity.T}
-    return {name: _mean_hits(*_pooled_hits(matrix, pools, (1,)))[0] for name, matrix in directed.items()}
-
-
-def _mean_hits(total: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    rates = total / np.maximum(asked, 1)
-    return np.where(asked > 0, rates, total.sum(1, keepdims=True) / asked.sum())
+    found = {}
+    for name, matrix in directed.items():
+        (total,), asked = _pooled_hits(matrix, pools, (1,))
+        found[name] = np.where(asked > 0, total / np.maximum(asked, 1), total.sum() / asked.sum())
+    return found
 
 
 def _pooled_hits(similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -191,24 +179,20 @@ def _pooled_hits(similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) ->
 def _pooled_scores(name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) -> list[Score]:
     """Return mean hit rates over pools, one score per `top_k`."""
     total, asked = _pooled_hits(similarity, pools, top_k)
-    return [
-        Score(
-            name=name if k == 1 else f"{name}_top{k}",
-            value=float(hits.sum() / asked.sum()),
-            chance=min(1.0, k / pools.shape[1]),
-            pool_size=pools.shape[1],
-            num_images=int((asked > 0).sum()),
-            interval=hit_rate_interval(hits / np.maximum(asked, 1), weights=asked),
-        )
-        for hits, k in zip(total, top_k, strict=True)
-    ]
+    size, queried, scores = pools.shape[1], int((asked > 0).sum()), []
+    for hits, k in zip(total, top_k, strict=True):
+        interval = hit_rate_interval(hits / np.maximum(asked, 1), weights=asked)
+        value = float(hits.sum() / asked.sum())
+        scores.append(Score(_at(name, k), value, min(1.0, k / size), size, queried, interval))
+    return scores
+
+
+def _at(name: str, k: int) -> str:
+    return name if k == 1 else f"{name}_top{k}"
 
 
 def shuffled_accuracies(similarity: Tensor, *, num_shuffles: int = 1000, top_k: int = 1, seed: int = 0) -> Tensor:
-    """Return retrieval accuracies under random assignments of images to brains.
-
-    Shape: similarities `(N, N)`, queries by gallery -> `(num_shuffles,)` float64.
-    """
+    """Return retrieval accuracies under random assignments, `(N, N)`, queries by gallery -> `(num_shuffles,)`."""
     generator = torch.Generator().manual_seed(seed)
     permutations = torch.stack([torch.randperm(len(similarity), generator=generator) for _ in range(num_shuffles)])
     hits = _hits_by_item(similarity, top_k).cpu()  # (N, N)
@@ -221,8 +205,7 @@ def _hits_by_item(similarity: Tensor, top_k: int) -> Tensor:
     ordered = similarity.sort(dim=1).values.contiguous()
     not_above = torch.searchsorted(ordered, similarity + TIE, right=True)  # items at most as similar as j
     below = torch.searchsorted(ordered, similarity - TIE)
-    better = similarity.shape[1] - not_above
-    return ((top_k - better).double() / (not_above - below)).clamp(0, 1)
+    return _hits(similarity.shape[1] - not_above, not_above - below, top_k)
 
 
 def shuffled_scores(
@@ -243,8 +226,7 @@ def shuffled_scores(
         for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T)):
             null = shuffled_accuracies(directed, num_shuffles=num_shuffles, top_k=k, seed=seed)
             low, high = torch.quantile(null, torch.tensor([0.025, 0.975], dtype=null.dtype)).tolist()
-            score_name = name if k == 1 else f"{name}_top{k}"
-            scores.append(Score(score_name, float(null.mean()), min(1.0, k / num), num, num, (low, high)))
+            scores.append(Score(_at(name, k), float(null.mean()), min(1.0, k / num), num, num, (low, high)))
     return scores
 
 

@@ -23,16 +23,11 @@ def ridge_predictions(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> np.ndarray:
-    """Predict all targets for the test images, `(m, T)` float32.
+    """Predict all targets for the test images: `(n, V)`, `(n, T)`, `(m, V)` -> `(m, T)` float32.
 
-    Args:
-        voxels: `(n, V)`, one row per image. The caller averages repetitions first: with several rows per image, leaving
-            out one row would leak the image, and the penalty would be too small.
-        targets: `(n, T)` float16 or float32; memory-mapped is fine, columns are read in blocks.
-        test_voxels: `(m, V)`.
-        alphas: candidate penalties, positive.
-        targets_per_block: targets fitted at once. Only one block's coefficients are held in memory; those of all
-            targets are tens of GB at the paper's size.
+    Voxels have one row per image. The caller averages repetitions first: with several rows per image, leaving out one
+    row would leak the image, and the penalty would be too small. Targets are float16 or float32 and may be
+    memory-mapped; only one block's coefficients are in memory, those of all are tens of GB at the paper's size.
 
     Raises:
         UserError: for penalties that are not positive or fewer than three images.
@@ -52,11 +47,7 @@ def ridge_blocks(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield the blocks of `ridge_predictions`, for callers that report progress or write to disk.
-
-    Yields:
-        The block's columns, their `(m, t)` predictions and their `(t,)` penalties.
-    """
+    """Yield each block of `ridge_predictions`: its columns, their `(m, t)` predictions and their `(t,)` penalties."""
     from sklearn.linear_model import RidgeCV
 
     assert voxels.shape[1] == test_voxels.shape[1], f"{voxels.shape[1]} and {test_voxels.shape[1]} voxels"

@@ -52,15 +52,12 @@ class BrainDecoder(Shareable, LightningModule):
         """
 
     def sample_tokens(self, tokens: Tensor, seeds: Sequence[int] | None = None, *, samples: int = 1) -> Tensor:
-        """Return the tokens that the image decoder draws from: samples of the system's prior, else `tokens` itself.
+        """Return the tokens `(B, S, D)` that images are drawn from: samples of the system's prior, else `tokens`.
 
         Args:
             tokens: `(B, S, D)` of a `Prediction`, averaged over an image's responses.
             seeds: one per image, on which all random draws depend; None takes PyTorch's global generator.
             samples: number of the prior's samples that are averaged.
-
-        Returns:
-            `(B, S, D)`.
         """
         return tokens
 
@@ -104,10 +101,9 @@ class BrainDecoder(Shareable, LightningModule):
         return {name: module for name, module in self.named_children() if isinstance(module, Part)}
 
     def freeze_all_but(self, trainable: str | Sequence[str]) -> None:
-        """Freeze all parts but the named ones, or none for "all"; frozen parts run without dropout.
+        """Freeze all parts but the named ones, or none for "all"; raises a `UserError` for an unknown part.
 
-        Raises:
-            UserError: for an unknown part.
+        Frozen parts run without dropout.
         """
         parts = self.parts()
         names = list(parts) if trainable == "all" else [trainable] if isinstance(trainable, str) else trainable
@@ -134,11 +130,7 @@ class BrainDecoder(Shareable, LightningModule):
         return loss.total
 
     def on_train_epoch_end(self) -> None:
-        """Stop the training if the loss is not finite.
-
-        Raises:
-            UserError: for a loss that is not finite.
-        """
+        """Stop the training with a `UserError` if the loss is not finite."""
         loss = self.trainer.callback_metrics.get("train/loss_epoch")
         if loss is not None and not torch.isfinite(loss):
             what = f"the training loss in epoch {self.current_epoch + 1} is not finite"

@@ -125,18 +125,16 @@ class UnCLIPTraining(Foundation):
             network.unet.enable_gradient_checkpointing()
 
     def compute_loss(self, batch: ImageBatch) -> PartLoss:
-        """Return the loss of a batch.
+        """Return the loss of `moments` `(B, 2 C, h * w)` of the VAE's posterior, `tokens` `(B, S, D)` and sizes.
 
-        It has `moments` `(B, 2 C, h * w)` of the VAE's posterior, `tokens` `(B, S, D)`, and `size_and_crop` `(B, 4)`,
-        see `UnCLIPModel.size_vectors`.
+        The latter are `size_and_crop` `(B, 4)`, see `UnCLIPModel.size_vectors`.
         """
         mean, log_variance = batch["moments"].unflatten(-1, self.network.latent_shape[1:]).chunk(2, dim=1)
         latents = mean + (log_variance.clamp(-30, 20) / 2).exp() * torch.randn_like(mean)
         latents = latents * self.network.vae.config["scaling_factor"]
         drop = self.drop if self.training else 0.0
         vector = self.network.size_vectors(batch["size_and_crop"])  # (B, E)
-        loss = self.network.loss(latents, batch["tokens"], vector, offset=self.offset, drop=drop)
-        return PartLoss(loss)
+        return PartLoss(self.network.loss(latents, batch["tokens"], vector, offset=self.offset, drop=drop))
 
 
 class CaptionTraining(Foundation):

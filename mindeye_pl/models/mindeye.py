@@ -69,15 +69,13 @@ class MindEye(BrainDecoder):
         objective, mixing, voxels = self.objective, None, batch.voxels
         phase = objective.phase(epoch, num_epochs, training=self.training)
         if phase.mixes:
-            mixing = draw_mixco(
-                [len(v) for v in voxels], permutation=objective.mixco_permutation, diagonal=objective.mixco_diagonal
-            )
+            forms = {"permutation": objective.mixco_permutation, "diagonal": objective.mixco_diagonal}
+            mixing = draw_mixco([len(v) for v in voxels], **forms)
             voxels = mix_voxels(voxels, mixing)
         negatives = objective.negatives if self.training else "local"  # all ranks validate the same images
         tokens = batch.targets["tokens"].float()  # (B, S, D)
-        loss = self.backbone.compute_loss(
-            self.align(voxels, batch.subject_index), tokens, objective, phase, mixing=mixing, negatives=negatives
-        )
+        aligned = self.align(voxels, batch.subject_index)  # (B, h)
+        loss = self.backbone.compute_loss(aligned, tokens, objective, phase, mixing=mixing, negatives=negatives)
         if self.prior is not None:
             loss += self.prior.compute_loss(loss.outputs["tokens"], tokens, scale=objective.prior_scale)
         if self.low_level is not None and "latents" in batch.targets:

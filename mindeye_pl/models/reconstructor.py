@@ -28,32 +28,20 @@ _CANDIDATES = 16
 
 @dataclass(frozen=True)
 class Refinement:
-    """Settings of the refiner.
+    """Settings of the refiner."""
 
-    Attributes:
-        guidance: classifier-free.
-        blend: weight of the blurry image in the refined one; 0.25 in the published evaluation.
-    """
-
-    guidance: float = 5.0
-    blend: float = 0.0
+    guidance: float = 5.0  # classifier-free
+    blend: float = 0.0  # weight of the blurry image in the refined one; 0.25 in the published evaluation
 
 
 @dataclass
 class BrainQuery:
-    """Responses to some images.
+    """Responses to some images."""
 
-    Attributes:
-        stimulus_ids: `(B,)` of the images.
-        voxels: `(B, R, V)`.
-        weights: `(B, R)` weight of each response.
-        tokens: `(B, S, D)` true target tokens, for the ceiling; None if unknown.
-    """
-
-    stimulus_ids: Tensor
-    voxels: Tensor
-    weights: Tensor
-    tokens: Tensor | None = None
+    stimulus_ids: Tensor  # (B,)
+    voxels: Tensor  # (B, R, V)
+    weights: Tensor  # (B, R), of each response
+    tokens: Tensor | None = None  # (B, S, D) true target tokens, for the ceiling; None if unknown
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)

@@ -25,9 +25,7 @@ def published_onecycle(
         optimizer,
         max_lr=[max_lr * group.get("lr_scale", 1.0) for group in optimizer.param_groups],
         total_steps=total_steps,
-        pct_start=min(
-            sum(iterations_per_epoch[:2]) / total_steps, 0.5
-        ),  # a run of fewer than four epochs peaks half way
+        pct_start=min(sum(iterations_per_epoch[:2]) / total_steps, 0.5),  # fewer than four epochs peak half way
         final_div_factor=1000,
     )
 

@@ -18,21 +18,16 @@ class ImageDecoder(nn.Module):
 
     Attributes:
         sampling: settings of the sampler; a decoder without a sampler ignores them.
+        image_size: (H, W).
+        token_dim: D.
     """
+
+    image_size: tuple[int, int]
+    token_dim: int
 
     def __init__(self) -> None:
         super().__init__()
         self.sampling = Sampling()
-
-    @property
-    @abstractmethod
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) of the images."""
-
-    @property
-    @abstractmethod
-    def token_dim(self) -> int:
-        """D of the tokens."""
 
     @abstractmethod
     def draw(self, tokens: Tensor, seeds: Sequence[int], init_images: Tensor | None = None) -> Tensor:

@@ -20,8 +20,7 @@ WEIGHTS = "model.safetensors"
 def checkpoint_fingerprint(option: str, path: Path) -> str:
     """Return the fingerprint of a user's checkpoint: a file, or a folder that DeepSpeed saved.
 
-    Raises:
-        UserError: naming the option that gave the path, if it does not exist.
+    Raises a `UserError` that names the option if the path does not exist.
     """
     if is_deepspeed(path):
         return fingerprint({file.name: fingerprint_file(file) for file in checkpoint_files(path)})
@@ -45,12 +44,8 @@ def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tens
 def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]:
     """Return the weights of a safetensors file, or of a published checkpoint, under the project's names.
 
-    Args:
-        path: the file.
-        low_level: the published checkpoint of MindEye1's low-level model.
-
-    Raises:
-        UserError: for a file that is missing, broken, of another kind, or a pickle with code in it.
+    `low_level` is the published checkpoint of MindEye1's low-level model. Raises a `UserError` for a file that is
+    missing, broken, of another kind, or a pickle with code in it.
     """
     weights = read_state(path) if path.suffix == ".safetensors" else read_published_system(path)
     if low_level is not None:
@@ -60,11 +55,7 @@ def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]
 
 
 def load_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights that must fit the whole model.
-
-    Raises:
-        UserError: naming the first weight that is missing, unexpected or of another shape.
-    """
+    """Load weights; raises a `UserError` that names the first one that is missing, unexpected or of another shape."""
     check_weights(model.state_dict(), weights, path)
     model.load_state_dict(dict(weights))
 
@@ -73,10 +64,7 @@ def load_shared_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path
     """Load the weights of a pretrained model that a new subject shares: all but those that read a subject's voxels.
 
     `inherit_bias=published` also takes over the alignment bias of the first pretraining subject, as the published
-    fine-tuning does (spec of MindEye2, section 6.7).
-
-    Raises:
-        UserError: as `load_weights`.
+    fine-tuning does (MindEye2, spec section 6.7). Errors as of `load_weights`.
     """
     of_subjects = model.subject_parameters()
     own = {key: value for key, value in model.state_dict().items() if key.startswith(of_subjects)}

@@ -120,11 +120,7 @@ def fit(
 def _build_trainer(
     settings: TrainingSettings, data: LightningDataModule, folder: Path, epochs: int, callbacks: list[Callback]
 ) -> Trainer:
-    """Return the configured trainer; its own node overrides the project's defaults.
-
-    Raises:
-        HydraException: for options that Lightning refuses.
-    """
+    """Return the configured trainer; its own node overrides the project's defaults."""
     node = settings.trainer
     if not node.get("enable_checkpointing", True):
         callbacks = [one for one in callbacks if not isinstance(one, ResumeCheckpoint)]

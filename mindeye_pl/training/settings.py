@@ -44,20 +44,11 @@ class TrainingSettings:
     @classmethod
     def of(cls, config: Any, name: str) -> Self:
         """Return the settings of a configuration, or of a step's part of one, for the training of that name."""
-        return cls(
-            trainer=OmegaConf.create(_plain(config.trainer)),
-            callbacks=_plain(config.callbacks),
-            loggers=_plain(config.logger),
-            seed=config.seed,
-            name=name,
-        )
+        trainer = OmegaConf.create(_plain(config.trainer))
+        return cls(trainer, _plain(config.callbacks), _plain(config.logger), config.seed, name)
 
     def build_callbacks(self) -> list[Callback]:
-        """Return the configured callbacks, progress bars only on a terminal.
-
-        Raises:
-            UserError: for a node that names no class.
-        """
+        """Return the configured callbacks, progress bars only on a terminal; a `UserError` if a node names no class."""
         nodes = [_checked(f"callbacks.{name}", node) for name, node in self.callbacks.items() if node is not None]
         made = [instantiate(node, _convert_="all") for node in nodes]
         return [one for one in made if console.is_terminal or not isinstance(one, ProgressBar)]

@@ -55,11 +55,7 @@ def _text(caption: object, name: str) -> str:
 def score_pairs(
     predicted: Sequence[str], references: Sequence[Reference], several: str, score: Callable[[str, str], float]
 ) -> Tensor:
-    """Return one score per image, `(N,)` float64, from a function that scores a caption against one reference.
-
-    Raises:
-        UserError: as `check_captions`.
-    """
+    """Return one score per image, `(N,)` float64, by `score` of caption and reference; errors as `check_captions`."""
     texts, lists = check_captions(predicted, references)
     values = [score(text, reference) for text, own in zip(texts, lists, strict=True) for reference in own]
     return reduce_references(torch.tensor(values, dtype=torch.float64), lists, several)

@@ -37,12 +37,8 @@ def caption_metrics(
 ) -> dict[str, CaptionMetric]:
     """Return the available metrics in the order of the published table.
 
-    They are `meteor`, `rougeL`, `rouge1`, the metrics of `embedders`, and `word_overlap`.
-
-    Args:
-        wordnet: for METEOR, which is left out if None.
-        embedders: by the name of their score, for example `minilm`; each sentence is embedded only once.
-        several: how several references of an image are combined, one of `pairs.SEVERAL`.
+    They are `meteor`, left out without a wordnet, `rougeL`, `rouge1`, the metrics of `embedders` by their names, and
+    `word_overlap`. `several` is one of `pairs.SEVERAL`.
     """
     found: dict[str, CaptionMetric] = {}
     if wordnet is not None:
@@ -50,8 +46,7 @@ def caption_metrics(
     for kind in ("rougeL", "rouge1"):
         found[kind] = partial(rouge_per_image, kind=kind, several=several)
     for name, embedder in (embedders or {}).items():
-        cached = CachedEmbedder(embedder)
-        found[name] = partial(text_similarity_per_image, embedder=cached, several=several)
+        found[name] = partial(text_similarity_per_image, embedder=CachedEmbedder(embedder), several=several)
     found["word_overlap"] = partial(word_overlap_per_image, several=several)
     return found
 
@@ -67,19 +62,9 @@ def caption_scores(
 ) -> dict[str, list[Score]]:
     """Return means over images with 95 % intervals, by pair.
 
+    The pairs are `PREDICTED_REFERENCE` and, where the captioner's captions `from_true_image` are given,
+    `PREDICTED_IMAGE`, `CEILING`, and `RELATIVE`: the ratio of the second mean to the third, NaN if that is not above 0.
     Chance is no single number for any of the metrics; use the predicted captions of other images as null rows.
-
-    Args:
-        predicted: captions predicted from brains.
-        from_true_image: the captioner's captions of the true images; None restricts the result to the first pair.
-        references: human captions, one or several per image.
-        metrics: from `caption_metrics`.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
-
-    Returns:
-        One score per metric under `PREDICTED_REFERENCE`, `PREDICTED_IMAGE`, `CEILING`, and `RELATIVE`, the ratio of the
-        second mean to the third, NaN if the third is not above 0.
 
     Raises:
         UserError: if a caption is not a string or has no counterpart.
@@ -91,18 +76,15 @@ def caption_scores(
         pair: {name: metric(*compared).cpu().numpy() for name, metric in metrics.items()}
         for pair, compared in pairs.items()
     }
-    scores = {
-        pair: [
-            _score(name, each.mean(), len(each), bootstrap_interval(each, num_resamples=num_resamples, seed=seed))
-            for name, each in by_name.items()
-        ]
-        for pair, by_name in values.items()
-    }
-    if CEILING in values:
-        scores[RELATIVE] = [
-            _relative(name, values[PREDICTED_IMAGE][name], ceiling, num_resamples, seed)
-            for name, ceiling in values[CEILING].items()
-        ]
+
+    def score(name: str, each: np.ndarray) -> Score:
+        interval = bootstrap_interval(each, num_resamples=num_resamples, seed=seed)
+        return _score(name, each.mean(), len(each), interval)
+
+    scores = {pair: [score(name, each) for name, each in by_name.items()] for pair, by_name in values.items()}
+    if from_true_image is not None:
+        both = zip(metrics, values[PREDICTED_IMAGE].values(), values[CEILING].values(), strict=True)
+        scores[RELATIVE] = [_relative(*each, num_resamples, seed) for each in both]
     return scores
 
 

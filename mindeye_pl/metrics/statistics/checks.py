@@ -25,14 +25,10 @@ def check_images(
     like: Tensor | None = None,
     same_size: bool = False,
 ) -> None:
-    """Check that images can be scored.
+    """Check that images can be scored: `(N, 3, H, W)` floating point in [0, 1].
 
-    Args:
-        images: `(N, 3, H, W)` floating point in [0, 1].
-        what: name of the set for error messages, for example "reconstructions".
-        names: N image names for error messages; indices if None.
-        like: the set that they are compared with, of the same length.
-        same_size: also require the H and W of `like`.
+    `what` names the set for error messages, as in "reconstructions"; `names` are the N images', indices if None. `like`
+    is the set that they are compared with; `same_size` also requires its H and W.
 
     Raises:
         UserError: for an empty set, sets that differ in length, a wrong shape or type, NaN or infinity, and values
@@ -59,12 +55,9 @@ def check_images(
 
 
 def check_embeddings(embeddings: Tensor, *, what: str, like: Tensor | None = None) -> None:
-    """Check that embeddings, or features of images, can be compared.
+    """Check that embeddings, or features of images, `(N, ...)` floating point, can be compared, as `check_images`.
 
-    Args:
-        embeddings: `(N, ...)` floating point; memory-mapped is fine, rows are read in blocks.
-        what: name of the set for error messages, for example "target tokens".
-        like: the set that they are compared with, of the same shape.
+    Memory-mapped ones are fine: rows are read in blocks.
 
     Raises:
         UserError: for an empty set, sets that differ in length or row shape, a dtype that is not floating point, and

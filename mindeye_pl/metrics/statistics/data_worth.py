@@ -68,14 +68,8 @@ def data_worth(
     (Owen, The pigeonhole bootstrap, 2007); variation of a seed over all images is resampled from few seeds, which makes
     it too narrow with two or three seeds.
 
-    Args:
-        amounts: `(H,)` of the reference's curve, positive and ascending.
-        reference: `(H, K, n)` per-image scores of the reference, higher is better.
-        method: `(K, n)` per-image scores of the method at the amount `at`, for the same seeds and images.
-        at: amount of data of the method.
-        confidence: of the interval.
-        num_resamples: of the bootstrap.
-        seed: of the bootstrap.
+    The reference's curve has positive, ascending amounts `(H,)` and per-image scores `(H, K, n)`, higher is better. The
+    method has scores `(K, n)` of the same seeds and images at the amount `at`.
     """
     assert reference.shape == (len(amounts), *method.shape), f"{reference.shape} against {method.shape}"
     num_seeds, num_images = method.shape

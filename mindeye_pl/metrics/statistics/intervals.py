@@ -43,17 +43,9 @@ def bootstrap_interval(
     exponential values, and values concentrated at 1 (beta of 9 and 0.3); for two-way identification, at scores of 0.95
     to 0.97, it is 93 to 95 %. Percentile and BCa bootstraps undercover on the side of the tail by up to 3 %.
 
-    Args:
-        values: `(n,)`, one per image.
-        weights: `(n,)`, not negative; equal weights if None.
-        confidence: coverage of the interval.
-        num_resamples: number of resampled means.
-        bounds: limits of the mean, (0, 1) for a fraction; the interval is clipped to them.
-        seed: of the resampling.
-
-    Returns:
-        The two ends. They coincide if all values are equal, because resampling cannot add variation; if all values
-        equal one of the bounds, the interval is Wilson's.
+    Values and weights are `(n,)`, one per image; weights are not negative, and equal if None. The interval is clipped
+    to the bounds of the mean, (0, 1) for a fraction. Its ends coincide if all values are equal, because resampling
+    cannot add variation; if all equal one of the bounds, the interval is Wilson's.
     """
     values, weights = _sorted(values, weights)
     if np.ptp(values) == 0 and bounds is not None and values[0] in bounds:
@@ -113,11 +105,7 @@ def hit_rate_interval(hits: np.ndarray, *, weights: np.ndarray | None = None) ->
     the effective number of binary images, n p (1 - p) / s^2, with both p and s^2 computed after adding Wilson's z^2
     images of which half are hits. For hits of 0 and 1 this is n, and the interval equals Wilson's. If all are hits, a
     bootstrap would have zero width; on sets of 100 images with a rate of 2 % its coverage is 85 %, that of this
-    interval 95 %.
-
-    Args:
-        hits: `(n,)` in [0, 1].
-        weights: `(n,)`, not negative; equal weights if None.
+    interval 95 %. Hits are `(n,)` in [0, 1]; weights `(n,)` as of `bootstrap_interval`.
     """
     from scipy.special import ndtri
 
@@ -144,20 +132,13 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     return float(result.low), float(result.high)
 
 
-def difference_over_images(
-    first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95, seed: int = 0
-) -> Difference:
-    """Compute the difference of two models scored on the same images, bootstrapped over images.
+def difference_over_images(first: np.ndarray, second: np.ndarray, *, seed: int = 0) -> Difference:
+    """Compute the difference of two models scored on the same images in the same order, bootstrapped over images.
 
-    Args:
-        first: `(n,)` scores of one model, or `(K, n)` of its seeds, which are averaged first.
-        second: scores of the other model on the same images in the same order.
-        confidence: of the interval.
-        seed: of the bootstrap.
+    Scores are `(n,)`, or `(K, n)` of a model's seeds, which are averaged first.
     """
     difference = _paired(first, second)
-    interval = bootstrap_interval(difference, confidence=confidence, seed=seed)
-    return Difference(float(difference.mean()), interval, len(difference))
+    return Difference(float(difference.mean()), bootstrap_interval(difference, seed=seed), len(difference))
 
 
 def paired_test(first: np.ndarray, second: np.ndarray, *, num_resamples: int = 10_000, seed: int = 0) -> Difference:
@@ -191,8 +172,7 @@ def difference_over_seeds(first: np.ndarray, second: np.ndarray) -> Difference:
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     assert difference.ndim == 1, difference.shape
     assert len(difference) > 1, "the spread over seeds needs at least two seeds"
-    interval = interval_over_groups(difference[:, None])
-    return Difference(float(difference.mean()), interval, len(difference))
+    return Difference(float(difference.mean()), interval_over_groups(difference[:, None]), len(difference))
 
 
 def interval_over_groups(groups: Sequence[np.ndarray] | np.ndarray, *, shared_images: bool = False) -> Interval:
@@ -202,12 +182,10 @@ def interval_over_groups(groups: Sequence[np.ndarray] | np.ndarray, *, shared_im
     bootstrap, which can only redraw those four, is far too narrow. The spread of images within a subject is already
     part of the spread of the means.
 
-    Args:
-        groups: K > 1 arrays, one per subject (or seed): `(n_k,)` scores of its images, or `(seeds, n_k)`, which are
-            averaged over seeds first.
-        shared_images: image j is the same in all groups, which then have the same n, and the interval should hold for
-            new images too. A hard image lowers all means together, which their spread does not show; this variance is
-            added, with Satterthwaite's degrees of freedom.
+    Each of K > 1 subjects (or seeds) has scores `(n_k,)` of its images, or `(seeds, n_k)`, averaged over seeds first.
+    With `shared_images` image j is the same in all groups, and the interval holds for new images too. A hard image
+    lowers all means together, which their spread does not show; this variance is added, with Satterthwaite's degrees of
+    freedom.
     """
     scores = [np.asarray(group, dtype=np.float64) for group in groups]
     scores = [group.mean(0) if group.ndim == 2 else group for group in scores]

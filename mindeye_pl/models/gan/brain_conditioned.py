@@ -60,9 +60,8 @@ class BrainConditioned(AdversarialTraining):
 
     def networks_and_losses(self) -> dict[str, NetworkAndLoss]:
         """Return each phase's network and loss, the trained mappers last."""
-        return super().networks_and_losses() | (
-            {_PHASE: (self.brain_decoder, self.mapper_loss)} if self.mappers_learn else {}
-        )
+        of_mappers: dict[str, NetworkAndLoss] = {_PHASE: (self.brain_decoder, self.mapper_loss)}
+        return super().networks_and_losses() | (of_mappers if self.mappers_learn else {})
 
     def phases(self) -> tuple[str, ...]:
         """Return the objective's phases and, after them, the mappers'."""

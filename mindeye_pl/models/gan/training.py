@@ -107,11 +107,10 @@ class AdversarialTraining(LightningModule):
             network, compute_loss = networks_and_losses[phase]
             with self._learning(network):
                 loss = compute_loss(batch)
-                optimizer = optimizers[network]
-                optimizer.zero_grad()
+                optimizers[network].zero_grad()
                 self.manual_backward(loss.total)
                 _clamp_gradients(network)
-                optimizer.step()
+                optimizers[network].step()
             totals.append(loss.total.detach())
             parts |= loss.parts
         self.iteration += 1
@@ -219,8 +218,7 @@ class AdversarialTraining(LightningModule):
 
     def _cropped(self, images: Tensor) -> Tensor:
         """Return a random square crop, the same for all images, at the images' size."""
-        size = images.shape[-1]
-        smallest = self.objective.smallest_crop
+        size, smallest = images.shape[-1], self.objective.smallest_crop
         side = int(size * (smallest + (1 - smallest) * float(torch.rand(()))))
         top, left = (int(torch.randint(0, size - side + 1, ())) for _ in range(2))
         crop = images[..., top : top + side, left : left + side]
@@ -236,12 +234,9 @@ class AdversarialTraining(LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for each network, corrected for lazy regularisation."""
-        objective = self.objective
+        objective, lr = self.objective, self.objective.learning_rate
         intervals = {self.generator: objective.path_length_interval, self.discriminator: objective.r1_interval}
-        return [
-            Adam(network.parameters(), **lazy_adam(interval, lr=objective.learning_rate))
-            for network, interval in intervals.items()
-        ]
+        return [Adam(network.parameters(), **lazy_adam(interval, lr=lr)) for network, interval in intervals.items()]
 
     @torch.no_grad()
     def validation_step(self, batch: ImageBatch, batch_index: int) -> None:

@@ -37,18 +37,10 @@ class Backbone(Part):
         mixing: MixCo | None = None,
         negatives: Negatives = "local",
     ) -> PartLoss:
-        """Return the contrastive loss of the retrieval embedding against the target tokens.
+        """Return the contrastive loss of the retrieval embedding against `(B, S, D)` target tokens, never mixed.
 
-        Args:
-            aligned: `(B, h)`.
-            targets: `(B, S, D)` target tokens of the images, not mixed.
-            objective: gives the contrastive scale.
-            phase: form of the loss for unmixed voxels, SoftCLIP or InfoNCE over this process's images, and temperature.
-            mixing: mixing of the voxels, for BiMixCo.
-            negatives: see `losses.negatives`.
-
-        Returns:
-            `contrastive` as the one part; `hidden`, `tokens` and `retrieval` as outputs.
+        Its one part is `contrastive`, its outputs are `hidden`, `tokens` and `retrieval`. `mixing` of the voxels makes
+        it BiMixCo, else `phase` selects SoftCLIP or InfoNCE over this process's images.
         """
         hidden = self.network.hidden(aligned)  # (B, h)
         tokens, retrieval = self.network.read_out(hidden)

@@ -5,6 +5,7 @@ latents, M = (L / 4)^2 positions of a feature map, K views of an image.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,8 @@ class LowLevel(Part):
     ) -> PartLoss:
         """Return the latents' L1 and, where maps are given, their soft contrastive loss (MindEye2, spec section 6.4).
 
-        Computed in float32 at every training precision: it overflows in half precision.
+        Computed in float32 at every training precision: it overflows in half precision. The parts are `low_level` and
+        `low_level_maps`, the output is `latents`.
 
         Args:
             hidden: `(B, h)`; the gradient flows into it.
@@ -92,9 +94,6 @@ class LowLevel(Part):
             augmented_maps: `(B, M, 512)` features of augmented views.
             scale: weight of the loss.
             negatives: of the maps' loss, see `losses.negatives`.
-
-        Returns:
-            `low_level` and `low_level_maps` as parts; `latents` as the output.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             grid = self.head.grid(hidden.float())
@@ -104,9 +103,8 @@ class LowLevel(Part):
             if maps is not None and augmented_maps is not None:
                 student = self.head.maps(grid)  # computed only where it is compared
                 vectors = (part.float().flatten(0, 1) for part in (student, maps, augmented_maps))  # (B * M, 512) each
-                contrastive = soft_contrastive_loss(
-                    *vectors, temperature=self.contrastive_temperature, negatives=negatives
-                )
+                temperature = self.contrastive_temperature
+                contrastive = soft_contrastive_loss(*vectors, temperature=temperature, negatives=negatives)
                 contrastive = scale * self.contrastive_scale * contrastive
                 loss.total = l1 + contrastive
                 loss.parts["low_level_maps"] = contrastive.detach()
@@ -139,13 +137,8 @@ class SeparateLowLevel(LowLevel):
         gain_decay: PublishedOrCorrected = "published",
         lr_scale: PositiveFloat = 1.0,
     ):
-        super().__init__(
-            network,
-            contrastive_scale=contrastive_scale,
-            weight_decay=weight_decay,
-            gain_decay=gain_decay,
-            lr_scale=lr_scale,
-        )
+        decays: dict[str, Any] = {"weight_decay": weight_decay, "gain_decay": gain_decay}
+        super().__init__(network, contrastive_scale=contrastive_scale, **decays, lr_scale=lr_scale)
         self.repetition_slots, self.latent_scale = repetition_slots, latent_scale
 
     def hidden(self, voxels: Sequence[Tensor], subject_index: Sequence[int], backbone: Tensor) -> Tensor:

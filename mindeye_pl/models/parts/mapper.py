@@ -41,25 +41,11 @@ class Mapper(Part):
         return self.network(voxels, subject_index)
 
     def compute_loss(
-        self,
-        predicted: Tensor,
-        target: Tensor,
-        weights: MapperWeights,
-        *,
-        temperature: float = TEMPERATURE,
-        name: str = "embedding",
+        self, predicted: Tensor, target: Tensor, weights: MapperWeights, *, temperature: float = TEMPERATURE, name: str
     ) -> PartLoss:
-        """Return squared error, cosine and, where its weight is not zero, contrastive loss of predicted embeddings.
+        """Return the `mapper_loss` of predicted embeddings, with these as the output `NAME`.
 
-        Args:
-            predicted: `(B, D)`, not normalised.
-            target: `(B, D)`, L2-normalised.
-            weights: of the loss's parts.
-            temperature: of the contrastive loss.
-            name: prefix of the parts' names and name of the output.
-
-        Returns:
-            Weighted `NAME_mse`, `NAME_cosine` and `NAME_contrastive` as parts, `NAME` as the output.
+        The weighted parts are `NAME_mse`, `NAME_cosine` and, where its weight is not zero, `NAME_contrastive`.
         """
         loss = mapper_loss(predicted, target, weights, temperature=temperature)
         addends = {

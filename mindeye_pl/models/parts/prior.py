@@ -42,13 +42,10 @@ class DiffusionPrior(Part):
     def compute_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> PartLoss:
         """Return the mean squared error of the clean tokens at random times, in validation too with dropped conditions.
 
-        Args:
-            tokens: `(B, S, D)` backbone tokens; the gradient flows into them.
-            targets: `(B, S, D)` target tokens.
-            scale: weight of the loss.
+        The gradient flows into the backbone tokens `(B, S, D)`; `scale` is the weight of the loss.
         """
-        loss, prediction = self.network.loss(targets, tokens)
-        loss = scale * loss
+        error, prediction = self.network.loss(targets, tokens)
+        loss = scale * error
         return PartLoss(loss, {"prior": loss.detach()}, {"prior_tokens": prediction / self.network.scale})
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, drop_conditions: bool = False) -> Tensor:

@@ -13,10 +13,7 @@ from mindeye_pl.types import PositiveInt
 
 
 class PerSubject(nn.Module):
-    """Marker of a module whose parameters and buffers belong to single subjects.
-
-    Fine-tuning to a new subject takes over the weights of a pretrained model except those below such a module.
-    """
+    """Marker of modules whose parameters and buffers belong to single subjects; a new subject does not inherit them."""
 
 
 class PerSubjectLinear(PerSubject, Recorded):

@@ -24,15 +24,9 @@ class TokenBackbone(Recorded):
         self.token_shape = (num_tokens, token_dim)
         self.to_tokens = nn.Linear(hidden_dim, num_tokens * token_dim)
         self.retrieval_head = nn.Sequential(
-            nn.LayerNorm(token_dim),
-            nn.GELU(),
-            nn.Linear(token_dim, retrieval_dim),
-            nn.LayerNorm(retrieval_dim),
-            nn.GELU(),
-            nn.Linear(retrieval_dim, retrieval_dim),
-            nn.LayerNorm(retrieval_dim),
-            nn.GELU(),
-            nn.Linear(retrieval_dim, token_dim),
+            *(nn.LayerNorm(token_dim), nn.GELU(), nn.Linear(token_dim, retrieval_dim)),
+            *(nn.LayerNorm(retrieval_dim), nn.GELU(), nn.Linear(retrieval_dim, retrieval_dim)),
+            *(nn.LayerNorm(retrieval_dim), nn.GELU(), nn.Linear(retrieval_dim, token_dim)),
         )
 
     @abstractmethod
@@ -94,9 +88,8 @@ class MixerBackbone(TokenBackbone):
 
 
 def _mixer_block(width: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
-    )
+    layers = nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+    return nn.Sequential(*layers)
 
 
 class ResidualMLP(nn.Module):
@@ -119,15 +112,12 @@ class ResidualMLP(nn.Module):
     ):
         super().__init__()
         self.stem = nn.Sequential(nn.LayerNorm(hidden_dim), activation(), nn.Dropout(stem_dropout))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(hidden_dim, hidden_dim, bias=bias),
-                nn.LayerNorm(hidden_dim),
-                activation(),
-                nn.Dropout(dropout),
-            )
-            for _ in range(num_blocks)
-        )
+
+        def block() -> nn.Sequential:
+            linear = nn.Linear(hidden_dim, hidden_dim, bias=bias)
+            return nn.Sequential(linear, nn.LayerNorm(hidden_dim), activation(), nn.Dropout(dropout))
+
+        self.blocks = nn.ModuleList(block() for _ in range(num_blocks))
 
     def forward(self, aligned: Tensor) -> Tensor:
         """Apply the stem and the residual blocks. Shape: `(B, h)` -> `(B, h)`."""

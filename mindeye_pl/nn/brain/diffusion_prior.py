@@ -74,13 +74,9 @@ class DiffusionPriorModel(Recorded):
         self.network = denoiser  # its name in the state dict
 
     def denoise(self, noisy: Tensor, times: Tensor, tokens: Tensor, *, drop_conditions: bool = False) -> Tensor:
-        """Predict clean tokens `(B, S, D)`. Noisy and clean tokens are at the diffusion's scale.
+        """Predict clean tokens `(B, S, D)` from noisy ones, both at the diffusion's scale, at times `(B,)` in [0, T).
 
-        Args:
-            noisy: `(B, S, D)`.
-            times: `(B,)` integers in [0, T).
-            tokens: `(B, S, D)` brain tokens.
-            drop_conditions: replaces brain tokens and noisy tokens by the learned null tokens.
+        `tokens` `(B, S, D)` are the brain's; `drop_conditions` replaces both inputs by the learned null tokens.
         """
         keep = torch.full((len(noisy),), not drop_conditions, device=noisy.device)
         return self.network(noisy, times, tokens, keep, keep)
@@ -134,10 +130,8 @@ class DiffusionPriorModel(Recorded):
         """
         draws = _draws(tokens, noise)
         if steps < self.schedule.timesteps:
-            sampled = self._sample_ddim(tokens, steps, cond_scale, draws)
-        else:
-            sampled = self._sample_ddpm(tokens, cond_scale, draws)
-        return sampled / self.scale
+            return self._sample_ddim(tokens, steps, cond_scale, draws) / self.scale
+        return self._sample_ddpm(tokens, cond_scale, draws) / self.scale
 
     def _guided(self, noisy: Tensor, time: int, tokens: Tensor, cond_scale: float) -> Tensor:
         times = torch.full((len(tokens),), time, device=tokens.device)

@@ -63,12 +63,8 @@ class LowLevelHead(Recorded):
         self.to_maps: nn.Module = nn.Identity()
         if maps:
             self.to_maps = nn.Sequential(
-                nn.Conv2d(self.channels, 512, 1, bias=False),
-                nn.GroupNorm(1, 512),
-                nn.ReLU(),
-                nn.Conv2d(512, 512, 1, bias=False),
-                nn.GroupNorm(1, 512),
-                nn.ReLU(),
+                *(nn.Conv2d(self.channels, 512, 1, bias=False), nn.GroupNorm(1, 512), nn.ReLU()),
+                *(nn.Conv2d(512, 512, 1, bias=False), nn.GroupNorm(1, 512), nn.ReLU()),
                 nn.Conv2d(512, 512, 1),
             )
 

@@ -160,9 +160,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         self.dim = dim
-        self.network = nn.Sequential(
-            nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim)
-        )
+        first, second, third = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, 2 * dim), nn.Linear(2 * dim, dim)
+        self.network = nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), third)
 
     def forward(self, times: Tensor) -> Tensor:
         """Embed times. Shape: `(B,)` -> `(B, D)`."""
@@ -229,14 +228,10 @@ class PriorNetwork(Recorded):
         )
 
     def forward(self, noisy: Tensor, times: Tensor, brain: Tensor, keep_brain: Tensor, keep_noisy: Tensor) -> Tensor:
-        """Predict clean tokens `(B, S, D)`.
+        """Predict clean tokens `(B, S, D)` from noisy tokens `(B, S, D)`, integer times `(B,)` and brain tokens.
 
-        Args:
-            noisy: `(B, S, D)`.
-            times: `(B,)` integers.
-            brain: `(B, S, D)` brain tokens.
-            keep_brain: `(B,)` bool; False replaces a sample's brain tokens by learned null tokens.
-            keep_noisy: `(B,)` bool, the same for the noisy tokens.
+        False in `keep_brain` `(B,)` replaces a sample's brain tokens by learned null tokens, in `keep_noisy` `(B,)` its
+        noisy tokens.
         """
         brain = torch.where(keep_brain[:, None, None], brain, self.null_brain_tokens.to(brain.dtype))
         noisy = torch.where(keep_noisy[:, None, None], noisy, self.null_noisy_tokens.to(noisy.dtype))

@@ -32,13 +32,8 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv1d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv1d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv1d(channels, channels, 1),
-        )
+        first, second = (nn.Conv1d(channels, channels, 3, padding=1) for _ in range(2))
+        self.net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Conv1d(channels, channels, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         return (features + self.net(features)).relu()

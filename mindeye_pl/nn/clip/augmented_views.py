@@ -16,26 +16,14 @@ def _colour_jitter(p: float) -> v2.Transform:
 
 
 def _mindeye2_views(size: Sequence[int]) -> v2.Transform:
-    return v2.Compose(
-        [
-            _colour_jitter(0.8),
-            v2.RandomGrayscale(0.1),
-            v2.RandomSolarize(threshold=0.5, p=0.1),
-            v2.RandomResizedCrop(list(size), scale=(0.9, 0.9), ratio=(1, 1)),
-        ]
-    )
+    colours = [_colour_jitter(0.8), v2.RandomGrayscale(0.1), v2.RandomSolarize(threshold=0.5, p=0.1)]
+    return v2.Compose([*colours, v2.RandomResizedCrop(list(size), scale=(0.9, 0.9), ratio=(1, 1))])
 
 
 def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
-    return v2.Compose(
-        [
-            _colour_jitter(0.8),
-            v2.RandomGrayscale(0.2),
-            v2.RandomSolarize(threshold=0.5, p=0.2),
-            v2.RandomApply([v2.GaussianBlur(7, sigma=(0.1, 2.0))], p=0.1),
-            v2.RandomResizedCrop(list(size), scale=(0.5, 1.0)),
-        ]
-    )
+    colours = [_colour_jitter(0.8), v2.RandomGrayscale(0.2), v2.RandomSolarize(threshold=0.5, p=0.2)]
+    blur = v2.RandomApply([v2.GaussianBlur(7, sigma=(0.1, 2.0))], p=0.1)
+    return v2.Compose([*colours, blur, v2.RandomResizedCrop(list(size), scale=(0.5, 1.0))])
 
 
 class BlackSquare(torch.nn.Module):
@@ -59,16 +47,9 @@ def _mind_reader_views(size: Sequence[int]) -> v2.Transform:
     scale = size[0] / 256  # the published sizes are for images of 256 pixels
     taps = 2 * round((23 * scale - 1) / 2) + 1
     blur = v2.GaussianBlur(taps, sigma=(0.1 * scale, 2.0 * scale))
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(list(size), scale=(0.8, 1.0)),
-            v2.RandomHorizontalFlip(0.5),
-            _colour_jitter(0.4),
-            v2.RandomGrayscale(0.2),
-            v2.RandomApply([blur], p=0.5),
-            BlackSquare(0.3),
-        ]
-    )
+    shape = [v2.RandomResizedCrop(list(size), scale=(0.8, 1.0)), v2.RandomHorizontalFlip(0.5)]
+    colours = [_colour_jitter(0.4), v2.RandomGrayscale(0.2), v2.RandomApply([blur], p=0.5)]
+    return v2.Compose([*shape, *colours, BlackSquare(0.3)])
 
 
 #: Transforms by system (MindEye2, spec section 6.4; MindEye1, section 7.2; Mind Reader, section 3.1, which does not

@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import center_crop
 from torchvision.transforms.v2.functional import resize as tv_resize
 
 from mindeye_pl.nn.clip.embeddings import by_first_token
+from mindeye_pl.nn.diffusion.seeds import seeded
 from mindeye_pl.types import PositiveInt, PublishedOrCorrected, Seed
 
 if TYPE_CHECKING:
@@ -77,38 +78,25 @@ class CLIPImageEmbedder(nn.Module):
         self._kind, self._input_range, self._resizing = tokens, input_range, resizing
         self.image_size: tuple[int, int] = visual.image_size
         patches, (width, projected) = visual.grid_size[0] * visual.grid_size[1], visual.proj.shape
-        sizes: dict[TokenKind, tuple[int, int]] = {
-            "patches": (patches, width),
-            "hidden": (1 + patches, projected),
-            "class": (1, projected),
-        }
+        sizes = {"patches": (patches, width), "hidden": (1 + patches, projected), "class": (1, projected)}
         self.num_tokens, self.token_dim = sizes[tokens]
         self.register_buffer("_mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Resize images, bring them to CLIP's range and normalise them.
-
-        Shape: `(B, 3, H, W)` in [0, 1] -> `(B, 3, P, P)` float32.
-        """
+        """Resize and normalise images `(B, 3, H, W)` in [0, 1] as CLIP's input `(B, 3, P, P)` float32."""
         # The blur is a convolution, which autocast would round to half precision.
         with torch.autocast(images.device.type, enabled=False):
             resized = RESIZERS[self._resizing](images.float(), self.image_size)
             return (INPUT_RANGES[self._input_range](resized) - self._mean) / self._std
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Return CLIP's own embedding of images, which is compared with captions; not normalised.
-
-        Shape: `(B, 3, H, W)` in [0, 1] -> `(B, E)`.
-        """
+        """Return CLIP's own embedding `(B, E)` of images, which is compared with captions; not normalised."""
         return self._tower(images)[0]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed images as tokens, in the dtype of the tower or of autocast.
-
-        Shape: `(B, 3, H, W)` in [0, 1] -> `(B, S, D)`.
-        """
+        """Embed images `(B, 3, H, W)` in [0, 1] as tokens `(B, S, D)`, in the dtype of the tower or of autocast."""
         embedding, patches = self._tower(images)
         tokens = embedding[:, None] if self._kind == "class" else patches
         if self._kind == "hidden":
@@ -221,8 +209,7 @@ def random_embedder(
     """
     from open_clip.transformer import VisionTransformer
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
+    with seeded(seed):
         patch = patch_size(image_size, num_tokens)
         visual = VisionTransformer(image_size, patch, token_dim, layers, heads, mlp_ratio=4.0, output_dim=token_dim)
         images = _synthetic_images(256, image_size)

@@ -51,17 +51,10 @@ def draw_caption(captions: Tensor) -> Tensor:
 
 
 def mean_caption(captions: Tensor) -> Tensor:
-    """Return the L2-normalised mean of each image's caption embeddings, the target of validation and ceiling.
-
-    Shape: `(B, C, D)` -> `(B, D)` float32.
-    """
+    """Return the L2-normalised mean `(B, D)` float32 of each image's captions `(B, C, D)`, in validation the target."""
     return F.normalize(captions.float().sum(1), dim=-1)
 
 
 def by_first_token(tokens: Tensor) -> Tensor:
-    """Divide tokens by the norm of each sample's first token, the class token.
-
-    MindEye1 normalises its target tokens and its prior's samples in this way (spec sections 3.1 and 4.3).
-    Shape: `(B, S, D)` -> `(B, S, D)`.
-    """
+    """Divide tokens `(B, S, D)` by the norm of each sample's first token (MindEye1, spec sections 3.1 and 4.3)."""
     return tokens / (tokens[:, :1].norm(dim=-1, keepdim=True) + 1e-6)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class TextEmbedder(nn.Module):
-    """Base of text embedders. Sentences are batched by length; batch and padding do not change an embedding.
+    """Base of text embedders, frozen and in eval mode.
 
-    The module is frozen and in eval mode.
+    Sentences are batched by length; batch and padding do not change an embedding.
 
     Args:
         tower: network of transformers.
@@ -86,12 +86,9 @@ class CLIPTextEmbedder(TextEmbedder):
 
 
 class OpenCLIPTextEmbedder(nn.Module):
-    """Text embedding of an open_clip model, for example the laptop's; not normalised.
+    """Text embedding of an open_clip model, for example the laptop's, which is set to eval mode; not normalised.
 
-    Args:
-        network: model with `encode_text`, token ids `(B, L)` to `(B, E)`; it is set to eval mode.
-        tokenize_captions: tokenizer, n sentences to padded token ids `(n, L)` int64.
-        batch_size: B.
+    `tokenize_captions` maps n sentences to padded token ids `(n, L)` int64.
     """
 
     network: Any  # open_clip types no calls

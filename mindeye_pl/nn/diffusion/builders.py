@@ -6,12 +6,11 @@ Legend: C latent channels, S tokens, D token width.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-
 from mindeye_pl.nn.clip.clip_embedder import patch_size
 from mindeye_pl.nn.diffusion.captioner import Captioner, TokenConverter, plain_text
 from mindeye_pl.nn.diffusion.refiner import Refiner
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText, text_tower
+from mindeye_pl.nn.diffusion.seeds import seeded
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.types import ArgumentsOf, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
@@ -101,29 +100,19 @@ def build_vae(
 
 
 def build_unclip(sizes: Mapping[str, Any], vae: "AutoencoderKL", image_size: int) -> UnCLIPModel:
-    """Return an unCLIP with learned null tokens.
+    """Return an unCLIP with learned null tokens, for images of `image_size` pixels.
 
-    Args:
-        sizes: arguments of `build_unet`, with `num_tokens`, `packing` and `token_positions`.
-        vae: its autoencoder.
-        image_size: side in pixels.
+    `sizes` are arguments of `build_unet`, with `num_tokens`, `packing` and `token_positions`.
     """
-    own = dict(sizes)
-    num_tokens, packing, positions = (own.pop(name) for name in ("num_tokens", "packing", "token_positions"))
-    shrink = 2 ** (len(vae.config["block_out_channels"]) - 1) * packing
+    own = {name: sizes[name] for name in ("num_tokens", "packing", "token_positions")}
+    packing = own["packing"]
     unet = build_unet(
-        **own, latent_channels=vae.config["latent_channels"] * packing**2, latent_size=image_size // shrink
+        **{name: size for name, size in sizes.items() if name not in own},
+        latent_channels=vae.config["latent_channels"] * packing**2,
+        latent_size=image_size // (2 ** (len(vae.config["block_out_channels"]) - 1) * packing),
     )
-    return UnCLIPModel(
-        unet,
-        vae,
-        image_size=(image_size, image_size),
-        null_tokens="learned",
-        num_tokens=num_tokens,
-        output="corrected",
-        packing=packing,
-        token_positions=positions,
-    )
+    own |= {"image_size": (image_size, image_size), "null_tokens": "learned", "output": "corrected"}
+    return UnCLIPModel(unet, vae, **own)
 
 
 #: Sizes as keyword arguments.
@@ -139,8 +128,7 @@ def random_vae(seed: Seed, **sizes: Annotated[Any, ArgumentsOf(build_vae)]) -> "
         seed: of the weights; the global random state is neither read nor changed.
         sizes: arguments of `build_vae`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         vae = build_vae(**sizes)
     return vae.requires_grad_(False).eval()
 
@@ -153,8 +141,7 @@ def random_unclip(seed: Seed, unet: UnclipSizes, vae: VaeSizes) -> UnCLIPModel:
         unet: `sizes` of `build_unclip`.
         vae: arguments of `build_vae`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         model = build_unclip(unet, build_vae(**vae), vae["image_size"])
     return model.requires_grad_(False).eval()
 
@@ -256,8 +243,7 @@ def random_captioner(seed: Seed, **sizes: Annotated[Any, ArgumentsOf(build_capti
         seed: of the weights; the global random state is neither read nor changed.
         sizes: arguments of `build_captioner`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return build_captioner(**sizes)
 
 
@@ -271,8 +257,7 @@ def random_refiner(seed: Seed, unet: UnetSizes, vae: VaeSizes, width: PositiveIn
         vae: arguments of `build_vae`.
         width: hidden width of both text towers.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         towers = [text_tower(width=width, layers=1, heads=1, output_dim=width) for _ in range(2)]
         size = (vae["image_size"], vae["image_size"])
         return Refiner(build_unet(**unet), build_vae(**vae), SDXLText(*towers), image_size=size)

@@ -37,12 +37,9 @@ class _GivenFeatures(nn.Module):
 
 
 class Captioner(nn.Module):
-    """GIT on converted tokens instead of an image.
+    """GIT, without its vision tower, on converted tokens instead of an image.
 
-    Args:
-        converter: tokens to the features of GIT's vision tower.
-        git: caption model of transformers; its vision tower is removed.
-        text: detokenizer, token ids `(B, L)` to B captions.
+    `text` is the detokenizer, token ids `(B, L)` to B captions.
     """
 
     git: Any  # `generate` of transformers is not typed for its own models

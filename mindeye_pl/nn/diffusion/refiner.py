@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mindeye_pl.nn.diffusion.fourier import fourier_features
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.sdxl_text import SDXLText
-from mindeye_pl.nn.diffusion.seeds import stream_seed
+from mindeye_pl.nn.diffusion.seeds import stream_draws
 from mindeye_pl.nn.diffusion.solvers import euler_published, integrate
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class Refiner(nn.Module):
         unet: "UNet2DConditionModel",
         vae: "AutoencoderKL",
         text: SDXLText,
-        *,
         image_size: tuple[int, int] = (768, 768),
     ):
         super().__init__()
@@ -62,8 +61,7 @@ class Refiner(nn.Module):
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Return standard-normal draws `(2, B, C, h, w)` for posterior and start, by the seed of each image."""
-        generators = [torch.Generator().manual_seed(stream_seed(seed, 2)) for seed in seeds]  # unused by the unCLIP
-        return torch.stack([torch.randn(2, *self.latent_shape, generator=g) for g in generators], dim=1)
+        return stream_draws(seeds, (2, *self.latent_shape), stream=2).transpose(0, 1)  # unused by the unCLIP
 
     def condition(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the captions' hidden states `(B, 77, T)` and vector `(B, E)`: pooled text, size, crop, target size."""
@@ -75,13 +73,9 @@ class Refiner(nn.Module):
 
     @torch.no_grad()
     def refine(self, images: Tensor, captions: Sequence[str], *, noise: Tensor, guidance: float = 5.0) -> Tensor:
-        """Return refined images `(B, 3, H, W)` in [0, 1] of `image_size`.
+        """Refine reconstructions `(B, 3, any, any)` in [0, 1] to images `(B, 3, H, W)` of `image_size`, given captions.
 
-        Args:
-            images: reconstructions `(B, 3, any, any)` in [0, 1].
-            captions: B sentences.
-            noise: result of `noise`.
-            guidance: classifier-free, against `NEGATIVE`.
+        `noise` is a result of the method `noise`; the guidance is classifier-free, against `NEGATIVE`.
         """
         posterior, start = noise.to(images.device).float()
         resized = F.interpolate(images.float(), self.image_size, mode="bilinear", align_corners=False)

@@ -27,9 +27,7 @@ def text_tower(
 class SDXLText(nn.Module):
     """Text condition of SDXL's UNet: hidden states of both towers before their last block, and one pooled vector.
 
-    Args:
-        clip_l: `text_tower` with OpenAI's GELU.
-        bigg: `text_tower` with a projection.
+    Both are `text_tower`s, `clip_l` with OpenAI's GELU, `bigg` with a projection.
     """
 
     def __init__(self, clip_l: Any, bigg: Any):

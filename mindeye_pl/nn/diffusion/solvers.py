@@ -16,13 +16,8 @@ from mindeye_pl.types import Fraction, NonNegativeFloat, OneOf, PositiveInt, Pub
 TRAIN_TIMESTEPS = 1000
 _BETA_START, _BETA_END = 0.00085, 0.012
 #: Published training: the square roots of beta are linear between those of both ends.
-_TRAINING: dict[str, Any] = {
-    "num_train_timesteps": TRAIN_TIMESTEPS,
-    "prediction_type": "epsilon",
-    "beta_start": _BETA_START,
-    "beta_end": _BETA_END,
-    "beta_schedule": "scaled_linear",
-}
+_BETAS: dict[str, Any] = {"beta_start": _BETA_START, "beta_end": _BETA_END, "beta_schedule": "scaled_linear"}
+_TRAINING = _BETAS | {"num_train_timesteps": TRAIN_TIMESTEPS, "prediction_type": "epsilon"}
 
 
 def training_sigmas() -> Tensor:
@@ -112,15 +107,11 @@ class Sampling:
 def integrate(
     scheduler: Any, latents: Tensor, predict: Callable[[Tensor, Tensor], Tensor], *, guidance: float, begin: int = 0
 ) -> Tensor:
-    """Run a solver's steps with classifier-free guidance and return the latents `(B, C, h, w)`.
+    """Run a new solver's steps from `begin` on and return the latents; those given are scaled for that step.
 
-    Args:
-        scheduler: new, from one of `SOLVERS`.
-        latents: `(B, C, h, w)`, scaled for the solver's step `begin`.
-        predict: noise of latents of unit variance at timesteps `(N,)`. With guidance N is 2 B: the latents without
-            condition, then the same latents with it.
-        guidance: 1 for none; N is B then.
-        begin: number of steps that are skipped at the start.
+    `predict` returns the noise of latents of unit variance at timesteps `(N,)`. With classifier-free guidance N is 2 B:
+    the latents without condition, then the same latents with it. A guidance of 1 is none, and N is B. Latents are
+    `(B, C, h, w)`.
     """
     scheduler.set_begin_index(begin)
     for time in scheduler.timesteps[begin:]:

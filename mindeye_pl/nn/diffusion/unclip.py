@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mindeye_pl.nn.diffusion.fourier import fourier_features, grid_positions
 from mindeye_pl.nn.diffusion.pixels import DRAFT_RANGES, PIXELS, corrected_pixels
-from mindeye_pl.nn.diffusion.seeds import stream_seed
+from mindeye_pl.nn.diffusion.seeds import stream_draws
 from mindeye_pl.nn.diffusion.solvers import SOLVERS, TRAIN_TIMESTEPS, integrate, training_sigmas
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.types import PositiveInt, PublishedOrCorrected
@@ -58,7 +58,8 @@ class UnCLIPModel(ImageDecoder):
         super().__init__()
         self.unet, self.vae = unet, vae
         self.unconditional = null_tokens
-        self._image_size, self.output, self.packing = (image_size[0], image_size[1]), output, packing
+        self.image_size, self.output, self.packing = (image_size[0], image_size[1]), output, packing
+        self.token_dim = unet.config["cross_attention_dim"]
         table = (num_tokens, self.token_dim)
         self.null_tokens = nn.Parameter(torch.zeros(table)) if null_tokens == "learned" else None
         self.token_positions = nn.Parameter(grid_positions(*table)) if token_positions else None
@@ -69,11 +70,6 @@ class UnCLIPModel(ImageDecoder):
         """Compute the buffers that are not stored with the weights; on the meta device they have no values."""
         if torch.get_default_device().type != "meta":
             self.sigmas = training_sigmas().float()
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) of the images."""
-        return self._image_size
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -92,11 +88,6 @@ class UnCLIPModel(ImageDecoder):
         if not self.uses_sizes:
             return None
         return self.size_vectors(torch.tensor([[*self.image_size, 0, 0]], device=self.sigmas.device))
-
-    @property
-    def token_dim(self) -> int:
-        """D of the tokens."""
-        return self.unet.config["cross_attention_dim"]
 
     def size_vectors(self, size_and_crop: Tensor) -> Tensor:
         """Return Fourier features of the images' original sizes and crop corners.
@@ -123,12 +114,8 @@ class UnCLIPModel(ImageDecoder):
     def loss(self, latents: Tensor, tokens: Tensor, vector: Tensor | None, *, offset: float, drop: float) -> Tensor:
         """Return the mean squared error of the predicted noise at random timesteps (spec section 7.2).
 
-        Args:
-            latents: as of `denoise`.
-            tokens: as of `denoise`.
-            vector: as of `denoise`.
-            offset: amplitude of the noise that is constant over a channel.
-            drop: fraction of images whose condition is dropped; 0 unless the null tokens are learned.
+        Latents, tokens and vector are as of `denoise`. `offset` is the amplitude of the noise that is constant over a
+        channel, `drop` the fraction of images whose condition is dropped: 0 unless the null tokens are learned.
         """
         if drop:
             assert self.null_tokens is not None, "only learned null tokens can be trained by dropping"
@@ -162,16 +149,11 @@ class UnCLIPModel(ImageDecoder):
         shape = (num_tokens, self.token_dim)
         if self.unconditional == "zeros":
             return torch.zeros(len(seeds), *shape, device=self.sigmas.device)
-        return self._draws(seeds, shape, stream=1)
+        return stream_draws(seeds, shape, stream=1).to(self.sigmas.device)
 
     def posterior_noise(self, seeds: Sequence[int]) -> Tensor:
         """Return draws `(B, C, h, w)` for `encode`, by the seed of each image."""
-        return self._draws(seeds, self.latent_shape, stream=3)  # the refiner uses stream 2
-
-    def _draws(self, seeds: Sequence[int], shape: Sequence[int], *, stream: int) -> Tensor:
-        """Return standard-normal draws `(B, *shape)` of a stream other than the starting latents' stream 0."""
-        generators = [torch.Generator().manual_seed(stream_seed(seed, stream)) for seed in seeds]
-        return torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(self.sigmas.device)
+        return stream_draws(seeds, self.latent_shape, stream=3).to(self.sigmas.device)  # the refiner uses stream 2
 
     @torch.no_grad()
     def sample(
@@ -204,10 +186,9 @@ class UnCLIPModel(ImageDecoder):
         scheduler = SOLVERS[solver](steps)
         begin = 0 if init_latents is None else steps - min(int(steps * strength), steps)
         vector = self.size_vector() if vector is None else vector
-        conditions = tokens
         if guidance != 1:
             assert uncond_tokens is not None, "guidance needs unconditional tokens"
-            conditions = torch.cat([uncond_tokens, tokens])
+            tokens = torch.cat([uncond_tokens, tokens])
         latents = noise.float()
         if init_latents is not None and begin == steps:
             return init_latents.float()
@@ -217,17 +198,14 @@ class UnCLIPModel(ImageDecoder):
             latents = latents * (1 + self.sigmas[-1] ** 2).sqrt()
 
         def predict(scaled: Tensor, times: Tensor) -> Tensor:
-            return self.denoise(scaled, times, conditions, vector)
+            return self.denoise(scaled, times, tokens, vector)
 
         return integrate(scheduler, latents, predict, guidance=guidance, begin=begin)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents `(B, C, h, w)` to images `(B, 3, H, W)` in [0, 1].
-
-        It runs in float32 because half precision overflows.
-        """
-        with torch.autocast(latents.device.type, enabled=False):
+        """Decode scaled latents `(B, C, h, w)` to images `(B, 3, H, W)` in [0, 1]."""
+        with torch.autocast(latents.device.type, enabled=False):  # half precision overflows
             decoded = self.vae.decode(latents.float() / self.vae.config["scaling_factor"]).sample
         return PIXELS[self.output](decoded)
 
@@ -235,14 +213,10 @@ class UnCLIPModel(ImageDecoder):
     def encode(
         self, images: Tensor, *, draft_range: PublishedOrCorrected = "corrected", noise: Tensor | None = None
     ) -> Tensor:
-        """Encode images to scaled latents `(B, C, h, w)`, in float32.
+        """Encode images `(B, 3, H, W)` in [0, 1] to scaled latents `(B, C, h, w)`, in float32.
 
-        Args:
-            images: `(B, 3, H, W)` in [0, 1].
-            draft_range: range of the VAE's input. "corrected" is its own, [-1, 1]; "published" is CLIP's, in which
-                MindEye1 encodes its blurry images.
-            noise: `(B, C, h, w)` standard-normal draws, by which latents are sampled from the VAE's posterior; None
-                takes the mode.
+        `draft_range` is the range of the VAE's input: "corrected" its own, [-1, 1], "published" CLIP's, in which
+        MindEye1 encodes blurry images. Noise `(B, C, h, w)` samples from the VAE's posterior; None takes the mode.
         """
         with torch.autocast(images.device.type, enabled=False):
             posterior = self.vae.encode(DRAFT_RANGES[draft_range](images.float())).latent_dist

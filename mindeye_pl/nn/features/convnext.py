@@ -4,11 +4,12 @@ Legend: B images, M positions of a map (49 for an image of 224 pixels), F width 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
+from mindeye_pl.nn.diffusion.seeds import seeded
 from mindeye_pl.types import PositiveInt, Seed
 
 _MEAN = [0.485, 0.456, 0.406]
@@ -34,21 +35,11 @@ class ConvNextMaps(nn.Module):
         super().__init__()
         from transformers import ConvNextConfig, ConvNextModel
 
-        config = ConvNextConfig(
-            hidden_sizes=list(widths),
-            depths=list(depths),
-            num_stages=len(widths),
-            layer_scale_init_value=0.0,  # none
-            layer_norm_eps=1e-6,
-        )
-        self.backbone = ConvNextModel(config)
+        sizes: dict[str, Any] = {"hidden_sizes": list(widths), "depths": list(depths), "num_stages": len(widths)}
+        self.backbone = ConvNextModel(ConvNextConfig(**sizes, layer_scale_init_value=0.0, layer_norm_eps=1e-6))
         self.maps_projector = nn.Sequential(
-            nn.Linear(widths[-1], projection),
-            nn.LayerNorm(projection),
-            nn.ReLU(),
-            nn.Linear(projection, projection),
-            nn.LayerNorm(projection),
-            nn.ReLU(),
+            *(nn.Linear(widths[-1], projection), nn.LayerNorm(projection), nn.ReLU()),
+            *(nn.Linear(projection, projection), nn.LayerNorm(projection), nn.ReLU()),
             nn.Linear(projection, projection, bias=False),
         )
         self.requires_grad_(False).eval()
@@ -62,6 +53,5 @@ class ConvNextMaps(nn.Module):
 
 def random_convnext(seed: Seed, *, widths: Sequence[PositiveInt], depths: Sequence[PositiveInt]) -> ConvNextMaps:
     """Return an untrained ConvNeXt, the same on every call; the global random state is neither read nor changed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return ConvNextMaps(widths=widths, depths=depths)

@@ -20,9 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class FeatureNetwork(nn.Module):
-    """A network that returns the values of some of its layers.
-
-    It is frozen and stays in eval mode; gradients still flow to the images.
+    """A network that returns the values of some of its layers, frozen and in eval mode; images get gradients.
 
     Args:
         backbone: normalised images `(B, 3, P, P)` to a tensor, or to tensors by layer, `(B, ...)` each.
@@ -133,9 +131,8 @@ class Recipe:
         if nodes := {node: layer for layer, node in self.layers.items() if node is not None}:
             # Traced in eval mode only; without the option torchvision warns that training mode has other nodes.
             network = create_feature_extractor(network, nodes, suppress_diff_warning=True)
-        return FeatureNetwork(
-            network, layers=list(self.layers), size=self.size, mean=self.mean, std=self.std, antialias=antialias
-        )
+        options: dict[str, Any] = {"size": self.size, "mean": self.mean, "std": self.std, "antialias": antialias}
+        return FeatureNetwork(network, layers=list(self.layers), **options)
 
 
 #: The networks of the published evaluation whose weights come in their own library's format.

@@ -64,11 +64,8 @@ class GNetEncoder(nn.Module):
         self.channels = (early + 2 * trunk, 4 * trunk)  # C_k
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.prefilter = nn.Sequential(
-            nn.Conv2d(3, first, 11, stride=4, padding=2),
-            nn.ReLU(),
-            nn.MaxPool2d(3, stride=2),
-            nn.Conv2d(first, second, 5, padding=2),
-            nn.ReLU(),
+            *(nn.Conv2d(3, first, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2)),
+            *(nn.Conv2d(first, second, 5, padding=2), nn.ReLU()),
         )
         self.early = _Block(second, early, padding=0)
         self.fine = nn.ModuleList([_Block(early, width), _Block(width, width)])
@@ -166,6 +163,5 @@ class GNet(nn.Module):
         """
         assert not self.training, "dropout and batch statistics would change the betas: call eval() first"
         assert len(images), "no image"
-        device = self.encoder.mean.device
-        batches = images.split(batch_size)
-        return torch.cat([self(resize_by_pillow(batch).to(device), subject).cpu() for batch in batches])
+        batches = (resize_by_pillow(batch).to(self.encoder.mean.device) for batch in images.split(batch_size))
+        return torch.cat([self(batch, subject).cpu() for batch in batches])

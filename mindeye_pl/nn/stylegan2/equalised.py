@@ -52,16 +52,10 @@ class EqualisedLinear(nn.Module):
 
 
 class EqualisedConv2d(nn.Module):
-    """A convolution, optionally followed by bias and leaky ReLU.
+    """A convolution with k of 1 or 3, followed by bias and leaky ReLU unless `plain`.
 
-    Args:
-        in_channels: I.
-        out_channels: O.
-        kernel_size: k, 1 or 3.
-        down: halves the maps, by a filter before the convolution.
-        plain: omits bias and leaky ReLU.
-        gain: factor on the output.
-        clamp: bound of the activation, against overflow in half precision.
+    `down` halves the maps, by a filter before the convolution; `gain` is a factor on the output, `clamp` a bound of the
+    activation, against overflow in half precision.
     """
 
     def __init__(

@@ -76,12 +76,12 @@ class _Block(nn.Module):
     def __init__(self, in_channels: int | None, channels: int, side: int, *, mixed: bool, options: _LayerOptions):
         super().__init__()
         self.mixed = mixed
+        self.convs = nn.ModuleList()
         if in_channels is None:
             self.constant = nn.Parameter(torch.randn(channels, side, side))
-            convs = []
         else:
-            convs = [_StyledConv(in_channels, channels, side, up=True, options=options)]
-        self.convs = nn.ModuleList([*convs, _StyledConv(channels, channels, side, up=False, options=options)])
+            self.convs.append(_StyledConv(in_channels, channels, side, up=True, options=options))
+        self.convs.append(_StyledConv(channels, channels, side, up=False, options=options))
         self.to_rgb = _ToRGB(channels, options=options)
 
     def forward(
@@ -188,13 +188,11 @@ class Generator(nn.Module):
         assert noise in NOISES, f"{noise}, not one of {NOISES}"
         assert styles.shape[1] == self.num_layers, f"{styles.shape[1]} styles for {self.num_layers} layers"
         conditions = select_conditions(self.condition, image, caption)
-        features: Tensor | None = None
-        rgb: Tensor | None = None
+        features = rgb = None
         layers, used = styles.unbind(1), 0
         for block in self.blocks:
             assert isinstance(block, _Block)
-            count = len(block.convs)
-            features, rgb = block(features, rgb, layers[used : used + count + 1], conditions, noise)
-            used += count
+            features, rgb = block(features, rgb, layers[used : used + len(block.convs) + 1], conditions, noise)
+            used += len(block.convs)
         assert rgb is not None
         return rgb

@@ -21,17 +21,12 @@ def modulated_conv2d(
 ) -> Tensor:
     """Convolve each sample with a kernel of its own, to `(B, O, H, W)`, or `(B, O, 2 H, 2 W)` with `up`.
 
-    Scales are computed in float32; the convolution runs in the features' precision, or in autocast's.
+    Scales are computed in float32; the convolution runs in the features' precision, or in autocast's. `up` doubles the
+    maps: zeros between the samples, the convolution, and the filter; k is 3 then. `fused` convolves once with the
+    samples as groups. False scales the channels before and after a convolution with the common kernel, which gives the
+    same values and is up to four times as fast on a CPU for many channels.
 
-    Args:
-        features: `(B, I, H, W)`.
-        weight: `(O, I, k, k)`, k odd.
-        style: `(B, I)`.
-        demodulate: normalises each `(I, k, k)` kernel of each sample to length one.
-        up: doubles the maps: zeros between the samples, the convolution, and the filter; k is 3 then.
-        fused: True convolves once with the samples as groups. False scales the channels before and after a convolution
-            with the common kernel, which gives the same values and is up to four times as fast on a CPU for many
-            channels.
+    Shape: features `(B, I, H, W)`, weight `(O, I, k, k)`, k odd, style `(B, I)`.
     """
     batch, (out_channels, _, kernel_size, _) = len(features), weight.shape
     assert kernel_size == 3 or not up, kernel_size

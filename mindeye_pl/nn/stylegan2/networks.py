@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from mindeye_pl.nn.diffusion.seeds import stream_draws
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.stylegan2.discriminator import Discriminator
 from mindeye_pl.nn.stylegan2.generator import Generator
@@ -49,26 +50,16 @@ class ImageGenerator(ImageDecoder):
     def __init__(self, generator: Generator, *, latents: SampledLatents = "zeros"):
         super().__init__()
         self.generator, self.latents = generator, latents
+        self.image_size = generator.image_size, generator.image_size
+        first: Any = generator.blocks[0]
+        self.token_dim = first.to_rgb.style.pre_nets[0][0].weight.shape[1]  # E
         self.requires_grad_(False).eval()
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(P, P)."""
-        return self.generator.image_size, self.generator.image_size
-
-    @property
-    def token_dim(self) -> int:
-        """E."""
-        first: Any = self.generator.blocks[0]
-        return first.to_rgb.style.pre_nets[0][0].weight.shape[1]
 
     @torch.no_grad()
     def draw(self, tokens: Tensor, seeds: Sequence[int], init_images: Tensor | None = None) -> Tensor:
         """Draw images from tokens `(B, 2, E)`, image and caption embedding, or `(B, 1, E)`, one embedding for both."""
         width = self.generator.mapping.latent_dim
-        latents = torch.zeros(len(tokens), width)
-        if self.latents == "random":
-            draws = [torch.randn(width, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-            latents = torch.stack(draws)
+        random = self.latents == "random"
+        latents = stream_draws(seeds, (width,)) if random else torch.zeros(len(tokens), width)
         made = self.generator(latents.to(tokens.device), tokens[:, 0], tokens[:, -1], noise="fixed")
         return ((made + 1) / 2).clamp(0, 1)

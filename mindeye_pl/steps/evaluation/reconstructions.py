@@ -20,8 +20,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
-from mindeye_pl.metrics.statistics.score import SCORES
-from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
+from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, score_summary, score_table
 from mindeye_pl.steps.brain.reconstructor import unclip_input
 from mindeye_pl.steps.brain.trained_model import ModelStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials

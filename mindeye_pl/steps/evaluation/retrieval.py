@@ -24,8 +24,7 @@ from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, shuffled_scores
 from mindeye_pl.metrics.ridge import ridge_predictions
-from mindeye_pl.metrics.statistics.score import SCORES, Score
-from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
+from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials

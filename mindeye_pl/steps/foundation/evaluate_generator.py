@@ -22,8 +22,7 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.metrics.fid import fid_score
 from mindeye_pl.metrics.identification import correlation_matrix
 from mindeye_pl.metrics.images import derangement, score_n_way, score_two_way
-from mindeye_pl.metrics.statistics.score import SCORES, Score
-from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
+from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
 from mindeye_pl.nn.clip.embeddings import mean_caption
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, build_generator

@@ -24,7 +24,7 @@ from mindeye_pl.gallery.embedded import EmbeddedGallery, check_unreadable
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity, gallery_recall_scores
-from mindeye_pl.metrics.statistics.score_records import COLUMNS, score_summary, score_table
+from mindeye_pl.metrics.statistics.score import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials

@@ -13,9 +13,6 @@ class EpochSeed(Callback):
 
     Dropout, mixing and noise of an epoch then depend on (seed, epoch, rank) and not on earlier epochs, so a training
     that resumes at an epoch's checkpoint draws the same numbers. `MidEpochState` resumes inside an epoch.
-
-    Args:
-        seed: of the run.
     """
 
     def __init__(self, seed: int):
@@ -26,7 +23,7 @@ class EpochSeed(Callback):
         if batch_idx > 0:
             return
         entropy = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
-        torch_seed, numpy_seed, python_seed = (int(word) for word in entropy.generate_state(3))
+        torch_seed, numpy_seed, python_seed = entropy.generate_state(3).tolist()
         torch.manual_seed(torch_seed)
         np.random.seed(numpy_seed)  # libraries that still use the global generator
         random.seed(python_seed)

@@ -25,9 +25,6 @@ class History(Callback):
 
     A record holds every metric logged per epoch, the learning rate, seconds, trials per second and peak memory in GB.
     An epoch that was stopped and resumed counts the trials and seconds of both parts.
-
-    Args:
-        path: of the json file.
     """
 
     def __init__(self, path: Path):
@@ -70,16 +67,15 @@ class History(Callback):
             for name, value in trainer.callback_metrics.items()
             if not name.endswith("_step")
         }
-        self.records.append(
-            {
-                "epoch": trainer.current_epoch,
-                **metrics,
-                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-                "seconds": round(seconds, 3),
-                "trials_per_second": round(self._trials / seconds, 1),
-                "peak_memory_gb": round(peak_memory_gb(), 3),
-            }
-        )
+        record = {
+            "epoch": trainer.current_epoch,
+            **metrics,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(seconds, 3),
+            "trials_per_second": round(self._trials / seconds, 1),
+            "peak_memory_gb": round(peak_memory_gb(), 3),
+        }
+        self.records.append(record)
         if trainer.is_global_zero:
             write_text(self.path, json.dumps(self.records, indent=0))
 
@@ -95,13 +91,10 @@ class TrackTraining(Callback):
     """Logs every loss part, validation, learning rates, throughput and memory, each once.
 
     * `train/*`, `validation/*`: means over an epoch, one row for each epoch, with `epoch` and `performance/*`.
-    * `train_step/*`: the losses of one step, every `every_n_steps` steps.
+    * `train_step/*`: the losses of one step, every `every_n_steps` optimiser steps.
     * `lr/*`: the learning rate of each parameter group, in the same rows.
 
-    Args:
-        log: writes a row.
-        history: records of the epochs; its callback precedes this one.
-        every_n_steps: optimiser steps between two rows of a step.
+    The epochs' records are those of `history`, whose callback precedes this one.
     """
 
     def __init__(self, log: Log, history: History, every_n_steps: int):

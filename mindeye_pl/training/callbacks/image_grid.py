@@ -15,9 +15,7 @@ from mindeye_pl.store.atomic import replacing
 class GeneratedGrid(Callback):
     """Writes held-out images above the images generated from their embeddings to a PNG file, after each validation.
 
-    Args:
-        path: of the file, which is replaced atomically.
-        log: logs the grid `(H, W, 3)` uint8 with the number of epochs; None logs nothing.
+    `log` receives the grid `(H, W, 3)` uint8 and the number of epochs.
     """
 
     def __init__(self, path: Path, log: Callable[[np.ndarray, int], None] | None = None):

@@ -7,12 +7,7 @@ import torch
 from lightning_fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer import call
-from pytorch_lightning.trainer.connectors.logger_connector.result import (
-    _Metadata,
-    _ResultCollection,
-    _ResultMetric,
-    _Sync,
-)
+from pytorch_lightning.trainer.connectors.logger_connector import result as logged
 
 _KEY = "mid_epoch"
 
@@ -83,18 +78,17 @@ def _generator_states() -> dict[str, Any]:
     return states
 
 
-def _metric_states(results: _ResultCollection) -> dict[str, dict[str, Any]]:
+def _metric_states(results: logged._ResultCollection) -> dict[str, dict[str, Any]]:
     """Return the sums of the metrics that were logged in this epoch."""
     states = {}
     for key, metric in results.items():
         if metric.is_tensor and not metric.has_reset:
-            meta = {field.name: getattr(metric.meta, field.name) for field in fields(_Metadata)}
+            meta = {field.name: getattr(metric.meta, field.name) for field in fields(logged._Metadata)}
             sync = meta.pop("_sync")
-            sums = {name: getattr(metric, name) for name in (*metric._defaults, "_forward_cache")}
             states[key] = {
                 "meta": meta | {"reduce_fx": meta["reduce_fx"].__name__},
                 "sync": {"_should": sync.should, "rank_zero_only": sync.rank_zero_only},
-                "sums": sums,
+                "sums": {name: getattr(metric, name) for name in (*metric._defaults, "_forward_cache")},
             }
     return states
 
@@ -103,9 +97,9 @@ def _restore_metrics(trainer: Trainer, states: dict[str, dict[str, Any]]) -> Non
     """Register the metrics as `LightningModule.log` does and restore their sums."""
     results, device = trainer.fit_loop.epoch_loop._results, trainer.strategy.root_device
     for key, state in states.items():
-        meta = _Metadata(**state["meta"])
-        meta.sync = _Sync(fn=trainer.strategy.reduce, **state["sync"])
-        metric = results[key] = _ResultMetric(meta, is_tensor=True)
+        meta = logged._Metadata(**state["meta"])
+        meta.sync = logged._Sync(fn=trainer.strategy.reduce, **state["sync"])
+        metric = results[key] = logged._ResultMetric(meta, is_tensor=True)
         for name, value in state["sums"].items():
             setattr(metric, name, value if value is None else value.to(device))
         metric._update_count = 1
