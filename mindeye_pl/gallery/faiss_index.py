@@ -101,8 +101,7 @@ class FaissIndex:
     def train(self, gallery: EmbeddedGallery) -> None:
         """See `VectorIndex.train`; the centres of IVF-PQ, which all shards share.
 
-        Raises:
-            UserError: for too few vectors, or a width that the bytes of a code do not divide.
+        Raises a UserError for too few vectors, or a width that the bytes of a code do not divide.
         """
         path = self.folder / _TRAINED
         if path.exists():

@@ -50,9 +50,8 @@ def load_published(kind: Annotated[str, OneOf(FORMATS)], path: str | Path, **opt
         options: sizes that the shapes do not give: `head_dim` of an unCLIP's attention heads (64), its `image_size`
             (768) and `output` (see `UnCLIPModel`); `sigmoid` of a mapper.
 
-    Raises:
-        UserError: if the file is missing, damaged, of another architecture, or a pickle with code in it. A key that no
-            part of the model uses counts as another architecture.
+    Raises a UserError if the file is missing, damaged, of another architecture, or a pickle with code in it. A key that
+    no part of the model uses counts as another architecture.
     """
     path = Path(path)
     return published_model(kind, FORMATS[kind].read(path), path, **options)
@@ -100,8 +99,7 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
         model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, a `VoxelCNN`, or an `UnCLIPModel` of SDXL's architecture.
         path: for example `last.pth` or `unclip.safetensors`; written atomically.
 
-    Raises:
-        UserError: for a model that the published code would compute differently, or a path that cannot be written.
+    Raises a UserError for a model that the published code would compute differently, or if the path cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -135,9 +133,6 @@ def check_weights(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], p
         got = tuple(weights[key].shape) if key in weights else "missing"
         expected = tuple(wanted[key].shape) if key in wanted else "no such weight"
         if got != expected:
-            raise UserError(
-                f"{path} is a checkpoint of another architecture: {key}",
-                got=got,
-                expected=expected,
-                fix="scale= and model= as the checkpoint was trained with, or another checkpoint",
-            )
+            fix = "scale= and model= as the checkpoint was trained with, or another checkpoint"
+            what = f"{path} is a checkpoint of another architecture: {key}"
+            raise UserError(what, got=got, expected=expected, fix=fix)

@@ -20,15 +20,10 @@ _REPOSITORY, _FOLDER = "pscotti/naturalscenesdataset", "webdataset_avg_split"
 
 @dataclass(frozen=True)
 class MindEye1Layout:
-    """Layout of the folder `webdataset_avg_split`.
+    """Layout of the folder `webdataset_avg_split`."""
 
-    Attributes:
-        source_dir: its parent folder.
-        shards: number of tar shards of each split, published 18, 1 and 2.
-    """
-
-    source_dir: Path
-    shards: Mapping[str, int]
+    source_dir: Path  # its parent folder
+    shards: Mapping[str, int]  # number of tar shards of each split, published 18, 1 and 2
 
     def metadata(self, subject: int) -> Path:
         """Return the path of the JSON with the numbers of samples: `totals.train`, `totals.val`."""

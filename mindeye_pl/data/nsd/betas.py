@@ -63,15 +63,10 @@ class AsPublished(BetaNormalisation):
 
 @dataclass(frozen=True)
 class ZScoreTrainSessions(BetaNormalisation):
-    """Z-scores of every voxel over the training trials of the sessions in use, without leakage from other trials.
+    """Z-scores of every voxel over the training trials of the sessions in use, without leakage from other trials."""
 
-    Attributes:
-        mean: `(V,)` float32.
-        std: `(V,)` float32, population standard deviation; 1 for a constant voxel.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
+    mean: np.ndarray  # (V,) float32
+    std: np.ndarray  # (V,) float32, population standard deviation; 1 for a constant voxel
 
     @classmethod
     def fit(cls, blocks: Iterable[np.ndarray]) -> Self:

@@ -76,13 +76,9 @@ def read_split(name: str) -> ClusterName | ImageWiseName | None:
 
 
 class LeftOut(ABC):
-    """Images that are tested and never trained on, and the trials of training and test.
+    """Images that are tested and never trained on, and the trials of training and test."""
 
-    Attributes:
-        name: of the split.
-    """
-
-    name: ClusterName | ImageWiseName
+    name: ClusterName | ImageWiseName  # of the split
 
     @abstractmethod
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
@@ -100,14 +96,10 @@ class LeftOut(ABC):
 
 @dataclass(frozen=True, eq=False)
 class LeftOutCluster(LeftOut):
-    """Images of one cluster; those of the shared1000 are tested. See `LeftOut`.
-
-    Attributes:
-        clusters: `(N,)` integers, cluster of each image of the images file.
-    """
+    """Images of one cluster; those of the shared1000 are tested. See `LeftOut`."""
 
     name: ClusterName
-    clusters: np.ndarray
+    clusters: np.ndarray  # (N,) integers, cluster of each image of the images file
 
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
         """Return the mask of the images in the cluster."""
@@ -183,18 +175,12 @@ def kept_clusters(
 
 @dataclass(frozen=True, eq=False)
 class LeftOutLast(LeftOut):
-    """Images that one subject first saw at the end of its sessions in use. See `LeftOut`.
-
-    Attributes:
-        trials: all trials of the subject in the sessions in use, in temporal order.
-        stimulus_ids: `(T,)` int64, ascending, of the test images.
-        test_split: split whose shard has the trials of shared1000 images.
-    """
+    """Images that one subject first saw at the end of its sessions in use. See `LeftOut`."""
 
     name: ImageWiseName
-    trials: Trials
-    stimulus_ids: np.ndarray
-    test_split: str
+    trials: Trials  # all trials of the subject in the sessions in use, in temporal order
+    stimulus_ids: np.ndarray  # (T,) int64, ascending, of the test images
+    test_split: str  # split whose shard has the trials of shared1000 images
 
     @classmethod
     def of_subject(

@@ -26,19 +26,12 @@ NumSessions = PositiveFloat | Literal["all"]
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Trials of one subject, one array entry each.
+    """Trials of one subject, one array entry each."""
 
-    Attributes:
-        subject: 1 to 8.
-        stimulus_ids: `(n,)` int64, rows of the images file.
-        beta_rows: `(n,)` int64, rows of the subject's betas file.
-        sessions: `(n,)` int64, 1-based.
-    """
-
-    subject: int
-    stimulus_ids: np.ndarray
-    beta_rows: np.ndarray
-    sessions: np.ndarray
+    subject: int  # 1 to 8
+    stimulus_ids: np.ndarray  # (n,) int64, rows of the images file
+    beta_rows: np.ndarray  # (n,) int64, rows of the subject's betas file
+    sessions: np.ndarray  # (n,) int64, 1-based
 
     @classmethod
     def from_behaviour(cls, subject: int, behaviour: np.ndarray) -> Self:

@@ -22,19 +22,12 @@ _NUM_PATTERNS = 8
 
 @dataclass(frozen=True)
 class TrialNoise:
-    """Noise that is added to the response on each trial.
+    """Noise that is added to the response on each trial."""
 
-    Attributes:
-        ratio: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
-        patterns: `(K, V)` float32, columns of unit length: noise patterns shared by the voxels.
-        correlated: fraction of the noise variance in the patterns.
-        drift: standard deviation, over sessions, of the offset and of the logarithm of the gain.
-    """
-
-    ratio: np.ndarray
-    patterns: np.ndarray
-    correlated: float
-    drift: float
+    ratio: np.ndarray  # (V,) float32, standard deviation of the noise over that of the signal: 1 / ncsnr
+    patterns: np.ndarray  # (K, V) float32, columns of unit length: noise patterns shared by the voxels
+    correlated: float  # fraction of the noise variance in the patterns
+    drift: float  # standard deviation, over sessions, of the offset and of the logarithm of the gain
 
     @classmethod
     def sample(cls, rng: np.random.Generator, ratio: np.ndarray, *, correlated: float, drift: float) -> "TrialNoise":

@@ -68,12 +68,8 @@ _PRIOR_OPTIONS = {"condition": "sequence", "target_scale": "one", "renormalise":
 class PublishedSystem(PublishedFormat):
     """Checkpoints of one system.
 
-    Args:
-        name: for error messages.
-        parts: published prefix to the project's own, see `Renaming`, of everything but the prior.
-        prior_prefix: of the prior's keys.
-        prior_options: settings of the prior that differ from MindEye2's: `condition`, `layout`, `target_scale` and
-            `renormalise`.
+    `parts` are the prefixes of everything but the prior, whose keys begin with `prior_prefix`; `prior_options` are its
+    settings that differ from `_PRIOR_OPTIONS`.
     """
 
     def __init__(self, name: str, parts: Mapping[str, str], *, prior_prefix: str = "", **prior_options: Any):
