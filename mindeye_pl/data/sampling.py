@@ -106,13 +106,12 @@ class ResampledSessions(EqualShareSampler):
                 got = f"{num_kept} of {num_drawn} batches of {self.share} trials"
                 fix = "fidelity.sampling=corrected, or a smaller batch"
                 raise UserError(what, got=got, expected=self.num_iterations, fix=fix)
-            count = self.num_iterations
-            batches = np.fromiter(islice(stream, count * self.share), np.int64).reshape(count, self.share)
+            batches = np.fromiter(islice(stream, self.num_iterations * self.share), np.int64).reshape(-1, self.share)
             images = np.sort(trials.stimulus_ids[batches], axis=1)
             distinct = (np.diff(images, axis=1) != 0).all(axis=1)
             kept.append(batches[distinct])
             num_kept += int(distinct.sum())
-            num_drawn += count
+            num_drawn += len(batches)
         return np.concatenate(kept)[: self.num_iterations]
 
 

@@ -226,7 +226,7 @@ KINDS: dict[str, Callable[[Path, int], Gallery]] = {
 #: Infer the kind from the path.
 AUTO = "auto"
 
-_TAR, _HDF5, _NPY = ".tar", (".hdf5", ".h5"), ".npy"
+_KIND_OF_SUFFIX = {".tar": "tar", ".hdf5": "hdf5", ".h5": "hdf5", ".npy": "vectors"}
 
 
 def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
@@ -241,18 +241,13 @@ def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
 
 
 def _kind_of(path: Path) -> str:
-    suffix = path.suffix.lower()
     if path.is_dir():
         return "tar" if _shards(path) else "folder"
-    if suffix == _TAR:
-        return "tar"
-    if suffix in _HDF5:
-        return "vectors" if _holds_vectors(path) else "hdf5"
-    if suffix == _NPY:
-        return "vectors"
-    expected, fix = f"a folder, or a file of {[_TAR, *_HDF5, _NPY]}", f"retrieve.source= one of {list(KINDS)}"
-    raise UserError("the gallery is of no known kind", got=path, expected=expected, fix=fix)
+    if (kind := _KIND_OF_SUFFIX.get(path.suffix.lower())) is None:
+        expected, fix = f"a folder, or a file of {list(_KIND_OF_SUFFIX)}", f"retrieve.source= one of {list(KINDS)}"
+        raise UserError("the gallery is of no known kind", got=path, expected=expected, fix=fix)
+    return "vectors" if kind == "hdf5" and _holds_vectors(path) else kind
 
 
 def _shards(path: Path) -> list[Path]:
-    return sorted(path.glob(f"*{_TAR}")) if path.is_dir() else [path]
+    return sorted(path.glob("*.tar")) if path.is_dir() else [path]

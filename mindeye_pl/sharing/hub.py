@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.sharing.folder import CARD, CONFIG, WEIGHTS, read_config
@@ -31,9 +32,9 @@ def fetch_folder(
 
         prefix = f"{subfolder}/" if subfolder else ""
         files = [f"{prefix}{name}" for name in (WEIGHTS, CONFIG, CARD, "*.safetensors")]
-        options = {"revision": revision, "local_files_only": local_files_only, "allow_patterns": files}
+        options: Any = {"revision": revision, "local_files_only": local_files_only, "allow_patterns": files}
         with _one_line_errors(str(source)):
-            folder = Path(snapshot_download(str(source), **options))
+            folder = Path(str(snapshot_download(str(source), **options)))
     return folder / subfolder
 
 

@@ -66,13 +66,9 @@ class Shareable(Recorded):
         except UserError:
             raise
         except Exception as error:  # of a constructor with arguments that somebody else wrote
-            what, expected = (
-                f"{folder / CONFIG} describes no part of this version",
-                f"a file of mindeye_pl {__version__}",
-            )
-            raise UserError(
-                what, got=error, expected=expected, fix=f"the version that wrote it, {config[MARK]}"
-            ) from error
+            expected, fix = f"a file of mindeye_pl {__version__}", f"the version that wrote it, {config[MARK]}"
+            what = f"{folder / CONFIG} describes no part of this version"
+            raise UserError(what, got=error, expected=expected, fix=fix) from error
         if not isinstance(part, cls):
             raise UserError(f"{folder} holds another part", got=type(part).__name__, expected=cls.__name__)
         try:

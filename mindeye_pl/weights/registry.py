@@ -18,7 +18,6 @@ from mindeye_pl.weights.formats import (
     gnet,
     mind_reader_mapper,
     mindeye1,
-    mindeye1_low_level,
     mindeye2,
     sdxl_base,
     unclip,
@@ -30,7 +29,7 @@ from mindeye_pl.weights.formats.published_format import PublishedFormat
 FORMATS: dict[str, PublishedFormat] = {
     "mindeye2": mindeye2.FORMAT,
     "mindeye1": mindeye1.FORMAT,
-    "mindeye1_low_level": mindeye1_low_level.FORMAT,
+    "mindeye1_low_level": mindeye1.LOW_LEVEL,
     "mind_reader_mapper": mind_reader_mapper.FORMAT,
     "unclip": unclip.FORMAT,
     "versatile_diffusion": versatile_diffusion.FORMAT,

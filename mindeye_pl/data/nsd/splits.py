@@ -28,11 +28,6 @@ from mindeye_pl.store.built_once import FolderKind
 
 STANDARD = "standard"
 
-#: Valid values of `data.split`, for messages.
-KNOWN = (
-    "standard, or cluster_k{k}_{i} with i from 0 to k - 1 (cluster_k5_0: the first of five), "
-    "or image_wise_{percent} with 1 to 99 (image_wise_85: trained on the images that were shown first)"
-)
 
 #: The schema is raised too when the same images would be put into other clusters.
 KIND = FolderKind("clusters", schema=2, option="paths.artifacts")
@@ -67,11 +62,15 @@ def read_split(name: str) -> ClusterName | ImageWiseName | None:
     """Parse the name of a split, None for the standard split; raises a UserError with the valid forms."""
     if name == STANDARD:
         return None
-    if (found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name))) is not None:
+    if found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name)):
         return ImageWiseName(int(found[1]))
     found = re.fullmatch(r"cluster_k([1-9]\d*)_(0|[1-9]\d*)", str(name))
     if found is None or not int(found[2]) < int(found[1]) > 1:
-        raise UserError("data.split: no such split", got=name, expected=KNOWN, fix=f"data.split={STANDARD}")
+        expected = (
+            "standard, or cluster_k{k}_{i} with i from 0 to k - 1 (cluster_k5_0: the first of five), "
+            "or image_wise_{percent} with 1 to 99 (image_wise_85: trained on the images that were shown first)"
+        )
+        raise UserError("data.split: no such split", got=name, expected=expected, fix=f"data.split={STANDARD}")
     return ClusterName(int(found[1]), int(found[2]))
 
 

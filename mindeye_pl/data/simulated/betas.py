@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from mindeye_pl.data.nsd.design import Design
+from mindeye_pl.data.nsd.hdf5 import read_rows
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 
 #: Images per block. Changing it changes the data, because matrix products round depending on the block size.
@@ -97,17 +98,8 @@ def write_betas(
         betas = file.create_dataset("betas", (len(design.behaviour), responses.shape[1]), np.float32)
         for session, rng in enumerate(rngs):
             trials = design.session_rows(session)
-            images, inverse = np.unique(design.stimulus_ids[trials], return_inverse=True)
-            signal = _read_rows(responses, np.searchsorted(seen, images))[inverse]  # (t, V)
+            signal = read_rows(responses, np.searchsorted(seen, design.stimulus_ids[trials]))  # (t, V)
             betas[trials] = zscore(noise.session(rng, signal), fit_on=~design.is_shared[trials])
-
-
-def _read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """Read ascending rows of a contiguous dataset one by one, which is much faster than hdf5's selection."""
-    block = np.empty((len(rows), dataset.shape[1]), dataset.dtype)
-    for index, row in enumerate(rows):
-        dataset.read_direct(block, np.s_[row : row + 1], np.s_[index : index + 1])
-    return block
 
 
 def zscore(betas: np.ndarray, fit_on: np.ndarray) -> np.ndarray:
