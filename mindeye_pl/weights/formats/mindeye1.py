@@ -1,7 +1,8 @@
 """MindEye1's published checkpoints: the system (MindEye1, spec sections 4.1 to 4.3), and its low-level model (7.1).
 
-The system's file has backbone, projector and prior; that of the low-level model is `epoch120.pth`. The class-token model (section 6.1) has another prior, that of a text-to-image model: its condition has the name of a
-text embedding, and it keeps learned tokens for missing words.
+The system's file has backbone, projector and prior; that of the low-level model is `epoch120.pth`. The class-token
+model (section 6.1) has another prior, that of a text-to-image model: its condition has the name of a text embedding,
+and it keeps learned tokens for missing words.
 """
 
 from collections.abc import Mapping
