@@ -62,10 +62,7 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = True) ->
 
 
 def check_repository(repository: str) -> None:
-    """Check the repository's name and that there is a token, without the network, before anything long begins.
-
-    Raises a UserError for an invalid name, or without a token.
-    """
+    """Check the repository's name and that there is a token, without the network; raises a UserError otherwise."""
     from huggingface_hub import get_token
 
     _check_name(repository, expected="owner/name")

@@ -63,10 +63,7 @@ def describe(value: Any) -> Any:
 
 
 def rebuild(node: Any) -> Any:
-    """Rebuild the result of `describe` on the current default device.
-
-    Raises a UserError for a name that must not be called, see the module's docstring.
-    """
+    """Rebuild what `describe` returned, on the default device; raises a UserError for a name that is not allowed."""
     if isinstance(node, list):
         return [rebuild(item) for item in node]
     if not isinstance(node, dict):

@@ -46,10 +46,7 @@ def save_own(path: Path, weights: Mapping[str, Tensor], sizes: Mapping[str, Any]
 
 
 def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the weights in float32, and the sizes of their model.
-
-    Raises a UserError if the file is missing, damaged, or holds no sizes.
-    """
+    """Return float32 weights and their model's sizes; raises a UserError if a file is missing, damaged or has none."""
     from safetensors import safe_open
 
     weights = read_state(path)

@@ -52,10 +52,7 @@ class Shard(TarShard):
         super().__init__(path, holds="brains and images", fix=f"rm {path}, then {fetch}")
 
     def grouped(self) -> Iterator[tuple[str, dict[str, TarInfo]]]:
-        """Yield name and members of each sample; members of a sample have the same name up to the first dot.
-
-        Raises a UserError if a sample is incomplete.
-        """
+        """Yield name and members (of one name up to the first dot) of each sample; a UserError if one is incomplete."""
         samples: dict[str, dict[str, TarInfo]] = {}
         for member in self.members:
             folder, _, file = member.name.rpartition("/")
@@ -194,12 +191,8 @@ class IndexedSubject:
 
     def design(self, trials_per_session: int) -> Design:
         """Return the behaviour `(T, 17)` with image, subject, session and test set; other columns are -1."""
-        trials = [
-            (trial, sample.stimulus_id, shard.split == TEST)
-            for shard in self.shards
-            for sample in shard.samples
-            for trial in sample.trials
-        ]
+        shown = [(sample, shard.split == TEST) for shard in self.shards for sample in shard.samples]
+        trials = [(trial, sample.stimulus_id, is_test) for sample, is_test in shown for trial in sample.trials]
         numbers, stimulus_ids, is_test = np.array(trials).T
         return Design.from_trials(self.subject, numbers, stimulus_ids, is_test, trials_per_session)
 

@@ -55,10 +55,7 @@ class MindEye1Layout:
         return [path for subject in subjects for _, path in self.shards_of(subject) if not path.is_file()]
 
     def check(self, subjects: Sequence[int]) -> None:
-        """Check that the shards of some subjects exist; errors also as `missing_shards`.
-
-        Raises a UserError if a shard is missing, with the command that downloads it.
-        """
+        """Raise a UserError if a shard is missing, with the command that downloads it, or as `missing_shards`."""
         if missing := self.missing_shards(subjects):
             number = sum(1 for subject in subjects for _ in self.shards_of(subject))
             got = f"{number - len(missing)} of {number} shards of subjects {list(subjects)}"

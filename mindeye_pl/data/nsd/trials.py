@@ -100,9 +100,8 @@ def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
     """Keep only the first trials of the last session if the number of sessions has a fraction."""
     if num_sessions == math.ceil(num_sessions):
         return trials
-    last = trials.sessions == trials.sessions[-1]
-    earlier, num_last = len(trials) - int(last.sum()), int(last.sum())
-    return trials.select(np.arange(earlier + max(1, round(num_last * (num_sessions % 1)))))
+    num_last = int((trials.sessions == trials.sessions[-1]).sum())
+    return trials.select(np.arange(len(trials) - num_last + max(1, round(num_last * (num_sessions % 1)))))
 
 
 def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
@@ -150,9 +149,8 @@ def image_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:
 def assign_image_slots(stimulus_ids: np.ndarray, filling: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the trials in the slots of each image, `(N, R)` int64 trial indices, images ascending.
 
-    Args:
-        stimulus_ids: `(n,)` of the trials in temporal order.
-        filling: maps the numbers of repetitions, `(N,)`, to the repetition (0-based) in each slot, `(N, R)`.
+    The stimulus ids `(n,)` are in temporal order; `filling` maps the numbers of repetitions, `(N,)`, to the repetition
+    (0-based) in each slot, `(N, R)`.
     """
     order = np.argsort(stimulus_ids, kind="stable")
     _, first, counts = np.unique(stimulus_ids[order], return_index=True, return_counts=True)

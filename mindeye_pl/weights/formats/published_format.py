@@ -31,10 +31,7 @@ class PublishedFormat:
         return read_state(path) if self.state_key is None else read_state(path, key=self.state_key)
 
     def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-        """Return the project's state dict for a published one.
-
-        Raises a UserError for an unknown key, or two keys of the same weight.
-        """
+        """Return the project's state dict; raises a UserError for an unknown key, or two keys of the same weight."""
         own: dict[str, Tensor] = {}
         for key, value in state.items():
             if (renamed := self.renaming.to_own(key)) is None:
