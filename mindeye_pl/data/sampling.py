@@ -28,17 +28,10 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
     Batches depend on (seed, epoch, rank) only; no global generator is used and workers draw nothing. It is a
     `DistributedSampler` because it divides the work between ranks itself, and Lightning does not replace those.
 
-    Args:
-        trials: training trials of each subject.
-        batch_size: trials of a batch on one rank, over all subjects; a remainder is dropped.
-        trials_per_session: nominal, 750 in NSD; determines the epoch's length unless images do.
-        seed: of the draws.
-        num_sessions: number of sessions in use if the last one is used in part; None if all are whole.
-        rank: of this process.
-        world_size: number of processes.
-
-    Raises a UserError if the batch is smaller than the number of subjects or larger than the epoch, or a subject has
-    fewer than b distinct images.
+    A batch has `batch_size` trials on one rank over all subjects; a remainder is dropped. The nominal
+    `trials_per_session` determines the epoch's length unless images do; `num_sessions` is given if the last session is
+    used in part. Raises a UserError if the batch is smaller than the number of subjects or larger than the epoch, or a
+    subject has fewer than b distinct images.
     """
 
     def __init__(

@@ -45,16 +45,10 @@ def load_test_set(
 ) -> TestSet:
     """Read the test images of a subject and its responses in all sessions.
 
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        normalisation: fitted on the training trials of the sessions that the model was trained on.
-        cache_dir: folder of the cached shard indices.
-        split: "new_test", or "test" for the older split without the last three sessions.
-        repetitions: "published" or "corrected", see `REPETITION_WEIGHTS`.
-        left_out: images that are tested instead of the shared1000.
-
-    Raises a UserError if a file is missing or damaged, there is no trial, or an image has more than three repetitions.
+    The normalisation is fitted on the training trials of the sessions that the model was trained on; `cache_dir` holds
+    the shard indices, `split` is "new_test" or the older "test" without the last three sessions, `repetitions` a key of
+    `REPETITION_WEIGHTS`, and left-out images are tested instead of the shared1000. Raises a UserError if a file is
+    missing or damaged, there is no trial, or an image has more than three repetitions.
     """
     trials = load_tested_trials(layout, subject, split, cache_dir, left_out)
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)

@@ -115,7 +115,7 @@ class PublishedSystem(PublishedFormat):
     def build_prior(
         self, num_tokens: int, token_dim: int, state: Mapping[str, Tensor], path: Path
     ) -> DiffusionPrior | None:
-        """Build the checkpoint's prior for S tokens of width D, if any; raises a UserError if a part of it is absent."""
+        """Build the checkpoint's prior for S tokens of width D, if any; raises a UserError if part of it is missing."""
         shape, layers = self.shapes(state, path), f"{self._prefix}net.causal_transformer.layers."
         depth = count(state, f"{layers}{{i}}.0.norm.g")
         if not depth:
