@@ -19,8 +19,7 @@ from mindeye_pl.data.image_sources import Table, read_table
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
 from mindeye_pl.data.nsd.constants import TestSplit
-from mindeye_pl.data.nsd.files import check_files
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import NSDLayout, check_files
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
 from mindeye_pl.data.nsd.trials import (

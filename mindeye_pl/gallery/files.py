@@ -15,8 +15,8 @@ import numpy as np
 
 from mindeye_pl.console import console
 from mindeye_pl.data.image_sources import SUFFIXES, ImageFile, ImageFolder, read_square
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN
 from mindeye_pl.data.nsd.shards import TarShard
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError

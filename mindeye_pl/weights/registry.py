@@ -1,7 +1,7 @@
 """Published checkpoints: loading, reading and writing by the name of their format."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye
 from mindeye_pl.store.atomic import replacing
 from mindeye_pl.types import OneOf
+from mindeye_pl.weights.files import Module, fill
 from mindeye_pl.weights.formats import (
     bigg_to_l,
     convnext,
@@ -121,6 +122,14 @@ def _without_rest(value: Tensor) -> Tensor:
     """Return the tensor without the rest of its storage, which would be written too."""
     value = value.detach().cpu().contiguous()
     return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
+
+
+def build_filled(build: Callable[[], Module], weights: Mapping[str, Tensor], path: Path) -> Module:
+    """Build a frozen module in eval mode with the weights of a file, and without other memory, as `check_weights`."""
+    with torch.device("meta"):
+        module = build()
+    check_weights(module.state_dict(), weights, path)
+    return fill(module, weights)
 
 
 def check_weights(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:

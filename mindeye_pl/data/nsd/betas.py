@@ -9,9 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN, NSDLayout
 from mindeye_pl.errors import UserError
 
 #: Trials checked per block, which bounds the memory of the check.

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_array
 from mindeye_pl.store.built_once import FolderKind

@@ -13,8 +13,7 @@ import numpy as np
 
 from mindeye_pl.data.nsd.betas import betas_shape
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.files import FETCH_AGAIN, SET_ROOT
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN, SET_ROOT, NSDLayout
 from mindeye_pl.data.nsd.shards import indexed_behaviour
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError

@@ -10,8 +10,7 @@ from pydoc import ErrorDuringImport, locate
 import numpy as np
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.files import check_files, fingerprint_files
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import NSDLayout, check_files, fingerprint_files
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, Stimuli
 from mindeye_pl.data.nsd.test_set import load_tested_trials

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-
 from mindeye_pl.nn.diffusion.builders import build_vae
 from mindeye_pl.types import ArgumentsOf
-from mindeye_pl.weights.files import fill, read_state
+from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.renaming import Renaming, older_attention_names
-from mindeye_pl.weights.registry import check_weights
+from mindeye_pl.weights.registry import build_filled
 
 SIZES: dict[str, Any] = {
     "channels": (128, 256, 512, 512),
@@ -33,7 +31,4 @@ def load_sd_vae(path: str | Path, **sizes: Annotated[Any, ArgumentsOf(build_vae)
     """
     path = Path(path)
     own = {RENAMING.to_own(key) or key: value.float() for key, value in read_state(path).items()}
-    with torch.device("meta"):
-        vae = build_vae(**(SIZES | sizes))
-    check_weights(vae.state_dict(), own, path)
-    return fill(vae, own)
+    return build_filled(lambda: build_vae(**(SIZES | sizes)), own, path)

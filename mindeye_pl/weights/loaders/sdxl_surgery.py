@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_vae
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.weights.files import fill, read_state
+from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.unclip import UNET, VAE, vae_sizes, vae_to_own
-from mindeye_pl.weights.registry import check_weights, published_model
+from mindeye_pl.weights.registry import build_filled, published_model
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -74,8 +73,4 @@ def load_vae(path: str | Path, *, image_size: int = 768) -> "AutoencoderKL":
     for key in (f"{VAE}encoder.conv_in.weight", f"{VAE}post_quant_conv.weight"):
         if key not in state:
             raise UserError(f"{path} is no SDXL base", got="a file without its VAE", expected=key)
-    own = vae_to_own(state)
-    with torch.device("meta"):
-        vae = build_vae(**vae_sizes(state, image_size))
-    check_weights(vae.state_dict(), own, path)
-    return fill(vae, own)
+    return build_filled(lambda: build_vae(**vae_sizes(state, image_size)), vae_to_own(state), path)

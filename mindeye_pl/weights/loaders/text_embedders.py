@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.text_embedders import CLIPTextEmbedder, SentenceEmbedder
-from mindeye_pl.weights.files import fill
-from mindeye_pl.weights.registry import check_weights
+from mindeye_pl.weights.registry import build_filled
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -135,10 +134,7 @@ def _read_weights(path: Path, unused: tuple[str, ...], repository: str) -> dict[
 
 def _build(build: Callable[[], Any], weights: dict[str, Tensor], path: Path) -> Any:
     """Build a tower with these weights; position ids, which are not stored, are computed."""
-    with torch.device("meta"):
-        tower = build()
-    check_weights(tower.state_dict(), weights, path)
-    fill(tower, weights)
+    tower = build_filled(build, weights, path)
     for part in tower.modules():
         for name, buffer in list(part.named_buffers(recurse=False)):
             indices = torch.arange(buffer.shape[-1]).expand(buffer.shape)
