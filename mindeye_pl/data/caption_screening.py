@@ -18,13 +18,9 @@ def half_of_best(image: np.ndarray, captions: np.ndarray, *, logit_scale: float,
     """Return the mask of captions with at least `share` of the best caption's CLIP probability, `(..., C)` bool.
 
     Probabilities are a softmax over the image's captions; the best one is always kept. With OpenAI's scale of 100, half
-    of the probability is a difference of 0.007 in cosine. The rule follows the paper; its code was not released.
-
-    Args:
-        image: `(..., E)`, neither clamped nor normalised.
-        captions: `(..., C, E)`, the same, zeros for missing captions.
-        logit_scale: CLIP's factor of the cosines.
-        share: minimum probability of a kept caption, as a fraction of the best caption's.
+    of the probability is a difference of 0.007 in cosine. The rule follows the paper; its code was not released. The
+    embeddings of `image` `(..., E)` and `captions` `(..., C, E)` are neither clamped nor normalised, and zeros for
+    missing captions; `logit_scale` is CLIP's factor of the cosines.
     """
     logits = logit_scale * _cosines(image, captions)  # (..., C), -inf for missing captions
     best = logits.max(-1, keepdims=True, initial=-np.inf)

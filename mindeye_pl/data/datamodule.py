@@ -15,12 +15,11 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 
-from mindeye_pl.data.image_sources import Table
+from mindeye_pl.data.image_sources import Table, read_table
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
 from mindeye_pl.data.nsd.constants import TestSplit
-from mindeye_pl.data.nsd.files import check_files
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import NSDLayout, check_files
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
 from mindeye_pl.data.nsd.trials import (
@@ -40,14 +39,8 @@ from mindeye_pl.types import BatchGrowth, BrainBatch, NonNegativeInt, OneOf, Pos
 class BrainDataset(Dataset[BrainBatch]):
     """A table of trials whose items are whole batches.
 
-    Nothing random happens here, so workers need no seed, and arrays are shared with them as they are.
-
-    Args:
-        voxels: betas of each subject, `(n_s, V_s)` float32 or float16.
-        trials: their trials.
-        targets: tables of the images' learning targets by kind, see `BrainBatch.targets`.
-        repetition_slots: R responses to each trial's image, taken from `voxels`; 0 omits them. In memory they are an
-            index of R numbers per trial.
+    Betas of each subject are `(n_s, V_s)` float32 or float16, and the `targets` as in `BrainBatch.targets`. Nothing
+    random happens here, so workers need no seed, and arrays are shared with them as they are.
     """
 
     def __init__(
@@ -73,16 +66,12 @@ class BrainDataset(Dataset[BrainBatch]):
             voxels=[self._betas(subject, rows) for subject, rows in index],  # (b, V_s)
             subject_index=[subject for subject, _ in index],
             stimulus_ids=torch.from_numpy(stimulus_ids),  # (B,)
-            targets={kind: _to_tensor(table, stimulus_ids) for kind, table in self.targets.items()},  # (B, ...)
+            targets={kind: read_table(table, stimulus_ids) for kind, table in self.targets.items()},  # (B, ...)
             repetitions=repetitions,
         )
 
     def _betas(self, subject: int, rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.voxels[subject][rows]).float()
-
-
-def _to_tensor(table: Table, stimulus_ids: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(table[stimulus_ids]))
 
 
 class NSDDataModule(LightningDataModule):
@@ -158,17 +147,13 @@ class NSDDataModule(LightningDataModule):
         left.
         """
         check_files(self.layout, self.subjects)
-        return [self._training_trials(subject) for subject in self.subjects]
-
-    def _training_trials(self, subject: int) -> Trials:
-        which = (self.layout, subject, self.num_sessions, self.cache_dir)
-        if self.left_out is None:
-            return load_training_trials(*which)
-        trials = self.left_out.training_trials(*which)
-        if len(trials) == 0:
-            what = f"data.split leaves subject {subject} no training image in the sessions in use"
-            raise UserError(what, got=self.left_out.name, fix="more sessions, or a split that leaves out less")
-        return trials
+        load = load_training_trials if self.left_out is None else self.left_out.training_trials
+        found = [load(self.layout, subject, self.num_sessions, self.cache_dir) for subject in self.subjects]
+        for trials in found:
+            if self.left_out is not None and len(trials) == 0:
+                what = f"data.split leaves subject {trials.subject} no training image in the sessions in use"
+                raise UserError(what, got=self.left_out.name, fix="more sessions, or a split that leaves out less")
+        return found
 
     @cached_property
     def train_trials(self) -> list[Trials]:

@@ -6,11 +6,10 @@ Legend: N images, B batch.
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import Dataset, Sampler
 
-from mindeye_pl.data.image_sources import Table
+from mindeye_pl.data.image_sources import Table, read_table
 from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler
 from mindeye_pl.types import ImageBatch
 
@@ -23,20 +22,15 @@ class ImageDataset(Dataset[ImageBatch]):
 
     def __getitem__(self, ids: np.ndarray) -> ImageBatch:
         """Return the rows of the sampled images, floats in float32."""
-        rows = {name: torch.from_numpy(np.ascontiguousarray(table[ids])) for name, table in self.tables.items()}
+        rows = {name: read_table(table, ids) for name, table in self.tables.items()}
         return ImageBatch({name: row.float() if row.is_floating_point() else row for name, row in rows.items()})
 
 
 class ShuffledBatches(ResumableSampler[np.ndarray], Sampler[np.ndarray]):
-    """Passes over the images, each in an order that depends on the seed and the pass only.
+    """Passes over the ids `(N,)`, each in an order that depends on the seed and the pass only; None keeps their order.
 
-    Args:
-        ids: `(N,)`.
-        batch_size: B; the last incomplete batch of a pass is dropped.
-        seed: None keeps the order of the ids.
-        steps_per_epoch: batches of an epoch over all ranks, a part of a pass or several; None is one pass.
-        rank: of this process; it takes every `world_size`-th batch of a pass.
-        world_size: number of processes.
+    The last incomplete batch of a pass is dropped. An epoch has `steps_per_epoch` batches over all ranks, a part of a
+    pass or several; None is one pass. A rank takes every `world_size`-th batch of a pass.
     """
 
     def __init__(
@@ -78,15 +72,9 @@ class ShuffledBatches(ResumableSampler[np.ndarray], Sampler[np.ndarray]):
 
 
 class ImageDataModule(LightningDataModule):
-    """Training and validation batches of images.
+    """Training and validation batches of images: B images on one rank, with a column for each table.
 
-    Args:
-        tables: columns of a batch by name.
-        num_images: N.
-        batch_size: B, on one rank.
-        num_validation: number of validation images, the last ones; may be 0.
-        seed: of the order.
-        steps_per_epoch: see `ShuffledBatches`.
+    The last `num_validation` images, which may be 0, are for validation; `steps_per_epoch` is as in `ShuffledBatches`.
     """
 
     def __init__(

@@ -1,15 +1,19 @@
-"""Sources of square images for foundation models: image folders and hdf5 files.
+"""Images on disk: decoding of files, and sources of square images for foundation models.
 
 Legend: n requested images, N images in total, H and W image size in pixels, P side of the squares.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from mindeye_pl.data.image_files import open_image
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
@@ -22,6 +26,49 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 #: EXIF tag of the camera orientation; from value 5 on, height and width are swapped.
 _ORIENTATION, _TURNED = 0x0112, 5
 
+FETCH = "copy or download it again"
+
+
+@contextmanager
+def open_image(file: Path | IO[bytes], name: object, fix: str | None = FETCH) -> "Iterator[Image]":
+    """Open an image file; raises a UserError with its name if it is damaged or not an image."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # raised by Pillow
+        raise UserError(f"{name} is damaged or not an image", got=error, fix=fix) from error
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return (W, H) from the file's header."""
+    with open_image(path, path) as image:
+        _check_depth(image, path)
+        return image.size
+
+
+def read_pixels(path: Path) -> Tensor:
+    """Return the pixels `(3, H, W)` uint8 of an image file."""
+    with open_image(path, path) as image:
+        return torch.from_numpy(_rgb(image, path))
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decode an image file to `(3, H, W)` uint8; raises a UserError with its name if it is damaged or not 8-bit."""
+    with open_image(BytesIO(content), name) as image:
+        return _rgb(image, name)
+
+
+def _rgb(image: "Image", name: object) -> np.ndarray:
+    _check_depth(image, name)
+    return np.array(image.convert("RGB")).transpose(2, 0, 1)  # (3, H, W)
+
+
+def _check_depth(image: "Image", name: object) -> None:
+    if image.mode[0] in "IF":  # conversion to RGB would clip 16-bit values instead of scaling them
+        raise UserError(f"{name} is not an 8-bit image", got=f"mode {image.mode}", expected="RGB")
+
 
 class Table(Protocol):
     """Table of rows by id: images, tokens, latents or token ids."""
@@ -30,14 +77,15 @@ class Table(Protocol):
         """Return the rows `(n, ...)` of `(n,)` ids."""
 
 
+def read_table(table: Table, ids: np.ndarray) -> Tensor:
+    """Return the rows `(n, ...)` of `(n,)` ids as a tensor."""
+    return torch.from_numpy(np.ascontiguousarray(table[ids]))
+
+
 class Images(Protocol):
-    """Square images by id.
+    """Square images by id."""
 
-    Attributes:
-        image_size: P.
-    """
-
-    image_size: int
+    image_size: int  # P
 
     def __len__(self) -> int:
         """Return the number of images, N."""
@@ -92,14 +140,9 @@ class ImageFolder:
 
 
 class ImageFile:
-    """Images of an hdf5 file as `Stimuli`, as centre crops of the shorter side.
+    """Images of an hdf5 file as `Stimuli`, as centre crops of the shorter side, resized to `image_size`.
 
-    Args:
-        path: uint8 values are scaled from [0, 255].
-        image_size: P; images of this size are returned unchanged.
-
-    Raises:
-        UserError: if the file is missing, damaged or contains no images.
+    Integers are scaled from [0, 255]. Raises a UserError if the file is missing, damaged or contains no images.
     """
 
     def __init__(self, path: Path, image_size: int):
@@ -117,9 +160,6 @@ class ImageFile:
         return images if self._size == (self.image_size,) * 2 else self._squares(images)
 
     def _squares(self, images: np.ndarray) -> np.ndarray:
-        import torch
-        import torch.nn.functional as F
-
         side = min(self._size)
         top, left = ((length - side) // 2 for length in self._size)
         middle = torch.from_numpy(images[..., top : top + side, left : left + side]).float()

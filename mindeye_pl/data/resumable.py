@@ -13,13 +13,9 @@ Index = TypeVar("Index")
 
 
 class ResumableSampler(Generic[Index]):
-    """Sampler of whole batches whose next pass may start at a later batch; a mixin of torch's samplers.
+    """Sampler of whole batches whose next pass may start at a later batch; a mixin of torch's samplers."""
 
-    Attributes:
-        first: number of batches that the next pass skips; later passes are complete.
-    """
-
-    first = 0
+    first = 0  # number of batches that the next pass skips; later passes are complete
 
     def batches(self) -> Iterator[Index]:
         """Yield the indices of every batch of the epoch."""

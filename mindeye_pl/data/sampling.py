@@ -22,43 +22,16 @@ from mindeye_pl.errors import UserError
 BatchIndex = list[tuple[int, np.ndarray]]
 
 
-def iterations_per_epoch(
-    *, trials_per_session: int, num_sessions: float, batch_size: int, num_subjects: int, world_size: int = 1
-) -> int:
-    """Return the number of batches per epoch on one rank as the published code does (MindEye2, spec section 1.4).
-
-    The count is nominal: it includes test trials, and an epoch of several subjects is as long as that of the subject
-    with the most sessions. A batch has equally many trials of each subject; a remainder is dropped.
-
-    Raises a UserError if the batch is smaller than the number of subjects, or larger than the epoch.
-    """
-    if batch_size < num_subjects:
-        expected = f"at least {num_subjects}"
-        raise UserError("the batch is too small for an equal share of each subject", got=batch_size, expected=expected)
-    share = batch_size // num_subjects
-    trials = int(trials_per_session * num_sessions) // world_size
-    if trials < share * num_subjects:
-        raise UserError("the batch is larger than an epoch", got=batch_size, expected=f"at most {trials}")
-    return trials // (share * num_subjects)
-
-
 class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIndex], ABC):
     """Base of the samplers. It yields whole batches, so the loader is `DataLoader(..., sampler=self, batch_size=None)`.
 
     Batches depend on (seed, epoch, rank) only; no global generator is used and workers draw nothing. It is a
     `DistributedSampler` because it divides the work between ranks itself, and Lightning does not replace those.
 
-    Args:
-        trials: training trials of each subject.
-        batch_size: trials of a batch on one rank, over all subjects.
-        trials_per_session: nominal, 750 in NSD; determines the epoch's length unless images do.
-        seed: of the draws.
-        num_sessions: number of sessions in use if the last one is used in part; None if all are whole.
-        rank: of this process.
-        world_size: number of processes.
-
-    Raises:
-        UserError: if a subject has fewer than b distinct images, or as `iterations_per_epoch`.
+    A batch has `batch_size` trials on one rank over all subjects; a remainder is dropped. The nominal
+    `trials_per_session` determines the epoch's length unless images do; `num_sessions` is given if the last session is
+    used in part. Raises a UserError if the batch is smaller than the number of subjects or larger than the epoch, or a
+    subject has fewer than b distinct images.
     """
 
     def __init__(
@@ -73,13 +46,13 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
         world_size: int = 1,
     ):
         self.trials, self.trials_per_session, self.share = list(trials), trials_per_session, batch_size // len(trials)
-        self.num_iterations = iterations_per_epoch(
-            trials_per_session=self._trials_per_epoch(num_sessions),
-            num_sessions=1,
-            batch_size=batch_size,
-            num_subjects=len(trials),
-            world_size=world_size,
-        )
+        if not self.share:
+            what, expected = "the batch is too small for an equal share of each subject", f"at least {len(trials)}"
+            raise UserError(what, got=batch_size, expected=expected)
+        per_rank = self._trials_per_epoch(num_sessions) // world_size
+        self.num_iterations = per_rank // (self.share * len(trials))
+        if not self.num_iterations:
+            raise UserError("the batch is larger than an epoch", got=batch_size, expected=f"at most {per_rank}")
         super().__init__(range(self.num_iterations), num_replicas=world_size, rank=rank, seed=seed)  # type: ignore[arg-type]
         for subject_trials in self.trials:
             distinct = len(np.unique(subject_trials.stimulus_ids))
@@ -89,7 +62,7 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
                 raise UserError(what, got=distinct, expected=f"at least {self.share}", fix=fix)
 
     def _trials_per_epoch(self, num_sessions: float | None) -> int:
-        """Return the nominal trials of an epoch over all ranks: the longest subject's, with test trials."""
+        """Return the trials of an epoch over all ranks as published: the longest subject's, test trials included."""
         longest = max(len(np.unique(subject_trials.sessions)) for subject_trials in self.trials)
         return int(self.trials_per_session * (num_sessions or longest))
 
@@ -126,13 +99,12 @@ class ResampledSessions(EqualShareSampler):
                 got = f"{num_kept} of {num_drawn} batches of {self.share} trials"
                 fix = "fidelity.sampling=corrected, or a smaller batch"
                 raise UserError(what, got=got, expected=self.num_iterations, fix=fix)
-            count = self.num_iterations
-            batches = np.fromiter(islice(stream, count * self.share), np.int64).reshape(count, self.share)
+            batches = np.fromiter(islice(stream, self.num_iterations * self.share), np.int64).reshape(-1, self.share)
             images = np.sort(trials.stimulus_ids[batches], axis=1)
             distinct = (np.diff(images, axis=1) != 0).all(axis=1)
             kept.append(batches[distinct])
             num_kept += int(distinct.sum())
-            num_drawn += count
+            num_drawn += len(batches)
         return np.concatenate(kept)[: self.num_iterations]
 
 

@@ -17,8 +17,7 @@ WIDEST = 32_768
 def class_token(tokens: Tensor) -> Tensor:
     """Return the only token, `(B, 1, D)` -> `(B, D)`, as MindEye1's class-token model has (its spec, section 9.2).
 
-    Raises:
-        UserError: for more than one token.
+    Raises a UserError for more than one token.
     """
     if (count := tokens.shape[1]) != 1:
         what = "retrieve.vector=class_token needs a model of the class token alone"
@@ -35,8 +34,7 @@ def mean_of_tokens(tokens: Tensor) -> Tensor:
 def flattened(tokens: Tensor) -> Tensor:
     """Return all values, `(B, S, D)` -> `(B, S * D)`; the cosine is that of the evaluation.
 
-    Raises:
-        UserError: for more values than an index accepts.
+    Raises a UserError for more values than an index accepts.
     """
     vectors = tokens.flatten(1)
     if (width := vectors.shape[1]) > WIDEST:

@@ -33,29 +33,16 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 class EmbeddedGallery:
-    """Vectors of a gallery.
-
-    Args:
-        folder: finished by `embed_gallery`.
-
-    Attributes:
-        dim: F.
-        counts: number of vectors by file, in the order of their places.
-        num_unreadable: number of skipped images.
-        unreadable: error of the first skipped images, by name.
-
-    Raises:
-        UserError: if it is unfinished or damaged.
-    """
+    """Vectors of a gallery in a folder of `embed_gallery`; raises a UserError if it is unfinished or damaged."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         try:
             summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
-            self.dim: int = summary["dim"]
-            self.counts: dict[str, int] = dict(sorted(summary["files"].items()))
+            self.dim: int = summary["dim"]  # F
+            self.counts: dict[str, int] = dict(sorted(summary["files"].items()))  # vectors by file, by place
             self.num_unreadable: int = summary["num_unreadable"]
-            self.unreadable: dict[str, str] = summary["unreadable"]
+            self.unreadable: dict[str, str] = summary["unreadable"]  # error of the first skipped images, by name
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{folder} holds no complete embedded gallery", got=error, fix=f"rm -r {folder}") from error
 
@@ -86,17 +73,11 @@ class EmbeddedGallery:
 def embed_gallery(
     gallery: Gallery, folder: Path, embed: Callable[[np.ndarray], np.ndarray], *, batch_size: int, skip_unreadable: bool
 ) -> None:
-    """Embed the missing vectors of a gallery and finish the folder.
+    """Embed the missing vectors of a gallery and finish the folder, whose finished files are kept.
 
-    Args:
-        gallery: of images, of vectors, or of both.
-        folder: finished files in it are kept.
-        embed: images `(b, 3, P, P)` to vectors `(b, F)`, of any length.
-        batch_size: maximum of b, and the number of images in memory.
-        skip_unreadable: skip, name and count unreadable images; else refuse them.
-
-    Raises:
-        UserError: naming an unreadable image; if no image is readable.
+    `embed` maps at most `batch_size` images `(b, 3, P, P)` to vectors `(b, F)` of any length. Unreadable images are
+    skipped, named and counted if `skip_unreadable`, else refused. Raises a UserError that names an unreadable image, or
+    if no image is readable.
     """
     wanted = {f"vectors-{first:012d}.safetensors": (first, last) for first, last in portions(gallery, PLACES)}
     left = {name: bounds for name, bounds in wanted.items() if not (folder / name).exists()}

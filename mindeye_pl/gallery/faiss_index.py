@@ -39,10 +39,6 @@ def load_faiss() -> Any:
     return faiss
 
 
-#: Links of a vector in HNSW; the graph needs two.
-Links = Annotated[int, Ge(2)]
-
-
 @dataclass(frozen=True)
 class FaissBuild:
     """Build settings of an index.
@@ -53,7 +49,7 @@ class FaissBuild:
         train_size: number of vectors that IVF-PQ is trained on, sampled uniformly.
         lists: number of lists of IVF; None for the power of two nearest to four times the square root of N.
         code_bytes: size of a vector in IVF-PQ; divides F.
-        links: number of links of a vector in HNSW.
+        links: number of links of a vector in HNSW, whose graph needs two.
         ef_construction: number of candidates for a vector's links in HNSW.
         threads: number of threads; None for all, and one with HNSW, whose graph depends on their order.
         seed: of the sample that is trained on.
@@ -64,7 +60,7 @@ class FaissBuild:
     train_size: PositiveInt = 262_144
     lists: PositiveInt | None = None
     code_bytes: PositiveInt = 16
-    links: Links = 32
+    links: Annotated[int, Ge(2)] = 32
     ef_construction: PositiveInt = 100
     threads: PositiveInt | None = None
     seed: Seed = 0
@@ -101,8 +97,7 @@ class FaissIndex:
     def train(self, gallery: EmbeddedGallery) -> None:
         """See `VectorIndex.train`; the centres of IVF-PQ, which all shards share.
 
-        Raises:
-            UserError: for too few vectors, or a width that the bytes of a code do not divide.
+        Raises a UserError for too few vectors, or a width that the bytes of a code do not divide.
         """
         path = self.folder / _TRAINED
         if path.exists():

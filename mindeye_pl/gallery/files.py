@@ -15,8 +15,9 @@ import numpy as np
 
 from mindeye_pl.console import console
 from mindeye_pl.data.image_sources import SUFFIXES, ImageFile, ImageFolder, read_square
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN
+from mindeye_pl.data.nsd.shards import TarShard
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, keep_finite, read_each
@@ -54,8 +55,7 @@ class FolderGallery:
 class FileGallery:
     """Images of an hdf5 file as `Stimuli` reads it, by row, cropped to the central square; none is resized.
 
-    Raises:
-        UserError: if the file is missing, damaged or holds no images.
+    Raises a UserError if the file is missing, damaged or holds no images.
     """
 
     holds_images = True
@@ -85,9 +85,7 @@ class TarGallery:
     """Images of uncompressed tar shards in the order of their names, cropped to the central square of side P.
 
     Only headers are read to find them; those of two shards are kept. Other members (captions, json) are ignored.
-
-    Raises:
-        UserError: if there is no shard; when it is first read, if a shard is truncated.
+    Raises a UserError if there is no shard; when it is first read, if a shard is truncated.
     """
 
     holds_images = True
@@ -126,8 +124,8 @@ class TarGallery:
         shard, member = self._find(place)
         with shard.open("rb") as file:
             file.seek(member.offset_data)
-            content = file.read(member.size)
-        return read_square(io.BytesIO(content), self.image_size, name=f"{shard.name}/{member.name}")
+            content = io.BytesIO(file.read(member.size))
+        return read_square(content, self.image_size, name=f"{shard.name}/{member.name}")
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the shards' names and their `fingerprint_file`."""
@@ -137,24 +135,15 @@ class TarGallery:
 @lru_cache(maxsize=2)
 def _members(shard: Path) -> list[tarfile.TarInfo]:
     """Return the images of a shard, in its order."""
-    try:
-        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            images = [one for one in tar if one.isfile() and Path(one.name).suffix.lower() in SUFFIXES]
-            file.seek(tar.offset)  # a shard cut between two members lacks nothing but its end mark
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end-of-archive mark")
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{shard} is truncated or not a tar file", got=error, fix=FETCH_AGAIN) from error
-    return images
+    with TarShard(shard, holds="images", fix=FETCH_AGAIN) as tar:
+        return [member for member in tar.members if Path(member.name).suffix.lower() in SUFFIXES]
 
 
 class VectorTable:
     """Rows of a `.npy` file, read through a memory map, or of the dataset `vectors` of an hdf5 file.
 
     A file `NAME.json` in the folder of `NAME.npy` names the embedder in its entry `embedder`, which is checked.
-
-    Raises:
-        UserError: if the table is missing, damaged, empty or holds something else.
+    Raises a UserError if the table is missing, damaged, empty or holds something else.
     """
 
     holds_images = False
@@ -237,19 +226,14 @@ KINDS: dict[str, Callable[[Path, int], Gallery]] = {
 #: Infer the kind from the path.
 AUTO = "auto"
 
-_TAR, _HDF5, _NPY = ".tar", (".hdf5", ".h5"), ".npy"
+_KIND_OF_SUFFIX = {".tar": "tar", ".hdf5": "hdf5", ".h5": "hdf5", ".npy": "vectors"}
 
 
 def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
-    """Return the gallery at a path.
+    """Return the gallery at a path: a folder of images or of tar shards, a tar shard, an hdf5 file or a `.npy` file.
 
-    Args:
-        path: a folder of images or of tar shards, a tar shard, an hdf5 file or a `.npy` file.
-        image_size: side of the squares to which images of folders and shards are resized.
-        kind: one of `KINDS`, or "auto".
-
-    Raises:
-        UserError: for an unknown kind, if there is nothing at the path, if it is empty or damaged.
+    Images of folders and shards are resized to squares of side `image_size`; `kind` is one of `KINDS`, or "auto".
+    Raises a UserError for an unknown kind, if there is nothing at the path, if it is empty or damaged.
     """
     if not path.exists():
         raise UserError("the gallery does not exist", got=path, fix="retrieve.gallery=PATH, or null for the data's own")
@@ -257,18 +241,13 @@ def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
 
 
 def _kind_of(path: Path) -> str:
-    suffix = path.suffix.lower()
     if path.is_dir():
         return "tar" if _shards(path) else "folder"
-    if suffix == _TAR:
-        return "tar"
-    if suffix in _HDF5:
-        return "vectors" if _holds_vectors(path) else "hdf5"
-    if suffix == _NPY:
-        return "vectors"
-    expected, fix = f"a folder, or a file of {[_TAR, *_HDF5, _NPY]}", f"retrieve.source= one of {list(KINDS)}"
-    raise UserError("the gallery is of no known kind", got=path, expected=expected, fix=fix)
+    if (kind := _KIND_OF_SUFFIX.get(path.suffix.lower())) is None:
+        expected, fix = f"a folder, or a file of {list(_KIND_OF_SUFFIX)}", f"retrieve.source= one of {list(KINDS)}"
+        raise UserError("the gallery is of no known kind", got=path, expected=expected, fix=fix)
+    return "vectors" if kind == "hdf5" and _holds_vectors(path) else kind
 
 
 def _shards(path: Path) -> list[Path]:
-    return sorted(path.glob(f"*{_TAR}")) if path.is_dir() else [path]
+    return sorted(path.glob("*.tar")) if path.is_dir() else [path]

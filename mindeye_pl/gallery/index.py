@@ -44,15 +44,10 @@ class VectorIndex(Protocol):
         """Number of vectors."""
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the nearest vectors.
+        """Return the k vectors that are nearest to each query `(n, F)` of any length.
 
-        Args:
-            queries: `(n, F)` of any length.
-            k: number of results for each query.
-
-        Returns:
-            Cosines `(n, k)` float32, the largest first, and places in the gallery `(n, k)` int64, -1 where there are
-            fewer than k.
+        They are cosines `(n, k)` float32, the largest first, and places in the gallery `(n, k)` int64, -1 where there
+        are fewer than k.
         """
 
     def close(self) -> None:
@@ -61,26 +56,15 @@ class VectorIndex(Protocol):
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """Metadata of a vector index.
+    """Metadata of a vector index."""
 
-    Attributes:
-        engine: "faiss" or "milvus".
-        build: its build settings.
-        embedder: plain data that identifies the embedder, including its `name`.
-        vector: settings that reduce an image's tokens to one vector.
-        gallery: fingerprint of the gallery.
-        dim: F.
-        count: number of vectors.
-        metric: metric of the search.
-    """
-
-    engine: str
-    build: dict[str, Any]
-    embedder: dict[str, Any]
-    vector: dict[str, Any]
-    gallery: str
-    dim: int
-    count: int
+    engine: str  # "faiss" or "milvus"
+    build: dict[str, Any]  # its build settings
+    embedder: dict[str, Any]  # plain data that identifies the embedder, including its `name`
+    vector: dict[str, Any]  # settings that reduce an image's tokens to one vector
+    gallery: str  # fingerprint of the gallery
+    dim: int  # F
+    count: int  # number of vectors
     metric: str = COSINE
 
     def write(self, folder: Path) -> None:

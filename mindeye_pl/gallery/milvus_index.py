@@ -171,16 +171,13 @@ class MilvusIndex:
         """See `VectorIndex.search`."""
         check_queries(queries, self.dim)
         rows, count = unit_rows(queries), len(self)
-        parameters = {"metric_type": "COSINE", "params": self._search}
-        options: Any = {"anns_field": _VECTOR, "search_params": parameters, "output_fields": [_ID]}
+        options: Any = {"anns_field": _VECTOR, "output_fields": [_ID], "timeout": self._timeout_s}
+        options |= {"limit": min(k, count), "search_params": {"metric_type": "COSINE", "params": self._search}}
         cosines = np.full((len(rows), k), -np.inf, np.float32)
         places = np.full((len(rows), k), -1, np.int64)
         for start in range(0, len(rows), _QUERIES_AT_ONCE):
             with self._speaking():
-                queries = rows[start : start + _QUERIES_AT_ONCE]
-                found = self._client.search(
-                    self.collection, data=queries, limit=min(k, count), timeout=self._timeout_s, **options
-                )
+                found = self._client.search(self.collection, data=rows[start : start + _QUERIES_AT_ONCE], **options)
             for row, hits in enumerate(found, start):
                 cosines[row, : len(hits)] = [hit["distance"] for hit in hits]
                 places[row, : len(hits)] = [hit[_ID] for hit in hits]

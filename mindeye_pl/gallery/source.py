@@ -16,17 +16,11 @@ from mindeye_pl.store.fingerprint import fingerprint
 
 @dataclass(frozen=True)
 class Portion:
-    """Readable content of the requested places.
+    """Readable content of the requested places."""
 
-    Attributes:
-        places: `(n,)` int64, the readable ones, in the requested order.
-        content: `(n, 3, P, P)` images in [0, 1], or `(n, F)` finite vectors of which none is zero.
-        unreadable: error of each other image, by name.
-    """
-
-    places: np.ndarray
-    content: np.ndarray
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    places: np.ndarray  # (n,) int64, the readable ones, in the requested order
+    content: np.ndarray  # (n, 3, P, P) images in [0, 1], or (n, F) finite vectors of which none is zero
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # error of each other image, by name
 
 
 class Gallery(Protocol):
@@ -41,10 +35,9 @@ class Gallery(Protocol):
         """Return the stable names of `(n,)` places."""
 
     def read(self, places: np.ndarray) -> Portion:
-        """Read `(n,)` ascending places.
+        """Read `(n,)` ascending places; single damaged images are named in the portion.
 
-        Raises:
-            UserError: if the gallery itself is missing or damaged; the portion names single damaged images.
+        Raises a UserError if the gallery itself is missing or damaged.
         """
 
     def fingerprint(self) -> str:

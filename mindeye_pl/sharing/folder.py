@@ -89,5 +89,5 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise UserError("the weights do not exist", got=path, expected="a .safetensors file") from error
     except SafetensorError as error:
-        fix = "copy or download it again"
-        raise UserError(f"{path} is damaged, or not a safetensors file", got=error, fix=fix) from error
+        what, fix = f"{path} is damaged, or not a safetensors file", "copy or download it again"
+        raise UserError(what, got=error, fix=fix) from error

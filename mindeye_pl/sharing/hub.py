@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.sharing.folder import CARD, CONFIG, WEIGHTS, read_config
@@ -22,8 +23,7 @@ def fetch_folder(
         local_files_only: use the cache only, without the network.
         subfolder: of the folder or the repository.
 
-    Raises:
-        UserError: if there is no such folder or repository, or the hub does not answer.
+    Raises a UserError if there is no such folder or repository, or the hub does not answer.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -32,11 +32,9 @@ def fetch_folder(
 
         prefix = f"{subfolder}/" if subfolder else ""
         files = [f"{prefix}{name}" for name in (WEIGHTS, CONFIG, CARD, "*.safetensors")]
+        options: Any = {"revision": revision, "local_files_only": local_files_only, "allow_patterns": files}
         with _one_line_errors(str(source)):
-            downloaded = snapshot_download(
-                str(source), revision=revision, local_files_only=local_files_only, allow_patterns=files
-            )
-        folder = Path(downloaded)
+            folder = Path(str(snapshot_download(str(source), **options)))
     return folder / subfolder
 
 
@@ -64,10 +62,7 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = True) ->
 
 
 def check_repository(repository: str) -> None:
-    """Check the repository's name and that there is a token, without the network, before anything long begins.
-
-    Raises a UserError for an invalid name, or without a token.
-    """
+    """Check the repository's name and that there is a token, without the network; raises a UserError otherwise."""
     from huggingface_hub import get_token
 
     _check_name(repository, expected="owner/name")
@@ -82,43 +77,33 @@ def _check_name(repository: str, *, expected: str) -> None:
 
 @contextmanager
 def _one_line_errors(repository: str) -> Iterator[None]:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        LocalTokenNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
     off = "the network is switched off (HF_HUB_OFFLINE or local_files_only)"
     try:
         yield
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise UserError(f"{repository} is no name of a repository", got=error, expected="owner/name") from error
-    except GatedRepoError as error:
-        raise UserError(
-            f"{repository} asks for consent", expected="consent", fix="give it on the hub's page"
-        ) from error
-    except RepositoryNotFoundError as error:
+    except errors.GatedRepoError as error:
+        fix = "give it on the hub's page"
+        raise UserError(f"{repository} asks for consent", expected="consent", fix=fix) from error
+    except errors.RepositoryNotFoundError as error:
         got = f"{error.response.status_code} from the hub"
         expected = "an existing repository that your token may see"
         raise UserError(f"{repository} was not found", got=got, expected=expected, fix=LOG_IN) from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         raise UserError(f"{repository} has no such revision", expected="a branch, a tag or a commit") from error
-    except LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise UserError(f"there is no token for {repository}", expected="a token of the hub", fix=LOG_IN) from error
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         denied = error.response.status_code in (401, 403)
         got = f"{error.response.status_code} {error.server_message or ''}".strip()
         raise UserError(f"the hub refused {repository}", got=got, fix=LOG_IN if denied else None) from error
-    except OfflineModeIsEnabled as error:
+    except errors.OfflineModeIsEnabled as error:
         raise UserError(f"{repository} cannot be reached", got=off, fix="unset HF_HUB_OFFLINE") from error
-    except LocalEntryNotFoundError as error:
+    except errors.LocalEntryNotFoundError as error:
         cause = error.__cause__
-        asked = cause is not None and not isinstance(cause, OfflineModeIsEnabled)
+        asked = cause is not None and not isinstance(cause, errors.OfflineModeIsEnabled)
         what, fix = f"{repository} is not in the hub's cache, and the hub was not reached", "the same with a network"
         raise UserError(what, got=cause if asked else off, fix=fix) from error
     except _transport_error() as error:

@@ -34,10 +34,8 @@ def describe(value: Any) -> Any:
     """Return a recorded module, or an argument of one, as data that json can hold.
 
     Optimisers and schedules become partial calls where `rebuild` accepts them, else None, for example functions of the
-    user's own: they are needed to train further, not to use the trained model.
-
-    Raises:
-        TypeError: for an argument that is neither a recorded module nor plain data.
+    user's own: they are needed to train further, not to use the trained model. Raises a TypeError for an argument that
+    is neither a recorded module nor plain data.
     """
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -65,10 +63,7 @@ def describe(value: Any) -> Any:
 
 
 def rebuild(node: Any) -> Any:
-    """Rebuild the result of `describe` on the current default device.
-
-    Raises a UserError for a name that must not be called, see the module's docstring.
-    """
+    """Rebuild what `describe` returned, on the default device; raises a UserError for a name that is not allowed."""
     if isinstance(node, list):
         return [rebuild(item) for item in node]
     if not isinstance(node, dict):

@@ -21,12 +21,9 @@ class Shareable(Recorded):
     """A recorded module with the sharing methods of the hub's libraries.
 
     docs/decisions/0006-sharing-without-the-mixin.md explains why the hub's mixin is not used.
-
-    Attributes:
-        facts: facts of its training, plain data, saved and loaded with it.
     """
 
-    facts: dict[str, Any]
+    facts: dict[str, Any]  # facts of its training, plain data, saved and loaded with it
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments, and start without facts."""
@@ -44,11 +41,11 @@ class Shareable(Recorded):
 
         config = {MARK: __version__, "model": describe(self), "facts": self.facts}
         weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-        kind = type(self).__name__
+        whole = any(isinstance(child, Shareable) for child in self.children())
         with exporting(Path(save_directory)) as folder:
             save_file(weights, str(folder / WEIGHTS), {"format": "pt"})  # other readers need this header
             (folder / CONFIG).write_text(json.dumps(config, indent=1))
-            (folder / CARD).write_text(card(kind, self.facts, __version__, whole=self._is_whole()))
+            (folder / CARD).write_text(card(type(self).__name__, self.facts, __version__, whole=whole))
             for name, path in (more or {}).items():
                 (folder / name).write_bytes(path.read_bytes())
 
@@ -70,9 +67,8 @@ class Shareable(Recorded):
             raise
         except Exception as error:  # of a constructor with arguments that somebody else wrote
             expected, fix = f"a file of mindeye_pl {__version__}", f"the version that wrote it, {config[MARK]}"
-            raise UserError(
-                f"{folder / CONFIG} describes no part of this version", got=error, expected=expected, fix=fix
-            ) from error
+            what = f"{folder / CONFIG} describes no part of this version"
+            raise UserError(what, got=error, expected=expected, fix=fix) from error
         if not isinstance(part, cls):
             raise UserError(f"{folder} holds another part", got=type(part).__name__, expected=cls.__name__)
         try:
@@ -89,6 +85,3 @@ class Shareable(Recorded):
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return push_to_hub(folder, repository, private=private)
-
-    def _is_whole(self) -> bool:
-        return any(isinstance(child, Shareable) for child in self.children())

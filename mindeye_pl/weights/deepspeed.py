@@ -25,10 +25,7 @@ def is_deepspeed(path: Path) -> bool:
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """Return the files of the weights: the model's first, then the ranks' in order.
-
-    Raises a UserError if a rank's file is missing.
-    """
+    """Return the files of the model and of all ranks, in order; raises a UserError if a rank's file is missing."""
     folder = _tagged(path)
     ranks = {int(match[1]): file for file in folder.iterdir() if (match := _PARTITION.fullmatch(file.name))}
     missing = [rank for rank in range(max(ranks, default=0) + 1) if rank not in ranks]

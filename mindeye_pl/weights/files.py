@@ -1,12 +1,18 @@
-"""Reading of weight files without executing any of their content."""
+"""Weight files, read without executing any of their content; the project's own hold the sizes of their model."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.sharing.folder import read_safetensors
+from mindeye_pl.store.atomic import write_tensors
 from mindeye_pl.weights.safe_unpickling import read_torch
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
@@ -26,3 +32,32 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
         got = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} holds no state dict", got=got, expected=f"`{key}`, or tensors by name")
     return state
+
+
+def save_own(path: Path, weights: Mapping[str, Tensor], sizes: Mapping[str, Any], *, half: bool = False) -> None:
+    """Write weights to a `.safetensors` file, atomically, with the arguments that build the model as plain data.
+
+    `half` stores floats as float16.
+    """
+    stored = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    if half:
+        stored = {key: value.half() if value.is_floating_point() else value for key, value in stored.items()}
+    write_tensors(path, stored, {"sizes": json.dumps(sizes)})
+
+
+def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return float32 weights and their model's sizes; raises a UserError if a file is missing, damaged or has none."""
+    from safetensors import safe_open
+
+    weights = read_state(path)
+    with safe_open(str(path), framework="pt") as file:
+        header = file.metadata() or {}
+    if "sizes" not in header:
+        raise UserError(f"{path} does not contain the sizes of its model", expected="a file that this project wrote")
+    return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, json.loads(header["sizes"])
+
+
+def fill(module: Module, weights: Mapping[str, Tensor]) -> Module:
+    """Load weights, which must fit the whole module, freeze it and set eval mode."""
+    module.load_state_dict(dict(weights), assign=True)
+    return module.requires_grad_(False).eval()

@@ -16,22 +16,15 @@ _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 class Released(Protocol):
     """An entry of `conf/weights`.
 
-    Attributes:
-        repository: `owner/name`.
-        repository_type: `model` or `dataset` of the Hugging Face hub, or `torch` for a file of torch.hub.
-        file: the weights.
-        bytes: file size, None if unknown.
-        sha256: of the file, None if unknown; names of `torch` files contain the first digits.
-
     An entry may also have `with_files`, needed files in the same folder, `other_names` of the file, and `fetch`, the
     download command of a file that is not on the Hugging Face hub.
     """
 
-    repository: str
-    repository_type: str
-    file: str
-    bytes: int | None
-    sha256: str | None
+    repository: str  # owner/name
+    repository_type: str  # "model" or "dataset" of the Hugging Face hub, or "torch" for a file of torch.hub
+    file: str  # the weights
+    bytes: int | None  # file size, None if unknown
+    sha256: str | None  # of the file, None if unknown; names of "torch" files contain the first digits
 
 
 def find_weights(released: Released, folder: Path | None) -> Path | None:
@@ -75,9 +68,8 @@ def is_given(released: Released) -> bool:
 
 def download_command(released: Released) -> str:
     """Return the command that downloads the file."""
-    own: str | None = getattr(released, "fetch", None)
-    if own is not None:
-        return own
+    if (own := getattr(released, "fetch", None)) is not None:
+        return str(own)
     kind = "" if released.repository_type == "model" else f" --repo-type {released.repository_type}"
     return " ".join(["hf download", released.repository, *_files(released)]) + kind
 

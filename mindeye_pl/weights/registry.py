@@ -1,7 +1,7 @@
 """Published checkpoints: loading, reading and writing by the name of their format."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +12,13 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye
 from mindeye_pl.store.atomic import replacing
 from mindeye_pl.types import OneOf
+from mindeye_pl.weights.files import Module, fill
 from mindeye_pl.weights.formats import (
     bigg_to_l,
     convnext,
     gnet,
     mind_reader_mapper,
     mindeye1,
-    mindeye1_low_level,
     mindeye2,
     sdxl_base,
     unclip,
@@ -30,7 +30,7 @@ from mindeye_pl.weights.formats.published_format import PublishedFormat
 FORMATS: dict[str, PublishedFormat] = {
     "mindeye2": mindeye2.FORMAT,
     "mindeye1": mindeye1.FORMAT,
-    "mindeye1_low_level": mindeye1_low_level.FORMAT,
+    "mindeye1_low_level": mindeye1.LOW_LEVEL,
     "mind_reader_mapper": mind_reader_mapper.FORMAT,
     "unclip": unclip.FORMAT,
     "versatile_diffusion": versatile_diffusion.FORMAT,
@@ -50,9 +50,8 @@ def load_published(kind: Annotated[str, OneOf(FORMATS)], path: str | Path, **opt
         options: sizes that the shapes do not give: `head_dim` of an unCLIP's attention heads (64), its `image_size`
             (768) and `output` (see `UnCLIPModel`); `sigmoid` of a mapper.
 
-    Raises:
-        UserError: if the file is missing, damaged, of another architecture, or a pickle with code in it. A key that no
-            part of the model uses counts as another architecture.
+    Raises a UserError if the file is missing, damaged, of another architecture, or a pickle with code in it. A key that
+    no part of the model uses counts as another architecture.
     """
     path = Path(path)
     return published_model(kind, FORMATS[kind].read(path), path, **options)
@@ -100,8 +99,7 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
         model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, a `VoxelCNN`, or an `UnCLIPModel` of SDXL's architecture.
         path: for example `last.pth` or `unclip.safetensors`; written atomically.
 
-    Raises:
-        UserError: for a model that the published code would compute differently, or a path that cannot be written.
+    Raises a UserError for a model that the published code would compute differently, or if the path cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -126,6 +124,14 @@ def _without_rest(value: Tensor) -> Tensor:
     return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
 
 
+def build_filled(build: Callable[[], Module], weights: Mapping[str, Tensor], path: Path) -> Module:
+    """Build a frozen module in eval mode with the weights of a file, and without other memory, as `check_weights`."""
+    with torch.device("meta"):
+        module = build()
+    check_weights(module.state_dict(), weights, path)
+    return fill(module, weights)
+
+
 def check_weights(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
     """Check that the weights of a file have the names and shapes of a model's state dict `wanted`.
 
@@ -135,9 +141,6 @@ def check_weights(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], p
         got = tuple(weights[key].shape) if key in weights else "missing"
         expected = tuple(wanted[key].shape) if key in wanted else "no such weight"
         if got != expected:
-            raise UserError(
-                f"{path} is a checkpoint of another architecture: {key}",
-                got=got,
-                expected=expected,
-                fix="scale= and model= as the checkpoint was trained with, or another checkpoint",
-            )
+            fix = "scale= and model= as the checkpoint was trained with, or another checkpoint"
+            what = f"{path} is a checkpoint of another architecture: {key}"
+            raise UserError(what, got=got, expected=expected, fix=fix)

@@ -71,10 +71,6 @@ def _scalar(kind: Any = None, raw: Any = b"") -> Any:
     return array.content.item() if isinstance(array.content, np.ndarray) else None
 
 
-def _new_array(*_: Any) -> _Array:
-    return _Array()
-
-
 def _no_bytes() -> bytes:
     """Placeholder of `bytes`, which the pickle of an empty array calls without arguments."""
     return b""
@@ -92,7 +88,7 @@ _ARRAYS: dict[str, Any] = {
     "numpy.dtype": _DType,
     "numpy.ndarray": _Array,
     "builtins.bytes": _no_bytes,
-    **{f"numpy.{core}.multiarray._reconstruct": _new_array for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
 }
 #: Names of tensors and plain containers. Storages are torch's own matter and do not get here.
@@ -124,11 +120,7 @@ class _Ignored:
 
     def __setitem__(self, key: Any, value: Any) -> None: ...
 
-    def append(self, value: Any) -> None: ...
-
-    def extend(self, values: Any) -> None: ...
-
-    def add(self, value: Any) -> None: ...
+    append = extend = add = __setstate__
 
     def __hash__(self) -> int:
         return id(self)

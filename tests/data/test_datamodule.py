@@ -8,7 +8,7 @@ from mindeye_pl.data import datamodule as datamodule_file
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.nsd import shards
 from mindeye_pl.data.nsd.betas import read_betas
-from mindeye_pl.data.nsd.files import check_files
+from mindeye_pl.data.nsd.layout import check_files
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens

@@ -7,8 +7,7 @@ import torch
 
 from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.files import fingerprint_files
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import NSDLayout, fingerprint_files
 from mindeye_pl.data.nsd.shards import read_behaviour
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from tests.data.small_nsd import StubTokens

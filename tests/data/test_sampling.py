@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mindeye_pl.data.sampling import SAMPLERS, ByImage, ResampledSessions, WithoutReplacement, iterations_per_epoch
+from mindeye_pl.data.sampling import SAMPLERS, ByImage, ResampledSessions, WithoutReplacement
 from mindeye_pl.errors import UserError
 from tests.data.small_nsd import make_trials
 
@@ -15,21 +15,17 @@ from tests.data.small_nsd import make_trials
     [(40, 24, 1, 1, 1250), (1, 24, 1, 1, 31), (40, 42, 7, 1, 714), (40, 42, 7, 2, 357), (40, 45, 7, 1, 714)],
 )
 def test_published_lengths_of_an_epoch(num_sessions, batch_size, num_subjects, world_size, published):
-    length = iterations_per_epoch(
-        trials_per_session=750,
-        num_sessions=num_sessions,
-        batch_size=batch_size,
-        num_subjects=num_subjects,
-        world_size=world_size,
-    )
-    assert length == published
+    trials = [nsd_like(subject, num_sessions, 750) for subject in range(num_subjects)]
+    sampler = WithoutReplacement(trials, batch_size=batch_size, trials_per_session=750, seed=0, world_size=world_size)
+    assert len(sampler) == published
 
 
 def test_batches_of_impossible_size():
+    trials = [nsd_like(subject, 1, 750) for subject in range(7)]
     with pytest.raises(UserError, match=r"too small for an equal share .*got: 6; expected: at least 7"):
-        iterations_per_epoch(trials_per_session=750, num_sessions=1, batch_size=6, num_subjects=7)
+        WithoutReplacement(trials, batch_size=6, trials_per_session=750, seed=0)
     with pytest.raises(UserError, match=r"larger than an epoch \(got: 751; expected: at most 750\)"):
-        iterations_per_epoch(trials_per_session=750, num_sessions=1, batch_size=751, num_subjects=1)
+        WithoutReplacement(trials[:1], batch_size=751, trials_per_session=750, seed=0)
 
 
 def nsd_like(subject: int, num_sessions: int, per_session: int, repetitions: int = 3):

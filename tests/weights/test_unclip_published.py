@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_unet, random_unclip
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.weights.formats.sgm_names import unet_to_sgm
-from mindeye_pl.weights.formats.unclip import FORMAT
+from mindeye_pl.weights.formats.unclip import FORMAT, unet_to_sgm
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.weights.test_unclip_golden import CASE, published_state, save
 

@@ -17,13 +17,21 @@ import h5py
 import numpy as np
 
 from mindeye_pl.console import console
-from mindeye_pl.data.mindeye1.index import ConversionSettings, IndexedShard, IndexedSubject, index_subject
+from mindeye_pl.data.mindeye1.index import (
+    OTHER_RULE,
+    VOXELS,
+    ConversionSettings,
+    IndexedShard,
+    IndexedSubject,
+    Sample,
+    Shard,
+    index_subject,
+)
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
-from mindeye_pl.data.mindeye1.samples import OTHER_RULE, VOXELS, Sample, Shard
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shard_writer import write_shard, write_training_shards
+from mindeye_pl.data.nsd.writer import write_shard, write_training_shards
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
 
@@ -39,12 +47,9 @@ def convert_mindeye1(
 ) -> dict[str, Any]:
     """Convert some subjects to MindEye2's layout in an empty folder, or resume a killed conversion there.
 
-    Returns:
-        Plain data: for each subject the numbers of images, trials, sessions, voxels and duplicated slots.
-
-    Raises:
-        UserError: if a shard is missing, truncated or invalid, an image or a trial occurs twice with different
-            contents, or the disk has too little space.
+    Returns the numbers of images, trials, sessions, voxels and duplicated slots of each subject, plain data. Raises a
+    UserError if a shard is missing, truncated or invalid, an image or a trial occurs twice with different contents, or
+    the disk has too little space.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -20,15 +20,10 @@ _REPOSITORY, _FOLDER = "pscotti/naturalscenesdataset", "webdataset_avg_split"
 
 @dataclass(frozen=True)
 class MindEye1Layout:
-    """Layout of the folder `webdataset_avg_split`.
+    """Layout of the folder `webdataset_avg_split`."""
 
-    Attributes:
-        source_dir: its parent folder.
-        shards: number of tar shards of each split, published 18, 1 and 2.
-    """
-
-    source_dir: Path
-    shards: Mapping[str, int]
+    source_dir: Path  # its parent folder
+    shards: Mapping[str, int]  # number of tar shards of each split, published 18, 1 and 2
 
     def metadata(self, subject: int) -> Path:
         """Return the path of the JSON with the numbers of samples: `totals.train`, `totals.val`."""
@@ -60,10 +55,7 @@ class MindEye1Layout:
         return [path for subject in subjects for _, path in self.shards_of(subject) if not path.is_file()]
 
     def check(self, subjects: Sequence[int]) -> None:
-        """Check that the shards of some subjects exist; errors also as `missing_shards`.
-
-        Raises a UserError if a shard is missing, with the command that downloads it.
-        """
+        """Raise a UserError if a shard is missing, with the command that downloads it, or as `missing_shards`."""
         if missing := self.missing_shards(subjects):
             number = sum(1 for subject in subjects for _ in self.shards_of(subject))
             got = f"{number - len(missing)} of {number} shards of subjects {list(subjects)}"

@@ -9,9 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN, NSDLayout
 from mindeye_pl.errors import UserError
 
 #: Trials checked per block, which bounds the memory of the check.
@@ -63,15 +62,10 @@ class AsPublished(BetaNormalisation):
 
 @dataclass(frozen=True)
 class ZScoreTrainSessions(BetaNormalisation):
-    """Z-scores of every voxel over the training trials of the sessions in use, without leakage from other trials.
+    """Z-scores of every voxel over the training trials of the sessions in use, without leakage from other trials."""
 
-    Attributes:
-        mean: `(V,)` float32.
-        std: `(V,)` float32, population standard deviation; 1 for a constant voxel.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
+    mean: np.ndarray  # (V,) float32
+    std: np.ndarray  # (V,) float32, population standard deviation; 1 for a constant voxel
 
     @classmethod
     def fit(cls, blocks: Iterable[np.ndarray]) -> Self:

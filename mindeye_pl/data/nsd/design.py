@@ -11,14 +11,9 @@ from mindeye_pl.data.nsd.constants import Behaviour
 
 @dataclass(frozen=True)
 class Design:
-    """Trials of one subject.
+    """Trials of one subject."""
 
-    Attributes:
-        behaviour: `(T, 17)` float64 in temporal order, columns as `nsd.Behaviour`.
-        trials_per_session: number of trials of every session.
-    """
-
-    behaviour: np.ndarray
+    behaviour: np.ndarray  # (T, 17) float64 in temporal order, columns as `nsd.Behaviour`
     trials_per_session: int
 
     @classmethod
@@ -27,12 +22,8 @@ class Design:
     ) -> Self:
         """Create the design from the trials with a response; the other rows and columns are -1.
 
-        Args:
-            subject: number of the subject.
-            trials: `(n,)` int64 global trials, which are rows of the betas file too.
-            stimulus_ids: `(n,)` int64 rows of the images file.
-            is_test: `(n,)` bool, of a test image.
-            trials_per_session: trial // trials_per_session is the session.
+        `trials` `(n,)` int64 are 0-based over all sessions and rows of the betas file, `stimulus_ids` `(n,)` int64 rows
+        of the images file; `is_test` `(n,)` bool marks test images.
         """
         sessions = trials.max() // trials_per_session + 1
         behaviour = np.full((sessions * trials_per_session, len(Behaviour)), -1.0)

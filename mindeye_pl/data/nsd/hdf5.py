@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN
 from mindeye_pl.errors import UserError
 
 #: Maximum size of a read beside the rows that are kept.

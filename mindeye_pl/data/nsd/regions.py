@@ -9,9 +9,8 @@ import numpy as np
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import betas_shape
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
 from mindeye_pl.data.nsd.hdf5 import open_dataset
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN, NSDLayout
 from mindeye_pl.errors import UserError
 
 

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.files import FETCH_AGAIN
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_array
 from mindeye_pl.store.built_once import FolderKind
@@ -21,21 +21,13 @@ BEHAVIOUR = "behaviour.npy"  # (n, 17) float64
 class TarShard:
     """Tar file, open within a `with` block; headers are read on entering, members on request.
 
-    Args:
-        path: of the shard.
-        holds: description of its content for error messages.
-        fix: command that restores the shard.
-
-    Attributes:
-        members: its files, in order.
-
-    Raises:
-        UserError: on entering, if the file is missing, truncated, or not a tar file.
+    For error messages, `holds` describes its content, and `fix` is the command that restores it. Raises a UserError on
+    entering, if the file is missing, truncated, or not a tar file.
     """
 
     def __init__(self, path: Path, *, holds: str, fix: str):
         self.path, self._holds, self._fix = path, holds, fix
-        self.members: list[tarfile.TarInfo] = []
+        self.members: list[tarfile.TarInfo] = []  # its files, in order
 
     def __enter__(self) -> Self:
         if not self.path.is_file():

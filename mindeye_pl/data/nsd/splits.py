@@ -28,11 +28,6 @@ from mindeye_pl.store.built_once import FolderKind
 
 STANDARD = "standard"
 
-#: Valid values of `data.split`, for messages.
-KNOWN = (
-    "standard, or cluster_k{k}_{i} with i from 0 to k - 1 (cluster_k5_0: the first of five), "
-    "or image_wise_{percent} with 1 to 99 (image_wise_85: trained on the images that were shown first)"
-)
 
 #: The schema is raised too when the same images would be put into other clusters.
 KIND = FolderKind("clusters", schema=2, option="paths.artifacts")
@@ -67,22 +62,22 @@ def read_split(name: str) -> ClusterName | ImageWiseName | None:
     """Parse the name of a split, None for the standard split; raises a UserError with the valid forms."""
     if name == STANDARD:
         return None
-    if (found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name))) is not None:
+    if found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name)):
         return ImageWiseName(int(found[1]))
     found = re.fullmatch(r"cluster_k([1-9]\d*)_(0|[1-9]\d*)", str(name))
     if found is None or not int(found[2]) < int(found[1]) > 1:
-        raise UserError("data.split: no such split", got=name, expected=KNOWN, fix=f"data.split={STANDARD}")
+        expected = (
+            "standard, or cluster_k{k}_{i} with i from 0 to k - 1 (cluster_k5_0: the first of five), "
+            "or image_wise_{percent} with 1 to 99 (image_wise_85: trained on the images that were shown first)"
+        )
+        raise UserError("data.split: no such split", got=name, expected=expected, fix=f"data.split={STANDARD}")
     return ClusterName(int(found[1]), int(found[2]))
 
 
 class LeftOut(ABC):
-    """Images that are tested and never trained on, and the trials of training and test.
+    """Images that are tested and never trained on, and the trials of training and test."""
 
-    Attributes:
-        name: of the split.
-    """
-
-    name: ClusterName | ImageWiseName
+    name: ClusterName | ImageWiseName  # of the split
 
     @abstractmethod
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
@@ -100,14 +95,10 @@ class LeftOut(ABC):
 
 @dataclass(frozen=True, eq=False)
 class LeftOutCluster(LeftOut):
-    """Images of one cluster; those of the shared1000 are tested. See `LeftOut`.
-
-    Attributes:
-        clusters: `(N,)` integers, cluster of each image of the images file.
-    """
+    """Images of one cluster; those of the shared1000 are tested. See `LeftOut`."""
 
     name: ClusterName
-    clusters: np.ndarray
+    clusters: np.ndarray  # (N,) integers, cluster of each image of the images file
 
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
         """Return the mask of the images in the cluster."""
@@ -183,18 +174,12 @@ def kept_clusters(
 
 @dataclass(frozen=True, eq=False)
 class LeftOutLast(LeftOut):
-    """Images that one subject first saw at the end of its sessions in use. See `LeftOut`.
-
-    Attributes:
-        trials: all trials of the subject in the sessions in use, in temporal order.
-        stimulus_ids: `(T,)` int64, ascending, of the test images.
-        test_split: split whose shard has the trials of shared1000 images.
-    """
+    """Images that one subject first saw at the end of its sessions in use. See `LeftOut`."""
 
     name: ImageWiseName
-    trials: Trials
-    stimulus_ids: np.ndarray
-    test_split: str
+    trials: Trials  # all trials of the subject in the sessions in use, in temporal order
+    stimulus_ids: np.ndarray  # (T,) int64, ascending, of the test images
+    test_split: str  # split whose shard has the trials of shared1000 images
 
     @classmethod
     def of_subject(

@@ -25,18 +25,12 @@ class TestSet:
     """Test images and the responses to them.
 
     A model processes each of the three responses separately, and `average_repetitions` averages the outputs.
-
-    Attributes:
-        voxels: `(N, R, V)` float32; responses of images with fewer repetitions are duplicated.
-        stimulus_ids: `(N,)` int64, ascending.
-        weights: `(N, R)` float32, weight of each response in an image's output; rows sum to 1.
-        num_repetitions: `(N,)` int64, number of recorded responses, 1 to 3.
     """
 
-    voxels: Tensor
-    stimulus_ids: Tensor
-    weights: Tensor
-    num_repetitions: Tensor
+    voxels: Tensor  # (N, R, V) float32; responses of images with fewer repetitions are duplicated
+    stimulus_ids: Tensor  # (N,) int64, ascending
+    weights: Tensor  # (N, R) float32, weight of each response in an image's output; rows sum to 1
+    num_repetitions: Tensor  # (N,) int64, number of recorded responses, 1 to 3
 
 
 def load_test_set(
@@ -51,26 +45,16 @@ def load_test_set(
 ) -> TestSet:
     """Read the test images of a subject and its responses in all sessions.
 
-    Args:
-        layout: file layout of the dataset.
-        subject: 1 to 8.
-        normalisation: fitted on the training trials of the sessions that the model was trained on.
-        cache_dir: folder of the cached shard indices.
-        split: "new_test", or "test" for the older split without the last three sessions.
-        repetitions: "published" always averages three outputs, counting the first response twice if there are two (a,
-            a, b, the order of the published inference script; its training script's a, b, a has the same mean);
-            "corrected" averages the existing repetitions with equal weights.
-        left_out: images that are tested instead of the shared1000.
-
-    Raises:
-        UserError: if a file is missing or damaged, there is no trial, or an image has more than three repetitions.
+    The normalisation is fitted on the training trials of the sessions that the model was trained on; `cache_dir` holds
+    the shard indices, `split` is "new_test" or the older "test" without the last three sessions, `repetitions` a key of
+    `REPETITION_WEIGHTS`, and left-out images are tested instead of the shared1000. Raises a UserError if a file is
+    missing or damaged, there is no trial, or an image has more than three repetitions.
     """
     trials = load_tested_trials(layout, subject, split, cache_dir, left_out)
-    shard = layout.shard(subject, split)
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
     if counts.max() > nsd.REPETITIONS:
-        expected = f"1 to {nsd.REPETITIONS}"
-        raise UserError(f"{shard} has too many repetitions of an image", got=counts.max(), expected=expected)
+        what = f"{layout.shard(subject, split)} has too many repetitions of an image"
+        raise UserError(what, got=counts.max(), expected=f"1 to {nsd.REPETITIONS}")
     rows = fill_repetitions(trials.stimulus_ids)  # (N, R)
     betas = normalisation(read_betas(layout, subject, trials.beta_rows))  # (n, V)
     return TestSet(
@@ -85,16 +69,16 @@ def load_tested_trials(
     layout: NSDLayout, subject: int, split: str, cache_dir: Path, left_out: LeftOut | None
 ) -> Trials:
     """Return the test trials in temporal order; arguments as `load_test_set`."""
-    if left_out is None:
-        trials = load_test_trials(layout, subject, split, cache_dir)
-    else:
-        trials = left_out.test_trials(layout, subject, split, cache_dir)
+    load = load_test_trials if left_out is None else left_out.test_trials
+    trials = load(layout, subject, split, cache_dir)
     if len(trials) == 0:
         raise UserError(f"{layout.shard(subject, split)} contains no test trial", fix="another data.test_split")
     return trials
 
 
 #: Weights of the three responses by the number of recorded ones (rows 1 to 3), for each value of `data.repetitions`.
+#: "published" counts the first of two responses twice (a, a, b, the order of the published inference script; its
+#: training script's a, b, a has the same mean); "corrected" averages the recorded ones with equal weights.
 REPETITION_WEIGHTS = {
     "published": np.full((4, 3), 1 / 3, np.float32),
     "corrected": np.array([[0, 0, 0], [1, 0, 0], [1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3]], np.float32),

@@ -13,8 +13,7 @@ import numpy as np
 
 from mindeye_pl.data.nsd.betas import betas_shape
 from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.files import FETCH_AGAIN, SET_ROOT
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import FETCH_AGAIN, SET_ROOT, NSDLayout
 from mindeye_pl.data.nsd.shards import indexed_behaviour
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
@@ -26,19 +25,12 @@ NumSessions = PositiveFloat | Literal["all"]
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Trials of one subject, one array entry each.
+    """Trials of one subject, one array entry each."""
 
-    Attributes:
-        subject: 1 to 8.
-        stimulus_ids: `(n,)` int64, rows of the images file.
-        beta_rows: `(n,)` int64, rows of the subject's betas file.
-        sessions: `(n,)` int64, 1-based.
-    """
-
-    subject: int
-    stimulus_ids: np.ndarray
-    beta_rows: np.ndarray
-    sessions: np.ndarray
+    subject: int  # 1 to 8
+    stimulus_ids: np.ndarray  # (n,) int64, rows of the images file
+    beta_rows: np.ndarray  # (n,) int64, rows of the subject's betas file
+    sessions: np.ndarray  # (n,) int64, 1-based
 
     @classmethod
     def from_behaviour(cls, subject: int, behaviour: np.ndarray) -> Self:
@@ -107,9 +99,8 @@ def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
     """Keep only the first trials of the last session if the number of sessions has a fraction."""
     if num_sessions == math.ceil(num_sessions):
         return trials
-    last = trials.sessions == trials.sessions[-1]
-    earlier, num_last = len(trials) - int(last.sum()), int(last.sum())
-    return trials.select(np.arange(earlier + max(1, round(num_last * (num_sessions % 1)))))
+    num_last = int((trials.sessions == trials.sessions[-1]).sum())
+    return trials.select(np.arange(len(trials) - num_last + max(1, round(num_last * (num_sessions % 1)))))
 
 
 def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
@@ -157,9 +148,8 @@ def image_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:
 def assign_image_slots(stimulus_ids: np.ndarray, filling: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the trials in the slots of each image, `(N, R)` int64 trial indices, images ascending.
 
-    Args:
-        stimulus_ids: `(n,)` of the trials in temporal order.
-        filling: maps the numbers of repetitions, `(N,)`, to the repetition (0-based) in each slot, `(N, R)`.
+    The stimulus ids `(n,)` are in temporal order; `filling` maps the numbers of repetitions, `(N,)`, to the repetition
+    (0-based) in each slot, `(N, R)`.
     """
     order = np.argsort(stimulus_ids, kind="stable")
     _, first, counts = np.unique(stimulus_ids[order], return_index=True, return_counts=True)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from mindeye_pl.data.nsd.design import Design
+from mindeye_pl.data.nsd.hdf5 import read_rows
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 
 #: Images per block. Changing it changes the data, because matrix products round depending on the block size.
@@ -22,19 +23,12 @@ _NUM_PATTERNS = 8
 
 @dataclass(frozen=True)
 class TrialNoise:
-    """Noise that is added to the response on each trial.
+    """Noise that is added to the response on each trial."""
 
-    Attributes:
-        ratio: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
-        patterns: `(K, V)` float32, columns of unit length: noise patterns shared by the voxels.
-        correlated: fraction of the noise variance in the patterns.
-        drift: standard deviation, over sessions, of the offset and of the logarithm of the gain.
-    """
-
-    ratio: np.ndarray
-    patterns: np.ndarray
-    correlated: float
-    drift: float
+    ratio: np.ndarray  # (V,) float32, standard deviation of the noise over that of the signal: 1 / ncsnr
+    patterns: np.ndarray  # (K, V) float32, columns of unit length: noise patterns shared by the voxels
+    correlated: float  # fraction of the noise variance in the patterns
+    drift: float  # standard deviation, over sessions, of the offset and of the logarithm of the gain
 
     @classmethod
     def sample(cls, rng: np.random.Generator, ratio: np.ndarray, *, correlated: float, drift: float) -> "TrialNoise":
@@ -104,17 +98,8 @@ def write_betas(
         betas = file.create_dataset("betas", (len(design.behaviour), responses.shape[1]), np.float32)
         for session, rng in enumerate(rngs):
             trials = design.session_rows(session)
-            images, inverse = np.unique(design.stimulus_ids[trials], return_inverse=True)
-            signal = _read_rows(responses, np.searchsorted(seen, images))[inverse]  # (t, V)
+            signal = read_rows(responses, np.searchsorted(seen, design.stimulus_ids[trials]))  # (t, V)
             betas[trials] = zscore(noise.session(rng, signal), fit_on=~design.is_shared[trials])
-
-
-def _read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """Read ascending rows of a contiguous dataset one by one, which is much faster than hdf5's selection."""
-    block = np.empty((len(rows), dataset.shape[1]), dataset.dtype)
-    for index, row in enumerate(rows):
-        dataset.read_direct(block, np.s_[row : row + 1], np.s_[index : index + 1])
-    return block
 
 
 def zscore(betas: np.ndarray, fit_on: np.ndarray) -> np.ndarray:

@@ -34,15 +34,10 @@ _ENERGY_FRACTION_BETA = (1, 3)
 
 @dataclass(frozen=True)
 class Percepts:
-    """Visual and semantic features of some images, the input of all voxels.
+    """Visual and semantic features of some images, the input of all voxels."""
 
-    Attributes:
-        visual: `(n, F, G * G)` float32.
-        semantic: `(n, M)` float32.
-    """
-
-    visual: np.ndarray
-    semantic: np.ndarray
+    visual: np.ndarray  # (n, F, G * G) float32
+    semantic: np.ndarray  # (n, M) float32
 
     def __len__(self) -> int:
         return len(self.semantic)
@@ -54,28 +49,18 @@ class SimulatedBrain:
 
     A voxel's drive is a mixture of a visual part (its receptive field over the grid, times its tuning over the
     features) and a semantic part, each of unit variance over reference images; its response is a soft rectification
-    of the drive.
-
-    Attributes:
-        fields: `(G * G, V)` float32, receptive fields, columns summing to 1.
-        field_sizes: `(V,)` float32, standard deviation of each field in half images.
-        visual_tuning: `(F, V)` float32.
-        semantic_tuning: `(M, V)` float32.
-        offset: `(V,)` float32, added to the drive.
-        semantic_fraction: `(V,)` float32, semantic fraction of the drive's variance.
-        gain, threshold: `(V,)` float32, of the non-linearity.
-        noise: `(V,)` float32, standard deviation of the noise over that of the signal: 1 / ncsnr.
+    of the drive. All arrays are float32.
     """
 
-    fields: np.ndarray
-    field_sizes: np.ndarray
-    visual_tuning: np.ndarray
-    semantic_tuning: np.ndarray
-    offset: np.ndarray
-    semantic_fraction: np.ndarray
-    gain: np.ndarray
-    threshold: np.ndarray
-    noise: np.ndarray
+    fields: np.ndarray  # (G * G, V), receptive fields, columns summing to 1
+    field_sizes: np.ndarray  # (V,), standard deviation of each field in half images
+    visual_tuning: np.ndarray  # (F, V)
+    semantic_tuning: np.ndarray  # (M, V)
+    offset: np.ndarray  # (V,), added to the drive
+    semantic_fraction: np.ndarray  # (V,), semantic fraction of the drive's variance
+    gain: np.ndarray  # (V,), of the non-linearity
+    threshold: np.ndarray  # (V,), of the non-linearity
+    noise: np.ndarray  # (V,), standard deviation of the noise over that of the signal: 1 / ncsnr
 
     @classmethod
     def sample(

@@ -48,25 +48,15 @@ _TONE = 0.2
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object of a scene.
+    """One object of a scene."""
 
-    Attributes:
-        shape: one of `SHAPES`.
-        colour: one of `COLOURS`.
-        rgb: the jittered colour, in [0, 1].
-        texture: one of `TEXTURES`.
-        radius: of the circumscribed circle, in half images.
-        centre: (x, y).
-        angle: rotation in radians.
-    """
-
-    shape: str
-    colour: str
-    rgb: Rgb
-    texture: str
-    radius: float
-    centre: tuple[float, float]
-    angle: float
+    shape: str  # one of `SHAPES`
+    colour: str  # one of `COLOURS`
+    rgb: Rgb  # the jittered colour, in [0, 1]
+    texture: str  # one of `TEXTURES`
+    radius: float  # of the circumscribed circle, in half images
+    centre: tuple[float, float]  # (x, y)
+    angle: float  # rotation in radians
 
     @property
     def size(self) -> str:
@@ -76,38 +66,23 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Background:
-    """Background of a scene.
+    """Background of a scene."""
 
-    Attributes:
-        kind: one of `BACKGROUNDS`.
-        colours: names of its two colours.
-        rgbs: the jittered colours.
-        angle: direction of the pattern, or tilt of the horizon, in radians.
-        frequency: periods of the pattern per image.
-        phases: of the waves of the pattern, in [0, 1).
-    """
-
-    kind: str
-    colours: tuple[str, str]
-    rgbs: tuple[Rgb, Rgb]
-    angle: float
-    frequency: float
-    phases: tuple[float, ...]
+    kind: str  # one of `BACKGROUNDS`
+    colours: tuple[str, str]  # names of its two colours
+    rgbs: tuple[Rgb, Rgb]  # the jittered colours
+    angle: float  # direction of the pattern, or tilt of the horizon, in radians
+    frequency: float  # periods of the pattern per image
+    phases: tuple[float, ...]  # of the waves of the pattern, in [0, 1)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and its objects, front to back.
-
-    Attributes:
-        background: the background.
-        objects: one to four objects.
-        relation: relation of the first object to the second, one of `RELATIONS`; "" for a single object.
-    """
+    """A background and its objects."""
 
     background: Background
-    objects: tuple[SceneObject, ...]
-    relation: str
+    objects: tuple[SceneObject, ...]  # one to four, front to back
+    relation: str  # relation of the first object to the second, one of `RELATIONS`; "" for a single object
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:

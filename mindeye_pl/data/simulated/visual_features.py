@@ -17,9 +17,8 @@ NUM_CHANNELS = 3
 NUM_COLOUR_FEATURES = NUM_CHANNELS + 2  # the channels, and the edges of the two colour channels
 NUM_FEATURES = NUM_COLOUR_FEATURES + len(SCALES) * len(ORIENTATIONS)
 
-_LUMINANCE = np.array([0.30, 0.59, 0.11], np.float32)
-_RED_GREEN = np.array([1.0, -1.0, 0.0], np.float32)
-_BLUE_YELLOW = np.array([-0.5, -0.5, 1.0], np.float32)
+#: Luminance, red-green and blue-yellow.
+_CHANNELS = np.array([[0.30, 0.59, 0.11], [1.0, -1.0, 0.0], [-0.5, -0.5, 1.0]], np.float32)
 
 
 def visual_features(images: np.ndarray) -> np.ndarray:
@@ -29,8 +28,7 @@ def visual_features(images: np.ndarray) -> np.ndarray:
     and orientation. Energy is the amplitude of a complex Gabor filter, as in a phase-invariant complex cell.
     """
     assert images.shape[1:] == (3, RETINA_SIZE, RETINA_SIZE), images.shape
-    channels = np.stack([_LUMINANCE, _RED_GREEN, _BLUE_YELLOW])
-    opponent = np.einsum("kc,ncyx->nkyx", channels, images)  # (n, 3, P, P)
+    opponent = np.einsum("kc,ncyx->nkyx", _CHANNELS, images)  # (n, 3, P, P)
     maps = np.empty((len(images), NUM_FEATURES, GRID_SIZE, GRID_SIZE), np.float32)
     maps[:, :3] = _to_grid(opponent)
     maps[:, 3:5] = _to_grid(_edges(opponent[:, 1:]))

@@ -21,7 +21,7 @@ from annotated_types import Le
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shard_writer import write_shards
+from mindeye_pl.data.nsd.writer import write_shards
 from mindeye_pl.data.simulated.betas import TrialNoise, write_betas, write_noise_free
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 from mindeye_pl.data.simulated.design import draw_design
@@ -74,8 +74,7 @@ class SimulationSettings:
         session_drift: standard deviation, over sessions, of a voxel's offset and of the logarithm of its gain, removed
             by z-scoring per session.
 
-    Raises:
-        UserError: if the numbers are inconsistent.
+    Raises a UserError if the numbers are inconsistent.
     """
 
     name: Name

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from annotated_types import MinLen
 
-from mindeye_pl.data.mindeye1.samples import REPEATED_SLOTS
+from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
 from mindeye_pl.data.nsd.betas import NORMALISATIONS
 from mindeye_pl.data.nsd.constants import TestSplit
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS

@@ -36,8 +36,8 @@ from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights, save_weights
 from mindeye_pl.training.fit import TRAINER_KEYS, fit
 from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
+from mindeye_pl.weights.files import read_own
 from mindeye_pl.weights.loaders import bundled
-from mindeye_pl.weights.sized_safetensors import read_own
 
 _SCRATCH = "generator.start=scratch, or pipeline=pretrain_generator with this embedder"
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mindeye_pl.data.image_files import FETCH, IMAGE_SUFFIXES, read_pixels, read_size
+from mindeye_pl.data.image_sources import FETCH, read_pixels, read_size
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import CAPTIONS, RECONSTRUCTIONS
@@ -32,6 +32,7 @@ _PUBLISHED_CAPTIONS = "_all_predcaptions"
 #: Number of MindEye1's test images, of the split without the last three sessions.
 _MINDEYE1_TEST_IMAGES = 982
 
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 _WANTED = f"a folder of PNG or JPEG files, a published .pt file, or a folder with {RECONSTRUCTIONS}"
 
 #: Rounding of half precision and of resizing that is put right without a word.
@@ -227,7 +228,7 @@ def _opened(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray |
 
 def _image_files(folder: Path) -> list[Path]:
     """Return the folder's images, numbers in names sorted as numbers."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    files = [p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")]
     if not files:
         others = sorted(p.name for p in folder.glob("*.pt") if p.stem.endswith(_PUBLISHED_IMAGES))
         fix = f"one of its files: {', '.join(others[:5])}" if others else None

@@ -31,8 +31,8 @@ from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_text
 from mindeye_pl.version import __version__
+from mindeye_pl.weights.files import read_own, save_own
 from mindeye_pl.weights.loaders import bundled
-from mindeye_pl.weights.sized_safetensors import read_own, save_own
 
 CARD, SCORES = "MODEL_CARD.md", "scores.json"
 

@@ -36,8 +36,8 @@ from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
 from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
+from mindeye_pl.weights.files import save_own
 from mindeye_pl.weights.loaders import bundled
-from mindeye_pl.weights.sized_safetensors import save_own
 
 #: The last grid of held-out images and the images generated from their captions.
 GRID = "generated.png"

@@ -25,8 +25,8 @@ from mindeye_pl.steps.foundation.training import TRAINING_KEYS, FoundationTraini
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
+from mindeye_pl.weights.files import save_own
 from mindeye_pl.weights.loaders import bundled
-from mindeye_pl.weights.sized_safetensors import save_own
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

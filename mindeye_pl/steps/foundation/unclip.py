@@ -32,9 +32,9 @@ from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
+from mindeye_pl.weights.files import save_own
 from mindeye_pl.weights.loaders import bundled, sdxl_surgery
 from mindeye_pl.weights.registry import save_published
-from mindeye_pl.weights.sized_safetensors import save_own
 
 #: The node that names SDXL's file.
 _NODE = "foundation.unclip"

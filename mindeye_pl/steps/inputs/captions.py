@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.data.caption_screening import RULES, ScreeningRule
-from mindeye_pl.data.nsd.captions import LAYOUT, read_captions
+from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, read_captions
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, FingerprintOf, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
@@ -156,7 +156,7 @@ class KeptCaptions(Input):
         if given is None:
             return None
         if not (path := Path(given).expanduser()).is_file():
-            raise UserError("text_embedder.captions does not exist", got=path, expected=LAYOUT)
+            raise UserError("text_embedder.captions does not exist", got=path, expected=CAPTIONS_LAYOUT)
         return fingerprint_file(path)
 
     def open(self, config: DictConfig, parts: Inputs) -> Captions:
@@ -181,7 +181,7 @@ def caption_rows(captions: Captions, ids: np.ndarray, tower: FrozenModel, cache:
     kept = captions.kept
     if bare := [id_ for id_ in np.unique(ids).tolist() if not kept[id_]]:
         raise UserError(
-            f"{len(bare)} images of the training have no caption", got=f"stimulus {bare[0]}", expected=LAYOUT
+            f"{len(bare)} images of the training have no caption", got=f"stimulus {bare[0]}", expected=CAPTIONS_LAYOUT
         )
     most, settings = max(map(len, kept)), tower.settings
 

@@ -10,11 +10,9 @@ from pydoc import ErrorDuringImport, locate
 import numpy as np
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.captions import LAYOUT
-from mindeye_pl.data.nsd.files import check_files, fingerprint_files
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import NSDLayout, check_files, fingerprint_files
 from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, Stimuli
 from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
@@ -191,7 +189,7 @@ class DataFile(OfData):
             raise UserError(
                 f"data have no {self.name.replace('_', ' ')}",
                 got=f"no {path.name} in {path.parent}",
-                expected=LAYOUT if self.name == CAPTIONS else path.name,
+                expected=CAPTIONS_LAYOUT if self.name == CAPTIONS else path.name,
                 fix="docs/data.md says more",
             )
         return MISSING

@@ -1,10 +1,12 @@
-"""The published MindEye1 checkpoint: backbone, projector and prior in one file (MindEye1, spec sections 4.1 to 4.3).
+"""MindEye1's published checkpoints: the system (MindEye1, spec sections 4.1 to 4.3), and its low-level model (7.1).
 
-The class-token model (section 6.1) has another prior, that of a text-to-image model: its condition has the name of a
-text embedding, and it keeps learned tokens for missing words.
+The system's file has backbone, projector and prior; that of the low-level model is `epoch120.pth`. The class-token
+model (section 6.1) has another prior, that of a text-to-image model: its condition has the name of a text embedding,
+and it keeps learned tokens for missing words.
 """
 
 from collections.abc import Mapping
+from math import isqrt
 from pathlib import Path
 
 import torch
@@ -16,8 +18,10 @@ from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.backbone import Backbone
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 from mindeye_pl.nn.brain.backbone import MLPBackbone
+from mindeye_pl.nn.brain.low_level import LowLevelHead, LowLevelModel
+from mindeye_pl.weights.formats.published_format import PublishedFormat
 from mindeye_pl.weights.formats.published_systems import PublishedSystem
-from mindeye_pl.weights.formats.renaming import count
+from mindeye_pl.weights.formats.renaming import count, older_attention_names
 
 _PARTS = {
     "voxel2clip.lin0.0.": "alignment.network.linears.0.",
@@ -25,6 +29,18 @@ _PARTS = {
     "voxel2clip.mlp.{i}.": "backbone.network.mlp.blocks.{i}.",
     "voxel2clip.lin1.": "backbone.network.to_tokens.",
     "voxel2clip.projector.": "backbone.network.retrieval_head.",
+}
+
+_LOW_LEVEL = {
+    "lin0.0.": "alignment.linears.0.",
+    "lin0.1.": "mlp.stem.0.",
+    "mlp.{i}.": "mlp.blocks.{i}.",
+    "lin1.": "head.from_hidden.",
+    "norm.": "head.norm.",
+    "upsampler.": "head.to_latents.",
+    # Released files and written ones have the attention's older names; today's are read too.
+    **older_attention_names("upsampler.", "head.to_latents."),
+    "maps_projector.": "head.to_maps.",
 }
 
 #: Learned tokens of the class-token prior, by their number of dimensions in the file; the project has two.
@@ -74,6 +90,33 @@ class _MindEye1Format(PublishedSystem):
         )
 
 
+class _LowLevelFormat(PublishedFormat):
+    def to_published(self, model: LowLevelModel) -> dict[str, Tensor]:
+        if (subjects := len(model.alignment.linears)) != 1:
+            raise UserError("the published low-level model has one subject", got=subjects, expected="one subject")
+        return self.renaming.to_published(model.state_dict())
+
+    def build(self, state: Mapping[str, Tensor], path: Path) -> LowLevelModel:
+        """Build the model; raises a UserError for variants whose grid does not have 64 channels."""
+        shape = self.shapes(state, path)
+        hidden_dim, voxel_count = shape("lin0.0.weight")
+        channels = shape("norm.weight", 1)[0]
+        if channels != LowLevelHead.channels:
+            got, expected = f"a grid of {channels} channels", f"{LowLevelHead.channels} channels, upsampled 4 times"
+            raise UserError(f"{path} is a low-level model that is not supported", got=got, expected=expected)
+        blocks = max(1, count(state, "upsampler.up_blocks.{i}.resnets.0.conv1.weight"))
+        first_layers = [f"upsampler.up_blocks.{block}.resnets.0.conv1.weight" for block in reversed(range(blocks))]
+        return LowLevelModel(
+            voxel_counts=(voxel_count,),
+            hidden_dim=hidden_dim,
+            num_blocks=count(state, "mlp.{i}.0.weight"),
+            latent_channels=shape("upsampler.conv_out.weight", 4)[0],
+            latent_size=4 * isqrt(shape("lin1.weight")[0] // channels),
+            widths=tuple(shape(layer, 4)[0] for layer in first_layers),
+            maps=any(key.startswith("maps_projector.") for key in state),
+        )
+
+
 def _has_class_token(state: Mapping[str, Tensor]) -> bool:
     return "net.null_text_embeds" in state
 
@@ -84,3 +127,4 @@ def _as_tokens(value: Tensor) -> Tensor:
 
 FORMAT = _MindEye1Format("MindEye1", _PARTS, target_scale="sqrt_width", renormalise="first_token")
 _CLASS_TOKEN = PublishedSystem("MindEye1 class-token", _PARTS, target_scale="sqrt_width", layout="causal")
+LOW_LEVEL = _LowLevelFormat("MindEye1 low-level", _LOW_LEVEL)

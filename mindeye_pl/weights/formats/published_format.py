@@ -14,17 +14,12 @@ from mindeye_pl.weights.formats.renaming import Renaming
 class PublishedFormat:
     """One kind of checkpoint. A subclass adds `build`, and `to_published` if the project writes the format.
 
-    Args:
-        name: of the kind, for error messages.
-        prefixes: published prefix to the project's own, see `Renaming`.
-        state_key: entry of the checkpoint that holds the state dict; None if the file is the state dict.
-
-    Attributes:
-        build: builds the model on the current default device, `build(state, path, **options)`, from the published state
-            dict; raises a UserError if a weight is missing that every such model has. Options are sizes that the shapes
-            do not give.
+    `prefixes` are published prefixes to the project's own, see `Renaming`; `state_key` is the entry of the checkpoint
+    that holds the state dict, None if the file is the state dict.
     """
 
+    #: Builds the model on the current default device, `build(state, path, **options)`, from the published state dict;
+    #: raises a UserError if a weight is missing that every such model has. Options are sizes that the shapes lack.
     build: Callable[..., Any]
 
     def __init__(self, name: str, prefixes: Mapping[str, str], state_key: str | None = "model_state_dict"):
@@ -36,10 +31,7 @@ class PublishedFormat:
         return read_state(path) if self.state_key is None else read_state(path, key=self.state_key)
 
     def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-        """Return the project's state dict for a published one.
-
-        Raises a UserError for an unknown key, or two keys of the same weight.
-        """
+        """Return the project's state dict; raises a UserError for an unknown key, or two keys of the same weight."""
         own: dict[str, Tensor] = {}
         for key, value in state.items():
             if (renamed := self.renaming.to_own(key)) is None:

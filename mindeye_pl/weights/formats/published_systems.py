@@ -68,12 +68,8 @@ _PRIOR_OPTIONS = {"condition": "sequence", "target_scale": "one", "renormalise":
 class PublishedSystem(PublishedFormat):
     """Checkpoints of one system.
 
-    Args:
-        name: for error messages.
-        parts: published prefix to the project's own, see `Renaming`, of everything but the prior.
-        prior_prefix: of the prior's keys.
-        prior_options: settings of the prior that differ from MindEye2's: `condition`, `layout`, `target_scale` and
-            `renormalise`.
+    `parts` are the prefixes of everything but the prior, whose keys begin with `prior_prefix`; `prior_options` are its
+    settings that differ from `_PRIOR_OPTIONS`.
     """
 
     def __init__(self, name: str, parts: Mapping[str, str], *, prior_prefix: str = "", **prior_options: Any):
@@ -119,10 +115,7 @@ class PublishedSystem(PublishedFormat):
     def build_prior(
         self, num_tokens: int, token_dim: int, state: Mapping[str, Tensor], path: Path
     ) -> DiffusionPrior | None:
-        """Build the checkpoint's prior for S tokens of width D; None if it has none.
-
-        Raises a UserError if it has a part of a prior.
-        """
+        """Build the checkpoint's prior for S tokens of width D, if any; raises a UserError if part of it is missing."""
         shape, layers = self.shapes(state, path), f"{self._prefix}net.causal_transformer.layers."
         depth = count(state, f"{layers}{{i}}.0.norm.g")
         if not depth:

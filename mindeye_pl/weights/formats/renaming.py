@@ -7,11 +7,10 @@ from torch import Tensor
 
 
 class Renaming:
-    """Exchanges prefixes of keys, in both directions.
+    """Exchanges prefixes of keys in both directions, given as published prefix to the project's own.
 
-    Args:
-        prefixes: published prefix to the project's own; `{i}` and `{j}` stand for numbers, the same on both sides.
-            Where several prefixes fit, the longest one counts, and a given number before `{i}`.
+    `{i}` and `{j}` stand for numbers, the same on both sides. Where several prefixes fit, the longest one counts, and a
+    given number before `{i}`.
     """
 
     def __init__(self, prefixes: Mapping[str, str]):

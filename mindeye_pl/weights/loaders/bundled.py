@@ -18,7 +18,7 @@ from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.nn.stylegan2.networks import ImageGenerator, SampledLatents, build_generator
 from mindeye_pl.types import Clamp
-from mindeye_pl.weights.sized_safetensors import fill, read_own
+from mindeye_pl.weights.files import fill, read_own
 
 CLIP, VAE, UNCLIP, CAPTIONER = "clip.safetensors", "vae.safetensors", "unclip.safetensors", "captioner.safetensors"
 GENERATOR = "generator.safetensors"
@@ -31,8 +31,7 @@ def load_clip(folder: str | Path | None = None) -> tuple[Any, CLIPImageEmbedder]
     """Load the small CLIP, and the embedder around its vision tower."""
     weights, sizes = _read(folder, CLIP)
     standardise = TokenStandardiser(weights.pop("standardise.mean"), weights.pop("standardise.std"))
-    network = build_clip(**sizes)
-    fill(network, weights)
+    network = fill(build_clip(**sizes), weights)
     return network, CLIPImageEmbedder(network.visual, input_range="corrected", standardise=standardise)
 
 
@@ -85,10 +84,8 @@ def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
     """
     vae = load_vae(folder)
     weights, sizes = _read(folder, UNCLIP)
-    model = build_unclip(sizes, vae, vae.config["sample_size"])
     own = {f"vae.{key}": value for key, value in vae.state_dict().items()}
-    fill(model, weights | own)
-    return model
+    return fill(build_unclip(sizes, vae, vae.config["sample_size"]), weights | own)
 
 
 def load_captioner(folder: str | Path | None = None) -> Captioner:
@@ -98,9 +95,7 @@ def load_captioner(folder: str | Path | None = None) -> Captioner:
         folder: folder of the file; None for the shipped one.
     """
     weights, sizes = _read(folder, CAPTIONER)
-    captioner = build_captioner(**sizes)
-    fill(captioner, weights)
-    return captioner
+    return fill(build_captioner(**sizes), weights)
 
 
 def load_generator(folder: str | Path | None = None, latents: SampledLatents = "zeros") -> ImageGenerator:
@@ -111,9 +106,7 @@ def load_generator(folder: str | Path | None = None, latents: SampledLatents = "
         latents: see `ImageGenerator`.
     """
     weights, sizes = _read(folder, GENERATOR)
-    generator = build_generator(sizes)
-    fill(generator, own_part(weights, "generator"))
-    return ImageGenerator(generator, latents=latents)
+    return ImageGenerator(fill(build_generator(sizes), own_part(weights, "generator")), latents=latents)
 
 
 def own_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

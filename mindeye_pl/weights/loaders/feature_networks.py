@@ -14,10 +14,9 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.features.feature_networks import RECIPES, FeatureNetwork, InceptionOfFID
 from mindeye_pl.types import OneOf
-from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.files import fill, read_state
 from mindeye_pl.weights.loaders.bundled import load_clip
 from mindeye_pl.weights.registry import check_weights
-from mindeye_pl.weights.sized_safetensors import fill
 
 _FIX = "python -m mindeye_pl pipeline=check_weights names the file and the command that fetches it"
 
@@ -36,8 +35,7 @@ def load_feature_network(name: FeatureName, path: str | Path | None, *, antialia
         path: released file; None for `laptop_clip` uses the shipped one.
         antialias: of the resizing, see `FeatureNetwork`; `fid_inception` has its own resizing.
 
-    Raises:
-        UserError: for a file that is missing, damaged, of another architecture, or a pickle with code in it.
+    Raises a UserError for a file that is missing, damaged, of another architecture, or a pickle with code in it.
     """
     if name == "laptop_clip":
         return load_laptop_clip(None if path is None else Path(path).parent, antialias=antialias)

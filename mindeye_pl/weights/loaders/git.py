@@ -16,8 +16,7 @@ def load_git_captioner(converter: str | Path, git: str | Path) -> Captioner:
         converter: the released `bigG_to_L` checkpoint.
         git: GIT's weights, with `config.json` and the tokenizer's files in the same folder, as in its repository.
 
-    Raises:
-        UserError: if a file is missing, damaged or does not fit the others.
+    Raises a UserError if a file is missing, damaged or does not fit the others.
     """
     from transformers import AutoTokenizer, GitForCausalLM
 

@@ -37,9 +37,8 @@ def load_openclip(
         resizing: see `CLIPImageEmbedder`.
         clamp: maximum of a token's elements before L2-normalisation; None leaves the tokens unchanged.
 
-    Raises:
-        UserError: if open_clip has no such model, or the file is missing, damaged, a pickle with code in it, or of
-            another model.
+    Raises a UserError if open_clip has no such model, or the file is missing, damaged, a pickle with code in it, or of
+    another model.
     """
     import open_clip
 

@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-
 from mindeye_pl.nn.diffusion.builders import build_vae
 from mindeye_pl.types import ArgumentsOf
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.renaming import Renaming, older_attention_names
-from mindeye_pl.weights.registry import check_weights
-from mindeye_pl.weights.sized_safetensors import fill
+from mindeye_pl.weights.registry import build_filled
 
 SIZES: dict[str, Any] = {
     "channels": (128, 256, 512, 512),
@@ -20,9 +17,7 @@ SIZES: dict[str, Any] = {
 }
 
 #: Older names of the attention; today's stay as they are.
-RENAMING = Renaming(
-    {old: new for part in ("encoder.", "decoder.") for old, new in older_attention_names(part, part).items()}
-)
+RENAMING = Renaming(older_attention_names("encoder.", "encoder.") | older_attention_names("decoder.", "decoder."))
 
 
 def load_sd_vae(path: str | Path, **sizes: Annotated[Any, ArgumentsOf(build_vae)]) -> Any:
@@ -32,12 +27,8 @@ def load_sd_vae(path: str | Path, **sizes: Annotated[Any, ArgumentsOf(build_vae)
         path: of the file.
         sizes: arguments of `build_vae` that differ from the published ones.
 
-    Raises:
-        UserError: if the file is missing, damaged, a pickle with code in it, or of another architecture.
+    Raises a UserError if the file is missing, damaged, a pickle with code in it, or of another architecture.
     """
     path = Path(path)
     own = {RENAMING.to_own(key) or key: value.float() for key, value in read_state(path).items()}
-    with torch.device("meta"):
-        vae = build_vae(**(SIZES | sizes))
-    check_weights(vae.state_dict(), own, path)
-    return fill(vae, own)
+    return build_filled(lambda: build_vae(**(SIZES | sizes)), own, path)

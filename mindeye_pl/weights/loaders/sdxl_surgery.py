@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
@@ -16,8 +15,7 @@ from mindeye_pl.nn.diffusion.builders import build_vae
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.unclip import UNET, VAE, vae_sizes, vae_to_own
-from mindeye_pl.weights.registry import check_weights, published_model
-from mindeye_pl.weights.sized_safetensors import fill
+from mindeye_pl.weights.registry import build_filled, published_model
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -40,16 +38,11 @@ def unclip_start(
     if LABEL not in sdxl or sdxl[LABEL].shape[1] < size_dim:
         got = tuple(sdxl[LABEL].shape) if LABEL in sdxl else f"keys like {sorted(sdxl)[0]}"
         raise UserError(f"{path} is no SDXL base", got=got, expected=f"{LABEL} with {size_dim} columns or more")
-    start = {}
-    for key, value in sdxl.items():
-        if not key.startswith((UNET, VAE)):
-            continue
-        if key == LABEL:
-            start[key] = value[:, :size_dim].clone()
-        elif KEY_VALUE.fullmatch(key):
-            start[key] = nn.Linear(token_dim, value.shape[0], bias=False, device=value.device).weight.detach()
-        else:
-            start[key] = value
+    start = {key: value for key, value in sdxl.items() if key.startswith((UNET, VAE))}
+    start[LABEL] = sdxl[LABEL][:, :size_dim].clone()
+    for key in filter(KEY_VALUE.fullmatch, start):
+        rows, device = len(start[key]), start[key].device
+        start[key] = nn.Linear(token_dim, rows, bias=False, device=device).weight.detach()
     return start
 
 
@@ -80,9 +73,4 @@ def load_vae(path: str | Path, *, image_size: int = 768) -> "AutoencoderKL":
     for key in (f"{VAE}encoder.conv_in.weight", f"{VAE}post_quant_conv.weight"):
         if key not in state:
             raise UserError(f"{path} is no SDXL base", got="a file without its VAE", expected=key)
-    own = vae_to_own(state)
-    with torch.device("meta"):
-        vae = build_vae(**vae_sizes(state, image_size))
-    check_weights(vae.state_dict(), own, path)
-    fill(vae, own)
-    return vae
+    return build_filled(lambda: build_vae(**vae_sizes(state, image_size)), vae_to_own(state), path)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.text_embedders import CLIPTextEmbedder, SentenceEmbedder
-from mindeye_pl.weights.registry import check_weights
-from mindeye_pl.weights.sized_safetensors import fill
+from mindeye_pl.weights.registry import build_filled
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,14 +25,12 @@ FILES = (CONFIG, WEIGHTS, TOKENIZER)
 
 #: Maximum number of word pieces of a caption in the published evaluation, with start and end.
 _MINILM_LENGTH = 256
-#: Wrong id of the end token in older CLIP configurations; the model then looks for the highest id.
-_OLD_END = 2
+
 
 #: Position ids, which the model computes itself, and weights for images and other tasks.
 _UNUSED_BY_BERT = ("pooler.", "embeddings.position_ids")
 _UNUSED_BY_CLIP = ("vision_model.", "visual_projection.", "text_model.embeddings.position_ids")
-#: Logarithm of the factor of the cosines; missing in a text tower without CLIP.
-_LOGIT_SCALE = "logit_scale"
+
 
 #: Folder of `FILES`, one of them, or the paths of all.
 Files = str | Path | Iterable[str | Path]
@@ -47,8 +44,7 @@ def load_sentence_embedder(files: Files, *, repository: str = MINILM, batch_size
         repository: source of missing files, for error messages.
         batch_size: sentences per forward pass.
 
-    Raises:
-        UserError: if a file is missing, damaged or does not fit the others.
+    Raises a UserError if a file is missing, damaged or does not fit the others.
     """
     from transformers import BertModel
 
@@ -68,11 +64,14 @@ def load_clip_text(files: Files, *, repository: str = CLIP_B32, batch_size: int 
     paths = _paths(files, repository)
     config = _read_config(paths[CONFIG], ("clip", "clip_text_model"), repository).get_text_config()
     weights = _read_weights(paths[WEIGHTS], _UNUSED_BY_CLIP, repository)
-    scale = {"logit_scale": float(weights.pop(_LOGIT_SCALE).exp())} if _LOGIT_SCALE in weights else {}
+    log_scale = weights.pop("logit_scale", None)  # missing in a text tower without CLIP
+    scale = {} if log_scale is None else {"logit_scale": float(log_scale.exp())}
     tower = _build(lambda: CLIPTextModelWithProjection(config), weights, paths[WEIGHTS])
     tokenizer = _read_tokenizer(paths[TOKENIZER], config.vocab_size, repository)
     end, expected = tokenizer.encode("a").ids[-1], config.eos_token_id
-    if expected not in (_OLD_END, end):  # the tower would read the start token instead
+    # 2 is a wrong id in older configurations, with which the tower looks for the highest id; with others it would read
+    # the start token.
+    if expected not in (2, end):
         what, fix = f"{paths[TOKENIZER]} and {paths[CONFIG]} do not fit", _command(repository, TOKENIZER)
         raise UserError(what, got=f"sentences end with {end}", expected=expected, fix=fix)
     length = config.max_position_embeddings
@@ -135,10 +134,7 @@ def _read_weights(path: Path, unused: tuple[str, ...], repository: str) -> dict[
 
 def _build(build: Callable[[], Any], weights: dict[str, Tensor], path: Path) -> Any:
     """Build a tower with these weights; position ids, which are not stored, are computed."""
-    with torch.device("meta"):
-        tower = build()
-    check_weights(tower.state_dict(), weights, path)
-    fill(tower, weights)
+    tower = build_filled(build, weights, path)
     for part in tower.modules():
         for name, buffer in list(part.named_buffers(recurse=False)):
             indices = torch.arange(buffer.shape[-1]).expand(buffer.shape)

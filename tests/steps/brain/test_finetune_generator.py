@@ -15,8 +15,8 @@ from mindeye_pl.runner.preflight import check_inputs
 from mindeye_pl.steps.brain.finetune_generator import starting_networks
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.inputs.frozen_models import Frozen
+from mindeye_pl.weights.files import read_own
 from mindeye_pl.weights.loaders.bundled import GENERATOR, SHIPPED
-from mindeye_pl.weights.sized_safetensors import read_own
 from tests.conftest import CommandLine
 
 MIND_READER = ("+experiment=scratch", "scale=tiny", "model=mind_reader")

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from mindeye_pl.steps.foundation.evaluate_generator import COLOUR_NOISE, GENERATOR, UNTRAINED, colour_noise
+from mindeye_pl.weights.files import read_own
 from mindeye_pl.weights.loaders.bundled import load_generator
-from mindeye_pl.weights.sized_safetensors import read_own
 from tests.conftest import CommandLine
 
 COMMAND = (

@@ -13,7 +13,6 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.diffusion.solvers import Sampling
@@ -254,20 +253,20 @@ def test_it_is_not_written_in_the_format_of_sdxls_unclip(folder: Path, tmp_path:
 def test_both_files_are_found_and_count(folder: Path, tmp_path: Path) -> None:
     """They have one name in two folders of the repository."""
     overrides = ["unclip=versatile_diffusion", "embedder=clip_l_hidden", f"paths.weights={tmp_path}"]
-    run = Run(compose_config(overrides), overrides)
+    config = compose_config(overrides)
     unclip = Frozen("unclip")
-    lacks = " ".join(unclip.missing(run))
+    lacks = " ".join(unclip.missing(config))
     for name in ("image_unet", "vae"):
         repository = f"hf download shi-labs/versatile-diffusion {name}/"
         assert f"{repository}diffusion_pytorch_model.bin {name}/config.json" in lacks
     shutil.copytree(folder, tmp_path / "shi-labs" / "versatile-diffusion")
-    assert not unclip.missing(run)
-    model = unclip.open(run)
+    assert not unclip.missing(config)
+    model = unclip.open(config, {})
     assert model is not None
     files = model.identity["files"]
     assert sorted(files) == [f"{name}/diffusion_pytorch_model.safetensors" for name in ("image_unet", "vae")]
     assert len(set(files.values())) == 2
     state = load_published("versatile_diffusion", folder).state_dict()
     assert all(torch.equal(value, state[key]) for key, value in model.load().state_dict().items())
-    assert run.config.reconstruct.candidates == 16
+    assert config.reconstruct.candidates == 16
     assert compose_config([]).reconstruct.candidates == compose_config(["unclip=none"]).reconstruct.candidates == 1

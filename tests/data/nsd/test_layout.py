@@ -4,8 +4,7 @@ import shutil
 import h5py
 import pytest
 
-from mindeye_pl.data.nsd.files import check_files, fingerprint_files
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.nsd.layout import NSDLayout, check_files, fingerprint_files
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file
 

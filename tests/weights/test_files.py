@@ -7,8 +7,8 @@ import torch
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_vae, random_unclip
+from mindeye_pl.weights.files import read_own, save_own
 from mindeye_pl.weights.loaders.bundled import UNCLIP, VAE, load_unclip
-from mindeye_pl.weights.sized_safetensors import read_own, save_own
 from tests.nn.diffusion.test_unclip import UNET
 from tests.nn.diffusion.test_unclip import VAE as VAE_SIZES
 
