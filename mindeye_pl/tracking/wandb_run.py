@@ -33,6 +33,9 @@ _SCORED_STEP = "evaluate"
 _AGENT_SETTINGS = ("sweep_id", "run_id", "sweep_param_path")
 _agent: dict[str, str] = {}
 
+#: W&B's folder as this package set it last; a folder of the user's stays.
+_data_dir: str | None = None
+
 
 @dataclass(frozen=True)
 class RunIdentity:
@@ -164,9 +167,10 @@ def start_run(folder: Path, identity: RunIdentity, *, mode: str) -> TrackedRun |
 
 
 def _start(folder: Path, identity: RunIdentity, mode: str) -> Any:
+    global _data_dir
     os.environ.setdefault("WANDB_SILENT", "true")  # this package prints the upload command itself
-    # Copies of pending uploads lie beside the record instead of in the home folder.
-    os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb" / "data").resolve()))
+    if os.environ.get("WANDB_DATA_DIR") == _data_dir:  # copies of pending uploads lie beside the record, not at home
+        _data_dir = os.environ["WANDB_DATA_DIR"] = str((folder / "wandb" / "data").resolve())
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.CRITICAL)  # this package logs one line per failure

@@ -28,14 +28,14 @@ def test_the_weights_of_the_lowest_validation_loss(cli: CommandLine) -> None:
 
 
 def test_killed_while_checkpoints_are_removed(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    remove = training._remove
+    remove = training.remove
 
     def remove_and_die(path: Path) -> None:
         remove(path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_remove", remove_and_die)
+        patch.setattr(training, "remove", remove_and_die)
         assert cli(*COMMAND, LOWEST)[0] == 130
     code, _, err = cli(*COMMAND, LOWEST)
     assert code == 0, err

@@ -57,7 +57,7 @@ def run_with(function: str, name: str = "difference", arguments: str = "") -> Ru
 
 
 def opened(function: str, arguments: str = "") -> OwnMetric:
-    return OwnMetricInput("difference").open(run_with(function, arguments=arguments))
+    return run_with(function, arguments=arguments).open(OwnMetricInput("difference"))
 
 
 def small_sets() -> ImageSets:
