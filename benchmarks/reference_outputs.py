@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ IGNORED = {
 
 
 def digest(outputs: Path) -> dict[str, str]:
-    """Return a digest for every tensor and every score, by artifact, file and name."""
-    found: dict[str, str] = {}
+    """Return a digest for every tensor and score, by artifact, file and name; of all artifacts that share a name."""
+    found: dict[str, set[str]] = defaultdict(set)
     of_artifact = systems(outputs)
     for folder in sorted((outputs / "artifacts").glob("*/[!.]*")):
         label = folder.name.rpartition("-")[0]
@@ -48,10 +49,14 @@ def digest(outputs: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*")):
             file = renamed(path.relative_to(folder).as_posix())
             if path.suffix == ".safetensors":
-                found |= {f"{name}/{file}:{renamed(key)}": value for key, value in tensors(path).items()}
+                digests = tensors(path)
             elif path.name in ("scores.json", "captions.json", "history.json", "recall.json"):
-                found |= {f"{name}/{file}:{renamed(key)}": value for key, value in leaves(json.loads(path.read_text()))}
-    return found
+                digests = dict(leaves(json.loads(path.read_text())))
+            else:
+                continue
+            for key, value in digests.items():
+                found[f"{name}/{file}:{renamed(key)}"].add(value)
+    return {key: " and ".join(sorted(values)) for key, values in found.items()}
 
 
 def systems(outputs: Path) -> dict[str, str]:
