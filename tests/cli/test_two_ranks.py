@@ -244,9 +244,10 @@ def test_a_killed_process_ends_all_ranks_and_the_command_resumes(tmp_path: Path)
 @pytest.mark.usefixtures("world")
 def test_ctrl_c_and_signals_end_all_ranks(tmp_path: Path) -> None:
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)):
-        process = start(tmp_path, *SHORT, "finetune.epochs=500", *TWO)
+        outputs = tmp_path / number.name
+        process = start(outputs, *SHORT, "finetune.epochs=500", *TWO)
         try:
-            wait_for(lambda process=process: first_epoch_is_done(process, tmp_path))
+            wait_for(lambda process=process, outputs=outputs: first_epoch_is_done(process, outputs))
             ranks = children(process.pid)
             process.send_signal(number)
             _, err = process.communicate(timeout=180)
