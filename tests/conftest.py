@@ -1,10 +1,12 @@
 """Fixtures that several folders use: the tiny simulated NSD, and the command line run in this process."""
 
+import copy
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, base
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
@@ -28,6 +30,25 @@ from tests import forked
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "mindeye_pl_hypothesis"))
 
 CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_once() -> Iterator[None]:
+    """Let all compositions read each file of `conf` once and parse each interpolation once: half of their time."""
+    load, read = OmegaConf.load, dict[str, Any]()
+
+    def load_once(file: Any) -> Any:
+        name = str(getattr(file, "name", file))
+        if not name.startswith(str(CONF)):
+            return load(file)
+        if name not in read:
+            read[name] = load(file)
+        return copy.deepcopy(read[name])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", load_once)
+        patch.setattr(base, "parse", lru_cache(maxsize=None)(base.parse))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import torch.multiprocessing
 
 def on_two_ranks(function: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:
     """Return the results of `function(rank, *args)` on two ranks; it must be importable, its result picklable."""
-    torch.multiprocessing.spawn(_run, (function, folder, args), nprocs=2)
+    torch.multiprocessing.start_processes(_run, (function, folder, args), nprocs=2, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -7,13 +7,11 @@ result waiting to happen, and a key too many retrains for nothing.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf, base
+from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
@@ -68,32 +66,20 @@ def fingerprints(config: DictConfig) -> dict[str, str]:
     return found
 
 
-@contextmanager
-def parsed_once() -> Iterator[None]:
-    """Parses each interpolation once: otherwise parsing takes half the time of a fingerprint."""
-    parse = base.parse
-    base.parse = lru_cache(maxsize=None)(parse)
-    try:
-        yield
-    finally:
-        base.parse = parse
-
-
 def steps_by_key(config: DictConfig) -> dict[str, list[str]]:
     """Return for every key the steps that it changes; a step that refuses the other value counts as changed."""
     OmegaConf.set_struct(config, False)
-    with parsed_once():
-        before, found = fingerprints(config), {}
-        for name, node, key in list(leaves(config)):
-            value = node[key]
-            node[key] = another(value)
-            try:
-                after = fingerprints(config)
-                found[name] = [step for step in STEPS if before[step] != after[step]]
-            except Exception:  # the key is needed to make a run at all
-                found[name] = [REFUSED]
-            node[key] = value
-        assert fingerprints(config) == before
+    before, found = fingerprints(config), {}
+    for name, node, key in list(leaves(config)):
+        value = node[key]
+        node[key] = another(value)
+        try:
+            after = fingerprints(config)
+            found[name] = [step for step in STEPS if before[step] != after[step]]
+        except Exception:  # the key is needed to make a run at all
+            found[name] = [REFUSED]
+        node[key] = value
+    assert fingerprints(config) == before
     return found
 
 

@@ -87,14 +87,16 @@ class Frozen(Input):
 
     def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the settings and the files."""
-        node, files = self.node(config), self._files(config)
+        node = self.node(config)
+        files = self._files(config, node)
         if self.optional and None in files.values():
             return MISSING
         return fingerprint(self._identity(node, files))
 
     def open(self, config: DictConfig, parts: Inputs) -> FrozenModel | None:
         """Return the model, not loaded yet."""
-        node, files = self.node(config), self._files(config)
+        node = self.node(config)
+        files = self._files(config, node)
         if self.optional and None in files.values():
             return None
         there = {name: path for name, path in files.items() if path is not None}
@@ -111,25 +113,23 @@ class Frozen(Input):
             for entry in _released(node).values()
         }
         made = f"not in {node.get('folder') or 'the package'}; {node.get('made_by', _MADE_BY)} makes it"
-        missing = [name for name, path in self._files(config).items() if path is None]
+        missing = [name for name, path in self._files(config, node).items() if path is None]
         return [f"weights of {self.group}: {name} ({commands.get(name) or made})" for name in missing]
 
     def need(self, config: DictConfig) -> str | None:
         """Return what stands in place of a score that needs the model, None where all files are there."""
-        if None not in self._files(config).values():
-            return None
-        return needed(self.node(config).weights)
+        node = self.node(config)
+        return needed(node.weights) if None in self._files(config, node).values() else None
 
     def check(self, config: DictConfig, parts: Inputs) -> None:
         """Check that no weight file is cut off."""
-        for path in self._files(config).values():
+        for path in self._files(config, self.node(config)).values():
             if path is not None and not is_whole(path):
                 fix = "copy or download it again"
                 raise UserError(f"{path} is not whole", got=f"{path.stat().st_size} bytes", fix=fix)
 
-    def _files(self, config: DictConfig) -> dict[str, Path | None]:
+    def _files(self, config: DictConfig, node: DictConfig) -> dict[str, Path | None]:
         """Return the files by name, None for one that is not on this machine; empty for random weights."""
-        node = self.node(config)
         if "files" in node:
             folder = Path(node.folder) if node.folder else bundled.SHIPPED
             return {name: folder / name if (folder / name).is_file() else None for name in node.files}

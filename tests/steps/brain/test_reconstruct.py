@@ -1,16 +1,18 @@
 """Images from brains: whole files whenever it is stopped, and the same images in whatever batches."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from mindeye_pl.steps.brain.reconstruct import _ImageWriter
 from tests.conftest import CommandLine
+from tests.forked import Forked
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "pipeline=reconstruct", "unclip=tiny", "logger=none")
 
@@ -20,21 +22,9 @@ def made(outputs: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-#: Runs the command and kills itself, as an operator's `kill -9` would, once the first batch is on disk.
-KILLED = """
-import os, signal
-from mindeye_pl import cli
-from mindeye_pl.steps.brain.reconstruct import _ImageWriter as Writer
-write = Writer.on_predict_batch_end
-def write_and_die(*args, **kwargs):
-    write(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
-Writer.on_predict_batch_end = write_and_die
-cli.main()
-"""
-
-
-def test_reconstruct_killed_and_started_again(cli: CommandLine, finished: Path) -> None:
+def test_reconstruct_killed_and_started_again(
+    cli: CommandLine, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed after the first batch, then in other batches, it ends as one left alone does."""
     alone = made(cli.outputs)
     (folder,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*")
@@ -42,9 +32,17 @@ def test_reconstruct_killed_and_started_again(cli: CommandLine, finished: Path) 
         path.unlink()
     folder.rmdir()
 
-    arguments = [sys.executable, "-c", KILLED, *COMMAND, f"paths.outputs={cli.outputs}"]
-    killed = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    write = _ImageWriter.on_predict_batch_end
+
+    def write_and_die(*args: Any, **options: Any) -> None:
+        write(*args, **options)
+        os.kill(os.getpid(), signal.SIGKILL)  # as an operator's `kill -9`
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ImageWriter, "on_predict_batch_end", write_and_die)
+        killed = Forked(*COMMAND, f"paths.outputs={cli.outputs}")
+        _, errors = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, errors
     (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
     assert len(list(work.glob("image-*.safetensors"))) == 4
 
