@@ -72,6 +72,10 @@ def tiny_nsd(tiny_settings: SimulationSettings, tmp_path_factory: pytest.TempPat
 ALONE = "report.compare=[]"
 
 
+#: What the finished tiny run has printed.
+PRINTED = "printed.txt"
+
+
 class CommandLine:
     """Runs `python -m mindeye_pl ARGS` with its results below one folder.
 
@@ -188,7 +192,7 @@ def finished_outputs(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -
 
     def make(folder: Path) -> None:
         command = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", f"paths.outputs={folder}", ALONE)
-        forked.run(*command, folder=folder)
+        (folder / PRINTED).write_text(forked.run(*command, folder=folder))
 
     return made_once("finished", worker_id, tmp_path_factory, make)
 

@@ -119,7 +119,9 @@ SLOW = pytest.mark.slow
             ("finetune.epochs=3", "+trainer.accumulate_grad_batches=3"), EARLY_AND_LATE, id="accumulation", marks=SLOW
         ),
         pytest.param(("finetune.epochs=3", "data.num_workers=1"), EARLY_AND_LATE, id="workers", marks=SLOW),
-        pytest.param(("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE, id="lowest_loss"),
+        pytest.param(
+            ("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE, id="lowest_loss", marks=SLOW
+        ),
         pytest.param(
             ("finetune.epochs=3", "finetune.trainable=[alignment,prior]"), EARLY_AND_LATE, id="frozen_parts", marks=SLOW
         ),

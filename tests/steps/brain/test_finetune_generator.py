@@ -73,6 +73,7 @@ def test_a_generator_without_captions(cli: CommandLine) -> None:
     assert images["images"].shape == images["images_from_true_tokens"].shape == (10, 3, 32, 32)
 
 
+@pytest.mark.slow
 def test_stopped_it_ends_in_the_same_generator(cli: CommandLine) -> None:
     command, step = (*COMMAND, "generator.epochs=2"), "finetune_generator"
     only = f"pipeline.steps=[{step}]"
