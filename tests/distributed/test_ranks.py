@@ -1,11 +1,13 @@
 """Collectives of two real ranks: values and errors of the main process reach both, and work alone needs no peer."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mindeye_pl.distributed import launcher
 from mindeye_pl.distributed.launched import launched_ranks
 from mindeye_pl.distributed.launcher import launch
 from mindeye_pl.distributed.ranks import (
@@ -97,6 +99,13 @@ def _collectives(folder: Path) -> dict[str, Any]:
         return found
 
 
+@pytest.fixture
+def _forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that start with this process's imports."""
+    monkeypatch.setattr(launcher, "LaunchConfig", partial(launcher.LaunchConfig, start_method="fork"))
+
+
+@pytest.mark.usefixtures("_forks")
 def test_two_ranks_agree(tmp_path: Path) -> None:
     found = launch(_collectives, tmp_path, num_processes=2)
     other = eval((tmp_path / "of rank 1.txt").read_text())

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from safetensors.numpy import load_file
 
 from mindeye_pl.config import compose_config
+from tests import forked
 from tests.conftest import CommandLine
 from tests.tracking.offline_record import OfflineRecord, offline_records
 from tests.tracking.wandb_server import KEY, wandb_server
@@ -38,10 +39,11 @@ def environment(**more: str) -> dict[str, str]:
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run one tracked experiment; `log.txt` is its output."""
     folder = tmp_path_factory.mktemp("tracked")
-    command = [sys.executable, "-m", "mindeye_pl", *COMMAND, *IMAGES, "paths.outputs=outputs"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
-    assert result.returncode == 0, result.stderr
-    (folder / "outputs" / "log.txt").write_text(result.stdout)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - environment().keys():
+            patch.delenv(name)
+        printed = forked.run(*COMMAND, *IMAGES, "paths.outputs=outputs", folder=folder)
+    (folder / "outputs" / "log.txt").write_text(printed)
     return folder / "outputs"
 
 

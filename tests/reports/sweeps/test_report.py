@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mindeye_pl.config import conf_dir
+from tests import forked
 from tests.conftest import CommandLine
 
 QUICK = ("scale=tiny", "logger=none", "unclip=none", "pretrain.epochs=1", "finetune.epochs=1", "report.export=false")
@@ -21,14 +22,8 @@ def table_of(out: str) -> str:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Outputs and words of one sweep over hours, made once; not to be changed."""
-    import subprocess
-    import sys
-
     outputs = tmp_path_factory.mktemp("swept")
-    command = [sys.executable, "-m", "mindeye_pl", *SWEEP, *QUICK, f"paths.outputs={outputs}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=outputs, check=False)
-    assert done.returncode == 0, done.stderr
-    return outputs, done.stdout
+    return outputs, forked.run(*SWEEP, *QUICK, f"paths.outputs={outputs}", folder=outputs)
 
 
 def test_pretraining_is_made_once(swept: tuple[Path, str]) -> None:
