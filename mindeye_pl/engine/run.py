@@ -1,8 +1,8 @@
 """A run: one configuration whose steps are made once each, from the steps that they need."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import is_main_process, on_main_process, rank, wait_for_all
-from mindeye_pl.engine.observer import Observer, StepLog
+from mindeye_pl.engine.records import StepLog
 from mindeye_pl.engine.settings import declare, select
 from mindeye_pl.engine.step import FingerprintOf, Input, Inputs, Made, RunObserver, Step, WithOverrides, Work
 from mindeye_pl.errors import UserError
@@ -21,6 +21,21 @@ from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import environment
 
 _VISIBLE_WITHIN_S = 60.0
+
+
+class Observer:
+    """Receives what happens to the steps of a run. This one ignores it; W&B's is in `reports.wandb`."""
+
+    @contextmanager
+    def making(self, run: "Run", step: Step) -> Iterator[Callable[[], StepLog]]:
+        """Surround the making of a step; the function that it yields is called where there is something to build."""
+        yield StepLog
+
+    def found(self, run: "Run", step: Step) -> None:
+        """Tell of a step whose artifact was finished already."""
+
+    def uses_embeddings(self, folder: Path, described: Mapping[str, Any], fingerprint: str, *, filled: bool) -> None:
+        """Tell of a folder of embeddings that the steps in making read, or fill."""
 
 
 class Run:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.observer import Record, StepLog
+from mindeye_pl.engine.records import Record, StepLog
 from mindeye_pl.engine.settings import Settings
 
 if TYPE_CHECKING:

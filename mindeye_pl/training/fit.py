@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
-from mindeye_pl.engine.observer import StepLog
+from mindeye_pl.engine.records import StepLog
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
 from mindeye_pl.store.atomic import remove

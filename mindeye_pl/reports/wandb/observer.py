@@ -15,7 +15,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.splits import STANDARD
-from mindeye_pl.engine.observer import Observer, StepLog
+from mindeye_pl.engine.records import StepLog
+from mindeye_pl.engine.run import Observer
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.step import EMBEDDINGS, Made, Step
 from mindeye_pl.store.artifacts import Artifact, ArtifactSpec

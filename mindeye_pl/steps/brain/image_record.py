@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.records import Record
 
 #: Images of a row, in order: title by name of the tensor.
 _COLUMNS = {"images": "reconstruction", "blurry_images": "blurry", "refined_images": "refined"}

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import agree, is_main_process, rank, wait_for_all, world_size
 from mindeye_pl.distributed.strategies import trainer_options
-from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import RECONSTRUCTIONS as RECONSTRUCTIONS_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Work

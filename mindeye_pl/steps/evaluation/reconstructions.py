@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from omegaconf import DictConfig
 
-from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Work

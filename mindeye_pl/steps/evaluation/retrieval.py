@@ -17,7 +17,7 @@ from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import read_betas, read_noise_free
 from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions, first_repetitions
-from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Work

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.data.simulated.vocabulary import CONTEXT_LENGTH, tokenize_captions
-from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work

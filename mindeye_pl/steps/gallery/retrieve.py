@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.test_set import TestSet
-from mindeye_pl.engine.observer import Record
+from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings, declare, resolve, select
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Work

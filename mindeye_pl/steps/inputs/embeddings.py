@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import main_process_first
-from mindeye_pl.engine.observer import Observer
+from mindeye_pl.engine.run import Observer
 from mindeye_pl.engine.step import Input, Inputs, RunObserver
 from mindeye_pl.steps.inputs.frozen_models import frozen_device
 from mindeye_pl.store.embeddings import TokenStore
