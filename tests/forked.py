@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,7 +22,8 @@ class Forked:
     """
 
     def __init__(self, *arguments: str, module: str = "mindeye_pl", folder: Path | None = None):
-        self._printed = [Path(tempfile.mkstemp()[1]) for _ in range(2)]
+        printed = Path(tempfile.mkdtemp())
+        self._printed = [printed / name for name in ("out", "err")]
         target = (module, list(arguments), folder or Path.cwd(), *self._printed)
         self._process = get_context("fork").Process(target=_run, args=target)
         self._process.start()
@@ -48,8 +50,7 @@ class Forked:
             self._process.kill()
             raise TimeoutError(f"still running after {timeout} s: {self._printed[1].read_text()}")
         texts = [path.read_text() for path in self._printed]
-        for path in self._printed:
-            path.unlink()
+        shutil.rmtree(self._printed[0].parent)
         return texts[0], texts[1]
 
 
@@ -63,7 +64,7 @@ def run(*arguments: str, module: str = "mindeye_pl", folder: Path | None = None)
 
 def _run(module: str, arguments: list[str], folder: Path, out: Path, err: Path) -> None:
     for path, number in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     os.chdir(folder)
     sys.path.insert(0, str(folder))

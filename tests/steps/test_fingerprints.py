@@ -33,8 +33,9 @@ def test_every_key_changes_the_steps_that_use_it(system: str) -> None:
     assert not different, "read the difference, then `python -m tests.steps.fingerprints`"
 
 
-def test_a_declared_key_that_is_removed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declared_key_that_is_removed_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """By the table, and by the step itself as soon as it reads the key."""
+    monkeypatch.chdir(tmp_path)  # where the inputs of the step are made
     config = composed(SYSTEMS[0])
     config.finetune.start = "scratch"
     monkeypatch.setattr(Finetune, "keys", tuple(key for key in Finetune.keys if key != "data.sampling"))
