@@ -19,6 +19,8 @@ from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 #: Images per block. Changing it changes the data, because matrix products round depending on the block size.
 _BLOCK = 256
 _NUM_PATTERNS = 30
+#: Fraction of the patterns' variance in the directions of the signal.
+_OVERLAP = 0.3
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class TrialNoise:
         voxels does not remove it.
         """
         signal = (reference - reference.mean(0)) / reference.std(0)
-        patterns = rng.standard_normal((_NUM_PATTERNS, len(signal)), np.float32) @ signal
+        inside = rng.standard_normal((_NUM_PATTERNS, len(signal)), np.float32) @ signal
+        outside = rng.standard_normal(inside.shape, np.float32)
+        inside, outside = (patterns / np.linalg.norm(patterns, axis=0) for patterns in (inside, outside))
+        patterns = np.float32(np.sqrt(_OVERLAP)) * inside + np.float32(np.sqrt(1 - _OVERLAP)) * outside
         return cls(ratio, patterns / np.linalg.norm(patterns, axis=0), correlated, drift)
 
     @property

@@ -182,6 +182,7 @@ def build_clip(
             "width": token_dim,
             "layers": layers,
             "head_width": token_dim // heads,
+            "pool_type": "avg",  # captions train every token; pooling the class token would leave the last layer's as drawn
         },
         text_cfg={
             "context_length": context_length,

@@ -1,0 +1,127 @@
+"""Blind check of reconstructions: does a classifier that never met a brain recognise the main object?
+
+A small convolutional network learns the category of the main object from simulated scenes of a seed that no world and
+no foundation model has, some of them blurred. It is then shown the images of finished runs, each with its 95 %
+intervals over images, and the paired difference to the run's first row of ridge regression, if it has one.
+
+python -m mindeye_pl +experiment=finetune_subj01_1h
+python benchmarks/objects_recognised.py outputs/runs/finetune_subj01_1h/LAST [RUN ...]
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.simulated.objects import CATEGORIES
+from mindeye_pl.data.simulated.rendering import render
+from mindeye_pl.data.simulated.world import stimulus_scene
+from mindeye_pl.decoder import finished_run
+from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.steps.inputs.simulate import is_simulated, layout
+
+#: Seed of the scenes that the classifier learns from.
+_SEED = 3000
+_BATCH_SIZE = 128
+_WEIGHTS = Path("outputs/benchmarks/object_classifier.pt")
+
+
+def classifier() -> nn.Sequential:
+    """Return the untrained network: images `(B, 3, 64, 64)` to scores of the categories `(B, C)`."""
+
+    def block(channels: int, width: int, stride: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        return [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+
+    layers = block(3, 32, 2) + block(32, 64, 1) + block(64, 64, 2) + block(64, 128, 1) + block(128, 128, 2)
+    layers += block(128, 192, 1)
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(768, len(CATEGORIES)))
+
+
+def train(steps: int) -> nn.Sequential:
+    """Return the network trained on new scenes at every step."""
+    torch.manual_seed(0)
+    network, rng = classifier(), np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for step in range(steps):
+        images, labels = _scenes(range(step * _BATCH_SIZE, (step + 1) * _BATCH_SIZE))
+        loss = F.cross_entropy(network(_degrade(images, rng)), labels, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval()
+
+
+def _scenes(ids: range) -> tuple[Tensor, Tensor]:
+    scenes = [stimulus_scene(_SEED, id_) for id_ in ids]
+    images = torch.from_numpy(np.stack([render(scene, 64) for scene in scenes]))
+    return images, torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
+
+
+def _degrade(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blur half of the images and add noise to all: reconstructions are neither sharp nor clean."""
+    half = len(images) // 2
+    size = int(rng.choice([16, 24, 32, 48]))
+    small = F.interpolate(images[:half], size=(size, size), mode="area")
+    blurred = F.interpolate(small, size=(64, 64), mode="bilinear")
+    return torch.cat([blurred, images[half:]]) + 0.03 * torch.randn_like(images)
+
+
+@torch.no_grad()
+def recognised(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the rank `(n,)` of each image's category among all, 0 for the first."""
+    scores = torch.cat([network(batch) for batch in images.float().split(_BATCH_SIZE)])
+    return (scores > scores.gather(1, labels[:, None])).sum(1)
+
+
+def report(network: nn.Module, run_folder: Path) -> None:
+    """Print one line per kind of image."""
+    run, _ = finished_run(run_folder)
+    artifact = run.find(RECONSTRUCT)
+    assert artifact is not None, "the run has no reconstructions"
+    assert is_simulated(run), "objects are known only in a simulated world"
+    made = read_reconstructions(artifact)
+    ids = made["stimulus_ids"].tolist()
+    scenes = [stimulus_scene(run.config.simulation.seed, id_) for id_ in ids]
+    labels = torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
+    seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(np.array(ids))).float()
+    rows = {"seen images": seen} | {name: made[name] for name in made if "images" in name}
+    print(f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {100 / len(CATEGORIES):.1f} %), simulated")
+    for name, images in rows.items():
+        rank = recognised(network, images, labels)
+        cells = []
+        for top in (1, 5):
+            hits = (rank < top).double().numpy()
+            low, high = bootstrap_interval(hits)
+            cells.append(f"top {top} {100 * hits.mean():5.1f} % ({100 * low:.1f} to {100 * high:.1f})")
+        print(f"  {name:32s} {'  '.join(cells)}")
+
+
+def main() -> None:
+    """Train the classifier, or read the one of a run before, and print a table per run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--steps", type=int, default=1500)
+    arguments = parser.parse_args()
+    network = classifier().eval()
+    if _WEIGHTS.is_file():
+        network.load_state_dict(torch.load(_WEIGHTS, weights_only=True))
+    else:
+        network = train(arguments.steps)
+        _WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(network.state_dict(), _WEIGHTS)
+    images, labels = _scenes(range(10**6, 10**6 + 1000))
+    print(f"held-out scenes: {100 * (recognised(network, images, labels) == 0).float().mean():.1f} % of 1000")
+    for run in arguments.runs:
+        report(network, run)
+
+
+if __name__ == "__main__":
+    main()
