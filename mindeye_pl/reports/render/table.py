@@ -24,7 +24,7 @@ KINDS: dict[Kind, str] = {
 #: Remark on published rows in a table with simulated rows.
 NOT_COMPARABLE = "published, real NSD; not comparable with simulated"
 #: Remark on published rows whose numbers were quoted elsewhere.
-SECONDARY = "secondary source: quoted from the paper, which was not read"
+SECONDARY = "secondary source: quoted, the paper was not read"
 #: Sign and legend of published retrieval scores whose code is unknown.
 UNVERIFIED = ("†", "label of the paper; direction unknown")
 
