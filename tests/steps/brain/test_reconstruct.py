@@ -64,9 +64,7 @@ def test_report_shows_the_same_first_images(cli: CommandLine, finished: Path) ->
     assert page.count('<span class="predicted-caption">') == 3
     sections = re.findall(r'<section id="([\w-]+)"', page)
     assert sections[0] == "seen-and-reconstructed", "the page leads with images"
-    assert sections.index("retrieval") < sections.index("retrieval-gallery"), "tables come before other images"
     assert re.findall(r'<th scope="col" class="\w+">([^<]+)', page)[:3] == ["Seen", "From true tokens", "Reconstructed"]
-    assert "Retrieval is named by its direction, not by the papers&#39; labels" in page
     ids = made(cli.outputs)["stimulus_ids"][:3].tolist()
     assert all(f"Reconstructed, stimulus {id_}" in page for id_ in ids)
     assert 'src="http' not in page
