@@ -63,7 +63,12 @@ def test_the_quickstart_command_runs_and_again_from_artifacts(cli: CommandLine, 
     ):
         assert words in printed
     page = cli.outputs / "reports" / "finetune_subj01_1h" / "index.html"
-    assert "simulated" in page.read_text()
+    html = page.read_text()
+    assert "simulated" in html
+    sections = re.findall(r'<section id="([\w-]+)"', html)
+    assert sections[:3] == ["seen-and-reconstructed", "retrieval", "reconstructions"], "images first, then tables"
+    assert sections.index("captions") < sections.index("retrieval-gallery")
+    assert "Retrieval is named by its direction, not by the papers&#39; labels" in html
     before, cli.compares = cli.artifacts(), True
     code, again, err = cli("+experiment=finetune_subj01_1h", "scale=tiny", "logger=csv")
     assert code == 0, err

@@ -18,8 +18,8 @@ from mindeye_pl.metrics.statistics.checks import check_embeddings
 from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
 from mindeye_pl.metrics.statistics.score import Score
 
-#: Directions as the paper's tables label them ("corrected"), and as the published script prints them: its similarity
-#: matrix is transposed, so that its "fwd" is image to brain.
+#: Directions as the paper's text means them ("corrected"), and as the published script prints them: its similarity
+#: matrix is transposed, so that its "fwd", the "Image retrieval" of the papers' tables, is image to brain.
 _LABELS = {
     "published": {"image_retrieval": "bwd", "brain_retrieval": "fwd"},
     "corrected": {"image_retrieval": "fwd", "brain_retrieval": "bwd"},
@@ -96,8 +96,8 @@ def retrieval_accuracy(*, query: Tensor, gallery: Tensor, top_k: int = 1) -> Ten
         images differ strongly from each other, so that the kind of scene alone often identifies the image. A few
         embeddings that are near every image (hubs) lower brain retrieval while each brain still retrieves its own
         image, so read both.
-    Source: MindEye2, spec sections 6.8 and 10; the published script prints image retrieval as "bwd" and brain retrieval
-        as "fwd".
+    Source: MindEye2, spec sections 6.8 and 10; the published script prints image retrieval as "bwd", the papers' "Brain
+        retrieval", and brain retrieval as "fwd", the papers' "Image retrieval".
 
     Inputs are not checked, so that training can log it: NaN in an embedding yields NaN.
 

@@ -58,6 +58,17 @@ def test_published_and_corrected_labels_are_swapped() -> None:
     assert published_label("brain_retrieval", "corrected") == "bwd"
 
 
+def test_scores_are_named_by_the_query() -> None:
+    """Each brain is nearest to its own image, but the first brain is nearest to every image."""
+    clip = torch.eye(4)
+    brain = torch.eye(4) - 3.0  # (4, 4)
+    brain[0] = torch.tensor([1.0, 0.99, 0.99, 0.99])
+    own = {"image_retrieval": 1.0, "brain_retrieval": 0.25}
+    assert {score.name: score.value for score in retrieval_scores(brain=brain, clip=clip)[:2]} == own
+    each = retrieval_per_image(brain=brain, clip=clip)
+    assert {name: values.mean() for name, values in each.items()} == own
+
+
 @pytest.mark.parametrize("block_size", [1, 7, 1000])
 def test_cosine_similarity_equals_sklearn_for_any_block_size(block_size: int) -> None:
     query, gallery = torch.randn(5, 3, 7), torch.randn(4, 3, 7)

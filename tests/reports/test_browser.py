@@ -1,5 +1,6 @@
 """Page in a headless browser: sorting, viewer, layout and network access."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from mindeye_pl.reports.render.bars import Bars
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.render.grid import grid_section
-from mindeye_pl.reports.render.image_table import Cell, ImageRow
+from mindeye_pl.reports.render.image_table import FIRST_ROWS, MAX_SCORES, PAGE_SIZE, SEEN, Cell, ImageColumn, ImageRow
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.table import Column, Results, Row
@@ -35,7 +36,8 @@ FLAGS = (
     "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run", "--hide-scrollbars",
 )  # fmt: skip
-COUNT, PAGE_SIZE = 60, 24
+COUNT = 60
+COLUMNS = [SEEN, ImageColumn("Reconstructed", "drawn from brain activity"), ImageColumn("Blurry")]
 METRICS = [
     Column(f"Metric {i}", f"m{i}", f"Question {i}?", "number", higher_is_better=i % 3 != 2, group=f"Group {i // 4}")
     for i in range(12)
@@ -84,10 +86,7 @@ def content() -> ReportData:
         charts_section("Curves", [Panel("By repetitions", (line,)), Bars("ROIs", ["V1"], [0.3], None, [0.5])]),
         token_map_section(tokens[0], tokens[1], [row.name for row in grid]),
     ]
-    images = [
-        grid_section("Reconstructions", ["Seen", "Reconstructed", "Blurry"], grid, metrics=METRICS),
-        gallery_section(gallery),
-    ]
+    images = [grid_section("Reconstructions", COLUMNS, grid, metrics=METRICS), gallery_section(gallery)]
     return ReportData(
         "A very long title of an experiment: finetune_subj01_1h",
         "A summary in a sentence.",
@@ -152,16 +151,16 @@ def test_rows_sort_by_metric_and_direction(browser: Browser, path: Path) -> None
         assert as_listed[0] == f"stimulus {7 * COUNT}"
         page.click(f"{GRID} [data-order=best]")
         assert scores(page, "m0") == sorted(scores(page, "m0"), reverse=True)
-        assert page.inner_text(f"{GRID} .status") == f"{PAGE_SIZE} of {COUNT} shown, best Metric 0 first"
+        assert page.inner_text(f"{GRID} .status") == f"{FIRST_ROWS} of {COUNT} shown, best Metric 0 first"
         page.select_option(f"{GRID} [data-metric]", "m2")  # lower is better
-        assert scores(page, "m2") == pytest.approx([i / COUNT for i in range(PAGE_SIZE)], abs=1e-5)
+        assert scores(page, "m2") == pytest.approx([i / COUNT for i in range(FIRST_ROWS)], abs=1e-5)
         page.click(f"{GRID} [data-order=worst]")
-        assert scores(page, "m2") == pytest.approx([1 - (i + 1) / COUNT for i in range(PAGE_SIZE)], abs=1e-5)
+        assert scores(page, "m2") == pytest.approx([1 - (i + 1) / COUNT for i in range(FIRST_ROWS)], abs=1e-5)
         page.select_option(f"{GRID} [data-metric]", "m0")
         page.click(f"{GRID} [data-all]")
         assert shown(page)[-1] == f"stimulus {7 * (COUNT - 3)}", "a row without the score comes last"
         page.click(f"{GRID} [data-order=number]")
-        assert shown(page) == [f"stimulus {7 * (i + 1)}" for i in range(PAGE_SIZE)]
+        assert shown(page) == [f"stimulus {7 * (i + 1)}" for i in range(FIRST_ROWS)]
         assert page.get_attribute(f"{GRID} [data-names]", "aria-sort") == "ascending"
         page.click(f"{GRID} [data-order=given]")
         assert shown(page) == as_listed
@@ -186,11 +185,12 @@ def test_random_order_depends_on_the_seed(browser: Browser, path: Path) -> None:
 
 def test_more_rows_are_shown_in_pages(browser: Browser, path: Path) -> None:
     with opened(browser, path) as page:
-        assert len(shown(page)) == PAGE_SIZE
+        assert len(shown(page)) == FIRST_ROWS
         page.click(f"{GRID} [data-more]")
-        assert len(shown(page)) == 2 * PAGE_SIZE
-        assert page.inner_text(f"{GRID} [data-more]") == f"Show {COUNT - 2 * PAGE_SIZE} more"
-        assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == shown(page)[PAGE_SIZE]
+        assert len(shown(page)) == FIRST_ROWS + PAGE_SIZE
+        assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == shown(page)[FIRST_ROWS]
+        page.click(f"{GRID} [data-more]")
+        assert page.inner_text(f"{GRID} [data-more]") == f"Show {COUNT - FIRST_ROWS - 2 * PAGE_SIZE} more"
         page.click(f"{GRID} [data-more]")
         assert len(shown(page)) == COUNT
         assert page.locator(f"{GRID} .more").is_hidden()
@@ -223,10 +223,10 @@ def test_viewer_is_controlled_by_keyboard(browser: Browser, path: Path) -> None:
         assert page.locator("#viewer").is_hidden()
         assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == names[2]
         page.keyboard.press("Enter")
-        for _ in range(PAGE_SIZE):
+        for _ in range(FIRST_ROWS):
             page.keyboard.press("ArrowRight")
         page.keyboard.press("Escape")
-        assert len(shown(page)) == PAGE_SIZE + 3, "the last row of the viewer is shown"
+        assert len(shown(page)) == FIRST_ROWS + 3, "the last row of the viewer is shown"
         assert page.evaluate("document.activeElement.closest('tbody').dataset.name") == shown(page)[-1]
 
 
@@ -266,7 +266,40 @@ def test_score_table_sorts_within_kinds(browser: Browser, path: Path) -> None:
         assert names() == given
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+def test_images_lead_and_their_columns_are_aligned(browser: Browser, path: Path) -> None:
+    with opened(browser, path) as page:
+        sections = page.locator("main section").evaluate_all("all => all.map(each => each.id)")
+        assert sections.index("reconstructions") == 0
+        assert sections.index("scores") == 2, "the tables of scores come after the images"
+        boxes = "all => all.map(each => each.getBoundingClientRect().toJSON())"
+        heads = page.locator(f"{GRID} thead th:not([data-names])").evaluate_all(boxes)
+        images = page.locator(f"{GRID} tbody.row:visible button.image").evaluate_all(boxes)
+        assert len(images) == FIRST_ROWS * len(COLUMNS)
+        for index, box in enumerate(images):
+            assert box["x"] == pytest.approx(heads[index % len(COLUMNS)]["x"], abs=1)
+            assert box["width"] == pytest.approx(images[0]["width"], abs=1)
+        assert images[0]["width"] > 200
+        assert page.locator(f"{GRID} tbody.row:visible .score:visible").count() == FIRST_ROWS * MAX_SCORES
+        page.select_option(f"{GRID} [data-metric]", "m9")
+        shown = page.locator(f"{GRID} tbody.row:visible .score:visible")
+        assert shown.count() == FIRST_ROWS * (MAX_SCORES + 1), "also the score that the rows are sorted by"
+
+
+def test_a_phone_has_the_same_rows_and_a_legend(browser: Browser, path: Path) -> None:
+    with opened(browser, path, 390) as page:
+        assert len(shown(page)) == FIRST_ROWS
+        assert "drawn from brain activity" in page.inner_text(f"{GRID} thead")
+        row = page.locator(f"{GRID} tbody.row:visible").first
+        tops = row.locator("button.image").evaluate_all("all => all.map(each => each.getBoundingClientRect().top)")
+        assert len(tops) == 3
+        assert len(set(tops)) == 1, "side by side"
+        bottoms = page.locator(f"{GRID} tbody.row:visible").evaluate_all(
+            "all => all.map(each => [each.getBoundingClientRect().top, each.getBoundingClientRect().bottom])"
+        )
+        assert all(above[1] <= below[0] + 1 for above, below in itertools.pairwise(bottoms)), "rows do not overlap"
+
+
+@pytest.mark.parametrize("width", [390, 820, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_fits_desktop_and_phone_in_both_themes(
     browser: Browser, path: Path, tmp_path: Path, width: int, scheme: Any

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.render.grid import grid_section
-from mindeye_pl.reports.render.image_table import Cell, ImageRow
+from mindeye_pl.reports.render.image_table import MAX_SCORES, SEEN, Cell, ImageColumn, ImageRow
 from mindeye_pl.reports.render.page import ReportData, render
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.table import Column
@@ -51,7 +51,8 @@ def grid(count: int = 3, **changes: object) -> Section:
         )
         for i in range(count)
     ]
-    section = grid_section("Reconstructions", ["Seen", "Reconstructed", "Refined"], rows, metrics=METRICS, **changes)  # type: ignore[arg-type]
+    columns = [SEEN, ImageColumn("Reconstructed", "drawn from brain activity"), ImageColumn("Refined")]
+    section = grid_section("Reconstructions", columns, rows, metrics=METRICS, **changes)  # type: ignore[arg-type]
     assert section is not None
     return section
 
@@ -69,7 +70,21 @@ def test_grid_shows_images_with_alt_text_and_scores() -> None:
     assert '<span>PixCorr</span> <data value="0.2" data-score="pixcorr">0.200</data>' in html
     assert "<span>SwAV ↓</span>" in html
     assert re.search(r'<option value="swav" data-lower>', html)
-    assert grid_section("Reconstructions", ["Seen"], []) is None
+    assert grid_section("Reconstructions", [SEEN], []) is None
+
+
+def test_columns_say_where_their_images_come_from_and_rows_carry_both_captions() -> None:
+    html = grid().html
+    assert '<th scope="col" class="stimulus">Seen<small>shown to the subject</small></th>' in html
+    assert '<th scope="col" class="brain">Reconstructed<small>drawn from brain activity</small></th>' in html
+    assert html.count('<span class="caption">a scene</span>') == 3
+    assert html.count('<span class="predicted-caption">predicted caption</span>') == 3
+    assert 'class="images columns-3"' in html
+    metrics = [Column(f"M{i}", f"m{i}", form="number") for i in range(MAX_SCORES + 2)]
+    scores = {metric.score: 0.5 for metric in metrics}
+    many = grid_section("Many", [SEEN], [ImageRow("s", {"Seen": Cell(image(0))}, scores=scores)], metrics=metrics)
+    assert many is not None
+    assert many.html.count('class="score further"') == 2
 
 
 def test_small_images_are_embedded_losslessly() -> None:
@@ -112,7 +127,7 @@ def test_gallery_marks_the_true_image_and_shows_its_rank() -> None:
 
 def test_text_is_escaped() -> None:
     row = ImageRow(EVIL, {EVIL: Cell(image(0))}, EVIL, EVIL, {"m": 0.5})
-    grid = grid_section(EVIL, [EVIL], [row], EVIL, metrics=[Column(EVIL, "m", EVIL)])
+    grid = grid_section(EVIL, [ImageColumn(EVIL, EVIL)], [row], EVIL, metrics=[Column(EVIL, "m", EVIL)])
     found = GalleryRow(EVIL, image(0), [Found(image(1), 0.1, False, EVIL)], 5, 9, EVIL)
     html = page(grid, gallery_section([found], EVIL, EVIL))
     assert "<img src=x" not in html

@@ -190,18 +190,21 @@ def test_logged_images_have_captions(outputs: Path, records: dict[str, OfflineRe
     made = load_file(artifact(outputs, "reconstruct") / "reconstructions.safetensors")
     words = json.loads((artifact(outputs, "reconstruct") / "captions.json").read_text())
     captions = dict(zip(made["stimulus_ids"].tolist(), words, strict=True))
-    rows = record.table("reconstruction_table")
+    rows, kinds = (
+        record.table("reconstruction_table"),
+        ["seen", "from true tokens", "reconstruction", "refined", "blurry"],
+    )
     assert len(rows) == 5
-    assert list(rows[0]) == ["stimulus", "seen", "reconstruction", "blurry", "refined", "caption"]
+    assert list(rows[0]) == ["stimulus", *kinds, "caption"]
     assert [row["caption"] for row in rows] == [captions[row["stimulus"]] for row in rows]
     images = record.logged("reconstructions")
     assert (images["_type"], images["count"]) == ("images/separated", 5)
     for row, caption, file in zip(rows, images["captions"], images["filenames"], strict=True):
-        start = f"stimulus {row['stimulus']}: seen / reconstruction / blurry / refined"
+        start = f"stimulus {row['stimulus']}: {' / '.join(kinds)}"
         assert caption.startswith(start)
         assert (record.folder / "files" / file).is_file()
     side = made["images"].shape[-1]
-    assert images["width"] == 4 * side + 3 * 2
+    assert images["width"] == 5 * side + 4 * 2
 
 
 def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> None:

@@ -14,7 +14,7 @@ from mindeye_pl.store.atomic import write_text
 #: Columns of the CSV, one line per score, in the format of a data frame.
 FIELDS = (
     "row", "kind", "source", "simulated", "this_run", "metric", "value", "low", "high", "chance", "pool_size",
-    "num_images", "higher_is_better", "against_this_run",
+    "num_images", "higher_is_better", "against_this_run", "secondary", "direction_unknown",
 )  # fmt: skip
 
 _LATEX = str.maketrans({
@@ -22,6 +22,7 @@ _LATEX = str.maketrans({
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "\u202f": r"\,", "\u00a0": "~", "–": "--", "−": "$-$", "×": r"$\times$",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$",
+    "†": r"\dag{}",
     "\n": " ",
 })  # fmt: skip
 _MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "\\|*_<`"} | {"\n": " "})
@@ -56,7 +57,7 @@ def as_csv(table: Results) -> str:
             writer.writerow([
                 row.name, row.kind, row.source, row.simulated, row.this_run, score.name, repr(float(score.value)),
                 *(score.interval or (None, None)), score.chance, score.pool_size, score.num_images,
-                score.higher_is_better, row.differs.get(score.name),
+                score.higher_is_better, row.differs.get(score.name), row.secondary, score.name in row.unverified,
             ])  # fmt: skip
     return text.getvalue()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindeye_pl.reports.render.image_table import Cell, ImageRow, image_table
+from mindeye_pl.reports.render.image_table import SEEN, Cell, ImageColumn, ImageRow, image_table
 from mindeye_pl.reports.render.section import Section
 from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.render.thumbnails import Thumbnails
@@ -45,7 +45,7 @@ class GalleryRow:
         rank: rank of the seen image, 1 for the most similar; None if it is not in the gallery, or not among the first
             `searched` images.
         pool_size: number of images in the gallery.
-        caption: of the seen image, used as a text alternative.
+        caption: of the seen image.
         searched: number of ranked images, if smaller than the gallery.
     """
 
@@ -72,7 +72,7 @@ class GalleryRow:
 
 
 def gallery_section(rows: Sequence[GalleryRow], title: str = "Retrieval gallery", note: str = "") -> Section | None:
-    """Return the gallery as a section with a note below it, None without rows."""
+    """Return the gallery as a section with a note above it, None without rows."""
     if not rows:
         return None
     num_found = max(len(row.found) for row in rows)
@@ -83,7 +83,7 @@ def gallery_section(rows: Sequence[GalleryRow], title: str = "Retrieval gallery"
     key = f'The most similar image is on the left; a double frame and the label "{TRUE}" mark the true one.'
     return image_table(
         title,
-        ["Seen", *(f"Found {rank}" for rank in range(1, num_found + 1))],
+        [SEEN, *(ImageColumn(f"Found {rank}") for rank in range(1, num_found + 1))],
         map(_image_row, rows),
         Thumbnails(shown + len(rows)),
         metrics=[RANK],
@@ -93,7 +93,7 @@ def gallery_section(rows: Sequence[GalleryRow], title: str = "Retrieval gallery"
 
 
 def _image_row(row: GalleryRow) -> ImageRow:
-    cells = {"Seen": Cell(row.seen, f"Seen, {row.name}", small=row.rank_in_words)}
+    cells = {SEEN.title: Cell(row.seen, f"Seen, {row.name}", small=row.rank_in_words)}
     for rank, found in enumerate(row.found, 1):
         name = found.name or f"retrieved image {rank}"
         alt = f"Found {rank}: {name}{', the seen image' if found.true else ''}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mindeye_pl.reports.render.image_table import ImageRow, image_table
+from mindeye_pl.reports.render.image_table import ImageColumn, ImageRow, image_table
 from mindeye_pl.reports.render.section import Section, slug
 from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.render.thumbnails import Thumbnails, as_pixels
@@ -18,7 +18,12 @@ MAX_FIGURE_ROWS = 12
 
 
 def grid_section(
-    title: str, columns: Sequence[str], rows: Collection[ImageRow], note: str = "", *, metrics: Sequence[Column] = ()
+    title: str,
+    columns: Sequence[ImageColumn],
+    rows: Collection[ImageRow],
+    note: str = "",
+    *,
+    metrics: Sequence[Column] = (),
 ) -> Section | None:
     """Return a section with a table of images, None without rows, which may be created lazily.
 
@@ -26,7 +31,7 @@ def grid_section(
     """
     if not len(rows):
         return None
-    figure = GridFigure(title, columns, list(islice(rows, MAX_FIGURE_ROWS)))
+    figure = GridFigure(title, [column.title for column in columns], list(islice(rows, MAX_FIGURE_ROWS)))
     return image_table(
         title,
         columns,

@@ -5,17 +5,38 @@ Legend: H and W image size in pixels.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from mindeye_pl.reports.render.figures import Drawable
 from mindeye_pl.reports.render.section import Section, fill, slug
 from mindeye_pl.reports.render.table import Column, format_value
 from mindeye_pl.reports.render.thumbnails import Thumbnails
 
-#: Rows shown initially, and added by "Show more".
-PAGE_SIZE = 24
+#: Rows shown initially, so that the next section is not far, and rows added by "Show more".
+FIRST_ROWS, PAGE_SIZE = 6, 24
+#: Scores below the images; the viewer shows all, and the table also the one that it is sorted by.
+MAX_SCORES = 4
 #: Initial seed of the random order.
 SEED = 1
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """A column of images.
+
+    Attributes:
+        title: column header.
+        meaning: where its images come from, in a few words.
+        origin: the stimulus itself, an upper limit that no brain is needed for, or brain activity.
+    """
+
+    title: str
+    meaning: str = ""
+    origin: Literal["stimulus", "ceiling", "brain"] = "brain"
+
+
+#: The first column of every table.
+SEEN = ImageColumn("Seen", "shown to the subject", "stimulus")
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class ImageRow:
     Attributes:
         name: for example "stimulus 17"; numbers in it are sorted as numbers.
         cells: by column title; missing columns stay empty.
-        caption: of the seen image, used as a text alternative.
+        caption: of the seen image.
         predicted_caption: predicted from the brain.
         scores: of this row, by score name.
     """
@@ -56,7 +77,7 @@ class ImageRow:
 
 def image_table(
     title: str,
-    columns: Sequence[str],
+    columns: Sequence[ImageColumn],
     rows: Iterable[ImageRow],
     thumbnails: Thumbnails,
     *,
@@ -67,7 +88,8 @@ def image_table(
 ) -> Section:
     """Return the table as a section; the page's script sorts it, extends it and opens its images.
 
-    The metrics are the sort keys of the rows, the default first; `shows_scores` shows them below the images too.
+    The metrics are the sort keys of the rows, the default first; `shows_scores` shows the first ones below the images
+    too. The note is above the table.
     """
     lines = []
     for row in rows:
@@ -82,8 +104,9 @@ def image_table(
         metrics=metrics,
         shows_scores=shows_scores,
         note=note,
-        has_predicted_captions=any(row.predicted_caption for row in lines),
         format_value=format_value,
+        first_rows=FIRST_ROWS,
+        max_scores=MAX_SCORES,
         page_size=PAGE_SIZE,
         seed=SEED,
     )

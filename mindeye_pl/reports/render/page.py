@@ -23,9 +23,9 @@ class ReportData:
     Attributes:
         summary: one sentence in plain words.
         simulated: the data are simulated; shows a banner.
+        images: image sections, which lead the page.
         results: tables, in order; those without rows are left out.
-        images: image sections, after the tables.
-        more: further sections, after the images.
+        more: further sections, after the tables.
         cost: time, peak memory and, if known, energy by name.
         settings: resolved configuration in YAML.
         environment: versions, machine, commit and seed by name.
@@ -35,8 +35,8 @@ class ReportData:
     title: str
     summary: str
     simulated: bool
-    results: Sequence[Results] = ()
     images: Sequence[Section | None] = ()
+    results: Sequence[Results] = ()
     more: Sequence[Section | None] = ()
     cost: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""
@@ -65,7 +65,7 @@ def render(data: ReportData) -> str:
 
 def _sections(data: ReportData) -> list[Section]:
     """Return the sections in order, without empty ones."""
-    sections = [*map(results_section, data.results), *data.images, *data.more]
+    sections = [*data.images, *map(results_section, data.results), *data.more]
     details = {name: getattr(data, name) for name in ("cost", "settings", "environment", "artifacts")}
     sections += [
         Section(name, name.capitalize(), fill(f"{name}.html", **{name: content}))

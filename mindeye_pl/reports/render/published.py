@@ -1,7 +1,10 @@
 """Published results on the real NSD, each with its paper and table.
 
-`published.json` holds the numbers as printed, percentages as percentages. It contains only numbers that were read in
-the paper or in its authors' notebooks (provenance "P"), and means computed from those ("C").
+`published.json` holds the numbers as printed, percentages as percentages, with the provenance of each table: read in
+the paper, its authors' notebooks or repository ("P"), a mean computed from those ("C"), or quoted from a paper that was
+not read ("S", marked as secondary). Numbers that were read off a figure or recalled are not in it.
+
+Retrieval stands there under the paper's label, and here under its direction (`DIRECTIONS`).
 """
 
 import json
@@ -18,6 +21,17 @@ SUBJECTS = (1, 2, 5, 7)
 #: Number of test images, unless a table states fewer.
 NUM_IMAGES = 1000
 
+#: Score of a paper's label, by the code that computed it. The evaluations of MindEye1 and MindEye2 print "Image
+#: retrieval" from `batchwise_cosine_similarity(brain, clip)`, whose rows are images: for each image it ranks the brains
+#: (MindEye2, spec section 6.8; MindEye1, spec section 9.1). Where the code is unknown, the label is kept and marked.
+DIRECTIONS = {
+    "published": {"Image retrieval": "brain_retrieval", "Brain retrieval": "image_retrieval"},
+    "unknown": {"Image retrieval": "image_retrieval", "Brain retrieval": "brain_retrieval"},
+}
+
+#: A value as printed, with its table.
+_Printed = tuple[float, Mapping[str, Any]]
+
 
 def published_rows(
     subject: int | None, hours: float | Literal["all"], columns: Sequence[Column], *, detail: bool = False
@@ -29,30 +43,61 @@ def published_rows(
             the mean; None for the mean only.
         hours: hours of the subject's data; "all" means 40. Papers printed 1 and 40, and 10 in ablations.
         columns: rows without any of these are left out.
-        detail: include ablations and notebooks.
+        detail: include ablations, notebooks and costs.
     """
     num_hours = 40 if hours == "all" else hours
     names = [column.score for column in columns]
-    merged: dict[tuple[str, str], dict[str, tuple[float, Mapping[str, Any]]]] = {}
-    for table in _content()["tables"]:
+    merged: dict[tuple[str, str, bool], dict[str, _Printed]] = {}
+    for table in read_published()["tables"]:
         if table["hours"] not in ("any", num_hours) or (table.get("detail", False) and not detail):
             continue
+        scores = scores_of(table)
         for method, *values in table["rows"]:
             owner = values.pop(0) if table["subject"] == "each" else table["subject"]
             if owner in ("mean", "any", subject):
-                pairs = zip(table["scores"], values, strict=True)
+                pairs = zip(scores, values, strict=True)
                 printed = {name: (value, table) for name, value in pairs if value is not None and name in names}
-                merged.setdefault((method, _format_subject(owner)), {}).update(printed)
-    return [_row(method, owner, line, names) for (method, owner), line in merged.items() if line]
+                key = method, format_subject(owner), is_secondary(table)
+                merged.setdefault(key, {}).update(printed)
+    return [_row(*key, line, names) for key, line in merged.items() if line]
 
 
 @cache
-def _content() -> dict[str, Any]:
+def read_published() -> dict[str, Any]:
+    """Return the content of `published.json`: metrics, papers and tables."""
     return json.loads(Path(__file__).with_name("published.json").read_text())
 
 
+def scores_of(table: Mapping[str, Any]) -> list[str]:
+    """Return the names of a table's scores, retrieval by its direction instead of the paper's label."""
+    return [_directions(table).get(label, label) for label in table["scores"]]
+
+
+def unverified_scores(table: Mapping[str, Any]) -> frozenset[str]:
+    """Return a table's retrieval scores whose direction is the paper's label, because its code is unknown."""
+    if read_published()["papers"][table["paper"]]["retrieval"] == "published":
+        return frozenset()
+    return frozenset(name for label, name in _directions(table).items() if label in table["scores"])
+
+
+def is_secondary(table: Mapping[str, Any]) -> bool:
+    """Return whether the table is quoted from a paper that was not read."""
+    return table["provenance"] == "S"
+
+
+def format_subject(subject: int | str) -> str:
+    """Format the subject of a row: "subject 1", the mean over subjects, or an empty string."""
+    if subject == "mean":
+        return f"mean of subjects {', '.join(map(str, SUBJECTS))}"
+    return "" if subject == "any" else f"subject {subject}"
+
+
+def _directions(table: Mapping[str, Any]) -> dict[str, str]:
+    return DIRECTIONS[read_published()["papers"][table["paper"]]["retrieval"]]
+
+
 def _score(name: str, value: float, table: Mapping[str, Any]) -> Score:
-    metric = _content()["metrics"][name]
+    metric = read_published()["metrics"][name]
     pool_size = metric.get("pool_size")
     return Score(
         name,
@@ -64,17 +109,11 @@ def _score(name: str, value: float, table: Mapping[str, Any]) -> Score:
     )
 
 
-def _format_subject(subject: int | str) -> str:
-    if subject == "mean":
-        return f"mean of subjects {', '.join(map(str, SUBJECTS))}"
-    return "" if subject == "any" else f"subject {subject}"
-
-
-def _row(method: str, owner: str, line: Mapping[str, tuple[float, Mapping[str, Any]]], names: Sequence[str]) -> Row:
+def _row(method: str, owner: str, secondary: bool, line: Mapping[str, _Printed], names: Sequence[str]) -> Row:
     """Return the row of one method and subject, with its source tables."""
     by_paper: dict[str, dict[str, None]] = {}
     for _, table in line.values():
-        by_paper.setdefault(_content()["papers"][table["paper"]], {})[table["table"]] = None
+        by_paper.setdefault(read_published()["papers"][table["paper"]]["source"], {})[table["table"]] = None
     notes = dict.fromkeys(table["note"] for _, table in line.values() if "note" in table)
     return Row(
         method,
@@ -82,4 +121,6 @@ def _row(method: str, owner: str, line: Mapping[str, tuple[float, Mapping[str, A
         note=", ".join(filter(None, [owner, *notes])),
         kind="published",
         source="; ".join(", ".join([paper, *tables]) for paper, tables in by_paper.items()),
+        secondary=secondary,
+        unverified=frozenset(name for name, (_, table) in line.items() if name in unverified_scores(table)),
     )

@@ -23,6 +23,10 @@ KINDS: dict[Kind, str] = {
 }
 #: Remark on published rows in a table with simulated rows.
 NOT_COMPARABLE = "published, real NSD; not comparable with simulated"
+#: Remark on published rows whose numbers were quoted elsewhere.
+SECONDARY = "secondary source: quoted, the paper was not read"
+#: Sign and legend of published retrieval scores whose code is unknown.
+UNVERIFIED = ("†", "label of the paper; direction unknown")
 
 Difference = Literal["better", "worse"]
 #: Marks of scores that differ significantly from this run's: sign and legend.
@@ -65,6 +69,12 @@ COLUMNS = (
     Column("Brain retrieval", "brain_retrieval", "Given an image, which brain saw it?"),
 )
 
+#: Note of tables with these columns.
+BY_DIRECTION = (
+    "Retrieval is named by its direction, not by the papers' labels: image retrieval ranks images for each brain, "
+    "brain retrieval ranks brains for each image."
+)
+
 IMAGE_COLUMNS = (
     Column("PixCorr", "pixcorr", "How similar are the pixels? Correlation, 1 means identical.", "number"),
     Column("SSIM", "ssim", "How similar is the structure of light and dark? 1 means identical.", "number"),
@@ -86,6 +96,9 @@ class Row:
         this_run: marks the row of the reported run.
         source: paper and table of a published row.
         differs: score names with a significant difference from this run.
+        secondary: the published numbers were quoted elsewhere, and not read in the paper.
+        unverified: names of published retrieval scores whose direction is the paper's label, because its code is
+            unknown.
     """
 
     name: str
@@ -98,13 +111,17 @@ class Row:
     kind: Kind = "model"
     source: str = ""
     differs: Mapping[str, Difference] = field(default_factory=dict)
+    secondary: bool = False
+    unverified: frozenset[str] = frozenset()
 
     def score(self, name: str) -> Score | None:
         """Return the score of that name, None if missing."""
         return next((score for score in self.scores if score.name == name), None)
 
     def mark(self, column: Column) -> tuple[str, str] | None:
-        """Return sign and legend of a significant difference, None if there is none."""
+        """Return sign and legend of a significant difference or an unknown direction, None if there is neither."""
+        if column.score in self.unverified:
+            return UNVERIFIED
         return DIFFERENCES[self.differs[column.score]] if column.score in self.differs else None
 
 
@@ -168,14 +185,15 @@ class Results:
 
     @property
     def legend(self) -> list[tuple[str, str]]:
-        """Sign and meaning of the differences that the rows contain."""
-        found = {difference for row in self.rows for difference in row.differs.values()}
-        return [mark for difference, mark in DIFFERENCES.items() if difference in found]
+        """Sign and meaning of the marks that the rows contain."""
+        found = {mark for row in self.rows for column in self.columns if (mark := row.mark(column)) is not None}
+        return [mark for mark in (*DIFFERENCES.values(), UNVERIFIED) if mark in found]
 
     def remarks(self, row: Row) -> list[str]:
-        """Return the remarks below a row's name: note, source, and incomparability with simulated rows."""
+        """Return the remarks below a row's name: note, source, provenance, incomparability with simulated rows."""
         beside_simulated = row.kind == "published" and any(other.simulated for other in self.rows)
-        return [text for text in (row.note, row.source, NOT_COMPARABLE if beside_simulated else "") if text]
+        last = (SECONDARY if row.secondary else "", NOT_COMPARABLE if beside_simulated else "")
+        return [text for text in (row.note, row.source, *last) if text]
 
 
 def terminal_table(results: Results, *, commands: bool = True) -> RenderableType:

@@ -23,7 +23,7 @@ from mindeye_pl.reports.render.bars import Bars
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.gallery import Found, GalleryRow, gallery_section
 from mindeye_pl.reports.render.grid import grid_section
-from mindeye_pl.reports.render.image_table import Cell, ImageRow
+from mindeye_pl.reports.render.image_table import SEEN, Cell, ImageColumn, ImageRow
 from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import Results
 from mindeye_pl.reports.render.tokens import token_map_section
@@ -38,6 +38,15 @@ from mindeye_pl.store.artifacts import Artifact
 _FOUND = 5
 #: Images of the token map; more make a map that nobody reads.
 _MAPPED = 300
+#: Columns of the reconstructions after the seen image, by the name of the tensor that holds their images.
+RECONSTRUCTED = {
+    "images_from_true_tokens": ImageColumn(
+        "From true tokens", "drawn from the image's own tokens: the decoder's limit", "ceiling"
+    ),
+    "images": ImageColumn("Reconstructed", "drawn from brain activity"),
+    "refined_images": ImageColumn("Refined", "the reconstruction, refined"),
+    "blurry_images": ImageColumn("Blurry", "the low-level branch alone, from brain activity"),
+}
 
 
 def descriptions(captions: Path | None, ids: np.ndarray) -> list[str]:
@@ -64,7 +73,7 @@ class _GridRows(Sequence[ImageRow]):
 
     def __getitem__(self, index: Any) -> Any:
         id_ = int(self.ids[index])
-        cells = {"Seen": Cell(self.seen.read(np.array([id_]))[0])}
+        cells = {SEEN.title: Cell(self.seen.read(np.array([id_]))[0])}
         predicted = {title: np.asarray(stored[index : index + 1])[0] for title, stored in self.predicted.items()}
         cells |= {title: Cell(image) for title, image in predicted.items()}
         scores = {name: each[index] for name, each in self.scores.items()}
@@ -80,19 +89,18 @@ def reconstructions_section(
     count: int,
 ) -> Section | None:
     """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores."""
-    keys = {
-        "Reconstructed": "images",
-        "Blurry": "blurry_images",
-        "Refined": "refined_images",
-        "From true tokens": "images_from_true_tokens",
-    }
-    predicted = {title: scored.tensors[key] for title, key in keys.items() if key in scored.tensors}
+    columns = {key: column for key, column in RECONSTRUCTED.items() if key in scored.tensors}
+    predicted = {column.title: scored.tensors[key] for key, column in columns.items()}
     ids, scores = scored.stimulus_ids[:count], content["of_each_image"][MODEL]
     texts = scored.captions or [""] * len(ids)
     rows = _GridRows(ids, stimuli, predicted, descriptions(captions, ids), texts, scores)
     metrics = [column for results in tables for column in results.columns if column.score != "fid"]
-    note = "From true tokens: drawn from the image's own tokens." if "From true tokens" in predicted else ""
-    return grid_section("Images", ["Seen", *predicted], rows, note, metrics=metrics)
+    chosen = f"The first {len(ids)} of {len(scored.stimulus_ids)}" if len(ids) < len(scored.stimulus_ids) else "All"
+    note = (
+        f"{chosen} test images in the order of their ids, none selected. Scores are those of the reconstruction. "
+        "Click an image to enlarge its row."
+    )
+    return grid_section("Seen and reconstructed", [SEEN, *columns.values()], rows, note, metrics=metrics)
 
 
 @dataclass(frozen=True)

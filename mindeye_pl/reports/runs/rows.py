@@ -20,8 +20,8 @@ from mindeye_pl.metrics.images import TableMetric
 from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.statistics.intervals import difference_over_images
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.reports.render.published import published_rows
-from mindeye_pl.reports.render.table import COLUMNS, Column, Difference, Kind, Results, Row
+from mindeye_pl.reports.render.published import DIRECTIONS, published_rows
+from mindeye_pl.reports.render.table import BY_DIRECTION, COLUMNS, Column, Difference, Kind, Results, Row
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.reconstructions import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
@@ -92,17 +92,18 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
         rows.append(about.row(f"caption embedding, {hours}", of_captions, note=note))
     if ceiling := read_scores(evaluation, CEILING):
         rows.append(about.row("noise-free ceiling", ceiling, "ceiling", "ridge from all sessions without noise"))
-    return Results("Retrieval", rows, columns)
+    return Results("Retrieval", rows, columns, BY_DIRECTION)
 
 
 def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
     """Return the two directions in pools first, then in the full set and for more ranks."""
     scores = {score.name: score for score in model}
     pool, full = (scores[f"{COLUMNS[0].score}{suffix}"].pool_size for suffix in ("", "_full"))
-    source, columns = "the published script prints it" if about.names == "published" else "the paper means it", []
+    source = "the published script prints it" if about.names == "published" else "the paper's text means it"
+    tables, columns = {score: label for label, score in DIRECTIONS["published"].items()}, []
     for column in COLUMNS:
-        question = f'{column.question} "{published_label(column.score, about.names)}", as {source}.'
-        columns.append(replace(column, question=question, group=f"Among {pool}"))
+        labels = f'"{published_label(column.score, about.names)}", as {source}; "{tables[column.score]}" in its tables.'
+        columns.append(replace(column, question=f"{column.question} {labels}", group=f"Among {pool}"))
     more = [f"_full_top{k}" for k in about.top_k if k != 1]
     for suffix in (*(["_full"] if full != pool else []), *more):
         rank = f", top {suffix.rpartition('_top')[2]}" if "_top" in suffix else ""

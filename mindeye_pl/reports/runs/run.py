@@ -39,15 +39,17 @@ from mindeye_pl.training.fit import HISTORY
 
 @dataclass
 class Contents:
-    """Content of a run's page: tables of scores, sections that show images, and sections that show charts.
+    """Content of a run's page: sections that show images, tables of scores, and sections that show charts.
+
+    The first section of images leads the page; the others follow the tables.
 
     `captions` is the file of the data's captions, None where there is none.
     """
 
     config: DictConfig
     captions: Path | None
-    tables: list[Results] = field(default_factory=list)
     images: list[Section | None] = field(default_factory=list)
+    tables: list[Results] = field(default_factory=list)
     charts: list[Section | None] = field(default_factory=list)
 
     def add_reconstructions(self, about: About, evaluation: Artifact, inputs: Inputs, rows: Sequence[Row]) -> None:
@@ -95,13 +97,14 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     _print(config, contents.tables)
     histories = {step.title: _history(artifact) for step, artifact in made.items()}
     curves = [charts_section(title, training_panels(records)) for title, records in histories.items()]
+    images = [section for section in contents.images if section is not None]
     data = ReportData(
         title=run.experiment,
         summary=summary,
         simulated=about.simulated,
+        images=images[:1],
         results=contents.tables,
-        images=contents.images,
-        more=[*curves, *contents.charts],
+        more=[*images[1:], *curves, *contents.charts],
         settings=OmegaConf.to_yaml(config, resolve=True),
         environment=environment() | {"seed": str(config.seed)} | _test_set_uses(made),
         cost=_cost(made, [record for records in histories.values() for record in records]),

@@ -1,37 +1,29 @@
-"""The report of a sweep: one table, the curve over hours, paired differences, costs, and a sentence."""
+"""The report of a sweep: images, one table, paired differences, the curve over hours, costs, and a sentence."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from safetensors import safe_open
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.reports.render.grid import grid_section
-from mindeye_pl.reports.render.image_table import Cell as ImageCell
-from mindeye_pl.reports.render.image_table import ImageRow
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.section import Section, charts_section
-from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
-from mindeye_pl.reports.runs.figures import descriptions
+from mindeye_pl.reports.render.section import charts_section
+from mindeye_pl.reports.render.table import BY_DIRECTION, COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
+from mindeye_pl.reports.sweeps.images import images_section
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
-from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
 from mindeye_pl.store.environment import environment
 
 #: Number of score columns in the terminal.
 TERMINAL_COLUMNS = 3
-#: Columns and rows of the table of images.
-MAX_CELLS, MAX_IMAGES = 8, 16
 
 
 def write_sweep_report(config: DictConfig) -> Path | None:
@@ -88,7 +80,8 @@ def _report_data(
     rows = [_row(cell, scores, simulated) for cell in cells]
     unlimited = [replace(column, limits=None) for column in columns]
     note = "First minus second on the same images; 95 % intervals over images, and by Student's t over seeds."
-    tables = [Results("Sweep", rows, columns, f"{means}95 % intervals over the test images.")]
+    by_direction = f" {BY_DIRECTION}" if any(column in COLUMNS for column in columns) else ""
+    tables = [Results("Sweep", rows, columns, f"{means}95 % intervals over the test images.{by_direction}")]
     tables += [Results("Paired differences", differences, unlimited, note)] if differences else []
     about_an_hour = [sentence for sentence in findings if " at 1 h" in sentence]
     bars = "Bars: from the lowest to the highest seed."
@@ -97,8 +90,9 @@ def _report_data(
         title=config.hydra.runtime.choices.get("experiment") or "adhoc",
         summary=next(iter([*about_an_hour, *findings]), f"{len(jobs)} jobs."),
         simulated=simulated,
+        images=[images_section(stimuli, captions, cells)],
         results=tables,
-        images=[charts, _images(stimuli, captions, cells)],
+        more=[charts],
         settings=OmegaConf.to_yaml(shared, resolve=True),
         environment=environment(),
         cost=_cost(jobs, cells),
@@ -138,37 +132,6 @@ def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
     seeds = f"{len(cell.by_seed)} seeds" if len(cell.jobs) > 1 else ""
     status = "failed" if any(job.status == "failed" for job in cell.jobs.values()) else "not finished"
     return Row(cell.name, found, status=status, note="; ".join(filter(None, [seeds, *failures])), simulated=simulated)
-
-
-def _images(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
-    """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images."""
-    files = {cell.name: file for cell in cells if (file := _reconstructions(cell)) is not None}
-    chosen = dict(list(files.items())[:MAX_CELLS])
-    if not chosen:
-        return None
-    rows: dict[int, dict[str, ImageCell]] = {}
-    for title, file in chosen.items():
-        with safe_open(file, framework="numpy") as stored:
-            ids = stored.get_tensor("stimulus_ids")[:MAX_IMAGES]
-            images = stored.get_slice("images")[: len(ids)]
-        for id_, image in zip(ids.tolist(), images, strict=True):
-            rows.setdefault(id_, {})[title] = ImageCell(image)
-    shown = np.array(list(rows)[:MAX_IMAGES])
-    seen, texts = stimuli.read(shown), descriptions(captions, shown)
-    lines = [
-        ImageRow(f"stimulus {id_}", {"Seen": ImageCell(image), **rows[id_]}, caption)
-        for id_, image, caption in zip(shown.tolist(), seen, texts, strict=True)
-    ]
-    num_more = len(files) - len(chosen)
-    left_out = f" {num_more} more settings are in their own artifacts." if num_more else ""
-    return grid_section("Images", ["Seen", *chosen], lines, f"Of each setting its first seed.{left_out}")
-
-
-def _reconstructions(cell: Cell) -> Path | None:
-    for job in cell.jobs.values():
-        if job.status == "finished" and RECONSTRUCT.name in job.artifacts:
-            return Path(job.artifacts[RECONSTRUCT.name]) / RECONSTRUCTIONS
-    return None
 
 
 def _cost(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.bars import Bars
 from mindeye_pl.reports.render.exports import as_csv, as_latex, as_markdown, export_figures, export_tables, latex
 from mindeye_pl.reports.render.grid import grid_section
-from mindeye_pl.reports.render.image_table import Cell, ImageRow
+from mindeye_pl.reports.render.image_table import SEEN, Cell, ImageRow
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.table import Column, Results, Row
@@ -98,7 +98,7 @@ def test_page_links_to_exported_files(tmp_path: Path) -> None:
     from tests.reports.test_images import image
 
     charts = charts_section("Brain", [BARS])
-    grid = grid_section("Reconstructions", ["Seen"], [ImageRow(f"s {i}", {"Seen": Cell(image(i))}) for i in range(20)])
+    grid = grid_section("Reconstructions", [SEEN], [ImageRow(f"s {i}", {"Seen": Cell(image(i))}) for i in range(20)])
     assert charts is not None
     assert grid is not None
     page = tmp_path / "index.html"

@@ -160,7 +160,7 @@ def test_empty_sections_are_omitted_and_extra_sections_added() -> None:
     assert "<section" not in bare
     html = render(report(more=[Section("gallery", "Gallery", "<p>images</p>")]))
     order = re.findall(r'<section id="([\w-]+)"', html)
-    assert order == ["results", "fine-tuning", "gallery", "settings", "environment", "artifacts"]
+    assert order == ["fine-tuning", "results", "gallery", "settings", "environment", "artifacts"]
     assert "<p>images</p>" in html
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.table import Column
-from mindeye_pl.reports.runs.rows import find_significant_differences
+from mindeye_pl.reports.runs.rows import About, find_significant_differences, retrieval_columns
 
 COLUMNS = [Column("PixCorr", "pixcorr"), Column("SwAV", "swav_distance", higher_is_better=False)]
 
@@ -18,3 +19,20 @@ def test_find_significant_differences(shift: float, expected: str | None) -> Non
     )
     differences = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
     assert find_significant_differences(other, this_run, COLUMNS) == differences
+
+
+@pytest.mark.parametrize(("names", "image", "brain"), [("published", "bwd", "fwd"), ("corrected", "fwd", "bwd")])
+def test_retrieval_columns_explain_the_papers_labels(names: str, image: str, brain: str) -> None:
+    scores = [
+        Score(f"{direction}_retrieval{suffix}", 0.5, 1 / 300, 300, 1000)
+        for suffix in ("", "_full")
+        for direction in ("image", "brain")
+    ]
+    about = About(1, 1, simulated=False, published=True, names=names, top_k=(1,))
+    first, second = retrieval_columns(scores, about)
+    assert first.question.startswith(f'Given a brain, which image was seen? "{image}"')
+    assert first.question.endswith('"Brain retrieval" in its tables.')
+    assert second.question.startswith(f'Given an image, which brain saw it? "{brain}"')
+    assert second.question.endswith('"Image retrieval" in its tables.')
+    shown = {row.name: row for row in about.published_rows([first, second])}
+    assert shown["MindEye2"].score("brain_retrieval").value == pytest.approx(0.9396)  # type: ignore[union-attr]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,10 @@ def test_report_shows_the_same_first_images(cli: CommandLine, finished: Path) ->
     assert cli(*COMMAND, "report.images=3")[0] == 0
     page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
     assert page.count("data:image/png") == 9
-    assert page.count('<td class="predicted-caption"') == 3
+    assert page.count('<span class="predicted-caption">') == 3
+    sections = re.findall(r'<section id="([\w-]+)"', page)
+    assert sections[0] == "seen-and-reconstructed", "the page leads with images"
+    assert re.findall(r'<th scope="col" class="\w+">([^<]+)', page)[:3] == ["Seen", "From true tokens", "Reconstructed"]
     ids = made(cli.outputs)["stimulus_ids"][:3].tolist()
     assert all(f"Reconstructed, stimulus {id_}" in page for id_ in ids)
     assert 'src="http' not in page

@@ -54,10 +54,11 @@
 
   /* Tables of images. */
   function imageTable(root) {
-    const table = root.querySelector("table"), given = all("tbody.row", table), pageSize = Number(root.dataset.pageSize);
+    const table = root.querySelector("table"), given = all("tbody.row", table);
+    const first = Number(root.dataset.first), pageSize = Number(root.dataset.pageSize);
     const metric = root.querySelector("[data-metric]"), seed = root.querySelector("[data-seed]");
     const orders = all("[data-order]", root), more = root.querySelector(".more"), status = root.querySelector(".status");
-    let order = "given", rows = given, shown = Math.min(pageSize, rows.length);
+    let order = "given", rows = given, shown = Math.min(first, rows.length);
 
     const score = row => Number(row.querySelector(`[data-score="${metric.value}"]`)?.value ?? NaN);
     const higherIsBetter = () => !("lower" in metric.selectedOptions[0].dataset);
@@ -89,16 +90,16 @@
       for (const found of all("data[data-score]", table))
         found.parentElement.classList.toggle("sorted", found.dataset.score === chosen);
       seed.parentElement.hidden = order !== "random";
-      show(Math.min(pageSize, rows.length));
+      show(first);
     }
 
     for (const button of orders) button.addEventListener("click", () => arrange(button.dataset.order));
     metric?.addEventListener("change", () => arrange(order === "worst" ? "worst" : "best"));
     seed.addEventListener("change", () => arrange("random"));
     root.querySelector("[data-more]").addEventListener("click", () => {
-      const first = rows[shown];
+      const next = rows[shown];
       show(shown + pageSize);
-      first.querySelector("button.image")?.focus({ preventScroll: true });
+      next.querySelector("button.image")?.focus({ preventScroll: true });
     });
     root.querySelector("[data-all]").addEventListener("click", () => show(rows.length));
     table.addEventListener("click", event => {
@@ -106,6 +107,7 @@
       if (button) open(button.closest("tbody"), all("button.image", button.closest("tbody")).indexOf(button));
     });
     root.querySelector(".controls").hidden = false;
+    root.classList.add("compact");
     show(shown);
 
     return { rows: () => rows, reveal: row => rows.indexOf(row) >= shown && show(rows.indexOf(row) + 1) };

@@ -1,0 +1,82 @@
+"""The images of a sweep's report: what was seen, and what each setting reconstructed of it.
+
+Legend: n images, H and W image size in pixels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+
+from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.reports.render.grid import grid_section
+from mindeye_pl.reports.render.image_table import SEEN, ImageColumn, ImageRow
+from mindeye_pl.reports.render.image_table import Cell as ImageCell
+from mindeye_pl.reports.render.section import Section
+from mindeye_pl.reports.runs.figures import RECONSTRUCTED, descriptions
+from mindeye_pl.reports.sweeps.settings import Cell
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
+
+#: Columns and rows of the table of images.
+MAX_CELLS, MAX_IMAGES = 8, 16
+
+_TRUE_TOKENS = "images_from_true_tokens"
+
+
+def images_section(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
+    """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images.
+
+    Images from true tokens stand between them if all cells have the same ones.
+    """
+    files = {cell.name: file for cell in cells if (file := _reconstructions(cell)) is not None}
+    chosen = dict(list(files.items())[:MAX_CELLS])
+    if not chosen:
+        return None
+    made = {title: _read(file, "images") for title, file in chosen.items()}
+    ids = list(dict.fromkeys(id_ for images in made.values() for id_ in images))[:MAX_IMAGES]
+    columns = [SEEN, *map(ImageColumn, made)]
+    if limits := _common([_read(file, _TRUE_TOKENS) for file in chosen.values()]):
+        columns.insert(1, RECONSTRUCTED[_TRUE_TOKENS])
+        made[RECONSTRUCTED[_TRUE_TOKENS].title] = limits
+    seen, texts = stimuli.read(np.array(ids)), descriptions(captions, np.array(ids))
+    rows = [
+        ImageRow(
+            f"stimulus {id_}",
+            {SEEN.title: ImageCell(image)}
+            | {title: ImageCell(images[id_]) for title, images in made.items() if id_ in images},
+            caption,
+        )
+        for id_, image, caption in zip(ids, seen, texts, strict=True)
+    ]
+    num_more = len(files) - len(chosen)
+    left_out = f" {num_more} more settings are in their own artifacts." if num_more else ""
+    chosen_how = "The first test images in the order of their ids, none selected"
+    note = f"{chosen_how}, drawn from brain activity under each setting with its first seed.{left_out}"
+    return grid_section("Seen and reconstructed", columns, rows, note)
+
+
+def _reconstructions(cell: Cell) -> Path | None:
+    for job in cell.jobs.values():
+        if job.status == "finished" and RECONSTRUCT.name in job.artifacts:
+            return Path(job.artifacts[RECONSTRUCT.name]) / RECONSTRUCTIONS
+    return None
+
+
+def _read(file: Path, key: str) -> dict[int, np.ndarray]:
+    """Return the first images `(3, H, W)` of a tensor by stimulus id; empty if the file lacks it."""
+    with safe_open(file, framework="numpy") as stored:
+        if key not in stored.keys():  # noqa: SIM118  # not a dictionary
+            return {}
+        ids = stored.get_tensor("stimulus_ids")[:MAX_IMAGES].tolist()
+        return dict(zip(ids, stored.get_slice(key)[: len(ids)], strict=True))
+
+
+def _common(cells: Sequence[dict[int, np.ndarray]]) -> dict[int, np.ndarray]:
+    """Return the images of all cells, empty if any cell lacks them or has others of the same stimulus."""
+    merged: dict[int, np.ndarray] = {}
+    for images in cells:
+        if not images or any(id_ in merged and not np.array_equal(merged[id_], images[id_]) for id_ in images):
+            return {}
+        merged |= images
+    return merged

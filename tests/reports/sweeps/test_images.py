@@ -1,0 +1,74 @@
+"""The images of a sweep's report, from reconstructions that are written here.
+
+Legend: H and W image size in pixels.
+"""
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.reports.sweeps.images import MAX_CELLS, images_section
+from mindeye_pl.reports.sweeps.jobs import Job
+from mindeye_pl.reports.sweeps.settings import Cell
+
+NUM_IMAGES, SIZE = 5, 4
+IDS = np.array([1, 3, 4])
+
+
+@pytest.fixture
+def stimuli(tmp_path: Path) -> Stimuli:
+    with h5py.File(tmp_path / "stimuli.hdf5", "w") as file:
+        file["images"] = images(0, NUM_IMAGES)
+    return Stimuli(tmp_path / "stimuli.hdf5")
+
+
+def images(seed: int, num: int = len(IDS)) -> np.ndarray:
+    return np.random.default_rng(seed).random((num, 3, SIZE, SIZE)).astype(np.float16)
+
+
+def cell(folder: Path, name: str, seed: int, **more: np.ndarray) -> Cell:
+    """Return a cell whose only job has reconstructed the three test images."""
+    artifact = folder / name
+    artifact.mkdir()
+    save_file({"stimulus_ids": IDS, "images": images(seed), **more}, artifact / "reconstructions.safetensors")
+    return Cell({"model": name}, {"": Job(0, [], "finished", artifacts={"reconstruct": str(artifact)})})
+
+
+def heads(html: str) -> list[str]:
+    return re.findall(r'<th scope="col" class="\w+">([^<]+)', html)
+
+
+def test_seen_images_come_first_then_those_from_true_tokens(stimuli: Stimuli, tmp_path: Path) -> None:
+    limits = images(9)
+    cells = [cell(tmp_path, name, seed, images_from_true_tokens=limits) for seed, name in enumerate("ab", 1)]
+    cells.append(Cell({"model": "failed"}, {"": Job(2, [], "failed")}))
+    section = images_section(stimuli, None, cells)
+    assert section is not None
+    assert heads(section.html) == ["Seen", "From true tokens", "a", "b"]
+    assert section.html.count("<tbody") == len(IDS)
+    assert 'alt="b, stimulus 4"' in section.html
+    assert len(section.images) == 4 * len(IDS)
+
+
+@pytest.mark.parametrize("second", [{}, {"images_from_true_tokens": images(10)}])
+def test_images_from_true_tokens_are_shown_only_if_all_settings_share_them(
+    stimuli: Stimuli, tmp_path: Path, second: dict[str, np.ndarray]
+) -> None:
+    cells = [cell(tmp_path, "a", 1, images_from_true_tokens=images(9)), cell(tmp_path, "b", 2, **second)]
+    section = images_section(stimuli, None, cells)
+    assert section is not None
+    assert heads(section.html) == ["Seen", "a", "b"]
+
+
+def test_further_settings_are_counted(stimuli: Stimuli, tmp_path: Path) -> None:
+    cells = [cell(tmp_path, f"model{i}", i) for i in range(MAX_CELLS + 2)]
+    section = images_section(stimuli, None, cells)
+    assert section is not None
+    assert len(heads(section.html)) == 1 + MAX_CELLS
+    assert "2 more settings are in their own artifacts" in section.html
+    assert images_section(stimuli, None, []) is None
