@@ -15,6 +15,8 @@ import numpy as np
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.sweeps.jobs import Job
+from mindeye_pl.steps.brain.finetune import FINETUNE
+from mindeye_pl.steps.brain.validation import read_kept_scores
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
 from mindeye_pl.store.manifest import MANIFEST
@@ -29,6 +31,7 @@ WORDS = {
     HOURS: "{} h",
     START: "{}",
     "data.subject": "subject {}",
+    "finetune.max_steps": "{} steps",
     "data.split": "split {}",
     "pretrain.subjects": "pretrained on {}",
     "scale.hidden_dim": "hidden {}",
@@ -70,9 +73,11 @@ class JobScores:
 
     @classmethod
     def read(cls, job: Job) -> Self:
-        """Read the artifacts of a finished job; empty if it evaluated nothing."""
+        """Read the artifacts of a finished job; empty if it trained and evaluated nothing."""
         scores: dict[str, Score] = {}
         of_each: dict[str, np.ndarray] = {}
+        if FINETUNE.name in job.artifacts:
+            scores |= {score.name: score for score in read_kept_scores(Path(job.artifacts[FINETUNE.name]))}
         for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS):
             if step.name in job.artifacts:
                 content = json.loads((Path(job.artifacts[step.name]) / SCORES).read_text())

@@ -10,7 +10,7 @@ from mindeye_pl.gallery.files import AUTO, KINDS
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
-from mindeye_pl.types import Name, NonNegativeInt, OneOf, PositiveInt, PublishedOrCorrected
+from mindeye_pl.types import Name, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, PublishedOrCorrected
 
 #: Weights that fine-tuning starts from.
 Start = Literal["pretrained", "scratch"]
@@ -101,6 +101,8 @@ class Sweep(Settings):
     columns: Annotated[list[str], MinLen(1)] = key("scores of the table; the terminal shows three.")
     compare: str | None = key("parameter whose values are compared; null for the last one that is swept.")
     baseline: Any = key("its value that the others are compared with; null for the first one.")
+    choose: str | None = key("swept parameter of which the first value near the best is chosen; null for none.")
+    tolerance: NonNegativeFloat = key("difference from the best mean that counts as near.")
     pages: bool = key("writes a page for each job too.")
     stop_at_first_failure: bool = key("starts no further job after one has failed.")
     wandb_folder: str = key("folder that `pipeline=wandb_sweeps` writes into.")

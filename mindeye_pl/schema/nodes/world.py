@@ -100,6 +100,7 @@ class ScaleSweep(Settings):
 
     hours: str | PositiveFloat = key("sessions, separated by commas.")
     seeds: str | Seed = key("seeds, separated by commas.")
+    max_steps: str | PositiveInt | None = optional("optimiser steps of fine-tuning, separated by commas.")
     hidden_dims: str | PositiveInt | None = optional("widths of the shared space, separated by commas.")
 
 

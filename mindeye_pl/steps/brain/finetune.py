@@ -11,15 +11,18 @@ from safetensors.numpy import load_file
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
+from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.statistics.score import score_summary
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
-from mindeye_pl.steps.brain.validation import check_validation_images, write_kept_scores
+from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.build import build_model
@@ -125,6 +128,10 @@ class Finetune(Step):
         scaling = data.normalisation(subject)
         if isinstance(scaling, ZScoreTrainSessions):
             write_arrays(work.folder / BETAS, {"mean": scaling.mean, "std": scaling.std})
+
+    def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
+        """Log the kept weights' scores on validation images."""
+        record.summarise(score_summary(score.to_dict() for score in read_kept_scores(artifact.folder)))
 
 
 FINETUNE = Finetune()
