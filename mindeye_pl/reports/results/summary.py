@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -139,13 +139,17 @@ def _columns(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, Column]:
     metrics = [metric for job in jobs for content in _contents(job) for metric in content.get("metrics", ())]
     for metric in metrics:
         better = metric["higher_is_better"]
-        form = "percent" if metric["form"] == "percent" else "number"
+        form = _form(metric["form"] == "percent")
         known.setdefault(metric["name"], Column(metric["title"], metric["name"], "", form, better))
     scores = [score for cell in cells for job in cell.by_seed.values() for score in job.scores.values()]
     for score in scores:
-        form = "number" if score.pool_size is None else "percent"
+        form = _form(score.pool_size is not None and score.chance is not None)
         known.setdefault(score.name, Column(score.name, score.name, "", form, score.higher_is_better))
     return {name: known[name] for name in dict.fromkeys(score.name for score in scores)}
+
+
+def _form(is_percent: bool) -> Literal["percent", "number"]:
+    return "percent" if is_percent else "number"
 
 
 def _plain_column(column: Column) -> dict[str, Any]:

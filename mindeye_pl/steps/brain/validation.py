@@ -44,8 +44,12 @@ def check_validation_images(number: int, data: Any, keep: str) -> None:
 
 
 def write_kept_scores(folder: Path, epoch: int) -> None:
-    """Write the validation scores of the weights that a training kept after `epoch`, counted from 0."""
-    record = next(one for one in json.loads((folder / HISTORY).read_text()) if one["epoch"] == epoch)
+    """Write the validation scores of the weights that a training kept after `epoch`, counted from 0.
+
+    There are none where a limit of the trainer ended the training inside its first epoch.
+    """
+    records = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).exists() else []
+    record = next((one for one in records if one["epoch"] == epoch), {})
     scores = [score.to_dict() for score in validation_scores(record)]
     write_json(folder / VALIDATION, {"epoch": epoch + 1, "scores": scores})
 
