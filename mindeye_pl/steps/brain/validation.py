@@ -49,7 +49,7 @@ def write_kept_scores(folder: Path, epoch: int) -> None:
     There are none where a limit of the trainer ended the training inside its first epoch.
     """
     records = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).exists() else []
-    record = next((one for one in records if one["epoch"] == epoch), {})
+    record: dict[str, float] = next((one for one in records if one["epoch"] == epoch), {})
     scores = [score.to_dict() for score in validation_scores(record)]
     write_json(folder / VALIDATION, {"epoch": epoch + 1, "scores": scores})
 
