@@ -37,6 +37,7 @@ LAYERS = (
     ("reports/render",),
     ("reports/runs",),
     ("reports/sweeps",),
+    ("reports/results",),
     ("reports/wandb",),
     ("commands",),
     ("runner",),

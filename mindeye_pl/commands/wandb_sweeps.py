@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.config import CONFIG_NAME, conf_dir, sweep_values
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
+from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.store.atomic import write_text
 
 #: W&B's agent waits for the run of the step `evaluate`.
@@ -40,22 +41,26 @@ def write_wandb_sweeps(config: DictConfig, overrides: Sequence[str]) -> list[Pat
     for source in sorted((conf_dir() / "experiment" / "sweeps").glob("*.yaml")):
         path = folder / source.name
         head = _HEAD.format(more="".join(f" {item}" for item in more), path=path.as_posix())
-        content = wandb_sweep(f"sweeps/{source.stem}", more)
+        if (content := wandb_sweep(f"sweeps/{source.stem}", more)) is None:
+            continue
         write_text(path, head + yaml.safe_dump(content, sort_keys=False, width=120))
         paths.append(path)
         console.print(f"{path}")
     return paths
 
 
-def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any]:
+def wandb_sweep(experiment: str, more: Sequence[str] = ()) -> dict[str, Any] | None:
     """Return one sweep in W&B's own format: a grid over the parameters of `hydra.sweeper.params`.
 
-    Every job gets `more` overrides, for example `scale=paper`; they beat the sweep, as they do under `-m`.
+    None for a sweep whose jobs evaluate nothing, because W&B's agent would wait for a score. Every job gets `more`
+    overrides, for example `scale=paper`; they beat the sweep, as they do under `-m`.
 
     Raises:
         UserError: if `sweep.agent_metric` is not a score of the agent's run.
     """
     config = compose(CONFIG_NAME, overrides=[f"+experiment={experiment}", *more], return_hydra_config=True)
+    if EVALUATE.name not in config.pipeline.steps:
+        return None
     if (metric := config.sweep.agent_metric) not in SCORES_OF_EVALUATE:
         what = "sweep.agent_metric is not a score of the run that W&B's agent waits for"
         expected, fix = f"one of {list(SCORES_OF_EVALUATE)}", "sweep.agent_metric=image_retrieval"

@@ -95,8 +95,10 @@ class NSDDataModule(LightningDataModule):
         test_split: "new_test", or "test".
         left_out: images that are tested and not trained on; None for the standard split.
         validation_fraction: fraction of the training images held out, published 0.
+        validation_images: held out of each subject at least, where the fraction is fewer images.
         validation_pool: maximum number of images in a subject's validation batch; published curves use 300 images.
         trials_per_session: nominal, 750 in NSD; sets the epoch's length and the size of the shuffle buffer.
+        steps_per_epoch: batches of an epoch on one rank, whatever the amount of data; None for one pass over the data.
         seed: of the draws and of the validation split.
         num_workers: of the data loaders; with 0 a batch costs a copy of its betas and tokens.
         half_precision: store betas as float16, as the published training does; batches are float32 anyway.
@@ -118,8 +120,10 @@ class NSDDataModule(LightningDataModule):
         test_split: TestSplit = "new_test",
         left_out: LeftOut | None = None,
         validation_fraction: ProperFraction = 0.05,
+        validation_images: NonNegativeInt = 0,
         validation_pool: PositiveInt = 300,
         trials_per_session: PositiveInt = nsd.TRIALS_PER_SESSION,
+        steps_per_epoch: PositiveInt | None = None,
         seed: Seed = 42,
         num_workers: NonNegativeInt = 0,
         half_precision: bool = False,
@@ -133,7 +137,8 @@ class NSDDataModule(LightningDataModule):
         self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
         self._sampler = SAMPLERS[sampling]
         self._normalisation = NORMALISATIONS[betas]
-        self.validation_fraction, self.validation_pool = validation_fraction, validation_pool
+        self.validation_fraction, self.validation_images = validation_fraction, validation_images
+        self.validation_pool, self.steps_per_epoch = validation_pool, steps_per_epoch
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
         self.half_precision, self.repetition_slots = half_precision, repetition_slots
         self._train_betas: list[np.ndarray] | None = None  # (n_s, V_s) of each subject
@@ -157,8 +162,12 @@ class NSDDataModule(LightningDataModule):
 
     @cached_property
     def train_trials(self) -> list[Trials]:
-        """Trials of each subject without validation images."""
-        return [trials.select(~self._held_out(trials)) for trials in self.trials]
+        """Trials of each subject without validation images; a UserError if none is left."""
+        found = [trials.select(~self._held_out(trials)) for trials in self.trials]
+        if self.validation_images and (empty := [trials for trials in found if not len(trials)]):
+            what = f"data.validation_images leaves subject {empty[0].subject} no training image in the sessions in use"
+            raise UserError(what, got=self.validation_images, fix="fewer, or more sessions")
+        return found
 
     @cached_property
     def validation_trials(self) -> list[Trials]:
@@ -174,7 +183,8 @@ class NSDDataModule(LightningDataModule):
         return [trials.select(np.isin(trials.stimulus_ids, shown.stimulus_ids)) for trials, shown in pairs]
 
     def _held_out(self, trials: Trials) -> np.ndarray:
-        return is_validation(trials.stimulus_ids, self.validation_fraction, self.seed)
+        ids, fraction = trials.stimulus_ids, self.validation_fraction
+        return is_validation(ids, fraction, self.seed, at_least=self.validation_images)
 
     def _first_of_each_image(self, trials: Trials) -> Trials:
         held_out = trials.select(self._held_out(trials))
@@ -242,6 +252,7 @@ class NSDDataModule(LightningDataModule):
             trials_per_session=self.trials_per_session,
             seed=self.seed,
             num_sessions=None if self.num_sessions == "all" else self.num_sessions,
+            steps_per_epoch=self.steps_per_epoch,
             rank=rank,
             world_size=world_size,
         )

@@ -6,6 +6,7 @@ take the image's second trial for a wrong answer to the first.
 Legend: K batches of an epoch, b trials of one subject in a batch, n trials of a subject.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -29,9 +30,12 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
     `DistributedSampler` because it divides the work between ranks itself, and Lightning does not replace those.
 
     A batch has `batch_size` trials on one rank over all subjects; a remainder is dropped. The nominal
-    `trials_per_session` determines the epoch's length unless images do; `num_sessions` is given if the last session is
-    used in part. Raises a UserError if the batch is smaller than the number of subjects or larger than the epoch, or a
-    subject has fewer than b distinct images.
+    `trials_per_session` determines the epoch's length unless images or `steps_per_epoch` do; `num_sessions` is given if
+    the last session is used in part. With `steps_per_epoch` an epoch is a part of a pass over the data, or several
+    passes; a pass is drawn at once and dealt to as many epochs as it fills, so that short epochs lose no trial.
+
+    Raises a UserError if the batch is smaller than the number of subjects or larger than the data, or a subject has
+    fewer than b distinct images.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
         trials_per_session: int,
         seed: int,
         num_sessions: float | None = None,
+        steps_per_epoch: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -50,9 +55,11 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
             what, expected = "the batch is too small for an equal share of each subject", f"at least {len(trials)}"
             raise UserError(what, got=batch_size, expected=expected)
         per_rank = self._trials_per_epoch(num_sessions) // world_size
-        self.num_iterations = per_rank // (self.share * len(trials))
-        if not self.num_iterations:
+        steps_per_pass = per_rank // (self.share * len(trials))
+        if not steps_per_pass:
             raise UserError("the batch is larger than an epoch", got=batch_size, expected=f"at most {per_rank}")
+        self.num_iterations = steps_per_epoch or steps_per_pass
+        self.epochs_per_pass = math.ceil(steps_per_pass / self.num_iterations)
         super().__init__(range(self.num_iterations), num_replicas=world_size, rank=rank, seed=seed)  # type: ignore[arg-type]
         for subject_trials in self.trials:
             distinct = len(np.unique(subject_trials.stimulus_ids))
@@ -67,12 +74,17 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
         return int(self.trials_per_session * (num_sessions or longest))
 
     @abstractmethod
-    def draw(self, trials: Trials) -> np.ndarray:
-        """Return one subject's trials in this epoch's batches on this rank, `(K, b)` indices into `trials`."""
+    def draw(self, trials: Trials, number: int, num_batches: int) -> np.ndarray:
+        """Return one subject's trials in a pass's batches on this rank, `(num_batches, b)` indices into `trials`.
+
+        Passes are numbered from 0; `num_batches` is K times the epochs of a pass.
+        """
 
     def batches(self) -> Iterator[BatchIndex]:
         """Yield the batches of this epoch on this rank."""
-        shares = [self.draw(trials) for trials in self.trials]
+        number, part = divmod(self.epoch, self.epochs_per_pass)
+        passes = [self.draw(trials, number, self.epochs_per_pass * self.num_iterations) for trials in self.trials]
+        shares = [drawn[part * self.num_iterations :] for drawn in passes]
         for iteration in range(self.num_iterations):
             yield [(subject, share[iteration]) for subject, share in enumerate(shares)]
 
@@ -88,24 +100,24 @@ class ResampledSessions(EqualShareSampler):
     batch comes from few sessions. Ranks draw independent streams, as the published processes do.
     """
 
-    def draw(self, trials: Trials) -> np.ndarray:
+    def draw(self, trials: Trials, number: int, num_batches: int) -> np.ndarray:
         """Return batches as the base class."""
-        rng = np.random.default_rng((self.seed, self.epoch, trials.subject, self.rank))
+        rng = np.random.default_rng((self.seed, number, trials.subject, self.rank))
         stream = _shuffled(_endless_sessions(trials, rng), self.trials_per_session, rng)
         kept, num_kept, num_drawn = [], 0, 0
-        while num_kept < self.num_iterations:
-            if num_drawn > 1000 * self.num_iterations:
+        while num_kept < num_batches:
+            if num_drawn > 1000 * num_batches:
                 what = f"data.sampling=published: hardly a batch of subject {trials.subject} is without an image twice"
                 got = f"{num_kept} of {num_drawn} batches of {self.share} trials"
                 fix = "fidelity.sampling=corrected, or a smaller batch"
-                raise UserError(what, got=got, expected=self.num_iterations, fix=fix)
-            batches = np.fromiter(islice(stream, self.num_iterations * self.share), np.int64).reshape(-1, self.share)
+                raise UserError(what, got=got, expected=num_batches, fix=fix)
+            batches = np.fromiter(islice(stream, num_batches * self.share), np.int64).reshape(-1, self.share)
             images = np.sort(trials.stimulus_ids[batches], axis=1)
             distinct = (np.diff(images, axis=1) != 0).all(axis=1)
             kept.append(batches[distinct])
             num_kept += int(distinct.sum())
             num_drawn += len(batches)
-        return np.concatenate(kept)[: self.num_iterations]
+        return np.concatenate(kept)[:num_batches]
 
 
 class WithoutReplacement(EqualShareSampler):
@@ -114,14 +126,14 @@ class WithoutReplacement(EqualShareSampler):
     All ranks draw the same permutation and take different batches of it, so their trials are disjoint.
     """
 
-    def draw(self, trials: Trials) -> np.ndarray:
+    def draw(self, trials: Trials, number: int, num_batches: int) -> np.ndarray:
         """Return batches as the base class."""
-        return self._dealt(trials.subject, trials.stimulus_ids)
+        return self._dealt(trials.subject, trials.stimulus_ids, number, num_batches)
 
-    def _dealt(self, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
-        """Return this rank's batches, `(K, b)` indices into `(n,)` stimulus ids."""
-        rng = np.random.default_rng((self.seed, self.epoch, subject))
-        num_batches = self.num_replicas * self.num_iterations
+    def _dealt(self, subject: int, stimulus_ids: np.ndarray, number: int, num_batches: int) -> np.ndarray:
+        """Return this rank's batches of a pass, `(num_batches, b)` indices into `(n,)` stimulus ids."""
+        rng = np.random.default_rng((self.seed, number, subject))
+        num_batches *= self.num_replicas
         drawn = _draw_evenly(stimulus_ids, num_batches, self.share, rng)
         return _deal(drawn, stimulus_ids[drawn], num_batches, rng)[self.rank :: self.num_replicas]
 
@@ -136,10 +148,10 @@ class ByImage(WithoutReplacement):
     def _trials_per_epoch(self, num_sessions: float | None) -> int:
         return max(len(np.unique(subject_trials.stimulus_ids)) for subject_trials in self.trials)
 
-    def draw(self, trials: Trials) -> np.ndarray:
+    def draw(self, trials: Trials, number: int, num_batches: int) -> np.ndarray:
         """Return batches as the base class."""
         slots = cyclic_slots(trials.stimulus_ids, nsd.REPETITIONS)  # (N, R)
-        images = self._dealt(trials.subject, np.arange(len(slots)))  # (K, b)
+        images = self._dealt(trials.subject, np.arange(len(slots)), number, num_batches)  # (num_batches, b)
         return slots[images, np.arange(len(images))[:, None] % nsd.REPETITIONS]
 
 

@@ -14,6 +14,12 @@ LIBRARIES = ("torch", "pytorch-lightning", "open_clip_torch", "diffusers", "nump
 #: Folder of the checkout, if the package runs from one.
 CHECKOUT = Path(__file__).parents[2]
 
+#: Folders whose files determine results, new ones too.
+CODE = ("mindeye_pl", "conf")
+
+#: Behind a commit from which the code differs.
+CHANGES = " + changes"
+
 
 def environment() -> dict[str, str]:
     """Versions, machine and the code's commit, by the words that the report shows."""
@@ -28,17 +34,17 @@ def environment() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the checkout that runs, "+ changes" where files differ from it; "not a checkout" elsewhere."""
+    """The commit of the checkout that runs, "+ changes" where its code differs; "not a checkout" elsewhere."""
     if not (CHECKOUT / ".git").exists():  # an installed copy may lie inside somebody else's checkout
         return "not a checkout"
     try:
         head, changes = (
             subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=20).stdout
-            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", *CODE])
         )
     except (OSError, subprocess.SubprocessError):
         return "not a checkout"
-    return head.strip() + (" + changes" if changes.strip() else "")
+    return head.strip() + (CHANGES if changes.strip() else "")
 
 
 def machine() -> str:

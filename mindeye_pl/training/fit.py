@@ -19,8 +19,9 @@ from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
 from mindeye_pl.distributed.strategies import full_weights, shards_weights, strategy_name, trainer_options
 from mindeye_pl.engine.records import StepLog
 from mindeye_pl.errors import UserError
-from mindeye_pl.schema.nodes.run import LAST, LOWEST, Keep
+from mindeye_pl.schema.nodes.run import BEST, LAST, LOSS, Keep, ValidationScore
 from mindeye_pl.store.atomic import remove
+from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History, TrackTraining
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
@@ -35,9 +36,6 @@ HISTORY = "history.json"
 #: `determined_by_callbacks` of them.
 TRAINER_KEYS = ("trainer", "callbacks", "logger")
 
-#: Metric that `LOWEST` goes by.
-VALIDATION_LOSS = "validation/loss"
-
 
 def fit(
     model: LightningModule,
@@ -45,13 +43,14 @@ def fit(
     folder: Path,
     settings: TrainingSettings,
     *,
-    epochs: int,
+    budget: Budget,
     title: str,
     keep: Keep = LAST,
+    validation_score: ValidationScore = LOSS,
     callbacks: Sequence[Callback] = (),
     log: StepLog | None = None,
     save: Callable[[], None] | None = None,
-) -> None:
+) -> int:
     """Train `model` and write its weights to `folder`, resuming from the checkpoint of a stopped training there.
 
     Args:
@@ -59,16 +58,20 @@ def fit(
         data: the data module.
         folder: for checkpoints, history and weights.
         settings: trainer, callbacks, loggers and seed.
-        epochs: number of epochs, at most `trainer.max_epochs` where that is set.
+        budget: number of epochs, at most `trainer.max_epochs` where that is set, and their steps.
         title: title on the console.
-        keep: keeps the weights after the last epoch, or after the one with the lowest validation loss.
+        keep: keeps the weights after the last epoch, or after the one with the best score on validation images.
+        validation_score: that score.
         callbacks: callbacks of this training, beside those of `settings`.
         log: receives rows of metrics.
         save: writes the trained weights; None writes those of the whole model. The checkpoint is removed afterwards.
 
+    Returns:
+        Epoch after which the weights are kept, counted from 0.
+
     Raises:
         UserError: for weights that `save` cannot write because they are sharded, for trainer options or callbacks that
-            Lightning refuses, or for a training without any finite validation loss to keep weights by.
+            Lightning refuses, or for a training without any finite validation score to keep weights by.
         Preempted: after a signal, with a checkpoint from which the next call resumes.
     """
     if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
@@ -78,11 +81,11 @@ def fit(
     torch.set_float32_matmul_precision("high" if settings.trainer.accelerator == "gpu" else "highest")
     # `trainer.deterministic` would fill every new tensor with NaN, in case it is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    state, history, lowest = MidEpochState(), History(folder / HISTORY), None
+    state, history, best = MidEpochState(), History(folder / HISTORY), None
     chosen = [state, EpochSeed(settings.seed), history, ProgressPrinter(title), *callbacks]
-    if keep == LOWEST:
-        lowest = lowest_loss(folder)
-        chosen.append(lowest)
+    if keep == BEST:
+        best = best_validation(folder, validation_score)
+        chosen.append(best)
     if log is not None and log.enabled:
         chosen.append(TrackTraining(log.log, history, settings.trainer.get("log_every_n_steps", 50)))
     chosen += settings.build_callbacks()
@@ -90,7 +93,7 @@ def fit(
     for callback in chosen:
         if isinstance(callback, ResumeCheckpoint):
             callback.path = checkpoint
-    trainer = _build_trainer(settings, data, folder, epochs, chosen)
+    trainer = _build_trainer(settings, data, folder, budget, chosen)
     resumed_from = str(checkpoint) if agree(checkpoint.exists()) else None
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resumed_from, weights_only=True)
@@ -101,8 +104,11 @@ def fit(
         raise SystemExit(143) from None
     if not state.has_trained:  # resumed after the last epoch, where Lightning omits the hooks of the end
         call._call_callback_hooks(trainer, "on_train_end")
-    if lowest is not None and lowest.best_model_path:
-        model.load_state_dict(weights_of_lowest_loss(lowest))
+    kept = trainer.current_epoch - 1
+    if best is not None and best.best_model_path:
+        found = weights_of_best(best)
+        kept = found["epoch"]
+        model.load_state_dict(found["state_dict"])
     weights = full_weights(trainer)
 
     def finish() -> None:
@@ -111,14 +117,15 @@ def fit(
         else:
             save()
         remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-        remove(folder / f"{LOWEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
+        remove(folder / f"{BEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
 
     wait_for_all()  # every rank has read the checkpoints
     on_main_process(finish)
+    return kept
 
 
 def _build_trainer(
-    settings: TrainingSettings, data: LightningDataModule, folder: Path, epochs: int, callbacks: list[Callback]
+    settings: TrainingSettings, data: LightningDataModule, folder: Path, budget: Budget, callbacks: list[Callback]
 ) -> Trainer:
     """Return the configured trainer; its own node overrides the project's defaults."""
     node = settings.trainer
@@ -136,29 +143,35 @@ def _build_trainer(
         "reload_dataloaders_every_n_epochs": int(getattr(data, "growth", None) is not None),
     }
     options |= {key: value for key, value in defaults.items() if key not in node}
-    options["max_epochs"] = min(epochs, node.get("max_epochs") or epochs)
+    options["max_epochs"] = min(budget.epochs, node.get("max_epochs") or budget.epochs)
+    if (steps := budget.max_steps) is not None:
+        given_steps = node.get("max_steps", -1)
+        options["max_steps"] = steps if given_steps < 0 else min(steps, given_steps)
     return instantiate(node, callbacks=callbacks, logger=settings.build_loggers() or False, _convert_="all", **options)
 
 
-def lowest_loss(folder: Path) -> ModelCheckpoint:
-    """Return the callback that keeps the weights of the epoch with the lowest validation loss."""
+def best_validation(folder: Path, score: ValidationScore) -> ModelCheckpoint:
+    """Return the callback that keeps the weights of the epoch with the best score on validation images."""
     return ModelCheckpoint(
         folder,
-        filename=LOWEST,
-        monitor=VALIDATION_LOSS,
+        filename=BEST,
+        monitor=f"validation/{score}",
+        mode="min" if score == LOSS else "max",
         save_weights_only=True,
         save_on_train_epoch_end=False,
         enable_version_counter=False,
     )
 
 
-def weights_of_lowest_loss(callback: ModelCheckpoint) -> dict[str, torch.Tensor]:
-    """Return the kept weights; raise a `UserError` if no validation loss was finite."""
+def weights_of_best(callback: ModelCheckpoint) -> dict[str, Any]:
+    """Return the kept `state_dict` and its `epoch`; raise a `UserError` if no validation score was finite."""
     if callback.best_model_score is None or not torch.isfinite(callback.best_model_score):
-        raise UserError(f"no {VALIDATION_LOSS} was finite", got="nan", expected="a number", fix="finetune.keep=last")
-    kept = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
-    console.print(f"  keeping the weights after epoch {kept['epoch'] + 1}, whose validation loss is the lowest")
-    return kept["state_dict"]
+        raise UserError(f"no {callback.monitor} was finite", got="nan", expected="a number", fix="finetune.keep=last")
+    kept: dict[str, Any] = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
+    score = str(callback.monitor).replace("/", " ").replace("_", " ")
+    extreme = {"min": "lowest", "max": "highest"}[callback.mode]
+    console.print(f"  keeping the weights after epoch {kept['epoch'] + 1}, whose {score} is the {extreme}")
+    return kept
 
 
 #: Warnings of Lightning about deliberate choices.

@@ -19,7 +19,11 @@ from tests.conftest import CommandLine
 from tests.tracking.offline_record import offline_records
 
 ROOT = Path(__file__).parents[2]
-SWEEPS = sorted(path.stem for path in (conf_dir() / "experiment" / "sweeps").glob("*.yaml"))
+#: The sweep without an evaluation, for whose score an agent would wait for ever.
+WITHOUT_SCORE = "budget"
+SWEEPS = sorted(
+    path.stem for path in (conf_dir() / "experiment" / "sweeps").glob("*.yaml") if path.stem != WITHOUT_SCORE
+)
 
 #: Of which the default tests ask what the slow ones ask of all.
 FEW = ("hours_subj01",)
@@ -59,6 +63,8 @@ def test_overrides_of_every_job() -> None:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         sweep = wandb_sweeps.wandb_sweep("sweeps/hours_subj01", ["scale=tiny"])
+        assert wandb_sweeps.wandb_sweep(f"sweeps/{WITHOUT_SCORE}") is None
+    assert sweep is not None
     assert sweep["command"][-3:] == ["+experiment=sweeps/hours_subj01", "scale=tiny", "${args_no_hyphens}"]
     assert sweep["parameters"]["data.num_sessions"] == {"values": [0.5, 1, 2]}
     assert sweep["metric"] == {"name": "score/image_retrieval", "goal": "maximize"}
@@ -121,6 +127,7 @@ def test_the_grid_is_that_of_hydras_own_sweeper(name: str, more: list[str]) -> N
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         sweep = wandb_sweeps.wandb_sweep(f"sweeps/{name}", more)
+        assert sweep is not None
         given = [f"+experiment=sweeps/{name}", *more]
         config = wandb_sweeps.compose(wandb_sweeps.CONFIG_NAME, overrides=given, return_hydra_config=True)
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())

@@ -86,6 +86,13 @@ def test_validation_pool_and_none(make):
         assert little.val_dataloader() == []
 
 
+def test_images_held_out_at_least(make):
+    data = make(validation_fraction=0, validation_images=5)
+    assert [len(trials) for trials in data.validation_trials] == [5, 5]
+    with pytest.raises(UserError, match=r"data\.validation_images leaves subject \d no training image"):
+        _ = make(validation_images=10_000).train_trials
+
+
 @pytest.mark.parametrize("sampling", ["published", "corrected", "by_image"])
 def test_workers_change_nothing(make, sampling):
     alone, with_workers = make(sampling=sampling), make(sampling=sampling, num_workers=2)

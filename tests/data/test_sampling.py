@@ -78,6 +78,52 @@ def test_subjects_have_equal_batches_without_repeated_images(
                 assert len(set(trials[place].stimulus_ids[taken])) == share
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_epochs_of_a_budget_are_parts_of_a_pass(sampler_class, world_size):
+    """Four trials in a batch on a rank; a pass has 45 (by image 15) steps on one rank."""
+    trials = [nsd_like(1, 3, 60)]
+    seen: Counter[int] = Counter()
+    for rank in range(world_size):
+        sampler = sampler_class(
+            trials, batch_size=4, trials_per_session=60, seed=3, steps_per_epoch=4, rank=rank, world_size=world_size
+        )
+        assert len(sampler) == 4
+        epochs = sampler.epochs_per_pass
+        assert epochs * 4 >= len(sampler_class(trials, batch_size=4 * world_size, trials_per_session=60, seed=3))
+        firsts = []
+        for epoch in range(epochs + 1):
+            sampler.set_epoch(epoch)
+            (batches,) = zip(*epoch_of(sampler), strict=True)
+            firsts.append(np.stack([taken for _, taken in batches]))
+            assert all(len(set(trials[0].stimulus_ids[taken])) == 4 for _, taken in batches)
+            seen.update(taken for _, rows in batches for taken in rows.tolist() if epoch < epochs)
+        assert len({drawn.tobytes() for drawn in firsts}) == epochs + 1, "every epoch is another part"
+    if sampler_class is WithoutReplacement:
+        assert set(seen) == set(range(len(trials[0]))), "a pass uses every trial"
+    if sampler_class is ByImage:
+        assert {trials[0].stimulus_ids[row] for row in seen} == set(trials[0].stimulus_ids)
+
+
+@pytest.mark.parametrize("sessions", [0.25, 3])
+def test_epochs_of_a_budget_have_the_same_length_for_every_amount_of_data(sampler_class, sessions):
+    trials = [nsd_like(1, 3, 60)] if sessions == 3 else [nsd_like(1, 1, 60).select(np.arange(13))]
+    plain = {"batch_size": 4, "trials_per_session": 60, "seed": 3, "num_sessions": sessions}
+    sampler = sampler_class(trials, **plain, steps_per_epoch=10)
+    assert len(epoch_of(sampler)) == 10
+    assert sampler.epochs_per_pass == (1 if sessions == 0.25 else -(-len(sampler_class(trials, **plain)) // 10))
+
+
+def test_a_budget_of_one_pass_per_epoch_changes_nothing(sampler_class):
+    trials = [nsd_like(1, 2, 60), nsd_like(2, 2, 60)]
+    plain = sampler_class(trials, batch_size=8, trials_per_session=60, seed=0)
+    budget = sampler_class(trials, batch_size=8, trials_per_session=60, seed=0, steps_per_epoch=len(plain))
+    for sampler in (plain, budget):
+        sampler.set_epoch(2)
+    for batch, other in zip(plain, budget, strict=True):
+        for (_, taken), (_, same) in zip(batch, other, strict=True):
+            np.testing.assert_array_equal(taken, same)
+
+
 def test_same_seed_same_epoch_and_nothing_global(sampler_class):
     trials = [nsd_like(1, 3, 60), nsd_like(2, 3, 60)]
 

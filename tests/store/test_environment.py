@@ -37,3 +37,9 @@ def test_commit_and_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert environment.commit() == git("rev-parse", "--short=12", "HEAD").strip()
     module.write_text("x = 1")
     assert environment.commit().endswith("+ changes")
+    git("commit", "-qam", "second")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("no code")
+    assert not environment.commit().endswith("+ changes")
+    (tmp_path / "mindeye_pl" / "new.py").write_text("")
+    assert environment.commit().endswith("+ changes"), "a new file of the code counts"

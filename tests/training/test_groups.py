@@ -133,7 +133,7 @@ def test_lightnings_errors_are_one_line(cli: CommandLine, more: tuple[str, ...],
     "more",
     [
         ("+trainer.fast_dev_run=true",),
-        ("+trainer.fast_dev_run=true", "finetune.keep=lowest_validation_loss"),
+        ("+trainer.fast_dev_run=true", "finetune.keep=best_validation"),
         ("+trainer.overfit_batches=2",),
         ("+trainer.limit_train_batches=3", "+trainer.limit_val_batches=0"),
         ("+trainer.enable_checkpointing=false", "+trainer.max_epochs=1", "+trainer.num_sanity_val_steps=1"),

@@ -118,9 +118,12 @@ SLOW = pytest.mark.slow
         pytest.param(
             ("finetune.epochs=3", "+trainer.accumulate_grad_batches=3"), EARLY_AND_LATE, id="accumulation", marks=SLOW
         ),
+        pytest.param(
+            ("finetune.epochs=3", "finetune.max_steps=21"), {(0, 1): TERM, (2, 4): USR1}, id="budget", marks=SLOW
+        ),
         pytest.param(("finetune.epochs=3", "data.num_workers=1"), EARLY_AND_LATE, id="workers", marks=SLOW),
         pytest.param(
-            ("finetune.epochs=3", "finetune.keep=lowest_validation_loss"), EARLY_AND_LATE, id="lowest_loss", marks=SLOW
+            ("finetune.epochs=3", "finetune.keep=best_validation"), EARLY_AND_LATE, id="best_validation", marks=SLOW
         ),
         pytest.param(
             ("finetune.epochs=3", "finetune.trainable=[alignment,prior]"), EARLY_AND_LATE, id="frozen_parts", marks=SLOW

@@ -127,13 +127,16 @@ def _check_inside(shard: Path, rows: np.ndarray, target: Path, num_rows: int) ->
         raise UserError(f"{shard} refers to a row outside {target}", got=got, expected=expected, fix=FETCH_AGAIN)
 
 
-def is_validation(stimulus_ids: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def is_validation(stimulus_ids: np.ndarray, fraction: float, seed: int, at_least: int = 0) -> np.ndarray:
     """Return the mask of the images `(n,)` int64 held out for validation, an expected `fraction` of them, `(n,)` bool.
 
     The decision is a hash of the image's id and the seed, so it does not depend on the sessions in use, and all
-    repetitions of an image are on the same side.
+    repetitions of an image are on the same side. Where these are fewer than `at_least` distinct images, the images with
+    the lowest hashes are held out, as many as that.
     """
-    return image_hash(stimulus_ids, seed) < fraction
+    hashes = image_hash(stimulus_ids, seed)
+    lowest = np.unique(hashes)[:at_least]  # one value per image
+    return (hashes < fraction) | np.isin(hashes, lowest)
 
 
 def image_hash(stimulus_ids: np.ndarray, seed: int) -> np.ndarray:

@@ -82,6 +82,13 @@ IMAGE_COLUMNS = (
 )
 
 
+VALIDATION_COLUMNS = (
+    Column("Validation image retrieval", "validation_image_retrieval", "Given a brain, which held-out image was seen?"),
+    Column("Validation brain retrieval", "validation_brain_retrieval", "Given a held-out image, which brain saw it?"),
+    Column("Validation loss", "validation_loss", "The loss on held-out images.", "number", False, limits=None),
+)
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of the table: scores, or the command that computes them.

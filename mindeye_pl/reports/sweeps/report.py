@@ -13,8 +13,19 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.section import charts_section
-from mindeye_pl.reports.render.table import BY_DIRECTION, COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
+from mindeye_pl.reports.render.section import Section, charts_section
+from mindeye_pl.reports.render.table import (
+    BY_DIRECTION,
+    COLUMNS,
+    IMAGE_COLUMNS,
+    VALIDATION_COLUMNS,
+    Column,
+    Results,
+    Row,
+    terminal_table,
+)
+from mindeye_pl.reports.runs.figures import descriptions
+from mindeye_pl.reports.sweeps.choice import choose
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
 from mindeye_pl.reports.sweeps.images import images_section
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
@@ -76,6 +87,8 @@ def _report_data(
         differences = compare(cells, key, baseline, columns, simulated=simulated)
         scored = [column for column in columns if column.score == sweep.metric]
         findings = [sentence for column in scored for sentence in sentences(cells, key, baseline, column)]
+    if sweep.choose is not None:
+        findings += [choose(cells, sweep.choose, one, sweep.tolerance) for one in columns if one.score == sweep.metric]
     means = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
     rows = [_row(cell, scores, simulated) for cell in cells]
     unlimited = [replace(column, limits=None) for column in columns]
@@ -115,7 +128,7 @@ def _print(tables: Sequence[Results], findings: Sequence[str]) -> None:
 
 def _columns(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Column]:
     """Return the columns of the scores that any job has, in the configured order."""
-    known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS)}
+    known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS, *VALIDATION_COLUMNS)}
     there = {score.name: score for cell in cells for job in cell.by_seed.values() for score in job.scores.values()}
     known |= {
         name: Column(name, name, form="number", higher_is_better=score.higher_is_better, limits=None)

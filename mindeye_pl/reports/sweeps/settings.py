@@ -15,6 +15,8 @@ import numpy as np
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.sweeps.jobs import Job
+from mindeye_pl.steps.brain.finetune import FINETUNE
+from mindeye_pl.steps.brain.validation import read_kept_scores
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
 from mindeye_pl.store.manifest import MANIFEST
@@ -29,6 +31,7 @@ WORDS = {
     HOURS: "{} h",
     START: "{}",
     "data.subject": "subject {}",
+    "finetune.max_steps": "{} steps",
     "data.split": "split {}",
     "pretrain.subjects": "pretrained on {}",
     "scale.hidden_dim": "hidden {}",
@@ -63,21 +66,26 @@ def in_words(key: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class JobScores:
-    """Scores of one job's model, and of each test image, `(n,)`, by score name."""
+    """Scores of one row of a job's evaluations, and of each test image, `(n,)`, by score name."""
 
     scores: Mapping[str, Score]
     of_each: Mapping[str, np.ndarray]
 
     @classmethod
-    def read(cls, job: Job) -> Self:
-        """Read the artifacts of a finished job; empty if it evaluated nothing."""
+    def read(cls, job: Job, row: str = MODEL) -> Self:
+        """Read the artifacts of a finished job; empty if it trained and evaluated nothing.
+
+        `row` is the model, or one that stands beside it: `ridge`, `shuffled`, `mean_image`.
+        """
         scores: dict[str, Score] = {}
         of_each: dict[str, np.ndarray] = {}
+        if row == MODEL and FINETUNE.name in job.artifacts:
+            scores |= {score.name: score for score in read_kept_scores(Path(job.artifacts[FINETUNE.name]))}
         for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS):
             if step.name in job.artifacts:
                 content = json.loads((Path(job.artifacts[step.name]) / SCORES).read_text())
-                scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
-                each = content.get("of_each_image", {}).get(MODEL, {})
+                scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"].get(row, ())}
+                each = content.get("of_each_image", {}).get(row, {})
                 of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
         return cls(scores, of_each)
 
@@ -89,10 +97,12 @@ class Cell:
     Attributes:
         settings: value of each swept parameter except the seed.
         jobs: by seed; a single job has the key "" if no seed was swept.
+        row: of the evaluations, the model or one beside it.
     """
 
     settings: Mapping[str, str]
     jobs: Mapping[str, Job]
+    row: str = MODEL
 
     @property
     def name(self) -> str:
@@ -115,7 +125,7 @@ class Cell:
     @cached_property
     def by_seed(self) -> dict[str, JobScores]:
         """Return the scores of the finished jobs by seed."""
-        return {seed: JobScores.read(job) for seed, job in self.jobs.items() if job.status == "finished"}
+        return {seed: JobScores.read(job, self.row) for seed, job in self.jobs.items() if job.status == "finished"}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
         """Return the scores of each image for these seeds, `(K, n)`; None if any of them lacks it."""

@@ -10,13 +10,16 @@ from mindeye_pl.gallery.files import AUTO, KINDS
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
-from mindeye_pl.types import Name, NonNegativeInt, OneOf, PositiveInt, PublishedOrCorrected
+from mindeye_pl.types import Name, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, PublishedOrCorrected
 
 #: Weights that fine-tuning starts from.
 Start = Literal["pretrained", "scratch"]
 
 #: Epoch whose weights are kept.
-Keep = Literal["last", "lowest_validation_loss"]
+Keep = Literal["last", "best_validation"]
+
+#: Scores on validation images that every system logs; the loss is better where it is lower.
+ValidationScore = Literal["loss", "image_retrieval", "brain_retrieval"]
 
 #: States of an artifact that `artifacts.action=prune` removes.
 Prunable = Annotated[str, OneOf((UNFINISHED, REMOVED, DAMAGED, OTHER_SCHEMA))]
@@ -25,7 +28,8 @@ Action = Literal["list", "verify", "prune"]
 Unreadable = Literal["refuse", "skip"]
 Locks = Annotated[str, OneOf((REQUIRED, NO_LOCKS))]
 
-LAST, LOWEST = get_args(Keep)
+LAST, BEST = get_args(Keep)
+LOSS, *_ = get_args(ValidationScore)
 _, SKIP = get_args(Unreadable)
 
 
@@ -35,6 +39,9 @@ class Pretrain(Settings):
     subjects: list[PositiveInt] = key("subjects to train on; all but `data.subject` by default.")
     num_sessions: NumSessions = key("first sessions of each subject that are used, or `all`.")
     epochs: PositiveInt = key("epochs of training.")
+    max_steps: PositiveInt | None = key(
+        "optimiser steps, in `epochs` equal parts; null: epochs are passes over the data."
+    )
     batch_size: PositiveInt = key("trials of a batch, over all subjects together.")
 
 
@@ -46,8 +53,12 @@ class Finetune(Settings):
     trainable: str | Annotated[list[str], MinLen(1)] = key("`all`, or the parts that learn while the rest is frozen.")
     inherit_bias: PublishedOrCorrected = key("`published` starts with the bias of the first pretraining subject.")
     epochs: PositiveInt = key("epochs of training.")
+    max_steps: PositiveInt | None = key(
+        "optimiser steps, in `epochs` equal parts; null: epochs are passes over the data."
+    )
     batch_size: PositiveInt = key("trials of a batch.")
     keep: Keep = key("epoch whose weights are kept.")
+    validation_score: ValidationScore = key("score by which `keep=best_validation` chooses the epoch.")
 
 
 class Evaluate(Settings):
@@ -90,6 +101,8 @@ class Sweep(Settings):
     columns: Annotated[list[str], MinLen(1)] = key("scores of the table; the terminal shows three.")
     compare: str | None = key("parameter whose values are compared; null for the last one that is swept.")
     baseline: Any = key("its value that the others are compared with; null for the first one.")
+    choose: str | None = key("swept parameter of which the first value near the best is chosen; null for none.")
+    tolerance: NonNegativeFloat = key("difference from the best mean that counts as near.")
     pages: bool = key("writes a page for each job too.")
     stop_at_first_failure: bool = key("starts no further job after one has failed.")
     wandb_folder: str = key("folder that `pipeline=wandb_sweeps` writes into.")

@@ -64,6 +64,7 @@ class Data(Settings):
     test_split: TestSplit = key("test images; `test` leaves out the last three sessions.")
     split: Name = key("images left out of training and tested: `standard`, `cluster_k5_0`, `image_wise_85`.")
     validation_fraction: ProperFraction = key("fraction of the training images held out for the curves.")
+    validation_images: NonNegativeInt = key("images of a subject held out at least, where the fraction is fewer.")
     trials_per_session: PositiveInt = key("presentations of a session.")
     num_workers: NonNegativeInt = key("worker processes of a data loader.")
     made_by: str | None = optional("full name of the step that makes the files where `root` is null.")
@@ -99,6 +100,7 @@ class ScaleSweep(Settings):
 
     hours: str | PositiveFloat = key("sessions, separated by commas.")
     seeds: str | Seed = key("seeds, separated by commas.")
+    max_steps: str | PositiveInt | None = optional("optimiser steps of fine-tuning, separated by commas.")
     hidden_dims: str | PositiveInt | None = optional("widths of the shared space, separated by commas.")
 
 
@@ -128,8 +130,10 @@ class Scale(Settings):
     prior_samples: PositiveInt | None = optional("samples that are averaged.")
     max_lr: PositiveFloat | None = optional("highest learning rate.")
     pretrain_epochs: PositiveInt | None = optional("epochs of pretraining.")
+    pretrain_max_steps: PositiveInt | None = optional("optimiser steps of pretraining; null for passes over the data.")
     pretrain_batch_size: PositiveInt | None = optional("trials of a pretraining batch.")
     finetune_epochs: PositiveInt | None = optional("epochs of fine-tuning.")
+    finetune_max_steps: PositiveInt | None = optional("optimiser steps of fine-tuning; null for passes over the data.")
     finetune_batch_size: PositiveInt | None = optional("trials of a fine-tuning batch.")
     finetune_keep: Keep | None = optional("epoch whose weights are kept.")
     generator_epochs: PositiveInt | None = optional("epochs of the generator's fine-tuning.")

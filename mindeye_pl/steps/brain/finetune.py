@@ -11,15 +11,20 @@ from safetensors.numpy import load_file
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
+from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.statistics.score import score_summary
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
+from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays
+from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
 from mindeye_pl.training.fit import TRAINER_KEYS, fit
@@ -84,8 +89,9 @@ class Finetune(Step):
         return [*subject_tags(config), start]
 
     def check(self, config: DictConfig) -> None:
-        """Check that a rank holds the weights that are kept."""
+        """Check the budget, and that a rank holds the weights that are kept."""
         settings = config.finetune
+        Budget.of(settings, self.name)
         if settings.keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
             fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
             raise UserError(
@@ -93,14 +99,16 @@ class Finetune(Step):
             )
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
-        """Train, and write the weights and the scaling of betas."""
+        """Train, and write the weights, their scores on validation images, and the scaling of betas."""
         subject, wanted = settings.data.subject, settings.finetune
-        data = subject_trials(inputs["data"], settings, inputs["split"], batch_size=wanted.batch_size)
+        budget = Budget.of(wanted, self.name)
+        steps = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
+        chosen: dict[str, Any] = {"batch_size": wanted.batch_size, "steps_per_epoch": steps}
+        data = subject_trials(inputs["data"], settings, inputs["split"], **chosen)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
-        if wanted.keep != LAST and not len(data.validation_trials[0]):
-            got, fix = f"data.validation_fraction={settings.data.validation_fraction}", f"more, or finetune.keep={LAST}"
-            raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=got, fix=fix)
+        if wanted.keep != LAST:
+            check_validation_images(len(data.validation_trials[0]), settings.data, wanted.keep)
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
         start = "from scratch"
@@ -112,10 +120,18 @@ class Finetune(Step):
         model.freeze_all_but(wanted.trainable)
         title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
         training = TrainingSettings.of(settings, work.name)
-        fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, keep=wanted.keep, log=work.log)
+        how: dict[str, Any] = {"keep": wanted.keep, "validation_score": wanted.validation_score}
+        kept = fit(model, data, work.folder, training, budget=budget, title=title, log=work.log, **how)
+        if not is_main_process():
+            return
+        write_kept_scores(work.folder, kept)
         scaling = data.normalisation(subject)
-        if isinstance(scaling, ZScoreTrainSessions) and is_main_process():
+        if isinstance(scaling, ZScoreTrainSessions):
             write_arrays(work.folder / BETAS, {"mean": scaling.mean, "std": scaling.std})
+
+    def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
+        """Log the kept weights' scores on validation images."""
+        record.summarise(score_summary(score.to_dict() for score in read_kept_scores(artifact.folder)))
 
 
 FINETUNE = Finetune()

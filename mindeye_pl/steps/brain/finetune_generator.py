@@ -32,6 +32,7 @@ from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel, has_part
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.callbacks.image_grid import GeneratedGrid
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights, save_weights
 from mindeye_pl.training.fit import TRAINER_KEYS, fit
@@ -123,7 +124,7 @@ class FinetuneGenerator(ModelStep):
         title = f"fine-tuning the generator to subject {subject}, conditioned on {wanted.condition}"
         grid = [GeneratedGrid(work.folder / GRID, work.log.log_image if work.log.enabled else None)]
         training = TrainingSettings.of(settings, work.name)
-        how: dict[str, Any] = {"epochs": wanted.epochs, "title": title, "callbacks": grid, "save": save}
+        how: dict[str, Any] = {"budget": Budget(wanted.epochs), "title": title, "callbacks": grid, "save": save}
         fit(model, data, work.folder, training, log=work.log, **how)
 
 

@@ -11,6 +11,7 @@ from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, hours, trial_data
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.fit import TRAINER_KEYS, fit
 from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
@@ -46,11 +47,17 @@ class Pretrain(Step):
         subjects = [f"subj0{subject}" for subject in config.pretrain.subjects]
         return [*subjects, f"hours={hours(config.pretrain.num_sessions)}"]
 
+    def check(self, config: DictConfig) -> None:
+        """Check the budget."""
+        Budget.of(config.pretrain, self.name)
+
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights."""
         wanted = settings.pretrain
+        budget = Budget.of(wanted, self.name)
         subjects = list(wanted.subjects)
         chosen: dict[str, Any] = {key: wanted[key] for key in ("num_sessions", "batch_size")}
+        chosen["steps_per_epoch"] = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
         data = trial_data(inputs["data"], settings, inputs["split"], subjects=subjects, **chosen)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
@@ -58,7 +65,7 @@ class Pretrain(Step):
         data.growth = model.batch_growth(wanted.epochs)
         title = f"pretraining on {data.num_train_trials:,} trials of subjects {', '.join(map(str, subjects))}"
         training = TrainingSettings.of(settings, work.name)
-        fit(model, data, work.folder, training, epochs=wanted.epochs, title=title, log=work.log)
+        fit(model, data, work.folder, training, budget=budget, title=title, log=work.log)
 
 
 def repetition_slots(model: DictConfig) -> int:

@@ -12,14 +12,17 @@ from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.targets import ImageTargets
 
 #: Settings of the trials that a training's weights depend on.
-TRAINING_TRIALS = ("seed", "data.betas", "data.sampling", "data.trials_per_session", "data.validation_fraction")
+TRAINING_TRIALS = (
+    *("seed", "data.betas", "data.sampling", "data.trials_per_session", "data.validation_fraction"),
+    "data.validation_images",
+)
 #: Settings of the same data module that change nothing in a training.
 TRAINING_RUNTIME = ("data.num_workers", "data.repetitions", "data.test_split")
 
 #: Settings of one subject's test set, and of the training trials that its betas are scaled by.
 TEST_TRIALS = (
     *("seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.test_split"),
-    "data.validation_fraction",
+    *("data.validation_fraction", "data.validation_images"),
 )
 #: Settings of the same data module that change nothing in a test set.
 TEST_RUNTIME = ("data.num_workers", "data.sampling", "data.trials_per_session")
@@ -33,6 +36,7 @@ def trial_data(
     subjects: list[int],
     num_sessions: int | str,
     batch_size: int = 24,
+    steps_per_epoch: int | None = None,
 ) -> NSDDataModule:
     """Return the data of these subjects, without targets of their images.
 
@@ -43,6 +47,7 @@ def trial_data(
         subjects: in the order of their functional alignments.
         num_sessions: the first n of every subject, or "all".
         batch_size: trials of a batch on one rank, over all subjects.
+        steps_per_epoch: batches of an epoch; None for one pass over the data.
     """
     data = settings.data
     return NSDDataModule(
@@ -57,7 +62,9 @@ def trial_data(
         test_split=data.test_split,
         left_out=left_out,
         validation_fraction=data.validation_fraction,
+        validation_images=data.validation_images,
         trials_per_session=data.trials_per_session,
+        steps_per_epoch=steps_per_epoch,
         seed=settings.seed,
         num_workers=data.num_workers,
     )

@@ -13,6 +13,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.foundation.images import SCENES, TrainingImages, trains_on_scenes
+from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.fit import TRAINER_KEYS, fit
 from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
 
@@ -87,7 +88,7 @@ class FoundationTraining(Step):
             steps_per_epoch=own.get("steps_per_epoch"),
         )
         training, title = TrainingSettings.of(settings, work.name), f"training the {foundation.name} {self.model}"
-        how: dict[str, Any] = {"epochs": own.epochs, "title": title, "callbacks": callbacks, "save": save}
+        how: dict[str, Any] = {"budget": Budget(own.epochs), "title": title, "callbacks": callbacks, "save": save}
         fit(model, data, work.folder, training, log=work.log, **how)
 
 

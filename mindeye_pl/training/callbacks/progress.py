@@ -18,30 +18,34 @@ class ProgressPrinter(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the title, the number of epochs and steps, and the step from which a stopped training resumes."""
-        epochs, steps = trainer.max_epochs, trainer.num_training_batches
+        epochs, steps, budget = trainer.max_epochs, trainer.num_training_batches, trainer.max_steps
         done, where = trainer.current_epoch, "for"
         if trainer.fit_loop.restarting:
             where = f"resuming in epoch {done + 1} after step {trainer.fit_loop.batch_idx + 1}, for"
         elif done:
             where = f"resuming after epoch {done}, for"
-        console.print(f"{self.title}, {where} {epochs} epochs of {steps} steps")
+        total = f"{budget:,} steps, in " if budget > 0 else ""
+        console.print(f"{self.title}, {where} {total}{epochs} epochs of {steps} steps")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line where it is one of the tenths."""
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
         if trainer.is_global_zero and (epoch * self.lines // epochs > (epoch - 1) * self.lines // epochs):
-            console.print(self.line(epoch, epochs, {name: float(v) for name, v in trainer.callback_metrics.items()}))
+            where = f"epoch {epoch} of {epochs}"
+            if trainer.max_steps > 0:  # epochs are parts of a budget, not passes over the data
+                where = f"step {trainer.global_step:,} of {trainer.max_steps:,}"
+            console.print(self.line(where, {name: float(v) for name, v in trainer.callback_metrics.items()}))
 
     @staticmethod
-    def line(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
-        """Return the line of one epoch from the logged metrics."""
+    def line(where: str, metrics: dict[str, float]) -> str:
+        """Return the line of one epoch from the logged metrics; `where` in the training it is."""
         parts = {
             name.removeprefix("train/").removesuffix("_epoch"): value
             for name, value in metrics.items()
             if name.startswith("train/") and name.endswith("_epoch")
         }
         loss = parts.pop("loss", float("nan"))
-        line = f"  epoch {epoch} of {epochs}: loss {loss:.2f}"
+        line = f"  {where}: loss {loss:.2f}"
         if parts:
             line += " = " + " + ".join(f"{name} {value:.2f}" for name, value in parts.items())
         if (accuracy := metrics.get("validation/image_retrieval")) is not None:

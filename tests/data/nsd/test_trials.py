@@ -137,3 +137,13 @@ def test_slots_equal_a_loop(stimulus_ids, num_slots):
 def test_three_slots_contain_every_trial():
     stimulus_ids = np.random.default_rng(0).permutation(np.repeat(np.arange(50), 3))
     assert (assign_trial_slots(stimulus_ids, 3) == np.arange(150)[:, None]).any(1).all()
+
+
+def test_at_least_so_many_images_are_held_out() -> None:
+    ids = np.repeat(np.arange(178), 2)
+    few, more = is_validation(ids, 0.05, 42), is_validation(ids, 0.05, 42, at_least=30)
+    assert len(np.unique(ids[few])) < 30 == len(np.unique(ids[more]))
+    assert not (few & ~more).any()
+    np.testing.assert_array_equal(more[::2], more[1::2])
+    np.testing.assert_array_equal(is_validation(ids, 0.5, 42, at_least=30), is_validation(ids, 0.5, 42))
+    assert is_validation(ids, 0, 42, at_least=500).all()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mindeye_pl.config import conf_dir
+from mindeye_pl.reports.results.summary import summarise
+from mindeye_pl.reports.results.tables import fill_tables
 from tests import forked
 from tests.conftest import CommandLine
 
@@ -49,6 +51,23 @@ def test_the_page(swept: tuple[Path, str]) -> None:
     page = (outputs / "reports" / "sweeps" / "hours_subj01" / "index.html").read_text()
     for words in ("Scores against hours", "Paired differences", "0.5 h, pretrained", "shared: pretrain", "simulated"):
         assert words in page
+
+
+def test_the_summary_of_the_sweep(swept: tuple[Path, str]) -> None:
+    outputs, out = swept
+    (folder,) = (outputs / "sweeps" / "sweeps" / "hours_subj01").iterdir()
+    found = summarise(folder, allow=("changes", "mixed"))
+    assert found["command"].startswith("python -m mindeye_pl -m +experiment=sweeps/hours_subj01 'scale.sweep.hours=")
+    assert (found["simulated"], found["seeds"], found["experiment"]) == (True, [1], "sweeps/hours_subj01")
+    assert list(found["rows"])[:2] == ["0.5 h, scratch", "0.5 h, pretrained"]
+    ridge = found["rows"]["1 h, pretrained: ridge"]["image_retrieval"]
+    assert 0 <= ridge["value"] <= 1 < ridge["pool_size"]
+    assert "image_retrieval" in found["differences"]["1 h: pretrained − scratch"]
+    assert all(sentence in " ".join(out.split()) for sentence in found["findings"])
+    page = "<!-- table: {from: hours, columns: [image_retrieval], allow: [changes, mixed]} -->\n<!-- /table -->\n"
+    table = fill_tables(page, {"hours": json.loads(json.dumps(found))})
+    value = found["rows"]["1 h, pretrained"]["image_retrieval"]["value"]
+    assert f"| 1 h, pretrained | {100 * value:.1f} % (" in table
 
 
 @pytest.mark.slow

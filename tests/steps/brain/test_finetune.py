@@ -9,13 +9,13 @@ from mindeye_pl.training import fit as training
 from tests.conftest import CommandLine
 
 COMMAND = ("+experiment=scratch", "scale=tiny", "logger=none", "pipeline.steps=[finetune]")
-LOWEST = "finetune.keep=lowest_validation_loss"
+BEST = "finetune.keep=best_validation"
 
 
-def test_the_weights_of_the_lowest_validation_loss(cli: CommandLine) -> None:
+def test_the_weights_of_the_best_validation(cli: CommandLine) -> None:
     epochs = "finetune.epochs=4"
     assert cli(*COMMAND, epochs, "finetune.keep=last")[0] == 0
-    code, out, err = cli(*COMMAND, epochs, LOWEST)
+    code, out, err = cli(*COMMAND, epochs, BEST)
     assert code == 0, err
     folders = sorted((cli.outputs / "artifacts" / "finetune").glob("subj*"))
     assert len(folders) == 2
@@ -36,8 +36,8 @@ def test_killed_while_checkpoints_are_removed(cli: CommandLine, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "remove", remove_and_die)
-        assert cli(*COMMAND, LOWEST)[0] == 130
-    code, _, err = cli(*COMMAND, LOWEST)
+        assert cli(*COMMAND, BEST)[0] == 130
+    code, _, err = cli(*COMMAND, BEST)
     assert code == 0, err
     assert not list(cli.made("finetune").glob("*.ckpt"))
 
@@ -45,12 +45,12 @@ def test_killed_while_checkpoints_are_removed(cli: CommandLine, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("finetune.keep=best",), ("finetune.keep", "best", "last or lowest_validation_loss")),
+        (("finetune.keep=best",), ("finetune.keep", "best", "last or best_validation")),
         (
-            (LOWEST, "data.validation_fraction=0"),
+            (BEST, "data.validation_fraction=0"),
             ("needs validation images", "got: data.validation_fraction=0", "finetune.keep=last"),
         ),
-        ((LOWEST, "trainer.strategy=fsdp"), ("whole weights", "fsdp", "trainer.strategy=ddp")),
+        ((BEST, "trainer.strategy=fsdp"), ("whole weights", "fsdp", "trainer.strategy=ddp")),
     ],
 )
 def test_invalid_keep_options_are_refused(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:

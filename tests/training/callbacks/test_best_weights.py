@@ -10,11 +10,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.schema.nodes.run import ValidationScore
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
 from mindeye_pl.training.callbacks.resume_checkpoint import ResumeCheckpoint
-from mindeye_pl.training.fit import lowest_loss, weights_of_lowest_loss
+from mindeye_pl.training.fit import best_validation, weights_of_best
 
 LOSSES = (3.0, 1.0, 2.0, 0.5, float("nan"), 0.7)
+RATES = (0.1, 0.3, 0.3, float("nan"), 0.2, 0.3)
 
 
 class CountsEpochs(LightningModule):
@@ -29,6 +31,7 @@ class CountsEpochs(LightningModule):
 
     def validation_step(self, batch: Sequence[torch.Tensor], batch_index: int) -> None:
         self.log("validation/loss", torch.tensor(LOSSES[self.current_epoch]))
+        self.log("validation/image_retrieval", torch.tensor(RATES[self.current_epoch]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1.0)
@@ -45,8 +48,10 @@ class Stop(Callback):
             raise RuntimeError("killed")
 
 
-def train(folder: Path, epochs: int, *more: Callback, every: int = 1) -> ModelCheckpoint:
-    lowest, last = lowest_loss(folder), ResumeCheckpoint(every_n_epochs=every)
+def train(
+    folder: Path, epochs: int, *more: Callback, every: int = 1, score: ValidationScore = "loss"
+) -> ModelCheckpoint:
+    lowest, last = best_validation(folder, score), ResumeCheckpoint(every_n_epochs=every)
     last.path = folder / "last.ckpt"
     trainer = Trainer(
         accelerator="cpu",
@@ -68,20 +73,26 @@ def test_weights_of_the_lowest_loss_are_kept(
     tmp_path: Path, epochs: int, kept: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lowest = train(tmp_path, epochs)
-    assert weights_of_lowest_loss(lowest)["weight"] == kept
+    assert weights_of_best(lowest)["state_dict"]["weight"] == kept
     assert f"after epoch {kept}, whose validation loss is the lowest" in capsys.readouterr().out
+
+
+def test_the_first_of_the_highest_rates_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = train(tmp_path, 6, score="image_retrieval")
+    assert weights_of_best(best)["epoch"] == 1
+    assert "after epoch 2, whose validation image retrieval is the highest" in capsys.readouterr().out
 
 
 def test_a_first_loss_of_nan_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"), 2.0, float("nan"), 1.0))
-    assert weights_of_lowest_loss(train(tmp_path, 3))["weight"] == 2
+    assert weights_of_best(train(tmp_path, 3))["state_dict"]["weight"] == 2
 
 
 def test_all_losses_nan_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.LOSSES", (float("nan"),) * 2)
     lowest = train(tmp_path, 2)
     with pytest.raises(UserError, match=r"finetune\.keep=last"):
-        weights_of_lowest_loss(lowest)
+        weights_of_best(lowest)
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -90,7 +101,7 @@ def test_stopped_and_resumed(tmp_path: Path, stop: int, every: int) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         train(tmp_path, 6, Stop(stop), every=every)
     lowest = train(tmp_path, 6, every=every)
-    assert weights_of_lowest_loss(lowest)["weight"] == 4
+    assert weights_of_best(lowest)["state_dict"]["weight"] == 4
     assert lowest.best_model_score == 0.5
 
 
@@ -99,4 +110,4 @@ def test_resumed_in_a_folder_that_was_moved(tmp_path: Path) -> None:
         train(tmp_path / "before", 6, Stop(5))
     (tmp_path / "before").rename(tmp_path / "after")
     lowest = train(tmp_path / "after", 6)
-    assert weights_of_lowest_loss(lowest)["weight"] == 4
+    assert weights_of_best(lowest)["state_dict"]["weight"] == 4

@@ -106,7 +106,7 @@ def test_progress_line() -> None:
         "validation/image_retrieval": 0.45,
         "validation/pool_size": 50.0,
     }
-    assert ProgressPrinter.line(3, 20, metrics) == (
+    assert ProgressPrinter.line("epoch 3 of 20", metrics) == (
         "  epoch 3 of 20: loss 12.30 = prior 8.10 + contrastive 4.20; "
         "held-out images: the right one of 50 found 45% of the time (chance 2%)"
     )

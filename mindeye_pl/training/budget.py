@@ -1,0 +1,44 @@
+"""The budget of a training: epochs that are passes over the data, or a number of optimiser steps in equal parts."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mindeye_pl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Length of a training.
+
+    With `max_steps` an epoch is one of `epochs` equal parts of the budget, whatever the amount of data: learning rate,
+    mixing, temperatures, validations and checkpoints, which go by epochs, are then the same for every amount.
+
+    Attributes:
+        epochs: number of epochs.
+        max_steps: optimiser steps of the training; None if an epoch is a pass over the data.
+    """
+
+    epochs: int
+    max_steps: int | None = None
+
+    @classmethod
+    def of(cls, node: Any, name: str) -> Self:
+        """Return the budget of the configuration node `name`, `finetune` for instance.
+
+        Raises:
+            UserError: if the steps are not a multiple of the epochs.
+        """
+        epochs, steps = node.epochs, node.max_steps
+        if steps is not None and steps % epochs:
+            nearest = max(round(steps / epochs), 1) * epochs
+            raise UserError(
+                f"{name}.max_steps is not a multiple of {name}.epochs",
+                got=f"{steps} steps in {epochs} epochs",
+                expected="epochs of equally many steps",
+                fix=f"{name}.max_steps={nearest}, or another {name}.epochs",
+            )
+        return cls(epochs, steps)
+
+    def batches_per_epoch(self, accumulated: int | None) -> int | None:
+        """Return the batches of an epoch, of which `accumulated` make one optimiser step; None for a pass."""
+        return None if self.max_steps is None else self.max_steps // self.epochs * (accumulated or 1)
