@@ -40,7 +40,9 @@ def classifier() -> nn.Sequential:
 
     layers = block(3, 32, 2) + block(32, 64, 1) + block(64, 64, 2) + block(64, 128, 1) + block(128, 128, 2)
     layers += block(128, 192, 1)
-    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(768, len(CATEGORIES)))
+    return nn.Sequential(
+        *layers, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(768, len(CATEGORIES))
+    )
 
 
 def train(steps: int) -> nn.Sequential:
@@ -93,7 +95,9 @@ def report(network: nn.Module, run_folder: Path) -> None:
     labels = torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
     seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(np.array(ids))).float()
     rows = {"seen images": seen} | {name: made[name] for name in made if "images" in name}
-    print(f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {100 / len(CATEGORIES):.1f} %), simulated")
+    print(
+        f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {100 / len(CATEGORIES):.1f} %), simulated"
+    )
     for name, images in rows.items():
         rank = recognised(network, images, labels)
         cells = []

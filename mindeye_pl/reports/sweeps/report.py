@@ -13,7 +13,7 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.render.page import ReportData, write_report
-from mindeye_pl.reports.render.section import Section, charts_section
+from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.table import (
     BY_DIRECTION,
     COLUMNS,
@@ -24,7 +24,6 @@ from mindeye_pl.reports.render.table import (
     Row,
     terminal_table,
 )
-from mindeye_pl.reports.runs.figures import descriptions
 from mindeye_pl.reports.sweeps.choice import choose
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
 from mindeye_pl.reports.sweeps.images import images_section

@@ -1,5 +1,7 @@
 """Signed distances of drawn parts, against a second implementation by dense sampling of the outline."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ def sampled_distance(part: Part) -> np.ndarray:
     else:
         corners = np.concatenate([part.points, part.points[:1]]) if part.kind == "P" else part.points
         steps = np.linspace(0, 1, 501)[:, None]
-        points = np.concatenate([a + steps * (b - a) for a, b in zip(corners, corners[1:], strict=False)])
+        points = np.concatenate([a + steps * (b - a) for a, b in pairwise(corners)])
     u, v = np.meshgrid(AXIS, AXIS)
     return np.hypot(u[..., None] - points[:, 0], v[..., None] - points[:, 1]).min(-1)
 

@@ -113,7 +113,8 @@ def test_scene_looks_the_same_at_every_size():
 @pytest.mark.parametrize("category", CATEGORIES[::8])
 def test_edges_are_antialiased(category):
     """The area of an object changes smoothly with its size, and some pixels on its edge are mixed."""
-    cover = [(0.5 - render(single_object(category, radius=radius), 64)[2]).sum() for radius in np.linspace(0.5, 0.53, 7)]
+    radii = np.linspace(0.5, 0.53, 7)
+    cover = [(0.5 - render(single_object(category, radius=radius), 64)[2]).sum() for radius in radii]
     steps = np.diff(cover)
     assert steps.min() > 0
     assert steps.max() < 4 * steps.min()
