@@ -95,9 +95,8 @@ def report(network: nn.Module, run_folder: Path) -> None:
     labels = torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
     seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(np.array(ids))).float()
     rows = {"seen images": seen} | {name: made[name] for name in made if "images" in name}
-    print(
-        f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {100 / len(CATEGORIES):.1f} %), simulated"
-    )
+    chance = 100 / len(CATEGORIES)
+    print(f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {chance:.1f} %), simulated")
     for name, images in rows.items():
         rank = recognised(network, images, labels)
         cells = []

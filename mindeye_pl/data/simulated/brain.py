@@ -25,11 +25,11 @@ from mindeye_pl.data.simulated.visual_features import (
 #: mostly identity are `higher_vis` at any size.
 _AREA_LIMITS = {"V1": 0.1, "V2": 0.125, "V3": 0.155, "V4": np.inf}
 
-#: Limits of the fraction of a voxel's visual drive that is linear in colour and luminance; the rest is invariant to phase.
+#: Limits of the fraction of a voxel's visual drive that is linear in colour and luminance; the rest ignores phase.
 _LINEAR_FRACTION = (0.05, 0.15)
 #: Weight of coloured edges relative to oriented energy.
 _EDGE_WEIGHT = 0.5
-#: The identity's fraction of a voxel's drive rises with its level in the hierarchy, from this level on, with this slope.
+#: The identity's fraction of a voxel's drive rises with its level in the hierarchy, from this level with this slope.
 _IDENTITY_LEVEL, _IDENTITY_SLOPE = 0.25, 1.7
 
 
@@ -138,7 +138,7 @@ def _receptive_fields(rng: np.random.Generator, sizes: np.ndarray) -> np.ndarray
 
 
 def _visual_tuning(rng: np.random.Generator, num_voxels: int) -> np.ndarray:
-    """Draw feature weights, (F, V), for colour and luminance, their edges, and energy near one orientation and scale."""
+    """Draw feature weights, (F, V), for colour, luminance, their edges, and energy near one orientation and scale."""
     colour = rng.standard_normal((NUM_COLOUR_FEATURES, num_voxels))
     colour[NUM_CHANNELS:] = _EDGE_WEIGHT * np.abs(colour[NUM_CHANNELS:])
     preferred = rng.uniform(0, np.pi, num_voxels)

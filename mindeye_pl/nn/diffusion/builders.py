@@ -182,7 +182,7 @@ def build_clip(
             "width": token_dim,
             "layers": layers,
             "head_width": token_dim // heads,
-            "pool_type": "avg",  # captions train every token; pooling the class token would leave the last layer's as drawn
+            "pool_type": "avg",  # captions then train every token, not the class token alone
         },
         text_cfg={
             "context_length": context_length,
