@@ -14,6 +14,7 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS
 from mindeye_pl.reports.render.grid import grid_section
 from mindeye_pl.reports.render.image_table import Cell as ImageCell
 from mindeye_pl.reports.render.image_table import ImageRow
@@ -87,8 +88,9 @@ def _report_data(
     means = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
     rows = [_row(cell, scores, simulated) for cell in cells]
     unlimited = [replace(column, limits=None) for column in columns]
-    note = "First minus second on the same images; 95 % intervals over images, and by Student's t over seeds."
-    tables = [Results("Sweep", rows, columns, f"{means}95 % intervals over the test images.")]
+    intervals = f"95 % intervals over test images and seeds, over images alone below {MIN_SEEDS} seeds."
+    note = f"First minus second on the same images and seeds; {intervals}"
+    tables = [Results("Sweep", rows, columns, f"{means}{intervals}")]
     tables += [Results("Paired differences", differences, unlimited, note)] if differences else []
     about_an_hour = [sentence for sentence in findings if " at 1 h" in sentence]
     bars = "Bars: from the lowest to the highest seed."
