@@ -96,5 +96,5 @@ def set_scores(features: Tensor, reference_features: Tensor, names: tuple[str, s
     values = [float(fid(features, reference_features))]
     if min(len(features), len(reference_features)) < MIN_IMAGES_FOR_FID:
         values.append(1000 * float(kid(features, reference_features)))
-    more = {"chance": None, "pool_size": None, "num_images": len(features), "higher_is_better": False}
-    return [Score(name, value, **more) for name, value in zip(names, values, strict=False)]
+    num = len(features)
+    return [Score(name, v, None, None, num, higher_is_better=False) for name, v in zip(names, values, strict=False)]

@@ -115,8 +115,8 @@ class Cell:
 
     @cached_property
     def by_seed(self) -> dict[str, JobScores]:
-        """Return the scores of the finished jobs by seed."""
-        return {seed: JobScores.read(job) for seed, job in self.jobs.items() if job.status == "finished"}
+        """Return the scores of the finished jobs by seed, in the order of seeds: rounding does not depend on the jobs'."""
+        return {seed: JobScores.read(job) for seed, job in sorted(self.jobs.items()) if job.status == "finished"}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
         """Return the scores of each image for these seeds, `(K, n)`; None if any of them lacks it."""

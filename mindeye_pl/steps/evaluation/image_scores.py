@@ -255,7 +255,8 @@ def _set_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets)
     lines = [line for line in sets.lines if line not in PERMUTED_LINES]
     scores = {line: set_scores(features.of_line(line, layer), reference, names) for line in lines}
     if sets.floor:
-        scores[FLOOR] = set_scores(*(features.of_set(name, layer) for name in sets.floor), names)
+        first, second = (features.of_set(name, layer) for name in sets.floor)
+        scores[FLOOR] = set_scores(first, second, names)
     return scores
 
 
