@@ -49,26 +49,29 @@ def _root_of_covariance(rows: Tensor) -> Tensor:
     return torch.linalg.qr(centred, mode="r").R if len(rows) > rows.shape[1] else centred
 
 
-def kid(features: Tensor, reference_features: Tensor) -> Tensor:
+def kid(features: Tensor, reference_features: Tensor, *, paired: bool = False) -> Tensor:
     """Squared maximum mean discrepancy of the features of two sets of images, without the bias of FID.
 
     Formula: mean over i != j of k(x_i, x_j) + mean over i != j of k(y_i, y_j) - 2 mean over i, j of k(x_i, y_j), with
-        k(x, y) = (x.y / F + 1)^3 and all images in one subset; tables show 1000 times this
+        k(x, y) = (x.y / F + 1)^3; tables show 1000 times this. If x_i is a reconstruction of y_i, the last mean is over
+        i != j too: with the pairs it would be below 0 for good reconstructions.
     Range: about 0 upwards; sampling noise of equal distributions is below 0 as often as above
     Direction: lower is better.
     Chance: no single number; see the row of other images, whose expectation is 0
     Weights: fid_inception; values of other feature networks are not comparable
     Not shown: whether any image matches its brain, as for FID; how much of a small value is sampling noise.
-    Source: Bińkowski et al. 2018, Demystifying MMD GANs; torchmetrics' KernelInceptionDistance with one subset
+    Source: Bińkowski et al. 2018, Demystifying MMD GANs, as torchmetrics' KernelInceptionDistance with all images in
+        one subset; for pairs Gretton et al. 2012, A Kernel Two-Sample Test, lemma 6
 
-    Shape: `(N, F)`, `(M, F)` -> float64 scalar.
+    Shape: `(N, F)`, `(M, F)`, N = M if paired -> float64 scalar.
 
     Raises:
         UserError: for a set of fewer than two images.
     """
     first, second = _checked(features, reference_features, "KID")
+    between = _kernel(first, second)
     within = sum(_mean_of_others(_kernel(rows, rows)) for rows in (first, second))
-    return within - 2 * _kernel(first, second).mean()
+    return within - 2 * (_mean_of_others(between) if paired else between.mean())
 
 
 def _checked(features: Tensor, reference_features: Tensor, name: str) -> tuple[Tensor, Tensor]:
@@ -88,13 +91,17 @@ def _mean_of_others(kernel: Tensor) -> Tensor:
     return (kernel.sum() - kernel.diagonal().sum()) / (len(kernel) * (len(kernel) - 1))
 
 
-def set_scores(features: Tensor, reference_features: Tensor, names: tuple[str, str]) -> list[Score]:
+def set_scores(
+    features: Tensor, reference_features: Tensor, names: tuple[str, str], *, paired: bool = False
+) -> list[Score]:
     """Return FID as a `Score`, and 1000 times KID if a set has fewer than `MIN_IMAGES_FOR_FID` images, by these names.
+
+    In paired sets, image i of the first set is drawn from image i of the second one or from its brain.
 
     They have no interval: a bootstrap draws images repeatedly, which biases FID upwards.
     """
     values = [float(fid(features, reference_features))]
     if min(len(features), len(reference_features)) < MIN_IMAGES_FOR_FID:
-        values.append(1000 * float(kid(features, reference_features)))
+        values.append(1000 * float(kid(features, reference_features, paired=paired)))
     num = len(features)
     return [Score(name, v, None, None, num, higher_is_better=False) for name, v in zip(names, values, strict=False)]

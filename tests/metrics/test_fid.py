@@ -103,22 +103,28 @@ def test_kid_equals_torchmetrics(count: int) -> None:
     assert float(metric.compute()[0]) == pytest.approx(float(kid(first, second)), rel=1e-4)
 
 
-def test_kid_has_no_bias_where_fid_has() -> None:
+@pytest.mark.parametrize("paired", [False, True])
+def test_kid_has_no_bias_where_fid_has(paired: bool) -> None:
     sets = torch.randn(300, 2, 20, 6, generator=torch.Generator().manual_seed(0))
-    values = torch.stack([kid(first, second) for first, second in sets])
+    if paired:  # equal distributions, and each image is similar to its own
+        sets[:, 1] = 0.8 * sets[:, 0] + 0.6 * sets[:, 1]
+    values = torch.stack([kid(first, second, paired=paired) for first, second in sets])
     assert values.mean().item() == pytest.approx(0, abs=3 * values.std().item() / 300**0.5)
     assert all(fid(first, second) > 0.1 for first, second in sets[:20])
+    if paired:
+        assert all(kid(first, second) < kid(first, second, paired=True) for first, second in sets[:20])
 
 
-def test_kid_of_sets_of_different_size_equals_a_loop() -> None:
-    first, second = draw(5, 3, 0), draw(7, 3, 1)
+@pytest.mark.parametrize(("counts", "paired"), [((5, 7), False), ((6, 6), True)])
+def test_kid_equals_a_loop(counts: tuple[int, int], paired: bool) -> None:
+    sets = [draw(count, 3, seed).double() for seed, count in enumerate(counts)]
 
-    def kernel(a: Tensor, b: Tensor) -> float:
-        return (float(a.double() @ b.double()) / 3 + 1) ** 3
+    def mean_kernel(first: Tensor, second: Tensor, others: bool) -> float:
+        pairs = [(i, j) for i in range(len(first)) for j in range(len(second)) if i != j or not others]
+        return float(np.mean([(float(first[i] @ second[j]) / 3 + 1) ** 3 for i, j in pairs]))
 
-    within = [np.mean([kernel(a, b) for a in rows for b in rows if a is not b]) for rows in (list(first), list(second))]
-    expected = sum(within) - 2 * np.mean([kernel(a, b) for a in first for b in second])
-    assert float(kid(first, second)) == pytest.approx(expected, rel=1e-9)
+    expected = sum(mean_kernel(rows, rows, others=True) for rows in sets) - 2 * mean_kernel(*sets, others=paired)
+    assert float(kid(*sets, paired=paired)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_kid_stands_beside_fid_of_few_images() -> None:

@@ -115,7 +115,7 @@ class Cell:
 
     @cached_property
     def by_seed(self) -> dict[str, JobScores]:
-        """Return the scores of the finished jobs by seed, in the order of seeds: rounding does not depend on the jobs'."""
+        """Return the scores of the finished jobs by seed, ascending: sums do not depend on the order of jobs."""
         return {seed: JobScores.read(job) for seed, job in sorted(self.jobs.items()) if job.status == "finished"}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:

@@ -253,7 +253,7 @@ def _set_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets)
     layer, names = protocol.networks[protocol.fid].layer, (FID, KID)
     reference = features.of_set(SEEN, layer)
     lines = [line for line in sets.lines if line not in PERMUTED_LINES]
-    scores = {line: set_scores(features.of_line(line, layer), reference, names) for line in lines}
+    scores = {line: set_scores(features.of_line(line, layer), reference, names, paired=True) for line in lines}
     if sets.floor:
         first, second = (features.of_set(name, layer) for name in sets.floor)
         scores[FLOOR] = set_scores(first, second, names)

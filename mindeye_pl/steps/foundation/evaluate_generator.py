@@ -89,7 +89,7 @@ class EvaluateGenerator(Step):
             for name, found in of.items():
                 if name != OTHER_CAPTIONS:  # the generator's images in another order
                     names = f"fid_{network}_to_{REFERENCE}", f"kid_{network}_to_{REFERENCE}"
-                    rows[name] += set_scores(found, reference, names)
+                    rows[name] += set_scores(found, reference, names, paired=name != TRAINING_IMAGES)
                 if name != TRAINING_IMAGES:
                     rows[name] += _identification(found, reference, network)
         for name, scores in rows.items():

@@ -150,9 +150,9 @@ def test_without_hours_differences_are_said(tmp_path: Path) -> None:
     made = [write_job(tmp_path, 0, each, ablation="none"), write_job(tmp_path, 1, each - 0.2, ablation="no_prior")]
     made.append(write_job(tmp_path, 2, np.clip(each + rng.normal(0, 0.2, NUM_IMAGES), 0, 1), ablation="no_mixco"))
     worse, nothing = sentences(cells_of(made), "ablation", "none", RETRIEVAL)
-    assert (
-        worse
-        == "no prior: image retrieval -20 points against whole model, 95 % interval -24.9 to -15 (1 seed, interval over images alone)."
+    assert worse == (
+        "no prior: image retrieval -20 points against whole model, "
+        "95 % interval -24.9 to -15 (1 seed, interval over images alone)."
     )
     assert nothing.endswith(", which may be nothing.")
 
