@@ -17,4 +17,10 @@ def test_find_significant_differences(shift: float, expected: str | None) -> Non
         other["swav_distance"] - other["swav_distance"].mean() + this_run["swav_distance"].mean() - shift
     )
     differences = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
-    assert find_significant_differences(other, this_run, COLUMNS) == differences
+    assert find_significant_differences(other, this_run, COLUMNS, set()) == differences
+
+
+def test_differences_of_hit_rates_are_newcombes() -> None:
+    this_run, other = {"pixcorr": np.ones(100)}, {"pixcorr": (np.arange(100) >= 4).astype(float)}
+    assert find_significant_differences(other, this_run, COLUMNS, set()) == {"pixcorr": "worse"}
+    assert find_significant_differences(other, this_run, COLUMNS, {"pixcorr"}) == {}
