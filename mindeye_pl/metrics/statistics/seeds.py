@@ -19,8 +19,8 @@ def add_seeds(over_images: Interval, means: np.ndarray) -> Interval:
     means `(K,)` over images, are squared and added (MOVER: Zou and Donner 2008, Statistics in Medicine 27, 1693-1702).
     Variation of an image with a seed is in both, which makes the interval too wide: it covers 94 to 100 %. A bootstrap
     that redraws three seeds covers as little as 75 %, and Satterthwaite's degrees of freedom 92 %. Student's interval
-    assumes that the seeds' means are about normal: at a hit rate of 0.9, seeds with a standard deviation of 5 points are
-    covered to 92 %, of 10 points to 83 % (docs/decisions/0019).
+    assumes that the seeds' means are about normal: at a hit rate of 0.9 it covers 92 % if seeds have a
+    standard deviation of 5 points, and 83 % with 10 (docs/decisions/0019).
     """
     from scipy.stats import t
 
