@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.fid import MIN_IMAGES_FOR_FID
 from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image, two_way_influence
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
-from mindeye_pl.metrics.statistics.score import Interval, Score
+from mindeye_pl.metrics.statistics.score import Interval, Score, is_hit_rate
 
-PIXCORR, SSIM, SSIM_RGB, LPIPS, FID = "pixcorr", "ssim", "ssim_rgb", "lpips", "fid"
+PIXCORR, SSIM, SSIM_RGB, LPIPS, FID, KID = "pixcorr", "ssim", "ssim_rgb", "lpips", "fid", "kid"
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,18 @@ LPIPS_METRIC = TableMetric(
 )
 
 
-def fid_metric(title: str) -> TableMetric:
-    """Return the column of the distance between sets, by one network's features."""
-    question = f"How far are all reconstructions from all seen images, as sets, by {title}? 0 means identical."
-    return TableMetric(FID, "FID", question, "number", higher_is_better=False, bounded=False)
+def set_metrics(title: str, num_images: int) -> list[TableMetric]:
+    """Return the columns of distances between sets, by one network's features: FID, and KID where FID is too biased."""
+    question = f"How far are all reconstructions from all seen images, as sets, by {title}?"
+    floor = (
+        "Biased upwards: two samples of other images of the data set, without the test images and as many, have the "
+        "value of the row of other images."
+    )
+    unbiased = f"Unbiased, for sets of fewer than {MIN_IMAGES_FOR_FID} images: 0 on average for the same distribution."
+    metrics = [TableMetric(FID, "FID", f"{question} {floor}", higher_is_better=False, bounded=False)]
+    if num_images < MIN_IMAGES_FOR_FID:
+        metrics.append(TableMetric(KID, "1000 KID", f"{question} {unbiased}", higher_is_better=False, bounded=False))
+    return metrics
 
 
 def metric_of_function(name: str, function: Callable[..., Tensor]) -> TableMetric:
@@ -166,7 +175,7 @@ def summarise_scores(
 
 def _interval(metric: TableMetric, influence: np.ndarray, num_resamples: int, seed: int) -> Interval:
     """Return the interval of a mean; percentages stay within [0, 1]."""
-    if metric.pool_size not in (None, 2):  # per-image values are hits and misses
+    if is_hit_rate(metric.pool_size):
         return hit_rate_interval(influence)
     bounds = (0.0, 1.0) if metric.form == "percent" else None
     return bootstrap_interval(influence, num_resamples=num_resamples, seed=seed, bounds=bounds)

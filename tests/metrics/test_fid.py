@@ -1,13 +1,16 @@
-"""FID, compared with scipy and torchmetrics, and on sets of known distance."""
+"""FID and KID, compared with scipy and torchmetrics, and on sets of known distance."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.fid import fid, fid_score
+from mindeye_pl.metrics.fid import MIN_IMAGES_FOR_FID, fid, kid, set_scores
 
 
 def draw(count: int, width: int, seed: int) -> Tensor:
@@ -83,15 +86,54 @@ def test_fid_does_not_depend_on_the_pairing() -> None:
     torch.testing.assert_close(fid(first[torch.randperm(60)], second), fid(first, second))
 
 
-def test_fid_needs_two_images_per_set() -> None:
-    with pytest.raises(UserError, match="too few images for FID"):
-        fid(torch.zeros(1, 4), torch.zeros(5, 4))
+@pytest.mark.parametrize("distance", [fid, kid])
+def test_distances_need_two_images_per_set(distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+    with pytest.raises(UserError, match=r"too few images for (FID|KID)"):
+        distance(torch.zeros(1, 4), torch.zeros(5, 4))
 
 
-def test_fid_score_names_network_and_reference() -> None:
+@pytest.mark.parametrize("count", [8, 200])
+def test_kid_equals_torchmetrics(count: int) -> None:
+    first, second = draw(count, 24, 2), draw(count, 24, 3)
+    network = nn.Identity()
+    network.num_features = 24
+    metric = KernelInceptionDistance(feature=network, subsets=1, subset_size=count, normalize=True)
+    metric.update(first, real=False)
+    metric.update(second, real=True)
+    assert float(metric.compute()[0]) == pytest.approx(float(kid(first, second)), rel=1e-4)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_kid_has_no_bias_where_fid_has(paired: bool) -> None:
+    sets = torch.randn(300, 2, 20, 6, generator=torch.Generator().manual_seed(0))
+    if paired:  # equal distributions, and each image is similar to its own
+        sets[:, 1] = 0.8 * sets[:, 0] + 0.6 * sets[:, 1]
+    values = torch.stack([kid(first, second, paired=paired) for first, second in sets])
+    assert values.mean().item() == pytest.approx(0, abs=3 * values.std().item() / 300**0.5)
+    assert all(fid(first, second) > 0.1 for first, second in sets[:20])
+    if paired:
+        assert all(kid(first, second) < kid(first, second, paired=True) for first, second in sets[:20])
+
+
+@pytest.mark.parametrize(("counts", "paired"), [((5, 7), False), ((6, 6), True)])
+def test_kid_equals_a_loop(counts: tuple[int, int], paired: bool) -> None:
+    sets = [draw(count, 3, seed).double() for seed, count in enumerate(counts)]
+
+    def mean_kernel(first: Tensor, second: Tensor, others: bool) -> float:
+        pairs = [(i, j) for i in range(len(first)) for j in range(len(second)) if i != j or not others]
+        return float(np.mean([(float(first[i] @ second[j]) / 3 + 1) ** 3 for i, j in pairs]))
+
+    expected = sum(mean_kernel(rows, rows, others=True) for rows in sets) - 2 * mean_kernel(*sets, others=paired)
+    assert float(kid(*sets, paired=paired)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_kid_stands_beside_fid_of_few_images() -> None:
     first, second = draw(30, 4, 13), draw(20, 4, 14)
-    score = fid_score(first, second, network="fid_inception", reference="test_images")
-    assert score.name == "fid_inception_to_test_images"
-    assert fid_score(first, second, network="laptop_clip", reference="x").name == "fid_laptop_clip_to_x"
-    assert (score.value, score.num_images, score.higher_is_better) == (float(fid(first, second)), 30, False)
-    assert score.interval is score.chance is score.pool_size is None
+    scores = set_scores(first, second, ("fid", "kid"))
+    assert [score.name for score in scores] == ["fid", "kid"]
+    assert [score.value for score in scores] == [float(fid(first, second)), 1000 * float(kid(first, second))]
+    for score in scores:
+        assert (score.num_images, score.higher_is_better) == (30, False)
+        assert score.interval is score.chance is score.pool_size is None
+    many = draw(MIN_IMAGES_FOR_FID, 4, 15)
+    assert [score.name for score in set_scores(many, many.flip(0), ("fid", "kid"))] == ["fid"]

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mindeye_pl.metrics.statistics.differences import difference_over_seeds
 from mindeye_pl.metrics.statistics.score import Interval
+from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS
+
+#: Least coverage of the 95 % interval by number of seeds, in 1,000 simulated sweeps for each of four kinds of noise
+#: (tests/metrics/statistics/test_data_worth.py).
+COVERAGE = {3: 0.98, 4: 0.98, 5: 0.97, 8: 0.94}
+
+#: Points of the curve between two amounts at which it is compared with the method.
+_POINTS = 8
 
 
 @dataclass(frozen=True)
@@ -22,9 +31,15 @@ class DataWorth:
 
     at: float  # amount of data of the method
     value: float
-    interval: Interval
+    interval: Interval | None  # None with fewer than `MIN_SEEDS` seeds
+    num_seeds: int
     least: float  # factor of the smallest amount on the reference's curve; smaller factors cannot be resolved
     most: float  # factor of the largest amount
+
+    @property
+    def coverage(self) -> float:
+        """Least coverage of intervals from this number of seeds in simulated sweeps; of the next smaller one in it."""
+        return COVERAGE[max(num for num in COVERAGE if num <= self.num_seeds)]
 
 
 def amount_needed(amounts: Sequence[float], scores: np.ndarray, target: float) -> float:
@@ -52,43 +67,71 @@ def amount_needed(amounts: Sequence[float], scores: np.ndarray, target: float) -
 
 
 def data_worth(
-    *,
-    amounts: Sequence[float],
-    reference: np.ndarray,
-    method: np.ndarray,
-    at: float,
-    confidence: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
+    *, amounts: Sequence[float], reference: np.ndarray, method: np.ndarray, at: float, hits: bool = False
 ) -> DataWorth:
     """Compute the data factor of a method: "pretraining is worth 3.1 times the data at 1 h".
 
-    The interval is a quantile bootstrap: each resample draws images and seeds with replacement, the same ones for both
-    methods. Variation that is specific to an image and a seed is resampled twice, which makes the interval too wide
-    (Owen, The pigeonhole bootstrap, 2007); variation of a seed over all images is resampled from few seeds, which makes
-    it too narrow with two or three seeds.
-
     The reference's curve has positive, ascending amounts `(H,)` and per-image scores `(H, K, n)`, higher is better. The
-    method has scores `(K, n)` of the same seeds and images at the amount `at`.
+    method has scores `(K, n)` of the same seeds and images at the amount `at`. Hits are in [0, 1].
+
+    The 95 % interval, for other images and other seeds, spans the amounts at which the reference's score is not
+    significantly different from the method's by `difference_over_seeds`. It is open at an end of the curve that is not
+    different either.
     """
     assert reference.shape == (len(amounts), *method.shape), f"{reference.shape} against {method.shape}"
-    num_seeds, num_images = method.shape
-    rng = np.random.default_rng(seed)
-    needed = np.empty(num_resamples)
-    for index in range(num_resamples):
-        images = rng.multinomial(num_images, np.full(num_images, 1 / num_images)) / num_images  # (n,)
-        seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds)) / num_seeds  # (K,)
-        needed[index] = amount_needed(amounts, seeds @ (reference @ images).T, float(seeds @ method @ images))
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile(needed, tails, method="inverted_cdf")  # no interpolation between a number and infinity
+    num_seeds = len(method)
     value = amount_needed(amounts, reference.mean((1, 2)), float(method.mean()))
-    return DataWorth(at, value / at, (float(low) / at, float(high) / at), amounts[0] / at, amounts[-1] / at)
+    interval = None
+    if num_seeds >= MIN_SEEDS:
+        low, high = _equal_amounts(amounts, reference, method, hits)
+        interval = min(low, value) / at, max(high, value) / at
+    return DataWorth(at, value / at, interval, num_seeds, amounts[0] / at, amounts[-1] / at)
+
+
+def _equal_amounts(
+    amounts: Sequence[float], reference: np.ndarray, method: np.ndarray, hits: bool
+) -> tuple[float, float]:
+    """Return the smallest and the largest amount at which the reference may equal the method.
+
+    The method is better than the reference at smaller amounts, and worse at larger ones. An end of the curve at which
+    they may be equal counts as zero or infinity.
+    """
+    positions = np.linspace(0, len(amounts) - 1, _POINTS * (len(amounts) - 1) + 1)
+    intervals = []
+    for position in positions:
+        index = min(int(position), len(amounts) - 2)
+        fraction = position - index
+        scores = (1 - fraction) * reference[index] + fraction * reference[index + 1]  # (K, n)
+        intervals.append(difference_over_seeds(method, scores, hits=hits).interval)
+    lows, highs = np.array(intervals).T  # of method minus reference
+    logs = np.interp(positions, np.arange(len(amounts)), np.log(amounts))
+    return math.exp(_first_root(logs, lows)), math.exp(-_first_root(-logs[::-1], -highs[::-1]))
+
+
+def _first_root(logs: np.ndarray, ends: np.ndarray) -> float:
+    """Return the ascending logarithm at which ends of intervals, positive before, first reach zero.
+
+    Minus infinity if the first end is not positive, infinity if all are.
+    """
+    reached = np.flatnonzero(ends <= 0)
+    if not len(reached):
+        return math.inf
+    index = int(reached[0])
+    if index == 0:
+        return -math.inf
+    before, after = ends[index - 1], ends[index]
+    return float(logs[index - 1] + before / (before - after) * (logs[index] - logs[index - 1]))
 
 
 def format_data_worth(worth: DataWorth, what: str) -> str:
-    """Format as "pretraining is worth 3.1 times the data at 1 h, 95 % interval 2.4 to 4.0"."""
-    value, low, high = (_factor(factor, worth) for factor in (worth.value, *worth.interval))
-    return f"{what} is worth {value} times the data at {worth.at:g} h, 95 % interval {low} to {high}"
+    """Format as "pretraining is worth 3.1 times the data at 1 h, 95 % interval 2.4 to 4.0 (3 seeds; it covers ...)"."""
+    words = f"{what} is worth {_factor(worth.value, worth)} times the data at {worth.at:g} h"
+    seeds = f"{worth.num_seeds} seed" + ("s" if worth.num_seeds > 1 else "")
+    if worth.interval is None:
+        return f"{words} ({seeds}: without an interval, which needs at least {MIN_SEEDS})"
+    low, high = (_factor(factor, worth) for factor in worth.interval)
+    measured = f"{seeds}; it covers the truth in at least {100 * worth.coverage:.0f} % of simulated sweeps"
+    return f"{words}, 95 % interval {low} to {high} ({measured})"
 
 
 def _factor(value: float, worth: DataWorth) -> str:

@@ -1,12 +1,10 @@
-"""Confidence intervals over images, seeds and subjects, and paired tests between methods.
+"""Confidence intervals of a model's mean score over images.
 
 Resampling starts from sorted values, so that the order of the images does not matter.
 
-Legend: n images, K seeds or subjects, R resamples.
+Legend: n images, R resamples.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,16 +14,6 @@ from mindeye_pl.metrics.statistics.score import Interval
 #: Weight of the whole sample's variance in a resample's variance. Scores near their limit are mostly equal values; a
 #: resample of equal values has no variance, and its Student's t would be unbounded.
 _SHRINKAGE = 0.05
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean difference of two paired sets of scores."""
-
-    value: float  # mean of first minus second
-    interval: Interval  # of that mean
-    num_pairs: int  # images or seeds
-    p_value: float | None = None  # two-sided, for the null hypothesis of no difference; None if not tested
 
 
 def bootstrap_interval(
@@ -132,83 +120,6 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) ->
     return float(result.low), float(result.high)
 
 
-def difference_over_images(first: np.ndarray, second: np.ndarray, *, seed: int = 0) -> Difference:
-    """Compute the difference of two models scored on the same images in the same order, bootstrapped over images.
-
-    Scores are `(n,)`, or `(K, n)` of a model's seeds, which are averaged first.
-    """
-    difference = _paired(first, second)
-    return Difference(float(difference.mean()), bootstrap_interval(difference, seed=seed), len(difference))
-
-
-def paired_test(first: np.ndarray, second: np.ndarray, *, num_resamples: int = 10_000, seed: int = 0) -> Difference:
-    """Compute `difference_over_images` with the p-value of a sign-flip test for the null hypothesis of no difference.
-
-    The sign of each difference is flipped randomly, as if the models were exchanged for that image: all 2^n
-    combinations if there are at most `num_resamples`. For identification, pass the `two_way_influence` of both models.
-    """
-    from scipy.stats import permutation_test
-
-    difference = np.sort(_paired(first, second))
-    test = permutation_test(
-        (difference,), np.mean, permutation_type="samples", vectorized=True, n_resamples=num_resamples, rng=seed
-    )
-    return replace(difference_over_images(first, second, seed=seed), p_value=float(test.pvalue))
-
-
-def _paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the differences of the images' means over seeds, `(n,)`."""
-    scores = [np.asarray(some, dtype=np.float64) for some in (first, second)]
-    means = [some.mean(0) if some.ndim == 2 else some for some in scores]  # (n,) each
-    assert means[0].shape == means[1].shape, f"{means[0].shape} against {means[1].shape} images"
-    return means[0] - means[1]
-
-
-def difference_over_seeds(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Compute the difference of two models trained with the same seeds, by Student's t (seeds are too few to resample).
-
-    Both are scores `(K,)` of the same seeds in the same order, K > 1.
-    """
-    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    assert difference.ndim == 1, difference.shape
-    assert len(difference) > 1, "the spread over seeds needs at least two seeds"
-    return Difference(float(difference.mean()), interval_over_groups(difference[:, None]), len(difference))
-
-
-def interval_over_groups(groups: Sequence[np.ndarray] | np.ndarray, *, shared_images: bool = False) -> Interval:
-    """Compute the 95 % interval of the mean of subjects' means, each subject weighted equally, by Student's t.
-
-    Subjects are the units: K of them represent the population, however many images each has seen. With four subjects a
-    bootstrap, which can only redraw those four, is far too narrow. The spread of images within a subject is already
-    part of the spread of the means.
-
-    Each of K > 1 subjects (or seeds) has scores `(n_k,)` of its images, or `(seeds, n_k)`, averaged over seeds first.
-    With `shared_images` image j is the same in all groups, and the interval holds for new images too. A hard image
-    lowers all means together, which their spread does not show; this variance is added, with Satterthwaite's degrees of
-    freedom.
-    """
-    scores = [np.asarray(group, dtype=np.float64) for group in groups]
-    scores = [group.mean(0) if group.ndim == 2 else group for group in scores]
-    assert len(scores) > 1, "the spread over groups needs at least two groups"
-    means = np.array([group.mean() for group in scores])
-    parts, degrees = [means.var(ddof=1) / len(means)], [len(means) - 1.0]
-    if shared_images:
-        table = np.stack(scores)  # (K, n)
-        assert table.shape[1] > 1, "the spread over images needs at least two images"
-        rest = table - table.mean(0) - means[:, None] + table.mean()
-        num = (table.shape[0] - 1) * (table.shape[1] - 1)
-        parts += [table.mean(0).var(ddof=1) / table.shape[1], -(rest**2).sum() / num / table.size]
-        degrees += [table.shape[1] - 1.0, float(num)]
-    return _student_interval(float(means.mean()), np.array(parts), np.array(degrees))
-
-
-def _student_interval(mean: float, parts: np.ndarray, degrees: np.ndarray) -> Interval:
-    """Return the interval of a mean whose variance is the sum of `parts`, each with its own degrees of freedom."""
-    from scipy.stats import t
-
-    variance = max(float(parts.sum()), float(parts[0]))  # at least the groups' own variance
-    if variance == 0:
-        return mean, mean
-    freedom = variance**2 / float((parts**2 / degrees).sum())
-    half = float(t.ppf((1 + 0.95) / 2, max(freedom, degrees[0])) * np.sqrt(variance))
-    return mean - half, mean + half
+def interval_over_images(values: np.ndarray, *, hits: bool, seed: int = 0) -> Interval:
+    """Compute the 95 % interval of a mean of scores `(n,)`: `hit_rate_interval` of hits, else `bootstrap_interval`."""
+    return hit_rate_interval(values) if hits else bootstrap_interval(values, seed=seed)

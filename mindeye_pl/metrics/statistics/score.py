@@ -13,6 +13,14 @@ Interval = tuple[float, float]
 Plain = Mapping[str, Any]
 
 
+def is_hit_rate(pool_size: int | None) -> bool:
+    """Return whether the score of an image is a hit, or a fraction of hits: it is found among more than two candidates.
+
+    Its score by two-way identification is a mean over all other images.
+    """
+    return pool_size not in (None, 2)
+
+
 @dataclass(frozen=True)
 class Score:
     """A score with everything needed to interpret it."""
@@ -24,6 +32,11 @@ class Score:
     num_images: int  # that the value is a mean over
     interval: Interval | None = None  # 95 % interval over images; None if it was not computed
     higher_is_better: bool = True
+
+    @property
+    def is_hit_rate(self) -> bool:
+        """As the function of this name."""
+        return is_hit_rate(self.pool_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

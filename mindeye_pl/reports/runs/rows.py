@@ -18,7 +18,7 @@ from mindeye_pl.metrics.captions.scores import CEILING as CAPTION_CEILING
 from mindeye_pl.metrics.captions.scores import PREDICTED_IMAGE, PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric
 from mindeye_pl.metrics.retrieval import published_label
-from mindeye_pl.metrics.statistics.intervals import difference_over_images
+from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.published import DIRECTIONS, published_rows
 from mindeye_pl.reports.render.table import BY_DIRECTION, COLUMNS, Column, Difference, Kind, Results, Row
@@ -149,7 +149,8 @@ def image_rows(
     for line, (name, kind, note) in LINES.items():
         scores = [Score.from_dict(plain) for plain in content["rows"].get(line, ())]
         if any(score.name in {column.score for column in columns} for score in scores):
-            differs = find_significant_differences(_of_each(content, line), model, columns)
+            hit_rates = {score.name for score in scores if score.is_hit_rate}
+            differs = find_significant_differences(_of_each(content, line), model, columns, hit_rates)
             rows.append(about.row(name, scores, kind, note, differs=differs))
     return rows
 
@@ -159,16 +160,18 @@ def _of_each(content: Mapping[str, Any], line: str) -> dict[str, np.ndarray]:
 
 
 def find_significant_differences(
-    row: Mapping[str, np.ndarray], this_run: Mapping[str, np.ndarray], columns: Sequence[Column]
+    row: Mapping[str, np.ndarray], this_run: Mapping[str, np.ndarray], columns: Sequence[Column], hit_rates: set[str]
 ) -> dict[str, Difference]:
     """Return the columns in which the row is better or worse than this run, by `(N,)` scores of the same images.
 
-    The 95 % interval of a significant difference excludes zero, without correction for the number of columns.
+    `hit_rates` are the names of the scores that are hit rates. The 95 % interval of a significant difference excludes
+    zero, without correction for the number of columns.
     """
     found: dict[str, Difference] = {}
     for column in columns:
         if column.score in row and column.score in this_run:
-            low, high = difference_over_images(row[column.score], this_run[column.score]).interval
+            pair, hits = (row[column.score], this_run[column.score]), column.score in hit_rates
+            low, high = difference_over_images(*pair, hits=hits).interval
             if low > 0 or high < 0:
                 found[column.score] = "better" if (low > 0) == column.higher_is_better else "worse"
     return found

@@ -146,7 +146,8 @@ def _print(config: DictConfig, tables: Sequence[Results]) -> None:
         columns = [replace(column, group="") for column in table.columns if column.score in shown[table.title]]
         console.print()
         # On the page notes and kinds explain the rows; here their names do.
-        rows = [replace(row, note="", differs={}) for row in table.rows]
+        named = [replace(row, note="", differs={}) for row in table.rows]
+        rows = [row for row in named if not row.scores or any(row.score(column.score) for column in columns)]
         console.print(terminal_table(Results(title, rows, columns, needs=table.needs), commands=commands))
         if table.note:
             console.print(table.note, style="dim")

@@ -10,8 +10,9 @@ import numpy as np
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.data_worth import DataWorth, data_worth, format_data_worth
-from mindeye_pl.metrics.statistics.intervals import difference_over_images, difference_over_seeds
+from mindeye_pl.metrics.statistics.differences import Difference, difference_over_images, difference_over_seeds
 from mindeye_pl.metrics.statistics.score import Score
+from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.table import Column, Row
 from mindeye_pl.reports.sweeps.jobs import Job
@@ -62,8 +63,8 @@ def compare(cells: Sequence[Cell], key: str, baseline: str, columns: Sequence[Co
             others = [in_words(name, value) for name, value in cell.settings.items() if name != key]
             pair = f"{in_words(key, cell.settings[key])} − {in_words(key, baseline)}"
             name = ": ".join(filter(None, [", ".join(others), pair]))
-            note = "; ".join(filter(None, (_over_seeds(cell, reference, column) for column in columns)))
-            rows.append(Row(name, found, note=note, simulated=simulated))
+            seeds = covered_by_interval(len(common_seeds(cell, reference)))
+            rows.append(Row(name, found, note=seeds, simulated=simulated))
     return rows
 
 
@@ -74,23 +75,27 @@ def _arrays(cell: Cell, reference: Cell, metric: str) -> tuple[np.ndarray, np.nd
     return None if first is None or second is None or first.shape != second.shape else (first, second)
 
 
-def _difference(cell: Cell, reference: Cell, metric: str) -> Score | None:
-    """Return the mean difference as a score of its own."""
+def _paired(cell: Cell, reference: Cell, metric: str) -> Difference | None:
+    """Return the mean difference with its interval over images, and over seeds if there are `MIN_SEEDS`."""
     arrays, score = _arrays(cell, reference, metric), cell.score(metric)
     if arrays is None or score is None:
         return None
-    difference = difference_over_images(*arrays)
+    compute = difference_over_seeds if len(arrays[0]) >= MIN_SEEDS else difference_over_images
+    return compute(*arrays, hits=score.is_hit_rate)
+
+
+def _difference(cell: Cell, reference: Cell, metric: str) -> Score | None:
+    """Return the mean difference as a score of its own."""
+    difference, score = _paired(cell, reference, metric), cell.score(metric)
+    if difference is None or score is None:
+        return None
     return replace(score, value=difference.value, interval=difference.interval, chance=None, pool_size=None)
 
 
-def _over_seeds(cell: Cell, reference: Cell, column: Column) -> str:
-    """Return the interval of a difference over seeds in words; with two or three of them it is wide."""
-    arrays = _arrays(cell, reference, column.score)
-    if arrays is None or len(arrays[0]) < 2:
-        return ""
-    ends = difference_over_seeds(*(values.mean(1) for values in arrays)).interval
-    low, high = (f"{100 * end:+.1f}" if column.form == "percent" else f"{end:+.3f}" for end in ends)
-    return f"{column.title} over {len(arrays[0])} seeds {low} to {high}"
+def covered_by_interval(num_seeds: int) -> str:
+    """Return the seeds of an interval in words; with fewer than `MIN_SEEDS` of them it is not for other seeds."""
+    seeds = f"{num_seeds} seed" + ("s" if num_seeds > 1 else "")
+    return seeds if num_seeds >= MIN_SEEDS else f"{seeds}, interval over images alone"
 
 
 def curves(cells: Sequence[Cell], columns: Sequence[Column]) -> list[Panel]:
@@ -139,14 +144,14 @@ def sentences(cells: Sequence[Cell], key: str, baseline: str, column: Column) ->
         return [f"By {title} {words}." for words in worth]
     found = []
     for cell, reference in pairs(cells, key, baseline):
-        if (arrays := _arrays(cell, reference, column.score)) is not None:
-            difference = difference_over_images(*arrays)
+        if (difference := _paired(cell, reference, column.score)) is not None:
             low, high = difference.interval
             clear = "" if low > 0 or high < 0 else ", which may be nothing"
+            seeds = covered_by_interval(len(common_seeds(cell, reference)))
             scale, unit = (100, " points") if column.form == "percent" else (1, "")
             found.append(
                 f"{cell.name}: {title} {scale * difference.value:+.3g}{unit} against "
-                f"{reference.name}, 95 % interval {scale * low:+.3g} to {scale * high:+.3g}{clear}."
+                f"{reference.name}, 95 % interval {scale * low:+.3g} to {scale * high:+.3g} ({seeds}){clear}."
             )
     return found
 
@@ -172,5 +177,5 @@ def _worth_of(cell: Cell, curve: Sequence[Cell], metric: str) -> DataWorth | Non
     amounts = [other.hours for other in curve if other.hours is not None]
     if own is None or score is None or cell.hours is None or len(curve) < 2 or len(rows) < len(curve):
         return None
-    sign = 1 if score.higher_is_better else -1
-    return data_worth(amounts=amounts, reference=sign * np.stack(rows), method=sign * own, at=cell.hours)
+    sign, hits = 1 if score.higher_is_better else -1, score.is_hit_rate
+    return data_worth(amounts=amounts, reference=sign * np.stack(rows), method=sign * own, at=cell.hours, hits=hits)

@@ -12,6 +12,7 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.table import (
@@ -91,9 +92,10 @@ def _report_data(
     means = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
     rows = [_row(cell, scores, simulated) for cell in cells]
     unlimited = [replace(column, limits=None) for column in columns]
-    note = "First minus second on the same images; 95 % intervals over images, and by Student's t over seeds."
+    intervals = f"95 % intervals over test images and seeds, over images alone below {MIN_SEEDS} seeds."
+    note = f"First minus second on the same images and seeds; {intervals}"
     by_direction = f" {BY_DIRECTION}" if any(column in COLUMNS for column in columns) else ""
-    tables = [Results("Sweep", rows, columns, f"{means}95 % intervals over the test images.{by_direction}")]
+    tables = [Results("Sweep", rows, columns, f"{means}{intervals}{by_direction}")]
     tables += [Results("Paired differences", differences, unlimited, note)] if differences else []
     about_an_hour = [sentence for sentence in findings if " at 1 h" in sentence]
     bars = "Bars: from the lowest to the highest seed."

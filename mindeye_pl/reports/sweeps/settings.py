@@ -12,8 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
+from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.metrics.statistics.score import SCORES, Score
+from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS, interval_over_seeds
 from mindeye_pl.reports.sweeps.jobs import Job
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.validation import read_kept_scores
@@ -124,8 +125,9 @@ class Cell:
 
     @cached_property
     def by_seed(self) -> dict[str, JobScores]:
-        """Return the scores of the finished jobs by seed."""
-        return {seed: JobScores.read(job, self.row) for seed, job in self.jobs.items() if job.status == "finished"}
+        """Return the scores of the finished jobs by seed, ascending: sums do not depend on the order of jobs."""
+        finished = {seed: job for seed, job in sorted(self.jobs.items()) if job.status == "finished"}
+        return {seed: JobScores.read(job, self.row) for seed, job in finished.items()}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
         """Return the scores of each image for these seeds, `(K, n)`; None if any of them lacks it."""
@@ -137,12 +139,19 @@ class Cell:
         return seed in self.by_seed and metric in self.by_seed[seed].of_each
 
     def score(self, metric: str) -> Score | None:
-        """Return the mean over seeds, with its interval over images; None if no job has it."""
+        """Return the mean over seeds, None if no job has it.
+
+        The interval is over images and seeds, with fewer than `MIN_SEEDS` seeds over images alone.
+        """
         found = [scores.scores[metric] for scores in self.by_seed.values() if metric in scores.scores]
         if len(found) <= 1:
             return found[0] if found else None
         value, each = float(np.mean([score.value for score in found])), self.of_each(metric)
-        interval = None if each is None else _interval(each.mean(0), is_rate=found[0].pool_size is not None)
+        if each is None:
+            return replace(found[0], value=value, interval=None)
+        hits = found[0].is_hit_rate
+        over_seeds = len(each) >= MIN_SEEDS
+        interval = interval_over_seeds(each, hits=hits) if over_seeds else interval_over_images(each.mean(0), hits=hits)
         return replace(found[0], value=value, interval=interval)
 
     def failures(self) -> list[str]:
@@ -166,13 +175,6 @@ class Cell:
             for step, folder in job.artifacts.items()
             if step in OWN_STEPS
         )
-
-
-def _interval(values: np.ndarray, *, is_rate: bool) -> tuple[float, float]:
-    """Return the interval over images of a mean over seeds."""
-    if is_rate and 0 <= values.min() <= values.max() <= 1:
-        return hit_rate_interval(values)
-    return bootstrap_interval(values)
 
 
 def manifest_of(folder: str) -> dict[str, Any]:

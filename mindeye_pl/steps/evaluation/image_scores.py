@@ -7,7 +7,7 @@ Legend: n test images, m images of a set, F features.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,10 +19,11 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mindeye_pl.metrics.fid import fid
+from mindeye_pl.metrics.fid import set_scores
 from mindeye_pl.metrics.identification import correlation_distance_per_image, correlation_matrix
 from mindeye_pl.metrics.images import (
     FID,
+    KID,
     LPIPS,
     LPIPS_METRIC,
     PIXCORR,
@@ -32,17 +33,17 @@ from mindeye_pl.metrics.images import (
     Scored,
     TableMetric,
     distance_metric,
-    fid_metric,
     n_way_metric,
     n_way_name,
     score_n_way,
     score_two_way,
+    set_metrics,
     two_way_metrics,
 )
 from mindeye_pl.metrics.perceptual import lpips_per_image
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
+from mindeye_pl.steps.evaluation.image_sets import FLOOR, PERMUTED_LINES, SEEN, ImageSets
 from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.evaluation.own_metrics import OwnMetric
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
@@ -94,7 +95,7 @@ class FeaturesOfSets:
         """Return features `(m, F)` float32 of a set in a layer."""
         path = self._folder / f"{name}.safetensors"
         if not path.exists():
-            write_tensors(path, self._run(self._sets.sets[name]))
+            write_tensors(path, self._run(self._sets.batches(name, _BATCH_SIZE)))
         return load_file(str(path))[layer].float()
 
     def of_line(self, name: str, layer: str) -> Tensor:
@@ -107,8 +108,8 @@ class FeaturesOfSets:
         return self._load()
 
     @torch.inference_mode()
-    def _run(self, images: Tensor) -> dict[str, Tensor]:
-        parts = [self._network(part.float().to(self._device)) for part in images.split(_BATCH_SIZE)]
+    def _run(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+        parts = [self._network(images.float().to(self._device)) for images in batches]
         return {layer: torch.cat([part[layer].flatten(1).cpu() for part in parts]).contiguous() for layer in parts[0]}
 
 
@@ -127,7 +128,7 @@ def _metrics_of(protocol: DictConfig, name: str, num_images: int) -> list[TableM
     for n, top_k in _n_way(protocol, name, num_images):
         metrics.append(n_way_metric(name, title, n=n, top_k=top_k))
     metrics += [distance_metric(name, title)] if name in protocol.distance else []
-    return metrics + ([fid_metric(title)] if protocol.fid == name else [])
+    return metrics + (set_metrics(title, num_images) if protocol.fid == name else [])
 
 
 def _n_way(protocol: DictConfig, name: str, num_images: int) -> list[tuple[int, int]]:
@@ -174,7 +175,7 @@ def score_images(
         features = FeaturesOfSets(folder / settings.network, sets, partial(load_layers, network), network.device)
         scores.add(kept(folder, name, partial(_feature_scores, protocol, name, features, sets)))
         if protocol.fid == name:
-            scores.of_sets = _fid_scores(protocol, features, sets)
+            scores.of_sets = _set_scores(protocol, features, sets)
     for metric in own:
         score = partial(metric.score, sets, blocks(len(sets.stimulus_ids)))
         scores.add(kept(folder, f"own-{metric.column.name}", score))
@@ -244,13 +245,19 @@ def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, s
     return scores
 
 
-def _fid_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets) -> dict[str, list[Score]]:
-    layer = protocol.networks[protocol.fid].layer
+def _set_scores(protocol: DictConfig, features: FeaturesOfSets, sets: ImageSets) -> dict[str, list[Score]]:
+    """Return the distances of each line's images from the seen ones, and the floor of these distances.
+
+    A permutation of another line's images has none of its own.
+    """
+    layer, names = protocol.networks[protocol.fid].layer, (FID, KID)
     reference = features.of_set(SEEN, layer)
-    values = {line: float(fid(features.of_line(line, layer), reference)) for line in sets.lines}
-    return {
-        name: [Score(FID, value, None, None, len(reference), higher_is_better=False)] for name, value in values.items()
-    }
+    lines = [line for line in sets.lines if line not in PERMUTED_LINES]
+    scores = {line: set_scores(features.of_line(line, layer), reference, names, paired=True) for line in lines}
+    if sets.floor:
+        first, second = (features.of_set(name, layer) for name in sets.floor)
+        scores[FLOOR] = set_scores(first, second, names)
+    return scores
 
 
 def blocks(count: int) -> list[slice]:

@@ -6,8 +6,8 @@ shuffled brains are the reconstructions in another order, and the mean image is 
 Legend: n test images, m images of a set, S tokens, D token width, H and W image size.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,10 @@ MODEL, BLURRY, REFINED = "model", "blurry", "refined"
 MEAN_IMAGE, GREY, OTHER_IMAGE, SHUFFLED, NEAREST = "mean_image", "grey", "other_image", "shuffled", "nearest"
 TRUE_TOKENS, VAE = "true_tokens", "vae"
 NULL_LINES = (GREY, MEAN_IMAGE, OTHER_IMAGE, SHUFFLED)
+#: Lines that are another line's images, or the seen ones, in another order.
+PERMUTED_LINES = (OTHER_IMAGE, SHUFFLED)
+#: Line of two disjoint samples of other images, which has distances between sets alone.
+FLOOR = "other_images"
 
 SEEN = "seen"
 
@@ -42,31 +46,6 @@ class Line:
 
     set: str
     order: Tensor
-
-
-@dataclass(frozen=True)
-class ImageSets:
-    """Everything that is scored, in one size.
-
-    Attributes:
-        stimulus_ids: `(n,)` int64 of the seen images.
-        sets: `(m, 3, H, W)` float16 in [0, 1] by name, the seen images among them.
-        lines: by name.
-    """
-
-    stimulus_ids: np.ndarray
-    sets: dict[str, Tensor]
-    lines: dict[str, Line]
-
-    @property
-    def names(self) -> list[str]:
-        """Return each image's name in messages."""
-        return [f"stimulus {id_}" for id_ in self.stimulus_ids]
-
-    def images(self, line: str, rows: slice) -> Tensor:
-        """Some of a line's images, float32."""
-        chosen = self.lines[line]
-        return self.sets[chosen.set][chosen.order[rows]].float()
 
 
 @dataclass(frozen=True)
@@ -87,6 +66,51 @@ class Size:
         return torch.cat([part.clamp(0, 1).half() for part in parts])
 
 
+@dataclass(frozen=True)
+class StoredSet:
+    """Images of the dataset that are read when they are asked for."""
+
+    stimuli: Stimuli
+    stimulus_ids: np.ndarray
+    size: Size
+
+    def split(self, count: int) -> Iterator[Tensor]:
+        """Return the images `(count, 3, H, W)` float16 at a time."""
+        for start in range(0, len(self.stimulus_ids), count):
+            yield self.size.resize_all(self.stimuli.read(self.stimulus_ids[start : start + count]))
+
+
+@dataclass(frozen=True)
+class ImageSets:
+    """Everything that is scored, in one size.
+
+    Attributes:
+        stimulus_ids: `(n,)` int64 of the seen images.
+        sets: `(m, 3, H, W)` float16 in [0, 1] by name, the seen images among them.
+        lines: by name.
+        floor: two disjoint samples of other images, by names of their own; empty without other images.
+    """
+
+    stimulus_ids: np.ndarray
+    sets: dict[str, Tensor]
+    lines: dict[str, Line]
+    floor: dict[str, StoredSet] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Return each image's name in messages."""
+        return [f"stimulus {id_}" for id_ in self.stimulus_ids]
+
+    def batches(self, name: str, count: int) -> Iterable[Tensor]:
+        """Return the images of a set, `count` at a time."""
+        return self.floor[name].split(count) if name in self.floor else self.sets[name].split(count)
+
+    def images(self, line: str, rows: slice) -> Tensor:
+        """Some of a line's images, float32."""
+        chosen = self.lines[line]
+        return self.sets[chosen.set][chosen.order[rows]].float()
+
+
 def collect_sets(
     scored: ScoredImages,
     targets: ImageTargets,
@@ -103,7 +127,7 @@ def collect_sets(
         training_ids: `(k,)` ascending, of the subject's training images.
         unclip: its VAE is a ceiling, None without it.
         protocol: node of the configuration; it gives the size of the images.
-        seed: of the derangement.
+        seed: of the derangement and of the samples of other images.
     """
     made, ids, stimuli = scored.tensors, scored.stimulus_ids, targets.dataset.stimuli
     size = image_size(protocol, made["images"])
@@ -126,7 +150,20 @@ def collect_sets(
     lines = {MODEL: Line(MODEL, own), MEAN_IMAGE: Line(MEAN_IMAGE, alone), GREY: Line(GREY, alone)}
     lines |= {OTHER_IMAGE: Line(SEEN, others), SHUFFLED: Line(MODEL, others)}
     lines |= {name: Line(name, own) for name in (NEAREST, BLURRY, REFINED, TRUE_TOKENS, VAE) if name in sets}
-    return ImageSets(ids, sets, lines)
+    halves = sample_others(len(stimuli), ids, seed)
+    floor = {f"{FLOOR}_{half}": StoredSet(stimuli, chosen, size) for half, chosen in enumerate(halves)}
+    return ImageSets(ids, sets, lines, floor)
+
+
+def sample_others(num_stimuli: int, test_ids: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Draw two disjoint samples of the stimuli that are not test images, ids `(m,)` ascending.
+
+    Each has as many images as the test set, or half of the others if there are fewer; none if there are fewer than 2.
+    """
+    others = np.setdiff1d(np.arange(num_stimuli), test_ids)
+    count = min(len(test_ids), len(others) // 2)
+    drawn = np.random.default_rng(seed).permutation(others)[: 2 * count]
+    return [np.sort(half) for half in np.split(drawn, 2)] if count > 1 else []
 
 
 def image_size(protocol: DictConfig, images: Any) -> Size:

@@ -19,8 +19,8 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, summarise_scores
-from mindeye_pl.metrics.statistics.intervals import difference_over_images
-from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, score_summary, score_table
+from mindeye_pl.metrics.statistics.differences import difference_over_images
+from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, is_hit_rate, score_summary, score_table
 from mindeye_pl.steps.brain.reconstructor import unclip_input
 from mindeye_pl.steps.brain.trained_model import ModelStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
@@ -68,6 +68,7 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     image_sets.MEAN_IMAGE: ("mean image", "null", "of the training images"),
     image_sets.OTHER_IMAGE: ("another image", "null", "of the test set"),
     image_sets.SHUFFLED: ("shuffled brains", "null", ""),
+    image_sets.FLOOR: ("other images", "null", "two samples of the data set without the test images: the floor of FID"),
     image_sets.NEAREST: ("nearest image", "baseline", "of the training ones, by predicted tokens; nothing is drawn"),
     image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     image_sets.REFINED: ("refined", "model", ""),
@@ -142,10 +143,9 @@ class EvaluateReconstructions(ModelStep):
         ceilings = score_brains(sets, reference, encoders, work.folder / PARTS, scores)
         captions = _score_captions(inputs, scored, settings)
         how: dict[str, Any] = {"num_resamples": resamples, "seed": settings.seed}
-        rows = {
-            line: [*summarise_scores(values, metrics, **how), *scores.of_sets.get(line, ())]
-            for line, values in scores.values.items()
-        }
+        rows = {line: summarise_scores(values, metrics, **how) for line, values in scores.values.items()}
+        for line, of_set in scores.of_sets.items():
+            rows.setdefault(line, []).extend(of_set)
         content = {
             "subject": subject,
             "num_sessions": settings.data.num_sessions,
@@ -230,7 +230,8 @@ def above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[
             if metric.name in values[MODEL]:
                 sign = 1 if metric.higher_is_better else -1
                 pair = (sign * values[line][metric.name].influence for line in (MODEL, null))
-                difference = difference_over_images(*pair)
+                hits = is_hit_rate(metric.pool_size)
+                difference = difference_over_images(*pair, hits=hits)
                 found[null][metric.name] = [difference.value, *difference.interval]
     return found
 

@@ -19,7 +19,7 @@ from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
-from mindeye_pl.metrics.fid import fid_score
+from mindeye_pl.metrics.fid import set_scores
 from mindeye_pl.metrics.identification import correlation_matrix
 from mindeye_pl.metrics.images import derangement, score_n_way, score_two_way
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
@@ -87,7 +87,9 @@ class EvaluateGenerator(Step):
             of = {name: _in_batches(features, shown.to(device)).cpu() for name, shown in sets.items()}
             reference = _in_batches(features, seen.to(device)).cpu()
             for name, found in of.items():
-                rows[name].append(fid_score(found, reference, network=network, reference=REFERENCE))
+                if name != OTHER_CAPTIONS:  # the generator's images in another order
+                    names = f"fid_{network}_to_{REFERENCE}", f"kid_{network}_to_{REFERENCE}"
+                    rows[name] += set_scores(found, reference, names, paired=name != TRAINING_IMAGES)
                 if name != TRAINING_IMAGES:
                     rows[name] += _identification(found, reference, network)
         for name, scores in rows.items():

@@ -18,7 +18,7 @@ def test_find_significant_differences(shift: float, expected: str | None) -> Non
         other["swav_distance"] - other["swav_distance"].mean() + this_run["swav_distance"].mean() - shift
     )
     differences = {} if expected is None else {"pixcorr": expected, "swav_distance": expected}
-    assert find_significant_differences(other, this_run, COLUMNS) == differences
+    assert find_significant_differences(other, this_run, COLUMNS, set()) == differences
 
 
 @pytest.mark.parametrize(("names", "image", "brain"), [("published", "bwd", "fwd"), ("corrected", "fwd", "bwd")])
@@ -36,3 +36,9 @@ def test_retrieval_columns_explain_the_papers_labels(names: str, image: str, bra
     assert second.question.endswith('"Image retrieval" in its tables.')
     shown = {row.name: row for row in about.published_rows([first, second])}
     assert shown["MindEye2"].score("brain_retrieval").value == pytest.approx(0.9396)  # type: ignore[union-attr]
+
+
+def test_differences_of_hit_rates_are_newcombes() -> None:
+    this_run, other = {"pixcorr": np.ones(100)}, {"pixcorr": (np.arange(100) >= 4).astype(float)}
+    assert find_significant_differences(other, this_run, COLUMNS, set()) == {"pixcorr": "worse"}
+    assert find_significant_differences(other, this_run, COLUMNS, {"pixcorr"}) == {}

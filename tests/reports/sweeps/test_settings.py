@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.statistics.intervals import difference_over_images
+from mindeye_pl.metrics.statistics.data_worth import COVERAGE
+from mindeye_pl.metrics.statistics.differences import difference_over_images, difference_over_seeds
+from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.metrics.statistics.score import Score
+from mindeye_pl.metrics.statistics.seeds import interval_over_seeds
 from mindeye_pl.reports.render.table import COLUMNS
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs, recorded
@@ -16,6 +19,7 @@ from mindeye_pl.reports.sweeps.settings import Cell, cells_of, common_seeds, in_
 
 RETRIEVAL = COLUMNS[0]
 NUM_IMAGES = 60
+SEEDS = ("1", "2", "3")
 
 
 def write_job(folder: Path, number: int, each: np.ndarray | None, **settings: str) -> Job:
@@ -43,7 +47,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     rates |= {("1", "pretrained"): 0.3, ("2", "pretrained"): 0.45, ("4", "pretrained"): 0.5}
     made = []
     for (hours, start), rate in rates.items():
-        for seed in ("1", "2"):
+        for seed in SEEDS:
             each = np.clip(hard + rate + 0.01 * rng.normal(size=NUM_IMAGES), 0, 1)
             settings = {"seed": seed, "data__num_sessions": hours, "finetune__start": start}
             made.append(write_job(tmp_path, len(made), each, **settings))
@@ -58,17 +62,17 @@ def test_swept_keys_are_those_that_differ(jobs: list[Job]) -> None:
 def test_jobs_that_differ_in_the_seed_are_one_cell(jobs: list[Job]) -> None:
     cells = cells_of(jobs)
     assert [cell.name for cell in cells][:2] == ["1 h, scratch", "2 h, scratch"]
-    assert all(list(cell.jobs) == ["1", "2"] for cell in cells)
+    assert all(list(cell.jobs) == list(SEEDS) for cell in cells)
     each = cells[0].of_each("image_retrieval")
     assert each is not None
-    assert each.shape == (2, NUM_IMAGES)
+    assert each.shape == (3, NUM_IMAGES)
     score = cells[0].score("image_retrieval")
     assert score is not None
     assert score.value == pytest.approx(each.mean())
     assert score.interval is not None
     assert score.interval[0] < score.value < score.interval[1]
     assert (score.chance, score.pool_size) == (0.01, 100)
-    assert cells[0].seconds() == 60
+    assert cells[0].seconds() == 90
     assert cells[0].hours == 1
 
 
@@ -87,10 +91,30 @@ def test_differences_are_paired_by_image_and_seed(jobs: list[Job]) -> None:
         next(cell for cell in cells if cell.name == f"1 h, {start}") for start in ("pretrained", "scratch")
     )
     arrays = [cell.of_each("image_retrieval") for cell in (first, second)]
-    expected = difference_over_images(*arrays)  # type: ignore[arg-type]
+    expected = difference_over_seeds(*arrays, hits=True)  # type: ignore[arg-type]
     assert rows[0].scores[0].value == pytest.approx(expected.value)
     assert rows[0].scores[0].interval == expected.interval
-    assert "Image retrieval over 2 seeds" in rows[0].note
+    assert rows[0].note == "3 seeds"
+
+
+def without_seed(jobs: list[Job], seed: str) -> list[Job]:
+    return [job for job in jobs if job.settings()["seed"] != seed]
+
+
+def test_intervals_of_two_seeds_are_over_images(jobs: list[Job]) -> None:
+    cells, two = cells_of(jobs), cells_of(without_seed(jobs, "3"))
+    (row, *_) = compare(two, "finetune.start", "scratch", [RETRIEVAL], simulated=True)
+    assert row.note == "2 seeds, interval over images alone"
+    pair = next(one for one in pairs(two, "finetune.start", "scratch") if one[0].hours == 1)
+    arrays = [cell.of_each("image_retrieval") for cell in pair]
+    assert row.scores[0].interval == difference_over_images(*arrays, hits=True).interval  # type: ignore[arg-type]
+    score, of_three = two[0].score("image_retrieval"), cells[0].score("image_retrieval")
+    assert score is not None
+    assert of_three is not None
+    each = two[0].of_each("image_retrieval")
+    assert each is not None
+    assert score.interval == interval_over_images(each.mean(0), hits=True)
+    assert of_three.interval == interval_over_seeds(cells[0].of_each("image_retrieval"), hits=True)  # type: ignore[arg-type]
 
 
 def test_a_failed_job_omits_its_seed(jobs: list[Job]) -> None:
@@ -98,26 +122,38 @@ def test_a_failed_job_omits_its_seed(jobs: list[Job]) -> None:
     lost.status, lost.error = "failed", "no room"
     cells = cells_of(jobs)
     (pair,) = [pair for pair in pairs(cells, "finetune.start", "scratch") if pair[0].hours == 1]
-    assert common_seeds(*pair) == ["1"]
+    assert common_seeds(*pair) == ["1", "3"]
     assert pair[1].failures() == ["seed 2: failed: no room"]
     (row, *_) = compare(cells, "finetune.start", "scratch", [RETRIEVAL], simulated=False)
     assert row.scores
-    assert row.note == "", "one seed says nothing about seeds"
+    assert row.note == "2 seeds, interval over images alone"
 
 
 def test_data_worth_of_a_start(jobs: list[Job]) -> None:
     said = sentences(cells_of(jobs), "finetune.start", "scratch", RETRIEVAL)
     assert said[0].startswith("By image retrieval pretraining is worth 2.0 times the data at 1 h, 95 % interval ")
+    assert said[0].endswith(
+        f"(3 seeds; it covers the truth in at least {100 * COVERAGE[3]:.0f} % of simulated sweeps)."
+    )
     assert len(said) == 3
+
+
+def test_data_worth_of_two_seeds_has_no_interval(jobs: list[Job]) -> None:
+    said = sentences(cells_of(without_seed(jobs, "1")), "finetune.start", "scratch", RETRIEVAL)
+    assert "interval " not in said[0].replace("an interval, which needs", "")
+    assert said[0].endswith("times the data at 1 h (2 seeds: without an interval, which needs at least 3).")
 
 
 def test_without_hours_differences_are_said(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     each = rng.uniform(0.4, 0.6, NUM_IMAGES)
     made = [write_job(tmp_path, 0, each, ablation="none"), write_job(tmp_path, 1, each - 0.2, ablation="no_prior")]
-    made.append(write_job(tmp_path, 2, each + rng.normal(0, 0.2, NUM_IMAGES), ablation="no_mixco"))
+    made.append(write_job(tmp_path, 2, np.clip(each + rng.normal(0, 0.2, NUM_IMAGES), 0, 1), ablation="no_mixco"))
     worse, nothing = sentences(cells_of(made), "ablation", "none", RETRIEVAL)
-    assert worse == "no prior: image retrieval -20 points against whole model, 95 % interval -20 to -20."
+    assert worse == (
+        "no prior: image retrieval -20 points against whole model, "
+        "95 % interval -24.9 to -15 (1 seed, interval over images alone)."
+    )
     assert nothing.endswith(", which may be nothing.")
 
 

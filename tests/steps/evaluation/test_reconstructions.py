@@ -37,17 +37,18 @@ def reconstructions(outputs: Path) -> dict[str, torch.Tensor]:
 def test_every_line_has_every_score(finished: Path) -> None:
     content = scores(finished)
     lines = {"model", "grey", "mean_image", "other_image", "shuffled", "nearest", "true_tokens", "vae"}
-    assert set(content["rows"]) == lines | {"true_image"}
+    assert set(content["rows"]) == lines | {"true_image", "other_images"}
     metrics = {metric["name"]: metric for metric in content["metrics"]}
-    assert {"pixcorr", "ssim", "clip_two_way", "clip_two_way_paper", "clip_10_way", "fid"} <= set(metrics)
+    assert {"pixcorr", "ssim", "clip_two_way", "clip_two_way_paper", "clip_10_way", "fid", "kid"} <= set(metrics)
     for line in lines:
         found = {score["name"] for score in content["rows"][line]}
-        assert found == set(metrics), line
+        permuted = line in ("other_image", "shuffled")
+        assert found == set(metrics) - ({"fid", "kid"} if permuted else set()), line
     for score in content["rows"]["model"]:
         metric = metrics[score["name"]]
         assert (score["chance"], score["pool_size"]) == (metric["chance"], metric["pool_size"])
         assert score["higher_is_better"] == metric["higher_is_better"]
-        assert score["name"] == "fid" or score["interval"][0] <= score["value"] <= score["interval"][1]
+        assert score["name"] in ("fid", "kid") or score["interval"][0] <= score["value"] <= score["interval"][1]
     assert content["needs"] == {}
 
 
@@ -57,9 +58,15 @@ def test_null_lines_score_what_nothing_scores(finished: Path) -> None:
         assert value(content, line, "clip_two_way") == pytest.approx(0.5)
         assert value(content, line, "clip_10_way") == pytest.approx(0.1)
     assert value(content, "grey", "pixcorr") == 0
-    # Other images of the same set are the same set.
-    assert value(content, "other_image", "fid") == pytest.approx(0, abs=1e-6)
-    assert value(content, "shuffled", "fid") == pytest.approx(value(content, "model", "fid"))
+
+
+def test_the_floor_of_fid_is_of_other_images(finished: Path) -> None:
+    content = scores(finished)
+    floor = {score["name"]: score for score in content["rows"]["other_images"]}
+    assert set(floor) == {"fid", "kid"}
+    assert floor["fid"]["num_images"] == len(content["stimulus_ids"])
+    for line in ("model", "grey", "mean_image"):
+        assert floor["fid"]["value"] < value(content, line, "fid")
 
 
 def test_brain_correlations_and_their_ceilings(finished: Path) -> None:
