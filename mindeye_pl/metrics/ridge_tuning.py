@@ -1,7 +1,7 @@
 """A ridge regression whose choices are all made on held-out predictions of training images.
 
-Choices: the penalty; one for each target or one for all; single trials or their means. The last two are compared by
-the error of choices that one half of the images made and the other half judges, so that many penalties are no advantage.
+Choices: the penalty; one for each target or one for all; single trials or their means. The last two are compared with
+penalties that one half of the images chose and the other half judges, so that many penalties are no advantage.
 
 Legend: N training images, V voxels, T targets, A penalties, m test images, k validation images.
 """

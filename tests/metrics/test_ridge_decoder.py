@@ -72,7 +72,9 @@ def test_choices_are_made_on_held_out_images() -> None:
         chosen = np.full(6, PENALTIES[int(np.sum(squares, axis=1).argmin())])
     else:
         chosen = np.array(PENALTIES)[np.argmin(squares, axis=0)]
-    np.testing.assert_allclose(fit.predictions, TrialDecomposition(*rows).predict(queries, targets, chosen, 3), atol=1e-4)
+    np.testing.assert_allclose(
+        fit.predictions, TrialDecomposition(*rows).predict(queries, targets, chosen, 3), atol=1e-4
+    )
     left = [squares[PENALTIES.index(one)][column] for column, one in enumerate(chosen)]
     assert choices["r2"] == pytest.approx(1 - np.sum(left) / (targets.var(0).sum() * 40), abs=1e-3)
     assert choices["r2"] > 0.5

@@ -28,6 +28,7 @@ from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import Results
 from mindeye_pl.reports.render.tokens import token_map_section
 from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
+from mindeye_pl.steps.evaluation.reconstructions import LINES
 from mindeye_pl.steps.evaluation.retrieval import MODEL, PREDICTIONS, REPETITIONS, read_scores
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
 from mindeye_pl.steps.gallery.retrieve import RECALL, read_found
@@ -78,8 +79,12 @@ def reconstructions_section(
     stimuli: Stimuli,
     captions: Path | None,
     count: int,
+    baselines: Mapping[str, Tensor],
 ) -> Section | None:
-    """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores."""
+    """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores.
+
+    `baselines` are the images `(n, 3, H, W)` of the linear baselines by line.
+    """
     keys = {
         "Reconstructed": "images",
         "Blurry": "blurry_images",
@@ -87,6 +92,7 @@ def reconstructions_section(
         "From true tokens": "images_from_true_tokens",
     }
     predicted = {title: scored.tensors[key] for title, key in keys.items() if key in scored.tensors}
+    predicted |= {LINES[line][0].capitalize(): images for line, images in baselines.items()}
     ids, scores = scored.stimulus_ids[:count], content["of_each_image"][MODEL]
     texts = scored.captions or [""] * len(ids)
     rows = _GridRows(ids, stimuli, predicted, descriptions(captions, ids), texts, scores)

@@ -24,7 +24,7 @@ from mindeye_pl.reports.render.published import published_rows
 from mindeye_pl.reports.render.table import COLUMNS, Column, Difference, Kind, Results, Row
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.reconstructions import LINES
-from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
+from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_content, read_scores
 from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RERANKED
 from mindeye_pl.steps.inputs.dataset import NSD_SOURCES, is_simulated
 from mindeye_pl.store.artifacts import Artifact
@@ -83,7 +83,7 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
     rows = [
         about.row("chance", [replace(score, value=score.chance or 0.0, interval=None) for score in model], "null"),
         about.row("shuffled brains", read_scores(evaluation, SHUFFLED), "null"),
-        about.row(f"ridge, {hours}", read_scores(evaluation, RIDGE), "baseline"),
+        ridge_row(evaluation, about, columns),
         *about.published_rows(columns),
         *experiments,
     ]
@@ -93,6 +93,14 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
     if ceiling := read_scores(evaluation, CEILING):
         rows.append(about.row("noise-free ceiling", ceiling, "ceiling", "ridge from all sessions without noise"))
     return Results("Retrieval", rows, columns)
+
+
+def ridge_row(evaluation: Artifact, about: About, columns: Sequence[Column]) -> Row:
+    """Return the row of ridge regression, with how it was tuned."""
+    content = read_content(evaluation)
+    differs = find_significant_differences(_of_each(content, RIDGE), _of_each(content, MODEL), columns)
+    name = f"ridge, {hours_in_words(about.num_sessions)}"
+    return about.row(name, read_scores(evaluation, RIDGE), "baseline", content["ridge"], differs=differs)
 
 
 def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
@@ -149,6 +157,7 @@ def image_rows(
         scores = [Score.from_dict(plain) for plain in content["rows"].get(line, ())]
         if any(score.name in {column.score for column in columns} for score in scores):
             differs = find_significant_differences(_of_each(content, line), model, columns)
+            note = "; ".join(filter(None, (note, content["baselines"].get(line))))
             rows.append(about.row(name, scores, kind, note, differs=differs))
     return rows
 
