@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -19,12 +19,17 @@ from mindeye_pl.reports.render.image_table import Cell as ImageCell
 from mindeye_pl.reports.render.image_table import ImageRow
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import Section, charts_section
-from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Results, Row, terminal_table
+from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, Column, Kind, Results, Row, terminal_table
 from mindeye_pl.reports.runs.figures import descriptions
-from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
+from mindeye_pl.reports.sweeps.baselines import baseline_cells, of_same_data
+from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, compared, curves, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
-from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
+from mindeye_pl.reports.sweeps.settings import ABLATION, Cell, cells_of, manifest_of
+from mindeye_pl.schema.nodes.reports import Baseline
+from mindeye_pl.steps.baselines.images import IMAGES
+from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
 from mindeye_pl.store.environment import environment
 
@@ -32,6 +37,15 @@ from mindeye_pl.store.environment import environment
 TERMINAL_COLUMNS = 3
 #: Columns and rows of the table of images.
 MAX_CELLS, MAX_IMAGES = 8, 16
+
+#: Title of the table of each model minus each linear baseline.
+AGAINST_BASELINES = "Against linear baselines"
+
+#: Steps whose cost several cells share.
+SHARED_STEPS = (
+    *("simulate", "convert_mindeye1", "pretrain", "fit_encoder", RIDGE_TOKENS.name, RIDGE_NOISE_FREE.name),
+    *get_args(Baseline),
+)
 
 
 def write_sweep_report(config: DictConfig) -> Path | None:
@@ -76,6 +90,7 @@ def _report_data(
     cells, simulated, sweep = cells_of(jobs), is_simulated(shared), config.sweep
     columns = _columns(cells, list(sweep.columns))
     scores = [column.score for column in columns]
+    baselines = baseline_cells(cells)
     key, baseline = compared(jobs, cells, sweep.compare, sweep.baseline)
     differences, findings = [], []
     if key is not None:
@@ -85,20 +100,22 @@ def _report_data(
         scored = [column for column in columns if column.score == sweep.metric]
         findings = [sentence for column in scored for sentence in sentences(cells, key, baseline, column)]
     means = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
-    rows = [_row(cell, scores, simulated) for cell in cells]
+    rows = [_row(cell, scores, simulated) for cell in (*baselines, *cells)]
+    beside = compare_with_baselines(cells, baselines, columns, simulated=simulated)
     unlimited = [replace(column, limits=None) for column in columns]
     note = "First minus second on the same images; 95 % intervals over images, and by Student's t over seeds."
     tables = [Results("Sweep", rows, columns, f"{means}95 % intervals over the test images.")]
     tables += [Results("Paired differences", differences, unlimited, note)] if differences else []
+    tables += [Results(AGAINST_BASELINES, beside, unlimited, note)] if beside else []
     about_an_hour = [sentence for sentence in findings if " at 1 h" in sentence]
     bars = "Bars: from the lowest to the highest seed."
-    charts = charts_section("Scores against hours", curves(cells, columns), " ".join([*findings, bars]))
+    charts = charts_section("Scores against hours", curves([*cells, *baselines], columns), " ".join([*findings, bars]))
     data = ReportData(
         title=config.hydra.runtime.choices.get("experiment") or "adhoc",
         summary=next(iter([*about_an_hour, *findings]), f"{len(jobs)} jobs."),
         simulated=simulated,
         results=tables,
-        images=[charts, _images(stimuli, captions, cells)],
+        images=[charts, _images(stimuli, captions, cells, baselines)],
         settings=OmegaConf.to_yaml(shared, resolve=True),
         environment=environment(),
         cost=_cost(jobs, cells),
@@ -110,6 +127,8 @@ def _report_data(
 def _print(tables: Sequence[Results], findings: Sequence[str]) -> None:
     """Print the first columns of the tables, and the findings; of the notes only those on jobs without a score."""
     for table in tables:
+        if table.title == AGAINST_BASELINES:
+            continue  # long; the page has it
         rows = [row if not row.scores else replace(row, note="") for row in table.rows]
         console.print()
         console.print(terminal_table(Results(table.title, rows, table.columns[:TERMINAL_COLUMNS])))
@@ -136,16 +155,26 @@ def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
     found = tuple(score for name in scores if (score := cell.score(name)) is not None)
     failures = cell.failures()
     seeds = f"{len(cell.by_seed)} seeds" if len(cell.jobs) > 1 else ""
+    control = cell.ablation.get("control") if ABLATION in cell.settings else None
+    notes = filter(None, [seeds, f"control: {control}" if control else "", *failures])
+    kind: Kind = "baseline" if cell.baseline else "model"
     status = "failed" if any(job.status == "failed" for job in cell.jobs.values()) else "not finished"
-    return Row(cell.name, found, status=status, note="; ".join(filter(None, [seeds, *failures])), simulated=simulated)
+    return Row(cell.name, found, status=status, note="; ".join(notes), simulated=simulated, kind=kind)
 
 
-def _images(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
-    """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images."""
+def _images(
+    stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell], baselines: Sequence[Cell]
+) -> Section | None:
+    """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images.
+
+    The baselines are those of the last cell's data, for instance of the largest amount.
+    """
     files = {cell.name: file for cell in cells if (file := _reconstructions(cell)) is not None}
     chosen = dict(list(files.items())[:MAX_CELLS])
     if not chosen:
         return None
+    linear = [(one.name, _baseline_images(one)) for one in of_same_data(cells[-1], baselines)]
+    chosen |= {name: file for name, file in linear if file is not None}
     rows: dict[int, dict[str, ImageCell]] = {}
     for title, file in chosen.items():
         with safe_open(file, framework="numpy") as stored:
@@ -159,7 +188,7 @@ def _images(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> S
         ImageRow(f"stimulus {id_}", {"Seen": ImageCell(image), **rows[id_]}, caption)
         for id_, image, caption in zip(shown.tolist(), seen, texts, strict=True)
     ]
-    num_more = len(files) - len(chosen)
+    num_more = max(0, len(files) - MAX_CELLS)
     left_out = f" {num_more} more settings are in their own artifacts." if num_more else ""
     return grid_section("Images", ["Seen", *chosen], lines, f"Of each setting its first seed.{left_out}")
 
@@ -171,11 +200,18 @@ def _reconstructions(cell: Cell) -> Path | None:
     return None
 
 
+def _baseline_images(cell: Cell) -> Path | None:
+    """Return the images of a baseline, None where it has none."""
+    step = cell.rows.get(EVALUATE_RECONSTRUCTIONS.name, "")
+    folders = (job.artifacts[step] for job in cell.jobs.values() if step in job.artifacts)
+    return next((Path(folder) / IMAGES for folder in folders), None)
+
+
 def _cost(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, str]:
     """Return the minutes of each cell's own steps, and of those that several cells share."""
     cost = {cell.name: f"{cell.seconds() / 60:.1f} min" for cell in cells}
     manifests = _manifests(jobs).values()
-    for step in ("simulate", "convert_mindeye1", "pretrain", "fit_encoder"):
+    for step in SHARED_STEPS:
         if seconds := [manifest["seconds"] for manifest in manifests if manifest["step"] == step]:
             times = f", {len(seconds)} times" if len(seconds) > 1 else ""
             cost[f"shared: {step}"] = f"{sum(seconds) / 60:.1f} min{times}"

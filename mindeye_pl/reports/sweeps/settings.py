@@ -5,7 +5,7 @@ Legend: K seeds, n test images.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,7 @@ from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
 from mindeye_pl.store.manifest import MANIFEST
 
-SEED, HOURS, START = "seed", "data.num_sessions", "finetune.start"
+SEED, HOURS, START, ABLATION = "seed", "data.num_sessions", "finetune.start", "ablation"
 
 #: Steps whose cost is a cell's own; earlier steps are shared with other cells.
 OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
@@ -34,11 +34,11 @@ WORDS = {
     "scale.hidden_dim": "hidden {}",
     "model": "{}",
     "fidelity": "{}",
-    "ablation": "{}",
+    ABLATION: "{}",
     "experiment": "{}",
 }
 VALUES = {
-    ("ablation", "none"): "whole model",
+    (ABLATION, "none"): "whole model",
     ("model", "mindeye1"): "MindEye1",
     ("model", "mindeye2"): "MindEye2",
     ("model", "mind_reader"): "Mind Reader",
@@ -57,27 +57,31 @@ def in_words(key: str, value: str) -> str:
     """Return a swept parameter for people: "1 h", "scratch"."""
     if (key, value) in VALUES:
         return VALUES[key, value]
-    plain = value.replace("_", " ") if key in ("ablation", "fidelity") else value
+    plain = value.replace("_", " ") if key in (ABLATION, "fidelity") else value
     return WORDS[key].format(plain) if key in WORDS else f"{key}={value}"
+
+
+#: Rows of the evaluations that hold the model's own scores, by step.
+MODEL_ROWS = {EVALUATE.name: MODEL, EVALUATE_RECONSTRUCTIONS.name: MODEL}
 
 
 @dataclass(frozen=True)
 class JobScores:
-    """Scores of one job's model, and of each test image, `(n,)`, by score name."""
+    """Scores of one row of a job's evaluations, and of each test image, `(n,)`, by score name."""
 
     scores: Mapping[str, Score]
     of_each: Mapping[str, np.ndarray]
 
     @classmethod
-    def read(cls, job: Job) -> Self:
-        """Read the artifacts of a finished job; empty if it evaluated nothing."""
+    def read(cls, job: Job, rows: Mapping[str, str]) -> Self:
+        """Read the artifacts of a finished job; empty if it evaluated nothing. `rows` are names of rows by step."""
         scores: dict[str, Score] = {}
         of_each: dict[str, np.ndarray] = {}
-        for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS):
-            if step.name in job.artifacts:
-                content = json.loads((Path(job.artifacts[step.name]) / SCORES).read_text())
-                scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
-                each = content.get("of_each_image", {}).get(MODEL, {})
+        for step, row in rows.items():
+            if step in job.artifacts:
+                content = json.loads((Path(job.artifacts[step]) / SCORES).read_text())
+                scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"].get(row, ())}
+                each = content.get("of_each_image", {}).get(row, {})
                 of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
         return cls(scores, of_each)
 
@@ -89,15 +93,34 @@ class Cell:
     Attributes:
         settings: value of each swept parameter except the seed.
         jobs: by seed; a single job has the key "" if no seed was swept.
+        baseline: name of a baseline of these jobs; empty for their model.
+        rows: rows of the evaluations that are scored, by step.
     """
 
     settings: Mapping[str, str]
     jobs: Mapping[str, Job]
+    baseline: str = ""
+    rows: Mapping[str, str] = field(default_factory=lambda: MODEL_ROWS)
 
     @property
     def name(self) -> str:
         """The swept parameters in words."""
-        return ", ".join(in_words(key, value) for key, value in self.settings.items()) or "this sweep"
+        return self.name_of(self.settings)
+
+    @property
+    def name_without_hours(self) -> str:
+        """The swept parameters except the amount of data in words."""
+        return self.name_of(self.without_hours)
+
+    def name_of(self, settings: Mapping[str, str]) -> str:
+        """Return some of its settings in words, with the baseline's name."""
+        words = [*(in_words(key, value) for key, value in settings.items()), self.baseline]
+        return ", ".join(filter(None, words)) or "this sweep"
+
+    @property
+    def ablation(self) -> Mapping[str, str | None]:
+        """The node of the ablation that its jobs share; empty where no job has finished."""
+        return next((job.ablation for job in self.jobs.values() if job.ablation), {})
 
     @property
     def hours(self) -> float | None:
@@ -115,7 +138,7 @@ class Cell:
     @cached_property
     def by_seed(self) -> dict[str, JobScores]:
         """Return the scores of the finished jobs by seed."""
-        return {seed: JobScores.read(job) for seed, job in self.jobs.items() if job.status == "finished"}
+        return {seed: JobScores.read(job, self.rows) for seed, job in self.jobs.items() if job.status == "finished"}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
         """Return the scores of each image for these seeds, `(K, n)`; None if any of them lacks it."""
@@ -190,9 +213,20 @@ def cells_of(jobs: Sequence[Job]) -> list[Cell]:
 
 
 def pairs(cells: Sequence[Cell], key: str, baseline: str) -> list[tuple[Cell, Cell]]:
-    """Return each cell with the one that differs from it only in having `baseline` as its `key`."""
+    """Return each cell with the one that differs from it only in having `baseline` as its `key`.
+
+    An ablation that names another one as its control is paired with that, where it was swept too.
+    """
     by_settings = {frozenset(cell.settings.items()): cell for cell in cells}
-    references = [by_settings.get(frozenset((dict(cell.settings) | {key: baseline}).items())) for cell in cells]
+
+    def with_value(cell: Cell, value: str) -> Cell | None:
+        return by_settings.get(frozenset((dict(cell.settings) | {key: value}).items()))
+
+    controls = [cell.ablation.get("against") if key == ABLATION else None for cell in cells]
+    references = [
+        (with_value(cell, control) if control else None) or with_value(cell, baseline)
+        for cell, control in zip(cells, controls, strict=True)
+    ]
     return [(cell, one) for cell, one in zip(cells, references, strict=True) if one is not None and one is not cell]
 
 
