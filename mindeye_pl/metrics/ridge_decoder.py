@@ -51,6 +51,7 @@ class TrialDecomposition:
             values, right = _significant(values, right)
             left = centred @ right / values.sqrt()
         self._values, self._left, self._right = values.float(), left.float(), right.float()
+        self._has_complement = len(values) < trials - 1  # directions of the trials that no voxel has
         by_image = torch.from_numpy(image).to(left.device)
         sums = left.new_zeros(self.num_images, len(values)).index_add_(0, by_image, left)
         self._left_sums = sums.float()  # (N, r)
@@ -71,19 +72,24 @@ class TrialDecomposition:
 
         With the hat matrix H, intercept included, and an image's rows g, the residuals of the fit without them are
         (I - H_gg)^-1 (y_g - H_g y); their mean is the residual of the prediction for the mean of the responses.
+
+        I - H is computed from what the penalty takes away. With as many voxels as trials there is nothing else, and
+        1 - H would lose all digits at small penalties.
         """
-        shrink = self._values / (self._values + penalty)  # (r,)
+        taken = penalty / (self._values + penalty)  # (r,)
         weights = self._left.new_empty(self.num_images)
         combined = self._left.new_empty(self._left_sums.shape)
         for images, rows in self._images_by_count():
             left = self._left[rows]  # (G, c, r)
-            hat = (left * shrink) @ left.mT + 1 / len(self._left)  # (G, c, c)
-            count = rows.shape[1]
-            ones = hat.new_full((count, 1), 1 / count)
-            mean = torch.linalg.solve(torch.eye(count, device=hat.device) - hat, ones.expand(len(rows), -1, -1))
+            own, count = (left * taken) @ left.mT, rows.shape[1]  # (G, c, c)
+            if self._has_complement:
+                own = own + torch.eye(count, device=own.device) - 1 / len(self._left) - left @ left.mT
+            mean = torch.linalg.solve(own, own.new_full((len(rows), count, 1), 1 / count))
             weights[images] = mean.sum((1, 2))
             combined[images] = (mean * left).sum(1)
-        matrix = -(combined * shrink) @ self._left_sums.T - weights[:, None] * self._fractions
+        if not self._has_complement:
+            return (combined * taken) @ self._left_sums.T
+        matrix = (combined * (taken - 1)) @ self._left_sums.T - weights[:, None] * self._fractions
         matrix.diagonal().add_(weights)
         return matrix
 

@@ -53,6 +53,16 @@ def test_residuals_are_of_fits_without_all_trials_of_the_image(
         np.testing.assert_allclose(found[row], targets[row] - predicted, rtol=1e-3, atol=1e-3)
 
 
+def test_residuals_keep_their_digits_at_small_penalties() -> None:
+    voxels, ids, targets = trials(40, 600, 3)
+    penalty = 1e-3  # of eigenvalues around 600: 1 - H is 1e-6
+    found = TrialDecomposition(voxels, ids).residuals(penalty).numpy() @ targets
+    for row, image in enumerate(np.unique(ids)[:5]):
+        kept, others = ids != image, np.delete(targets, row, axis=0)
+        predicted = refit(voxels[kept], ids[kept], others, penalty, voxels[~kept].mean(0, keepdims=True))[0]
+        np.testing.assert_allclose(found[row], targets[row] - predicted, rtol=2e-2, atol=1e-3)
+
+
 def test_constant_voxels_predict_the_mean() -> None:
     voxels, ids, targets = np.zeros((6, 4), np.float32), np.arange(6), np.arange(12.0).reshape(6, 2)
     found = TrialDecomposition(voxels, ids).predict(voxels[:2], targets, np.ones(2), block_size=2)
