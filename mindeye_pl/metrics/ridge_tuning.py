@@ -38,7 +38,8 @@ class RidgeFit:
         std: `(T,)` of the training images' targets.
         predicted_std: `(T,)` of the held-out predictions of all training images.
         choices: plain data: `trials`, `penalty`, `penalties` (targets by penalty), `at_lowest` and `at_highest`
-            (fractions of the targets that chose an end of the grid), `r2` (held out, of all targets together).
+            (fractions of the targets that chose an end of the grid), `r2` (held out, of all targets together; 0 is the
+            mean of the other images).
     """
 
     predictions: np.ndarray
@@ -135,7 +136,7 @@ def tuned_ridge(
             "penalties": {f"{value:g}": int(count) for value, count in zip(penalties, counts, strict=True) if count},
             "at_lowest": float(counts[0] / len(chosen)),
             "at_highest": float(counts[-1] / len(chosen)),
-            "r2": 1 - left / max(float((std.astype(np.float64) ** 2).sum() * len(ids)), 1e-30),
+            "r2": 1 - left / max(_squares_of_means(std, len(ids)), 1e-30),
         },
     )
 
@@ -196,6 +197,11 @@ def _moments(targets: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarr
         block = np.asarray(targets[:, start : start + block_size], np.float32)
         mean[start : start + block_size], std[start : start + block_size] = block.mean(0), block.std(0)
     return mean, std
+
+
+def _squares_of_means(std: np.ndarray, count: int) -> float:
+    """Return the sum of squared errors of predicting each image's targets by the mean of the others."""
+    return float((std.astype(np.float64) ** 2).sum() * count * (count / (count - 1)) ** 2)
 
 
 def _most_repeated(counts: np.ndarray) -> np.ndarray:
