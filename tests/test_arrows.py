@@ -30,6 +30,7 @@ LAYERS = (
     ("steps/inputs",),
     ("steps/foundation",),
     ("steps/brain",),
+    ("steps/baselines",),
     ("steps/evaluation",),
     ("steps/gallery",),
     ("steps/registry",),

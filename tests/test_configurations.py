@@ -169,7 +169,9 @@ def test_a_run_has_only_nodes_of_its_system(scale: str) -> None:
     assert "prior_samples" not in mind_reader.reconstruct
 
 
-@pytest.mark.parametrize("option", ["low_level=none", "ablation=no_prior", "unclip=none", "refine=none"])
+@pytest.mark.parametrize(
+    "option", ["low_level=none", "ablation=no_prior", "unclip=none", "refine=none", "protocol.baselines=[]"]
+)
 def test_every_system_can_omit_a_part(option: str) -> None:
     for model in MODELS:
         assert build(resolved("scale=tiny", f"model={model}", option))

@@ -1,4 +1,4 @@
-"""Ridge regression from voxels to target tokens, the baseline.
+"""Ridge regression with one row per image, as the ridge encoder needs it; the baselines have `ridge_tuning`.
 
 Each target t (one value of one token) has its own weights and its own penalty:
 min over w_t, b_t of ||y_t - X w_t - b_t||^2 + alpha_t ||w_t||^2, with alpha_t chosen by leave-one-out.
@@ -15,30 +15,6 @@ from mindeye_pl.errors import UserError
 ALPHAS = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 
 
-def ridge_predictions(
-    voxels: np.ndarray,
-    targets: np.ndarray,
-    test_voxels: np.ndarray,
-    *,
-    alphas: Sequence[float] = ALPHAS,
-    targets_per_block: int = 8192,
-) -> np.ndarray:
-    """Predict all targets for the test images: `(n, V)`, `(n, T)`, `(m, V)` -> `(m, T)` float32.
-
-    Voxels have one row per image. The caller averages repetitions first: with several rows per image, leaving out one
-    row would leak the image, and the penalty would be too small. Targets are float16 or float32 and may be
-    memory-mapped; only one block's coefficients are in memory, those of all are tens of GB at the paper's size.
-
-    Raises:
-        UserError: for penalties that are not positive or fewer than three images.
-    """
-    predictions = np.empty((len(test_voxels), targets.shape[1]), np.float32)
-    blocks = ridge_blocks(voxels, targets, test_voxels, alphas=alphas, targets_per_block=targets_per_block)
-    for block, predicted, _ in blocks:
-        predictions[:, block] = predicted
-    return predictions
-
-
 def ridge_blocks(
     voxels: np.ndarray,
     targets: np.ndarray,
@@ -47,7 +23,15 @@ def ridge_blocks(
     alphas: Sequence[float] = ALPHAS,
     targets_per_block: int = 8192,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield each block of `ridge_predictions`: its columns, their `(m, t)` predictions and their `(t,)` penalties."""
+    """Yield each block of targets: its columns, their `(m, t)` predictions and their `(t,)` penalties.
+
+    Shapes: voxels `(n, V)`, targets `(n, T)`, float16 or float32 and maybe memory-mapped, test voxels `(m, V)`. Voxels
+    have one row per image. The caller averages repetitions first: with several rows per image, leaving out one row
+    would leak the image, and the penalty would be too small. Only one block's coefficients are in memory.
+
+    Raises:
+        UserError: for penalties that are not positive or fewer than three images.
+    """
     from sklearn.linear_model import RidgeCV
 
     assert voxels.shape[1] == test_voxels.shape[1], f"{voxels.shape[1]} and {test_voxels.shape[1]} voxels"

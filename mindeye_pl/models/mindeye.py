@@ -28,7 +28,8 @@ class MindEye(BrainDecoder):
         backbone: shared space to tokens and retrieval embedding.
         low_level: latents of a blurry reconstruction, from the backbone's hidden vector or from the voxels; None omits
             it.
-        prior: backbone tokens to target tokens; None takes the backbone tokens as the prediction.
+        prior: backbone tokens to target tokens; None trains the backbone tokens themselves to be the target tokens, by
+            squared error, and takes them as the prediction.
         objective: settings of the loss.
     """
 
@@ -61,7 +62,7 @@ class MindEye(BrainDecoder):
         return Prediction(aligned, tokens, retrieval, latents, maps)
 
     def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> PartLoss:
-        """Return the sum of contrastive, prior and low-level loss.
+        """Return the sum of contrastive, prior and low-level loss; without a prior that of the tokens in its place.
 
         Voxels are mixed in the first epochs of training, targets never. The low-level loss needs the target `latents`,
         and compares feature maps where there is a target `maps`.
@@ -78,6 +79,8 @@ class MindEye(BrainDecoder):
         loss = self.backbone.compute_loss(aligned, tokens, objective, phase, mixing=mixing, negatives=negatives)
         if self.prior is not None:
             loss += self.prior.compute_loss(loss.outputs["tokens"], tokens, scale=objective.prior_scale)
+        elif objective.prior_scale:
+            loss += self.backbone.compute_token_loss(loss.outputs["tokens"], tokens, scale=objective.prior_scale)
         if self.low_level is not None and "latents" in batch.targets:
             maps = self.low_level.draw_views(batch.targets["maps"]) if "maps" in batch.targets else (None, None)
             hidden = self.low_level.hidden_of(batch, loss.outputs["hidden"])  # (B, h)

@@ -32,7 +32,7 @@ class Objective:
         validation: `fixed` (MindEye2), SoftCLIP at one temperature | `by_phase` (MindEye1), InfoNCE in the epochs that
             mix voxels, then SoftCLIP at the epoch's temperature.
         contrastive_scale: weight of the contrastive loss; 0 omits it.
-        prior_scale: weight of the diffusion prior's loss.
+        prior_scale: weight of the diffusion prior's loss; without a prior that of the tokens' squared error.
         low_level_scale: weight of the low-level part's loss.
         mixco_permutation: `published` | `corrected`, see `losses.mixco`.
         mixco_diagonal: `published` | `corrected`, see `losses.mixco`.

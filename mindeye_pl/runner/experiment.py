@@ -78,6 +78,7 @@ def _finish(run: Run, steps: list[Step], job: Job | None, observer: WandbObserve
         finished = ((step.name, run.find(step)) for step in ordered)
         job.artifacts = {name: str(artifact.folder) for name, artifact in finished if artifact is not None}
         job.made = run.made
+        job.ablation = run.resolved.get("ablation") or {}
     if "report" in names and (job is None or config.sweep.pages):
         write_run_report(run, steps)
     if EXPORT in names:

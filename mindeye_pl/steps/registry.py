@@ -1,6 +1,8 @@
 """All steps by name."""
 
 from mindeye_pl.engine.step import Step
+from mindeye_pl.steps.baselines.images import BASELINES
+from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
@@ -22,6 +24,7 @@ from mindeye_pl.steps.inputs.simulate import SIMULATE
 
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, SCREEN_CAPTIONS)
 _BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
+_BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, EVALUATE_RECONSTRUCTIONS)
 _FOUNDATION = (
     *(SCENES, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION),
@@ -29,4 +32,6 @@ _FOUNDATION = (
 )
 _GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)
 
-STEPS: dict[str, Step] = {step.name: step for step in (*_INPUTS, *_BRAIN, *_EVALUATION, *_FOUNDATION, *_GALLERY)}
+_ALL = (*_INPUTS, *_BRAIN, *_BASELINES, *_EVALUATION, *_FOUNDATION, *_GALLERY)
+
+STEPS: dict[str, Step] = {step.name: step for step in _ALL}

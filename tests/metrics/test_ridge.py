@@ -1,11 +1,18 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.ridge import ridge_blocks, ridge_predictions
+from mindeye_pl.metrics.ridge import ridge_blocks
 
 ALPHAS = (0.1, 10.0, 1000.0)
+
+
+def ridge_predictions(voxels: np.ndarray, targets: np.ndarray, test_voxels: np.ndarray, **how: Any) -> np.ndarray:
+    """Return the predictions of all blocks, `(m, T)`."""
+    return np.hstack([predicted for _, predicted, _ in ridge_blocks(voxels, targets, test_voxels, **how)])
 
 
 def problem(n: int, num_voxels: int, num_targets: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

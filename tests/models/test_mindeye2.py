@@ -65,6 +65,24 @@ def test_parts_sum_to_the_total() -> None:
         assert set(result.parts) == {"contrastive", "prior"}
 
 
+def test_without_a_prior_the_tokens_learn_the_targets_by_squared_error() -> None:
+    data, model = batch(), system(with_prior=False, contrastive_scale=0.0)
+    result = model.compute_loss(data, epoch=9, num_epochs=10)
+    assert set(result.parts) == {"tokens"}
+    error = (result.outputs["tokens"] - data.targets["tokens"].float()).square().mean().detach()
+    assert float(result.total.detach()) == pytest.approx(30.0 * float(error), rel=1e-5)
+    steps = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        steps.zero_grad()
+        model.compute_loss(data, epoch=9, num_epochs=10).total.backward()
+        steps.step()
+    sampled = model.eval().sample_tokens(model([*data.voxels], data.subject_index).tokens)
+    left = (sampled - data.targets["tokens"].float()).square().mean().detach()
+    assert float(left) < 0.5 * float(error), "what images are drawn from was fitted"
+    unfitted = system(with_prior=False, prior_scale=0.0).compute_loss(data, epoch=9, num_epochs=10)
+    assert set(unfitted.parts) == {"contrastive"}
+
+
 def test_voxels_are_mixed_in_the_first_epochs_of_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     from mindeye_pl.models import mindeye
 
@@ -96,7 +114,7 @@ def test_without_prior_the_backbone_tokens_are_the_prediction() -> None:
     voxels = torch.randn(1, VOXELS[1])
     tokens = model.predict(voxels, 1).tokens
     assert torch.equal(model.sample_tokens(tokens), tokens)
-    assert set(model.compute_loss(batch(), epoch=9, num_epochs=10).parts) == {"contrastive"}
+    assert set(model.compute_loss(batch(), epoch=9, num_epochs=10).parts) == {"contrastive", "tokens"}
 
 
 def test_a_batch_of_one_is_read_and_reconstructed() -> None:

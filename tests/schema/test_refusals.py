@@ -65,6 +65,7 @@ WRONG_VALUES = [
     ("metrics.bootstrap_resamples=-5", "a whole number of at least 1", "metrics.bootstrap_resamples=1"),
     ("metrics.top_k=[]", "a list that is not empty", None),
     ("metrics.ridge_alphas=[inf]", "a list that is not empty, each item a number above 0", None),
+    ("protocol.baselines=[ridge]", "a list, each item one of ridge_latents", "protocol.baselines=[ridge_unclip]"),
     ("retrieve.width=0", "a whole number of at least 1", "retrieve.width=1"),
     ("index.build.kind=best", "one of flat, hnsw, ivf_pq", "index.build.kind=flat"),
     ("index.build.links=0", "a whole number of at least 2", "index.build.links=2"),

@@ -3,6 +3,7 @@
 Legend: B batch, h hidden width, S tokens, D token width.
 """
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.losses.contrastive import bimixco_loss, info_nce_loss, softclip_loss
@@ -56,3 +57,11 @@ class Backbone(Part):
             loss = info_nce_loss(brain, clip, temperature=phase.temperature)
         loss = objective.contrastive_scale * loss
         return PartLoss(loss, {"contrastive": loss.detach()}, outputs)
+
+    def compute_token_loss(self, tokens: Tensor, targets: Tensor, *, scale: float = 1.0) -> PartLoss:
+        """Return the mean squared error of the backbone tokens against the target tokens, `(B, S, D)` each.
+
+        It trains the tokens of a system without a prior. Its one part is `tokens`; `scale` is the weight of the loss.
+        """
+        loss = scale * F.mse_loss(tokens, targets)
+        return PartLoss(loss, {"tokens": loss.detach()}, {})

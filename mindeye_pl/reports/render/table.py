@@ -206,8 +206,9 @@ class Results:
 def terminal_table(results: Results, *, commands: bool = True) -> RenderableType:
     """Return the table for the terminal, and below it the commands that fill empty rows, unless they are omitted."""
     rows, columns = results.rows, results.columns
-    chances = {format_chance(row, columns) for row in rows if row.scores}
-    common_chance = chances.pop() if len(chances) == 1 else None  # shown in the title instead of a column
+    chances = [{text for row in rows if (text := format_chance(row, [column]))} for column in columns]
+    each = dict.fromkeys(text for texts in chances for text in texts)
+    common_chance = ", ".join(each) if all(len(texts) <= 1 for texts in chances) else None  # then in the title
     with_chance = [column.title for column in columns if any(format_chance(row, [column]) for row in rows)]
     owners = "" if len(with_chance) == len(columns) else f" of {', '.join(with_chance)}"
     heading = results.full_title + (f", chance{owners} {common_chance}" if common_chance else "")

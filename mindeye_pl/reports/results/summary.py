@@ -15,9 +15,10 @@ from mindeye_pl.engine.run import order
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, VALIDATION_COLUMNS, Column, Row
-from mindeye_pl.reports.sweeps.findings import compare, compared, sentences
+from mindeye_pl.reports.sweeps.baselines import baseline_cells
+from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, compared, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
-from mindeye_pl.reports.sweeps.settings import SEED, Cell, cells_of, manifest_of
+from mindeye_pl.reports.sweeps.settings import SEED, Cell, cells_of, manifest_of, rows_of
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
 from mindeye_pl.steps.inputs.dataset import is_simulated
@@ -36,8 +37,9 @@ def summarise(folder: Path, *, allow: Collection[str] = ()) -> dict[str, Any]:
 
     Keys: `experiment`, `command`, `revisions`, `changes`, `version`, `simulated`, `seeds`, `columns` by score, `rows`
     and `differences` by name, each with scores by name, and `findings`, the sweep's sentences. A sweep's rows are its
-    cells in words, "1 h, pretrained", and what stands beside their models, "1 h, pretrained: ridge"; a run's are
-    `model`, `ridge` and so on.
+    cells in words, "1 h, pretrained", the linear baselines of their data, "1 h, ridge" and "1 h, ridge, blurry", and
+    every row of the evaluations beside a model's, "1 h, pretrained: mean_image"; a run's are `model`, `mean_image` and
+    so on. Differences from linear baselines are "1 h, pretrained − ridge".
 
     Raises:
         UserError: if jobs have not finished, or the results come from changed code or several commits and `allow` does
@@ -49,13 +51,14 @@ def summarise(folder: Path, *, allow: Collection[str] = ()) -> dict[str, Any]:
     manifests = [manifest_of(path) for path in dict.fromkeys(path for job in jobs for path in job.artifacts.values())]
     config = compose_config(jobs[0].overrides)
     cells, sweep = cells_of(jobs), config.sweep
-    columns = _columns(jobs, cells)
+    baselines, columns = baseline_cells(cells), _columns(jobs, cells)
     key, baseline = compared(jobs, cells, sweep.compare, sweep.baseline)
     differences, findings = list[Row](), list[str]()
     if key is not None:
         differences = compare(cells, key, baseline, list(columns.values()), simulated=is_simulated(config))
         scored = [columns[name] for name in [sweep.metric] if name in columns]
         findings = [sentence for column in scored for sentence in sentences(cells, key, baseline, column)]
+    differences += compare_with_baselines(cells, baselines, list(columns.values()), simulated=is_simulated(config))
     return {
         "experiment": config_name(jobs[0].overrides),
         "command": command,
@@ -63,7 +66,7 @@ def summarise(folder: Path, *, allow: Collection[str] = ()) -> dict[str, Any]:
         "simulated": is_simulated(config),
         "seeds": sorted({int(job.settings().get(SEED, config.seed)) for job in jobs}),
         "columns": {name: _plain_column(column) for name, column in columns.items()},
-        "rows": _rows(cells, is_sweep=len(jobs) > 1),
+        "rows": _rows(cells, baselines, is_sweep=len(jobs) > 1),
         "differences": {row.name: _plain_scores(row.scores) for row in differences},
         "findings": findings,
     }
@@ -109,15 +112,17 @@ def provenance(made_with: Iterable[dict[str, str]], folder: Path, allow: Collect
     return {"revisions": revisions, "changes": changes, "version": ", ".join(sorted({own for _, own in versions}))}
 
 
-def _rows(cells: Sequence[Cell], *, is_sweep: bool) -> dict[str, dict[str, Any]]:
-    """Return the rows of all cells: their models first, then what stands beside each model."""
-    rows = {}
-    for name in dict.fromkeys([MODEL, *(name for cell in cells for name in _names(cell))]):
-        for cell in (replace(cell, row=name) for cell in cells):
-            scores = dict.fromkeys(score for job in cell.by_seed.values() for score in job.scores)
-            title = name if not is_sweep else cell.name if name == MODEL else f"{cell.name}: {name}"
-            if scores:
-                rows[title] = _plain_scores(score for one in scores if (score := cell.score(one)) is not None)
+def _rows(cells: Sequence[Cell], baselines: Sequence[Cell], *, is_sweep: bool) -> dict[str, dict[str, Any]]:
+    """Return the rows of all cells: their models first, then linear baselines, then what stands beside each model."""
+    titled = [(cell.name if is_sweep else MODEL, cell) for cell in cells]
+    titled += [(baseline.name, baseline) for baseline in baselines]
+    for name in dict.fromkeys(name for cell in cells for name in _names(cell) if name != MODEL):
+        titled += [(f"{cell.name}: {name}" if is_sweep else name, replace(cell, rows=rows_of(name))) for cell in cells]
+    rows: dict[str, dict[str, Any]] = {}
+    for title, cell in titled:
+        scores = dict.fromkeys(score for job in cell.by_seed.values() for score in job.scores)
+        if scores and title not in rows:
+            rows[title] = _plain_scores(score for one in scores if (score := cell.score(one)) is not None)
     return rows
 
 

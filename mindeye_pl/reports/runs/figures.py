@@ -28,6 +28,7 @@ from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import Results
 from mindeye_pl.reports.render.tokens import token_map_section
 from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
+from mindeye_pl.steps.evaluation.reconstructions import LINES
 from mindeye_pl.steps.evaluation.retrieval import MODEL, PREDICTIONS, REPETITIONS, read_scores
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
 from mindeye_pl.steps.gallery.retrieve import RECALL, read_found
@@ -47,6 +48,12 @@ RECONSTRUCTED = {
     "refined_images": ImageColumn("Refined", "the reconstruction, refined"),
     "blurry_images": ImageColumn("Blurry", "the low-level branch alone, from brain activity"),
 }
+
+
+def baseline_column(line: str, title: str = "") -> ImageColumn:
+    """Return the column of a linear baseline's images, by its line of the table."""
+    name, _, note = LINES[line]
+    return ImageColumn(title or name.capitalize(), f"ridge regression {note}")
 
 
 def descriptions(captions: Path | None, ids: np.ndarray) -> list[str]:
@@ -87,20 +94,25 @@ def reconstructions_section(
     stimuli: Stimuli,
     captions: Path | None,
     count: int,
+    baselines: Mapping[str, Tensor],
 ) -> Section | None:
-    """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores."""
+    """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores.
+
+    `baselines` are the images `(n, 3, H, W)` of the linear baselines by line.
+    """
     columns = {key: column for key, column in RECONSTRUCTED.items() if key in scored.tensors}
-    predicted = {column.title: scored.tensors[key] for key, column in columns.items()}
+    predicted = {column: scored.tensors[key] for key, column in columns.items()}
+    predicted |= {baseline_column(line): images for line, images in baselines.items()}
     ids, scores = scored.stimulus_ids[:count], content["of_each_image"][MODEL]
-    texts = scored.captions or [""] * len(ids)
-    rows = _GridRows(ids, stimuli, predicted, descriptions(captions, ids), texts, scores)
-    metrics = [column for results in tables for column in results.columns if column.score != "fid"]
+    texts, by_title = scored.captions or [""] * len(ids), {column.title: images for column, images in predicted.items()}
+    rows = _GridRows(ids, stimuli, by_title, descriptions(captions, ids), texts, scores)
+    metrics = [column for results in tables for column in results.columns if column.score in scores]
     chosen = f"The first {len(ids)} of {len(scored.stimulus_ids)}" if len(ids) < len(scored.stimulus_ids) else "All"
     note = (
         f"{chosen} test images in the order of their ids, none selected. Scores are those of the reconstruction. "
         "Click an image to enlarge its row."
     )
-    return grid_section("Seen and reconstructed", [SEEN, *columns.values()], rows, note, metrics=metrics)
+    return grid_section("Seen and reconstructed", [SEEN, *predicted], rows, note, metrics=metrics)
 
 
 @dataclass(frozen=True)

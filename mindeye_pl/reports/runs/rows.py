@@ -24,7 +24,7 @@ from mindeye_pl.reports.render.published import DIRECTIONS, published_rows
 from mindeye_pl.reports.render.table import BY_DIRECTION, COLUMNS, Column, Difference, Kind, Results, Row
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.reconstructions import LINES
-from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_scores
+from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_content, read_scores
 from mindeye_pl.steps.gallery.retrieve import COARSE, OWN_VECTOR, RERANKED
 from mindeye_pl.steps.inputs.dataset import NSD_SOURCES, is_simulated
 from mindeye_pl.store.artifacts import Artifact
@@ -83,7 +83,7 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
     rows = [
         about.row("chance", [replace(score, value=score.chance or 0.0, interval=None) for score in model], "null"),
         about.row("shuffled brains", read_scores(evaluation, SHUFFLED), "null"),
-        about.row(f"ridge, {hours}", read_scores(evaluation, RIDGE), "baseline"),
+        ridge_row(evaluation, about, columns),
         *about.published_rows(columns),
         *experiments,
     ]
@@ -93,6 +93,15 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
     if ceiling := read_scores(evaluation, CEILING):
         rows.append(about.row("noise-free ceiling", ceiling, "ceiling", "ridge from all sessions without noise"))
     return Results("Retrieval", rows, columns, BY_DIRECTION)
+
+
+def ridge_row(evaluation: Artifact, about: About, columns: Sequence[Column]) -> Row:
+    """Return the row of ridge regression, with how it was tuned."""
+    content, scores = read_content(evaluation), read_scores(evaluation, RIDGE)
+    of_each = (_of_each(content, line) for line in (RIDGE, MODEL))
+    differs = find_significant_differences(*of_each, columns, _hit_rates(scores))
+    name = f"ridge, {hours_in_words(about.num_sessions)}"
+    return about.row(name, scores, "baseline", content["ridge"], differs=differs)
 
 
 def retrieval_columns(model: Sequence[Score], about: About) -> list[Column]:
@@ -149,14 +158,18 @@ def image_rows(
     for line, (name, kind, note) in LINES.items():
         scores = [Score.from_dict(plain) for plain in content["rows"].get(line, ())]
         if any(score.name in {column.score for column in columns} for score in scores):
-            hit_rates = {score.name for score in scores if score.is_hit_rate}
-            differs = find_significant_differences(_of_each(content, line), model, columns, hit_rates)
+            differs = find_significant_differences(_of_each(content, line), model, columns, _hit_rates(scores))
+            note = "; ".join(filter(None, (note, content["baselines"].get(line))))
             rows.append(about.row(name, scores, kind, note, differs=differs))
     return rows
 
 
 def _of_each(content: Mapping[str, Any], line: str) -> dict[str, np.ndarray]:
     return {name: np.array(each) for name, each in content["of_each_image"].get(line, {}).items()}
+
+
+def _hit_rates(scores: Sequence[Score]) -> set[str]:
+    return {score.name for score in scores if score.is_hit_rate}
 
 
 def find_significant_differences(

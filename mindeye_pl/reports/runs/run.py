@@ -27,8 +27,9 @@ from mindeye_pl.reports.runs.rows import (
     image_results,
     retrieval_results,
 )
+from mindeye_pl.steps.baselines.images import read_images
 from mindeye_pl.steps.evaluation.caption_scores import caption_columns
-from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, read_image_scores
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, baseline_folders, read_image_scores
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.gallery.retrieve import RETRIEVE
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile
@@ -58,7 +59,8 @@ class Contents:
         tables = image_results(content, about, rows)
         self.tables += [*tables, *caption_results(content, about, caption_columns(config.protocol))]
         scored, stimuli = inputs["scored"], inputs["data"].stimuli
-        args = (scored, content, tables, stimuli, self.captions, config.report.images)
+        baselines = {line: read_images(folder) for line, folder in baseline_folders(inputs).items()}
+        args = (scored, content, tables, stimuli, self.captions, config.report.images, baselines)
         self.images.append(figures.reconstructions_section(*args))
         self.charts.append(figures.regions_section(content, config.protocol.encoders))
 

@@ -15,6 +15,7 @@ from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS
 from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.table import Column, Row
+from mindeye_pl.reports.sweeps.baselines import of_same_data
 from mindeye_pl.reports.sweeps.jobs import Job
 from mindeye_pl.reports.sweeps.settings import (
     HOURS,
@@ -61,10 +62,24 @@ def compare(cells: Sequence[Cell], key: str, baseline: str, columns: Sequence[Co
         paired = [_difference(cell, reference, column.score) for column in columns]
         if found := tuple(difference for difference in paired if difference is not None):
             others = [in_words(name, value) for name, value in cell.settings.items() if name != key]
-            pair = f"{in_words(key, cell.settings[key])} − {in_words(key, baseline)}"
+            pair = f"{in_words(key, cell.settings[key])} − {in_words(key, reference.settings[key])}"
             name = ": ".join(filter(None, [", ".join(others), pair]))
             seeds = covered_by_interval(len(common_seeds(cell, reference)))
             rows.append(Row(name, found, note=seeds, simulated=simulated))
+    return rows
+
+
+def compare_with_baselines(
+    cells: Sequence[Cell], baselines: Sequence[Cell], columns: Sequence[Column], *, simulated: bool
+) -> list[Row]:
+    """Return the rows of paired differences: each cell minus each baseline of the same data."""
+    rows = []
+    for cell in cells:
+        for baseline in of_same_data(cell, baselines):
+            paired = [_difference(cell, baseline, column.score) for column in columns]
+            if found := tuple(difference for difference in paired if difference is not None):
+                seeds = covered_by_interval(len(common_seeds(cell, baseline)))
+                rows.append(Row(f"{cell.name} − {baseline.baseline}", found, note=seeds, simulated=simulated))
     return rows
 
 
@@ -99,11 +114,13 @@ def covered_by_interval(num_seeds: int) -> str:
 
 
 def curves(cells: Sequence[Cell], columns: Sequence[Column]) -> list[Panel]:
-    """Return one chart for each score against the hours of data, a line for each other setting; none for one amount."""
+    """Return one chart for each score against the hours of data, a line for each other setting; none for one amount.
+
+    The cells are the models' and, behind them, those of their baselines.
+    """
     lines: dict[str, list[Cell]] = {}
     for cell in by_hours(cells):
-        name = ", ".join(in_words(*item) for item in cell.without_hours.items())
-        lines.setdefault(name or "this sweep", []).append(cell)
+        lines.setdefault(cell.name_without_hours, []).append(cell)
     panels = []
     for column in columns:
         series = [_series(name, members, column.score) for name, members in lines.items()]

@@ -14,9 +14,12 @@ from mindeye_pl.reports.render.grid import grid_section
 from mindeye_pl.reports.render.image_table import SEEN, ImageColumn, ImageRow
 from mindeye_pl.reports.render.image_table import Cell as ImageCell
 from mindeye_pl.reports.render.section import Section
-from mindeye_pl.reports.runs.figures import RECONSTRUCTED, descriptions
+from mindeye_pl.reports.runs.figures import RECONSTRUCTED, baseline_column, descriptions
+from mindeye_pl.reports.sweeps.baselines import of_same_data
 from mindeye_pl.reports.sweeps.settings import Cell
+from mindeye_pl.steps.baselines.images import IMAGES
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 
 #: Columns and rows of the table of images.
 MAX_CELLS, MAX_IMAGES = 8, 16
@@ -24,10 +27,13 @@ MAX_CELLS, MAX_IMAGES = 8, 16
 _TRUE_TOKENS = "images_from_true_tokens"
 
 
-def images_section(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell]) -> Section | None:
+def images_section(
+    stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell], baselines: Sequence[Cell]
+) -> Section | None:
     """Return the seen images and the reconstructions of each cell's first seed; None if no job has made images.
 
-    Images from true tokens stand between them if all cells have the same ones.
+    Images from true tokens stand between them if all cells have the same ones. Behind them are the linear baselines
+    of the last cell's data, for instance of the largest amount.
     """
     files = {cell.name: file for cell in cells if (file := _reconstructions(cell)) is not None}
     chosen = dict(list(files.items())[:MAX_CELLS])
@@ -39,6 +45,9 @@ def images_section(stimuli: Stimuli, captions: Path | None, cells: Sequence[Cell
     if limits := _common([_read(file, _TRUE_TOKENS) for file in chosen.values()]):
         columns.insert(1, RECONSTRUCTED[_TRUE_TOKENS])
         made[RECONSTRUCTED[_TRUE_TOKENS].title] = limits
+    linear = {one.name: (one, file) for one in of_same_data(cells[-1], baselines) if (file := _images_of(one))}
+    columns += [baseline_column(one.rows[EVALUATE_RECONSTRUCTIONS.name], name) for name, (one, _) in linear.items()]
+    made |= {name: _read(file, "images") for name, (_, file) in linear.items()}
     seen, texts = stimuli.read(np.array(ids)), descriptions(captions, np.array(ids))
     rows = [
         ImageRow(
@@ -61,6 +70,13 @@ def _reconstructions(cell: Cell) -> Path | None:
         if job.status == "finished" and RECONSTRUCT.name in job.artifacts:
             return Path(job.artifacts[RECONSTRUCT.name]) / RECONSTRUCTIONS
     return None
+
+
+def _images_of(baseline: Cell) -> Path | None:
+    """Return the file of a baseline's images, None where it has none."""
+    step = baseline.rows.get(EVALUATE_RECONSTRUCTIONS.name, "")
+    folders = (job.artifacts[step] for job in baseline.jobs.values() if step in job.artifacts)
+    return next((Path(folder) / IMAGES for folder in folders), None)
 
 
 def _read(file: Path, key: str) -> dict[int, np.ndarray]:

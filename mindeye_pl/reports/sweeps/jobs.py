@@ -33,6 +33,7 @@ class Job:
         artifacts: the folder of each step's artifact.
         made: the steps that this job made; the others were cache hits.
         seconds: from its start to its end.
+        ablation: node of its configuration, `name`, and `against` and `control` where it has them.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Job:
     artifacts: dict[str, str] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    ablation: dict[str, str | None] = field(default_factory=dict)
 
     def settings(self) -> dict[str, str]:
         """Return the overrides by key, as they were written, without the plus signs before the keys."""

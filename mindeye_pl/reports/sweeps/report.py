@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,20 +21,33 @@ from mindeye_pl.reports.render.table import (
     IMAGE_COLUMNS,
     VALIDATION_COLUMNS,
     Column,
+    Kind,
     Results,
     Row,
     terminal_table,
 )
+from mindeye_pl.reports.sweeps.baselines import baseline_cells
 from mindeye_pl.reports.sweeps.choice import choose
-from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
+from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, compared, curves, sentences
 from mindeye_pl.reports.sweeps.images import images_section
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
-from mindeye_pl.reports.sweeps.settings import Cell, cells_of, manifest_of
+from mindeye_pl.reports.sweeps.settings import ABLATION, Cell, cells_of, manifest_of
+from mindeye_pl.schema.nodes.reports import Baseline
+from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
 from mindeye_pl.store.environment import environment
 
 #: Number of score columns in the terminal.
 TERMINAL_COLUMNS = 3
+
+#: Title of the table of each model minus each linear baseline.
+AGAINST_BASELINES = "Against linear baselines"
+
+#: Steps whose cost several cells share.
+SHARED_STEPS = (
+    *("simulate", "convert_mindeye1", "pretrain", "fit_encoder", RIDGE_TOKENS.name, RIDGE_NOISE_FREE.name),
+    *get_args(Baseline),
+)
 
 
 def write_sweep_report(config: DictConfig) -> Path | None:
@@ -79,6 +92,7 @@ def _report_data(
     cells, simulated, sweep = cells_of(jobs), is_simulated(shared), config.sweep
     columns = _columns(cells, list(sweep.columns))
     scores = [column.score for column in columns]
+    baselines = baseline_cells(cells)
     key, baseline = compared(jobs, cells, sweep.compare, sweep.baseline)
     differences, findings = [], []
     if key is not None:
@@ -90,21 +104,23 @@ def _report_data(
     if sweep.choose is not None:
         findings += [choose(cells, sweep.choose, one, sweep.tolerance) for one in columns if one.score == sweep.metric]
     means = "Means over seeds; " if any(len(cell.jobs) > 1 for cell in cells) else ""
-    rows = [_row(cell, scores, simulated) for cell in cells]
+    rows = [_row(cell, scores, simulated) for cell in (*baselines, *cells)]
+    beside = compare_with_baselines(cells, baselines, columns, simulated=simulated)
     unlimited = [replace(column, limits=None) for column in columns]
     intervals = f"95 % intervals over test images and seeds, over images alone below {MIN_SEEDS} seeds."
     note = f"First minus second on the same images and seeds; {intervals}"
     by_direction = f" {BY_DIRECTION}" if any(column in COLUMNS for column in columns) else ""
     tables = [Results("Sweep", rows, columns, f"{means}{intervals}{by_direction}")]
     tables += [Results("Paired differences", differences, unlimited, note)] if differences else []
+    tables += [Results(AGAINST_BASELINES, beside, unlimited, note)] if beside else []
     about_an_hour = [sentence for sentence in findings if " at 1 h" in sentence]
     bars = "Bars: from the lowest to the highest seed."
-    charts = charts_section("Scores against hours", curves(cells, columns), " ".join([*findings, bars]))
+    charts = charts_section("Scores against hours", curves([*cells, *baselines], columns), " ".join([*findings, bars]))
     data = ReportData(
         title=config.hydra.runtime.choices.get("experiment") or "adhoc",
         summary=next(iter([*about_an_hour, *findings]), f"{len(jobs)} jobs."),
         simulated=simulated,
-        images=[images_section(stimuli, captions, cells)],
+        images=[images_section(stimuli, captions, cells, baselines)],
         results=tables,
         more=[charts],
         settings=OmegaConf.to_yaml(shared, resolve=True),
@@ -118,6 +134,8 @@ def _report_data(
 def _print(tables: Sequence[Results], findings: Sequence[str]) -> None:
     """Print the first columns of the tables, and the findings; of the notes only those on jobs without a score."""
     for table in tables:
+        if table.title == AGAINST_BASELINES:
+            continue  # long; the page has it
         rows = [row if not row.scores else replace(row, note="") for row in table.rows]
         console.print()
         console.print(terminal_table(Results(table.title, rows, table.columns[:TERMINAL_COLUMNS])))
@@ -144,15 +162,18 @@ def _row(cell: Cell, scores: Sequence[str], simulated: bool) -> Row:
     found = tuple(score for name in scores if (score := cell.score(name)) is not None)
     failures = cell.failures()
     seeds = f"{len(cell.by_seed)} seeds" if len(cell.jobs) > 1 else ""
+    control = cell.ablation.get("control") if ABLATION in cell.settings else None
+    notes = filter(None, [seeds, f"control: {control}" if control else "", *failures])
+    kind: Kind = "baseline" if cell.baseline else "model"
     status = "failed" if any(job.status == "failed" for job in cell.jobs.values()) else "not finished"
-    return Row(cell.name, found, status=status, note="; ".join(filter(None, [seeds, *failures])), simulated=simulated)
+    return Row(cell.name, found, status=status, note="; ".join(notes), simulated=simulated, kind=kind)
 
 
 def _cost(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, str]:
     """Return the minutes of each cell's own steps, and of those that several cells share."""
     cost = {cell.name: f"{cell.seconds() / 60:.1f} min" for cell in cells}
     manifests = _manifests(jobs).values()
-    for step in ("simulate", "convert_mindeye1", "pretrain", "fit_encoder"):
+    for step in SHARED_STEPS:
         if seconds := [manifest["seconds"] for manifest in manifests if manifest["step"] == step]:
             times = f", {len(seconds)} times" if len(seconds) > 1 else ""
             cost[f"shared: {step}"] = f"{sum(seconds) / 60:.1f} min{times}"

@@ -5,7 +5,7 @@ Legend: K seeds, n test images.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,7 @@ from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
 from mindeye_pl.store.manifest import MANIFEST
 
-SEED, HOURS, START = "seed", "data.num_sessions", "finetune.start"
+SEED, HOURS, START, ABLATION = "seed", "data.num_sessions", "finetune.start", "ablation"
 
 #: Steps whose cost is a cell's own; earlier steps are shared with other cells.
 OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
@@ -38,11 +38,11 @@ WORDS = {
     "scale.hidden_dim": "hidden {}",
     "model": "{}",
     "fidelity": "{}",
-    "ablation": "{}",
+    ABLATION: "{}",
     "experiment": "{}",
 }
 VALUES = {
-    ("ablation", "none"): "whole model",
+    (ABLATION, "none"): "whole model",
     ("model", "mindeye1"): "MindEye1",
     ("model", "mindeye2"): "MindEye2",
     ("model", "mind_reader"): "Mind Reader",
@@ -61,8 +61,17 @@ def in_words(key: str, value: str) -> str:
     """Return a swept parameter for people: "1 h", "scratch"."""
     if (key, value) in VALUES:
         return VALUES[key, value]
-    plain = value.replace("_", " ") if key in ("ablation", "fidelity") else value
+    plain = value.replace("_", " ") if key in (ABLATION, "fidelity") else value
     return WORDS[key].format(plain) if key in WORDS else f"{key}={value}"
+
+
+def rows_of(name: str) -> dict[str, str]:
+    """Return the row of this name of every evaluation, by step."""
+    return {EVALUATE.name: name, EVALUATE_RECONSTRUCTIONS.name: name}
+
+
+#: Rows of the evaluations that hold the model's own scores, by step.
+MODEL_ROWS = rows_of(MODEL)
 
 
 @dataclass(frozen=True)
@@ -73,18 +82,18 @@ class JobScores:
     of_each: Mapping[str, np.ndarray]
 
     @classmethod
-    def read(cls, job: Job, row: str = MODEL) -> Self:
+    def read(cls, job: Job, rows: Mapping[str, str]) -> Self:
         """Read the artifacts of a finished job; empty if it trained and evaluated nothing.
 
-        `row` is the model, or one that stands beside it: `ridge`, `shuffled`, `mean_image`.
+        `rows` are names of rows by step: those of the model, of a null row, of a baseline or of a ceiling.
         """
         scores: dict[str, Score] = {}
         of_each: dict[str, np.ndarray] = {}
-        if row == MODEL and FINETUNE.name in job.artifacts:
+        if rows == MODEL_ROWS and FINETUNE.name in job.artifacts:
             scores |= {score.name: score for score in read_kept_scores(Path(job.artifacts[FINETUNE.name]))}
-        for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS):
-            if step.name in job.artifacts:
-                content = json.loads((Path(job.artifacts[step.name]) / SCORES).read_text())
+        for step, row in rows.items():
+            if step in job.artifacts:
+                content = json.loads((Path(job.artifacts[step]) / SCORES).read_text())
                 scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"].get(row, ())}
                 each = content.get("of_each_image", {}).get(row, {})
                 of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
@@ -98,17 +107,34 @@ class Cell:
     Attributes:
         settings: value of each swept parameter except the seed.
         jobs: by seed; a single job has the key "" if no seed was swept.
-        row: of the evaluations, the model or one beside it.
+        baseline: name of a baseline of these jobs; empty for their model.
+        rows: rows of the evaluations that are scored, by step.
     """
 
     settings: Mapping[str, str]
     jobs: Mapping[str, Job]
-    row: str = MODEL
+    baseline: str = ""
+    rows: Mapping[str, str] = field(default_factory=lambda: MODEL_ROWS)
 
     @property
     def name(self) -> str:
         """The swept parameters in words."""
-        return ", ".join(in_words(key, value) for key, value in self.settings.items()) or "this sweep"
+        return self.name_of(self.settings)
+
+    @property
+    def name_without_hours(self) -> str:
+        """The swept parameters except the amount of data in words."""
+        return self.name_of(self.without_hours)
+
+    def name_of(self, settings: Mapping[str, str]) -> str:
+        """Return some of its settings in words, with the baseline's name."""
+        words = [*(in_words(key, value) for key, value in settings.items()), self.baseline]
+        return ", ".join(filter(None, words)) or "this sweep"
+
+    @property
+    def ablation(self) -> Mapping[str, str | None]:
+        """The node of the ablation that its jobs share; empty where no job has finished."""
+        return next((job.ablation for job in self.jobs.values() if job.ablation), {})
 
     @property
     def hours(self) -> float | None:
@@ -127,7 +153,7 @@ class Cell:
     def by_seed(self) -> dict[str, JobScores]:
         """Return the scores of the finished jobs by seed, ascending: sums do not depend on the order of jobs."""
         finished = {seed: job for seed, job in sorted(self.jobs.items()) if job.status == "finished"}
-        return {seed: JobScores.read(job, self.row) for seed, job in finished.items()}
+        return {seed: JobScores.read(job, self.rows) for seed, job in finished.items()}
 
     def of_each(self, metric: str, seeds: Sequence[str] | None = None) -> np.ndarray | None:
         """Return the scores of each image for these seeds, `(K, n)`; None if any of them lacks it."""
@@ -202,9 +228,20 @@ def cells_of(jobs: Sequence[Job]) -> list[Cell]:
 
 
 def pairs(cells: Sequence[Cell], key: str, baseline: str) -> list[tuple[Cell, Cell]]:
-    """Return each cell with the one that differs from it only in having `baseline` as its `key`."""
+    """Return each cell with the one that differs from it only in having `baseline` as its `key`.
+
+    An ablation that names another one as its control is paired with that, where it was swept too.
+    """
     by_settings = {frozenset(cell.settings.items()): cell for cell in cells}
-    references = [by_settings.get(frozenset((dict(cell.settings) | {key: baseline}).items())) for cell in cells]
+
+    def with_value(cell: Cell, value: str) -> Cell | None:
+        return by_settings.get(frozenset((dict(cell.settings) | {key: value}).items()))
+
+    controls = [cell.ablation.get("against") if key == ABLATION else None for cell in cells]
+    references = [
+        (with_value(cell, control) if control else None) or with_value(cell, baseline)
+        for cell, control in zip(cells, controls, strict=True)
+    ]
     return [(cell, one) for cell, one in zip(cells, references, strict=True) if one is not None and one is not cell]
 
 

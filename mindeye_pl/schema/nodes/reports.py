@@ -1,6 +1,6 @@
 """Nodes of scores, reports and tracking."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import MinLen
 
@@ -19,6 +19,11 @@ from mindeye_pl.types import (
     PublishedOrCorrected,
 )
 
+#: Image baselines by ridge regression: latents decoded, tokens drawn by the unCLIP, and drawn from the decoded latents.
+Baseline = Literal["ridge_latents", "ridge_unclip", "ridge_blur_unclip"]
+
+RIDGE_LATENTS, RIDGE_UNCLIP, RIDGE_BLUR_UNCLIP = get_args(Baseline)
+
 
 class Metrics(Settings):
     """Retrieval among the test images, and intervals."""
@@ -28,7 +33,7 @@ class Metrics(Settings):
     top_k: Annotated[list[PositiveInt], MinLen(1)] = key("ranks that count as found.")
     names: PublishedOrCorrected = key('meaning of "fwd" and "bwd".')
     bootstrap_resamples: PositiveInt = key("resamples of an interval.")
-    ridge_alphas: Annotated[list[PositiveFloat], MinLen(1)] = key("penalties of the ridge encoder that are tried.")
+    ridge_alphas: Annotated[list[PositiveFloat], MinLen(1)] = key("penalties of the ridge baselines that are tried.")
 
 
 class ScoredLayer(Settings):
@@ -66,6 +71,7 @@ class Protocol(Settings):
         meteor: computes METEOR of captions, which needs WordNet.
         text: text towers of the captions' similarity.
         several_captions: reference of an image that has several captions.
+        baselines: image baselines by ridge regression, as far as the configured models allow them.
         metrics: functions of your own by the name of their scores (docs/extending.md).
     """
 
@@ -84,6 +90,7 @@ class Protocol(Settings):
     meteor: bool
     text: list[Name]
     several_captions: Annotated[str, OneOf(SEVERAL)]
+    baselines: list[Baseline]
     metrics: dict[Name, Annotated[Component, CalledWith(("reconstructions", "images"))]]
 
 

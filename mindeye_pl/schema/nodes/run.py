@@ -145,3 +145,5 @@ class Ablation(Settings):
     """Part that is taken out."""
 
     name: Name = key("name in tables.")
+    against: Name | None = optional("ablation that a sweep compares it with; `sweep.baseline` by default.")
+    control: str | None = optional("what the comparison keeps equal, a sentence for the sweep's table.")

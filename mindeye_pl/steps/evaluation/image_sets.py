@@ -6,9 +6,9 @@ shuffled brains are the reconstructions in another order, and the mean image is 
 Legend: n test images, m images of a set, S tokens, D token width, H and W image size.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.nn.image_decoder import ImageDecoder
+from mindeye_pl.schema.nodes.reports import Baseline
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.steps.inputs.targets import ImageTargets
@@ -28,6 +29,8 @@ from mindeye_pl.steps.inputs.targets import ImageTargets
 MODEL, BLURRY, REFINED = "model", "blurry", "refined"
 MEAN_IMAGE, GREY, OTHER_IMAGE, SHUFFLED, NEAREST = "mean_image", "grey", "other_image", "shuffled", "nearest"
 TRUE_TOKENS, VAE = "true_tokens", "vae"
+#: Linear baselines, which are sets of their own.
+BASELINE_LINES = get_args(Baseline)
 NULL_LINES = (GREY, MEAN_IMAGE, OTHER_IMAGE, SHUFFLED)
 #: Lines that are another line's images, or the seen ones, in another order.
 PERMUTED_LINES = (OTHER_IMAGE, SHUFFLED)
@@ -118,6 +121,7 @@ def collect_sets(
     unclip: FrozenModel | None,
     protocol: DictConfig,
     seed: int,
+    baselines: Mapping[str, Tensor],
 ) -> ImageSets:
     """Return the sets and lines that belong to some reconstructions.
 
@@ -128,6 +132,7 @@ def collect_sets(
         unclip: its VAE is a ceiling, None without it.
         protocol: node of the configuration; it gives the size of the images.
         seed: of the derangement and of the samples of other images.
+        baselines: images `(n, 3, h, w)` by line.
     """
     made, ids, stimuli = scored.tensors, scored.stimulus_ids, targets.dataset.stimuli
     size = image_size(protocol, made["images"])
@@ -138,6 +143,7 @@ def collect_sets(
             sets[name] = size.resize_all(made[key])
     if REFINED in sets and BLURRY in sets and (weight := protocol.blend):
         sets[REFINED] = ((1 - weight) * sets[REFINED].float() + weight * sets[BLURRY].float()).half()
+    sets |= {name: size.resize_all(images) for name, images in baselines.items()}
     sets[MEAN_IMAGE] = mean_image(stimuli, training_ids[:MAX_IMAGES_FOR_MEAN], size)
     sets[GREY] = torch.full_like(sets[MEAN_IMAGE], 0.5)
     if "prior_tokens" in made:
@@ -149,7 +155,9 @@ def collect_sets(
     others = derangement(len(ids), seed)
     lines = {MODEL: Line(MODEL, own), MEAN_IMAGE: Line(MEAN_IMAGE, alone), GREY: Line(GREY, alone)}
     lines |= {OTHER_IMAGE: Line(SEEN, others), SHUFFLED: Line(MODEL, others)}
-    lines |= {name: Line(name, own) for name in (NEAREST, BLURRY, REFINED, TRUE_TOKENS, VAE) if name in sets}
+    lines |= {
+        name: Line(name, own) for name in (NEAREST, *BASELINE_LINES, BLURRY, REFINED, TRUE_TOKENS, VAE) if name in sets
+    }
     halves = sample_others(len(stimuli), ids, seed)
     floor = {f"{FLOOR}_{half}": StoredSet(stimuli, chosen, size) for half, chosen in enumerate(halves)}
     return ImageSets(ids, sets, lines, floor)

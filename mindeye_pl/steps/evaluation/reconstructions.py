@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from omegaconf import DictConfig
@@ -21,6 +21,9 @@ from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
 from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, is_hit_rate, score_summary, score_table
+from mindeye_pl.schema.nodes.reports import RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP, Baseline
+from mindeye_pl.steps.baselines.images import baseline_steps, read_images
+from mindeye_pl.steps.baselines.ridge import describe_choices, read_choices
 from mindeye_pl.steps.brain.reconstructor import unclip_input
 from mindeye_pl.steps.brain.trained_model import ModelStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
@@ -59,6 +62,9 @@ from mindeye_pl.store.atomic import write_json
 #: Folder of what a killed evaluation has done.
 PARTS = "parts"
 
+#: Begins the names of the inputs that are linear baselines.
+_BASELINE = "baseline."
+
 
 Kind = Literal["null", "baseline", "model", "ceiling"]
 
@@ -70,6 +76,9 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     image_sets.SHUFFLED: ("shuffled brains", "null", ""),
     image_sets.FLOOR: ("other images", "null", "two samples of the data set without the test images: the floor of FID"),
     image_sets.NEAREST: ("nearest image", "baseline", "of the training ones, by predicted tokens; nothing is drawn"),
+    RIDGE_LATENTS: ("ridge, blurry", "baseline", "to VAE latents, decoded"),
+    RIDGE_UNCLIP: ("ridge, drawn", "baseline", "to tokens, drawn by the unCLIP"),
+    RIDGE_BLUR_UNCLIP: ("ridge, drawn from its blur", "baseline", "to tokens and latents, drawn by the unCLIP"),
     image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     image_sets.REFINED: ("refined", "model", ""),
     image_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the image's own tokens"),
@@ -117,6 +126,7 @@ class EvaluateReconstructions(ModelStep):
             found["captioner"] = Frozen("captioner", optional=True)
         if RIDGE in protocol.encoders:
             found["ridge"] = Made(FIT_ENCODER)
+        found |= {f"{_BASELINE}{step.name}": Made(step) for step in baseline_steps(config)}
         networks = protocol_networks(protocol) | {name for name in protocol.encoders if name != RIDGE}
         found |= {f"features.{name}": FeatureNetwork(name) for name in sorted(networks)}
         found |= {f"text.{name}": TextNetwork(name) for name in protocol.text}
@@ -131,7 +141,9 @@ class EvaluateReconstructions(ModelStep):
         trials = subject_trials(dataset, settings, inputs["split"])
         training_ids = np.unique(trials.train_trials[0].stimulus_ids)
         unclip = inputs.get("unclip")
-        sets = collect_sets(scored, targets, training_ids, unclip, protocol, settings.seed)
+        baselines = baseline_folders(inputs)
+        images = {line: read_images(folder) for line, folder in baselines.items()}
+        sets = collect_sets(scored, targets, training_ids, unclip, protocol, settings.seed, images)
         inputs["test_set"].count(work)
         own = [inputs[f"metrics.{name}"] for name in protocol.metrics]
         columns = [metric.column for metric in own]
@@ -156,6 +168,7 @@ class EvaluateReconstructions(ModelStep):
             "metrics": [vars(metric) for metric in metrics],
             "rows": {line: [score.to_dict() for score in row] for line, row in rows.items()},
             "needs": scores.needs | captions.needs,
+            "baselines": {line: describe_choices(read_choices(folder)) for line, folder in baselines.items()},
             "brain_ceilings": vars(ceilings),
             "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},
             "above_null": above_null(scores.values, metrics),
@@ -188,6 +201,11 @@ EVALUATE_RECONSTRUCTIONS = EvaluateReconstructions()
 
 #: Kinds of the lines of the captions' table; the others are the model's.
 CAPTION_KINDS = {"shuffled": "null", "ceiling": "ceiling"}
+
+
+def baseline_folders(inputs: Inputs) -> dict[str, Path]:
+    """Return the folders of the linear baselines that the evaluation has, by line."""
+    return {line: inputs[name] for line in get_args(Baseline) if (name := f"{_BASELINE}{line}") in inputs}
 
 
 def _encoders(inputs: Inputs, names: Sequence[str], subject: int, sets: ImageSets) -> dict[str, Encoder | Lacking]:

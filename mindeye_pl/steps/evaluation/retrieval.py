@@ -4,35 +4,30 @@ Legend: n test images, R responses to each, V voxels, S tokens, D token width.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.datamodule import NSDDataModule
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import read_betas, read_noise_free
 from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions, first_repetitions
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
-from mindeye_pl.engine.step import Input, Inputs, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, shuffled_scores
-from mindeye_pl.metrics.ridge import ridge_predictions
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS, RidgePrediction, describe_choices
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
-from mindeye_pl.steps.evaluation.encoder import image_means
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
-from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.splits import Split, test_data
-from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
+from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.types import Prediction
@@ -60,9 +55,11 @@ class Evaluate(ModelStep):
     artifact_type = SCORES_TYPE
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
-        """Return the test set, the trained model and the target tokens."""
-        data = test_data(config)
-        return {"data": data, "split": Split(), "targets": Targets(), "model": Trained(), "test_set": TestSetLog()}
+        """Return the test set, the trained model, the target tokens and those by ridge regression."""
+        data, made = test_data(config), {"model": Trained(), "ridge": Made(RIDGE_TOKENS), "test_set": TestSetLog()}
+        if data.is_simulated(config):
+            made["ceiling"] = Made(RIDGE_NOISE_FREE)
+        return {"data": data, "split": Split(), "targets": Targets(), **made}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Score the model, its null rows, its baseline and its ceiling."""
@@ -92,16 +89,18 @@ class Evaluate(ModelStep):
             read = predict_averaged(model, brains, brains.weights, lambda outputs: outputs.tokens[:, 1:])  # (n, 1, D)
             rows[CAPTIONS] = scores(read, targets.true_tokens(ids)[:, 1:].float())
         rows[SHUFFLED] = shuffled_scores(brain=retrieval, clip=clip, top_k=top_k, seed=settings.seed)
-        console.print("  fitting the ridge baseline")
-        alphas = list(metrics.ridge_alphas)
-        rows[RIDGE] = scores(ridge_from_trials(dataset, data, targets, brains, alphas))
-        if dataset.is_simulated:
-            everything = subject_trials(dataset, settings, inputs["split"], num_sessions="all")
-            rows[CEILING] = scores(ridge_without_noise(dataset, everything, targets, ids, alphas))
+        ridge = RidgePrediction.read(inputs["ridge"]).first_tokens(clip.shape[1])
+        assert torch.equal(ridge.stimulus_ids, brains.stimulus_ids), "ridge regression has the same test set"
+        rows[RIDGE] = scores(ridge.rescaled)
+        if "ceiling" in inputs:
+            rows[CEILING] = scores(RidgePrediction.read(inputs["ceiling"]).first_tokens(clip.shape[1]).rescaled)
         predictions = {"stimulus_ids": brains.stimulus_ids, "retrieval": retrieval.half()}
         write_tensors(work.folder / PREDICTIONS, predictions)
         ranks = {"predicted": effective_rank(retrieval), "true": effective_rank(clip)}
-        each = retrieval_per_image(brain=retrieval, clip=clip, **pools)
+        of_each = {
+            name: retrieval_per_image(brain=brain, clip=clip, **pools)
+            for name, brain in ((MODEL, retrieval), (RIDGE, ridge.rescaled))
+        }
         content = {
             "subject": subject,
             "num_sessions": settings.data.num_sessions,
@@ -109,13 +108,17 @@ class Evaluate(ModelStep):
             "stimulus_ids": brains.stimulus_ids.tolist(),
             "effective_rank": {**{name: float(rank) for name, rank in ranks.items()}, "most": len(retrieval) - 1},
             "rows": {name: [score.to_dict() for score in row] for name, row in rows.items()},
-            "of_each_image": {MODEL: {name: values.round(6).tolist() for name, values in each.items()}},
+            "ridge": describe_choices(ridge.choices),
+            "of_each_image": {
+                line: {name: values.round(6).tolist() for name, values in each.items()}
+                for line, each in of_each.items()
+            },
         }
         write_json(work.folder / SCORES, content)
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the scores and the effective rank."""
-        content = json.loads((artifact.folder / SCORES).read_text())
+        content = read_content(artifact)
         rank = {f"effective_rank/{name}": value for name, value in content["effective_rank"].items()}
         record.summarise(score_summary(content["rows"][MODEL]) | rank)
         kinds = {SHUFFLED: "null", RIDGE: "baseline", CEILING: "ceiling"}
@@ -148,35 +151,13 @@ def predict_averaged(
     return torch.cat(averaged)
 
 
-def ridge_from_trials(
-    dataset: Dataset, data: NSDDataModule, targets: ImageTargets, brains: TestSet, alphas: Sequence[float]
-) -> Tensor:
-    """Return tokens `(n, S, D)` of the test images by ridge regression from the model's own training trials."""
-    (trials,), (subject,) = data.train_trials, data.subjects
-    betas = data.normalisation(subject)(read_betas(dataset.layout, subject, trials.beta_rows))  # (trials, V)
-    voxels, ids = image_means(betas, trials.stimulus_ids)
-    tokens = targets.tokens(ids)
-    test_voxels = average_repetitions(brains.voxels, brains.weights).numpy()  # (n, V)
-    return _ridge_tokens(voxels, tokens[ids], test_voxels, alphas)
-
-
-def ridge_without_noise(
-    dataset: Dataset, data: NSDDataModule, targets: ImageTargets, test_ids: np.ndarray, alphas: Sequence[float]
-) -> Tensor:
-    """Return tokens `(n, S, D)` by ridge regression from all sessions of a simulation, without noise."""
-    ids = np.unique(data.train_trials[0].stimulus_ids)
-    tokens = targets.tokens(ids)
-    clean, test_clean = (read_noise_free(dataset.layout, data.subjects[0], each) for each in (ids, test_ids))
-    return _ridge_tokens(clean, tokens[ids], test_clean, alphas)
-
-
-def _ridge_tokens(voxels: np.ndarray, tokens: np.ndarray, test_voxels: np.ndarray, alphas: Sequence[float]) -> Tensor:
-    """Return tokens of test images from one row of voxels for each training image; see `ridge_predictions`."""
-    predictions = ridge_predictions(voxels, tokens.reshape(len(tokens), -1), test_voxels, alphas=list(alphas))
-    return torch.from_numpy(predictions.reshape(len(test_voxels), *tokens.shape[1:]))
+def read_content(artifact: Artifact) -> dict[str, Any]:
+    """Return all that an evaluation of retrieval found."""
+    content: dict[str, Any] = json.loads((artifact.folder / SCORES).read_text())
+    return content
 
 
 def read_scores(artifact: Artifact, row: str) -> tuple[Score, ...]:
     """Return the scores of one row of an evaluation, empty where it has no such row."""
-    content: dict[str, Any] = json.loads((artifact.folder / SCORES).read_text())
+    content = read_content(artifact)
     return tuple(Score.from_dict(plain) for plain in content["rows"].get(row, ()))

@@ -35,7 +35,8 @@ def test_the_summary_of_a_run(finished: Path) -> None:
     assert found["command"].startswith("python -m mindeye_pl +experiment=finetune_subj01_1h scale=tiny")
     assert "paths." not in found["command"]
     assert (found["simulated"], found["seeds"], found["findings"]) == (True, [42], [])
-    assert {"model", "ridge", "shuffled", "mean_image"} <= found["rows"].keys()
+    assert {"model", "ridge", "ridge, blurry", "shuffled", "mean_image", "true_tokens", "vae"} <= found["rows"].keys()
+    assert {"image_retrieval", "pixcorr"} <= found["rows"]["ridge"].keys(), "its tokens are retrieved and drawn"
     model = found["rows"]["model"]
     assert model["image_retrieval"].keys() >= {"value", "interval", "chance", "pool_size", "num_images"}
     assert found["columns"]["pixcorr"] == {"title": "PixCorr", "form": "number", "higher_is_better": True}

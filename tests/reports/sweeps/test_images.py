@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.reports.sweeps.images import MAX_CELLS, images_section
 from mindeye_pl.reports.sweeps.jobs import Job
-from mindeye_pl.reports.sweeps.settings import Cell
+from mindeye_pl.reports.sweeps.settings import HOURS, Cell
+from mindeye_pl.schema.nodes.reports import RIDGE_UNCLIP
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 
 NUM_IMAGES, SIZE = 5, 4
 IDS = np.array([1, 3, 4])
@@ -47,7 +49,7 @@ def test_seen_images_come_first_then_those_from_true_tokens(stimuli: Stimuli, tm
     limits = images(9)
     cells = [cell(tmp_path, name, seed, images_from_true_tokens=limits) for seed, name in enumerate("ab", 1)]
     cells.append(Cell({"model": "failed"}, {"": Job(2, [], "failed")}))
-    section = images_section(stimuli, None, cells)
+    section = images_section(stimuli, None, cells, [])
     assert section is not None
     assert heads(section.html) == ["Seen", "From true tokens", "a", "b"]
     assert section.html.count("<tbody") == len(IDS)
@@ -60,15 +62,31 @@ def test_images_from_true_tokens_are_shown_only_if_all_settings_share_them(
     stimuli: Stimuli, tmp_path: Path, second: dict[str, np.ndarray]
 ) -> None:
     cells = [cell(tmp_path, "a", 1, images_from_true_tokens=images(9)), cell(tmp_path, "b", 2, **second)]
-    section = images_section(stimuli, None, cells)
+    section = images_section(stimuli, None, cells, [])
     assert section is not None
     assert heads(section.html) == ["Seen", "a", "b"]
 
 
+def test_linear_baselines_of_the_largest_amount_of_data_come_last(stimuli: Stimuli, tmp_path: Path) -> None:
+    def ridge(hours: str) -> Cell:
+        folder = tmp_path / f"ridge{hours}"
+        folder.mkdir()
+        save_file({"stimulus_ids": IDS, "images": images(int(hours))}, folder / "images.safetensors")
+        job = Job(0, [], "finished", artifacts={RIDGE_UNCLIP: str(folder)})
+        return Cell({HOURS: hours}, {"": job}, "ridge", {EVALUATE_RECONSTRUCTIONS.name: RIDGE_UNCLIP})
+
+    models = [Cell({HOURS: hours}, cell(tmp_path, hours, int(hours) + 5).jobs) for hours in "12"]
+    section = images_section(stimuli, None, models, [ridge("1"), ridge("2")])
+    assert section is not None
+    assert heads(section.html) == ["Seen", "1 h", "2 h", "2 h, ridge"]
+    assert "ridge regression to tokens, drawn by the unCLIP" in section.html
+    assert len(section.images) == 4 * len(IDS)
+
+
 def test_further_settings_are_counted(stimuli: Stimuli, tmp_path: Path) -> None:
     cells = [cell(tmp_path, f"model{i}", i) for i in range(MAX_CELLS + 2)]
-    section = images_section(stimuli, None, cells)
+    section = images_section(stimuli, None, cells, [])
     assert section is not None
     assert len(heads(section.html)) == 1 + MAX_CELLS
     assert "2 more settings are in their own artifacts" in section.html
-    assert images_section(stimuli, None, []) is None
+    assert images_section(stimuli, None, [], []) is None

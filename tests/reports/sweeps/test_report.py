@@ -64,7 +64,10 @@ def test_the_summary_of_the_sweep(swept: tuple[Path, str]) -> None:
     assert list(found["rows"])[:2] == ["0.5 h, scratch", "0.5 h, pretrained"]
     ridge = found["rows"]["1 h, pretrained: ridge"]["image_retrieval"]
     assert 0 <= ridge["value"] <= 1 < ridge["pool_size"]
+    assert found["rows"]["1 h, ridge"]["image_retrieval"]["value"] == ridge["value"], "all jobs of 1 h share it"
+    assert found["rows"].keys() >= {"1 h, pretrained: ceiling", "1 h, pretrained: shuffled", "0.5 h, ridge"}
     assert "image_retrieval" in found["differences"]["1 h: pretrained − scratch"]
+    assert "image_retrieval" in found["differences"]["1 h, pretrained − ridge"]
     assert all(sentence in " ".join(out.split()) for sentence in found["findings"])
     page = "<!-- table: {from: hours, columns: [image_retrieval], allow: [changes, mixed]} -->\n<!-- /table -->\n"
     table = fill_tables(page, {"hours": json.loads(json.dumps(found))})

@@ -37,6 +37,7 @@ def reconstructions(outputs: Path) -> dict[str, torch.Tensor]:
 def test_every_line_has_every_score(finished: Path) -> None:
     content = scores(finished)
     lines = {"model", "grey", "mean_image", "other_image", "shuffled", "nearest", "true_tokens", "vae"}
+    lines |= {"ridge_latents", "ridge_unclip", "ridge_blur_unclip"}
     assert set(content["rows"]) == lines | {"true_image", "other_images"}
     metrics = {metric["name"]: metric for metric in content["metrics"]}
     assert {"pixcorr", "ssim", "clip_two_way", "clip_two_way_paper", "clip_10_way", "fid", "kid"} <= set(metrics)
