@@ -22,6 +22,9 @@ IMAGE_SIZE = 224
 TestSplit = Literal["new_test", "test"]
 TEST_SPLITS: tuple[str, ...] = get_args(TestSplit)
 
+#: Images of a training's validation: training images held out, or the tested ones (Mind Reader's published code).
+ValidationImages = Literal["held_out", "tested"]
+
 #: One scan session is about one hour in the scanner.
 HOURS_PER_SESSION = 1.0
 

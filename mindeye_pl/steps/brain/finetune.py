@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_warn
 from safetensors.numpy import load_file
 
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
@@ -17,7 +18,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
-from mindeye_pl.steps.inputs.splits import Split, training_data
+from mindeye_pl.steps.inputs.splits import Split, test_data, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.training.build import build_model
@@ -51,7 +52,7 @@ class Finetune(Step):
 
     name = "finetune"
     title = "Fine-tuning"
-    keys = (*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions")
+    keys = (*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions", "data.validation_images")
     runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS, "finetune.checkpoint")
     keeps_config = True
     by_all_ranks = True
@@ -64,19 +65,22 @@ class Finetune(Step):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, targets, and the pretrained model where one is used."""
-        found: dict[str, Input] = {
-            "data": training_data(config, [config.data.subject]),
-            "split": Split(),
-            "targets": Targets(low_level=True),
-        }
+        found: dict[str, Input] = {"data": self._data(config), "split": Split(), "targets": Targets(low_level=True)}
         if config.finetune.start == "pretrained":
             given = config.finetune.checkpoint
             found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
-        """Return what the weights depend on of the trainer and the callbacks."""
-        return determined_by_trainer(config) | determined_by_callbacks(config)
+        """Return what the weights depend on of the trainer and the callbacks, and the test split if it validates."""
+        tested = {"data.test_split": config.data.test_split} if config.data.validation_images == "tested" else {}
+        return determined_by_trainer(config) | determined_by_callbacks(config) | tested
+
+    @staticmethod
+    def _data(config: DictConfig) -> Input:
+        if config.data.validation_images == "tested":
+            return test_data(config)
+        return training_data(config, [config.data.subject])
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject, hours and start."""
@@ -95,12 +99,15 @@ class Finetune(Step):
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights and the scaling of betas."""
         subject, wanted = settings.data.subject, settings.finetune
-        data = subject_trials(inputs["data"], settings, inputs["split"], batch_size=wanted.batch_size)
+        chosen = {"batch_size": wanted.batch_size, "validation_images": settings.data.validation_images}
+        data = subject_trials(inputs["data"], settings, inputs["split"], **chosen)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST and not len(data.validation_trials[0]):
             got, fix = f"data.validation_fraction={settings.data.validation_fraction}", f"more, or finetune.keep={LAST}"
             raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=got, fix=fix)
+        if wanted.keep != LAST and data.validation_images == "tested":
+            rank_zero_warn(f"finetune.keep={wanted.keep}, data.validation_images=tested: selected on the test images")
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
         start = "from scratch"

@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
+from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION, ValidationImages
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.steps.inputs.dataset import Dataset
@@ -14,12 +14,12 @@ from mindeye_pl.steps.inputs.targets import ImageTargets
 #: Settings of the trials that a training's weights depend on.
 TRAINING_TRIALS = ("seed", "data.betas", "data.sampling", "data.trials_per_session", "data.validation_fraction")
 #: Settings of the same data module that change nothing in a training.
-TRAINING_RUNTIME = ("data.num_workers", "data.repetitions", "data.test_split")
+TRAINING_RUNTIME = ("data.num_workers", "data.repetitions", "data.averaging", "data.test_split")
 
 #: Settings of one subject's test set, and of the training trials that its betas are scaled by.
 TEST_TRIALS = (
-    *("seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.test_split"),
-    "data.validation_fraction",
+    *("seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.averaging"),
+    *("data.test_split", "data.validation_fraction"),
 )
 #: Settings of the same data module that change nothing in a test set.
 TEST_RUNTIME = ("data.num_workers", "data.sampling", "data.trials_per_session")
@@ -33,6 +33,7 @@ def trial_data(
     subjects: list[int],
     num_sessions: int | str,
     batch_size: int = 24,
+    validation_images: ValidationImages = "held_out",
 ) -> NSDDataModule:
     """Return the data of these subjects, without targets of their images.
 
@@ -43,6 +44,7 @@ def trial_data(
         subjects: in the order of their functional alignments.
         num_sessions: the first n of every subject, or "all".
         batch_size: trials of a batch on one rank, over all subjects.
+        validation_images: "held_out" training images, or the "tested" ones.
     """
     data = settings.data
     return NSDDataModule(
@@ -54,9 +56,11 @@ def trial_data(
         sampling=data.sampling,
         betas=data.betas,
         repetitions=data.repetitions,
+        averaging=data.averaging,
         test_split=data.test_split,
         left_out=left_out,
         validation_fraction=data.validation_fraction,
+        validation_images=validation_images,
         trials_per_session=data.trials_per_session,
         seed=settings.seed,
         num_workers=data.num_workers,
