@@ -1,5 +1,6 @@
 """`mindeye_pl.load`: from betas to images without a word of configuration."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,16 @@ def test_images_tokens_and_retrieval(finetuned: CommandLine, decoder: Decoder, t
     assert (found.similarities.diff(dim=1) <= 0).all()
     own = torch.cat([torch.randn(3, 4, 16), result.retrieval[2:3]])
     assert result.retrieve(own, top_k=1).indices[2] == 3
+
+
+def test_repetitions_are_averaged_as_outputs_or_as_voxels(finetuned: CommandLine, decoder: Decoder) -> None:
+    asked = betas(finetuned, decoder, 6).reshape(2, 3, -1)
+    of_voxels = dataclasses.replace(decoder, averaging="voxels").reconstruct(asked)
+    torch.testing.assert_close(of_voxels.retrieval, decoder.reconstruct(asked.mean(1)).retrieval)
+    of_outputs = decoder.reconstruct(asked)
+    each = decoder.reconstruct(asked.reshape(6, -1)).retrieval.unflatten(0, (2, 3))
+    torch.testing.assert_close(of_outputs.retrieval, each.mean(1))
+    assert not torch.allclose(of_voxels.retrieval, of_outputs.retrieval), "the retrieval head is not affine"
 
 
 def test_a_run_folder_and_its_artifact_are_the_same_decoder(finetuned: CommandLine, decoder: Decoder) -> None:
