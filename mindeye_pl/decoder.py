@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mindeye_pl.config import register_resolvers
-from mindeye_pl.data.nsd.test_set import Averaging
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import cosine_similarity
@@ -27,6 +26,7 @@ from mindeye_pl.steps.brain.reconstructor import Drawing, ImageModels, build_rec
 from mindeye_pl.store.atomic import replacing
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
+from mindeye_pl.types import Averaging
 from mindeye_pl.weights.deepspeed import is_deepspeed
 from mindeye_pl.weights.registry import load_published_system
 
@@ -188,7 +188,7 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
         model: BrainDecoder = load_published_system(path)
-        return Decoder(model, Reconstructor(model).eval())
+        return Decoder(model, Reconstructor(model).eval(), averaging=model.published_averaging)
     if is_shared(path) or not path.exists():
         folder = fetch_folder(source)
         model = BrainDecoder.from_pretrained(folder)

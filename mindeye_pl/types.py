@@ -35,6 +35,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[\w][\w.+-]*$"), "letters, di
 #: A difference between published code and its paper, or good practice (docs/fidelity.md).
 PublishedOrCorrected = Literal["published", "corrected"]
 
+#: Averaging of an image's responses: a model's outputs for each of them (MindEye2), or the voxels (MindEye1).
+Averaging = Literal["outputs", "voxels"]
+
 
 class ArgumentsOf:
     """Mark of a mapping of keyword arguments: `Annotated[Mapping[str, Any], ArgumentsOf(build_vae)]`.

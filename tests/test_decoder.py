@@ -143,6 +143,7 @@ def test_a_published_checkpoint_gives_tokens(tmp_path: Path, state: Callable, sy
     torch.save({"model_state_dict": state()}, path)
     decoder = mindeye_pl.load(path)
     assert isinstance(decoder.model, system)
+    assert decoder.averaging == ("voxels" if system is MindEye1 else "outputs"), "as its published code"
     result = decoder.reconstruct(torch.randn(2, decoder.num_voxels))
     assert result.images is None
     assert torch.isfinite(result.tokens).all()

@@ -32,9 +32,9 @@ COMMANDS = {
     "Mind Reader": ("+experiment=scratch", "model=mind_reader"),
 }
 NEGATIVE_PROMPT = (
-    "painting, extra fingers, mutated hands, poorly drawn hands, poorly drawn face, deformed, ugly, blurry, bad anatomy, "
-    "bad proportions, extra limbs, cloned face, skinny, glitchy, double torso, extra arms, extra hands, mangled fingers, "
-    "missing lips, ugly face, distorted face, extra legs, anime"
+    "painting, extra fingers, mutated hands, poorly drawn hands, poorly drawn face, deformed, ugly, blurry, "
+    "bad anatomy, bad proportions, extra limbs, cloned face, skinny, glitchy, double torso, extra arms, extra hands, "
+    "mangled fingers, missing lips, ugly face, distorted face, extra legs, anime"
 )
 
 
@@ -303,7 +303,7 @@ def test_the_page_has_every_fact_and_every_option_of_fidelity(configs: dict) -> 
 
 
 def raw_value(config: DictConfig, key: str) -> Any:
-    """Return a value with its interpolations unresolved, those of the whole node where it is one."""
+    """Return a value with its interpolations unresolved; None for a key that the system lacks."""
     node, _, name = key.rpartition(".")
     found = OmegaConf.select(config, node) if node else config
-    return found._get_node(name)._value() if found is not None and found._get_node(name) is not None else None
+    return OmegaConf.to_container(found, resolve=False).get(name)

@@ -21,7 +21,7 @@ from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_s
 from mindeye_pl.data.nsd.constants import TestSplit, ValidationImages
 from mindeye_pl.data.nsd.layout import NSDLayout, check_files
 from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, Averaging, TestSet, load_test_set, load_tested_trials
+from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set, load_tested_trials
 from mindeye_pl.data.nsd.trials import (
     NumSessions,
     Trials,
@@ -33,7 +33,17 @@ from mindeye_pl.data.nsd.trials import (
 from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
 from mindeye_pl.errors import UserError
-from mindeye_pl.types import BatchGrowth, BrainBatch, NonNegativeInt, OneOf, PositiveInt, ProperFraction, Seed, Subjects
+from mindeye_pl.types import (
+    Averaging,
+    BatchGrowth,
+    BrainBatch,
+    NonNegativeInt,
+    OneOf,
+    PositiveInt,
+    ProperFraction,
+    Seed,
+    Subjects,
+)
 
 
 class BrainDataset(Dataset[BrainBatch]):

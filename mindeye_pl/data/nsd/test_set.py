@@ -7,7 +7,6 @@ Legend: N test images seen by the subject, R = 3 responses to each, V voxels.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,9 +18,7 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.trials import Trials, assign_image_slots, load_test_trials
 from mindeye_pl.errors import UserError
-
-#: Averaging of an image's responses: a model's outputs for each of them (MindEye2), or the voxels (MindEye1).
-Averaging = Literal["outputs", "voxels"]
+from mindeye_pl.types import Averaging
 
 
 @dataclass

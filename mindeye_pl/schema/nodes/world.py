@@ -7,7 +7,7 @@ from annotated_types import MinLen
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
 from mindeye_pl.data.nsd.betas import NORMALISATIONS
 from mindeye_pl.data.nsd.constants import TestSplit, ValidationImages
-from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, Averaging
+from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS
 from mindeye_pl.data.nsd.trials import NumSessions
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
@@ -16,6 +16,7 @@ from mindeye_pl.nn.stylegan2.networks import NetworkSizes
 from mindeye_pl.schema.nodes.run import Keep
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.types import (
+    Averaging,
     Name,
     NonNegativeFloat,
     NonNegativeInt,

@@ -7,12 +7,13 @@ from mindeye_pl.data.nsd import test_set as of_tests
 from mindeye_pl.models.mindeye import MindEye1
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.steps.evaluation.retrieval import predict_retrieval
+from mindeye_pl.types import Averaging
 from tests.models.tiny import alignment, residual_mlp
 
 N, R, V = 3, 3, 20
 
 
-def brains(averaging: of_tests.Averaging) -> of_tests.TestSet:
+def brains(averaging: Averaging) -> of_tests.TestSet:
     voxels = torch.randn(N, R, V, generator=torch.Generator().manual_seed(1))
     weights = torch.tensor([[1, 0, 0], [0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]])
     return of_tests.TestSet(voxels, torch.arange(N), weights, torch.tensor([1, 2, 3]), averaging)
