@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_warn
 from safetensors.numpy import load_file
 
+from mindeye_pl.console import console
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
@@ -106,8 +106,8 @@ class Finetune(Step):
         if wanted.keep != LAST and not len(data.validation_trials[0]):
             got, fix = f"data.validation_fraction={settings.data.validation_fraction}", f"more, or finetune.keep={LAST}"
             raise UserError(f"finetune.keep={wanted.keep} needs validation images", got=got, fix=fix)
-        if wanted.keep != LAST and data.validation_images == "tested":
-            rank_zero_warn(f"finetune.keep={wanted.keep}, data.validation_images=tested: selected on the test images")
+        if wanted.keep != LAST and data.validation_images == "tested" and is_main_process():
+            console.print("the epoch is selected on the test images")
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
         start = "from scratch"
