@@ -26,6 +26,7 @@ from mindeye_pl.steps.brain.reconstructor import Drawing, ImageModels, build_rec
 from mindeye_pl.store.atomic import replacing
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
+from mindeye_pl.types import Averaging
 from mindeye_pl.weights.deepspeed import is_deepspeed
 from mindeye_pl.weights.registry import load_published_system
 
@@ -110,12 +111,14 @@ class Decoder:
         reconstructor: the model with its image models.
         normalise: normalisation of the betas that the model was trained on.
         embed: images to target tokens, for galleries.
+        averaging: of repetitions: the model's outputs for them, or their voxels before the model.
     """
 
     model: BrainDecoder
     reconstructor: Reconstructor
     normalise: Callable[[np.ndarray], np.ndarray] | None = None
     embed: Callable[[Tensor], Tensor] | None = None
+    averaging: Averaging = "outputs"
 
     @property
     def num_voxels(self) -> int:
@@ -127,14 +130,16 @@ class Decoder:
         """Reconstruct images; the same betas at the same index give the same image, whatever the batch size.
 
         Args:
-            betas: `(n, V)`, one response to each image, or `(n, R, V)`, whose R outputs are averaged as published;
-                z-scored per scan session, as NSD's files are.
+            betas: `(n, V)`, one response to each image, or `(n, R, V)`, whose R outputs (or voxels, by `averaging`) are
+                averaged as published; z-scored per scan session, as NSD's files are.
             batch_size: images made at once.
 
         Raises:
             UserError: for betas of another shape, of other voxels, or that are not finite.
         """
         queries = self._checked(betas)  # (n, R, V)
+        if self.averaging == "voxels":
+            queries = queries.mean(1, keepdim=True)  # (n, 1, V)
         parts = []
         for ids in torch.arange(len(queries)).split(batch_size):
             weights = torch.full((len(ids), queries.shape[1]), 1 / queries.shape[1])
@@ -183,7 +188,7 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
         model: BrainDecoder = load_published_system(path)
-        return Decoder(model, Reconstructor(model).eval())
+        return Decoder(model, Reconstructor(model).eval(), averaging=model.published_averaging)
     if is_shared(path) or not path.exists():
         folder = fetch_folder(source)
         model = BrainDecoder.from_pretrained(folder)
@@ -209,7 +214,8 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     def embed(gallery: Tensor) -> Tensor:
         return torch.cat([embedder(part) for part in gallery.split(64)])
 
-    return Decoder(model, reconstructor, normalise=read_normalisation(folder), embed=embed)
+    normalise, averaging = read_normalisation(folder), config.data.averaging
+    return Decoder(model, reconstructor, normalise=normalise, embed=embed, averaging=averaging)
 
 
 def finished_run(path: Path) -> tuple[Run, Path]:

@@ -32,8 +32,11 @@ Clamp = Annotated[float, Gt(0), AllowInfNan(True)]
 #: Part of a file's name. The words are what an error message says of it.
 Name = Annotated[str, StringConstraints(pattern=r"^[\w][\w.+-]*$"), "letters, digits and any of _ . + -"]
 
-#: A difference between published code and its paper, or good practice (docs/configuration.md).
+#: A difference between published code and its paper, or good practice (docs/fidelity.md).
 PublishedOrCorrected = Literal["published", "corrected"]
+
+#: Averaging of an image's responses: a model's outputs for each of them (MindEye2), or the voxels (MindEye1).
+Averaging = Literal["outputs", "voxels"]
 
 
 class ArgumentsOf:

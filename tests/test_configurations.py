@@ -129,9 +129,9 @@ def test_paper_scale_has_mindeye1s_published_parameter_counts() -> None:
 
 
 def test_paper_scale_has_mind_readers_published_parameter_counts() -> None:
-    config = resolved("+experiment=scratch", "data.num_sessions=all", "model=mind_reader", "scale=paper", "data=nsd")
+    config = resolved("+experiment=scratch", "model=mind_reader", "scale=paper", "data=nsd")
     assert build(config) == {"image_mapper": 1_156_929, "caption_mapper": 1_156_929}
-    assert (config.finetune.epochs, config.finetune.batch_size, config.objective.batch_growth) == (40, 32, 4)
+    assert (config.finetune.epochs, config.finetune.batch_size, config.objective.batch_growth) == (80, 32, 4)
     assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.Adam", 2e-4)
     assert (config.scheduler.factor, config.scheduler.every) == (0.8, 10)
     assert (config.image_mapper.weight_decay, config.objective.clamp) == (1e-5, 1.5)
@@ -164,7 +164,8 @@ def test_a_run_has_only_nodes_of_its_system(scale: str) -> None:
     mindeye2, mind_reader = (
         compose_config([f"scale={scale}", f"model={model}"]) for model in ("mindeye2", "mind_reader")
     )
-    assert not {"generator", "text_embedder", "refine", "image_mapper", "caption_mapper"} & set(mindeye2)
+    assert not {"generator", "text_embedder", "image_mapper", "caption_mapper"} & set(mindeye2)
+    assert ("refine" in mindeye2) == (scale == "paper")
     assert not {"low_level", "prior", "alignment", "backbone", "captioner", "maps", "refine"} & set(mind_reader)
     assert "prior_samples" not in mind_reader.reconstruct
 
@@ -242,8 +243,20 @@ def test_corrected_reaches_mind_readers_groups() -> None:
     published, corrected = (
         resolved("model=mind_reader", "scale=paper", f"fidelity={name}") for name in ("published", "corrected")
     )
-    for place in ("objective.outputs", "generator.objective.latents", "generator.projection_reduction"):
+    for place in (
+        *("objective.outputs", "generator.objective.latents", "generator.projection_reduction"),
+        *("scheduler.moments", "scheduler.restart", "data.split", "data.repetitions"),
+        *("data.validation_fraction", "data.validate_on"),
+    ):
         assert OmegaConf.select(published, place) != OmegaConf.select(corrected, place), place
+
+
+def test_laptop_reads_no_option_of_the_papers_pipelines() -> None:
+    for model in MODELS:
+        one, other = (resolved(f"model={model}", f"fidelity={name}") for name in ("published", "corrected"))
+        for place in ("split", "validation_fraction", "validate_on", "averaging", "num_sessions", "test_split"):
+            assert one.data[place] == other.data[place], place
+        assert (one.data.validation_fraction, one.data.split) == (0.05, "standard")
 
 
 def test_command_line_beats_experiment_beats_groups() -> None:

@@ -1,5 +1,6 @@
 """`mindeye_pl.load`: from betas to images without a word of configuration."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,16 @@ def test_images_tokens_and_retrieval(finetuned: CommandLine, decoder: Decoder, t
     assert result.retrieve(own, top_k=1).indices[2] == 3
 
 
+def test_repetitions_are_averaged_as_outputs_or_as_voxels(finetuned: CommandLine, decoder: Decoder) -> None:
+    asked = betas(finetuned, decoder, 6).reshape(2, 3, -1)
+    of_voxels = dataclasses.replace(decoder, averaging="voxels").reconstruct(asked)
+    torch.testing.assert_close(of_voxels.retrieval, decoder.reconstruct(asked.mean(1)).retrieval)
+    of_outputs = decoder.reconstruct(asked)
+    each = decoder.reconstruct(asked.reshape(6, -1)).retrieval.unflatten(0, (2, 3))
+    torch.testing.assert_close(of_outputs.retrieval, each.mean(1))
+    assert not torch.allclose(of_voxels.retrieval, of_outputs.retrieval), "the retrieval head is not affine"
+
+
 def test_a_run_folder_and_its_artifact_are_the_same_decoder(finetuned: CommandLine, decoder: Decoder) -> None:
     runs = sorted(finetuned.outputs.glob("runs/finetune_subj01_1h/*/.hydra/config.yaml"))
     again = mindeye_pl.load(runs[-1].parent.parent, images=False)
@@ -132,6 +143,7 @@ def test_a_published_checkpoint_gives_tokens(tmp_path: Path, state: Callable, sy
     torch.save({"model_state_dict": state()}, path)
     decoder = mindeye_pl.load(path)
     assert isinstance(decoder.model, system)
+    assert decoder.averaging == ("voxels" if system is MindEye1 else "outputs"), "as its published code"
     result = decoder.reconstruct(torch.randn(2, decoder.num_voxels))
     assert result.images is None
     assert torch.isfinite(result.tokens).all()

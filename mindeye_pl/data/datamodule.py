@@ -18,10 +18,10 @@ from torch.utils.data import Dataset
 from mindeye_pl.data.image_sources import Table, read_table
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
-from mindeye_pl.data.nsd.constants import TestSplit
+from mindeye_pl.data.nsd.constants import TestSplit, ValidateOn
 from mindeye_pl.data.nsd.layout import NSDLayout, check_files
 from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set
+from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set, load_tested_trials
 from mindeye_pl.data.nsd.trials import (
     NumSessions,
     Trials,
@@ -33,7 +33,17 @@ from mindeye_pl.data.nsd.trials import (
 from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
 from mindeye_pl.errors import UserError
-from mindeye_pl.types import BatchGrowth, BrainBatch, NonNegativeInt, OneOf, PositiveInt, ProperFraction, Seed, Subjects
+from mindeye_pl.types import (
+    Averaging,
+    BatchGrowth,
+    BrainBatch,
+    NonNegativeInt,
+    OneOf,
+    PositiveInt,
+    ProperFraction,
+    Seed,
+    Subjects,
+)
 
 
 class BrainDataset(Dataset[BrainBatch]):
@@ -88,14 +98,18 @@ class NSDDataModule(LightningDataModule):
             the first batch.
         num_sessions: the first n sessions of every subject, fractions allowed, or "all".
         batch_size: trials of a batch on one rank, over all subjects; a remainder is dropped.
-        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without replacement) or
-            "by_image" (images drawn without replacement, MindEye1's rule).
+        sampling: "published" (sessions drawn with replacement), "corrected" (trials drawn without replacement),
+            "by_trial" (the same in epochs of as many trials as there are, Mind Reader's rule) or "by_image" (images
+            drawn without replacement, MindEye1's rule).
         betas: "as_published", or "zscore_train_sessions".
-        repetitions: averaging of the test set's repetitions, "published" or "corrected".
+        repetitions: weights of the test set's repetitions, "published", "corrected" or "single".
+        averaging: of the repetitions: the model's "outputs", or the "voxels" before it.
         test_split: "new_test", or "test".
         left_out: images that are tested and not trained on; None for the standard split.
         validation_fraction: fraction of the training images held out, published 0.
         validation_images: held out of each subject at least, where the fraction is fewer images.
+        validate_on: "held_out" images of the training, or the "tested" ones; a model that is selected by its validation
+            scores is then selected on the test set.
         validation_pool: maximum number of images in a subject's validation batch; published curves use 300 images.
         trials_per_session: nominal, 750 in NSD; sets the epoch's length and the size of the shuffle buffer.
         steps_per_epoch: batches of an epoch on one rank, whatever the amount of data; None for one pass over the data.
@@ -117,10 +131,12 @@ class NSDDataModule(LightningDataModule):
         sampling: Annotated[str, OneOf(SAMPLERS)] = "published",
         betas: Annotated[str, OneOf(NORMALISATIONS)] = "as_published",
         repetitions: Annotated[str, OneOf(REPETITION_WEIGHTS)] = "published",
+        averaging: Averaging = "outputs",
         test_split: TestSplit = "new_test",
         left_out: LeftOut | None = None,
         validation_fraction: ProperFraction = 0.05,
         validation_images: NonNegativeInt = 0,
+        validate_on: ValidateOn = "held_out",
         validation_pool: PositiveInt = 300,
         trials_per_session: PositiveInt = nsd.TRIALS_PER_SESSION,
         steps_per_epoch: PositiveInt | None = None,
@@ -134,10 +150,12 @@ class NSDDataModule(LightningDataModule):
         self.targets: dict[str, Table] = dict(targets or {})
         self.num_sessions, self.batch_size = num_sessions, batch_size
         self.growth: BatchGrowth | None = None  # of batches in a later part of the training
-        self.repetitions, self.test_split, self.left_out = repetitions, test_split, left_out
+        self.repetitions, self.averaging = repetitions, averaging
+        self.test_split, self.left_out = test_split, left_out
         self._sampler = SAMPLERS[sampling]
         self._normalisation = NORMALISATIONS[betas]
         self.validation_fraction, self.validation_images = validation_fraction, validation_images
+        self.validate_on: ValidateOn = validate_on
         self.validation_pool, self.steps_per_epoch = validation_pool, steps_per_epoch
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
         self.half_precision, self.repetition_slots = half_precision, repetition_slots
@@ -172,25 +190,31 @@ class NSDDataModule(LightningDataModule):
     @cached_property
     def validation_trials(self) -> list[Trials]:
         """First trial of each validation image, at most `validation_pool` for each subject."""
-        return [self._first_of_each_image(trials) for trials in self.trials]
+        return [self._first_of_each_image(trials) for trials in self._trials_of_validation_images]
 
     @cached_property
     def _validation_reads(self) -> list[Trials]:
         """Trials read for validation: with repetition slots, all repetitions of its images."""
         if not self.repetition_slots:
             return self.validation_trials
-        pairs = zip(self.trials, self.validation_trials, strict=True)
+        pairs = zip(self._trials_of_validation_images, self.validation_trials, strict=True)
         return [trials.select(np.isin(trials.stimulus_ids, shown.stimulus_ids)) for trials, shown in pairs]
+
+    @cached_property
+    def _trials_of_validation_images(self) -> list[Trials]:
+        if self.validate_on == "held_out":
+            return [trials.select(self._held_out(trials)) for trials in self.trials]
+        where = (self.test_split, self.cache_dir, self.left_out)
+        return [load_tested_trials(self.layout, subject, *where) for subject in self.subjects]
 
     def _held_out(self, trials: Trials) -> np.ndarray:
         ids, fraction = trials.stimulus_ids, self.validation_fraction
         return is_validation(ids, fraction, self.seed, at_least=self.validation_images)
 
     def _first_of_each_image(self, trials: Trials) -> Trials:
-        held_out = trials.select(self._held_out(trials))
-        stimulus_ids, first = np.unique(held_out.stimulus_ids, return_index=True)
+        stimulus_ids, first = np.unique(trials.stimulus_ids, return_index=True)
         pool = np.argsort(image_hash(stimulus_ids, self.seed))[: self.validation_pool]
-        return held_out.select(np.sort(first[pool]))
+        return trials.select(np.sort(first[pool]))
 
     @cached_property
     def voxel_counts(self) -> dict[int, int]:
@@ -304,5 +328,6 @@ class NSDDataModule(LightningDataModule):
             cache_dir=self.cache_dir,
             split=self.test_split,
             repetitions=self.repetitions,
+            averaging=self.averaging,
             left_out=self.left_out,
         )

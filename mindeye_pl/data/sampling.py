@@ -138,6 +138,16 @@ class WithoutReplacement(EqualShareSampler):
         return _deal(drawn, stimulus_ids[drawn], num_batches, rng)[self.rank :: self.num_replicas]
 
 
+class ByTrial(WithoutReplacement):
+    """Mind Reader's rule (spec section 2.1): as the corrected rule, in epochs of as many trials as there are.
+
+    Epochs of the corrected rule have MindEye2's length, which counts test trials too.
+    """
+
+    def _trials_per_epoch(self, num_sessions: float | None) -> int:
+        return max(map(len, self.trials))
+
+
 class ByImage(WithoutReplacement):
     """MindEye1's rule (spec section 2.3): an image is used once an epoch, in step i its repetition i mod 3.
 
@@ -159,6 +169,7 @@ class ByImage(WithoutReplacement):
 SAMPLERS: dict[str, type[EqualShareSampler]] = {
     "published": ResampledSessions,
     "corrected": WithoutReplacement,
+    "by_trial": ByTrial,
     "by_image": ByImage,
 }
 

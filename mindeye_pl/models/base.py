@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -17,7 +17,7 @@ from mindeye_pl.metrics.retrieval import retrieval_accuracy
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import PerSubject
 from mindeye_pl.sharing.shareable import Shareable
-from mindeye_pl.types import BatchGrowth, BrainBatch, PartLoss, Prediction
+from mindeye_pl.types import Averaging, BatchGrowth, BrainBatch, PartLoss, Prediction
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
@@ -35,6 +35,9 @@ class BrainDecoder(Shareable, LightningModule):
         scheduler: makes the schedule, stepped once per optimiser step, from
             `(optimizer, iterations_per_epoch=)`, a list with the optimiser steps of each epoch.
     """
+
+    #: Averaging of an image's responses by the published code.
+    published_averaging: ClassVar[Averaging] = "outputs"
 
     def __init__(self, optimizer: OptimizerFactory | None, scheduler: SchedulerFactory | None):
         super().__init__()

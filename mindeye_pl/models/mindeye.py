@@ -104,6 +104,8 @@ class MindEye1(MindEye):
     Its functional alignment is the first linear map of the published backbone.
     """
 
+    published_averaging = "voxels"
+
 
 class MindEye2(MindEye):
     """MindEye2 (arXiv 2403.11207): mixer blocks, and a low-level branch on their hidden vector."""

@@ -31,7 +31,9 @@ class Refinement:
     """Settings of the refiner."""
 
     guidance: float = 5.0  # classifier-free
-    blend: float = 0.0  # weight of the blurry image in the refined one; 0.25 in the published evaluation
+    blend: float = 0.0  # weight of the blurry image in the refined one, at the refiner's size
+    negative_prompt: str = ""  # condition that the guidance leads away from
+    input_size: int | None = None  # side in pixels of the images before they are enlarged; None for their own
 
 
 @dataclass
@@ -151,9 +153,16 @@ class Reconstructor(LightningModule):
         assert self.captioner is not None, "a refiner needs a captioner"
         assert self.captioner.text is not None, "and its words"
         captions = self.captioner.text(made["caption_words"])
-        noise = self.refiner.noise(seeds)
-        refined = self.refiner.refine(made["images"], captions, noise=noise, guidance=self.refinement.guidance)
-        weight = self.refinement.blend
+        wanted = self.refinement
+        refined = self.refiner.refine(
+            made["images"],
+            captions,
+            noise=self.refiner.noise(seeds),
+            guidance=wanted.guidance,
+            negative_prompt=wanted.negative_prompt,
+            input_size=wanted.input_size,
+        )
+        weight = wanted.blend
         return blend(refined, made["blurry_images"], weight) if weight and "blurry_images" in made else refined
 
     @staticmethod

@@ -1,12 +1,12 @@
 """Learning-rate schedules (MindEye2, spec section 6.6; Mind Reader, section 4.2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
-from mindeye_pl.types import PositiveFloat, PositiveFraction, PositiveInt, PublishedOrCorrected
+from mindeye_pl.types import Fraction, PositiveFloat, PositiveFraction, PositiveInt, PublishedOrCorrected
 
 
 def published_onecycle(
@@ -37,6 +37,8 @@ def step_decay(
     factor: PositiveFraction = 0.8,
     every: PositiveInt = 10,
     moments: PublishedOrCorrected = "published",
+    restart: PublishedOrCorrected = "published",
+    first_share: Fraction = 0.0,
 ) -> LambdaLR:
     """Return a schedule that multiplies the learning rate by `factor` at intervals (Mind Reader, spec section 4.2).
 
@@ -47,24 +49,47 @@ def step_decay(
         every: epochs between two decays.
         moments: `published` resets Adam's moments at each decay, because the published code makes a new optimiser |
             `corrected` keeps them.
+        restart: at the start of the second stage, `published` returns to the first learning rate and resets the
+            moments, because the published stages are two runs | `corrected` has one schedule over both stages.
+        first_share: fraction of the epochs in the first stage; 0 for a training of one stage.
     """
-    ends = list(accumulate(iterations_per_epoch))  # steps at the end of each epoch
-    return _StepDecay(optimizer, ends[every - 1 : -1 : every], factor, resets_moments=moments == "published")
+    second = int(first_share * len(iterations_per_epoch)) if restart == "published" else 0  # first epoch of the stage
+    starts = [0, *accumulate(iterations_per_epoch)]  # step at the start of each epoch
+    changes, resets = [], set()
+    for epoch in range(1, len(iterations_per_epoch)):
+        decays, rest = divmod(epoch - second if epoch >= second else epoch, every)
+        if rest == 0:
+            changes.append((starts[epoch], decays))
+            if moments == "published" or epoch == second:
+                resets.add(starts[epoch])
+    return _StepDecay(optimizer, changes, factor, resets)
 
 
 class _StepDecay(LambdaLR):
-    """Schedule of `step_decay`, which decays after the steps `decays`."""
+    """Schedule of `step_decay`.
 
-    def __init__(self, optimizer: Optimizer, decays: Sequence[int], factor: float, *, resets_moments: bool):
-        self._decays, self._resets_moments = list(decays), resets_moments
+    Args:
+        optimizer: its moments are reset after the steps `resets`.
+        changes: steps, and the number of decays that the learning rate has from then on.
+        factor: of a decay.
+        resets: some of these steps.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, changes: Sequence[tuple[int, int]], factor: float, resets: Collection[int]
+    ):
+        self._resets = sorted(resets)
+
+        def decays(step: int) -> int:
+            return next((count for change, count in reversed(changes) if step >= change), 0)
 
         def multiplier(lr_scale: float) -> Callable[[int], float]:
-            return lambda step: lr_scale * factor ** sum(step >= decay for decay in decays)
+            return lambda step: lr_scale * factor ** decays(step)
 
         super().__init__(optimizer, [multiplier(group.get("lr_scale", 1.0)) for group in optimizer.param_groups])
 
     def step(self, epoch: int | None = None) -> None:
         """Advance the schedule after a step of the optimiser."""
         super().step(epoch)
-        if self._resets_moments and self.last_epoch in self._decays:
+        if self.last_epoch in self._resets:
             self.optimizer.state.clear()

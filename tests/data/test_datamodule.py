@@ -93,7 +93,20 @@ def test_images_held_out_at_least(make):
         _ = make(validation_images=10_000).train_trials
 
 
-@pytest.mark.parametrize("sampling", ["published", "corrected", "by_image"])
+def test_validation_on_the_tested_images(make):
+    data = make((1,), validate_on="tested", validation_fraction=0)
+    data.setup()
+    assert len(data.train_trials[0]) == len(data.trials[0]), "no training image is held out"
+    (batch,) = data.val_dataloader()
+    tested = data.test_set(1)
+    assert sorted(batch.stimulus_ids.tolist()) == tested.stimulus_ids.tolist()
+    first = {id_: voxels[0] for id_, voxels in zip(tested.stimulus_ids.tolist(), tested.voxels, strict=True)}
+    for id_, voxels in zip(batch.stimulus_ids.tolist(), batch.voxels[0], strict=True):
+        assert torch.equal(voxels, first[id_])
+    assert set(tested.stimulus_ids.tolist()) <= set(data.stimulus_ids_needed().tolist())
+
+
+@pytest.mark.parametrize("sampling", ["published", "corrected", "by_trial", "by_image"])
 def test_workers_change_nothing(make, sampling):
     alone, with_workers = make(sampling=sampling), make(sampling=sampling, num_workers=2)
     for data in (alone, with_workers):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mindeye_pl.data.sampling import SAMPLERS, ByImage, ResampledSessions, WithoutReplacement
+from mindeye_pl.data.sampling import SAMPLERS, ByImage, ByTrial, ResampledSessions, WithoutReplacement
 from mindeye_pl.errors import UserError
 from tests.data.small_nsd import make_trials
 
@@ -18,6 +18,15 @@ def test_published_lengths_of_an_epoch(num_sessions, batch_size, num_subjects, w
     trials = [nsd_like(subject, num_sessions, 750) for subject in range(num_subjects)]
     sampler = WithoutReplacement(trials, batch_size=batch_size, trials_per_session=750, seed=0, world_size=world_size)
     assert len(sampler) == published
+
+
+def test_an_epoch_by_trial_has_each_training_trial_once():
+    """As Mind Reader's, which has no batch for the trials that are left out."""
+    trials = nsd_like(1, 4, 750)
+    sampler = ByTrial([trials], batch_size=32, trials_per_session=750, seed=0)
+    assert len(sampler) == len(trials) // 32 < 4 * 750 // 32
+    drawn = np.concatenate([rows for batch in sampler for _, rows in batch])
+    assert len(drawn) == len(set(drawn.tolist())) == len(trials) // 32 * 32
 
 
 def test_batches_of_impossible_size():
@@ -63,7 +72,7 @@ def test_subjects_have_equal_batches_without_repeated_images(
 ):
     trials = [nsd_like(subject, num_sessions, 60) for subject in range(1, num_subjects + 1)]
     images = max(len(set(subject_trials.stimulus_ids)) for subject_trials in trials)
-    counted = images if rule == "by_image" else 60 * num_sessions
+    counted = {"by_image": images, "by_trial": max(map(len, trials))}.get(rule, 60 * num_sessions)
     assume(share * num_subjects <= counted // world_size)
     for rank in range(world_size):
         sampler = SAMPLERS[rule](

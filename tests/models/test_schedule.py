@@ -40,6 +40,45 @@ def test_the_rate_falls_after_every_few_epochs() -> None:
     assert found == pytest.approx([2e-4] * 8 + [1e-4] * 5 + [0.5e-4])
 
 
+@pytest.mark.parametrize(
+    ("restart", "expected"), [("published", [1, 1, 0.5, 1, 1, 0.5]), ("corrected", [1, 1, 0.5, 0.5, 0.25, 0.25])]
+)
+def test_the_second_stage_begins_with_the_first_rate_as_published(restart: str, expected: list[float]) -> None:
+    """Stages of three epochs, the second with half as many steps; a decay after every two epochs of a stage."""
+    made = optimizer()
+    how = {"factor": 0.5, "every": 2, "restart": restart, "first_share": 0.5}
+    schedule = step_decay(made, iterations_per_epoch=[4, 4, 4, 2, 2, 2], **how)
+    found = rates(made, schedule, 18)
+    steps = [4, 4, 4, 2, 2, 2]
+    assert found == pytest.approx(
+        [2e-4 * rate for rate, count in zip(expected, steps, strict=True) for _ in range(count)]
+    )
+
+
+@pytest.mark.parametrize("first_share", [0.0, 1.0])
+def test_a_training_of_one_stage_has_no_restart(first_share: float) -> None:
+    made = optimizer()
+    schedule = step_decay(made, iterations_per_epoch=[1] * 6, factor=0.5, every=2, first_share=first_share)
+    assert rates(made, schedule, 6) == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4, 0.5e-4, 0.5e-4])
+
+
+@pytest.mark.parametrize("moments", ["published", "corrected"])
+def test_a_restart_is_a_new_optimiser(moments: str) -> None:
+    """Two runs by hand, the second from the weights of the first."""
+    parameter = torch.nn.Parameter(torch.ones(2))
+    made = Adam([parameter], lr=0.1)
+    schedule = step_decay(made, iterations_per_epoch=[2, 2], every=10, moments=moments, first_share=0.5)
+    by_hand = torch.nn.Parameter(torch.ones(2))
+    for step in range(4):
+        if step % 2 == 0:
+            run = Adam([by_hand], lr=0.1)
+        for one, its in ((parameter, made), (by_hand, run)):
+            one.grad = one.detach() + step
+            its.step()
+        schedule.step()
+    torch.testing.assert_close(parameter, by_hand)
+
+
 @pytest.mark.parametrize("moments", ["published", "corrected"])
 def test_moments_are_reset_at_each_decay_as_published(moments: str) -> None:
     """As two optimisers, one after the other, where they do."""

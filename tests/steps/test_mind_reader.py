@@ -1,5 +1,6 @@
 """Mind Reader behind the same steps: trained from others' brains, read back, and stopped in either of its stages."""
 
+import json
 from pathlib import Path
 
 import h5py
@@ -52,6 +53,22 @@ def test_stopped_in_either_stage_it_ends_in_the_same_weights(cli: CommandLine) -
     """Two epochs of each stage, stopped in the second one of the first, and then of the second stage."""
     command = (*COMMAND, "finetune.start=scratch", "finetune.epochs=4", "pipeline.steps=[finetune]")
     cli.ends_in_the_same_weights(*command, step="finetune", file=WEIGHTS, stops=(1, 3), epochs=4)
+
+
+def test_the_published_run_at_tiny_size(cli: CommandLine) -> None:
+    """Image-wise split, every other image trained on, and the epoch chosen by the tested images."""
+    published = ("data.split=image_wise_85", "data.sampling=by_trial", "data.repetitions=single")
+    validated = ("data.validation_fraction=0", "data.validate_on=tested", "finetune.keep=best_validation")
+    command = (*COMMAND, *published, *validated, "finetune.start=scratch", "scheduler=step_decay", "scheduler.every=1")
+    code, out, err = cli(*command, "finetune.epochs=4", "pipeline.steps=[finetune,evaluate]")
+    assert code == 0, err
+    assert "the epoch is selected on the test images" in out
+    assert "whose validation loss is the lowest" in out
+    manifest = json.loads((cli.made("finetune") / "manifest.json").read_text())
+    assert "data.validate_on" in json.dumps(manifest)
+    first = sorted(cli.outputs.glob("artifacts/finetune/subj*"))
+    assert cli(*command, "finetune.epochs=4", "pipeline.steps=[finetune]", "data.validate_on=held_out")[0] == 2
+    assert sorted(cli.outputs.glob("artifacts/finetune/subj*")) == first
 
 
 class Rates(Callback):

@@ -11,6 +11,9 @@ VOXEL_COUNTS = {1: 15724, 2: 14278, 3: 15226, 4: 13153, 5: 13039, 6: 17907, 7: 1
 #: Number of completed scan sessions by subject.
 SESSION_COUNTS = {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}
 
+#: Sessions that were released before the last three, on which MindEye1 and Mind Reader were trained.
+FIRST_RELEASED_SESSIONS = 37
+
 TRIALS_PER_SESSION = 750
 REPETITIONS = 3
 NUM_STIMULI = 73_000
@@ -21,6 +24,9 @@ IMAGE_SIZE = 224
 #: Splits with the shared1000 trials; the older one, `test`, lacks the last three sessions.
 TestSplit = Literal["new_test", "test"]
 TEST_SPLITS: tuple[str, ...] = get_args(TestSplit)
+
+#: Images of a training's validation: training images held out, or the tested ones (Mind Reader's published code).
+ValidateOn = Literal["held_out", "tested"]
 
 #: One scan session is about one hour in the scanner.
 HOURS_PER_SESSION = 1.0

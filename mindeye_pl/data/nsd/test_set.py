@@ -18,19 +18,31 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.trials import Trials, assign_image_slots, load_test_trials
 from mindeye_pl.errors import UserError
+from mindeye_pl.types import Averaging
 
 
 @dataclass
 class TestSet:
     """Test images and the responses to them.
 
-    A model processes each of the three responses separately, and `average_repetitions` averages the outputs.
+    A model processes the result of `queries`, and `average_repetitions` averages the outputs.
     """
 
     voxels: Tensor  # (N, R, V) float32; responses of images with fewer repetitions are duplicated
     stimulus_ids: Tensor  # (N,) int64, ascending
     weights: Tensor  # (N, R) float32, weight of each response in an image's output; rows sum to 1
     num_repetitions: Tensor  # (N,) int64, number of recorded responses, 1 to 3
+    averaging: Averaging = "outputs"
+
+    def queries(self, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the responses `(N, R', V)` that a model reads, and the weights `(N, R')` of its outputs.
+
+        `weights` `(N, R)` replace the image's own. R' is R where outputs are averaged and 1 where voxels are.
+        """
+        weights = self.weights if weights is None else weights
+        if self.averaging == "outputs":
+            return self.voxels, weights
+        return average_repetitions(self.voxels, weights)[:, None], torch.ones(len(weights), 1)
 
 
 def load_test_set(
@@ -41,14 +53,15 @@ def load_test_set(
     cache_dir: Path,
     split: str = "new_test",
     repetitions: str = "published",
+    averaging: Averaging = "outputs",
     left_out: LeftOut | None = None,
 ) -> TestSet:
     """Read the test images of a subject and its responses in all sessions.
 
     The normalisation is fitted on the training trials of the sessions that the model was trained on; `cache_dir` holds
     the shard indices, `split` is "new_test" or the older "test" without the last three sessions, `repetitions` a key of
-    `REPETITION_WEIGHTS`, and left-out images are tested instead of the shared1000. Raises a UserError if a file is
-    missing or damaged, there is no trial, or an image has more than three repetitions.
+    `REPETITION_WEIGHTS`, `averaging` that of `TestSet`, and left-out images are tested instead of the shared1000.
+    Raises a UserError if a file is missing or damaged, there is no trial, or an image has more than three repetitions.
     """
     trials = load_tested_trials(layout, subject, split, cache_dir, left_out)
     stimulus_ids, counts = np.unique(trials.stimulus_ids, return_counts=True)
@@ -62,6 +75,7 @@ def load_test_set(
         stimulus_ids=torch.from_numpy(stimulus_ids),
         weights=torch.from_numpy(REPETITION_WEIGHTS[repetitions][counts]),
         num_repetitions=torch.from_numpy(counts.astype(np.int64)),
+        averaging=averaging,
     )
 
 
@@ -78,10 +92,12 @@ def load_tested_trials(
 
 #: Weights of the three responses by the number of recorded ones (rows 1 to 3), for each value of `data.repetitions`.
 #: "published" counts the first of two responses twice (a, a, b, the order of the published inference script; its
-#: training script's a, b, a has the same mean); "corrected" averages the recorded ones with equal weights.
+#: training script's a, b, a has the same mean); "corrected" averages the recorded ones with equal weights; "single"
+#: takes the first one alone (Mind Reader, spec section 2.1).
 REPETITION_WEIGHTS = {
     "published": np.full((4, 3), 1 / 3, np.float32),
     "corrected": np.array([[0, 0, 0], [1, 0, 0], [1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3]], np.float32),
+    "single": np.array([[0, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]], np.float32),
 }
 
 
@@ -98,7 +114,7 @@ def fill_repetitions(stimulus_ids: np.ndarray) -> np.ndarray:
 def average_repetitions(outputs: Tensor, weights: Tensor) -> Tensor:
     """Average the outputs `(n, R, ...)` for the responses of each image by weights `(n, R)`, to `(n, ...)`.
 
-    Outputs are averaged, not voxels (MindEye2, spec section 1.5); for an affine model both are equal.
+    MindEye2 averages outputs (spec section 1.5), MindEye1 voxels (spec section 8); for an affine model both are equal.
     """
     return torch.einsum("nr,nr...->n...", weights.to(outputs), outputs)
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 #: The first 13 of 25 steps are skipped: sampling begins at timestep 479, where sigma is 1.509.
 STEPS, BEGIN = 25, 13
 
-#: Negative prompt; the published one is a longer list of the same kind.
-NEGATIVE = "painting, extra limbs, mutated hands, poorly drawn face, bad anatomy, deformed, blurry, ugly, anime"
-
 
 class Refiner(nn.Module):
     """SDXL as an image-to-image model that refines a reconstruction, given its caption.
@@ -72,13 +69,30 @@ class Refiner(nn.Module):
         return hidden, torch.cat([pooled, sizes.expand(len(pooled), -1)], dim=1)
 
     @torch.no_grad()
-    def refine(self, images: Tensor, captions: Sequence[str], *, noise: Tensor, guidance: float = 5.0) -> Tensor:
-        """Refine reconstructions `(B, 3, any, any)` in [0, 1] to images `(B, 3, H, W)` of `image_size`, given captions.
+    def refine(
+        self,
+        images: Tensor,
+        captions: Sequence[str],
+        *,
+        noise: Tensor,
+        guidance: float = 5.0,
+        negative_prompt: str = "",
+        input_size: int | None = None,
+    ) -> Tensor:
+        """Refine reconstructions `(B, 3, any, any)` in [0, 1] to images `(B, 3, H, W)` of `image_size`.
 
-        `noise` is a result of the method `noise`; the guidance is classifier-free, against `NEGATIVE`.
+        Args:
+            images: the reconstructions.
+            captions: of the reconstructions.
+            noise: result of the method `noise`.
+            guidance: classifier-free, against the negative prompt.
+            negative_prompt: condition that the guidance leads away from.
+            input_size: side in pixels to which the images are resized before they are enlarged to `image_size`, without
+                antialiasing; 256 as published, None for their own size.
         """
         posterior, start = noise.to(images.device).float()
-        resized = F.interpolate(images.float(), self.image_size, mode="bilinear", align_corners=False)
+        resized = images.float() if input_size is None else _resized(images.float(), (input_size, input_size))
+        resized = _resized(resized, self.image_size)
         device = images.device.type
         with torch.autocast(device, enabled=False):  # half precision overflows in the VAE
             encoded = self.vae.encode(2 * resized - 1).latent_dist
@@ -87,7 +101,7 @@ class Refiner(nn.Module):
         latents = latents + scheduler.sigmas[BEGIN].to(latents) * start
         hidden, vector = (
             torch.cat([without.expand_as(given), given])
-            for without, given in zip(self.condition([NEGATIVE]), self.condition(captions), strict=True)
+            for without, given in zip(self.condition([negative_prompt]), self.condition(captions), strict=True)
         )
 
         def predict(scaled: Tensor, times: Tensor) -> Tensor:
@@ -103,5 +117,9 @@ def blend(refined: Tensor, blurry: Tensor, weight: float) -> Tensor:
 
     Shape: `(B, 3, H, W)`, `(B, 3, any, any)` -> `(B, 3, H, W)`.
     """
-    resized = F.interpolate(blurry.float(), refined.shape[-2:], mode="bilinear", align_corners=False)
-    return (1 - weight) * refined + weight * resized
+    return (1 - weight) * refined + weight * _resized(blurry.float(), refined.shape[-2:])
+
+
+def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Return images `(B, 3, any, any)` at a size (H, W) in pixels, bilinear and without antialiasing."""
+    return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False)

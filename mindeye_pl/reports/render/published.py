@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from mindeye_pl.data.nsd.constants import FIRST_RELEASED_SESSIONS
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.table import Column, Row
 
@@ -41,11 +42,12 @@ def published_rows(
     Args:
         subject: subject of the rows, in addition to the mean over subjects, which represents methods that printed only
             the mean; None for the mean only.
-        hours: hours of the subject's data; "all" means 40. Papers printed 1 and 40, and 10 in ablations.
+        hours: hours of the subject's data; "all" and the sessions released first mean 40. Papers printed 1 and 40, and
+            10 in ablations.
         columns: rows without any of these are left out.
         detail: include ablations, notebooks and costs.
     """
-    num_hours = 40 if hours == "all" else hours
+    num_hours = 40 if hours in ("all", FIRST_RELEASED_SESSIONS) else hours
     names = [column.score for column in columns]
     merged: dict[tuple[str, str, bool], dict[str, _Printed]] = {}
     for table in read_published()["tables"]:

@@ -98,8 +98,8 @@ def retrieval_results(evaluation: Artifact, about: About, experiments: Sequence[
 def ridge_row(evaluation: Artifact, about: About, columns: Sequence[Column]) -> Row:
     """Return the row of ridge regression, with how it was tuned."""
     content, scores = read_content(evaluation), read_scores(evaluation, RIDGE)
-    of_each = (_of_each(content, line) for line in (RIDGE, MODEL))
-    differs = find_significant_differences(*of_each, columns, _hit_rates(scores))
+    ridge, model = (_of_each(content, line) for line in (RIDGE, MODEL))
+    differs = find_significant_differences(ridge, model, columns, _hit_rates(scores))
     name = f"ridge, {hours_in_words(about.num_sessions)}"
     return about.row(name, scores, "baseline", content["ridge"], differs=differs)
 

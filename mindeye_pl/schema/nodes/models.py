@@ -139,7 +139,9 @@ class Refine(FrozenModel):
     """A reconstruction and its caption to a better image."""
 
     guidance: NonNegativeFloat = key("classifier-free guidance.")
-    blend: Fraction = key("fraction of the blurry reconstruction that is mixed in.")
+    blend: Fraction = key("fraction of the blurry reconstruction that is mixed in, at the refiner's size.")
+    negative_prompt: str = key("condition that the guidance leads away from.")
+    input_size: PositiveInt | None = key("side in pixels of the image before it is enlarged; null for its own.")
 
 
 class FeatureNetwork(FrozenModel):

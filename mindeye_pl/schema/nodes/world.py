@@ -6,7 +6,7 @@ from annotated_types import MinLen
 
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
 from mindeye_pl.data.nsd.betas import NORMALISATIONS
-from mindeye_pl.data.nsd.constants import TestSplit
+from mindeye_pl.data.nsd.constants import TestSplit, ValidateOn
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS
 from mindeye_pl.data.nsd.trials import NumSessions
 from mindeye_pl.data.sampling import SAMPLERS
@@ -16,6 +16,7 @@ from mindeye_pl.nn.stylegan2.networks import NetworkSizes
 from mindeye_pl.schema.nodes.run import Keep
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.types import (
+    Averaging,
     Name,
     NonNegativeFloat,
     NonNegativeInt,
@@ -60,11 +61,13 @@ class Data(Settings):
     num_sessions: NumSessions = key("first sessions of `data.subject` that are used, a fraction of one too, or `all`.")
     betas: Annotated[str, OneOf(NORMALISATIONS)] = key("normalisation of the betas.")
     sampling: Annotated[str, OneOf(SAMPLERS)] = key("how an epoch's trials are drawn.")
-    repetitions: Annotated[str, OneOf(REPETITION_WEIGHTS)] = key("how test responses to one image are averaged.")
+    repetitions: Annotated[str, OneOf(REPETITION_WEIGHTS)] = key("weights of the test responses to one image.")
+    averaging: Averaging = key("averages the model's outputs for the test responses, or their voxels before the model.")
     test_split: TestSplit = key("test images; `test` leaves out the last three sessions.")
     split: Name = key("images left out of training and tested: `standard`, `cluster_k5_0`, `image_wise_85`.")
     validation_fraction: ProperFraction = key("fraction of the training images held out for the curves.")
     validation_images: NonNegativeInt = key("images of a subject held out at least, where the fraction is fewer.")
+    validate_on: ValidateOn = key("images that fine-tuning is validated on; `tested` are the test images.")
     trials_per_session: PositiveInt = key("presentations of a session.")
     num_workers: NonNegativeInt = key("worker processes of a data loader.")
     made_by: str | None = optional("full name of the step that makes the files where `root` is null.")
@@ -78,7 +81,7 @@ class Data(Settings):
 
 
 class Fidelity(Settings):
-    """Differences between the published code and its paper, or good practice (docs/configuration.md)."""
+    """Differences between the published code and its paper, or good practice (docs/fidelity.md)."""
 
     mixer: PublishedOrCorrected = key("mixer blocks of the backbone.")
     mixco_permutation: PublishedOrCorrected = key("MixCo's permutation of several subjects.")
@@ -93,6 +96,16 @@ class Fidelity(Settings):
     latents: Latents = key("main latent of Mind Reader's generator.")
     projection: ProjectionReduction = key("match of Mind Reader's discriminator with embeddings.")
     mapper_outputs: PublishedOrCorrected = key("outputs of Mind Reader's mappers.")
+    moments: PublishedOrCorrected = key("Adam's moments where the learning rate falls in steps.")
+    restart: PublishedOrCorrected = key("learning rate at the start of Mind Reader's stage b.")
+    refine_input: PositiveInt | None = key("side in pixels of the image before it is enlarged and refined.")
+    refiner: Literal["zavychromaxl", "sdxl_base"] = key("weights of `refine=sdxl_img2img`.")
+    validation_fraction: ProperFraction = key("fraction of the training images held out, at `scale=paper`.")
+    validate_on: ValidateOn = key("images that Mind Reader is validated on, at `scale=paper`.")
+    split: Name = key("images that Mind Reader leaves out and tests, at `scale=paper`.")
+    test_responses: Annotated[str, OneOf(REPETITION_WEIGHTS)] = key(
+        "weights of Mind Reader's test responses, at `scale=paper`."
+    )
 
 
 class ScaleSweep(Settings):

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file
 
+from mindeye_pl.console import console
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
@@ -20,7 +21,7 @@ from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
-from mindeye_pl.steps.inputs.splits import Split, training_data
+from mindeye_pl.steps.inputs.splits import Split, test_data, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays
@@ -56,7 +57,7 @@ class Finetune(Step):
 
     name = "finetune"
     title = "Fine-tuning"
-    keys = (*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions")
+    keys = (*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions", "data.validate_on")
     runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS, "finetune.checkpoint")
     keeps_config = True
     by_all_ranks = True
@@ -69,19 +70,22 @@ class Finetune(Step):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, targets, and the pretrained model where one is used."""
-        found: dict[str, Input] = {
-            "data": training_data(config, [config.data.subject]),
-            "split": Split(),
-            "targets": Targets(low_level=True),
-        }
+        found: dict[str, Input] = {"data": self._data(config), "split": Split(), "targets": Targets(low_level=True)}
         if config.finetune.start == "pretrained":
             given = config.finetune.checkpoint
             found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
-        """Return what the weights depend on of the trainer and the callbacks."""
-        return determined_by_trainer(config) | determined_by_callbacks(config)
+        """Return what the weights depend on of the trainer and the callbacks, and the test split if it validates."""
+        tested = {"data.test_split": config.data.test_split} if config.data.validate_on == "tested" else {}
+        return determined_by_trainer(config) | determined_by_callbacks(config) | tested
+
+    @staticmethod
+    def _data(config: DictConfig) -> Input:
+        if config.data.validate_on == "tested":
+            return test_data(config)
+        return training_data(config, [config.data.subject])
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject, hours and start."""
@@ -104,11 +108,14 @@ class Finetune(Step):
         budget = Budget.of(wanted, self.name)
         steps = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
         chosen: dict[str, Any] = {"batch_size": wanted.batch_size, "steps_per_epoch": steps}
+        chosen["validate_on"] = settings.data.validate_on
         data = subject_trials(inputs["data"], settings, inputs["split"], **chosen)
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST:
             check_validation_images(len(data.validation_trials[0]), settings.data, wanted.keep)
+        if wanted.keep != LAST and data.validate_on == "tested" and is_main_process():
+            console.print("the epoch is selected on the test images")
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
         start = "from scratch"

@@ -79,8 +79,9 @@ class Reconstruct(ModelStep):
             done = len(ids) - len(left)
             console.print(f"reconstructing {len(left)} images" + (f", {done} are done" if done else ""))
             of_a_rank = -(-len(left) // world_size())
+            voxels, weights = brains.queries()
             queries = [
-                BrainQuery(ids[part], brains.voxels[part], brains.weights[part], true_tokens[part])
+                BrainQuery(ids[part], voxels[part], weights[part], true_tokens[part])
                 for part in torch.tensor(left).split(min(settings.unclip.batch_size, of_a_rank))
             ]
             wanted = settings.reconstruct

@@ -102,7 +102,8 @@ def build_reconstructor(
     if models.refiner is not None:
         settings = models.refiner.settings
         reconstructor.refiner = models.refiner.load()
-        reconstructor.refinement = Refinement(settings.guidance, settings.blend)
+        options = (field.name for field in fields(Refinement))
+        reconstructor.refinement = Refinement(**{option: settings[option] for option in options})
     return reconstructor.eval()
 
 
@@ -111,7 +112,8 @@ def check_drawing(config: DictConfig) -> None:
     if (refine := config.get("refine")) is None:
         return
     if config.get("captioner") is None or config.get("unclip") is None:
-        raise UserError(f"refine={refine.name} needs an unCLIP and a captioner", got="one is none", expected="both")
+        what = f"refine={refine.name} needs an unCLIP and a captioner"
+        raise UserError(what, got="one is none", expected="both", fix="refine=none")
     if refine.blend and config.get("low_level") is None:
         raise UserError("refine.blend mixes in the blurry reconstruction", got="low_level=none", fix="refine.blend=0")
 

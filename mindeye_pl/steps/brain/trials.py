@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
+from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION, ValidateOn
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.steps.inputs.dataset import Dataset
@@ -17,12 +17,12 @@ TRAINING_TRIALS = (
     "data.validation_images",
 )
 #: Settings of the same data module that change nothing in a training.
-TRAINING_RUNTIME = ("data.num_workers", "data.repetitions", "data.test_split")
+TRAINING_RUNTIME = ("data.num_workers", "data.repetitions", "data.averaging", "data.test_split")
 
 #: Settings of one subject's test set, and of the training trials that its betas are scaled by.
 TEST_TRIALS = (
-    *("seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.test_split"),
-    *("data.validation_fraction", "data.validation_images"),
+    *("seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.averaging"),
+    *("data.test_split", "data.validation_fraction", "data.validation_images"),
 )
 #: Settings of the same data module that change nothing in a test set.
 TEST_RUNTIME = ("data.num_workers", "data.sampling", "data.trials_per_session")
@@ -37,6 +37,7 @@ def trial_data(
     num_sessions: int | str,
     batch_size: int = 24,
     steps_per_epoch: int | None = None,
+    validate_on: ValidateOn = "held_out",
 ) -> NSDDataModule:
     """Return the data of these subjects, without targets of their images.
 
@@ -48,6 +49,7 @@ def trial_data(
         num_sessions: the first n of every subject, or "all".
         batch_size: trials of a batch on one rank, over all subjects.
         steps_per_epoch: batches of an epoch; None for one pass over the data.
+        validate_on: "held_out" training images, or the "tested" ones.
     """
     data = settings.data
     return NSDDataModule(
@@ -59,10 +61,12 @@ def trial_data(
         sampling=data.sampling,
         betas=data.betas,
         repetitions=data.repetitions,
+        averaging=data.averaging,
         test_split=data.test_split,
         left_out=left_out,
         validation_fraction=data.validation_fraction,
         validation_images=data.validation_images,
+        validate_on=validate_on,
         trials_per_session=data.trials_per_session,
         steps_per_epoch=steps_per_epoch,
         seed=settings.seed,

@@ -41,7 +41,7 @@ class FitEncoder(Step):
     name = "fit_encoder"
     title = "Ridge encoder"
     keys = ("seed", "data.subject", "data.betas", "data.validation_fraction", "data.validation_images")
-    runtime_keys = (*TEST_RUNTIME, "data.repetitions", "data.test_split")
+    runtime_keys = (*TEST_RUNTIME, "data.repetitions", "data.averaging", "data.test_split")
 
     def label(self, config: DictConfig) -> str:
         """Return the subject."""

@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
+from mindeye_pl.nn.diffusion.refiner import blend
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.schema.nodes.reports import Baseline
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
@@ -142,7 +143,7 @@ def collect_sets(
         if key in made:
             sets[name] = size.resize_all(made[key])
     if REFINED in sets and BLURRY in sets and (weight := protocol.blend):
-        sets[REFINED] = ((1 - weight) * sets[REFINED].float() + weight * sets[BLURRY].float()).half()
+        sets[REFINED] = blend(sets[REFINED].float(), sets[BLURRY].float(), weight).half()
     sets |= {name: size.resize_all(images) for name, images in baselines.items()}
     sets[MEAN_IMAGE] = mean_image(stimuli, training_ids[:MAX_IMAGES_FOR_MEAN], size)
     sets[GREY] = torch.full_like(sets[MEAN_IMAGE], 0.5)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
@@ -101,7 +101,11 @@ class EvaluateReconstructions(ModelStep):
         return f"{scored_label(config)}-{config.protocol.name}"
 
     def check(self, config: DictConfig) -> None:
-        """Check that no metric of the user's has the name of another one."""
+        """Check that no metric of the user's has the name of another one, and that the blurry image is blended once."""
+        blends = {"refine.blend": OmegaConf.select(config, "refine.blend"), "protocol.blend": config.protocol.blend}
+        if config.evaluate.reconstructions is None and all(blends.values()):
+            got = " and ".join(f"{key}={weight}" for key, weight in blends.items())
+            raise UserError("the blurry image would be blended in twice", got=got, fix="refine.blend=0")
         protocol = config.protocol
         known = (*protocol_metrics(protocol, num_images=2), *brain_metrics(protocol.encoders))
         if taken := {metric.name for metric in known} & set(protocol.metrics):

@@ -145,7 +145,7 @@ def predict_averaged(
         part: takes `(B, S, D)` from the outputs.
     """
     averaged = []
-    for voxels, some in zip(brains.voxels.split(_BATCH_SIZE), weights.split(_BATCH_SIZE), strict=True):
+    for voxels, some in zip(*(part.split(_BATCH_SIZE) for part in brains.queries(weights)), strict=True):
         outputs = part(model.predict(voxels.flatten(0, 1).to(model.device))).float().cpu()  # (b * R, S, D)
         averaged.append(average_repetitions(outputs.unflatten(0, some.shape), some))
     return torch.cat(averaged)

@@ -52,6 +52,30 @@ def test_average_repetitions_equals_a_loop(write_nsd, tmp_path, repetitions):
         torch.testing.assert_close(answer[:, 1], betas[rows].mean(0))
 
 
+def test_a_single_response_is_the_first(write_nsd, tmp_path):
+    layout = write_nsd(DESIGN)
+    how = {"normalisation": AsPublished(), "cache_dir": tmp_path / "cache", "repetitions": "single"}
+    test_set = load_test_set(layout, 1, **how)
+    first = [int(np.flatnonzero(DESIGN.ravel() == image)[0]) for image in (0, 1, 2, 4)]
+    averaged = average_repetitions(test_set.voxels, test_set.weights)
+    np.testing.assert_array_equal(averaged, read_betas(layout, 1, np.arange(15))[first])
+
+
+@pytest.mark.parametrize("repetitions", ["published", "corrected", "single"])
+def test_voxels_are_averaged_before_the_model_or_outputs_after_it(write_nsd, tmp_path, repetitions):
+    layout, how = write_nsd(DESIGN), {"normalisation": AsPublished(), "repetitions": repetitions}
+    outputs, voxels = (
+        load_test_set(layout, 1, cache_dir=tmp_path / "cache", averaging=averaging, **how)
+        for averaging in ("outputs", "voxels")
+    )
+    assert [part.shape for part in outputs.queries()] == [(4, 3, 4), (4, 3)]
+    queries, weights = voxels.queries()
+    assert torch.equal(weights, torch.ones(4, 1))
+    torch.testing.assert_close(queries[:, 0], average_repetitions(outputs.voxels, outputs.weights))
+    first = first_repetitions(voxels.num_repetitions, 1)
+    torch.testing.assert_close(voxels.queries(first)[0][:, 0], average_repetitions(outputs.voxels, first))
+
+
 def test_older_split_lacks_the_last_sessions(write_nsd, tmp_path):
     test_set = load_test_set(
         write_nsd(DESIGN), 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache", split="test"

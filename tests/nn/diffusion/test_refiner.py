@@ -1,15 +1,16 @@
-"""Refinement: where it starts, its steps against a second implementation, batches, and the blend."""
+"""Refinement: where it starts, its steps against a second implementation, its input, batches, and the blend."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from mindeye_pl.nn.diffusion.refiner import BEGIN, NEGATIVE, STEPS, Refiner, blend
+from mindeye_pl.nn.diffusion.refiner import BEGIN, STEPS, Refiner, blend
 from mindeye_pl.nn.diffusion.solvers import euler_published, training_sigmas
 from mindeye_pl.weights.registry import load_published
 from tests.weights.formats.test_sdxl_base import OPTIONS, sdxl_state
 
 CAPTIONS = ["a red dog", "a blue cat on a mat", "a kite"]
+NEGATIVE = "painting, anime"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_steps_against_a_plain_loop(refiner: Refiner) -> None:
     """Euler's rule written out, one image at a time and without diffusers' scheduler."""
     torch.manual_seed(0)
     images, noise = torch.rand(2, 3, 64, 64), refiner.noise([4, 5])
-    seen = refiner.refine(images, CAPTIONS[:2], noise=noise, guidance=3.0)
+    seen = refiner.refine(images, CAPTIONS[:2], noise=noise, guidance=3.0, negative_prompt=NEGATIVE)
     scale, table = refiner.vae.config["scaling_factor"], training_sigmas().float()
     times = [479, 439, 399, 359, 319, 279, 239, 199, 159, 119, 79, 39]
     sigmas = [*table[times], torch.tensor(0.0)]
@@ -58,6 +59,26 @@ def test_an_image_does_not_depend_on_batch_size(refiner: Refiner) -> None:
         torch.testing.assert_close(alone[0], together[index], atol=1e-4, rtol=0)
     smaller = refiner.refine(images[:1, :, ::2, ::2], CAPTIONS[:1], noise=refiner.noise([7]))
     assert smaller.shape == (1, 3, 64, 64)
+
+
+def test_a_stored_image_is_enlarged_again_as_published(refiner: Refiner) -> None:
+    """Shrunk without antialiasing, which takes single pixels here, and enlarged by bilinear interpolation."""
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    how = {"noise": refiner.noise([1, 2]), "negative_prompt": NEGATIVE}
+    small = refiner.refine(images, CAPTIONS[:2], **how, input_size=16)
+    between = images.unflatten(2, (16, 4)).unflatten(4, (16, 4))[:, :, :, 1:3, :, 1:3].mean((3, 5))  # (2, 3, 16, 16)
+    torch.testing.assert_close(small, refiner.refine(between, CAPTIONS[:2], **how), atol=1e-4, rtol=0)
+    whole = refiner.refine(images, CAPTIONS[:2], **how)
+    assert torch.equal(whole, refiner.refine(images, CAPTIONS[:2], **how, input_size=64))
+    assert (whole - small).abs().mean() > 1e-3
+
+
+def test_the_negative_prompt_changes_the_image(refiner: Refiner) -> None:
+    images, noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3)), refiner.noise([1])
+    one, other = (
+        refiner.refine(images, CAPTIONS[:1], noise=noise, negative_prompt=prompt) for prompt in ("", NEGATIVE)
+    )
+    assert not torch.allclose(one, other)
 
 
 def test_blend_is_a_weighted_mean_at_the_refined_size() -> None:

@@ -133,6 +133,7 @@ def test_printed_means_equal_the_means_over_subjects(hours: int) -> None:
 
 def test_published_rows_are_filtered() -> None:
     assert published_rows(1, 5, ALL)[0].note == "ceiling", "only the ceiling was printed for 5 hours"
+    assert published_rows(1, 37, ALL) == published_rows(1, "all", ALL), "the sessions that were released first"
     assert published_rows(3, 40, COLUMNS) == published_rows(None, 40, COLUMNS), "no paper printed subject 3"
     assert all({score.name for score in row.scores} <= {"image_retrieval", "brain_retrieval"}
                for row in published_rows(1, 1, COLUMNS))  # fmt: skip

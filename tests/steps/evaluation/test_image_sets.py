@@ -1,7 +1,46 @@
+"""Sets of images that are scored: the refined images, blended once, and samples of other images."""
+
 import numpy as np
 import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from torchvision.transforms.v2.functional import resize
 
-from mindeye_pl.steps.evaluation.image_sets import sample_others
+from mindeye_pl.config import compose_config
+from mindeye_pl.errors import UserError
+from mindeye_pl.nn.diffusion.refiner import blend
+from mindeye_pl.steps.evaluation.image_sets import Size, sample_others
+from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
+
+COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "low_level=vae_blur", "refine=tiny")
+
+
+def test_the_blend_at_the_scored_size_is_the_blend_at_the_refiners_size() -> None:
+    """Published: both images at a third of the refiner's side, then 0.75 and 0.25."""
+    generator = torch.Generator().manual_seed(0)
+    refined, blurry = torch.rand(2, 3, 48, 48, generator=generator), torch.rand(2, 3, 14, 14, generator=generator)
+    size = Size(16, 16, antialias=False)
+    scored = blend(size.resize(refined), size.resize(blurry), 0.25)
+    by_hand = 0.75 * resize(refined, [16, 16], antialias=False) + 0.25 * resize(blurry, [16, 16], antialias=False)
+    torch.testing.assert_close(scored, by_hand)
+    torch.testing.assert_close(scored, size.resize(blend(refined, blurry, 0.25)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("refine", "protocol", "refused"), [(0.25, 0.25, True), (0.25, 0.0, False), (0.0, 0.25, False)]
+)
+def test_the_blurry_image_is_not_blended_in_twice(refine: float, protocol: float, refused: bool) -> None:
+    GlobalHydra.instance().clear()
+    config = compose_config([*COMMAND, f"refine.blend={refine}", f"protocol.blend={protocol}"])
+    if not refused:
+        EVALUATE_RECONSTRUCTIONS.check(config)
+        return
+    with pytest.raises(
+        UserError, match=r"blended in twice .got: refine.blend=0.25 and protocol.blend=0.25.*refine.blend=0"
+    ):
+        EVALUATE_RECONSTRUCTIONS.check(config)
+    config.evaluate.reconstructions = "folder"  # images of others, which are blended here alone
+    EVALUATE_RECONSTRUCTIONS.check(config)
 
 
 @pytest.mark.parametrize(("num_stimuli", "count"), [(100, 10), (30, 10), (29, 9), (13, 0), (10, 0)])
