@@ -20,7 +20,7 @@ from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 _BLOCK = 256
 _NUM_PATTERNS = 30
 #: Fraction of the patterns' variance in the directions of the signal.
-_OVERLAP = 0.3
+_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,19 @@ from mindeye_pl.data.simulated.visual_features import (
 
 #: Upper limits of the receptive-field size (half images) in V1, V2 and V3; larger ones are V4. Voxels with a drive of
 #: mostly identity are `higher_vis` at any size.
-_AREA_LIMITS = {"V1": 0.1, "V2": 0.125, "V3": 0.155, "V4": np.inf}
+_AREA_LIMITS = {"V1": 0.262, "V2": 0.28, "V3": 0.3, "V4": np.inf}
 
 #: Limits of the fraction of a voxel's visual drive that is linear in colour and luminance; the rest ignores phase.
-_LINEAR_FRACTION = (0.05, 0.15)
+_LINEAR_FRACTION = (0.0, 0.1)
 #: Weight of coloured edges relative to oriented energy.
 _EDGE_WEIGHT = 0.5
+#: Receptive-field size at the lowest level in half images, and the ratio of the size at the highest level to it. Smaller
+#: fields would make the edges under them a linear code of the image.
+_SMALLEST_FIELD, _FIELD_RATIO = 0.25, 2.0
+#: Receptive fields end where they are below this fraction of their maximum.
+_MIN_FIELD = 1e-2
 #: The identity's fraction of a voxel's drive rises with its level in the hierarchy, from this level with this slope.
-_IDENTITY_LEVEL, _IDENTITY_SLOPE = 0.25, 1.7
+_IDENTITY_LEVEL, _IDENTITY_SLOPE = 0.05, 1.7
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class SimulatedBrain:
         Noise over signal is `noise_level` in the median voxel; its logarithm has the standard deviation `noise_spread`.
         """
         level = rng.random(num_voxels)  # level in the visual hierarchy
-        field_sizes = 0.07 * 6 ** (level + 0.1 * rng.standard_normal(num_voxels))
+        field_sizes = _SMALLEST_FIELD * _FIELD_RATIO ** (level + 0.1 * rng.standard_normal(num_voxels))
         fields = _receptive_fields(rng, field_sizes)
         identity_fraction = np.clip(
             _IDENTITY_SLOPE * (level - _IDENTITY_LEVEL) + 0.1 * rng.standard_normal(num_voxels), 0, 0.95
@@ -134,6 +139,7 @@ def _receptive_fields(rng: np.random.Generator, sizes: np.ndarray) -> np.ndarray
     centres = np.stack([eccentricity * np.cos(angle), eccentricity * np.sin(angle)])  # (2, V)
     squared = ((grid_centres()[:, :, None] - centres) ** 2).sum(1)  # (G * G, V)
     fields = np.exp(-0.5 * squared / sizes**2)
+    fields[fields < _MIN_FIELD] = 0
     return (fields / fields.sum(0)).astype(np.float32)
 
 

@@ -87,7 +87,7 @@ def test_responses_equal_a_loop(brain, percepts):
 def test_response_depends_only_on_the_receptive_field(brain, percepts):
     """Cells outside the receptive field do not change the response."""
     voxel = int(np.argmin(brain.field_sizes + 10 * brain.identity_fraction))
-    outside = brain.fields[:, voxel] < 1e-12
+    outside = brain.fields[:, voxel] == 0
     assert outside.mean() > 0.3
     changed = percepts.visual[:5].copy()
     changed[:, :, outside] += 3
@@ -156,7 +156,8 @@ def test_trial_noise_has_the_stated_variance_and_overlaps_with_the_signal():
         whitened = added / (added.std(0) / reference.std(0))
         inside[correlated] = (whitened @ axes.T).var(0).sum() / whitened.var(0).sum()
     assert inside[0.0] == pytest.approx(5 / 60, rel=0.4)  # independent noise is in all dimensions alike
-    assert inside[0.3] == pytest.approx(0.3 + 0.7 * inside[0.0], rel=0.1)  # shared noise in the signal's
+    shared = 0.5 + 0.5 * inside[0.0]  # half of each pattern is in the directions of the signal
+    assert inside[0.3] == pytest.approx(0.3 * shared + 0.7 * inside[0.0], rel=0.15)
 
 
 def test_zscore_is_fitted_on_the_given_trials():
