@@ -29,8 +29,8 @@ _AREA_LIMITS = {"V1": 0.262, "V2": 0.28, "V3": 0.3, "V4": np.inf}
 _LINEAR_FRACTION = (0.0, 0.1)
 #: Weight of coloured edges relative to oriented energy.
 _EDGE_WEIGHT = 0.5
-#: Receptive-field size at the lowest level in half images, and the ratio of the size at the highest level to it. Smaller
-#: fields would make the edges under them a linear code of the image.
+#: Receptive-field size at the lowest level in half images, and the ratio of the size at the highest level to it. Edges
+#: under smaller fields would be a linear code of the image.
 _SMALLEST_FIELD, _FIELD_RATIO = 0.25, 2.0
 #: Receptive fields end where they are below this fraction of their maximum.
 _MIN_FIELD = 1e-2
