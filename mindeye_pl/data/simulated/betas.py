@@ -18,9 +18,7 @@ from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 
 #: Images per block. Changing it changes the data, because matrix products round depending on the block size.
 _BLOCK = 256
-_NUM_PATTERNS = 30
-#: Fraction of the patterns' variance in the directions of the signal.
-_OVERLAP = 0.3
+_NUM_PATTERNS = 8
 
 
 @dataclass(frozen=True)
@@ -33,19 +31,9 @@ class TrialNoise:
     drift: float  # standard deviation, over sessions, of the offset and of the logarithm of the gain
 
     @classmethod
-    def sample(
-        cls, rng: np.random.Generator, ratio: np.ndarray, reference: np.ndarray, *, correlated: float, drift: float
-    ) -> "TrialNoise":
-        """Draw the patterns of a subject as mixtures of its responses `(R, V)` to reference images.
-
-        Shared noise thus overlaps with the signal, as if the subject also thought of other images, and averaging over
-        voxels does not remove it.
-        """
-        signal = (reference - reference.mean(0)) / reference.std(0)
-        inside = rng.standard_normal((_NUM_PATTERNS, len(signal)), np.float32) @ signal
-        outside = rng.standard_normal(inside.shape, np.float32)
-        inside, outside = (patterns / np.linalg.norm(patterns, axis=0) for patterns in (inside, outside))
-        patterns = np.float32(np.sqrt(_OVERLAP)) * inside + np.float32(np.sqrt(1 - _OVERLAP)) * outside
+    def sample(cls, rng: np.random.Generator, ratio: np.ndarray, *, correlated: float, drift: float) -> "TrialNoise":
+        """Draw the patterns of a subject."""
+        patterns = rng.standard_normal((_NUM_PATTERNS, len(ratio)), np.float32)
         return cls(ratio, patterns / np.linalg.norm(patterns, axis=0), correlated, drift)
 
     @property

@@ -4,15 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from mindeye_pl.data.simulated.objects import distance, drawing
 from mindeye_pl.data.simulated.scenes import Background, Scene, SceneObject
-
-#: Distance of a drawing's farthest point from its centre, in radii.
-_REACH = 1.45
-#: Fractions by which the pattern and the details are darker than the object's colour.
-_SHADE, _DETAIL_SHADE = 0.3, 0.62
-#: Colours whose brightest channel is below this are lightened.
-_DARK = 0.3
 
 
 def render(scene: Scene, size: int) -> np.ndarray:
@@ -73,27 +65,23 @@ def _paint_object(image: np.ndarray, scene_object: SceneObject) -> None:
     size = image.shape[-1]
     axis, pixel = _axis(size), 2 / size
     centre_x, centre_y = scene_object.centre
-    reach = scene_object.radius * _REACH + pixel
+    reach = scene_object.radius * 1.05 + pixel
     left, right = np.searchsorted(axis, (centre_x - reach, centre_x + reach))
     top, bottom = np.searchsorted(axis, (centre_y - reach, centre_y + reach))
+    if left == right or top == bottom:
+        return
     x = (axis[left:right] - np.float32(centre_x)) / np.float32(scene_object.radius)
     y = (axis[top:bottom, None] - np.float32(centre_y)) / np.float32(scene_object.radius)
     cos, sin = np.float32(np.cos(scene_object.angle)), np.float32(np.sin(scene_object.angle))
     u, v = x * cos + y * sin, y * cos - x * sin  # the object's own axes, in units of its radius
     per_pixel = np.float32(scene_object.radius / pixel)
-    shade = _SHADE * _pattern(scene_object.texture, u, v, per_pixel)
+    cover = np.clip(0.5 - _distance(scene_object.shape, u, v) * per_pixel, 0, 1)
+    shade = 1 - 0.18 * (u + v) / 2 - 0.45 * _pattern(scene_object.texture, u, v, per_pixel)
+    colour = np.array(scene_object.rgb, np.float32)[:, None, None]
+    # Dark colours get a lighter pattern, because a darker one would be invisible.
+    painted = colour * shade if max(scene_object.rgb) > 0.3 else 1 - (1 - colour) * shade
     region = image[:, top:bottom, left:right]
-    for part in drawing(scene_object.category):
-        cover = np.clip(0.5 - distance(part, u, v) * per_pixel, 0, 1)
-        tone = _tone(scene_object.rgb, _DETAIL_SHADE if part.is_detail else shade)
-        region += cover * (tone - region)
-
-
-def _tone(rgb: tuple[float, float, float], shade: np.ndarray | float) -> np.ndarray:
-    """Return a colour darkened by a fraction, (3, 1, 1) or (3, rows, columns); a dark one is lightened instead."""
-    colour = np.array(rgb, np.float32)[:, None, None]
-    kept = np.float32(1) - np.asarray(shade, np.float32)
-    return colour * kept if max(rgb) > _DARK else 1 - (1 - colour) * kept
+    region += cover * (np.clip(painted, 0, 1) - region)
 
 
 def _pattern(texture: str, u: np.ndarray, v: np.ndarray, per_pixel: np.float32) -> np.ndarray:
@@ -106,3 +94,37 @@ def _pattern(texture: str, u: np.ndarray, v: np.ndarray, per_pixel: np.float32) 
         cells = (u / 0.5 + 0.5) % 1 - 0.5, (v / 0.5 + 0.5) % 1 - 0.5
         distance = 0.14 - 0.5 * np.hypot(*cells)
     return np.clip(0.5 + distance * per_pixel, 0, 1)
+
+
+def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the signed distance to the edge of a shape of radius 1 around the origin, negative inside."""
+    if shape == "circle":
+        return np.hypot(u, v) - 0.95
+    if shape == "square":
+        return np.maximum(np.abs(u), np.abs(v)) - 0.8
+    if shape == "triangle":
+        side = np.abs(u) * np.float32(np.sqrt(3) / 2) - v / 2  # distance along the normal of both upper sides
+        return np.maximum(side, v) - 0.5
+    if shape == "diamond":
+        return (np.abs(u) * 1.5 + np.abs(v) - 1) / np.float32(np.hypot(1.5, 1))
+    if shape == "ring":
+        return np.abs(np.hypot(u, v) - 0.7) - 0.25
+    if shape == "cross":
+        along_u = np.maximum(np.abs(u) - 0.95, np.abs(v) - 0.3)
+        return np.minimum(along_u, np.maximum(np.abs(v) - 0.95, np.abs(u) - 0.3))
+    if shape == "crescent":
+        return np.maximum(np.hypot(u, v) - 0.95, 0.75 - np.hypot(u - 0.45, v))
+    assert shape == "star", shape
+    return _star(u, v)
+
+
+def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the distance to a star with five points at radius 1 and notches at radius 0.42, one point upwards."""
+    fifth = np.float32(2 * np.pi / 5)
+    turn = (np.arctan2(u, -v) + fifth / 2) % fifth - fifth / 2
+    radius = np.hypot(u, v)
+    along, beside = radius * np.cos(turn), radius * np.abs(np.sin(turn))
+    notch = 0.42 * np.array([np.cos(np.pi / 5), np.sin(np.pi / 5)], np.float32)
+    normal = np.array([notch[1], 1 - notch[0]], np.float32)
+    normal /= np.hypot(*normal)
+    return (along - 1) * normal[0] + beside * normal[1]

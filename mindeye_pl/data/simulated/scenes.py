@@ -1,16 +1,12 @@
-"""Descriptions of simulated images: a background, a main object, and in some a smaller one beside it.
+"""Descriptions of simulated images: a background, one to four objects, and the relation of the first two.
 
-An object's category says nothing about its colour, place, size and texture, which are drawn for each image: the pixels
-of a blurred image do not identify the object. `rendering.render` turns a scene into an image, `captions` into English.
-Coordinates are in units of half an image, x to the right and y downwards, with the centre at (0, 0).
+`rendering.render` turns a scene into an image, `captions` into English, and `semantics` into the semantic features of
+"higher" voxels. Coordinates are in units of half an image, x to the right and y downwards, with the centre at (0, 0).
 """
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
-
-from mindeye_pl.data.simulated.objects import CATEGORIES
 
 Rgb = tuple[float, float, float]
 
@@ -28,6 +24,7 @@ COLOURS: dict[str, Rgb] = {
     "white": (0.95, 0.95, 0.95),
     "black": (0.07, 0.07, 0.08),
 }
+SHAPES = ("circle", "square", "triangle", "diamond", "ring", "cross", "star", "crescent")
 TEXTURES = ("plain", "striped", "spotted")
 BACKGROUNDS = ("gradient", "horizon", "stripes", "checks", "clouds")
 #: Backgrounds in two tones of one colour; with two colours they would hide the objects.
@@ -39,12 +36,11 @@ RELATIONS: dict[str, tuple[float, float]] = {
     "to the right of": (1, 0),
     "above": (0, -1),
     "below": (0, 1),
+    "in front of": (0, 0),
 }
 
-#: Probability of a second object.
-_SECOND_OBJECT = 0.4
-#: Radii of the main object and of the second one.
-_RADII = ((0.48, 0.75), (0.25, 0.38))
+#: Probabilities of one, two, three and four objects.
+_NUM_OBJECTS = (0.25, 0.35, 0.25, 0.15)
 _COLOUR_JITTER = 0.04
 _NUM_WAVES = 4
 _TONE = 0.2
@@ -54,7 +50,7 @@ _TONE = 0.2
 class SceneObject:
     """One object of a scene."""
 
-    category: str  # one of `CATEGORIES`
+    shape: str  # one of `SHAPES`
     colour: str  # one of `COLOURS`
     rgb: Rgb  # the jittered colour, in [0, 1]
     texture: str  # one of `TEXTURES`
@@ -65,7 +61,7 @@ class SceneObject:
     @property
     def size(self) -> str:
         """Size category of the radius."""
-        return "small" if self.radius < 0.4 else "medium-sized" if self.radius < 0.58 else "large"
+        return "small" if self.radius < 0.26 else "medium-sized" if self.radius < 0.38 else "large"
 
 
 @dataclass(frozen=True)
@@ -85,32 +81,30 @@ class Scene:
     """A background and its objects."""
 
     background: Background
-    objects: tuple[SceneObject, ...]  # one or two, front to back, the larger one first
+    objects: tuple[SceneObject, ...]  # one to four, front to back
     relation: str  # relation of the first object to the second, one of `RELATIONS`; "" for a single object
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
     """Draw a random scene."""
     background = _draw_background(rng)
-    count = 1 + int(rng.random() < _SECOND_OBJECT)
+    count = 1 + int(rng.choice(4, p=_NUM_OBJECTS))
     # Colours differ from each other and from the background's, so that every object is visible.
     colours = rng.permutation([name for name in COLOURS if name not in background.colours])[:count]
-    categories = rng.permutation(CATEGORIES)[:count]
-    radii = [float(rng.uniform(*limits)) for limits in _RADII[:count]]
+    radii = rng.uniform(0.24, 0.55, count) * (1.0, 0.9, 0.75, 0.65)[count - 1]
     relation = str(rng.choice(list(RELATIONS))) if count > 1 else ""
+    centres = _draw_centres(rng, radii, relation)
     objects = tuple(
         SceneObject(
-            category=str(category),
+            shape=str(rng.choice(SHAPES)),
             colour=str(colour),
             rgb=_jittered(rng, str(colour)),
             texture=str(rng.choice(TEXTURES, p=(0.5, 0.25, 0.25))),
-            radius=radius,
+            radius=float(radius),
             centre=centre,
             angle=float(rng.uniform(-0.25, 0.25)),
         )
-        for category, colour, radius, centre in zip(
-            categories, colours, radii, _draw_centres(rng, radii, relation), strict=True
-        )
+        for colour, radius, centre in zip(colours, radii, centres, strict=True)
     )
     return Scene(background, objects, relation)
 
@@ -145,18 +139,25 @@ def _tones(rgb: Rgb) -> tuple[Rgb, Rgb]:
     return (light[0], light[1], light[2]), (dark[0], dark[1], dark[2])
 
 
-def _draw_centres(rng: np.random.Generator, radii: list[float], relation: str) -> list[tuple[float, float]]:
-    """Draw the centres of the objects inside the image, the second one beside the first."""
-    first = rng.uniform(radii[0] - 1, 1 - radii[0], 2)
-    if not relation:
-        return [_point(first)]
-    # Both along the relation's axis as far apart as the image allows, up to touching, and near each other across it.
-    direction = np.array(RELATIONS[relation], float)
-    across = direction[::-1] != 0
-    first = np.where(across, first, direction * (1 - radii[0]))
-    beside = first + rng.uniform(-0.4, 0.4, 2)
-    second = np.where(across, beside, direction * (1 - 2 * radii[0] - radii[1]))
-    return [_point(first), _point(np.clip(second, radii[1] - 1, 1 - radii[1]))]
+def _draw_centres(rng: np.random.Generator, radii: np.ndarray, relation: str) -> list[tuple[float, float]]:
+    """Draw the centres of the objects: the first two by their relation, the others where there is space."""
+    if len(radii) == 1:
+        return [_point(rng.uniform(-0.5, 0.5, 2))]
+    centre, direction = rng.uniform(-0.15, 0.15, 2), np.array(RELATIONS[relation], float)
+    if relation == "in front of":
+        radii[:2] = np.sort(radii[:2])  # the smaller object hides only a part of the larger one
+        distance, angle = rng.uniform(0.5, 0.9) * radii[1], rng.uniform(0, 2 * np.pi)
+        centres = [centre + distance * np.array([np.cos(angle), np.sin(angle)]), centre]
+    else:
+        across = rng.uniform(-0.25, 0.25) * direction[::-1]
+        apart = direction * max(0.4, 0.55 * radii[:2].sum()) + across
+        centres = [centre + apart, centre - apart]
+    for index in range(2, len(radii)):
+        candidates = rng.uniform(-0.75, 0.75, (12, 2))
+        space = np.min([np.hypot(*(candidates - other).T) - radii[i] for i, other in enumerate(centres)], axis=0)
+        enough = np.flatnonzero(space > radii[index])
+        centres.append(candidates[enough[0] if len(enough) else np.argmax(space)])
+    return [_point(np.clip(centre, -0.8, 0.8)) for centre in centres]
 
 
 def _point(xy: np.ndarray) -> tuple[float, float]:
@@ -164,15 +165,22 @@ def _point(xy: np.ndarray) -> tuple[float, float]:
 
 
 def captions(scene: Scene) -> list[str]:
-    """Return two English captions: a full description, and one that only names the objects."""
-    described, named = [_describe(each) for each in scene.objects], [f"a {each.category}" for each in scene.objects]
-    full = f" {scene.relation} ".join(described) + f", on {_describe_background(scene.background)}."
-    return [_sentence(full), _sentence(" and ".join(named) + ".")]
+    """Return two English captions: a full description, and a short one of the main objects."""
+    first, *others = scene.objects
+    behind = f"on {_describe_background(scene.background)}"
+    if not others:
+        full, short = f"{_describe(first)} {behind}.", f"a {first.colour} {first.shape}."
+    else:
+        second, *rest = others
+        also = f", with {_join([_describe(scene_object) for scene_object in rest])}" if rest else ""
+        full = f"{_describe(first)} {scene.relation} {_describe(second)}{also}, {behind}."
+        short = f"a {first.colour} {first.shape} {scene.relation} a {second.colour} {second.shape}."
+    return [_sentence(full), _sentence(short)]
 
 
 def _describe(scene_object: SceneObject) -> str:
     texture = "" if scene_object.texture == "plain" else f"{scene_object.texture} "
-    return f"a {scene_object.size} {texture}{scene_object.colour} {scene_object.category}"
+    return f"a {scene_object.size} {texture}{scene_object.colour} {scene_object.shape}"
 
 
 def _describe_background(background: Background) -> str:
@@ -186,6 +194,43 @@ def _describe_background(background: Background) -> str:
     }[background.kind]
 
 
+def _join(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def _sentence(text: str) -> str:
-    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+    text = text.replace("a orange", "an orange")
     return text[0].upper() + text[1:]
+
+
+#: Centres of the four image quarters for which `semantics` describes the objects.
+_QUARTERS = np.array([(-0.45, -0.45), (0.45, -0.45), (-0.45, 0.45), (0.45, 0.45)])
+_QUARTER_WIDTH = 0.45
+_INDEX = {names: {name: i for i, name in enumerate(names)} for names in (SHAPES, tuple(COLOURS), TEXTURES, BACKGROUNDS)}
+_OBJECT_FEATURES = len(SHAPES) + len(COLOURS) + len(TEXTURES)
+NUM_SEMANTICS = len(_QUARTERS) * _OBJECT_FEATURES + len(_NUM_OBJECTS) + len(BACKGROUNDS) + len(COLOURS)
+
+
+def semantics(scene: Scene) -> np.ndarray:
+    """Return the semantic features of a scene, `(NUM_SEMANTICS,)` float32.
+
+    They are the shapes, colours and textures of the objects near each quarter of the image (weighted by size and
+    distance), the number of objects, the kind of the background and its colours.
+    """
+    shapes, colours, textures, kinds = _INDEX.values()
+    near = np.zeros((len(_QUARTERS), _OBJECT_FEATURES))
+    for scene_object in scene.objects:
+        distance = np.hypot(*(_QUARTERS - scene_object.centre).T)
+        weight = np.sqrt(scene_object.radius / 0.3) * np.exp(-0.5 * (distance / _QUARTER_WIDTH) ** 2)
+        for column in (
+            shapes[scene_object.shape],
+            len(SHAPES) + colours[scene_object.colour],
+            len(SHAPES) + len(COLOURS) + textures[scene_object.texture],
+        ):
+            near[:, column] += weight
+    number, kind, behind = np.zeros(len(_NUM_OBJECTS)), np.zeros(len(BACKGROUNDS)), np.zeros(len(COLOURS))
+    number[len(scene.objects) - 1] = 1
+    kind[kinds[scene.background.kind]] = 1
+    for name in scene.background.colours:
+        behind[colours[name]] = 0.5
+    return np.concatenate([near.ravel(), number, kind, behind]).astype(np.float32)

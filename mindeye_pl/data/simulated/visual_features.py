@@ -6,7 +6,6 @@ Legend: n images, F features, P retina size in pixels, G cells per side of the f
 from functools import cache
 
 import numpy as np
-from scipy import fft
 
 #: Images are resized to this size, so that the voxels do not depend on the stored size.
 RETINA_SIZE = 64
@@ -62,15 +61,15 @@ def _energy(luminance: np.ndarray) -> np.ndarray:
     """Return amplitudes (scales * orientations, P, P) of the filter responses to (P, P)."""
     # Mirrored borders avoid that the image's frame is the strongest edge.
     pad = RETINA_SIZE // 4
-    spectrum = fft.fft2(np.pad(luminance, pad, mode="symmetric"))  # complex64: twice as fast as complex128
-    return np.abs(fft.ifft2(spectrum * _filters(), overwrite_x=True))[:, pad:-pad, pad:-pad]
+    spectrum = np.fft.fft2(np.pad(luminance, pad, mode="symmetric"))
+    return np.abs(np.fft.ifft2(spectrum * _filters()))[:, pad:-pad, pad:-pad]
 
 
 @cache
 def _filters() -> np.ndarray:
     """Return the one-sided transfer functions of the Gabor filters, (scales * orientations, 1.5 P, 1.5 P)."""
     size = RETINA_SIZE + 2 * (RETINA_SIZE // 4)
-    frequency = (fft.fftfreq(size) * RETINA_SIZE).astype(np.float32)  # periods over the image
+    frequency = (np.fft.fftfreq(size) * RETINA_SIZE).astype(np.float32)  # periods over the image
     y, x = np.meshgrid(frequency, frequency, indexing="ij")
     filters = []
     for scale in SCALES:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.simulated.objects import CATEGORIES
-from mindeye_pl.data.simulated.scenes import BACKGROUNDS, COLOURS, RELATIONS, TEXTURES
+from mindeye_pl.data.simulated.scenes import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, TEXTURES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONTEXT_LENGTH = 48
-_OTHER_WORDS = "a an and on background fading from to ground under sky light dark small medium-sized large , ."
+_OTHER_WORDS = "a an and with on the background fading from to ground under sky light dark small medium-sized large , ."
 _PAD, _START, _UNKNOWN, _END = "<pad>", "<start>", "<unknown>", "<end>"
 
 #: Padding, start and end tokens.
@@ -27,7 +26,7 @@ MARKS = (_PAD, _START, _END)
 @cache
 def vocabulary() -> dict[str, int]:
     """Return the token id of every word; the end token has the highest id, which open_clip relies on."""
-    words = {*COLOURS, *CATEGORIES, *TEXTURES, *BACKGROUNDS, *_OTHER_WORDS.split()}
+    words = {*COLOURS, *SHAPES, *TEXTURES, *BACKGROUNDS, *_OTHER_WORDS.split()}
     words |= {word for relation in RELATIONS for word in relation.split()}
     return {word: index for index, word in enumerate([_PAD, _START, _UNKNOWN, *sorted(words), _END])}
 

@@ -25,16 +25,15 @@ from mindeye_pl.data.nsd.writer import write_shards
 from mindeye_pl.data.simulated.betas import TrialNoise, write_betas, write_noise_free
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 from mindeye_pl.data.simulated.design import draw_design
-from mindeye_pl.data.simulated.identity import Identity
 from mindeye_pl.data.simulated.parallel import available_cores, run_tasks
 from mindeye_pl.data.simulated.rendering import render
-from mindeye_pl.data.simulated.scenes import Scene, captions, draw_scene
+from mindeye_pl.data.simulated.scenes import Scene, captions, draw_scene, semantics
 from mindeye_pl.data.simulated.visual_features import RETINA_SIZE, visual_features
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import Fraction, Name, NonNegativeFloat, PositiveInt, Seed
 
 #: Version of the files, written to `simulation.json`.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 2
 
 _IMAGES_PER_TASK = 128
 _REFERENCE_SCENES = 256
@@ -52,7 +51,6 @@ class _Purpose(IntEnum):
     VOXELS = 4
     NOISE_PATTERNS = 5
     NOISE = 6
-    IDENTITY = 7
 
 
 @dataclass(frozen=True)
@@ -199,13 +197,11 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
         noise_spread=settings.noise_spread,
     )
     rng = _rng(seed, _Purpose.NOISE_PATTERNS, subject)
-    shared = brain.responses(_reference(seed, settings.figure_gain))
-    how = {"correlated": settings.correlated_noise, "drift": settings.session_drift}
-    noise = TrialNoise.sample(rng, brain.noise, shared, **how)
+    noise = TrialNoise.sample(rng, brain.noise, correlated=settings.correlated_noise, drift=settings.session_drift)
     path, ids = layout.noise_free(subject), np.unique(design.stimulus_ids)
 
     def perceive_stimuli(ids: np.ndarray) -> Percepts:
-        return perceive([stimulus_scene(seed, int(id_)) for id_ in ids], seed, settings.figure_gain)
+        return perceive([stimulus_scene(seed, int(id_)) for id_ in ids], settings.figure_gain)
 
     write_noise_free(path, brain, noise.signal_scale, ids, perceive_stimuli)
     rngs = [_rng(seed, _Purpose.NOISE, subject, session) for session in range(design.num_sessions)]
@@ -246,22 +242,18 @@ def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray
     return np.sort(ids[: settings.num_shared]), np.sort(own[settings.subjects.index(subject)])
 
 
-def perceive(scenes: list[Scene], seed: int, figure_gain: float = 1.0) -> Percepts:
-    """Compute the voxels' input for some scenes in the world of a seed.
+def perceive(scenes: list[Scene], figure_gain: float = 1.0) -> Percepts:
+    """Compute the voxels' input for some scenes.
 
     The figure gain is the factor of the change that the objects make in the feature maps. Visual cortex responds more
     to a figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron 75:143).
     """
+    meanings = np.stack([semantics(scene) for scene in scenes])
     visual = _see(scenes)
     if figure_gain != 1:
         ground = _see([replace(scene, objects=()) for scene in scenes])
         visual = ground + np.float32(figure_gain) * (visual - ground)
-    return Percepts(visual, _identity(seed)(scenes))
-
-
-@cache
-def _identity(seed: int) -> Identity:
-    return Identity.sample(_rng(seed, _Purpose.IDENTITY))
+    return Percepts(visual, meanings)
 
 
 def _see(scenes: list[Scene]) -> np.ndarray:
@@ -272,7 +264,7 @@ def _see(scenes: list[Scene]) -> np.ndarray:
 def _reference(seed: int, figure_gain: float) -> Percepts:
     """Return percepts of scenes that are not stimuli, which set the scale of every voxel's drive."""
     scenes = [draw_scene(_rng(seed, _Purpose.REFERENCE, index)) for index in range(_REFERENCE_SCENES)]
-    return perceive(scenes, seed, figure_gain)
+    return perceive(scenes, figure_gain)
 
 
 def _rng(seed: int, purpose: _Purpose, *unit: int) -> np.random.Generator:

@@ -182,7 +182,6 @@ def build_clip(
             "width": token_dim,
             "layers": layers,
             "head_width": token_dim // heads,
-            "pool_type": "avg",  # captions then train every token, not the class token alone
         },
         text_cfg={
             "context_length": context_length,

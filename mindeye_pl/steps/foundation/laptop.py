@@ -54,7 +54,7 @@ class PretrainCLIP(FoundationTraining):
         sizes = {**sizes_of(own), "image_size": images.image_size}
         sizes |= {"vocabulary_size": len(vocabulary()), "context_length": CONTEXT_LENGTH}
         network = build_clip(**sizes)
-        words = tokenize_captions([named for _, named in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
+        words = tokenize_captions([full for full, _ in scene_captions(inputs["scenes"])]).numpy()  # (N, L)
         embedder = CLIPImageEmbedder(network.visual, input_range="corrected")
         network.requires_grad_(True).train()
         network.visual.output_tokens = False  # open_clip's own forward wants the pooled embedding alone

@@ -111,4 +111,6 @@ def test_images_and_captions_match_the_scene(small):
             scene = stimulus_scene(SMALL.seed, id_)
             np.testing.assert_array_equal(file["images"][id_], render(scene, 16).astype(np.float16))
             assert described[id_] == captions(scene)
-            assert all(f"{each.colour} {each.category}" in described[id_][0] for each in scene.objects)
+            assert all(
+                f"{scene_object.colour} {scene_object.shape}" in described[id_][0] for scene_object in scene.objects
+            )
