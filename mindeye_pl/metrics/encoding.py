@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.ridge import ridge_blocks
@@ -44,7 +42,7 @@ class RidgeEncoder:
         betas: np.ndarray,
         *,
         stimulus_ids: np.ndarray | None = None,
-        num_components: int = 512,
+        num_components: int = 1024,
         alphas: Sequence[float] = ALPHAS,
         voxels_per_block: int = 2048,
     ) -> Self:
@@ -114,11 +112,6 @@ class RidgeEncoder:
                     expected="test images that are not among the training trials",
                 )
         return _project(features, self.mean, self.components) @ self.weights + self.intercept
-
-
-def small_images(images: Tensor) -> Tensor:
-    """Downsample images, the simplest features: `(B, 3, H, W)` in [0, 1] -> `(B, 3, 16, 16)`."""
-    return torch.nn.functional.interpolate(images.float(), size=(16, 16), mode="bilinear", antialias=True)
 
 
 def _principal_axes(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

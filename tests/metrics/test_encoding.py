@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics import encoding
-from mindeye_pl.metrics.encoding import RidgeEncoder, small_images
+from mindeye_pl.metrics.encoding import RidgeEncoder
 from tests.metrics.test_brain_correlation import voxel_correlation
 
 
@@ -81,17 +81,6 @@ def test_ridge_encoder_predicts_unseen_images() -> None:
     assert voxel_correlation(torch.from_numpy(encoder.predict(test_features)), measured) > 0.4
     shuffled = RidgeEncoder.fit(features, np.random.default_rng(0).permutation(betas))
     assert voxel_correlation(torch.from_numpy(shuffled.predict(test_features)), measured).abs() < 0.15
-
-
-def test_image_features_of_small_images() -> None:
-    images = torch.rand(10, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    features = small_images(images).flatten(1).numpy()
-    assert features.shape == (10, 3 * 16 * 16)
-    blocks = images.unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean((3, 5))
-    constant = small_images(torch.full((1, 3, 64, 64), 0.3))
-    torch.testing.assert_close(constant, torch.full((1, 3, 16, 16), 0.3))
-    correlation = np.corrcoef(features.ravel(), blocks.flatten().numpy())[0, 1]
-    assert correlation > 0.8
 
 
 def test_invalid_input_raises_an_error() -> None:

@@ -22,7 +22,8 @@ from mindeye_pl.console import console
 from mindeye_pl.data.nsd.betas import read_betas
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
-from mindeye_pl.metrics.encoding import RidgeEncoder, small_images
+from mindeye_pl.metrics.encoding import RidgeEncoder
+from mindeye_pl.metrics.image_features import fourier_features, gabor_energies, small_images
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, trial_data
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
@@ -33,6 +34,8 @@ ENCODER = "encoder.safetensors"
 
 #: Tokens are averaged over cells of a grid of so many rows and columns: bigG's would be half a million features.
 _CELLS = 4
+#: Energies vary about a tenth, tokens about 1.
+_ENERGY_WEIGHT = 3.0
 _BATCH_SIZE = 64
 
 
@@ -93,15 +96,21 @@ def encoder_features(frozen: FrozenModel) -> Callable[[Tensor], Tensor]:
 def image_features(embedder: CLIPImageEmbedder, images: Tensor) -> Tensor:
     """Return the features `(n, F)` float32 of images `(n, 3, H, W)` in [0, 1], on the CPU.
 
-    Features are means of tokens over a grid of cells, and the image shrunk.
+    Features are means of tokens over a grid of cells, the image shrunk, its contrast by place, frequency and
+    orientation, and a non-linear function of the whole image's embedding.
     """
-    tokens = embedder(images.to(next(embedder.parameters()).device)).float()  # (n, S, D)
+    on_device = images.to(next(embedder.parameters()).device)
+    tokens = embedder(on_device).float()  # (n, S, D)
     side = isqrt(tokens.shape[1])
     grid = tokens[:, -(side**2) :].mT.unflatten(2, (side, side))  # (n, D, rows, columns), without a class token
-    seen = F.adaptive_avg_pool2d(grid, min(_CELLS, side)).flatten(1).cpu()
-    groups = (seen, small_images(images).flatten(1) - 0.5)
-    # One scale for both: a feature counts by what it varies, and the groups differ in number and in unit.
-    return torch.cat([group / group.shape[1] ** 0.5 for group in groups], dim=1)
+    groups = (
+        F.adaptive_avg_pool2d(grid, min(_CELLS, side)).flatten(1).cpu(),
+        small_images(images).flatten(1) - 0.5,
+        _ENERGY_WEIGHT * gabor_energies(images).flatten(1),
+    )
+    # Means, not sums: a feature counts by what it varies, and the groups differ in number and in unit.
+    scaled = [group / group.shape[1] ** 0.5 for group in groups]
+    return torch.cat([*scaled, fourier_features(embedder.pooled(on_device))], dim=1)
 
 
 def load_encoder(folder: Path) -> RidgeEncoder:
