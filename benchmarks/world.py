@@ -35,6 +35,7 @@ from mindeye_pl.metrics.pixels import pixcorr_per_image
 from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.ridge_tuning import tuned_ridge
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
+from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.steps.evaluation.encoder import image_features
 from mindeye_pl.weights.loaders import bundled
 
@@ -150,6 +151,7 @@ def measure(world: World, weights: Path) -> dict[str, float]:
     pixcorr = [float(pixcorr_per_image(blur, seen, size=None).mean()) for blur in blurs]
 
     unclip = bundled.load_unclip(weights)
+    unclip.sampling = Sampling(**compose_config([]).foundation.sampling)
     drawn = torch.cat(
         [unclip.draw(tokens[ids], [int(id_) for id_ in ids]) for ids in torch.arange(len(tokens)).split(_BATCH_SIZE)]
     )
