@@ -1,13 +1,53 @@
 """The simulated NSD, written in the file layout of the real one."""
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mindeye_pl.data.simulated.cutouts import cutout_files, find_cutouts, missing_cutouts, photograph_files
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import DATA, Inputs, Step, Work
+from mindeye_pl.engine.step import DATA, MISSING, Input, Inputs, Step, Work
+from mindeye_pl.store.fingerprint import fingerprint, fingerprint_folder
+
+
+@dataclass(frozen=True)
+class Photographs(Input):
+    """Cut-outs and backgrounds of a world of photographs, `simulation.cutouts`; opened, the cut-outs' folder."""
+
+    def fingerprint(self, config: DictConfig) -> str:
+        """Return the fingerprint of cut-outs, their descriptions and backgrounds; `MISSING` without any."""
+        if self.missing(config):
+            return MISSING
+        root, backgrounds = Path(config.simulation.cutouts).expanduser(), config.simulation.backgrounds
+        cutouts = cutout_files(root, tuple(config.simulation.excluded))
+        texts = [text for path in cutouts if (text := path.with_suffix(".txt")).is_file()]
+        found = [fingerprint_folder(root, cutouts + texts)]
+        if backgrounds is not None:
+            root = Path(backgrounds).expanduser()
+            found.append(fingerprint_folder(root, photograph_files(root)))
+        return fingerprint(found)
+
+    def open(self, config: DictConfig, parts: Inputs) -> Path:
+        """Return the folder of the cut-outs."""
+        return Path(config.simulation.cutouts)
+
+    def missing(self, config: DictConfig) -> list[str]:
+        """Return the cut-outs, if the folder is not there."""
+        folder = config.simulation.cutouts
+        return [] if Path(folder).expanduser().is_dir() else [missing_cutouts(folder)]
+
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check that the folder has cut-outs."""
+        find_cutouts(config.simulation.cutouts, tuple(config.simulation.excluded))
+
+    def is_simulated(self, config: DictConfig) -> bool:
+        """Return False: the photographs are the user's."""
+        return False
 
 
 class Simulate(Step):
@@ -16,11 +56,16 @@ class Simulate(Step):
     name = "simulate"
     title = "Simulation"
     keys = ("simulation",)
+    runtime_keys = ("simulation.cutouts", "simulation.backgrounds")  # folders, identified by their content
     artifact_type = DATA
 
     def label(self, config: DictConfig) -> str:
         """Return the size of the world and its seed."""
         return f"{config.simulation.name}-seed{config.simulation.seed}"
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the photographs, if the world shows any."""
+        return {"photographs": Photographs()} if "cutouts" in config.simulation else {}
 
     def is_simulated(self, config: DictConfig) -> bool:
         """Return True."""
