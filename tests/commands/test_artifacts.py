@@ -25,7 +25,10 @@ COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 SECOND_SUBJECT = ("+experiment=scratch", "data.subject=2", "report.compare=[]")
 STORE = ("pipeline=artifacts", "scale=tiny", "logger=none")
 PRUNE = (*STORE, "artifacts.action=prune")
-STEPS = ("simulate", "pretrain", "finetune", "evaluate", "reconstruct", "fit_encoder", "evaluate_reconstructions")
+STEPS = (
+    *("simulate", "pretrain", "finetune", "evaluate", "reconstruct", "fit_encoder", "evaluate_reconstructions"),
+    *("ridge_tokens", "ridge_noise_free", "ridge_latents", "ridge_unclip", "ridge_blur_unclip"),
+)
 
 
 def manage(outputs: Path, *overrides: str, shared: Path | None = None, **settings: object) -> None:
@@ -78,7 +81,7 @@ def test_the_list(cli: CommandLine, finished: Path) -> None:
     assert after[model] == "  whole; used by 1 finetune"
     (work,) = (line for line in lines if line.startswith("subj09"))
     assert after[work].startswith("  unfinished by process ")
-    assert total.startswith(f"{finished}/artifacts: 8 artifacts, ")
+    assert total.startswith(f"{finished}/artifacts: {len(STEPS) + 1} artifacts, ")
     assert total.endswith("; 1 unfinished")
 
 
@@ -99,7 +102,7 @@ def test_the_shared_store_is_used_and_verified_but_not_pruned(
     assert out.count(": cached, ") == 4
     assert not list((finished / "artifacts").glob(f"*/*/{MANIFEST}")), "nothing was made"
     manage(finished, shared=lab)
-    assert f"{lab}: 8 artifacts, " in capfd.readouterr().out
+    assert f"{lab}: {len(STEPS) + 1} artifacts, " in capfd.readouterr().out
     manage(finished, shared=lab, action="verify")
     assert capfd.readouterr().out.count(": OK, ") == len(STEPS)
     manage(finished, shared=lab, action="prune", dry_run=False)

@@ -33,8 +33,6 @@ ENCODER = "encoder.safetensors"
 
 #: Tokens are averaged over cells of a grid of so many rows and columns: bigG's would be half a million features.
 _CELLS = 4
-#: Length of the embedding of the whole image, relative to the other groups of features.
-_WHOLE = 1.0
 _BATCH_SIZE = 64
 
 
@@ -95,18 +93,15 @@ def encoder_features(frozen: FrozenModel) -> Callable[[Tensor], Tensor]:
 def image_features(embedder: CLIPImageEmbedder, images: Tensor) -> Tensor:
     """Return the features `(n, F)` float32 of images `(n, 3, H, W)` in [0, 1], on the CPU.
 
-    Features are means of tokens over a grid of cells, CLIP's normalised embedding of the whole image, and the image
-    shrunk.
+    Features are means of tokens over a grid of cells, and the image shrunk.
     """
-    on_device = images.to(next(embedder.parameters()).device)
-    tokens = embedder(on_device).float()  # (n, S, D)
+    tokens = embedder(images.to(next(embedder.parameters()).device)).float()  # (n, S, D)
     side = isqrt(tokens.shape[1])
     grid = tokens[:, -(side**2) :].mT.unflatten(2, (side, side))  # (n, D, rows, columns), without a class token
     seen = F.adaptive_avg_pool2d(grid, min(_CELLS, side)).flatten(1).cpu()
-    whole = F.normalize(embedder.pooled(on_device).float(), dim=1).cpu() * _WHOLE
-    # One scale for all: a feature counts by what it varies, and the groups differ in number and in unit.
-    groups = (seen / seen.shape[1] ** 0.5, whole, (small_images(images).flatten(1) - 0.5) / (3 * 16 * 16) ** 0.5)
-    return torch.cat(groups, dim=1)
+    groups = (seen, small_images(images).flatten(1) - 0.5)
+    # One scale for both: a feature counts by what it varies, and the groups differ in number and in unit.
+    return torch.cat([group / group.shape[1] ** 0.5 for group in groups], dim=1)
 
 
 def load_encoder(folder: Path) -> RidgeEncoder:

@@ -60,7 +60,7 @@ def test_reconstruct_killed_and_started_again(
 def test_report_shows_the_same_first_images(cli: CommandLine, finished: Path) -> None:
     assert cli(*COMMAND, "report.images=3")[0] == 0
     page = (cli.outputs / "reports" / "finetune_subj01_1h" / "index.html").read_text()
-    assert page.count("data:image/png") == 9
+    assert page.count("data:image/png") == 18  # three of each column: seen, true tokens, reconstructed, three by ridge
     assert page.count('<span class="predicted-caption">') == 3
     sections = re.findall(r'<section id="([\w-]+)"', page)
     assert sections[0] == "seen-and-reconstructed", "the page leads with images"
@@ -160,8 +160,9 @@ def test_scores_of_reconstructions_stand_beside_their_null_rows(cli: CommandLine
     content = json.loads(path.read_text())
     images = made(cli.outputs)
     assert content["stimulus_ids"] == images["stimulus_ids"].tolist()
-    null = {"grey", "mean_image", "other_image", "shuffled"}
-    assert set(content["rows"]) == null | {"model", "nearest", "true_tokens", "vae", "true_image"}
+    null = {"grey", "mean_image", "other_image", "shuffled", "other_images"}
+    linear = {"ridge_latents", "ridge_unclip", "ridge_blur_unclip"}
+    assert set(content["rows"]) == null | linear | {"model", "nearest", "true_tokens", "vae", "true_image"}
     mean = {score["name"]: score["value"] for score in content["rows"]["mean_image"]}
     assert mean["clip_two_way"] == pytest.approx(0.5)  # the same answer to every image tells nothing apart
     each, null = (content["of_each_image"][row]["pixcorr"] for row in ("model", "shuffled"))
