@@ -142,6 +142,10 @@ class PhotographSettings(SimulationSettings):
     excluded: list[str]
     backgrounds: str | None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "excluded", list(self.excluded))  # any kind of list from the configuration
+        super().__post_init__()
+
     @property
     def source(self) -> SceneSource:
         """The kind of scenes that the subjects see."""

@@ -1,6 +1,5 @@
 """Folders of cut-outs: what is found, what it is called, and how unfit files are refused."""
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -136,8 +135,8 @@ def test_an_empty_and_a_missing_folder(name: str, tmp_path: Path) -> None:
 
 
 def test_one_category(folder: Path) -> None:
-    with pytest.raises(UserError, match="got: one category, animals/birds"):
-        find_cutouts(str(folder / "animals" / ".."), ("food",)) and find_cutouts(str(folder / "animals"))
+    with pytest.raises(UserError, match="got: one category, birds"):
+        find_cutouts(str(folder / "animals"))
 
 
 def test_an_image_that_is_too_large(folder: Path) -> None:
@@ -176,12 +175,12 @@ def test_a_text_that_is_no_text(folder: Path) -> None:
 
 
 def test_links_that_lead_nowhere(folder: Path) -> None:
-    os.symlink(folder / "food/loop.png", folder / "food/loop.png")
+    (folder / "food/loop.png").symlink_to(folder / "food/loop.png")
     with pytest.raises(UserError, match=r"loop\.png is damaged or not an image"):
         find_cutouts(str(folder))
 
 
 def test_a_link_to_a_folder_above_is_not_followed(folder: Path) -> None:
-    os.symlink(folder, folder / "animals/again")
-    os.symlink(folder / "animals/dog.txt", folder / "animals/dog2.txt")
+    (folder / "animals/again").symlink_to(folder)
+    (folder / "animals/dog2.txt").symlink_to(folder / "animals/dog.txt")
     assert len(cutout_files(folder)) == len(COLOURS)

@@ -37,7 +37,9 @@ def scenes(source: PhotographedScenes) -> list:
 
 
 def test_scenes_are_of_the_cutouts(source: PhotographedScenes, scenes: list) -> None:
-    assert {each.cutout.path.name for scene in scenes for each in scene.objects} == {Path(name).name for name in COLOURS}
+    assert {each.cutout.path.name for scene in scenes for each in scene.objects} == {
+        Path(name).name for name in COLOURS
+    }
     assert {each.category for scene in scenes for each in scene.objects} == set(source.groups)
     assert source.groups == {"animals/birds": "animals", "animals": "animals", "food": "food"}
     pairs = [scene for scene in scenes if len(scene.objects) == 2]
@@ -105,7 +107,9 @@ def test_photographs_as_backgrounds(source: PhotographedScenes, tmp_path: Path) 
     assert {scene.background.is_flipped for scene in scenes} == {True, False}
     # The photograph rises from left to right, from 0 to 89 of 255.
     whole = replace(
-        scenes[0], objects=(), background=PhotographedBackground(tmp_path / "backgrounds/sea_shore.png", 1.0, (0, 0), False)
+        scenes[0],
+        objects=(),
+        background=PhotographedBackground(tmp_path / "backgrounds/sea_shore.png", 1.0, (0, 0), False),
     )
     image = shown.render(whole, 30)
     assert image.shape == (3, 30, 30)
