@@ -34,6 +34,9 @@ class Scene(Protocol):
 class SceneSource(Protocol):
     """A kind of scenes: hashable, picklable, and a function of the generators alone."""
 
+    def __hash__(self) -> int:
+        """Return the hash, by which percepts are cached."""
+
     @property
     def groups(self) -> Mapping[str, str]:
         """Name of the group of every category, in a fixed order."""
