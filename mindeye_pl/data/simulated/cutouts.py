@@ -34,7 +34,7 @@ _MIRRORED = ("_mirror", "_flip")
 #: End of the first sentence; what is left out of it: brackets, a credit, an apposition.
 _SENTENCE = re.compile(r"[.!?]+(?=\s|$)|[:;\u2014]")
 _BRACKETS = re.compile(r"\s*[(\[][^)\]]*[)\]]?")
-_CREDIT = re.compile(r"[\s,]*\b(photo\w*|picture|image|courtesy|credits?|copyright)\b.*|\s*\u00a9.*", re.IGNORECASE)
+_CREDIT = re.compile(r"[\s,]*\b(photo\w*|pict\w*|image|courtesy|credits?|copyright)\b.*|\s*\u00a9.*", re.IGNORECASE)
 _APPOSITION = re.compile(r",\s+(an?|the|also|or|from)\b.*")
 #: First words of noun phrases.
 _DETERMINERS = ("a", "an", "the", "some", "our", "two", "three")
