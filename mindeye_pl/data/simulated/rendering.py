@@ -17,7 +17,7 @@ _DARK = 0.3
 
 def render(scene: Scene, size: int) -> np.ndarray:
     """Render a scene, `(3, size, size)` float32 RGB in [0, 1]."""
-    image = _paint_background(scene.background, size)
+    image = paint_background(scene.background, size)
     for scene_object in reversed(scene.objects):
         _paint_object(image, scene_object)
     return image
@@ -29,7 +29,8 @@ def _axis(size: int) -> np.ndarray:
     return ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
 
 
-def _paint_background(background: Background, size: int) -> np.ndarray:
+def paint_background(background: Background, size: int) -> np.ndarray:
+    """Render a background alone, `(3, size, size)` float32 RGB in [0, 1]."""
     x, y = _axis(size), _axis(size)[:, None]
     cos, sin = np.float32(np.cos(background.angle)), np.float32(np.sin(background.angle))
     along, across = x * cos + y * sin, y * cos - x * sin

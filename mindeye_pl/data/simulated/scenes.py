@@ -42,9 +42,9 @@ RELATIONS: dict[str, tuple[float, float]] = {
 }
 
 #: Probability of a second object.
-_SECOND_OBJECT = 0.4
+SECOND_OBJECT = 0.4
 #: Radii of the main object and of the second one.
-_RADII = ((0.48, 0.75), (0.25, 0.38))
+RADII = ((0.48, 0.75), (0.25, 0.38))
 _COLOUR_JITTER = 0.04
 _NUM_WAVES = 4
 _TONE = 0.2
@@ -91,12 +91,12 @@ class Scene:
 
 def draw_scene(rng: np.random.Generator) -> Scene:
     """Draw a random scene."""
-    background = _draw_background(rng)
-    count = 1 + int(rng.random() < _SECOND_OBJECT)
+    background = draw_background(rng)
+    count = 1 + int(rng.random() < SECOND_OBJECT)
     # Colours differ from each other and from the background's, so that every object is visible.
     colours = rng.permutation([name for name in COLOURS if name not in background.colours])[:count]
     categories = rng.permutation(CATEGORIES)[:count]
-    radii = [float(rng.uniform(*limits)) for limits in _RADII[:count]]
+    radii = [float(rng.uniform(*limits)) for limits in RADII[:count]]
     relation = str(rng.choice(list(RELATIONS))) if count > 1 else ""
     objects = tuple(
         SceneObject(
@@ -109,13 +109,14 @@ def draw_scene(rng: np.random.Generator) -> Scene:
             angle=float(rng.uniform(-0.25, 0.25)),
         )
         for category, colour, radius, centre in zip(
-            categories, colours, radii, _draw_centres(rng, radii, relation), strict=True
+            categories, colours, radii, draw_centres(rng, radii, relation), strict=True
         )
     )
     return Scene(background, objects, relation)
 
 
-def _draw_background(rng: np.random.Generator) -> Background:
+def draw_background(rng: np.random.Generator) -> Background:
+    """Draw a random background."""
     kind = str(rng.choice(BACKGROUNDS))
     names = [name for name in COLOURS if kind not in TWO_TONES or name not in ("black", "white")]
     first, second = (str(name) for name in rng.choice(names, 2, replace=False))
@@ -145,7 +146,7 @@ def _tones(rgb: Rgb) -> tuple[Rgb, Rgb]:
     return (light[0], light[1], light[2]), (dark[0], dark[1], dark[2])
 
 
-def _draw_centres(rng: np.random.Generator, radii: list[float], relation: str) -> list[tuple[float, float]]:
+def draw_centres(rng: np.random.Generator, radii: list[float], relation: str) -> list[tuple[float, float]]:
     """Draw the centres of the objects inside the image, the second one beside the first."""
     first = rng.uniform(radii[0] - 1, 1 - radii[0], 2)
     if not relation:
@@ -166,8 +167,8 @@ def _point(xy: np.ndarray) -> tuple[float, float]:
 def captions(scene: Scene) -> list[str]:
     """Return two English captions: a full description, and one that only names the objects."""
     described, named = [_describe(each) for each in scene.objects], [f"a {each.category}" for each in scene.objects]
-    full = f" {scene.relation} ".join(described) + f", on {_describe_background(scene.background)}."
-    return [_sentence(full), _sentence(" and ".join(named) + ".")]
+    full = f" {scene.relation} ".join(described) + f", on {describe_background(scene.background)}."
+    return [sentence(full), sentence(" and ".join(named) + ".")]
 
 
 def _describe(scene_object: SceneObject) -> str:
@@ -175,7 +176,8 @@ def _describe(scene_object: SceneObject) -> str:
     return f"a {scene_object.size} {texture}{scene_object.colour} {scene_object.category}"
 
 
-def _describe_background(background: Background) -> str:
+def describe_background(background: Background) -> str:
+    """Return a background in words."""
     first, second = background.colours
     return {
         "gradient": f"a background fading from {first} to {second}",
@@ -186,6 +188,7 @@ def _describe_background(background: Background) -> str:
     }[background.kind]
 
 
-def _sentence(text: str) -> str:
-    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+def sentence(text: str) -> str:
+    """Return a text with an upper-case first letter and "an" before the sound of a vowel."""
+    text = re.sub(r"\ba (?=[aeiou])(?!uni|use|eu|uk\b|one\b)", "an ", text)
     return text[0].upper() + text[1:]

@@ -7,12 +7,12 @@ Legend: N images that a subject saw, T trials, V voxels, n images of one task.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import h5py
 import numpy as np
@@ -27,8 +27,7 @@ from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 from mindeye_pl.data.simulated.design import draw_design
 from mindeye_pl.data.simulated.identity import Identity
 from mindeye_pl.data.simulated.parallel import available_cores, run_tasks
-from mindeye_pl.data.simulated.rendering import render
-from mindeye_pl.data.simulated.scenes import Scene, captions, draw_scene
+from mindeye_pl.data.simulated.scene_source import DRAWN, Scene, SceneSource
 from mindeye_pl.data.simulated.visual_features import RETINA_SIZE, visual_features
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import Fraction, Name, NonNegativeFloat, PositiveInt, Seed
@@ -115,6 +114,11 @@ class SimulationSettings:
             refuse("num_shared", self.num_shared, f"1 to {self.stimuli_per_subject // 2}")
 
     @property
+    def source(self) -> SceneSource:
+        """The kind of scenes that the subjects see."""
+        return DRAWN
+
+    @property
     def subjects(self) -> tuple[int, ...]:
         """Simulated subjects."""
         return tuple(self.voxel_counts)
@@ -155,7 +159,7 @@ def simulate_nsd(
     subjects = settings.subjects
     # Subjects take longest and therefore come first.
     tasks: list[partial] = [partial(_write_subject, settings, root, subject) for subject in subjects]
-    tasks += _painting_tasks(settings.seed, settings.num_stimuli, settings.image_size)
+    tasks += _painting_tasks(settings.seed, settings.num_stimuli, settings.image_size, settings.source)
     brains: dict[int, SimulatedBrain] = {}
     described: list[list[str]] = [[]] * settings.num_stimuli
     columns = (TextColumn("simulating NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -182,7 +186,8 @@ def simulate_nsd(
 
 def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> SimulatedBrain:
     """Write the files of one subject and return its voxels."""
-    layout, seed = NSDLayout(root), settings.seed
+    layout, seed, source = NSDLayout(root), settings.seed, settings.source
+    reference = _reference(seed, settings.figure_gain, source)
     design = draw_design(
         _rng(seed, _Purpose.DESIGN, subject),
         subject,
@@ -194,18 +199,19 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
     brain = SimulatedBrain.sample(
         _rng(seed, _Purpose.VOXELS, subject),
         settings.voxel_counts[subject],
-        _reference(seed, settings.figure_gain),
+        reference,
         noise_level=settings.noise_level,
         noise_spread=settings.noise_spread,
     )
     rng = _rng(seed, _Purpose.NOISE_PATTERNS, subject)
-    shared = brain.responses(_reference(seed, settings.figure_gain))
+    shared = brain.responses(reference)
     how = {"correlated": settings.correlated_noise, "drift": settings.session_drift}
     noise = TrialNoise.sample(rng, brain.noise, shared, **how)
     path, ids = layout.noise_free(subject), np.unique(design.stimulus_ids)
 
     def perceive_stimuli(ids: np.ndarray) -> Percepts:
-        return perceive([stimulus_scene(seed, int(id_)) for id_ in ids], seed, settings.figure_gain)
+        scenes = [stimulus_scene(seed, int(id_), source) for id_ in ids]
+        return perceive(scenes, seed, settings.figure_gain, source)
 
     write_noise_free(path, brain, noise.signal_scale, ids, perceive_stimuli)
     rngs = [_rng(seed, _Purpose.NOISE, subject, session) for session in range(design.num_sessions)]
@@ -215,28 +221,28 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
 
 
 def paint_scenes(seed: int, count: int, size: int) -> Iterator[tuple[int, np.ndarray, list[list[str]]]]:
-    """Yield `count` images of `size` pixels without brains, in blocks (first index, images, captions).
+    """Yield `count` drawn images of `size` pixels without brains, in blocks (first index, images, captions).
 
     A world's own seed yields its stimuli.
     """
-    yield from (block for _, block in run_tasks(_painting_tasks(seed, count, size), 0))
+    yield from (block for _, block in run_tasks(_painting_tasks(seed, count, size, DRAWN), 0))
 
 
-def _painting_tasks(seed: int, count: int, size: int) -> list[partial]:
+def _painting_tasks(seed: int, count: int, size: int, source: SceneSource) -> list[partial]:
     blocks = [range(count)[start : start + _IMAGES_PER_TASK] for start in range(0, count, _IMAGES_PER_TASK)]
-    return [partial(_paint, seed, ids, size) for ids in blocks]
+    return [partial(_paint, seed, ids, size, source) for ids in blocks]
 
 
-def _paint(seed: int, ids: range, size: int) -> tuple[int, np.ndarray, list[list[str]]]:
+def _paint(seed: int, ids: range, size: int, source: SceneSource) -> tuple[int, np.ndarray, list[list[str]]]:
     """Return the first id, the images `(n, 3, H, W)` float16, and their captions."""
-    scenes = [stimulus_scene(seed, id_) for id_ in ids]
-    images = np.stack([render(scene, size) for scene in scenes]).astype(np.float16)
-    return ids[0], images, [captions(scene) for scene in scenes]
+    scenes = [stimulus_scene(seed, id_, source) for id_ in ids]
+    images = np.stack([source.render(scene, size) for scene in scenes]).astype(np.float16)
+    return ids[0], images, [source.captions(scene) for scene in scenes]
 
 
-def stimulus_scene(seed: int, stimulus_id: int) -> Scene:
+def stimulus_scene(seed: int, stimulus_id: int, source: SceneSource = DRAWN) -> Any:
     """Return the scene of a stimulus, a function of the world's seed and the id."""
-    return draw_scene(_rng(seed, _Purpose.SCENE, stimulus_id))
+    return source.draw(_rng(seed, _Purpose.SCENE, stimulus_id))
 
 
 def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray, np.ndarray]:
@@ -246,33 +252,33 @@ def stimulus_ids(settings: SimulationSettings, subject: int) -> tuple[np.ndarray
     return np.sort(ids[: settings.num_shared]), np.sort(own[settings.subjects.index(subject)])
 
 
-def perceive(scenes: list[Scene], seed: int, figure_gain: float = 1.0) -> Percepts:
+def perceive(scenes: Sequence[Scene], seed: int, figure_gain: float = 1.0, source: SceneSource = DRAWN) -> Percepts:
     """Compute the voxels' input for some scenes in the world of a seed.
 
     The figure gain is the factor of the change that the objects make in the feature maps. Visual cortex responds more
     to a figure than to the same texture as ground (Lamme 1995, J. Neurosci. 15:1605; Poort et al. 2012, Neuron 75:143).
     """
-    visual = _see(scenes)
+    visual = _see(scenes, source)
     if figure_gain != 1:
-        ground = _see([replace(scene, objects=()) for scene in scenes])
+        ground = _see([replace(scene, objects=()) for scene in scenes], source)  # type: ignore[type-var]
         visual = ground + np.float32(figure_gain) * (visual - ground)
-    return Percepts(visual, _identity(seed)(scenes))
+    return Percepts(visual, _identity(seed, source)(scenes))
 
 
 @cache
-def _identity(seed: int) -> Identity:
-    return Identity.sample(_rng(seed, _Purpose.IDENTITY))
+def _identity(seed: int, source: SceneSource) -> Identity:
+    return Identity.sample(_rng(seed, _Purpose.IDENTITY), source.groups)
 
 
-def _see(scenes: list[Scene]) -> np.ndarray:
-    return visual_features(np.stack([render(scene, RETINA_SIZE) for scene in scenes]))
+def _see(scenes: Sequence[Scene], source: SceneSource) -> np.ndarray:
+    return visual_features(np.stack([source.render(scene, RETINA_SIZE) for scene in scenes]))
 
 
 @cache
-def _reference(seed: int, figure_gain: float) -> Percepts:
+def _reference(seed: int, figure_gain: float, source: SceneSource) -> Percepts:
     """Return percepts of scenes that are not stimuli, which set the scale of every voxel's drive."""
-    scenes = [draw_scene(_rng(seed, _Purpose.REFERENCE, index)) for index in range(_REFERENCE_SCENES)]
-    return perceive(scenes, seed, figure_gain)
+    scenes = [source.draw(_rng(seed, _Purpose.REFERENCE, index)) for index in range(_REFERENCE_SCENES)]
+    return perceive(scenes, seed, figure_gain, source)
 
 
 def _rng(seed: int, purpose: _Purpose, *unit: int) -> np.random.Generator:

