@@ -5,7 +5,7 @@ Legend: N held-out images.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class EvaluateFoundation(Step):
         seen = torch.from_numpy(images.read(ids)).float()  # (N, 3, H, W)
         texts = scene_captions(inputs["scenes"])
         sampling = Sampling(**{str(key): value for key, value in foundation.sampling.items()})
-        scores = held_out_scores(work.folder, ids, seen, [texts[id_][0] for id_ in ids], sampling)
+        scores = held_out_scores(work.folder, ids, seen, [texts[id_] for id_ in ids], sampling)
         write_json(work.folder / SCORES, scores)
         write_text(work.folder / CARD, _card(work.folder, foundation, settings.seed, scores))
 
@@ -95,23 +95,26 @@ EVALUATE_FOUNDATION = EvaluateFoundation()
 
 
 @torch.inference_mode()
-def held_out_scores(folder: Path, ids: np.ndarray, seen: Tensor, captions: list[str], sampling: Sampling) -> Scores:
+def held_out_scores(
+    folder: Path, ids: np.ndarray, seen: Tensor, captions: Sequence[Sequence[str]], sampling: Sampling
+) -> Scores:
     """Return scores by model and name, on held-out scenes.
 
     Args:
         folder: of the models.
         ids: `(N,)` of the scenes.
         seen: `(N, 3, H, W)` in [0, 1].
-        captions: N full ones.
+        captions: of each scene, the full one first, the one that names the objects last.
         sampling: of the unCLIP.
     """
     network, embedder = bundled.load_clip(folder)
     unclip = bundled.load_unclip(folder)
     unclip.sampling = sampling
+    full, names = [each[0] for each in captions], [each[-1] for each in captions]
     scores = {
         "vae": _vae_scores(unclip, seen),
-        "clip": _clip_scores(network, embedder, seen, captions),
-        "captioner": _captioner_scores(bundled.load_captioner(folder), embedder, seen, captions),
+        "clip": _clip_scores(network, embedder, seen, names),
+        "captioner": _captioner_scores(bundled.load_captioner(folder), embedder, seen, full),
     }
     seen, ids = seen[:_NUM_SAMPLED], ids[:_NUM_SAMPLED]
     batches = zip(seen.split(_BATCH_SIZE), torch.from_numpy(ids).split(_BATCH_SIZE), strict=True)
