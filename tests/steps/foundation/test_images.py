@@ -93,7 +93,7 @@ def test_image_folder(tmp_path: Path) -> None:
 
 
 def test_captions_come_back_from_their_word_numbers() -> None:
-    text = "A large striped red circle to the left of a small blue star, on light and dark green stripes."
+    text = "A large striped red rabbit to the left of a small blue castle, on light and dark green stripes."
     numbers = tokenize_captions([text, "A red thing."])
     words = plain_text(list(vocabulary()), MARKS)
     assert words(numbers)[0] == text
