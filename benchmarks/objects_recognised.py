@@ -1,8 +1,8 @@
 """Blind check of reconstructions: does a classifier that never met a brain recognise the main object?
 
 A small convolutional network learns the category of the main object from simulated scenes of a seed that no world and
-no foundation model has, some of them blurred. It is then shown the images of finished runs, each with its 95 %
-intervals over images, and the paired difference to the run's first row of ridge regression, if it has one.
+no foundation model has, some of them blurred. It is then shown the images of finished runs and of their baselines, with
+95 % intervals over images, and the reconstructions minus each baseline, paired by image.
 
 python -m mindeye_pl +experiment=finetune_subj01_1h
 python benchmarks/objects_recognised.py outputs/runs/finetune_subj01_1h/LAST [RUN ...]
@@ -21,7 +21,9 @@ from mindeye_pl.data.simulated.objects import CATEGORIES
 from mindeye_pl.data.simulated.rendering import render
 from mindeye_pl.data.simulated.world import stimulus_scene
 from mindeye_pl.decoder import finished_run
-from mindeye_pl.metrics.statistics.intervals import bootstrap_interval
+from mindeye_pl.metrics.statistics.differences import newcombe_interval
+from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
+from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.steps.inputs.simulate import is_simulated, layout
 
@@ -94,17 +96,32 @@ def report(network: nn.Module, run_folder: Path) -> None:
     scenes = [stimulus_scene(run.config.simulation.seed, id_) for id_ in ids]
     labels = torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
     seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(np.array(ids))).float()
-    rows = {"seen images": seen} | {name: made[name] for name in made if "images" in name}
+    rows = {"seen images": seen} | {name.replace("_", " "): made[name] for name in made if "images" in name}
+    baselines = {step.title.lower(): run.find(step) for step in baseline_steps(run.config)}
+    rows |= {title: read_images(found.folder) for title, found in baselines.items() if found is not None}
+    ranks = {name: recognised(network, images, labels) for name, images in rows.items()}
     chance = 100 / len(CATEGORIES)
     print(f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {chance:.1f} %), simulated")
-    for name, images in rows.items():
-        rank = recognised(network, images, labels)
-        cells = []
-        for top in (1, 5):
-            hits = (rank < top).double().numpy()
-            low, high = bootstrap_interval(hits)
-            cells.append(f"top {top} {100 * hits.mean():5.1f} % ({100 * low:.1f} to {100 * high:.1f})")
-        print(f"  {name:32s} {'  '.join(cells)}")
+    for name, rank in ranks.items():
+        cells = [f"top {top} {_percent(_hits(rank, top))}" for top in (1, 5)]
+        print(f"  {name:36s} {'  '.join(cells)}")
+    for name in set(ranks) & set(baselines):
+        cells = [f"top {top} {_points(_hits(ranks['images'], top), _hits(ranks[name], top))}" for top in (1, 5)]
+        print(f"  {'images minus ' + name:36s} {'  '.join(cells)}")
+
+
+def _hits(rank: Tensor, top: int) -> np.ndarray:
+    return (rank < top).double().numpy()
+
+
+def _percent(hits: np.ndarray) -> str:
+    low, high = hit_rate_interval(hits)
+    return f"{100 * hits.mean():5.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _points(first: np.ndarray, second: np.ndarray) -> str:
+    low, high = newcombe_interval(first, second)
+    return f"{100 * (first - second).mean():+5.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def main() -> None:
