@@ -6,6 +6,7 @@ Coordinates are in units of half an image, x to the right and y downwards, with 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,9 +167,14 @@ def _point(xy: np.ndarray) -> tuple[float, float]:
 
 def captions(scene: Scene) -> list[str]:
     """Return two English captions: a full description, and one that only names the objects."""
-    described, named = [_describe(each) for each in scene.objects], [f"a {each.category}" for each in scene.objects]
+    described = [_describe(each) for each in scene.objects]
     full = f" {scene.relation} ".join(described) + f", on {describe_background(scene.background)}."
-    return [sentence(full), sentence(" and ".join(named) + ".")]
+    return [sentence(full), name_objects([each.category for each in scene.objects])]
+
+
+def name_objects(categories: Sequence[str]) -> str:
+    """Return a caption that only names objects: "An apple and a cat."."""
+    return sentence(" and ".join(f"a {category}" for category in categories) + ".")
 
 
 def _describe(scene_object: SceneObject) -> str:

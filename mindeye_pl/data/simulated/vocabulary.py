@@ -3,6 +3,7 @@
 Legend: n captions, L maximum length of a caption in tokens.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.data.simulated.objects import CATEGORIES
-from mindeye_pl.data.simulated.scenes import BACKGROUNDS, COLOURS, RELATIONS, TEXTURES
+from mindeye_pl.data.simulated.scenes import BACKGROUNDS, COLOURS, RELATIONS, TEXTURES, name_objects
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,3 +51,12 @@ def _tokenizer() -> "Tokenizer":
 def tokenize_captions(texts: Sequence[str]) -> Tensor:
     """Return the token ids of captions, `(n, L)` int64, padded with 0."""
     return torch.tensor([encoding.ids for encoding in _tokenizer().encode_batch(list(texts))])
+
+
+def tokenize_names(texts: Sequence[str]) -> Tensor:
+    """Return the token ids of the objects that captions name, `(n, L)` int64: all that the laptop's CLIP has learned.
+
+    "A large red apple, on blue clouds." becomes "An apple.". A caption that names no object is taken as it is.
+    """
+    names = [[word for word in re.findall(r"[\w-]+", text.lower()) if word in CATEGORIES] for text in texts]
+    return tokenize_captions([name_objects(some) if some else text for some, text in zip(names, texts, strict=True)])

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mindeye_pl.data.simulated.vocabulary import tokenize_captions
+from mindeye_pl.data.simulated.vocabulary import tokenize_names
 from mindeye_pl.engine.step import CHECKPOINT, MISSING, Input, Inputs
 from mindeye_pl.metrics.captions.meteor import missing_wordnet_message, read_wordnet
 from mindeye_pl.metrics.captions.similarity import TextEmbedder
@@ -81,7 +81,7 @@ class TextNetwork(Input):
     def open(self, config: DictConfig, parts: Inputs) -> TextEmbedder | Lacking:
         """Return the embedder."""
         if self.name == LAPTOP:
-            return bundled.load_text_embedder(config.foundation.folder, tokenize_captions=tokenize_captions)
+            return bundled.load_text_embedder(config.foundation.folder, tokenize_captions=tokenize_names)
         released, path = config.weights[self.name], self._path(config)
         if path is None:
             return Lacking(needed(released))

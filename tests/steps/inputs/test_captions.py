@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.data.simulated.vocabulary import tokenize_captions
+from mindeye_pl.data.simulated.vocabulary import tokenize_names
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.augmented_views import augmented_views
@@ -106,7 +106,7 @@ def test_captions_are_screened_by_clip(cli: CommandLine, tiny_nsd: Path, clip, s
         image = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(np.array([id_]))).float()
         with torch.no_grad():
             cosines = torch.cosine_similarity(
-                embedder.pooled(image), network.encode_text(tokenize_captions(every[id_]))
+                embedder.pooled(image), network.encode_text(tokenize_names(every[id_]))
             )
             chances = (network.logit_scale.exp() * cosines).softmax(0)
         stays = chances >= share * chances.max()
@@ -142,7 +142,7 @@ def test_targets_are_the_kept_captions_clamped_and_of_length_one(run_of, tiny_ns
     for row, texts in zip(rows, (captions[id_] for id_ in ids), strict=True):
         texts = [text for text in texts if text]
         with torch.no_grad():
-            wanted = clamp_then_normalise(network.encode_text(tokenize_captions(texts)), limit=3.2)
+            wanted = clamp_then_normalise(network.encode_text(tokenize_names(texts)), limit=3.2)
         torch.testing.assert_close(row[: len(texts)], wanted, atol=1e-3, rtol=0)
     clamped = run_of("text_embedder.screening.rule=all", "text_embedder.clamp=0.5", nsd=run.config.paths.nsd)
     assert (torch.from_numpy(target_captions(clamped, ids)[ids]).float() - rows).abs().max() > 1e-2
