@@ -227,6 +227,11 @@ class NSDDataModule(LightningDataModule):
         """Number of training trials over all subjects."""
         return sum(map(len, self.train_trials))
 
+    @property
+    def sessions_in_use(self) -> float:
+        """Number of sessions of the first subject's training trials, a part of one as a fraction."""
+        return len(np.unique(self.trials[0].sessions)) if self.num_sessions == "all" else self.num_sessions
+
     def stimulus_ids_needed(self) -> np.ndarray:
         """Return the images whose targets training and validation use, `(n,)` int64, ascending."""
         return np.unique(np.concatenate([trials.stimulus_ids for trials in self.train_trials + self.validation_trials]))

@@ -11,7 +11,8 @@ class Budget:
     """Length of a training.
 
     With `max_steps` an epoch is one of `epochs` equal parts of the budget, whatever the amount of data: learning rate,
-    mixing, temperatures, validations and checkpoints, which go by epochs, are then the same for every amount.
+    mixing, temperatures, validations and checkpoints, which go by epochs, are then the same for every amount. The
+    number of steps is that of one session of data, and grows with the amount by `steps_exponent`.
 
     Attributes:
         epochs: number of epochs.
@@ -22,8 +23,11 @@ class Budget:
     max_steps: int | None = None
 
     @classmethod
-    def of(cls, node: Any, name: str) -> Self:
+    def of(cls, node: Any, name: str, sessions: float = 1.0) -> Self:
         """Return the budget of the configuration node `name`, `finetune` for instance.
+
+        `sessions` is the amount of data; its power `steps_exponent` multiplies the steps, to the nearest multiple of the
+        epochs. An exponent of 0 gives every amount as many steps, 1 as many passes over the data.
 
         Raises:
             UserError: if the steps are not a multiple of the epochs.
@@ -37,6 +41,9 @@ class Budget:
                 expected="epochs of equally many steps",
                 fix=f"{name}.max_steps={nearest}, or another {name}.epochs",
             )
+        if steps is not None:
+            factor = sessions ** node.get("steps_exponent", 0.0)
+            steps = max(round(factor * steps / epochs), 1) * epochs
         return cls(epochs, steps)
 
     def batches_per_epoch(self, accumulated: int | None) -> int | None:

@@ -21,6 +21,15 @@ def test_steps_are_divided_among_epochs() -> None:
     assert Budget.of(OmegaConf.create({"epochs": 20, "max_steps": None}), "finetune").batches_per_epoch(2) is None
 
 
+@pytest.mark.parametrize(("sessions", "steps"), [(0.25, 160), (1, 320), (2, 460), (10, 1020)])
+def test_steps_grow_with_the_amount_of_data(sessions: float, steps: int) -> None:
+    node = OmegaConf.create({"epochs": 20, "max_steps": 320, "steps_exponent": 0.5})
+    assert Budget.of(node, "finetune", sessions).max_steps == steps
+    assert Budget.of(node, "finetune", sessions).batches_per_epoch(None) == steps // 20
+    node.steps_exponent = 0.0
+    assert Budget.of(node, "finetune", sessions).max_steps == 320
+
+
 @pytest.mark.parametrize(("steps", "fix"), [(621, 620), (635, 640), (3, 20)])
 def test_steps_that_epochs_do_not_divide_are_refused(steps: int, fix: int) -> None:
     with pytest.raises(UserError, match=f"pretrain.max_steps is not a multiple .*pretrain.max_steps={fix}"):
@@ -42,6 +51,13 @@ def test_the_same_steps_and_learning_rates_for_every_amount_of_data(cli: Command
     assert len(rates) == 3
     assert rates[0] == rates[1] == rates[2]
     assert len(rates[0]) == 3
+
+
+def test_all_sessions_are_counted(cli: CommandLine) -> None:
+    """Tiny subjects have four sessions, so that an exponent of one half doubles the steps."""
+    code, out, err = cli(*COMMAND, *BUDGET, "finetune.steps_exponent=0.5", "data.num_sessions=all")
+    assert code == 0, err
+    assert "for 30 steps, in 3 epochs of 10 steps" in out
 
 
 def test_a_trained_model_has_made_so_many_steps(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

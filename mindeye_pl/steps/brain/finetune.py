@@ -105,11 +105,10 @@ class Finetune(Step):
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights, their scores on validation images, and the scaling of betas."""
         subject, wanted = settings.data.subject, settings.finetune
-        budget = Budget.of(wanted, self.name)
-        steps = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
-        chosen: dict[str, Any] = {"batch_size": wanted.batch_size, "steps_per_epoch": steps}
-        chosen["validate_on"] = settings.data.validate_on
+        chosen: dict[str, Any] = {"batch_size": wanted.batch_size, "validate_on": settings.data.validate_on}
         data = subject_trials(inputs["data"], settings, inputs["split"], **chosen)
+        budget = Budget.of(wanted, self.name, data.sessions_in_use)
+        data.steps_per_epoch = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST:
