@@ -141,6 +141,8 @@ class Scale(Settings):
     prior_timesteps: PositiveInt | None = optional("steps of the prior's noise schedule.")
     prior_sample_steps: PositiveInt | None = optional("steps of sampling from the prior.")
     prior_samples: PositiveInt | None = optional("samples that are averaged.")
+    prior_scale: NonNegativeFloat | None = optional("weight of the prior's loss.")
+    low_level_scale: NonNegativeFloat | None = optional("weight of the low-level branch's loss.")
     bimixco_temperature: PositiveFloat | None = optional("temperature of BiMixCo.")
     softclip_temperature_start: PositiveFloat | None = optional("temperature of SoftCLIP at first.")
     softclip_temperature_end: PositiveFloat | None = optional("temperature of SoftCLIP in the last epoch.")
