@@ -26,8 +26,8 @@ class Budget:
     def of(cls, node: Any, name: str, sessions: float = 1.0) -> Self:
         """Return the budget of the configuration node `name`, `finetune` for instance.
 
-        `sessions` is the amount of data; its power `steps_exponent` multiplies the steps, to the nearest multiple of the
-        epochs. An exponent of 0 gives every amount as many steps, 1 as many passes over the data.
+        `sessions` is the amount of data. Its power `steps_exponent` multiplies the steps, to the nearest multiple of
+        the epochs: an exponent of 0 gives every amount as many steps, 1 as many passes over the data.
 
         Raises:
             UserError: if the steps are not a multiple of the epochs.

@@ -105,9 +105,7 @@ def test_captions_are_screened_by_clip(cli: CommandLine, tiny_nsd: Path, clip, s
     for id_ in range(0, len(every), 15):
         image = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(np.array([id_]))).float()
         with torch.no_grad():
-            cosines = torch.cosine_similarity(
-                embedder.pooled(image), network.encode_text(tokenize_names(every[id_]))
-            )
+            cosines = torch.cosine_similarity(embedder.pooled(image), network.encode_text(tokenize_names(every[id_])))
             chances = (network.logit_scale.exp() * cosines).softmax(0)
         stays = chances >= share * chances.max()
         assert kept[id_] == [text for text, stay in zip(every[id_], stays.tolist(), strict=True) if stay]
