@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.data.simulated.objects import CATEGORIES
 from mindeye_pl.data.simulated.rendering import render
 from mindeye_pl.data.simulated.world import stimulus_scene
@@ -25,7 +24,7 @@ from mindeye_pl.metrics.statistics.differences import newcombe_interval
 from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
-from mindeye_pl.steps.inputs.simulate import is_simulated, layout
+from mindeye_pl.steps.inputs.dataset import Images
 
 #: Seed of the scenes that the classifier learns from.
 _SEED = 3000
@@ -90,12 +89,13 @@ def report(network: nn.Module, run_folder: Path) -> None:
     run, _ = finished_run(run_folder)
     artifact = run.find(RECONSTRUCT)
     assert artifact is not None, "the run has no reconstructions"
-    assert is_simulated(run), "objects are known only in a simulated world"
-    made = read_reconstructions(artifact)
+    data = run.open(Images())
+    assert data.is_simulated, "objects are known only in a simulated world"
+    made = read_reconstructions(artifact.folder)
     ids = made["stimulus_ids"].tolist()
     scenes = [stimulus_scene(run.config.simulation.seed, id_) for id_ in ids]
     labels = torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
-    seen = torch.from_numpy(Stimuli(layout(run).stimuli).read(np.array(ids))).float()
+    seen = torch.from_numpy(data.stimuli.read(np.array(ids))).float()
     rows = {"seen images": seen} | {name.replace("_", " "): made[name] for name in made if "images" in name}
     baselines = {step.title.lower(): run.find(step) for step in baseline_steps(run.config)}
     rows |= {title: read_images(found.folder) for title, found in baselines.items() if found is not None}

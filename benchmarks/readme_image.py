@@ -18,12 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.decoder import finished_run
 from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.baselines.images import RIDGE_BLUR_UNCLIP_STEP, read_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
-from mindeye_pl.steps.inputs.simulate import layout
+from mindeye_pl.steps.inputs.dataset import Images
 
 IMAGES = 12
 
@@ -32,7 +31,7 @@ def reconstructions(run: Run) -> dict[str, Tensor]:
     """Return what the step `reconstruct` of a finished run has made."""
     artifact = run.find(RECONSTRUCT)
     assert artifact is not None, "the run has no reconstructions"
-    return read_reconstructions(artifact)
+    return read_reconstructions(artifact.folder)
 
 
 def rows_of(run_folders: list[Path]) -> list[Tensor]:
@@ -41,7 +40,7 @@ def rows_of(run_folders: list[Path]) -> list[Tensor]:
     made = [reconstructions(run) for run in runs]
     first, ridge = made[0], runs[0].find(RIDGE_BLUR_UNCLIP_STEP)
     assert ridge is not None, "the run has no images of ridge regression"
-    seen = torch.from_numpy(Stimuli(layout(runs[0]).stimuli).read(first["stimulus_ids"][:IMAGES].numpy()))
+    seen = torch.from_numpy(runs[0].open(Images()).stimuli.read(first["stimulus_ids"][:IMAGES].numpy()))
     rows = [seen, first["images_from_true_tokens"], *(one["images"] for one in made)]
     rows += [read_images(ridge.folder), first["blurry_images"]]
     return [row[:IMAGES].float() for row in rows]
