@@ -14,6 +14,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from mindeye_pl.nn.diffusion.captioner import Captioner
+from mindeye_pl.nn.diffusion.regressed_tokens import RegressedTokens
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.types import ImageBatch, PartLoss
 
@@ -110,16 +111,24 @@ class UnCLIPTraining(Foundation):
         offset: amplitude of the offset noise.
         drop: fraction of images without condition, for learned null tokens.
         checkpointing: saves memory in the UNet by gradient checkpointing, which takes time.
+        regressed: replaces some of the images' tokens in training, so that the unCLIP can read those of a brain.
         settings: those of `Foundation`.
     """
 
     network: UnCLIPModel
 
     def __init__(
-        self, network: UnCLIPModel, *, offset: float, drop: float, checkpointing: bool = False, **settings: Any
+        self,
+        network: UnCLIPModel,
+        *,
+        offset: float,
+        drop: float,
+        checkpointing: bool = False,
+        regressed: RegressedTokens | None = None,
+        **settings: Any,
     ):
         super().__init__(network, **settings)
-        self.offset, self.drop = offset, drop
+        self.offset, self.drop, self.regressed = offset, drop, regressed
         network.vae.requires_grad_(False)
         if checkpointing:
             network.unet.enable_gradient_checkpointing()
@@ -133,8 +142,9 @@ class UnCLIPTraining(Foundation):
         latents = mean + (log_variance.clamp(-30, 20) / 2).exp() * torch.randn_like(mean)
         latents = latents * self.network.vae.config["scaling_factor"]
         drop = self.drop if self.training else 0.0
+        tokens = self.regressed(batch["tokens"]) if self.regressed and self.training else batch["tokens"]
         vector = self.network.size_vectors(batch["size_and_crop"])  # (B, E)
-        return PartLoss(self.network.loss(latents, batch["tokens"], vector, offset=self.offset, drop=drop))
+        return PartLoss(self.network.loss(latents, tokens, vector, offset=self.offset, drop=drop))
 
 
 class CaptionTraining(Foundation):

@@ -212,6 +212,14 @@ class VaeTraining(Training):
     kl_scale: NonNegativeFloat = key("weight of the KL divergence.")
 
 
+class Regressed(Settings):
+    """Tokens as a regression from a brain predicts them."""
+
+    share: Fraction = key("fraction of the images whose tokens are replaced by such ones.")
+    noise: tuple[PositiveFloat, PositiveFloat] = key("least and greatest deviation of the noise on the tokens.")
+    components: PositiveInt = key("principal components of the tokens that a replacement has.")
+
+
 class UnclipTraining(AdamWTraining):
     """Training of the unCLIP."""
 
@@ -224,6 +232,7 @@ class UnclipTraining(AdamWTraining):
     warmup_steps: PositiveInt | None = optional("steps to the highest learning rate, which stays; null for one cycle.")
     offset: NonNegativeFloat = key("amplitude of the offset noise.")
     drop: Fraction = key("fraction of the images without condition.")
+    regressed: Regressed | None = optional("tokens as a brain's, for some of the images; null for none.")
     ema_decay: ProperFraction | None = optional("decay of the weights' moving average; null for the last weights.")
     checkpointing: bool = key("gradient checkpointing.")
 

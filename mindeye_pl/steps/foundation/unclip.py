@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +17,7 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.foundation import UnCLIPTraining
 from mindeye_pl.nn.diffusion.builders import build_unclip
+from mindeye_pl.nn.diffusion.regressed_tokens import RegressedTokens
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.schema.nodes.models import UnclipStart
 from mindeye_pl.steps.foundation.images import embed_all, embed_tokens
@@ -41,6 +43,8 @@ _NODE = "foundation.unclip"
 
 #: SDXL's VAE halves an image three times, its UNet twice more.
 _SDXL_MULTIPLE = 32
+#: Images whose tokens have the principal components of `foundation.unclip.regressed`.
+_NUM_COMPONENT_IMAGES = 8192
 
 
 class Start:
@@ -145,6 +149,10 @@ class PretrainUnCLIP(FoundationTraining):
     def check(self, config: DictConfig) -> None:
         """Check that there are settings and that they fit the start."""
         super().check(config)
+        regressed = config.foundation.unclip.get("regressed")
+        if regressed and regressed.noise[0] > regressed.noise[1]:
+            got, fix = list(regressed.noise), f"{_NODE}.regressed.noise={sorted(regressed.noise)}".replace(" ", "")
+            raise UserError("noise of regressed tokens wants its least value first", got=got, fix=fix)
         STARTS[config.foundation.unclip.start].check(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
@@ -164,10 +172,20 @@ class PretrainUnCLIP(FoundationTraining):
         tables: dict[str, Table] = {"tokens": tokens, "moments": moments, "size_and_crop": SizesAndCrops(images)}
         network, write = start.network(inputs, settings, *tokens.shape[1:])
         options = ("offset", "drop", "max_lr", "weight_decay", "warmup_steps", "checkpointing")
-        model = UnCLIPTraining(network, **{option: own[option] for option in options})
+        regressed = _regressed(own, tokens)
+        model = UnCLIPTraining(network, regressed=regressed, **{option: own[option] for option in options})
         average = [EMAWeightAveraging(decay=own.ema_decay)] if own.ema_decay else []
         save = partial(write, work.folder / bundled.UNCLIP)
         self.fit(model, tables, len(images), settings, work, callbacks=average, save=save)
 
 
 PRETRAIN_UNCLIP = PretrainUnCLIP()
+
+
+def _regressed(own: DictConfig, tokens: TokenStore) -> RegressedTokens | None:
+    """Return the replacement of tokens that the node `foundation.unclip` asks for; the first images determine it."""
+    if own.get("regressed") is None:
+        return None
+    share, noise, components = (own.regressed[key] for key in ("share", "noise", "components"))
+    rows = torch.from_numpy(tokens[np.arange(min(_NUM_COMPONENT_IMAGES, len(tokens)))])
+    return RegressedTokens(rows, share=share, noise=tuple(noise), components=components)
