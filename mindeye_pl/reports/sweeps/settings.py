@@ -129,7 +129,7 @@ class Cell:
     def name_of(self, settings: Mapping[str, str]) -> str:
         """Return some of its settings in words, with the baseline's name."""
         words = [*(in_words(key, value) for key, value in settings.items()), self.baseline]
-        return ", ".join(filter(None, words)) or "this sweep"
+        return ", ".join(filter(None, words)) or "model"
 
     @property
     def ablation(self) -> Mapping[str, str | None]:
