@@ -30,7 +30,7 @@ from mindeye_pl.types import (
 )
 
 #: Starting weights of the unCLIP's training.
-UnclipStart = Literal["scratch", "sdxl_base"]
+UnclipStart = Literal["scratch", "trained", "sdxl_base"]
 
 
 Augmentation = Annotated[str, OneOf(AUGMENTATIONS)]
@@ -224,7 +224,8 @@ class UnclipTraining(AdamWTraining):
     """Training of the unCLIP."""
 
     sizes: UnclipSizes = key("sizes of the network.")
-    start: UnclipStart = key("random weights, or SDXL base.")
+    start: UnclipStart = key("random weights, an earlier training's, or SDXL base.")
+    checkpoint: str | None = optional("unclip.safetensors of an earlier training, for `start=trained`.")
     weights: WeightFile | None = optional("file of SDXL base.")
     input_range: Annotated[str, OneOf(INPUT_RANGES)] | None = optional("range of the images that the embedder sees.")
     packing: PositiveInt | None = optional("side of the square of latents that makes one position of the UNet.")

@@ -1,11 +1,10 @@
 """Fine-tuning: a pretrained system, or a fresh one, to one subject and some hours of data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from safetensors.numpy import load_file
 
 from mindeye_pl.console import console
@@ -14,42 +13,26 @@ from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import CHECKPOINT, Input, Inputs, Made, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import score_summary
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
+from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
 from mindeye_pl.steps.inputs.splits import Split, test_data, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.build import build_model
-from mindeye_pl.training.checkpoints import WEIGHTS, checkpoint_fingerprint, load_shared_weights, read_weights
+from mindeye_pl.training.checkpoints import WEIGHTS, load_shared_weights, read_weights
 from mindeye_pl.training.fit import TRAINER_KEYS, fit
 from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
 
 #: The scaling of betas beside the weights, where one was fitted.
 BETAS = "betas.safetensors"
-
-
-@dataclass(frozen=True)
-class CheckpointFile(Input):
-    """A checkpoint that the user brings; opened, its path."""
-
-    option: str  # dotted key of the configuration that names it
-
-    artifact_type = CHECKPOINT
-
-    def fingerprint(self, config: DictConfig) -> str:
-        """Return the fingerprint of the file, or of the folder that DeepSpeed saved."""
-        return checkpoint_fingerprint(self.option, Path(OmegaConf.select(config, self.option)))
-
-    def open(self, config: DictConfig, parts: Inputs) -> Path:
-        """Return the path."""
-        return Path(OmegaConf.select(config, self.option))
 
 
 class Finetune(Step):

@@ -11,8 +11,9 @@ from mindeye_pl.engine.settings import Settings, declare, resolve, select
 from mindeye_pl.engine.step import Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.steps.brain.finetune import FINETUNE, CheckpointFile
+from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.trials import subject_tags
+from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
 from mindeye_pl.steps.inputs.frozen_models import frozen_device
 from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.training.build import build_model, voxel_counts

@@ -1,4 +1,4 @@
-"""The unCLIP, trained from scratch around the laptop's CLIP and VAE, or from SDXL base as published (spec section 7.2).
+"""The unCLIP, trained around the laptop's CLIP and VAE, or from SDXL base as published (spec section 7.2).
 
 Legend: S tokens, D token width, C latent channels, h and w latent size.
 """
@@ -30,16 +30,21 @@ from mindeye_pl.steps.foundation.laptop import (
     vae_moments,
 )
 from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining, sizes_of
+from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint_file
-from mindeye_pl.weights.files import save_own
+from mindeye_pl.weights.files import read_own, save_own
 from mindeye_pl.weights.loaders import bundled, sdxl_surgery
 from mindeye_pl.weights.registry import save_published
 
 #: The node that names SDXL's file.
 _NODE = "foundation.unclip"
+#: The option that names the file of an earlier training.
+_CHECKPOINT = f"{_NODE}.checkpoint"
+#: Names of weights that the VAE's own file has.
+_VAE = "vae."
 
 #: SDXL's VAE halves an image three times, its UNet twice more.
 _SDXL_MULTIPLE = 32
@@ -76,13 +81,41 @@ class Start:
         network = build_unclip(sizes, vae, vae.config["sample_size"])
 
         def write(path: Path) -> None:
-            kept = {key: value for key, value in network.state_dict().items() if not key.startswith("vae.")}
+            kept = {key: value for key, value in network.state_dict().items() if not key.startswith(_VAE)}
             save_own(path, kept, sizes)
 
         return network, write
 
     def check(self, config: DictConfig) -> None:
         """Check settings that not every start takes."""
+
+
+class TrainedUnCLIP(Start):
+    """An unCLIP that an earlier training around the same CLIP and VAE wrote."""
+
+    def inputs(self, config: DictConfig) -> dict[str, Input]:
+        """Return the trained CLIP and VAE, and the file."""
+        return {**super().inputs(config), "unclip": CheckpointFile(_CHECKPOINT)}
+
+    def network(
+        self, inputs: Inputs, settings: Settings, num_tokens: int, token_dim: int
+    ) -> tuple[UnCLIPModel, Callable[[Path], None]]:
+        """Return the unCLIP with the file's weights; a `UserError` names a file of other sizes."""
+        weights, sizes = read_own(inputs["unclip"])
+        network, write = super().network(inputs, settings, num_tokens, token_dim)
+        expected = network.state_dict()
+        got = {key: tuple(value.shape) for key, value in weights.items()}
+        if got != {key: tuple(value.shape) for key, value in expected.items() if not key.startswith(_VAE)}:
+            fix = f"foundation.unclip.sizes, packing and token_positions as in the file: {sizes}"
+            raise UserError(f"{_CHECKPOINT} has other sizes than foundation.unclip", got=inputs["unclip"], fix=fix)
+        network.load_state_dict(expected | weights)
+        return network, write
+
+    def check(self, config: DictConfig) -> None:
+        """Check that a file is named."""
+        if config.foundation.unclip.get("checkpoint") is None:
+            expected, fix = "unclip.safetensors of an earlier training", f"{_CHECKPOINT}=FILE"
+            raise UserError(f"{_NODE}.start=trained needs a file", got="null", expected=expected, fix=fix)
 
 
 class SDXLBase(Start):
@@ -135,7 +168,7 @@ def _sdxl_file(inputs: Inputs) -> Path:
     return path
 
 
-STARTS: Mapping[UnclipStart, Start] = {"scratch": Start(), "sdxl_base": SDXLBase()}
+STARTS: Mapping[UnclipStart, Start] = {"scratch": Start(), "trained": TrainedUnCLIP(), "sdxl_base": SDXLBase()}
 
 
 class PretrainUnCLIP(FoundationTraining):
@@ -144,7 +177,7 @@ class PretrainUnCLIP(FoundationTraining):
     name = "pretrain_unclip"
     title = "unCLIP"
     keys = (*TRAINING_KEYS, _NODE)
-    runtime_keys = (*TRAINING_RUNTIME, f"{_NODE}.weights")  # the file's content is among the inputs
+    runtime_keys = (*TRAINING_RUNTIME, f"{_NODE}.weights", _CHECKPOINT)  # the files' content is among the inputs
 
     def check(self, config: DictConfig) -> None:
         """Check that there are settings and that they fit the start."""
