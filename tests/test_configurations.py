@@ -210,6 +210,17 @@ def test_there_are_fewer_than_200_files() -> None:
     assert len(list(CONF.rglob("*.yaml"))) < 200
 
 
+@pytest.mark.parametrize(
+    ("scale", "default"),
+    [("laptop", "corrected"), ("tiny", "published"), ("small", "published"), ("paper", "published")],
+)
+def test_fidelity_by_scale(scale: str, default: str) -> None:
+    """Only the laptop departs from the published code; the command line beats it."""
+    assert resolved(f"scale={scale}").fidelity == resolved(f"scale={scale}", f"fidelity={default}").fidelity
+    published = resolved("scale=laptop", "fidelity=published")
+    assert published.backbone.network.mixer == "published"
+
+
 @pytest.mark.parametrize("option", FIDELITY)
 def test_each_fidelity_alone(option: str) -> None:
     """Corrected, where all others are as published."""
