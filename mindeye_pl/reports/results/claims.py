@@ -10,6 +10,7 @@ and `<!-- /traced -->` has no other figure.
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from mindeye_pl.errors import UserError
@@ -95,7 +96,8 @@ def _named(key: str, summaries: Summaries) -> tuple[Any, str]:
     scores = {**summary[ROWS], **summary[DIFFERENCES]}.get(row, {}).get(score)
     if scores is None:
         known = [f"{row}/{score}" for rows in (ROWS, DIFFERENCES) for row, of in summary[rows].items() for score in of]
-        raise UserError("the summary has no such score", got=rest, expected=f"one of {known}")
+        near = get_close_matches(rest, known, n=3, cutoff=0.0)  # of hundreds
+        raise UserError("the summary has no such score", got=rest, expected=f"for example {', '.join(near)}")
     form = summary["columns"][score]["form"]
     if not part:
         return scores, form
