@@ -164,11 +164,12 @@ def _card(folder: Path, foundation: DictConfig, seed: int, scores: Scores) -> st
         weights, own = read_own(folder / file)[0], foundation[step.model]
         count = sum(value.numel() for value in weights.values())
         steps = own.epochs * ((images.count - images.num_validation) // own.batch_size)
-        lines.append(f"* {file}: {count:,} numbers, {steps:,} steps of {own.batch_size}.")
+        after = " after those of an earlier file" if own.get("start") == "trained" else ""
+        lines.append(f"* {file}: {count:,} numbers, {steps:,} steps of {own.batch_size}{after}.")
     rows = [f"| {model} | {name} | {value:.3f} |" for model, row in scores.items() for name, value in row.items()]
     lines += [
         f"* Seed {seed}, version {__version__}, torch {torch.__version__.split('+')[0]}.",
-        "* Made by `python -m mindeye_pl pipeline=pretrain_foundation`.",
+        f"* Made by `python -m mindeye_pl pipeline=pretrain_foundation foundation={foundation.name}`.",
         "* Licence: MIT.",
         "",
         "Scores on held-out images (simulated):",
