@@ -29,7 +29,7 @@ OPTIONS = sorted(
 #: Groups that no other one reads: one configuration holds an option of each.
 ALONE = (
     *("callbacks", "captioner", "features", "foundation", "index", "logger", "maps", "metrics", "optimizer", "paths"),
-    *("pipeline", "protocol", "refine", "report", "scheduler", "simulation", "text_embedder", "tracking", "trainer"),
+    *("pipeline", "protocol", "refine", "scheduler", "simulation", "text_embedder", "tracking", "trainer"),
     *("unclip", "vae", "weights"),
 )
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -241,6 +241,7 @@ def test_corrected_flips_every_fidelity_and_reaches_its_group() -> None:
         "alignment.gain_decay",
         "backbone.gain_decay",
         "prior.gain_decay",
+        "low_level.network.norms",
         "embedder.network.input_range",
         "data.sampling",
         "data.repetitions",

@@ -77,6 +77,7 @@ FACTS = [
             ("objective.mixco_permutation", "published", "12"),
             ("finetune.inherit_bias", "published", "6.7"),
             ("alignment.gain_decay", "published", "6.6"),
+            ("low_level.network.norms", "published", "3"),
             ("embedder.network.input_range", "published", "5"),
             ("metrics.names", "published", "6.8"),
             ("prior.sample_steps", 20, "4.5"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 from mindeye_pl.nn.brain.backbone import ResidualMLP
 from mindeye_pl.nn.recorded import Recorded
-from mindeye_pl.types import PositiveInt, ProperFraction
+from mindeye_pl.types import PositiveInt, ProperFraction, PublishedOrCorrected
 
 
 class LowLevelHead(Recorded):
@@ -29,6 +29,9 @@ class LowLevelHead(Recorded):
         bias: adds a bias to the map from the hidden vector.
         dropout: probability after that map.
         maps: False omits the maps' projection, so that the maps are the grid itself, 64 wide.
+        norms: `published` normalises the decoder's channels in 32 groups, at MindEye2's finest level of 32 channels
+            each by itself, so that no channel's mean over the image reaches the latents | `corrected` normalises all
+            channels of a level together.
     """
 
     channels = 64
@@ -43,6 +46,7 @@ class LowLevelHead(Recorded):
         bias: bool = True,
         dropout: ProperFraction = 0.3,
         maps: bool = True,
+        norms: PublishedOrCorrected = "published",
     ):
         super().__init__()
         assert latent_size % 4 == 0, latent_size
@@ -58,7 +62,7 @@ class LowLevelHead(Recorded):
             up_block_types=("UpDecoderBlock2D",) * len(widths),
             block_out_channels=tuple(widths),
             layers_per_block=1,
-            norm_num_groups=min(32, *widths),
+            norm_num_groups=min(32, *widths) if norms == "published" else 1,
         )
         self.to_maps: nn.Module = nn.Identity()
         if maps:
@@ -101,6 +105,7 @@ class LowLevelModel(Recorded):
         latent_size: L.
         widths: see `LowLevelHead`.
         maps: see `LowLevelHead`.
+        norms: see `LowLevelHead`.
     """
 
     def __init__(
@@ -113,12 +118,13 @@ class LowLevelModel(Recorded):
         latent_size: PositiveInt = 64,
         widths: Sequence[PositiveInt] = (64, 128, 256),
         maps: bool = True,
+        norms: PublishedOrCorrected = "published",
     ):
         super().__init__()
         self.alignment = PerSubjectLinear(voxel_counts, hidden_dim, bias=False)
         self.mlp = ResidualMLP(hidden_dim, num_blocks=num_blocks, bias=False, activation=nn.SiLU, dropout=0.25)
         sizes: dict[str, Any] = {"latent_channels": latent_channels, "latent_size": latent_size, "widths": widths}
-        self.head = LowLevelHead(hidden_dim, **sizes, bias=False, dropout=0.0, maps=maps)
+        self.head = LowLevelHead(hidden_dim, **sizes, bias=False, dropout=0.0, maps=maps, norms=norms)
 
     def hidden(self, voxels: Tensor, subject_index: int = 0) -> Tensor:
         """Return the head's input. Shape: `(B, V)` of one subject -> `(B, h)`."""

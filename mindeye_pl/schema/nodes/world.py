@@ -88,6 +88,7 @@ class Fidelity(Settings):
     mixco_diagonal: PublishedOrCorrected = key("MixCo's targets at fixed points of the permutation.")
     inherit_bias: PublishedOrCorrected = key("alignment bias of a new subject.")
     gain_decay: PublishedOrCorrected = key("parameters that weight decay applies to.")
+    low_level_norms: PublishedOrCorrected = key("normalisation in the decoder of the low-level branch.")
     input_range: PublishedOrCorrected = key("range of the images that CLIP sees.")
     sampling: Annotated[str, OneOf(SAMPLERS)] = key("how an epoch's trials are drawn.")
     repetitions: Annotated[str, OneOf(REPETITION_WEIGHTS)] = key("average over one or two repetitions.")
