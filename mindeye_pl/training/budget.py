@@ -12,7 +12,7 @@ class Budget:
 
     With `max_steps` an epoch is one of `epochs` equal parts of the budget, whatever the amount of data: learning rate,
     mixing, temperatures, validations and checkpoints, which go by epochs, are then the same for every amount. The
-    number of steps is that of one session of data, and grows with the amount by `steps_exponent`.
+    number of steps is that of one session of data or less, and grows with more sessions by `steps_exponent`.
 
     Attributes:
         epochs: number of epochs.
@@ -26,8 +26,9 @@ class Budget:
     def of(cls, node: Any, name: str, sessions: float = 1.0) -> Self:
         """Return the budget of the configuration node `name`, `finetune` for instance.
 
-        `sessions` is the amount of data. Its power `steps_exponent` multiplies the steps, to the nearest multiple of
-        the epochs: an exponent of 0 gives every amount as many steps, 1 as many passes over the data.
+        `sessions` is the amount of data. Above one session its power `steps_exponent` multiplies the steps, to the
+        nearest multiple of the epochs: an exponent of 0 gives every amount as many steps, 1 as many passes over the
+        data. Less than a session gets the steps of one: fewer would leave a model untrained.
 
         Raises:
             UserError: if the steps are not a multiple of the epochs.
@@ -42,7 +43,7 @@ class Budget:
                 fix=f"{name}.max_steps={nearest}, or another {name}.epochs",
             )
         if steps is not None:
-            factor = sessions ** node.get("steps_exponent", 0.0)
+            factor = max(sessions, 1.0) ** node.get("steps_exponent", 0.0)
             steps = max(round(factor * steps / epochs), 1) * epochs
         return cls(epochs, steps)
 

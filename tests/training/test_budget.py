@@ -21,9 +21,12 @@ def test_steps_are_divided_among_epochs() -> None:
     assert Budget.of(OmegaConf.create({"epochs": 20, "max_steps": None}), "finetune").batches_per_epoch(2) is None
 
 
-@pytest.mark.parametrize(("sessions", "steps"), [(0.25, 160), (1, 320), (2, 460), (10, 1020)])
-def test_steps_grow_with_the_amount_of_data(sessions: float, steps: int) -> None:
-    node = OmegaConf.create({"epochs": 20, "max_steps": 320, "steps_exponent": 0.5})
+@pytest.mark.parametrize(
+    ("exponent", "sessions", "steps"),
+    [(0.5, 0.25, 320), (0.5, 1, 320), (0.5, 2, 460), (0.5, 10, 1020), (1.0, 0.25, 320), (1.0, 3, 960), (1.0, 10, 3200)],
+)
+def test_steps_grow_with_the_amount_of_data(exponent: float, sessions: float, steps: int) -> None:
+    node = OmegaConf.create({"epochs": 20, "max_steps": 320, "steps_exponent": exponent})
     assert Budget.of(node, "finetune", sessions).max_steps == steps
     assert Budget.of(node, "finetune", sessions).batches_per_epoch(None) == steps // 20
     node.steps_exponent = 0.0

@@ -54,10 +54,10 @@ class Finetune(Settings):
     inherit_bias: PublishedOrCorrected = key("`published` starts with the bias of the first pretraining subject.")
     epochs: PositiveInt = key("epochs of training.")
     max_steps: PositiveInt | None = key(
-        "optimiser steps for one session, in `epochs` equal parts; null: epochs are passes over the data."
+        "optimiser steps for one session or less, in `epochs` equal parts; null: epochs are passes over the data."
     )
     steps_exponent: NonNegativeFloat = key(
-        "power of the number of sessions that multiplies `max_steps`; 0 for the same steps for every amount of data."
+        "power of the number of sessions, from one on, that multiplies `max_steps`; 0: as many for every amount."
     )
     batch_size: PositiveInt = key("trials of a batch.")
     keep: Keep = key("epoch whose weights are kept.")
