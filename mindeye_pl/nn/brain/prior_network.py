@@ -31,9 +31,10 @@ class GainLayerNorm(nn.Module):
         """Normalise. Shape: `(..., D)` -> `(..., D)`."""
         if self.stable:
             x = x / x.amax(-1, keepdim=True).detach()
-        eps = 1e-5 if x.dtype == torch.float32 else 1e-3
+        if x.dtype == torch.float32:
+            return F.layer_norm(x, self.gain.shape, self.gain, eps=1e-5)
         centred = x - x.mean(-1, keepdim=True)
-        return centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt() * self.gain
+        return centred * (centred.square().mean(-1, keepdim=True) + 1e-3).rsqrt() * self.gain
 
 
 class Rotary(nn.Module):
@@ -44,9 +45,9 @@ class Rotary(nn.Module):
         frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device="cpu").float() / dim)
         self.frequencies = nn.Parameter(frequencies, requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Rotate rows by their positions 0..N-1. Shape: `(..., N, d)` -> `(..., N, d)`."""
-        positions = torch.arange(x.shape[-2], device=x.device, dtype=self.frequencies.dtype)
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """Rotate rows by their positions, counted from `first`. Shape: `(..., N, d)` -> `(..., N, d)`."""
+        positions = torch.arange(first, first + x.shape[-2], device=x.device, dtype=self.frequencies.dtype)
         angles = torch.outer(positions, self.frequencies)  # (N, dim / 2)
         cos, sin = angles.cos(), angles.sin()
         rotated, passed = x.split([2 * len(self.frequencies), x.shape[-1] - 2 * len(self.frequencies)], dim=-1)
@@ -96,9 +97,14 @@ class CosineAttention(nn.Module):
         self.out_norm = GainLayerNorm(dim)
 
     def forward(self, x: Tensor, rotary: Rotary, position_bias: Tensor) -> Tensor:
-        """Attend from each token to the null key and all tokens. Shape: `(B, N, D)`, `(H, N, N + 1)` -> `(B, N, D)`."""
-        x = self.norm(x)
-        queries = rotary(self.to_queries(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))  # (B, H, N, d)
+        """Attend from the last n tokens to the null key and all tokens; the bias says how many they are.
+
+        Shape: `(B, N, D)`, `(H, n, N + 1)` -> `(B, n, D)`.
+        """
+        x, num_queries = self.norm(x), position_bias.shape[1]
+        first = x.shape[1] - num_queries
+        queries = self.to_queries(x[:, first:]).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, n, d)
+        queries = rotary(queries, first)
         keys, values = self.to_key_value(x).chunk(2, dim=-1)  # (B, N, d)
         null_key, null_value = (null.expand(len(x), 1, -1).to(keys.dtype) for null in self.null_key_value)
         keys = torch.cat([null_key, rotary(keys)], dim=1)  # (B, N + 1, d)
@@ -142,14 +148,19 @@ class PriorTransformer(nn.Module):
         self.norm = GainLayerNorm(dim, stable=True)
         self.project_out = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply all layers. Shape: `(B, N, D)` -> `(B, N, D)`."""
+    def forward(self, x: Tensor, num_read: int) -> Tensor:
+        """Apply all layers; the last one makes no more than the last n tokens, which are read.
+
+        Shape: `(B, N, D)` -> `(B, n, D)`.
+        """
         position_bias = self.position_bias(x.shape[1], x.shape[1] + 1)  # (H, N, N + 1), the null key first
         if self.causal:
             later = torch.ones(position_bias.shape[1:], dtype=torch.bool, device=x.device).triu(2)
             position_bias = position_bias.masked_fill(later, -math.inf)
-        for attention, feed_forward in zip(self.attention, self.feed_forward, strict=True):
-            x = attention(x, self.rotary, position_bias) + x
+        depth = len(self.attention)
+        for layer, (attention, feed_forward) in enumerate(zip(self.attention, self.feed_forward, strict=True), 1):
+            wanted = num_read if layer == depth else x.shape[1]
+            x = attention(x, self.rotary, position_bias[:, -wanted:]) + x[:, -wanted:]
             x = feed_forward(x) + x
         return self.project_out(self.norm(x))
 
@@ -244,5 +255,5 @@ class PriorNetwork(Recorded):
         if self.layout == "causal":
             padding, query = (part.expand(len(noisy), -1, -1) for part in (self.padding_tokens, self.position_query))
             sequence = torch.cat([padding, sequence, query], dim=1)  # (B, P + 3 S + 1, D)
-        predicted = self.transformer(sequence)[:, -self.num_tokens :]
+        predicted = self.transformer(sequence, self.num_tokens)
         return brain + predicted if self.condition == "residual" else predicted

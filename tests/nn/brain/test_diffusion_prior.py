@@ -5,7 +5,14 @@ import torch
 from torch import Tensor
 
 from mindeye_pl.nn.brain.diffusion_prior import CosineSchedule, DiffusionPriorModel
-from mindeye_pl.nn.brain.prior_network import CosineAttention, GainLayerNorm, PriorNetwork, RelativePositionBias, Rotary
+from mindeye_pl.nn.brain.prior_network import (
+    CosineAttention,
+    GainLayerNorm,
+    Layout,
+    PriorNetwork,
+    RelativePositionBias,
+    Rotary,
+)
 from mindeye_pl.nn.clip.embeddings import by_first_token
 from tests.models.tiny import diffusion_model
 
@@ -38,6 +45,21 @@ def test_attention_against_a_written_out_softmax() -> None:
     torch.testing.assert_close(attention(x, rotary, bias(5, 6)), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", ["parallel", "causal"])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_tokens_that_are_read_are_those_of_whole_layers(layout: Layout, depth: int) -> None:
+    torch.manual_seed(0)
+    transformer = PriorNetwork(3, 16, depth=depth, head_dim=8, heads=2, layout=layout).transformer
+    x = torch.randn(2, 9, 16)
+    whole, read = transformer(x, 9), transformer(x, 3)
+    assert whole.shape == (2, 9, 16)
+    torch.testing.assert_close(read, whole[:, -3:], rtol=1e-4, atol=1e-5)
+    gradients = [
+        torch.autograd.grad(part.square().mean(), list(transformer.parameters())[2:]) for part in (whole[:, -3:], read)
+    ]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
 def test_rotary_keeps_norms_and_depends_on_distances_only() -> None:
     rotary = Rotary(8)
     x, y = torch.randn(2, 1, 12).expand(2, 9, 12)
@@ -47,6 +69,7 @@ def test_rotary_keeps_norms_and_depends_on_distances_only() -> None:
         diagonal = products.diagonal(offset)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=1e-4, atol=1e-4)
     assert torch.equal(rotary(x)[:, 8:], x[:, 8:])
+    torch.testing.assert_close(rotary(x[4:], first=4), rotary(x)[4:])
 
 
 def test_relative_positions_fall_into_the_published_buckets() -> None:
@@ -58,6 +81,14 @@ def test_relative_positions_fall_into_the_published_buckets() -> None:
         exact = distance if distance < 16 else min(16 + int(math.log(distance / 16) / math.log(8) * 16), 31)
         assert table[distance, 0] == exact
     assert (table[0] == 0).all(), "all keys ahead share a bucket"
+
+
+def test_layer_norm_against_its_formula() -> None:
+    norm, x = GainLayerNorm(8), torch.randn(3, 5, 8)
+    with torch.no_grad():
+        norm.gain.copy_(torch.randn(8))
+    centred = x - x.mean(-1, keepdim=True)
+    torch.testing.assert_close(norm(x), centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.gain)
 
 
 def test_layer_norm_has_a_larger_eps_in_half_precision() -> None:
