@@ -22,6 +22,7 @@ from mindeye_pl.decoder import finished_run
 from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.baselines.images import RIDGE_BLUR_UNCLIP_STEP, read_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 from mindeye_pl.steps.inputs.dataset import Images
 
 IMAGES = 12
@@ -40,8 +41,11 @@ def rows_of(run_folders: list[Path]) -> list[Tensor]:
     made = [reconstructions(run) for run in runs]
     first, ridge = made[0], runs[0].find(RIDGE_BLUR_UNCLIP_STEP)
     assert ridge is not None, "the run has no images of ridge regression"
+    ceiling = runs[0].find(DRAW_TRUE_TOKENS)
+    assert ceiling is not None, "the run has no images from true tokens"
+    true_tokens = read_reconstructions(ceiling.folder)["images"]
     seen = torch.from_numpy(runs[0].open(Images()).stimuli.read(first["stimulus_ids"][:IMAGES].numpy()))
-    rows = [seen, first["images_from_true_tokens"], *(one["images"] for one in made)]
+    rows = [seen, true_tokens, *(one["images"] for one in made)]
     rows += [read_images(ridge.folder), first["blurry_images"]]
     return [row[:IMAGES].float() for row in rows]
 

@@ -43,14 +43,13 @@ class BrainQuery:
     stimulus_ids: Tensor  # (B,)
     voxels: Tensor  # (B, R, V)
     weights: Tensor  # (B, R), of each response
-    tokens: Tensor | None = None  # (B, S, D) true target tokens, for the ceiling; None if unknown
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
 
 
 class Reconstructor(LightningModule):
-    """Prior tokens, images, and images from true tokens, which are the ceiling.
+    """Prior tokens, and the images drawn from them.
 
     Every random draw belongs to one image and depends on its seed alone, not on the batch or the device. Image decoder,
     captioner and refiner are optional; None omits their outputs.
@@ -92,7 +91,7 @@ class Reconstructor(LightningModule):
         self.refiner, self.refinement = refiner, refinement or Refinement()
 
     def predict_step(self, query: BrainQuery, batch_index: int = 0) -> dict[str, Tensor]:
-        """Return `stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens`, `images`, `images_from_true_tokens`.
+        """Return `stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens` and `images`.
 
         A low-level part adds its `latents` and the `blurry_images` decoded from them; a captioner adds `caption_words`
         `(B, L)` of the prior tokens; several candidates add the index of the kept `candidate` and its
@@ -110,11 +109,8 @@ class Reconstructor(LightningModule):
         made |= self._best_candidate(made, seeds)
         if self.captioner is not None:
             made["caption_words"] = self.captioner(made["prior_tokens"], max_length=self.caption_length)
-        if self.image_decoder is not None:
-            if query.tokens is not None:
-                made["images_from_true_tokens"] = self.image_decoder.draw(query.tokens.float(), seeds)
-            if self.refiner is not None:
-                made["refined_images"] = self._refined(made, seeds)
+        if self.image_decoder is not None and self.refiner is not None:
+            made["refined_images"] = self._refined(made, seeds)
         return made
 
     def _best_candidate(self, made: dict[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
+from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 from mindeye_pl.steps.foundation.evaluate import EVALUATE_FOUNDATION
 from mindeye_pl.steps.foundation.evaluate_generator import EVALUATE_GENERATOR
 from mindeye_pl.steps.foundation.generator import PRETRAIN_GENERATOR
@@ -25,7 +26,7 @@ from mindeye_pl.steps.inputs.simulate import SIMULATE
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, SCREEN_CAPTIONS)
 _BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
-_EVALUATION = (EVALUATE, FIT_ENCODER, EVALUATE_RECONSTRUCTIONS)
+_EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS)
 _FOUNDATION = (
     *(SCENES, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION),
     *(PRETRAIN_GENERATOR, EVALUATE_GENERATOR),

@@ -190,10 +190,7 @@ def test_logged_images_have_captions(outputs: Path, records: dict[str, OfflineRe
     made = load_file(artifact(outputs, "reconstruct") / "reconstructions.safetensors")
     words = json.loads((artifact(outputs, "reconstruct") / "captions.json").read_text())
     captions = dict(zip(made["stimulus_ids"].tolist(), words, strict=True))
-    rows, kinds = (
-        record.table("reconstruction_table"),
-        ["seen", "from true tokens", "reconstruction", "refined", "blurry"],
-    )
+    rows, kinds = (record.table("reconstruction_table"), ["seen", "reconstruction", "refined", "blurry"])
     assert len(rows) == 5
     assert list(rows[0]) == ["stimulus", *kinds, "caption"]
     assert [row["caption"] for row in rows] == [captions[row["stimulus"]] for row in rows]

@@ -41,13 +41,12 @@ _FOUND = 5
 _MAPPED = 300
 #: Columns of the reconstructions after the seen image, by the name of the tensor that holds their images.
 RECONSTRUCTED = {
-    "images_from_true_tokens": ImageColumn(
-        "From true tokens", "drawn from the image's own tokens: the decoder's limit", "ceiling"
-    ),
     "images": ImageColumn("Reconstructed", "drawn from brain activity"),
     "refined_images": ImageColumn("Refined", "the reconstruction, refined"),
     "blurry_images": ImageColumn("Blurry", "the low-level branch alone, from brain activity"),
 }
+#: Column of the ceiling, between the seen images and the reconstructions.
+FROM_TRUE_TOKENS = ImageColumn("From true tokens", "drawn from the image's own tokens: the decoder's limit", "ceiling")
 
 
 def baseline_column(line: str, title: str = "") -> ImageColumn:
@@ -95,13 +94,14 @@ def reconstructions_section(
     captions: Path | None,
     count: int,
     baselines: Mapping[str, Tensor],
+    true_tokens: Tensor | None,
 ) -> Section | None:
     """Return the first test images by id, and their reconstructions, which can be sorted by the tables' scores.
 
-    `baselines` are the images `(n, 3, H, W)` of the linear baselines by line.
+    `baselines` are the images `(n, 3, H, W)` of the linear baselines by line, `true_tokens` those from true tokens.
     """
-    columns = {key: column for key, column in RECONSTRUCTED.items() if key in scored.tensors}
-    predicted = {column: scored.tensors[key] for key, column in columns.items()}
+    predicted = {} if true_tokens is None else {FROM_TRUE_TOKENS: true_tokens}
+    predicted |= {column: scored.tensors[key] for key, column in RECONSTRUCTED.items() if key in scored.tensors}
     predicted |= {baseline_column(line): images for line, images in baselines.items()}
     ids, scores = scored.stimulus_ids[:count], content["of_each_image"][MODEL]
     texts, by_title = scored.captions or [""] * len(ids), {column.title: images for column, images in predicted.items()}

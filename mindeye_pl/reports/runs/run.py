@@ -28,7 +28,9 @@ from mindeye_pl.reports.runs.rows import (
     retrieval_results,
 )
 from mindeye_pl.steps.baselines.images import read_images
+from mindeye_pl.steps.brain.reconstruct import read_reconstructions
 from mindeye_pl.steps.evaluation.caption_scores import caption_columns
+from mindeye_pl.steps.evaluation.image_sets import TRUE_TOKENS
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, baseline_folders, read_image_scores
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.gallery.retrieve import RETRIEVE
@@ -60,7 +62,9 @@ class Contents:
         self.tables += [*tables, *caption_results(content, about, caption_columns(config.protocol))]
         scored, stimuli = inputs["scored"], inputs["data"].stimuli
         baselines = {line: read_images(folder) for line, folder in baseline_folders(inputs).items()}
-        args = (scored, content, tables, stimuli, self.captions, config.report.images, baselines)
+        folder = inputs.get(TRUE_TOKENS)
+        true_tokens = None if folder is None else read_reconstructions(folder)["images"]
+        args = (scored, content, tables, stimuli, self.captions, config.report.images, baselines, true_tokens)
         self.images.append(figures.reconstructions_section(*args))
         self.charts.append(figures.regions_section(content, config.protocol.encoders))
 

@@ -10,21 +10,21 @@ import numpy as np
 from safetensors import safe_open
 
 from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.engine.step import Step
 from mindeye_pl.reports.render.grid import grid_section
 from mindeye_pl.reports.render.image_table import SEEN, ImageColumn, ImageRow
 from mindeye_pl.reports.render.image_table import Cell as ImageCell
 from mindeye_pl.reports.render.section import Section
-from mindeye_pl.reports.runs.figures import RECONSTRUCTED, baseline_column, descriptions
+from mindeye_pl.reports.runs.figures import FROM_TRUE_TOKENS, baseline_column, descriptions
 from mindeye_pl.reports.sweeps.baselines import of_same_data
 from mindeye_pl.reports.sweeps.settings import Cell
 from mindeye_pl.steps.baselines.images import IMAGES
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
+from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 
 #: Columns and rows of the table of images.
 MAX_CELLS, MAX_IMAGES = 8, 16
-
-_TRUE_TOKENS = "images_from_true_tokens"
 
 
 def images_section(
@@ -35,16 +35,17 @@ def images_section(
     Images from true tokens stand between them if all cells have the same ones. Behind them are the linear baselines
     of the last cell's data, for instance of the largest amount.
     """
-    files = {cell.name: file for cell in cells if (file := _reconstructions(cell)) is not None}
+    files = {cell.name: file for cell in cells if (file := _images_made_by(RECONSTRUCT, cell)) is not None}
     chosen = dict(list(files.items())[:MAX_CELLS])
     if not chosen:
         return None
     made = {title: _read(file, "images") for title, file in chosen.items()}
     ids = list(dict.fromkeys(id_ for images in made.values() for id_ in images))[:MAX_IMAGES]
     columns = [SEEN, *map(ImageColumn, made)]
-    if limits := _common([_read(file, _TRUE_TOKENS) for file in chosen.values()]):
-        columns.insert(1, RECONSTRUCTED[_TRUE_TOKENS])
-        made[RECONSTRUCTED[_TRUE_TOKENS].title] = limits
+    true_tokens = [_images_made_by(DRAW_TRUE_TOKENS, cell) for cell in cells if cell.name in chosen]
+    if limits := _common([{} if file is None else _read(file, "images") for file in true_tokens]):
+        columns.insert(1, FROM_TRUE_TOKENS)
+        made[FROM_TRUE_TOKENS.title] = limits
     linear = {one.name: (one, file) for one in of_same_data(cells[-1], baselines) if (file := _images_of(one))}
     columns += [baseline_column(one.rows[EVALUATE_RECONSTRUCTIONS.name], name) for name, (one, _) in linear.items()]
     made |= {name: _read(file, "images") for name, (_, file) in linear.items()}
@@ -65,10 +66,11 @@ def images_section(
     return grid_section("Seen and reconstructed", columns, rows, note)
 
 
-def _reconstructions(cell: Cell) -> Path | None:
+def _images_made_by(step: Step, cell: Cell) -> Path | None:
+    """Return the file of images that the step made in the cell's first finished job, None where it made none."""
     for job in cell.jobs.values():
-        if job.status == "finished" and RECONSTRUCT.name in job.artifacts:
-            return Path(job.artifacts[RECONSTRUCT.name]) / RECONSTRUCTIONS
+        if job.status == "finished" and step.name in job.artifacts:
+            return Path(job.artifacts[step.name]) / RECONSTRUCTIONS
     return None
 
 

@@ -13,12 +13,7 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.records import Record
 
 #: Images of a row after the seen one, in the order of the report: title by name of the tensor.
-_COLUMNS = {
-    "images_from_true_tokens": "from true tokens",
-    "images": "reconstruction",
-    "refined_images": "refined",
-    "blurry_images": "blurry",
-}
+_COLUMNS = {"images": "reconstruction", "refined_images": "refined", "blurry_images": "blurry"}
 #: Images are shrunk to this many pixels to a side.
 MAX_SIDE = 256
 

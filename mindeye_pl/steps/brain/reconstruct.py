@@ -4,7 +4,7 @@ Legend: n test images, S tokens, D token width, H and W image size.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, c
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
-from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.training.fit import silence_lightning
@@ -63,39 +62,30 @@ class Reconstruct(ModelStep):
         check_drawing(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
-        """Return the test set, the trained model, true tokens for the ceiling, and the image models."""
-        data = test_data(config)
-        return {"data": data, "split": Split(), "targets": Targets(), "model": Trained(), "drawing": Drawing()}
+        """Return the test set, the trained model, and the image models."""
+        return {"data": test_data(config), "split": Split(), "model": Trained(), "drawing": Drawing()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Write images and intermediates of every test image into one file."""
         dataset, models = inputs["data"], inputs["drawing"]
         data = subject_trials(dataset, settings, inputs["split"])
         brains = data.test_set(settings.data.subject)
-        ids = brains.stimulus_ids
-        true_tokens = inputs["targets"].true_tokens(ids.numpy())  # (n, S, D)
-        left = agree([row for row, id_ in enumerate(ids.tolist()) if not (work.folder / _IMAGE.format(id_)).exists()])
-        if left:
-            done = len(ids) - len(left)
-            console.print(f"reconstructing {len(left)} images" + (f", {done} are done" if done else ""))
-            of_a_rank = -(-len(left) // world_size())
-            voxels, weights = brains.queries()
-            queries = [
-                BrainQuery(ids[part], voxels[part], weights[part], true_tokens[part])
-                for part in torch.tensor(left).split(min(settings.unclip.batch_size, of_a_rank))
-            ]
+        ids, (voxels, weights) = brains.stimulus_ids, brains.queries()
+
+        def reconstructor() -> Reconstructor:
             wanted = settings.reconstruct
-            reconstructor = build_reconstructor(
+            return build_reconstructor(
                 inputs["model"].load(data.voxel_counts[settings.data.subject]),
                 models,
                 prior_samples=wanted.get("prior_samples", 1),
                 candidates=wanted.candidates,
                 seed=settings.seed,
             )
-            predict(reconstructor, queries, work.folder, settings)
-            wait_for_all()
+
+        make_images(
+            ids, lambda rows: BrainQuery(ids[rows], voxels[rows], weights[rows]), reconstructor, work.folder, settings
+        )
         if is_main_process():
-            merge(work.folder, ids.tolist())
             if models.captioner is not None:
                 words = load_file(str(work.folder / RECONSTRUCTIONS))["caption_words"]
                 write_json(work.folder / CAPTIONS, models.captioner.load().text(words))
@@ -108,18 +98,48 @@ class Reconstruct(ModelStep):
         log_reconstructions(made, captions, inputs["data"].stimuli, record, num_images)
 
 
-def predict(reconstructor: Reconstructor, queries: list[BrainQuery], folder: Path, settings: Settings) -> None:
-    """Reconstruct the queries of all ranks, each rank its own batches, each image written into a file of its own."""
+def make_images(
+    ids: Tensor,
+    query: Callable[[Tensor], Any],
+    load: Callable[[], LightningModule],
+    folder: Path,
+    settings: Settings,
+    announced: str = "reconstructing {} images",
+) -> None:
+    """Write `RECONSTRUCTIONS`, with the images that a killed build has left. Every rank calls it.
+
+    Args:
+        ids: `(n,)` stimulus ids, ascending.
+        query: rows `(B,)` to what the module reads of them, for a batch of `unclip.batch_size`.
+        load: returns the module whose `predict_step` makes `stimulus_ids`, `images` and further tensors of a query.
+        folder: of the build.
+        settings: with `trainer` and `unclip`.
+        announced: words before the work, with the number of images.
+    """
+    left = agree([row for row, id_ in enumerate(ids.tolist()) if not (folder / _IMAGE.format(id_)).exists()])
+    if left:
+        done = len(ids) - len(left)
+        console.print(announced.format(len(left)) + (f", {done} are done" if done else ""))
+        of_a_rank = -(-len(left) // world_size())
+        batches = torch.tensor(left).split(min(settings.unclip.batch_size, of_a_rank))
+        _predict(load(), [query(rows) for rows in batches], folder, settings)
+        wait_for_all()
+    if is_main_process():
+        merge(folder, ids.tolist())
+
+
+def _predict(module: LightningModule, queries: list[Any], folder: Path, settings: Settings) -> None:
+    """Make the images of all ranks, each rank its own batches, each image written into a file of its own."""
     silence_lightning()
     off = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")
     options = {"callbacks": [_ImageWriter(folder)], "default_root_dir": str(folder), **dict.fromkeys(off, False)}
     options |= trainer_options(settings, sharded=False)
     trainer: Trainer = instantiate(settings.trainer, **options, _convert_="all")
     # Items are whole batches. A rank has none where there are fewer images than ranks.
-    reconstructor.allow_zero_length_dataloader_with_multiple_devices = True
+    module.allow_zero_length_dataloader_with_multiple_devices = True
     shard = queries[rank() :: world_size()]
-    loader: DataLoader[BrainQuery] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
-    trainer.predict(reconstructor, loader, return_predictions=False)
+    loader: DataLoader[Any] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
+    trainer.predict(module, loader, return_predictions=False)
 
 
 class _ImageWriter(Callback):

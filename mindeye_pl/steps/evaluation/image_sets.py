@@ -122,7 +122,7 @@ def collect_sets(
     unclip: FrozenModel | None,
     protocol: DictConfig,
     seed: int,
-    baselines: Mapping[str, Tensor],
+    drawn: Mapping[str, Tensor],
 ) -> ImageSets:
     """Return the sets and lines that belong to some reconstructions.
 
@@ -133,18 +133,18 @@ def collect_sets(
         unclip: its VAE is a ceiling, None without it.
         protocol: node of the configuration; it gives the size of the images.
         seed: of the derangement and of the samples of other images.
-        baselines: images `(n, 3, h, w)` by line.
+        drawn: images `(n, 3, h, w)` of the linear baselines and from true tokens, by line.
     """
     made, ids, stimuli = scored.tensors, scored.stimulus_ids, targets.dataset.stimuli
     size = image_size(protocol, made["images"])
     sets = {MODEL: size.resize_all(made["images"])}
     sets[SEEN] = size.resize_all(stimuli.read(ids))
-    for name, key in ((BLURRY, "blurry_images"), (REFINED, "refined_images"), (TRUE_TOKENS, "images_from_true_tokens")):
+    for name, key in ((BLURRY, "blurry_images"), (REFINED, "refined_images")):
         if key in made:
             sets[name] = size.resize_all(made[key])
     if REFINED in sets and BLURRY in sets and (weight := protocol.blend):
         sets[REFINED] = blend(sets[REFINED].float(), sets[BLURRY].float(), weight).half()
-    sets |= {name: size.resize_all(images) for name, images in baselines.items()}
+    sets |= {name: size.resize_all(images) for name, images in drawn.items()}
     sets[MEAN_IMAGE] = mean_image(stimuli, training_ids[:MAX_IMAGES_FOR_MEAN], size)
     sets[GREY] = torch.full_like(sets[MEAN_IMAGE], 0.5)
     if "prior_tokens" in made:

@@ -24,6 +24,7 @@ from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, is_hit_rate, sc
 from mindeye_pl.schema.nodes.reports import RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP, Baseline
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.baselines.ridge import describe_choices, read_choices
+from mindeye_pl.steps.brain.reconstruct import read_reconstructions
 from mindeye_pl.steps.brain.reconstructor import unclip_input
 from mindeye_pl.steps.brain.trained_model import ModelStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
@@ -52,6 +53,7 @@ from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNe
 from mindeye_pl.steps.evaluation.own_metrics import OwnMetricInput
 from mindeye_pl.steps.evaluation.scored_images import Scored, ScoredImages, scored_label
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
+from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.splits import Split, test_data
@@ -126,6 +128,8 @@ class EvaluateReconstructions(ModelStep):
         }
         if config.get("unclip") is not None:  # whose VAE is a ceiling
             found["unclip"] = Frozen("unclip", optional=True, without=unclip_input(config).without)
+            if config.evaluate.reconstructions is None:  # else it is not known what drew them
+                found[image_sets.TRUE_TOKENS] = Made(DRAW_TRUE_TOKENS)
         if config.get("captioner") is not None:  # of the true images' tokens
             found["captioner"] = Frozen("captioner", optional=True)
         if RIDGE in protocol.encoders:
@@ -147,6 +151,8 @@ class EvaluateReconstructions(ModelStep):
         unclip = inputs.get("unclip")
         baselines = baseline_folders(inputs)
         images = {line: read_images(folder) for line, folder in baselines.items()}
+        if (true_tokens := inputs.get(image_sets.TRUE_TOKENS)) is not None:
+            images[image_sets.TRUE_TOKENS] = read_reconstructions(true_tokens)["images"]
         sets = collect_sets(scored, targets, training_ids, unclip, protocol, settings.seed, images)
         inputs["test_set"].count(work)
         own = [inputs[f"metrics.{name}"] for name in protocol.metrics]

@@ -33,12 +33,16 @@ def images(seed: int, num: int = len(IDS)) -> np.ndarray:
     return np.random.default_rng(seed).random((num, 3, SIZE, SIZE)).astype(np.float16)
 
 
-def cell(folder: Path, name: str, seed: int, **more: np.ndarray) -> Cell:
-    """Return a cell whose only job has reconstructed the three test images."""
-    artifact = folder / name
-    artifact.mkdir()
-    save_file({"stimulus_ids": IDS, "images": images(seed), **more}, artifact / "reconstructions.safetensors")
-    return Cell({"model": name}, {"": Job(0, [], "finished", artifacts={"reconstruct": str(artifact)})})
+def cell(folder: Path, name: str, seed: int, true_tokens: np.ndarray | None = None) -> Cell:
+    """Return a cell whose only job has reconstructed the three test images, and drawn their true tokens."""
+    artifacts = {}
+    for step, made in (("reconstruct", images(seed)), ("draw_true_tokens", true_tokens)):
+        if made is not None:
+            artifact = folder / name / step
+            artifact.mkdir(parents=True)
+            save_file({"stimulus_ids": IDS, "images": made}, artifact / "reconstructions.safetensors")
+            artifacts[step] = str(artifact)
+    return Cell({"model": name}, {"": Job(0, [], "finished", artifacts=artifacts)})
 
 
 def heads(html: str) -> list[str]:
@@ -47,7 +51,7 @@ def heads(html: str) -> list[str]:
 
 def test_seen_images_come_first_then_those_from_true_tokens(stimuli: Stimuli, tmp_path: Path) -> None:
     limits = images(9)
-    cells = [cell(tmp_path, name, seed, images_from_true_tokens=limits) for seed, name in enumerate("ab", 1)]
+    cells = [cell(tmp_path, name, seed, limits) for seed, name in enumerate("ab", 1)]
     cells.append(Cell({"model": "failed"}, {"": Job(2, [], "failed")}))
     section = images_section(stimuli, None, cells, [])
     assert section is not None
@@ -57,11 +61,11 @@ def test_seen_images_come_first_then_those_from_true_tokens(stimuli: Stimuli, tm
     assert len(section.images) == 4 * len(IDS)
 
 
-@pytest.mark.parametrize("second", [{}, {"images_from_true_tokens": images(10)}])
+@pytest.mark.parametrize("second", [None, images(10)])
 def test_images_from_true_tokens_are_shown_only_if_all_settings_share_them(
-    stimuli: Stimuli, tmp_path: Path, second: dict[str, np.ndarray]
+    stimuli: Stimuli, tmp_path: Path, second: np.ndarray | None
 ) -> None:
-    cells = [cell(tmp_path, "a", 1, images_from_true_tokens=images(9)), cell(tmp_path, "b", 2, **second)]
+    cells = [cell(tmp_path, "a", 1, images(9)), cell(tmp_path, "b", 2, second)]
     section = images_section(stimuli, None, cells, [])
     assert section is not None
     assert heads(section.html) == ["Seen", "a", "b"]
