@@ -27,6 +27,7 @@ STORE = ("pipeline=artifacts", "scale=tiny", "logger=none")
 PRUNE = (*STORE, "artifacts.action=prune")
 STEPS = (
     *("simulate", "pretrain", "finetune", "evaluate", "reconstruct", "fit_encoder", "evaluate_reconstructions"),
+    "draw_true_tokens",
     *("ridge_tokens", "ridge_noise_free", "ridge_latents", "ridge_unclip", "ridge_blur_unclip"),
 )
 

@@ -71,7 +71,7 @@ def artifact(outputs: Path, step: str) -> Path:
 def test_every_step_is_a_run(outputs: Path, records: dict[str, OfflineRecord]) -> None:
     made = {path.name for path in (outputs / "artifacts").iterdir() if path.is_dir() and any(path.glob("*-*"))}
     assert records.keys() == made - {"clusters"}
-    assert len(records) == 12
+    assert len(records) == 13
     for step, record in records.items():
         manifest = json.loads((artifact(outputs, step) / "manifest.json").read_text())
         assert record.run.run_id == manifest["fingerprint"][:16]
@@ -201,10 +201,10 @@ def test_logged_images_have_captions(outputs: Path, records: dict[str, OfflineRe
         assert caption.startswith(start)
         assert (record.folder / "files" / file).is_file()
     side = made["images"].shape[-1]
-    assert images["width"] == 5 * side + 4 * 2
+    assert images["width"] == 4 * side + 3 * 2
 
 
-LINEAR = {"ridge_latents", "ridge_unclip", "ridge_blur_unclip"}
+DRAWN = {"draw_true_tokens", "ridge_latents", "ridge_unclip", "ridge_blur_unclip"}
 
 
 def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> None:
@@ -216,6 +216,7 @@ def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> N
         "fit_encoder": "checkpoint",
         "evaluate": "scores",
         "reconstruct": "reconstructions",
+        "draw_true_tokens": "reconstructions",
         "evaluate_reconstructions": "scores",
         "ridge_tokens": "reconstructions",
         "ridge_noise_free": "reconstructions",
@@ -245,7 +246,8 @@ def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> N
         "ridge_blur_unclip": {"simulate", "ridge_tokens", "ridge_latents"},
         "evaluate": {"simulate", "finetune", "ridge_tokens", "ridge_noise_free"},
         "reconstruct": {"simulate", "finetune"},
-        "evaluate_reconstructions": {"simulate", "reconstruct", "fit_encoder"} | LINEAR,
+        "draw_true_tokens": {"simulate"},
+        "evaluate_reconstructions": {"simulate", "reconstruct", "fit_encoder"} | DRAWN,
     }
     for step, record in records.items():
         used = [one for one in record.inputs() if one.type != "embeddings"]
@@ -259,7 +261,7 @@ def test_lineage_links_outputs_to_inputs(records: dict[str, OfflineRecord]) -> N
 def test_targets_are_artifacts(records: dict[str, OfflineRecord]) -> None:
     filled = {one.name: one.digest for one in records["pretrain"].outputs() if one.type == "embeddings"}
     assert len(filled) == 2  # tokens and latents
-    read = {one.name: one.digest for one in records["reconstruct"].inputs() if one.type == "embeddings"}
+    read = {one.name: one.digest for one in records["draw_true_tokens"].inputs() if one.type == "embeddings"}
     assert read.items() <= filled.items()
     assert read
 
