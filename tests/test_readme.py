@@ -100,7 +100,7 @@ def test_plan_prints_and_makes_nothing(cli: CommandLine, monkeypatch: pytest.Mon
     monkeypatch.delenv("MINDEYE_ARTIFACTS")
     code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=tiny", "plan=true")
     assert code == 0
-    assert out.count("will run") == 12
+    assert out.count("will run") == 13
     assert not (cli.outputs / "artifacts").exists()
     code, out, _ = cli("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", "plan=true")
     assert code == 0
