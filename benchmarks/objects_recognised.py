@@ -9,7 +9,10 @@ python benchmarks/objects_recognised.py outputs/runs/finetune_subj01_1h/LAST [RU
 """
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +25,19 @@ from mindeye_pl.data.simulated.world import stimulus_scene
 from mindeye_pl.decoder import finished_run
 from mindeye_pl.metrics.statistics.differences import newcombe_interval
 from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
+from mindeye_pl.reports.results.summary import provenance
+from mindeye_pl.reports.sweeps.settings import manifest_of
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 from mindeye_pl.steps.inputs.dataset import Images
+from mindeye_pl.store.atomic import write_text
 
 #: Seed of the scenes that the classifier learns from.
 _SEED = 3000
 _BATCH_SIZE = 128
+#: The object counts as recognised among so many best categories.
+TOP = (1, 5)
 _WEIGHTS = Path("outputs/benchmarks/object_classifier.pt")
 
 
@@ -84,8 +93,8 @@ def recognised(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return (scores > scores.gather(1, labels[:, None])).sum(1)
 
 
-def report(network: nn.Module, run_folder: Path) -> None:
-    """Print one line per kind of image."""
+def report(network: nn.Module, run_folder: Path) -> dict[str, Any]:
+    """Print one line per kind of image, and return the same as `rows` and `differences`."""
     run, _ = finished_run(run_folder)
     artifact = run.find(RECONSTRUCT)
     assert artifact is not None, "the run has no reconstructions"
@@ -95,19 +104,60 @@ def report(network: nn.Module, run_folder: Path) -> None:
     ids = made["stimulus_ids"].tolist()
     scenes = [stimulus_scene(run.config.simulation.seed, id_) for id_ in ids]
     labels = torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
-    seen = torch.from_numpy(data.stimuli.read(np.array(ids))).float()
-    rows = {"seen images": seen} | {name.replace("_", " "): made[name] for name in made if "images" in name}
+    rows = {"seen images": torch.from_numpy(data.stimuli.read(np.array(ids))).float()}
+    if (ceiling := run.find(DRAW_TRUE_TOKENS)) is not None:
+        rows["true tokens"] = read_reconstructions(ceiling.folder)["images"]
+    rows |= {name.replace("_", " "): made[name] for name in made if "images" in name}
     baselines = {step.title.lower(): run.find(step) for step in baseline_steps(run.config)}
     rows |= {title: read_images(found.folder) for title, found in baselines.items() if found is not None}
     ranks = {name: recognised(network, images, labels) for name, images in rows.items()}
-    chance = 100 / len(CATEGORIES)
-    print(f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {chance:.1f} %), simulated")
+    print(f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {_chance(1):.1%}), simulated")
+    amount = run.config.data.num_sessions
+    prefix = "all" if amount == "all" else f"{amount:g} h"
+    found: dict[str, Any] = {"rows": {}, "differences": {}, "made_with": manifest_of(str(artifact.folder))["made_with"]}
     for name, rank in ranks.items():
-        cells = [f"top {top} {_percent(_hits(rank, top))}" for top in (1, 5)]
-        print(f"  {name:36s} {'  '.join(cells)}")
-    for name in set(ranks) & set(baselines):
-        cells = [f"top {top} {_points(_hits(ranks['images'], top), _hits(ranks[name], top))}" for top in (1, 5)]
-        print(f"  {'images minus ' + name:36s} {'  '.join(cells)}")
+        hits = {top: _hits(rank, top) for top in TOP}
+        print(f"  {name:36s} {'  '.join(f'top {top} {_percent(each)}' for top, each in hits.items())}")
+        found["rows"][f"{prefix}: {name}"] = {
+            f"object_top_{top}": _score(each.mean(), hit_rate_interval(each), len(each)) | {"chance": _chance(top)}
+            for top, each in hits.items()
+        }
+    for name in [name for name in ranks if name in baselines]:
+        pairs = {top: (_hits(ranks["images"], top), _hits(ranks[name], top)) for top in TOP}
+        title = f"images − {name}"
+        print(f"  {title:36s} {'  '.join(f'top {top} {_points(*pair)}' for top, pair in pairs.items())}")
+        found["differences"][f"{prefix}: {title}"] = {
+            f"object_top_{top}": _score((first - second).mean(), newcombe_interval(first, second), len(first))
+            for top, (first, second) in pairs.items()
+        }
+    return found
+
+
+def summary(runs: Sequence[Path], reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the reports as `mindeye_pl.commands.results_tables` reads them."""
+    column = {"form": "percent", "higher_is_better": True}
+    return {
+        "experiment": "objects_recognised",
+        "command": "python benchmarks/objects_recognised.py " + " ".join(run.parent.name for run in runs),
+        **provenance([each["made_with"] for each in reports], runs[0], ()),
+        "simulated": True,
+        "seeds": sorted({finished_run(run)[0].config.seed for run in runs}),
+        "columns": {
+            f"object_top_{top}": {"title": "Object named" if top == 1 else f"Among the first {top}", **column}
+            for top in TOP
+        },
+        "rows": {name: row for each in reports for name, row in each["rows"].items()},
+        "differences": {name: row for each in reports for name, row in each["differences"].items()},
+        "findings": [],
+    }
+
+
+def _chance(top: int) -> float:
+    return top / len(CATEGORIES)
+
+
+def _score(value: float, interval: tuple[float, float], count: int) -> dict[str, Any]:
+    return {"value": round(float(value), 6), "interval": [round(end, 6) for end in interval], "num_images": count}
 
 
 def _hits(rank: Tensor, top: int) -> np.ndarray:
@@ -129,6 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--output", type=Path, help="a summary for the tables of docs/results.md")
     arguments = parser.parse_args()
     network = classifier().eval()
     if _WEIGHTS.is_file():
@@ -139,8 +190,9 @@ def main() -> None:
         torch.save(network.state_dict(), _WEIGHTS)
     images, labels = _scenes(range(10**6, 10**6 + 1000))
     print(f"held-out scenes: {100 * (recognised(network, images, labels) == 0).float().mean():.1f} % of 1000")
-    for run in arguments.runs:
-        report(network, run)
+    reports = [report(network, run) for run in arguments.runs]
+    if arguments.output is not None:
+        write_text(arguments.output, json.dumps(summary(arguments.runs, reports), indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
