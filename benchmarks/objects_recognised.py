@@ -29,6 +29,7 @@ from mindeye_pl.reports.results.summary import provenance
 from mindeye_pl.reports.sweeps.settings import manifest_of
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
+from mindeye_pl.steps.brain.trials import hours
 from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.store.atomic import write_text
@@ -94,7 +95,7 @@ def recognised(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def report(network: nn.Module, run_folder: Path) -> dict[str, Any]:
-    """Print one line per kind of image, and return the same as `rows` and `differences`."""
+    """Print one line per kind of image, and return the same as `rows` and `differences`, with what made them."""
     run, _ = finished_run(run_folder)
     artifact = run.find(RECONSTRUCT)
     assert artifact is not None, "the run has no reconstructions"
@@ -105,16 +106,18 @@ def report(network: nn.Module, run_folder: Path) -> dict[str, Any]:
     scenes = [stimulus_scene(run.config.simulation.seed, id_) for id_ in ids]
     labels = torch.tensor([CATEGORIES.index(scene.objects[0].category) for scene in scenes])
     rows = {"seen images": torch.from_numpy(data.stimuli.read(np.array(ids))).float()}
-    if (ceiling := run.find(DRAW_TRUE_TOKENS)) is not None:
+    ceiling = run.find(DRAW_TRUE_TOKENS)
+    if ceiling is not None:
         rows["true tokens"] = read_reconstructions(ceiling.folder)["images"]
     rows |= {name.replace("_", " "): made[name] for name in made if "images" in name}
     baselines = {step.title.lower(): run.find(step) for step in baseline_steps(run.config)}
     rows |= {title: read_images(found.folder) for title, found in baselines.items() if found is not None}
     ranks = {name: recognised(network, images, labels) for name, images in rows.items()}
     print(f"{run_folder}: {len(ids)} images, {len(CATEGORIES)} categories (chance {_chance(1):.1%}), simulated")
-    amount = run.config.data.num_sessions
-    prefix = "all" if amount == "all" else f"{amount:g} h"
-    found: dict[str, Any] = {"rows": {}, "differences": {}, "made_with": manifest_of(str(artifact.folder))["made_with"]}
+    prefix = "all" if run.config.data.num_sessions == "all" else f"{hours(run.config.data.num_sessions)} h"
+    used = [artifact, ceiling, *baselines.values()]
+    made_with = [manifest_of(str(each.folder))["made_with"] for each in used if each is not None]
+    found: dict[str, Any] = {"rows": {}, "differences": {}, "made_with": made_with, "seed": run.config.seed}
     for name, rank in ranks.items():
         hits = {top: _hits(rank, top) for top in TOP}
         print(f"  {name:36s} {'  '.join(f'top {top} {_percent(each)}' for top, each in hits.items())}")
@@ -139,9 +142,9 @@ def summary(runs: Sequence[Path], reports: Sequence[dict[str, Any]]) -> dict[str
     return {
         "experiment": "objects_recognised",
         "command": "python benchmarks/objects_recognised.py " + " ".join(run.parent.name for run in runs),
-        **provenance([each["made_with"] for each in reports], runs[0], ()),
+        **provenance([made for each in reports for made in each["made_with"]], runs[0], ()),
         "simulated": True,
-        "seeds": sorted({finished_run(run)[0].config.seed for run in runs}),
+        "seeds": sorted({each["seed"] for each in reports}),
         "columns": {
             f"object_top_{top}": {"title": "Object named" if top == 1 else f"Among the first {top}", **column}
             for top in TOP

@@ -42,6 +42,7 @@ class Finetune(Step):
     title = "Fine-tuning"
     keys = (*TRAINING_KEYS, "finetune", "data.subject", "data.num_sessions", "data.validate_on")
     runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS, "finetune.checkpoint")
+    version = 2  # less than one session gets the steps of one
     keeps_config = True
     by_all_ranks = True
 
