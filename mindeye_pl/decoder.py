@@ -3,19 +3,17 @@
 Legend: n images, R responses to each, V voxels, S tokens, D token width, m of a gallery, H and W image size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from mindeye_pl.config import register_resolvers
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
+from mindeye_pl.foreign_config import read_foreign_config
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
@@ -172,7 +170,7 @@ class Decoder:
         return normalised.view(len(array), -1, self.num_voxels)
 
 
-def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
+def load(source: str | Path, *, images: bool = True, seed: int = 0, modules: Sequence[str] = ()) -> Decoder:
     """Load a decoder from a finished run, a fine-tuned artifact or a checkpoint.
 
     Args:
@@ -181,9 +179,12 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
             of MindEye2 (a file, or DeepSpeed's folder) or of MindEye1.
         images: False leaves the unCLIP out: tokens and retrieval alone, in less time and memory.
         seed: of the images.
+        modules: names of your own modules that a run's configuration names. It may come from somebody else, and only
+            parts of this package are called without being listed.
 
     Raises:
-        UserError: if there is no finished model, or a foundation model's file is missing.
+        UserError: if there is no finished model, a foundation model's file is missing, or the configuration names
+            something that is not allowed.
     """
     path = Path(source)
     if path.is_file() or is_deepspeed(path):
@@ -193,7 +194,7 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
         folder = fetch_folder(source)
         model = BrainDecoder.from_pretrained(folder)
         return Decoder(model, Reconstructor(model).eval(), normalise=read_normalisation(folder))
-    run, folder = finished_run(path)
+    run, folder = finished_run(path, modules)
     weights, config = read_weights(folder / WEIGHTS), run.config
     model = build_model(config, voxel_counts(config, weights))
     load_weights(model, weights, folder / WEIGHTS)
@@ -218,16 +219,15 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0) -> Decoder:
     return Decoder(model, reconstructor, normalise=normalise, embed=embed, averaging=averaging)
 
 
-def finished_run(path: Path) -> tuple[Run, Path]:
-    """Return the run of a folder, and the folder of its fine-tuned weights."""
-    register_resolvers()
+def finished_run(path: Path, modules: Sequence[str] = ()) -> tuple[Run, Path]:
+    """Return the run of a folder, and the folder of its fine-tuned weights; its configuration may name `modules`."""
     if (path / WEIGHTS).is_file() and (path / FINETUNE.CONFIG).is_file():
-        return Run(cast(DictConfig, OmegaConf.load(path / FINETUNE.CONFIG))), path
+        return Run(read_foreign_config(path / FINETUNE.CONFIG, modules)), path
     hydra = path / ".hydra" / "config.yaml"
     if not hydra.is_file():
         wanted = f"a run's folder, an artifact with {WEIGHTS} and {FINETUNE.CONFIG}, or a checkpoint"
         raise UserError("there is nothing to load", got=path, expected=wanted)
-    run = Run(cast(DictConfig, OmegaConf.load(hydra)))
+    run = Run(read_foreign_config(hydra, modules))
     if (artifact := run.find(FINETUNE)) is None:
         raise UserError("the run has no finished fine-tuning", got=path, fix="start the same command again")
     return run, artifact.folder

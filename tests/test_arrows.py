@@ -24,6 +24,7 @@ LAYERS = (
     ("weights", "gallery", "tracking"),
     ("schema",),
     ("config",),
+    ("foreign_config",),
     ("distributed",),
     ("engine",),
     ("training",),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import mindeye_pl
 from mindeye_pl.decoder import Decoder
@@ -133,6 +135,21 @@ def test_mistakes_in_one_line(finetuned: CommandLine, decoder: Decoder, tmp_path
         mindeye_pl.load(tmp_path)
     with pytest.raises(AttributeError, match="no attribute"):
         mindeye_pl.lead  # noqa: B018
+
+
+def test_a_foreign_configuration_calls_nothing(finetuned: CommandLine, tmp_path: Path) -> None:
+    (folder,) = (finetuned.outputs / "artifacts" / "finetune").glob("subj*")
+    copy, trace = tmp_path / "downloaded", tmp_path / "executed"
+    shutil.copytree(folder, copy)
+    config = OmegaConf.load(copy / "config.yaml")
+    config.model.prior = {
+        "_target_": "pathlib.Path.touch",
+        "_args_": [{"_target_": "pathlib.Path", "_args_": [str(trace)]}],
+    }
+    OmegaConf.save(config, copy / "config.yaml")
+    with pytest.raises(UserError, match=r"model\.prior\._target_=pathlib\.Path\.touch"):
+        mindeye_pl.load(copy)
+    assert not trace.exists()
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from mindeye_pl.console import progress_bar
 from mindeye_pl.errors import UserError
@@ -21,6 +22,9 @@ from mindeye_pl.store.fingerprint import fingerprint
 MANIFEST = "index.json"
 #: The only metric: vectors have length 1, and inner products are cosines.
 COSINE = "cosine"
+REBUILD = "index.folder=null builds one"
+
+Settings = TypeVar("Settings")
 
 
 class VectorIndex(Protocol):
@@ -75,21 +79,34 @@ class IndexManifest:
     def read(cls, folder: Path) -> "IndexManifest":
         """Return the metadata in a folder; raises a UserError if they are missing or damaged."""
         try:
-            return cls(**json.loads((folder / MANIFEST).read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            return TypeAdapter(cls).validate_json((folder / MANIFEST).read_bytes(), strict=True)
+        except (OSError, ValidationError) as error:
             wanted = "the folder of a finished index"
-            raise UserError(f"{folder} holds no index", got=error, expected=wanted, fix="index.folder=null") from error
+            raise UserError(f"{folder} holds no index", got=error, expected=wanted, fix=REBUILD) from error
+
+    def build_settings(self, folder: Path, kind: type[Settings]) -> Settings:
+        """Return the build settings as the class of its engine; raises a UserError for values that it does not take."""
+        try:
+            return TypeAdapter(kind).validate_python(self.build)
+        except ValidationError as error:
+            wanted = f"settings of {kind.__name__}"
+            raise UserError(f"{folder / MANIFEST} is damaged", got=error, expected=wanted, fix=REBUILD) from error
+
+    def check_address(self, folder: Path, address: str | None) -> None:
+        """Refuse an index in a database that the user has not named: it would receive the user's credentials."""
+        if (found := self.build.get("uri")) != address:
+            fix = f"index.build.uri={found}, where you trust it"
+            raise UserError(f"{folder} is in another database", got=found, expected=address, fix=fix)
 
     def check(
         self, folder: Path, *, engine: str, embedder: Mapping[str, Any], vector: Mapping[str, Any], gallery: str
     ) -> None:
         """Refuse an index in `folder` that does not fit the queries' engine, embedder, vector and gallery."""
-        rebuild = "index.folder=null builds one"
         if self.embedder != (asked := json.loads(json.dumps(embedder))):
             seen, wanted = self.embedder.get("name"), asked.get("name")
             if seen == wanted:
                 seen, wanted = (f"{by.get('name')} {fingerprint(by)[:12]}" for by in (self.embedder, asked))
-            fix = f"embedder={self.embedder.get('name')}, or {rebuild}"
+            fix = f"embedder={self.embedder.get('name')}, or {REBUILD}"
             raise UserError(f"{folder} was built by another embedder", got=seen, expected=wanted, fix=fix)
         for what, seen, wanted in (
             ("is another engine's", self.engine, engine),
@@ -97,7 +114,7 @@ class IndexManifest:
             ("was built from another gallery", self.gallery[:12], gallery[:12]),
         ):
             if seen != wanted:
-                raise UserError(f"{folder} {what}", got=seen, expected=wanted, fix=rebuild)
+                raise UserError(f"{folder} {what}", got=seen, expected=wanted, fix=REBUILD)
 
 
 def fill(index: VectorIndex, gallery: EmbeddedGallery) -> None:

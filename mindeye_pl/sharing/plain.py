@@ -52,7 +52,7 @@ def describe(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {TARGET: full_name(type(value))} | fields
-    if isinstance(value, functools.partial) and not value.args and _find(full_name(value.func)) is not None:
+    if isinstance(value, functools.partial) and not value.args and find_target(full_name(value.func)) is not None:
         return {TARGET: full_name(value.func), PARTIAL: True} | describe(value.keywords)
     if isinstance(value, nn.Module):
         name = full_name(type(value))
@@ -71,7 +71,7 @@ def rebuild(node: Any) -> Any:
     arguments = {key: rebuild(item) for key, item in node.items() if key not in (TARGET, PARTIAL)}
     if TARGET not in node:
         return arguments
-    if (target := _find(node[TARGET])) is None:
+    if (target := find_target(node[TARGET])) is None:
         raise UserError(
             "config.json names what is no known part and was not called",
             got=node[TARGET],
@@ -81,8 +81,8 @@ def rebuild(node: Any) -> Any:
     return functools.partial(target, **arguments) if node.get(PARTIAL) is True else target(**arguments)
 
 
-def _find(name: Any) -> Callable[..., Any] | None:
-    """Return the object that a `_target_` names if it may be called, else None."""
+def find_target(name: Any) -> Callable[..., Any] | None:
+    """Return the object that a foreign `_target_` names if it may be called, else None."""
     module, _, attribute = str(name).rpartition(".")
     own = _OWN.fullmatch(module) is not None
     if not own and not _TORCH.fullmatch(module):

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Literal
-from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -151,7 +150,8 @@ def read_torch(
     if not path.is_file():
         raise UserError("the file does not exist", got=path, expected="a file of torch.save")
     try:
-        return _plain(_refusing(path) if foreign == "refuse" else _ignoring(path))
+        mapped = _is_zipped(path)
+        return _plain(_refusing(path, mapped) if foreign == "refuse" else _ignoring(path, mapped))
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
         got = name[1] if name else "a pickle"
@@ -161,23 +161,28 @@ def read_torch(
         raise UserError(f"{path} is damaged, or not a file of torch.save", got=reason, fix=DOWNLOAD) from error
 
 
-def _refusing(path: Path) -> Any:
-    with torch.serialization.safe_globals([(placeholder, name) for name, placeholder in _ARRAYS.items()]):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-
-
-def _ignoring(path: Path) -> Any:
-    # torch.load passes two formats to loaders of their own, which know more than pickles.
+def _is_zipped(path: Path) -> bool:
+    """Return whether torch can map the file; raises a ValueError for the formats of loaders that run what they read."""
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
-    if zipped and "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+    records = torch._C.PyTorchFileReader(str(path)).get_all_records() if zipped else []
+    if any(name == "constants.pkl" or name.startswith("code/") for name in records):
         raise ValueError("a TorchScript archive")
     if not zipped and tarfile.is_tarfile(path):
         raise ValueError("a tar file")
+    return zipped
+
+
+def _refusing(path: Path, mapped: bool) -> Any:
+    with torch.serialization.safe_globals([(placeholder, name) for name, placeholder in _ARRAYS.items()]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _ignoring(path: Path, mapped: bool) -> Any:
     module = ModuleType("restricted_pickle")
     module.Unpickler = _Unpickler  # type: ignore[attr-defined]
     module.load = lambda file, **options: _Unpickler(file, **options).load()  # type: ignore[attr-defined]
-    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module, mmap=zipped)
+    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module, mmap=mapped)
 
 
 def _plain(content: Any) -> Any:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.gallery import embedded
 from mindeye_pl.gallery.embedded import EmbeddedGallery
 from mindeye_pl.gallery.faiss_index import FaissBuild, FaissIndex, FaissSearch
-from mindeye_pl.gallery.index import IndexManifest, VectorIndex, fill
+from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
 from mindeye_pl.gallery.milvus_index import STATE, MilvusBuild, MilvusIndex
 from tests.gallery.made import clustered, exact, recall
 from tests.gallery.made import embedded as embedded_gallery
@@ -230,3 +231,32 @@ def test_an_index_is_refused_by_name(change: dict[str, object], words: str, tmp_
 def test_a_folder_without_an_index(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no index"):
         IndexManifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{}", "{", '{"dim": "4"}', json.dumps(asdict(manifest()) | {"embedder": 3}), json.dumps({"build": {}})],
+)
+def test_a_damaged_manifest(content: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(UserError, match="holds no index"):
+        IndexManifest.read(tmp_path)
+
+
+def test_build_settings_of_a_foreign_manifest(tmp_path: Path) -> None:
+    """They are values of the engine's class, whatever else the file names."""
+    malice = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "executed")]}
+    assert manifest(build={"kind": "hnsw"} | malice).build_settings(tmp_path, FaissBuild) == FaissBuild(kind="hnsw")
+    for build in ({"kind": malice}, {"kind": "flat", "links": malice}, {"kind": "best"}, {"shard_size": 0}):
+        with pytest.raises(UserError, match=r"index\.json is damaged"):
+            manifest(build=build).build_settings(tmp_path, FaissBuild)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_foreign_address_is_not_used(tmp_path: Path) -> None:
+    """The client would send it the user's credentials."""
+    own = manifest(engine="milvus", build={"uri": "http://elsewhere:19530"})
+    own.check_address(tmp_path, "http://elsewhere:19530")
+    with pytest.raises(UserError, match=r"another database \(got: http://elsewhere:19530; expected: here\.db\)"):
+        own.check_address(tmp_path, "here.db")
+    manifest().check_address(tmp_path, None)

@@ -23,7 +23,7 @@ from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats import gnet
 from mindeye_pl.weights.loaders.feature_networks import load_feature_network
 from mindeye_pl.weights.registry import load_published_system
-from mindeye_pl.weights.safe_unpickling import read_torch
+from mindeye_pl.weights.safe_unpickling import _Array, _DType, _Ignored, read_torch
 
 ARRAYS = [
     np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -236,6 +236,37 @@ def test_an_allowed_function_is_not_changed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is damaged"):
         read_torch(tmp_path / "m.pt", foreign="ignore")
     assert torch._utils._rebuild_tensor_v2.__defaults__ == defaults
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize("foreign", ["refuse", "ignore"])
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("torch FloatStorage", lambda: torch.FloatStorage.dtype),
+        ("torch._utils _rebuild_tensor_v2", lambda: getattr(torch._utils._rebuild_tensor_v2, "dtype", None)),
+        ("torch Size", lambda: getattr(torch.Size, "dtype", None)),
+        ("torch Tensor", lambda: torch.Tensor.dtype),
+        ("torch.nn.parameter Parameter", lambda: torch.nn.Parameter.dtype),
+        ("collections OrderedDict", lambda: getattr(collections.OrderedDict, "dtype", None)),
+        ("numpy dtype", lambda: _DType.__dict__.get("dtype")),
+        ("numpy ndarray", lambda: _Array.__dict__.get("dtype")),
+        ("any.thing Else", lambda: _Ignored.__dict__.get("dtype")),
+    ],
+)
+@pytest.mark.parametrize("state", [b"}X\x05\x00\x00\x00dtypeK\x05s", b"N}X\x05\x00\x00\x00dtypeK\x05s\x86"])
+def test_a_pickle_sets_no_attribute_of_a_class(
+    name: str, changed: Callable[[], Any], state: bytes, tmp_path: Path, foreign: Any
+) -> None:
+    before = changed()
+    module, _, own = name.partition(" ")
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as file:
+        pickled = b"\x80\x02c" + f"{module}\n{own}\n".encode() + state + b"b."
+        for member, content in (("data.pkl", pickled), ("version", b"3\n"), ("byteorder", b"little")):
+            file.writestr(f"m/{member}", content)
+    with suppress(UserError):
+        read_torch(tmp_path / "m.pt", foreign=foreign)
+    assert changed() is before
 
 
 @pytest.mark.parametrize("foreign", ["refuse", "ignore"])

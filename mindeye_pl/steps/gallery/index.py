@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -109,6 +109,7 @@ class BuildIndex(Step):
 
     name = "build_index"
     title = "Gallery index"
+    version = 2
     keys = ("index.name", "index.build")
     runtime_keys = ("index",)
     artifact_type = DATA
@@ -131,7 +132,8 @@ class BuildIndex(Step):
         try:
             fill(index, gallery)
             build: Any = OmegaConf.to_container(wanted.build)
-            manifest = IndexManifest(**inputs["question"], build=build, dim=gallery.dim, count=len(index))
+            plain = {key: value for key, value in build.items() if not key.startswith("_")}  # names no code
+            manifest = IndexManifest(**inputs["question"], build=plain, dim=gallery.dim, count=len(index))
         finally:
             index.close()
         manifest.write(work.folder)
@@ -155,8 +157,9 @@ class GivenIndex(Input):
 
     def check(self, config: DictConfig, parts: Inputs) -> None:
         """Check that it was built by this embedder, in this way and from this gallery."""
-        folder = Path(config.index.folder)
-        IndexManifest.read(folder).check(folder, **parts["question"])
+        manifest = IndexManifest.read(folder := Path(config.index.folder))
+        manifest.check(folder, **parts["question"])
+        manifest.check_address(folder, config.index.build.get("uri"))
 
     def open(self, config: DictConfig, parts: Inputs) -> Path:
         """Return the folder, checked."""
@@ -165,13 +168,15 @@ class GivenIndex(Input):
 
 
 def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexManifest]:
-    """Return a finished index with its manifest, from the node `index`.
+    """Return a finished index with its manifest, from the node `index`; the folder may come from somebody else.
 
     Raises:
         UserError: if Milvus does not answer, or the index holds another number of vectors than it did.
     """
     manifest = IndexManifest.read(folder)
-    index = instantiate(settings.engine)(folder, manifest.dim, build=instantiate(manifest.build))
+    manifest.check_address(folder, settings.build.get("uri"))
+    build = manifest.build_settings(folder, get_class(settings.build._target_))
+    index = instantiate(settings.engine)(folder, manifest.dim, build=build)
     if len(index) != manifest.count:
         raise UserError(
             f"{folder} is not whole",

@@ -1,0 +1,94 @@
+"""Configurations in folders that may come from somebody else: what they name is called only where it is allowed.
+
+Hydra calls whatever a `_target_` names. A configuration that the user types is the user's own program; one that lies
+beside downloaded weights is not. The names that this package's own configuration has are allowed, parts, networks,
+torch optimisers and schedules too, and modules that the user lists.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from mindeye_pl.config import conf_dir, register_resolvers
+from mindeye_pl.errors import UserError
+from mindeye_pl.schema.nodes.root import Config
+from mindeye_pl.schema.validate import validate
+from mindeye_pl.sharing.plain import TARGET, find_target
+
+#: Hydra's functions that import what their only argument names.
+_LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
+
+_NAMES = re.compile(r"(?:_target_|\bpath): *([A-Za-z_]\w*(?:\.\w+)+)")
+
+
+def read_foreign_config(path: Path, modules: Sequence[str] = ()) -> DictConfig:
+    """Return the configuration of a run from its file, its interpolations resolved and its values checked.
+
+    Args:
+        path: the file.
+        modules: names of further modules, or packages, whose functions and classes it may name.
+
+    Raises:
+        UserError: for a file that cannot be read, and for the first `_target_` that is not allowed, of which nothing is
+            imported or called; for the first wrong value.
+    """
+    register_resolvers()
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} cannot be read", got=error, expected="the configuration of a run") from error
+    if not isinstance(plain, dict) or not plain:
+        raise UserError(f"{path} holds no configuration", got=plain, expected="a mapping")
+    for key, node in _nodes(plain):
+        if (name := _refused(node, modules)) is not None:
+            what, expected = (
+                f"{path} names what this package does not know, and it was not called",
+                "a part of mindeye_pl",
+            )
+            fix = f"modules=[{str(name).rpartition('.')[0]!r}], where you trust that module"
+            raise UserError(what, got=f"{key}={name}", expected=expected, fix=fix)
+    config = OmegaConf.create(plain)
+    validate(config, Config)
+    return config
+
+
+def _nodes(value: Any, key: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Yield every node with a `_target_`; raise a UserError for text that would be resolved a second time."""
+    if isinstance(value, str) and "${" in value:
+        raise UserError(f"{key} holds an interpolation of an interpolation", got=value, expected="a value")
+    if isinstance(value, dict):
+        if TARGET in value:
+            yield f"{key}.{TARGET}", value
+        for name, item in value.items():
+            yield from _nodes(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _nodes(item, f"{key}.{place}")
+
+
+def _refused(node: dict[Any, Any], modules: Sequence[str]) -> Any:
+    """Return the name in a node that may not be called, or imported; None if there is none."""
+    name = node[TARGET]
+    if name in _LOOKUPS:
+        return None if set(node) == {TARGET, "path"} and _is_allowed(node["path"], modules) else node.get("path", name)
+    return None if _is_allowed(name, modules) else name
+
+
+def _is_allowed(name: Any, modules: Sequence[str]) -> bool:
+    if not isinstance(name, str):
+        return False
+    listed = any(name.startswith(f"{module}.") for module in modules)
+    return listed or name in _own_names() or find_target(name) is not None
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    """The functions and classes that this package's configuration names."""
+    found = (name for path in conf_dir().rglob("*.yaml") for name in _NAMES.findall(path.read_text(encoding="utf-8")))
+    return frozenset(found) - frozenset(_LOOKUPS)
