@@ -30,7 +30,9 @@ Seed = Annotated[int, Ge(0), Lt(2**32)]
 #: Above 0; infinity is allowed and means that nothing is clamped.
 Clamp = Annotated[float, Gt(0), AllowInfNan(True)]
 #: Part of a file's name. The words are what an error message says of it.
-Name = Annotated[str, StringConstraints(pattern=r"^[\w][\w.+-]*$"), "letters, digits and any of _ . + -"]
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[\w][\w.+-]*$", max_length=80), "up to 80 letters, digits and any of _ . + -"
+]
 
 #: A difference between published code and its paper, or good practice (docs/fidelity.md).
 PublishedOrCorrected = Literal["published", "corrected"]

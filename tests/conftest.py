@@ -29,6 +29,9 @@ from tests import forked
 # Hypothesis keeps its examples beside the tests otherwise; a test run leaves nothing behind.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "mindeye_pl_hypothesis"))
 
+# And so with the digests of large files.
+os.environ.setdefault("MINDEYE_CACHE", str(Path(tempfile.gettempdir()) / "mindeye_pl_cache"))
+
 CONF = Path(__file__).parents[1] / "conf"
 
 

@@ -19,12 +19,12 @@ from typing import Any
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, flush_all, remove_temporaries
-from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.fingerprint import fingerprint, folder_name
 from mindeye_pl.store.locks import REQUIRED, Maker, held, storing
 from mindeye_pl.store.manifest import check_sizes, read_manifest, rebuild, write_manifest
 
 #: Raised when the meaning of every artifact's files changes; part of every fingerprint.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: File in which a step leaves facts for its manifest, a json object.
 FACTS = "facts.json"
@@ -36,7 +36,8 @@ class ArtifactSpec:
 
     Attributes:
         step: name of the step that builds it, a folder of the store.
-        label: readable part of the folder's name, not of the fingerprint.
+        label: readable part of the folder's name, not of the fingerprint; characters that a name may not have are
+            replaced.
         determined_by: plain data, everything that the content depends on.
         inputs: fingerprints of the artifacts and data that it is built from, by name.
         version: raised when the same settings mean other content.
@@ -47,6 +48,9 @@ class ArtifactSpec:
     determined_by: dict[str, Any]
     inputs: dict[str, str] = field(default_factory=dict)
     version: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", folder_name(self.label))
 
     @property
     def fingerprint(self) -> str:

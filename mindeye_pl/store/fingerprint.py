@@ -2,11 +2,28 @@
 
 import hashlib
 import json
+import os
+import re
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_BLOCKS, _BLOCK_BYTES = 16, 64 * 1024
+from platformdirs import user_cache_path
+
+from mindeye_pl.store.atomic import write_text
+
+#: Environment variable of the folder of remembered digests, in place of the user's cache folder.
+CACHE = "MINDEYE_CACHE"
+
+#: Smaller files are read as quickly as what is remembered of them.
+_REMEMBERED_FROM_BYTES = 1024 * 1024
+_SETTLED_AFTER_NS = 3_000_000_000
+
+
+#: Longest name of a folder that is made of text of the user's, in bytes; file systems allow 255 for all of it.
+_LONGEST_NAME = 80
 
 
 def plain(content: Any) -> Any:
@@ -23,19 +40,52 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(plain(content), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def fingerprint_file(path: Path) -> str:
-    """Return the sha256 of a file's size and of sixteen blocks of 64 KiB, evenly spaced over the file.
+def folder_name(text: str) -> str:
+    """Return text as part of a folder's name: no separators, blanks or leading dots; a long one ends in its digest."""
+    name = re.sub(r"[^\w.+=-]+", "-", text).lstrip(".") or "unnamed"
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    digest = fingerprint(text)[:8]
+    return f"{name.encode()[: _LONGEST_NAME - len(digest) - 1].decode(errors='ignore')}-{digest}"
 
-    The file's path and times do not enter: a copy has the same fingerprint. A file of up to 1 MiB enters whole.
+
+def fingerprint_file(path: Path) -> str:
+    """Return the sha256 of a whole file's content; the path and times do not enter, so that a copy has the same.
+
+    The digest of a large file is remembered between processes, for as long as its size, time of change and inode stay.
     """
-    size = path.stat().st_size
-    digest = hashlib.sha256(f"{size}\n".encode())
-    last = max(0, size - _BLOCK_BYTES)
+    status = path.stat()
+    if status.st_size < _REMEMBERED_FROM_BYTES:
+        return _digest(path)
+    identity = [
+        str(path.resolve()),
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    ]
+    place = _remembered_in(identity)
+    with suppress(OSError):
+        if re.fullmatch("[0-9a-f]{64}", found := place.read_text(errors="replace")):
+            return found
+    digest, now = _digest(path), time.time_ns()
+    # A change within the resolution of the file system's clock would not be noticed later.
+    if now - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_AFTER_NS:
+        with suppress(OSError):  # a folder that may not be written: the file is read again next time
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_text(place, digest)
+    return digest
+
+
+def _remembered_in(identity: list[Any]) -> Path:
+    cache = Path(os.environ.get(CACHE) or user_cache_path("mindeye_pl"))
+    return cache / "fingerprints" / fingerprint(identity)[:32]
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        for start in sorted({last * block // (_BLOCKS - 1) for block in range(_BLOCKS)}):
-            file.seek(start)
-            digest.update(file.read(_BLOCK_BYTES))
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint_folder(root: Path, files: Iterable[Path]) -> str:

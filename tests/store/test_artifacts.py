@@ -16,8 +16,8 @@ from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.store.manifest import MANIFEST
 
 SPEC = ArtifactSpec("pretrain", "subj02", {"epochs": 3}, {"data": "abc"})
-#: Of SPEC under schema 2. A change makes all users train again.
-FINGERPRINT = "c1686d6e1dda4fbc2aa2042bc890a0e3016553ecab356a08a8c36f49694317bf"
+#: Of SPEC under schema 3. A change makes all users train again.
+FINGERPRINT = "28f74c22c05ae2390f0ffde44bb9d442c90c26886ac4a82316f5f14ae456a987"
 
 
 def make(store: ArtifactStore, spec: ArtifactSpec = SPEC, content: str = "weights") -> bool:
@@ -71,7 +71,7 @@ def test_a_failed_build_leaves_unfinished_work_but_no_artifact(tmp_path: Path) -
 
 def test_fingerprints_are_stable() -> None:
     assert SPEC.fingerprint == FINGERPRINT
-    assert SCHEMA_VERSION == 2
+    assert SCHEMA_VERSION == 3
 
 
 def test_a_step_of_another_version_is_rebuilt(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ BROKEN_MANIFESTS: dict[str, Callable[[str], str]] = {
     "files as a list": lambda text: text.replace('"files": {', '"files": [], "other": {'),
     "sizes that are none": lambda text: text.replace('"model": 7', '"model": "seven"'),
     "files elsewhere": lambda text: text.replace('"model": 7', '"../../model": 7'),
-    "of another schema": lambda text: text.replace('"schema": 2', '"schema": 3'),
+    "of another schema": lambda text: text.replace('"schema": 3', '"schema": 4'),
     "without a version": lambda text: text.replace('"version"', '"revision"'),
     "without checksums": lambda text: text.replace('"sha256"', '"md5"'),
 }
@@ -179,7 +179,7 @@ def test_a_copy_with_a_hidden_file_of_the_desktop_is_reused(tmp_path: Path) -> N
 def test_two_versions_of_the_code_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ArtifactStore(tmp_path)
     make(store)
-    monkeypatch.setattr("mindeye_pl.store.artifacts.SCHEMA_VERSION", 3)
+    monkeypatch.setattr("mindeye_pl.store.artifacts.SCHEMA_VERSION", 4)
     assert store.find(SPEC) is None
     make(store, content="of the later version")
     monkeypatch.undo()

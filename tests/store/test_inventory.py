@@ -137,12 +137,12 @@ def test_another_artifact_under_this_name(store: ArtifactStore) -> None:
 
 
 def test_other_schema_is_no_damage(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mindeye_pl.store.artifacts.SCHEMA_VERSION", 3)
+    monkeypatch.setattr("mindeye_pl.store.artifacts.SCHEMA_VERSION", 4)
     make(store, MODEL)
     monkeypatch.undo()
     (entry,) = (entry for entry in read_store(store.root) if entry.state != WHOLE)
     assert entry.state == OTHER_SCHEMA
-    assert entry.why == "schema 3, not 2"
+    assert entry.why == "schema 4, not 3"
 
 
 def test_work_is_unfinished_or_being_made(store: ArtifactStore) -> None:
