@@ -20,6 +20,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.root import Config
 from mindeye_pl.schema.validate import validate
 from mindeye_pl.sharing.plain import TARGET, find_target
+from mindeye_pl.store.regular_files import check_regular
 
 #: Hydra's functions that import what their only argument names.
 _LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
@@ -40,7 +41,7 @@ def read_foreign_config(path: Path, modules: Sequence[str] = ()) -> DictConfig:
     """
     register_resolvers()
     try:
-        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        plain: Any = OmegaConf.to_container(OmegaConf.load(check_regular(path)), resolve=True)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} cannot be read", got=error, expected="the configuration of a run") from error
     if not isinstance(plain, dict) or not plain:

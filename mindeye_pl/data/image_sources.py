@@ -17,6 +17,7 @@ from torch import Tensor
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
+from mindeye_pl.store.regular_files import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +35,8 @@ def open_image(file: Path | IO[bytes], name: object, fix: str | None = FETCH) ->
     """Open an image file; raises a UserError with its name if it is damaged or not an image."""
     from PIL import Image
 
+    if isinstance(file, Path):
+        check_regular(file)
     try:
         with Image.open(file) as image:
             yield image

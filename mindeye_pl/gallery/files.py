@@ -22,6 +22,7 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, keep_finite, read_each
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
+from mindeye_pl.store.regular_files import check_regular
 
 #: Dataset of the vectors in an hdf5 file.
 DATASET = "vectors"
@@ -163,7 +164,7 @@ class VectorTable:
 
     def _shape_and_type(self) -> tuple[tuple[int, ...], np.dtype]:
         if self.path.suffix == ".npy":
-            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            mapped = np.load(check_regular(self.path), mmap_mode="r", allow_pickle=False)
             return mapped.shape, mapped.dtype
         with open_dataset(self.path, DATASET) as vectors:
             return vectors.shape, vectors.dtype
@@ -179,6 +180,7 @@ class VectorTable:
         """See `Gallery.read`; rows with NaN, infinity or only zeros are unreadable."""
         if self.path.suffix == ".npy":
             rows = np.load(self.path, mmap_mode="r", allow_pickle=False)[places]
+            rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
         else:
             with open_dataset(self.path, DATASET) as vectors:
                 rows = read_rows(vectors, places)
@@ -210,7 +212,7 @@ class VectorTable:
 def _holds_vectors(path: Path) -> bool:
     """Return true if an hdf5 file holds a table of vectors instead of images."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(check_regular(path), "r") as file:
             return DATASET in file
     except OSError:
         return False  # reading it raises the error

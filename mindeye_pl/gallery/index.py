@@ -18,6 +18,7 @@ from mindeye_pl.gallery.embedded import EmbeddedGallery
 from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.regular_files import check_regular
 
 MANIFEST = "index.json"
 #: The only metric: vectors have length 1, and inner products are cosines.
@@ -79,7 +80,7 @@ class IndexManifest:
     def read(cls, folder: Path) -> "IndexManifest":
         """Return the metadata in a folder; raises a UserError if they are missing or damaged."""
         try:
-            return TypeAdapter(cls).validate_json((folder / MANIFEST).read_bytes(), strict=True)
+            return TypeAdapter(cls).validate_json(check_regular(folder / MANIFEST).read_bytes(), strict=True)
         except (OSError, ValidationError) as error:
             wanted = "the folder of a finished index"
             raise UserError(f"{folder} holds no index", got=error, expected=wanted, fix=REBUILD) from error

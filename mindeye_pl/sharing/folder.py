@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, flush_all, remove, temporary_path
+from mindeye_pl.store.regular_files import check_regular
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -60,8 +61,8 @@ def _remove_export(folder: Path) -> None:
 def is_shared(folder: Path) -> bool:
     """Return if a folder holds a shared part."""
     try:
-        return MARK in json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError, TypeError, RecursionError):
+        return MARK in json.loads(check_regular(folder / CONFIG).read_text())
+    except (UserError, OSError, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -69,7 +70,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return a shared folder's configuration; raises a UserError if it is missing, damaged, or of another program."""
     path, expected = folder / CONFIG, f"a folder of `save_pretrained` or pipeline=export, with {CONFIG} and {WEIGHTS}"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(check_regular(path).read_text())
     except OSError as error:
         raise UserError(f"{path} cannot be read", got=error.strerror, expected=expected) from error
     except (ValueError, RecursionError) as error:
@@ -85,7 +86,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(str(path))
+        return load_file(str(check_regular(path)))
     except FileNotFoundError as error:
         raise UserError("the weights do not exist", got=path, expected="a .safetensors file") from error
     except SafetensorError as error:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mindeye_pl.errors import UserError
 from mindeye_pl.sharing.folder import read_safetensors
 from mindeye_pl.store.atomic import write_tensors
+from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.weights.safe_unpickling import read_torch
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -21,7 +22,7 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
     The state dict is the entry `key` of a checkpoint, or the whole content. Raises a UserError if the file is missing,
     damaged, a pickle with code in it, or holds no tensors.
     """
-    if not path.is_file():
+    if not check_regular(path).is_file():
         raise UserError("the checkpoint does not exist", got=path, expected="a .pth or .safetensors file")
     if path.suffix == ".safetensors":
         return read_safetensors(path)

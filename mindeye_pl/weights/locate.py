@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.manifest import sha256
+from mindeye_pl.store.regular_files import check_regular
 
 #: torch.hub's file names contain the first digits of their sha256.
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
@@ -130,6 +131,7 @@ def is_whole(path: Path) -> bool:
     """
     if not path.name.endswith((".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar")):
         return True
+    check_regular(path)
     if path.suffix != ".safetensors":
         # torch.save writes a zip, whose table is at its end; before torch 1.6 it wrote pickles, which have none.
         with path.open("rb") as file:

@@ -17,8 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.regular_files import check_regular
+
+#: Tensors up to this size may repeat what is stored, as buffers of position ids do.
+_SMALL_BYTES = 2**26
 
 DOWNLOAD = "copy or download it again"
 
@@ -147,7 +152,7 @@ def read_torch(
     become None. Foreign objects are refused with `expected` and `fix` in the error, or replaced by empty placeholders.
     Raises a UserError if the file is missing or damaged, or holds foreign objects. Nothing in it is executed.
     """
-    if not path.is_file():
+    if not check_regular(path).is_file():
         raise UserError("the file does not exist", got=path, expected="a file of torch.save")
     try:
         mapped = _is_zipped(path)
@@ -185,10 +190,22 @@ def _ignoring(path: Path, mapped: bool) -> Any:
     return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module, mmap=mapped)
 
 
+def _stored(tensor: Tensor) -> Tensor:
+    """Return a tensor that the file holds; raise a ValueError for one without data, or of a few numbers repeated."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise ValueError(f"a tensor {tuple(tensor.shape)} without data")
+    size, stored = tensor.numel() * tensor.itemsize, tensor.untyped_storage().nbytes()
+    if size > max(stored, _SMALL_BYTES):
+        raise ValueError(f"a tensor {tuple(tensor.shape)} of {size} bytes in {stored}")
+    return tensor
+
+
 def _plain(content: Any) -> Any:
     """Replace the placeholders of arrays by their content."""
     if isinstance(content, _Array):
         return content.content
+    if isinstance(content, Tensor):
+        return _stored(content)
     if isinstance(content, dict):
         return {_plain(key): _plain(value) for key, value in content.items()}
     if type(content) in (list, tuple):

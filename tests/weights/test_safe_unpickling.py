@@ -298,3 +298,46 @@ def test_a_tensor_is_mapped(tmp_path: Path) -> None:
     torch.save(torch.arange(6.0).view(2, 3), tmp_path / "m.pt")
     for foreign in ("refuse", "ignore"):
         assert read_torch(tmp_path / "m.pt", foreign=foreign).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("foreign", ["refuse", "ignore"])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        torch.zeros(1).expand(10**12),
+        torch.zeros(1, 3, 1, 1).expand(10**7, 3, 256, 256),
+        torch.empty(10**12, device="meta"),
+        torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (10**12,), check_invariants=True),
+    ],
+    ids=["expanded", "images", "meta", "sparse"],
+)
+def test_tensors_that_declare_more_than_they_hold(
+    bomb: torch.Tensor, zipped: bool, foreign: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.pt"
+    for content in (bomb, {"state_dict": {"a": bomb}}, [{"b": (bomb,)}]):
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        if foreign == "ignore" and (bomb.is_meta or bomb.is_sparse):  # a foreign object like others
+            assert "tensor" not in str(read_torch(path, foreign=foreign))
+            continue
+        with pytest.raises(UserError, match=r"m\.pt (is damaged|holds code)"):
+            read_torch(path, foreign=foreign)
+
+
+@pytest.mark.parametrize("foreign", ["refuse", "ignore"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_size_beyond_the_storage(zipped: bool, foreign: Any, tmp_path: Path) -> None:
+    class Forged:
+        def __reduce__(self) -> tuple:
+            storage = torch.zeros(4).storage()
+            return torch._utils._rebuild_tensor_v2, (storage, 0, (10**12,), (1,), False, collections.OrderedDict())
+
+    torch.save({"a": Forged()}, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"m\.pt is damaged"):
+        read_torch(tmp_path / "m.pt", foreign=foreign)
+
+
+def test_a_repeated_buffer_is_kept(tmp_path: Path) -> None:
+    torch.save({"position_ids": torch.arange(77).expand(2, -1)}, tmp_path / "m.pt")
+    assert read_torch(tmp_path / "m.pt")["position_ids"].shape == (2, 77)

@@ -1,7 +1,7 @@
 """Partial reading of hdf5 datasets, with one-line errors for damaged files."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -9,7 +9,10 @@ import numpy as np
 
 from mindeye_pl.data.nsd.layout import FETCH_AGAIN
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.regular_files import check_regular
 
+#: A larger dataset that stores less than this ratio (gzip reaches 1032) declares what it does not hold.
+_SMALL_BYTES, _LARGEST_RATIO = 64 * 2**20, 1200
 #: Maximum size of a read beside the rows that are kept.
 _BLOCK_BYTES = 64 * 2**20
 
@@ -18,28 +21,45 @@ _BLOCK_BYTES = 64 * 2**20
 def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
     """Open dataset `name` of a file. The file is closed afterwards, so that data-loader workers never share a handle.
 
-    Raises a UserError if the file is missing, truncated, not hdf5, or has no such dataset.
+    Raises a UserError if the file is missing, truncated, not hdf5, or has no such dataset of numbers of its own.
     """
-    if not path.is_file():
+    if not check_regular(path).is_file():
         raise UserError(f"{path} is missing", expected=f"an hdf5 file with the dataset {name}", fix=FETCH_AGAIN)
     try:
         with h5py.File(path, "r") as file:
-            if name not in file:
-                raise UserError(f"{path} has no dataset {name}", got=sorted(file), expected=name, fix=FETCH_AGAIN)
-            yield file[name]
+            yield _own_dataset(path, file, name)
     except OSError as error:
         raise UserError(f"{path} is truncated or not an hdf5 file", got=error, fix=FETCH_AGAIN) from error
+
+
+def _own_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    found = None
+    with suppress(KeyError, RuntimeError):  # there is no such name, or it is a link that leads nowhere
+        found = file[name]
+    if found is None:
+        raise UserError(f"{path} has no dataset {name}", got=sorted(file), expected=name, fix=FETCH_AGAIN)
+    if not isinstance(found, h5py.Dataset):
+        raise UserError(f"{path}: {name} is not a dataset", got=type(found).__name__, expected="a dataset")
+    if found.external or found.file.filename != file.filename:
+        elsewhere = found.external[0][0] if found.external else found.file.filename
+        raise UserError(f"{path}: {name} is in another file", got=elsewhere, expected="a dataset")
+    if found.dtype.kind not in "biuf":
+        raise UserError(f"{path}: {name} holds no numbers", got=found.dtype, expected="integers or floats")
+    if found.nbytes > max(_SMALL_BYTES, _LARGEST_RATIO * found.id.get_storage_size()):
+        stored = f"{found.shape} in {found.id.get_storage_size()} bytes"
+        raise UserError(f"{path}: {name} is not whole", got=stored, expected=f"{found.nbytes} bytes", fix=FETCH_AGAIN)
+    return found
 
 
 def read_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
     """Read rows `(n,)` of a dataset `(N, ...)`, in any order, repeats allowed; `(n, ...)` in the dataset's dtype.
 
-    Contiguous runs are read as blocks: hdf5's own fancy indexing needs strictly increasing rows and takes minutes for
-    the thousands of rows of a subject. In a chunked dataset, gaps within a chunk are read too, because a chunk is
-    decompressed as a whole anyway.
+    Byte orders of other machines are converted. Contiguous runs are read as blocks: hdf5's own fancy indexing needs
+    strictly increasing rows and takes minutes for the thousands of rows of a subject. In a chunked dataset, gaps within
+    a chunk are read too, because a chunk is decompressed as a whole anyway.
     """
     distinct, inverse = np.unique(rows, return_inverse=True)
-    kept = np.empty((len(distinct), *dataset.shape[1:]), dataset.dtype)
+    kept = np.empty((len(distinct), *dataset.shape[1:]), dataset.dtype.newbyteorder("="))
     row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
     gap = dataset.chunks[0] if dataset.chunks else 1
     for first, last in _runs(distinct, gap, max(1, _BLOCK_BYTES // row_bytes)):

@@ -5,6 +5,7 @@ Legend: V voxels of the subject's nsdgeneral mask.
 
 from collections.abc import Sequence
 
+import h5py
 import numpy as np
 
 from mindeye_pl.data.nsd import constants as nsd
@@ -51,10 +52,9 @@ def read_ncsnr(layout: NSDLayout, subject: int) -> np.ndarray | None:
     return ratio
 
 
-def _vector(dataset: object, num_voxels: int, what: str) -> np.ndarray:
+def _vector(dataset: h5py.Dataset, num_voxels: int, what: str) -> np.ndarray:
     """Check that a dataset has one value per voxel and read it."""
-    shape = getattr(dataset, "shape", "a group")  # in hdf5 the name may also be a group
-    if shape != (num_voxels,):
+    if dataset.shape != (num_voxels,):
         fix = "use betas and masks of the same preparation of NSD (docs/data.md)"
-        raise UserError(f"{what} does not fit the betas", got=shape, expected=(num_voxels,), fix=fix)
+        raise UserError(f"{what} does not fit the betas", got=dataset.shape, expected=(num_voxels,), fix=fix)
     return np.asarray(dataset)

@@ -1,6 +1,8 @@
 """Tar shards, and their behaviour arrays (MindEye2, spec section 1.2), which are read once and then cached."""
 
 import io
+import math
+import os
 import tarfile
 from pathlib import Path
 from typing import Self
@@ -13,6 +15,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_array
 from mindeye_pl.store.built_once import FolderKind
 from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.regular_files import check_regular
 
 KIND = FolderKind("behaviour arrays", schema=2, option="paths.cache", cheap=True)
 BEHAVIOUR = "behaviour.npy"  # (n, 17) float64
@@ -30,12 +33,14 @@ class TarShard:
         self.members: list[tarfile.TarInfo] = []  # its files, in order
 
     def __enter__(self) -> Self:
-        if not self.path.is_file():
+        if not check_regular(self.path).is_file():
             raise UserError(f"{self.path} is missing", expected=f"a tar shard of {self._holds}", fix=self._fix)
-        self._file = self.path.open("rb")
+        self._file = _Bounded(self.path, "rb")
         try:
             self._tar = tarfile.open(fileobj=self._file, mode="r:")
             self.members = [member for member in self._tar if member.isfile()]
+            if sparse := [member.name for member in self.members if member.issparse()]:
+                raise tarfile.ReadError(f"{sparse[0]} is sparse")  # its size says nothing of what is stored
             # A shard that is truncated between two members reads without errors; only its end mark is missing.
             self._file.seek(self._tar.offset)
             if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -62,8 +67,10 @@ class TarShard:
 
         Raises a UserError if the member is not a numeric array, which `expected` describes.
         """
+        content = self.read(member)
         try:
-            array = np.load(io.BytesIO(self.read(member)), allow_pickle=False)
+            _check_declared(content)
+            array = np.load(io.BytesIO(content), allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise self.member_error(member.name, "not a numpy array", got=error, expected=expected) from error
         if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
@@ -79,6 +86,25 @@ class TarShard:
 
     def _damaged(self, error: Exception) -> UserError:
         return UserError(f"{self.path} is truncated or not a tar file", got=error, fix=self._fix)
+
+
+def _check_declared(content: bytes) -> None:
+    """Raise a ValueError for an `.npy` file that declares another array than it holds, before numpy allocates it."""
+    header = io.BytesIO(content)
+    version = np.lib.format.read_magic(header)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(header)
+    if math.prod(shape) * dtype.itemsize != len(content) - header.tell():
+        raise ValueError(f"{len(content) - header.tell()} bytes of {shape} {dtype}")
+
+
+class _Bounded(io.FileIO):
+    """File that reads no more than it holds: tarfile allocates what a header declares."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes, all that are left by default."""
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left)) or b""
 
 
 def read_behaviour(shard: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.regular_files import check_regular
 
 #: Format of the captions file, for error messages.
 CAPTIONS_LAYOUT = "a json list over stimulus ids of lists of English captions"
@@ -54,7 +55,7 @@ def read_captions(path: Path, num_images: int) -> list[list[str]]:
     it to JSON. Raises a UserError if the file is missing, has another format, or another number of images.
     """
     expected = f"{CAPTIONS_LAYOUT}, {num_images} of them"
-    if not path.is_file():
+    if not check_regular(path).is_file():
         raise UserError("the captions file is missing", got=path, expected=expected)
     try:
         found = TypeAdapter(list[list[str]]).validate_json(path.read_bytes(), strict=True)

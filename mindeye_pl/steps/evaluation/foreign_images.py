@@ -23,6 +23,7 @@ from mindeye_pl.data.image_sources import FETCH, read_pixels, read_size
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import CAPTIONS, RECONSTRUCTIONS
+from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.weights.safe_unpickling import read_torch
 
 #: Ends of the published file names: images from the unCLIP, refined, from the low-level branch; and captions.
@@ -122,7 +123,7 @@ class OwnReconstructions:
 
     def _opened(self) -> Any:
         try:
-            return safe_open(str(self.path), framework="pt")
+            return safe_open(str(check_regular(self.path)), framework="pt")
         except (OSError, SafetensorError) as error:
             raise UserError(f"{self.path} is no whole safetensors file", got=error, fix=FETCH) from error
 
