@@ -1,11 +1,12 @@
 """Atomic writes: a temporary file or folder, fsync, rename."""
 
 import json
+import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,42 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with replacing(path) as temporary:
         save_file(contiguous, str(temporary), dict(metadata) if metadata else None)
+
+
+def write_stacked(path: Path, parts: Sequence[Path]) -> None:
+    """Write a safetensors file of the tensors of many, stacked by name, atomically; one of them is in memory at a time.
+
+    All parts have the same names, dtypes and shapes. The format is of the `safetensors` project: the length of a
+    header, the header as json, and the tensors' bytes without gaps.
+    """
+    from safetensors import deserialize
+
+    first = sorted(deserialize(parts[0].read_bytes()), key=lambda item: (-_item_bytes(item[1]), item[0]))  # aligned
+    header, start = {}, {}
+    end = 0
+    for name, one in first:
+        start[name], end = end, end + len(one["data"]) * len(parts)
+        shape = [len(parts), *one["shape"]]
+        header[name] = {"dtype": one["dtype"], "shape": shape, "data_offsets": [start[name], end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for place, part in enumerate(parts):
+            tensors = dict(deserialize(part.read_bytes()))
+            if _kinds(tensors.items()) != _kinds(first):
+                raise ValueError(f"{part} holds other tensors than {parts[0]}")
+            for name, one in tensors.items():
+                file.seek(8 + len(text) + start[name] + place * len(one["data"]))
+                file.write(one["data"])
+
+
+def _kinds(tensors: Iterable[tuple[str, Any]]) -> dict[str, tuple[str, list[int]]]:
+    return {name: (one["dtype"], one["shape"]) for name, one in tensors}
+
+
+def _item_bytes(one: Any) -> int:
+    return len(one["data"]) // max(1, math.prod(one["shape"]))
 
 
 def flush(path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mindeye_pl.store import atomic
 from mindeye_pl.store.atomic import (
@@ -21,6 +21,7 @@ from mindeye_pl.store.atomic import (
     write_array,
     write_arrays,
     write_json,
+    write_stacked,
     write_tensors,
     write_text,
 )
@@ -111,3 +112,28 @@ def test_writers_at_once_do_not_share_a_temporary_path(tmp_path: Path) -> None:
 def test_import_is_cheap() -> None:
     code = f"import sys, {atomic.__name__}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_many_files_become_one_of_stacked_tensors(tmp_path: Path) -> None:
+    parts, made = [], []
+    for place in range(3):
+        generator = torch.Generator().manual_seed(place)
+        tensors = {
+            "images": torch.rand(3, 5, 5, generator=generator).half(),
+            "stimulus_ids": torch.tensor(place),
+            "tokens": torch.rand(2, 3, generator=generator),
+            "odd": torch.randint(9, (3,), generator=generator).byte(),
+            "latents": torch.rand(2, generator=generator).bfloat16(),
+        }
+        save_file(tensors, path := tmp_path / f"{place}.safetensors")
+        parts.append(path)
+        made.append(tensors)
+    write_stacked(tmp_path / "all.safetensors", parts)
+    found = load_file(tmp_path / "all.safetensors")
+    assert found.keys() == made[0].keys()
+    for name, rows in found.items():
+        assert torch.equal(rows, torch.stack([tensors[name] for tensors in made]))
+    save_file({"images": torch.zeros(3, 5, 5)}, parts[2])
+    with pytest.raises(ValueError, match="other tensors"):
+        write_stacked(tmp_path / "again.safetensors", parts)
+    assert not list(tmp_path.glob("*again*"))

@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -31,7 +32,7 @@ from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_json, write_tensors
+from mindeye_pl.store.atomic import write_json, write_stacked, write_tensors
 from mindeye_pl.training.fit import silence_lightning
 
 #: Files: `stimulus_ids` and images by name, one sentence for each, and how they were made.
@@ -87,7 +88,8 @@ class Reconstruct(ModelStep):
         )
         if is_main_process():
             if models.captioner is not None:
-                words = load_file(str(work.folder / RECONSTRUCTIONS))["caption_words"]
+                with safe_open(str(work.folder / RECONSTRUCTIONS), framework="pt") as file:
+                    words = file.get_tensor("caption_words")
                 write_json(work.folder / CAPTIONS, models.captioner.load().text(words))
             how = {"seed": settings.seed, "reconstruct": dict(settings.reconstruct), "unclip": models.unclip.identity}
             write_json(work.folder / SETTINGS, {"simulated": dataset.is_simulated, **how})
@@ -108,6 +110,9 @@ def make_images(
 ) -> None:
     """Write `RECONSTRUCTIONS`, with the images that a killed build has left. Every rank calls it.
 
+    Batches are the same after a kill, and a batch with a missing image is made again as a whole: half precision rounds
+    otherwise in another batch.
+
     Args:
         ids: `(n,)` stimulus ids, ascending.
         query: rows `(B,)` to what the module reads of them, for a batch of `unclip.batch_size`.
@@ -116,16 +121,20 @@ def make_images(
         settings: with `trainer` and `unclip`.
         announced: words before the work, with the number of images.
     """
-    left = agree([row for row, id_ in enumerate(ids.tolist()) if not (folder / _IMAGE.format(id_)).exists()])
-    if left:
-        done = len(ids) - len(left)
-        console.print(announced.format(len(left)) + (f", {done} are done" if done else ""))
-        of_a_rank = -(-len(left) // world_size())
-        batches = torch.tensor(left).split(min(settings.unclip.batch_size, of_a_rank))
-        _predict(load(), [query(rows) for rows in batches], folder, settings)
+    paths, whole = [folder / _IMAGE.format(id_) for id_ in ids.tolist()], folder / RECONSTRUCTIONS
+    missing = torch.tensor(agree([not path.exists() and not whole.exists() for path in paths]))
+    batches = torch.arange(len(ids)).split(min(settings.unclip.batch_size, -(-len(ids) // world_size())))
+    if left := [rows for rows in batches if missing[rows].any()]:
+        count = sum(map(len, left))
+        done = len(ids) - count
+        console.print(announced.format(count) + (f", {done} are done" if done else ""))
+        _predict(load(), [query(rows) for rows in left], folder, settings)
         wait_for_all()
     if is_main_process():
-        merge(folder, ids.tolist())
+        if not whole.exists():
+            write_stacked(whole, paths)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def _predict(module: LightningModule, queries: list[Any], folder: Path, settings: Settings) -> None:
@@ -158,15 +167,6 @@ class _ImageWriter(Callback):
 def _stored(value: Tensor) -> Tensor:
     value = value.cpu().contiguous()
     return value.half() if value.is_floating_point() else value
-
-
-def merge(folder: Path, ids: list[int]) -> None:
-    """Write one file of all images, ids ascending, in place of the many."""
-    paths = [folder / _IMAGE.format(id_) for id_ in ids]
-    images = [load_file(str(path)) for path in paths]
-    write_tensors(folder / RECONSTRUCTIONS, {name: torch.stack([p[name] for p in images]) for name in images[0]})
-    for path in paths:
-        path.unlink()
 
 
 def read_captions(folder: Path) -> list[str] | None:

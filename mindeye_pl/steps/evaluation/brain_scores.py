@@ -126,7 +126,7 @@ def _predictions(encoder: Encoder, sets: ImageSets, path: Path) -> dict[str, Ten
     """Return betas `(n, V)` by line, each set encoded once."""
     if not path.exists():
         made = {
-            key: np.concatenate([encoder(images[rows].float()) for rows in blocks(len(images))])
+            key: np.concatenate([encoder(images[rows]) for rows in blocks(len(images))])
             for key, images in sets.sets.items()
         }
         write_arrays(path, made)
@@ -150,7 +150,7 @@ def gnet_encoder(network: FrozenModel, subject: int) -> Encoder:
 def ridge_encoder(folder: Path, embedder: FrozenModel, sets: ImageSets) -> Encoder:
     """Return the subject's ridge encoder; it refuses a test image that it was fitted on."""
     encoder, features = load_encoder(folder), encoder_features(embedder)
-    encoder.predict(features(sets.sets[SEEN][:1].float()).numpy(), stimulus_ids=sets.stimulus_ids)
+    encoder.predict(features(sets.sets[SEEN][:1]).numpy(), stimulus_ids=sets.stimulus_ids)
     return lambda images: encoder.predict(features(images).numpy())
 
 

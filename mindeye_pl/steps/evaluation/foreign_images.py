@@ -27,7 +27,8 @@ from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.weights.safe_unpickling import read_torch
 
 #: Ends of the published file names: images from the unCLIP, refined, from the low-level branch; and captions.
-_PUBLISHED_IMAGES = ("_all_recons", "_all_enhancedrecons", "_all_blurryrecons")
+_REFINED, _BLURRY = "_all_enhancedrecons", "_all_blurryrecons"
+_PUBLISHED_IMAGES = ("_all_recons", _REFINED, _BLURRY)
 _PUBLISHED_CAPTIONS = "_all_predcaptions"
 
 #: Number of MindEye1's test images, of the split without the last three sessions.
@@ -166,12 +167,14 @@ class ForeignReconstructions:
         names: N, of the images in their source.
         stimulus_ids: `(N,)` int64, None where the source has none and the images are matched by order.
         captions: N sentences; None where the source has none.
+        blurry: the images of the low-level branch, in a published file beside the others; None where there is none.
     """
 
     images: LazyImages
     names: list[str]
     stimulus_ids: np.ndarray | None
     captions: list[str] | None
+    blurry: LazyImages | None = None
 
 
 def read_reconstructions_of(path: str | Path, test_ids: np.ndarray) -> ForeignReconstructions:
@@ -209,7 +212,8 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray) -> ForeignRe
         raise _another_number(path, len(source.names), len(test_ids))
     names = [source.names[row] for row in rows.tolist()]
     ordered = None if captions is None else [captions[row] for row in rows.tolist()]
-    return ForeignReconstructions(LazyImages(source, rows), names, None if ids is None else test_ids, ordered)
+    found = LazyImages(source, rows)
+    return ForeignReconstructions(found, names, None if ids is None else test_ids, ordered, _blurry(path, rows))
 
 
 def _opened(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
@@ -319,12 +323,45 @@ def _captions_of_folder(folder: Path, names: Sequence[str]) -> list[str] | None:
     return _sentences(path, content)
 
 
+def is_refined(images: Path) -> bool:
+    """Return whether a file has the published name of refined images."""
+    return images.stem.endswith(_REFINED)
+
+
+def blurry_beside(images: Path) -> Path:
+    """Return the published path of the blurry images of the same model."""
+    return _beside(images, _BLURRY)
+
+
+def companions(images: Path) -> list[Path]:
+    """Return the published files beside a published file of images that are scored with it."""
+    if not images.stem.endswith(_PUBLISHED_IMAGES):
+        return []
+    ends = (_PUBLISHED_CAPTIONS, _BLURRY) if is_refined(images) else (_PUBLISHED_CAPTIONS,)
+    return [path for path in (_beside(images, end) for end in ends) if path.is_file()]
+
+
+def _beside(images: Path, end: str) -> Path:
+    known = next(known for known in _PUBLISHED_IMAGES if images.stem.endswith(known))
+    return images.with_name(images.stem.removesuffix(known) + end + images.suffix)
+
+
+def _blurry(images: Path, rows: np.ndarray) -> LazyImages | None:
+    """Return the blurry images beside published refined ones."""
+    if not is_refined(images) or not (path := blurry_beside(images)).is_file():
+        return None
+    blurry = PublishedTensor(path)
+    if len(blurry.names) != len(rows):
+        seen = f"{len(blurry.names)} images"
+        raise UserError(f"{path} holds others than {images}", got=seen, expected=f"{len(rows)}, one for each image")
+    return LazyImages(blurry, rows)
+
+
 def _published_captions(images: Path) -> list[str] | None:
     """Return the sentences in the file that the published code writes beside the images."""
-    end = next((end for end in _PUBLISHED_IMAGES if images.stem.endswith(end)), None)
-    if end is None:
+    if not images.stem.endswith(_PUBLISHED_IMAGES):
         return None
-    path = images.with_name(images.stem.removesuffix(end) + _PUBLISHED_CAPTIONS + images.suffix)
+    path = _beside(images, _PUBLISHED_CAPTIONS)
     return _sentences(path, read_published(path)) if path.is_file() else None
 
 

@@ -205,7 +205,7 @@ def _pixel_scores(protocol: DictConfig, sets: ImageSets) -> Lines:
     for line in sets.lines:
         parts: dict[str, list[torch.Tensor]] = {PIXCORR: [], SSIM: [], SSIM_RGB: []}
         for rows in blocks(len(sets.stimulus_ids)):
-            made, seen, names = sets.images(line, rows), sets.sets[SEEN][rows].float(), sets.names[rows]
+            made, seen, names = sets.images(line, rows), sets.sets[SEEN][rows], sets.names[rows]
             how = {"size": size, "antialias": antialias, "names": names}
             parts[PIXCORR].append(pixcorr_per_image(made, seen, **how))
             parts[SSIM].append(ssim_per_image(made, seen, form="published", **how))
@@ -220,7 +220,7 @@ def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
     for line in sets.lines:
         parts = []
         for rows in blocks(len(sets.stimulus_ids)):
-            made, seen = sets.images(line, rows).to(device), sets.sets[SEEN][rows].float().to(device)
+            made, seen = sets.images(line, rows).to(device), sets.sets[SEEN][rows].to(device)
             parts.append(lpips_per_image(made, seen, network=network))
         scores[line] = {LPIPS: Scored.independent(torch.cat(parts))}
     return scores

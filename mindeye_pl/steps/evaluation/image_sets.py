@@ -8,7 +8,7 @@ Legend: n test images, m images of a set, S tokens, D token width, H and W image
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -64,24 +64,60 @@ class Size:
         """Return images `(m, 3, h, w)` at this size."""
         return _resized(images, (self.height, self.width), self.antialias)
 
-    def resize_all(self, images: Any) -> Tensor:
-        """Return `(m, 3, H, W)` float16 in [0, 1], a block at a time: only a block is ever held in float32."""
-        parts = [self.resize(torch.as_tensor(block).float()) for block in _blocks(images)]
-        return torch.cat([part.clamp(0, 1).half() for part in parts])
+
+class ImageRows(Protocol):
+    """Images in [0, 1] by row: a tensor, or what reads them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
-class StoredSet:
-    """Images of the dataset that are read when they are asked for."""
+class StoredImages:
+    """Images of the dataset, by row of their ids `(m,)`."""
 
     stimuli: Stimuli
     stimulus_ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.stimulus_ids)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        return torch.from_numpy(self.stimuli.read(self.stimulus_ids[rows]))
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one set at the scored size, resized when they are asked for and never rounded.
+
+    Attributes:
+        source: m images of any size.
+        size: the scored size.
+        blended: m images of which a share is mixed in, at the scored size; None without.
+        share: of those.
+    """
+
+    source: ImageRows
     size: Size
+    blended: ImageRows | None = None
+    share: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Return images `(k, 3, H, W)` float32 in [0, 1]."""
+        images = self._resized(self.source, rows)
+        return images if self.blended is None else blend(images, self._resized(self.blended, rows), self.share)
+
+    def _resized(self, source: ImageRows, rows: Any) -> Tensor:
+        return self.size.resize(torch.as_tensor(source[rows]).float()).clamp(0, 1)
 
     def split(self, count: int) -> Iterator[Tensor]:
-        """Return the images `(count, 3, H, W)` float16 at a time."""
-        for start in range(0, len(self.stimulus_ids), count):
-            yield self.size.resize_all(self.stimuli.read(self.stimulus_ids[start : start + count]))
+        """Return all images, `count` at a time."""
+        for start in range(0, len(self), count):
+            yield self[start : start + count]
 
 
 @dataclass(frozen=True)
@@ -90,15 +126,15 @@ class ImageSets:
 
     Attributes:
         stimulus_ids: `(n,)` int64 of the seen images.
-        sets: `(m, 3, H, W)` float16 in [0, 1] by name, the seen images among them.
+        sets: by name, the seen images among them.
         lines: by name.
         floor: two disjoint samples of other images, by names of their own; empty without other images.
     """
 
     stimulus_ids: np.ndarray
-    sets: dict[str, Tensor]
+    sets: dict[str, ImageSet]
     lines: dict[str, Line]
-    floor: dict[str, StoredSet] = field(default_factory=dict)
+    floor: dict[str, ImageSet] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -107,12 +143,12 @@ class ImageSets:
 
     def batches(self, name: str, count: int) -> Iterable[Tensor]:
         """Return the images of a set, `count` at a time."""
-        return self.floor[name].split(count) if name in self.floor else self.sets[name].split(count)
+        return (self.floor | self.sets)[name].split(count)
 
     def images(self, line: str, rows: slice) -> Tensor:
         """Some of a line's images, float32."""
         chosen = self.lines[line]
-        return self.sets[chosen.set][chosen.order[rows]].float()
+        return self.sets[chosen.set][chosen.order[rows]]
 
 
 def collect_sets(
@@ -137,21 +173,20 @@ def collect_sets(
     """
     made, ids, stimuli = scored.tensors, scored.stimulus_ids, targets.dataset.stimuli
     size = image_size(protocol, made["images"])
-    sets = {MODEL: size.resize_all(made["images"])}
-    sets[SEEN] = size.resize_all(stimuli.read(ids))
+    sources: dict[str, ImageRows] = {MODEL: made["images"], SEEN: StoredImages(stimuli, ids), **drawn}
     for name, key in ((BLURRY, "blurry_images"), (REFINED, "refined_images")):
         if key in made:
-            sets[name] = size.resize_all(made[key])
-    if REFINED in sets and BLURRY in sets and (weight := protocol.blend):
-        sets[REFINED] = blend(sets[REFINED].float(), sets[BLURRY].float(), weight).half()
-    sets |= {name: size.resize_all(images) for name, images in drawn.items()}
-    sets[MEAN_IMAGE] = mean_image(stimuli, training_ids[:MAX_IMAGES_FOR_MEAN], size)
-    sets[GREY] = torch.full_like(sets[MEAN_IMAGE], 0.5)
+            sources[name] = made[key]
+    mean = mean_image(stimuli, training_ids[:MAX_IMAGES_FOR_MEAN], size)
+    sources |= {MEAN_IMAGE: mean, GREY: torch.full_like(mean, 0.5)}
     if "prior_tokens" in made:
-        nearest = nearest_images(made["prior_tokens"], targets, training_ids)
-        sets[NEAREST] = size.resize_all(stimuli.read(nearest))
+        sources[NEAREST] = StoredImages(stimuli, nearest_images(made["prior_tokens"], targets, training_ids))
     if unclip is not None and (again := through_vae(unclip, stimuli, ids, size)) is not None:
-        sets[VAE] = again
+        sources[VAE] = again
+    sets = {name: ImageSet(images, size) for name, images in sources.items()}
+    refined = MODEL if scored.are_refined else REFINED
+    if refined in sources and BLURRY in sources and protocol.blend:
+        sets[refined] = ImageSet(sources[refined], size, sources[BLURRY], protocol.blend)
     own, alone = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.int64)
     others = derangement(len(ids), seed)
     lines = {MODEL: Line(MODEL, own), MEAN_IMAGE: Line(MEAN_IMAGE, alone), GREY: Line(GREY, alone)}
@@ -160,7 +195,8 @@ def collect_sets(
         name: Line(name, own) for name in (NEAREST, *BASELINE_LINES, BLURRY, REFINED, TRUE_TOKENS, VAE) if name in sets
     }
     halves = sample_others(len(stimuli), ids, seed)
-    floor = {f"{FLOOR}_{half}": StoredSet(stimuli, chosen, size) for half, chosen in enumerate(halves)}
+    others_of = {f"{FLOOR}_{half}": StoredImages(stimuli, chosen) for half, chosen in enumerate(halves)}
+    floor = {name: ImageSet(images, size) for name, images in others_of.items()}
     return ImageSets(ids, sets, lines, floor)
 
 
@@ -188,17 +224,12 @@ def _resized(images: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
     return resize(images, list(size), interpolation=InterpolationMode.BILINEAR, antialias=antialias)
 
 
-def _blocks(images: Any) -> Iterator[Any]:
-    for start in range(0, len(images), _BATCH_SIZE):
-        yield images[start : start + _BATCH_SIZE]
-
-
 def mean_image(stimuli: Stimuli, ids: np.ndarray, size: Size) -> Tensor:
-    """Return the mean of images `(k,)`, `(1, 3, H, W)` float16: the best answer without a brain."""
+    """Return the mean of images `(k,)`, `(1, 3, H, W)` float32: the best answer without a brain."""
     total = torch.zeros(3, size.height, size.width, dtype=torch.float64)
-    for some in _blocks(ids):
-        total += size.resize_all(stimuli.read(some)).double().sum(0)
-    return (total / len(ids)).half()[None]
+    for some in ImageSet(StoredImages(stimuli, ids), size).split(_BATCH_SIZE):
+        total += some.double().sum(0)
+    return (total / len(ids)).float()[None]
 
 
 def nearest_images(tokens: Tensor, targets: ImageTargets, ids: np.ndarray) -> np.ndarray:
@@ -223,5 +254,5 @@ def through_vae(unclip: FrozenModel, stimuli: Stimuli, ids: np.ndarray, size: Si
         decoded = decoder.autoencode(_resized(images, decoder.image_size, antialias=True).to(unclip.device))
         if decoded is None:
             return None
-        parts.append(size.resize_all(decoded.cpu()))
+        parts.append(size.resize(decoded.float().cpu()).clamp(0, 1))
     return torch.cat(parts)

@@ -39,7 +39,7 @@ class OwnMetric:
         return {
             line: {
                 self.column.name: Scored.independent(
-                    torch.cat([self._checked(sets.images(line, rows), seen[rows].float()) for rows in blocks])
+                    torch.cat([self._checked(sets.images(line, rows), seen[rows]) for rows in blocks])
                 )
             }
             for line in sets.lines

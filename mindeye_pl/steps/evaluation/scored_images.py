@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
-from mindeye_pl.steps.evaluation.foreign_images import read_reconstructions_of
+from mindeye_pl.steps.evaluation.foreign_images import blurry_beside, companions, is_refined, read_reconstructions_of
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
@@ -27,10 +27,12 @@ class ScoredImages:
     Attributes:
         tensors: `stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` in [0, 1], and the intermediates that there are.
         captions: of each image, None where there are none.
+        are_refined: the images are refined ones of the published code, whose evaluation mixes the blurry ones in.
     """
 
     tensors: Mapping[str, Any]
     captions: list[str] | None
+    are_refined: bool = False
 
     @property
     def stimulus_ids(self) -> np.ndarray:
@@ -57,7 +59,7 @@ class Scored(Input):
             expected = "a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step"
             raise UserError("evaluate.reconstructions does not exist", got=path, expected=expected)
         if path.is_file():
-            return fingerprint_file(path)
+            return fingerprint({file.name: fingerprint_file(file) for file in (path, *companions(path))})
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
 
@@ -68,7 +70,17 @@ class Scored(Input):
             return ScoredImages(read_reconstructions(folder), read_captions(folder))
         ids = parts["data"].test_ids(config.data.subject, config.data.test_split, parts["split"])
         given = read_reconstructions_of(_user_path(config), ids)
-        return ScoredImages({"stimulus_ids": torch.from_numpy(ids), "images": given.images}, given.captions)
+        tensors = {"stimulus_ids": torch.from_numpy(ids), "images": given.images}
+        if not is_refined(_user_path(config)) or not config.protocol.blend:
+            return ScoredImages(tensors, given.captions)
+        if given.blurry is None:
+            raise UserError(
+                f"{_user_path(config)} holds refined images, which the published evaluation mixes with blurry ones",
+                got="no file of those beside it",
+                expected=blurry_beside(_user_path(config)).name,
+                fix="copy it there, or protocol.blend=0",
+            )
+        return ScoredImages(tensors | {"blurry_images": given.blurry}, given.captions, are_refined=True)
 
 
 def _user_path(config: DictConfig) -> Path:

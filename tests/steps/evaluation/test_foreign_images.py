@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.evaluation.foreign_images import ForeignReconstructions, read_reconstructions_of
+from mindeye_pl.steps.evaluation.foreign_images import ForeignReconstructions, companions, read_reconstructions_of
 
 IDS = np.array([3, 17, 20, 105, 7000])
 SIZE = 6
@@ -127,6 +127,22 @@ def test_published_captions_beside_reconstructions(tmp_path: Path, kind: Callabl
     assert read_reconstructions_of(tmp_path / "m_all_enhancedrecons.pt", IDS).captions == said
     torch.save(kind(said[:4]), tmp_path / "m_all_predcaptions.pt")
     refuses(r"captions of .*got: 4 captions; expected: 5, one for each", tmp_path / "m_all_enhancedrecons.pt")
+
+
+def test_blurry_images_beside_refined_ones(tmp_path: Path) -> None:
+    refined, blurry = tmp_path / "m_all_enhancedrecons.pt", tmp_path / "m_all_blurryrecons.pt"
+    torch.save(random_images(), refined)
+    assert read_reconstructions_of(refined, IDS).blurry is None
+    assert companions(refined) == []
+    torch.save(random_images() / 2, blurry)
+    found = read_reconstructions_of(refined, IDS)
+    assert found.blurry is not None
+    torch.testing.assert_close(found.blurry[:], random_images() / 2)
+    assert companions(refined) == [blurry]
+    torch.save(random_images()[:4], blurry)
+    refuses("holds others than .*got: 4 images; expected: 5", refined)
+    torch.save(random_images(), tmp_path / "m_all_recons.pt")
+    assert read_reconstructions_of(tmp_path / "m_all_recons.pt", IDS).blurry is None, "not refined"
 
 
 def write_own(folder: Path, order: list[int]) -> torch.Tensor:

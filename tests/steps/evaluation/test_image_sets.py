@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import resize
 from mindeye_pl.config import compose_config
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.refiner import blend
-from mindeye_pl.steps.evaluation.image_sets import Size, sample_others
+from mindeye_pl.steps.evaluation.image_sets import ImageSet, Size, sample_others
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 
 COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "low_level=vae_blur", "refine=tiny")
@@ -41,6 +41,21 @@ def test_the_blurry_image_is_not_blended_in_twice(refine: float, protocol: float
         EVALUATE_RECONSTRUCTIONS.check(config)
     config.evaluate.reconstructions = "folder"  # images of others, which are blended here alone
     EVALUATE_RECONSTRUCTIONS.check(config)
+
+
+def test_scored_images_are_not_rounded() -> None:
+    """Read some at a time, resized, blended: equal to the published arithmetic on all."""
+    generator = torch.Generator().manual_seed(0)
+    refined, blurry = torch.rand(5, 3, 24, 24, generator=generator), torch.rand(5, 3, 9, 9, generator=generator)
+    size = Size(16, 16, antialias=False)
+    images = ImageSet(refined, size, blurry, 0.25)
+    small, other = (resize(one, [16, 16], antialias=False) for one in (refined, blurry))
+    by_hand = 0.75 * small + 0.25 * other
+    assert len(images) == 5
+    assert torch.equal(torch.cat(list(images.split(2))), by_hand)
+    assert torch.equal(images[torch.tensor([4, 0])], by_hand[[4, 0]])
+    assert torch.equal(ImageSet(refined, size)[1:3], small[1:3])
+    assert images[:1].dtype == torch.float32
 
 
 @pytest.mark.parametrize(("num_stimuli", "count"), [(100, 10), (30, 10), (29, 9), (13, 0), (10, 0)])

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from mindeye_pl.config import check_config, compose_config
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets, Line
+from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSet, ImageSets, Line, Size
 from mindeye_pl.steps.evaluation.own_metrics import OwnMetric, OwnMetricInput
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 
@@ -64,7 +64,8 @@ def small_sets() -> ImageSets:
     images = torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4).half() / 100
     order = torch.arange(2)
     lines = {"model": Line("model", order), "shuffled": Line("model", order.flip(0))}
-    return ImageSets(np.arange(2), {SEEN: images, "model": images}, lines)
+    size = Size(4, 4, antialias=False)
+    return ImageSets(np.arange(2), {name: ImageSet(images, size) for name in (SEEN, "model")}, lines)
 
 
 def test_scores_of_every_line(module: Path) -> None:
