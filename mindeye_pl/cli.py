@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, command_line, conf_dir, register_resolvers
+from mindeye_pl.console import use_plain_characters
 from mindeye_pl.distributed.launched import launched_ranks
 from mindeye_pl.errors import UserError
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 #: Error codes and messages of a write to a full disk; libraries below Python pass on only the message.
 _DISK_FULL = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+#: Error codes of a path that may not be used as the run wants to: no permission, or something else is there.
+_UNUSABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),
+    errno.ENAMETOOLONG,
+)
 
 
 @hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")
@@ -91,6 +97,7 @@ class SweepReport(Callback):
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     register_resolvers()
+    use_plain_characters()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions arrive here, not as Hydra's shortened traceback
     # Waiting threads spin by default: with another busy process on the machine a step would take fifty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -149,8 +156,8 @@ def _reports_failure(error: Exception) -> bool:
 def line_of(error: Exception) -> str | None:
     """Return the one line of a mistake that the user can fix, None for another error."""
     if not isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        full = _disk_full(error)
-        return None if full is None else str(full)
+        found = _disk_full(error) or _unusable(error)
+        return None if found is None else str(found)
     message, cause = str(error), error.__cause__
     if isinstance(error, HydraException) and cause is not None and str(cause) not in message:
         message += f" {cause}"
@@ -159,13 +166,27 @@ def line_of(error: Exception) -> str | None:
 
 def _disk_full(error: Exception) -> UserError | None:
     """Return the user's view of a write to a full disk, if the error or one of its causes is one."""
-    seen: set[int] = set()  # causes may be circular
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
+    for cause in _causes(error):
         if getattr(cause, "errno", None) in _DISK_FULL or any(words in str(cause) for words in _DISK_FULL.values()):
             what = f"no room to write {getattr(error, 'filename', None) or 'a file of this run'}"
             fix = "make room, or paths.outputs=FOLDER on another disk; the same command resumes"
             return UserError(what, got=error, expected="free space", fix=fix)
-        seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _unusable(error: Exception) -> UserError | None:
+    """Return the user's view of a path that cannot be used, if the error or one of its causes is about one."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in _UNUSABLE and cause.filename is not None:
+            got = (cause.strerror or str(cause)).lower()
+            return UserError(f"{cause.filename} cannot be used", got=got, expected="a file or folder of your own")
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, each once: causes may be circular."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__

@@ -143,10 +143,16 @@ def _check_sweep_metric(sweep: DictConfig) -> None:
 
 
 def check_command_line(arguments: Iterable[str]) -> None:
-    """Refuse a config group that is set to null, before Hydra composes anything; name an option of it."""
+    """Refuse, before Hydra composes anything, a key that is given twice and a config group that is set to null."""
+    given: dict[str, str] = {}
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
-        if not equals or value not in ("", "null") or key.startswith("hydra"):
+        if not equals or argument.startswith("-"):
+            continue
+        if key in given:
+            raise UserError(f"{key} is given twice", got=f"{given[key]} and {argument}", expected="one value")
+        given[key] = argument
+        if value not in ("", "null") or key.startswith("hydra"):
             continue
         if options := sorted(path.stem for path in (conf_dir() / key).glob("*.yaml")):
             what, expected = f"{key} is a config group, whose options are files", f"one of {', '.join(options)}"

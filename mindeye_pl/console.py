@@ -1,12 +1,35 @@
-"""The one rich console, and the log handler that speaks through it."""
+"""The one rich console, the log handler that speaks through it, and terminals that lack some characters."""
 
+import codecs
 import logging
+import sys
+import unicodedata
+from io import TextIOWrapper
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 #: Messages for the user are printed here.
 console = Console(highlight=False, soft_wrap=True)
+
+
+_PLAIN = {"\u2026": "...", "\u2192": "->", "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u00d7": "x", "\u2500": "-"}
+
+
+def use_plain_characters() -> None:
+    """Let stdout and stderr print plain characters for those that their encoding lacks, instead of failing."""
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    simple = "".join(_PLAIN.get(one) or unicodedata.normalize("NFKD", one) for one in lacking)
+    return "".join(one if one.isascii() else "?" for one in simple if not unicodedata.combining(one)), error.end
 
 
 def progress_bar(*, shown: bool = True) -> Progress:

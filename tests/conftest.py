@@ -95,7 +95,7 @@ class CommandLine:
         """Exit code, stdout and stderr."""
         GlobalHydra.instance().clear()
         more = [f"paths.outputs={self.outputs}"] + ([] if self.compares else [ALONE])
-        self._monkeypatch.setattr(sys, "argv", ["mindeye_pl", *args, *more])
+        self._monkeypatch.setattr(sys, "argv", ["mindeye_pl", *forked.last_of_each_key(*args, *more)])
         self._capture.readouterr()
         try:
             command_line.main()

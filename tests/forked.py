@@ -12,6 +12,14 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 
 
+def last_of_each_key(*arguments: str) -> list[str]:
+    """Return overrides without those that a later one of the same key replaces: a command line has each key once."""
+    given = {
+        argument.lstrip("+").partition("=")[0] if "=" in argument else argument: argument for argument in arguments
+    }
+    return list(given.values())
+
+
 class Forked:
     """A running command.
 
@@ -24,7 +32,7 @@ class Forked:
     def __init__(self, *arguments: str, module: str = "mindeye_pl", folder: Path | None = None):
         printed = Path(tempfile.mkdtemp())
         self._printed = [printed / name for name in ("out", "err")]
-        target = (module, list(arguments), folder or Path.cwd(), *self._printed)
+        target = (module, last_of_each_key(*arguments), folder or Path.cwd(), *self._printed)
         self._process = get_context("fork").Process(target=_run, args=target)
         self._process.start()
 

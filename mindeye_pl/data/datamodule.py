@@ -17,13 +17,14 @@ from torch.utils.data import Dataset
 
 from mindeye_pl.data.image_sources import Table, read_table
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaNormalisation, betas_shape, read_betas
+from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaDtype, BetaNormalisation, betas_shape, read_betas
 from mindeye_pl.data.nsd.constants import TestSplit, ValidateOn
 from mindeye_pl.data.nsd.layout import NSDLayout, check_files
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set, load_tested_trials
 from mindeye_pl.data.nsd.trials import (
     NumSessions,
+    TestImages,
     Trials,
     assign_trial_slots,
     image_hash,
@@ -115,7 +116,8 @@ class NSDDataModule(LightningDataModule):
         steps_per_epoch: batches of an epoch on one rank, whatever the amount of data; None for one pass over the data.
         seed: of the draws and of the validation split.
         num_workers: of the data loaders; with 0 a batch costs a copy of its betas and tokens.
-        half_precision: store betas as float16, as the published training does; batches are float32 anyway.
+        beta_dtype: type of the training betas in memory; batches are float32 anyway.
+        test_images: trials of shared1000 images in the training shards are refused, or dropped.
         repetition_slots: R of `BrainBatch.repetitions`; 0 omits them.
     """
 
@@ -142,7 +144,8 @@ class NSDDataModule(LightningDataModule):
         steps_per_epoch: PositiveInt | None = None,
         seed: Seed = 42,
         num_workers: NonNegativeInt = 0,
-        half_precision: bool = False,
+        beta_dtype: BetaDtype = "float32",
+        test_images: TestImages = "refuse",
         repetition_slots: NonNegativeInt = 0,
     ):
         super().__init__()
@@ -158,7 +161,8 @@ class NSDDataModule(LightningDataModule):
         self.validate_on: ValidateOn = validate_on
         self.validation_pool, self.steps_per_epoch = validation_pool, steps_per_epoch
         self.trials_per_session, self.seed, self.num_workers = trials_per_session, seed, num_workers
-        self.half_precision, self.repetition_slots = half_precision, repetition_slots
+        self.beta_dtype, self.repetition_slots = np.dtype(beta_dtype), repetition_slots
+        self.test_images: TestImages = test_images
         self._train_betas: list[np.ndarray] | None = None  # (n_s, V_s) of each subject
         self._validation_betas: list[np.ndarray] | None = None
 
@@ -171,7 +175,8 @@ class NSDDataModule(LightningDataModule):
         """
         check_files(self.layout, self.subjects)
         load = load_training_trials if self.left_out is None else self.left_out.training_trials
-        found = [load(self.layout, subject, self.num_sessions, self.cache_dir) for subject in self.subjects]
+        where, how = (self.num_sessions, self.cache_dir), {"test_images": self.test_images}
+        found = [load(self.layout, subject, *where, **how) for subject in self.subjects]
         for trials in found:
             if self.left_out is not None and len(trials) == 0:
                 what = f"data.split leaves subject {trials.subject} no training image in the sessions in use"
@@ -251,7 +256,7 @@ class NSDDataModule(LightningDataModule):
 
     def _read(self, trials: Trials, normalisation: BetaNormalisation) -> np.ndarray:
         betas = normalisation(read_betas(self.layout, trials.subject, trials.beta_rows))
-        return betas.astype(np.float16 if self.half_precision else np.float32, copy=False)
+        return betas.astype(self.beta_dtype, copy=False)
 
     def betas_in_use(self) -> np.ndarray:
         """Return a single subject's betas of the training trials, followed by the validation trials, `(n, V)`."""

@@ -1,5 +1,6 @@
 """Every user's mistake is one line: what, seen, wanted, mend; exit code 2, artifacts untouched."""
 
+import io
 import pickle
 import resource
 import shutil
@@ -91,6 +92,43 @@ def test_image_id_past_the_images(cli: CommandLine, nsd: NSDLayout) -> None:
 
 def test_more_sessions_than_exist(cli: CommandLine, nsd: NSDLayout) -> None:
     cli.refuses(*real(nsd, "data.num_sessions=99"), says=("data.num_sessions", "99", "Fix: data.num_sessions="))
+
+
+def test_more_sessions_than_are_simulated(cli: CommandLine) -> None:
+    cli.refuses(*EXPERIMENT, "data.num_sessions=99", says=("data.num_sessions", "99", "up to 4", "num_sessions=4"))
+    assert not cli.artifacts(), "before anything is made"
+
+
+def test_shards_of_another_subject_or_session(cli: CommandLine, nsd: NSDLayout) -> None:
+    own, other = nsd.shard(1, "train", 0), nsd.shard(1, "train", 1)
+    kept = own.read_bytes()
+    shutil.copy(other, own)
+    cli.refuses(*real(nsd), says=("subj01/train/0.tar holds another session", "got: session 2", "session 1 alone"))
+    shutil.copy(nsd.shard(2, "train", 0), own)
+    cli.refuses(*real(nsd), says=("subj01/train/0.tar holds another subject", "got: subject 2", "expected: subject 1"))
+    own.write_bytes(kept)
+    shutil.copy(nsd.shard(2, "new_test"), nsd.shard(1, "new_test"))
+    cli.refuses(*real(nsd), says=("subj01/new_test/0.tar holds another subject",))
+
+
+def test_test_images_among_the_training_shards(cli: CommandLine, nsd: NSDLayout) -> None:
+    """As laboratories write them: one tar for each session, with all of its trials."""
+    session = nsd.shard(1, "train", 0)
+    with tarfile.open(session) as train, tarfile.open(nsd.shard(1, "new_test")) as tested:
+        trials = {member.name: train.extractfile(member).read() for member in train}  # type: ignore[union-attr]
+        for place, member in enumerate(tested):
+            content = tested.extractfile(member).read()  # type: ignore[union-attr]
+            behaviour = np.load(io.BytesIO(content)) if member.name.endswith(".behav.npy") else None
+            if behaviour is not None and behaviour[0, 2] == 1:
+                trials[f"sample{900 + place:09d}.behav.npy"] = content
+    with tarfile.open(session, "w") as tar:
+        for name, content in trials.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    says = ("test images are among the training trials of subject 1", "data.test_images_in_training=drop")
+    cli.refuses(*real(nsd), says=says)
+    assert cli(*real(nsd), "data.test_images_in_training=drop", "plan=true")[0] == 0
 
 
 def test_subject_inside_the_pretraining_set(cli: CommandLine) -> None:

@@ -164,7 +164,7 @@ def test_zscore_by_the_training_trials_in_use(make, small_nsd):
 
 
 def test_half_precision_is_in_memory_alone(make):
-    half, full = make(half_precision=True), make()
+    half, full = make(beta_dtype="float16"), make()
     for data in (half, full):
         data.setup()
     assert half._train_betas[0].dtype == np.float16

@@ -5,13 +5,16 @@ Legend: n trials, V voxels of the subject's nsdgeneral mask.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
 from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
 from mindeye_pl.data.nsd.layout import FETCH_AGAIN, NSDLayout
 from mindeye_pl.errors import UserError
+
+#: Type of a training's betas in memory; the published training keeps float16.
+BetaDtype = Literal["float16", "float32"]
 
 #: Trials checked per block, which bounds the memory of the check.
 _TRIALS_PER_BLOCK = 256

@@ -21,7 +21,14 @@ from threadpoolctl import threadpool_limits
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.trials import NumSessions, Trials, load_all_trials, load_test_trials, load_training_trials
+from mindeye_pl.data.nsd.trials import (
+    NumSessions,
+    TestImages,
+    Trials,
+    load_all_trials,
+    load_test_trials,
+    load_training_trials,
+)
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_array
 from mindeye_pl.store.built_once import FolderKind
@@ -83,9 +90,17 @@ class LeftOut(ABC):
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:
         """Return the mask of the left-out images, `(n,)` bool of `(n,)` stimulus ids."""
 
-    def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
+    def training_trials(
+        self,
+        layout: NSDLayout,
+        subject: int,
+        num_sessions: NumSessions,
+        cache_dir: Path,
+        *,
+        test_images: TestImages = "refuse",
+    ) -> Trials:
         """Return the trials of `load_training_trials` whose images are not left out."""
-        trials = load_training_trials(layout, subject, num_sessions, cache_dir)
+        trials = load_training_trials(layout, subject, num_sessions, cache_dir, test_images=test_images)
         return trials.select(~self.holds(trials.stimulus_ids))
 
     @abstractmethod
@@ -191,12 +206,13 @@ class LeftOutLast(LeftOut):
         *,
         test_split: str,
         cache_dir: Path,
+        test_images: TestImages = "refuse",
     ) -> Self:
         """Return the left-out images of a subject's first sessions.
 
         Raises a UserError as `load_all_trials`, or if there are too few images to split.
         """
-        trials = load_all_trials(layout, subject, num_sessions, test_split, cache_dir)
+        trials = load_all_trials(layout, subject, num_sessions, test_split, cache_dir, test_images=test_images)
         images = by_first_appearance(trials.stimulus_ids)
         trained = len(images) * name.percent // 100
         if not 0 < trained < len(images):
@@ -209,11 +225,19 @@ class LeftOutLast(LeftOut):
         """Return the mask of the test images."""
         return np.isin(stimulus_ids, self.stimulus_ids)
 
-    def training_trials(self, layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
+    def training_trials(
+        self,
+        layout: NSDLayout,
+        subject: int,
+        num_sessions: NumSessions,
+        cache_dir: Path,
+        *,
+        test_images: TestImages = "refuse",
+    ) -> Trials:
         """Return the subject's trials without test images; for other subjects those of the training split."""
         if subject != self.trials.subject:
-            return super().training_trials(layout, subject, num_sessions, cache_dir)
-        trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir)
+            return super().training_trials(layout, subject, num_sessions, cache_dir, test_images=test_images)
+        trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir, test_images=test_images)
         return trials.select(~self.holds(trials.stimulus_ids))
 
     def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:

@@ -12,15 +12,20 @@ from typing import Literal, Self
 import numpy as np
 
 from mindeye_pl.data.nsd.betas import betas_shape
-from mindeye_pl.data.nsd.constants import Behaviour
+from mindeye_pl.data.nsd.constants import TEST_SPLITS, Behaviour
 from mindeye_pl.data.nsd.layout import FETCH_AGAIN, SET_ROOT, NSDLayout
 from mindeye_pl.data.nsd.shards import indexed_behaviour
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import PositiveFloat
 
+_UNKNOWN = -1  # of a behaviour array
+
 #: A fraction of a session is its first trials: 1.5 is the first session and the first half of the second one.
 NumSessions = PositiveFloat | Literal["all"]
+
+#: Trials of test images in the training shards, as a laboratory's own shards have them.
+TestImages = Literal["refuse", "drop"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +56,34 @@ def count_sessions(layout: NSDLayout, subject: int) -> int:
     return len(list(layout.shard(subject, "train").parent.glob("*.tar")))
 
 
-def load_training_trials(layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path) -> Trials:
+def load_training_trials(
+    layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path, *, test_images: TestImages = "refuse"
+) -> Trials:
     """Load the training trials of a subject's first sessions, fractions allowed, in temporal order.
 
-    Shard indices are cached below `cache_dir`. Raises a UserError if there are fewer sessions, or a file is missing,
-    damaged or inconsistent with the betas.
+    Shard indices are cached below `cache_dir`. Trials of test images, the shared1000, are refused or left out. Raises a
+    UserError if there are fewer sessions, or a file is missing, damaged, of another subject or session, or inconsistent
+    with the betas.
     """
     number = _number_of_sessions(layout, subject, num_sessions)
-    return _without_later_part(_load_training(layout, subject, number, cache_dir), number)
+    return _without_later_part(_load_training(layout, subject, number, cache_dir, test_images), number)
 
 
 def load_all_trials(
-    layout: NSDLayout, subject: int, num_sessions: NumSessions, test_split: str, cache_dir: Path
+    layout: NSDLayout,
+    subject: int,
+    num_sessions: NumSessions,
+    test_split: str,
+    cache_dir: Path,
+    *,
+    test_images: TestImages = "refuse",
 ) -> Trials:
     """Load training and shared1000 trials of a subject's first sessions, in temporal order, as `load_training_trials`.
 
     A fraction of sessions counts both kinds of trials. `test_split` is the split whose shard has the shared1000 trials.
     """
     number = _number_of_sessions(layout, subject, num_sessions)
-    training = _load_training(layout, subject, number, cache_dir)
+    training = _load_training(layout, subject, number, cache_dir, test_images)
     shared = load_test_trials(layout, subject, test_split, cache_dir)
     shared = shared.select(np.isin(shared.sessions, training.sessions))
     columns = ("stimulus_ids", "beta_rows", "sessions")
@@ -89,10 +103,30 @@ def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessio
     return existing if num_sessions == "all" else num_sessions
 
 
-def _load_training(layout: NSDLayout, subject: int, number: float, cache_dir: Path) -> Trials:
+def _load_training(layout: NSDLayout, subject: int, number: float, cache_dir: Path, test_images: TestImages) -> Trials:
     """Load the training trials of the first sessions, the last one whole."""
-    shards = (layout.shard(subject, "train", index) for index in range(math.ceil(number)))
-    return _load(layout, subject, shards, cache_dir)
+    shards = [layout.shard(subject, "train", index) for index in range(math.ceil(number))]
+    behaviour = _read(layout, subject, shards, cache_dir)
+    for session, (shard, part) in enumerate(zip(shards, behaviour, strict=True), start=1):
+        if (other := part[part[:, Behaviour.SESSION] != session, Behaviour.SESSION]).size:
+            got, expected = f"session {other[0]:g}", f"session {session} alone"
+            raise UserError(f"{shard} holds another session", got=got, expected=expected, fix=FETCH_AGAIN)
+    found = np.concatenate(behaviour)
+    is_test = _is_test_image(layout, subject, found, cache_dir)
+    if is_test.any() and test_images == "refuse":
+        images = len(np.unique(found[is_test, Behaviour.STIMULUS]))
+        what = f"{images} test images are among the training trials of subject {subject} in {layout.root}"
+        fix = "data.test_images_in_training=drop leaves them out"
+        raise UserError(what, got=f"{is_test.sum()} trials", expected="none, as in MindEye2's shards", fix=fix)
+    return Trials.from_behaviour(subject, found[~is_test])
+
+
+def _is_test_image(layout: NSDLayout, subject: int, behaviour: np.ndarray, cache_dir: Path) -> np.ndarray:
+    """Return the mask of trials that show a shared1000 image, by the arrays themselves and by the test shards."""
+    shards = [layout.shard(subject, split) for split in TEST_SPLITS]
+    tested = [indexed_behaviour(shard, cache_dir)[:, Behaviour.STIMULUS] for shard in shards if shard.is_file()]
+    is_tested = np.isin(behaviour[:, Behaviour.STIMULUS], np.concatenate([*tested, np.empty(0)]))
+    return is_tested | (behaviour[:, Behaviour.IS_SHARED1000] == 1)
 
 
 def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
@@ -105,19 +139,24 @@ def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
 
 def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
     """Load a subject's shared1000 trials in all sessions, in temporal order; the split `test` lacks the last three."""
-    return _load(layout, subject, [layout.shard(subject, split)], cache_dir)
+    return Trials.from_behaviour(
+        subject, np.concatenate(_read(layout, subject, [layout.shard(subject, split)], cache_dir))
+    )
 
 
-def _load(layout: NSDLayout, subject: int, shards: Iterable[Path], cache_dir: Path) -> Trials:
-    """Load the trials of some shards, checking that their rows exist in the betas and images files."""
+def _read(layout: NSDLayout, subject: int, shards: Iterable[Path], cache_dir: Path) -> list[np.ndarray]:
+    """Read the behaviour of some shards, checking their subject, and that their rows exist in betas and images."""
     num_betas, num_stimuli = betas_shape(layout, subject)[0], len(Stimuli(layout.stimuli))
     behaviours = []
     for shard in shards:
         behaviour = indexed_behaviour(shard, cache_dir)
+        if (others := behaviour[~np.isin(behaviour[:, Behaviour.SUBJECT], (subject, _UNKNOWN))]).size:
+            got, expected = f"subject {others[0, Behaviour.SUBJECT]:g}", f"subject {subject}"
+            raise UserError(f"{shard} holds another subject", got=got, expected=expected, fix=FETCH_AGAIN)
         _check_inside(shard, behaviour[:, Behaviour.BETA_ROW], layout.betas(subject), num_betas)
         _check_inside(shard, behaviour[:, Behaviour.STIMULUS], layout.stimuli, num_stimuli)
         behaviours.append(behaviour)
-    return Trials.from_behaviour(subject, np.concatenate(behaviours))
+    return behaviours
 
 
 def _check_inside(shard: Path, rows: np.ndarray, target: Path, num_rows: int) -> None:

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from annotated_types import MinLen
 
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
-from mindeye_pl.data.nsd.betas import NORMALISATIONS
+from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaDtype
 from mindeye_pl.data.nsd.constants import TestSplit, ValidateOn
 from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS
-from mindeye_pl.data.nsd.trials import NumSessions
+from mindeye_pl.data.nsd.trials import NumSessions, TestImages
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
@@ -69,7 +69,9 @@ class Data(Settings):
     validation_images: NonNegativeInt = key("images of a subject held out at least, where the fraction is fewer.")
     validate_on: ValidateOn = key("images that fine-tuning is validated on; `tested` are the test images.")
     trials_per_session: PositiveInt = key("presentations of a session.")
+    test_images_in_training: TestImages = key("trials of shared1000 images in training shards.")
     num_workers: NonNegativeInt = key("worker processes of a data loader.")
+    beta_dtype: BetaDtype = key("type of the training betas in memory.")
     made_by: str | None = optional("full name of the step that makes the files where `root` is null.")
     source_dir: str | None = optional("folder of the files that the step `made_by` converts.")
     shards: Shards | None = optional("tar files of MindEye1's splits.")
@@ -107,6 +109,7 @@ class Fidelity(Settings):
     test_responses: Annotated[str, OneOf(REPETITION_WEIGHTS)] = key(
         "weights of Mind Reader's test responses, at `scale=paper`."
     )
+    beta_dtype: BetaDtype = key("type of MindEye2's training betas in memory, at `scale=paper`.")
 
 
 class ScaleSweep(Settings):

@@ -14,10 +14,13 @@ from mindeye_pl.steps.inputs.targets import ImageTargets
 #: Settings of the trials that a training's weights depend on.
 TRAINING_TRIALS = (
     *("seed", "data.betas", "data.sampling", "data.trials_per_session", "data.validation_fraction"),
-    "data.validation_images",
+    *("data.validation_images", "data.beta_dtype"),
 )
-#: Settings of the same data module that change nothing in a training.
-TRAINING_RUNTIME = ("data.num_workers", "data.repetitions", "data.averaging", "data.test_split")
+#: Settings of the same data module that change nothing in a training; test images in it are refused or left out.
+TRAINING_RUNTIME = (
+    *("data.num_workers", "data.repetitions", "data.averaging", "data.test_split"),
+    "data.test_images_in_training",
+)
 
 #: Settings of one subject's test set, and of the training trials that its betas are scaled by.
 TEST_TRIALS = (
@@ -25,7 +28,10 @@ TEST_TRIALS = (
     *("data.test_split", "data.validation_fraction", "data.validation_images"),
 )
 #: Settings of the same data module that change nothing in a test set.
-TEST_RUNTIME = ("data.num_workers", "data.sampling", "data.trials_per_session")
+TEST_RUNTIME = (
+    *("data.num_workers", "data.sampling", "data.trials_per_session"),
+    *("data.beta_dtype", "data.test_images_in_training"),
+)
 
 
 def trial_data(
@@ -71,6 +77,8 @@ def trial_data(
         steps_per_epoch=steps_per_epoch,
         seed=settings.seed,
         num_workers=data.num_workers,
+        beta_dtype=data.beta_dtype,
+        test_images=data.test_images_in_training,
     )
 
 

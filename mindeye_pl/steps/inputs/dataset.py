@@ -14,6 +14,7 @@ from mindeye_pl.data.nsd.layout import NSDLayout, check_files, fingerprint_files
 from mindeye_pl.data.nsd.splits import LeftOut
 from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, Stimuli
 from mindeye_pl.data.nsd.test_set import load_tested_trials
+from mindeye_pl.data.nsd.trials import load_training_trials
 from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file, fingerprint_folder
@@ -142,11 +143,31 @@ class Data(Images):
         check_files(layout, self.subjects, self.splits)
         return fingerprint_files(layout, self.subjects, self.splits)
 
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check the sessions that are asked for, and the trials of the user's own files."""
+        amounts = dict.fromkeys(self.subjects, config.pretrain.num_sessions)
+        amounts |= {subject: config.data.num_sessions for subject in self.subjects if subject == config.data.subject}
+        if not data_steps(config):
+            check_files(_user_layout(config), self.subjects, self.splits)
+            how = {"test_images": config.data.test_images_in_training}
+            for subject, sessions in amounts.items():
+                load_training_trials(_user_layout(config), subject, sessions, Path(config.paths.cache), **how)
+        elif config.data.source == SIMULATED:
+            for subject, sessions in amounts.items():
+                _check_simulated_sessions(config.simulation.num_sessions, subject, sessions)
+
     def missing(self, config: DictConfig) -> list[str]:
         """Return the data folder, if it is not there."""
         if data_steps(config) or (root := _user_layout(config).root).is_dir():
             return []
         return [f"the data folder {root} (paths.nsd=FOLDER, or docs/data.md)"]
+
+
+def _check_simulated_sessions(simulated: int | DictConfig, subject: int, wanted: float | str) -> None:
+    existing = simulated if isinstance(simulated, int) else simulated.get(subject)
+    if existing is not None and wanted != "all" and wanted > existing:
+        what = f"data.num_sessions is more than the simulated world has of subject {subject}"
+        raise UserError(what, got=wanted, expected=f"up to {existing}, or all", fix=f"data.num_sessions={existing}")
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class Split(Input):
                 settings.num_sessions,
                 test_split=settings.test_split,
                 cache_dir=parts["data"].cache,
+                test_images=settings.test_images_in_training,
             )
 
 
