@@ -44,14 +44,14 @@ def digest(outputs: Path) -> dict[str, str]:
     of_artifact = systems(outputs)
     for folder in sorted((outputs / "artifacts").glob("*/[!.]*")):
         label = folder.name.rpartition("-")[0]
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_bytes())
         name = renamed(f"{folder.parent.name}/{label}/{of_artifact[manifest['fingerprint']]}")
         for path in sorted(folder.rglob("*")):
             file = renamed(path.relative_to(folder).as_posix())
             if path.suffix == ".safetensors":
                 digests = tensors(path)
             elif path.name in ("scores.json", "captions.json", "history.json", "recall.json"):
-                digests = dict(leaves(json.loads(path.read_text())))
+                digests = dict(leaves(json.loads(path.read_bytes())))
             else:
                 continue
             for key, value in digests.items():
@@ -61,7 +61,7 @@ def digest(outputs: Path) -> dict[str, str]:
 
 def systems(outputs: Path) -> dict[str, str]:
     """Return the system that each artifact belongs to by its fingerprint, its own or that of what it is made from."""
-    manifests = [json.loads(path.read_text()) for path in (outputs / "artifacts").glob("*/[!.]*/manifest.json")]
+    manifests = [json.loads(path.read_bytes()) for path in (outputs / "artifacts").glob("*/[!.]*/manifest.json")]
     found: dict[str, str] = {}
     for manifest in manifests:
         classes = re.findall(r"\b(MindEye1|MindEye2|MindReader)\b", json.dumps(manifest["determined_by"]))
@@ -117,5 +117,5 @@ if __name__ == "__main__":
     if command == "digest":
         print(json.dumps(digest(Path(files[0])), indent=0))
     else:
-        before, after = (json.loads(Path(file).read_text()) for file in files)
+        before, after = (json.loads(Path(file).read_bytes()) for file in files)
         sys.exit(compare(before, after) > 0)

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
@@ -33,8 +33,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("wandb_mode", wandb_mode, replace=True)
 
 
-def _other_subjects(subjects: Iterable[int], subject: int) -> list[int]:
-    return [other for other in subjects if other != subject]
+def _other_subjects(subjects: Iterable[int], subject: int) -> ListConfig:
+    return ListConfig([other for other in subjects if other != subject])
 
 
 def command_line(hydra_config: Any) -> list[str]:

@@ -5,12 +5,24 @@ import logging
 import sys
 import unicodedata
 from io import TextIOWrapper
+from typing import Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from mindeye_pl.errors import printable
+
+
+class _Printable(Console):
+    """Console that prints no control characters, which the names of a user's files may hold."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does."""
+        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
+
+
 #: Messages for the user are printed here.
-console = Console(highlight=False, soft_wrap=True)
+console = _Printable(highlight=False, soft_wrap=True)
 
 
 _PLAIN = {"\u2026": "...", "\u2192": "->", "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u00d7": "x", "\u2500": "-"}

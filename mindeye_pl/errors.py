@@ -1,5 +1,14 @@
 """The error that a user meets: one line with what is wrong, the value got, the value expected and the fix."""
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Return text without characters that a terminal obeys, such as those of a file's name."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
 
 class UserError(Exception):
     """A user's mistake; the command line prints it as one line and exits with code 2.
@@ -16,7 +25,7 @@ class UserError(Exception):
         detail = [f"got: {got}"] if got is not None else []
         detail += [f"expected: {expected}"] if expected is not None else []
         line = what + (f" ({'; '.join(detail)})" if detail else "") + (f". Fix: {fix}" if fix else "")
-        super().__init__(" ".join(line.split()))
+        super().__init__(printable(" ".join(line.split())))
 
     def __reduce__(self) -> tuple:
         """Pickle all fields, so that launchers can carry the error between processes."""

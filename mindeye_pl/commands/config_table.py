@@ -48,9 +48,9 @@ def table_text() -> str:
 
 def write(path: Path) -> None:
     """Write the tables between the two marks of a Markdown file."""
-    head, rest = path.read_text().split(BEGIN)
+    head, rest = path.read_text(encoding="utf-8").split(BEGIN)
     tail = rest.split(END)[1]
-    path.write_text(f"{head}{BEGIN}\n\n{table_text()}\n{END}{tail}")
+    path.write_text(f"{head}{BEGIN}\n\n{table_text()}\n{END}{tail}", encoding="utf-8")
 
 
 def _tables(key: str, settings: Any, configs: Sequence[Any]) -> Iterator[_Table]:

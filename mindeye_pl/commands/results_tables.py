@@ -33,7 +33,7 @@ def pages(root: Path) -> list[Path]:
 
 def read_summaries(root: Path) -> dict[str, dict[str, Any]]:
     """Return the committed summaries by name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((root / RESULTS).glob("*.json"))}
+    return {path.stem: json.loads(path.read_bytes()) for path in sorted((root / RESULTS).glob("*.json"))}
 
 
 def collect(root: Path, name: str, folder: Path, allow: Sequence[str]) -> Path:
@@ -48,7 +48,7 @@ def write(root: Path) -> list[Path]:
     """Fill the tables of all pages; return those that have changed."""
     summaries, changed = read_summaries(root), []
     for page in pages(root):
-        before = page.read_text()
+        before = page.read_text(encoding="utf-8")
         if (after := fill_tables(before, summaries)) != before:
             write_text(page, after)
             changed.append(page)
@@ -85,7 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(*write(given.root), sep="\n")
         else:
             summaries = read_summaries(given.root)
-            found = [f"{page}: {line}" for page in pages(given.root) for line in problems(page.read_text(), summaries)]
+            found = [
+                f"{page}: {line}"
+                for page in pages(given.root)
+                for line in problems(page.read_text(encoding="utf-8"), summaries)
+            ]
             print(*found, sep="\n")
             return int(bool(found))
     except UserError as error:

@@ -98,6 +98,6 @@ def _plain(value: str) -> int | float | str:
 
 def _question(experiment: str) -> str:
     """Return the experiment file's first comment without the command, or its name if it has none."""
-    lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8").splitlines()
     comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
     return " ".join(line for line in comment if not line.startswith(("@package", "python -m"))) or experiment

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mindeye_pl.console import console
+from mindeye_pl.data.nsd.shards import is_of_macos
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
@@ -114,7 +116,10 @@ class ImageFolder:
 
     def __init__(self, root: Path, image_size: int):
         self.root, self.image_size = root, image_size
-        self.paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else []
+        found = [p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES] if root.is_dir() else []
+        self.paths = sorted(p for p in found if not is_of_macos(p.name))
+        if skipped := len(found) - len(self.paths):
+            console.print(f"{root}: {skipped} files of macOS (._*) are skipped", markup=False)
         if not self.paths:
             expected = f"a folder with files of {sorted(SUFFIXES)}"
             raise UserError("the image folder is missing or empty", got=root, expected=expected)

@@ -38,7 +38,7 @@ class EmbeddedGallery:
     def __init__(self, folder: Path):
         self.folder = folder
         try:
-            summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+            summary: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())
             self.dim: int = summary["dim"]  # F
             self.counts: dict[str, int] = dict(sorted(summary["files"].items()))  # vectors by file, by place
             self.num_unreadable: int = summary["num_unreadable"]

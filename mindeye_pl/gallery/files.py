@@ -195,7 +195,7 @@ class VectorTable:
         description = self.path.with_suffix(".json")
         if description.is_file():
             try:
-                made_by = json.loads(description.read_text())["embedder"]
+                made_by = json.loads(description.read_bytes())["embedder"]
             except (ValueError, KeyError, TypeError) as error:
                 wanted = '{"embedder": "NAME"}'
                 raise UserError(f"{description} does not name an embedder", got=repr(error), expected=wanted) from error

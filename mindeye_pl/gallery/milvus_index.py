@@ -74,7 +74,7 @@ class MilvusIndex:
         path = folder / STATE
         if not path.exists():
             write_json(path, {"collection": f"gallery_{uuid.uuid4().hex[:16]}", "parts": 0})
-        state = json.loads(path.read_text())
+        state = json.loads(path.read_bytes())
         self.collection: str = state["collection"]
         self._parts: int = state["parts"]
         self._first_part = self._parts  # a killed process may have begun it

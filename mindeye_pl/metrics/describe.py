@@ -59,7 +59,7 @@ def render_page() -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("metrics.md.jinja").read_text())
+    template = environment.from_string(Path(__file__).with_name("metrics.md.jinja").read_text(encoding="utf-8"))
     return template.render(metrics=collect_metrics(), headings=SECTIONS)
 
 

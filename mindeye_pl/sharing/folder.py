@@ -61,7 +61,7 @@ def _remove_export(folder: Path) -> None:
 def is_shared(folder: Path) -> bool:
     """Return if a folder holds a shared part."""
     try:
-        return MARK in json.loads(check_regular(folder / CONFIG).read_text())
+        return MARK in json.loads(check_regular(folder / CONFIG).read_bytes())
     except (UserError, OSError, ValueError, TypeError, RecursionError):
         return False
 
@@ -70,7 +70,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return a shared folder's configuration; raises a UserError if it is missing, damaged, or of another program."""
     path, expected = folder / CONFIG, f"a folder of `save_pretrained` or pipeline=export, with {CONFIG} and {WEIGHTS}"
     try:
-        config = json.loads(check_regular(path).read_text())
+        config = json.loads(check_regular(path).read_bytes())
     except OSError as error:
         raise UserError(f"{path} cannot be read", got=error.strerror, expected=expected) from error
     except (ValueError, RecursionError) as error:

@@ -45,7 +45,9 @@ class Shareable(Recorded):
         with exporting(Path(save_directory)) as folder:
             save_file(weights, str(folder / WEIGHTS), {"format": "pt"})  # other readers need this header
             (folder / CONFIG).write_text(json.dumps(config, indent=1))
-            (folder / CARD).write_text(card(type(self).__name__, self.facts, __version__, whole=whole))
+            (folder / CARD).write_text(
+                card(type(self).__name__, self.facts, __version__, whole=whole), encoding="utf-8"
+            )
             for name, path in (more or {}).items():
                 (folder / name).write_bytes(path.read_bytes())
 

@@ -158,7 +158,7 @@ class ArtifactStore:
                 note.unlink(missing_ok=True)
 
     def _finish(self, spec: ArtifactSpec, work: Path, **entries: Any) -> None:
-        facts = json.loads((work / FACTS).read_text()) if (work / FACTS).exists() else {}
+        facts = json.loads((work / FACTS).read_bytes()) if (work / FACTS).exists() else {}
         (work / FACTS).unlink(missing_ok=True)
         remove_temporaries(work)
         write_manifest(

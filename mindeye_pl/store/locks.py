@@ -59,7 +59,7 @@ class Maker:
     def read(cls, path: Path) -> "Maker | None":
         """Return the note in a file; None if it is missing or damaged."""
         try:
-            found: Any = json.loads(path.read_text())
+            found: Any = json.loads(path.read_bytes())
             return cls(**found) if isinstance(found.get("inputs"), dict) else None
         except (OSError, ValueError, TypeError, AttributeError):
             return None

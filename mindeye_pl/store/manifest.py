@@ -69,7 +69,7 @@ def read_manifest(folder: Path, entries: Kinds = ARTIFACT_ENTRIES) -> dict[str, 
         if not folder.is_dir():
             folder.lstat()
             raise UserError(f"{folder} is not a folder", fix=f"rm {shlex.quote(str(folder))}")
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_bytes())
         _check_kinds(manifest, entries)
     except PermissionError as error:
         raise _unreadable(folder, error) from error

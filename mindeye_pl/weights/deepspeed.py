@@ -87,4 +87,4 @@ def _read_partitions(file: Path) -> tuple[list[Tensor], int | None]:
 
 def _tagged(path: Path) -> Path:
     latest = path / "latest"
-    return path / latest.read_text().strip() if latest.is_file() else path
+    return path / latest.read_text(encoding="utf-8").strip() if latest.is_file() else path

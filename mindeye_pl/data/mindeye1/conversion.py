@@ -59,7 +59,7 @@ def convert_mindeye1(
     indexed = [index_subject(source, subject, settings) for subject in subjects]
     designs = [subject.design(settings.trials_per_session) for subject in indexed]
     _allocate_files(layout, indexed, designs, _image_shape(source, indexed[0]))
-    finished: list[str] = json.loads((root / _PROGRESS).read_text()) if (root / _PROGRESS).exists() else []
+    finished: list[str] = json.loads((root / _PROGRESS).read_bytes()) if (root / _PROGRESS).exists() else []
     write_json(root / _PROGRESS, finished)
     columns = (TextColumn("converting MindEye1's NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not progress) as bar:

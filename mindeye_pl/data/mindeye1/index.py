@@ -245,7 +245,7 @@ def _check_totals(source: MindEye1Layout, indexed: IndexedSubject) -> None:
     if not path.is_file():
         return
     try:
-        totals = json.loads(path.read_text())["totals"]
+        totals = json.loads(path.read_bytes())["totals"]
         known = {split: int(totals[split]) for split in ("train", "val")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         fix = f"rm {path}, then {source.fetch_command(path)}"

@@ -21,6 +21,11 @@ KIND = FolderKind("behaviour arrays", schema=2, option="paths.cache", cheap=True
 BEHAVIOUR = "behaviour.npy"  # (n, 17) float64
 
 
+def is_of_macos(name: str) -> bool:
+    """Return whether a file holds the metadata that macOS writes beside another file: `._NAME`."""
+    return name.rpartition("/")[2].startswith("._")
+
+
 class TarShard:
     """Tar file, open within a `with` block; headers are read on entering, members on request.
 
@@ -38,7 +43,7 @@ class TarShard:
         self._file = _Bounded(self.path, "rb")
         try:
             self._tar = tarfile.open(fileobj=self._file, mode="r:")
-            self.members = [member for member in self._tar if member.isfile()]
+            self.members = [member for member in self._tar if member.isfile() and not is_of_macos(member.name)]
             if sparse := [member.name for member in self.members if member.issparse()]:
                 raise tarfile.ReadError(f"{sparse[0]} is sparse")  # its size says nothing of what is stored
             # A shard that is truncated between two members reads without errors; only its end mark is missing.
@@ -121,6 +126,9 @@ def read_behaviour(shard: Path) -> np.ndarray:
                 got = f"{row.shape} {row.dtype}"
                 raise tar.member_error(member.name, "unexpected array", got=got, expected=expected)
             rows.append(row.astype(np.float64))
+        if tar.members and not rows:
+            seen = ", ".join(member.name for member in tar.members[:3])
+            raise UserError(f"{shard} holds no behaviour arrays", got=seen, expected="NAME.behav.npy", fix=FETCH_AGAIN)
     return np.concatenate(rows) if rows else np.empty((0, len(Behaviour)))
 
 

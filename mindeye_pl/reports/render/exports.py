@@ -55,11 +55,17 @@ def as_csv(table: Results) -> str:
     for row in (row for _, rows in table.groups for row in rows):
         for score in row.scores:
             writer.writerow([
-                row.name, row.kind, row.source, row.simulated, row.this_run, score.name, repr(float(score.value)),
-                *(score.interval or (None, None)), score.chance, score.pool_size, score.num_images,
+                _cell(row.name), row.kind, _cell(row.source), row.simulated, row.this_run,
+                score.name, repr(float(score.value)), *(score.interval or (None, None)), score.chance,
+                score.pool_size, score.num_images,
                 score.higher_is_better, row.differs.get(score.name), row.secondary, score.name in row.unverified,
             ])  # fmt: skip
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 def as_markdown(table: Results) -> str:

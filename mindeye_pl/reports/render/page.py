@@ -110,7 +110,7 @@ def _with_images(html: str, images: Mapping[str, str]) -> str:
 @cache
 def _source(template: str) -> str:
     """Return the text of the style sheet or script as it appears between its tags."""
-    return f"\n{(Path(__file__).parent / 'templates' / template).read_text()}"
+    return f"\n{(Path(__file__).parent / 'templates' / template).read_text(encoding='utf-8')}"
 
 
 def _hash(source: str) -> str:

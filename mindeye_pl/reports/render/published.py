@@ -67,7 +67,7 @@ def published_rows(
 @cache
 def read_published() -> dict[str, Any]:
     """Return the content of `published.json`: metrics, papers and tables."""
-    return json.loads(Path(__file__).with_name("published.json").read_text())
+    return json.loads(Path(__file__).with_name("published.json").read_bytes())
 
 
 def scores_of(table: Mapping[str, Any]) -> list[str]:

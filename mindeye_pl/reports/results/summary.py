@@ -135,7 +135,7 @@ def _names(cell: Cell) -> list[str]:
 
 def _contents(job: Job) -> list[dict[str, Any]]:
     paths = [job.artifacts[step.name] for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS) if step.name in job.artifacts]
-    return [json.loads((Path(path) / SCORES).read_text()) for path in paths]
+    return [json.loads((Path(path) / SCORES).read_bytes()) for path in paths]
 
 
 def _columns(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, Column]:

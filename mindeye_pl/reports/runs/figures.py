@@ -59,7 +59,7 @@ def descriptions(captions: Path | None, ids: np.ndarray) -> list[str]:
     """Return the first caption of each image from the data's file, empty where there is none; ids are `(n,)`."""
     if captions is None:
         return [""] * len(ids)
-    every = json.loads(captions.read_text())
+    every = json.loads(captions.read_bytes())
     return [every[id_][0] for id_ in ids.tolist()]
 
 
@@ -152,7 +152,7 @@ def retrieval_section(embeddings: Embeddings, stimuli: Stimuli, captions: Path |
 
 def read_recall(retrieval: Artifact) -> dict[str, Any]:
     """Return the content of `recall.json`."""
-    return json.loads((retrieval.folder / RECALL).read_text())
+    return json.loads((retrieval.folder / RECALL).read_bytes())
 
 
 def found_section(
@@ -227,7 +227,7 @@ def regions_section(content: Mapping[str, Any], encoders: Sequence[str]) -> Sect
 def tokens_section(embeddings: Embeddings, evaluation: Artifact) -> Section | None:
     """Return the map of predicted and true tokens."""
     names = [f"stimulus {id_}" for id_ in embeddings.ids[:_MAPPED]]
-    rank = json.loads((evaluation.folder / SCORES).read_text())["effective_rank"]
+    rank = json.loads((evaluation.folder / SCORES).read_bytes())["effective_rank"]
     both = (embeddings.brain, embeddings.clip)
     predicted, true = (rows[:_MAPPED].flatten(1).float().numpy() for rows in both)  # (n, F)
     most = f"The effective rank of {len(embeddings.ids)} images is at most {rank.pop('most')}."

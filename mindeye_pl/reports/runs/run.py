@@ -162,7 +162,7 @@ def _print(config: DictConfig, tables: Sequence[Results]) -> None:
 
 def _history(artifact: Artifact) -> list[dict[str, Any]]:
     path = artifact.folder / HISTORY
-    return json.loads(path.read_text()) if path.exists() else []
+    return json.loads(path.read_bytes()) if path.exists() else []
 
 
 def _test_set_uses(made: Mapping[Step, Artifact]) -> dict[str, str]:

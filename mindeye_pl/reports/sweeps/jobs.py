@@ -93,5 +93,5 @@ def _write(job: Job, folder: Path) -> None:
 
 def read_jobs(folder: Path) -> list[Job]:
     """Return the jobs of the sweep in `folder`, by number."""
-    jobs = [Job(**json.loads(path.read_text())) for path in folder.glob(f"*/{JOB}")]
+    jobs = [Job(**json.loads(path.read_bytes())) for path in folder.glob(f"*/{JOB}")]
     return sorted(jobs, key=lambda job: job.number)

@@ -93,7 +93,7 @@ class JobScores:
             scores |= {score.name: score for score in read_kept_scores(Path(job.artifacts[FINETUNE.name]))}
         for step, row in rows.items():
             if step in job.artifacts:
-                content = json.loads((Path(job.artifacts[step]) / SCORES).read_text())
+                content = json.loads((Path(job.artifacts[step]) / SCORES).read_bytes())
                 scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"].get(row, ())}
                 each = content.get("of_each_image", {}).get(row, {})
                 of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
@@ -205,7 +205,7 @@ class Cell:
 
 def manifest_of(folder: str) -> dict[str, Any]:
     """Return the manifest of an artifact's folder."""
-    return json.loads((Path(folder) / MANIFEST).read_text())
+    return json.loads((Path(folder) / MANIFEST).read_bytes())
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:

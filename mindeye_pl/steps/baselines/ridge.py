@@ -250,7 +250,7 @@ def choose_for_retrieval(found: RidgePrediction, tokens: Callable[[np.ndarray], 
 
 def read_choices(folder: Path) -> dict[str, Any]:
     """Return the choices of a finished baseline."""
-    choices: dict[str, Any] = json.loads((folder / CHOICES).read_text())
+    choices: dict[str, Any] = json.loads((folder / CHOICES).read_bytes())
     return choices
 
 

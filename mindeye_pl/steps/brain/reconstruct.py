@@ -172,7 +172,7 @@ def _stored(value: Tensor) -> Tensor:
 def read_captions(folder: Path) -> list[str] | None:
     """Return the caption of each image in the order of `stimulus_ids`, None where none were made."""
     path = folder / CAPTIONS
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_bytes()) if path.exists() else None
 
 
 def read_reconstructions(folder: Path) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ def write_kept_scores(folder: Path, epoch: int) -> None:
 
     There are none where a limit of the trainer ended the training inside its first epoch.
     """
-    records = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).exists() else []
+    records = json.loads((folder / HISTORY).read_bytes()) if (folder / HISTORY).exists() else []
     record: dict[str, float] = next((one for one in records if one["epoch"] == epoch), {})
     scores = [score.to_dict() for score in validation_scores(record)]
     write_json(folder / VALIDATION, {"epoch": epoch + 1, "scores": scores})
@@ -69,4 +69,4 @@ def validation_scores(record: Mapping[str, float]) -> list[Score]:
 
 def read_kept_scores(folder: Path) -> list[Score]:
     """Return the scores that `write_kept_scores` wrote; empty where there were no validation images."""
-    return [Score.from_dict(plain) for plain in json.loads((folder / VALIDATION).read_text())["scores"]]
+    return [Score.from_dict(plain) for plain in json.loads((folder / VALIDATION).read_bytes())["scores"]]

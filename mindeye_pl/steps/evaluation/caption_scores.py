@@ -93,7 +93,7 @@ def score_captions(
         file = reference.expected_at
         needs = f"needs {file.name} in {file.parent}, a list over images of their captions (docs/data.md)"
         return CaptionScores(needs={column.name: needs for column in caption_columns(protocol)})
-    every = json.loads(reference.path.read_text())
+    every = json.loads(reference.path.read_bytes())
     references: list[Reference] = [every[id_] for id_ in stimulus_ids.tolist()]
     scores, usable = CaptionScores(), {}
     for name, embedder in embedders.items():

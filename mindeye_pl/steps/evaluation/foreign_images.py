@@ -313,7 +313,7 @@ def _captions_of_folder(folder: Path, names: Sequence[str]) -> list[str] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no json", got=error) from error
     if isinstance(content, dict):

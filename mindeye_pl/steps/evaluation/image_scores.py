@@ -195,7 +195,7 @@ def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
         plain = {line: {m: scored.plain() for m, scored in row.items()} for line, row in compute().items()}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, plain)
-    read = json.loads(path.read_text())
+    read = json.loads(path.read_bytes())
     return {line: {m: Scored(*map(np.array, pair)) for m, pair in row.items()} for line, row in read.items()}
 
 

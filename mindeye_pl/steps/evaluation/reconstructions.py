@@ -267,4 +267,4 @@ def above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[
 def read_image_scores(artifact: Artifact) -> dict[str, Any]:
     """Return all that an evaluation of images found, as `scores.json` holds it."""
     path: Path = artifact.folder / SCORES
-    return json.loads(path.read_text())
+    return json.loads(path.read_bytes())

@@ -153,7 +153,7 @@ def predict_averaged(
 
 def read_content(artifact: Artifact) -> dict[str, Any]:
     """Return all that an evaluation of retrieval found."""
-    content: dict[str, Any] = json.loads((artifact.folder / SCORES).read_text())
+    content: dict[str, Any] = json.loads((artifact.folder / SCORES).read_bytes())
     return content
 
 

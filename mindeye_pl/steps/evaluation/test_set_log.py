@@ -39,7 +39,7 @@ class OpenedLog:
         of the artifact gets `test_set` and `test_evaluations`.
         """
         with held(self.path.with_name(f".{self.path.name}.lock"), "the log of the test sets", locks=self.locks):
-            log: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else {}
+            log: dict[str, dict[str, Any]] = json.loads(self.path.read_bytes()) if self.path.exists() else {}
             entries = log.setdefault(self.test_set, {})
             entries.setdefault(work.name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
             write_json(self.path, log)

@@ -85,7 +85,7 @@ class EvaluateFoundation(Step):
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the scores."""
-        content: Scores = json.loads((artifact.folder / SCORES).read_text())
+        content: Scores = json.loads((artifact.folder / SCORES).read_bytes())
         found = [(model, name, value) for model, scores in content.items() for name, value in scores.items()]
         record.summarise({f"score/{_slug(model)}/{_slug(name)}": value for model, name, value in found})
         record.log_table("foundation", ("model", "score", "value"), found)

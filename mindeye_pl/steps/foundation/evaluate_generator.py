@@ -99,7 +99,7 @@ class EvaluateGenerator(Step):
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the scores."""
-        rows = json.loads((artifact.folder / SCORES).read_text())["rows"]
+        rows = json.loads((artifact.folder / SCORES).read_bytes())["rows"]
         record.summarise(score_summary(rows[GENERATOR]))
         kinds = {row: "null" for row in rows if row not in (GENERATOR, RANDOM_LATENTS)} | {TRAINING_IMAGES: "ceiling"}
         record.log_table("generator", COLUMNS, score_table(rows, kinds))

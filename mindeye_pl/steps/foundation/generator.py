@@ -60,7 +60,7 @@ class TrainingCaptions(Input):
         if "scenes" in parts:
             return scene_captions(parts["scenes"])
         path = _captions_file(config)
-        captions: list[list[str]] = json.loads(path.read_text())
+        captions: list[list[str]] = json.loads(path.read_bytes())
         if (count := len(parts["images"])) != len(captions):
             raise UserError(f"{path} is of other images", got=f"{len(captions)} entries", expected=f"{count}")
         return captions

@@ -105,7 +105,7 @@ def _user_images(config: DictConfig) -> Images:
 
 def scene_captions(folder: Path) -> list[list[str]]:
     """Return the captions of every scene in a finished folder of `SCENES`, the full one first."""
-    captions: list[list[str]] = json.loads((folder / CAPTIONS).read_text())
+    captions: list[list[str]] = json.loads((folder / CAPTIONS).read_bytes())
     return captions
 
 

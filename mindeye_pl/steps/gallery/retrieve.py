@@ -174,7 +174,7 @@ class Retrieve(ModelStep):
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the recall."""
-        rows = json.loads((artifact.folder / RECALL).read_text())["rows"]
+        rows = json.loads((artifact.folder / RECALL).read_bytes())["rows"]
         record.summarise(score_summary(rows.get(RERANKED, rows.get(COARSE, ()))))
         record.log_table("gallery_recall", COLUMNS, score_table(rows, {SHUFFLED: "null", OWN_VECTOR: "ceiling"}))
 

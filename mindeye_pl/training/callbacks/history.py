@@ -35,7 +35,7 @@ class History(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the records of the epochs that are done."""
-        earlier = json.loads(self.path.read_text()) if self.path.exists() else []
+        earlier = json.loads(self.path.read_bytes()) if self.path.exists() else []
         self.records = [record for record in earlier if record["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -85,7 +85,7 @@ def _config(file: Path, class_name: str) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file} does not exist", expected=f"the configuration of a {class_name}")
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_bytes())
         found = config["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is no configuration of a model", got=f"{type(error).__name__}: {error}") from error

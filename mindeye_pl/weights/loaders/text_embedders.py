@@ -114,7 +114,7 @@ def _read_config(path: Path, kinds: tuple[str, ...], repository: str) -> Any:
     from transformers import AutoConfig
 
     with _refusing(path, "no json", repository):
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_bytes())
     kind = plain.get("model_type") if isinstance(plain, dict) else None
     if kind not in kinds:
         expected, fix = " or ".join(kinds), _command(repository, *FILES)

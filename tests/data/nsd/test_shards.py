@@ -119,3 +119,18 @@ def test_missing_shard_is_refused(tmp_path: Path):
     for read in (read_behaviour, lambda path: indexed_behaviour(path, tmp_path / "cache")):
         with pytest.raises(UserError, match=r"7\.tar is missing"):
             read(tmp_path / "7.tar")
+
+
+@pytest.mark.parametrize("name", ["sample000000000.BEHAV.NPY", "sample000000000.behaviour.npy"])
+def test_members_of_other_names_are_named(name: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(UserError, match=rf"0\.tar holds no behaviour arrays \(got: {name}; expected: NAME\.behav"):
+        read_behaviour(tmp_path / "0.tar")
+
+
+def test_files_of_macos_are_skipped(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in ("._sample000000000.behav.npy", "folder/._x.jpg"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert len(read_behaviour(tmp_path / "0.tar")) == 0
