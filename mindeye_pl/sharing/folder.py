@@ -2,16 +2,18 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, flush_all, remove, temporary_path
 from mindeye_pl.store.regular_files import check_regular
+
+Module = TypeVar("Module", bound=nn.Module)
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -92,3 +94,17 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         what, fix = f"{path} is damaged, or not a safetensors file", "copy or download it again"
         raise UserError(what, got=error, fix=fix) from error
+
+
+def assign(module: Module, weights: Mapping[str, Tensor]) -> Module:
+    """Give a module its weights without a second copy, in memory of their own.
+
+    What was read from a file is mapped, and a process that reads a mapped file ends where the file is overwritten in
+    place, by another download for instance.
+    """
+    module.load_state_dict({name: _owned(value) for name, value in weights.items()}, assign=True)
+    return module
+
+
+def _owned(value: Tensor) -> Tensor:
+    return value if value.untyped_storage().resizable() else value.clone()  # a mapped storage cannot be resized

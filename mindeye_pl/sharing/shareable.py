@@ -11,7 +11,7 @@ import torch
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.recorded import Recorded
 from mindeye_pl.sharing.card import card
-from mindeye_pl.sharing.folder import CARD, CONFIG, MARK, WEIGHTS, exporting, read_config, read_safetensors
+from mindeye_pl.sharing.folder import CARD, CONFIG, MARK, WEIGHTS, assign, exporting, read_config, read_safetensors
 from mindeye_pl.sharing.hub import fetch_folder, push_to_hub
 from mindeye_pl.sharing.plain import describe, rebuild
 from mindeye_pl.version import __version__
@@ -74,7 +74,7 @@ class Shareable(Recorded):
         if not isinstance(part, cls):
             raise UserError(f"{folder} holds another part", got=type(part).__name__, expected=cls.__name__)
         try:
-            part.load_state_dict(read_safetensors(folder / WEIGHTS), assign=True)
+            assign(part, read_safetensors(folder / WEIGHTS))
         except RuntimeError as error:
             got = str(error).splitlines()[-1].strip()
             raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}", got=got, fix="export it again") from error

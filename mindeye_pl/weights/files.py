@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.sharing.folder import read_safetensors
+from mindeye_pl.sharing.folder import assign, read_safetensors
 from mindeye_pl.store.atomic import write_tensors
 from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.weights.safe_unpickling import read_torch
@@ -60,5 +60,4 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def fill(module: Module, weights: Mapping[str, Tensor]) -> Module:
     """Load weights, which must fit the whole module, freeze it and set eval mode."""
-    module.load_state_dict(dict(weights), assign=True)
-    return module.requires_grad_(False).eval()
+    return assign(module, weights).requires_grad_(False).eval()

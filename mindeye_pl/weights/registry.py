@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye
+from mindeye_pl.sharing.folder import assign
 from mindeye_pl.store.atomic import replacing
 from mindeye_pl.types import OneOf
 from mindeye_pl.weights.files import Module, fill
@@ -63,7 +64,7 @@ def published_model(kind: str, published: Mapping[str, Tensor], path: Path, **op
     with torch.device("meta"):
         model = FORMATS[kind].build(published, path, **options)
     check_weights(model.state_dict(), own, path)
-    model.load_state_dict(own, assign=True)
+    assign(model, own)
     if reset_buffers := getattr(model, "reset_buffers", None):
         reset_buffers()  # buffers that are not stored have no values on the meta device
     return model.to("cpu").eval()  # Lightning's modules remember the meta device otherwise

@@ -23,7 +23,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.regular_files import check_regular
 
 #: Tensors up to this size may repeat what is stored, as buffers of position ids do.
-_SMALL_BYTES = 2**26
+_SMALL_BYTES = 2**28
 
 DOWNLOAD = "copy or download it again"
 

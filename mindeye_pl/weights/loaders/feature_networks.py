@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
 from mindeye_pl.nn.features.feature_networks import RECIPES, FeatureNetwork, InceptionOfFID
+from mindeye_pl.sharing.folder import assign
 from mindeye_pl.types import OneOf
 from mindeye_pl.weights.files import fill, read_state
 from mindeye_pl.weights.loaders.bundled import load_clip
@@ -70,7 +71,7 @@ def load_lpips(path: str | Path | None) -> nn.Module:
         # A random AlexNet, replaced below; the package's alternative is a download.
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     trunk = {key: alexnet[re.sub(r"^slice\d", "features", key)] for key in network.net.state_dict()}
-    network.net.load_state_dict(trunk, assign=True)
+    assign(network.net, trunk)
     return network.requires_grad_(False).eval()
 
 

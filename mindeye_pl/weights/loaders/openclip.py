@@ -7,6 +7,7 @@ import torch
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder, Resizing, TokenKind
 from mindeye_pl.nn.clip.embeddings import ClampThenNormalise
+from mindeye_pl.sharing.folder import assign
 from mindeye_pl.types import Clamp, PublishedOrCorrected
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.registry import check_weights
@@ -54,6 +55,6 @@ def load_openclip(
         whole = {key.removeprefix("module."): value for key, value in read_state(path).items()}  # of data parallel
         weights = {key: value for key, value in whole.items() if key.startswith(VISUAL)}
         check_weights({VISUAL + key: value for key, value in visual.state_dict().items()}, weights, path)
-        visual.load_state_dict({k.removeprefix(VISUAL): v.float() for k, v in weights.items()}, assign=True)
+        assign(visual, {k.removeprefix(VISUAL): v.float() for k, v in weights.items()})
     ends = None if clamp is None else ClampThenNormalise(clamp)
     return CLIPImageEmbedder(visual, tokens=tokens, input_range=input_range, resizing=resizing, standardise=ends)
