@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, com
 from mindeye_pl.console import use_plain_characters
 from mindeye_pl.distributed.launched import launched_ranks
 from mindeye_pl.errors import UserError
+from mindeye_pl.stopping import Stopped, exit_with_its_line, stop_on_sigterm
 
 if TYPE_CHECKING:
     from mindeye_pl.reports.sweeps.jobs import Job
@@ -98,6 +100,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     register_resolvers()
     use_plain_characters()
+    stop_on_sigterm()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions arrive here, not as Hydra's shortened traceback
     # Waiting threads spin by default: with another busy process on the machine a step would take fifty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -132,9 +135,9 @@ def mistakes_in_one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if (launched_ranks() or (0, 1))[0] == 0:
-            print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        exit_with_its_line(Stopped(signal.SIGINT, "stopped; the same command resumes"), is_main=_is_main())
+    except Stopped as stopped:
+        exit_with_its_line(stopped, is_main=_is_main())
     except Exception as error:
         line = line_of(error)
         if not _reports_failure(error):
@@ -143,6 +146,10 @@ def mistakes_in_one_line() -> Iterator[None]:
             raise
         print(f"mindeye_pl: {line}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def _is_main() -> bool:
+    return (launched_ranks() or (0, 1))[0] == 0
 
 
 def _reports_failure(error: Exception) -> bool:

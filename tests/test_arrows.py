@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Packages and top modules from the lowest layer to the highest; those of one layer do not import each other.
 LAYERS = (
-    ("version", "errors", "types"),
+    ("version", "errors", "stopping", "types"),
     ("console",),
     ("store",),
     ("nn",),

@@ -1,6 +1,7 @@
 """The training loop of every model: Lightning's trainer, the project's callbacks, and resuming."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from mindeye_pl.distributed.strategies import full_weights, shards_weights, stra
 from mindeye_pl.engine.records import StepLog
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import BEST, LAST, LOSS, Keep, ValidationScore
+from mindeye_pl.stopping import Stopped, ctrl_c
 from mindeye_pl.store.atomic import remove
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
@@ -72,7 +74,7 @@ def fit(
     Raises:
         UserError: for weights that `save` cannot write because they are sharded, for trainer options or callbacks that
             Lightning refuses, or for a training without any finite validation score to keep weights by.
-        Preempted: after a signal, with a checkpoint from which the next call resumes.
+        Stopped: after a signal, with a checkpoint from which the next call resumes.
     """
     if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
         raise UserError(f"{title}: weights cannot be sharded", got=strategy_name(strategy), fix="trainer.strategy=ddp")
@@ -96,12 +98,13 @@ def fit(
     trainer = _build_trainer(settings, data, folder, budget, chosen)
     resumed_from = str(checkpoint) if agree(checkpoint.exists()) else None
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=resumed_from, weights_only=True)
+        with ctrl_c():
+            trainer.fit(model, datamodule=data, ckpt_path=resumed_from, weights_only=True)
     except MisconfigurationException as error:
         fix = "another trainer, logger or callback"
         raise UserError(f"Lightning refuses the training: {error}", fix=fix) from error
     except SIGTERMException:  # without a `ResumeCheckpoint`; it would be exit code 0
-        raise SystemExit(143) from None
+        raise Stopped(signal.SIGTERM, f"{title}: stopped by SIGTERM; the same command starts it again") from None
     if not state.has_trained:  # resumed after the last epoch, where Lightning omits the hooks of the end
         call._call_callback_hooks(trainer, "on_train_end")
     kept = trainer.current_epoch - 1

@@ -31,6 +31,7 @@ from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, c
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
+from mindeye_pl.stopping import ctrl_c
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_stacked, write_tensors
 from mindeye_pl.training.fit import silence_lightning
@@ -148,7 +149,8 @@ def _predict(module: LightningModule, queries: list[Any], folder: Path, settings
     module.allow_zero_length_dataloader_with_multiple_devices = True
     shard = queries[rank() :: world_size()]
     loader: DataLoader[Any] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
-    trainer.predict(module, loader, return_predictions=False)
+    with ctrl_c():
+        trainer.predict(module, loader, return_predictions=False)
 
 
 class _ImageWriter(Callback):

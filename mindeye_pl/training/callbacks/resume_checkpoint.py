@@ -14,6 +14,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from mindeye_pl.stopping import Stopped, stop
 from mindeye_pl.store.atomic import replacing
 
 #: File, or folder where each rank writes its own part, in the training's folder.
@@ -41,10 +42,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-class Preempted(SystemExit):
-    """End of a process that a signal stopped after it saved its training; exit code 128 + signal, as of a shell."""
-
-
 class ResumeCheckpoint(Checkpoint):
     """Writes one checkpoint, each over the last one.
 
@@ -58,14 +55,15 @@ class ResumeCheckpoint(Checkpoint):
         every_n_epochs: epochs between two checkpoints.
         every_n_minutes: None writes none inside an epoch, but on a signal.
         signals: names of the signals that stop the training: Slurm preempts with SIGTERM, `sbatch --signal=USR1@120`
-            sends SIGUSR1 before the time limit. A handler that was there before, as submitit's, is called afterwards.
+            sends SIGUSR1 before the time limit, Ctrl-C is SIGINT, whose second one ends the process at once. A handler
+            that was there before, as submitit's, is called afterwards.
     """
 
     def __init__(
         self,
         every_n_epochs: int = 1,
         every_n_minutes: float | None = 30.0,
-        signals: Sequence[str] = ("SIGTERM", "SIGUSR1"),
+        signals: Sequence[str] = ("SIGTERM", "SIGUSR1", "SIGINT"),
     ):
         super().__init__()
         self.every_n_epochs, self.every_n_minutes = every_n_epochs, every_n_minutes
@@ -102,6 +100,8 @@ class ResumeCheckpoint(Checkpoint):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -152,9 +152,10 @@ class ResumeCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             name = signal.Signals(reason).name
             print(f"stopped by {name} {where}; the same command resumes there", file=sys.stderr, flush=True)
-        if callable(handler := self._handlers.get(reason)):
+        handler = self._handlers.get(reason)
+        if callable(handler) and handler not in (stop, signal.default_int_handler):
             handler(reason, None)
-        raise Preempted(128 + reason)
+        raise Stopped(reason)
 
 
 def _moved(state: Any, before: str, now: str) -> Any:

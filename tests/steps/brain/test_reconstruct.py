@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,30 @@ def test_reconstruct_killed_and_started_again(
     for name, rows in alone.items():
         assert torch.equal(again[name], rows), name
     assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/image-*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_by_a_signal_while_drawing(
+    number: signal.Signals, code: int, cli: CommandLine, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a batch, with one line, an exit code that is no success, and the images that were made."""
+    (folder,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*")
+    shutil.rmtree(folder)
+    write = _ImageWriter.on_predict_batch_end
+
+    def write_and_stop(*args: Any, **options: Any) -> None:
+        write(*args, **options)
+        os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ImageWriter, "on_predict_batch_end", write_and_stop)
+        stopped = Forked(*COMMAND, f"paths.outputs={cli.outputs}")
+        _, errors = stopped.communicate()
+    assert stopped.returncode == code, errors
+    assert len(errors.splitlines()) == 1, errors
+    assert "the same command resumes" in errors
+    (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
+    assert len(list(work.glob("image-*.safetensors"))) == 4
 
 
 def test_report_shows_the_same_first_images(cli: CommandLine, finished: Path) -> None:
