@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mindeye_pl.broken_config import mistake_in_config
 from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, command_line, conf_dir, register_resolvers
 from mindeye_pl.console import use_plain_characters
 from mindeye_pl.distributed.launched import launched_ranks
@@ -163,7 +164,7 @@ def _reports_failure(error: Exception) -> bool:
 def line_of(error: Exception) -> str | None:
     """Return the one line of a mistake that the user can fix, None for another error."""
     if not isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        found = _disk_full(error) or _unusable(error)
+        found = _disk_full(error) or _unusable(error) or mistake_in_config(error)
         return None if found is None else str(found)
     message, cause = str(error), error.__cause__
     if isinstance(error, HydraException) and cause is not None and str(cause) not in message:

@@ -23,7 +23,7 @@ LAYERS = (
     ("data",),
     ("weights", "gallery", "tracking"),
     ("schema",),
-    ("config",),
+    ("config", "broken_config"),
     ("foreign_config",),
     ("distributed",),
     ("engine",),
