@@ -3,7 +3,7 @@
 One folder belongs to one embedder with one set of weights and one images file. It holds
 
 * `tokens.npy`: (N, S, D) float16, sparse: only rows that were written take room;
-* `done.npy`: (N,) bool, true for the rows that were written;
+* `checksums.npy`: (N,) uint64, 1 + CRC-32 of a row that was written, 0 for the others;
 * `manifest.json`: the sizes, and the data that determine the tokens.
 
 Legend: N images in the images file, n images asked for, S tokens, D token width.
@@ -12,6 +12,7 @@ Legend: N images in the images file, n images asked for, S tokens, D token width
 import errno
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +28,8 @@ from mindeye_pl.store.manifest import rebuild
 if TYPE_CHECKING:
     from torch import Tensor
 
-KIND = FolderKind("target tokens", schema=2, option="paths.targets", mutable=True)
-TOKENS, DONE = "tokens.npy", "done.npy"
+KIND = FolderKind("target tokens", schema=3, option="paths.targets", mutable=True)
+TOKENS, CHECKSUMS = "tokens.npy", "checksums.npy"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -52,10 +53,10 @@ class TokenStore:
         sizes = KIND.check(folder)["determined_by"]
         try:
             shape = (sizes["num_stimuli"], sizes["num_tokens"], sizes["token_dim"])
-            got: Any = [(array.shape, array.dtype) for array in (_mapped(folder / TOKENS), _mapped(folder / DONE))]
+            got: Any = [(array.shape, array.dtype) for array in (_mapped(folder / TOKENS), _mapped(folder / CHECKSUMS))]
         except (OSError, ValueError, KeyError) as error:
             shape, got = (0, 0, 0), repr(error)
-        expected = [(shape, np.dtype(np.float16)), (shape[:1], np.dtype(np.bool_))]
+        expected = [(shape, np.dtype(np.float16)), (shape[:1], np.dtype(np.uint64))]
         if got != expected:
             fix = f"{rebuild(folder)}, and run again"
             raise UserError(f"{folder} holds files that differ from its manifest", got=got, expected=expected, fix=fix)
@@ -81,7 +82,7 @@ class TokenStore:
         sizes = {"num_stimuli": num_stimuli, "num_tokens": num_tokens, "token_dim": token_dim}
 
         def build(work: Path) -> None:
-            for name, dtype, rows in ((TOKENS, np.float16, shape), (DONE, np.bool_, shape[:1])):
+            for name, dtype, rows in ((TOKENS, np.float16, shape), (CHECKSUMS, np.uint64, shape[:1])):
                 np.lib.format.open_memmap(work / name, mode="w+", dtype=dtype, shape=rows).flush()
 
         return cls.open(KIND.built(folder, {**sizes, "description": description}, build))
@@ -97,26 +98,40 @@ class TokenStore:
         return _mapped(self.folder / TOKENS)  # (N, S, D)
 
     @cached_property
-    def _done(self) -> np.ndarray:
-        return _mapped(self.folder / DONE)  # (N,), shared with the process that fills it
+    def _checksums(self) -> np.ndarray:
+        return _mapped(self.folder / CHECKSUMS)  # (N,), shared with the process that fills it
+
+    @cached_property
+    def _verified(self) -> np.ndarray:
+        return np.zeros(len(self), np.bool_)  # rows that this process has compared with their checksums
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         """Return target tokens `(n, S, D)` float16 of `(n,)` stimulus ids, in this order; ids may repeat.
 
         Raises:
-            UserError: if an image has not been embedded.
+            UserError: if an image has not been embedded, or its row was changed since.
         """
         ids = self._checked(ids)
-        if len(missing := ids[~self._done[ids]]):
+        if len(missing := ids[self._checksums[ids] == 0]):
             what = f"{self.folder} lacks the target tokens of {len(missing)} of {len(ids)} images"
             fix = "run the experiment again, which embeds missing images"
             raise UserError(what, got=f"stimulus {missing[0]}", expected="embedded images", fix=fix)
-        return self._tokens[ids]
+        rows = self._tokens[ids]
+        self._verify(ids, rows)
+        return rows
+
+    def _verify(self, ids: np.ndarray, rows: np.ndarray) -> None:
+        """Compare rows with their checksums, each once in a process."""
+        for place in np.flatnonzero(~self._verified[ids]):
+            if _checksum(rows[place]) != self._checksums[ids[place]]:
+                what, fix = f"{self.folder / TOKENS} is damaged", f"{rebuild(self.folder)}, and run again"
+                raise UserError(what, got=f"other tokens of stimulus {ids[place]} than were written", fix=fix)
+            self._verified[ids[place]] = True
 
     def missing(self, ids: np.ndarray) -> np.ndarray:
         """Return those of the `(n,)` stimulus ids that are not embedded, ascending and unique."""
         ids = np.unique(self._checked(ids))
-        return ids[~self._done[ids]]
+        return ids[self._checksums[ids] == 0]
 
     def _checked(self, ids: np.ndarray) -> np.ndarray:
         ids = np.asarray(ids)
@@ -161,7 +176,7 @@ class TokenStore:
             raise UserError("target tokens are not finite in float16", got=f"stimulus {broken[0]}")
         try:
             _write_rows(self.folder / TOKENS, ids, tokens)
-            _write_rows(self.folder / DONE, ids, np.ones(len(ids), np.bool_))
+            _write_rows(self.folder / CHECKSUMS, ids, np.array([_checksum(row) for row in tokens], np.uint64))
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
@@ -175,6 +190,10 @@ class TokenStore:
 
 def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _checksum(row: np.ndarray) -> int:
+    return 1 + zlib.crc32(np.ascontiguousarray(row).data)
 
 
 def _write_rows(path: Path, ids: np.ndarray, rows: np.ndarray) -> None:

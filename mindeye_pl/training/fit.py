@@ -28,7 +28,12 @@ from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History, TrackTraining
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
 from mindeye_pl.training.callbacks.progress import ProgressPrinter
-from mindeye_pl.training.callbacks.resume_checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, ResumeCheckpoint
+from mindeye_pl.training.callbacks.resume_checkpoint import (
+    LAST_CHECKPOINT,
+    AtomicCheckpointIO,
+    ResumeCheckpoint,
+    check_checkpoint,
+)
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 from mindeye_pl.training.settings import TrainingSettings
 
@@ -97,6 +102,7 @@ def fit(
             callback.path = checkpoint
     trainer = _build_trainer(settings, data, folder, budget, chosen)
     resumed_from = str(checkpoint) if agree(checkpoint.exists()) else None
+    on_main_process(check_checkpoint, checkpoint)
     try:
         with ctrl_c():
             trainer.fit(model, datamodule=data, ckpt_path=resumed_from, weights_only=True)

@@ -51,6 +51,20 @@ def test_tokens_come_back_in_the_order_asked(tmp_path: Path) -> None:
     assert len(store) == N
 
 
+def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    store_in(tmp_path).fill(np.array([1, 2, 5]), embed, read_images, batch_size=2)
+    (path,) = tmp_path.rglob("tokens.npy")
+    with path.open("r+b") as file:
+        file.seek(np.load(path, mmap_mode="r").offset + 2 * S * D * 2 + 3)  # in the row of stimulus 2
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    store = TokenStore.open(path.parent)
+    np.testing.assert_array_equal(store[np.array([5, 1])], expected(np.array([5, 1])))
+    with pytest.raises(UserError, match=r"tokens\.npy is damaged .got: other tokens of stimulus 2"):
+        store[np.array([1, 2])]
+
+
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.fill(np.array([1]), embed, read_images, batch_size=2)
@@ -183,7 +197,7 @@ def test_folders_of_something_else_are_refused(tmp_path: Path) -> None:
         TokenStore.open(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "tokens.npy", "done.npy"])
+@pytest.mark.parametrize("name", ["manifest.json", "tokens.npy", "checksums.npy"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     store = store_in(tmp_path)
     path = store.folder / name

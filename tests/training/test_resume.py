@@ -208,3 +208,26 @@ def test_a_process_that_is_stopped(training: Training, number: signal.Signals) -
     assert code == 0, err
     assert "resuming" in out
     assert_same(cli.made("finetune"), alone)
+
+
+def test_damaged_working_files_are_one_line(training: Training) -> None:
+    """A flipped byte, a file that is cut off, curves that are no json: refused with the command that starts anew."""
+    command, cli = (*SCRATCH, "finetune.epochs=6"), training.cli
+    process = Forked(*command, "callbacks.checkpoint.every_n_minutes=0", f"paths.outputs={cli.outputs}")
+    while not list((cli.outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=120)
+    (checkpoint,) = (cli.outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt")
+    whole = checkpoint.read_bytes()
+    middle = len(whole) // 2
+    for content in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], whole[:-1000], b""):
+        checkpoint.write_bytes(content)
+        cli.refuses(*command, says=("last.ckpt is damaged", f"Fix: rm {checkpoint}"))
+    checkpoint.write_bytes(whole)
+    for text in ("[{", "{}", "[3]"):
+        (history := checkpoint.with_name("history.json")).write_text(text)
+        cli.refuses(*command, says=("history.json is damaged", f"Fix: rm {history}"))
+    history.unlink()
+    assert cli(*command)[0] == 0

@@ -4,7 +4,6 @@ Choosing by test scores is invisible in a single table. The count says how many 
 scored on the same test images below one `paths.artifacts`.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pydantic import TypeAdapter, ValidationError
 
 from mindeye_pl.engine.step import Input, Inputs, Work
+from mindeye_pl.errors import UserError
 from mindeye_pl.steps.inputs.dataset import Data
 from mindeye_pl.steps.inputs.splits import is_image_wise, split_settings
 from mindeye_pl.store.artifacts import FACTS
@@ -39,7 +40,7 @@ class OpenedLog:
         of the artifact gets `test_set` and `test_evaluations`.
         """
         with held(self.path.with_name(f".{self.path.name}.lock"), "the log of the test sets", locks=self.locks):
-            log: dict[str, dict[str, Any]] = json.loads(self.path.read_bytes()) if self.path.exists() else {}
+            log = _read(self.path)
             entries = log.setdefault(self.test_set, {})
             entries.setdefault(work.name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
             write_json(self.path, log)
@@ -47,6 +48,16 @@ class OpenedLog:
         count = [name for name in entries if name.startswith(f"{step}/")].index(work.name) + 1
         write_json(work.folder / FACTS, {"test_set": self.test_set, "test_evaluations": count})
         return count
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    try:
+        return TypeAdapter(dict[str, dict[str, Any]]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        fix = f"a copy of it, or rm {path}, which forgets how often each test set was scored"
+        raise UserError(f"{path} is damaged", got=error.errors()[0]["msg"], expected="a log", fix=fix) from error
 
 
 class TestSetLog(Input):

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_text
 
 #: Writes a row: values by name, and the optimiser steps so far.
@@ -18,6 +20,9 @@ Log = Callable[[Mapping[str, float], int], None]
 
 #: Keys of an epoch's record that measure the machine.
 _PERFORMANCE = ("seconds", "trials_per_second", "peak_memory_gb")
+
+
+_RECORDS = TypeAdapter(list[dict[str, Any]])
 
 
 class History(Callback):
@@ -35,8 +40,12 @@ class History(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the records of the epochs that are done."""
-        earlier = json.loads(self.path.read_bytes()) if self.path.exists() else []
-        self.records = [record for record in earlier if record["epoch"] < trainer.current_epoch]
+        try:
+            earlier = _RECORDS.validate_json(self.path.read_bytes()) if self.path.exists() else []
+            self.records = [record for record in earlier if record["epoch"] < trainer.current_epoch]
+        except (ValidationError, TypeError, KeyError) as error:
+            fix = f"rm {self.path} resumes without the curves of the epochs before"
+            raise UserError(f"{self.path} is damaged", got=error, expected="a list of epochs", fix=fix) from error
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.stopping import Stopped, stop
 from mindeye_pl.store.atomic import replacing
 
@@ -40,6 +42,24 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, only_writer=True) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Compare a checkpoint file with the checksums of its entries; torch reads it without.
+
+    Raises:
+        UserError: if it is damaged. A folder of parts, which each rank writes by itself, is not checked.
+    """
+    if not path.is_file():
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        fix = f"rm {path} starts this training from its beginning"
+        raise UserError(f"{path} is damaged", got=damaged, expected="the checkpoint that was written", fix=fix)
 
 
 class ResumeCheckpoint(Checkpoint):
