@@ -20,6 +20,9 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 #: Entry of `config.json` that marks a folder of this project; its value is the package's version.
 MARK = "mindeye_pl"
 
+#: File in a folder while its export is moved there: after a kill the same command finishes it.
+_UNFINISHED = ".unfinished-export"
+
 
 @contextmanager
 def exporting(folder: Path) -> Iterator[Path]:
@@ -31,14 +34,16 @@ def exporting(folder: Path) -> Iterator[Path]:
     folder = check_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_path(folder) as temporary:
+        with temporary_path(folder, only_writer=True) as temporary:
             temporary.mkdir()
             yield temporary
             flush_all(temporary)
             folder.mkdir(exist_ok=True)
+            (folder / _UNFINISHED).touch()
             _remove_export(folder)
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == CONFIG):
                 os.replace(path, folder / path.name)
+            (folder / _UNFINISHED).unlink()
             flush(folder)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"{folder} cannot be written", got=error.strerror, expected="a folder of your own") from error
@@ -47,7 +52,8 @@ def exporting(folder: Path) -> Iterator[Path]:
 def check_folder(folder: Path) -> Path:
     """Return the absolute path of a folder for a part; raises a UserError if it holds something else."""
     folder = folder.expanduser().absolute()
-    if folder.exists() and not is_shared(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    is_own = is_shared(folder) or (folder / _UNFINISHED).is_file()
+    if folder.exists() and not is_own and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} holds something else", expected="a new folder, an empty one, or a previous export")
     return folder
 

@@ -1,5 +1,6 @@
 """The training loop of every model: Lightning's trainer, the project's callbacks, and resuming."""
 
+import json
 import logging
 import signal
 import warnings
@@ -22,7 +23,7 @@ from mindeye_pl.engine.records import StepLog
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import BEST, LAST, LOSS, Keep, ValidationScore
 from mindeye_pl.stopping import Stopped, ctrl_c
-from mindeye_pl.store.atomic import remove
+from mindeye_pl.store.atomic import remove, write_json
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.history import History, TrackTraining
@@ -38,6 +39,8 @@ from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 from mindeye_pl.training.settings import TrainingSettings
 
 HISTORY = "history.json"
+#: Written when all epochs are done and the weights are saved: the epoch whose weights they are.
+TRAINED = "trained.json"
 
 #: Nodes of the configuration that a training reads besides its own; the weights depend on `determined_by_trainer` and
 #: `determined_by_callbacks` of them.
@@ -59,6 +62,8 @@ def fit(
     save: Callable[[], None] | None = None,
 ) -> int:
     """Train `model` and write its weights to `folder`, resuming from the checkpoint of a stopped training there.
+
+    A training that is finished there is not repeated, and `model` stays as it is.
 
     Args:
         model: freshly initialised; a checkpoint overrides its weights.
@@ -83,6 +88,15 @@ def fit(
     """
     if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
         raise UserError(f"{title}: weights cannot be sharded", got=strategy_name(strategy), fix="trainer.strategy=ddp")
+    checkpoint, trained = folder / LAST_CHECKPOINT, folder / TRAINED
+
+    def remove_checkpoints() -> None:
+        remove(checkpoint)  # fewer epochs than between two checkpoints leave none
+        remove(folder / f"{BEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
+
+    if agree(trained.exists()):  # killed between its last epoch and the end of the step
+        on_main_process(remove_checkpoints)
+        return int(agree(json.loads(trained.read_bytes())["kept_epoch"]))
     silence_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if settings.trainer.accelerator == "gpu" else "highest")
@@ -96,7 +110,6 @@ def fit(
     if log is not None and log.enabled:
         chosen.append(TrackTraining(log.log, history, settings.trainer.get("log_every_n_steps", 50)))
     chosen += settings.build_callbacks()
-    checkpoint = folder / LAST_CHECKPOINT
     for callback in chosen:
         if isinstance(callback, ResumeCheckpoint):
             callback.path = checkpoint
@@ -125,8 +138,8 @@ def fit(
             save_weights(model, folder / WEIGHTS, weights)
         else:
             save()
-        remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-        remove(folder / f"{BEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
+        write_json(trained, {"kept_epoch": kept})
+        remove_checkpoints()
 
     wait_for_all()  # every rank has read the checkpoints
     on_main_process(finish)

@@ -3,7 +3,10 @@
 import copy
 import functools
 import json
+import os
 import pickle
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from mindeye_pl.models.parts.part import Part
 from mindeye_pl.models.schedule import published_onecycle
 from mindeye_pl.nn.brain.alignment import PerSubjectLinear
 from mindeye_pl.nn.recorded import Recorded
+from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.plain import describe, rebuild
 from tests.models.test_mindeye2 import system
 from tests.models.tiny import alignment, low_level, mixer, prior
@@ -277,3 +281,33 @@ def test_the_card_is_one_that_the_hub_reads(folder: Path) -> None:
     assert card.text.lstrip().startswith("# MindEye2, subject 1, 1 hour (simulated)")
     assert "from_pretrained" in card.text
     assert "| seed | 42 |" in card.text
+
+
+def killed_after(moves: int, model: MindEye2, target: Path) -> int:
+    """Export in a child that is killed after some files were moved; return its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        replace, done = os.replace, iter(range(moves))
+
+        def replace_or_die(source: Path, path: Path) -> None:
+            if next(done, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, path)
+
+        os.replace = replace_or_die  # type: ignore[assignment]
+        model.save_pretrained(target)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_killed_while_files_are_moved(moves: int, model: MindEye2, folder: Path, tmp_path: Path) -> None:
+    """Into a new folder and over an earlier export: the same command finishes it."""
+    shutil.copytree(folder, tmp_path / "earlier")
+    for target in (tmp_path / "new", tmp_path / "earlier"):
+        assert killed_after(moves, model, target) == -signal.SIGKILL
+        assert not is_shared(target), "a folder with a configuration is complete"
+        model.save_pretrained(target)
+        assert {path.name for path in target.iterdir()} == FILES
+        MindEye2.from_pretrained(target)
+    assert {path.name for path in tmp_path.iterdir()} == {"earlier", "new", "out"}, "nothing is left beside them"

@@ -231,3 +231,23 @@ def test_damaged_working_files_are_one_line(training: Training) -> None:
         cli.refuses(*command, says=("history.json is damaged", f"Fix: rm {history}"))
     history.unlink()
     assert cli(*command)[0] == 0
+
+
+def test_killed_while_the_artifact_is_finished(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the last epoch, while the files are hashed: nothing is trained again."""
+    command, cli = (*SCRATCH, "finetune.epochs=2"), training.cli
+    alone = training.undisturbed(*command)
+
+    def die(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mindeye_pl.steps.brain.finetune.write_kept_scores", die)
+        process = Forked(*command, f"paths.outputs={cli.outputs}")
+        process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    code, out, err = cli(*command)
+    assert code == 0, err
+    assert "epoch 1 of 2" not in out
+    assert "step " not in out
+    assert_same(cli.made("finetune"), alone)
