@@ -150,7 +150,7 @@ class ImageFolder:
 class ImageFile:
     """Images of an hdf5 file as `Stimuli`, as centre crops of the shorter side, resized to `image_size`.
 
-    Integers are scaled from [0, 255]. Raises a UserError if the file is missing, damaged or contains no images.
+    Raises a UserError if the file is missing, damaged or contains no images.
     """
 
     def __init__(self, path: Path, image_size: int):
@@ -163,8 +163,6 @@ class ImageFile:
     def read(self, ids: np.ndarray) -> np.ndarray:
         """Return images as `Images.read`; errors as `Stimuli.read`."""
         images = self._stimuli.read(ids)
-        if images.dtype == np.uint8:
-            images = (images.astype(np.float32) / 255).astype(np.float16)
         return images if self._size == (self.image_size,) * 2 else self._squares(images)
 
     def _squares(self, images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ direction.
 Legend: N pairs of reconstruction and image, F features, n candidates of which one is right.
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,11 @@ from mindeye_pl.errors import UserError
 TIE = 1e-12
 
 
-def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
+#: What a tie counts: half of a win, as if it were broken by lot, or a loss, as in the published code.
+Ties = Literal["half", "lost"]
+
+
+def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1, ties: Ties = "half") -> Tensor:
     """Probability that an item's own candidate is among the `top_k` most similar of n: itself and n - 1 random others.
 
     The mean over all possible draws of the others is computed exactly, without sampling.
@@ -27,7 +33,8 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
     Formula: mean over i of P[H_i < top_k], where H_i counts the more similar ones among n - 1 of the N - 1 others drawn
         without replacement: hypergeometric in b_i, the number of all that are more similar. Ties are broken randomly.
         Two-way identification (n = 2) is the mean over i and j != i of [r(q_i, g_i) > r(q_i, g_j)], r the Pearson
-        correlation of features, a tie half; in the direction "paper" of [r(q_i, g_i) > r(q_j, g_i)].
+        correlation of features, a tie half, or lost by `protocol.ties`; in the direction "paper" of
+        [r(q_i, g_i) > r(q_j, g_i)].
     Range: 0 to 1
     Direction: higher is better.
     Chance: top_k / n
@@ -53,6 +60,8 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
     if not 1 <= top_k <= n:
         raise UserError("top_k of n-way identification is out of range", got=f"top_k={top_k}", expected=f"1 to {n}")
     better, tied = better_and_tied(correlations)
+    if ties == "lost":
+        better, tied = better + tied - 1, torch.ones_like(tied)
     # Probability of rank `top_k` or better among n, by the number of better others. With t ties the own item is behind
     # b, b + 1, ..., b + t others with equal probability.
     ranked = hypergeom.cdf(top_k - 1, num - 1, np.arange(num), n - 1)
@@ -61,7 +70,7 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1) -> Tensor:
     return (summed[better + tied] - summed[better]) / tied
 
 
-def two_way_influence(correlations: Tensor) -> Tensor:
+def two_way_influence(correlations: Tensor, *, ties: Ties = "half") -> Tensor:
     """Contribution of each image to two-way identification, `(N, N)` -> `(N,)` float64, for intervals and paired tests.
 
     An image has two roles: it is fixed in its own N - 1 comparisons, and it is a distractor in one comparison of every
@@ -70,7 +79,8 @@ def two_way_influence(correlations: Tensor) -> Tensor:
     the first-order projection of a U-statistic of two images (Hoeffding 1948).
     """
     own = correlations.diagonal()[:, None]
-    wins = ((correlations < own - TIE).double() + (correlations <= own + TIE).double()) / 2  # a tie is 1/2
+    won_clearly = (correlations < own - TIE).double()
+    wins = won_clearly if ties == "lost" else (won_clearly + (correlations <= own + TIE).double()) / 2
     wins = wins.fill_diagonal_(0)
     others = len(wins) - 1
     won, against = wins.sum(1) / others, wins.sum(0) / others

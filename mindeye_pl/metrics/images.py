@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.fid import MIN_IMAGES_FOR_FID
-from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image, two_way_influence
+from mindeye_pl.metrics.identification import Ties, correlation_matrix, n_way_per_image, two_way_influence
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.intervals import bootstrap_interval, hit_rate_interval
 from mindeye_pl.metrics.statistics.score import Interval, Score, is_hit_rate
@@ -135,15 +135,15 @@ class Scored:
         return [self.each.tolist(), self.influence.tolist()]
 
 
-def score_two_way(correlations: Tensor) -> Scored:
+def score_two_way(correlations: Tensor, *, ties: Ties = "half") -> Scored:
     """Score each image by two-way identification; `correlations` `(n, n)` of features have the fixed items as rows."""
-    each = n_way_per_image(correlations, n=2)
-    return Scored(each.cpu().numpy(), two_way_influence(correlations).cpu().numpy())
+    each = n_way_per_image(correlations, n=2, ties=ties)
+    return Scored(each.cpu().numpy(), two_way_influence(correlations, ties=ties).cpu().numpy())
 
 
-def score_n_way(correlations: Tensor, *, n: int, top_k: int) -> Scored:
+def score_n_way(correlations: Tensor, *, n: int, top_k: int, ties: Ties = "half") -> Scored:
     """Score each image by n-way identification with a fixed gallery; `correlations` as in `score_two_way`."""
-    return Scored.independent(n_way_per_image(correlations, n=n, top_k=top_k))
+    return Scored.independent(n_way_per_image(correlations, n=n, top_k=top_k, ties=ties))
 
 
 def score_each(

@@ -294,3 +294,45 @@ def test_disk_full_while_writing(cli: CommandLine, finished: Path, kilobytes: in
     assert not list(work.glob(".*.part"))
     code, _, err = cli(*EXPERIMENT, *another)  # with room again, the same command goes on
     assert code == 0, err
+
+
+def rewrite(path: Path, name: str, changed: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace a dataset of a file by another one."""
+    with h5py.File(path, "r+") as file:
+        content = changed(file[name][:])
+        del file[name]
+        file[name] = content
+
+
+def keep_trials(path: Path, count: int) -> None:
+    """Keep the first trials of a shard."""
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    samples = list(dict.fromkeys(member.name.partition(".")[0] for member, _ in members))[:count]
+    with tarfile.open(path, "w") as tar:
+        for member, content in members:
+            if member.name.partition(".")[0] in samples:
+                tar.addfile(member, io.BytesIO(content))
+
+
+UNFIT: dict[str, tuple[Callable[[NSDLayout], object], str]] = {
+    "one test image": (lambda nsd: keep_trials(nsd.shard(1, "new_test"), 1), "trials of one test image"),
+    "no test trial": (lambda nsd: keep_trials(nsd.shard(1, "new_test"), 0), "contains no test trial"),
+    "no training trial": (lambda nsd: keep_trials(nsd.shard(1, "train", 0), 0), "no trial of subject 1"),
+    "no voxel": (lambda nsd: rewrite(nsd.betas(1), "betas", lambda x: x[:, :0]), "does not contain betas"),
+    "complex betas": (lambda nsd: rewrite(nsd.betas(1), "betas", lambda x: x.astype("c8")), "holds no numbers"),
+    "images of a pixel": (lambda nsd: rewrite(nsd.stimuli, "images", lambda x: x[..., :1, :1]), "2 pixels or more"),
+    "images to 255": (lambda nsd: rewrite(nsd.stimuli, "images", lambda x: x * 255), "holds values out of range"),
+    "images of nan": (lambda nsd: rewrite(nsd.stimuli, "images", lambda x: x * np.nan), "not finite"),
+    "few captions": (lambda nsd: nsd.captions.write_text('[["a"]]'), "another number of images"),
+    "sentences": (lambda nsd: nsd.captions.write_text('["a"]'), "is not a captions file"),
+    "captions in UTF-16": (lambda nsd: nsd.captions.write_text('[["é"]]', encoding="utf-16"), "is not a captions file"),
+    "no captions": (lambda nsd: nsd.captions.write_text(""), "is not a captions file"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_unfit_files(kind: str, cli: CommandLine, nsd: NSDLayout) -> None:
+    change, words = UNFIT[kind]
+    change(nsd)
+    cli.refuses(*real(nsd), "finetune.start=scratch", says=(words,))

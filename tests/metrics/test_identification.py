@@ -155,3 +155,19 @@ def test_half_precision_features_are_compared_in_double() -> None:
     np.testing.assert_array_equal(
         correlation_matrix(query, gallery), correlation_matrix(query.double(), gallery.double())
     )
+
+
+def test_ties_are_half_or_lost() -> None:
+    """Lost, as a strict comparison by numpy counts them, which is the published code's."""
+    correlations = torch.randint(0, 4, (30, 30), generator=torch.Generator().manual_seed(0)).double() / 4
+    own = correlations.diagonal()[:, None].numpy()
+    off = ~np.eye(30, dtype=bool)
+    lost = ((own > correlations.numpy()) & off).sum(1) / 29
+    half = lost + ((own == correlations.numpy()) & off).sum(1) / 29 / 2
+    for ties, wanted in (("lost", lost), ("half", half)):
+        np.testing.assert_allclose(n_way_per_image(correlations, n=2, ties=ties), wanted)
+        influence = two_way_influence(correlations, ties=ties)
+        np.testing.assert_allclose(influence.mean(), wanted.mean())
+    mean_image = torch.ones(5, 5)
+    assert n_way_per_image(mean_image, n=2, ties="lost").sum() == 0
+    assert n_way_per_image(mean_image, n=5, ties="lost").sum() == 0

@@ -24,7 +24,7 @@ def betas_shape(layout: NSDLayout, subject: int) -> tuple[int, int]:
     """Return (trials, V) of the subject's betas file from its header."""
     path = layout.betas(subject)
     with open_dataset(path, "betas") as betas:
-        if betas.ndim != 2:
+        if betas.ndim != 2 or 0 in betas.shape:
             raise UserError(f"{path} does not contain betas", got=betas.shape, expected="(trials, V)")
         return betas.shape
 

@@ -17,8 +17,19 @@ from mindeye_pl.store.regular_files import check_regular
 CAPTIONS_LAYOUT = "a json list over stimulus ids of lists of English captions"
 
 
+#: Side of the smallest images that a network can look at.
+_SMALLEST = 2
+#: Rounding of half precision and of resizing.
+_TOLERANCE = 1e-2
+
+
+def _are_in_range(images: np.ndarray) -> bool:
+    """Return whether no value is outside [0, 1]; a gallery skips images with NaN."""
+    return not ((images < -_TOLERANCE) | (images > 1 + _TOLERANCE)).any()
+
+
 class Stimuli:
-    """Hdf5 file with the dataset `images`, `(N, 3, H, W)` float16 RGB in [0, 1]; only requested images are read."""
+    """Hdf5 file with the dataset `images`, `(N, 3, H, W)` RGB, floats in [0, 1] or uint8; reads the requested ones."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -29,6 +40,9 @@ class Stimuli:
         with open_dataset(self.path, "images") as images:
             if images.ndim != 4 or images.shape[1] != 3:
                 raise UserError(f"{self.path} does not contain images", got=images.shape, expected="(N, 3, H, W)")
+            if min(images.shape[2:]) < _SMALLEST:
+                sides = f"H and W of {_SMALLEST} pixels or more"
+                raise UserError(f"{self.path} contains no images to look at", got=images.shape, expected=sides)
             return images.shape
 
     def __len__(self) -> int:
@@ -37,14 +51,21 @@ class Stimuli:
     def read(self, stimulus_ids: np.ndarray) -> np.ndarray:
         """Read images of ids `(n,)` in the given order, repeats allowed, `(n, 3, H, W)` float16.
 
-        Raises a UserError if the file is missing or damaged, or an id is out of range.
+        Raises a UserError if the file is missing or damaged, an id is out of range, or floats are not in [0, 1].
         """
         outside = (stimulus_ids < 0) | (stimulus_ids >= len(self))
         if outside.any():
             got, expected = stimulus_ids[outside][0], f"0 to {len(self) - 1}"
             raise UserError(f"stimulus id out of range in {self.path}", got=got, expected=expected)
-        with open_dataset(self.path, "images") as images:
-            return read_rows(images, stimulus_ids)
+        with open_dataset(self.path, "images") as dataset:
+            images = read_rows(dataset, stimulus_ids)
+        if images.dtype == np.uint8:
+            return (images.astype(np.float32) / 255).astype(np.float16)
+        if np.issubdtype(images.dtype, np.floating) and not _are_in_range(images):
+            place = int(np.argmin([_are_in_range(image) for image in images]))
+            got = f"{images[place].min():.4g} to {images[place].max():.4g} in stimulus {stimulus_ids[place]}"
+            raise UserError(f"{self.path} holds values out of range", got=got, expected="floats from 0 to 1, or uint8")
+        return images
 
 
 def read_captions(path: Path, num_images: int) -> list[list[str]]:

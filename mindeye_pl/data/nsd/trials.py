@@ -112,6 +112,9 @@ def _load_training(layout: NSDLayout, subject: int, number: float, cache_dir: Pa
             got, expected = f"session {other[0]:g}", f"session {session} alone"
             raise UserError(f"{shard} holds another session", got=got, expected=expected, fix=FETCH_AGAIN)
     found = np.concatenate(behaviour)
+    if not len(found):
+        what = f"{shards[0].parent} has no trial of subject {subject} in the sessions in use"
+        raise UserError(what, got=f"{len(shards)} shards", fix="more sessions, or shards with trials")
     is_test = _is_test_image(layout, subject, found, cache_dir)
     if is_test.any() and test_images == "refuse":
         images = len(np.unique(found[is_test, Behaviour.STIMULUS]))

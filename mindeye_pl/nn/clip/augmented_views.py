@@ -15,13 +15,30 @@ def _colour_jitter(p: float) -> v2.Transform:
     return v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=p)
 
 
+class Solarise(torch.nn.Module):
+    """Inverts what is bright, as kornia's default in the published code: both numbers are drawn for each image.
+
+    Formula: y = clamp(x + a, 0, 1), and 1 - y where y >= t, with a uniform in [-0.1, 0.1] and t in [0.4, 0.6].
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Solarise with random numbers. Shape: `(..., H, W)` -> `(..., H, W)`."""
+        addition, threshold = torch.rand(2) * 0.2 + torch.tensor([-0.1, 0.4])
+        shifted = (image + addition).clamp(0, 1)
+        return torch.where(shifted < threshold, shifted, 1 - shifted)
+
+
+def _solarise(p: float) -> v2.Transform:
+    return v2.RandomApply([Solarise()], p=p)
+
+
 def _mindeye2_views(size: Sequence[int]) -> v2.Transform:
-    colours = [_colour_jitter(0.8), v2.RandomGrayscale(0.1), v2.RandomSolarize(threshold=0.5, p=0.1)]
+    colours = [_colour_jitter(0.8), v2.RandomGrayscale(0.1), _solarise(0.1)]
     return v2.Compose([*colours, v2.RandomResizedCrop(list(size), scale=(0.9, 0.9), ratio=(1, 1))])
 
 
 def _mindeye1_views(size: Sequence[int]) -> v2.Transform:
-    colours = [_colour_jitter(0.8), v2.RandomGrayscale(0.2), v2.RandomSolarize(threshold=0.5, p=0.2)]
+    colours = [_colour_jitter(0.8), v2.RandomGrayscale(0.2), _solarise(0.2)]
     blur = v2.RandomApply([v2.GaussianBlur(7, sigma=(0.1, 2.0))], p=0.1)
     return v2.Compose([*colours, blur, v2.RandomResizedCrop(list(size), scale=(0.5, 1.0))])
 

@@ -60,7 +60,7 @@ def descriptions(captions: Path | None, ids: np.ndarray) -> list[str]:
     if captions is None:
         return [""] * len(ids)
     every = json.loads(captions.read_bytes())
-    return [every[id_][0] for id_ in ids.tolist()]
+    return [(every[id_] or [""])[0] for id_ in ids.tolist()]
 
 
 @dataclass(frozen=True)

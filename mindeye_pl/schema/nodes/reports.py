@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import MinLen
 
 from mindeye_pl.metrics.captions.pairs import SEVERAL
+from mindeye_pl.metrics.identification import Ties
 from mindeye_pl.schema.settings import Component, Settings, key
 from mindeye_pl.tracking.wandb_artifact import Upload
 from mindeye_pl.types import (
@@ -64,6 +65,7 @@ class Protocol(Settings):
         networks: features by the name of their scores.
         two_way: features of two-way identification.
         n_way: questions among n images.
+        ties: what a tie of two similarities counts in identification; the published code counts it as lost.
         distance: features of the correlation distance.
         lpips: computes LPIPS.
         fid: features of FID.
@@ -83,6 +85,7 @@ class Protocol(Settings):
     networks: dict[Name, ScoredLayer]
     two_way: list[Name]
     n_way: list[NWay]
+    ties: Ties
     distance: list[Name]
     lpips: bool
     fid: Name | None

@@ -94,7 +94,7 @@ def score_captions(
         needs = f"needs {file.name} in {file.parent}, a list over images of their captions (docs/data.md)"
         return CaptionScores(needs={column.name: needs for column in caption_columns(protocol)})
     every = json.loads(reference.path.read_bytes())
-    references: list[Reference] = [every[id_] for id_ in stimulus_ids.tolist()]
+    references: list[Reference] = [every[id_] or [""] for id_ in stimulus_ids.tolist()]
     scores, usable = CaptionScores(), {}
     for name, embedder in embedders.items():
         if isinstance(embedder, Lacking):

@@ -228,17 +228,17 @@ def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
 
 def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, sets: ImageSets) -> Lines:
     """Everything that a protocol asks of one network's features, but for the distance of whole sets."""
-    layer, count = protocol.networks[name].layer, len(sets.stimulus_ids)
+    layer, count, ties = protocol.networks[name].layer, len(sets.stimulus_ids), protocol.ties
     gallery, scores = features.of_set(SEEN, layer), {}  # (n, F)
     for line in sets.lines:
         query, scored = features.of_line(line, layer), {}
         if name in protocol.two_way or _n_way(protocol, name, count):
             correlations = correlation_matrix(query, gallery)  # (n, n), reconstructions as rows
             if name in protocol.two_way:
-                scored[f"{name}_two_way"] = score_two_way(correlations)
-                scored[f"{name}_two_way_paper"] = score_two_way(correlations.T)
+                scored[f"{name}_two_way"] = score_two_way(correlations, ties=ties)
+                scored[f"{name}_two_way_paper"] = score_two_way(correlations.T, ties=ties)
             for n, top_k in _n_way(protocol, name, count):
-                scored[n_way_name(name, n, top_k)] = score_n_way(correlations, n=n, top_k=top_k)
+                scored[n_way_name(name, n, top_k)] = score_n_way(correlations, n=n, top_k=top_k, ties=ties)
         if name in protocol.distance:
             scored[f"{name}_distance"] = Scored.independent(correlation_distance_per_image(query, gallery))
         scores[line] = scored

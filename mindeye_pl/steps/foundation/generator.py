@@ -3,7 +3,6 @@
 Legend: N images, n images asked for, C captions of an image at most, E embedding width.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from mindeye_pl.data.image_sources import Table
+from mindeye_pl.data.nsd.stimuli import read_captions
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
@@ -59,11 +59,7 @@ class TrainingCaptions(Input):
         """Return the captions; those of another number of images are refused."""
         if "scenes" in parts:
             return scene_captions(parts["scenes"])
-        path = _captions_file(config)
-        captions: list[list[str]] = json.loads(path.read_bytes())
-        if (count := len(parts["images"])) != len(captions):
-            raise UserError(f"{path} is of other images", got=f"{len(captions)} entries", expected=f"{count}")
-        return captions
+        return read_captions(_captions_file(config), len(parts["images"]))
 
 
 def _captions_file(config: DictConfig) -> Path:

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from mindeye_pl.data.nsd.layout import NSDLayout, check_files, fingerprint_files
 from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, Stimuli
+from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, Stimuli, read_captions
 from mindeye_pl.data.nsd.test_set import load_tested_trials
 from mindeye_pl.data.nsd.trials import load_training_trials
 from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
@@ -152,6 +153,8 @@ class Data(Images):
             how = {"test_images": config.data.test_images_in_training}
             for subject, sessions in amounts.items():
                 load_training_trials(_user_layout(config), subject, sessions, Path(config.paths.cache), **how)
+            for subject, split in product(self.subjects, set(self.splits) - {"train"}):
+                _check_tested(_user_layout(config), subject, split, Path(config.paths.cache))
         elif config.data.source == SIMULATED:
             for subject, sessions in amounts.items():
                 _check_simulated_sessions(config.simulation.num_sessions, subject, sessions)
@@ -161,6 +164,13 @@ class Data(Images):
         if data_steps(config) or (root := _user_layout(config).root).is_dir():
             return []
         return [f"the data folder {root} (paths.nsd=FOLDER, or docs/data.md)"]
+
+
+def _check_tested(layout: NSDLayout, subject: int, split: str, cache: Path) -> None:
+    ids = load_tested_trials(layout, subject, split, cache, None).stimulus_ids
+    if (ids == ids[0]).all():
+        what = f"{layout.shard(subject, split)} contains trials of one test image"
+        raise UserError(what, got=f"stimulus {ids[0]}", expected="images to tell from each other")
 
 
 def _check_simulated_sessions(simulated: int | DictConfig, subject: int, wanted: float | str) -> None:
@@ -214,6 +224,12 @@ class DataFile(OfData):
                 fix="docs/data.md says more",
             )
         return MISSING
+
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check the captions of the user's own data: a list over all images of lists of sentences."""
+        layout = _user_layout(config)
+        if self.name == CAPTIONS and not data_steps(config) and layout.captions.is_file():
+            read_captions(layout.captions, len(Stimuli(layout.stimuli)))
 
     def open(self, config: DictConfig, parts: Inputs) -> Path | None:
         """Return the path of the file."""

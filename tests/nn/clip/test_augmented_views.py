@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS, BlackSquare, augmented_views
+from mindeye_pl.nn.clip.augmented_views import AUGMENTATIONS, BlackSquare, Solarise, augmented_views
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
@@ -47,3 +47,22 @@ def test_mind_readers_views_are_cropped_flipped_and_always_masked() -> None:
     assert 0.35 < (slope < 0).float().mean() < 0.65
     grey = (views[:, 0] - views[:, 2]).abs().amax((1, 2)) < 0.02
     assert 0.1 < grey.float().mean() < 0.32
+
+
+def test_solarise_shifts_and_inverts_what_is_bright() -> None:
+    """The distribution of kornia's RandomSolarize(thresholds=0.1, additions=0.1), by its values on a ramp."""
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 1, 1001)[None, None]
+    additions, thresholds = [], []
+    for _ in range(400):
+        made = Solarise()(ramp)[0, 0]
+        kept = made[200:251].mean() - ramp[0, 0, 200:251].mean()  # below every threshold, whatever the addition
+        turn = int((made.diff() < -0.001).nonzero()[0]) if (made.diff() < -0.05).any() else int(made.argmax())
+        additions.append(float(kept))
+        thresholds.append(float(ramp[0, 0, turn]) + float(kept))
+        torch.testing.assert_close(made[950], 1 - (ramp[0, 0, 950] + kept).clamp(0, 1), atol=1e-5, rtol=0)
+    added, turned = torch.tensor(additions), torch.tensor(thresholds)
+    assert -0.1 <= added.min() < -0.09
+    assert 0.09 < added.max() <= 0.1
+    assert 0.39 < turned.min() < 0.42
+    assert 0.58 < turned.max() < 0.61

@@ -85,7 +85,12 @@ def test_from_a_folder_to_a_file_that_makes_images(
     assert len(history) == 2
     assert all(np.isfinite(record[f"{split}/loss"]) for record in history for split in ("train", "validation"))
     assert history[-1]["learning_rate"] == 1e-3  # it stays after the warm-up
-    assert {path.name for path in made.iterdir()} == {"history.json", "manifest.json", "unclip.safetensors"}
+    assert {path.name for path in made.iterdir()} == {
+        "history.json",
+        "manifest.json",
+        "trained.json",
+        "unclip.safetensors",
+    }
 
     unclip = load_published("unclip", made / "unclip.safetensors", head_dim=16, image_size=SIZE)
     embedder = load_openclip("tiny", released / "open_clip_model.safetensors", input_range="corrected")
