@@ -57,7 +57,7 @@ def _read_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_settings() -> SimulationSettings:
     """The settings of `simulation=tiny`."""
-    settings = OmegaConf.to_container(OmegaConf.load(CONF / "simulation" / "tiny.yaml"))
+    settings = OmegaConf.to_container(OmegaConf.load(CONF / "simulation" / "tiny.yaml"), resolve=True)
     assert isinstance(settings, dict)
     assert settings.pop("_target_") == "mindeye_pl.data.simulated.world.SimulationSettings"
     return SimulationSettings(**settings)

@@ -17,9 +17,7 @@ from mindeye_pl.training.build import build_model, parameter_counts
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(
-    str(path.relative_to(CONF / "experiment").with_suffix(""))
-    for path in (CONF / "experiment").rglob("*.yaml")
-    if "_base" not in path.parts
+    str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").rglob("*.yaml")
 )
 OPTIONS = sorted(
     f"{path.parent.relative_to(CONF)}={path.stem}"

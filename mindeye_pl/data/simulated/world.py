@@ -8,7 +8,7 @@ Legend: N images that a subject saw, T trials, V voxels, n images of one task.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from functools import cache, partial
 from pathlib import Path
@@ -74,6 +74,7 @@ class SimulationSettings:
         correlated_noise: fraction of the noise variance in a few patterns over all voxels.
         session_drift: standard deviation, over sessions, of a voxel's offset and of the logarithm of its gain, removed
             by z-scoring per session.
+        subjects: those of `voxel_counts` that are simulated; None for all.
 
     Raises a UserError if the numbers are inconsistent.
     """
@@ -91,11 +92,18 @@ class SimulationSettings:
     noise_spread: NonNegativeFloat
     correlated_noise: Fraction
     session_drift: NonNegativeFloat
+    subjects: Sequence[PositiveInt] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        wanted = tuple(self.voxel_counts) if self.subjects is None else tuple(self.subjects)
+        if unknown := [subject for subject in wanted if subject not in self.voxel_counts]:
+            expected, fix = f"some of {list(self.voxel_counts)}", f"+simulation.voxel_counts.{unknown[0]}=VOXELS"
+            raise UserError("simulation.subjects names an unknown subject", got=unknown[0], expected=expected, fix=fix)
+        object.__setattr__(self, "subjects", wanted)
         for name in ("voxel_counts", "num_sessions"):
             if isinstance(numbers := getattr(self, name), Mapping):  # any kind of mapping from the configuration
-                object.__setattr__(self, name, {int(key): int(numbers[key]) for key in numbers})
+                kept = {int(key): int(numbers[key]) for key in numbers if key in wanted}
+                object.__setattr__(self, name, kept)
         self._check()
 
     def _check(self) -> None:
@@ -117,11 +125,6 @@ class SimulationSettings:
     def source(self) -> SceneSource:
         """The kind of scenes that the subjects see."""
         return DRAWN
-
-    @property
-    def subjects(self) -> tuple[int, ...]:
-        """Simulated subjects."""
-        return tuple(self.voxel_counts)
 
     @property
     def designed_sessions(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.config import compose_config, conf_dir
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.simulated.world import SimulationSettings
 from mindeye_pl.errors import UserError
@@ -50,3 +50,15 @@ def test_fullsize_has_nsds_numbers():
 def test_invalid_settings_are_refused(wrong):
     with pytest.raises(UserError, match=r"simulation\."):
         replace(SMALL, **wrong)
+
+
+def test_some_of_the_subjects() -> None:
+    config = compose_config(["simulation=fullsize", "simulation.subjects=[1,3]"])
+    assert config.data.subjects == [1, 3]
+    settings: SimulationSettings = instantiate(config.simulation, _convert_="all")
+    assert settings.subjects == (1, 3)
+    assert settings.voxel_counts == {1: 15724, 3: 15226}
+    assert settings.num_sessions == {1: 40, 3: 32}
+    assert compose_config(["simulation=tiny"]).data.subjects == [1, 2, 5, 7]
+    with pytest.raises(UserError, match=r"simulation\.subjects names an unknown subject .got: 4; expected: some of"):
+        replace(settings, subjects=[4])
