@@ -107,13 +107,20 @@ class BrainBatch:
     repetitions: list[Tensor] | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> "BrainBatch":
-        """Return the batch with every tensor moved as by `Tensor.to`."""
+        """Return the batch with every tensor moved as by `Tensor.to`; pinned ones while the device goes on."""
+        return self._mapped(lambda tensor: _moved(tensor, *args, **kwargs))
+
+    def pin_memory(self) -> "BrainBatch":
+        """Return the batch in pinned memory, from which copies to a GPU are asynchronous; a DataLoader calls it."""
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> "BrainBatch":
         return BrainBatch(
-            [voxels.to(*args, **kwargs) for voxels in self.voxels],
+            list(map(function, self.voxels)),
             self.subject_index,
-            self.stimulus_ids.to(*args, **kwargs),
-            {name: target.to(*args, **kwargs) for name, target in self.targets.items()},
-            None if self.repetitions is None else [slots.to(*args, **kwargs) for slots in self.repetitions],
+            function(self.stimulus_ids),
+            {name: function(target) for name, target in self.targets.items()},
+            None if self.repetitions is None else list(map(function, self.repetitions)),
         )
 
     def __len__(self) -> int:
@@ -133,8 +140,16 @@ class ImageBatch:
         return len(next(iter(self.rows.values())))
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageBatch":
-        """Return the batch with every tensor moved as by `Tensor.to`."""
-        return ImageBatch({name: rows.to(*args, **kwargs) for name, rows in self.rows.items()})
+        """Return the batch with every tensor moved as by `Tensor.to`; pinned ones while the device goes on."""
+        return ImageBatch({name: _moved(rows, *args, **kwargs) for name, rows in self.rows.items()})
+
+    def pin_memory(self) -> "ImageBatch":
+        """Return the batch in pinned memory, as `BrainBatch.pin_memory`."""
+        return ImageBatch({name: rows.pin_memory() for name, rows in self.rows.items()})
+
+
+def _moved(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return tensor.to(*args, **{"non_blocking": tensor.is_pinned(), **kwargs})
 
 
 @dataclass

@@ -31,7 +31,7 @@ from mindeye_pl.data.nsd.trials import (
     is_validation,
     load_training_trials,
 )
-from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption
+from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption, on_gpu
 from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import (
@@ -327,6 +327,7 @@ class NSDDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=ignore_preemption,
+            pin_memory=on_gpu(self.trainer),
         )
 
     def test_set(self, subject: int) -> TestSet:

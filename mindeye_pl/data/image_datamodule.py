@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import Dataset, Sampler
 
 from mindeye_pl.data.image_sources import Table, read_table
-from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler
+from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, on_gpu
 from mindeye_pl.types import ImageBatch
 
 
@@ -107,4 +107,4 @@ class ImageDataModule(LightningDataModule):
         return self._loader(FixedBatches(list(ShuffledBatches(self._held_out, self._batch_size, None))))
 
     def _loader(self, sampler: ResumableSampler[np.ndarray]) -> "ResumableLoader[ImageBatch]":
-        return ResumableLoader(self._dataset, sampler=sampler, batch_size=None)
+        return ResumableLoader(self._dataset, sampler=sampler, batch_size=None, pin_memory=on_gpu(self.trainer))

@@ -47,6 +47,12 @@ def ignore_preemption(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def on_gpu(trainer: Any) -> bool:
+    """Return whether batches are copied to a GPU, so that they are worth pinning."""
+    strategy = getattr(trainer, "strategy", None)
+    return strategy is not None and strategy.root_device.type == "cuda"
+
+
 class ResumableLoader(DataLoader[Batch]):
     """Loader over a `ResumableSampler`; its state in a checkpoint is the number of batches taken in the epoch.
 
