@@ -32,6 +32,7 @@ class Metrics(Settings):
     pool_size: PositiveInt = key("images of a pool.")
     num_pools: PositiveInt = key("pools that are averaged.")
     top_k: Annotated[list[PositiveInt], MinLen(1)] = key("ranks that count as found.")
+    target_size: PositiveInt | None = key("side in pixels that seen images take before they are embedded.")
     names: PublishedOrCorrected = key('meaning of "fwd" and "bwd".')
     bootstrap_resamples: PositiveInt = key("resamples of an interval.")
     ridge_alphas: Annotated[list[PositiveFloat], MinLen(1)] = key("penalties of the ridge baselines that are tried.")

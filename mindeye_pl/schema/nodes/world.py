@@ -110,6 +110,7 @@ class Fidelity(Settings):
         "weights of Mind Reader's test responses, at `scale=paper`."
     )
     beta_dtype: BetaDtype = key("type of MindEye2's training betas in memory, at `scale=paper`.")
+    target_size: PositiveInt | None = key("side of the seen images that MindEye2 retrieves, at `scale=paper`.")
 
 
 class ScaleSweep(Settings):

@@ -68,7 +68,7 @@ class Evaluate(ModelStep):
         model = inputs["model"].load(data.voxel_counts[subject])
         brains = data.test_set(subject)
         ids = brains.stimulus_ids.numpy()
-        clip = torch.from_numpy(targets.tokens(ids)[ids]).float()  # (n, S, D)
+        clip = torch.from_numpy(targets.tokens(ids, side=settings.metrics.target_size)[ids]).float()  # (n, S, D)
         evaluations = inputs["test_set"].count(work)
         console.print(f"  evaluation {evaluations} of this test set")
 

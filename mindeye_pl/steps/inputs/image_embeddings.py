@@ -48,10 +48,23 @@ def embedding_rows(
     return cache.of_images(model.name, dataset.stimuli, ids, shape, partial(build, model), by=by, title=title)
 
 
-def token_rows(embedder: FrozenModel, dataset: Dataset, cache: EmbeddingCache, ids: np.ndarray) -> TokenStore:
-    """Return the store of target tokens, rows `(S, D)`."""
+def token_rows(
+    embedder: FrozenModel, dataset: Dataset, cache: EmbeddingCache, ids: np.ndarray, *, side: int | None = None
+) -> TokenStore:
+    """Return the store of target tokens, rows `(S, D)`; of images that were brought to another side where one is given.
+
+    The published evaluation of retrieval embeds images that were saved at 256 pixels (MindEye2, spec section 1.1).
+    """
     shape = (embedder.settings.num_tokens, embedder.settings.token_dim)
-    return embedding_rows(embedder, dataset, cache, ids, shape, token_embedder)
+    if side is None or dataset.stimuli.shape[2:] == (side, side):
+        return embedding_rows(embedder, dataset, cache, ids, shape, token_embedder)
+    build = partial(_resized_first, side=side)
+    return embedding_rows(embedder, dataset, cache, ids, shape, build, kind=f"tokens of {side} pixels")
+
+
+def _resized_first(embedder: FrozenModel, device: torch.device, *, side: int) -> Embed:
+    embed = token_embedder(embedder, device)
+    return lambda images: embed(resize(images, [side, side], antialias=False))  # as torchvision 0.16 did
 
 
 def view_rows(embedder: FrozenModel, dataset: Dataset, cache: EmbeddingCache, ids: np.ndarray) -> TokenStore | None:

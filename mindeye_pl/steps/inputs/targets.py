@@ -41,9 +41,9 @@ class ImageTargets:
     text_embedder: FrozenModel | None = None
     has_views: bool = False
 
-    def tokens(self, ids: np.ndarray) -> TokenStore:
-        """Return the store of target tokens, rows `(S, D)`."""
-        return token_rows(self.embedder, self.dataset, self.embeddings, ids)
+    def tokens(self, ids: np.ndarray, *, side: int | None = None) -> TokenStore:
+        """Return the store of target tokens, rows `(S, D)`, of images brought to `side` pixels where that is given."""
+        return token_rows(self.embedder, self.dataset, self.embeddings, ids, side=side)
 
     def caption_embeddings(self, ids: np.ndarray) -> TokenStore:
         """Return the store of caption embeddings, rows `(C, D)`."""
