@@ -185,7 +185,11 @@ def _disk_full(error: Exception) -> UserError | None:
 def _unusable(error: Exception) -> UserError | None:
     """Return the user's view of a path that cannot be used, if the error or one of its causes is about one."""
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in _UNUSABLE and cause.filename is not None:
+        if not isinstance(cause, OSError) or cause.filename is None:
+            continue
+        # The kernel's own file systems have no room for a new folder, and say that there is no such file.
+        of_kernel = cause.errno == errno.ENOENT and str(cause.filename).startswith(("/proc/", "/sys/", "/dev/"))
+        if cause.errno in _UNUSABLE or of_kernel:
             got = (cause.strerror or str(cause)).lower()
             return UserError(f"{cause.filename} cannot be used", got=got, expected="a file or folder of your own")
     return None

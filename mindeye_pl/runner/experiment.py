@@ -18,7 +18,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.reports.runs.run import write_run_report
 from mindeye_pl.reports.sweeps.jobs import Job
 from mindeye_pl.reports.wandb.observer import WandbObserver
-from mindeye_pl.runner.preflight import check_device, check_inputs, missing_files, size_line
+from mindeye_pl.runner.preflight import check_device, check_inputs, check_reports, missing_files, size_line
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.brain.trained_model import Trained
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
@@ -62,6 +62,8 @@ def run_experiment(config: DictConfig, overrides: Sequence[str], job: Job | None
         raise UserError(f"scale={config.scale.name} data={config.data.source} lacks " + "; ".join(missing))
     check_device(config)
     check_inputs(run, steps)
+    if "report" in names:
+        on_main_process(check_reports, config)
     wandb = config.logger.get("wandb") or OmegaConf.create({"mode": "disabled"})
     run.observer = observer = WandbObserver(wandb, run.experiment)
     for step in steps:

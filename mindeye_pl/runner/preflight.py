@@ -1,6 +1,8 @@
 """Checks before anything long begins: files, device, settings; and the size of the model."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 from omegaconf import DictConfig
@@ -10,6 +12,7 @@ from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.inputs.dataset import NSD_SOURCES, SIMULATED
+from mindeye_pl.store.locks import storing
 from mindeye_pl.training.build import parameter_counts
 
 
@@ -43,6 +46,19 @@ def check_device(config: DictConfig) -> None:
     """
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer asks for a GPU", got="no CUDA device", expected="one", fix="trainer=cpu")
+
+
+def check_reports(config: DictConfig) -> None:
+    """Check that reports can be written, which is done after everything else.
+
+    Raises:
+        UserError: naming the option of another folder.
+    """
+    folder = Path(config.paths.reports)
+    with storing(folder, "paths.reports"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
 
 
 def size_line(config: DictConfig) -> str:

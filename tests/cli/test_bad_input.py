@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from mindeye_pl.config import check_command_line
 from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.errors import UserError
 from mindeye_pl.weights.loaders import bundled as laptop
 from tests.conftest import CommandLine
 
@@ -336,3 +338,33 @@ def test_unfit_files(kind: str, cli: CommandLine, nsd: NSDLayout) -> None:
     change, words = UNFIT[kind]
     change(nsd)
     cli.refuses(*real(nsd), "finetune.start=scratch", says=(words,))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("paths.outputs=FILE", ("FILE", "cannot be used")),
+        ("paths.outputs=/proc/x", ("/proc/x", "cannot be used")),
+        ("paths.targets=FILE", ("FILE is in the way", "paths.targets=FOLDER")),
+        ("paths.artifacts=/dev/null", ("/dev/null is in the way", "paths.artifacts=FOLDER")),
+        ("paths.reports=FILE", ("FILE is in the way", "paths.reports=FOLDER")),
+        ("paths.cache=/proc/x", ("/proc/x", "cannot be used")),
+    ],
+)
+def test_paths_that_cannot_be_used(override: str, says: tuple[str, ...], cli: CommandLine, tmp_path: Path) -> None:
+    (file := tmp_path / "file").touch()
+    given = [one.replace("FILE", str(file)) for one in (override, *says)]
+    if override.startswith("paths.outputs="):
+        cli.outputs = Path(given[0].partition("=")[2])
+    code, _, err = cli(*EXPERIMENT, "finetune.start=scratch", given[0])
+    assert code == 2, err
+    assert len(err.splitlines()) == 1, err
+    for words in given[1:]:
+        assert words in err
+    assert not list(tmp_path.rglob("artifacts/finetune/subj*")), "found before the fine-tuning"
+
+
+@pytest.mark.parametrize("twice", [("seed=1", "seed=7"), ("scale=tiny", "+scale=laptop")])
+def test_a_key_given_twice(twice: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=r"(seed|scale) is given twice .got: \S+ and \S+; expected: one value"):
+        check_command_line([EXPERIMENT[0], *twice])
