@@ -25,7 +25,7 @@ from mindeye_pl.store.regular_files import check_regular
 #: Hydra's functions that import what their only argument names.
 _LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
 
-_NAMES = re.compile(r"(?:_target_|\bpath): *([A-Za-z_]\w*(?:\.\w+)+)")
+_NAMES = re.compile(r"(?:_target_|\bpath|made_by): *([A-Za-z_]\w*(?:\.\w+)+)")
 
 
 def read_foreign_config(path: Path, modules: Sequence[str] = ()) -> DictConfig:
@@ -46,39 +46,31 @@ def read_foreign_config(path: Path, modules: Sequence[str] = ()) -> DictConfig:
         raise UserError(f"{path} cannot be read", got=error, expected="the configuration of a run") from error
     if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} holds no configuration", got=plain, expected="a mapping")
-    for key, node in _nodes(plain):
-        if (name := _refused(node, modules)) is not None:
-            what, expected = (
-                f"{path} names what this package does not know, and it was not called",
-                "a part of mindeye_pl",
-            )
+    for key, name in _named(plain):
+        if not _is_allowed(name, modules):
+            what = f"{path} names what this package does not know, and it was not called"
             fix = f"modules=[{str(name).rpartition('.')[0]!r}], where you trust that module"
-            raise UserError(what, got=f"{key}={name}", expected=expected, fix=fix)
+            raise UserError(what, got=f"{key}={name}", expected="a part of mindeye_pl", fix=fix)
     config = OmegaConf.create(plain)
     validate(config, Config)
     return config
 
 
-def _nodes(value: Any, key: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
-    """Yield every node with a `_target_`; raise a UserError for text that would be resolved a second time."""
+def _named(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what would be imported, with its key; raise a UserError for text that would be resolved a second time."""
     if isinstance(value, str) and "${" in value:
         raise UserError(f"{key} holds an interpolation of an interpolation", got=value, expected="a value")
     if isinstance(value, dict):
         if TARGET in value:
-            yield f"{key}.{TARGET}", value
+            is_lookup = value[TARGET] in _LOOKUPS and set(value) == {TARGET, "path"}
+            yield (f"{key}.path", value["path"]) if is_lookup else (f"{key}.{TARGET}", value[TARGET])
+        if key == "data" and value.get("made_by") is not None:
+            yield "data.made_by", value["made_by"]
         for name, item in value.items():
-            yield from _nodes(item, f"{key}.{name}" if key else str(name))
+            yield from _named(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            yield from _nodes(item, f"{key}.{place}")
-
-
-def _refused(node: dict[Any, Any], modules: Sequence[str]) -> Any:
-    """Return the name in a node that may not be called, or imported; None if there is none."""
-    name = node[TARGET]
-    if name in _LOOKUPS:
-        return None if set(node) == {TARGET, "path"} and _is_allowed(node["path"], modules) else node.get("path", name)
-    return None if _is_allowed(name, modules) else name
+            yield from _named(item, f"{key}.{place}")
 
 
 def _is_allowed(name: Any, modules: Sequence[str]) -> bool:

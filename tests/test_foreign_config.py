@@ -51,6 +51,8 @@ MALICE: dict[str, dict[str, Any]] = {
     "instantiate": {"model": {"_target_": "hydra.utils.instantiate", "config": {}}},
     "a function of ours": {"model": {"_target_": "mindeye_pl.store.atomic.remove", "path": "x"}},
     "a module of ours": {"model": {"_target_": "mindeye_pl.models.base.torch.load", "f": "x"}},
+    "a step": {"data": {"made_by": "evil.STEP"}},
+    "a step of ours": {"data": {"made_by": "mindeye_pl.store.atomic.remove"}},
     "no text": {"model": {"_target_": ["os.system"]}},
     "by interpolation": {"name": "os.system", "model": {"_target_": "${name}"}},
     "by a resolver": {"model": "${oc.decode:'{_target_: os.system, command: ls}'}"},
