@@ -218,7 +218,7 @@ def main() -> None:
     laptop: SimulationSettings = instantiate(compose_config(["simulation=laptop"]).simulation)
     figures: dict[int, dict[str, float]] = {}
     for seed in arguments.seeds:
-        settings = replace(laptop, seed=seed, voxel_counts={SUBJECT: laptop.voxel_counts[SUBJECT]})
+        settings = replace(laptop, seed=seed, subjects=(SUBJECT,))
         with TemporaryDirectory() as folder:
             simulate_nsd(settings, Path(folder))
             figures[seed] = measure(World.read(Path(folder)), arguments.weights)
