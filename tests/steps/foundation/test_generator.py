@@ -63,7 +63,7 @@ def test_other_images_need_captions(cli: CommandLine, tmp_path: Path) -> None:
         *COMMAND,
         f"foundation.images.source={tmp_path}",
         f"foundation.generator.captions={captions}",
-        says=("has another number of images", "3 entries", "20"),
+        says=("has another number of images", "3 images", "20"),
     )
 
 
