@@ -175,8 +175,8 @@ class NSDDataModule(LightningDataModule):
         """
         check_files(self.layout, self.subjects)
         load = load_training_trials if self.left_out is None else self.left_out.training_trials
-        where, how = (self.num_sessions, self.cache_dir), {"test_images": self.test_images}
-        found = [load(self.layout, subject, *where, **how) for subject in self.subjects]
+        where = (self.num_sessions, self.cache_dir)
+        found = [load(self.layout, subject, *where, test_images=self.test_images) for subject in self.subjects]
         for trials in found:
             if self.left_out is not None and len(trials) == 0:
                 what = f"data.split leaves subject {trials.subject} no training image in the sessions in use"

@@ -74,7 +74,7 @@ class SimulationSettings:
         correlated_noise: fraction of the noise variance in a few patterns over all voxels.
         session_drift: standard deviation, over sessions, of a voxel's offset and of the logarithm of its gain, removed
             by z-scoring per session.
-        subjects: those of `voxel_counts` that are simulated; None for all.
+        subjects: those of `voxel_counts` that are simulated; all, where none is named.
 
     Raises a UserError if the numbers are inconsistent.
     """
@@ -92,10 +92,10 @@ class SimulationSettings:
     noise_spread: NonNegativeFloat
     correlated_noise: Fraction
     session_drift: NonNegativeFloat
-    subjects: Sequence[PositiveInt] | None = field(default=None, kw_only=True)
+    subjects: Sequence[PositiveInt] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        wanted = tuple(self.voxel_counts) if self.subjects is None else tuple(self.subjects)
+        wanted = tuple(self.subjects or self.voxel_counts)
         if unknown := [subject for subject in wanted if subject not in self.voxel_counts]:
             expected, fix = f"some of {list(self.voxel_counts)}", f"+simulation.voxel_counts.{unknown[0]}=VOXELS"
             raise UserError("simulation.subjects names an unknown subject", got=unknown[0], expected=expected, fix=fix)

@@ -175,7 +175,7 @@ def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexMa
     """
     manifest = IndexManifest.read(folder)
     manifest.check_address(folder, settings.build.get("uri"))
-    build = manifest.build_settings(folder, get_class(settings.build._target_))
+    build: Any = manifest.build_settings(folder, get_class(settings.build._target_))
     index = instantiate(settings.engine)(folder, manifest.dim, build=build)
     if len(index) != manifest.count:
         raise UserError(

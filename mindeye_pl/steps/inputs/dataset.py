@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
+from typing import Literal
 
 import numpy as np
 from omegaconf import DictConfig
@@ -173,7 +174,7 @@ def _check_tested(layout: NSDLayout, subject: int, split: str, cache: Path) -> N
         raise UserError(what, got=f"stimulus {ids[0]}", expected="images to tell from each other")
 
 
-def _check_simulated_sessions(simulated: int | DictConfig, subject: int, wanted: float | str) -> None:
+def _check_simulated_sessions(simulated: int | DictConfig, subject: int, wanted: float | Literal["all"]) -> None:
     existing = simulated if isinstance(simulated, int) else simulated.get(subject)
     if existing is not None and wanted != "all" and wanted > existing:
         what = f"data.num_sessions is more than the simulated world has of subject {subject}"

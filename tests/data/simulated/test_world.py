@@ -52,7 +52,7 @@ def test_memory_does_not_grow_with_sessions(tmp_path):
 
     # More images than one block of responses, so that only memory per session could grow.
     settings = replace(
-        SMALL, subjects=None, voxel_counts={1: 1500}, num_sessions=3, trials_per_session=300, num_shared=20
+        SMALL, subjects=(), voxel_counts={1: 1500}, num_sessions=3, trials_per_session=300, num_shared=20
     )
 
     def peak(num_sessions: int) -> int:
