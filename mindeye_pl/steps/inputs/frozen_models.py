@@ -78,12 +78,12 @@ class Frozen(Input):
 
     artifact_type = CHECKPOINT
 
-    def node(self, config: DictConfig) -> DictConfig:
-        """Return the group's node, resolved and with the replaced settings."""
+    def node(self, config: DictConfig) -> dict[str, Any]:
+        """Return the group's node as plain data, resolved and with the replaced settings."""
         plain: Any = OmegaConf.to_container(OmegaConf.select(config, self.group), resolve=True)
         network = plain.setdefault("network", {})  # `foundation.unclip` names files alone
         network |= {key: value for key, value in self.replaced if key in network}
-        return OmegaConf.create(plain)
+        return plain
 
     def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the settings and the files."""
@@ -101,7 +101,8 @@ class Frozen(Input):
             return None
         there = {name: path for name, path in files.items() if path is not None}
         where = {name: find_weights(entry, weights_folder(config)) for name, entry in _released(node).items()}
-        return FrozenModel(self.group, node, there, frozen_device(config), self._identity(node, files), where)  # type: ignore[arg-type]
+        by = self._identity(node, files)
+        return FrozenModel(self.group, OmegaConf.create(node), there, frozen_device(config), by, where)  # type: ignore[arg-type]
 
     def missing(self, config: DictConfig) -> list[str]:
         """Return the missing files of a model that is not optional."""
@@ -119,7 +120,7 @@ class Frozen(Input):
     def need(self, config: DictConfig) -> str | None:
         """Return what stands in place of a score that needs the model, None where all files are there."""
         node = self.node(config)
-        return needed(node.weights) if None in self._files(config, node).values() else None
+        return needed(OmegaConf.create(node["weights"])) if None in self._files(config, node).values() else None
 
     def check(self, config: DictConfig, parts: Inputs) -> None:
         """Check that no weight file is cut off."""
@@ -128,15 +129,15 @@ class Frozen(Input):
                 fix = "copy or download it again"
                 raise UserError(f"{path} is not whole", got=f"{path.stat().st_size} bytes", fix=fix)
 
-    def _files(self, config: DictConfig, node: DictConfig) -> dict[str, Path | None]:
+    def _files(self, config: DictConfig, node: Mapping[str, Any]) -> dict[str, Path | None]:
         """Return the files by name, None for one that is not on this machine; empty for random weights."""
         if "files" in node:
-            folder = Path(node.folder) if node.folder else bundled.SHIPPED
-            return {name: folder / name if (folder / name).is_file() else None for name in node.files}
+            folder = Path(node["folder"]) if node["folder"] else bundled.SHIPPED
+            return {name: folder / name if (folder / name).is_file() else None for name in node["files"]}
         return {entry.file: find_weights(entry, weights_folder(config)) for entry in _released(node).values()}
 
-    def _identity(self, node: DictConfig, files: Mapping[str, Path | None]) -> dict[str, Any]:
-        plain = identity(OmegaConf.to_container(node, resolve=True))
+    def _identity(self, node: Mapping[str, Any], files: Mapping[str, Path | None]) -> dict[str, Any]:
+        plain = identity(node)
         for settings in (plain, plain["network"]):
             for key in (*_PLACES, *self.without):
                 settings.pop(key, None)
@@ -154,12 +155,12 @@ def weights_folder(config: DictConfig) -> Path | None:
     return Path(config.paths.weights) if config.paths.weights else None
 
 
-def _released(node: DictConfig) -> Mapping[str, Any]:
+def _released(node: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the entries of `conf/weights` that a group needs, by the argument of its builder that takes the file."""
     weights = node.get("weights")
     if weights is None:
         return {}
-    return {"path": weights} if "file" in weights else weights
+    return {name: OmegaConf.create(one) for name, one in ({"path": weights} if "file" in weights else weights).items()}
 
 
 def _short(name: str, path: Path) -> str:
