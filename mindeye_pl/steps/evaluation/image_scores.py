@@ -201,29 +201,27 @@ def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
 
 def _pixel_scores(protocol: DictConfig, sets: ImageSets) -> Lines:
     size, antialias = protocol.pixel_size, protocol.antialias
-    scores: Lines = {}
-    for line in sets.lines:
-        parts: dict[str, list[torch.Tensor]] = {PIXCORR: [], SSIM: [], SSIM_RGB: []}
-        for rows in blocks(len(sets.stimulus_ids)):
-            made, seen, names = sets.images(line, rows), sets.sets[SEEN][rows], sets.names[rows]
-            how = {"size": size, "antialias": antialias, "names": names}
-            parts[PIXCORR].append(pixcorr_per_image(made, seen, **how))
-            parts[SSIM].append(ssim_per_image(made, seen, form="published", **how))
-            parts[SSIM_RGB].append(ssim_per_image(made, seen, form="torchmetrics", **how))
-        scores[line] = {name: Scored.independent(torch.cat(each)) for name, each in parts.items()}
-    return scores
+    parts: dict[str, dict[str, list[Tensor]]] = {line: {PIXCORR: [], SSIM: [], SSIM_RGB: []} for line in sets.lines}
+    for rows in blocks(len(sets.stimulus_ids)):
+        seen, how = sets.sets[SEEN][rows], {"size": size, "antialias": antialias, "names": sets.names[rows]}
+        for line, found in parts.items():
+            made = sets.images(line, rows)
+            found[PIXCORR].append(pixcorr_per_image(made, seen, **how))
+            found[SSIM].append(ssim_per_image(made, seen, form="published", **how))
+            found[SSIM_RGB].append(ssim_per_image(made, seen, form="torchmetrics", **how))
+    return {
+        line: {name: Scored.independent(torch.cat(each)) for name, each in of.items()} for line, of in parts.items()
+    }
 
 
 def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
-    device, scores = lpips.device, {}
+    device, parts = lpips.device, {line: list[Tensor]() for line in sets.lines}
     network = lpips.load().to(device)
-    for line in sets.lines:
-        parts = []
-        for rows in blocks(len(sets.stimulus_ids)):
-            made, seen = sets.images(line, rows).to(device), sets.sets[SEEN][rows].to(device)
-            parts.append(lpips_per_image(made, seen, network=network))
-        scores[line] = {LPIPS: Scored.independent(torch.cat(parts))}
-    return scores
+    for rows in blocks(len(sets.stimulus_ids)):
+        seen = sets.sets[SEEN][rows].to(device)
+        for line, found in parts.items():
+            found.append(lpips_per_image(sets.images(line, rows).to(device), seen, network=network))
+    return {line: {LPIPS: Scored.independent(torch.cat(found))} for line, found in parts.items()}
 
 
 def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, sets: ImageSets) -> Lines:
