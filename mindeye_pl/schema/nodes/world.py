@@ -173,3 +173,4 @@ class Scale(Settings):
     generator_r1_gamma: NonNegativeFloat | None = optional("weight of R1; null for StyleGAN2-ADA's heuristic.")
     checkpoint_every_n_epochs: PositiveInt | None = optional("epochs between two checkpoints.")
     embed_batch_size: PositiveInt | None = optional("images that are embedded at once.")
+    report_export: bool = key("writes the report's figures and tables as files too.")
