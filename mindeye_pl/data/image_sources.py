@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+#: Formats that Pillow tries, whatever the suffix says: for some of its others it starts programs (EPS: Ghostscript).
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
 #: EXIF tag of the camera orientation; from value 5 on, height and width are swapped.
 _ORIENTATION, _TURNED = 0x0112, 5
@@ -34,13 +36,13 @@ FETCH = "copy or download it again"
 
 @contextmanager
 def open_image(file: Path | IO[bytes], name: object, fix: str | None = FETCH) -> "Iterator[Image]":
-    """Open an image file; raises a UserError with its name if it is damaged or not an image."""
+    """Open a PNG, JPEG, WebP or BMP file; raises a UserError with its name if it is damaged or something else."""
     from PIL import Image
 
     if isinstance(file, Path):
         check_regular(file)
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             yield image
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # raised by Pillow
         raise UserError(f"{name} is damaged or not an image", got=error, fix=fix) from error

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge
+from numpy.lib.format import open_memmap
 from threadpoolctl import threadpool_limits
 
 from mindeye_pl.errors import UserError
@@ -20,6 +21,7 @@ from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, unit_rows
 from mindeye_pl.gallery.index import check_queries
 from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import replacing, write_array
+from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.types import OneOf, PositiveInt, Seed
 
 #: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
@@ -157,11 +159,11 @@ class FaissIndex:
         faiss = load_faiss()
         # Lists of IVF are mapped by the one flag, vectors and graphs by the other.
         flags = faiss.IO_FLAG_MMAP if self._build.kind == "ivf_pq" else faiss.IO_FLAG_MMAP_IFC
-        shards = []
+        shards = list[tuple[Any, np.ndarray]]()
         for path in sorted(self.folder.glob("shard-*.faiss")):
             try:
-                index = faiss.read_index(str(path), flags | faiss.IO_FLAG_READ_ONLY)
-                places = np.load(path.with_suffix(".places.npy"), mmap_mode="r", allow_pickle=False)
+                index = faiss.read_index(str(check_regular(path)), flags | faiss.IO_FLAG_READ_ONLY)
+                places = open_memmap(check_regular(path.with_suffix(".places.npy")), mode="r")
             except (RuntimeError, OSError, ValueError) as error:
                 fix = f"rm -r {self.folder}"
                 raise UserError(f"{path} is a damaged shard of an index", got=str(error)[-120:], fix=fix) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from mindeye_pl.console import console
 from mindeye_pl.data.image_sources import SUFFIXES, ImageFile, ImageFolder, read_square
@@ -164,7 +165,7 @@ class VectorTable:
 
     def _shape_and_type(self) -> tuple[tuple[int, ...], np.dtype]:
         if self.path.suffix == ".npy":
-            mapped = np.load(check_regular(self.path), mmap_mode="r", allow_pickle=False)
+            mapped = open_memmap(check_regular(self.path), mode="r")  # `np.load` would open archives too
             return mapped.shape, mapped.dtype
         with open_dataset(self.path, DATASET) as vectors:
             return vectors.shape, vectors.dtype
@@ -179,7 +180,7 @@ class VectorTable:
     def read(self, places: np.ndarray) -> Portion:
         """See `Gallery.read`; rows with NaN, infinity or only zeros are unreadable."""
         if self.path.suffix == ".npy":
-            rows = np.load(self.path, mmap_mode="r", allow_pickle=False)[places]
+            rows = open_memmap(self.path, mode="r")[places]
             rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
         else:
             with open_dataset(self.path, DATASET) as vectors:

@@ -14,6 +14,8 @@ def published_onecycle(
 ) -> OneCycleLR:
     """Return a one-cycle schedule with its peak after two epochs, and AdamW's beta1 going 0.95, 0.85, 0.95.
 
+    With fewer than four epochs the peak is half way, where the published share 2/epochs leaves too little to fall.
+
     Args:
         optimizer: AdamW.
         iterations_per_epoch: optimiser steps of each epoch.
@@ -25,7 +27,7 @@ def published_onecycle(
         optimizer,
         max_lr=[max_lr * group.get("lr_scale", 1.0) for group in optimizer.param_groups],
         total_steps=total_steps,
-        pct_start=min(sum(iterations_per_epoch[:2]) / total_steps, 0.5),  # fewer than four epochs peak half way
+        pct_start=min(sum(iterations_per_epoch[:2]) / total_steps, 0.5),
         final_div_factor=1000,
     )
 

@@ -12,6 +12,7 @@ from mindeye_pl.commands.export import EXPORT, check_export, export_run
 from mindeye_pl.commands.wandb_sweeps import WANDB_SWEEPS, write_wandb_sweeps
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import on_main_process
+from mindeye_pl.engine.refusals import naming_refused_options
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
@@ -66,10 +67,11 @@ def run_experiment(config: DictConfig, overrides: Sequence[str], job: Job | None
         on_main_process(check_reports, config)
     wandb = config.logger.get("wandb") or OmegaConf.create({"mode": "disabled"})
     run.observer = observer = WandbObserver(wandb, run.experiment)
-    for step in steps:
-        done = run.find(step) is not None
-        artifact = run.make(step)
-        console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
+    with naming_refused_options(config):
+        for step in steps:
+            done = run.find(step) is not None
+            artifact = run.make(step)
+            console.print(f"{step.name}: {'cached' if done else 'done'}, {artifact.folder}")
     on_main_process(_finish, run, steps, job, observer)
 
 

@@ -70,6 +70,7 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping
     from safetensors.torch import save_file
 
     with replacing(path) as temporary:
+        temporary.touch()  # an OSError names the file, safetensors' own error does not
         save_file(dict(tensors), str(temporary), dict(metadata) if metadata else None)
 
 
@@ -79,6 +80,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with replacing(path) as temporary:
+        temporary.touch()  # an OSError names the file, safetensors' own error does not
         save_file(contiguous, str(temporary), dict(metadata) if metadata else None)
 
 

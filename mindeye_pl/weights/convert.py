@@ -5,6 +5,7 @@ replace the objects, and nothing in the file is executed.
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -44,10 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source", type=Path, help="checkpoint of torch.save: .ckpt, .pth, .pt, .bin")
     parser.add_argument("target", type=Path, help="file to write, .safetensors")
     given = parser.parse_args(arguments)
+    logging.captureWarnings(True)  # of torch, into a log that nobody reads
     try:
         count = convert(given.source, given.target)
-    except UserError as error:
-        print(f"mindeye_pl: {' '.join(str(error).split())}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        line = str(error) if isinstance(error, UserError) else f"{given.target} cannot be written (got: {error})"
+        print(f"mindeye_pl: {' '.join(line.split())}", file=sys.stderr)
         sys.exit(2)
     print(f"{given.target}: {count} tensors; nothing else of {given.source} was kept, and nothing was executed")
 

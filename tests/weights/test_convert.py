@@ -79,7 +79,12 @@ def test_the_command(tensors: dict[str, torch.Tensor], tmp_path: Path, capsys: p
     source = checkpoint(tmp_path / "unclip.ckpt", tensors)
     main([str(source), str(tmp_path / "out.safetensors")])
     assert "5 tensors" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main([str(tmp_path / "none.ckpt"), str(tmp_path / "out.safetensors")])
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "file").touch()
+    for arguments in (
+        [tmp_path / "none.ckpt", tmp_path / "out.safetensors"],
+        [source, tmp_path / "file" / "a.safetensors"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(list(map(str, arguments)))
+        assert stop.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1

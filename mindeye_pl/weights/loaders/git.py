@@ -27,7 +27,8 @@ def load_git_captioner(converter: str | Path, git: str | Path) -> Captioner:
         raise UserError(f"{folder} is no whole GIT", got="no config.json", fix=fix)
     try:
         model = GitForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        # Without the option it would ask the user whether code in the folder may run.
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder} is no whole GIT", got=str(error).splitlines()[0], fix=fix) from error
     expected = model.git.visual_projection.visual_projection[0].in_features
