@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from mindeye_pl.console import console
 from mindeye_pl.data.image_sources import SUFFIXES, ImageFile, ImageFolder, read_square
-from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.nsd.hdf5 import open_dataset, open_hdf5, read_rows
 from mindeye_pl.data.nsd.layout import FETCH_AGAIN
 from mindeye_pl.data.nsd.shards import TarShard
 from mindeye_pl.data.nsd.stimuli import Stimuli
@@ -213,7 +212,7 @@ class VectorTable:
 def _holds_vectors(path: Path) -> bool:
     """Return true if an hdf5 file holds a table of vectors instead of images."""
     try:
-        with h5py.File(check_regular(path), "r") as file:
+        with open_hdf5(check_regular(path)) as file:
             return DATASET in file
     except OSError:
         return False  # reading it raises the error

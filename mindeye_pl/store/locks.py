@@ -32,7 +32,8 @@ _POLL_S, _READ_NOTE_S = 0.1, 2.0
 
 _REFUSED = (EACCES, EPERM, EROFS)
 _NO_FOLDER = (EEXIST, ENOTDIR)
-_UNSUPPORTED = (ENOSYS, ENOLCK, EOPNOTSUPP)
+#: Error codes of a file system without locks.
+UNSUPPORTED = (ENOSYS, ENOLCK, EOPNOTSUPP)
 
 
 class NoLocksError(UserError):
@@ -175,7 +176,7 @@ def storing(path: Path, option: str = "paths.artifacts") -> Iterator[None]:
         yield
     except OSError as error:
         where = Path(error.filename2 or error.filename or path)
-        if error.errno in _UNSUPPORTED:
+        if error.errno in UNSUPPORTED:
             raise _no_locks(path) from error
         if error.errno in _NO_FOLDER:
             while not os.path.lexists(where):

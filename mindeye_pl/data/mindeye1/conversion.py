@@ -30,6 +30,7 @@ from mindeye_pl.data.mindeye1.index import (
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.design import Design
+from mindeye_pl.data.nsd.hdf5 import open_hdf5
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.writer import write_shard, write_training_shards
 from mindeye_pl.errors import UserError
@@ -124,7 +125,7 @@ def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> Non
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)  # the same content has the same checksum
     version = ("earliest", "v108")  # later formats keep a mark of being written
-    with replacing(path) as temporary, h5py.File(temporary, "w", libver=version) as file:
+    with replacing(path) as temporary, open_hdf5(temporary, "w", libver=version) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
 
@@ -137,8 +138,8 @@ def _copy(
     `written` are the ids of the images of earlier shards, which must be equal here.
     """
     with ExitStack() as stack:
-        betas = stack.enter_context(h5py.File(layout.betas(subject.subject), "r+"))["betas"]
-        images = stack.enter_context(h5py.File(layout.stimuli, "r+"))["images"]
+        betas = stack.enter_context(open_hdf5(layout.betas(subject.subject), "r+"))["betas"]
+        images = stack.enter_context(open_hdf5(layout.stimuli, "r+"))["images"]
         shard = stack.enter_context(Shard(indexed.path, source.fetch_command(indexed.path)))
         for sample, (_, members) in zip(indexed.samples, shard.grouped(), strict=True):
             voxels = shard.voxels(members[VOXELS], subject.num_voxels)  # (R, V)

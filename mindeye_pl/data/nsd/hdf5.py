@@ -2,19 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EAGAIN
 from pathlib import Path
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 
 from mindeye_pl.data.nsd.layout import FETCH_AGAIN
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.locks import UNSUPPORTED
 from mindeye_pl.store.regular_files import check_regular
 
 #: A larger dataset that stores less than this ratio (gzip reaches 1032) declares what it does not hold.
 _SMALL_BYTES, _LARGEST_RATIO = 64 * 2**20, 1200
 #: Maximum size of a read beside the rows that are kept.
 _BLOCK_BYTES = 64 * 2**20
+
+
+def open_hdf5(path: Path, mode: Literal["r", "r+", "w"] = "r", **options: Any) -> h5py.File:
+    """Open an hdf5 file; without hdf5's own lock where the file system has none."""
+    try:
+        return h5py.File(path, mode, **options)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return h5py.File(path, mode, locking=False, **options)
 
 
 @contextmanager
@@ -26,9 +39,12 @@ def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
     if not check_regular(path).is_file():
         raise UserError(f"{path} is missing", expected=f"an hdf5 file with the dataset {name}", fix=FETCH_AGAIN)
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield _own_dataset(path, file, name)
     except OSError as error:
+        if error.errno == EAGAIN:
+            fix = "wait until it is closed; HDF5_USE_FILE_LOCKING=FALSE reads it nevertheless"
+            raise UserError(f"{path} is open for writing in another process", fix=fix) from error
         raise UserError(f"{path} is truncated or not an hdf5 file", got=error, fix=FETCH_AGAIN) from error
 
 

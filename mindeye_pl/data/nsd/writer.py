@@ -5,12 +5,12 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from mindeye_pl.data.image_sources import read_pixels
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.design import Design, gather_neighbours, gather_olds
+from mindeye_pl.data.nsd.hdf5 import open_hdf5
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.errors import UserError
 
@@ -28,7 +28,7 @@ def write_images(layout: NSDLayout, files: Sequence[Path]) -> None:
     if not files:
         raise UserError("there are no images to convert", expected="at least one image file")
     shape = tuple(read_pixels(files[0]).shape)
-    with h5py.File(layout.stimuli, "w") as file:
+    with open_hdf5(layout.stimuli, "w") as file:
         images = file.create_dataset("images", (len(files), *shape), np.float16)
         for index, path in enumerate(files):
             pixels = read_pixels(path).numpy()  # (3, H, W) uint8
@@ -63,7 +63,7 @@ def write_subject(
         raise UserError(f"subject {subject} has arrays of different lengths", got=got, expected="one entry per trial")
     if len(both := np.intersect1d(stimulus_ids[is_test], stimulus_ids[~is_test])):
         raise UserError(f"subject {subject} has an image that is both trained on and tested", got=f"image {both[0]}")
-    with h5py.File(layout.betas(subject), "w") as file:
+    with open_hdf5(layout.betas(subject), "w") as file:
         file.create_dataset("betas", data=betas, dtype=np.float32)
     trials = np.arange(len(betas))
     write_shards(layout, subject, Design.from_trials(subject, trials, stimulus_ids, is_test, trials_per_session))

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from mindeye_pl.data.nsd.design import Design
-from mindeye_pl.data.nsd.hdf5 import read_rows
+from mindeye_pl.data.nsd.hdf5 import open_hdf5, read_rows
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 
 #: Images per block. Changing it changes the data, because matrix products round depending on the block size.
@@ -84,7 +83,7 @@ def write_noise_free(
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(stimulus_ids), _BLOCK)]
     total, squares = np.zeros(brain.num_voxels), np.zeros(brain.num_voxels)
-    with h5py.File(path, "w") as file:
+    with open_hdf5(path, "w") as file:
         file["stimulus_ids"] = stimulus_ids
         responses = file.create_dataset("responses", (len(stimulus_ids), brain.num_voxels), np.float32)
         for block in blocks:
@@ -105,7 +104,7 @@ def write_betas(
 
     The responses come from the file of `write_noise_free`; each session has its own generator.
     """
-    with h5py.File(noise_free) as source, h5py.File(path, "w") as file:
+    with open_hdf5(noise_free) as source, open_hdf5(path, "w") as file:
         seen, responses = source["stimulus_ids"][:], source["responses"]
         betas = file.create_dataset("betas", (len(design.behaviour), responses.shape[1]), np.float32)
         for session, rng in enumerate(rngs):

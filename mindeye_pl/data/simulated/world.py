@@ -14,12 +14,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import h5py
 import numpy as np
 from annotated_types import Le
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.data.nsd.hdf5 import open_hdf5
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.writer import write_shards
 from mindeye_pl.data.simulated.betas import TrialNoise, write_betas, write_noise_free
@@ -166,7 +166,7 @@ def simulate_nsd(
     brains: dict[int, SimulatedBrain] = {}
     described: list[list[str]] = [[]] * settings.num_stimuli
     columns = (TextColumn("simulating NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with h5py.File(layout.stimuli, "w") as file, Progress(*columns, console=console, disable=not progress) as bar:
+    with open_hdf5(layout.stimuli, "w") as file, Progress(*columns, console=console, disable=not progress) as bar:
         size = settings.image_size
         stored = file.create_dataset("images", (settings.num_stimuli, 3, size, size), np.float16)
         for index, result in bar.track(run_tasks(tasks, workers), total=len(tasks)):
@@ -176,7 +176,7 @@ def simulate_nsd(
                 start, images, words = result
                 stored[start : start + len(images)] = images
                 described[start : start + len(words)] = words
-    with h5py.File(layout.region_masks, "w") as masks, h5py.File(layout.ncsnr, "w") as ncsnr:
+    with open_hdf5(layout.region_masks, "w") as masks, open_hdf5(layout.ncsnr, "w") as ncsnr:
         for subject in subjects:
             for region, mask in brains[subject].regions().items():
                 masks[f"subj0{subject}/{region}"] = mask

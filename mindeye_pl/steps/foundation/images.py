@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.data.image_sources import ImageFile, ImageFolder, Images
+from mindeye_pl.data.nsd.hdf5 import open_hdf5
 from mindeye_pl.data.simulated.world import paint_scenes
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, MISSING, Input, Inputs, Made, Step, Work
@@ -48,7 +48,7 @@ class Scenes(Step):
         """Write images and captions."""
         wanted, captions = settings.foundation.images, list[list[str]]()
         shape = (wanted.count, 3, wanted.image_size, wanted.image_size)
-        with h5py.File(work.folder / IMAGES, "w") as file:
+        with open_hdf5(work.folder / IMAGES, "w") as file:
             stored = file.create_dataset("images", shape, np.float16)
             for start, images, words in paint_scenes(wanted.seed, wanted.count, wanted.image_size):
                 stored[start : start + len(images)] = images

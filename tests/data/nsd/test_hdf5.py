@@ -1,4 +1,7 @@
+import errno
+import fcntl
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -7,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindeye_pl.data.nsd import hdf5
-from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.nsd.hdf5 import open_dataset, open_hdf5, read_rows
 from mindeye_pl.errors import UserError
 
 
@@ -64,3 +67,32 @@ def test_damaged_hdf5_files_are_refused(tmp_path: Path):
     path.write_bytes(b"not hdf5")
     with pytest.raises(UserError, match="not an hdf5 file"), open_dataset(path, "rows"):
         pass
+
+
+def test_a_file_that_is_written_elsewhere(tmp_path: Path):
+    """hdf5 holds the lock of the system on a file that it writes."""
+    path = tmp_path / "file.hdf5"
+    with h5py.File(path, "w") as file:
+        file["rows"] = np.zeros(3)
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="is open for writing in another process"), open_dataset(path, "rows"):
+            pass
+    with open_dataset(path, "rows") as rows:
+        assert len(rows) == 3
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int):
+    opened, path = h5py.File, tmp_path / "file.hdf5"
+
+    def without_locks(path: Path, mode: str, locking: bool | None = None, **options: Any) -> h5py.File:
+        if locking is not False:
+            raise OSError(code, "unable to lock file")
+        return opened(path, mode, locking=locking, **options)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    with open_hdf5(path, "w", libver="latest") as file:
+        file["rows"] = np.arange(3)
+    with open_dataset(path, "rows") as rows:
+        assert rows[:].tolist() == [0, 1, 2]
