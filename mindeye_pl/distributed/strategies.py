@@ -7,18 +7,25 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import FSDPStrategy
 
 from mindeye_pl.errors import UserError
 
-#: Keys of the `trainer` group that change the trained weights, besides precision and the number of ranks: the amount
-#: of training, and the validations that choose the weights that are kept.
-_CHANGES_WEIGHTS = (
-    *("accumulate_grad_batches", "check_val_every_n_epoch", "fast_dev_run", "gradient_clip_algorithm"),
-    *("gradient_clip_val", "limit_train_batches", "limit_val_batches", "max_epochs", "max_steps", "max_time"),
-    *("overfit_batches", "val_check_interval"),
+#: Options of the trainer that change no trained weights, or that a step declares itself: precision, number of ranks.
+#: Whatever else is given may change them.
+_CHANGES_NOTHING = (
+    *("_target_", "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "log_every_n_steps"),
+    *(
+        "enable_checkpointing",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "enable_autolog_hparams",
+        "model_registry",
+    ),
+    *("deterministic", "benchmark", "detect_anomaly", "inference_mode", "num_sanity_val_steps", "default_root_dir"),
+    *("limit_test_batches", "limit_predict_batches", "profiler"),
 )
 
 
@@ -45,7 +52,8 @@ def determined_by_trainer(config: DictConfig) -> dict[str, Any]:
     The number of ranks is among them, since the global batch is the batch size times the ranks. The strategy is not.
     """
     ranks = num_ranks(config)
-    changed = {f"trainer.{key}": config.trainer.get(key) for key in _CHANGES_WEIGHTS}
+    plain: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    changed = {f"trainer.{key}": value for key, value in plain.items() if key not in _CHANGES_NOTHING}
     by = {"ranks": ranks if ranks > 1 else None} | changed
     return {key: value for key, value in by.items() if value is not None}
 

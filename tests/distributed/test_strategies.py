@@ -63,6 +63,16 @@ def test_trainer_options_that_change_weights() -> None:
     assert determined_by_trainer(config) == {"trainer.accumulate_grad_batches": 2}
     config = compose_config(["debug=overfit", "+trainer.max_epochs=3"])
     assert determined_by_trainer(config) == {"trainer.overfit_batches": 2, "trainer.max_epochs": 3}
+    plugin = "+trainer.plugins={_target_: my_lab.Precision}"
+    config = compose_config(
+        ["+trainer.sync_batchnorm=true", "+trainer.min_epochs=2", "+trainer.later_option=1", plugin]
+    )
+    assert determined_by_trainer(config) == {
+        "trainer.sync_batchnorm": True,
+        "trainer.min_epochs": 2,
+        "trainer.later_option": 1,
+        "trainer.plugins": {"_target_": "my_lab.Precision"},
+    }
 
 
 def test_parts_without_a_gradient_are_looked_for() -> None:

@@ -122,7 +122,7 @@ def test_csv_has_lightnings_metrics_of_both_parts_of_a_stopped_training(
         (("callbacks=[default,lr_monitor]",), ("LearningRateMonitor", "no logger")),
         (("+trainer.logger=true",), ("trainer.logger", "the group logger")),
         (("+callbacks.mine.by=2",), ("callbacks.mine has a wrong value", "_target_")),
-        (("+trainer.val_check_interval=1.5",), ("Error in call to target", "val_check_interval")),
+        (("+trainer.val_check_interval=1.5",), ("trainer.val_check_interval is refused by Trainer", "in [0.0, 1.0]")),
     ],
 )
 def test_lightnings_errors_are_one_line(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:

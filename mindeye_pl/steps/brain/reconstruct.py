@@ -143,6 +143,7 @@ def _predict(module: LightningModule, queries: list[Any], folder: Path, settings
     silence_lightning()
     off = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")
     options = {"callbacks": [_ImageWriter(folder)], "default_root_dir": str(folder), **dict.fromkeys(off, False)}
+    options |= {"fast_dev_run": False, "limit_predict_batches": None}  # every image, however short the training was
     options |= trainer_options(settings, sharded=False)
     trainer: Trainer = instantiate(settings.trainer, **options, _convert_="all")
     # Items are whole batches. A rank has none where there are fewer images than ranks.
