@@ -1,11 +1,17 @@
 """The end of a process by a signal: one line, and the exit code that a shell gives it."""
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+#: Variable with the path of a file that a process writes when it has said its line, so that the one which started it
+#: adds none.
+SAID = "MINDEYE_STOP_SAID"
 
 
 class Stopped(SystemExit):
@@ -41,5 +47,12 @@ def ctrl_c() -> Iterator[None]:
 def exit_with_its_line(stopped: Stopped, *, is_main: bool) -> None:
     """End the process, with the line on stderr from the main process alone."""
     if stopped.line is not None and is_main:
-        print(stopped.line, file=sys.stderr, flush=True)
+        say(stopped.line)
     sys.exit(stopped.code)
+
+
+def say(line: str) -> None:
+    """Print the line of a process that stops."""
+    print(line, file=sys.stderr, flush=True)
+    if path := os.environ.get(SAID):
+        Path(path).touch()

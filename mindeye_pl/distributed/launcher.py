@@ -4,8 +4,11 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
@@ -15,6 +18,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.stopping import SAID, Stopped
+
+#: Folder of the ranks' error files.
+_FOLDER: dict[str, Any] = {"prefix": "mindeye_pl_ranks_", "ignore_cleanup_errors": True}
 
 
 def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
@@ -26,21 +33,54 @@ def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
         UserError: if a rank raised one, or was killed.
         RuntimeError: with the traceback of a rank that raised another error.
         SystemExit: with the exit code of a rank that ended itself.
-        KeyboardInterrupt: on Ctrl-C.
+        Stopped: by a signal, with a line unless a rank has said one.
     """
-    with _launcher_settings(), TemporaryDirectory(prefix="mindeye_pl_ranks_", ignore_cleanup_errors=True) as folder:
+    with _launcher_settings(), _deaf_to_ctrl_c(), TemporaryDirectory(**_FOLDER) as folder:
+        said = Path(folder) / "said"
+        os.environ[SAID] = str(said)
         options: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": num_processes, "max_restarts": 0}
         options |= {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
         logs = DefaultLogsSpecs(log_dir=folder)  # of the ranks' error files
         config = LaunchConfig(**options, run_id=uuid4().hex, logs_specs=logs)
         try:
-            return elastic_launch(config, function)(*args)[0]
+            return elastic_launch(config, _called)(function, *args)[0]
         except ChildFailedError as error:
             raise _error_of(*error.get_first_failure()) from None
         except SignalException as error:
-            if error.sigval == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            raise SystemExit(128 + error.sigval) from None
+            line = f"stopped by {signal.Signals(error.sigval).name}; the same command resumes"
+            raise Stopped(error.sigval, None if said.exists() else line) from None
+        finally:
+            del os.environ[SAID]
+
+
+def _called(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a rank, which hears Ctrl-C from here on."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return function(*args)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes inside the block that do not hear Ctrl-C: during their imports they would end with tracebacks.
+
+    Processes and threads inherit the signals that are blocked. This process hears it in a thread of its own.
+    """
+    done = threading.Event()
+
+    def hear() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        done.wait()
+
+    resource_tracker.ensure_running()  # which would unblock the signal when it starts with the first process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    thread = threading.Thread(target=hear, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _error_of(rank: int, failure: ProcessFailure) -> BaseException:

@@ -1,7 +1,6 @@
 """The checkpoint that a stopped training resumes from: when it is written, and how."""
 
 import signal
-import sys
 import threading
 import time
 import zipfile
@@ -16,7 +15,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.stopping import Stopped, stop
+from mindeye_pl.stopping import Stopped, say, stop
 from mindeye_pl.store.atomic import replacing
 
 #: File, or folder where each rank writes its own part, in the training's folder.
@@ -171,7 +170,7 @@ class ResumeCheckpoint(Checkpoint):
             return
         if trainer.is_global_zero:
             name = signal.Signals(reason).name
-            print(f"stopped by {name} {where}; the same command resumes there", file=sys.stderr, flush=True)
+            say(f"stopped by {name} {where}; the same command resumes there")
         handler = self._handlers.get(reason)
         if callable(handler) and handler not in (stop, signal.default_int_handler):
             handler(reason, None)
