@@ -20,9 +20,6 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from mindeye_pl.errors import UserError
 from mindeye_pl.stopping import SAID, Stopped
 
-#: Folder of the ranks' error files.
-_FOLDER: dict[str, Any] = {"prefix": "mindeye_pl_ranks_", "ignore_cleanup_errors": True}
-
 
 def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
     """Call an importable function, which joins the ranks, with picklable arguments in several processes.
@@ -35,7 +32,8 @@ def launch(function: Callable[..., Any], *args: Any, num_processes: int) -> Any:
         SystemExit: with the exit code of a rank that ended itself.
         Stopped: by a signal, with a line unless a rank has said one.
     """
-    with _launcher_settings(), _deaf_to_ctrl_c(), TemporaryDirectory(**_FOLDER) as folder:
+    made = TemporaryDirectory(prefix="mindeye_pl_ranks_", ignore_cleanup_errors=True)
+    with _launcher_settings(), _deaf_to_ctrl_c(), made as folder:
         said = Path(folder) / "said"
         os.environ[SAID] = str(said)
         options: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": num_processes, "max_restarts": 0}

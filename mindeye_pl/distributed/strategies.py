@@ -17,15 +17,9 @@ from mindeye_pl.errors import UserError
 #: Whatever else is given may change them.
 _CHANGES_NOTHING = (
     *("_target_", "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "log_every_n_steps"),
-    *(
-        "enable_checkpointing",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "enable_autolog_hparams",
-        "model_registry",
-    ),
+    *("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "enable_autolog_hparams"),
     *("deterministic", "benchmark", "detect_anomaly", "inference_mode", "num_sanity_val_steps", "default_root_dir"),
-    *("limit_test_batches", "limit_predict_batches", "profiler"),
+    *("limit_test_batches", "limit_predict_batches", "profiler", "model_registry"),
 )
 
 

@@ -24,7 +24,7 @@ def naming_refused_options(config: DictConfig) -> Iterator[None]:
         yield
     except InstantiationException as error:
         cause, found = error.__cause__, _CALLED.search(str(error))
-        if isinstance(cause, UserError):
+        if isinstance(cause, UserError | OSError):  # a full disk, for instance, has a line of its own
             raise cause from error
         if cause is None or found is None:
             raise

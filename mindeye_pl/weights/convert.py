@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         count = convert(given.source, given.target)
     except (UserError, OSError) as error:
-        line = str(error) if isinstance(error, UserError) else f"{given.target} cannot be written (got: {error})"
+        used = getattr(error, "filename", None) or given.target
+        line = str(error) if isinstance(error, UserError) else f"{used} cannot be used (got: {error.strerror})"
         print(f"mindeye_pl: {' '.join(line.split())}", file=sys.stderr)
         sys.exit(2)
     print(f"{given.target}: {count} tensors; nothing else of {given.source} was kept, and nothing was executed")

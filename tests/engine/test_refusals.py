@@ -33,13 +33,14 @@ def test_the_option_is_named(node: dict[str, Any], path: str, says: str) -> None
         instantiate(OmegaConf.select(config, path), _convert_="all")
 
 
-def refusing() -> None:
-    raise UserError("a line of its own")
+def refusing(kind: str) -> None:
+    raise {"user": UserError, "full": OSError}[kind]("a line of its own")
 
 
-def test_a_line_of_our_own_is_kept() -> None:
-    config = OmegaConf.create({"part": {"_target_": f"{__name__}.refusing"}})
-    with pytest.raises(UserError, match=r"^a line of its own$"), naming_refused_options(config):
+@pytest.mark.parametrize(("kind", "error"), [("user", UserError), ("full", OSError)])
+def test_an_error_with_a_line_of_its_own_is_kept(kind: str, error: type[Exception]) -> None:
+    config = OmegaConf.create({"part": {"_target_": f"{__name__}.refusing", "kind": kind}})
+    with pytest.raises(error, match=r"^a line of its own$"), naming_refused_options(config):
         instantiate(config.part)
 
 
