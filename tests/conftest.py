@@ -1,22 +1,18 @@
 """Fixtures that several folders use: the tiny simulated NSD, and the command line run in this process."""
 
 import os
-import pickle
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from filelock import FileLock
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import OmegaConf, base
+from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
@@ -26,7 +22,7 @@ from mindeye_pl.data.simulated.world import SimulationSettings, simulate_nsd
 from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 from mindeye_pl.training.callbacks.history import History
-from tests import forked
+from tests import composition, forked
 
 # Hypothesis keeps its examples beside the tests otherwise; a test run leaves nothing behind.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "mindeye_pl_hypothesis"))
@@ -38,27 +34,8 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _composed_fast() -> Iterator[None]:
-    """Shorten all compositions to a third: each file of `conf` and each interpolation is parsed once, and a command is
-    not composed a first time for its `hydra.mode` alone, which no file of `conf` sets."""
-    load, read = OmegaConf.load, dict[str, bytes]()
-
-    def load_once(file: Any) -> Any:
-        name = str(getattr(file, "name", file))
-        if not name.startswith(str(CONF)):
-            return load(file)
-        if name not in read:
-            read[name] = pickle.dumps(load(file))
-        return pickle.loads(read[name])  # a copy, in a quarter of the time of `deepcopy`
-
-    def mode(_: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
-        given = [item.partition("=")[2] for item in overrides if item.startswith("hydra.mode=")]
-        return RunMode[given[-1]] if given else None
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OmegaConf, "load", load_once)
-        patch.setattr(base, "parse", lru_cache(maxsize=None)(base.parse))
-        patch.setattr(Hydra, "get_mode", mode)
+def _compositions() -> Iterator[None]:
+    with composition.remembered():
         yield
 
 
