@@ -6,7 +6,7 @@ writes the tables anew. Read the difference before you commit it: a key that is 
 result waiting to happen, and a key too many retrains for nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,26 +70,40 @@ def fingerprints(config: DictConfig) -> dict[str, str]:
     return found
 
 
-def steps_by_key(config: DictConfig) -> dict[str, list[str]]:
-    """Return for every key the steps that it changes; a step that refuses the other value counts as changed."""
+def steps_by_key(config: DictConfig, together: Container[str] = ()) -> dict[str, list[str]]:
+    """Return for every key the steps that it changes; a step that refuses the other value counts as changed.
+
+    Args:
+        config: of a system.
+        together: keys that are changed at once, and each alone only where that changes a step.
+    """
     OmegaConf.set_struct(config, False)
     with patch.object(omegaconf.base, "parse", cache(parse)):  # half of the time: the same interpolations each time
-        return _steps_by_key(config)
-
-
-def _steps_by_key(config: DictConfig) -> dict[str, list[str]]:
-    before, found = fingerprints(config), {}
-    for name, node, key in list(leaves(config)):
-        value = node[key]
-        node[key] = another(value)
-        try:
-            after = fingerprints(config)
-            found[name] = [step for step in STEPS if before[step] != after[step]]
-        except Exception:  # the key is needed to make a run at all
-            found[name] = [REFUSED]
-        node[key] = value
-    assert fingerprints(config) == before
+        before, keys = fingerprints(config), list(leaves(config))
+        at_once = [one for one in keys if one[0] in together]
+        if changed_steps(config, at_once, before):
+            at_once = []
+        found = dict[str, list[str]]((name, []) for name, *_ in at_once)
+        for one in keys:
+            if one[0] not in found:
+                found[one[0]] = changed_steps(config, [one], before)
+        assert fingerprints(config) == before
     return found
+
+
+def changed_steps(config: DictConfig, keys: list[tuple[str, DictConfig, Any]], before: dict[str, str]) -> list[str]:
+    """Return the steps whose fingerprints are not those `before` while some keys have other values."""
+    values = [node[key] for _, node, key in keys]
+    for (_, node, key), value in zip(keys, values, strict=True):
+        node[key] = another(value)
+    try:
+        after = fingerprints(config)
+        return [step for step in STEPS if before[step] != after[step]]
+    except Exception:  # the keys are needed to make a run at all
+        return [REFUSED]
+    finally:
+        for (_, node, key), value in zip(keys, values, strict=True):
+            node[key] = value
 
 
 def table(found: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -104,6 +118,13 @@ def table(found: dict[str, list[str]]) -> dict[str, list[str]]:
                 del rows[key]
             rows[f"{node}.*"] = row
     return dict(sorted(rows.items()))
+
+
+def row_of(key: str, rows: dict[str, list[str]]) -> list[str] | None:
+    """Return the row of a key or of the nearest `node.*` above it, None where there is neither."""
+    parts = key.split(".")
+    names = [key, *(f"{'.'.join(parts[:end])}.*" for end in range(len(parts) - 1, 0, -1))]
+    return next((rows[name] for name in names if name in rows), None)
 
 
 def text(rows: dict[str, list[str]]) -> str:

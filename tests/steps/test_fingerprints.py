@@ -16,7 +16,7 @@ from mindeye_pl.steps.evaluation import optional
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.registry import STEPS
-from tests.steps.fingerprints import SYSTEMS, composed, fingerprints, read, steps_by_key, table
+from tests.steps.fingerprints import SYSTEMS, composed, fingerprints, leaves, read, row_of, steps_by_key, table
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +24,25 @@ def _fresh_hydra() -> None:
     GlobalHydra.instance().clear()
 
 
-@pytest.mark.parametrize("system", [SYSTEMS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS[1:])])
-def test_every_key_changes_the_steps_that_use_it(system: str) -> None:
-    found, expected = table(steps_by_key(composed(system))), read(system)
+def assert_table(system: str, found: dict[str, list[str]]) -> None:
+    expected = read(system)
     different = {
         key: (expected.get(key), found.get(key)) for key in {*found, *expected} if found.get(key) != expected.get(key)
     }
     assert not different, "read the difference, then `python -m tests.steps.fingerprints`"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_key_changes_the_steps_that_use_it(system: str) -> None:
+    assert_table(system, table(steps_by_key(composed(system))))
+
+
+def test_every_key_changes_the_steps_that_use_it_and_the_others_none_at_once() -> None:
+    config, rows = composed(SYSTEMS[0]), read(SYSTEMS[0])
+    unused = {key for key, *_ in leaves(config) if row_of(key, rows) == []}
+    assert len(unused) > 300
+    assert_table(SYSTEMS[0], table(steps_by_key(config, together=unused)))
 
 
 def test_a_declared_key_that_is_removed_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
