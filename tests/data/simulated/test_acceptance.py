@@ -26,7 +26,7 @@ def test_baselines_accept_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     world.main()
     found = json.loads(path.read_text())
     assert found["simulated"]
-    figures = found["seeds"]["0"]
+    figures = {line.name: found["rows"][line.question]["seed_0"]["value"] for line in world.LINES}
     missed = {line.name for line in world.LINES if not line.low <= figures[line.name] <= line.high}
     assert missed == UNMET
     assert figures["ridge_latents_two_way"] > 0.5, "better than chance"
