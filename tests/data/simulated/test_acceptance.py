@@ -9,7 +9,7 @@ import pytest
 
 WORLD = Path(__file__).parents[3] / "benchmarks" / "world.py"
 
-#: Lines that the world does not meet, with the reasons in docs/decisions/0024; a line that is met leaves this set.
+#: Lines that the world does not meet, with the reasons in docs/results.md; a line that is met leaves this set.
 UNMET = {"ridge_latents_two_way", "true_tokens_two_way"}
 
 
