@@ -132,14 +132,6 @@ class BrainDecoder(Shareable, LightningModule):
         self.log_dict(loss.named("train"), on_step=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss.total
 
-    def on_train_epoch_end(self) -> None:
-        """Stop the training with a `UserError` if the loss is not finite."""
-        loss = self.trainer.callback_metrics.get("train/loss_epoch")
-        if loss is not None and not torch.isfinite(loss):
-            what = f"the training loss in epoch {self.current_epoch + 1} is not finite"
-            fix = "trainer.precision=32-true, or a lower scale.max_lr"
-            raise UserError(what, got=float(loss), expected="a number", fix=fix)
-
     def validation_step(self, batch: BrainBatch, batch_index: int) -> None:
         """Log the loss and the retrieval scores among the batch's images."""
         loss = self.compute_loss(batch, epoch=self.current_epoch, num_epochs=self.trainer.max_epochs or 1)

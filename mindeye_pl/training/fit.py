@@ -26,6 +26,7 @@ from mindeye_pl.stopping import Stopped, ctrl_c
 from mindeye_pl.store.atomic import remove, write_json
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
+from mindeye_pl.training.callbacks.finite_guard import FiniteGuard
 from mindeye_pl.training.callbacks.history import History, TrackTraining
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
 from mindeye_pl.training.callbacks.progress import ProgressPrinter
@@ -83,7 +84,8 @@ def fit(
 
     Raises:
         UserError: for weights that `save` cannot write because they are sharded, for trainer options or callbacks that
-            Lightning refuses, or for a training without any finite validation score to keep weights by.
+            Lightning refuses, for a loss or weights that are not finite, or for a training without any finite
+            validation score to keep weights by.
         Stopped: after a signal, with a checkpoint from which the next call resumes.
     """
     if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
@@ -103,7 +105,7 @@ def fit(
     # `trainer.deterministic` would fill every new tensor with NaN, in case it is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     state, history, best = MidEpochState(), History(folder / HISTORY), None
-    chosen = [state, EpochSeed(settings.seed), history, ProgressPrinter(title), *callbacks]
+    chosen = [state, EpochSeed(settings.seed), FiniteGuard(), history, ProgressPrinter(title), *callbacks]
     if keep == BEST:
         best = best_validation(folder, validation_score)
         chosen.append(best)
