@@ -6,6 +6,7 @@ Legend: n images, R responses to each, V voxels, S tokens, D token width, m of a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,14 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.foreign_config import read_foreign_config
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.models.clock import Clock
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.hub import fetch_folder
 from mindeye_pl.steps.brain.finetune import FINETUNE, read_normalisation
 from mindeye_pl.steps.brain.reconstructor import Drawing, ImageModels, build_reconstructor
 from mindeye_pl.store.atomic import replacing
+from mindeye_pl.streaming import Stream, gallery_tokens
 from mindeye_pl.training.build import build_model, voxel_counts
 from mindeye_pl.training.checkpoints import WEIGHTS, load_weights, read_weights
 from mindeye_pl.types import Averaging
@@ -69,11 +72,7 @@ class Reconstruction:
         Raises:
             UserError: for a gallery of another shape, or of images where the decoder has no embedder.
         """
-        gallery = torch.as_tensor(gallery).float()
-        if gallery.ndim == 4 and gallery.shape[1] == 3 and len(gallery):
-            if self.embed is None:
-                raise UserError("this decoder has no embedder", got="a gallery of images", expected="target tokens")
-            gallery = self.embed(gallery)
+        gallery = gallery_tokens(gallery, self.embed)
         if gallery.shape[1:] != self.retrieval.shape[1:] or not len(gallery):
             wanted = f"images (m, 3, H, W) or tokens (m, {', '.join(map(str, self.retrieval.shape[1:]))})"
             raise UserError("the gallery has another shape", got=tuple(gallery.shape), expected=wanted)
@@ -124,26 +123,31 @@ class Decoder:
         return self.model.voxel_counts[0]
 
     @torch.inference_mode()
-    def reconstruct(self, betas: Tensor | np.ndarray, *, batch_size: int = 16) -> Reconstruction:
+    def reconstruct(
+        self, betas: Tensor | np.ndarray, *, batch_size: int = 16, first_index: int = 0, clock: Clock | None = None
+    ) -> Reconstruction:
         """Reconstruct images; the same betas at the same index give the same image, whatever the batch size.
 
         Args:
             betas: `(n, V)`, one response to each image, or `(n, R, V)`, whose R outputs (or voxels, by `averaging`) are
                 averaged as published; z-scored per scan session, as NSD's files are.
             batch_size: images made at once.
+            first_index: index of the first row, where these betas continue others.
+            clock: measures the parts.
 
         Raises:
             UserError: for betas of another shape, of other voxels, or that are not finite.
         """
-        queries = self._checked(betas)  # (n, R, V)
+        queries = self._normalised(betas)  # (n, R, V)
         if self.averaging == "voxels":
             queries = queries.mean(1, keepdim=True)  # (n, 1, V)
         parts = []
         for ids in torch.arange(len(queries)).split(batch_size):
             weights = torch.full((len(ids), queries.shape[1]), 1 / queries.shape[1])
-            query = BrainQuery(ids, queries[ids], weights)
+            query = BrainQuery(ids + first_index, queries[ids], weights)
             query = self.model.transfer_batch_to_device(query, self.model.device, 0)
-            parts.append({name: rows.float().cpu() for name, rows in self.reconstructor.predict_step(query).items()})
+            made = self.reconstructor.reconstruct(query, clock or Clock(enabled=False))
+            parts.append({name: rows.float().cpu() for name, rows in made.items()})
         made = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         images = {name: made.get(name) for name in ("images", "blurry_images", "refined_images")}
         captions = self._captions(made.get("caption_words"))
@@ -155,8 +159,13 @@ class Decoder:
             return None
         return captioner.text(words.long())
 
-    def _checked(self, betas: Tensor | np.ndarray) -> Tensor:
-        array = np.array(betas.detach().cpu() if isinstance(betas, Tensor) else betas, dtype=np.float32)  # a copy
+    def stream(self, **options: Any) -> Stream:
+        """Return a stream, which is called with the betas of one trial after the other; options as of `Stream`."""
+        return Stream(self, **options)
+
+    def check_betas(self, betas: Tensor | np.ndarray) -> np.ndarray:
+        """Return a copy of the betas, float32; a `UserError` for another shape, other voxels, or not finite ones."""
+        array = np.array(betas.detach().cpu() if isinstance(betas, Tensor) else betas, dtype=np.float32)
         if array.ndim not in (2, 3) or not array.size or array.shape[-1] != self.num_voxels:
             wanted = f"(n, {self.num_voxels}) or (n, repetitions, {self.num_voxels})"
             fix = f"betas[None], for one image of {self.num_voxels} voxels" if array.ndim == 1 else None
@@ -165,6 +174,10 @@ class Decoder:
         if not finite.all():
             row = int(np.argmin(finite))
             raise UserError("a beta is not finite", got=f"row {row}", expected="numbers", fix="leave that trial out")
+        return array
+
+    def _normalised(self, betas: Tensor | np.ndarray) -> Tensor:
+        array = self.check_betas(betas)
         flat = array.reshape(-1, self.num_voxels)
         normalised = torch.from_numpy(self.normalise(flat) if self.normalise else flat)
         return normalised.view(len(array), -1, self.num_voxels)

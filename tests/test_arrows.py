@@ -35,6 +35,7 @@ LAYERS = (
     ("steps/evaluation",),
     ("steps/gallery",),
     ("steps/registry",),
+    ("streaming",),
     ("decoder",),
     ("reports/render",),
     ("reports/runs",),

@@ -166,3 +166,52 @@ def test_a_published_checkpoint_gives_tokens(tmp_path: Path, state: Callable, sy
     assert torch.isfinite(result.tokens).all()
     if system is MindEye1:  # its samples are renormalised before anything is made of them
         torch.testing.assert_close(result.tokens[:, 0].norm(dim=-1), torch.ones(2), rtol=1e-3, atol=0)
+
+
+def test_a_stream_gives_what_all_trials_at_once_give(finetuned: CommandLine, decoder: Decoder) -> None:
+    asked, gallery = betas(finetuned, decoder, 6), torch.rand(9, 3, 32, 32)
+    at_once = decoder.reconstruct(asked)
+    stream = decoder.stream(normalise="none", gallery=gallery, top_k=2)
+    trials = [stream(row) for row in asked]
+    for index, trial in enumerate(trials):
+        assert trial is not None
+        assert trial.index == index
+        torch.testing.assert_close(trial.reconstruction.tokens[0], at_once.tokens[index], atol=1e-4, rtol=0)
+        assert trial.reconstruction.images is not None
+        assert at_once.images is not None
+        torch.testing.assert_close(trial.reconstruction.images[0], at_once.images[index], atol=1e-4, rtol=0)
+        assert trial.retrieved is not None
+        assert torch.equal(trial.retrieved.indices, trial.reconstruction.retrieve(gallery, top_k=2).indices)
+    latencies = stream.latencies()
+    assert list(latencies) == ["z-score", "brain", "blurry image", "prior", "image", "caption", "retrieval", "trial"]
+    assert {one.count for one in latencies.values()} == {5}, "all but the first"
+    parts = sum(one.median_ms for name, one in latencies.items() if name != "trial")
+    assert parts <= 1.2 * latencies["trial"].p99_ms
+    assert len(stream.table().splitlines()) == 1 + len(latencies)
+
+
+def test_a_stream_of_raw_betas_warms_up_or_begins_with_a_baseline(finetuned: CommandLine, decoder: Decoder) -> None:
+    asked = betas(finetuned, decoder, 8) * 300 + 50
+    stream = decoder.stream(warm_up=5)
+    assert [trial is None for trial in map(stream, asked)] == [True] * 4 + [False] * 4
+    based = decoder.stream(warm_up=5, baseline=asked[:7])
+    last, wanted = based(asked[7]), (asked[7:] - asked.mean(0)) / asked.std(0)
+    assert last is not None
+    assert (last.index, based.latencies(skip=0)["trial"].count) == (0, 1)
+    torch.testing.assert_close(last.reconstruction.tokens, decoder.reconstruct(wanted).tokens, atol=1e-3, rtol=0)
+
+
+def test_a_stream_refuses_a_trial_and_does_not_count_it(finetuned: CommandLine, decoder: Decoder) -> None:
+    asked = betas(finetuned, decoder, 3)
+    stream = decoder.stream(warm_up=2)
+    stream(asked[0])
+    for wrong, told in ((asked[0, :3], "another shape"), (asked[:2], "another shape"), (asked[1] * np.nan, "finite")):
+        with pytest.raises(UserError, match=told):
+            stream(wrong)
+    trial = stream(asked[1])
+    assert trial is not None
+    assert trial.index == 1
+    with pytest.raises(UserError, match="no such normalisation"):
+        decoder.stream(normalise="session")
+    with pytest.raises(UserError, match="another shape"):
+        decoder.stream(baseline=asked[:, :3])

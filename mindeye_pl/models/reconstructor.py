@@ -13,6 +13,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.models.clock import Clock
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.refiner import Refiner, blend
@@ -91,6 +92,10 @@ class Reconstructor(LightningModule):
         self.refiner, self.refinement = refiner, refinement or Refinement()
 
     def predict_step(self, query: BrainQuery, batch_index: int = 0) -> dict[str, Tensor]:
+        """Return the outputs of `reconstruct`."""
+        return self.reconstruct(query, Clock(enabled=False))
+
+    def reconstruct(self, query: BrainQuery, clock: Clock) -> dict[str, Tensor]:
         """Return `stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens` and `images`.
 
         A low-level part adds its `latents` and the `blurry_images` decoded from them; a captioner adds `caption_words`
@@ -99,41 +104,47 @@ class Reconstructor(LightningModule):
         float32 in [0, 1]. The outputs of an image's responses are averaged before the prior, as published.
         """
         seeds = [image_seed(self.seed, id_) for id_ in query.stimulus_ids.tolist()]
-        outputs = self.model.predict(query.voxels.flatten(0, 1))
-        backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
+        with clock("brain"):
+            outputs = self.model.predict(query.voxels.flatten(0, 1))
+            backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
         made = {"stimulus_ids": query.stimulus_ids, "retrieval": retrieval, "backbone_tokens": backbone}
         if outputs.latents is not None and self.vae is not None:
-            made["latents"] = latents = self._averaged(outputs.latents.float(), query)
-            decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
-            made["blurry_images"] = corrected_pixels(decoded)
-        made |= self._best_candidate(made, seeds)
+            with clock("blurry image"):
+                made["latents"] = latents = self._averaged(outputs.latents.float(), query)
+                decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
+                made["blurry_images"] = corrected_pixels(decoded)
+        made |= self._best_candidate(made, seeds, clock)
         if self.captioner is not None:
-            made["caption_words"] = self.captioner(made["prior_tokens"], max_length=self.caption_length)
+            with clock("caption"):
+                made["caption_words"] = self.captioner(made["prior_tokens"], max_length=self.caption_length)
         if self.image_decoder is not None and self.refiner is not None:
-            made["refined_images"] = self._refined(made, seeds)
+            with clock("refined image"):
+                made["refined_images"] = self._refined(made, seeds)
         return made
 
-    def _best_candidate(self, made: dict[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
+    def _best_candidate(self, made: dict[str, Tensor], seeds: Sequence[int], clock: Clock) -> dict[str, Tensor]:
         """Return `prior_tokens` and `images`, of several candidates those of the most similar.
 
         Candidates are drawn one after the other, so that at most two are in memory and the image decoder draws as many
         images at once as for one candidate.
         """
-        best = self._candidate(made, seeds, 0)
+        best = self._candidate(made, seeds, 0, clock)
         for index in range(1, 1 if self.image_decoder is None else self.candidates):
-            other = self._candidate(made, seeds, index)
+            other = self._candidate(made, seeds, index, clock)
             nearer = other["candidate_similarity"] > best["candidate_similarity"]  # (B,)
             for name, rows in best.items():
                 best[name] = torch.where(nearer.view(-1, *[1] * (rows.ndim - 1)), other[name], rows)
         return best
 
-    def _candidate(self, made: dict[str, Tensor], seeds: Sequence[int], index: int) -> dict[str, Tensor]:
+    def _candidate(self, made: dict[str, Tensor], seeds: Sequence[int], index: int, clock: Clock) -> dict[str, Tensor]:
         """Return sampled tokens, the image drawn from them and, for several candidates, its similarity to the brain."""
         seeds = [candidate_seed(seed, index) for seed in seeds]
-        tokens = self.model.sample_tokens(made["backbone_tokens"], seeds, samples=self.prior_samples)
+        with clock("prior"):
+            tokens = self.model.sample_tokens(made["backbone_tokens"], seeds, samples=self.prior_samples)
         drawn = {"prior_tokens": tokens}
         if self.image_decoder is not None:
-            drawn["images"] = self.image_decoder.draw(tokens, seeds, made.get("blurry_images"))
+            with clock("image"):
+                drawn["images"] = self.image_decoder.draw(tokens, seeds, made.get("blurry_images"))
             if self.candidates > 1:
                 drawn["candidate"] = torch.full_like(made["stimulus_ids"], index)
                 drawn["candidate_similarity"] = self._similarity(drawn["images"], made["retrieval"])

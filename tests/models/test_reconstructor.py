@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mindeye_pl.models.clock import Clock
 from mindeye_pl.models.mindeye import MindEye, MindEye1, MindEye2
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, candidate_seed, image_seed
 from mindeye_pl.nn.clip.clip_embedder import random_embedder
@@ -66,7 +67,7 @@ def test_the_candidate_that_is_kept_is_the_nearest_of_all(unclip: UnCLIPModel, e
         brain, similarities, images = single["retrieval"].flatten(1), [], []
         for index in range(several):
             seeds = [candidate_seed(image_seed(SEED, id_), index)]
-            one = best_of(1, unclip, embedder)._candidate(single, seeds, 0)
+            one = best_of(1, unclip, embedder)._candidate(single, seeds, 0, Clock(enabled=False))
             tokens = embedder(one["images"]).flatten(1)
             similarities.append(F.cosine_similarity(tokens, brain).item())
             images.append(one)
