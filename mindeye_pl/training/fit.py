@@ -28,6 +28,7 @@ from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.finite_guard import FiniteGuard
 from mindeye_pl.training.callbacks.history import History, TrackTraining
+from mindeye_pl.training.callbacks.memory_preflight import MemoryPreflight
 from mindeye_pl.training.callbacks.mid_epoch import MidEpochState
 from mindeye_pl.training.callbacks.progress import ProgressPrinter
 from mindeye_pl.training.callbacks.resume_checkpoint import (
@@ -84,7 +85,8 @@ def fit(
 
     Raises:
         UserError: for weights that `save` cannot write because they are sharded, for trainer options or callbacks that
-            Lightning refuses, for a loss or weights that are not finite, or for a training without any finite
+            Lightning refuses, for a GPU with too little memory, for a loss or
+            weights that are not finite, or for a training without any finite
             validation score to keep weights by.
         Stopped: after a signal, with a checkpoint from which the next call resumes.
     """
@@ -105,7 +107,15 @@ def fit(
     # `trainer.deterministic` would fill every new tensor with NaN, in case it is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     state, history, best = MidEpochState(), History(folder / HISTORY), None
-    chosen = [state, EpochSeed(settings.seed), FiniteGuard(), history, ProgressPrinter(title), *callbacks]
+    chosen = [
+        state,
+        EpochSeed(settings.seed),
+        MemoryPreflight(),
+        FiniteGuard(),
+        history,
+        ProgressPrinter(title),
+        *callbacks,
+    ]
     if keep == BEST:
         best = best_validation(folder, validation_score)
         chosen.append(best)

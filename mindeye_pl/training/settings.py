@@ -16,7 +16,14 @@ from mindeye_pl.errors import UserError
 #: Callbacks, by class name, that leave the weights of a training as they are. Any other one is part of its fingerprint.
 _KEEP_WEIGHTS = (
     *("ModelCheckpoint", "OnExceptionCheckpoint", "ResumeCheckpoint", "ModelSummary", "RichModelSummary"),
-    *("DeviceStatsMonitor", "LearningRateMonitor", "ThroughputMonitor", "RichProgressBar", "TQDMProgressBar"),
+    *(
+        "RecomputeActivations",
+        "DeviceStatsMonitor",
+        "LearningRateMonitor",
+        "ThroughputMonitor",
+        "RichProgressBar",
+        "TQDMProgressBar",
+    ),
 )
 
 #: Stands for the training's name in the arguments of a logger.
