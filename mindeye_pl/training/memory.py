@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -96,6 +96,7 @@ def training_memory(
     *,
     precision: Any = "32-true",
     copies: int = 1,
+    mode: FakeTensorMode | None = None,
 ) -> TrainingMemory:
     """Return the memory of a training step. Nothing is computed, and `model` and `batch` stay as they are.
 
@@ -106,8 +107,9 @@ def training_memory(
         make_optimizer: returns the optimiser of such a model.
         precision: Lightning's.
         copies: of the gradients: 2 with DDP, which keeps them in buckets too.
+        mode: in which `model` and `batch` were made, where they have no memory themselves.
     """
-    mode = FakeTensorMode()
+    mode = mode or FakeTensorMode()
     model, batch = without_memory(model, mode), without_memory(batch, mode)
     with mode, MemoryTracker() as tracker:
         tracker.add([*model.parameters(), *model.buffers()])
@@ -118,7 +120,7 @@ def training_memory(
             optimizer.zero_grad()
             before = tracker.live
             tracker.restart()
-            with _autocast(precision):
+            with _autocast(precision, next(model.parameters()).device.type):
                 loss = compute_loss(model, batch)
             activations = tracker.live - before
             loss.backward()
@@ -134,7 +136,7 @@ def without_memory(value: Any, mode: FakeTensorMode) -> Any:
     if isinstance(value, nn.Module):
         return _module_without_memory(value, mode)
     if isinstance(value, Tensor):
-        return mode.from_tensor(value)
+        return _tensor_without_memory(value, mode)
     if is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: without_memory(getattr(value, field.name), mode) for field in fields(value)}
         return replace(value, **parts)
@@ -147,7 +149,11 @@ def without_memory(value: Any, mode: FakeTensorMode) -> Any:
 
 def _module_without_memory(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
     tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): mode.from_tensor(tensor) for tensor in tensors})
+    return copy.deepcopy(module, {id(tensor): _tensor_without_memory(tensor, mode) for tensor in tensors})
+
+
+def _tensor_without_memory(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    return tensor if isinstance(tensor, FakeTensor) else mode.from_tensor(tensor)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -163,6 +169,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _autocast(precision: Any) -> AbstractContextManager[Any]:
+def _autocast(precision: Any, device_type: str) -> AbstractContextManager[Any]:
     dtype = _AUTOCAST.get(str(precision))
-    return nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype)
+    return nullcontext() if dtype is None else torch.autocast(device_type, dtype=dtype)
