@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mindeye_pl.broken_config import mistake_in_config
-from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, command_line, conf_dir, register_resolvers
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import CONFIG_NAME, check_command_line, check_config, command_line, register_resolvers
 from mindeye_pl.console import use_plain_characters
 from mindeye_pl.distributed.launched import launched_ranks
 from mindeye_pl.errors import UserError

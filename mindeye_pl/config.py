@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -13,16 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 
 CONFIG_NAME = "config"
-
-
-def conf_dir() -> Path:
-    """The folder of the configuration: inside an installed package, else at the repository's top."""
-    packaged = Path(__file__).parent / "conf"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "conf"
 
 
 def register_resolvers() -> None:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mindeye_pl.config import conf_dir, register_resolvers
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import register_resolvers
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.root import Config
 from mindeye_pl.schema.validate import validate

@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.grammar_parser import parse
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.conf_files import conf_dir
 
 CONF = conf_dir()
 

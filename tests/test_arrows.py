@@ -13,7 +13,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Packages and top modules from the lowest layer to the highest; those of one layer do not import each other.
 LAYERS = (
-    ("version", "errors", "stopping", "types"),
+    ("version", "errors", "stopping", "types", "conf_files"),
+    ("help",),
     ("console",),
     ("store",),
     ("nn",),

@@ -11,7 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mindeye_pl.config import compose_config, conf_dir, experiment_overrides
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.training.build import build_model, parameter_counts
 

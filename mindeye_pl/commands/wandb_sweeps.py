@@ -13,7 +13,8 @@ import yaml
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from mindeye_pl.config import CONFIG_NAME, conf_dir, sweep_values
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import CONFIG_NAME, sweep_values
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE

@@ -13,7 +13,8 @@ from hydra.plugins.sweeper import Sweeper
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from mindeye_pl.commands import wandb_sweeps
-from mindeye_pl.config import conf_dir, register_resolvers, sweep_values
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import register_resolvers, sweep_values
 from mindeye_pl.tracking import wandb_run
 from tests.conftest import CommandLine
 from tests.tracking.offline_record import offline_records

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf, open_dict
 
-from mindeye_pl.config import compose_config, conf_dir
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import compose_config
 from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.root import Config
 from mindeye_pl.schema.validate import origin, validate

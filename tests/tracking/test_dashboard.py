@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from wandb_workspaces.workspaces import internal
 
 from mindeye_pl.commands.dashboard import make_dashboard
-from mindeye_pl.config import compose_config, conf_dir
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import compose_config
 from mindeye_pl.errors import UserError
 from mindeye_pl.tracking.dashboard import build_view, save_view, spec_of, view_name
 from mindeye_pl.tracking.panels import KINDS

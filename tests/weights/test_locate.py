@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.errors import UserError
 from mindeye_pl.weights.locate import download_command, find_weights, known_sha256, needed, verify
 from tests.conftest import CommandLine

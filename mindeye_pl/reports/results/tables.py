@@ -152,5 +152,5 @@ def _provenance(spec: TableSpec, used: Summaries) -> list[str]:
     words.append(f"revision{'s' * (len(revisions) > 1)} {', '.join(f'`{one}`' for one in revisions)}")
     words += ["with uncommitted changes"] if changed else []
     words.append(f"mindeye_pl {', '.join(sorted({summary['version'] for summary in used.values()}))}")
-    words.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
+    words += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"] if seeds else []
     return [f"*{'; '.join(words)}.*"]

@@ -11,7 +11,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.simulated.photographs import (
     PhotographedBackground,

@@ -6,7 +6,8 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from mindeye_pl.config import compose_config, conf_dir
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import compose_config
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.simulated.world import SimulationSettings
 from mindeye_pl.errors import UserError

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindeye_pl.config import compose_config, conf_dir
+from mindeye_pl.conf_files import conf_dir
+from mindeye_pl.config import compose_config
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS
 from mindeye_pl.reports.sweeps.baselines import baseline_cells, of_same_data

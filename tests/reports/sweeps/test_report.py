@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.reports.results.summary import summarise
 from mindeye_pl.reports.results.tables import fill_tables
 from tests import forked

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.errors import UserError
 from mindeye_pl.weights.loaders.efficientnet_lite import SIZES, EfficientNetEmbedder, load_embedder, load_features
 

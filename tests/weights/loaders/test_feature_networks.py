@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchvision.transforms.functional import normalize, resize
 
-from mindeye_pl.config import conf_dir
+from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.fid import fid
 from mindeye_pl.nn.clip.clip_embedder import CLIP_MEAN, CLIP_STD
