@@ -1,6 +1,6 @@
 """Activations that are computed again in the backward pass, in place of being kept from the forward pass."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -17,7 +17,7 @@ class RecomputeActivations(Callback):
         modules: names of their classes.
     """
 
-    def __init__(self, modules: Collection[str] = ("CosineAttention", "FeedForward")):
+    def __init__(self, modules: Sequence[str] = ("CosineAttention", "FeedForward")):
         self.modules = tuple(modules)
         self._changed: list[nn.Module] = []
 
