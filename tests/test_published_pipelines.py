@@ -61,6 +61,7 @@ FACTS = [
             ("steps of fine-tuning", 1250 * 150, "1.4"),
             ("steps of fine-tuning, 1 session", 31 * 150, "1.4"),
             ("scale.max_lr", 3e-4, "6.6"),
+            ("trainer.precision", "16-mixed", "6.6"),
             ("objective.mixup_fraction", 0.33, "6.1"),
             ("objective.prior_scale", 30, "6.3"),
             ("objective.low_level_scale", 0.5, "6.4"),

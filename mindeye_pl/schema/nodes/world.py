@@ -100,6 +100,7 @@ class Fidelity(Settings):
     projection: ProjectionReduction = key("match of Mind Reader's discriminator with embeddings.")
     mapper_outputs: PublishedOrCorrected = key("outputs of Mind Reader's mappers.")
     moments: PublishedOrCorrected = key("Adam's moments where the learning rate falls in steps.")
+    precision: Literal["16-mixed", "bf16-mixed"] = key("numbers of a training on a GPU.")
     restart: PublishedOrCorrected = key("learning rate at the start of Mind Reader's stage b.")
     refine_input: PositiveInt | None = key("side in pixels of the image before it is enlarged and refined.")
     refiner: Literal["zavychromaxl", "sdxl_base"] = key("weights of `refine=sdxl_img2img`.")
