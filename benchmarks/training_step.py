@@ -62,7 +62,8 @@ class OneBatch(LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Return the batches of an epoch."""
-        return DataLoader([self.batch] * self.steps, batch_size=None, num_workers=0)
+        batches: Any = [self.batch] * self.steps
+        return DataLoader(batches, batch_size=None, num_workers=0)
 
 
 class StepTimes(Callback):

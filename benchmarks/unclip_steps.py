@@ -1,0 +1,110 @@
+"""Quality of the laptop's unCLIP against the number of its steps, by solver, from the true tokens of held-out scenes.
+
+Every image starts from the same noise in every row. Differences are paired by image, with the row of most steps.
+
+python benchmarks/unclip_steps.py [--images 256] [--guidance 4] [--steps 3 4 6 10 38] [--solvers unipc ...]
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mindeye_pl.data.simulated.rendering import render
+from mindeye_pl.data.simulated.world import stimulus_scene
+from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image
+from mindeye_pl.metrics.pixels import pixcorr_per_image
+from mindeye_pl.metrics.statistics.differences import difference_over_images
+from mindeye_pl.metrics.statistics.intervals import interval_over_images
+from mindeye_pl.nn.diffusion.solvers import Sampling
+from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
+from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.environment import environment
+from mindeye_pl.weights.loaders import bundled
+
+#: Scenes of no training and no simulated world.
+_SEED, _FIRST = 7, 10**6
+_BATCH_SIZE = 64
+#: Scores by name: title, and whether the table prints percent.
+_SCORES = {"pixcorr": ("PixCorr", "number"), "clip_two_way": ("CLIP 2-way", "percent")}
+
+
+class Scenes:
+    """Held-out scenes with their tokens and embeddings."""
+
+    def __init__(self, count: int):
+        scenes = [render(stimulus_scene(_SEED, id_), 64) for id_ in range(_FIRST, _FIRST + count)]
+        self.images = torch.from_numpy(np.stack(scenes)).float()
+        self.embedder, self.unclip = bundled.load_embedder(bundled.SHIPPED), bundled.load_unclip(bundled.SHIPPED)
+        self.tokens = self._batched(self.embedder, self.images)
+        self.embeddings = self._batched(self.embedder.pooled, self.images)
+
+    def scores(self, sampling: Sampling) -> dict[str, np.ndarray]:
+        """Return the scores of each image `(N,)` by name, drawn as `sampling` says."""
+        self.unclip.sampling = sampling
+        seeds = torch.arange(len(self.tokens)).split(_BATCH_SIZE)
+        drawn = torch.cat([self.unclip.draw(self.tokens[ids], ids.tolist()) for ids in seeds])
+        similarities = correlation_matrix(self._batched(self.embedder.pooled, drawn), self.embeddings)
+        two_way = n_way_per_image(similarities, n=2)
+        pixcorr = pixcorr_per_image(drawn, self.images, size=None)
+        return {"pixcorr": np.asarray(pixcorr), "clip_two_way": np.asarray(two_way)}
+
+    @staticmethod
+    @torch.inference_mode()
+    def _batched(network: Any, images: Tensor) -> Tensor:
+        return torch.cat([network(part) for part in images.split(_BATCH_SIZE)]).clone()
+
+
+def main() -> None:
+    """Print the table, and write it as a summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, nargs="+", default=[3, 4, 6, 10, 38])
+    parser.add_argument("--solvers", nargs="+", default=["dpm_multistep", "unipc"])
+    parser.add_argument("--output", type=Path, help="a summary for the tables of docs/performance.md")
+    arguments = parser.parse_args()
+    scenes, rows, differences = Scenes(arguments.images), dict[str, Any](), dict[str, Any]()
+    for solver in arguments.solvers:
+        found = {
+            steps: scenes.scores(Sampling(solver=solver, steps=steps, guidance=arguments.guidance))
+            for steps in arguments.steps
+        }
+        for steps, scores in found.items():
+            name, words = f"{solver}, {steps} steps", []
+            rows[name] = {}
+            differences[f"{name} − {max(found)} steps"] = {}
+            for score, values in scores.items():
+                rows[name][score] = plain(values.mean(), interval_over_images(values, hits=False), len(values))
+                against = difference_over_images(values, found[max(found)][score])
+                differences[f"{name} − {max(found)} steps"][score] = plain(against.value, against.interval, len(values))
+                words.append(f"{score} {values.mean():.3f} ({against.value:+.3f})")
+            print(f"{name:28s} {'  '.join(words)}", flush=True)
+    summary = {
+        "experiment": "unclip_steps",
+        "command": f"python benchmarks/unclip_steps.py --images {arguments.images} --guidance {arguments.guidance:g}",
+        **provenance([environment()], Path(__file__), (MIXED, DIRTY)),
+        "simulated": True,
+        "seeds": [],
+        "columns": {
+            name: {"title": title, "form": form, "higher_is_better": True} for name, (title, form) in _SCORES.items()
+        },
+        "rows": rows,
+        "differences": differences,
+        "findings": [],
+    }
+    if arguments.output is not None:
+        write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+def plain(value: float, interval: tuple[float, float], count: int) -> dict[str, Any]:
+    """Return a score as a summary has it."""
+    return {"value": round(float(value), 6), "interval": [round(end, 6) for end in interval], "num_images": count}
+
+
+if __name__ == "__main__":
+    main()
