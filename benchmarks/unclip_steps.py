@@ -1,12 +1,14 @@
 """Quality of the laptop's unCLIP against the number of its steps, by solver, from the true tokens of held-out scenes.
 
-Every image starts from the same noise in every row. Differences are paired by image, with the row of most steps.
+Every image starts from the same noise in every row. Differences are paired by image,
+with most steps of the first guidance.
 
-python benchmarks/unclip_steps.py [--images 256] [--guidance 4] [--steps 3 4 6 10 38] [--solvers unipc ...]
+python benchmarks/unclip_steps.py [--images 256] [--guidance 4 2.5] [--steps 38 10 6 4] [--solvers dpm_multistep ...]
 """
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,30 +65,30 @@ def main() -> None:
     """Print the table, and write it as a summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--guidance", type=float, default=4.0)
-    parser.add_argument("--steps", type=int, nargs="+", default=[3, 4, 6, 10, 38])
-    parser.add_argument("--solvers", nargs="+", default=["dpm_multistep", "unipc"])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[4.0, 2.5])
+    parser.add_argument("--steps", type=int, nargs="+", default=[38, 10, 6, 4])
+    parser.add_argument("--solvers", nargs="+", default=["dpm_multistep"])
     parser.add_argument("--output", type=Path, help="a summary for the tables of docs/performance.md")
     arguments = parser.parse_args()
+    steps = sorted(arguments.steps, reverse=True)
     scenes, rows, differences = Scenes(arguments.images), dict[str, Any](), dict[str, Any]()
     for solver in arguments.solvers:
-        found = {
-            steps: scenes.scores(Sampling(solver=solver, steps=steps, guidance=arguments.guidance))
-            for steps in arguments.steps
-        }
-        for steps, scores in found.items():
-            name, words = f"{solver}, {steps} steps", []
-            rows[name] = {}
-            differences[f"{name} − {max(found)} steps"] = {}
+        reference: dict[str, np.ndarray] | None = None
+        for guidance, count in product(arguments.guidance, steps):
+            scores, words = scenes.scores(Sampling(solver=solver, steps=count, guidance=guidance)), []
+            reference = reference or scores
+            name = f"{solver}, guidance {guidance:g}, {count} steps"
+            against = f"{name} − guidance {arguments.guidance[0]:g}, {steps[0]} steps"
+            rows[name], differences[against] = {}, {}
             for score, values in scores.items():
                 rows[name][score] = plain(values.mean(), interval_over_images(values, hits=False), len(values))
-                against = difference_over_images(values, found[max(found)][score])
-                differences[f"{name} − {max(found)} steps"][score] = plain(against.value, against.interval, len(values))
-                words.append(f"{score} {values.mean():.3f} ({against.value:+.3f})")
-            print(f"{name:28s} {'  '.join(words)}", flush=True)
+                paired = difference_over_images(values, reference[score])
+                differences[against][score] = plain(paired.value, paired.interval, len(values))
+                words.append(f"{score} {values.mean():.3f} ({paired.value:+.3f})")
+            print(f"{name:40s} {'  '.join(words)}", flush=True)
     summary = {
         "experiment": "unclip_steps",
-        "command": f"python benchmarks/unclip_steps.py --images {arguments.images} --guidance {arguments.guidance:g}",
+        "command": f"python benchmarks/unclip_steps.py --images {arguments.images}",
         **provenance([environment()], Path(__file__), (MIXED, DIRTY)),
         "simulated": True,
         "seeds": [],
