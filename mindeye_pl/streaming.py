@@ -106,7 +106,7 @@ class Stream:
         self.decoder, self.warm_up, self.top_k = decoder, warm_up, top_k
         self.zscore = RunningZScore(decoder.num_voxels) if normalise == "running" else None
         if baseline is not None and self.zscore is not None:
-            self.zscore.update(decoder.check_betas(baseline))
+            self.zscore.update(decoder.check_betas(baseline).reshape(-1, decoder.num_voxels))
         self.gallery = None if gallery is None else gallery_tokens(gallery, decoder.embed)
         self.clock, self._index = Clock(), 0
 

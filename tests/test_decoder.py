@@ -198,6 +198,9 @@ def test_a_stream_of_raw_betas_warms_up_or_begins_with_a_baseline(finetuned: Com
     last, wanted = based(asked[7]), (asked[7:] - asked.mean(0)) / asked.std(0)
     assert last is not None
     assert (last.index, based.latencies(skip=0)["trial"].count) == (0, 1)
+    repeated = decoder.stream(baseline=asked[:6].reshape(3, 2, -1))  # repetitions are trials
+    assert repeated.zscore is not None
+    np.testing.assert_allclose(repeated.zscore.mean, asked[:6].astype(np.float64).mean(0))
     torch.testing.assert_close(last.reconstruction.tokens, decoder.reconstruct(wanted).tokens, atol=1e-3, rtol=0)
 
 

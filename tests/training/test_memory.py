@@ -3,18 +3,21 @@
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.optim import SGD, AdamW, Optimizer
+from torch.utils.data import DataLoader
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.training.callbacks.memory_preflight import check_memory
-from mindeye_pl.training.callbacks.recompute import recompute
+from mindeye_pl.training.callbacks.recompute import RecomputeActivations, recompute
 from mindeye_pl.training.memory import MemoryTracker, training_memory, without_memory
 from mindeye_pl.types import BrainBatch
 from tests.models.test_contract import SYSTEMS, VOXELS, Build, batch, mindeye2
@@ -128,3 +131,26 @@ def test_a_training_that_does_not_fit_is_refused_with_the_preset_that_does() -> 
     with pytest.raises(UserError, match="Fix: scale=small"):
         check(0.5 * memory.weights)
     assert not any("forward" in vars(module) for module in model.modules()), "the model stays as it is"
+
+
+class Check(Callback):
+    """Computes the memory inside a training, as `MemoryPreflight` does on a GPU."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Check."""
+        assert isinstance(pl_module, BrainDecoder)
+        given = {"precision": trainer.precision, "recomputed": ["FeedForward"]}
+        self.memory = check_memory(pl_module, batch, trainer.optimizers[0], capacity=10**12, **given)
+
+
+def test_inside_a_training(tmp_path: Path) -> None:
+    model, data = model_and_batch(mindeye2)
+    model._optimizer = lambda groups: AdamW(groups, lr=1e-3, fused=True)
+    model._scheduler = lambda optimizer, iterations_per_epoch: torch.optim.lr_scheduler.ConstantLR(optimizer)
+    check, loader = Check(), DataLoader([data], batch_size=None)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    callbacks = [RecomputeActivations(), check]
+    trainer = Trainer(max_epochs=1, accelerator="cpu", callbacks=callbacks, default_root_dir=tmp_path, **options)
+    trainer.fit(model, loader)
+    assert check.memory.weights == sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    assert check.memory.optimizer == pytest.approx(2 * check.memory.gradients, rel=0.05)
