@@ -14,6 +14,7 @@ from mindeye_pl.sharing.card import card
 from mindeye_pl.sharing.folder import CARD, CONFIG, MARK, WEIGHTS, assign, exporting, read_config, read_safetensors
 from mindeye_pl.sharing.hub import fetch_folder, push_to_hub
 from mindeye_pl.sharing.plain import describe, rebuild
+from mindeye_pl.store.atomic import save_tensors
 from mindeye_pl.version import __version__
 
 
@@ -37,13 +38,11 @@ class Shareable(Recorded):
         `more` are further files by their names in the folder. Raises a UserError if the folder contains something else
         or may not be written.
         """
-        from safetensors.torch import save_file
-
         config = {MARK: __version__, "model": describe(self), "facts": self.facts}
         weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         whole = any(isinstance(child, Shareable) for child in self.children())
         with exporting(Path(save_directory)) as folder:
-            save_file(weights, str(folder / WEIGHTS), {"format": "pt"})  # other readers need this header
+            save_tensors(folder / WEIGHTS, weights, {"format": "pt"})  # other readers need this header
             (folder / CONFIG).write_text(json.dumps(config, indent=1))
             (folder / CARD).write_text(
                 card(type(self).__name__, self.facts, __version__, whole=whole), encoding="utf-8"

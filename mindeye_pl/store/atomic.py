@@ -67,11 +67,16 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors, which share no memory, as a safetensors file, atomically."""
+    with replacing(path) as temporary:
+        save_tensors(temporary, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as `write_tensors`, but not atomically: into a folder that is renamed as a whole."""
     from safetensors.torch import save_file
 
-    with replacing(path) as temporary:
-        temporary.touch()  # an OSError names the file, safetensors' own error does not
-        save_file(dict(tensors), str(temporary), dict(metadata) if metadata else None)
+    with _as_any_new_file(path):
+        save_file(dict(tensors), str(path), dict(metadata) if metadata else None)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
@@ -79,9 +84,20 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping
     from safetensors.numpy import save_file
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with replacing(path) as temporary:
-        temporary.touch()  # an OSError names the file, safetensors' own error does not
+    with replacing(path) as temporary, _as_any_new_file(temporary):
         save_file(contiguous, str(temporary), dict(metadata) if metadata else None)
+
+
+@contextmanager
+def _as_any_new_file(path: Path) -> Iterator[None]:
+    """Give a file of safetensors the permissions of any new one; the library makes it readable to its owner alone.
+
+    An OSError names the file, which safetensors' own error does not.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    yield
+    path.chmod(mode)
 
 
 def write_stacked(path: Path, parts: Sequence[Path]) -> None:

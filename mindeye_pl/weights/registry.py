@@ -11,7 +11,7 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye
 from mindeye_pl.sharing.folder import assign
-from mindeye_pl.store.atomic import replacing
+from mindeye_pl.store.atomic import replacing, write_tensors
 from mindeye_pl.types import OneOf
 from mindeye_pl.weights.files import Module, fill
 from mindeye_pl.weights.formats import (
@@ -103,15 +103,14 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
     Raises a UserError for a model that the published code would compute differently, or if the path cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
     path, key = Path(path), FORMATS[kind].state_key
     state = {name: _without_rest(value) for name, value in FORMATS[kind].to_published(model).items()}
     try:
-        with replacing(path) as temporary:
-            if path.suffix == ".safetensors":
-                save_file(state, str(temporary))
-            else:
+        if path.suffix == ".safetensors":
+            write_tensors(path, state)
+        else:
+            with replacing(path) as temporary:
                 torch.save(state if key is None else {key: state}, temporary)
     except (RuntimeError, OSError, SafetensorError) as error:
         if path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir():

@@ -54,6 +54,16 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("how", WRITES)
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, how: str) -> None:
+    before = os.umask(0o027)
+    try:
+        WRITES[how](tmp_path / "file")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
