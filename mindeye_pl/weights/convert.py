@@ -7,6 +7,7 @@ replace the objects, and nothing in the file is executed.
 import argparse
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 
 from torch import Tensor
@@ -33,9 +34,12 @@ def convert(source: Path, target: Path) -> int:
     tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{source} holds no state dict", expected="tensors by name")
-    # Copies: safetensors refuses tensors that share memory.
-    copies = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-    write_tensors(target, copies, {"sha256": sha256(source)})
+    names_of_memory = Counter(value.untyped_storage().data_ptr() for value in tensors.values())
+    apart = {
+        key: value.detach().clone() if names_of_memory[value.untyped_storage().data_ptr()] > 1 else value.detach()
+        for key, value in tensors.items()  # safetensors refuses names that share memory; all others stay in the file
+    }
+    write_tensors(target, {key: value.contiguous() for key, value in apart.items()}, {"sha256": sha256(source)})
     return len(tensors)
 
 
