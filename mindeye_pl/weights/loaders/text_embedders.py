@@ -1,7 +1,7 @@
 """Text towers from their hub repositories, for the scores of captions (MindEye2, spec section 10)."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.text_embedders import CLIPTextEmbedder, SentenceEmbedder
+from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.registry import build_filled
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP_B32, CLIP_L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+#: Name of the weights in repositories that have no safetensors.
+PICKLED = "pytorch_model.bin"
 #: Needed files of each repository.
 FILES = (CONFIG, WEIGHTS, TOKENIZER)
 
@@ -89,14 +92,17 @@ def _paths(files: Files, repository: str) -> dict[str, Path]:
         found = {name: folder / name for name in FILES}
     else:
         found = {Path(path).name: Path(path) for path in files}
+    if not found.get(WEIGHTS, Path()).is_file() and (beside := _folder(found) / PICKLED).is_file():
+        found[WEIGHTS] = beside
     missing = [name for name in FILES if name not in found or not found[name].is_file()]
     if not missing:
         return found
-    path = found.get(missing[0], Path(missing[0]))
-    pickled, fix = path.with_name("pytorch_model.bin"), _command(repository, *missing)
-    if missing == [WEIGHTS] and pickled.is_file():
-        fix = f"python -m mindeye_pl.weights.convert {pickled} {path}"
+    path, fix = found.get(missing[0], Path(missing[0])), _command(repository, *missing)
     raise UserError(f"{path} is missing", expected=f"{', '.join(FILES)} of {repository}", fix=fix)
+
+
+def _folder(found: Mapping[str, Path]) -> Path:
+    return next((path.parent for path in found.values()), Path())
 
 
 @contextmanager
@@ -125,11 +131,9 @@ def _read_config(path: Path, kinds: tuple[str, ...], repository: str) -> Any:
 
 def _read_weights(path: Path, unused: tuple[str, ...], repository: str) -> dict[str, Tensor]:
     """Return the used weights in float32."""
-    from safetensors import safe_open
-
-    with _refusing(path, "no whole safetensors file", repository), safe_open(str(path), framework="pt") as file:
-        keys = [key for key in file.keys() if not key.startswith(unused)]  # noqa: SIM118 (no mapping)
-        return {key: file.get_tensor(key).float() for key in keys}
+    with _refusing(path, "no whole weight file", repository):
+        state = read_state(path)
+    return {key: value.float() for key, value in state.items() if not key.startswith(unused)}
 
 
 def _build(build: Callable[[], Any], weights: dict[str, Tensor], path: Path) -> Any:

@@ -183,14 +183,13 @@ def test_an_empty_folder_needs_all_files(tmp_path: Path) -> None:
         load_sentence_embedder(tmp_path)
 
 
-def test_a_pickle_is_not_read_but_its_conversion_named(tmp_path: Path) -> None:
+def test_weights_of_a_repository_without_safetensors(tmp_path: Path) -> None:
     folder = clip(tmp_path / "clip")
-    pickled = folder / "model.safetensors"
-    pickled.rename(folder / "pytorch_model.bin")
-    with pytest.raises(
-        UserError, match=r"python -m mindeye_pl.weights.convert .*pytorch_model.bin .*model.safetensors"
-    ):
-        load_clip_text(folder)
+    wanted = load_clip_text(folder)(CAPTIONS)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    for files in (folder, folder / "pytorch_model.bin", [folder / "config.json", folder / "tokenizer.json"]):
+        assert torch.equal(load_clip_text(files)(CAPTIONS), wanted)
 
 
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
