@@ -63,7 +63,8 @@ class Pretrain(Step):
         add_targets(data, inputs["targets"])
         model = build_model(settings, [data.voxel_counts[subject] for subject in subjects])
         data.growth = model.batch_growth(wanted.epochs)
-        title = f"pretraining on {data.num_train_trials:,} trials of subjects {', '.join(map(str, subjects))}"
+        named = f"subject{'s' if len(subjects) > 1 else ''} {', '.join(map(str, subjects))}"
+        title = f"pretraining on {data.num_train_trials:,} trials of {named}"
         training = TrainingSettings.of(settings, work.name)
         fit(model, data, work.folder, training, budget=budget, title=title, log=work.log)
 

@@ -25,7 +25,8 @@ class ProgressPrinter(Callback):
         elif done:
             where = f"resuming after epoch {done}, for"
         total = f"{budget:,} steps, in " if budget > 0 else ""
-        console.print(f"{self.title}, {where} {total}{epochs} epochs of {steps} steps")
+        passes = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        console.print(f"{self.title}, {where} {total}{passes} of {steps} steps")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line where it is one of the tenths."""

@@ -65,7 +65,9 @@ def load_clip_text(files: Files, *, repository: str = CLIP_B32, batch_size: int 
     from transformers import CLIPTextModelWithProjection
 
     paths = _paths(files, repository)
-    config = _read_config(paths[CONFIG], ("clip", "clip_text_model"), repository).get_text_config()
+    whole = _read_config(paths[CONFIG], ("clip", "clip_text_model"), repository)
+    config = whole.get_text_config()
+    config.projection_dim = whole.projection_dim  # of a whole CLIP; its text tower's own is only a default
     weights = _read_weights(paths[WEIGHTS], _UNUSED_BY_CLIP, repository)
     log_scale = weights.pop("logit_scale", None)  # missing in a text tower without CLIP
     scale = {} if log_scale is None else {"logit_scale": float(log_scale.exp())}

@@ -183,6 +183,15 @@ def test_an_empty_folder_needs_all_files(tmp_path: Path) -> None:
         load_sentence_embedder(tmp_path)
 
 
+def test_the_width_of_a_whole_clip_stands_in_its_own_configuration(tmp_path: Path) -> None:
+    folder = clip(tmp_path / "clip")
+    wanted = load_clip_text(folder)(CAPTIONS)
+    config = json.loads((folder / "config.json").read_text())
+    del config["text_config"]["projection_dim"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert torch.equal(load_clip_text(folder)(CAPTIONS), wanted)
+
+
 def test_weights_of_a_repository_without_safetensors(tmp_path: Path) -> None:
     folder = clip(tmp_path / "clip")
     wanted = load_clip_text(folder)(CAPTIONS)
