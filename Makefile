@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart test test-slow test-gpu lint types format clean
+.PHONY: help setup quickstart test test-slow test-gpu rehearse lint types format clean
 
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## *"} /^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-slow: setup  ## the slow tests
 
 test-gpu: setup  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+rehearse: setup  ## every command at full size with random weights: hours, 60 GB of disk in WORK
+	$(BIN)/python benchmarks/rehearsal $(or $(WORK),outputs/rehearsal)
 
 lint: setup  ## style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
