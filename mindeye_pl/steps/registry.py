@@ -11,6 +11,7 @@ from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
+from mindeye_pl.steps.foundation.distillation import DISTIL_UNCLIP
 from mindeye_pl.steps.foundation.evaluate import EVALUATE_FOUNDATION
 from mindeye_pl.steps.foundation.evaluate_generator import EVALUATE_GENERATOR
 from mindeye_pl.steps.foundation.generator import PRETRAIN_GENERATOR
@@ -29,7 +30,7 @@ _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS)
 _FOUNDATION = (
     *(SCENES, PRETRAIN_CLIP, PRETRAIN_VAE, PRETRAIN_UNCLIP, PRETRAIN_CAPTIONER, EVALUATE_FOUNDATION),
-    *(PRETRAIN_GENERATOR, EVALUATE_GENERATOR),
+    *(DISTIL_UNCLIP, PRETRAIN_GENERATOR, EVALUATE_GENERATOR),
 )
 _GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)
 

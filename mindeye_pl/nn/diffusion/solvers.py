@@ -49,6 +49,15 @@ def dpm_multistep(steps: int) -> Any:
     return scheduler
 
 
+def ddim(steps: int) -> Any:
+    """Return deterministic DDIM in equal strides: Euler at unit variance, the solver of a distilled unCLIP."""
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+    scheduler = DPMSolverMultistepScheduler(solver_order=1, timestep_spacing="trailing", **_TRAINING)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
 def unipc(steps: int, **options: Any) -> Any:
     """Return UniPC, a predictor-corrector of second order for few steps."""
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
@@ -70,6 +79,7 @@ def unipc_published(steps: int) -> Any:
 SOLVERS: dict[str, Callable[[int], Any]] = {
     "euler_published": euler_published,
     "dpm_multistep": dpm_multistep,
+    "ddim": ddim,
     "unipc": unipc,
     "unipc_published": unipc_published,
 }
@@ -105,16 +115,22 @@ class Sampling:
 
 
 def integrate(
-    scheduler: Any, latents: Tensor, predict: Callable[[Tensor, Tensor], Tensor], *, guidance: float, begin: int = 0
+    scheduler: Any,
+    latents: Tensor,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    *,
+    guidance: float,
+    begin: int = 0,
+    end: int | None = None,
 ) -> Tensor:
-    """Run a new solver's steps from `begin` on and return the latents; those given are scaled for that step.
+    """Run a new solver's steps from `begin` to before `end` and return the latents; those given are scaled for `begin`.
 
     `predict` returns the noise of latents of unit variance at timesteps `(N,)`. With classifier-free guidance N is 2 B:
     the latents without condition, then the same latents with it. A guidance of 1 is none, and N is B. Latents are
     `(B, C, h, w)`.
     """
     scheduler.set_begin_index(begin)
-    for time in scheduler.timesteps[begin:]:
+    for time in scheduler.timesteps[begin:end]:
         scaled = scheduler.scale_model_input(latents, time)
         scaled = scaled if guidance == 1 else torch.cat([scaled, scaled])
         predicted = predict(scaled, time.to(latents.device).expand(len(scaled))).float()

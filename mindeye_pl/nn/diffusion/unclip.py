@@ -142,6 +142,12 @@ class UnCLIPModel(ImageDecoder):
             draws.append((z + sigma * (noise + offset * shared)) / (1 + sigma**2).sqrt())
         return torch.stack(draws).to(self.sigmas.device)
 
+    def random_uncond_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the empty condition for tokens `(B, S, D)`, of the same shape, from torch's global random state."""
+        if self.null_tokens is not None:
+            return self.null_tokens.detach().to(tokens).expand_as(tokens)
+        return torch.zeros_like(tokens) if self.unconditional == "zeros" else torch.randn_like(tokens)
+
     def uncond_tokens(self, seeds: Sequence[int], num_tokens: int) -> Tensor:
         """Return the empty condition `(B, S, D)`: the learned table, random tokens by seed, or zeros."""
         if self.null_tokens is not None:

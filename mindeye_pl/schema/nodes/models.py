@@ -238,6 +238,26 @@ class UnclipTraining(AdamWTraining):
     checkpointing: bool = key("gradient checkpointing.")
 
 
+class StudentDrafts(Settings):
+    """Images that the student of the unCLIP begins at, as at the blurry reconstruction of a brain."""
+
+    share: Fraction = key("fraction of the batches that begin at such images.")
+    strength: Fraction = key("fraction of the student's steps that are left, as `unclip.strength`.")
+    regressed: Regressed = key("latents as a regression from a brain predicts them.")
+
+
+class UnclipStudentTraining(AdamWTraining):
+    """Distillation of the group `unclip` to a few steps without guidance."""
+
+    steps: PositiveInt = key("steps of the student.")
+    teacher_steps: PositiveInt = key("steps of the teacher in each of the student's.")
+    warmup_steps: PositiveInt | None = optional("steps to the highest learning rate, which stays; null for one cycle.")
+    drafts: StudentDrafts | None = optional("images that the student begins at; null for noise alone.")
+    regressed: Regressed | None = optional("tokens as a brain's, for some of the images; null for none.")
+    ema_decay: ProperFraction | None = optional("decay of the weights' moving average; null for the last weights.")
+    checkpointing: bool = key("gradient checkpointing.")
+
+
 class CaptionerTraining(AdamWTraining):
     """Training of the captioner."""
 
@@ -269,6 +289,7 @@ class Foundation(Settings):
     clip: ClipTraining | None = optional("small CLIP.")
     vae: VaeTraining | None = optional("VAE.")
     unclip: UnclipTraining | None = optional("unCLIP.")
+    unclip_student: UnclipStudentTraining | None = optional("unCLIP of a few steps, for `pipeline=distil_unclip`.")
     captioner: CaptionerTraining | None = optional("captioner.")
     generator: GeneratorTraining | None = optional("Mind Reader's generator and discriminator.")
     sampling: ScoredSampling | None = optional("sampling of the images that the model card scores.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from mindeye_pl.data.image_sources import SizesAndCrops, Table
 from mindeye_pl.engine.settings import Settings
@@ -81,8 +82,7 @@ class Start:
         network = build_unclip(sizes, vae, vae.config["sample_size"])
 
         def write(path: Path) -> None:
-            kept = {key: value for key, value in network.state_dict().items() if not key.startswith(_VAE)}
-            save_own(path, kept, sizes)
+            save_own(path, without_vae(network), sizes)
 
         return network, write
 
@@ -205,7 +205,7 @@ class PretrainUnCLIP(FoundationTraining):
         tables: dict[str, Table] = {"tokens": tokens, "moments": moments, "size_and_crop": SizesAndCrops(images)}
         network, write = start.network(inputs, settings, *tokens.shape[1:])
         options = ("offset", "drop", "max_lr", "weight_decay", "warmup_steps", "checkpointing")
-        regressed = _regressed(own, tokens)
+        regressed = regressed_as(own.get("regressed"), first_rows(tokens))
         model = UnCLIPTraining(network, regressed=regressed, **{option: own[option] for option in options})
         average = [EMAWeightAveraging(decay=own.ema_decay)] if own.ema_decay else []
         save = partial(write, work.folder / bundled.UNCLIP)
@@ -215,10 +215,18 @@ class PretrainUnCLIP(FoundationTraining):
 PRETRAIN_UNCLIP = PretrainUnCLIP()
 
 
-def _regressed(own: DictConfig, tokens: TokenStore) -> RegressedTokens | None:
-    """Return the replacement of tokens that the node `foundation.unclip` asks for; the first images determine it."""
-    if own.get("regressed") is None:
+def regressed_as(node: DictConfig | None, rows: Tensor) -> RegressedTokens | None:
+    """Return the replacement of tokens that a node `regressed` asks for; `rows` `(N, S, D)` have its components."""
+    if node is None:
         return None
-    share, noise, components = (own.regressed[key] for key in ("share", "noise", "components"))
-    rows = torch.from_numpy(tokens[np.arange(min(_NUM_COMPONENT_IMAGES, len(tokens)))])
-    return RegressedTokens(rows, share=share, noise=tuple(noise), components=components)
+    return RegressedTokens(rows, share=node.share, noise=tuple(node.noise), components=node.components)
+
+
+def first_rows(store: TokenStore) -> Tensor:
+    """Return the rows `(N, S, D)` that determine the components of replaced ones."""
+    return torch.from_numpy(store[np.arange(min(_NUM_COMPONENT_IMAGES, len(store)))])
+
+
+def without_vae(network: UnCLIPModel) -> dict[str, Tensor]:
+    """Return an unCLIP's weights but for the VAE's, which have their own file."""
+    return {key: value for key, value in network.state_dict().items() if not key.startswith(_VAE)}

@@ -76,14 +76,15 @@ def load_vae(folder: str | Path | None = None) -> Any:
     return fill(build_vae(**sizes), weights)
 
 
-def load_unclip(folder: str | Path | None = None) -> UnCLIPModel:
+def load_unclip(folder: str | Path | None = None, path: str | Path = UNCLIP) -> UnCLIPModel:
     """Load the unCLIP with its VAE.
 
     Args:
-        folder: folder of the file; None for the shipped one.
+        folder: folder of the files; None for the shipped one.
+        path: of the unCLIP's file in that folder, or a whole path.
     """
     vae = load_vae(folder)
-    weights, sizes = _read(folder, UNCLIP)
+    weights, sizes = _read(folder, path)
     own = {f"vae.{key}": value for key, value in vae.state_dict().items()}
     return fill(build_unclip(sizes, vae, vae.config["sample_size"]), weights | own)
 
@@ -114,5 +115,5 @@ def own_part(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
-def _read(folder: str | Path | None, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(folder: str | Path | None, name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return read_own((SHIPPED if folder is None else Path(folder)) / name)
