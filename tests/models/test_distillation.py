@@ -75,24 +75,23 @@ def test_the_student_is_sampled_as_it_was_trained() -> None:
     torch.testing.assert_close(followed.detach(), sampled)
 
 
+@pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("strength", [0.4, 0.7, 1.0])
-def test_drafts_begin_where_the_strength_says(strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drafts_begin_where_the_strength_says(strength: float, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The student follows from the sampler's first step to the step that learns, and never begins later."""
     model = distillation(network := unclip(), unclip(), drafts=drafts(unclip(), strength=strength))
     first = STEPS - min(int(STEPS * strength), STEPS)
-    for step in range(STEPS):
-        monkeypatch.setattr(random, "randrange", lambda _, step=step: step)
-        followed: list[tuple[int, int]] = []
-        follow = UnCLIPDistillation.follow
+    followed: list[tuple[int, int]] = []
+    follow = UnCLIPDistillation.follow
 
-        def watched(self: UnCLIPDistillation, *args: Tensor, begin: int, end: int) -> Tensor:
-            followed.append((begin, end))
-            return follow(self, *args, begin=begin, end=end)
+    def watched(self: UnCLIPDistillation, *args: Tensor, begin: int, end: int) -> Tensor:
+        followed.append((begin, end))
+        return follow(self, *args, begin=begin, end=end)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(UnCLIPDistillation, "follow", watched)
-            model.train().compute_loss(batch(network))
-        assert followed == [(first if step >= first else 0, step), (step, step + 1)]
+    monkeypatch.setattr(random, "randrange", lambda _: step)
+    monkeypatch.setattr(UnCLIPDistillation, "follow", watched)
+    model.train().compute_loss(batch(network))
+    assert followed == [(first if step >= first else 0, step), (step, step + 1)]
 
 
 def test_a_student_that_equals_its_teacher_has_no_loss() -> None:
