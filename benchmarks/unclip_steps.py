@@ -23,6 +23,7 @@ from mindeye_pl.metrics.pixels import pixcorr_per_image
 from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.nn.diffusion.solvers import Sampling
+from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import environment
@@ -32,24 +33,18 @@ from mindeye_pl.weights.loaders import bundled
 _SEED, _FIRST = 7, 10**6
 _BATCH_SIZE = 64
 #: Scores by name: title, and whether the table prints percent.
-_SCORES = {"pixcorr": ("PixCorr", "number"), "clip_two_way": ("CLIP 2-way", "percent")}
+SCORES = {"pixcorr": ("PixCorr", "number"), "clip_two_way": ("CLIP 2-way", "percent")}
 
 
-class Scenes:
-    """Held-out scenes with their tokens and embeddings."""
+class Seen:
+    """Images `(N, 3, H, W)` with their embeddings, which drawn ones are scored against."""
 
-    def __init__(self, count: int):
-        scenes = [render(stimulus_scene(_SEED, id_), 64) for id_ in range(_FIRST, _FIRST + count)]
-        self.images = torch.from_numpy(np.stack(scenes)).float()
-        self.embedder, self.unclip = bundled.load_embedder(bundled.SHIPPED), bundled.load_unclip(bundled.SHIPPED)
-        self.tokens = self._batched(self.embedder, self.images)
-        self.embeddings = self._batched(self.embedder.pooled, self.images)
+    def __init__(self, images: Tensor):
+        self.images, self.embedder = images, bundled.load_embedder(bundled.SHIPPED)
+        self.embeddings = self._batched(self.embedder.pooled, images)
 
-    def scores(self, sampling: Sampling) -> dict[str, np.ndarray]:
-        """Return the scores of each image `(N,)` by name, drawn as `sampling` says."""
-        self.unclip.sampling = sampling
-        seeds = torch.arange(len(self.tokens)).split(_BATCH_SIZE)
-        drawn = torch.cat([self.unclip.draw(self.tokens[ids], ids.tolist()) for ids in seeds])
+    def scores(self, drawn: Tensor) -> dict[str, np.ndarray]:
+        """Return the scores of each drawn image `(N,)` by name."""
         similarities = correlation_matrix(self._batched(self.embedder.pooled, drawn), self.embeddings)
         two_way = n_way_per_image(similarities, n=2)
         pixcorr = pixcorr_per_image(drawn, self.images, size=None)
@@ -59,6 +54,21 @@ class Scenes:
     @torch.inference_mode()
     def _batched(network: Any, images: Tensor) -> Tensor:
         return torch.cat([network(part) for part in images.split(_BATCH_SIZE)]).clone()
+
+
+class Scenes(Seen):
+    """Held-out scenes with their tokens."""
+
+    def __init__(self, count: int):
+        scenes = [render(stimulus_scene(_SEED, id_), 64) for id_ in range(_FIRST, _FIRST + count)]
+        super().__init__(torch.from_numpy(np.stack(scenes)).float())
+        self.tokens = self._batched(self.embedder, self.images)
+
+    def drawn_by(self, unclip: UnCLIPModel, sampling: Sampling) -> dict[str, np.ndarray]:
+        """Return the scores of the images that an unCLIP draws from the tokens as `sampling` says."""
+        unclip.sampling = sampling
+        seeds = torch.arange(len(self.tokens)).split(_BATCH_SIZE)
+        return self.scores(torch.cat([unclip.draw(self.tokens[ids], ids.tolist()) for ids in seeds]))
 
 
 def main() -> None:
@@ -71,11 +81,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a summary for the tables of docs/performance.md")
     arguments = parser.parse_args()
     steps = sorted(arguments.steps, reverse=True)
-    scenes, rows, differences = Scenes(arguments.images), dict[str, Any](), dict[str, Any]()
+    scenes, unclip = Scenes(arguments.images), bundled.load_unclip(bundled.SHIPPED)
+    rows, differences = dict[str, Any](), dict[str, Any]()
     for solver in arguments.solvers:
         reference: dict[str, np.ndarray] | None = None
         for guidance, count in product(arguments.guidance, steps):
-            scores, words = scenes.scores(Sampling(solver=solver, steps=count, guidance=guidance)), []
+            sampling, words = Sampling(solver=solver, steps=count, guidance=guidance), []
+            scores = scenes.drawn_by(unclip, sampling)
             reference = reference or scores
             name = f"{solver}, guidance {guidance:g}, {count} steps"
             against = f"{name} − guidance {arguments.guidance[0]:g}, {steps[0]} steps"
@@ -93,7 +105,7 @@ def main() -> None:
         "simulated": True,
         "seeds": [],
         "columns": {
-            name: {"title": title, "form": form, "higher_is_better": True} for name, (title, form) in _SCORES.items()
+            name: {"title": title, "form": form, "higher_is_better": True} for name, (title, form) in SCORES.items()
         },
         "rows": rows,
         "differences": differences,

@@ -1,0 +1,106 @@
+"""Quality of the laptop's distilled unCLIP beside its teacher: from true tokens of held-out scenes, and from brains.
+
+Every image starts from the same noise in every row. Differences are paired by image, with the teacher's 38 steps, the
+first of `--brains`. Reconstructions of the same brains are finished artifacts of the step `reconstruct`.
+
+python benchmarks/distilled_unclip.py [--images 256] [--student FILE] [--stimuli HDF5 --brains NAME=FOLDER ...]
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from unclip_steps import SCORES, Scenes, Seen, plain
+
+from mindeye_pl.metrics.statistics.differences import difference_over_images
+from mindeye_pl.metrics.statistics.intervals import interval_over_images
+from mindeye_pl.nn.diffusion.solvers import Sampling
+from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
+from mindeye_pl.reports.sweeps.settings import manifest_of
+from mindeye_pl.steps.brain.reconstruct import read_reconstructions
+from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.environment import environment
+from mindeye_pl.weights.loaders import bundled
+
+#: Samplers by the name of their row: of the teacher, the reference first, and of the student.
+_TEACHER = {
+    "38 steps, guidance 4": Sampling(steps=38, guidance=4.0),
+    "4 steps, guidance 4": Sampling(steps=4, guidance=4.0),
+    "4 steps, guidance 2.5": Sampling(steps=4, guidance=2.5),
+    "4 steps, no guidance": Sampling(solver="ddim", steps=4, guidance=1.0),
+}
+_STUDENT = {"4 steps, distilled": Sampling(solver="ddim", steps=4, guidance=1.0)}
+Scores = dict[str, np.ndarray]
+
+
+def from_true_tokens(count: int, student: Path) -> dict[str, Scores]:
+    """Return the scores of each image `(N,)` by row and name."""
+    scenes, rows = Scenes(count), dict[str, Scores]()
+    for unclip, samplings in ((bundled.load_unclip(), _TEACHER), (bundled.load_unclip(path=student), _STUDENT)):
+        for name, sampling in samplings.items():
+            rows[f"true tokens, {name}"] = scenes.drawn_by(unclip, sampling)
+    return rows
+
+
+def from_brains(stimuli: Path, folders: Mapping[str, Path]) -> dict[str, Scores]:
+    """Return the scores of each image `(N,)` of finished reconstructions by row and name."""
+    made = {name: read_reconstructions(folder) for name, folder in folders.items()}
+    first, *others = (one["stimulus_ids"] for one in made.values())
+    assert all(torch.equal(first, ids) for ids in others), "reconstructions of other images"
+    with h5py.File(stimuli) as file:
+        seen = Seen(torch.from_numpy(file["images"][first.numpy()]).float())
+    return {f"brains, {name}": seen.scores(one["images"].float()) for name, one in made.items()}
+
+
+def main() -> None:
+    """Print the rows, and write them as a summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--student", type=Path, default=bundled.SHIPPED / "unclip_4steps.safetensors")
+    parser.add_argument("--stimuli", type=Path, help="images of the simulated data set, of the step simulate")
+    parser.add_argument(
+        "--brains", nargs="*", default=[], help="NAME=FOLDER of the step reconstruct, the reference first"
+    )
+    parser.add_argument("--output", type=Path, help="a summary for the tables of docs/performance.md")
+    arguments = parser.parse_args()
+    folders = {name: Path(folder) for name, _, folder in (one.rpartition("=") for one in arguments.brains)}
+    found = [from_true_tokens(arguments.images, arguments.student.resolve())] if arguments.images else []
+    found += [from_brains(arguments.stimuli, folders)] if folders else []
+    rows, differences = dict[str, Any](), dict[str, Any]()
+    for scored in found:
+        first, *_ = scored
+        for name, scores in scored.items():
+            against = f"{name} − {first.partition(', ')[2]}"
+            rows[name], differences[against], words = {}, {}, []
+            for score, values in scores.items():
+                rows[name][score] = plain(values.mean(), interval_over_images(values, hits=False), len(values))
+                paired = difference_over_images(values, scored[first][score])
+                differences[against][score] = plain(paired.value, paired.interval, len(values))
+                low, high = paired.interval
+                words.append(f"{score} {values.mean():.4f} ({paired.value:+.4f}, {low:+.4f} to {high:+.4f})")
+            print(f"{name:40s} {'  '.join(words)}", flush=True)
+    made = [environment(), *(manifest_of(str(folder))["made_with"] for folder in folders.values())]
+    summary = {
+        "experiment": "distilled_unclip",
+        "command": f"python benchmarks/distilled_unclip.py --images {arguments.images}",
+        **provenance(made, Path(__file__), (MIXED, DIRTY)),
+        "simulated": True,
+        "seeds": [],
+        "columns": {
+            name: {"title": title, "form": form, "higher_is_better": True} for name, (title, form) in SCORES.items()
+        },
+        "rows": rows,
+        "differences": differences,
+        "findings": [],
+    }
+    if arguments.output is not None:
+        write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
