@@ -1,7 +1,8 @@
 """Quality of the laptop's distilled unCLIP beside its teacher: from true tokens of held-out scenes, and from brains.
 
 Every image starts from the same noise in every row. Differences are paired by image, with the teacher's 38 steps, the
-first of `--brains`. Reconstructions of the same brains are finished artifacts of the step `reconstruct`.
+first of `--brains`. Those are finished artifacts of the step `reconstruct`; the student draws from the first one's
+tokens and blurry reconstructions.
 
 python benchmarks/distilled_unclip.py [--images 256] [--student FILE] [--stimuli HDF5 --brains NAME=FOLDER ...]
 """
@@ -9,6 +10,7 @@ python benchmarks/distilled_unclip.py [--images 256] [--student FILE] [--stimuli
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from unclip_steps import SCORES, Scenes, Seen, plain
 
 from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.intervals import interval_over_images
+from mindeye_pl.models.reconstructor import image_seed
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
 from mindeye_pl.reports.sweeps.settings import manifest_of
-from mindeye_pl.steps.brain.reconstruct import read_reconstructions
+from mindeye_pl.steps.brain.reconstruct import SETTINGS, read_reconstructions
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import environment
 from mindeye_pl.weights.loaders import bundled
@@ -35,6 +38,9 @@ _TEACHER = {
     "4 steps, no guidance": Sampling(solver="ddim", steps=4, guidance=1.0),
 }
 _STUDENT = {"4 steps, distilled": Sampling(solver="ddim", steps=4, guidance=1.0)}
+_BATCH_SIZE = 50
+#: Tensors of a reconstruction that the student draws from.
+_DRAWN_FROM = ("stimulus_ids", "prior_tokens", "blurry_images")
 Scores = dict[str, np.ndarray]
 
 
@@ -47,14 +53,29 @@ def from_true_tokens(count: int, student: Path) -> dict[str, Scores]:
     return rows
 
 
-def from_brains(stimuli: Path, folders: Mapping[str, Path]) -> dict[str, Scores]:
-    """Return the scores of each image `(N,)` of finished reconstructions by row and name."""
+def from_brains(stimuli: Path, folders: Mapping[str, Path], student: Path) -> dict[str, Scores]:
+    """Return the scores of each image `(N,)` by row and name: of finished reconstructions, and of the student's.
+
+    The student draws from the tokens, the blurry reconstructions, the seeds and at the strength of the first folder.
+    """
     made = {name: read_reconstructions(folder) for name, folder in folders.items()}
-    first, *others = (one["stimulus_ids"] for one in made.values())
-    assert all(torch.equal(first, ids) for ids in others), "reconstructions of other images"
+    first, *others = made.values()
+    ids = first["stimulus_ids"]
+    assert all(torch.equal(ids, other["stimulus_ids"]) for other in others), "reconstructions of other images"
     with h5py.File(stimuli) as file:
-        seen = Seen(torch.from_numpy(file["images"][first.numpy()]).float())
-    return {f"brains, {name}": seen.scores(one["images"].float()) for name, one in made.items()}
+        seen = Seen(torch.from_numpy(file["images"][ids.numpy()]).float())
+    rows = {f"brains, {name}": seen.scores(one["images"].float()) for name, one in made.items()}
+    how = json.loads((next(iter(folders.values())) / SETTINGS).read_bytes())
+    unclip, strength = bundled.load_unclip(path=student), how["unclip"]["strength"]
+    for name, sampling in _STUDENT.items():
+        unclip.sampling = replace(sampling, strength=strength)
+        parts = zip(*(first[key].split(_BATCH_SIZE) for key in _DRAWN_FROM), strict=True)
+        drawn = [
+            unclip.draw(tokens.float(), [image_seed(how["seed"], id_) for id_ in batch.tolist()], blurry.float())
+            for batch, tokens, blurry in parts
+        ]
+        rows[f"brains, {name}"] = seen.scores(torch.cat(drawn))
+    return rows
 
 
 def main() -> None:
@@ -70,7 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folders = {name: Path(folder) for name, _, folder in (one.rpartition("=") for one in arguments.brains)}
     found = [from_true_tokens(arguments.images, arguments.student.resolve())] if arguments.images else []
-    found += [from_brains(arguments.stimuli, folders)] if folders else []
+    found += [from_brains(arguments.stimuli, folders, arguments.student.resolve())] if folders else []
     rows, differences = dict[str, Any](), dict[str, Any]()
     for scored in found:
         first, *_ = scored
