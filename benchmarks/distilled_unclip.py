@@ -1,7 +1,7 @@
 """Quality of the laptop's distilled unCLIP beside its teacher: from true tokens of held-out scenes, and from brains.
 
 Every image starts from the same noise in every row. Differences are paired by image, with the teacher's 38 steps, the
-first of `--brains`. Those are finished artifacts of the step `reconstruct`; the student draws from the first one's
+first of `--brains`. Those are finished artifacts of the step `reconstruct`; few steps draw from the first one's
 tokens and blurry reconstructions.
 
 python benchmarks/distilled_unclip.py [--images 256] [--student FILE] [--stimuli HDF5 --brains NAME=FOLDER ...]
@@ -30,12 +30,11 @@ from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import environment
 from mindeye_pl.weights.loaders import bundled
 
-#: Samplers by the name of their row: of the teacher, the reference first, and of the student.
+#: Samplers by the name of their row: the reference, the teacher's and the student's of few steps.
+_REFERENCE = {"38 steps, guidance 4": Sampling(steps=38, guidance=4.0)}
 _TEACHER = {
-    "38 steps, guidance 4": Sampling(steps=38, guidance=4.0),
     "4 steps, guidance 4": Sampling(steps=4, guidance=4.0),
     "4 steps, guidance 2.5": Sampling(steps=4, guidance=2.5),
-    "4 steps, no guidance": Sampling(solver="ddim", steps=4, guidance=1.0),
 }
 _STUDENT = {"4 steps, distilled": Sampling(solver="ddim", steps=4, guidance=1.0)}
 _BATCH_SIZE = 50
@@ -47,16 +46,19 @@ Scores = dict[str, np.ndarray]
 def from_true_tokens(count: int, student: Path) -> dict[str, Scores]:
     """Return the scores of each image `(N,)` by row and name."""
     scenes, rows = Scenes(count), dict[str, Scores]()
-    for unclip, samplings in ((bundled.load_unclip(), _TEACHER), (bundled.load_unclip(path=student), _STUDENT)):
+    for unclip, samplings in (
+        (bundled.load_unclip(), _REFERENCE | _TEACHER),
+        (bundled.load_unclip(path=student), _STUDENT),
+    ):
         for name, sampling in samplings.items():
             rows[f"true tokens, {name}"] = scenes.drawn_by(unclip, sampling)
     return rows
 
 
 def from_brains(stimuli: Path, folders: Mapping[str, Path], student: Path) -> dict[str, Scores]:
-    """Return the scores of each image `(N,)` by row and name: of finished reconstructions, and of the student's.
+    """Return the scores of each image `(N,)` by row and name: of finished reconstructions, and of few steps.
 
-    The student draws from the tokens, the blurry reconstructions, the seeds and at the strength of the first folder.
+    Few steps draw from the tokens, the blurry reconstructions, the seeds and at the strength of the first folder.
     """
     made = {name: read_reconstructions(folder) for name, folder in folders.items()}
     first, *others = made.values()
@@ -66,15 +68,15 @@ def from_brains(stimuli: Path, folders: Mapping[str, Path], student: Path) -> di
         seen = Seen(torch.from_numpy(file["images"][ids.numpy()]).float())
     rows = {f"brains, {name}": seen.scores(one["images"].float()) for name, one in made.items()}
     how = json.loads((next(iter(folders.values())) / SETTINGS).read_bytes())
-    unclip, strength = bundled.load_unclip(path=student), how["unclip"]["strength"]
-    for name, sampling in _STUDENT.items():
-        unclip.sampling = replace(sampling, strength=strength)
-        parts = zip(*(first[key].split(_BATCH_SIZE) for key in _DRAWN_FROM), strict=True)
-        drawn = [
-            unclip.draw(tokens.float(), [image_seed(how["seed"], id_) for id_ in batch.tolist()], blurry.float())
-            for batch, tokens, blurry in parts
-        ]
-        rows[f"brains, {name}"] = seen.scores(torch.cat(drawn))
+    for unclip, samplings in ((bundled.load_unclip(), _TEACHER), (bundled.load_unclip(path=student), _STUDENT)):
+        for name, sampling in samplings.items():
+            unclip.sampling = replace(sampling, strength=how["unclip"]["strength"])
+            parts = zip(*(first[key].split(_BATCH_SIZE) for key in _DRAWN_FROM), strict=True)
+            drawn = [
+                unclip.draw(tokens.float(), [image_seed(how["seed"], id_) for id_ in batch.tolist()], blurry.float())
+                for batch, tokens, blurry in parts
+            ]
+            rows[f"brains, {name}"] = seen.scores(torch.cat(drawn))
     return rows
 
 
