@@ -13,6 +13,7 @@ from mindeye_pl.nn.diffusion.regressed_tokens import RegressedTokens
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.types import ImageBatch
 from tests.nn.diffusion.test_unclip import UNET, VAE
+from tests.training.test_synchronisation import Synchronisations
 
 STEPS, SUBSTEPS, GUIDANCE, BATCH = 3, 2, 3.0, 4
 TOKENS = (4, 12)
@@ -128,3 +129,14 @@ def test_only_the_student_learns_and_is_kept() -> None:
     model.train().compute_loss(batch(network)).total.backward()
     assert {name for name, value in network.named_parameters() if value.grad is not None} == learned
     assert all(value.grad is None for value in model.teacher.network.parameters())
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_step_does_not_wait_for_the_device(share: float) -> None:
+    model = distillation(network := unclip(), unclip(), drafts=drafts(unclip(), share=share))
+    given, counted = batch(network), Synchronisations()
+    counted.by_step.append([])
+    with counted:
+        for _ in range(4):
+            model.train().compute_loss(given).total.backward()
+    assert counted.by_step == [[]]
