@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -69,6 +70,7 @@ class DistilUnCLIP(FoundationTraining):
         tables: dict[str, Table] = {"tokens": tokens}
         network, teacher = frozen.load(), frozen.load()
         _check_width(network, tokens, frozen)
+        torch.manual_seed(settings.seed)  # principal components begin at random
         drafts = None
         if own.get("drafts") is not None:
             tables["moments"] = moments = _moments(network, frozen, images, inputs["embeddings"])

@@ -19,7 +19,7 @@ from tests.steps.foundation.test_unclip import SIZE, command, images, released  
 LAPTOP = (
     *("pipeline=distil_unclip", "foundation=tiny", "scale=tiny", "unclip=laptop", "embedder=laptop", "logger=none"),
     *("foundation.images.count=10", "foundation.images.image_size=64", "foundation.images.num_validation=2"),
-    *("foundation.unclip_student.steps_per_epoch=1", "foundation.unclip_student.batch_size=2"),
+    *("foundation.unclip_student.steps_per_epoch=2", "foundation.unclip_student.batch_size=2"),
 )
 
 
