@@ -114,8 +114,8 @@ class UnCLIPDistillation(Foundation):
         teacher.network.requires_grad_(False).eval()
         network.requires_grad_(False)
         network.unet.requires_grad_(True).train()
-        for one in (network, teacher.network):  # a third less time for the teacher's passes on a CPU
-            one.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for one in (network, teacher.network):  # a third less time for a pass on the CPU
+            one.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # the library's decorator hides its arguments
         if network.token_positions is not None:
             network.token_positions.requires_grad_(True)
         if checkpointing:

@@ -82,7 +82,7 @@ class DistilUnCLIP(FoundationTraining):
             steps=own.steps,
             offset=frozen.settings.offset,
             drafts=drafts,
-            regressed=regressed_as(own.get("regressed"), first_rows(tokens)),
+            regressed=regressed_as(own.regressed, first_rows(tokens)) if own.get("regressed") else None,
             **{name: own[name] for name in ("max_lr", "weight_decay", "warmup_steps", "checkpointing")},
         )
         average = [EMAWeightAveraging(decay=own.ema_decay)] if own.ema_decay else []

@@ -205,7 +205,7 @@ class PretrainUnCLIP(FoundationTraining):
         tables: dict[str, Table] = {"tokens": tokens, "moments": moments, "size_and_crop": SizesAndCrops(images)}
         network, write = start.network(inputs, settings, *tokens.shape[1:])
         options = ("offset", "drop", "max_lr", "weight_decay", "warmup_steps", "checkpointing")
-        regressed = regressed_as(own.get("regressed"), first_rows(tokens))
+        regressed = regressed_as(own.regressed, first_rows(tokens)) if own.get("regressed") else None
         model = UnCLIPTraining(network, regressed=regressed, **{option: own[option] for option in options})
         average = [EMAWeightAveraging(decay=own.ema_decay)] if own.ema_decay else []
         save = partial(write, work.folder / bundled.UNCLIP)
@@ -215,10 +215,8 @@ class PretrainUnCLIP(FoundationTraining):
 PRETRAIN_UNCLIP = PretrainUnCLIP()
 
 
-def regressed_as(node: DictConfig | None, rows: Tensor) -> RegressedTokens | None:
+def regressed_as(node: DictConfig, rows: Tensor) -> RegressedTokens:
     """Return the replacement of tokens that a node `regressed` asks for; `rows` `(N, S, D)` have its components."""
-    if node is None:
-        return None
     return RegressedTokens(rows, share=node.share, noise=tuple(node.noise), components=node.components)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from mindeye_pl.config import compose_config
@@ -13,6 +14,7 @@ from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.registry import load_published, save_published
 from tests.conftest import CommandLine
+from tests.steps.fingerprints import another, leaves
 from tests.steps.foundation.test_unclip import SIZE, command, images, released  # noqa: F401
 
 #: The tiny training with the laptop's unCLIP as the teacher.
@@ -64,6 +66,26 @@ def test_the_sdxl_unclip_is_distilled_to_the_published_format(
     assert not torch.equal(before["model.diffusion_model.out.2.weight"], after["model.diffusion_model.out.2.weight"])
     save_published("unclip", unclip, tmp_path / "again.safetensors")
     torch.testing.assert_close(load_file(tmp_path / "again.safetensors"), after, rtol=0, atol=0)
+
+
+def test_every_setting_that_the_student_depends_on_changes_its_fingerprint() -> None:
+    """The tables of all systems have an unCLIP without a file, which the step refuses."""
+    config = compose_config(list(LAPTOP))
+    OmegaConf.set_struct(config, False)
+
+    def changes(key: str) -> bool:
+        before, value = (Run(config).spec(DISTIL_UNCLIP).fingerprint, OmegaConf.select(config, key))
+        OmegaConf.update(config, key, another(value))
+        after = Run(config).spec(DISTIL_UNCLIP).fingerprint
+        OmegaConf.update(config, key, value)
+        return before != after
+
+    own = [f"foundation.unclip_student.{key}" for key, *_ in leaves(config.foundation.unclip_student)]
+    read = ("seed", "unclip.guidance", "unclip.offset", "foundation.images.count", "embedder.token_dim")
+    assert len(own) > 15
+    assert {key for key in (*own, *read) if not changes(key)} == set()
+    sampler = ("unclip.steps", "unclip.strength", "unclip.batch_size", "foundation.unclip.max_lr")
+    assert {key for key in sampler if changes(key)} == set()
 
 
 def test_mistakes_are_one_line(cli: CommandLine) -> None:
