@@ -114,8 +114,9 @@ class UnCLIPDistillation(Foundation):
         teacher.network.requires_grad_(False).eval()
         network.requires_grad_(False)
         network.unet.requires_grad_(True).train()
-        for one in (network, teacher.network):  # a third less time for a pass on the CPU
-            one.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # the library's decorator hides its arguments
+        for one in (network, teacher.network):
+            # A third less time for a pass on the CPU. The library's decorator hides the method's arguments.
+            one.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         if network.token_positions is not None:
             network.token_positions.requires_grad_(True)
         if checkpointing:
