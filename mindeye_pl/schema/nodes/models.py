@@ -249,6 +249,7 @@ class StudentDrafts(Settings):
 class UnclipStudentTraining(AdamWTraining):
     """Distillation of the group `unclip` to a few steps without guidance."""
 
+    checkpoint: str | None = optional("unclip.safetensors of an earlier distillation; null: the teacher's weights.")
     steps: PositiveInt = key("steps of the student.")
     teacher_steps: PositiveInt = key("steps of the teacher in each of the student's.")
     warmup_steps: PositiveInt | None = optional("steps to the highest learning rate, which stays; null for one cycle.")

@@ -4,6 +4,7 @@ Legend: N images, S tokens, D token width, C latent channels, h and w latent siz
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mindeye_pl.steps.foundation.images import embed_all, embed_tokens
 from mindeye_pl.steps.foundation.laptop import moments_of
 from mindeye_pl.steps.foundation.training import TRAINING_KEYS, TRAINING_RUNTIME, FoundationTraining
 from mindeye_pl.steps.foundation.unclip import first_rows, regressed_as, without_vae
+from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.store.embeddings import TokenStore
@@ -30,6 +32,8 @@ from mindeye_pl.weights.registry import save_published
 
 _MODEL = "unclip_student"
 _NODE = f"foundation.{_MODEL}"
+#: The option that names the file of an earlier distillation.
+_CHECKPOINT = f"{_NODE}.checkpoint"
 #: Settings of the group `unclip` that the teacher does not read: those of its sampler but for the guidance.
 _SAMPLER = ("solver", "steps", "strength", "draft_range", "draft_posterior", "batch_size", "candidates")
 
@@ -40,7 +44,7 @@ class DistilUnCLIP(FoundationTraining):
     name = "distil_unclip"
     title = "unCLIP of a few steps"
     keys = (*TRAINING_KEYS, _NODE)
-    runtime_keys = TRAINING_RUNTIME
+    runtime_keys = (*TRAINING_RUNTIME, _CHECKPOINT)  # the file's content is among the inputs
 
     @property
     def model(self) -> str:
@@ -59,6 +63,8 @@ class DistilUnCLIP(FoundationTraining):
         """Return the images, the embedder in the input range in which unCLIPs learn, and the teacher."""
         embedder = Frozen("embedder", replaced=(("input_range", "corrected"),))
         models: dict[str, Input] = {"embedder": embedder, "unclip": Frozen("unclip", without=_SAMPLER)}
+        if OmegaConf.select(config, _CHECKPOINT) is not None:
+            models["student"] = CheckpointFile(_CHECKPOINT)
         return {**super().inputs(config), **models, "embeddings": Embeddings()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
@@ -68,7 +74,8 @@ class DistilUnCLIP(FoundationTraining):
         own, images, frozen = settings.foundation[_MODEL], inputs["images"], inputs["unclip"]
         tokens = embed_tokens(inputs["embedder"], images, inputs["embeddings"])
         tables: dict[str, Table] = {"tokens": tokens}
-        network, teacher = frozen.load(), frozen.load()
+        started = frozen if own.checkpoint is None else replace(frozen, _arguments={"path": inputs["student"]})
+        network, teacher = started.load(), frozen.load()
         _check_width(network, tokens, frozen)
         torch.manual_seed(settings.seed)  # principal components begin at random
         drafts = None
@@ -86,7 +93,7 @@ class DistilUnCLIP(FoundationTraining):
             **{name: own[name] for name in ("max_lr", "weight_decay", "warmup_steps", "checkpointing")},
         )
         average = [EMAWeightAveraging(decay=own.ema_decay)] if own.ema_decay else []
-        save = partial(_writer(network, frozen), work.folder / bundled.UNCLIP)
+        save = partial(_writer(network, frozen, own.checkpoint), work.folder / bundled.UNCLIP)
         self.fit(model, tables, len(images), settings, work, callbacks=average, save=save)
 
 
@@ -123,10 +130,10 @@ def _latents(moments: TokenStore, network: UnCLIPModel) -> Tensor:
     return first_rows(moments).chunk(2, dim=1)[0] * network.vae.config["scaling_factor"]
 
 
-def _writer(network: UnCLIPModel, frozen: FrozenModel) -> Callable[[Path], None]:
-    """Return the function that writes the student in the format of the teacher's file."""
+def _writer(network: UnCLIPModel, frozen: FrozenModel, checkpoint: str | None) -> Callable[[Path], None]:
+    """Return the function that writes the student in the format of the file that it began with."""
     own = frozen.files.get(bundled.UNCLIP)
     if own is None:
         return partial(save_published, "unclip", network)
-    _, sizes = read_own(own)
+    _, sizes = read_own(own if checkpoint is None else Path(checkpoint))
     return lambda path: save_own(path, without_vae(network), sizes)

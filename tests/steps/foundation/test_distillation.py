@@ -37,6 +37,18 @@ def test_the_students_file_is_the_unclip_of_an_experiment(cli: CommandLine) -> N
     assert torch.equal(unclip.unet.conv_out.weight, student["unet.conv_out.weight"])
 
 
+def test_trains_on_from_an_earlier_student(cli: CommandLine, tmp_path: Path) -> None:
+    short = (*LAPTOP, "foundation.unclip_student.regressed=null", "foundation.unclip_student.drafts=null")
+    assert cli(*short)[0] == 0
+    first = cli.made(DISTIL_UNCLIP.name).rename(tmp_path / "first") / bundled.UNCLIP
+    again = (f"foundation.unclip_student.checkpoint={first}", "foundation.unclip_student.max_lr=1e-9")
+    assert cli(*short, *again)[0] == 0
+    second = load_file(cli.made(DISTIL_UNCLIP.name) / bundled.UNCLIP)
+    torch.testing.assert_close(second, load_file(first), rtol=0, atol=1e-6)
+    gone = "foundation.unclip_student.checkpoint=gone.safetensors"
+    cli.refuses(*short, gone, says=("foundation.unclip_student.checkpoint does not exist",))
+
+
 @pytest.mark.slow
 def test_a_stopped_training_ends_in_the_same_weights(cli: CommandLine) -> None:
     cli.ends_in_the_same_weights(*LAPTOP, step=DISTIL_UNCLIP.name, file=bundled.UNCLIP, stops=(1,), epochs=2)
@@ -80,7 +92,11 @@ def test_every_setting_that_the_student_depends_on_changes_its_fingerprint() -> 
         OmegaConf.update(config, key, value)
         return before != after
 
-    own = [f"foundation.unclip_student.{key}" for key, *_ in leaves(config.foundation.unclip_student)]
+    own = [
+        f"foundation.unclip_student.{key}"
+        for key, *_ in leaves(config.foundation.unclip_student)
+        if key != "checkpoint"
+    ]
     read = ("seed", "unclip.guidance", "unclip.offset", "foundation.images.count", "embedder.token_dim")
     assert len(own) > 15
     assert {key for key in (*own, *read) if not changes(key)} == set()
