@@ -96,7 +96,7 @@ def stages(weights: Path, work: Path) -> list[Stage]:
         ),
         Stage("simulate", [*mindeye2, "pipeline=simulate"]),
         Stage("embed and pretrain", [*mindeye2, "pipeline=pretrain"]),
-        Stage("fine-tune, stopped", [*mindeye2, "pipeline.steps=[finetune]"], stop_at="epoch 1 of 2", code=143),
+        Stage("fine-tune, stopped", [*mindeye2, "pipeline.steps=[finetune]"], stop_at="step 2 of 4", code=143),
         Stage("fine-tune, resumed", [*mindeye2, "pipeline.steps=[finetune]"]),
         Stage("predict and retrieve", [*mindeye2, "pipeline.steps=[evaluate]"]),
         Stage(

@@ -63,7 +63,7 @@ class Foundation(LightningModule):
         scheduler: LRScheduler
         if self.warmup_steps is None:
             steps = int(self.trainer.estimated_stepping_batches)
-            rise = max(0.1, min(2 / steps, 0.5))  # at least one step up
+            rise = max(0.1, min(2 / steps, 0.75))  # more than one of two steps: a rise of no length divides by zero
             scheduler = OneCycleLR(optimizer, self.max_lr, total_steps=steps, pct_start=rise)
         else:
             warmup = max(self.warmup_steps, 1)
