@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.builders import build_unet, random_unclip
+from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.weights.formats.unclip import FORMAT, unet_to_sgm
 from mindeye_pl.weights.registry import load_published, save_published
@@ -85,3 +86,17 @@ def test_at_full_size_1680_keys() -> None:
     assert tuple(published["output_blocks.5.2.conv.weight"].shape) == (640, 640, 3, 3)
     assert tuple(published["input_blocks.6.0.op.weight"].shape) == (640, 640, 3, 3)
     assert tuple(published["output_blocks.8.0.skip_connection.weight"].shape) == (320, 640, 1, 1)
+
+
+def test_a_file_in_half_precision_draws_as_one_in_single(model: UnCLIPModel, tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file({key: value.half() for key, value in published_state().items()}, path)
+    half = load_published("unclip", path, head_dim=16)
+    assert half.unet.dtype == torch.float16
+    for one in (half, model):
+        one.sampling = Sampling(solver="euler_published", steps=3, guidance=2.0)
+        one.image_size = (64, 64)
+    tokens = torch.randn(2, 5, model.unet.config["cross_attention_dim"], generator=torch.Generator().manual_seed(0))
+    made = [one.draw(tokens, [1, 2]) for one in (half, model)]
+    assert made[0].dtype == torch.float32
+    torch.testing.assert_close(made[0], made[1], atol=0.02, rtol=0)

@@ -104,8 +104,11 @@ class Refiner(nn.Module):
             for without, given in zip(self.condition([negative_prompt]), self.condition(captions), strict=True)
         )
 
+        stored = self.unet.dtype  # released files are in half precision
+        hidden, vector = hidden.to(stored), vector.to(stored)
+
         def predict(scaled: Tensor, times: Tensor) -> Tensor:
-            return self.unet(scaled, times, encoder_hidden_states=hidden, class_labels=vector).sample
+            return self.unet(scaled.to(stored), times, encoder_hidden_states=hidden, class_labels=vector).sample
 
         latents = integrate(scheduler, latents, predict, guidance=guidance, begin=BEGIN)
         with torch.autocast(device, enabled=False):

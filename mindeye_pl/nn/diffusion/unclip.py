@@ -108,6 +108,9 @@ class UnCLIPModel(ImageDecoder):
         packed = F.pixel_unshuffle(latents, self.packing)
         if self.token_positions is not None:
             tokens = tokens + self.token_positions.to(tokens)
+        # The file of an unCLIP may be in half precision.
+        packed, tokens = packed.to(self.unet.dtype), tokens.to(self.unet.dtype)
+        vector = vector if vector is None else vector.to(self.unet.dtype)
         predicted = self.unet(packed, timesteps, encoder_hidden_states=tokens, class_labels=vector).sample
         return F.pixel_shuffle(predicted, self.packing)
 

@@ -48,7 +48,8 @@ class _SDXLBaseFormat(PublishedFormat):
                 own[f"text.bigg.{key.removeprefix(BIGG)}"] = value
             elif not key.startswith((UNET, VAE, CLIP_L)) and key not in _UNUSED:
                 raise self.refusal(path, got=key, expected=f"keys of {UNET}*, {VAE}*, {CLIP_L}*, {BIGG}*")
-        return own
+        # The text towers' masks are float32.
+        return {key: value.float() if key.startswith("text.") else value for key, value in own.items()}
 
     def _clip_l(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         own = {}

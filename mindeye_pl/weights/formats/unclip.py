@@ -46,7 +46,8 @@ class _UnCLIPFormat(PublishedFormat):
         for key in state:
             if not key.startswith((UNET, VAE, EMBEDDER)) and key != SIGMAS:
                 raise self.refusal(path, got=key, expected=f"keys of {UNET}*, {VAE}*")
-        if SIGMAS in state and not torch.allclose(state[SIGMAS].double(), training_sigmas(), rtol=1e-4):
+        sigmas = state.get(SIGMAS, training_sigmas())
+        if not torch.allclose(sigmas.double(), training_sigmas(), rtol=max(1e-4, torch.finfo(sigmas.dtype).eps)):
             raise UserError(f"{path} was trained with another noise schedule", got=SIGMAS, expected="0.0292 to 14.6146")
         return unet_and_vae(state, path)
 
@@ -124,6 +125,8 @@ def vae_sizes(state: Mapping[str, Tensor], image_size: int = 768) -> dict[str, A
 def unet_and_vae(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Rename the weights of UNet and VAE from sgm's names to diffusers', below `unet.` and `vae.`.
 
+    The UNet's stay in the precision of the file, the VAE's become float32.
+
     Raises a UserError for a weight that diffusers does not have.
     """
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
@@ -133,7 +136,7 @@ def unet_and_vae(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     layers = unet_sizes(state, 1, 1)["layers_per_block"]
     config = {"layers_per_block": layers, "class_embed_type": "projection"}
     own = {f"unet.{key}": value for key, value in convert_ldm_unet_checkpoint(unet, config).items()}
-    own |= {f"vae.{key}": value for key, value in vae_to_own(vae).items()}
+    own |= {f"vae.{key}": value.float() for key, value in vae_to_own(vae).items()}  # half precision overflows in it
     if len(own) != len(unet) + len(vae):  # the library's conversion drops unknown weights
         raise UserError(f"{path} has unknown weights", got=len(unet) + len(vae), expected=len(own))
     return own

@@ -127,3 +127,18 @@ def test_paper_size_on_the_meta_device() -> None:
     assert sum(p.numel() for p in model.text.clip_l.parameters()) == 123_060_480
     assert sum(p.numel() for p in model.text.bigg.parameters()) == 694_659_840
     assert model.latent_shape == (4, 96, 96)
+
+
+def test_a_released_file_in_half_precision_refines(refiner: Refiner, tmp_path: Path) -> None:
+    """As float32 does, but for the rounding of the UNet."""
+    path = tmp_path / "half.safetensors"
+    save_file({key: value.half().contiguous().clone() for key, value in sdxl_state().items()}, path)
+    half = load_published("sdxl_base", path, **OPTIONS)
+    assert {value.dtype for value in half.unet.state_dict().values()} == {torch.float16}
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    made = [
+        model.refine(images, ["a red dog", "two people"], noise=refiner.noise([1, 2]), negative_prompt="blurry")
+        for model in (half, refiner)
+    ]
+    assert made[0].dtype == torch.float32
+    torch.testing.assert_close(made[0], made[1], atol=0.02, rtol=0)
