@@ -17,10 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from unclip_steps import SCORES, Scenes, Seen, plain
+from unclip_steps import SCORES, Scenes, Seen, compared
 
-from mindeye_pl.metrics.statistics.differences import difference_over_images
-from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.models.reconstructor import image_seed
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
@@ -99,14 +97,7 @@ def main() -> None:
         first, *_ = scored
         for name, scores in scored.items():
             against = f"{name} − {first.partition(', ')[2]}"
-            rows[name], differences[against], words = {}, {}, []
-            for score, values in scores.items():
-                rows[name][score] = plain(values.mean(), interval_over_images(values, hits=False), len(values))
-                paired = difference_over_images(values, scored[first][score])
-                differences[against][score] = plain(paired.value, paired.interval, len(values))
-                low, high = paired.interval
-                words.append(f"{score} {values.mean():.4f} ({paired.value:+.4f}, {low:+.4f} to {high:+.4f})")
-            print(f"{name:40s} {'  '.join(words)}", flush=True)
+            rows[name], differences[against] = compared(name, scores, scored[first])
     made = [environment(), *(manifest_of(str(folder))["made_with"] for folder in folders.values())]
     summary = {
         "experiment": "distilled_unclip",

@@ -86,18 +86,12 @@ def main() -> None:
     for solver in arguments.solvers:
         reference: dict[str, np.ndarray] | None = None
         for guidance, count in product(arguments.guidance, steps):
-            sampling, words = Sampling(solver=solver, steps=count, guidance=guidance), []
+            sampling = Sampling(solver=solver, steps=count, guidance=guidance)
             scores = scenes.drawn_by(unclip, sampling)
             reference = reference or scores
             name = f"{solver}, guidance {guidance:g}, {count} steps"
             against = f"{name} − guidance {arguments.guidance[0]:g}, {steps[0]} steps"
-            rows[name], differences[against] = {}, {}
-            for score, values in scores.items():
-                rows[name][score] = plain(values.mean(), interval_over_images(values, hits=False), len(values))
-                paired = difference_over_images(values, reference[score])
-                differences[against][score] = plain(paired.value, paired.interval, len(values))
-                words.append(f"{score} {values.mean():.3f} ({paired.value:+.3f})")
-            print(f"{name:40s} {'  '.join(words)}", flush=True)
+            rows[name], differences[against] = compared(name, scores, reference)
     summary = {
         "experiment": "unclip_steps",
         "command": f"python benchmarks/unclip_steps.py --images {arguments.images}",
@@ -113,6 +107,21 @@ def main() -> None:
     }
     if arguments.output is not None:
         write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+def compared(
+    name: str, scores: dict[str, np.ndarray], reference: dict[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Print and return a summary's row of scores by image `(n,)`, and its differences from those of a reference."""
+    row, differences, words = dict[str, Any](), dict[str, Any](), []
+    for score, values in scores.items():
+        row[score] = plain(values.mean(), interval_over_images(values, hits=False), len(values))
+        paired = difference_over_images(values, reference[score])
+        differences[score] = plain(paired.value, paired.interval, len(values))
+        low, high = paired.interval
+        words.append(f"{score} {values.mean():.4f} ({paired.value:+.4f}, {low:+.4f} to {high:+.4f})")
+    print(f"{name:40s} {'  '.join(words)}", flush=True)
+    return row, differences
 
 
 def plain(value: float, interval: tuple[float, float], count: int) -> dict[str, Any]:

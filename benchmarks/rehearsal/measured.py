@@ -14,7 +14,7 @@ _INTERVAL_S = 0.05
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command took.
+    """Exit code, time and memory of a command.
 
     Attributes:
         code: exit code.
