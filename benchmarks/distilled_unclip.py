@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from unclip_steps import SCORES, Scenes, Seen, compared
 
-from mindeye_pl.models.reconstructor import image_seed
+from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
 from mindeye_pl.reports.sweeps.settings import manifest_of

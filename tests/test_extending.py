@@ -13,8 +13,7 @@ from torch.nn.functional import gelu, linear
 
 from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.trials import load_test_trials, load_training_trials
-from mindeye_pl.models.reconstructor import image_seed
-from mindeye_pl.nn.diffusion.seeds import normal_draws
+from mindeye_pl.nn.diffusion.seeds import image_seed, normal_draws
 from tests import forked
 
 ROOT = Path(__file__).parent.parent

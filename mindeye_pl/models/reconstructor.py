@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.clock import Clock
+from mindeye_pl.models.image_refiner import CaptionedImages, ImageRefiner
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
-from mindeye_pl.nn.diffusion.refiner import Refiner, blend
-from mindeye_pl.nn.diffusion.seeds import stream_seed
+from mindeye_pl.nn.diffusion.seeds import image_seed, stream_seed
 from mindeye_pl.nn.image_decoder import ImageDecoder
 
 if TYPE_CHECKING:
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 
 #: First stream of an image's seed for candidates; the image decoder and the refiner use lower streams.
 _CANDIDATES = 16
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """Settings of the refiner."""
-
-    guidance: float = 5.0  # classifier-free
-    blend: float = 0.0  # weight of the blurry image in the refined one, at the refiner's size
-    negative_prompt: str = ""  # condition that the guidance leads away from
-    input_size: int | None = None  # side in pixels of the images before they are enlarged; None for their own
 
 
 @dataclass
@@ -66,7 +56,7 @@ class Reconstructor(LightningModule):
         vae: decodes the latents of the model's low-level part to blurry images.
         captioner: predicts captions from tokens.
         caption_length: token ids of a caption.
-        refiner: refines images, given their captions.
+        refiner: refines images, given their captions; it needs a captioner.
     """
 
     def __init__(
@@ -81,15 +71,14 @@ class Reconstructor(LightningModule):
         vae: "AutoencoderKL | None" = None,
         captioner: Captioner | None = None,
         caption_length: int = 20,
-        refiner: Refiner | None = None,
-        refinement: Refinement | None = None,
+        refiner: ImageRefiner | None = None,
     ):
         super().__init__()
         self.model, self.prior_samples = model, prior_samples
         self.image_decoder, self.seed, self.vae = image_decoder, seed, vae
         self.candidates, self.embedder = candidates, embedder
         self.captioner, self.caption_length = captioner, caption_length
-        self.refiner, self.refinement = refiner, refinement or Refinement()
+        self.refiner = refiner
 
     def predict_step(self, query: BrainQuery, batch_index: int = 0) -> dict[str, Tensor]:
         """Return the outputs of `reconstruct`."""
@@ -118,8 +107,12 @@ class Reconstructor(LightningModule):
             with clock("caption"):
                 made["caption_words"] = self.captioner(made["prior_tokens"], max_length=self.caption_length)
         if self.image_decoder is not None and self.refiner is not None:
+            assert self.captioner is not None, "a refiner needs a captioner"
+            assert self.captioner.text is not None, "and its words"
+            captions = self.captioner.text(made["caption_words"])
+            drawn = CaptionedImages(query.stimulus_ids, made["images"], captions, made.get("blurry_images"))
             with clock("refined image"):
-                made["refined_images"] = self._refined(made, seeds)
+                made["refined_images"] = self.refiner.refine(drawn)
         return made
 
     def _best_candidate(self, made: dict[str, Tensor], seeds: Sequence[int], clock: Clock) -> dict[str, Tensor]:
@@ -155,32 +148,10 @@ class Reconstructor(LightningModule):
         assert self.embedder is not None, "several candidates need an embedder"
         return F.cosine_similarity(self.embedder(images).float().flatten(1), retrieval.float().flatten(1))
 
-    def _refined(self, made: dict[str, Tensor], seeds: Sequence[int]) -> Tensor:
-        assert self.refiner is not None
-        assert self.captioner is not None, "a refiner needs a captioner"
-        assert self.captioner.text is not None, "and its words"
-        captions = self.captioner.text(made["caption_words"])
-        wanted = self.refinement
-        refined = self.refiner.refine(
-            made["images"],
-            captions,
-            noise=self.refiner.noise(seeds),
-            guidance=wanted.guidance,
-            negative_prompt=wanted.negative_prompt,
-            input_size=wanted.input_size,
-        )
-        weight = wanted.blend
-        return blend(refined, made["blurry_images"], weight) if weight and "blurry_images" in made else refined
-
     @staticmethod
     def _averaged(outputs: Tensor, query: BrainQuery) -> Tensor:
         repeated = outputs.unflatten(0, query.weights.shape)  # (B, R, S, D)
         return torch.einsum("br,br...->b...", query.weights.to(repeated), repeated)
-
-
-def image_seed(seed: int, stimulus_id: int) -> int:
-    """Return the seed of an image's draws."""
-    return (seed * 1_000_003 + stimulus_id) % 2**31
 
 
 def candidate_seed(seed: int, candidate: int) -> int:

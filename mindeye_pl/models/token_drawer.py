@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from mindeye_pl.models.reconstructor import image_seed
+from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.nn.image_decoder import ImageDecoder
 
 

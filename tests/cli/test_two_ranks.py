@@ -122,13 +122,13 @@ def test_two_ranks_draw_the_images_that_one_draws(finished_outputs: Path, tmp_pa
 
     assert_two_ranks_draw_them()
     (folder,) = (tmp_path / "artifacts" / "reconstruct").glob("subj*")
-    assert not list(folder.glob("image-*")), "the shards are merged"
+    assert not list(folder.glob("reconstructions-*")), "the shards are merged"
     # All but one image as a killed run leaves them: one rank has nothing to do.
     work = folder.with_name(f".{folder.name[-12:]}.work")
     work.mkdir()
     for index, id_ in enumerate(wanted["stimulus_ids"].tolist()[:-1]):
         rows = {name: value[index].clone() for name, value in wanted.items()}
-        save_file(rows, work / f"image-{id_:06d}.safetensors")
+        save_file(rows, work / f"reconstructions-{id_:06d}.safetensors")
     shutil.rmtree(folder)
     assert_two_ranks_draw_them()
 

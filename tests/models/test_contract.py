@@ -13,9 +13,9 @@ from mindeye_pl.models.mind_reader import MindReader
 from mindeye_pl.models.mindeye import MindEye1, MindEye2
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.models.parts.part import Part
-from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, image_seed
+from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
-from mindeye_pl.nn.diffusion.seeds import normal_draws
+from mindeye_pl.nn.diffusion.seeds import image_seed, normal_draws
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.nn.image_decoder import ImageDecoder

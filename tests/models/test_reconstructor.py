@@ -7,9 +7,10 @@ from torch import Tensor
 
 from mindeye_pl.models.clock import Clock
 from mindeye_pl.models.mindeye import MindEye, MindEye1, MindEye2
-from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, candidate_seed, image_seed
+from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, candidate_seed
 from mindeye_pl.nn.clip.clip_embedder import random_embedder
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
+from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
 from mindeye_pl.types import Prediction

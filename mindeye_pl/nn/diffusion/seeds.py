@@ -16,6 +16,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def image_seed(seed: int, stimulus_id: int) -> int:
+    """Return the seed of an image's draws."""
+    return (seed * 1_000_003 + stimulus_id) % 2**31
+
+
 def stream_seed(seed: int, stream: int) -> int:
     """Return the seed of an independent stream of draws; stream 0 has the seed itself.
 

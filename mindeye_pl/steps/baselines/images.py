@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from mindeye_pl.console import console
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
-from mindeye_pl.models.reconstructor import image_seed
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
+from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.schema.nodes.reports import RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP
 from mindeye_pl.steps.baselines.judge import MAX_DRAWN, Judge

@@ -3,8 +3,10 @@
 Legend: n test images, S tokens, D token width, H and W image size.
 """
 
+import gc
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import agree, is_main_process, rank, wait_for_all, world_size
@@ -25,7 +27,9 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import RECONSTRUCTIONS as RECONSTRUCTIONS_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.errors import UserError
+from mindeye_pl.models.image_refiner import CaptionedImages
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
+from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.steps.brain.image_record import log_reconstructions
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
@@ -36,10 +40,11 @@ from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_stacked, write_tensors
 from mindeye_pl.training.fit import silence_lightning
 
-#: Files: `stimulus_ids` and images by name, one sentence for each, and how they were made.
-RECONSTRUCTIONS, CAPTIONS, SETTINGS = "reconstructions.safetensors", "captions.json", "settings.json"
+#: Files: `stimulus_ids` and images by name, one sentence for each, the images refined, and how they were made.
+RECONSTRUCTIONS, CAPTIONS, REFINED = "reconstructions.safetensors", "captions.json", "refined.safetensors"
+SETTINGS = "settings.json"
 
-_IMAGE = "image-{:06d}.safetensors"
+_REFINED_FROM = ("stimulus_ids", "images", "blurry_images")
 
 
 class Reconstruct(ModelStep):
@@ -50,6 +55,7 @@ class Reconstruct(ModelStep):
     keys = (*TEST_TRIALS, "reconstruct", "trainer.precision")
     runtime_keys = (*TEST_RUNTIME, "trainer", "unclip")
     artifact_type = RECONSTRUCTIONS_TYPE
+    version = 2  # refined images are in a file of their own
     by_all_ranks = True
 
     def label(self, config: DictConfig) -> str:
@@ -68,30 +74,43 @@ class Reconstruct(ModelStep):
         return {"data": test_data(config), "split": Split(), "model": Trained(), "drawing": Drawing()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
-        """Write images and intermediates of every test image into one file."""
+        """Draw and caption every test image; then, without these models in memory, refine the images."""
         dataset, models = inputs["data"], inputs["drawing"]
         data = subject_trials(dataset, settings, inputs["split"])
         brains = data.test_set(settings.data.subject)
         ids, (voxels, weights) = brains.stimulus_ids, brains.queries()
+        before_refiner = replace(models, refiner=None)
 
         def reconstructor() -> Reconstructor:
             wanted = settings.reconstruct
             return build_reconstructor(
                 inputs["model"].load(data.voxel_counts[settings.data.subject]),
-                models,
+                before_refiner,
                 prior_samples=wanted.get("prior_samples", 1),
                 candidates=wanted.candidates,
                 seed=settings.seed,
             )
 
-        make_images(
-            ids, lambda rows: BrainQuery(ids[rows], voxels[rows], weights[rows]), reconstructor, work.folder, settings
-        )
+        drawn = work.folder / RECONSTRUCTIONS
+
+        def responses(rows: Tensor) -> BrainQuery:
+            return BrainQuery(ids[rows], voxels[rows], weights[rows])
+
+        make_images(ids, responses, reconstructor, drawn, settings)
+        if models.captioner is not None:
+            captions = _captions(before_refiner.loaded_captioner, drawn)
+            if is_main_process():
+                write_json(work.folder / CAPTIONS, captions)
+        if models.refiner is not None:
+            make_images(
+                ids,
+                lambda rows: _captioned(drawn, captions, rows),
+                lambda: models.load_refiner(settings.seed),
+                work.folder / REFINED,
+                settings,
+                announced="refining {} images",
+            )
         if is_main_process():
-            if models.captioner is not None:
-                with safe_open(str(work.folder / RECONSTRUCTIONS), framework="pt") as file:
-                    words = file.get_tensor("caption_words")
-                write_json(work.folder / CAPTIONS, models.captioner.load().text(words))
             how = {"seed": settings.seed, "reconstruct": dict(settings.reconstruct), "unclip": models.unclip.identity}
             write_json(work.folder / SETTINGS, {"simulated": dataset.is_simulated, **how})
 
@@ -105,66 +124,100 @@ def make_images(
     ids: Tensor,
     query: Callable[[Tensor], Any],
     load: Callable[[], LightningModule],
-    folder: Path,
+    path: Path,
     settings: Settings,
     announced: str = "reconstructing {} images",
 ) -> None:
-    """Write `RECONSTRUCTIONS`, with the images that a killed build has left. Every rank calls it.
+    """Write a file of images, with those that a killed build has left. Every rank calls it.
 
     Batches are the same after a kill, and a batch with a missing image is made again as a whole: half precision rounds
     otherwise in another batch.
 
     Args:
         ids: `(n,)` stimulus ids, ascending.
-        query: rows `(B,)` to what the module reads of them, for a batch of `unclip.batch_size`.
+        query: rows `(B,)` to what the module reads of them, for a batch of `unclip.batch_size`; called in its turn.
         load: returns the module whose `predict_step` makes `stimulus_ids`, `images` and further tensors of a query.
-        folder: of the build.
+        path: of the file; every image is in one of its own beside it until all are made.
         settings: with `trainer` and `unclip`.
         announced: words before the work, with the number of images.
     """
-    paths, whole = [folder / _IMAGE.format(id_) for id_ in ids.tolist()], folder / RECONSTRUCTIONS
-    missing = torch.tensor(agree([not path.exists() and not whole.exists() for path in paths]))
+    paths = [_image_path(path, id_) for id_ in ids.tolist()]
+    missing = torch.tensor(agree([not one.exists() and not path.exists() for one in paths]))
     batches = torch.arange(len(ids)).split(min(settings.unclip.batch_size, -(-len(ids) // world_size())))
     if left := [rows for rows in batches if missing[rows].any()]:
         count = sum(map(len, left))
         done = len(ids) - count
         console.print(announced.format(count) + (f", {done} are done" if done else ""))
-        _predict(load(), [query(rows) for rows in left], folder, settings)
+        _predict(load(), _Queries(left[rank() :: world_size()], query), path, settings)
         wait_for_all()
     if is_main_process():
-        if not whole.exists():
-            write_stacked(whole, paths)
-        for path in paths:
-            path.unlink(missing_ok=True)
+        if not path.exists():
+            write_stacked(path, paths)
+        for one in paths:
+            one.unlink(missing_ok=True)
+    wait_for_all()  # the file is there for every rank
 
 
-def _predict(module: LightningModule, queries: list[Any], folder: Path, settings: Settings) -> None:
+def _image_path(path: Path, stimulus_id: int) -> Path:
+    return path.with_name(f"{path.stem}-{stimulus_id:06d}{path.suffix}")
+
+
+@dataclass(frozen=True)
+class _Queries(Dataset[Any]):
+    """Whole batches of one rank, read one after the other."""
+
+    batches: Sequence[Tensor]
+    query: Callable[[Tensor], Any]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.query(self.batches[index])
+
+
+def _captions(captioner: Captioner, drawn: Path) -> list[str]:
+    assert captioner.text is not None, "the captioner has no words"
+    with safe_open(str(drawn), framework="pt") as file:
+        return captioner.text(file.get_tensor("caption_words"))
+
+
+def _captioned(drawn: Path, captions: Sequence[str], rows: Tensor) -> CaptionedImages:
+    """Return some of the drawn images with their captions; `rows` follow one another."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    with safe_open(str(drawn), framework="pt") as file:
+        read = {key: file.get_slice(key)[first:last] for key in file.keys() if key in _REFINED_FROM}  # noqa: SIM118
+    return CaptionedImages(
+        read["stimulus_ids"], read["images"].float(), list(captions[first:last]), read.get("blurry_images")
+    )
+
+
+def _predict(module: LightningModule, queries: _Queries, path: Path, settings: Settings) -> None:
     """Make the images of all ranks, each rank its own batches, each image written into a file of its own."""
     silence_lightning()
     off = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")
-    options = {"callbacks": [_ImageWriter(folder)], "default_root_dir": str(folder), **dict.fromkeys(off, False)}
+    options = {"callbacks": [_ImageWriter(path)], "default_root_dir": str(path.parent), **dict.fromkeys(off, False)}
     options |= {"fast_dev_run": False, "limit_predict_batches": None}  # every image, however short the training was
     options |= trainer_options(settings, sharded=False)
     trainer: Trainer = instantiate(settings.trainer, **options, _convert_="all")
-    # Items are whole batches. A rank has none where there are fewer images than ranks.
+    # A rank has no batch where there are fewer images than ranks.
     module.allow_zero_length_dataloader_with_multiple_devices = True
-    shard = queries[rank() :: world_size()]
-    loader: DataLoader[Any] = DataLoader(shard, batch_size=None)  # type: ignore[arg-type]
     with ctrl_c():
-        trainer.predict(module, loader, return_predictions=False)
+        trainer.predict(module, DataLoader(queries, batch_size=None), return_predictions=False)
+    del trainer, module
+    gc.collect()  # the trainer refers to itself and would keep the module in memory
 
 
 class _ImageWriter(Callback):
     """Writes each image with its intermediates into a file of its own, whole or not at all."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, path: Path):
+        self.path = path
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Write the batch's images."""
         for row, id_ in enumerate(outputs["stimulus_ids"].tolist()):
-            path = self.folder / _IMAGE.format(id_)
-            write_tensors(path, {name: _stored(rows[row]) for name, rows in outputs.items()})
+            write_tensors(_image_path(self.path, id_), {name: _stored(rows[row]) for name, rows in outputs.items()})
 
 
 def _stored(value: Tensor) -> Tensor:
@@ -180,7 +233,8 @@ def read_captions(folder: Path) -> list[str] | None:
 
 def read_reconstructions(folder: Path) -> dict[str, Tensor]:
     """Return `stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` float16 in [0, 1], and the intermediates."""
-    return load_file(str(folder / RECONSTRUCTIONS))
+    refined = folder / REFINED
+    return load_file(str(folder / RECONSTRUCTIONS)) | (load_file(str(refined)) if refined.exists() else {})
 
 
 RECONSTRUCT = Reconstruct()

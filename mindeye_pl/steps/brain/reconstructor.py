@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from omegaconf import DictConfig
 
 from mindeye_pl.engine.step import Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.models.reconstructor import Reconstructor, Refinement
+from mindeye_pl.models.image_refiner import ImageRefiner, Refinement
+from mindeye_pl.models.reconstructor import Reconstructor
+from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR, FinetunedGenerator, trains_generator
@@ -42,6 +45,21 @@ class ImageModels:
             return self.generator.load(latents=self.unclip.settings.network.latents)
         decoder: ImageDecoder = self.unclip.load()
         return decoder
+
+    @cached_property
+    def loaded_captioner(self) -> Captioner:
+        """Captioner, loaded once."""
+        assert self.captioner is not None, "the configuration has no captioner"
+        captioner: Captioner = self.captioner.load()
+        return captioner
+
+    def load_refiner(self, seed: int) -> ImageRefiner:
+        """Return the refiner with its settings, in eval mode."""
+        assert self.refiner is not None, "the configuration has no refiner"
+        settings = self.refiner.settings
+        options = (field.name for field in fields(Refinement))
+        refinement = Refinement(**{option: settings[option] for option in options})
+        return ImageRefiner(self.refiner.load(), refinement, seed=seed).eval()
 
 
 @dataclass(frozen=True)
@@ -96,14 +114,11 @@ def build_reconstructor(
             assert models.embedder is not None, "several candidates need an embedder"
             reconstructor.candidates, reconstructor.embedder = candidates, models.embedder.load()
     if models.captioner is not None:
-        captioner = models.captioner.load()
+        captioner = models.loaded_captioner
         _check_width(models, models.captioner, captioner.converter.over_channels.in_features)
         reconstructor.captioner, reconstructor.caption_length = captioner, models.captioner.settings.max_length
     if models.refiner is not None:
-        settings = models.refiner.settings
-        reconstructor.refiner = models.refiner.load()
-        options = (field.name for field in fields(Refinement))
-        reconstructor.refinement = Refinement(**{option: settings[option] for option in options})
+        reconstructor.refiner = models.load_refiner(seed)
     return reconstructor.eval()
 
 

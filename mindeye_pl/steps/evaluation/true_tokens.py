@@ -12,6 +12,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made, Step, Work
 from mindeye_pl.models.token_drawer import TokenDrawer, TokenQuery
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR, FinetunedGenerator, trains_generator
+from mindeye_pl.steps.brain.reconstruct import RECONSTRUCTIONS as FILE
 from mindeye_pl.steps.brain.reconstruct import make_images
 from mindeye_pl.steps.brain.reconstructor import ImageModels, sampling_of, unclip_input
 from mindeye_pl.steps.inputs.frozen_models import Frozen
@@ -68,7 +69,7 @@ class DrawTrueTokens(Step):
             stimulus_ids,
             lambda rows: TokenQuery(stimulus_ids[rows], tokens[rows]),
             drawer,
-            work.folder,
+            work.folder / FILE,
             settings,
             announced="drawing {} images from their own tokens",
         )

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from mindeye_pl.steps.brain import reconstruct
-from mindeye_pl.steps.brain.reconstruct import _ImageWriter
+from mindeye_pl.steps.brain.reconstruct import REFINED, _ImageWriter, read_reconstructions
 from tests.conftest import CommandLine
 from tests.forked import Forked
 
@@ -22,7 +22,7 @@ COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "pipeline=reconstruct
 
 def made(outputs: Path) -> dict[str, torch.Tensor]:
     (path,) = (outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
-    return load_file(path)
+    return read_reconstructions(path.parent)
 
 
 def test_reconstruct_killed_and_started_again(
@@ -51,7 +51,7 @@ def test_reconstruct_killed_and_started_again(
 
     killed_in(_ImageWriter, "on_predict_batch_end", write_and_die)
     (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
-    images = sorted(work.glob("image-*.safetensors"))
+    images = sorted(work.glob("reconstructions-*.safetensors"))
     assert len(images) == 4
     images[1].unlink()  # as a kill in the middle of the batch
 
@@ -66,7 +66,7 @@ def test_reconstruct_killed_and_started_again(
     assert again.keys() == alone.keys()
     for name, rows in alone.items():
         assert torch.equal(again[name], rows), name
-    assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/image-*"))
+    assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions-*"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -90,7 +90,7 @@ def test_stopped_by_a_signal_while_drawing(
     assert len(errors.splitlines()) == 1, errors
     assert "the same command resumes" in errors
     (work,) = (cli.outputs / "artifacts" / "reconstruct").glob(".*.work")
-    assert len(list(work.glob("image-*.safetensors"))) == 4
+    assert len(list(work.glob("reconstructions-*.safetensors"))) == 4
 
 
 def test_report_shows_the_same_first_images(cli: CommandLine, finished: Path) -> None:
@@ -143,6 +143,35 @@ def test_refined_reconstructions(cli: CommandLine) -> None:
     torch.testing.assert_close(blended["refined_images"].float(), wanted, atol=2e-3, rtol=0)
     cli.refuses(*COMMAND, "refine=tiny", "captioner=none", says=("refine=tiny", "captioner"))
     cli.refuses(*COMMAND, "refine=tiny", "refine.blend=0.25", says=("refine.blend", "low_level=none"))
+
+
+@pytest.mark.slow
+def test_killed_while_refining(cli: CommandLine, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drawn images are kept, and the refined ones are those of a run left alone, bit for bit."""
+    write = _ImageWriter.on_predict_batch_end
+
+    def write_and_die(writer: _ImageWriter, *args: Any, **options: Any) -> None:
+        write(writer, *args, **options)
+        if writer.path.name == REFINED:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ImageWriter, "on_predict_batch_end", write_and_die)
+        killed = Forked(*COMMAND, "refine=tiny", f"paths.outputs={cli.outputs}")
+        out, errors = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, errors
+    assert "reconstructing 10 images" in out
+    code, out, _ = cli(*COMMAND, "refine=tiny")
+    assert code == 0
+    assert "reconstructing" not in out
+    assert "refining 6 images, 4 are done" in out
+    (again,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/refined.safetensors")
+    resumed = load_file(again)
+    shutil.rmtree(again.parent)
+    assert cli(*COMMAND, "refine=tiny")[0] == 0
+    alone = load_file(next((cli.outputs / "artifacts" / "reconstruct").glob("subj*/refined.safetensors")))
+    assert resumed.keys() == alone.keys() == {"stimulus_ids", "refined_images"}
+    assert all(torch.equal(resumed[name], rows) for name, rows in alone.items())
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
-from mindeye_pl.models.reconstructor import image_seed
+from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.steps.brain.reconstructor import sampling_of
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
