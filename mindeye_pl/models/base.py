@@ -143,7 +143,7 @@ class BrainDecoder(Shareable, LightningModule):
         """Return one optimiser of all parts' groups, and its schedule, stepped with it."""
         assert self._optimizer is not None
         assert self._scheduler is not None
-        groups = [group for part in self.parts().values() for group in part.parameter_groups()]
+        groups = [group | {"part": name} for name, part in self.parts().items() for group in part.parameter_groups()]
         optimizer = self._optimizer(groups)
         scheduler = self._scheduler(optimizer, iterations_per_epoch=self._iterations(self.trainer.max_epochs or 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
