@@ -142,10 +142,8 @@ def write_git(folder: Path, seed: int) -> None:
     config = GitConfig(vision_config=vision | {"patch_size": 14, "image_size": 224})
     config.save_pretrained(folder)
     with torch.device("meta"):
-        model = GitForCausalLM(config)
-    state = model.state_dict()
-    tied = getattr(model, "_tied_weights_keys", None) or {}
-    write_safetensors(folder / "model.safetensors", {key: state[key] for key in state if key not in tied}, seed)
+        state = GitForCausalLM(config).state_dict()
+    write_safetensors(folder / "model.safetensors", state, seed)
     _write_tokenizer(folder, config.vocab_size, ("[CLS]", "[SEP]"))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GitConfig, GitForCausalLM, PreTrainedTokenizerFast
 
@@ -76,3 +77,12 @@ def test_missing_files_and_files_that_do_not_match(git: Path, tmp_path: Path) ->
         load_git_captioner(two_matrices, git)
     assert "hf download" in str(found.value)
     assert "\n" not in str(found.value)
+
+
+def test_missing_weights_are_not_drawn_at_random(git: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights = load_file(git)
+    del weights["output.weight"]
+    save_file(weights, git, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"no whole GIT \(got: no output\.weight"):
+        load_git_captioner(converter(tmp_path / "bigG_to_L.pth", 24), git)
+    assert capfd.readouterr() == ("", "")
