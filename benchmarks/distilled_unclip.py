@@ -21,11 +21,10 @@ from unclip_steps import SCORES, Scenes, Seen, compared
 
 from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.nn.diffusion.solvers import Sampling
-from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
+from mindeye_pl.reports.results.benchmarks import benchmark_summary
+from mindeye_pl.reports.results.summary import write_summary
 from mindeye_pl.reports.sweeps.settings import manifest_of
 from mindeye_pl.steps.brain.reconstruct import SETTINGS, read_reconstructions
-from mindeye_pl.store.atomic import write_text
-from mindeye_pl.store.environment import environment
 from mindeye_pl.weights.loaders import bundled
 
 #: Samplers by the name of their row: the reference, the teacher's and the student's of few steps.
@@ -98,22 +97,10 @@ def main() -> None:
         for name, scores in scored.items():
             against = f"{name} − {first.partition(', ')[2]}"
             rows[name], differences[against] = compared(name, scores, scored[first])
-    made = [environment(), *(manifest_of(str(folder))["made_with"] for folder in folders.values())]
-    summary = {
-        "experiment": "distilled_unclip",
-        "command": f"python benchmarks/distilled_unclip.py --images {arguments.images}",
-        **provenance(made, Path(__file__), (MIXED, DIRTY)),
-        "simulated": True,
-        "seeds": [],
-        "columns": {
-            name: {"title": title, "form": form, "higher_is_better": True} for name, (title, form) in SCORES.items()
-        },
-        "rows": rows,
-        "differences": differences,
-        "findings": [],
-    }
-    if arguments.output is not None:
-        write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    made = [one for folder in folders.values() for one in manifest_of(str(folder))["made_with"]]
+    command = f"python benchmarks/distilled_unclip.py --images {arguments.images}"
+    summary = benchmark_summary("distilled_unclip", command, SCORES, rows, differences=differences, made_with=made)
+    write_summary(arguments.output, summary)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ python benchmarks/memory.py [--output FILE.json]
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.nsd.constants import VOXEL_COUNTS
-from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
-from mindeye_pl.store.atomic import write_text
-from mindeye_pl.store.environment import environment
+from mindeye_pl.reports.render.table import Column
+from mindeye_pl.reports.results.benchmarks import benchmark_summary
+from mindeye_pl.reports.results.summary import write_summary
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.callbacks.memory_preflight import PRESETS
 from mindeye_pl.training.callbacks.recompute import recompute
@@ -87,21 +86,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="a summary for the tables of docs/performance.md")
     arguments = parser.parse_args()
-    summary = {
-        "experiment": "memory",
-        "command": "python benchmarks/memory.py",
-        **provenance([environment()], Path(__file__), (MIXED, DIRTY)),
-        "simulated": True,
-        "seeds": [],
-        "columns": {
-            name: {"title": name.capitalize(), "form": "number", "higher_is_better": False} for name in _COLUMNS
-        },
-        "rows": rows(),
-        "differences": {},
-        "findings": [],
-    }
-    if arguments.output is not None:
-        write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    columns = [Column(name.capitalize(), name, form="number", higher_is_better=False) for name in _COLUMNS]
+    summary = benchmark_summary("memory", "python benchmarks/memory.py", columns, rows())
+    write_summary(arguments.output, summary)
 
 
 if __name__ == "__main__":

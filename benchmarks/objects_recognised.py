@@ -9,7 +9,6 @@ python benchmarks/objects_recognised.py outputs/runs/finetune_subj01_1h/LAST [RU
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,13 @@ from mindeye_pl.data.simulated.world import stimulus_scene
 from mindeye_pl.decoder import finished_run
 from mindeye_pl.metrics.statistics.differences import newcombe_interval
 from mindeye_pl.metrics.statistics.intervals import hit_rate_interval
-from mindeye_pl.reports.results.summary import provenance
+from mindeye_pl.reports.results.summary import provenance, write_summary
 from mindeye_pl.reports.sweeps.settings import manifest_of
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.steps.brain.trials import hours
 from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 from mindeye_pl.steps.inputs.dataset import Images
-from mindeye_pl.store.atomic import write_text
 
 #: Seed of the scenes that the classifier learns from.
 _SEED = 3000
@@ -194,8 +192,7 @@ def main() -> None:
     images, labels = _scenes(range(10**6, 10**6 + 1000))
     print(f"held-out scenes: {100 * (recognised(network, images, labels) == 0).float().mean():.1f} % of 1000")
     reports = [report(network, run) for run in arguments.runs]
-    if arguments.output is not None:
-        write_text(arguments.output, json.dumps(summary(arguments.runs, reports), indent=1, ensure_ascii=False) + "\n")
+    write_summary(arguments.output, summary(arguments.runs, reports))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ python benchmarks/unclip_steps.py [--images 256] [--guidance 4 2.5] [--steps 38 
 """
 
 import argparse
-import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,16 @@ from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
-from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
-from mindeye_pl.store.atomic import write_text
-from mindeye_pl.store.environment import environment
+from mindeye_pl.reports.render.table import Column
+from mindeye_pl.reports.results.benchmarks import benchmark_summary
+from mindeye_pl.reports.results.summary import write_summary
 from mindeye_pl.weights.loaders import bundled
 
 #: Scenes of no training and no simulated world.
 _SEED, _FIRST = 7, 10**6
 _BATCH_SIZE = 64
 #: Scores by name: title, and whether the table prints percent.
-SCORES = {"pixcorr": ("PixCorr", "number"), "clip_two_way": ("CLIP 2-way", "percent")}
+SCORES = (Column("PixCorr", "pixcorr", form="number"), Column("CLIP 2-way", "clip_two_way"))
 
 
 class Seen:
@@ -92,21 +91,9 @@ def main() -> None:
             name = f"{solver}, guidance {guidance:g}, {count} steps"
             against = f"{name} − guidance {arguments.guidance[0]:g}, {steps[0]} steps"
             rows[name], differences[against] = compared(name, scores, reference)
-    summary = {
-        "experiment": "unclip_steps",
-        "command": f"python benchmarks/unclip_steps.py --images {arguments.images}",
-        **provenance([environment()], Path(__file__), (MIXED, DIRTY)),
-        "simulated": True,
-        "seeds": [],
-        "columns": {
-            name: {"title": title, "form": form, "higher_is_better": True} for name, (title, form) in SCORES.items()
-        },
-        "rows": rows,
-        "differences": differences,
-        "findings": [],
-    }
-    if arguments.output is not None:
-        write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    command = f"python benchmarks/unclip_steps.py --images {arguments.images}"
+    summary = benchmark_summary("unclip_steps", command, SCORES, rows, differences=differences)
+    write_summary(arguments.output, summary)
 
 
 def compared(

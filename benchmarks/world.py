@@ -8,7 +8,6 @@ python benchmarks/world.py [--seeds 0 1 2] [--output FILE.json]
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,10 +36,10 @@ from mindeye_pl.metrics.retrieval import retrieval_scores
 from mindeye_pl.metrics.ridge_tuning import tuned_ridge
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder
 from mindeye_pl.nn.diffusion.solvers import Sampling
-from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
+from mindeye_pl.reports.render.table import Column
+from mindeye_pl.reports.results.benchmarks import benchmark_summary
+from mindeye_pl.reports.results.summary import write_summary
 from mindeye_pl.steps.evaluation.encoder import image_features
-from mindeye_pl.store.atomic import write_text
-from mindeye_pl.store.environment import environment
 from mindeye_pl.weights.loaders import bundled
 
 SUBJECT = 1
@@ -212,34 +211,20 @@ def shared_noise(world: World) -> tuple[float, float]:
     return float(variance.sum() / total - _NUM_PATTERNS / width), float((variance * inside).sum() / variance.sum())
 
 
-def summary(figures: Mapping[int, Mapping[str, float]], made_with: dict[str, str]) -> dict[str, Any]:
-    """Return the figures as `mindeye_pl.commands.results_tables` reads them: rows are lines, columns are seeds.
-
-    Args:
-        figures: by seed and name of a line.
-        made_with: environment in which they were measured.
-    """
-    return {
-        "experiment": "world",
-        "command": f"python benchmarks/world.py --seeds {' '.join(map(str, figures))}",
-        **provenance([made_with], Path(__file__), (MIXED, DIRTY)),
-        "simulated": True,
-        "seeds": list(figures),
-        "columns": {
-            column: {"title": column.replace("_", " ").capitalize(), "form": "number", "higher_is_better": True}
-            for column in (*(f"seed_{seed}" for seed in figures), "lowest", "highest")
-        },
-        "rows": {
-            line.question: {
-                **{f"seed_{seed}": {"value": round(found[line.name], 6)} for seed, found in figures.items()},
-                **({"lowest": {"value": line.low}} if line.low > -1 else {}),
-                **({"highest": {"value": line.high}} if line.high < 1 else {}),
-            }
-            for line in LINES
-        },
-        "differences": {},
-        "findings": [],
+def summary(figures: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
+    """Return the figures by seed and name of a line as a summary: rows are lines, columns are seeds."""
+    names = (*(f"seed_{seed}" for seed in figures), "lowest", "highest")
+    rows = {
+        line.question: {
+            **{f"seed_{seed}": {"value": round(found[line.name], 6)} for seed, found in figures.items()},
+            **({"lowest": {"value": line.low}} if line.low > -1 else {}),
+            **({"highest": {"value": line.high}} if line.high < 1 else {}),
+        }
+        for line in LINES
     }
+    command = f"python benchmarks/world.py --seeds {' '.join(map(str, figures))}"
+    columns = [Column(name.replace("_", " ").capitalize(), name, form="number") for name in names]
+    return benchmark_summary("world", command, columns, rows, seeds=list(figures))
 
 
 def main() -> None:
@@ -261,8 +246,7 @@ def main() -> None:
         met = "met" if all(line.low <= value <= line.high for value in values) else "NOT met"
         shown = "  ".join(f"{value:7.3f}" for value in values)
         print(f"{line.question:68s} {shown}   {line.low:g} to {line.high:g}: {met}")
-    if arguments.output is not None:
-        write_text(arguments.output, json.dumps(summary(figures, environment()), indent=1, ensure_ascii=False) + "\n")
+    write_summary(arguments.output, summary(figures))
 
 
 if __name__ == "__main__":

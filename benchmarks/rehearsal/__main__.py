@@ -22,17 +22,19 @@ from released import WRITERS, mindeye2_checkpoint
 from stages import HUB, Stage, stages
 
 from mindeye_pl.conf_files import conf_dir
-from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
-from mindeye_pl.store.atomic import write_json, write_text
+from mindeye_pl.reports.render.table import Column
+from mindeye_pl.reports.results.benchmarks import benchmark_summary
+from mindeye_pl.reports.results.summary import write_summary
+from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.environment import environment
 
 SEED = 0
-_COLUMNS = {
-    "exit_code": ("Exit code", "count"),
-    "minutes": ("Minutes", "number"),
-    "private_gb": ("Private memory, GB", "number"),
-    "resident_gb": ("With mapped files, GB", "number"),
-}
+_COLUMNS = [
+    Column("Exit code", "exit_code", form="integer"),
+    Column("Minutes", "minutes", form="number", higher_is_better=False),
+    Column("Private memory, GB", "private_gb", form="number", higher_is_better=False),
+    Column("With mapped files, GB", "resident_gb", form="number", higher_is_better=False),
+]
 
 
 def write_files(stage: Stage, weights: Path) -> None:
@@ -68,7 +70,7 @@ def run(stage: Stage, weights: Path, work: Path) -> dict[str, Any]:
         return asdict(found)
     for path in stage.unneeded:
         Path(path).unlink()
-    return asdict(found)
+    return asdict(found) | {"environment": environment()}
 
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -82,19 +84,8 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         }
         for title, row in rows.items()
     }
-    return {
-        "experiment": "rehearsal",
-        "command": "make rehearse",
-        **provenance([environment()], Path(__file__), (MIXED, DIRTY)),
-        "simulated": True,
-        "seeds": [SEED],
-        "columns": {
-            name: {"title": title, "form": form, "higher_is_better": False} for name, (title, form) in _COLUMNS.items()
-        },
-        "rows": shown,
-        "differences": {},
-        "findings": [],
-    }
+    made_with = [row["environment"] for row in rows.values()]
+    return benchmark_summary("rehearsal", "make rehearse", _COLUMNS, shown, seeds=[SEED], made_with=made_with)
 
 
 def main() -> None:
@@ -123,9 +114,8 @@ def main() -> None:
             break
         rows[stage.title] = row
         write_json(kept, rows)
-    if arguments.output is not None and not failed:
-        text = json.dumps(summary(rows), indent=1, ensure_ascii=False)
-        write_text(arguments.output, text + "\n")
+    if not failed:
+        write_summary(arguments.output, summary(rows))
     sys.exit(1 if failed else 0)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from mindeye_pl.config import register_resolvers
 from mindeye_pl.errors import UserError
 from mindeye_pl.reports.results.claims import untraced_figures, wrong_claims
-from mindeye_pl.reports.results.summary import DIRTY, MIXED, summarise
+from mindeye_pl.reports.results.summary import DIRTY, MIXED, summarise, write_summary
 from mindeye_pl.reports.results.tables import fill_tables
 from mindeye_pl.store.atomic import write_text
 
@@ -40,7 +40,7 @@ def collect(root: Path, name: str, folder: Path, allow: Sequence[str]) -> Path:
     """Write the summary of a finished sweep or run; return its path."""
     path = root / RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(summarise(folder, allow=allow), indent=1, ensure_ascii=False) + "\n")
+    write_summary(path, summarise(folder, allow=allow))
     return path
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
 from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.registry import STEPS
+from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import CHANGES
 
 #: Exceptions that a reader must be told of: code that differs from its commit, and results of several commits.
@@ -65,7 +66,7 @@ def summarise(folder: Path, *, allow: Collection[str] = ()) -> dict[str, Any]:
         **provenance([manifest["made_with"] for manifest in manifests], folder, allow),
         "simulated": is_simulated(config),
         "seeds": sorted({int(job.settings().get(SEED, config.seed)) for job in jobs}),
-        "columns": {name: _plain_column(column) for name, column in columns.items()},
+        "columns": {name: plain_column(column) for name, column in columns.items()},
         "rows": _rows(cells, baselines, is_sweep=len(jobs) > 1),
         "differences": {row.name: _plain_scores(row.scores) for row in differences},
         "findings": findings,
@@ -157,7 +158,8 @@ def _form(is_percent: bool) -> Literal["percent", "number"]:
     return "percent" if is_percent else "number"
 
 
-def _plain_column(column: Column) -> dict[str, Any]:
+def plain_column(column: Column) -> dict[str, Any]:
+    """Return a column as plain data."""
     return {"title": column.title, "form": column.form, "higher_is_better": column.higher_is_better}
 
 
@@ -174,3 +176,9 @@ def _plain(score: Score) -> dict[str, Any]:
         "pool_size": score.pool_size,
         "num_images": score.num_images,
     }
+
+
+def write_summary(path: Path | None, summary: Mapping[str, Any]) -> None:
+    """Write a summary as json, atomically; without a path nothing is written."""
+    if path is not None:
+        write_text(path, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
