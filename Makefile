@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart test test-slow test-gpu rehearse lint types format clean
+.PHONY: help setup quickstart test test-slow test-gpu rehearse bench lint types format clean
 
 help:  ## print this help
 	@awk 'BEGIN {FS = ":.*## *"} /^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ test-gpu: setup  ## the tests that need a CUDA device
 
 rehearse: setup  ## every command at full size with random weights: hours, 60 GB of disk in WORK
 	$(BIN)/python benchmarks/rehearsal $(or $(WORK),outputs/rehearsal)
+
+bench: setup  ## speed as ratios to plain loops and to the floor; OUT=FOLDER for JSON, DEVICE=cuda
+	for name in start_up embedding evaluation reconstruction training_step; do \
+		$(BIN)/python benchmarks/$$name.py --device $(or $(DEVICE),cpu) --output $(or $(OUT),outputs/bench)/$$name.json || exit 1; \
+	done
+	$(BIN)/python benchmarks/memory.py --output $(or $(OUT),outputs/bench)/memory.json
 
 lint: setup  ## style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

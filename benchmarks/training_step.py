@@ -1,6 +1,7 @@
 """Time of a training step of MindEye2, as ratios measured in one run.
 
-    python benchmarks/training_step.py [--size laptop|middle] [--device cpu|cuda] [--rounds 7] [--steps 20]
+    python benchmarks/training_step.py [--size laptop|middle] [--device cpu|cuda] [--rounds 5] [--steps 20]
+                                       [--output FILE.json]
 
 Three loops train the same model on the same batch, in turn, round after round:
 
@@ -9,15 +10,14 @@ Three loops train the same model on the same batch, in turn, round after round:
 * `plain`: a loop in the shape of the published code: the images of each batch go through the frozen CLIP and VAE, the
   optimiser updates one tensor after the other, and each loss is read as a number.
 
-Printed are the median seconds of a step, and the ratios `framework / bare` (the overhead of the framework) and
-`plain / framework` (the gain over the published shape), each with the smallest and the largest of all rounds.
+Printed are the median seconds of a step, and medians of the ratios of paired rounds with the smallest and the largest:
+`framework / bare` is the overhead of the framework, `plain / framework` the gain over the published shape, and
+`bare / floor` the gap to products of large matrices with as many operations as forward and backward pass. The parts'
+shares of the forward operations are printed beside.
 """
 
-import argparse
-import json
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningDataModule
+from timing import arguments_of, at_best, now, paired, ratio, report
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.schedule import published_onecycle
-from mindeye_pl.store.atomic import write_text
-from mindeye_pl.store.environment import environment
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.fit import fit
@@ -110,6 +110,27 @@ class Benchmark:
         """Return the model with fresh weights."""
         return build_model(self.config, [self.voxels]).to(self.device).train()
 
+    def operations(self) -> dict[str, int]:
+        """Return the operations of each part's forward pass, and of both passes of all under an empty name."""
+        model = self.model()
+        found, entered = dict.fromkeys(model.parts(), 0), list[int]()
+        with FlopCounterMode(display=False) as counter:
+
+            def enter(*_: Any) -> None:
+                entered.append(counter.get_total_flops())
+
+            def leave(part: str) -> None:
+                began = entered.pop()
+                if not entered:  # of the outermost module
+                    found[part] += counter.get_total_flops() - began
+
+            for name, part in model.parts().items():
+                for module in part.modules():
+                    module.register_forward_pre_hook(enter)
+                    module.register_forward_hook(lambda *_, name=name: leave(name))
+            model.compute_loss(self.batch, epoch=0, num_epochs=1).total.backward()
+        return found | {"": counter.get_total_flops()}
+
     def framework(self, steps: int) -> list[float]:
         """Return the seconds of each step in `fit`."""
         times, batch = StepTimes(self.device), self.batch
@@ -156,46 +177,29 @@ class Benchmark:
         return seconds
 
 
-def now(device: torch.device) -> float:
-    """Return the time after all work of the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
-    """Return median, smallest and largest of the ratios of paired rounds."""
-    found = [first / second for first, second in zip(above, below, strict=True)]
-    return {"median": median(found), "min": min(found), "max": max(found)}
-
-
 def main() -> None:
     """Run the loops in turn and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments_of(__doc__)
     parser.add_argument("--size", choices=SIZES, default="laptop")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     benchmark = Benchmark(arguments.size, arguments.device)
-    seconds: dict[str, list[float]] = {"framework": [], "bare": [], "plain": []}
+    operations = benchmark.operations()
+    total = operations.pop("")
+    floor = at_best(total, arguments.device, torch.float32)
+    seconds: dict[str, list[float]] = {"framework": [], "bare": [], "plain": [], "floor": []}
     for _ in range(arguments.rounds):
-        for name, rounds in seconds.items():
-            rounds.append(median(getattr(benchmark, name)(arguments.steps + WARM_UP)[WARM_UP:]))
-    found: dict[str, Any] = {
-        "size": arguments.size,
-        "seconds_per_step": {name: median(rounds) for name, rounds in seconds.items()},
-        "framework / bare": ratios(seconds["framework"], seconds["bare"]),
-        "plain / framework": ratios(seconds["plain"], seconds["framework"]),
-        "environment": environment(),
-    }
-    for name, value in found["seconds_per_step"].items():
-        print(f"{name:20s} {1000 * value:8.1f} ms a step")
-    for name in ("framework / bare", "plain / framework"):
-        print(f"{name:20s} {found[name]['median']:8.3f} ({found[name]['min']:.3f} to {found[name]['max']:.3f})")
-    if arguments.output is not None:
-        write_text(arguments.output, json.dumps(found, indent=1) + "\n")
+        for name in ("framework", "bare", "plain"):
+            steps = getattr(benchmark, name)(arguments.steps + WARM_UP)[WARM_UP:]
+            seconds[name].append(median(steps))
+        seconds["floor"] += paired({"floor": floor}, arguments.device, 1)["floor"]
+    for name, rounds in seconds.items():
+        print(f"{name:60s} {1000 * median(rounds):8.1f} ms a step")
+    for part, own in operations.items():
+        print(f"forward operations of {part:38s} {100 * own / sum(operations.values()):8.1f} %")
+    pairs = [("framework", "bare"), ("plain", "framework"), ("bare", "floor")]
+    rows = {f"{arguments.size}: {a} / {b}": ratio(seconds[a], seconds[b]) for a, b in pairs}
+    report("training_step", rows, arguments.output)
 
 
 if __name__ == "__main__":
