@@ -149,6 +149,7 @@ def make_images(
         done = len(ids) - count
         console.print(announced.format(count) + (f", {done} are done" if done else ""))
         _predict(load(), _Queries(left[rank() :: world_size()], query), path, settings)
+        gc.collect()  # the trainer and the module refer to each other
         wait_for_all()
     if is_main_process():
         if not path.exists():
@@ -204,8 +205,6 @@ def _predict(module: LightningModule, queries: _Queries, path: Path, settings: S
     module.allow_zero_length_dataloader_with_multiple_devices = True
     with ctrl_c():
         trainer.predict(module, DataLoader(queries, batch_size=None), return_predictions=False)
-    del trainer, module
-    gc.collect()  # the trainer refers to itself and would keep the module in memory
 
 
 class _ImageWriter(Callback):

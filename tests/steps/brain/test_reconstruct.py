@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mindeye_pl.models.image_refiner import ImageRefiner
+from mindeye_pl.models.reconstructor import Reconstructor
 from mindeye_pl.steps.brain import reconstruct
 from mindeye_pl.steps.brain.reconstruct import REFINED, _ImageWriter, read_reconstructions
+from mindeye_pl.steps.brain.reconstructor import ImageModels, build_reconstructor
 from tests.conftest import CommandLine
 from tests.forked import Forked
 
@@ -143,6 +147,27 @@ def test_refined_reconstructions(cli: CommandLine) -> None:
     torch.testing.assert_close(blended["refined_images"].float(), wanted, atol=2e-3, rtol=0)
     cli.refuses(*COMMAND, "refine=tiny", "captioner=none", says=("refine=tiny", "captioner"))
     cli.refuses(*COMMAND, "refine=tiny", "refine.blend=0.25", says=("refine.blend", "low_level=none"))
+
+
+@pytest.mark.slow
+def test_the_refiner_is_alone_in_memory(cli: CommandLine, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models that draw and the refiner would be 24 GB at full size."""
+    drawing, alive = [], []
+
+    def build(*args: Any, **options: Any) -> Reconstructor:
+        made = build_reconstructor(*args, **options)
+        drawing.append(weakref.ref(made))
+        return made
+
+    def load(models: ImageModels, seed: int) -> ImageRefiner:
+        alive.append(drawing[0]() is not None)
+        return load_refiner(models, seed)
+
+    load_refiner = ImageModels.load_refiner
+    monkeypatch.setattr(reconstruct, "build_reconstructor", build)
+    monkeypatch.setattr(ImageModels, "load_refiner", load)
+    assert cli(*COMMAND, "refine=tiny")[0] == 0
+    assert alive == [False]
 
 
 @pytest.mark.slow
