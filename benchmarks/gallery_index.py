@@ -1,56 +1,68 @@
-"""Cost and recall of each kind of index over one million simulated embeddings, relative to exact search.
+"""Cost and recall of each kind of index against the number of simulated embeddings, relative to exact search.
 
 4,000 simulated scenes are embedded by the bundled laptop CLIP (the mean of its tokens, 64 values, centred over
-scenes). Each of the million embeddings is a random interpolation of two scenes, with noise of a third of the
-embeddings' standard deviation; the 1,000 queries are further ones with as much noise again. Every kind is built and
-searched in its own process, so that peak memory is separate; mapped pages count. Times are processor time over all
-threads, which depends little on other work on the machine.
+scenes). Each embedding of a gallery is a random interpolation of two scenes, with noise of a third of the embeddings'
+standard deviation; the queries are further ones with as much noise again. A smaller gallery is the beginning of a
+larger one, but for its last block. Every index is built in one process and searched in another. Memory is the peak
+above what the process has after its imports; mapped pages count. Times are processor time over all threads, which
+depends less on other work on the machine than time by the clock.
 
-OMP_WAIT_POLICY=PASSIVE nice -n 5 python benchmarks/gallery_index.py [VECTORS]
+OMP_WAIT_POLICY=PASSIVE nice python benchmarks/gallery_index.py [--vectors 1000000 ...] [--kinds flat ...] [--output F]
 """
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
-from mindeye_pl.gallery.faiss_index import FaissBuild, FaissIndex, FaissSearch
-from mindeye_pl.gallery.index import VectorIndex, fill
+from mindeye_pl.gallery.faiss_index import CODED, FaissBuild, FaissIndex, FaissSearch, load_faiss
+from mindeye_pl.gallery.index import SearchedIndex, VectorIndex, fill
 from mindeye_pl.gallery.milvus_index import MilvusBuild, MilvusIndex
+from mindeye_pl.gallery.refined import RefinedIndex
 from mindeye_pl.gallery.source import Portion
+from mindeye_pl.metrics.statistics.intervals import interval_over_images
+from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
+from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.environment import environment
 from mindeye_pl.store.manifest import folder_bytes
 
 SCENES, WIDTH, QUERIES, FOUND = 4000, 64, 1000, 10
-#: The embedded engine of Milvus is written in Python, for small collections.
-MILVUS_VECTORS = 100_000
 
-EXACT, EXACT_SMALL, MILVUS = "flat", "flat, 100k", "milvus-lite HNSW, 100k"
+EXACT, MILVUS = "flat", "milvus-lite HNSW"
+#: Names of an index whose codes alone give the order, and of one whose candidates are sorted by exact cosines.
+CODES, REFINED = f"{CODED}, codes only", f"{CODED}, re-ranked"
+#: Searches of each kind, whose index is built once.
+KINDS = {EXACT: (EXACT,), CODED: (CODES, REFINED), "hnsw": ("hnsw",), MILVUS: (MILVUS,)}
+#: Larger galleries are left out: a graph of ten million takes an hour to build, and the embedded engine of Milvus is
+#: written in Python, for small collections.
+MAX_VECTORS = {"hnsw": 1_000_000, MILVUS: 100_000}
+
+_SCORES = {
+    "build_s": ("Build, CPU s", "number"),
+    "build_x": ("x exact", "number"),
+    "index_mb": ("Index, MB", "integer"),
+    "index_x": ("x exact", "number"),
+    "build_mb": ("Memory to build, MB", "integer"),
+    "search_mb": ("Memory to search, MB", "integer"),
+    "query_ms": ("Query, CPU ms", "number"),
+    "speed_x": ("Speed, x exact", "number"),
+    "recall": (f"Recall@{FOUND}", "number"),
+}
 
 
-def faiss_index(kind: str, **search: int) -> Callable[[Path, int], VectorIndex]:
-    return lambda folder, dim: FaissIndex(folder, dim, build=FaissBuild(kind), search=FaissSearch(**search))
-
-
-def milvus_index(folder: Path, dim: int) -> VectorIndex:
+def open_index(kind: str, folder: Path, dim: int) -> VectorIndex:
+    """Return the index of a kind with its default settings."""
+    if kind != MILVUS:
+        return FaissIndex(folder, dim, build=FaissBuild(kind), search=FaissSearch())
     build = MilvusBuild(str(folder / "milvus.db"), "HNSW", {"M": 32, "efConstruction": 100})
     return MilvusIndex(folder, dim, build=build, search={"ef": 128}, timeout_s=600)
-
-
-#: Compared kinds, each with its gallery. Exact search comes first.
-KINDS: dict[str, tuple[Callable[[Path, int], VectorIndex], str]] = {
-    EXACT: (faiss_index("flat"), "all"),
-    "ivf_pq": (faiss_index("ivf_pq"), "all"),
-    "hnsw": (faiss_index("hnsw"), "all"),
-    EXACT_SMALL: (faiss_index("flat"), "small"),
-    MILVUS: (milvus_index, "small"),
-}
 
 
 def scene_embeddings() -> np.ndarray:
@@ -103,75 +115,124 @@ def draw_queries(scenes: np.ndarray) -> np.ndarray:
     return vectors + gallery.noise * rng.standard_normal(vectors.shape, np.float32)
 
 
-def peak_gb() -> float:
-    """Return the peak memory of this process in GB; `ru_maxrss` would include that of its parent."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
+class Memory:
+    """Growth of this process's memory from now on, mapped pages included."""
+
+    def __init__(self) -> None:
+        import torch  # noqa: F401  # is in every process of the project
+
+        load_faiss()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+        self._before = self._read("VmRSS")
+
+    def peak_mb(self) -> float:
+        """Return the peak above the beginning."""
+        return self._read("VmHWM") - self._before
+
+    @staticmethod
+    def _read(name: str) -> float:
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+        return int(line.split()[1]) * 1024 / 1e6
 
 
-def measure(kind: str, root: Path) -> dict[str, Any]:
-    """Build an index and search it, in this process."""
-    make, name = KINDS[kind]
-    gallery, vectors = EmbeddedGallery(root / name), np.load(root / "queries.npy")
-    folder = root / kind
-    folder.mkdir()
+def build(kind: str, root: Path) -> dict[str, float]:
+    """Build an index, in this process."""
+    memory, gallery = Memory(), EmbeddedGallery(root / "vectors")
+    (folder := root / kind).mkdir()
     start = time.process_time()
-    fill(make(folder, gallery.dim), gallery)
+    index = open_index(kind, folder, gallery.dim)
+    fill(index, gallery)
     build_s = time.process_time() - start
-    index = make(folder, gallery.dim)
-    index.search(vectors[:10], FOUND)  # opens the files
-    start = time.process_time()
-    _, indices = index.search(vectors, FOUND)
-    search_s = time.process_time() - start
     index.close()
-    np.save(root / f"{kind}.npy", indices)
-    size = folder_bytes(folder)
-    return {
-        "build_s": build_s,
-        "bytes": size,
-        "peak_gb": peak_gb(),
-        "per_s": len(vectors) / search_s,
-        "n": len(gallery),
-    }
+    return {"build_s": build_s, "index_mb": folder_bytes(folder) / 1e6, "build_mb": memory.peak_mb()}
 
 
-def main(count: int) -> None:
-    """Print one row per kind."""
+def search(kind: str, name: str, root: Path) -> dict[str, float]:
+    """Search an index, in this process; the places found are written beside it."""
+    memory, gallery, queries = Memory(), EmbeddedGallery(root / "vectors"), np.load(root / "queries.npy")
+    index: SearchedIndex = open_index(kind, root / kind, gallery.dim)
+    if name == REFINED:
+        index = RefinedIndex(index, gallery, FaissSearch().refine_factor)
+    index.search(queries[:10], FOUND)  # opens the files
+    start, rounds = time.process_time(), 0
+    while not rounds or time.process_time() < start + 1:
+        _, places = index.search(queries, FOUND)
+        rounds += 1
+    query_s = (time.process_time() - start) / rounds / len(queries)
+    index.close()
+    np.save(root / f"{name}.npy", places)
+    return {"query_ms": 1e3 * query_s, "search_mb": memory.peak_mb()}
+
+
+def in_process(*words: str) -> dict[str, float]:
+    """Return what `build` or `search` measures in a process of its own."""
+    output = subprocess.run([sys.executable, __file__, "--one", *words], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
+    return found
+
+
+def measure(count: int, kinds: list[str], scenes: np.ndarray, num_queries: int) -> dict[str, dict[str, Any]]:
+    """Return the scores of each search of a gallery, exact search first."""
+    rows, exact = dict[str, dict[str, Any]](), dict[str, float]()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        start = time.perf_counter()
-        scenes = scene_embeddings()
-        np.save(root / "queries.npy", draw_queries(scenes))
-        print(f"{SCENES:,} scenes embedded in {time.perf_counter() - start:.0f} s", flush=True)
-        for part, size in (("all", count), ("small", min(count, MILVUS_VECTORS))):
-            (root / part).mkdir()
-            start = time.perf_counter()
-            embed_gallery(
-                InterpolatedScenes(scenes, size), root / part, np.asarray, batch_size=8192, skip_unreadable=False
-            )
-            seconds = time.perf_counter() - start
-            print(f"{size:,} vectors of {WIDTH} written in {seconds:.0f} s, {folder_bytes(root / part) / 1e6:.0f} MB")
-        heads = ["index", "vectors", "build, CPU s", "x exact", "MB", "x exact", "peak, GB", "queries/CPU s", "x exact"]
-        print(f"\n| {' | '.join(heads)} | recall@{FOUND} |\n|{' --- |' * (len(heads) + 1)}", flush=True)
-        found: dict[str, dict[str, Any]] = {}
-        for kind, (_, part) in KINDS.items():
-            command = [sys.executable, __file__, "--one", kind, str(root)]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found[kind] = result = json.loads(output.splitlines()[-1])
-            exact = EXACT if part == "all" else EXACT_SMALL
-            true, indices = np.load(root / f"{exact}.npy"), np.load(root / f"{kind}.npy")
-            recall = np.mean([len(np.intersect1d(a, b)) / FOUND for a, b in zip(true, indices, strict=True)])
-            ratio = {key: result[key] / found[exact][key] for key in ("build_s", "bytes", "per_s")}
-            print(
-                f"| {kind} | {result['n']:,} | {result['build_s']:.1f} | {ratio['build_s']:.1f} "
-                f"| {result['bytes'] / 1e6:.0f} | {ratio['bytes']:.2f} | {result['peak_gb']:.2f} "
-                f"| {result['per_s']:.0f} | {ratio['per_s']:.1f} | {recall:.3f} |",
-                flush=True,
-            )
+        np.save(root / "queries.npy", draw_queries(scenes)[:num_queries])
+        (root / "vectors").mkdir()
+        gallery = InterpolatedScenes(scenes, count)
+        embed_gallery(gallery, root / "vectors", np.asarray, batch_size=8192, skip_unreadable=False)
+        for kind in [kind for kind in kinds if count <= MAX_VECTORS.get(kind, count)]:
+            built = in_process("build", kind, str(root))
+            for title in KINDS[kind]:
+                found = built | in_process("search", kind, title, str(root))
+                exact = exact or found
+                found["build_x"] = found["build_s"] / exact["build_s"]
+                found["index_x"] = found["index_mb"] / exact["index_mb"]
+                found["speed_x"] = exact["query_ms"] / found["query_ms"]
+                true, places = (np.load(root / f"{one}.npy") for one in (EXACT, title))
+                recalls = np.array([np.isin(a, b).mean() for a, b in zip(true, places, strict=True)])
+                interval = [round(end, 6) for end in interval_over_images(recalls, hits=False)]
+                row = {score: {"value": round(float(value), 6)} for score, value in found.items()}
+                row["recall"] = {"value": recalls.mean(), "interval": interval, "num_images": len(recalls)}
+                rows[f"{title}, {count:,}"] = row
+                words = "  ".join(f"{score} {row[score]['value']:.4g}" for score in _SCORES)
+                print(f"{title}, {count:,}: {words}", flush=True)
+    return rows
+
+
+def main() -> None:
+    """Print a line for each search, and write the summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--vectors", type=int, nargs="+", default=[1_000_000], help="sizes of galleries")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="beside exact search")
+    parser.add_argument("--queries", type=int, default=QUERIES, help=f"at most {QUERIES}")
+    parser.add_argument("--output", type=Path, help="a summary for the tables of docs/retrieval.md")
+    arguments = parser.parse_args()
+    made_with = [environment()]  # the code before the run
+    kinds = list(dict.fromkeys([EXACT, *arguments.kinds]))
+    summary = {
+        "experiment": "gallery_index",
+        "command": f"python benchmarks/gallery_index.py {' '.join(sys.argv[1:])}",
+        **provenance(made_with, Path(__file__), (MIXED, DIRTY) if arguments.output is None else ()),
+        "simulated": True,
+        "seeds": [],
+        "columns": {
+            name: {"title": title, "form": form, "higher_is_better": name in ("speed_x", "recall")}
+            for name, (title, form) in _SCORES.items()
+        },
+        "rows": {},
+        "differences": {},
+        "findings": [],
+    }
+    scenes = scene_embeddings()
+    for count in arguments.vectors:
+        summary["rows"] |= measure(count, kinds, scenes, arguments.queries)
+        if arguments.output is not None:  # after each size, because the next may be stopped
+            write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(sys.argv[2], Path(sys.argv[3]))))
+        task, kind, *words = sys.argv[2:]
+        print(json.dumps(build(kind, Path(*words)) if task == "build" else search(kind, words[0], Path(words[1]))))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+        main()

@@ -8,6 +8,7 @@ Legend: N places of the gallery, n vectors of a file, F width of a vector.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,15 @@ from mindeye_pl.store.atomic import write_arrays, write_json
 PLACES = 8192
 SUMMARY = "vectors.json"
 
+#: Names of files, around the first place of each.
+_PREFIX, _SUFFIX = "vectors-", ".safetensors"
+
 #: Names of unreadable images that are kept; all are counted.
 _NAMED = 1000
+
+
+def _first_place(file: str) -> int:
+    return int(file.removeprefix(_PREFIX).removesuffix(_SUFFIX))
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -57,6 +65,34 @@ class EmbeddedGallery:
         content = load_file(str(self.folder / file))
         return Portion(content["places"], unit_rows(content["vectors"]))
 
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        """Return the vectors of ascending places `(n,)`, `(n, F)` float32 of length 1.
+
+        Files are mapped one after the other, and only the pages of these vectors are read. Raises a UserError for a
+        damaged file, or a place that has no vector.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        rows, fix = np.empty((len(places), self.dim), np.float32), f"rm -r {self.folder}, and run again"
+        files = list(self.counts)
+        bounds = [0, *np.searchsorted(places, [_first_place(file) for file in files[1:]]).tolist(), len(places)]
+        for file, (first, last) in zip(files, pairwise(bounds), strict=True):
+            if first == last:
+                continue
+            path = self.folder / file
+            try:
+                # PyTorch's tensors are views of the mapped file; NumPy's arrays would be copies of all of it.
+                with safe_open(str(path), framework="pt") as content:
+                    known, vectors = content.get_tensor("places").numpy(), content.get_tensor("vectors").numpy()
+                    indices = np.searchsorted(known, places[first:last]).clip(max=len(known) - 1)
+                    missing = places[first:last][known[indices] != places[first:last]]
+                    rows[first:last] = vectors[indices]
+            except (OSError, SafetensorError) as error:
+                raise UserError(f"{path} is a damaged file of vectors", got=error, fix=fix) from error
+            if len(missing):
+                raise UserError(f"{path} lacks a vector of the index", got=f"no place {missing[0]}", fix=fix)
+        return unit_rows(rows)
+
     def sample(self, count: int, seed: int) -> np.ndarray:
         """Sample `(count, F)` vectors uniformly without replacement, at most all of them; each file is read once."""
         total = len(self)
@@ -79,7 +115,7 @@ def embed_gallery(
     skipped, named and counted if `skip_unreadable`, else refused. Raises a UserError that names an unreadable image, or
     if no image is readable.
     """
-    wanted = {f"vectors-{first:012d}.safetensors": (first, last) for first, last in portions(gallery, PLACES)}
+    wanted = {f"{_PREFIX}{first:012d}{_SUFFIX}": (first, last) for first, last in portions(gallery, PLACES)}
     left = {name: bounds for name, bounds in wanted.items() if not (folder / name).exists()}
     num_left = sum(last - first for first, last in left.values())
     with progress_bar(shown=bool(left)) as bar:

@@ -5,7 +5,7 @@ Legend: n queries, k results for each, F width of a vector, N vectors in all.
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,10 @@ from mindeye_pl.store.atomic import replacing, write_array
 from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.types import OneOf, PositiveInt, Seed
 
+#: The kind that keeps codes instead of vectors.
+CODED = "ivf_pq"
 #: FAISS's own descriptions of the kinds; `np` leaves out an ordering of codes for Hamming distances, minutes of work.
-KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", "ivf_pq": "IVF{lists},PQ{code_bytes}np"}
+KINDS = {"flat": "Flat", "hnsw": "HNSW{links},Flat", CODED: "IVF{lists},PQ{code_bytes}np"}
 
 #: K-means asks for so many vectors for each centre; a code of one byte has 256 of them.
 _VECTORS_PER_CENTRE, _CODES = 39, 256
@@ -74,10 +76,13 @@ class FaissSearch:
 
     Attributes:
         probes: number of lists that IVF searches.
+        refine_factor: of ivf_pq, number of candidates for each result that `RefinedIndex` sorts by exact cosines; 1
+            keeps the order of the codes.
         ef: number of candidates that HNSW keeps, at least k.
     """
 
     probes: PositiveInt = 32
+    refine_factor: PositiveInt = 32
     ef: PositiveInt = 128
 
 
@@ -120,7 +125,7 @@ class FaissIndex:
 
     def _empty(self, lists: int) -> Any:
         faiss, build = load_faiss(), self._build
-        if build.kind == "ivf_pq" and self.dim % build.code_bytes:
+        if build.kind == CODED and self.dim % build.code_bytes:
             divisors = [size for size in (4, 8, 16, 32, 48, 64, 96) if self.dim % size == 0]
             what, got = "index.build.code_bytes does not divide the vectors' width", f"{build.code_bytes} bytes"
             fix = f"index.build.code_bytes={divisors[-1]}" if divisors else "index.build.kind=hnsw"
@@ -158,7 +163,7 @@ class FaissIndex:
         """All shards with the places of their vectors, both memory-mapped."""
         faiss = load_faiss()
         # Lists of IVF are mapped by the one flag, vectors and graphs by the other.
-        flags = faiss.IO_FLAG_MMAP if self._build.kind == "ivf_pq" else faiss.IO_FLAG_MMAP_IFC
+        flags = faiss.IO_FLAG_MMAP if self._build.kind == CODED else faiss.IO_FLAG_MMAP_IFC
         shards = list[tuple[Any, np.ndarray]]()
         for path in sorted(self.folder.glob("shard-*.faiss")):
             try:
@@ -178,21 +183,29 @@ class FaissIndex:
         faiss = load_faiss()
         check_queries(queries, self.dim)
         rows = unit_rows(queries)
-        best = faiss.ResultHeap(len(rows), k, keep_max=True)
+        best, search = faiss.ResultHeap(len(rows), k, keep_max=True), self._shard_search(rows, k)
         for index, places in self._shards:
-            cosines, found = index.search(rows, min(k, index.ntotal), params=self._parameters(k))
+            cosines, found = search(index, min(k, index.ntotal))
             known = np.where(found < 0, -1, places[found])
             best.add_result(np.where(found < 0, -np.inf, cosines).astype(np.float32), known)
         best.finalize()
         return np.where(best.I < 0, -np.inf, best.D).astype(np.float32), best.I
 
-    def _parameters(self, k: int) -> Any:
-        faiss = load_faiss()
-        if self._build.kind == "ivf_pq":
-            return faiss.SearchParametersIVF(nprobe=self._search.probes)
-        if self._build.kind == "hnsw":
-            return faiss.SearchParametersHNSW(efSearch=max(self._search.ef, k))
-        return None
+    def _shard_search(self, rows: np.ndarray, k: int) -> Callable[[Any, int], tuple[np.ndarray, np.ndarray]]:
+        """Return the search of a shard for at most k vectors: cosines and numbers in the shard."""
+        if self._build.kind == CODED:
+            first, _ = self._shards[0]
+            probes = min(self._search.probes, first.nlist)
+            centres = first.quantizer.search(rows, probes)  # the shards share them
+
+            def search(index: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+                index.nprobe = probes
+                found: tuple[np.ndarray, np.ndarray] = index.search_preassigned(rows, count, centres[1], centres[0])
+                return found
+
+            return search
+        ef = load_faiss().SearchParametersHNSW(efSearch=max(self._search.ef, k)) if self._build.kind == "hnsw" else None
+        return lambda index, count: index.search(rows, count, params=ef)
 
     def close(self) -> None:
         """See `VectorIndex.close`."""

@@ -28,8 +28,25 @@ REBUILD = "index.folder=null builds one"
 Settings = TypeVar("Settings")
 
 
-class VectorIndex(Protocol):
-    """Vectors of length 1 that are searched by cosine; filled in parts, each of which is complete or missing."""
+class SearchedIndex(Protocol):
+    """Vectors of length 1 that are searched by cosine."""
+
+    def __len__(self) -> int:
+        """Number of vectors."""
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the k vectors that are nearest to each query `(n, F)` of any length.
+
+        They are cosines `(n, k)` float32, the largest first, and places in the gallery `(n, k)` int64, -1 where there
+        are fewer than k.
+        """
+
+    def close(self) -> None:
+        """Close files and connections."""
+
+
+class VectorIndex(SearchedIndex, Protocol):
+    """A `SearchedIndex` that is filled in parts, each of which is complete or missing."""
 
     files_at_once: int  # files of the embedded gallery in a part
 
@@ -44,19 +61,6 @@ class VectorIndex(Protocol):
 
     def finish(self) -> None:
         """Prepare the search, once all parts are added."""
-
-    def __len__(self) -> int:
-        """Number of vectors."""
-
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the k vectors that are nearest to each query `(n, F)` of any length.
-
-        They are cosines `(n, k)` float32, the largest first, and places in the gallery `(n, k)` int64, -1 where there
-        are fewer than k.
-        """
-
-    def close(self) -> None:
-        """Close files and connections."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ from mindeye_pl.engine.step import DATA, EMBEDDINGS, FingerprintOf, Input, Input
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.coarse import VECTORS
 from mindeye_pl.gallery.embedded import EmbeddedGallery, embed_gallery
+from mindeye_pl.gallery.faiss_index import CODED
 from mindeye_pl.gallery.files import VectorTable
-from mindeye_pl.gallery.index import MANIFEST, IndexManifest, VectorIndex, fill
+from mindeye_pl.gallery.index import MANIFEST, IndexManifest, SearchedIndex, VectorIndex, fill
+from mindeye_pl.gallery.refined import RefinedIndex
 from mindeye_pl.gallery.source import Joined
 from mindeye_pl.schema.nodes.run import SKIP
 from mindeye_pl.steps.gallery.searched import RunGallery
@@ -167,8 +169,24 @@ class GivenIndex(Input):
         return Path(config.index.folder)
 
 
-def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexManifest]:
+def refine_factor(settings: DictConfig) -> int:
+    """Return the number of candidates for each result that are sorted by exact cosines, from the node `index`.
+
+    It is 1 for an index whose cosines are exact already. Raises a UserError if `index.folder` holds no index.
+    """
+    build = settings.build if settings.folder is None else IndexManifest.read(Path(settings.folder)).build
+    return int(settings.search.get("refine_factor", 1)) if build.get("kind") == CODED else 1
+
+
+def open_index(
+    folder: Path, settings: DictConfig, vectors: EmbeddedGallery | None
+) -> tuple[SearchedIndex, IndexManifest]:
     """Return a finished index with its manifest, from the node `index`; the folder may come from somebody else.
+
+    Args:
+        folder: of the index.
+        settings: the node `index`.
+        vectors: of the gallery, by which candidates are sorted where `refine_factor` is above 1.
 
     Raises:
         UserError: if Milvus does not answer, or the index holds another number of vectors than it did.
@@ -176,7 +194,7 @@ def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexMa
     manifest = IndexManifest.read(folder)
     manifest.check_address(folder, settings.build.get("uri"))
     build: Any = manifest.build_settings(folder, get_class(settings.build._target_))
-    index = instantiate(settings.engine)(folder, manifest.dim, build=build)
+    index: SearchedIndex = instantiate(settings.engine)(folder, manifest.dim, build=build)
     if len(index) != manifest.count:
         raise UserError(
             f"{folder} is not whole",
@@ -184,4 +202,7 @@ def open_index(folder: Path, settings: DictConfig) -> tuple[VectorIndex, IndexMa
             expected=f"{manifest.count:,}",
             fix=f"rm -r {folder}, and run again",
         )
+    if (factor := refine_factor(settings)) > 1:
+        assert vectors is not None
+        index = RefinedIndex(index, vectors, factor)
     return index, manifest

@@ -36,6 +36,7 @@ from mindeye_pl.steps.gallery.index import (
     GivenIndex,
     of_coarse_model,
     open_index,
+    refine_factor,
     vector_of,
 )
 from mindeye_pl.steps.gallery.searched import RunGallery
@@ -98,9 +99,9 @@ class Retrieve(ModelStep):
 
         The index comes first, so that a damaged gallery or an unreachable server is reported before a training.
         """
-        index: Mapping[str, Input] = {"index": GivenIndex()}
-        if config.index.folder is None:
-            index = {"index": Made(BUILD_INDEX), "vectors": Made(EMBED_GALLERY)}
+        index: Mapping[str, Input] = {"index": Made(BUILD_INDEX) if config.index.folder is None else GivenIndex()}
+        if config.index.folder is None or refine_factor(config.index) > 1:
+            index = {**index, "vectors": Made(EMBED_GALLERY)}
         models: Mapping[str, Input] = {"brains": ReadBrains(), "embedder": Frozen("embedder")}
         coarse = {f"coarse_{name}": of_coarse_model(config, one) for name, one in models.items()}
         return {
@@ -123,9 +124,10 @@ class Retrieve(ModelStep):
                 expected="a gallery of images",
                 fix="retrieve.rerank=false",
             )
-        if "vectors" in inputs:
-            check_unreadable(EmbeddedGallery(inputs["vectors"]), wanted.unreadable == SKIP)
-        index, manifest = open_index(inputs["index"], settings.index)
+        vectors = EmbeddedGallery(inputs["vectors"]) if "vectors" in inputs else None
+        if vectors is not None:
+            check_unreadable(vectors, wanted.unreadable == SKIP)
+        index, manifest = open_index(inputs["index"], settings.index, vectors)
         try:
             brains, retrieval = inputs["brains"]  # (n, S, D)
             model = "coarse_" if wanted.coarse else ""
