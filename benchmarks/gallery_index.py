@@ -28,9 +28,9 @@ from mindeye_pl.gallery.milvus_index import MilvusBuild, MilvusIndex
 from mindeye_pl.gallery.refined import RefinedIndex
 from mindeye_pl.gallery.source import Portion
 from mindeye_pl.metrics.statistics.intervals import interval_over_images
-from mindeye_pl.reports.results.summary import DIRTY, MIXED, provenance
-from mindeye_pl.store.atomic import write_text
-from mindeye_pl.store.environment import environment
+from mindeye_pl.reports.render.table import Column
+from mindeye_pl.reports.results.benchmarks import benchmark_summary
+from mindeye_pl.reports.results.summary import write_summary
 from mindeye_pl.store.manifest import folder_bytes
 
 SCENES, WIDTH, QUERIES, FOUND = 4000, 64, 1000, 10
@@ -44,17 +44,17 @@ KINDS = {EXACT: (EXACT,), CODED: (CODES, REFINED), "hnsw": ("hnsw",), MILVUS: (M
 #: written in Python, for small collections.
 MAX_VECTORS = {"hnsw": 1_000_000, MILVUS: 100_000}
 
-_SCORES = {
-    "build_s": ("Build, CPU s", "number"),
-    "build_x": ("x exact", "number"),
-    "index_mb": ("Index, MB", "integer"),
-    "index_x": ("x exact", "number"),
-    "build_mb": ("Memory to build, MB", "integer"),
-    "search_mb": ("Memory to search, MB", "integer"),
-    "query_ms": ("Query, CPU ms", "number"),
-    "speed_x": ("Speed, x exact", "number"),
-    "recall": (f"Recall@{FOUND}", "number"),
-}
+_COLUMNS = (
+    Column("Build, CPU s", "build_s", form="number", higher_is_better=False),
+    Column("x exact", "build_x", form="number", higher_is_better=False),
+    Column("Index, MB", "index_mb", form="integer", higher_is_better=False),
+    Column("x exact", "index_x", form="number", higher_is_better=False),
+    Column("Memory to build, MB", "build_mb", form="integer", higher_is_better=False),
+    Column("Memory to search, MB", "search_mb", form="integer", higher_is_better=False),
+    Column("Query, CPU ms", "query_ms", form="number", higher_is_better=False),
+    Column("Speed, x exact", "speed_x", form="number"),
+    Column(f"Recall@{FOUND}", "recall", form="number"),
+)
 
 
 def open_index(kind: str, folder: Path, dim: int) -> VectorIndex:
@@ -194,7 +194,7 @@ def measure(count: int, kinds: list[str], scenes: np.ndarray, num_queries: int) 
                 row = {score: {"value": round(float(value), 6)} for score, value in found.items()}
                 row["recall"] = {"value": recalls.mean(), "interval": interval, "num_images": len(recalls)}
                 rows[f"{title}, {count:,}"] = row
-                words = "  ".join(f"{score} {row[score]['value']:.4g}" for score in _SCORES)
+                words = "  ".join(f"{column.score} {row[column.score]['value']:.4g}" for column in _COLUMNS)
                 print(f"{title}, {count:,}: {words}", flush=True)
     return rows
 
@@ -207,27 +207,13 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=QUERIES, help=f"at most {QUERIES}")
     parser.add_argument("--output", type=Path, help="a summary for the tables of docs/retrieval.md")
     arguments = parser.parse_args()
-    made_with = [environment()]  # the code before the run
     kinds = list(dict.fromkeys([EXACT, *arguments.kinds]))
-    summary = {
-        "experiment": "gallery_index",
-        "command": f"python benchmarks/gallery_index.py {' '.join(sys.argv[1:])}",
-        **provenance(made_with, Path(__file__), (MIXED, DIRTY) if arguments.output is None else ()),
-        "simulated": True,
-        "seeds": [],
-        "columns": {
-            name: {"title": title, "form": form, "higher_is_better": name in ("speed_x", "recall")}
-            for name, (title, form) in _SCORES.items()
-        },
-        "rows": {},
-        "differences": {},
-        "findings": [],
-    }
+    command = f"python benchmarks/gallery_index.py {' '.join(sys.argv[1:])}"
+    summary = benchmark_summary("gallery_index", command, _COLUMNS, {})  # the code before the run
     scenes = scene_embeddings()
     for count in arguments.vectors:
         summary["rows"] |= measure(count, kinds, scenes, arguments.queries)
-        if arguments.output is not None:  # after each size, because the next may be stopped
-            write_text(arguments.output, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        write_summary(arguments.output, summary)  # after each size, because the next may be stopped
 
 
 if __name__ == "__main__":

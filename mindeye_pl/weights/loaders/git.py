@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -45,13 +46,14 @@ def load_git_captioner(converter: str | Path, git: str | Path) -> Captioner:
         raise UserError(f"{folder} is no whole GIT", got="no config.json", fix=fix)
     try:
         with _quiet():
-            model, found = GitForCausalLM.from_pretrained(
+            loaded: Any = GitForCausalLM.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
         # Without the option it would ask the user whether code in the folder may run.
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder} is no whole GIT", got=str(error).splitlines()[0], fix=fix) from error
+    model, found = loaded
     if missing := sorted(found["missing_keys"]):  # transformers would draw them at random
         raise UserError(f"{folder} is no whole GIT", got=f"no {missing[0]}", fix=fix)
     expected = model.git.visual_projection.visual_projection[0].in_features
