@@ -13,6 +13,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.regular_files import check_regular
 
 #: Environment variable of the folder of remembered digests, in place of the user's cache folder.
 CACHE = "MINDEYE_CACHE"
@@ -53,8 +54,9 @@ def fingerprint_file(path: Path) -> str:
     """Return the sha256 of a whole file's content; the path and times do not enter, so that a copy has the same.
 
     The digest of a large file is remembered between processes, for as long as its size, time of change and inode stay.
+    Raises a UserError for what is not a regular file.
     """
-    status = path.stat()
+    status = check_regular(path).stat()
     if status.st_size < _REMEMBERED_FROM_BYTES:
         return _digest(path)
     identity = [

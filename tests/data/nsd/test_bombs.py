@@ -19,6 +19,7 @@ from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
 from mindeye_pl.data.nsd.shards import TarShard, read_behaviour
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.files import open_gallery
+from mindeye_pl.store.fingerprint import fingerprint_file
 
 PETABYTE = 2**50
 
@@ -185,6 +186,8 @@ NO_FILES = {
     "image": read_pixels,
     "gallery": lambda path: open_gallery(path, 8, "hdf5"),
     "vectors": lambda path: open_gallery(path, 8, "vectors"),
+    "shards of a gallery": lambda path: open_gallery(path, 8, "tar").fingerprint(),
+    "fingerprint": fingerprint_file,
 }
 
 
