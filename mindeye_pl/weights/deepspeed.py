@@ -16,11 +16,16 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.weights.safe_unpickling import read_torch
 
 _MODEL = "mp_rank_00_model_states.pt"
+#: The file that names the folder of the last checkpoint, in up to this many bytes.
+_LATEST, _LONGEST_TAG = "latest", 255
 _PARTITION = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
 
 
 def is_deepspeed(path: Path) -> bool:
-    """Return if a path is such a folder, or the folder above it whose file `latest` names it."""
+    """Return if a path is such a folder, or the folder above it whose file `latest` names it.
+
+    Raises a UserError if that file names anything else than a folder beside it.
+    """
     return path.is_dir() and (_tagged(path) / _MODEL).is_file()
 
 
@@ -86,5 +91,13 @@ def _read_partitions(file: Path) -> tuple[list[Tensor], int | None]:
 
 
 def _tagged(path: Path) -> Path:
-    latest = path / "latest"
-    return path / latest.read_text(encoding="utf-8").strip() if latest.is_file() else path
+    """Return the folder below `path` that its file `latest` names, `path` itself where it has no such file."""
+    if not (latest := path / _LATEST).is_file():
+        return path
+    with latest.open("rb") as file:
+        content = file.read(_LONGEST_TAG + 1)
+    tag = content.decode(errors="replace").strip()
+    # The folder may come from somebody else: its checkpoint is read from nowhere else.
+    if "\ufffd" in tag or "\0" in tag or tag in ("", "..") or Path(tag).name != tag or len(content) > _LONGEST_TAG:
+        raise UserError(f"{latest} names no folder beside it", got=repr(tag[:40]), expected="the name of a folder")
+    return path / tag

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.weights.deepspeed import checkpoint_files, read_deepspeed
+from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed, read_deepspeed
 from mindeye_pl.weights.registry import load_published, read_published
 from tests.weights.test_mindeye2_golden import published_state
 
@@ -91,3 +91,16 @@ def test_missing_files_and_stage_3(tmp_path: Path) -> None:
     torch.save({"optimizer_state_dict": {"zero_stage": 3, "fp32_flat_groups": []}}, first)
     with pytest.raises(UserError, match="stage 3"):
         read_deepspeed(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfel\0", b"a\0b", b"l" * 5000, b"", b"..", b"../run/last", b"/tmp", b"last/.", b"last\nlast/"]
+)
+def test_a_tag_is_the_name_of_one_folder(content: bytes, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "run", {"a.weight": torch.randn(6), "b.weight": torch.randn(6)})
+    (folder / "latest").write_bytes(b"last\n")
+    assert is_deepspeed(folder)
+    (folder / "latest").write_bytes(content)
+    for read in (is_deepspeed, checkpoint_files, read_deepspeed):
+        with pytest.raises(UserError, match=r"latest names no folder beside it \(got: '.*expected: the name"):
+            read(folder)  # type: ignore[operator]
