@@ -3,24 +3,25 @@
 Legend: n queries, k images found for each, F width of a vector.
 """
 
-import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.embedded import EmbeddedGallery, unit_rows
-from mindeye_pl.gallery.index import check_queries
+from mindeye_pl.gallery.index import REBUILD, check_queries
 from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import write_json
-from mindeye_pl.types import PositiveFloat
+from mindeye_pl.store.regular_files import check_regular
+from mindeye_pl.types import NonNegativeInt, PositiveFloat
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -53,6 +54,23 @@ class MilvusBuild:
     params: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _State:
+    """Name of the collection, and number of finished parts."""
+
+    collection: str
+    parts: NonNegativeInt
+
+    @classmethod
+    def read(cls, path: Path) -> "_State":
+        """Return the content of a file; raises a UserError if it is damaged."""
+        try:
+            return TypeAdapter(cls).validate_json(check_regular(path).read_bytes(), strict=True)
+        except (OSError, ValidationError) as error:
+            wanted = "the name of a collection and the number of its finished parts"
+            raise UserError(f"{path} is damaged", got=error, expected=wanted, fix=REBUILD) from error
+
+
 class MilvusIndex:
     """A `VectorIndex` in one Milvus collection.
 
@@ -73,10 +91,9 @@ class MilvusIndex:
         self._build, self._search, self._timeout_s = build, search, timeout_s
         path = folder / STATE
         if not path.exists():
-            write_json(path, {"collection": f"gallery_{uuid.uuid4().hex[:16]}", "parts": 0})
-        state = json.loads(path.read_bytes())
-        self.collection: str = state["collection"]
-        self._parts: int = state["parts"]
+            write_json(path, asdict(_State(f"gallery_{uuid.uuid4().hex[:16]}", parts=0)))
+        state = _State.read(path)
+        self.collection, self._parts = state.collection, state.parts
         self._first_part = self._parts  # a killed process may have begun it
 
     @cached_property
@@ -141,7 +158,7 @@ class MilvusIndex:
                 for start in range(0, len(rows), rows_at_once):
                     write(self.collection, rows[start : start + rows_at_once], timeout=self._timeout_s)
         self._parts = part + 1
-        write_json(self.folder / STATE, {"collection": self.collection, "parts": self._parts})
+        write_json(self.folder / STATE, asdict(_State(self.collection, self._parts)))
 
     def finish(self) -> None:
         """See `VectorIndex.finish`; builds the graph or the lists, which takes longest."""
