@@ -21,6 +21,7 @@ from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.store.locks import held
+from mindeye_pl.store.regular_files import check_regular
 
 FILE = "test_evaluations.json"
 
@@ -54,7 +55,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        return TypeAdapter(dict[str, dict[str, Any]]).validate_json(path.read_bytes())
+        return TypeAdapter(dict[str, dict[str, Any]]).validate_json(check_regular(path).read_bytes())
     except ValidationError as error:
         fix = f"a copy of it, or rm {path}, which forgets how often each test set was scored"
         raise UserError(f"{path} is damaged", got=error.errors()[0]["msg"], expected="a log", fix=fix) from error
