@@ -18,6 +18,7 @@ from mindeye_pl.console import console, progress_bar
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, portions
 from mindeye_pl.store.atomic import write_arrays, write_json
+from mindeye_pl.store.json_files import read_json
 
 #: Places of a file: 12 MB of 768-wide vectors in half precision.
 PLACES = 8192
@@ -46,7 +47,7 @@ class EmbeddedGallery:
     def __init__(self, folder: Path):
         self.folder = folder
         try:
-            summary: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())
+            summary: dict[str, Any] = read_json(folder / SUMMARY)
             self.dim: int = summary["dim"]  # F
             self.counts: dict[str, int] = dict(sorted(summary["files"].items()))  # vectors by file, by place
             self.num_unreadable: int = summary["num_unreadable"]

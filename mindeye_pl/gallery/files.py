@@ -4,7 +4,6 @@ Legend: n requested places, N places of the gallery, P side of the square images
 """
 
 import io
-import json
 import tarfile
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
@@ -22,6 +21,7 @@ from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, keep_finite, read_each
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
+from mindeye_pl.store.json_files import read_json
 from mindeye_pl.store.regular_files import check_regular
 
 #: Dataset of the vectors in an hdf5 file.
@@ -195,7 +195,7 @@ class VectorTable:
         description = self.path.with_suffix(".json")
         if description.is_file():
             try:
-                made_by = json.loads(description.read_bytes())["embedder"]
+                made_by = read_json(description)["embedder"]
             except (ValueError, KeyError, TypeError) as error:
                 wanted = '{"embedder": "NAME"}'
                 raise UserError(f"{description} does not name an embedder", got=repr(error), expected=wanted) from error

@@ -1,6 +1,5 @@
 """Files of a shared folder: written atomically, and read without executing any of their content."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, flush_all, remove, temporary_path
+from mindeye_pl.store.json_files import read_json
 from mindeye_pl.store.regular_files import check_regular
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -69,8 +69,8 @@ def _remove_export(folder: Path) -> None:
 def is_shared(folder: Path) -> bool:
     """Return if a folder holds a shared part."""
     try:
-        return MARK in json.loads(check_regular(folder / CONFIG).read_bytes())
-    except (UserError, OSError, ValueError, TypeError, RecursionError):
+        return MARK in read_json(folder / CONFIG)
+    except (UserError, OSError, ValueError, TypeError):
         return False
 
 
@@ -78,10 +78,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return a shared folder's configuration; raises a UserError if it is missing, damaged, or of another program."""
     path, expected = folder / CONFIG, f"a folder of `save_pretrained` or pipeline=export, with {CONFIG} and {WEIGHTS}"
     try:
-        config = json.loads(check_regular(path).read_bytes())
+        config = read_json(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read", got=error.strerror, expected=expected) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not json", got=error, expected=expected) from error
     if not isinstance(config, dict) or MARK not in config or not isinstance(config.get("model"), dict):
         raise UserError(f"{path} was written by another program", expected=expected)

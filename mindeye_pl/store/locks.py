@@ -4,7 +4,6 @@ No decision depends on a note, a time or a process number: those of another mach
 """
 
 import fcntl
-import json
 import os
 import socket
 import time
@@ -21,6 +20,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from mindeye_pl.console import console
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_json
+from mindeye_pl.store.json_files import read_json
 
 #: Values of `artifacts.locks`.
 REQUIRED, NO_LOCKS = "required", "none"
@@ -60,9 +60,9 @@ class Maker:
     def read(cls, path: Path) -> "Maker | None":
         """Return the note in a file; None if it is missing or damaged."""
         try:
-            found: Any = json.loads(path.read_bytes())
+            found: Any = read_json(path)
             return cls(**found) if isinstance(found.get("inputs"), dict) else None
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (UserError, OSError, ValueError, TypeError, AttributeError):
             return None
 
     def __str__(self) -> str:

@@ -1,7 +1,6 @@
 """Manifests, written last: the files of a finished folder, and the plain data that determine them."""
 
 import hashlib
-import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_json
+from mindeye_pl.store.json_files import read_json
 
 MANIFEST = "manifest.json"
 
@@ -69,11 +69,11 @@ def read_manifest(folder: Path, entries: Kinds = ARTIFACT_ENTRIES) -> dict[str, 
         if not folder.is_dir():
             folder.lstat()
             raise UserError(f"{folder} is not a folder", fix=f"rm {shlex.quote(str(folder))}")
-        manifest = json.loads(path.read_bytes())
+        manifest = read_json(path)
         _check_kinds(manifest, entries)
     except PermissionError as error:
         raise _unreadable(folder, error) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         folder.lstat()  # removed meanwhile: not damaged
         expected = "the manifest of a finished folder"
         raise UserError(f"{path} is unreadable", got=error, expected=expected, fix=rebuild(folder)) from error

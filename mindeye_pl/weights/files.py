@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from mindeye_pl.errors import UserError
 from mindeye_pl.sharing.folder import assign, read_safetensors
 from mindeye_pl.store.atomic import write_tensors
+from mindeye_pl.store.json_files import parse_json
 from mindeye_pl.store.regular_files import check_regular
-from mindeye_pl.weights.safe_unpickling import read_torch
+from mindeye_pl.weights.safe_unpickling import DOWNLOAD, read_torch
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -55,7 +56,11 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = file.metadata() or {}
     if "sizes" not in header:
         raise UserError(f"{path} does not contain the sizes of its model", expected="a file that this project wrote")
-    return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, json.loads(header["sizes"])
+    try:
+        sizes = parse_json(header["sizes"])
+    except ValueError as error:
+        raise UserError(f"{path} names the sizes of its model in no json", got=error, fix=DOWNLOAD) from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, sizes
 
 
 def fill(module: Module, weights: Mapping[str, Tensor]) -> Module:

@@ -4,7 +4,6 @@ Legend: R slots, three published; V voxels of the subject's nsdgeneral mask; H a
 sessions times trials per session.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.design import Design
 from mindeye_pl.data.nsd.shards import TarShard
 from mindeye_pl.errors import UserError
+from mindeye_pl.store.json_files import read_json
 
 VOXELS, TRIALS, STIMULUS, NUM_UNIQUES = "nsdgeneral.npy", "trial.npy", "coco73k.npy", "num_uniques.npy"
 IMAGES = ("jpg", "png")
@@ -245,7 +245,7 @@ def _check_totals(source: MindEye1Layout, indexed: IndexedSubject) -> None:
     if not path.is_file():
         return
     try:
-        totals = json.loads(path.read_bytes())["totals"]
+        totals = read_json(path)["totals"]
         known = {split: int(totals[split]) for split in ("train", "val")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         fix = f"rm {path}, then {source.fetch_command(path)}"

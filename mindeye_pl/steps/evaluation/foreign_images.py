@@ -7,7 +7,6 @@ for is in memory.
 Legend: N test images, n of them asked for, M images of the source, H and W their size in pixels.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from mindeye_pl.data.image_sources import FETCH, read_pixels, read_size
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import CAPTIONS, RECONSTRUCTIONS
+from mindeye_pl.store.json_files import read_json
 from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.weights.safe_unpickling import read_torch
 
@@ -313,8 +313,8 @@ def _captions_of_folder(folder: Path, names: Sequence[str]) -> list[str] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is no json", got=error) from error
     if isinstance(content, dict):
         if lacking := [name for name in names if name not in content]:

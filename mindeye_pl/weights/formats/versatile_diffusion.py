@@ -5,7 +5,6 @@ Two of the folder's models generate images from image tokens: `image_unet`, a pl
 `image_unet` alone.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.diffusion.unclip import UnCLIPModel
+from mindeye_pl.store.json_files import read_json
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.formats.published_format import PublishedFormat
 from mindeye_pl.weights.formats.renaming import older_attention_names
@@ -85,7 +85,7 @@ def _config(file: Path, class_name: str) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file} does not exist", expected=f"the configuration of a {class_name}")
     try:
-        config = json.loads(file.read_bytes())
+        config = read_json(file)
         found = config["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is no configuration of a model", got=f"{type(error).__name__}: {error}") from error

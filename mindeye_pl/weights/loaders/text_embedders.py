@@ -1,6 +1,5 @@
 """Text towers from their hub repositories, for the scores of captions (MindEye2, spec section 10)."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.nn.clip.text_embedders import CLIPTextEmbedder, SentenceEmbedder
+from mindeye_pl.store.json_files import read_json
 from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.registry import build_filled
 
@@ -122,7 +122,7 @@ def _read_config(path: Path, kinds: tuple[str, ...], repository: str) -> Any:
     from transformers import AutoConfig
 
     with _refusing(path, "no json", repository):
-        plain = json.loads(path.read_bytes())
+        plain = read_json(path)
     kind = plain.get("model_type") if isinstance(plain, dict) else None
     if kind not in kinds:
         expected, fix = " or ".join(kinds), _command(repository, *FILES)
