@@ -8,9 +8,11 @@ torch optimisers and schedules too, and modules that the user lists.
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -25,6 +27,9 @@ from mindeye_pl.store.regular_files import check_regular
 
 #: Hydra's functions that import what their only argument names.
 _LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
+
+#: Configurations of this package have less than a tenth of these bytes, and a quarter of these levels.
+_LARGEST_BYTES, _DEEPEST = 1_000_000, 40
 
 _NAMES = re.compile(r"(?:_target_|\bpath|made_by): *([A-Za-z_]\w*(?:\.\w+)+)")
 
@@ -42,8 +47,8 @@ def read_foreign_config(path: Path, modules: Sequence[str] = ()) -> DictConfig:
     """
     register_resolvers()
     try:
-        plain: Any = OmegaConf.to_container(OmegaConf.load(check_regular(path)), resolve=True)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(StringIO(_text(path))), resolve=True)
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} cannot be read", got=error, expected="the configuration of a run") from error
     if not isinstance(plain, dict) or not plain:
         raise UserError(f"{path} holds no configuration", got=plain, expected="a mapping")
@@ -55,6 +60,21 @@ def read_foreign_config(path: Path, modules: Sequence[str] = ()) -> DictConfig:
     config = OmegaConf.create(plain)
     validate(config, Config)
     return config
+
+
+def _text(path: Path) -> str:
+    """Return YAML text; raise a ValueError for one that is small and becomes large, or deeper than a configuration."""
+    with check_regular(path).open("rb") as file:
+        content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise ValueError(f"more than {_LARGEST_BYTES:,} bytes")
+    text, depth = content.decode(), 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            what = "an alias" if isinstance(event, yaml.AliasEvent) else f"more than {_DEEPEST} levels"
+            raise ValueError(f"{what} in line {event.start_mark.line + 1}")
+    return text
 
 
 def _named(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -101,3 +101,22 @@ def test_damaged_files(content: bytes, path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         read_foreign_config(path)
+
+
+BOMBS = {
+    "deep": ("a: " + "[" * 3000 + "]" * 3000, "more than 40 levels in line 1"),
+    "deep objects": ("\n".join(" " * level + "a:" for level in range(100)), "more than 40 levels in line 41"),
+    "aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "an alias in line 2"),
+    "long": ("a: " + "x" * 1_000_000, "more than 1,000,000 bytes"),
+    "a long number": ("a: " + "1" * 10_000, "cannot be read"),
+    "interpolations": ("a: " + "${" * 3000 + "a" + "}" * 3000, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_small_files_that_become_large(bomb: str, path: Path) -> None:
+    content, words = BOMBS[bomb]
+    path.write_text(content)
+    with pytest.raises(UserError, match=words) as error:
+        read_foreign_config(path)
+    assert len(str(error.value)) < 1000
