@@ -11,7 +11,8 @@ from typing import Any
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.artifacts import SCHEMA_VERSION, ArtifactSpec
 from mindeye_pl.store.locks import Maker, held_if_free, is_held, storing
-from mindeye_pl.store.manifest import Differences, UnreadableError, compare, folder_bytes, read_manifest, rebuild
+from mindeye_pl.store.manifest import Differences, compare, folder_bytes, read_manifest, rebuild
+from mindeye_pl.store.regular_files import UnreadableError
 
 #: The states of an entry.
 WHOLE, DAMAGED, OTHER_SCHEMA, UNREADABLE = "whole", "damaged", "other schema", "unreadable"

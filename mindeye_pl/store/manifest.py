@@ -12,6 +12,7 @@ from typing import Any
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.json_files import read_json
+from mindeye_pl.store.regular_files import UnreadableError
 
 MANIFEST = "manifest.json"
 
@@ -22,10 +23,6 @@ FOLDER_ENTRIES: Kinds = {"schema": int, "determined_by": dict, "files": dict, "s
 _TEXTS = dict.fromkeys(("step", "label", "fingerprint"), str)
 #: Entries of the manifest of an artifact.
 ARTIFACT_ENTRIES: Kinds = {**FOLDER_ENTRIES, **_TEXTS, "version": int, "inputs": dict, "seconds": (int, float)}
-
-
-class UnreadableError(UserError):
-    """Permission denied; not counted as corruption."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def read_manifest(folder: Path, entries: Kinds = ARTIFACT_ENTRIES) -> dict[str, 
             raise UserError(f"{folder} is not a folder", fix=f"rm {shlex.quote(str(folder))}")
         manifest = read_json(path)
         _check_kinds(manifest, entries)
-    except PermissionError as error:
+    except (PermissionError, UnreadableError) as error:
         raise _unreadable(folder, error) from error
     except (OSError, ValueError) as error:
         folder.lstat()  # removed meanwhile: not damaged
@@ -167,6 +164,7 @@ def rebuild(folder: Path) -> str:
     return f"rm -r {shlex.quote(str(folder))}"
 
 
-def _unreadable(folder: Path, error: OSError) -> UnreadableError:
+def _unreadable(folder: Path, error: PermissionError | UnreadableError) -> UnreadableError:
     fix = f"chmod -R u+rX {shlex.quote(str(folder))} by its owner, or paths.artifacts=FOLDER of your own"
-    return UnreadableError(f"{folder} may not be read", got=error.strerror or error, fix=fix)
+    got = error.got if isinstance(error, UnreadableError) else error.strerror or error
+    return UnreadableError(f"{folder} may not be read", got=got, fix=fix)

@@ -1,6 +1,7 @@
 """Every user's mistake is one line: what, seen, wanted, mend; exit code 2, artifacts untouched."""
 
 import io
+import os
 import pickle
 import resource
 import shutil
@@ -49,6 +50,16 @@ def test_truncated_hdf5(cli: CommandLine, nsd: NSDLayout) -> None:
     path = nsd.betas(2)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     cli.refuses(*real(nsd), says=(path.name, "truncated"))
+
+
+def test_a_data_file_without_permission(cli: CommandLine, nsd: NSDLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    accessible = os.access
+    for path in (nsd.betas(2), nsd.shard(2, "train", 1), nsd.stimuli):
+        refused = path  # a superuser may read all
+        monkeypatch.setattr(
+            os, "access", lambda path, *more, refused=refused: path != refused and accessible(path, *more)
+        )
+        cli.refuses(*real(nsd), says=(f"{path} may not be read", "permission denied", "Fix: chmod u+r"))
 
 
 def test_truncated_tar(cli: CommandLine, nsd: NSDLayout) -> None:

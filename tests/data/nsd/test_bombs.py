@@ -197,3 +197,11 @@ def test_pipes_and_devices_are_not_read(entry: str, tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.npy", Path("/dev/zero"), Path("/dev/full")):
         with pytest.raises(UserError, match=r"is not a file \(got: a (named pipe|device)"):
             NO_FILES[entry](path)
+
+
+@pytest.mark.parametrize("entry", NO_FILES)
+def test_a_file_without_permission_is_not_damaged(entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path := tmp_path / "lab.hdf5").write_bytes(b"of somebody else")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a superuser may read all
+    with pytest.raises(UserError, match=r"lab\.hdf5 may not be read \(got: permission denied\)\. Fix: chmod u\+r"):
+        NO_FILES[entry](path)
