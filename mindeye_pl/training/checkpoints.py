@@ -12,7 +12,9 @@ from mindeye_pl.store.atomic import replacing, write_tensors
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed
 from mindeye_pl.weights.files import read_state
+from mindeye_pl.weights.locate import is_whole_checkpoint
 from mindeye_pl.weights.registry import check_weights, read_published, read_published_system
+from mindeye_pl.weights.safe_unpickling import DOWNLOAD, content_of
 
 WEIGHTS = "model.safetensors"
 
@@ -22,12 +24,31 @@ def checkpoint_fingerprint(option: str, path: Path) -> str:
 
     Raises a `UserError` that names the option if the path does not exist.
     """
+    files = _files(option, path)
+    return (
+        fingerprint_file(path) if files == [path] else fingerprint({one.name: fingerprint_file(one) for one in files})
+    )
+
+
+def check_whole(option: str, path: Path) -> None:
+    """Check, without reading it whole, that a user's checkpoint is one that is not cut off.
+
+    Raises a `UserError` that names the option for a path that does not exist, and for a file that is something else.
+    """
+    for file in _files(option, path):
+        if not is_whole_checkpoint(file):
+            expected = "a complete weight file"
+            raise UserError(f"{option}: {file} is not whole", got=content_of(file), expected=expected, fix=DOWNLOAD)
+
+
+def _files(option: str, path: Path) -> list[Path]:
     if is_deepspeed(path):
-        return fingerprint({file.name: fingerprint_file(file) for file in checkpoint_files(path)})
-    if not path.is_file():
+        return checkpoint_files(path)
+    if path.is_dir() or not path.exists():
+        what = f"{option} is no checkpoint" if path.is_dir() else f"{option} does not exist"
         expected = "a .safetensors or .pth file, or the folder of a DeepSpeed checkpoint"
-        raise UserError(f"{option} does not exist", got=path, expected=expected)
-    return fingerprint_file(path)
+        raise UserError(what, got=path, expected=expected)
+    return [path]
 
 
 def save_weights(model: torch.nn.Module, path: Path, gathered: Mapping[str, Tensor] | None = None) -> None:

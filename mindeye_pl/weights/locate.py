@@ -10,6 +10,7 @@ from typing import Protocol
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.manifest import sha256
 from mindeye_pl.store.regular_files import check_regular
+from mindeye_pl.weights.safe_unpickling import PICKLE, content_of
 
 #: torch.hub's file names contain the first digits of their sha256.
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
@@ -118,7 +119,7 @@ def verify(released: Released, path: Path) -> None:
     if released.bytes is not None and size != released.bytes:
         raise UserError(f"{path} is not whole", got=f"{size} bytes", expected=f"{released.bytes} bytes", fix=fix)
     if not is_whole(path):
-        raise UserError(f"{path} is not whole", got=f"{size} bytes", expected="a complete weight file", fix=fix)
+        raise UserError(f"{path} is not whole", got=content_of(path), expected="a complete weight file", fix=fix)
     expected = known_sha256(released)
     if expected is not None and not (digest := sha256(path)).startswith(expected):
         raise UserError(f"{path} has another checksum", got=digest[:16], expected=expected[:16], fix=fix)
@@ -131,11 +132,16 @@ def is_whole(path: Path) -> bool:
     """
     if not path.name.endswith((".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar")):
         return True
+    return is_whole_checkpoint(path)
+
+
+def is_whole_checkpoint(path: Path) -> bool:
+    """Return the same of a file that is read as torch.save's unless its suffix is that of safetensors."""
     check_regular(path)
     if path.suffix != ".safetensors":
         # torch.save writes a zip, whose table is at its end; before torch 1.6 it wrote pickles, which have none.
         with path.open("rb") as file:
-            return zipfile.is_zipfile(path) or file.read(1) == b"\x80"
+            return zipfile.is_zipfile(path) or file.read(1) == PICKLE
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -25,6 +25,10 @@ from mindeye_pl.store.regular_files import check_regular
 #: Tensors up to this size may repeat what is stored, as buffers of position ids do.
 _SMALL_BYTES = 2**28
 
+#: First byte of a pickle since protocol 2.
+PICKLE = b"\x80"
+_BEGINNING = 64
+
 DOWNLOAD = "copy or download it again"
 
 
@@ -166,15 +170,32 @@ def read_torch(
         raise UserError(f"{path} is damaged, or not a file of torch.save", got=reason, fix=DOWNLOAD) from error
 
 
-def _is_zipped(path: Path) -> bool:
-    """Return whether torch can map the file; raises a ValueError for the formats of loaders that run what they read."""
+def content_of(path: Path) -> str:
+    """Describe in a few words a file that is no whole weight file, such as a failed download leaves in its place."""
     with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
+        beginning = file.read(_BEGINNING).lstrip()
+    if beginning.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, which `git lfs pull` replaces"
+    if beginning.lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page"
+    return f"{path.stat().st_size} bytes" if beginning else "an empty file"
+
+
+def _is_zipped(path: Path) -> bool:
+    """Return whether torch can map the file; raises a ValueError for the formats of loaders that run what they read.
+
+    Text is refused too: the loader takes its first letter for an instruction, and calls the file one with code.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    zipped = beginning == b"PK\x03\x04"
     records = torch._C.PyTorchFileReader(str(path)).get_all_records() if zipped else []
     if any(name == "constants.pkl" or name.startswith("code/") for name in records):
         raise ValueError("a TorchScript archive")
     if not zipped and tarfile.is_tarfile(path):
         raise ValueError("a tar file")
+    if not zipped and not beginning.startswith(PICKLE):
+        raise ValueError(f"{content_of(path)}, no zip and no pickle")
     return zipped
 
 

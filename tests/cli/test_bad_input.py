@@ -55,10 +55,8 @@ def test_truncated_hdf5(cli: CommandLine, nsd: NSDLayout) -> None:
 def test_a_data_file_without_permission(cli: CommandLine, nsd: NSDLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     accessible = os.access
     for path in (nsd.betas(2), nsd.shard(2, "train", 1), nsd.stimuli):
-        refused = path  # a superuser may read all
-        monkeypatch.setattr(
-            os, "access", lambda path, *more, refused=refused: path != refused and accessible(path, *more)
-        )
+        # A superuser may read all.
+        monkeypatch.setattr(os, "access", lambda one, mode, path=path: one != path and accessible(one, mode))
         cli.refuses(*real(nsd), says=(f"{path} may not be read", "permission denied", "Fix: chmod u+r"))
 
 
@@ -171,6 +169,26 @@ def test_pickle_with_code_is_never_executed(cli: CommandLine, tmp_path: Path) ->
     torch.save({"model_state_dict": Malice(trace)}, path)
     cli.refuses(*EXPERIMENT, f"finetune.checkpoint={path}", says=("last.pth",))
     assert not trace.exists()
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+NO_CHECKPOINTS = {
+    "lfs.pth": (LFS, "Git LFS"),
+    "page": (b"\n<!DOCTYPE html><p>404", "a web page"),
+    "e.ckpt": (b"", "empty"),
+}
+
+
+@pytest.mark.parametrize("name", NO_CHECKPOINTS)
+@pytest.mark.parametrize("option", ["finetune.checkpoint", "evaluate.checkpoint", "evaluate.low_level_checkpoint"])
+def test_a_failed_download_is_no_checkpoint(option: str, name: str, cli: CommandLine, tmp_path: Path) -> None:
+    content, words = NO_CHECKPOINTS[name]
+    (path := tmp_path / name).write_bytes(content)
+    torch.save({"model_state_dict": {}}, tmp_path / "whole.pth")
+    low_level = option == "evaluate.low_level_checkpoint"
+    more = ("model=mindeye1", f"evaluate.checkpoint={tmp_path / 'whole.pth'}") if low_level else ()
+    cli.refuses(*EXPERIMENT, *more, f"{option}={path}", says=(f"{option}: {path} is not whole", words, "download it"))
+    assert not cli.artifacts(), "before the first step"
 
 
 def test_checkpoint_of_another_architecture(cli: CommandLine, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mindeye_pl.errors import UserError
+from mindeye_pl.training.checkpoints import check_whole
 from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed, read_deepspeed
 from mindeye_pl.weights.registry import load_published, read_published
 from tests.weights.test_mindeye2_golden import published_state
@@ -104,3 +105,14 @@ def test_a_tag_is_the_name_of_one_folder(content: bytes, tmp_path: Path) -> None
     for read in (is_deepspeed, checkpoint_files, read_deepspeed):
         with pytest.raises(UserError, match=r"latest names no folder beside it \(got: '.*expected: the name"):
             read(folder)  # type: ignore[operator]
+
+
+def test_a_folder_is_checked_before_it_is_read(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "run", {"a.weight": torch.randn(6), "b.weight": torch.randn(6)})
+    check_whole("evaluate.checkpoint", folder)
+    rank = folder / "last" / "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    rank.write_bytes(rank.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"evaluate\.checkpoint: .*zero_pp_rank_1.* is not whole .*bytes"):
+        check_whole("evaluate.checkpoint", folder)
+    with pytest.raises(UserError, match=r"evaluate\.checkpoint is no checkpoint .*DeepSpeed"):
+        check_whole("evaluate.checkpoint", tmp_path)

@@ -341,3 +341,19 @@ def test_a_size_beyond_the_storage(zipped: bool, foreign: Any, tmp_path: Path) -
 def test_a_repeated_buffer_is_kept(tmp_path: Path) -> None:
     torch.save({"position_ids": torch.arange(77).expand(2, -1)}, tmp_path / "m.pt")
     assert read_torch(tmp_path / "m.pt")["position_ids"].shape == (2, 77)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"<html><title>Entry not found</title>", "a web page"),
+        (b"cos\nsystem\n", "11 bytes, no zip and no pickle"),
+        (b"", "an empty file"),
+    ],
+)
+@pytest.mark.parametrize("foreign", ["refuse", "ignore"])
+def test_text_is_not_called_code(content: bytes, words: str, foreign: Any, tmp_path: Path) -> None:
+    (tmp_path / "m.pth").write_bytes(content)
+    with pytest.raises(UserError, match=rf"m\.pth is damaged, or not a file of torch\.save .*{words}"):
+        read_torch(tmp_path / "m.pth", foreign=foreign)

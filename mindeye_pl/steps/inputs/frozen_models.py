@@ -16,6 +16,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 from mindeye_pl.weights.loaders import bundled
 from mindeye_pl.weights.locate import download_command, find_weights, is_given, is_whole, needed
+from mindeye_pl.weights.safe_unpickling import DOWNLOAD, content_of
 
 #: Keys of a group that say where its files are, and so nothing of what is made with them.
 _PLACES = ("folder", "path", "weights", "captions", "made_by")
@@ -126,8 +127,7 @@ class Frozen(Input):
         """Check that no weight file is cut off."""
         for path in self._files(config, self.node(config)).values():
             if path is not None and not is_whole(path):
-                fix = "copy or download it again"
-                raise UserError(f"{path} is not whole", got=f"{path.stat().st_size} bytes", fix=fix)
+                raise UserError(f"{path} is not whole", got=content_of(path), fix=DOWNLOAD)
 
     def _files(self, config: DictConfig, node: Mapping[str, Any]) -> dict[str, Path | None]:
         """Return the files by name, None for one that is not on this machine; empty for random weights."""
