@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from mindeye_pl.console import console
 from mindeye_pl.data.image_sources import SUFFIXES, ImageFile, ImageFolder, read_square
 from mindeye_pl.data.nsd.hdf5 import open_dataset, open_hdf5, read_rows
 from mindeye_pl.data.nsd.layout import FETCH_AGAIN
@@ -26,6 +25,8 @@ from mindeye_pl.store.regular_files import check_regular
 
 #: Dataset of the vectors in an hdf5 file.
 DATASET = "vectors"
+#: Kind of the galleries that hold vectors in place of images.
+VECTORS = "vectors"
 
 
 class FolderGallery:
@@ -190,10 +191,14 @@ class VectorTable:
         """See `fingerprint_file`."""
         return fingerprint_file(self.path)
 
+    @property
+    def description(self) -> Path:
+        """Path of the file that names the embedder."""
+        return self.path.with_suffix(".json")
+
     def check(self, embedder: str, width: int) -> None:
         """Refuse a table of another embedder than the one of this name, with vectors of another width, or damaged."""
-        description = self.path.with_suffix(".json")
-        if description.is_file():
+        if (description := self.description).is_file():
             try:
                 made_by = read_json(description)["embedder"]
             except (ValueError, KeyError, TypeError) as error:
@@ -202,8 +207,6 @@ class VectorTable:
             if made_by != embedder:
                 fix = f"embedder={made_by}, or a table made by {embedder}"
                 raise UserError(f"{self.path} belongs to another embedder", got=made_by, expected=embedder, fix=fix)
-        else:
-            console.print(f"{self.path}: the embedder is unknown; {description.name} would name it", markup=False)
         if self.width != width:
             what, fix = f"{self.path} has vectors of another width", "retrieve.vector= and embedder= of the table"
             raise UserError(what, got=self.width, expected=f"{width}, as embedder={embedder} makes them", fix=fix)
@@ -223,12 +226,12 @@ KINDS: dict[str, Callable[[Path, int], Gallery]] = {
     "folder": FolderGallery,
     "tar": lambda path, side: TarGallery(_shards(path), side),
     "hdf5": lambda path, side: FileGallery(path),
-    "vectors": lambda path, side: VectorTable(path),
+    VECTORS: lambda path, side: VectorTable(path),
 }
 #: Infer the kind from the path.
 AUTO = "auto"
 
-_KIND_OF_SUFFIX = {".tar": "tar", ".hdf5": "hdf5", ".h5": "hdf5", ".npy": "vectors"}
+_KIND_OF_SUFFIX = {".tar": "tar", ".hdf5": "hdf5", ".h5": "hdf5", ".npy": VECTORS}
 
 
 def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
@@ -237,18 +240,21 @@ def open_gallery(path: Path, image_size: int, kind: str = AUTO) -> Gallery:
     Images of folders and shards are resized to squares of side `image_size`; `kind` is one of `KINDS`, or "auto".
     Raises a UserError for an unknown kind, if there is nothing at the path, if it is empty or damaged.
     """
+    return KINDS[kind_of(path, kind)](path, image_size)
+
+
+def kind_of(path: Path, kind: str = AUTO) -> str:
+    """Return the kind of the gallery at a path, that given or inferred; raises a UserError as `open_gallery`."""
     if not path.exists():
         raise UserError("the gallery does not exist", got=path, fix="retrieve.gallery=PATH, or null for the data's own")
-    return KINDS[_kind_of(path) if kind == AUTO else kind](path, image_size)
-
-
-def _kind_of(path: Path) -> str:
+    if kind != AUTO:
+        return kind
     if path.is_dir():
         return "tar" if _shards(path) else "folder"
-    if (kind := _KIND_OF_SUFFIX.get(path.suffix.lower())) is None:
+    if (found := _KIND_OF_SUFFIX.get(path.suffix.lower())) is None:
         expected, fix = f"a folder, or a file of {list(_KIND_OF_SUFFIX)}", f"retrieve.source= one of {list(KINDS)}"
         raise UserError("the gallery is of no known kind", got=path, expected=expected, fix=fix)
-    return "vectors" if kind == "hdf5" and _holds_vectors(path) else kind
+    return VECTORS if found == "hdf5" and _holds_vectors(path) else found
 
 
 def _shards(path: Path) -> list[Path]:

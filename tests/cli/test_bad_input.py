@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mindeye_pl.config import check_command_line
 from mindeye_pl.data.nsd.layout import NSDLayout
@@ -189,6 +190,47 @@ def test_a_failed_download_is_no_checkpoint(option: str, name: str, cli: Command
     more = ("model=mindeye1", f"evaluate.checkpoint={tmp_path / 'whole.pth'}") if low_level else ()
     cli.refuses(*EXPERIMENT, *more, f"{option}={path}", says=(f"{option}: {path} is not whole", words, "download it"))
     assert not cli.artifacts(), "before the first step"
+
+
+def _reconstructions(path: Path, kind: str) -> Path:
+    """Images of somebody else that nothing can be scored with."""
+    if kind == "pointer":
+        (path / "r.pt").write_bytes(LFS)
+    elif kind == "another tensor":
+        torch.save(torch.zeros(3, 8, 8), path / "r.pt")
+    elif kind == "without blurry":
+        torch.save(torch.zeros(10, 3, 8, 8), path / "x_all_enhancedrecons.pt")
+        return path / "x_all_enhancedrecons.pt"
+    else:
+        (path / "r").mkdir()
+        for id_, side in ((1, 8), (2, 9)):
+            Image.new("RGB", (side, side)).save(path / "r" / f"{id_}.png")
+        return path / "r"
+    return path / "r.pt"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pointer", "a pointer of Git LFS"),
+        ("another tensor", "holds another tensor"),
+        ("without blurry", "x_all_blurryrecons.pt"),
+        ("sizes", "has another size"),
+        ("nothing", "evaluate.reconstructions does not exist"),
+    ],
+)
+def test_unfit_reconstructions_before_the_first_step(kind: str, words: str, cli: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "nothing" if kind == "nothing" else _reconstructions(tmp_path, kind)
+    given = ("pipeline=evaluate", f"evaluate.reconstructions={path}", "protocol.blend=0.25")
+    cli.refuses(*EXPERIMENT, *given, says=(words,))
+    assert not cli.artifacts()
+
+
+def test_another_number_of_reconstructions_than_of_test_images(cli: CommandLine, nsd: NSDLayout) -> None:
+    torch.save(torch.zeros(7, 3, 8, 8), nsd.root / "r.pt")
+    given = ("pipeline=evaluate", f"evaluate.reconstructions={nsd.root / 'r.pt'}")
+    cli.refuses(*real(nsd), *given, says=("not as many images as the test set", "got: 7 images"))
+    assert not cli.artifacts()
 
 
 def test_checkpoint_of_another_architecture(cli: CommandLine, tmp_path: Path) -> None:

@@ -198,12 +198,7 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray) -> ForeignRe
     """
     path, test_ids = Path(path).expanduser(), np.asarray(test_ids, np.int64)
     assert (np.diff(test_ids) > 0).all(), "test ids ascend"
-    if not path.exists():
-        raise UserError("the reconstructions do not exist", got=path, expected=_WANTED)
     source, ids, captions = _opened(path, test_ids)
-    if captions is not None and len(captions) != len(source.names):
-        seen, wanted = f"{len(captions)} captions", f"{len(source.names)}, one for each image"
-        raise UserError(f"the captions of {path} are others than those of its images", got=seen, expected=wanted)
     if ids is not None:
         rows = _rows_by_id(path, source, ids, test_ids)
     elif len(source.names) == len(test_ids):
@@ -216,8 +211,28 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray) -> ForeignRe
     return ForeignReconstructions(found, names, None if ids is None else test_ids, ordered, _blurry(path, rows))
 
 
+def check_reconstructions(path: str | Path) -> None:
+    """Check what can be checked of reconstructions before the test images are known, without reading pixels.
+
+    Raises a UserError as `read_reconstructions_of`.
+    """
+    path = Path(path).expanduser()
+    source, _, _ = _opened(path, np.empty(0, np.int64))
+    _blurry(path, np.arange(len(source.names)))
+
+
 def _opened(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
     """Return the images, their stimulus ids and their captions in the order of the source, `(M,)` each."""
+    if not path.exists():
+        raise UserError("the reconstructions do not exist", got=path, expected=_WANTED)
+    source, ids, captions = _source(path, test_ids)
+    if captions is not None and len(captions) != len(source.names):
+        seen, wanted = f"{len(captions)} captions", f"{len(source.names)}, one for each image"
+        raise UserError(f"the captions of {path} are others than those of its images", got=seen, expected=wanted)
+    return source, ids, captions
+
+
+def _source(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
     if path.is_dir() and (path / RECONSTRUCTIONS).is_file():
         path = path / RECONSTRUCTIONS
     if path.is_dir():

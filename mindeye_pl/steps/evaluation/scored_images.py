@@ -12,10 +12,18 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from mindeye_pl.data.nsd.splits import read_split
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
-from mindeye_pl.steps.evaluation.foreign_images import blurry_beside, companions, is_refined, read_reconstructions_of
+from mindeye_pl.steps.evaluation.foreign_images import (
+    blurry_beside,
+    check_reconstructions,
+    companions,
+    is_refined,
+    read_reconstructions_of,
+)
+from mindeye_pl.steps.inputs.dataset import data_steps
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
@@ -55,13 +63,21 @@ class Scored(Input):
         """Return the fingerprint of the user's file, or of all files of the folder."""
         if config.evaluate.reconstructions is None:
             return None
-        if not (path := _user_path(config)).exists():
-            expected = "a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step"
-            raise UserError("evaluate.reconstructions does not exist", got=path, expected=expected)
-        if path.is_file():
+        if (path := _existing(config)).is_file():
             return fingerprint({file.name: fingerprint_file(file) for file in (path, *companions(path))})
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
+
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check the user's images; against the test set too, unless a step makes it or clusters choose it."""
+        if config.evaluate.reconstructions is None:
+            return
+        path = _existing(config)
+        if data_steps(config) or read_split(config.data.split) is not None:
+            check_reconstructions(path)
+            _check_blurry(path, config)
+        else:
+            self.open(config, parts)
 
     def open(self, config: DictConfig, parts: Inputs) -> ScoredImages:
         """Return the images; those of the user's are refused where they do not fit the test set."""
@@ -69,22 +85,35 @@ class Scored(Input):
             folder = parts["reconstruct"]
             return ScoredImages(read_reconstructions(folder), read_captions(folder))
         ids = parts["data"].test_ids(config.data.subject, config.data.test_split, parts["split"])
-        given = read_reconstructions_of(_user_path(config), ids)
+        path = _user_path(config)
+        given = read_reconstructions_of(path, ids)
         tensors = {"stimulus_ids": torch.from_numpy(ids), "images": given.images}
-        if not is_refined(_user_path(config)) or not config.protocol.blend:
+        if not is_refined(path) or not config.protocol.blend:
             return ScoredImages(tensors, given.captions)
-        if given.blurry is None:
-            raise UserError(
-                f"{_user_path(config)} holds refined images, which the published evaluation mixes with blurry ones",
-                got="no file of those beside it",
-                expected=blurry_beside(_user_path(config)).name,
-                fix="copy it there, or protocol.blend=0",
-            )
+        _check_blurry(path, config)
         return ScoredImages(tensors | {"blurry_images": given.blurry}, given.captions, are_refined=True)
 
 
 def _user_path(config: DictConfig) -> Path:
     return Path(config.evaluate.reconstructions).expanduser()
+
+
+def _existing(config: DictConfig) -> Path:
+    if not (path := _user_path(config)).exists():
+        expected = "a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step"
+        raise UserError("evaluate.reconstructions does not exist", got=path, expected=expected)
+    return path
+
+
+def _check_blurry(path: Path, config: DictConfig) -> None:
+    """Refuse refined images without the blurry ones that are mixed in."""
+    if is_refined(path) and config.protocol.blend and not blurry_beside(path).is_file():
+        raise UserError(
+            f"{path} holds refined images, which the published evaluation mixes with blurry ones",
+            got="no file of those beside it",
+            expected=blurry_beside(path).name,
+            fix="copy it there, or protocol.blend=0",
+        )
 
 
 def scored_label(config: DictConfig) -> str:

@@ -26,7 +26,7 @@ from mindeye_pl.gallery.index import MANIFEST, IndexManifest, SearchedIndex, Vec
 from mindeye_pl.gallery.refined import RefinedIndex
 from mindeye_pl.gallery.source import Joined
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.gallery.searched import RunGallery
+from mindeye_pl.steps.gallery.searched import RunGallery, given_table
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.steps.inputs.image_embeddings import token_embedder
 from mindeye_pl.store.fingerprint import fingerprint_file
@@ -49,6 +49,24 @@ def vector_of(settings: DictConfig) -> Callable[[Tensor], Tensor]:
     return VECTORS[settings.vector](settings.width, settings.projection_seed)
 
 
+@dataclass(frozen=True)
+class GalleryEmbedder(Frozen):
+    """The embedder of the gallery; refuses, before the first step, a table of vectors that another one has made."""
+
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check the files, and the user's table of vectors."""
+        super().check(config, parts)
+        _check_table(given_table(config), config.embedder, config.retrieve)
+
+
+def _check_table(table: VectorTable | None, embedder: DictConfig, settings: DictConfig) -> None:
+    """Check that the nodes `embedder` and `retrieve` make vectors as those of the table."""
+    tokens = torch.zeros(1, embedder.num_tokens, embedder.token_dim)
+    width = vector_of(settings)(tokens).shape[1]
+    if table is not None:
+        table.check(embedder.name, width)
+
+
 class EmbedGallery(Step):
     """Embeds every image of the gallery as one vector."""
 
@@ -65,7 +83,7 @@ class EmbedGallery(Step):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the gallery and the embedder."""
-        return {"gallery": RunGallery(), "embedder": of_coarse_model(config, Frozen("embedder"))}
+        return {"gallery": RunGallery(), "embedder": of_coarse_model(config, GalleryEmbedder("embedder"))}
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
         """Return what determines a vector beside the embedder."""
@@ -82,8 +100,10 @@ class EmbedGallery(Step):
 
         table = gallery.parts[0] if isinstance(gallery, Joined) else gallery
         if isinstance(table, VectorTable):
-            zeros = torch.zeros(1, embedder.settings.num_tokens, embedder.settings.token_dim)
-            table.check(embedder.name, reduce(zeros).shape[1])
+            _check_table(table, embedder.settings, wanted)
+            if not table.description.is_file():
+                what = f"{table.path}: the embedder is unknown; {table.description.name} would name it"
+                console.print(what, markup=False)
         console.print(f"embedding a gallery of {len(gallery):,} with embedder={embedder.name}")
         skips = wanted.unreadable == SKIP
         embed_gallery(gallery, work.folder, vectors, batch_size=wanted.batch_size, skip_unreadable=skips)

@@ -39,7 +39,7 @@ from mindeye_pl.steps.gallery.index import (
     refine_factor,
     vector_of,
 )
-from mindeye_pl.steps.gallery.searched import RunGallery
+from mindeye_pl.steps.gallery.searched import RunGallery, given_table
 from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.steps.inputs.embeddings import Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
@@ -114,16 +114,16 @@ class Retrieve(ModelStep):
             "test_set": TestSetLog(),
         }
 
+    def check(self, config: DictConfig) -> None:
+        """Check that there are images to re-rank."""
+        super().check(config)
+        if config.retrieve.rerank and (table := given_table(config)) is not None:
+            got, expected = f"a table of vectors, {table.path}", "a gallery of images"
+            raise UserError("re-ranking reads images", got=got, expected=expected, fix="retrieve.rerank=false")
+
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Search, order anew, and score where the seen images are in the gallery."""
         wanted, dataset, searched = settings.retrieve, inputs["images"], inputs["gallery"]
-        if wanted.rerank and not searched.gallery.holds_images:
-            raise UserError(
-                "re-ranking reads images",
-                got=f"a table of vectors, {wanted.gallery}",
-                expected="a gallery of images",
-                fix="retrieve.rerank=false",
-            )
         vectors = EmbeddedGallery(inputs["vectors"]) if "vectors" in inputs else None
         if vectors is not None:
             check_unreadable(vectors, wanted.unreadable == SKIP)

@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from mindeye_pl.engine.step import Input, Inputs
-from mindeye_pl.gallery.files import FileGallery, open_gallery
+from mindeye_pl.gallery.files import VECTORS, FileGallery, VectorTable, kind_of, open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected
 from mindeye_pl.steps.inputs.dataset import Images
 from mindeye_pl.steps.inputs.splits import Split, is_image_wise
@@ -58,6 +58,11 @@ class RunGallery(Input):
         seen = {key: config.data[key] for key in ("subject", "test_split")} if _has_seen(config) else None
         return fingerprint({"files": files, "seen": seen})
 
+    def check(self, config: DictConfig, parts: Inputs) -> None:
+        """Check that the user's gallery holds something; headers of tar shards are read for it."""
+        if config.retrieve.gallery is not None:
+            len(open_gallery(Path(config.retrieve.gallery), _ANY_SIDE, config.retrieve.source))
+
     def open(self, config: DictConfig, parts: Inputs) -> SearchedGallery:
         """Return the gallery; raise a `UserError` as `open_gallery` does."""
         dataset, wanted = parts["images"], config.retrieve
@@ -69,6 +74,14 @@ class RunGallery(Input):
             return SearchedGallery(given, None)
         seen = dataset.test_ids(config.data.subject, config.data.test_split, parts.get("split"))
         return SearchedGallery(Joined([given, Selected(own, seen)]), seen)
+
+
+def given_table(config: DictConfig) -> VectorTable | None:
+    """Return the table of vectors that `retrieve.gallery` names, None where it names images or nothing."""
+    given = config.retrieve.gallery
+    if given is None or kind_of(Path(given), config.retrieve.source) != VECTORS:
+        return None
+    return VectorTable(Path(given))
 
 
 def _has_seen(config: DictConfig) -> bool:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -213,11 +214,25 @@ def test_the_class_token_model_searches_and_the_token_model_re_ranks(cli: Comman
         (["retrieve.source=zip", "retrieve.gallery=."], ("retrieve.source", "folder", "Fix: retrieve.source=")),
         (["retrieve.vector=best"], ("retrieve.vector", "mean_of_tokens")),
         (["retrieve.gallery=EMPTY"], ("image folder is missing or empty",)),
+        (["retrieve.gallery=TABLE"], ("re-ranking reads images", "retrieve.rerank=false")),
+        (["retrieve.gallery=TABLE", "retrieve.rerank=false"], ("vectors of another width", "got: 8; expected: 64")),
+        (["retrieve.gallery=NAMED", "retrieve.rerank=false"], ("belongs to another embedder", "got: openclip_l")),
+        (["retrieve.gallery=SHARD"], ("the gallery is empty", "no image in 1 tar shards")),
+        (["retrieve.vector=class_token"], ("class token alone", "got: 4 tokens")),
     ],
 )
 def test_refusals_before_the_first_step(options: list[str], says: tuple[str, ...], cli: CommandLine) -> None:
-    (empty := cli.outputs.parent / "empty").mkdir()
-    cli.refuses(*COMMAND, *(option.replace("EMPTY", str(empty)) for option in options), says=says)
+    paths = {name: cli.outputs.parent / f"gallery_{name.lower()}" for name in ("EMPTY", "TABLE", "NAMED", "SHARD")}
+    paths["EMPTY"].mkdir()
+    for name, width in (("TABLE", 8), ("NAMED", 64)):
+        paths[name] = paths[name].with_suffix(".npy")
+        np.save(paths[name], np.ones((3, width), np.float32))
+    paths["NAMED"].with_suffix(".json").write_text('{"embedder": "openclip_l"}')
+    paths["SHARD"] = paths["SHARD"].with_suffix(".tar")
+    tarfile.open(paths["SHARD"], "w").close()
+    for name, path in paths.items():
+        options = [option.replace(name, str(path)) for option in options]
+    cli.refuses(*COMMAND, *options, says=says)
     assert not cli.artifacts()
 
 
