@@ -54,6 +54,18 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_all(gallery), as_floats(rows[order]))
 
 
+def test_files_of_macos_in_a_folder_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = open_gallery(folder(tmp_path), SIDE)
+    names, fingerprint = whole.names(np.arange(COUNT)), whole.fingerprint()
+    for image in list((tmp_path / "images").rglob("*.png")):
+        image.with_name(f"._{image.name}").write_bytes(b"\0\5\x16\7 of another file system")
+    capsys.readouterr()
+    gallery = open_gallery(tmp_path / "images", SIDE)
+    assert f"{COUNT} files of macOS (._*) are skipped" in " ".join(capsys.readouterr().out.split())
+    assert (gallery.names(np.arange(COUNT)), gallery.fingerprint()) == (names, fingerprint)
+    np.testing.assert_array_equal(read_all(gallery), read_all(whole))
+
+
 def test_names_of_tar_shards_and_rows(tmp_path: Path) -> None:
     names = open_gallery(tar(tmp_path), SIDE).names(np.array([0, 2, 3, 6]))
     assert names == ["00000.tar/000000.png", "00000.tar/000002.png", "00001.tar/000003.png", "00001.tar/000006.png"]

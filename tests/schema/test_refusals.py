@@ -56,6 +56,7 @@ WRONG_VALUES = [
     ("data.num_workers=-1", "a whole number of at least 0", "data.num_workers=0"),
     ("embedder.token_dim=-1", "a whole number of at least 1", "embedder.token_dim=1"),
     ("embedder.name=../x", "text (up to 80 letters, digits", None),
+    ("simulation.name=../../../../evil", "text (up to 80 letters, digits", None),
     (f"embedder.name={'a' * 81}", "text (up to 80 letters, digits", None),
     ("reconstruct.prior_samples=0", "a whole number of at least 1", "reconstruct.prior_samples=1"),
     ("unclip.batch_size=0", "a whole number of at least 1", "unclip.batch_size=1"),
