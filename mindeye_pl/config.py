@@ -1,5 +1,6 @@
 """Where the configuration lies, the resolvers it uses, and the checks that no single group can make."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -136,8 +137,17 @@ def _check_sweep_metric(sweep: DictConfig) -> None:
         raise UserError("sweep.metric is no column of the sweep's table", got=metric, expected=expected, fix=fix)
 
 
+def _leads_elsewhere(names: str) -> bool:
+    """Return whether a name, or one of several that are swept, is an absolute path or has a part such as `..`."""
+    absolute = re.search(r"(^|[^\w.+-])/", names)
+    return absolute is not None or any(part.startswith(".") for part in re.split(r"[^\w.+-]+", names))
+
+
 def check_command_line(arguments: Iterable[str]) -> None:
-    """Refuse, before Hydra composes anything, a key that is given twice and a config group that is set to null."""
+    """Refuse, before Hydra composes anything, a key that is given twice and a config group that is set to null.
+
+    The experiment names folders of results, so that it is refused as a path too, before Hydra makes the first of them.
+    """
     given: dict[str, str] = {}
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
@@ -146,6 +156,11 @@ def check_command_line(arguments: Iterable[str]) -> None:
         if key in given:
             raise UserError(f"{key} is given twice", got=f"{given[key]} and {argument}", expected="one value")
         given[key] = argument
+        if key.strip("/").partition("@")[0] == "experiment" and _leads_elsewhere(value):
+            expected, fix = "NAME, or sweeps/NAME", "--config-dir=DIR, which has your own in its folder experiment"
+            raise UserError(
+                "experiment is no name below the folder of experiments", got=value, expected=expected, fix=fix
+            )
         if value not in ("", "null") or key.startswith("hydra"):
             continue
         if options := sorted(path.stem for path in (conf_dir() / key).glob("*.yaml")):

@@ -50,6 +50,11 @@ def folder_name(text: str) -> str:
     return f"{name.encode()[: _LONGEST_NAME - len(digest) - 1].decode(errors='ignore')}-{digest}"
 
 
+def folders_of(name: str) -> Path:
+    """Return the folders of a name in parts, such as `sweeps/seeds`: each a `folder_name`, none leads upwards."""
+    return Path(*map(folder_name, name.split("/")))
+
+
 def fingerprint_file(path: Path) -> str:
     """Return the sha256 of a whole file's content; the path and times do not enter, so that a copy has the same.
 

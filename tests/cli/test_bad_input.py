@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from mindeye_pl.config import check_command_line
@@ -439,3 +440,39 @@ def test_paths_that_cannot_be_used(override: str, says: tuple[str, ...], cli: Co
 def test_a_key_given_twice(twice: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=r"(seed|scale) is given twice .got: \S+ and \S+; expected: one value"):
         check_command_line([EXPERIMENT[0], *twice])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../../evil",
+        "/etc/evil",
+        "sweeps/../../evil",
+        "'../evil'",
+        "finetune_subj01_1h,../evil",
+        ".hidden",
+        "[a,/b]",
+    ],
+)
+@pytest.mark.parametrize("key", ["+experiment", "experiment", "+experiment@_global_"])
+def test_an_experiment_elsewhere(key: str, name: str, cli: CommandLine, tmp_path: Path) -> None:
+    """Folders of results have the name of the experiment, and Hydra makes the first before any check of values."""
+    before = set(tmp_path.parent.rglob("*"))
+    cli.refuses(
+        f"{key}={name}", "scale=tiny", says=("below the folder of experiments", f"got: {name}", "--config-dir=DIR")
+    )
+    assert set(tmp_path.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["finetune_subj01_1h", "sweeps/seeds-2.b", "choice(a,sweeps/b)", "glob(*)", "a,b"])
+def test_names_of_experiments(name: str) -> None:
+    check_command_line([f"+experiment={name}"])
+
+
+def test_the_configuration_is_printed_resolved(cli: CommandLine) -> None:
+    code, out, err = cli("--cfg", "job", "--resolve", *EXPERIMENT)
+    assert code == 0, err
+    found = OmegaConf.create(out)
+    assert found.pretrain.subjects == [2, 5, 7]
+    assert "${" not in out
+    assert not cli.artifacts()

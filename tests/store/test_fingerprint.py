@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindeye_pl.store import fingerprint as module
-from mindeye_pl.store.fingerprint import CACHE, fingerprint_file, folder_name
+from mindeye_pl.store.fingerprint import CACHE, fingerprint_file, folder_name, folders_of
 
 
 @pytest.fixture
@@ -96,6 +96,8 @@ def test_any_text_becomes_the_name_of_one_folder(text: str) -> None:
 def test_names_of_folders() -> None:
     assert folder_name("subj01-1h-pretrained-seed42") == "subj01-1h-pretrained-seed42"
     assert folder_name("my gallery/../x\x1b[2J\n") == "my-gallery-..-x-2J-"
+    assert folders_of("sweeps/seeds") == Path("sweeps/seeds")
+    assert folders_of("/../x/..") == Path("unnamed/unnamed/x/unnamed")
     assert folder_name("..") == folder_name("") == "unnamed"
     long, other = folder_name("é" * 300), folder_name("é" * 299)
     assert long.startswith("ééé")

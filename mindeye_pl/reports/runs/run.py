@@ -37,6 +37,7 @@ from mindeye_pl.steps.gallery.retrieve import RETRIEVE
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.environment import environment
+from mindeye_pl.store.fingerprint import folders_of
 from mindeye_pl.training.fit import HISTORY
 
 
@@ -128,13 +129,13 @@ def report_folder(config: DictConfig, experiment: str, overrides: Sequence[str],
     A run of its own has one for each subject and amount of data that the command line names; a job of a sweep lies
     below its experiment.
     """
-    folder, data = Path(config.paths.reports), config.data
+    folder, data = Path(config.paths.reports) / folders_of(experiment), config.data
     if job is not None:
-        return folder / experiment / "jobs" / str(job)
+        return folder / "jobs" / str(job)
     hours = "all" if data.num_sessions == "all" else f"{data.num_sessions}h"
     names = {"data.subject": f"subj{data.subject:02d}", "data.num_sessions": hours}
     given = [name for key, name in names.items() if any(item.startswith(f"{key}=") for item in overrides)]
-    return folder / "_".join([experiment, *given])
+    return folder.with_name("_".join([folder.name, *given]))
 
 
 def _print(config: DictConfig, tables: Sequence[Results]) -> None:

@@ -36,6 +36,7 @@ from mindeye_pl.schema.nodes.reports import Baseline
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
 from mindeye_pl.store.environment import environment
+from mindeye_pl.store.fingerprint import folders_of
 
 #: Number of score columns in the terminal.
 TERMINAL_COLUMNS = 3
@@ -68,7 +69,7 @@ def write_sweep_report(config: DictConfig) -> Path | None:
     run = Run(compose_config(jobs[0].overrides), jobs[0].overrides)
     stimuli, captions = run.open(Images()).stimuli, run.open(DataFile(CAPTIONS))
     data, findings = _report_data(config, jobs, run.config, stimuli, captions)
-    path = Path(config.paths.reports) / data.title / "index.html"
+    path = Path(config.paths.reports) / folders_of(data.title) / "index.html"
     write_report(path, data, export=config.report.export)
     _print(data.results, findings)
     console.print(f"\nreport: {path.resolve()}")
