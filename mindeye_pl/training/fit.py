@@ -35,7 +35,7 @@ from mindeye_pl.training.callbacks.resume_checkpoint import (
     LAST_CHECKPOINT,
     AtomicCheckpointIO,
     ResumeCheckpoint,
-    check_checkpoint,
+    check_checkpoints,
 )
 from mindeye_pl.training.checkpoints import WEIGHTS, save_weights
 from mindeye_pl.training.settings import TrainingSettings
@@ -92,11 +92,11 @@ def fit(
     """
     if save is not None and shards_weights(strategy := settings.trainer.get("strategy", "auto")):
         raise UserError(f"{title}: weights cannot be sharded", got=strategy_name(strategy), fix="trainer.strategy=ddp")
-    checkpoint, trained = folder / LAST_CHECKPOINT, folder / TRAINED
+    checkpoint, best_checkpoint, trained = folder / LAST_CHECKPOINT, folder / f"{BEST}.ckpt", folder / TRAINED
 
     def remove_checkpoints() -> None:
         remove(checkpoint)  # fewer epochs than between two checkpoints leave none
-        remove(folder / f"{BEST}.ckpt")  # last: a training that resumes from the checkpoint needs it
+        remove(best_checkpoint)  # last: a training that resumes from the checkpoint needs it
 
     if agree(trained.exists()):  # killed between its last epoch and the end of the step
         on_main_process(remove_checkpoints)
@@ -127,7 +127,9 @@ def fit(
             callback.path = checkpoint
     trainer = _build_trainer(settings, data, folder, budget, chosen)
     resumed_from = str(checkpoint) if agree(checkpoint.exists()) else None
-    on_main_process(check_checkpoint, checkpoint)
+    written = [one for one in (checkpoint, best_checkpoint) if one.exists()]
+    if resumed_from is not None:
+        on_main_process(check_checkpoints, written)
     try:
         with ctrl_c():
             trainer.fit(model, datamodule=data, ckpt_path=resumed_from, weights_only=True)
@@ -140,6 +142,7 @@ def fit(
         call._call_callback_hooks(trainer, "on_train_end")
     kept = trainer.current_epoch - 1
     if best is not None and best.best_model_path:
+        on_main_process(check_checkpoints, [best_checkpoint, checkpoint])
         found = weights_of_best(best)
         kept = found["epoch"]
         model.load_state_dict(found["state_dict"])

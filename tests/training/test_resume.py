@@ -14,8 +14,11 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 from safetensors.torch import load_file
+from torch.distributed import checkpoint as distributed_checkpoint
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
+from mindeye_pl.training.callbacks.resume_checkpoint import check_checkpoints, write_checksums
 from tests.conftest import CommandLine
 from tests.forked import Forked
 
@@ -211,6 +214,15 @@ def test_a_process_that_is_stopped(training: Training, number: signal.Signals) -
     assert_same(cli.made("finetune"), alone)
 
 
+def with_a_flipped_bit(path: Path) -> bytes:
+    """Content of a file of `torch.save`, changed in its largest tensor: bytes between the entries mean nothing."""
+    with zipfile.ZipFile(path) as file:
+        largest = max(file.infolist(), key=lambda one: one.file_size)
+    content = bytearray(path.read_bytes())
+    content[largest.header_offset + largest.file_size // 2 + 100] ^= 1
+    return bytes(content)
+
+
 def test_damaged_working_files_are_one_line(training: Training) -> None:
     """A flipped byte, a file that is cut off, curves that are no json: refused with the command that starts anew."""
     command, cli = (*SCRATCH, "finetune.epochs=6"), training.cli
@@ -222,18 +234,56 @@ def test_damaged_working_files_are_one_line(training: Training) -> None:
     process.communicate(timeout=120)
     (checkpoint,) = (cli.outputs / "artifacts" / "finetune").glob(".*.work/last.ckpt")
     whole = checkpoint.read_bytes()
-    with zipfile.ZipFile(checkpoint) as file:  # a byte of the largest tensor; those between the entries mean nothing
-        largest = max(file.infolist(), key=lambda one: one.file_size)
-    middle = largest.header_offset + largest.file_size // 2 + 100
-    for content in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], whole[:-1000], b""):
+    for content in (with_a_flipped_bit(checkpoint), whole[:-1000], b""):
         checkpoint.write_bytes(content)
-        cli.refuses(*command, says=("last.ckpt is damaged", f"Fix: rm {checkpoint}"))
+        cli.refuses(*command, says=("last.ckpt is damaged", f"Fix: rm -rf {checkpoint}"))
     checkpoint.write_bytes(whole)
     for text in ("[{", "{}", "[3]"):
         (history := checkpoint.with_name("history.json")).write_text(text)
         cli.refuses(*command, says=("history.json is damaged", f"Fix: rm {history}"))
     history.unlink()
     assert cli(*command)[0] == 0
+
+
+def test_damaged_weights_of_the_best_epoch_are_one_line(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = ("finetune.keep=best_validation", "data.validation_images=4")
+    command, cli = (*SCRATCH, *keep, "finetune.epochs=2", "callbacks.checkpoint.every_n_epochs=1"), training.cli
+    with monkeypatch.context() as patch:
+        patch.setattr("mindeye_pl.training.fit.weights_of_best", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cli(*command)
+    (best,) = (cli.outputs / "artifacts" / "finetune").glob(".*.work/best_validation.ckpt")
+    whole = best.read_bytes()
+    for content in (with_a_flipped_bit(best), whole[:-1000], b""):
+        best.write_bytes(content)
+        cli.refuses(*command, says=("best_validation.ckpt is damaged", "Fix: rm -rf", "last.ckpt", str(best)))
+    best.unlink()
+    cli.refuses(*command, says=("best_validation.ckpt is damaged", "No such file"))
+    best.write_bytes(whole)
+    assert cli(*command)[0] == 0
+
+
+def test_checkpoints_of_parts(tmp_path: Path) -> None:
+    """As FSDP and DeepSpeed write them: a part of another checkpoint, a changed one, a missing one."""
+    folder, state = tmp_path / "last.ckpt", {"weights": torch.arange(600.0), "step": torch.tensor(3)}
+    distributed_checkpoint.save(state, checkpoint_id=folder, no_dist=True)
+    write_checksums(folder)
+    check_checkpoints([folder])
+    (part,) = folder.glob("*.distcp")
+    whole = part.read_bytes()
+    changed = whole[:900] + bytes([whole[900] ^ 1]) + whole[901:]
+    for content in (changed, whole[:-10]):
+        part.write_bytes(content)
+        with pytest.raises(UserError, match=f"last.ckpt is damaged.*{part.name} has .*Fix: rm -rf {folder} starts"):
+            check_checkpoints([folder])
+    part.unlink()
+    with pytest.raises(UserError, match=f"{part.name} is missing"):
+        check_checkpoints([folder])
+    part.write_bytes(whole)
+    check_checkpoints([folder])
+    (folder / "manifest.json").unlink()  # killed while the first checkpoint was written
+    with pytest.raises(UserError, match="last.ckpt is damaged"):
+        check_checkpoints([folder])
 
 
 def test_killed_while_the_artifact_is_finished(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The checkpoint that a stopped training resumes from: when it is written, and how."""
 
+import shlex
 import signal
 import threading
 import time
@@ -17,6 +18,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from mindeye_pl.errors import UserError
 from mindeye_pl.stopping import Stopped, say, stop
 from mindeye_pl.store.atomic import replacing
+from mindeye_pl.store.manifest import FOLDER_ENTRIES, compare, read_manifest, write_manifest
+from mindeye_pl.store.regular_files import check_regular
 
 #: File, or folder where each rank writes its own part, in the training's folder.
 LAST_CHECKPOINT = "last.ckpt"
@@ -43,22 +46,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def check_checkpoint(path: Path) -> None:
-    """Compare a checkpoint file with the checksums of its entries; torch reads it without.
+def check_checkpoints(paths: Sequence[Path]) -> None:
+    """Compare checkpoints of one training with their checksums, which torch ignores.
 
     Raises:
-        UserError: if it is damaged. A folder of parts, which each rank writes by itself, is not checked.
+        UserError: if one is missing or damaged, or a folder with parts of different checkpoints.
     """
-    if not path.is_file():
-        return
+    for path in paths:
+        if (damage := _damage(path)) is not None:
+            what, expected = f"{path} is damaged", "the checkpoint that was written"
+            fix = f"{shlex.join(['rm', '-rf', *map(str, paths)])} starts this training from its beginning"
+            raise UserError(what, got=damage, expected=expected, fix=fix)
+
+
+def _damage(path: Path) -> object:
+    """Return the damage of a file by the checksums of its zip, of a folder by those beside its parts; None without."""
     try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
+        if path.is_dir():
+            return compare(path, read_manifest(path, FOLDER_ENTRIES), checksums=True) or None
+        with zipfile.ZipFile(check_regular(path)) as file:
+            return file.testzip()
+    except UserError as error:
+        return error.got
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        damaged = str(error)
-    if damaged is not None:
-        fix = f"rm {path} starts this training from its beginning"
-        raise UserError(f"{path} is damaged", got=damaged, expected="the checkpoint that was written", fix=fix)
+        return error
+
+
+def write_checksums(path: Path) -> None:
+    """Write the checksums of a checkpoint's parts beside them; the zip of a single file has its own."""
+    if path.is_dir():
+        write_manifest(path, schema=1, determined_by={})
 
 
 class ResumeCheckpoint(Checkpoint):
@@ -163,6 +180,8 @@ class ResumeCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if self._saves:
             trainer.save_checkpoint(self.path)
+            if trainer.is_global_zero:
+                write_checksums(self.path)
             self._saved_at_s = time.monotonic()
 
     def _stop(self, trainer: Trainer, reason: int, where: str) -> None:
