@@ -18,7 +18,7 @@ from mindeye_pl.console import console, progress_bar
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, portions
 from mindeye_pl.store.atomic import write_arrays, write_json
-from mindeye_pl.store.json_files import read_json
+from mindeye_pl.store.own_files import holds_tensors, opened_tensors, read_arrays, read_json, run_again
 
 #: Places of a file: 12 MB of 768-wide vectors in half precision.
 PLACES = 8192
@@ -52,7 +52,7 @@ class EmbeddedGallery:
             self.counts: dict[str, int] = dict(sorted(summary["files"].items()))  # vectors by file, by place
             self.num_unreadable: int = summary["num_unreadable"]
             self.unreadable: dict[str, str] = summary["unreadable"]  # error of the first skipped images, by name
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{folder} holds no complete embedded gallery", got=error, fix=f"rm -r {folder}") from error
 
     def __len__(self) -> int:
@@ -61,9 +61,7 @@ class EmbeddedGallery:
 
     def read(self, file: str) -> Portion:
         """Return the vectors of one file, `(n, F)` float32 of length 1."""
-        from safetensors.numpy import load_file
-
-        content = load_file(str(self.folder / file))
+        content = read_arrays(self.folder / file)
         return Portion(content["places"], unit_rows(content["vectors"]))
 
     def rows(self, places: np.ndarray) -> np.ndarray:
@@ -72,26 +70,23 @@ class EmbeddedGallery:
         Files are mapped one after the other, and only the pages of these vectors are read. Raises a UserError for a
         damaged file, or a place that has no vector.
         """
-        from safetensors import SafetensorError, safe_open
-
-        rows, fix = np.empty((len(places), self.dim), np.float32), f"rm -r {self.folder}, and run again"
+        rows = np.empty((len(places), self.dim), np.float32)
         files = list(self.counts)
         bounds = [0, *np.searchsorted(places, [_first_place(file) for file in files[1:]]).tolist(), len(places)]
         for file, (first, last) in zip(files, pairwise(bounds), strict=True):
             if first == last:
                 continue
-            path = self.folder / file
-            try:
-                # PyTorch's tensors are views of the mapped file; NumPy's arrays would be copies of all of it.
-                with safe_open(str(path), framework="pt") as content:
-                    known, vectors = content.get_tensor("places").numpy(), content.get_tensor("vectors").numpy()
-                    indices = np.searchsorted(known, places[first:last]).clip(max=len(known) - 1)
-                    missing = places[first:last][known[indices] != places[first:last]]
-                    rows[first:last] = vectors[indices]
-            except (OSError, SafetensorError) as error:
-                raise UserError(f"{path} is a damaged file of vectors", got=error, fix=fix) from error
+            # PyTorch's tensors are views of the mapped file; NumPy's arrays would be copies of all of it.
+            with opened_tensors(self.folder / file) as content:
+                known, vectors = content.get_tensor("places").numpy(), content.get_tensor("vectors").numpy()
+                indices = np.searchsorted(known, places[first:last]).clip(max=len(known) - 1)
+                missing = places[first:last][known[indices] != places[first:last]]
+                rows[first:last] = vectors[indices]
             if len(missing):
-                raise UserError(f"{path} lacks a vector of the index", got=f"no place {missing[0]}", fix=fix)
+                fix = f"rm -r {self.folder}, and run again"
+                raise UserError(
+                    f"{self.folder / file} lacks a vector of the index", got=f"no place {missing[0]}", fix=fix
+                )
         return unit_rows(rows)
 
     def sample(self, count: int, seed: int) -> np.ndarray:
@@ -117,7 +112,7 @@ def embed_gallery(
     if no image is readable.
     """
     wanted = {f"{_PREFIX}{first:012d}{_SUFFIX}": (first, last) for first, last in portions(gallery, PLACES)}
-    left = {name: bounds for name, bounds in wanted.items() if not (folder / name).exists()}
+    left = {name: bounds for name, bounds in wanted.items() if not holds_tensors(folder / name)}
     num_left = sum(last - first for first, last in left.values())
     with progress_bar(shown=bool(left)) as bar:
         task = bar.add_task("embedding the gallery", total=len(gallery), completed=len(gallery) - num_left)
@@ -174,11 +169,9 @@ def _write(path: Path, parts: Sequence[Portion]) -> None:
 
 def _finish(folder: Path, names: Sequence[str]) -> None:
     """Write the summary of the files."""
-    from safetensors import safe_open
-
     counts, dims, unreadable, num_unreadable = {}, set(), dict[str, str](), 0
     for name in names:
-        with safe_open(str(folder / name), framework="np") as file:
+        with opened_tensors(folder / name, "np", fix=run_again(folder / name)) as file:
             count, dim = file.get_slice("vectors").get_shape()
             found = json.loads(file.metadata()["unreadable"])
         num_unreadable += len(found)

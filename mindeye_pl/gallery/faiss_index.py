@@ -21,6 +21,7 @@ from mindeye_pl.gallery.embedded import PLACES, EmbeddedGallery, unit_rows
 from mindeye_pl.gallery.index import check_queries
 from mindeye_pl.gallery.source import Portion
 from mindeye_pl.store.atomic import replacing, write_array
+from mindeye_pl.store.own_files import run_again
 from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.types import OneOf, PositiveInt, Seed
 
@@ -142,7 +143,7 @@ class FaissIndex:
 
     def add(self, part: int, portions: Iterable[Portion]) -> None:
         """See `VectorIndex.add`; the shard's name appears when it is whole."""
-        index, places = load_faiss().read_index(str(self.folder / _TRAINED)), []
+        index, places = self._trained(), []
         # A graph that several threads build depends on their order, so that builds would differ.
         with _threads(1 if self._build.kind == "hnsw" and self._build.threads is None else self._build.threads):
             for portion in portions:
@@ -150,6 +151,13 @@ class FaissIndex:
                 places.append(portion.places)
         write_array(self._shard(part).with_suffix(".places.npy"), np.concatenate(places))
         _write(index, self._shard(part))
+
+    def _trained(self) -> Any:
+        path = self.folder / _TRAINED
+        try:
+            return load_faiss().read_index(str(check_regular(path)))
+        except RuntimeError as error:
+            raise UserError(f"{path} is damaged", got=str(error)[-120:], fix=run_again(path)) from error
 
     def finish(self) -> None:
         """See `VectorIndex.finish`."""

@@ -5,7 +5,6 @@ everything is flushed, and one rename gives the folder its final name: a folder 
 Sizes are compared at every reuse, checksums by `pipeline=artifacts`.
 """
 
-import json
 import os
 import shutil
 import time
@@ -22,6 +21,7 @@ from mindeye_pl.store.atomic import flush, flush_all, remove_temporaries
 from mindeye_pl.store.fingerprint import fingerprint, folder_name
 from mindeye_pl.store.locks import REQUIRED, Maker, held, storing
 from mindeye_pl.store.manifest import check_sizes, read_manifest, rebuild, write_manifest
+from mindeye_pl.store.own_files import read_json, run_again
 
 #: Raised when the meaning of every artifact's files changes; part of every fingerprint.
 SCHEMA_VERSION = 3
@@ -158,7 +158,7 @@ class ArtifactStore:
                 note.unlink(missing_ok=True)
 
     def _finish(self, spec: ArtifactSpec, work: Path, **entries: Any) -> None:
-        facts = json.loads((work / FACTS).read_bytes()) if (work / FACTS).exists() else {}
+        facts = read_json(work / FACTS, fix=run_again(work / FACTS)) if (work / FACTS).exists() else {}
         (work / FACTS).unlink(missing_ok=True)
         remove_temporaries(work)
         write_manifest(

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mindeye_pl.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,12 +106,10 @@ def _as_any_new_file(path: Path) -> Iterator[None]:
 def write_stacked(path: Path, parts: Sequence[Path]) -> None:
     """Write a safetensors file of the tensors of many, stacked by name, atomically; one of them is in memory at a time.
 
-    All parts have the same names, dtypes and shapes. The format is of the `safetensors` project: the length of a
-    header, the header as json, and the tensors' bytes without gaps.
+    All parts have the same names, dtypes and shapes; a damaged one is refused by a UserError. The format is of the
+    `safetensors` project: the length of a header, the header as json, and the tensors' bytes without gaps.
     """
-    from safetensors import deserialize
-
-    first = sorted(deserialize(parts[0].read_bytes()), key=lambda item: (-_item_bytes(item[1]), item[0]))  # aligned
+    first = sorted(_tensors(parts[0]).items(), key=lambda item: (-_item_bytes(item[1]), item[0]))  # aligned
     header, start = {}, {}
     end = 0
     for name, one in first:
@@ -120,12 +121,25 @@ def write_stacked(path: Path, parts: Sequence[Path]) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for place, part in enumerate(parts):
-            tensors = dict(deserialize(part.read_bytes()))
+            tensors = _tensors(part)
             if _kinds(tensors.items()) != _kinds(first):
-                raise ValueError(f"{part} holds other tensors than {parts[0]}")
+                raise _damaged_part(part, f"other tensors than in {parts[0].name}")
             for name, one in tensors.items():
                 file.seek(8 + len(text) + start[name] + place * len(one["data"]))
                 file.write(one["data"])
+
+
+def _tensors(part: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        return dict(deserialize(part.read_bytes()))
+    except SafetensorError as error:
+        raise _damaged_part(part, error) from error
+
+
+def _damaged_part(part: Path, got: object) -> UserError:
+    return UserError(f"{part} is damaged", got=got, fix=f"rm {shlex.quote(str(part))}, and run again")
 
 
 def _kinds(tensors: Iterable[tuple[str, Any]]) -> dict[str, tuple[str, list[int]]]:

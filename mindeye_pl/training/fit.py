@@ -1,6 +1,5 @@
 """The training loop of every model: Lightning's trainer, the project's callbacks, and resuming."""
 
-import json
 import logging
 import signal
 import warnings
@@ -15,6 +14,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.trainer import call
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from typing_extensions import TypedDict
 
 from mindeye_pl.console import console
 from mindeye_pl.distributed.ranks import agree, on_main_process, wait_for_all
@@ -24,6 +24,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.schema.nodes.run import BEST, LAST, LOSS, Keep, ValidationScore
 from mindeye_pl.stopping import Stopped, ctrl_c
 from mindeye_pl.store.atomic import remove, write_json
+from mindeye_pl.store.own_files import read_json
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
 from mindeye_pl.training.callbacks.finite_guard import FiniteGuard
@@ -99,8 +100,9 @@ def fit(
         remove(best_checkpoint)  # last: a training that resumes from the checkpoint needs it
 
     if agree(trained.exists()):  # killed between its last epoch and the end of the step
+        kept = on_main_process(_kept_epoch, trained)
         on_main_process(remove_checkpoints)
-        return int(agree(json.loads(trained.read_bytes())["kept_epoch"]))
+        return int(kept)
     silence_lightning()
     # Tensor cores for float32 on GPUs, as the published code asks for.
     torch.set_float32_matmul_precision("high" if settings.trainer.accelerator == "gpu" else "highest")
@@ -158,6 +160,16 @@ def fit(
 
     wait_for_all()  # every rank has read the checkpoints
     on_main_process(finish)
+    return kept
+
+
+class _Trained(TypedDict):
+    kept_epoch: int
+
+
+def _kept_epoch(trained: Path) -> int:
+    fix = f"rm {trained} trains again, from the last checkpoint where it is left"
+    kept: int = read_json(trained, _Trained, fix=fix)["kept_epoch"]
     return kept
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.manifest import sha256
+from mindeye_pl.store.own_files import holds_tensors
 from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.weights.safe_unpickling import PICKLE, content_of
 
@@ -142,13 +143,7 @@ def is_whole_checkpoint(path: Path) -> bool:
         # torch.save writes a zip, whose table is at its end; before torch 1.6 it wrote pickles, which have none.
         with path.open("rb") as file:
             return zipfile.is_zipfile(path) or file.read(1) == PICKLE
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return bool(file.keys())
-    except SafetensorError:
-        return False
+    return holds_tensors(path)
 
 
 def _listed(released: Released, key: str) -> list[str]:

@@ -110,6 +110,25 @@ def test_a_failing_embedder_is_reported(tmp_path: Path) -> None:
         run(source, tmp_path / "e")
 
 
+def test_damaged_files_are_made_again(tmp_path: Path) -> None:
+    source = open_gallery(write_hdf5(tmp_path / "p.hdf5", images(21)), SIDE)
+    before = content(run(source, tmp_path / "e"))
+    files = sorted((tmp_path / "e").glob("vectors-*"))
+    files[0].write_bytes(files[0].read_bytes()[:-3])
+    files[2].write_bytes(b"")
+    kept = files[1].stat().st_mtime_ns
+    for one, two in zip(content(run(source, tmp_path / "e")), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert files[1].stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"dim": 3, "files": 4}'])
+def test_a_damaged_summary_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "vectors.json").write_text(text)
+    with pytest.raises(UserError, match=f"Fix: rm -r {tmp_path}"):
+        EmbeddedGallery(tmp_path)
+
+
 def test_an_unfinished_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no complete embedded gallery"):
         EmbeddedGallery(tmp_path)

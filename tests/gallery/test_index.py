@@ -155,6 +155,15 @@ def test_a_damaged_shard_is_named(gallery: EmbeddedGallery, tmp_path: Path) -> N
         len(faiss_index(tmp_path))
 
 
+def test_damaged_centres_are_named(gallery: EmbeddedGallery, tmp_path: Path) -> None:
+    """Of an index that was killed before its shards."""
+    (index := faiss_index(tmp_path, "ivf_pq")).train(gallery)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UserError, match=f"{path.name} is damaged .*Fix: rm {path}, and run again"):
+        fill(index, gallery)
+
+
 @needs_milvus
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "http://nowhere.invalid:19530"])
 def test_milvus_that_does_not_answer(uri: str, gallery: EmbeddedGallery, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from mindeye_pl.errors import UserError
 from mindeye_pl.store import atomic
 from mindeye_pl.store.atomic import (
     remove_temporaries,
@@ -144,6 +145,9 @@ def test_many_files_become_one_of_stacked_tensors(tmp_path: Path) -> None:
     for name, rows in found.items():
         assert torch.equal(rows, torch.stack([tensors[name] for tensors in made]))
     save_file({"images": torch.zeros(3, 5, 5)}, parts[2])
-    with pytest.raises(ValueError, match="other tensors"):
+    with pytest.raises(UserError, match=r"2\.safetensors is damaged .*other tensors.* Fix: rm "):
+        write_stacked(tmp_path / "again.safetensors", parts)
+    parts[0].write_bytes(parts[0].read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"0\.safetensors is damaged .* Fix: rm "):
         write_stacked(tmp_path / "again.safetensors", parts)
     assert not list(tmp_path.glob("*again*"))

@@ -274,7 +274,7 @@ def test_checkpoints_of_parts(tmp_path: Path) -> None:
     changed = whole[:900] + bytes([whole[900] ^ 1]) + whole[901:]
     for content in (changed, whole[:-10]):
         part.write_bytes(content)
-        with pytest.raises(UserError, match=f"last.ckpt is damaged.*{part.name} has .*Fix: rm -rf {folder} starts"):
+        with pytest.raises(UserError, match=rf"last\.ckpt is damaged.*{part.name} has .*Fix: rm -rf {folder} starts"):
             check_checkpoints([folder])
     part.unlink()
     with pytest.raises(UserError, match=f"{part.name} is missing"):
@@ -282,7 +282,7 @@ def test_checkpoints_of_parts(tmp_path: Path) -> None:
     part.write_bytes(whole)
     check_checkpoints([folder])
     (folder / "manifest.json").unlink()  # killed while the first checkpoint was written
-    with pytest.raises(UserError, match="last.ckpt is damaged"):
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
         check_checkpoints([folder])
 
 
@@ -299,6 +299,13 @@ def test_killed_while_the_artifact_is_finished(training: Training, monkeypatch: 
         process = Forked(*command, f"paths.outputs={cli.outputs}")
         process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
+    (work,) = (cli.outputs / "artifacts" / "finetune").glob(".*.work")
+    for name, texts in {"trained.json": ("{", "{}", "[3]"), "history.json": ("[{", "[{}]", "{}")}.items():
+        whole = (work / name).read_text()
+        for text in texts:
+            (work / name).write_text(text)
+            cli.refuses(*command, says=(f"{name} is damaged", f"Fix: rm {work / name}"))
+        (work / name).write_text(whole)
     code, out, err = cli(*command)
     assert code == 0, err
     assert "epoch 1 of 2" not in out

@@ -6,10 +6,10 @@ sample is in memory at a time. A killed conversion resumes with the interrupted 
 first, and later writes only change numbers inside the allocated files.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from mindeye_pl.data.nsd.layout import NSDLayout
 from mindeye_pl.data.nsd.writer import write_shard, write_training_shards
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
+from mindeye_pl.store.own_files import read_json, read_or_make
 
 #: Names of the shards that were copied completely, in the folder that is being written.
 _PROGRESS = "progress.json"
@@ -60,8 +61,9 @@ def convert_mindeye1(
     indexed = [index_subject(source, subject, settings) for subject in subjects]
     designs = [subject.design(settings.trials_per_session) for subject in indexed]
     _allocate_files(layout, indexed, designs, _image_shape(source, indexed[0]))
-    finished: list[str] = json.loads((root / _PROGRESS).read_bytes()) if (root / _PROGRESS).exists() else []
-    write_json(root / _PROGRESS, finished)
+    finished: list[str] = read_or_make(
+        root / _PROGRESS, partial(read_json, kind=list[str]), lambda: write_json(root / _PROGRESS, [])
+    )
     columns = (TextColumn("converting MindEye1's NSD"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not progress) as bar:
         task = bar.add_task("", total=sum(len(subject.samples) for subject in indexed))

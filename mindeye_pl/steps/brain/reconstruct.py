@@ -4,7 +4,6 @@ Legend: n test images, S tokens, D token width, H and W image size.
 """
 
 import gc
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -38,6 +35,7 @@ from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.stopping import ctrl_c
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_stacked, write_tensors
+from mindeye_pl.store.own_files import holds_tensors, opened_tensors, read_json, read_tensors, run_again
 from mindeye_pl.training.fit import silence_lightning
 
 #: Files: `stimulus_ids` and images by name, one sentence for each, the images refined, and how they were made.
@@ -130,8 +128,8 @@ def make_images(
 ) -> None:
     """Write a file of images, with those that a killed build has left. Every rank calls it.
 
-    Batches are the same after a kill, and a batch with a missing image is made again as a whole: half precision rounds
-    otherwise in another batch.
+    Batches are the same after a kill, and a batch with a missing or damaged image is made again as a whole: half
+    precision rounds otherwise in another batch.
 
     Args:
         ids: `(n,)` stimulus ids, ascending.
@@ -142,17 +140,18 @@ def make_images(
         announced: words before the work, with the number of images.
     """
     paths = [_image_path(path, id_) for id_ in ids.tolist()]
-    missing = torch.tensor(agree([not one.exists() and not path.exists() for one in paths]))
+    done = agree(holds_tensors(path))
+    missing = torch.tensor(agree([not done and not holds_tensors(one) for one in paths]))
     batches = torch.arange(len(ids)).split(min(settings.unclip.batch_size, -(-len(ids) // world_size())))
     if left := [rows for rows in batches if missing[rows].any()]:
         count = sum(map(len, left))
-        done = len(ids) - count
-        console.print(announced.format(count) + (f", {done} are done" if done else ""))
+        rest = len(ids) - count
+        console.print(announced.format(count) + (f", {rest} are done" if rest else ""))
         _predict(load(), _Queries(left[rank() :: world_size()], query), path, settings)
         gc.collect()  # the trainer and the module refer to each other
         wait_for_all()
     if is_main_process():
-        if not path.exists():
+        if not done:
             write_stacked(path, paths)
         for one in paths:
             one.unlink(missing_ok=True)
@@ -179,14 +178,14 @@ class _Queries(Dataset[Any]):
 
 def _captions(captioner: Captioner, drawn: Path) -> list[str]:
     assert captioner.text is not None, "the captioner has no words"
-    with safe_open(str(drawn), framework="pt") as file:
+    with opened_tensors(drawn, fix=run_again(drawn)) as file:
         return captioner.text(file.get_tensor("caption_words"))
 
 
 def _captioned(drawn: Path, captions: Sequence[str], rows: Tensor) -> CaptionedImages:
     """Return some of the drawn images with their captions; `rows` follow one another."""
     first, last = int(rows[0]), int(rows[-1]) + 1
-    with safe_open(str(drawn), framework="pt") as file:
+    with opened_tensors(drawn, fix=run_again(drawn)) as file:
         read = {key: file.get_slice(key)[first:last] for key in file.keys() if key in _REFINED_FROM}  # noqa: SIM118
     return CaptionedImages(
         read["stimulus_ids"], read["images"].float(), list(captions[first:last]), read.get("blurry_images")
@@ -227,13 +226,13 @@ def _stored(value: Tensor) -> Tensor:
 def read_captions(folder: Path) -> list[str] | None:
     """Return the caption of each image in the order of `stimulus_ids`, None where none were made."""
     path = folder / CAPTIONS
-    return json.loads(path.read_bytes()) if path.exists() else None
+    return read_json(path, list[str]) if path.exists() else None
 
 
 def read_reconstructions(folder: Path) -> dict[str, Tensor]:
     """Return `stimulus_ids` `(n,)`, `images` `(n, 3, H, W)` float16 in [0, 1], and the intermediates."""
     refined = folder / REFINED
-    return load_file(str(folder / RECONSTRUCTIONS)) | (load_file(str(refined)) if refined.exists() else {})
+    return read_tensors(folder / RECONSTRUCTIONS) | (read_tensors(refined) if refined.exists() else {})
 
 
 RECONSTRUCT = Reconstruct()

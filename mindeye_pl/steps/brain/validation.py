@@ -1,6 +1,5 @@
 """Scores of a fine-tuned model on validation images, which are training images held out, never test images."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.store.atomic import write_json
+from mindeye_pl.store.own_files import read_json
+from mindeye_pl.training.callbacks.history import read_history
 from mindeye_pl.training.fit import HISTORY
 
 #: File of the kept weights' scores, in the folder of the step.
@@ -48,8 +49,8 @@ def write_kept_scores(folder: Path, epoch: int) -> None:
 
     There are none where a limit of the trainer ended the training inside its first epoch.
     """
-    records = json.loads((folder / HISTORY).read_bytes()) if (folder / HISTORY).exists() else []
-    record: dict[str, float] = next((one for one in records if one["epoch"] == epoch), {})
+    fix = f"rm {folder / HISTORY} finishes without the curves and the validation scores"
+    record = next((one for one in read_history(folder / HISTORY, fix) if one["epoch"] == epoch), {})
     scores = [score.to_dict() for score in validation_scores(record)]
     write_json(folder / VALIDATION, {"epoch": epoch + 1, "scores": scores})
 
@@ -69,4 +70,4 @@ def validation_scores(record: Mapping[str, float]) -> list[Score]:
 
 def read_kept_scores(folder: Path) -> list[Score]:
     """Return the scores that `write_kept_scores` wrote; empty where there were no validation images."""
-    return [Score.from_dict(plain) for plain in json.loads((folder / VALIDATION).read_bytes())["scores"]]
+    return [Score.from_dict(plain) for plain in read_json(folder / VALIDATION)["scores"]]

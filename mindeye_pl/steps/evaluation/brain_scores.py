@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
@@ -27,6 +26,7 @@ from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.store.atomic import write_arrays
+from mindeye_pl.store.own_files import read_or_make, read_tensors
 
 RIDGE, GNET = "ridge", "gnet"
 TITLES = {RIDGE: "ridge encoder", GNET: "GNet"}
@@ -124,13 +124,15 @@ def score_brains(
 
 def _predictions(encoder: Encoder, sets: ImageSets, path: Path) -> dict[str, Tensor]:
     """Return betas `(n, V)` by line, each set encoded once."""
-    if not path.exists():
+
+    def make() -> None:
         made = {
             key: np.concatenate([encoder(images[rows]) for rows in blocks(len(images))])
             for key, images in sets.sets.items()
         }
         write_arrays(path, made)
-    betas = load_file(str(path))
+
+    betas = read_or_make(path, read_tensors, make)
     lines = {line: betas[chosen.set][chosen.order] for line, chosen in sets.lines.items()}
     return lines | {TRUE_IMAGE: betas[SEEN]}
 

@@ -6,7 +6,6 @@ number can stand beside the column of a paper. A network whose file is missing l
 Legend: n test images, m images of a set, F features.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.metrics.fid import set_scores
@@ -48,6 +46,7 @@ from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.evaluation.own_metrics import OwnMetric
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.store.atomic import write_json, write_tensors
+from mindeye_pl.store.own_files import read_json, read_or_make, read_tensors
 
 #: The network by which a protocol asks for the CLIP of the experiment's own embedder, and its one layer.
 EMBEDDER = "embedder"
@@ -58,6 +57,7 @@ _BATCH_SIZE = 32
 Layers = Callable[[Tensor], dict[str, Tensor]]
 #: Scores by line and metric.
 Lines = dict[str, dict[str, Scored]]
+_PLAIN_LINES = dict[str, dict[str, tuple[list[float], list[float]]]]
 
 
 @dataclass
@@ -94,9 +94,11 @@ class FeaturesOfSets:
     def of_set(self, name: str, layer: str) -> Tensor:
         """Return features `(m, F)` float32 of a set in a layer."""
         path = self._folder / f"{name}.safetensors"
-        if not path.exists():
+
+        def make() -> None:
             write_tensors(path, self._run(self._sets.batches(name, _BATCH_SIZE)))
-        return load_file(str(path))[layer].float()
+
+        return read_or_make(path, read_tensors, make)[layer].float()
 
     def of_line(self, name: str, layer: str) -> Tensor:
         """Return features `(n, F)` float32 of a line of the table in a layer."""
@@ -191,11 +193,13 @@ def protocol_networks(protocol: DictConfig) -> set[str]:
 def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
     """Return the result of `compute`, from the file of an interrupted evaluation where there is one."""
     path = folder / f"scored-{name}.json"
-    if not path.exists():
+
+    def make() -> None:
         plain = {line: {m: scored.plain() for m, scored in row.items()} for line, row in compute().items()}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, plain)
-    read = json.loads(path.read_bytes())
+
+    read = read_or_make(path, partial(read_json, kind=_PLAIN_LINES), make)
     return {line: {m: Scored(*map(np.array, pair)) for m, pair in row.items()} for line, row in read.items()}
 
 

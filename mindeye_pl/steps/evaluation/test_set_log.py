@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from pydantic import TypeAdapter, ValidationError
 
 from mindeye_pl.engine.step import Input, Inputs, Work
-from mindeye_pl.errors import UserError
 from mindeye_pl.steps.inputs.dataset import Data
 from mindeye_pl.steps.inputs.splits import is_image_wise, split_settings
 from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
 from mindeye_pl.store.locks import held
-from mindeye_pl.store.regular_files import check_regular
+from mindeye_pl.store.own_files import read_json
 
 FILE = "test_evaluations.json"
 
@@ -54,11 +52,9 @@ class OpenedLog:
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
-    try:
-        return TypeAdapter(dict[str, dict[str, Any]]).validate_json(check_regular(path).read_bytes())
-    except ValidationError as error:
-        fix = f"a copy of it, or rm {path}, which forgets how often each test set was scored"
-        raise UserError(f"{path} is damaged", got=error.errors()[0]["msg"], expected="a log", fix=fix) from error
+    fix = f"a copy of it, or rm {path}, which forgets how often each test set was scored"
+    log: dict[str, dict[str, Any]] = read_json(path, dict[str, dict[str, Any]], fix=fix)
+    return log
 
 
 class TestSetLog(Input):

@@ -5,15 +5,15 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_text
+from mindeye_pl.store.own_files import read_json
 
 #: Writes a row: values by name, and the optimiser steps so far.
 Log = Callable[[Mapping[str, float], int], None]
@@ -22,7 +22,13 @@ Log = Callable[[Mapping[str, float], int], None]
 _PERFORMANCE = ("seconds", "trials_per_second", "peak_memory_gb")
 
 
-_RECORDS = TypeAdapter(list[dict[str, Any]])
+def _has_epoch(record: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(record.get("epoch"), int):
+        raise ValueError("a record without its epoch")
+    return record
+
+
+_RECORDS = list[Annotated[dict[str, Any], AfterValidator(_has_epoch)]]
 
 
 class History(Callback):
@@ -40,12 +46,9 @@ class History(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the records of the epochs that are done."""
-        try:
-            earlier = _RECORDS.validate_json(self.path.read_bytes()) if self.path.exists() else []
-            self.records = [record for record in earlier if record["epoch"] < trainer.current_epoch]
-        except (ValidationError, TypeError, KeyError) as error:
-            fix = f"rm {self.path} resumes without the curves of the epochs before"
-            raise UserError(f"{self.path} is damaged", got=error, expected="a list of epochs", fix=fix) from error
+        fix = f"rm {self.path} resumes without the curves of the epochs before"
+        records = read_history(self.path, fix)
+        self.records = [record for record in records if record["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
@@ -87,6 +90,12 @@ class History(Callback):
         self.records.append(record)
         if trainer.is_global_zero:
             write_text(self.path, json.dumps(self.records, indent=0))
+
+
+def read_history(path: Path, fix: str | None = None) -> list[dict[str, Any]]:
+    """Return the records of a training's epochs, empty where there are none; `fix` and errors as of `read_json`."""
+    records: list[dict[str, Any]] = read_json(path, _RECORDS, fix=fix) if path.exists() else []
+    return records
 
 
 def peak_memory_gb() -> float:

@@ -124,8 +124,9 @@ def checksums(root: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("damaged", [False, True])
 def test_killed_conversion_resumes_with_identical_files(
-    avg_split, converted, conversion_settings, tmp_path, monkeypatch
+    damaged, avg_split, converted, conversion_settings, tmp_path, monkeypatch
 ):
     real, root = mindeye1_conversion._write_image, tmp_path / "killed"
     written = []
@@ -146,6 +147,9 @@ def test_killed_conversion_resumes_with_identical_files(
     assert process.exitcode == -signal.SIGKILL
     done = json.loads((root / "progress.json").read_text())
     assert 0 < len(done) < 2 * sum(SHARDS.values())
+    if damaged:  # all shards are copied again
+        (root / "progress.json").write_text(json.dumps(done)[:-2])
+        done = []
     copied = []
     real_copy = mindeye1_conversion._copy
 

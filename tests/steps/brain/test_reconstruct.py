@@ -58,11 +58,17 @@ def test_reconstruct_killed_and_started_again(
     images = sorted(work.glob("reconstructions-*.safetensors"))
     assert len(images) == 4
     images[1].unlink()  # as a kill in the middle of the batch
+    images[2].write_bytes(images[2].read_bytes()[:-20])
 
     def die(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert "are done" not in killed_in(reconstruct, "write_json", die), "the batch is made again as it was"
+    drawn = work / "reconstructions.safetensors"
+    whole = drawn.read_bytes()
+    drawn.write_bytes(whole[:-20])
+    assert "reconstructing" in killed_in(reconstruct, "write_json", die), "all are made again"
+    assert drawn.read_bytes() == whole
     code, out, _ = cli(*COMMAND)
     assert code == 0
     assert "images" not in out.partition("reconstruct:")[2].partition("reconstruct:")[0], "all were there"
