@@ -1,6 +1,5 @@
 """Summary of a finished sweep or run: one small JSON file with its scores and what made them."""
 
-import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from mindeye_pl.steps.inputs.dataset import is_simulated
 from mindeye_pl.steps.registry import STEPS
 from mindeye_pl.store.atomic import write_text
 from mindeye_pl.store.environment import CHANGES
+from mindeye_pl.store.own_files import read_json
 
 #: Exceptions that a reader must be told of: code that differs from its commit, and results of several commits.
 DIRTY, MIXED = "changes", "mixed"
@@ -136,7 +136,7 @@ def _names(cell: Cell) -> list[str]:
 
 def _contents(job: Job) -> list[dict[str, Any]]:
     paths = [job.artifacts[step.name] for step in (EVALUATE, EVALUATE_RECONSTRUCTIONS) if step.name in job.artifacts]
-    return [json.loads((Path(path) / SCORES).read_bytes()) for path in paths]
+    return [read_json(Path(path) / SCORES) for path in paths]
 
 
 def _columns(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, Column]:

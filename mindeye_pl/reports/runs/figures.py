@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.data.nsd import constants as nsd
@@ -34,6 +33,7 @@ from mindeye_pl.steps.evaluation.scored_images import ScoredImages
 from mindeye_pl.steps.gallery.retrieve import RECALL, read_found
 from mindeye_pl.steps.inputs.targets import ImageTargets
 from mindeye_pl.store.artifacts import Artifact
+from mindeye_pl.store.own_files import read_json, read_tensors
 
 #: Images that retrieval shows for each brain.
 _FOUND = 5
@@ -126,7 +126,7 @@ class Embeddings:
     @classmethod
     def read(cls, evaluation: Artifact, targets: ImageTargets) -> Self:
         """Return the embeddings of a finished evaluation."""
-        stored = load_file(str(evaluation.folder / PREDICTIONS))
+        stored = read_tensors(evaluation.folder / PREDICTIONS)
         ids = stored["stimulus_ids"].numpy()
         return cls(ids, stored["retrieval"], torch.from_numpy(targets.tokens(ids)[ids]))
 
@@ -152,7 +152,7 @@ def retrieval_section(embeddings: Embeddings, stimuli: Stimuli, captions: Path |
 
 def read_recall(retrieval: Artifact) -> dict[str, Any]:
     """Return the content of `recall.json`."""
-    return json.loads((retrieval.folder / RECALL).read_bytes())
+    return read_json(retrieval.folder / RECALL)
 
 
 def found_section(
@@ -227,7 +227,7 @@ def regions_section(content: Mapping[str, Any], encoders: Sequence[str]) -> Sect
 def tokens_section(embeddings: Embeddings, evaluation: Artifact) -> Section | None:
     """Return the map of predicted and true tokens."""
     names = [f"stimulus {id_}" for id_ in embeddings.ids[:_MAPPED]]
-    rank = json.loads((evaluation.folder / SCORES).read_bytes())["effective_rank"]
+    rank = read_json(evaluation.folder / SCORES)["effective_rank"]
     both = (embeddings.brain, embeddings.clip)
     predicted, true = (rows[:_MAPPED].flatten(1).float().numpy() for rows in both)  # (n, F)
     most = f"The effective rank of {len(embeddings.ids)} images is at most {rank.pop('most')}."

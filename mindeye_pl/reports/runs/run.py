@@ -1,6 +1,5 @@
 """The report of a run: the tables in the terminal and the page, empty rows with the commands that fill them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.console import console
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Inputs, Step
+from mindeye_pl.errors import UserError
 from mindeye_pl.reports.render.curves import training_panels
 from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import Section, charts_section
@@ -38,6 +38,7 @@ from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.environment import environment
 from mindeye_pl.store.fingerprint import folders_of
+from mindeye_pl.training.callbacks.history import read_history
 from mindeye_pl.training.fit import HISTORY
 
 
@@ -162,8 +163,12 @@ def _print(config: DictConfig, tables: Sequence[Results]) -> None:
 
 
 def _history(artifact: Artifact) -> list[dict[str, Any]]:
-    path = artifact.folder / HISTORY
-    return json.loads(path.read_bytes()) if path.exists() else []
+    """Return the records of a training; empty, with one line, where they are damaged: the weights are not."""
+    try:
+        return read_history(artifact.folder / HISTORY)
+    except UserError as error:
+        console.print(f"no training curves: {error}", markup=False)
+        return []
 
 
 def _test_set_uses(made: Mapping[Step, Artifact]) -> dict[str, str]:

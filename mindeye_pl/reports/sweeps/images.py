@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
 from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.engine.step import Step
@@ -22,6 +21,7 @@ from mindeye_pl.steps.baselines.images import IMAGES
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
+from mindeye_pl.store.own_files import opened_tensors
 
 #: Columns and rows of the table of images.
 MAX_CELLS, MAX_IMAGES = 8, 16
@@ -83,7 +83,7 @@ def _images_of(baseline: Cell) -> Path | None:
 
 def _read(file: Path, key: str) -> dict[int, np.ndarray]:
     """Return the first images `(3, H, W)` of a tensor by stimulus id; empty if the file lacks it."""
-    with safe_open(file, framework="numpy") as stored:
+    with opened_tensors(file, "numpy") as stored:
         if key not in stored.keys():  # noqa: SIM118  # not a dictionary
             return {}
         ids = stored.get_tensor("stimulus_ids")[:MAX_IMAGES].tolist()

@@ -3,7 +3,6 @@
 So the sweep's report needs neither the process nor the machine of a job, and finds a job that was killed.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Literal
 
 from mindeye_pl.console import console
 from mindeye_pl.store.atomic import write_json
+from mindeye_pl.store.own_files import read_json
 
 JOB = "job.json"
 
@@ -93,5 +93,5 @@ def _write(job: Job, folder: Path) -> None:
 
 def read_jobs(folder: Path) -> list[Job]:
     """Return the jobs of the sweep in `folder`, by number."""
-    jobs = [Job(**json.loads(path.read_bytes())) for path in folder.glob(f"*/{JOB}")]
+    jobs = [read_json(path, Job, fix=f"rm {path}, and the same command again") for path in folder.glob(f"*/{JOB}")]
     return sorted(jobs, key=lambda job: job.number)

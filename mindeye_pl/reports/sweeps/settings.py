@@ -3,7 +3,6 @@
 Legend: K seeds, n test images.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +19,8 @@ from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.validation import read_kept_scores
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
-from mindeye_pl.store.manifest import MANIFEST
+from mindeye_pl.store.manifest import read_manifest
+from mindeye_pl.store.own_files import read_json
 
 SEED, HOURS, START, ABLATION = "seed", "data.num_sessions", "finetune.start", "ablation"
 
@@ -93,7 +93,7 @@ class JobScores:
             scores |= {score.name: score for score in read_kept_scores(Path(job.artifacts[FINETUNE.name]))}
         for step, row in rows.items():
             if step in job.artifacts:
-                content = json.loads((Path(job.artifacts[step]) / SCORES).read_bytes())
+                content = read_json(Path(job.artifacts[step]) / SCORES)
                 scores |= {plain["name"]: Score.from_dict(plain) for plain in content["rows"].get(row, ())}
                 each = content.get("of_each_image", {}).get(row, {})
                 of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
@@ -205,7 +205,7 @@ class Cell:
 
 def manifest_of(folder: str) -> dict[str, Any]:
     """Return the manifest of an artifact's folder."""
-    return json.loads((Path(folder) / MANIFEST).read_bytes())
+    return read_manifest(Path(folder))
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mindeye_pl.console import console
@@ -33,6 +32,7 @@ from mindeye_pl.steps.brain.reconstructor import sampling_of, unclip_input
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import latent_rows
 from mindeye_pl.store.atomic import write_json, write_tensors
+from mindeye_pl.store.own_files import read_tensors
 
 #: File of `stimulus_ids` `(n,)` and `images` `(n, 3, H, W)` float16 in [0, 1].
 IMAGES = "images.safetensors"
@@ -179,7 +179,7 @@ def draw_tokens(
 
 def read_images(folder: Path) -> Tensor:
     """Return the images `(n, 3, H, W)` float16 in [0, 1] of a finished baseline, by ascending stimulus id."""
-    return load_file(str(folder / IMAGES))["images"]
+    return read_tensors(folder / IMAGES)["images"]
 
 
 def _write_images(folder: Path, ids: Tensor, images: Tensor) -> None:

@@ -7,7 +7,6 @@ depends on no seed, and all jobs of a sweep over seeds share it.
 Legend: n test images, N training images, k validation images, V voxels, S tokens, D token width, T = S D.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
@@ -33,6 +31,7 @@ from mindeye_pl.steps.brain.trials import subject_tags
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
 from mindeye_pl.store.atomic import write_json, write_tensors
+from mindeye_pl.store.own_files import read_json, read_tensors
 
 #: Files: predictions and statistics, and the choices in plain data.
 PREDICTIONS, CHOICES = "ridge.safetensors", "ridge.json"
@@ -76,7 +75,7 @@ class RidgePrediction:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Return the predictions of a finished step."""
-        stored = load_file(str(folder / PREDICTIONS))
+        stored = read_tensors(folder / PREDICTIONS)
         spread = Spread.of(stored, tuple(stored["mean"].shape))
         predictions, validation = stored["predictions"].float(), stored["validation"].float()
         ids = stored["stimulus_ids"], stored["validation_ids"]
@@ -250,7 +249,7 @@ def choose_for_retrieval(found: RidgePrediction, tokens: Callable[[np.ndarray], 
 
 def read_choices(folder: Path) -> dict[str, Any]:
     """Return the choices of a finished baseline."""
-    choices: dict[str, Any] = json.loads((folder / CHOICES).read_bytes())
+    choices: dict[str, Any] = read_json(folder / CHOICES)
     return choices
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from safetensors.numpy import load_file
 
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
@@ -25,6 +24,7 @@ from mindeye_pl.steps.inputs.splits import Split, test_data, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays
+from mindeye_pl.store.own_files import read_arrays
 from mindeye_pl.training.budget import Budget
 from mindeye_pl.training.build import build_model
 from mindeye_pl.training.checkpoints import WEIGHTS, load_shared_weights, read_weights
@@ -131,5 +131,5 @@ def read_normalisation(folder: Path) -> BetaNormalisation:
     """Return the scaling of betas that the model in a finished fine-tuning's folder was trained with."""
     if not (folder / BETAS).exists():
         return AsPublished()
-    found = load_file(folder / BETAS)
+    found = read_arrays(folder / BETAS)
     return ZScoreTrainSessions(found["mean"], found["std"])

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
@@ -29,6 +28,7 @@ from mindeye_pl.steps.brain.trials import TEST_RUNTIME, trial_data
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.store.atomic import write_arrays
+from mindeye_pl.store.own_files import read_arrays
 
 ENCODER = "encoder.safetensors"
 
@@ -115,4 +115,4 @@ def image_features(embedder: CLIPImageEmbedder, images: Tensor) -> Tensor:
 
 def load_encoder(folder: Path) -> RidgeEncoder:
     """Return the encoder of a finished `fit_encoder`."""
-    return RidgeEncoder(**load_file(str(folder / ENCODER)))
+    return RidgeEncoder(**read_arrays(folder / ENCODER))

@@ -3,7 +3,6 @@
 Legend: n test images, H and W image size.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,6 +59,7 @@ from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json
+from mindeye_pl.store.own_files import read_json
 
 #: Folder of what a killed evaluation has done.
 PARTS = "parts"
@@ -266,5 +266,5 @@ def above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[
 
 def read_image_scores(artifact: Artifact) -> dict[str, Any]:
     """Return all that an evaluation of images found, as `scores.json` holds it."""
-    path: Path = artifact.folder / SCORES
-    return json.loads(path.read_bytes())
+    content: dict[str, Any] = read_json(artifact.folder / SCORES)
+    return content

@@ -3,7 +3,6 @@
 Legend: n test images, R responses to each, V voxels, S tokens, D token width.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,6 +29,7 @@ from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_tensors
+from mindeye_pl.store.own_files import read_json
 from mindeye_pl.types import Prediction
 
 PREDICTIONS = "predictions.safetensors"
@@ -153,7 +153,7 @@ def predict_averaged(
 
 def read_content(artifact: Artifact) -> dict[str, Any]:
     """Return all that an evaluation of retrieval found."""
-    content: dict[str, Any] = json.loads((artifact.folder / SCORES).read_bytes())
+    content: dict[str, Any] = read_json(artifact.folder / SCORES)
     return content
 
 

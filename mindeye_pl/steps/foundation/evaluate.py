@@ -3,7 +3,6 @@
 Legend: N held-out images.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from mindeye_pl.steps.foundation.training import FoundationTraining, foundation_
 from mindeye_pl.steps.foundation.unclip import PRETRAIN_UNCLIP
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_text
+from mindeye_pl.store.own_files import read_json
 from mindeye_pl.version import __version__
 from mindeye_pl.weights.files import read_own, save_own
 from mindeye_pl.weights.loaders import bundled
@@ -85,7 +85,7 @@ class EvaluateFoundation(Step):
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the scores."""
-        content: Scores = json.loads((artifact.folder / SCORES).read_bytes())
+        content: Scores = read_json(artifact.folder / SCORES)
         found = [(model, name, value) for model, scores in content.items() for name, value in scores.items()]
         record.summarise({f"score/{_slug(model)}/{_slug(name)}": value for model, name, value in found})
         record.log_table("foundation", ("model", "score", "value"), found)

@@ -3,7 +3,6 @@
 Legend: N held-out images, E embedding width, F features, P side of an image.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -37,6 +36,7 @@ from mindeye_pl.steps.foundation.training import foundation_label
 from mindeye_pl.steps.inputs.frozen_models import Frozen
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json
+from mindeye_pl.store.own_files import read_json
 from mindeye_pl.weights.loaders import bundled
 
 #: The rows: the trained generator and what it is compared with.
@@ -99,7 +99,7 @@ class EvaluateGenerator(Step):
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the scores."""
-        rows = json.loads((artifact.folder / SCORES).read_bytes())["rows"]
+        rows = read_json(artifact.folder / SCORES)["rows"]
         record.summarise(score_summary(rows[GENERATOR]))
         kinds = {row: "null" for row in rows if row not in (GENERATOR, RANDOM_LATENTS)} | {TRAINING_IMAGES: "ceiling"}
         record.log_table("generator", COLUMNS, score_table(rows, kinds))

@@ -1,6 +1,5 @@
 """The images that foundation models learn from: simulated scenes, or images of the user's."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from mindeye_pl.steps.inputs.image_embeddings import token_embedder
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.embeddings import TokenStore
 from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.own_files import read_json
 
 IMAGES, CAPTIONS = "images.hdf5", "captions.json"
 
@@ -105,7 +105,7 @@ def _user_images(config: DictConfig) -> Images:
 
 def scene_captions(folder: Path) -> list[list[str]]:
     """Return the captions of every scene in a finished folder of `SCENES`, the full one first."""
-    captions: list[list[str]] = json.loads((folder / CAPTIONS).read_bytes())
+    captions: list[list[str]] = read_json(folder / CAPTIONS, list[list[str]])
     return captions
 
 

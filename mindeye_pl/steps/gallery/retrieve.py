@@ -3,14 +3,12 @@
 Legend: n test images, k images found for each, S tokens, D token width.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from mindeye_pl.console import console
@@ -48,6 +46,7 @@ from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_arrays, write_json
 from mindeye_pl.store.fingerprint import fingerprint
+from mindeye_pl.store.own_files import read_arrays, read_json
 
 RECALL = "recall.json"
 FOUND = "found.safetensors"
@@ -176,7 +175,7 @@ class Retrieve(ModelStep):
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log the recall."""
-        rows = json.loads((artifact.folder / RECALL).read_bytes())["rows"]
+        rows = read_json(artifact.folder / RECALL)["rows"]
         record.summarise(score_summary(rows.get(RERANKED, rows.get(COARSE, ()))))
         record.log_table("gallery_recall", COLUMNS, score_table(rows, {SHUFFLED: "null", OWN_VECTOR: "ceiling"}))
 
@@ -222,4 +221,4 @@ def read_found(artifact: Artifact) -> dict[str, np.ndarray]:
     The rest: `places` and `similarity` `(n, k)` where images were re-ranked, `truth` `(n,)` where the seen images are
     in the gallery.
     """
-    return load_file(str(artifact.folder / FOUND))
+    return read_arrays(artifact.folder / FOUND)

@@ -16,6 +16,7 @@ from mindeye_pl.reports.render.table import COLUMNS
 from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs, recorded
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, common_seeds, in_words, pairs, swept_keys
+from mindeye_pl.store.manifest import write_manifest
 
 RETRIEVAL = COLUMNS[0]
 NUM_IMAGES = 60
@@ -33,7 +34,8 @@ def write_job(folder: Path, number: int, each: np.ndarray | None, **settings: st
     score = Score("image_retrieval", float(each.mean()), 0.01, 100, len(each), (0.1, 0.2))
     content = {"rows": {"model": [score.to_dict()]}, "of_each_image": {"model": {"image_retrieval": each.tolist()}}}
     (artifact / "scores.json").write_text(json.dumps(content))
-    (artifact / "manifest.json").write_text(json.dumps({"step": "evaluate", "seconds": 30.0}))
+    named = {"step": "evaluate", "label": "subj01", "fingerprint": f"{number:064d}", "version": 1, "inputs": {}}
+    write_manifest(artifact, schema=3, determined_by={}, seconds=30.0, **named)
     job.status, job.artifacts = "finished", {"evaluate": str(artifact)}
     return job
 
@@ -217,3 +219,12 @@ def test_a_record_has_the_outcome_of_a_job(tmp_path: Path) -> None:
     assert (failed.status, failed.error) == ("failed", "mend it")
     assert stopped.status == "running"
     assert finished.settings() == {"seed": "1"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"number": 0, "overrides": ["seed=1"], "status": "fini"}'])
+def test_a_damaged_record_is_one_line(tmp_path: Path, text: str) -> None:
+    with recorded(Job(0, ["seed=1"]), tmp_path / "0", lambda error: None):
+        pass
+    (path := tmp_path / "0" / "job.json").write_text(text)
+    with pytest.raises(UserError, match=rf"job\.json is damaged .*Fix: rm {path}, and the same command again"):
+        read_jobs(tmp_path)
