@@ -1,5 +1,7 @@
 """Schedules whose epochs are not all as long as the first one."""
 
+import math
+
 import pytest
 import torch
 from torch.optim import Adam, Optimizer
@@ -30,6 +32,27 @@ def test_onecycle_peaks_after_two_epochs_and_ends_with_the_last_step() -> None:
     assert found[-1] < 1e-6
     with pytest.raises(ValueError, match="25 times"):
         rates(made, schedule, 1)
+
+
+@pytest.mark.parametrize(("epochs", "peak"), [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), (5, 0.4), (8, 0.25)])
+def test_onecycle_peaks_half_way_in_short_trainings(epochs: int, peak: float) -> None:
+    """The cosine of torch's one-cycle schedule, from a 25th to the peak and to a 25,000th, written out."""
+    per_epoch, top = 10, 1e-3
+    steps = per_epoch * epochs
+    made = optimizer()
+    found = rates(made, published_onecycle(made, iterations_per_epoch=[per_epoch] * epochs, max_lr=top), steps)
+    highest = peak * steps - 1
+
+    def cosine(start: float, end: float, part: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+    expected = [
+        cosine(top / 25, top, step / highest)
+        if step <= highest
+        else cosine(top, top / 25_000, (step - highest) / (steps - 1 - highest))
+        for step in range(steps)
+    ]
+    assert found == pytest.approx(expected)
 
 
 def test_the_rate_falls_after_every_few_epochs() -> None:

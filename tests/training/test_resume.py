@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
 from safetensors.torch import load_file
 from torch.distributed import checkpoint as distributed_checkpoint
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.training.callbacks.epoch_seed import EpochSeed
-from mindeye_pl.training.callbacks.resume_checkpoint import check_checkpoints, write_checksums
+from mindeye_pl.training.callbacks.resume_checkpoint import ResumeCheckpoint, check_checkpoints, write_checksums
 from tests.conftest import CommandLine
 from tests.forked import Forked
 
@@ -103,6 +104,40 @@ EARLY_AND_LATE = {(0, 1): TERM, (2, 4): USR1}
 
 
 SLOW = pytest.mark.slow
+
+
+def test_slurms_signal_is_answered_here_and_not_by_lightning(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under Slurm, Lightning would write `hpc_ckpt_1.ckpt` in the work folder and ask `scontrol` for another job."""
+    variables = {"JOB_ID": "1", "JOB_NAME": "train", "NTASKS": "1", "NNODES": "1", "NODEID": "0", "PROCID": "0"}
+    for name, value in (variables | {"LOCALID": "0", "NTASKS_PER_NODE": "1"}).items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    registered, answering, register = set[int](), list[Any](), _SignalConnector._register_signal
+
+    def note(number: int, handler: Any) -> None:
+        if isinstance(handler, _HandlersCompose):
+            registered.add(number)
+        register(number, handler)  # type: ignore[arg-type]
+
+    def interrupt() -> None:
+        answering.extend(signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM))
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    command, cli = (*SCRATCH, "finetune.epochs=2"), training.cli
+    monkeypatch.setattr(_SignalConnector, "_register_signal", staticmethod(note))
+    with at((0, 1), interrupt, monkeypatch):
+        code, _, err = cli(*command)
+    assert code == 128 + signal.SIGUSR1, err
+    assert registered == {signal.SIGUSR1, signal.SIGTERM}, "Lightning has seen Slurm"
+    assert all(one.__func__ is ResumeCheckpoint._receive for one in answering)
+    assert len(answering) == 2
+    (work,) = (cli.outputs / "artifacts" / "finetune").glob(".*.work")
+    assert [path.name for path in work.rglob("*.ckpt")] == ["last.ckpt"]
+    code, out, err = cli(*command)
+    assert code == 0, err
+    assert "resuming" in out
+    assert not list(cli.outputs.rglob("*.ckpt"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Summary of a finished sweep or run: one small JSON file with its scores and what made them."""
 
+import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -20,9 +20,13 @@ from mindeye_pl.stopping import Stopped, say, stop
 from mindeye_pl.store.atomic import replacing
 from mindeye_pl.store.manifest import FOLDER_ENTRIES, compare, read_manifest, write_manifest
 from mindeye_pl.store.regular_files import check_regular
+from mindeye_pl.types import NonNegativeFloat, PositiveInt
 
 #: File, or folder where each rank writes its own part, in the training's folder.
 LAST_CHECKPOINT = "last.ckpt"
+
+#: Signals that can be answered and whose default ends the process.
+SignalName = Literal["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP", "SIGXCPU"]
 
 #: Reason to save beside the numbers of signals, which are larger.
 _DUE = 1
@@ -97,9 +101,9 @@ class ResumeCheckpoint(Checkpoint):
 
     def __init__(
         self,
-        every_n_epochs: int = 1,
-        every_n_minutes: float | None = 30.0,
-        signals: Sequence[str] = ("SIGTERM", "SIGUSR1", "SIGINT"),
+        every_n_epochs: PositiveInt = 1,
+        every_n_minutes: NonNegativeFloat | None = 30.0,
+        signals: Sequence[SignalName] = ("SIGTERM", "SIGUSR1", "SIGINT"),
     ):
         super().__init__()
         self.every_n_epochs, self.every_n_minutes = every_n_epochs, every_n_minutes

@@ -44,6 +44,15 @@ def test_csv_contains_every_score_exactly() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["=1+1", "=HYPERLINK(A1)", "+1", "-1", "@SUM(A1)", "model", "", " =1", "a=b"])
+def test_no_cell_of_the_csv_is_a_formula(text: str) -> None:
+    row = Row(text, (Score("image_retrieval", -0.5, None, None, 982),), source=text)
+    (found,) = csv.DictReader(io.StringIO(as_csv(Results("x", [row], COLUMNS))))
+    kept = f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
+    assert (found["row"], found["source"]) == (kept, kept)
+    assert found["value"] == "-0.5", "numbers stay numbers"
+
+
 def test_markdown_has_a_cell_for_every_column() -> None:
     lines = [line for line in as_markdown(TABLE).splitlines() if line.startswith("|")]
     assert len(lines) == 4

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.reports.runs.run import report_folder
+from mindeye_pl.reports.runs.run import _history, report_folder
+from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
+from mindeye_pl.store.atomic import write_json
 
 
 @pytest.mark.parametrize(
@@ -23,11 +25,6 @@ def test_a_report_lies_below_its_folder(
 ) -> None:
     config = compose_config(["scale=tiny", f"paths.reports={tmp_path}", *overrides])
     assert report_folder(config, experiment, overrides, job) == tmp_path / expected
-
-
-from mindeye_pl.reports.runs.run import _history
-from mindeye_pl.store.artifacts import Artifact, ArtifactSpec, ArtifactStore
-from mindeye_pl.store.atomic import write_json
 
 
 @pytest.mark.parametrize("damage", ["{", "[{}]", '[{"epoch": 1}]', ""])

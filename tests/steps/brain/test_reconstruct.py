@@ -6,13 +6,18 @@ import re
 import shutil
 import signal
 import weakref
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import LightningModule
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from mindeye_pl.config import compose_config
 from mindeye_pl.models.image_refiner import ImageRefiner
 from mindeye_pl.models.reconstructor import Reconstructor
 from mindeye_pl.steps.brain import reconstruct
@@ -77,6 +82,39 @@ def test_reconstruct_killed_and_started_again(
     for name, rows in alone.items():
         assert torch.equal(again[name], rows), name
     assert not list((cli.outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions-*"))
+
+
+class _Draws(LightningModule):
+    """Images of 512 pixels, 1.5 MB each as they are stored, from nothing."""
+
+    def predict_step(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"stimulus_ids": rows, "images": torch.rand(len(rows), 3, _SIDE, _SIDE)}
+
+
+_SIDE = 512
+
+
+def _peak_growth(folder: Path, count: int) -> float:
+    """Bytes by which the process's peak memory grows while `count` images are made and stacked."""
+
+    def resident(key: str) -> int:
+        return 1024 * int(re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+
+    folder.mkdir()
+    settings = compose_config(["+experiment=scratch", "scale=tiny", "unclip=tiny"])
+    before = resident("VmRSS")
+    reconstruct.make_images(torch.arange(count), lambda rows: rows, _Draws, folder / "images.safetensors", settings)
+    with safe_open(str(folder / "images.safetensors"), framework="pt") as file:
+        assert file.get_slice("images").get_shape() == [count, 3, _SIDE, _SIDE]
+    return resident("VmHWM") - before
+
+
+@pytest.mark.slow
+def test_peak_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    """48 images need no more than 12, but for a few images' worth of noise; all of the 36 would be 54 MB."""
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        few, many = (processes.submit(_peak_growth, tmp_path / str(count), count).result() for count in (12, 48))
+    assert many - few < 6 * 2 * 3 * _SIDE**2
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
