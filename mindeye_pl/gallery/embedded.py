@@ -76,8 +76,11 @@ class EmbeddedGallery:
         for file, (first, last) in zip(files, pairwise(bounds), strict=True):
             if first == last:
                 continue
+            path, fix = self.folder / file, f"rm -r {self.folder}, and run again"
+            if not path.exists():
+                raise UserError(f"{path} is missing", fix=fix)
             # PyTorch's tensors are views of the mapped file; NumPy's arrays would be copies of all of it.
-            with opened_tensors(self.folder / file) as content:
+            with opened_tensors(path) as content:
                 known, vectors = content.get_tensor("places").numpy(), content.get_tensor("vectors").numpy()
                 indices = np.searchsorted(known, places[first:last]).clip(max=len(known) - 1)
                 missing = places[first:last][known[indices] != places[first:last]]

@@ -74,9 +74,7 @@ def opened_tensors(path: Path, framework: str = "pt", *, fix: str | None = None)
     """Open a safetensors file whose tensors are read one by one; `fix` and errors as of `read_json`."""
     from safetensors import safe_open
 
-    with _whole(path, fix):
-        file = safe_open(str(path), framework=framework)
-    with file:
+    with _whole(path, fix), safe_open(str(path), framework=framework) as file:
         yield file
 
 

@@ -156,7 +156,7 @@ def test_a_damaged_shard_is_named(gallery: EmbeddedGallery, tmp_path: Path) -> N
 
 
 def test_damaged_centres_are_named(gallery: EmbeddedGallery, tmp_path: Path) -> None:
-    """Of an index that was killed before its shards."""
+    """An index that was killed before its shards."""
     (index := faiss_index(tmp_path, "ivf_pq")).train(gallery)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:50])

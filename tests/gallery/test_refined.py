@@ -143,5 +143,5 @@ def test_a_damaged_file_of_vectors_is_named(gallery: EmbeddedGallery, coarse: Fa
     with pytest.raises(UserError, match="is damaged"):
         copy.rows(np.array([205]))
     damaged.unlink()
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="is missing"):
         copy.rows(np.array([205]))
