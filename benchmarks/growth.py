@@ -5,7 +5,7 @@
 
 A step is run on tensors without memory; its operations and bytes are counted. `exponent` is the slope of the logarithm
 between the last two values: 1 grows as fast as the axis, 0 not at all. With `--betas`, a process for each number of
-sessions opens the data, makes the first batch, and says its seconds and its peak of memory.
+sessions opens the data, makes the first batch, and says its processor time and its peak of memory.
 """
 
 import argparse
@@ -35,25 +35,24 @@ NUM_VOXELS, BATCH = 15_724, 24
 COLUMNS = (
     Column("TFLOP of a step", "operations", form="number", higher_is_better=False),
     Column("Peak, GB", "peak", form="number", higher_is_better=False),
-    Column("First batch, s", "seconds", form="number", higher_is_better=False),
+    Column("First batch, CPU s", "seconds", form="number", higher_is_better=False),
     Column("Exponent of time", "time_exponent", form="number", higher_is_better=False),
     Column("Exponent of memory", "memory_exponent", form="number", higher_is_better=False),
 )
 
-#: Opens the data of one subject, makes the first batch, and prints its seconds and the process's peak in bytes.
+#: Opens the data of one subject, makes the first batch, and prints its processor seconds and the process's peak in bytes.
 FIRST_BATCH = """
 import resource, sys, time
 import numpy as np
 from mindeye_pl.data.datamodule import NSDDataModule
 root, cache, sessions = sys.argv[1:]
-began = time.perf_counter()
+began = time.process_time()
 data = NSDDataModule(root, [1], cache_dir=cache, num_sessions=int(sessions), seed=0)
 data.targets = {"tokens": np.zeros((73_000, 1), np.float16)}
 data.setup("fit")
 next(iter(data.train_dataloader()))
-seconds = time.perf_counter() - began
-betas = sum(one.nbytes for one in data._train_betas)
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, betas)
+seconds = time.process_time() - began
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
@@ -80,7 +79,7 @@ def session_rows(root: Path) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield titles and figures of the first batch with more and more sessions, once the shards are indexed."""
     for sessions in (max(SESSIONS), *SESSIONS):
         command = [sys.executable, "-c", FIRST_BATCH, str(root), str(root.parent / "index"), str(sessions)]
-        seconds, peak, _ = map(float, subprocess.check_output(command).split())
+        seconds, peak = map(float, subprocess.check_output(command).split())
         yield f"sessions {sessions}", {"seconds": seconds, "peak": peak / GIB}
 
 
@@ -110,7 +109,7 @@ def plot(rows: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     panels = figure.subplots(2, len(axes), squeeze=False)
     for column, titles in enumerate(axes):
         axis = titles[0].split()[0]
-        time, unit = ("seconds", "first batch, s") if axis == "sessions" else ("operations", "step, TFLOP")
+        time, unit = ("seconds", "first batch, CPU s") if axis == "sessions" else ("operations", "step, TFLOP")
         for panel, score, label in zip(panels[:, column], (time, "peak"), (unit, "peak, GB"), strict=True):
             values = [rows[title][score]["value"] for title in titles]
             panel.plot([int(title.split()[1]) for title in titles], values, marker="o", color="#3b6ea5")
