@@ -40,7 +40,7 @@ COLUMNS = (
     Column("Exponent of memory", "memory_exponent", form="number", higher_is_better=False),
 )
 
-#: Opens the data of one subject, makes the first batch, and prints its processor seconds and the process's peak in bytes.
+#: Opens the data of one subject, makes the first batch; prints its processor seconds and the peak in bytes.
 FIRST_BATCH = """
 import resource, sys, time
 import numpy as np
