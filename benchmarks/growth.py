@@ -114,7 +114,7 @@ def plot(rows: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
         for panel, score, label in zip(panels[:, column], (time, "peak"), (unit, "peak, GB"), strict=True):
             values = [rows[title][score]["value"] for title in titles]
             panel.plot([int(title.split()[1]) for title in titles], values, marker="o", color="#3b6ea5")
-            panel.set(xlabel=axis, ylabel=label, ylim=(0, None), xlim=(0, None))
+            panel.set(xlabel=axis, ylabel=label, ylim=(0, 1.1 * max(values)), xlim=(0, None))
             panel.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
