@@ -20,6 +20,7 @@ from yaml import YAMLError
 from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.config import register_resolvers
 from mindeye_pl.errors import UserError
+from mindeye_pl.interpolations import resolutions
 from mindeye_pl.schema.nodes.root import Config
 from mindeye_pl.schema.validate import validate
 from mindeye_pl.sharing.plain import TARGET, find_target
@@ -29,7 +30,7 @@ from mindeye_pl.store.regular_files import check_regular
 _LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_method", "hydra.utils.get_object")
 
 #: Configurations of this package have less than a tenth of these bytes, and a quarter of these levels.
-_LARGEST_BYTES, _DEEPEST = 1_000_000, 40
+_LARGEST_BYTES, _DEEPEST, _MOST_RESOLUTIONS = 1_000_000, 40, 10_000
 
 _NAMES = re.compile(r"(?:_target_|\bpath|made_by): *([A-Za-z_]\w*(?:\.\w+)+)")
 
@@ -47,7 +48,7 @@ def read_foreign_config(path: Path, modules: Sequence[str] = ()) -> DictConfig:
     """
     register_resolvers()
     try:
-        plain: Any = OmegaConf.to_container(OmegaConf.load(StringIO(_text(path))), resolve=True)
+        plain = _resolved(OmegaConf.load(StringIO(_text(path))))
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} cannot be read", got=error, expected="the configuration of a run") from error
     if not isinstance(plain, dict) or not plain:
@@ -75,6 +76,13 @@ def _text(path: Path) -> str:
             what = "an alias" if isinstance(event, yaml.AliasEvent) else f"more than {_DEEPEST} levels"
             raise ValueError(f"{what} in line {event.start_mark.line + 1}")
     return text
+
+
+def _resolved(config: Any) -> Any:
+    """Return a configuration as plain data; raise a ValueError for one whose lines stand for many more."""
+    if (count := resolutions(OmegaConf.to_container(config))) > _MOST_RESOLUTIONS:
+        raise ValueError(f"{count:,} interpolations of interpolations")
+    return OmegaConf.to_container(config, resolve=True)
 
 
 def _named(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

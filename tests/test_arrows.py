@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Packages and top modules from the lowest layer to the highest; those of one layer do not import each other.
 LAYERS = (
-    ("version", "errors", "stopping", "types", "conf_files"),
+    ("version", "errors", "stopping", "types", "conf_files", "interpolations"),
     ("help",),
     ("console",),
     ("store",),

@@ -109,6 +109,18 @@ BOMBS = {
     "aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "an alias in line 2"),
     "long": ("a: " + "x" * 1_000_000, "more than 1,000,000 bytes"),
     "a long number": ("a: " + "1" * 10_000, "cannot be read"),
+    "text of text": (
+        "a0: x\n" + "\n".join(f"a{i}: ${{a{i - 1}}}${{a{i - 1}}}" for i in range(1, 60)),
+        "interpolations of",
+    ),
+    "nodes of nodes": (
+        "a0: {x: 1}\n" + "\n".join(f"a{i}: {{x: '${{a{i - 1}}}', y: '${{a{i - 1}}}'}}" for i in range(1, 40)),
+        "interpolations of",
+    ),
+    "relative, by a resolver": (
+        "b:\n  a0: x\n" + "\n".join(f"  a{i}: ${{oc.select:b.a{i - 1}}}${{.a{i - 1}}}" for i in range(1, 60)),
+        "interpolations of",
+    ),
     "interpolations": ("a: " + "${" * 3000 + "a" + "}" * 3000, "cannot be read"),
 }
 
