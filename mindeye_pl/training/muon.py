@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, overload
 
 import torch
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from mindeye_pl.errors import UserError
@@ -17,8 +18,8 @@ class Muon(Optimizer):
     and schedule. A schedule that changes beta1 changes AdamW's alone.
 
     Args:
-        params: parameter groups; `part` in a group is the name of the model's part, and a group's own `weight_decay`
-            holds for both.
+        params: parameters, or groups of them; `part` in a group is the name of the model's part, and a group's own
+            `weight_decay` holds for both.
         lr: learning rate.
         betas: AdamW's.
         eps: AdamW's.
@@ -30,7 +31,7 @@ class Muon(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: PositiveFloat,
         *,
         betas: tuple[NonNegativeFloat, NonNegativeFloat] = (0.9, 0.999),
@@ -44,7 +45,7 @@ class Muon(Optimizer):
             fix = 'pip install "torch>=2.9"'
             raise UserError("optimizer=muon needs a newer torch", got=torch.__version__, expected="2.9", fix=fix)
         matrices, others = [], []
-        for group in params:
+        for group in _groups(params):
             hidden = [p for p in group["params"] if p.ndim == 2 and group.get("part") not in input_parts]
             rest = [p for p in group["params"] if not any(p is other for other in hidden)]
             matrices += [group | {"params": hidden}] if hidden else []
@@ -86,3 +87,8 @@ class Muon(Optimizer):
         for one in self._optimizers:
             one.step()
         return loss
+
+
+def _groups(params: Iterable[Any]) -> list[dict[str, Any]]:
+    given = list(params)
+    return given if given and isinstance(given[0], dict) else [{"params": given}]
