@@ -14,7 +14,7 @@ from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.results.benchmarks import benchmark_summary
 from mindeye_pl.reports.results.summary import write_summary
 
-#: Side of the product of matrices that stands for what a device can do.
+#: Largest side of the product of matrices that stands for what a device can do.
 _SIDE = {"cpu": 2048, "cuda": 8192}
 RATIO = Column("Ratio", "ratio", form="number")
 
@@ -53,9 +53,9 @@ def floating_point_operations(work: Callable[[], Any]) -> int:
 
 def at_best(operations: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
     """Return work of large matrix products with as many operations: the floor of any work with these."""
-    side = _SIDE[device.type]
+    count = -(-operations // (2 * _SIDE[device.type] ** 3))
+    side = round((operations / (2 * count)) ** (1 / 3))
     one = torch.randn(side, side, device=device, dtype=dtype)
-    count = max(1, round(operations / (2 * side**3)))
 
     def products() -> None:
         for _ in range(count):
