@@ -90,6 +90,8 @@ class Refiner(nn.Module):
             input_size: side in pixels to which the images are resized before they are enlarged to `image_size`, without
                 antialiasing; 256 as published, None for their own size.
         """
+        if images.device.type == "cpu":
+            self.float()  # convolutions in half precision have no fast kernels there
         posterior, start = noise.to(images.device).float()
         resized = images.float() if input_size is None else _resized(images.float(), (input_size, input_size))
         resized = _resized(resized, self.image_size)

@@ -192,6 +192,8 @@ class UnCLIPModel(ImageDecoder):
                 are noised and denoised, image to image as in MindEye1 (spec section 8). None starts from noise.
             strength: fraction of the steps that are run from the init latents, 1 for all; the first ones are skipped.
         """
+        if tokens.device.type == "cpu":
+            self.unet.float()  # convolutions in half precision have no fast kernels there
         scheduler = SOLVERS[solver](steps)
         begin = 0 if init_latents is None else steps - min(int(steps * strength), steps)
         vector = self.size_vector() if vector is None else vector

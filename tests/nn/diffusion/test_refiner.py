@@ -1,5 +1,7 @@
 """Refinement: where it starts, its steps against a second implementation, its input, batches, and the blend."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -49,6 +51,15 @@ def test_steps_against_a_plain_loop(refiner: Refiner) -> None:
             latents = latents + (following - sigma) * (without + 3.0 * (given - without))
         wanted = (refiner.vae.decode(latents / scale).sample / 2 + 0.5).clamp(0, 1)
         torch.testing.assert_close(seen[index : index + 1], wanted, atol=1e-3, rtol=0)
+
+
+def test_weights_in_half_precision_compute_in_float32_on_a_cpu(refiner: Refiner) -> None:
+    half = deepcopy(refiner).half()
+    rounded = deepcopy(half).float()
+    images, noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)), refiner.noise([7])
+    torch.testing.assert_close(
+        half.refine(images, CAPTIONS[:1], noise=noise), rounded.refine(images, CAPTIONS[:1], noise=noise)
+    )
 
 
 def test_an_image_does_not_depend_on_batch_size(refiner: Refiner) -> None:

@@ -1,5 +1,7 @@
 """The unCLIP: images belong to their seeds, solvers agree, guidance and training do what they say."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +45,14 @@ def test_an_image_does_not_depend_on_its_batch(unclip: UnCLIPModel, solver: str,
     whole = images(unclip, tokens, seeds, solver=solver)
     parts = [images(unclip, tokens[i : i + batch], seeds[i : i + batch], solver=solver) for i in range(0, 8, batch)]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-4, rtol=0)
+
+
+def test_weights_in_half_precision_compute_in_float32_on_a_cpu(unclip: UnCLIPModel) -> None:
+    half, tokens = deepcopy(unclip), torch.randn(1, 4, 12)
+    half.unet.half()
+    rounded = deepcopy(half)
+    rounded.unet.float()
+    torch.testing.assert_close(images(half, tokens, [7]), images(rounded, tokens, [7]))
 
 
 def test_other_seeds_give_other_images(unclip: UnCLIPModel) -> None:
