@@ -44,10 +44,10 @@ COLUMNS = (
 FIRST_BATCH = """
 import resource, sys, time
 import numpy as np
-from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.datamodule import TrialDataModule
 root, cache, sessions = sys.argv[1:]
 began = time.process_time()
-data = NSDDataModule(root, [1], cache_dir=cache, num_sessions=int(sessions), seed=0)
+data = TrialDataModule(root, [1], cache_dir=cache, num_sessions=int(sessions), seed=0)
 data.targets = {"tokens": np.zeros((73_000, 1), np.float16)}
 data.setup("fit")
 next(iter(data.train_dataloader()))

@@ -22,10 +22,10 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.data.nsd.betas import read_betas, read_noise_free
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.stimuli import Stimuli
-from mindeye_pl.data.nsd.trials import Trials, load_test_trials, load_training_trials
+from mindeye_pl.data.layout.betas import read_betas, read_noise_free
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.stimuli import Stimuli
+from mindeye_pl.data.layout.trials import Trials, load_test_trials, load_training_trials
 from mindeye_pl.data.simulated.world import SimulationSettings, simulate_nsd
 from mindeye_pl.metrics.brain_correlation import brain_correlation_per_image, voxel_correlation_per_voxel
 from mindeye_pl.metrics.encoding import RidgeEncoder
@@ -100,7 +100,7 @@ class World:
     @classmethod
     def read(cls, folder: Path) -> "World":
         """Read the files of a simulated NSD."""
-        layout = NSDLayout(folder)
+        layout = DataLayout(folder)
         training = load_training_trials(layout, SUBJECT, "all", folder)
         test = load_test_trials(layout, SUBJECT, "new_test", folder)
         ids = np.unique(test.stimulus_ids)

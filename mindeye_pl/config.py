@@ -14,7 +14,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mindeye_pl.conf_files import conf_dir
-from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 
 CONFIG_NAME = "config"
@@ -81,7 +80,7 @@ def check_config(config: DictConfig) -> None:
         UserError: for the first mistake.
     """
     # These import all that a run imports, which `--help` need not.
-    from mindeye_pl.data.nsd.splits import read_split
+    from mindeye_pl.data.layout.splits import read_split
     from mindeye_pl.schema.nodes.root import Config
     from mindeye_pl.schema.validate import validate
 
@@ -117,8 +116,6 @@ def _check_subjects(config: DictConfig) -> None:
         if len(once := list(dict.fromkeys(subjects))) != len(subjects):
             fix = f"{name}=[{','.join(map(str, once))}]"
             raise UserError(f"{name} names a subject twice", got=subjects, expected="each once", fix=fix)
-    if config.data.source == "nsd" and not set(known) <= set(nsd.SUBJECTS):
-        raise UserError("data.subjects", got=known, expected=f"some of {list(nsd.SUBJECTS)}")
 
 
 def _check_evaluated(evaluate: DictConfig) -> None:

@@ -94,7 +94,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def place(path: Path) -> str:
-    """Path below the package without the suffix: `data/nsd/layout`."""
+    """Path below the package without the suffix: `data/layout/paths`."""
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 

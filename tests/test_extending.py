@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn.functional import gelu, linear
 
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.trials import load_test_trials, load_training_trials
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.trials import load_test_trials, load_training_trials
 from mindeye_pl.nn.diffusion.seeds import image_seed, normal_draws
 from tests import forked
 
@@ -78,7 +78,7 @@ def test_dataset(tmp_path: Path) -> None:
     run(tmp_path, "-m", "my_lab.record")
     steps = "pipeline.steps=[evaluate,reconstruct,evaluate_reconstructions,report]"
     terminal = run(tmp_path, *command_with("data=recordings"), *SMALL, steps)
-    layout = NSDLayout(artifact(tmp_path, "convert_recordings"))
+    layout = DataLayout(artifact(tmp_path, "convert_recordings"))
     counts = {subject: len(load_training_trials(layout, subject, "all", tmp_path / "cache")) for subject in (1, 2)}
     assert counts == {1: 48, 2: 48}, "three trials of each of 16 images"
     assert len(load_test_trials(layout, 1, "new_test", tmp_path / "cache")) == 24

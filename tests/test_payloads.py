@@ -22,7 +22,7 @@ from PIL import EpsImagePlugin, Image
 
 import mindeye_pl
 from mindeye_pl.data.image_sources import read_pixels, read_size
-from mindeye_pl.data.nsd.shards import read_behaviour
+from mindeye_pl.data.layout.shards import read_behaviour
 from mindeye_pl.errors import UserError
 from mindeye_pl.foreign_config import read_foreign_config
 from mindeye_pl.gallery.files import open_gallery

@@ -18,9 +18,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.trials import Trials
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.trials import Trials
 from mindeye_pl.nn.diffusion.refiner import BEGIN, STEPS
 from tests.data.small_nsd import make_trials
 
@@ -198,7 +198,7 @@ def count_steps(config: DictConfig, node: str, trials: list[Trials], num_session
     chosen = {key: data[key] for key in ("sampling", "validation_fraction", "trials_per_session")}
     subjects = [each.subject for each in trials]
     sizes = {"num_sessions": num_sessions, "batch_size": wanted.batch_size}
-    module = NSDDataModule("nsd", subjects, cache_dir="cache", seed=config.seed, **sizes, **chosen)
+    module = TrialDataModule("nsd", subjects, cache_dir="cache", seed=config.seed, **sizes, **chosen)
     module.__dict__["trials"] = trials
     objective = instantiate(config.objective)
     module.growth = objective.growth(wanted.epochs) if hasattr(objective, "growth") else None

@@ -8,7 +8,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
@@ -89,7 +88,7 @@ def facts(config: DictConfig) -> dict[str, Any]:
         known["checkpoint"] = Path(checkpoint).name  # how it was trained is not known here
     else:
         sessions = data.num_sessions
-        known |= {"sessions": sessions, "hours": sessions if sessions == "all" else sessions * HOURS_PER_SESSION}
+        known |= {"sessions": sessions, "hours": sessions if sessions == "all" else sessions * data.hours_per_session}
         known |= {"start": config.finetune.start, "seed": config.seed}
     embedder: Mapping[str, Any] = config.embedder
     known["embedder"] = {name: embedder[name] for name in ("name", "num_tokens", "token_dim")}

@@ -1,4 +1,4 @@
-"""NSD for training: batches of equal parts of each subject, and a validation split of training images.
+"""Trials for training: batches of equal parts of each subject, and a validation split of training images.
 
 Legend: B batch, b trials of one subject in it, n trials, V voxels, R slots for repetitions.
 """
@@ -16,16 +16,15 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 
 from mindeye_pl.data.image_sources import Table, read_table
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaDtype, BetaNormalisation, betas_shape, read_betas
-from mindeye_pl.data.nsd.constants import TestSplit, ValidateOn
-from mindeye_pl.data.nsd.layout import NSDLayout, check_files
-from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, TestSet, load_test_set, load_tested_trials
-from mindeye_pl.data.nsd.trials import (
+from mindeye_pl.data.layout.betas import NORMALISATIONS, BetaDtype, BetaNormalisation, betas_shape, read_betas
+from mindeye_pl.data.layout.paths import DataLayout, check_files
+from mindeye_pl.data.layout.splits import LeftOut
+from mindeye_pl.data.layout.test_set import REPETITION_WEIGHTS, TestSet, load_test_set, load_tested_trials
+from mindeye_pl.data.layout.trials import (
     NumSessions,
     TestImages,
     Trials,
+    ValidateOn,
     assign_trial_slots,
     image_hash,
     is_validation,
@@ -45,6 +44,9 @@ from mindeye_pl.types import (
     Seed,
     Subjects,
 )
+
+#: Trials whose betas are in memory at once while a normalisation is fitted.
+_TRIALS_AT_ONCE = 750
 
 
 class BrainDataset(Dataset[BrainBatch]):
@@ -85,7 +87,7 @@ class BrainDataset(Dataset[BrainBatch]):
         return torch.from_numpy(self.voxels[subject][rows]).float()
 
 
-class NSDDataModule(LightningDataModule):
+class TrialDataModule(LightningDataModule):
     """Trials of one or more subjects from files in MindEye2's layout, real or simulated.
 
     `voxel_counts`, `stimulus_ids_needed` and `num_train_trials` need no betas, so the caller can embed the images
@@ -104,8 +106,9 @@ class NSDDataModule(LightningDataModule):
             drawn without replacement, MindEye1's rule).
         betas: "as_published", or "zscore_train_sessions".
         repetitions: weights of the test set's repetitions, "published", "corrected" or "single".
+        max_repetitions: most presentations of an image, 3 in NSD; None takes what the trials have.
         averaging: of the repetitions: the model's "outputs", or the "voxels" before it.
-        test_split: "new_test", or "test".
+        test_split: name of the test images' shard, "new_test" or "test" in NSD.
         left_out: images that are tested and not trained on; None for the standard split.
         validation_fraction: fraction of the training images held out, published 0.
         validation_images: held out of each subject at least, where the fraction is fewer images.
@@ -133,14 +136,15 @@ class NSDDataModule(LightningDataModule):
         sampling: Annotated[str, OneOf(SAMPLERS)] = "published",
         betas: Annotated[str, OneOf(NORMALISATIONS)] = "as_published",
         repetitions: Annotated[str, OneOf(REPETITION_WEIGHTS)] = "published",
+        max_repetitions: PositiveInt | None = None,
         averaging: Averaging = "outputs",
-        test_split: TestSplit = "new_test",
+        test_split: str = "new_test",
         left_out: LeftOut | None = None,
         validation_fraction: ProperFraction = 0.05,
         validation_images: NonNegativeInt = 0,
         validate_on: ValidateOn = "held_out",
         validation_pool: PositiveInt = 300,
-        trials_per_session: PositiveInt = nsd.TRIALS_PER_SESSION,
+        trials_per_session: PositiveInt = 750,
         steps_per_epoch: PositiveInt | None = None,
         seed: Seed = 42,
         num_workers: NonNegativeInt = 0,
@@ -149,11 +153,11 @@ class NSDDataModule(LightningDataModule):
         repetition_slots: NonNegativeInt = 0,
     ):
         super().__init__()
-        self.layout, self.subjects, self.cache_dir = NSDLayout(Path(root)), tuple(subjects), Path(cache_dir)
+        self.layout, self.subjects, self.cache_dir = DataLayout(Path(root)), tuple(subjects), Path(cache_dir)
         self.targets: dict[str, Table] = dict(targets or {})
         self.num_sessions, self.batch_size = num_sessions, batch_size
         self.growth: BatchGrowth | None = None  # of batches in a later part of the training
-        self.repetitions, self.averaging = repetitions, averaging
+        self.repetitions, self.max_repetitions, self.averaging = repetitions, max_repetitions, averaging
         self.test_split, self.left_out = test_split, left_out
         self._sampler = SAMPLERS[sampling]
         self._normalisation = NORMALISATIONS[betas]
@@ -244,7 +248,7 @@ class NSDDataModule(LightningDataModule):
     def normalisation(self, subject: int) -> BetaNormalisation:
         """Return the normalisation of a subject's betas, fitted on its training trials."""
         rows = self.train_trials[self.subjects.index(subject)].beta_rows
-        sessions = np.array_split(rows, math.ceil(len(rows) / nsd.TRIALS_PER_SESSION))
+        sessions = np.array_split(rows, math.ceil(len(rows) / _TRIALS_AT_ONCE))
         return self._normalisation.fit(read_betas(self.layout, subject, session) for session in sessions)
 
     def setup(self, stage: str | None = None) -> None:
@@ -287,6 +291,7 @@ class NSDDataModule(LightningDataModule):
             seed=self.seed,
             num_sessions=None if self.num_sessions == "all" else self.num_sessions,
             steps_per_epoch=self.steps_per_epoch,
+            max_repetitions=self.max_repetitions,
             rank=rank,
             world_size=world_size,
         )
@@ -339,6 +344,7 @@ class NSDDataModule(LightningDataModule):
             cache_dir=self.cache_dir,
             split=self.test_split,
             repetitions=self.repetitions,
+            max_repetitions=self.max_repetitions,
             averaging=self.averaging,
             left_out=self.left_out,
         )

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.shards import is_of_macos
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.shards import is_of_macos
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 from mindeye_pl.store.regular_files import check_regular

@@ -14,8 +14,7 @@ from itertools import chain, islice
 import numpy as np
 from torch.utils.data import DistributedSampler
 
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.trials import Trials, cyclic_slots
+from mindeye_pl.data.layout.trials import Trials, cyclic_slots
 from mindeye_pl.data.resumable import ResumableSampler
 from mindeye_pl.errors import UserError
 
@@ -47,10 +46,12 @@ class EqualShareSampler(ResumableSampler[BatchIndex], DistributedSampler[BatchIn
         seed: int,
         num_sessions: float | None = None,
         steps_per_epoch: int | None = None,
+        max_repetitions: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
         self.trials, self.trials_per_session, self.share = list(trials), trials_per_session, batch_size // len(trials)
+        self.max_repetitions = max_repetitions
         if not self.share:
             what, expected = "the batch is too small for an equal share of each subject", f"at least {len(trials)}"
             raise UserError(what, got=batch_size, expected=expected)
@@ -149,8 +150,9 @@ class ByTrial(WithoutReplacement):
 
 
 class ByImage(WithoutReplacement):
-    """MindEye1's rule (spec section 2.3): an image is used once an epoch, in step i its repetition i mod 3.
+    """MindEye1's rule (spec section 2.3): an image is used once an epoch, in step i its repetition i mod R.
 
+    R is `max_repetitions`, 3 in NSD.
     An image with fewer repetitions uses them in turn. An epoch has as many trials as there are images. The published
     loader draws its shards of images with replacement; here no image is used twice before all were used.
     """
@@ -160,9 +162,10 @@ class ByImage(WithoutReplacement):
 
     def draw(self, trials: Trials, number: int, num_batches: int) -> np.ndarray:
         """Return batches as the base class."""
-        slots = cyclic_slots(trials.stimulus_ids, nsd.REPETITIONS)  # (N, R)
+        most = self.max_repetitions or int(np.unique(trials.stimulus_ids, return_counts=True)[1].max())
+        slots = cyclic_slots(trials.stimulus_ids, most)  # (N, R)
         images = self._dealt(trials.subject, np.arange(len(slots)), number, num_batches)  # (num_batches, b)
-        return slots[images, np.arange(len(images))[:, None] % nsd.REPETITIONS]
+        return slots[images, np.arange(len(images))[:, None] % most]
 
 
 #: Values of the option `data.sampling`.

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from mindeye_pl.data.image_sources import SUFFIXES, ImageFile, ImageFolder, read_square
-from mindeye_pl.data.nsd.hdf5 import open_dataset, open_hdf5, read_rows
-from mindeye_pl.data.nsd.layout import FETCH_AGAIN
-from mindeye_pl.data.nsd.shards import TarShard
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.hdf5 import open_dataset, open_hdf5, read_rows
+from mindeye_pl.data.layout.paths import FETCH_AGAIN
+from mindeye_pl.data.layout.shards import TarShard
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.source import Gallery, Portion, keep_finite, read_each
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file

@@ -7,11 +7,9 @@ from tempfile import TemporaryFile
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.inputs.dataset import NSD_SOURCES, SIMULATED
 from mindeye_pl.store.locks import storing
 from mindeye_pl.training.build import parameter_counts
 
@@ -63,8 +61,7 @@ def check_reports(config: DictConfig) -> None:
 
 def size_line(config: DictConfig) -> str:
     """Return one line with the parameters of each part, counted on the meta device."""
-    expected = dict.fromkeys(NSD_SOURCES, nsd.VOXEL_COUNTS) | {SIMULATED: config.simulation.voxel_counts}
-    known = config.data.get("voxel_counts") or expected.get(config.data.source, {})
+    known = config.data.get("voxel_counts") or {}
     if config.data.subject not in known:
         return f"model at scale={config.scale.name}: its size depends on the data's voxel counts"
     counts = parameter_counts(config, [known[config.data.subject]])

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.weights.loaders import bundled as laptop
 from tests.conftest import CommandLine
 
@@ -25,13 +25,13 @@ EXPERIMENT = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none")
 
 
 @pytest.fixture
-def nsd(tiny_nsd: Path, tmp_path: Path) -> NSDLayout:
+def nsd(tiny_nsd: Path, tmp_path: Path) -> DataLayout:
     """A copy of the tiny world that a test may break, read as the user's own NSD."""
     shutil.copytree(tiny_nsd, tmp_path / "nsd")
-    return NSDLayout(tmp_path / "nsd")
+    return DataLayout(tmp_path / "nsd")
 
 
-def real(nsd: NSDLayout, *more: str) -> tuple[str, ...]:
+def real(nsd: DataLayout, *more: str) -> tuple[str, ...]:
     """The command line of an experiment on the folder of a user."""
     return (*EXPERIMENT, f"paths.nsd={nsd.root}", *more)
 
@@ -40,18 +40,18 @@ def test_missing_data_folder(cli: CommandLine, tmp_path: Path) -> None:
     cli.refuses(*EXPERIMENT, "data=nsd", f"paths.nsd={tmp_path / 'nowhere'}", says=("nowhere", "paths.nsd="))
 
 
-def test_missing_subject_file(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_missing_subject_file(cli: CommandLine, nsd: DataLayout) -> None:
     nsd.betas(5).unlink()
     cli.refuses(*real(nsd), says=(nsd.betas(5).name, "missing", "subject 5"))
 
 
-def test_truncated_hdf5(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_truncated_hdf5(cli: CommandLine, nsd: DataLayout) -> None:
     path = nsd.betas(2)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     cli.refuses(*real(nsd), says=(path.name, "truncated"))
 
 
-def test_a_data_file_without_permission(cli: CommandLine, nsd: NSDLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_file_without_permission(cli: CommandLine, nsd: DataLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     accessible = os.access
     for path in (nsd.betas(2), nsd.shard(2, "train", 1), nsd.stimuli):
         # A superuser may read all.
@@ -59,13 +59,13 @@ def test_a_data_file_without_permission(cli: CommandLine, nsd: NSDLayout, monkey
         cli.refuses(*real(nsd), says=(f"{path} may not be read", "permission denied", "Fix: chmod u+r"))
 
 
-def test_truncated_tar(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_truncated_tar(cli: CommandLine, nsd: DataLayout) -> None:
     path = nsd.shard(2, "train", 1)
     path.write_bytes(path.read_bytes()[:5000])
     cli.refuses(*real(nsd), says=("subj02/train/1.tar",))
 
 
-def test_betas_with_nan(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_betas_with_nan(cli: CommandLine, nsd: DataLayout) -> None:
     with h5py.File(nsd.betas(2), "r+") as file:
         file["betas"][:, 3] = np.nan
     cli.refuses(*real(nsd), says=(nsd.betas(2).name, "not finite", "row"))
@@ -90,17 +90,17 @@ def edit_behaviour(path: Path, column: int, value: float) -> None:
             tar.addfile(member, io.BytesIO(content))
 
 
-def test_behaviour_row_past_the_betas(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_behaviour_row_past_the_betas(cli: CommandLine, nsd: DataLayout) -> None:
     edit_behaviour(nsd.shard(2, "train", 0), column=5, value=10_000_000)
     cli.refuses(*real(nsd), says=("0.tar", nsd.betas(2).name, "1e+07", "expected: 0 to"))
 
 
-def test_image_id_past_the_images(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_image_id_past_the_images(cli: CommandLine, nsd: DataLayout) -> None:
     edit_behaviour(nsd.shard(2, "train", 0), column=0, value=99_999)
     cli.refuses(*real(nsd), says=("0.tar", nsd.stimuli.name, "99999", "expected: 0 to"))
 
 
-def test_more_sessions_than_exist(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_more_sessions_than_exist(cli: CommandLine, nsd: DataLayout) -> None:
     cli.refuses(*real(nsd, "data.num_sessions=99"), says=("data.num_sessions", "99", "Fix: data.num_sessions="))
 
 
@@ -109,7 +109,7 @@ def test_more_sessions_than_are_simulated(cli: CommandLine) -> None:
     assert not cli.artifacts(), "before anything is made"
 
 
-def test_shards_of_another_subject_or_session(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_shards_of_another_subject_or_session(cli: CommandLine, nsd: DataLayout) -> None:
     own, other = nsd.shard(1, "train", 0), nsd.shard(1, "train", 1)
     kept = own.read_bytes()
     shutil.copy(other, own)
@@ -121,7 +121,7 @@ def test_shards_of_another_subject_or_session(cli: CommandLine, nsd: NSDLayout) 
     cli.refuses(*real(nsd), says=("subj01/new_test/0.tar holds another subject",))
 
 
-def test_test_images_among_the_training_shards(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_test_images_among_the_training_shards(cli: CommandLine, nsd: DataLayout) -> None:
     """As laboratories write them: one tar for each session, with all of its trials."""
     session = nsd.shard(1, "train", 0)
     with tarfile.open(session) as train, tarfile.open(nsd.shard(1, "new_test")) as tested:
@@ -224,7 +224,7 @@ def test_unfit_reconstructions_before_the_first_step(kind: str, words: str, cli:
     assert not cli.artifacts()
 
 
-def test_another_number_of_reconstructions_than_of_test_images(cli: CommandLine, nsd: NSDLayout) -> None:
+def test_another_number_of_reconstructions_than_of_test_images(cli: CommandLine, nsd: DataLayout) -> None:
     torch.save(torch.zeros(7, 3, 8, 8), nsd.root / "r.pt")
     given = ("pipeline=evaluate", f"evaluate.reconstructions={nsd.root / 'r.pt'}")
     cli.refuses(*real(nsd), *given, says=("not as many images as the test set", "got: 7 images"))
@@ -349,7 +349,7 @@ def keep_trials(path: Path, count: int) -> None:
                 tar.addfile(member, io.BytesIO(content))
 
 
-UNFIT: dict[str, tuple[Callable[[NSDLayout], object], str]] = {
+UNFIT: dict[str, tuple[Callable[[DataLayout], object], str]] = {
     "one test image": (lambda nsd: keep_trials(nsd.shard(1, "new_test"), 1), "trials of one test image"),
     "no test trial": (lambda nsd: keep_trials(nsd.shard(1, "new_test"), 0), "contains no test trial"),
     "no training trial": (lambda nsd: keep_trials(nsd.shard(1, "train", 0), 0), "no trial of subject 1"),
@@ -366,7 +366,7 @@ UNFIT: dict[str, tuple[Callable[[NSDLayout], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", UNFIT)
-def test_unfit_files(kind: str, cli: CommandLine, nsd: NSDLayout) -> None:
+def test_unfit_files(kind: str, cli: CommandLine, nsd: DataLayout) -> None:
     change, words = UNFIT[kind]
     change(nsd)
     cli.refuses(*real(nsd), "finetune.start=scratch", says=(words,))

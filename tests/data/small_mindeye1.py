@@ -10,17 +10,17 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.shards import read_behaviour
 from mindeye_pl.data.mindeye1.layout import MindEye1Layout
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shards import read_behaviour
 from tests.data.small_nsd import add_array
 
 SHARDS = {"train": 3, "val": 1, "test": 2}
 _NUM_VAL = 4
 
 
-def write_avg_split(world: NSDLayout, subjects: Iterable[int], source_dir: Path) -> MindEye1Layout:
+def write_avg_split(world: DataLayout, subjects: Iterable[int], source_dir: Path) -> MindEye1Layout:
     """Write all images of some subjects with three slots; missing repetitions duplicate an earlier slot."""
     layout = MindEye1Layout(source_dir, SHARDS)
     with h5py.File(world.stimuli) as file:

@@ -8,22 +8,22 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.trials import Trials
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.trials import Trials
 
 NUM_STIMULI = 80
 NUM_SHARED = 6
 TRIALS_PER_SESSION = 20
 
 
-def write_stimuli(layout: NSDLayout) -> None:
+def write_stimuli(layout: DataLayout) -> None:
     with h5py.File(layout.stimuli, "w") as file:
         images = np.random.default_rng(0).random((NUM_STIMULI, 3, 4, 4))
         images[:, 0, 0, 0] = np.arange(NUM_STIMULI) / 128  # each image encodes its id
         file["images"] = images.astype(np.float16)
 
 
-def write_subject(layout: NSDLayout, subject: int, design: np.ndarray, num_voxels: int) -> None:
+def write_subject(layout: DataLayout, subject: int, design: np.ndarray, num_voxels: int) -> None:
     layout.root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(100 + subject)
     num_sessions, length = design.shape

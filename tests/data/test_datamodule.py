@@ -5,10 +5,10 @@ import pytorch_lightning as pl
 import torch
 
 from mindeye_pl.data import datamodule as datamodule_file
-from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd import shards
-from mindeye_pl.data.nsd.betas import read_betas
-from mindeye_pl.data.nsd.layout import check_files
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout import shards
+from mindeye_pl.data.layout.betas import read_betas
+from mindeye_pl.data.layout.paths import check_files
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import BatchGrowth
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
@@ -16,9 +16,9 @@ from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
 
 @pytest.fixture
 def make(small_nsd, tmp_path):
-    def make(subjects=(1, 2), **settings) -> NSDDataModule:
+    def make(subjects=(1, 2), **settings) -> TrialDataModule:
         defaults = {"batch_size": 8, "trials_per_session": TRIALS_PER_SESSION, "validation_fraction": 0.2}
-        return NSDDataModule(
+        return TrialDataModule(
             small_nsd.root,
             subjects,
             cache_dir=tmp_path / "cache",

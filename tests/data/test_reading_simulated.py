@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.layout import NSDLayout, fingerprint_files
-from mindeye_pl.data.nsd.shards import read_behaviour
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.paths import DataLayout, fingerprint_files
+from mindeye_pl.data.layout.shards import read_behaviour
+from mindeye_pl.data.layout.stimuli import Stimuli
 from tests.data.small_nsd import StubTokens
 
 
 @pytest.fixture
-def data(tiny_nsd, tiny_settings, tmp_path) -> NSDDataModule:
-    return NSDDataModule(
+def data(tiny_nsd, tiny_settings, tmp_path) -> TrialDataModule:
+    return TrialDataModule(
         tiny_nsd,
         tiny_settings.subjects,
         cache_dir=tmp_path / "cache",
@@ -75,7 +75,7 @@ def test_equal_worlds_have_equal_fingerprints(tiny_nsd, tiny_settings, tmp_path)
 
     (tmp_path / "again").mkdir()
     simulate_nsd(tiny_settings, tmp_path / "again", workers=1, progress=False)
-    subjects = tiny_settings.subjects
-    assert fingerprint_files(NSDLayout(tmp_path / "again"), subjects) == fingerprint_files(
-        NSDLayout(tiny_nsd), subjects
+    subjects, splits = tiny_settings.subjects, ("train", "new_test", "test")
+    assert fingerprint_files(DataLayout(tmp_path / "again"), subjects, splits) == fingerprint_files(
+        DataLayout(tiny_nsd), subjects, splits
     )

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.data.nsd.betas import AsPublished, read_noise_free
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
-from mindeye_pl.data.nsd.test_set import average_repetitions, load_test_set
+from mindeye_pl.data.layout.betas import AsPublished, read_noise_free
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.regions import read_ncsnr, read_regions
+from mindeye_pl.data.layout.test_set import average_repetitions, load_test_set
 from mindeye_pl.metrics.brain_correlation import brain_correlation_per_image
 from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_per_image, effective_repetitions, noise_ceiling
 from tests.metrics.test_brain_correlation import brain_correlation, simulated, voxel_correlation
@@ -65,7 +65,7 @@ def test_ceiling_of_noise_is_near_zero() -> None:
 
 def test_ceilings_of_the_simulated_nsd(tiny_nsd: Path, tmp_path: Path) -> None:
     """Read simulated files: noise-free responses score near 1, those of another image near 0."""
-    layout = NSDLayout(tiny_nsd)
+    layout = DataLayout(tiny_nsd)
     test_set = load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path)
     measured = average_repetitions(test_set.voxels, test_set.weights)
     truth = torch.from_numpy(read_noise_free(layout, 1, test_set.stimulus_ids.numpy()))

@@ -7,7 +7,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import UndeclaredKeyError
 from mindeye_pl.steps.brain.finetune import FINETUNE, Finetune
@@ -64,7 +64,7 @@ def own_data(tiny_nsd: Path, tmp_path: Path) -> Path:
     """The tiny world as a folder of the user's, without its optional files."""
     root = tmp_path / "nsd"
     shutil.copytree(tiny_nsd, root, copy_function=lambda source, target: Path(target).symlink_to(source))
-    for path in (NSDLayout(root).captions, NSDLayout(root).region_masks, NSDLayout(root).ncsnr):
+    for path in (DataLayout(root).captions, DataLayout(root).region_masks, DataLayout(root).ncsnr):
         path.unlink()
     return root
 
@@ -79,7 +79,7 @@ def test_an_optional_file_of_the_data_that_is_added_later_is_scored(own_data: Pa
     fixed = {step.name: before.spec(step).fingerprint for step in (PRETRAIN, FINETUNE, FIT_ENCODER)}
     scored = before.spec(EVALUATE_RECONSTRUCTIONS)
     assert scored.inputs[name] == "missing"
-    getattr(NSDLayout(own_data), name).symlink_to(getattr(NSDLayout(tiny_nsd), name))
+    getattr(DataLayout(own_data), name).symlink_to(getattr(DataLayout(tiny_nsd), name))
     GlobalHydra.instance().clear()
     after = run_on(own_data)
     assert after.spec(EVALUATE_RECONSTRUCTIONS).fingerprint != scored.fingerprint

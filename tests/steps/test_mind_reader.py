@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 
 import mindeye_pl
-from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.datamodule import TrialDataModule
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mind_reader import MindReader
 from mindeye_pl.models.objectives import MapperObjective
@@ -90,7 +90,7 @@ class Embeddings:
 
 
 def test_the_schedule_ends_with_the_last_of_the_larger_batches(tiny_nsd: Path, tmp_path: Path) -> None:
-    data = NSDDataModule(
+    data = TrialDataModule(
         tiny_nsd, [1], cache_dir=tmp_path, targets={"tokens": Embeddings()}, num_sessions=1, batch_size=6,
         sampling="corrected", trials_per_session=48,
     )  # fmt: skip

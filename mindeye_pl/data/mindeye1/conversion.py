@@ -17,6 +17,10 @@ import h5py
 import numpy as np
 
 from mindeye_pl.console import console
+from mindeye_pl.data.layout.design import Design
+from mindeye_pl.data.layout.hdf5 import open_hdf5
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.writer import write_shard, write_training_shards
 from mindeye_pl.data.mindeye1.index import (
     OTHER_RULE,
     VOXELS,
@@ -29,10 +33,6 @@ from mindeye_pl.data.mindeye1.index import (
 )
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.design import Design
-from mindeye_pl.data.nsd.hdf5 import open_hdf5
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.writer import write_shard, write_training_shards
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
 from mindeye_pl.store.own_files import read_json, read_or_make
@@ -56,7 +56,7 @@ def convert_mindeye1(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     source.check(subjects)
-    layout = NSDLayout(root)
+    layout = DataLayout(root)
     root.mkdir(parents=True, exist_ok=True)
     indexed = [index_subject(source, subject, settings) for subject in subjects]
     designs = [subject.design(settings.trials_per_session) for subject in indexed]
@@ -101,7 +101,7 @@ def _image_shape(source: MindEye1Layout, subject: IndexedSubject) -> tuple[int, 
 
 
 def _allocate_files(
-    layout: NSDLayout, indexed: Sequence[IndexedSubject], designs: Sequence[Design], image_shape: tuple[int, ...]
+    layout: DataLayout, indexed: Sequence[IndexedSubject], designs: Sequence[Design], image_shape: tuple[int, ...]
 ) -> None:
     """Allocate betas and images; rows of the images file that no subject saw are holes and use no disk space."""
     stimulus_ids = {sample.stimulus_id for subject in indexed for sample in subject.samples}
@@ -133,7 +133,7 @@ def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> Non
 
 
 def _copy(
-    layout: NSDLayout, source: MindEye1Layout, subject: IndexedSubject, indexed: IndexedShard, written: set[int]
+    layout: DataLayout, source: MindEye1Layout, subject: IndexedSubject, indexed: IndexedShard, written: set[int]
 ) -> None:
     """Copy the responses and images of one shard to their rows, and flush them to disk.
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from mindeye_pl.console import console
 from mindeye_pl.data.image_sources import decode_image
+from mindeye_pl.data.layout.design import Design
+from mindeye_pl.data.layout.shards import TarShard
 from mindeye_pl.data.mindeye1.layout import SPLITS, TEST, MindEye1Layout
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.design import Design
-from mindeye_pl.data.nsd.shards import TarShard
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.json_files import read_json
 
@@ -194,7 +194,9 @@ class IndexedSubject:
         shown = [(sample, shard.split == TEST) for shard in self.shards for sample in shard.samples]
         trials = [(trial, sample.stimulus_id, is_test) for sample, is_test in shown for trial in sample.trials]
         numbers, stimulus_ids, is_test = np.array(trials).T
-        return Design.from_trials(self.subject, numbers, stimulus_ids, is_test, trials_per_session)
+        count = numbers.max() // trials_per_session + 1
+        sessions = np.repeat(np.arange(1, count + 1), trials_per_session)
+        return Design.from_trials(self.subject, numbers, stimulus_ids, is_test, sessions)
 
 
 def index_subject(source: MindEye1Layout, subject: int, settings: ConversionSettings) -> IndexedSubject:

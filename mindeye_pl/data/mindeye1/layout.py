@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.errors import UserError
 
 #: Subjects that MindEye1 prepared.
@@ -37,7 +37,7 @@ class MindEye1Layout:
 
     def companion_files(self) -> list[Path]:
         """Return MindEye2's existing files beside the folder, which describe the same voxels and images."""
-        mindeye2 = NSDLayout(self.source_dir)
+        mindeye2 = DataLayout(self.source_dir)
         return [path for path in (mindeye2.region_masks, mindeye2.ncsnr, mindeye2.captions) if path.is_file()]
 
     def fetch_command(self, path: Path) -> str:

@@ -1,1 +1,1 @@
-"""Readers of the Natural Scenes Dataset in MindEye2's file layout."""
+"""Facts of the Natural Scenes Dataset."""

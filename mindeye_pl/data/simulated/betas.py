@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mindeye_pl.data.nsd.design import Design
-from mindeye_pl.data.nsd.hdf5 import open_hdf5, read_rows
+from mindeye_pl.data.layout.design import Design
+from mindeye_pl.data.layout.hdf5 import open_hdf5, read_rows
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 
 #: Images per block. Changing it changes the data, because matrix products round depending on the block size.

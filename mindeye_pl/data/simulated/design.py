@@ -5,8 +5,8 @@ Legend: T trials of a subject in all designed sessions, N images of a subject, R
 
 import numpy as np
 
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.design import Design, find_previous_presentations
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.design import Design, find_previous_presentations
 
 RUNS_PER_SESSION = 12
 TRIAL_S = 4.0
@@ -65,7 +65,7 @@ def draw_design(
     }
     for column, values in columns.items():
         behaviour[:, column] = values
-    return Design(behaviour, trials_per_session)
+    return Design(behaviour, session + 1)
 
 
 def _order_of_presentations(rng: np.random.Generator, num_stimuli: int, repetitions: int, sessions: int) -> np.ndarray:

@@ -18,10 +18,10 @@ import numpy as np
 from annotated_types import Le
 
 from mindeye_pl.console import console
+from mindeye_pl.data.layout.hdf5 import open_hdf5
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.hdf5 import open_hdf5
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.writer import write_shards
+from mindeye_pl.data.nsd.shards import write_shards
 from mindeye_pl.data.simulated.betas import TrialNoise, write_betas, write_noise_free
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 from mindeye_pl.data.simulated.design import draw_design
@@ -149,7 +149,7 @@ class SimulationSettings:
 def simulate_nsd(
     settings: SimulationSettings, root: Path, *, workers: int | None = None, progress: bool = True
 ) -> None:
-    """Write a simulated NSD, every file of `NSDLayout`, to an empty or missing folder.
+    """Write a simulated NSD, every file of `DataLayout`, to an empty or missing folder.
 
     Workers are processes; 0 or 1 uses this process, None one per core if the world is large enough.
     """
@@ -157,7 +157,7 @@ def simulate_nsd(
 
     if workers is None:
         workers = available_cores() if settings.num_stimuli >= _MIN_IMAGES_FOR_PROCESSES else 0
-    layout = NSDLayout(root)
+    layout = DataLayout(root)
     root.mkdir(parents=True, exist_ok=True)
     subjects = settings.subjects
     # Subjects take longest and therefore come first.
@@ -179,9 +179,9 @@ def simulate_nsd(
     with open_hdf5(layout.region_masks, "w") as masks, open_hdf5(layout.ncsnr, "w") as ncsnr:
         for subject in subjects:
             for region, mask in brains[subject].regions().items():
-                masks[f"subj0{subject}/{region}"] = mask
+                masks[f"subj{subject:02d}/{region}"] = mask
             with np.errstate(divide="ignore"):  # without noise the ncsnr is infinite
-                ncsnr[f"subj0{subject}"] = 1 / brains[subject].noise
+                ncsnr[f"subj{subject:02d}"] = 1 / brains[subject].noise
     layout.captions.write_text(json.dumps(described))
     facts = {"simulated": True, "format_version": FORMAT_VERSION, "settings": asdict(settings)}
     layout.simulation.write_text(json.dumps(facts, indent=2) + "\n")
@@ -189,7 +189,7 @@ def simulate_nsd(
 
 def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> SimulatedBrain:
     """Write the files of one subject and return its voxels."""
-    layout, seed, source = NSDLayout(root), settings.seed, settings.source
+    layout, seed, source = DataLayout(root), settings.seed, settings.source
     reference = _reference(seed, settings.figure_gain, source)
     design = draw_design(
         _rng(seed, _Purpose.DESIGN, subject),

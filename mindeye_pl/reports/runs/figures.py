@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.gallery.source import Gallery
 from mindeye_pl.metrics.retrieval import cosine_similarity, nearest, ranks_of_own
 from mindeye_pl.metrics.statistics.score import SCORES, Score
@@ -26,7 +25,7 @@ from mindeye_pl.reports.render.image_table import SEEN, Cell, ImageColumn, Image
 from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import Results
 from mindeye_pl.reports.render.tokens import token_map_section
-from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name
+from mindeye_pl.steps.evaluation.brain_scores import TITLES, metric_name, region_title
 from mindeye_pl.steps.evaluation.reconstructions import LINES
 from mindeye_pl.steps.evaluation.retrieval import MODEL, PREDICTIONS, REPETITIONS, read_scores
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
@@ -208,11 +207,12 @@ def regions_section(content: Mapping[str, Any], encoders: Sequence[str]) -> Sect
     scores = {plain["name"]: Score.from_dict(plain) for plain in content["rows"][MODEL]}
     ceilings, charts = content["brain_ceilings"], []
     for encoder in encoders:
-        regions = [region for region in nsd.ROIS if metric_name(encoder, region) in scores]
+        prefix = metric_name(encoder, "")
+        regions = [name.removeprefix(prefix) for name in scores if name.startswith(prefix)]
         if not regions:
             continue
         own = [scores[metric_name(encoder, region)] for region in regions]
-        labels = ["visual cortex" if region == "nsd_general" else region.replace("_vis", "") for region in regions]
+        labels = [region_title(region) for region in regions]
         title = f"Brain correlation across voxels, {TITLES[encoder]}"
         best = [ceilings["across_voxels"].get(region) for region in regions]
         charts.append(Bars(title, labels, [score.value for score in own], [score.interval for score in own], best))

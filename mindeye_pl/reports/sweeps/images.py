@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.engine.step import Step
 from mindeye_pl.reports.render.grid import grid_section
 from mindeye_pl.reports.render.image_table import SEEN, ImageColumn, ImageRow

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS

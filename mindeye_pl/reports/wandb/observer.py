@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.splits import STANDARD
+from mindeye_pl.data.layout.splits import STANDARD
 from mindeye_pl.engine.records import StepLog
 from mindeye_pl.engine.run import Observer
 from mindeye_pl.engine.run import Run

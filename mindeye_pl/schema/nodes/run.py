@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import MinLen
 
-from mindeye_pl.data.nsd.trials import NumSessions
+from mindeye_pl.data.layout.trials import NumSessions
 from mindeye_pl.gallery.coarse import VECTORS
 from mindeye_pl.gallery.files import AUTO, KINDS
 from mindeye_pl.schema.settings import Settings, key, optional

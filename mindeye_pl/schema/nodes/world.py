@@ -4,11 +4,10 @@ from typing import Annotated, Literal
 
 from annotated_types import MinLen
 
+from mindeye_pl.data.layout.betas import NORMALISATIONS, BetaDtype
+from mindeye_pl.data.layout.test_set import REPETITION_WEIGHTS
+from mindeye_pl.data.layout.trials import NumSessions, TestImages, ValidateOn
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
-from mindeye_pl.data.nsd.betas import NORMALISATIONS, BetaDtype
-from mindeye_pl.data.nsd.constants import TestSplit, ValidateOn
-from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS
-from mindeye_pl.data.nsd.trials import NumSessions, TestImages
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
@@ -40,6 +39,7 @@ class Paths(Settings):
     reports: str = key("report pages.")
     cache: str = key("indices of tar shards.")
     nsd: str | None = key("MindEye2's or MindEye1's prepared NSD; `data=simulated` simulates its own where null.")
+    data: str | None = key("files of another dataset.")
     weights: str | None = key("foundation weights, looked into before the hub's cache.")
 
 
@@ -63,12 +63,16 @@ class Data(Settings):
     sampling: Annotated[str, OneOf(SAMPLERS)] = key("how an epoch's trials are drawn.")
     repetitions: Annotated[str, OneOf(REPETITION_WEIGHTS)] = key("weights of the test responses to one image.")
     averaging: Averaging = key("averages the model's outputs for the test responses, or their voxels before the model.")
-    test_split: TestSplit = key("test images; `test` leaves out the last three sessions.")
+    max_repetitions: PositiveInt | None = key("most presentations of one test image; null takes what the data have.")
+    test_split: Name = key("test images; NSD's `test` leaves out the last three sessions.")
     split: Name = key("images left out of training and tested: `standard`, `cluster_k5_0`, `image_wise_85`.")
     validation_fraction: ProperFraction = key("fraction of the training images held out for the curves.")
     validation_images: NonNegativeInt = key("images of a subject held out at least, where the fraction is fewer.")
     validate_on: ValidateOn = key("images that fine-tuning is validated on; `tested` are the test images.")
     trials_per_session: PositiveInt = key("presentations of a session.")
+    hours_per_session: PositiveFloat = key("hours in the scanner of a session.")
+    regions: list[Name] | None = key("regions that are scored by themselves; null takes all that the data have.")
+    labels: dict[PositiveInt, Name] | None = optional("the dataset's own names of its subjects.")
     test_images_in_training: TestImages = key("trials of shared1000 images in training shards.")
     num_workers: NonNegativeInt = key("worker processes of a data loader.")
     beta_dtype: BetaDtype = key("type of the training betas in memory.")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.metrics.identification import correlation_matrix, n_way_per_image
 from mindeye_pl.metrics.pixels import pixcorr_per_image
 from mindeye_pl.nn.clip.clip_embedder import CLIPImageEmbedder

@@ -18,10 +18,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd.betas import read_betas, read_noise_free
-from mindeye_pl.data.nsd.test_set import average_repetitions
-from mindeye_pl.data.nsd.trials import NumSessions
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.betas import read_betas, read_noise_free
+from mindeye_pl.data.layout.test_set import average_repetitions
+from mindeye_pl.data.layout.trials import NumSessions
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Step, Work
 from mindeye_pl.metrics.rescaling import AS_PREDICTED, RESCALINGS, Spread, best_rescaling
@@ -39,7 +39,7 @@ PREDICTIONS, CHOICES = "ridge.safetensors", "ridge.json"
 #: Settings of the trials that a baseline is fitted to, and of the test set.
 BASELINE_TRIALS = (
     *("data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.test_split"),
-    "metrics.ridge_alphas",
+    *("data.max_repetitions", "metrics.ridge_alphas"),
 )
 
 
@@ -119,7 +119,7 @@ class RidgeStep(Step):
     def label(self, config: DictConfig) -> str:
         """Return subject and hours."""
         sessions = config.data.num_sessions
-        return f"subj0{config.data.subject}-{'all' if sessions == 'all' else f'{sessions}h'}"
+        return f"subj{config.data.subject:02d}-{'all' if sessions == 'all' else f'{sessions}h'}"
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject and hours."""
@@ -152,15 +152,15 @@ class RidgeNoiseFree(RidgeStep):
     name = "ridge_noise_free"
     title = "Ridge regression without noise"
     keys = ("data.subject", "data.test_split", "metrics.ridge_alphas")
-    runtime_keys = ("data.betas", "data.repetitions")
+    runtime_keys = ("data.betas", "data.repetitions", "data.max_repetitions")
 
     def label(self, config: DictConfig) -> str:
         """Return the subject; all of its hours are used."""
-        return f"subj0{config.data.subject}"
+        return f"subj{config.data.subject:02d}"
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return the subject; all of its hours are used."""
-        return [f"subj0{config.data.subject}", "hours=all"]
+        return [f"subj{config.data.subject:02d}", "hours=all"]
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Fit, choose the rescaling for retrieval, and write the predictions."""
@@ -204,16 +204,17 @@ def _finish(found: RidgePrediction, tokens: _TokensOfImages, work: Work, title: 
     console.print(f"  {title.lower()}: {describe_choices(found.choices)}")
 
 
-def ridge_trials(inputs: Inputs, settings: Settings, num_sessions: NumSessions | None = None) -> NSDDataModule:
+def ridge_trials(inputs: Inputs, settings: Settings, num_sessions: NumSessions | None = None) -> TrialDataModule:
     """Return all training trials in the sessions in use, unless others are asked for, and the test set."""
     dataset, data = inputs["data"], settings.data
-    return NSDDataModule(
+    return TrialDataModule(
         dataset.layout.root,
         [data.subject],
         cache_dir=dataset.cache,
         num_sessions=num_sessions or data.num_sessions,
         betas=data.betas,
         repetitions=data.repetitions,
+        max_repetitions=data.max_repetitions,
         test_split=data.test_split,
         left_out=inputs["split"],
         validation_fraction=0,
@@ -221,7 +222,7 @@ def ridge_trials(inputs: Inputs, settings: Settings, num_sessions: NumSessions |
 
 
 def fit_trials(
-    data: NSDDataModule, targets: Callable[[np.ndarray], np.ndarray], penalties: Sequence[float], device: torch.device
+    data: TrialDataModule, targets: Callable[[np.ndarray], np.ndarray], penalties: Sequence[float], device: torch.device
 ) -> RidgePrediction:
     """Return the tuned regression from a subject's trials to the targets `(N, ...)` of image ids `(N,)`."""
     (trials,), (subject,) = data.train_trials, data.subjects

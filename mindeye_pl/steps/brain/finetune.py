@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
+from mindeye_pl.data.layout.betas import AsPublished, BetaNormalisation, ZScoreTrainSessions
 from mindeye_pl.distributed.ranks import is_main_process
 from mindeye_pl.distributed.strategies import determined_by_trainer, shards_weights, strategy_name
 from mindeye_pl.engine.records import Record
@@ -50,7 +50,7 @@ class Finetune(Step):
         """Return subject, hours, start and seed."""
         sessions = config.data.num_sessions
         amount = "all" if sessions == "all" else f"{sessions}h"
-        return f"subj0{config.data.subject}-{amount}-{config.finetune.start}-seed{config.seed}"
+        return f"subj{config.data.subject:02d}-{amount}-{config.finetune.start}-seed{config.seed}"
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, targets, and the pretrained model where one is used."""

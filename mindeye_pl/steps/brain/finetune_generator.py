@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.datamodule import TrialDataModule
 from mindeye_pl.data.image_datamodule import ImageDataModule
 from mindeye_pl.data.image_sources import ImageFile, Table
 from mindeye_pl.distributed.strategies import determined_by_trainer
@@ -142,7 +142,7 @@ class _ByTrial:
 
 
 def trial_tables(
-    brains: NSDDataModule, dataset: Dataset, settings: DictConfig, *, image_side: int, seed: int
+    brains: TrialDataModule, dataset: Dataset, settings: DictConfig, *, image_side: int, seed: int
 ) -> ImageDataModule:
     """Return training trials and, behind them, the validation trials, as batches of tables.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.engine.records import Record
 
 #: Images of a row after the seen one, in the order of the report: title by name of the tensor.

@@ -44,8 +44,8 @@ class Pretrain(Step):
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subjects and hours."""
-        subjects = [f"subj0{subject}" for subject in config.pretrain.subjects]
-        return [*subjects, f"hours={hours(config.pretrain.num_sessions)}"]
+        subjects = [f"subj{subject:02d}" for subject in config.pretrain.subjects]
+        return [*subjects, f"hours={hours(config.pretrain.num_sessions, config)}"]
 
     def check(self, config: DictConfig) -> None:
         """Check the budget."""

@@ -85,7 +85,7 @@ class ModelStep(Step):
     def label(self, config: DictConfig) -> str:
         """Return the fine-tuning's label, or the checkpoint's name."""
         given = config.evaluate.checkpoint
-        return FINETUNE.label(config) if given is None else f"subj0{config.data.subject}-{Path(given).stem}"
+        return FINETUNE.label(config) if given is None else f"subj{config.data.subject:02d}-{Path(given).stem}"
 
     def check(self, config: DictConfig) -> None:
         """Check that MindEye1's low-level checkpoint is not given alone."""

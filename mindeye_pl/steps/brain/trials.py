@@ -4,9 +4,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd.constants import HOURS_PER_SESSION, ValidateOn
-from mindeye_pl.data.nsd.splits import LeftOut
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.splits import LeftOut
+from mindeye_pl.data.layout.trials import ValidateOn
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.targets import ImageTargets
@@ -14,7 +14,7 @@ from mindeye_pl.steps.inputs.targets import ImageTargets
 #: Settings of the trials that a training's weights depend on.
 TRAINING_TRIALS = (
     *("seed", "data.betas", "data.sampling", "data.trials_per_session", "data.validation_fraction"),
-    *("data.validation_images", "data.beta_dtype"),
+    *("data.validation_images", "data.beta_dtype", "data.max_repetitions"),
 )
 #: Settings of the same data module that change nothing in a training; test images in it are refused or left out.
 TRAINING_RUNTIME = (
@@ -25,7 +25,7 @@ TRAINING_RUNTIME = (
 #: Settings of one subject's test set, and of the training trials that its betas are scaled by.
 TEST_TRIALS = (
     *("seed", "data.subject", "data.num_sessions", "data.betas", "data.repetitions", "data.averaging"),
-    *("data.test_split", "data.validation_fraction", "data.validation_images"),
+    *("data.max_repetitions", "data.test_split", "data.validation_fraction", "data.validation_images"),
 )
 #: Settings of the same data module that change nothing in a test set.
 TEST_RUNTIME = (
@@ -44,7 +44,7 @@ def trial_data(
     batch_size: int = 24,
     steps_per_epoch: int | None = None,
     validate_on: ValidateOn = "held_out",
-) -> NSDDataModule:
+) -> TrialDataModule:
     """Return the data of these subjects, without targets of their images.
 
     Args:
@@ -58,7 +58,7 @@ def trial_data(
         validate_on: "held_out" training images, or the "tested" ones.
     """
     data = settings.data
-    return NSDDataModule(
+    return TrialDataModule(
         dataset.layout.root,
         subjects,
         cache_dir=dataset.cache,
@@ -67,6 +67,7 @@ def trial_data(
         sampling=data.sampling,
         betas=data.betas,
         repetitions=data.repetitions,
+        max_repetitions=data.max_repetitions,
         averaging=data.averaging,
         test_split=data.test_split,
         left_out=left_out,
@@ -82,22 +83,22 @@ def trial_data(
     )
 
 
-def subject_trials(dataset: Dataset, settings: Settings, left_out: LeftOut | None, **chosen: Any) -> NSDDataModule:
+def subject_trials(dataset: Dataset, settings: Settings, left_out: LeftOut | None, **chosen: Any) -> TrialDataModule:
     """Return trials and test set of `data.subject`, in `data.num_sessions` sessions unless another number is chosen."""
     chosen = {"num_sessions": settings.data.num_sessions, **chosen}
     return trial_data(dataset, settings, left_out, subjects=[settings.data.subject], **chosen)
 
 
-def add_targets(data: NSDDataModule, targets: ImageTargets) -> None:
+def add_targets(data: TrialDataModule, targets: ImageTargets) -> None:
     """Give the data module the targets of all its images, made now where they are missing."""
     data.targets = dict(targets.stores(data.stimulus_ids_needed()))
 
 
-def hours(num_sessions: int | float | str) -> str:
+def hours(num_sessions: int | float | str, config: DictConfig) -> str:
     """Return the amount of data in hours, for tags."""
-    return num_sessions if isinstance(num_sessions, str) else f"{float(num_sessions) * HOURS_PER_SESSION:g}"
+    return num_sessions if isinstance(num_sessions, str) else f"{num_sessions * config.data.hours_per_session:g}"
 
 
 def subject_tags(config: DictConfig) -> list[str]:
     """Return the tags of a step that reads `data.subject`: the subject and the hours of its data."""
-    return [f"subj0{config.data.subject}", f"hours={hours(config.data.num_sessions)}"]
+    return [f"subj{config.data.subject:02d}", f"hours={hours(config.data.num_sessions, config)}"]

@@ -3,7 +3,7 @@
 Legend: n test images, m images of a set, R responses to each, V voxels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import read_noise_free
-from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
-from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions
+from mindeye_pl.data.layout.betas import betas_shape, read_noise_free
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.regions import read_ncsnr, read_regions
+from mindeye_pl.data.layout.test_set import TestSet, average_repetitions
 from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_per_voxel
 from mindeye_pl.metrics.images import Scored, TableMetric
 from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_per_image, effective_repetitions
@@ -34,7 +34,9 @@ TITLES = {RIDGE: "ridge encoder", GNET: "GNet"}
 #: A line that only these scores have: the seen images themselves through the encoder.
 TRUE_IMAGE = "true_image"
 
-_REGION_TITLES = {"nsd_general": "visual cortex", "higher_vis": "higher"}
+#: The region of data without region masks.
+ALL_VOXELS = "all_voxels"
+_REGION_TITLES = {ALL_VOXELS: "all voxels", "nsd_general": "visual cortex", "higher_vis": "higher"}
 
 Encoder = Callable[[Tensor], np.ndarray]
 
@@ -60,18 +62,37 @@ class BrainReference:
 
     dataset: Dataset
     subject: int
-    region_masks: Path | None  # None where the data have none
+    regions: dict[str, np.ndarray | None]  # masks (V,) bool by name; None where the data have no masks
     brains: TestSet
 
 
-def brain_metrics(encoders: Sequence[str]) -> list[TableMetric]:
-    """Return the columns of the brain correlations' tables, for some encoders."""
+def scored_regions(
+    layout: DataLayout, subject: int, wanted: Sequence[str] | None, region_masks: Path | None
+) -> dict[str, np.ndarray | None]:
+    """Return the masks `(V,)` bool of the regions that are scored, None for each wanted one where there is no file.
+
+    With nothing wanted these are all regions of the file, or all voxels.
+    """
+    if region_masks is not None:
+        return {**read_regions(layout, subject, wanted)}
+    if wanted is not None:
+        return dict.fromkeys(wanted)
+    return {ALL_VOXELS: np.ones(betas_shape(layout, subject)[1], bool)}
+
+
+def brain_metrics(encoders: Sequence[str], regions: Iterable[str]) -> list[TableMetric]:
+    """Return the columns of the brain correlations' tables, for some encoders and regions."""
     metrics = []
-    for encoder, region in product(encoders, nsd.ROIS):
-        by, title = TITLES[encoder], _REGION_TITLES.get(region, region)
+    for encoder, region in product(encoders, regions):
+        by, title = TITLES[encoder], region_title(region)
         question = f"Would it evoke what was measured in {title}, by the {by}? Correlation across voxels."
         metrics.append(TableMetric(metric_name(encoder, region), title, question, group=f"Brain correlation, {by}"))
     return metrics
+
+
+def region_title(region: str) -> str:
+    """Return a region's name in tables and charts."""
+    return _REGION_TITLES.get(region, region.replace("_", " "))
 
 
 def metric_name(encoder: str, region: str) -> str:
@@ -88,12 +109,11 @@ def score_brains(
 ) -> BrainCeilings:
     """Add the brain correlations of every line, by each available encoder, to `scores`; return their ceilings."""
     data = reference.dataset.layout
-    if reference.region_masks is None:
+    if missing := [name for name, mask in reference.regions.items() if mask is None]:
         needs = f"needs {data.region_masks} (docs/data.md)"
-        scores.needs |= {metric.name: needs for metric in brain_metrics(list(encoders))}
+        scores.needs |= {metric.name: needs for metric in brain_metrics(list(encoders), missing)}
         return BrainCeilings()
-    masks = read_regions(data, reference.subject)
-    regions = {name: mask for name, mask in masks.items() if mask.sum() >= 2}
+    regions = {name: mask for name, mask in reference.regions.items() if mask is not None and mask.sum() >= 2}
     brains = reference.brains
     measured = average_repetitions(brains.voxels, brains.weights)  # (n, V)
     ceilings = _ceilings(reference, measured, regions)
@@ -101,7 +121,7 @@ def score_brains(
     averaged = effective_repetitions(brains.voxels, brains.weights)
     for name, encoder in encoders.items():
         if isinstance(encoder, Lacking):
-            scores.needs |= {metric_name(name, region): encoder.needs for region in nsd.ROIS}
+            scores.needs |= {metric_name(name, region): encoder.needs for region in reference.regions}
             continue
         predicted = _predictions(encoder, sets, folder / f"betas-{name}.safetensors")
 

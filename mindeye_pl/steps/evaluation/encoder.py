@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.betas import read_betas
+from mindeye_pl.data.layout.betas import read_betas
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.metrics.encoding import RidgeEncoder
@@ -45,11 +45,11 @@ class FitEncoder(Step):
     name = "fit_encoder"
     title = "Ridge encoder"
     keys = ("seed", "data.subject", "data.betas", "data.validation_fraction", "data.validation_images")
-    runtime_keys = (*TEST_RUNTIME, "data.repetitions", "data.averaging", "data.test_split")
+    runtime_keys = (*TEST_RUNTIME, "data.repetitions", "data.max_repetitions", "data.averaging", "data.test_split")
 
     def label(self, config: DictConfig) -> str:
         """Return the subject."""
-        return f"subj0{config.data.subject}-ridge"
+        return f"subj{config.data.subject:02d}-ridge"
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the training trials, the images left out, and the embedder."""
@@ -58,7 +58,7 @@ class FitEncoder(Step):
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return the subject; all of its hours are used."""
-        return [f"subj0{config.data.subject}", "hours=all"]
+        return [f"subj{config.data.subject:02d}", "hours=all"]
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Fit, and write the weights."""

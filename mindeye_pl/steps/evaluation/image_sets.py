@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.nn.diffusion.refiner import blend

@@ -38,6 +38,7 @@ from mindeye_pl.steps.evaluation.brain_scores import (
     gnet_encoder,
     ridge_encoder,
     score_brains,
+    scored_regions,
 )
 from mindeye_pl.steps.evaluation.caption_scores import (
     CaptionReference,
@@ -94,7 +95,7 @@ class EvaluateReconstructions(ModelStep):
 
     name = "evaluate_reconstructions"
     title = "Evaluation of reconstructions"
-    keys = (*TEST_TRIALS, "protocol", "metrics.bootstrap_resamples")
+    keys = (*TEST_TRIALS, "data.regions", "protocol", "metrics.bootstrap_resamples")
     runtime_keys = (*TEST_RUNTIME, "embedder.name")
     artifact_type = SCORES_TYPE
 
@@ -109,7 +110,8 @@ class EvaluateReconstructions(ModelStep):
             got = " and ".join(f"{key}={weight}" for key, weight in blends.items())
             raise UserError("the blurry image would be blended in twice", got=got, fix="refine.blend=0")
         protocol = config.protocol
-        known = (*protocol_metrics(protocol, num_images=2), *brain_metrics(protocol.encoders))
+        regions = config.data.regions or []
+        known = (*protocol_metrics(protocol, num_images=2), *brain_metrics(protocol.encoders, regions))
         if taken := {metric.name for metric in known} & set(protocol.metrics):
             raise UserError("protocol.metrics has a name that is taken", got=taken.pop(), expected="another name")
 
@@ -157,10 +159,12 @@ class EvaluateReconstructions(ModelStep):
         inputs["test_set"].count(work)
         own = [inputs[f"metrics.{name}"] for name in protocol.metrics]
         columns = [metric.column for metric in own]
-        metrics = [*protocol_metrics(protocol, len(sets.stimulus_ids)), *columns, *brain_metrics(protocol.encoders)]
+        regions = scored_regions(dataset.layout, subject, settings.data.regions, inputs["region_masks"])
+        metrics = [*protocol_metrics(protocol, len(sets.stimulus_ids)), *columns]
+        metrics += brain_metrics(protocol.encoders, regions)
         networks = {name: inputs[f"features.{name}"] for name in protocol_networks(protocol)}
         scores = score_images(sets, networks, targets.embedder, own, protocol, work.folder / PARTS)
-        reference = BrainReference(dataset, subject, inputs["region_masks"], trials.test_set(subject))
+        reference = BrainReference(dataset, subject, regions, trials.test_set(subject))
         encoders = _encoders(inputs, list(protocol.encoders), subject, sets)
         ceilings = score_brains(sets, reference, encoders, work.folder / PARTS, scores)
         captions = _score_captions(inputs, scored, settings)

@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.test_set import TestSet, average_repetitions, first_repetitions
+from mindeye_pl.data.layout.test_set import TestSet, average_repetitions, first_repetitions
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
@@ -41,8 +40,8 @@ _BATCH_SIZE = 32
 MODEL, SHUFFLED, RIDGE, CEILING = "model", "shuffled", "ridge", "ceiling"
 #: A model that reads captions too, queried for those instead of images.
 CAPTIONS = "captions"
-#: The model given the first response alone, the first two, all three.
-REPETITIONS = tuple(f"repetitions_{count}" for count in range(1, nsd.REPETITIONS + 1))
+#: The model given the first response alone, the first two, the first three.
+REPETITIONS = tuple(f"repetitions_{count}" for count in (1, 2, 3))
 
 
 class Evaluate(ModelStep):
@@ -80,8 +79,9 @@ class Evaluate(ModelStep):
             return retrieval_scores(brain=brain, clip=images, top_k=top_k, **pools)
 
         rows = {}
-        for count, name in enumerate(REPETITIONS, start=1):
-            weights = first_repetitions(brains.num_repetitions, count)
+        slots = brains.weights.shape[1]
+        for count, name in enumerate(REPETITIONS[:slots], start=1):
+            weights = first_repetitions(brains.num_repetitions, count, slots)
             rows[name] = scores(predict_retrieval(model, brains, weights))
         retrieval = predict_retrieval(model, brains, brains.weights)  # (n, S, D)
         rows[MODEL] = scores(retrieval)

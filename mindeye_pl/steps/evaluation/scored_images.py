@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.splits import read_split
+from mindeye_pl.data.layout.splits import read_split
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
@@ -119,4 +119,4 @@ def _check_blurry(path: Path, config: DictConfig) -> None:
 def scored_label(config: DictConfig) -> str:
     """Return the label of artifacts that are made from the reconstructions."""
     given = config.evaluate.reconstructions
-    return RECONSTRUCT.label(config) if given is None else f"subj0{config.data.subject}-{_user_path(config).stem}"
+    return RECONSTRUCT.label(config) if given is None else f"subj{config.data.subject:02d}-{_user_path(config).stem}"

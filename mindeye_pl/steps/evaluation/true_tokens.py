@@ -35,11 +35,11 @@ class DrawTrueTokens(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return the subject and the unCLIP."""
-        return f"subj0{config.data.subject}-{config.unclip.name}"
+        return f"subj{config.data.subject:02d}-{config.unclip.name}"
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return the subject."""
-        return [f"subj0{config.data.subject}"]
+        return [f"subj{config.data.subject:02d}"]
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test images, their tokens, and the image decoder; nothing starts from a blur."""

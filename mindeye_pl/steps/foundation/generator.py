@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from mindeye_pl.data.image_sources import Table
-from mindeye_pl.data.nsd.stimuli import read_captions
+from mindeye_pl.data.layout.stimuli import read_captions
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError

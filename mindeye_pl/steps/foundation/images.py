@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.data.image_sources import ImageFile, ImageFolder, Images
-from mindeye_pl.data.nsd.hdf5 import open_hdf5
+from mindeye_pl.data.layout.hdf5 import open_hdf5
 from mindeye_pl.data.simulated.world import paint_scenes
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, MISSING, Input, Inputs, Made, Step, Work

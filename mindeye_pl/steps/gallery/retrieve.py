@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.test_set import TestSet
+from mindeye_pl.data.layout.test_set import TestSet
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings, declare, resolve, select
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE

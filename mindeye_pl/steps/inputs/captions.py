@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.data.caption_screening import RULES, ScreeningRule
-from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, read_captions
+from mindeye_pl.data.layout.stimuli import CAPTIONS_LAYOUT, read_captions
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, FingerprintOf, Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError

@@ -7,8 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mindeye_pl.console import console
+from mindeye_pl.data.layout.splits import STANDARD
 from mindeye_pl.data.mindeye1.layout import SPLITS, TEST, MindEye1Layout
-from mindeye_pl.data.nsd.splits import STANDARD
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError

@@ -12,16 +12,16 @@ from typing import Literal
 import numpy as np
 from omegaconf import DictConfig
 
-from mindeye_pl.data.nsd.layout import NSDLayout, check_files, fingerprint_files
-from mindeye_pl.data.nsd.splits import LeftOut
-from mindeye_pl.data.nsd.stimuli import CAPTIONS_LAYOUT, Stimuli, read_captions
-from mindeye_pl.data.nsd.test_set import load_tested_trials
-from mindeye_pl.data.nsd.trials import load_training_trials
+from mindeye_pl.data.layout.paths import DataLayout, check_files, fingerprint_files
+from mindeye_pl.data.layout.splits import LeftOut
+from mindeye_pl.data.layout.stimuli import CAPTIONS_LAYOUT, Stimuli, read_captions
+from mindeye_pl.data.layout.test_set import load_tested_trials
+from mindeye_pl.data.layout.trials import load_training_trials
 from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file, fingerprint_folder
 
-#: Optional files of a dataset, by their names in `NSDLayout`.
+#: Optional files of a dataset, by their names in `DataLayout`.
 CAPTIONS, REGION_MASKS, NCSNR = "captions", "region_masks", "ncsnr"
 
 #: Values of `data.source` whose subjects are NSD's, measured or simulated.
@@ -40,7 +40,7 @@ class Dataset:
         images_fingerprint: of the images file, or of the step that makes it.
     """
 
-    layout: NSDLayout
+    layout: DataLayout
     cache: Path
     is_simulated: bool
     images_fingerprint: str
@@ -82,8 +82,8 @@ def is_simulated(config: DictConfig) -> bool:
     return _user_layout(config).simulation.exists()
 
 
-def _user_layout(config: DictConfig) -> NSDLayout:
-    return NSDLayout(Path(config.data.root or "nsd"))
+def _user_layout(config: DictConfig) -> DataLayout:
+    return DataLayout(Path(config.data.root or "nsd"))
 
 
 class OfData(Input):
@@ -102,12 +102,12 @@ class OfData(Input):
         return is_simulated(config)
 
     @abstractmethod
-    def files_fingerprint(self, layout: NSDLayout) -> str:
+    def files_fingerprint(self, layout: DataLayout) -> str:
         """Return the fingerprint of the files that are read."""
 
-    def layout(self, config: DictConfig, parts: Inputs) -> NSDLayout:
+    def layout(self, config: DictConfig, parts: Inputs) -> DataLayout:
         """Return the layout, its files made now where a step makes them."""
-        return NSDLayout(parts["made"]) if "made" in parts else _user_layout(config)
+        return DataLayout(parts["made"]) if "made" in parts else _user_layout(config)
 
 
 _MADE_BY_A_STEP = {"made": Made, "fingerprint": FingerprintOf}
@@ -117,7 +117,7 @@ _MADE_BY_A_STEP = {"made": Made, "fingerprint": FingerprintOf}
 class Images(OfData):
     """The images file alone; opened, a `Dataset`."""
 
-    def files_fingerprint(self, layout: NSDLayout) -> str:
+    def files_fingerprint(self, layout: DataLayout) -> str:
         """Return the fingerprint of the images file."""
         return fingerprint_file(layout.stimuli)
 
@@ -140,7 +140,7 @@ class Data(Images):
     subjects: tuple[int, ...]
     splits: tuple[str, ...] = ("train",)
 
-    def files_fingerprint(self, layout: NSDLayout) -> str:
+    def files_fingerprint(self, layout: DataLayout) -> str:
         """Return the fingerprint of images, betas and shards."""
         check_files(layout, self.subjects, self.splits)
         return fingerprint_files(layout, self.subjects, self.splits)
@@ -167,7 +167,7 @@ class Data(Images):
         return [f"the data folder {root} (paths.nsd=FOLDER, or docs/data.md)"]
 
 
-def _check_tested(layout: NSDLayout, subject: int, split: str, cache: Path) -> None:
+def _check_tested(layout: DataLayout, subject: int, split: str, cache: Path) -> None:
     ids = load_tested_trials(layout, subject, split, cache, None).stimulus_ids
     if (ids == ids[0]).all():
         what = f"{layout.shard(subject, split)} contains trials of one test image"
@@ -205,14 +205,14 @@ class DataFile(OfData):
     """An optional file beside the data; opened, its path, or None where it is missing.
 
     Attributes:
-        name: in `NSDLayout`: `captions`, `region_masks` or `ncsnr`.
+        name: in `DataLayout`: `captions`, `region_masks` or `ncsnr`.
         required: refuses data without it.
     """
 
     name: str
     required: bool = False
 
-    def files_fingerprint(self, layout: NSDLayout) -> str:
+    def files_fingerprint(self, layout: DataLayout) -> str:
         """Return the file's fingerprint, `MISSING` where there is none and none is required."""
         path: Path = getattr(layout, self.name)
         if path.is_file():

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
-from mindeye_pl.data.nsd.splits import (
+from mindeye_pl.data.layout.splits import (
     ClusterName,
     ImageWiseName,
     LeftOut,
@@ -18,7 +18,7 @@ from mindeye_pl.data.nsd.splits import (
     kept_clusters,
     read_split,
 )
-from mindeye_pl.data.nsd.trials import load_test_trials
+from mindeye_pl.data.layout.trials import load_test_trials
 from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.step import Input, Inputs
 from mindeye_pl.steps.inputs.dataset import Data, Dataset, Images

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.data.datamodule import NSDDataModule
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.shards import read_behaviour
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.data.mindeye1 import conversion as mindeye1_conversion
 from mindeye_pl.data.mindeye1.conversion import convert_mindeye1
 from mindeye_pl.data.mindeye1.index import ConversionSettings
 from mindeye_pl.data.mindeye1.layout import MindEye1Layout
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shards import read_behaviour
-from mindeye_pl.data.nsd.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from tests.data.small_mindeye1 import SHARDS, encoded, read_members, write_avg_split, write_samples
 from tests.data.small_nsd import StubTokens
@@ -33,7 +33,7 @@ SUBJECTS = (1, 2)
 @pytest.fixture(scope="module")
 def avg_split(tiny_nsd, tmp_path_factory) -> MindEye1Layout:
     """Subjects 1 and 2 of the tiny world; read-only."""
-    return write_avg_split(NSDLayout(tiny_nsd), SUBJECTS, tmp_path_factory.mktemp("mindeye1"))
+    return write_avg_split(DataLayout(tiny_nsd), SUBJECTS, tmp_path_factory.mktemp("mindeye1"))
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def converted(avg_split, tiny_settings, tmp_path_factory) -> Path:
     return root
 
 
-def module(root: Path, cache: Path, test_split: str, per_session: int, **settings) -> NSDDataModule:
-    return NSDDataModule(
+def module(root: Path, cache: Path, test_split: str, per_session: int, **settings) -> TrialDataModule:
+    return TrialDataModule(
         root,
         SUBJECTS,
         cache_dir=cache,
@@ -99,7 +99,7 @@ def test_reader_returns_the_same_world_after_conversion(tiny_nsd, tiny_settings,
 
 
 def test_every_beta_and_every_image_is_in_its_row(tiny_nsd, tiny_settings, converted):
-    world, mine = NSDLayout(tiny_nsd), NSDLayout(converted)
+    world, mine = DataLayout(tiny_nsd), DataLayout(converted)
     seen = set()
     for subject in SUBJECTS:
         with h5py.File(mine.betas(subject)) as file, h5py.File(world.betas(subject)) as known:
@@ -164,9 +164,9 @@ def test_killed_conversion_resumes_with_identical_files(
     assert checksums(root) == checksums(converted)
 
 
-def convert(source: MindEye1Layout, root: Path, settings: ConversionSettings, subjects=(1,)) -> NSDLayout:
+def convert(source: MindEye1Layout, root: Path, settings: ConversionSettings, subjects=(1,)) -> DataLayout:
     convert_mindeye1(source, subjects, root, settings, progress=False)
-    return NSDLayout(root)
+    return DataLayout(root)
 
 
 def train_shard(source: MindEye1Layout, index: int = 0) -> Path:
@@ -351,7 +351,7 @@ def test_first_trial_may_be_one(tiny_nsd, writable_split, conversion_settings, t
     assert "if the files count from 1, set data.first_trial=1" in " ".join(capsys.readouterr().out.split())
     settings = ConversionSettings(trials_per_session=conversion_settings.trials_per_session, first_trial=1)
     layout = convert(writable_split, tmp_path / "root", settings)
-    with h5py.File(layout.betas(1)) as file, h5py.File(NSDLayout(tiny_nsd).betas(1)) as known:
+    with h5py.File(layout.betas(1)) as file, h5py.File(DataLayout(tiny_nsd).betas(1)) as known:
         np.testing.assert_array_equal(file["betas"][:], known["betas"][:])
 
 
@@ -371,9 +371,9 @@ def test_too_little_disk_space_is_refused(writable_split, conversion_settings, t
 
 
 def test_companion_files_are_copied(tiny_nsd, writable_split, conversion_settings, tmp_path):
-    for path in (NSDLayout(tiny_nsd).region_masks, NSDLayout(tiny_nsd).captions):
+    for path in (DataLayout(tiny_nsd).region_masks, DataLayout(tiny_nsd).captions):
         (writable_split.source_dir / path.name).write_bytes(path.read_bytes())
     layout = convert(writable_split, tmp_path / "root", conversion_settings)
-    assert layout.region_masks.read_bytes() == NSDLayout(tiny_nsd).region_masks.read_bytes()
+    assert layout.region_masks.read_bytes() == DataLayout(tiny_nsd).region_masks.read_bytes()
     assert layout.captions.is_file()
     assert not layout.ncsnr.exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.simulated.world import SimulationSettings
 
 #: Enough trials for statistics, with subjects of different length as in NSD.
@@ -48,7 +48,7 @@ def shard(path: Path) -> dict[str, dict[str, np.ndarray]]:
     return read_shard(path)
 
 
-def behaviour(layout: NSDLayout, subject: int) -> np.ndarray:
+def behaviour(layout: DataLayout, subject: int) -> np.ndarray:
     """Return all trials of a subject in temporal order, read from its shards."""
     shards = [shard(layout.shard(subject, "train", index)) for index in range(SMALL.sessions_of(subject))]
     shards.append(shard(layout.shard(subject, "new_test")))
@@ -56,11 +56,11 @@ def behaviour(layout: NSDLayout, subject: int) -> np.ndarray:
     return rows[np.argsort(rows[:, Behaviour.BETA_ROW])]
 
 
-def betas(layout: NSDLayout, subject: int) -> np.ndarray:
+def betas(layout: DataLayout, subject: int) -> np.ndarray:
     with h5py.File(layout.betas(subject)) as file:
         return file["betas"][:]
 
 
-def ncsnr(layout: NSDLayout, subject: int) -> np.ndarray:
+def ncsnr(layout: DataLayout, subject: int) -> np.ndarray:
     with h5py.File(layout.ncsnr) as file:
         return file[f"subj0{subject}"][:]

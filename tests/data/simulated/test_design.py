@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.design import find_previous_presentations
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.design import find_previous_presentations
 from mindeye_pl.data.simulated.design import draw_design
 from tests.data.simulated.small_world import SMALL, behaviour
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import h5py
 import numpy as np
 
+from mindeye_pl.data.layout.behaviour import Behaviour
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.constants import Behaviour
 from mindeye_pl.data.simulated.rendering import render
 from mindeye_pl.data.simulated.scenes import captions
 from mindeye_pl.data.simulated.world import FORMAT_VERSION, stimulus_ids, stimulus_scene

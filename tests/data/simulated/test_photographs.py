@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mindeye_pl.conf_files import conf_dir
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.simulated.photographs import (
     PhotographedBackground,
     PhotographedObject,
@@ -133,7 +133,7 @@ def test_the_world_of_photographs(source: PhotographedScenes, tmp_path: Path) ->
     assert settings.source == PhotographedScenes(source.cutouts, tuple(config.excluded))
     for name in ("one", "two"):
         simulate_nsd(settings, tmp_path / name, workers=0, progress=False)
-    layouts = [NSDLayout(tmp_path / name) for name in ("one", "two")]
+    layouts = [DataLayout(tmp_path / name) for name in ("one", "two")]
     betas, images = [], []
     for layout in layouts:
         with h5py.File(layout.betas(1)) as file, h5py.File(layout.stimuli) as stimuli:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import h5py
 import numpy as np
 
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.simulated.world import simulate_nsd
 from tests.data.simulated.small_world import SMALL, behaviour, betas, ncsnr, read_shard
 
@@ -58,7 +58,7 @@ def test_noise_free_responses_reach_the_noise_ceiling(small):
 
 def test_world_without_noise(tiny_settings, tmp_path):
     simulate_nsd(replace(tiny_settings, noise_level=0.0), tmp_path, workers=0, progress=False)
-    layout = NSDLayout(tmp_path)
+    layout = DataLayout(tmp_path)
     assert np.isinf(ncsnr(layout, 1)).all()
     values = betas(layout, 1)
     rows = np.concatenate([sample["behav"] for sample in read_shard(layout.shard(1, "train", 0)).values()])

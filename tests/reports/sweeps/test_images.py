@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.reports.sweeps.images import MAX_CELLS, images_section
 from mindeye_pl.reports.sweeps.jobs import Job
 from mindeye_pl.reports.sweeps.settings import HOURS, Cell

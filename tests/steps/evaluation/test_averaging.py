@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mindeye_pl.data.nsd import test_set as of_tests
+from mindeye_pl.data.layout import test_set as of_tests
 from mindeye_pl.models.mindeye import MindEye1
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.steps.evaluation.retrieval import predict_retrieval

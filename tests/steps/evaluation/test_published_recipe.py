@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.functional import normalize, resize
 
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.stimuli import Stimuli
 from tests.conftest import CommandLine
 from tests.steps.evaluation.test_reconstructions import EVALUATE, scores, value
 from tests.weights.loaders.test_feature_networks import PUBLISHED, as_released, random_state
@@ -71,7 +71,7 @@ def test_every_number_is_the_published_one(cli: CommandLine, finished: Path, tmp
         files.append(f"weights.{'swav_resnet50' if name == 'swav' else name}.file={tmp_path / f'{name}.pth'}")
     (world,) = (finished / "artifacts" / "simulate").glob("[!.]*")
     ids = np.array(scores(finished)["stimulus_ids"])
-    seen = torch.from_numpy(Stimuli(NSDLayout(world).stimuli).read(ids)).float()
+    seen = torch.from_numpy(Stimuli(DataLayout(world).stimuli).read(ids)).float()
     draw = torch.Generator().manual_seed(3)
     drawn = (0.6 * seen + 0.4 * torch.rand(seen.shape, generator=draw)).clamp(0, 1)
     torch.save(drawn, tmp_path / "mine_all_recons.pt")

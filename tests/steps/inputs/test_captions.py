@@ -12,8 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.data.simulated.vocabulary import tokenize_names
 from mindeye_pl.engine.run import Run, order
 from mindeye_pl.errors import UserError
@@ -77,7 +77,7 @@ def clip():
 
 
 def described(root: Path) -> list[list[str]]:
-    return json.loads(NSDLayout(root).captions.read_text())
+    return json.loads(DataLayout(root).captions.read_text())
 
 
 def with_captions(tiny_nsd: Path, folder: Path, captions: list[list[str]] | None) -> Path:
@@ -88,7 +88,7 @@ def with_captions(tiny_nsd: Path, folder: Path, captions: list[list[str]] | None
         if path.name != "captions.json":
             (root / path.name).symlink_to(path)
     if captions is not None:
-        NSDLayout(root).captions.write_text(json.dumps(captions))
+        DataLayout(root).captions.write_text(json.dumps(captions))
     return root
 
 
@@ -103,7 +103,7 @@ def test_captions_are_screened_by_clip(cli: CommandLine, tiny_nsd: Path, clip, s
     assert len(kept) == len(every)
     network, embedder = clip
     for id_ in range(0, len(every), 15):
-        image = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(np.array([id_]))).float()
+        image = torch.from_numpy(Stimuli(DataLayout(tiny_nsd).stimuli).read(np.array([id_]))).float()
         with torch.no_grad():
             cosines = torch.cosine_similarity(embedder.pooled(image), network.encode_text(tokenize_names(every[id_])))
             chances = (network.logit_scale.exp() * cosines).softmax(0)
@@ -176,7 +176,7 @@ def test_views_are_embedded_once_whatever_the_batch(run_of, tiny_nsd: Path, clip
     store = target_views(run, ids)
     assert store is not None
     assert store.shape[1:] == (3, 64)
-    images = torch.from_numpy(Stimuli(NSDLayout(tiny_nsd).stimuli).read(ids)).float()
+    images = torch.from_numpy(Stimuli(DataLayout(tiny_nsd).stimuli).read(ids)).float()
     views = augmented_views(images, 3, augmentation="mind_reader")
     _, embedder = clip
     wanted = clamp_then_normalise(embedder.pooled(views.flatten(0, 1)), limit=3.2).unflatten(0, (3, 3))

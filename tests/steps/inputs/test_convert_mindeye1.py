@@ -11,10 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from mindeye_pl.config import compose_config
+from mindeye_pl.data.layout.betas import betas_shape
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.trials import load_test_trials
 from mindeye_pl.data.mindeye1.layout import MindEye1Layout
-from mindeye_pl.data.nsd.betas import betas_shape
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.trials import load_test_trials
 from mindeye_pl.engine.run import Run
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.finetune import FINETUNE
@@ -39,7 +39,7 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def source(tiny_nsd, tmp_path_factory) -> MindEye1Layout:
-    return write_avg_split(NSDLayout(tiny_nsd), SUBJECTS, tmp_path_factory.mktemp("mindeye1"))
+    return write_avg_split(DataLayout(tiny_nsd), SUBJECTS, tmp_path_factory.mktemp("mindeye1"))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def run_of(composed: DictConfig, tmp_path: Path) -> Callable[..., Run]:
 
 def test_it_is_converted_once_and_read_by_every_step(source: MindEye1Layout, tiny_nsd: Path, run_of, tmp_path) -> None:
     run = run_of(source.source_dir, sampling="by_image", num_sessions="all")
-    data, known = trials(run, [1], batch_size=run.config.finetune.batch_size), NSDLayout(tiny_nsd)
+    data, known = trials(run, [1], batch_size=run.config.finetune.batch_size), DataLayout(tiny_nsd)
     assert run.made == ["convert_mindeye1"]
     manifest = run.make(CONVERT_MINDEYE1).manifest
     assert set(manifest["sha256"]) == set(manifest["files"]) >= {"coco_images_224_float16.hdf5"}

@@ -8,11 +8,11 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.numpy import load_file
 
 from mindeye_pl.config import compose_config
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shards import read_behaviour
-from mindeye_pl.data.nsd.splits import CLUSTERS
-from mindeye_pl.data.nsd.trials import count_sessions
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.shards import read_behaviour
+from mindeye_pl.data.layout.splits import CLUSTERS
+from mindeye_pl.data.layout.trials import count_sessions
 from mindeye_pl.engine.run import Run
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
@@ -33,7 +33,7 @@ def run_of(outputs: Path, *more: str) -> Run:
     return Run(compose_config([*COMMAND, *more, f"paths.outputs={outputs}"]))
 
 
-def seen_by(layout: NSDLayout, subject: int) -> tuple[set[int], set[int]]:
+def seen_by(layout: DataLayout, subject: int) -> tuple[set[int], set[int]]:
     """The images of a subject's training shards and of its test shard, read without the reader of trials."""
     shards = [layout.shard(subject, "train", index) for index in range(count_sessions(layout, subject))]
     train = np.concatenate([read_behaviour(shard)[:, Behaviour.STIMULUS] for shard in shards])
@@ -53,12 +53,12 @@ def test_a_whole_experiment(cli: CommandLine, laboratory: Path) -> None:
 
     run = run_of(cli.outputs, "data.split=cluster_k2_0")
     for subject in (1, 2, 5, 7):
-        train, test = seen_by(NSDLayout(world), subject)
+        train, test = seen_by(DataLayout(world), subject)
         assert train & left_out, "there is something to leave out"
         (trained,) = trials(run, [subject]).trials
         assert set(trained.stimulus_ids.tolist()) == train - left_out
         assert set(trials(run, [subject]).test_set(subject).stimulus_ids.tolist()) == test & left_out
-    _, test = seen_by(NSDLayout(world), 1)
+    _, test = seen_by(DataLayout(world), 1)
     (predictions,) = (cli.outputs / "artifacts" / "evaluate").glob("subj*/predictions.safetensors")
     assert load_file(predictions)["stimulus_ids"].tolist() == sorted(test & left_out)
     (images,) = (cli.outputs / "artifacts" / "reconstruct").glob("subj*/reconstructions.safetensors")
@@ -93,7 +93,7 @@ def test_the_published_split_of_mind_reader(cli: CommandLine, tiny_nsd: Path) ->
     steps = "pipeline.steps=[evaluate,reconstruct,evaluate_reconstructions]"
     code, _, err = cli(*COMMAND, *split, steps, "protocol.encoders=[]", "data.num_sessions=2")
     assert code == 0, err
-    layout = NSDLayout(tiny_nsd)
+    layout = DataLayout(tiny_nsd)
     shards = [layout.shard(1, "train", 0), layout.shard(1, "train", 1), layout.shard(1, "new_test")]
     rows = np.concatenate([read_behaviour(shard) for shard in shards]).astype(int)
     rows = rows[rows[:, Behaviour.SESSION] <= 2]

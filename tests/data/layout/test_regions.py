@@ -4,14 +4,14 @@ import h5py
 import numpy as np
 import pytest
 
+from mindeye_pl.data.layout.betas import betas_shape
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.regions import read_ncsnr, read_regions
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import betas_shape
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.regions import read_ncsnr, read_regions
 from mindeye_pl.errors import UserError
 
 
-def write_masks(layout: NSDLayout, masks: dict[str, np.ndarray], subject: int = 1) -> None:
+def write_masks(layout: DataLayout, masks: dict[str, np.ndarray], subject: int = 1) -> None:
     with h5py.File(layout.region_masks, "w") as file:
         for name, mask in masks.items():
             file[f"subj0{subject}/{name}"] = mask
@@ -24,12 +24,13 @@ def masks() -> dict[str, np.ndarray]:
 
 
 def test_region_masks_have_the_published_order(
-    small_nsd: NSDLayout, masks: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_nsd: DataLayout, masks: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_masks(small_nsd, masks | {"V1": masks["V1"].astype(np.float32)})
     monkeypatch.chdir(tmp_path)  # a folder without such a file
-    regions = read_regions(small_nsd, 1)
+    regions = read_regions(small_nsd, 1, nsd.ROIS)
     assert tuple(regions) == nsd.ROIS
+    assert list(read_regions(small_nsd, 1)) == sorted(masks), "all there are"
     for name, mask in regions.items():
         assert mask.dtype == bool
         np.testing.assert_array_equal(mask, masks[name])
@@ -37,7 +38,7 @@ def test_region_masks_have_the_published_order(
 
 
 def test_regions_and_ncsnr_of_a_simulated_subject(tiny_nsd: Path) -> None:
-    layout = NSDLayout(tiny_nsd)
+    layout = DataLayout(tiny_nsd)
     num_voxels = betas_shape(layout, 1)[1]
     regions, ncsnr = read_regions(layout, 1), read_ncsnr(layout, 1)
     assert regions["nsd_general"].all()
@@ -49,7 +50,7 @@ def test_regions_and_ncsnr_of_a_simulated_subject(tiny_nsd: Path) -> None:
     assert (ncsnr > 0).all()
 
 
-def test_read_ncsnr(small_nsd: NSDLayout) -> None:
+def test_read_ncsnr(small_nsd: DataLayout) -> None:
     assert read_ncsnr(small_nsd, 1) is None
     ratio = np.array([0.5, np.nan, np.inf, 0, 1, 2, 3])
     with h5py.File(small_nsd.ncsnr, "w") as file:
@@ -60,11 +61,13 @@ def test_read_ncsnr(small_nsd: NSDLayout) -> None:
         read_ncsnr(small_nsd, 2)
 
 
-def test_masks_that_do_not_fit_the_betas_are_refused(small_nsd: NSDLayout, masks: dict[str, np.ndarray]) -> None:
+def test_masks_that_do_not_fit_the_betas_are_refused(small_nsd: DataLayout, masks: dict[str, np.ndarray]) -> None:
     with pytest.raises(UserError, match=r"brain_region_masks\.hdf5 is missing"):
         read_regions(small_nsd, 1)
     write_masks(small_nsd, masks)
-    with pytest.raises(UserError, match=r"no dataset subj02/nsd_general .*got: \['subj01'\]"):
+    with pytest.raises(UserError, match=r"no dataset subj02/V1 .*got: \['subj01'\]"):
+        read_regions(small_nsd, 2, names=["V1"])
+    with pytest.raises(UserError, match=r"no group subj02 .*got: \['subj01'\]"):
         read_regions(small_nsd, 2)
     with pytest.raises(UserError, match="no dataset subj01/V5"):
         read_regions(small_nsd, 1, names=["V5"])

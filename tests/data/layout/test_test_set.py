@@ -4,8 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindeye_pl.data.nsd.betas import AsPublished, ZScoreTrainSessions, read_betas
-from mindeye_pl.data.nsd.test_set import average_repetitions, fill_repetitions, first_repetitions, load_test_set
+from mindeye_pl.data.layout.betas import AsPublished, ZScoreTrainSessions, read_betas
+from mindeye_pl.data.layout.test_set import (
+    REPETITION_WEIGHTS,
+    average_repetitions,
+    fill_repetitions,
+    first_repetitions,
+    load_test_set,
+)
 from mindeye_pl.errors import UserError
 
 
@@ -20,7 +26,7 @@ def naive_published_rows(stimulus_ids: list[int]) -> list[list[int]]:
 
 @given(st.permutations([5, 5, 5, 2, 2, 9, 0, 0, 0, 7, 7, 7, 1]))
 def test_fill_repetitions_equals_a_loop(stimulus_ids):
-    assert fill_repetitions(np.array(stimulus_ids)).tolist() == naive_published_rows(stimulus_ids)
+    assert fill_repetitions(np.array(stimulus_ids), 3).tolist() == naive_published_rows(stimulus_ids)
 
 
 # Shared images 0 (three times), 1 (twice), 2 (once), 4 (twice, once in the last session); 3 and 5 do not occur.
@@ -72,7 +78,7 @@ def test_voxels_are_averaged_before_the_model_or_outputs_after_it(write_nsd, tmp
     queries, weights = voxels.queries()
     assert torch.equal(weights, torch.ones(4, 1))
     torch.testing.assert_close(queries[:, 0], average_repetitions(outputs.voxels, outputs.weights))
-    first = first_repetitions(voxels.num_repetitions, 1)
+    first = first_repetitions(voxels.num_repetitions, 1, 3)
     torch.testing.assert_close(voxels.queries(first)[0][:, 0], average_repetitions(outputs.voxels, first))
 
 
@@ -94,11 +100,31 @@ def test_normalisation_is_applied(write_nsd, tmp_path):
     torch.testing.assert_close(scaled.voxels, (published.voxels - 2) / 4)
 
 
-def test_more_than_three_repetitions_are_refused(write_nsd, tmp_path):
-    with pytest.raises(UserError, match=r"0\.tar has too many repetitions of an image \(got: 4; expected: 1 to 3\)"):
-        load_test_set(
-            write_nsd(np.array([[1, 1, 1, 1, 9]])), 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache"
-        )
+def test_more_repetitions_than_given_are_refused(write_nsd, tmp_path):
+    layout = write_nsd(np.array([[1, 1, 1, 1, 9]]))
+    how = {"normalisation": AsPublished(), "cache_dir": tmp_path / "cache"}
+    refusal = r"0\.tar has too many repetitions of an image \(got: 4; expected: 1 to 3, data\.max_repetitions\)"
+    with pytest.raises(UserError, match=rf"{refusal}\. Fix: data\.max_repetitions=4"):
+        load_test_set(layout, 1, max_repetitions=3, **how)
+    assert load_test_set(layout, 1, **how).voxels.shape == (1, 4, 4), "as many as there are"
+
+
+@pytest.mark.parametrize("repetitions", ["published", "corrected", "single"])
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(0, 3))
+def test_any_number_of_slots(repetitions: str, shown: list[int], more: int) -> None:
+    """Weights sum to one, corrected ones average what was recorded, and every slot shows its image."""
+    ids, counts = np.unique(shown, return_counts=True)
+    slots = int(counts.max()) + more
+    rows, weights = fill_repetitions(np.array(shown), slots), REPETITION_WEIGHTS[repetitions](slots)[counts]
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    for id_, of_image, weight, count in zip(ids, rows, weights, counts, strict=True):
+        recorded = np.flatnonzero(np.array(shown) == id_)
+        assert set(of_image.tolist()) == set(recorded.tolist())
+        of_trial = np.bincount(of_image, weight, len(shown))[recorded]
+        if repetitions == "corrected":
+            np.testing.assert_allclose(of_trial, 1 / count, rtol=1e-6)
+        if repetitions == "single":
+            assert of_trial.tolist() == [1, *[0] * (count - 1)]
 
 
 def test_split_without_trials_is_refused(write_nsd, tmp_path):
@@ -111,7 +137,7 @@ def test_split_without_trials_is_refused(write_nsd, tmp_path):
 def test_first_repetitions_equals_a_loop(write_nsd, tmp_path, count):
     layout = write_nsd(DESIGN)
     test_set = load_test_set(layout, 1, normalisation=AsPublished(), cache_dir=tmp_path / "cache")
-    weights = first_repetitions(test_set.num_repetitions, count)
+    weights = first_repetitions(test_set.num_repetitions, count, 3)
     averaged = average_repetitions(test_set.voxels, weights)
     stimuli = DESIGN.ravel()  # betas rows are in temporal order
     betas = read_betas(layout, 1, np.arange(len(stimuli)))

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from mindeye_pl.data.image_sources import read_pixels, read_size
-from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
-from mindeye_pl.data.nsd.shards import TarShard, read_behaviour
+from mindeye_pl.data.layout.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.layout.shards import TarShard, read_behaviour
 from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.files import open_gallery
 from mindeye_pl.store.fingerprint import fingerprint_file

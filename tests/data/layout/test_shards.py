@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindeye_pl.data.nsd import shards
-from mindeye_pl.data.nsd.shards import indexed_behaviour, read_behaviour
+from mindeye_pl.data.layout import shards
+from mindeye_pl.data.layout.shards import indexed_behaviour, read_behaviour
 from mindeye_pl.errors import UserError
 from tests.data.small_nsd import add_array, write_shard
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from mindeye_pl.data.nsd.betas import AsPublished, ZScoreTrainSessions, betas_shape, read_betas
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.betas import AsPublished, ZScoreTrainSessions, betas_shape, read_betas
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.errors import UserError
 
 
@@ -18,7 +18,7 @@ def bytes_read() -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc/self/io")
 @pytest.mark.parametrize("chunks", [None, (25, 1000)])
 def test_read_betas_reads_only_the_requested_rows(tmp_path: Path, chunks):
-    layout = NSDLayout(tmp_path)
+    layout = DataLayout(tmp_path)
     betas = np.random.default_rng(0).random((1000, 5000), np.float32)  # ten sessions of 2 MB
     with h5py.File(layout.betas(1), "w") as file:
         file.create_dataset("betas", data=betas, chunks=chunks)

@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from mindeye_pl.data.image_sources import read_pixels
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.design import Design, gather_neighbours, gather_olds
-from mindeye_pl.data.nsd.hdf5 import open_hdf5
-from mindeye_pl.data.nsd.layout import NSDLayout
+from mindeye_pl.data.layout.behaviour import FUTURE_TRIALS, PAST_TRIALS
+from mindeye_pl.data.layout.design import Design, gather_neighbours, gather_olds
+from mindeye_pl.data.layout.hdf5 import open_hdf5
+from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.errors import UserError
 
-#: Number of final sessions that the older test split excludes.
-_OLD_TEST_EXCLUDED_SESSIONS = 3
 #: Trials whose neighbours are gathered at once, 4 MB of them.
 _TRIALS_PER_BLOCK = 512
 
 
-def write_images(layout: NSDLayout, files: Sequence[Path]) -> None:
+def write_images(layout: DataLayout, files: Sequence[Path]) -> None:
     """Write image files of one size; an image's index in `files` becomes its stimulus id.
 
     Raises a UserError if there is no image, a file is damaged, or images differ in size.
@@ -38,15 +36,15 @@ def write_images(layout: NSDLayout, files: Sequence[Path]) -> None:
 
 
 def write_subject(
-    layout: NSDLayout,
+    layout: DataLayout,
     subject: int,
     *,
     betas: np.ndarray,
     stimulus_ids: np.ndarray,
     is_test: np.ndarray,
-    trials_per_session: int,
+    sessions: np.ndarray,
 ) -> None:
-    """Write the betas and the trials of one subject.
+    """Write the betas and the trials of one subject, the test images as the split `new_test`.
 
     Args:
         layout: paths of the files.
@@ -54,36 +52,53 @@ def write_subject(
         betas: `(T, V)` floating point in temporal order, z-scored within each session as NSD's are.
         stimulus_ids: `(T,)` integers, the image of each trial.
         is_test: `(T,)` bool, trials of a test image; they are never trained on.
-        trials_per_session: trials of every session; the last one may have fewer.
+        sessions: `(T,)` integers from 1, ascending.
 
-    Raises a UserError if the arrays differ in length, or an image is both trained on and tested.
+    Raises a UserError as `write_trials`, or if there are not as many betas as trials.
     """
-    if not len(betas) == len(stimulus_ids) == len(is_test):
-        got = f"{len(betas)} betas, {len(stimulus_ids)} stimulus ids, {len(is_test)} test marks"
+    if len(betas) != len(stimulus_ids):
+        got = f"{len(betas)} betas, {len(stimulus_ids)} stimulus ids"
         raise UserError(f"subject {subject} has arrays of different lengths", got=got, expected="one entry per trial")
+    write_trials(layout, subject, stimulus_ids=stimulus_ids, is_test=is_test, sessions=sessions)
+    write_betas(layout, subject, betas.shape, [betas])
+
+
+def write_betas(layout: DataLayout, subject: int, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
+    """Write betas of a shape (T, V) that come in parts `(t, V)`, each in memory in its turn, sessions for example."""
+    with open_hdf5(layout.betas(subject), "w") as file:
+        betas, first = file.create_dataset("betas", shape, np.float32), 0
+        for part in parts:
+            betas[first : first + len(part)] = part
+            first += len(part)
+        assert first == len(betas), f"{first} betas of {len(betas)}"
+
+
+def write_trials(
+    layout: DataLayout, subject: int, *, stimulus_ids: np.ndarray, is_test: np.ndarray, sessions: np.ndarray
+) -> None:
+    """Write the training and test shards of one subject; arguments as `write_subject`.
+
+    Raises a UserError if the arrays differ in length, sessions are not in order, or an image is both trained on and
+    tested.
+    """
+    if not len(stimulus_ids) == len(is_test) == len(sessions):
+        got = f"{len(stimulus_ids)} stimulus ids, {len(is_test)} test marks, {len(sessions)} sessions"
+        raise UserError(f"subject {subject} has arrays of different lengths", got=got, expected="one entry per trial")
+    if not np.array_equal(np.unique(sessions), np.arange(1, sessions.max() + 1)) or (np.diff(sessions) < 0).any():
+        got = np.unique(sessions)[:5].tolist()
+        raise UserError(f"subject {subject} has sessions out of order", got=got, expected="1, 2, ..., in time")
     if len(both := np.intersect1d(stimulus_ids[is_test], stimulus_ids[~is_test])):
         raise UserError(f"subject {subject} has an image that is both trained on and tested", got=f"image {both[0]}")
-    with open_hdf5(layout.betas(subject), "w") as file:
-        file.create_dataset("betas", data=betas, dtype=np.float32)
-    trials = np.arange(len(betas))
-    write_shards(layout, subject, Design.from_trials(subject, trials, stimulus_ids, is_test, trials_per_session))
-
-
-def write_shards(layout: NSDLayout, subject: int, design: Design) -> None:
-    """Write a subject's training shards, one per session, and both test shards; samples are numbered per split."""
-    test = design.test_trials
+    design = Design.from_trials(subject, np.arange(len(sessions)), stimulus_ids, is_test, sessions)
     write_training_shards(layout, subject, design)
-    write_shard(layout.shard(subject, "new_test"), design, test)
-    old_test = test[test // design.trials_per_session < design.num_sessions - _OLD_TEST_EXCLUDED_SESSIONS]
-    write_shard(layout.shard(subject, "test"), design, old_test)
+    write_shard(layout.shard(subject, "new_test"), design, design.test_trials)
 
 
-def write_training_shards(layout: NSDLayout, subject: int, design: Design) -> None:
+def write_training_shards(layout: DataLayout, subject: int, design: Design) -> None:
     """Write the training shards of a subject, one per session."""
     training = design.training_trials
-    session = training // design.trials_per_session
     for index in range(design.num_sessions):
-        first, last = np.searchsorted(session, (index, index + 1))
+        first, last = np.searchsorted(design.sessions[training], (index + 1, index + 2))
         write_shard(layout.shard(subject, "train", index), design, training[first:last], first_number=first)
 
 
@@ -95,9 +110,9 @@ def write_shard(path: Path, design: Design, trials: np.ndarray, first_number: in
             block = trials[start : start + _TRIALS_PER_BLOCK]
             members = {
                 "behav": design.behaviour[block, None],
-                "future_behav": gather_neighbours(design, block, 1 + np.arange(nsd.FUTURE_TRIALS)),
+                "future_behav": gather_neighbours(design, block, 1 + np.arange(FUTURE_TRIALS)),
                 "olds_behav": gather_olds(design, block),
-                "past_behav": gather_neighbours(design, block, -1 - np.arange(nsd.PAST_TRIALS)),
+                "past_behav": gather_neighbours(design, block, -1 - np.arange(PAST_TRIALS)),
             }
             _add_samples(tar, members, range(first_number + start, first_number + start + len(block)))
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.trials import (
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.trials import (
     Trials,
     assign_trial_slots,
     count_sessions,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.layout.hdf5 import open_dataset, read_rows
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.regular_files import check_regular
 

@@ -1,14 +1,14 @@
-"""File layout of MindEye2's prepared NSD below one root folder (spec of MindEye2, section 1.1), checks and fingerprint.
+"""File layout below one root folder, that of MindEye2's prepared NSD (spec of MindEye2, section 1.1), and fingerprint.
 
-The simulated dataset has the same layout, so that both are read by the same code. Checks and fingerprint do not read
+Every dataset is prepared into this layout, so that all are read by the same code. Checks and fingerprint do not read
 the 70 GB of NSD.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_folder
 
@@ -16,9 +16,14 @@ FETCH_AGAIN = "download the file again (docs/data.md)"
 SET_ROOT = "paths.nsd=FOLDER with MindEye2's files of NSD (docs/data.md), or data=simulated"
 
 
+def subject_name(subject: int) -> str:
+    """Return a subject's name in paths and tables: `subj01`."""
+    return f"subj{subject:02d}"
+
+
 @dataclass(frozen=True)
-class NSDLayout:
-    """Paths below `root`; no method accesses the disk."""
+class DataLayout:
+    """Paths below `root`; no method but `subjects` and `test_splits` accesses the disk."""
 
     root: Path
 
@@ -29,12 +34,12 @@ class NSDLayout:
 
     @property
     def region_masks(self) -> Path:
-        """Path of the region masks: hdf5 group `subj0{s}`, one bool vector (V,) per ROI."""
+        """Path of the region masks: hdf5 group `subj{s:02d}`, one bool vector (V,) per ROI."""
         return self.root / "brain_region_masks.hdf5"
 
     @property
     def ncsnr(self) -> Path:
-        """Path of the ncsnr: hdf5 dataset `subj0{s}`, (V,) float32 noise-ceiling signal-to-noise ratio per voxel."""
+        """Path of the ncsnr: hdf5 dataset `subj{s:02d}`, (V,) float32 noise-ceiling signal-to-noise ratio per voxel."""
         return self.root / "ncsnr.hdf5"
 
     @property
@@ -49,25 +54,35 @@ class NSDLayout:
 
     def betas(self, subject: int) -> Path:
         """Return the path of the betas: hdf5 dataset `betas`, (trials, V) float32, row = 0-based global trial."""
-        return self.root / f"betas_all_subj0{subject}_fp32_renorm.hdf5"
+        return self.root / f"betas_all_{subject_name(subject)}_fp32_renorm.hdf5"
 
     def noise_free(self, subject: int) -> Path:
         """Return the path of a simulation's responses: hdf5, `stimulus_ids` (n,) ascending, `responses` (n, V)."""
-        return self.root / "noise_free" / f"subj0{subject}.hdf5"
+        return self.root / "noise_free" / f"{subject_name(subject)}.hdf5"
 
     def shard(self, subject: int, split: str, index: int = 0) -> Path:
-        """Return the path of a tar shard; `split` is train (index = session - 1), new_test or test."""
-        return self.root / "wds" / f"subj0{subject}" / split / f"{index}.tar"
+        """Return the path of a tar shard; `split` is train (index = session - 1) or a test split."""
+        return self.root / "wds" / subject_name(subject) / split / f"{index}.tar"
+
+    def subjects(self) -> list[int]:
+        """Return the subjects with betas, ascending."""
+        found = (re.fullmatch(r"betas_all_subj(\d{2,})_fp32_renorm.hdf5", path.name) for path in self.root.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def test_splits(self, subject: int) -> list[str]:
+        """Return the names of a subject's test splits, whose folders have `test` in their names."""
+        folders = self.shard(subject, "train").parents[1].glob("*test*")
+        return sorted(folder.name for folder in folders if self.shard(subject, folder.name).is_file())
 
 
-def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str] = ("train",)) -> None:
+def check_files(layout: DataLayout, subjects: Sequence[int], splits: Sequence[str] = ("train",)) -> None:
     """Check that the files of some subjects exist, and the first shard of each split that will be read.
 
     Raises a UserError if the folder, a subject or a file is missing.
     """
     if not layout.root.is_dir():
         raise UserError("the data folder is missing", got=layout.root, expected="a folder", fix=SET_ROOT)
-    present = [subject for subject in nsd.SUBJECTS if layout.betas(subject).is_file()]
+    present = layout.subjects()
     if not present:
         raise UserError(f"{layout.root} contains no betas", expected=layout.betas(subjects[0]).name, fix=SET_ROOT)
     for subject in subjects:
@@ -79,9 +94,7 @@ def check_files(layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str
             raise UserError(f"{path} is missing", fix=FETCH_AGAIN)
 
 
-def fingerprint_files(
-    layout: NSDLayout, subjects: Sequence[int], splits: Sequence[str] = ("train", *nsd.TEST_SPLITS)
-) -> str:
+def fingerprint_files(layout: DataLayout, subjects: Sequence[int], splits: Sequence[str]) -> str:
     """Return the fingerprint of the images, and of the betas and shards of the given subjects and splits.
 
     Raises a UserError if a file is missing.

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd.betas import AsPublished, read_betas
-from mindeye_pl.data.nsd.constants import Behaviour
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.shards import read_behaviour
-from mindeye_pl.data.nsd.splits import ImageWiseName, LeftOutLast, by_first_appearance, read_split
-from mindeye_pl.data.nsd.test_set import REPETITION_WEIGHTS, load_test_set
-from mindeye_pl.data.nsd.trials import count_sessions, load_all_trials
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.betas import AsPublished, read_betas
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.shards import read_behaviour
+from mindeye_pl.data.layout.splits import ImageWiseName, LeftOutLast, by_first_appearance, read_split
+from mindeye_pl.data.layout.test_set import REPETITION_WEIGHTS, load_test_set
+from mindeye_pl.data.layout.trials import count_sessions, load_all_trials
 from mindeye_pl.errors import UserError
 from tests.data.small_nsd import NUM_SHARED, TRIALS_PER_SESSION, StubTokens
 
@@ -32,7 +32,7 @@ def test_unknown_names(name: str) -> None:
         read_split(name)
 
 
-def every_trial(layout: NSDLayout, subject: int) -> list[tuple[int, int, int]]:
+def every_trial(layout: DataLayout, subject: int) -> list[tuple[int, int, int]]:
     """(beta row, stimulus id, session) of all trials in order of time, read without the reader of trials."""
     shards = [layout.shard(subject, "train", index) for index in range(count_sessions(layout, subject))]
     rows = np.concatenate([read_behaviour(shard) for shard in [*shards, layout.shard(subject, "new_test")]])
@@ -40,14 +40,14 @@ def every_trial(layout: NSDLayout, subject: int) -> list[tuple[int, int, int]]:
     return sorted(tuple(row) for row in rows[:, columns].astype(int).tolist())
 
 
-def split_of(layout: NSDLayout, cache: Path, percent: int, sessions: int | float | str, subject: int = 1):
+def split_of(layout: DataLayout, cache: Path, percent: int, sessions: int | float | str, subject: int = 1):
     name = ImageWiseName(percent)
     return LeftOutLast.of_subject(name, layout, subject, sessions, test_split="new_test", cache_dir=cache)
 
 
-def module(layout: NSDLayout, cache: Path, left_out: LeftOutLast, **more) -> NSDDataModule:
+def module(layout: DataLayout, cache: Path, left_out: LeftOutLast, **more) -> TrialDataModule:
     options = {"batch_size": 4, "trials_per_session": TRIALS_PER_SESSION, "validation_fraction": 0.2} | more
-    return NSDDataModule(
+    return TrialDataModule(
         layout.root, (1, 2), cache_dir=cache, targets={"tokens": StubTokens()}, left_out=left_out, **options
     )
 
@@ -84,7 +84,7 @@ def test_shared_images_are_not_special_and_other_subjects_unchanged(small_nsd, t
     shared = set(range(NUM_SHARED))
     assert shared & set(own.stimulus_ids.tolist())
     assert not shared & set(others.stimulus_ids.tolist()), "of another subject those of its training split"
-    standard = NSDDataModule(small_nsd.root, (2,), cache_dir=tmp_path / "cache", targets={"tokens": StubTokens()})
+    standard = TrialDataModule(small_nsd.root, (2,), cache_dir=tmp_path / "cache", targets={"tokens": StubTokens()})
     before = standard.trials[0].beta_rows[~left_out.holds(standard.trials[0].stimulus_ids)]
     assert others.beta_rows.tolist() == before.tolist()
 
@@ -92,14 +92,19 @@ def test_shared_images_are_not_special_and_other_subjects_unchanged(small_nsd, t
 @pytest.mark.parametrize("repetitions", ["published", "corrected"])
 def test_responses_are_those_of_the_tested_images(small_nsd, tmp_path, repetitions: str) -> None:
     left_out = split_of(small_nsd, tmp_path / "cache", 60, 2)
-    how = {"normalisation": AsPublished(), "cache_dir": tmp_path / "cache", "repetitions": repetitions}
-    test_set = load_test_set(small_nsd, 1, left_out=left_out, **how)
+    how = {
+        "normalisation": AsPublished(),
+        "cache_dir": tmp_path / "cache",
+        "repetitions": repetitions,
+        "max_repetitions": 3,
+    }
+    test_set = load_test_set(small_nsd, 1, left_out=left_out, max_repetitions=3, **how)
     betas = read_betas(small_nsd, 1, np.arange(3 * TRIALS_PER_SESSION))
     for place, id_ in enumerate(test_set.stimulus_ids.tolist()):
         rows = [row for row, stimulus, session in every_trial(small_nsd, 1) if stimulus == id_ and session <= 2]
         assert set(test_set.voxels[place, :, 0].int().tolist()) == set(rows), "voxel 0 tells the row"
         np.testing.assert_array_equal(test_set.voxels[place, 0], betas[rows[0]])
-        np.testing.assert_array_equal(test_set.weights[place], REPETITION_WEIGHTS[repetitions][len(rows)])
+        np.testing.assert_array_equal(test_set.weights[place], REPETITION_WEIGHTS[repetitions](3)[len(rows)])
     with pytest.raises(AssertionError, match="subject 1 is tested"):
         load_test_set(small_nsd, 2, left_out=left_out, **how)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mindeye_pl.data.nsd.stimuli import read_captions
+from mindeye_pl.data.layout.stimuli import read_captions
 from mindeye_pl.errors import UserError
 
 

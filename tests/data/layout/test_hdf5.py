@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindeye_pl.data.nsd import hdf5
-from mindeye_pl.data.nsd.hdf5 import open_dataset, open_hdf5, read_rows
+from mindeye_pl.data.layout import hdf5
+from mindeye_pl.data.layout.hdf5 import open_dataset, open_hdf5, read_rows
 from mindeye_pl.errors import UserError
 
 

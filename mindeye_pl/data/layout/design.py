@@ -5,39 +5,38 @@ from typing import Self
 
 import numpy as np
 
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.constants import Behaviour
+from mindeye_pl.data.layout.behaviour import OLD_TRIALS, Behaviour
 
 
 @dataclass(frozen=True)
 class Design:
     """Trials of one subject."""
 
-    behaviour: np.ndarray  # (T, 17) float64 in temporal order, columns as `nsd.Behaviour`
-    trials_per_session: int
+    behaviour: np.ndarray  # (T, 17) float64 in temporal order, columns as `Behaviour`
+    sessions: np.ndarray  # (T,) int64 from 1, ascending
 
     @classmethod
     def from_trials(
-        cls, subject: int, trials: np.ndarray, stimulus_ids: np.ndarray, is_test: np.ndarray, trials_per_session: int
+        cls, subject: int, trials: np.ndarray, stimulus_ids: np.ndarray, is_test: np.ndarray, sessions: np.ndarray
     ) -> Self:
         """Create the design from the trials with a response; the other rows and columns are -1.
 
         `trials` `(n,)` int64 are 0-based over all sessions and rows of the betas file, `stimulus_ids` `(n,)` int64 rows
-        of the images file; `is_test` `(n,)` bool marks test images.
+        of the images file; `is_test` `(n,)` bool marks test images; `sessions` `(T,)` int64 from 1, ascending, are of
+        all trials.
         """
-        sessions = trials.max() // trials_per_session + 1
-        behaviour = np.full((sessions * trials_per_session, len(Behaviour)), -1.0)
+        behaviour = np.full((len(sessions), len(Behaviour)), -1.0)
         behaviour[trials, Behaviour.STIMULUS] = stimulus_ids
         behaviour[trials, Behaviour.SUBJECT] = subject
-        behaviour[trials, Behaviour.SESSION] = trials // trials_per_session + 1
+        behaviour[trials, Behaviour.SESSION] = sessions[trials]
         behaviour[trials, Behaviour.BETA_ROW] = trials
         behaviour[trials, Behaviour.IS_SHARED1000] = is_test
-        return cls(behaviour, trials_per_session)
+        return cls(behaviour, sessions)
 
     @property
     def num_sessions(self) -> int:
         """Number of sessions of the subject."""
-        return len(self.behaviour) // self.trials_per_session
+        return int(self.sessions[-1])
 
     @property
     def stimulus_ids(self) -> np.ndarray:
@@ -61,7 +60,7 @@ class Design:
 
     def session_rows(self, session: int) -> slice:
         """Return the trials of a 0-based session."""
-        return slice(session * self.trials_per_session, (session + 1) * self.trials_per_session)
+        return slice(*np.searchsorted(self.sessions, (session + 1, session + 2)).tolist())
 
 
 def find_previous_presentations(stimulus_ids: np.ndarray) -> np.ndarray:
@@ -76,8 +75,8 @@ def find_previous_presentations(stimulus_ids: np.ndarray) -> np.ndarray:
 def gather_neighbours(design: Design, trials: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return the behaviour at offsets from each trial, `(n, offsets, 17)`, -1 beyond the ends of the session."""
     rows = trials[:, None] + offsets
-    inside = rows // design.trials_per_session == trials[:, None] // design.trials_per_session
-    return _rows_or_missing(design, np.where(inside, rows, -1))
+    sessions = np.pad(design.sessions, 1)[np.clip(rows, -1, len(design.sessions)) + 1]  # 0 beyond the ends
+    return _rows_or_missing(design, np.where(sessions == design.sessions[trials, None], rows, -1))
 
 
 def gather_olds(design: Design, trials: np.ndarray) -> np.ndarray:
@@ -86,10 +85,10 @@ def gather_olds(design: Design, trials: np.ndarray) -> np.ndarray:
     ids = design.stimulus_ids[order]
     first = np.searchsorted(ids, design.stimulus_ids[trials], side="left")
     last = np.searchsorted(ids, design.stimulus_ids[trials], side="right")
-    rows = np.full((len(trials), nsd.OLD_TRIALS), -1)
+    rows = np.full((len(trials), OLD_TRIALS), -1)
     for index, trial in enumerate(trials):
         same = order[first[index] : last[index]]
-        others = same[same != trial][: nsd.OLD_TRIALS]
+        others = same[same != trial][:OLD_TRIALS]
         rows[index, : len(others)] = others
     return _rows_or_missing(design, rows)
 

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from mindeye_pl.data.datamodule import NSDDataModule
-from mindeye_pl.data.nsd.betas import AsPublished
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.splits import ClusterName, LeftOutCluster, fit_clusters, kept_clusters, read_split
-from mindeye_pl.data.nsd.test_set import load_test_set
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.betas import AsPublished
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.splits import ClusterName, LeftOutCluster, fit_clusters, kept_clusters, read_split
+from mindeye_pl.data.layout.test_set import load_test_set
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.manifest import MANIFEST
 from tests.data.small_nsd import NUM_SHARED, NUM_STIMULI, TRIALS_PER_SESSION, StubTokens
@@ -138,9 +138,9 @@ def test_a_damaged_folder(tmp_path: Path, name: str, change, message: str) -> No
         kept_clusters(folder, 2, 30, lambda: points, description=DESCRIPTION)
 
 
-def module(layout: NSDLayout, cache: Path, left_out: LeftOutCluster | None, **more) -> NSDDataModule:
+def module(layout: DataLayout, cache: Path, left_out: LeftOutCluster | None, **more) -> TrialDataModule:
     settings = {"batch_size": 4, "trials_per_session": TRIALS_PER_SESSION, "validation_fraction": 0.2} | more
-    return NSDDataModule(
+    return TrialDataModule(
         layout.root, (1, 2), cache_dir=cache, targets={"tokens": StubTokens()}, left_out=left_out, **settings
     )
 

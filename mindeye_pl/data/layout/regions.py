@@ -8,23 +8,22 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
-from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.data.nsd.betas import betas_shape
-from mindeye_pl.data.nsd.hdf5 import open_dataset
-from mindeye_pl.data.nsd.layout import FETCH_AGAIN, NSDLayout
+from mindeye_pl.data.layout.betas import betas_shape
+from mindeye_pl.data.layout.hdf5 import names_in, open_dataset
+from mindeye_pl.data.layout.paths import FETCH_AGAIN, DataLayout, subject_name
 from mindeye_pl.errors import UserError
 
 
-def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.ROIS) -> dict[str, np.ndarray]:
+def read_regions(layout: DataLayout, subject: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Read region masks `(V,)` bool by name, in the order of the names, over the voxels of the betas file.
 
-    NSD's file contains more regions than the six of the published evaluation. Raises a UserError if the file is missing
-    or damaged, a region is missing, or its mask does not fit the betas.
+    None takes all regions, alphabetically; NSD's file contains more than the six of the published evaluation. Raises a
+    UserError if the file is missing or damaged, a region is missing, or its mask does not fit the betas.
     """
-    path, num_voxels = layout.region_masks, betas_shape(layout, subject)[1]
+    path, num_voxels, group = layout.region_masks, betas_shape(layout, subject)[1], subject_name(subject)
     masks = {}
-    for name in names:
-        with open_dataset(path, f"subj0{subject}/{name}") as dataset:
+    for name in names_in(path, group) if names is None else names:
+        with open_dataset(path, f"{group}/{name}") as dataset:
             mask = _vector(dataset, num_voxels, f"{path}: region {name} of subject {subject}")
         if not np.isin(mask, (0, 1)).all():
             got = np.unique(mask)[:5].tolist()
@@ -33,7 +32,7 @@ def read_regions(layout: NSDLayout, subject: int, *, names: Sequence[str] = nsd.
     return masks
 
 
-def read_ncsnr(layout: NSDLayout, subject: int) -> np.ndarray | None:
+def read_ncsnr(layout: DataLayout, subject: int) -> np.ndarray | None:
     """Read each voxel's noise-ceiling signal-to-noise ratio `(V,)` float32: standard deviation of signal over noise.
 
     Missing values are 0; voxels without noise are infinite. MindEye2's distribution of NSD has no such file; the result
@@ -44,7 +43,7 @@ def read_ncsnr(layout: NSDLayout, subject: int) -> np.ndarray | None:
     path = layout.ncsnr
     if not path.is_file():
         return None
-    with open_dataset(path, f"subj0{subject}") as dataset:
+    with open_dataset(path, subject_name(subject)) as dataset:
         ratio = _vector(dataset, betas_shape(layout, subject)[1], f"{path}: ncsnr of subject {subject}")
     ratio = np.nan_to_num(ratio.astype(np.float32), nan=0, posinf=np.inf)
     if (ratio < 0).any():

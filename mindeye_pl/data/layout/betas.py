@@ -9,8 +9,8 @@ from typing import Literal, Self
 
 import numpy as np
 
-from mindeye_pl.data.nsd.hdf5 import open_dataset, read_rows
-from mindeye_pl.data.nsd.layout import FETCH_AGAIN, NSDLayout
+from mindeye_pl.data.layout.hdf5 import open_dataset, read_rows
+from mindeye_pl.data.layout.paths import FETCH_AGAIN, DataLayout
 from mindeye_pl.errors import UserError
 
 #: Type of a training's betas in memory; the published training keeps float16.
@@ -20,7 +20,7 @@ BetaDtype = Literal["float16", "float32"]
 _TRIALS_PER_BLOCK = 256
 
 
-def betas_shape(layout: NSDLayout, subject: int) -> tuple[int, int]:
+def betas_shape(layout: DataLayout, subject: int) -> tuple[int, int]:
     """Return (trials, V) of the subject's betas file from its header."""
     path = layout.betas(subject)
     with open_dataset(path, "betas") as betas:
@@ -29,7 +29,7 @@ def betas_shape(layout: NSDLayout, subject: int) -> tuple[int, int]:
         return betas.shape
 
 
-def read_betas(layout: NSDLayout, subject: int, beta_rows: np.ndarray) -> np.ndarray:
+def read_betas(layout: DataLayout, subject: int, beta_rows: np.ndarray) -> np.ndarray:
     """Read rows `(n,)` of the betas file, `(n, V)` float32, as z-scores per scan session.
 
     Only these rows are read: one session of subject 1 is 47 MB of 1.9 GB. Raises a UserError if the file is missing or
@@ -99,7 +99,7 @@ NORMALISATIONS: dict[str, type[BetaNormalisation]] = {
 }
 
 
-def read_noise_free(layout: NSDLayout, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
+def read_noise_free(layout: DataLayout, subject: int, stimulus_ids: np.ndarray) -> np.ndarray:
     """Read noise-free responses `(n, V)` float32 of a simulated dataset, in the units of the betas.
 
     The ids `(n,)`, in any order, are of images that the subject saw. Raises a UserError if the file is missing or

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 
 

@@ -11,11 +11,11 @@ from typing import Literal, Self
 
 import numpy as np
 
-from mindeye_pl.data.nsd.betas import betas_shape
-from mindeye_pl.data.nsd.constants import TEST_SPLITS, Behaviour
-from mindeye_pl.data.nsd.layout import FETCH_AGAIN, SET_ROOT, NSDLayout
-from mindeye_pl.data.nsd.shards import indexed_behaviour
-from mindeye_pl.data.nsd.stimuli import Stimuli
+from mindeye_pl.data.layout.behaviour import Behaviour
+from mindeye_pl.data.layout.betas import betas_shape
+from mindeye_pl.data.layout.paths import FETCH_AGAIN, SET_ROOT, DataLayout
+from mindeye_pl.data.layout.shards import indexed_behaviour
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import PositiveFloat
 
@@ -23,6 +23,9 @@ _UNKNOWN = -1  # of a behaviour array
 
 #: A fraction of a session is its first trials: 1.5 is the first session and the first half of the second one.
 NumSessions = PositiveFloat | Literal["all"]
+
+#: Images of a training's validation: training images held out, or the tested ones (Mind Reader's published code).
+ValidateOn = Literal["held_out", "tested"]
 
 #: Trials of test images in the training shards, as a laboratory's own shards have them.
 TestImages = Literal["refuse", "drop"]
@@ -32,7 +35,7 @@ TestImages = Literal["refuse", "drop"]
 class Trials:
     """Trials of one subject, one array entry each."""
 
-    subject: int  # 1 to 8
+    subject: int
     stimulus_ids: np.ndarray  # (n,) int64, rows of the images file
     beta_rows: np.ndarray  # (n,) int64, rows of the subject's betas file
     sessions: np.ndarray  # (n,) int64, 1-based
@@ -51,13 +54,13 @@ class Trials:
         return type(self)(self.subject, self.stimulus_ids[rows], self.beta_rows[rows], self.sessions[rows])
 
 
-def count_sessions(layout: NSDLayout, subject: int) -> int:
+def count_sessions(layout: DataLayout, subject: int) -> int:
     """Return the number of scan sessions of a subject on disk, one training shard each."""
     return len(list(layout.shard(subject, "train").parent.glob("*.tar")))
 
 
 def load_training_trials(
-    layout: NSDLayout, subject: int, num_sessions: NumSessions, cache_dir: Path, *, test_images: TestImages = "refuse"
+    layout: DataLayout, subject: int, num_sessions: NumSessions, cache_dir: Path, *, test_images: TestImages = "refuse"
 ) -> Trials:
     """Load the training trials of a subject's first sessions, fractions allowed, in temporal order.
 
@@ -70,7 +73,7 @@ def load_training_trials(
 
 
 def load_all_trials(
-    layout: NSDLayout,
+    layout: DataLayout,
     subject: int,
     num_sessions: NumSessions,
     test_split: str,
@@ -91,7 +94,7 @@ def load_all_trials(
     return _without_later_part(both.select(np.argsort(both.beta_rows)), number)
 
 
-def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessions) -> float:
+def _number_of_sessions(layout: DataLayout, subject: int, num_sessions: NumSessions) -> float:
     existing = count_sessions(layout, subject)
     if existing == 0:
         folder = layout.shard(subject, "train").parent
@@ -103,7 +106,7 @@ def _number_of_sessions(layout: NSDLayout, subject: int, num_sessions: NumSessio
     return existing if num_sessions == "all" else num_sessions
 
 
-def _load_training(layout: NSDLayout, subject: int, number: float, cache_dir: Path, test_images: TestImages) -> Trials:
+def _load_training(layout: DataLayout, subject: int, number: float, cache_dir: Path, test_images: TestImages) -> Trials:
     """Load the training trials of the first sessions, the last one whole."""
     shards = [layout.shard(subject, "train", index) for index in range(math.ceil(number))]
     behaviour = _read(layout, subject, shards, cache_dir)
@@ -124,10 +127,10 @@ def _load_training(layout: NSDLayout, subject: int, number: float, cache_dir: Pa
     return Trials.from_behaviour(subject, found[~is_test])
 
 
-def _is_test_image(layout: NSDLayout, subject: int, behaviour: np.ndarray, cache_dir: Path) -> np.ndarray:
+def _is_test_image(layout: DataLayout, subject: int, behaviour: np.ndarray, cache_dir: Path) -> np.ndarray:
     """Return the mask of trials that show a shared1000 image, by the arrays themselves and by the test shards."""
-    shards = [layout.shard(subject, split) for split in TEST_SPLITS]
-    tested = [indexed_behaviour(shard, cache_dir)[:, Behaviour.STIMULUS] for shard in shards if shard.is_file()]
+    shards = [layout.shard(subject, split) for split in layout.test_splits(subject)]
+    tested = [indexed_behaviour(shard, cache_dir)[:, Behaviour.STIMULUS] for shard in shards]
     is_tested = np.isin(behaviour[:, Behaviour.STIMULUS], np.concatenate([*tested, np.empty(0)]))
     return is_tested | (behaviour[:, Behaviour.IS_SHARED1000] == 1)
 
@@ -140,14 +143,14 @@ def _without_later_part(trials: Trials, num_sessions: float) -> Trials:
     return trials.select(np.arange(len(trials) - num_last + max(1, round(num_last * (num_sessions % 1)))))
 
 
-def load_test_trials(layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
+def load_test_trials(layout: DataLayout, subject: int, split: str, cache_dir: Path) -> Trials:
     """Load a subject's shared1000 trials in all sessions, in temporal order; the split `test` lacks the last three."""
     return Trials.from_behaviour(
         subject, np.concatenate(_read(layout, subject, [layout.shard(subject, split)], cache_dir))
     )
 
 
-def _read(layout: NSDLayout, subject: int, shards: Iterable[Path], cache_dir: Path) -> list[np.ndarray]:
+def _read(layout: DataLayout, subject: int, shards: Iterable[Path], cache_dir: Path) -> list[np.ndarray]:
     """Read the behaviour of some shards, checking their subject, and that their rows exist in betas and images."""
     num_betas, num_stimuli = betas_shape(layout, subject)[0], len(Stimuli(layout.stimuli))
     behaviours = []

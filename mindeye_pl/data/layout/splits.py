@@ -20,8 +20,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mindeye_pl.console import console
-from mindeye_pl.data.nsd.layout import NSDLayout
-from mindeye_pl.data.nsd.trials import (
+from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.trials import (
     NumSessions,
     TestImages,
     Trials,
@@ -92,7 +92,7 @@ class LeftOut(ABC):
 
     def training_trials(
         self,
-        layout: NSDLayout,
+        layout: DataLayout,
         subject: int,
         num_sessions: NumSessions,
         cache_dir: Path,
@@ -104,7 +104,7 @@ class LeftOut(ABC):
         return trials.select(~self.holds(trials.stimulus_ids))
 
     @abstractmethod
-    def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
+    def test_trials(self, layout: DataLayout, subject: int, split: str, cache_dir: Path) -> Trials:
         """Return the test trials of a subject in temporal order, see `load_test_trials`."""
 
 
@@ -119,7 +119,7 @@ class LeftOutCluster(LeftOut):
         """Return the mask of the images in the cluster."""
         return self.clusters[stimulus_ids] == self.name.index
 
-    def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
+    def test_trials(self, layout: DataLayout, subject: int, split: str, cache_dir: Path) -> Trials:
         """Return the trials of the standard test set whose images are in the cluster; errors as `check_tested`."""
         trials = load_test_trials(layout, subject, split, cache_dir)
         self.check_tested(trials.stimulus_ids, f"subject {subject}")
@@ -200,7 +200,7 @@ class LeftOutLast(LeftOut):
     def of_subject(
         cls,
         name: ImageWiseName,
-        layout: NSDLayout,
+        layout: DataLayout,
         subject: int,
         num_sessions: NumSessions,
         *,
@@ -227,7 +227,7 @@ class LeftOutLast(LeftOut):
 
     def training_trials(
         self,
-        layout: NSDLayout,
+        layout: DataLayout,
         subject: int,
         num_sessions: NumSessions,
         cache_dir: Path,
@@ -240,7 +240,7 @@ class LeftOutLast(LeftOut):
         trials = load_all_trials(layout, subject, num_sessions, self.test_split, cache_dir, test_images=test_images)
         return trials.select(~self.holds(trials.stimulus_ids))
 
-    def test_trials(self, layout: NSDLayout, subject: int, split: str, cache_dir: Path) -> Trials:
+    def test_trials(self, layout: DataLayout, subject: int, split: str, cache_dir: Path) -> Trials:
         """Return all trials of test images in the sessions in use, of the tested subject only."""
         assert subject == self.trials.subject, f"subject {self.trials.subject} is tested, not {subject}"
         return self.trials.select(self.holds(self.trials.stimulus_ids))

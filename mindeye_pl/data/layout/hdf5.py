@@ -9,7 +9,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from mindeye_pl.data.nsd.layout import FETCH_AGAIN
+from mindeye_pl.data.layout.paths import FETCH_AGAIN
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.locks import UNSUPPORTED
 from mindeye_pl.store.regular_files import check_regular
@@ -36,11 +36,26 @@ def open_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
 
     Raises a UserError if the file is missing, truncated, not hdf5, or has no such dataset of numbers of its own.
     """
+    with _opened(path, f"the dataset {name}") as file:
+        yield _own_dataset(path, file, name)
+
+
+def names_in(path: Path, group: str) -> list[str]:
+    """Return the names in a group, alphabetically; errors as `open_dataset`."""
+    with _opened(path, f"the group {group}") as file:
+        found = file.get(group)
+        if not isinstance(found, h5py.Group):
+            raise UserError(f"{path} has no group {group}", got=sorted(file), expected=group, fix=FETCH_AGAIN)
+        return sorted(found)
+
+
+@contextmanager
+def _opened(path: Path, expected: str) -> Iterator[h5py.File]:
     if not check_regular(path).is_file():
-        raise UserError(f"{path} is missing", expected=f"an hdf5 file with the dataset {name}", fix=FETCH_AGAIN)
+        raise UserError(f"{path} is missing", expected=f"an hdf5 file with {expected}", fix=FETCH_AGAIN)
     try:
         with open_hdf5(path) as file:
-            yield _own_dataset(path, file, name)
+            yield file
     except OSError as error:
         if error.errno == EAGAIN:
             fix = "wait until it is closed; HDF5_USE_FILE_LOCKING=FALSE reads it nevertheless"

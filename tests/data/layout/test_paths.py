@@ -4,9 +4,11 @@ import shutil
 import h5py
 import pytest
 
-from mindeye_pl.data.nsd.layout import NSDLayout, check_files, fingerprint_files
+from mindeye_pl.data.layout.paths import DataLayout, check_files, fingerprint_files
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file
+
+SPLITS = ("train", "new_test", "test")
 
 
 def test_complete_dataset_passes(small_nsd):
@@ -15,12 +17,12 @@ def test_complete_dataset_passes(small_nsd):
 
 def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"the data folder is missing \(got: .*/nowhere;.*Fix: paths\.nsd=FOLDER"):
-        check_files(NSDLayout(tmp_path / "nowhere"), [1])
+        check_files(DataLayout(tmp_path / "nowhere"), [1])
 
 
 def test_folder_without_betas_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"contains no betas .*expected: betas_all_subj01.*Fix: paths\.nsd=FOLDER"):
-        check_files(NSDLayout(tmp_path), [1])
+        check_files(DataLayout(tmp_path), [1])
 
 
 @pytest.mark.parametrize("subject", [0, 3, 9])
@@ -43,36 +45,36 @@ def test_missing_files_are_refused(small_nsd):
 
 
 def test_copy_has_the_same_fingerprint(small_nsd, tmp_path):
-    copy = NSDLayout(tmp_path / "copy")
+    copy = DataLayout(tmp_path / "copy")
     shutil.copytree(small_nsd.root, copy.root)
     os.utime(copy.stimuli, ns=(1, 1))
     (copy.root / "notes.txt").write_text("not read")
-    assert fingerprint_files(copy, [1, 2]) == fingerprint_files(small_nsd, [2, 1])
+    assert fingerprint_files(copy, [1, 2], SPLITS) == fingerprint_files(small_nsd, [2, 1], SPLITS)
 
 
 def test_fingerprint_depends_on_every_file_that_is_read(small_nsd):
-    fingerprints = {fingerprint_files(small_nsd, [1])}
+    fingerprints = {fingerprint_files(small_nsd, [1], SPLITS)}
     with h5py.File(small_nsd.betas(1), "r+") as file:
         file["betas"][79, 6] += 1
-    fingerprints.add(fingerprint_files(small_nsd, [1]))
+    fingerprints.add(fingerprint_files(small_nsd, [1], SPLITS))
     small_nsd.shard(1, "train", 3).unlink()
-    fingerprints.add(fingerprint_files(small_nsd, [1]))
+    fingerprints.add(fingerprint_files(small_nsd, [1], SPLITS))
     with h5py.File(small_nsd.stimuli, "r+") as file:
         file["images"][40] = 0
-    fingerprints.add(fingerprint_files(small_nsd, [1]))
+    fingerprints.add(fingerprint_files(small_nsd, [1], SPLITS))
     assert len(fingerprints) == 4
 
 
 def test_fingerprint_ignores_other_subjects_and_splits(small_nsd):
-    before = fingerprint_files(small_nsd, [1])
+    before = fingerprint_files(small_nsd, [1], SPLITS)
     train_alone = fingerprint_files(small_nsd, [1], splits=("train",))
     small_nsd.betas(2).unlink()
-    assert fingerprint_files(small_nsd, [1]) == before
+    assert fingerprint_files(small_nsd, [1], SPLITS) == before
     small_nsd.shard(1, "test").unlink()
-    assert fingerprint_files(small_nsd, [1]) != before
+    assert fingerprint_files(small_nsd, [1], SPLITS) != before
     assert fingerprint_files(small_nsd, [1], splits=("train",)) == train_alone
     with pytest.raises(UserError, match=r"Fix: data\.subjects=\[1\]"):
-        fingerprint_files(small_nsd, [1, 2])
+        fingerprint_files(small_nsd, [1, 2], SPLITS)
 
 
 @pytest.mark.parametrize("offset", [0, 2**23 // 2, 2**23 - 1])
