@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from mindeye_pl.commands.artifacts import ARTIFACTS, manage_artifacts
+from mindeye_pl.commands.check_data import check_data
 from mindeye_pl.commands.check_weights import check_released_weights
 from mindeye_pl.commands.dashboard import make_dashboard
 from mindeye_pl.commands.export import EXPORT, check_export, export_run
@@ -28,6 +29,7 @@ from mindeye_pl.steps.registry import STEPS
 
 #: Commands that are asked for alone and are no steps.
 COMMANDS: dict[str, Callable[[Run], object]] = {
+    "check_data": lambda run: check_data(run.config),
     "check_weights": lambda run: check_released_weights(run.config),
     WANDB_SWEEPS: lambda run: write_wandb_sweeps(run.config, run.overrides),
     "dashboard": lambda run: make_dashboard(run.config),
