@@ -23,6 +23,7 @@ def test_tags_of_a_step() -> None:
     assert tags_of(EVALUATE, "data.num_sessions=0.5", "seed=7") == {
         *("subj01", "hours=0.5", "pretrained", "seed=7", "scale=tiny", "simulated")
     }
+    assert "CSI1" in tags_of(EVALUATE, "+data.labels={1: CSI1}"), "the dataset's own name of the subject"
     assert tags_of(EVALUATE, "evaluate.checkpoint=model.pth") == always | {"subj01", "hours=1", "checkpoint"}
     assert "split=cluster_k5_0" in tags_of(PRETRAIN, "data.split=cluster_k5_0")
     assert tags_of(PRETRAIN_CLIP, "pipeline=pretrain_foundation", "foundation=tiny") == always

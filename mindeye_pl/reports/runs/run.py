@@ -150,7 +150,7 @@ def _print(config: DictConfig, tables: Sequence[Results]) -> None:
         }
         if table.title not in shown:
             continue
-        title = f"Subject {config.data.subject}" if table.title == "Retrieval" else table.title
+        title = _subject_title(config) if table.title == "Retrieval" else table.title
         columns = [replace(column, group="") for column in table.columns if column.score in shown[table.title]]
         console.print()
         # On the page notes and kinds explain the rows; here their names do.
@@ -160,6 +160,11 @@ def _print(config: DictConfig, tables: Sequence[Results]) -> None:
         if table.note:
             console.print(table.note, style="dim")
         commands = False
+
+
+def _subject_title(config: DictConfig) -> str:
+    label = (config.data.get("labels") or {}).get(config.data.subject)
+    return f"Subject {config.data.subject}" + (f" ({label})" if label else "")
 
 
 def _history(artifact: Artifact) -> list[dict[str, Any]]:

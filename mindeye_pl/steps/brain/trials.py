@@ -100,5 +100,7 @@ def hours(num_sessions: int | float | str, config: DictConfig) -> str:
 
 
 def subject_tags(config: DictConfig) -> list[str]:
-    """Return the tags of a step that reads `data.subject`: the subject and the hours of its data."""
-    return [f"subj{config.data.subject:02d}", f"hours={hours(config.data.num_sessions, config)}"]
+    """Return the tags of a step that reads `data.subject`: the subject, the hours of its data, the subject's label."""
+    data = config.data
+    label = (data.get("labels") or {}).get(data.subject)
+    return [f"subj{data.subject:02d}", f"hours={hours(data.num_sessions, config)}", *([label] if label else [])]
