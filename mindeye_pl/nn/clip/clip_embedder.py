@@ -97,11 +97,15 @@ class CLIPImageEmbedder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images `(B, 3, H, W)` in [0, 1] as tokens `(B, S, D)`, in the dtype of the tower or of autocast."""
+        return self.with_pooled(images)[0]
+
+    def with_pooled(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens `(B, S, D)` and CLIP's own embedding `(B, E)` of images, from one pass through the tower."""
         embedding, patches = self._tower(images)
         tokens = embedding[:, None] if self._kind == "class" else patches
         if self._kind == "hidden":
             tokens = by_first_token(torch.cat([embedding[:, None], patches @ self.visual.proj], dim=1))
-        return self.standardise(tokens)  # (B, S, D)
+        return self.standardise(tokens), embedding
 
     def _tower(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the projected class token `(B, E)` and the patches after `ln_post`, `(B, N, F)`."""

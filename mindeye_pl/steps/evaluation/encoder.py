@@ -100,9 +100,9 @@ def image_features(embedder: CLIPImageEmbedder, images: Tensor) -> Tensor:
     orientation, and a non-linear function of the whole image's embedding.
     """
     on_device = images.to(next(embedder.parameters()).device)
-    tokens = embedder(on_device).float()  # (n, S, D)
+    tokens, pooled = embedder.with_pooled(on_device)  # (n, S, D), (n, E)
     side = isqrt(tokens.shape[1])
-    grid = tokens[:, -(side**2) :].mT.unflatten(2, (side, side))  # (n, D, rows, columns), without a class token
+    grid = tokens[:, -(side**2) :].float().mT.unflatten(2, (side, side))  # (n, D, rows, columns), without a class token
     groups = (
         F.adaptive_avg_pool2d(grid, min(_CELLS, side)).flatten(1).cpu(),
         small_images(images).flatten(1) - 0.5,
@@ -110,7 +110,7 @@ def image_features(embedder: CLIPImageEmbedder, images: Tensor) -> Tensor:
     )
     # Means, not sums: a feature counts by what it varies, and the groups differ in number and in unit.
     scaled = [group / group.shape[1] ** 0.5 for group in groups]
-    return torch.cat([*scaled, fourier_features(embedder.pooled(on_device))], dim=1)
+    return torch.cat([*scaled, fourier_features(pooled)], dim=1)
 
 
 def load_encoder(folder: Path) -> RidgeEncoder:

@@ -56,6 +56,13 @@ def test_tokens_are_the_post_norm_patches_without_the_class_token(golden_embedde
     torch.testing.assert_close(tokens, seen[0][:, 1:])
 
 
+def test_one_pass_gives_tokens_and_embedding(golden_embedder: CLIPImageEmbedder) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    tokens, pooled = golden_embedder.with_pooled(images)
+    assert torch.equal(tokens, golden_embedder(images))
+    assert torch.equal(pooled, golden_embedder.pooled(images))
+
+
 def test_resize_against_a_naive_blur() -> None:
     """A Gaussian by hand, in float64, along each axis in turn; 40 to 10 is factor 4: sigma 1.5, seven taps."""
     image = np.random.default_rng(0).random((40, 20))
