@@ -34,7 +34,6 @@ from mindeye_pl.data.mindeye1.index import (
 )
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
 from mindeye_pl.store.own_files import read_json, read_or_make
 

@@ -1,4 +1,4 @@
-"""Checks of NSD's release before anything long begins: every table, mask and header is read, no response and no image."""
+"""Checks of NSD's release before anything long begins: of every table, mask and header, no response and no image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -24,9 +24,10 @@ from mindeye_pl.data.nsd.inspection import InspectedSubject, PreparationSettings
 from mindeye_pl.data.nsd.masks import region_masks
 from mindeye_pl.data.nsd.release import NsdRelease
 from mindeye_pl.data.nsd.shards import write_shards
-from mindeye_pl.data.nsd.stimuli import read_coco_captions, resize_stimuli
-from mindeye_pl.data.nsd.volumes import SCALE, open_session, read_volume, write_mask
-from mindeye_pl.data.nsd.zscore import Moments, percent_signal_change
+from mindeye_pl.data.nsd.stimuli import read_coco_captions
+from mindeye_pl.data.nsd.tasks import normalised_session, resized_stimuli, session_moments, varying_voxels
+from mindeye_pl.data.nsd.volumes import read_volume, write_mask
+from mindeye_pl.data.nsd.zscore import Moments
 from mindeye_pl.data.simulated.parallel import run_tasks
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, write_json
@@ -36,8 +37,6 @@ from mindeye_pl.store.own_files import read_json, read_or_make
 _PROGRESS = "progress.json"
 
 _IMAGES_PER_TASK = 128
-#: Median standard deviation below which responses cannot be percent signal change times 300; NSD's is several hundred.
-_MIN_STD = SCALE / 30
 
 
 def prepare_nsd(
@@ -62,10 +61,9 @@ def prepare_nsd(
     read = partial(read_json, kind=dict[str, dict[str, int]])
     finished: dict[str, dict[str, int]] = read_or_make(root / _PROGRESS, read, lambda: write_json(root / _PROGRESS, {}))
     tasks = _session_tasks(layout, inspected, masks, settings, workers)
-    tasks += [
-        (layout.stimuli, start, partial(_resized, release.stimuli, start, min(start + _IMAGES_PER_TASK, num_stimuli)))
-        for start in range(0, num_stimuli, _IMAGES_PER_TASK)
-    ]
+    for start in range(0, num_stimuli, _IMAGES_PER_TASK):
+        stop = min(start + _IMAGES_PER_TASK, num_stimuli)
+        tasks.append((layout.stimuli, start, partial(resized_stimuli, release.stimuli, start, stop)))
     tasks = [task for task in tasks if str(task[1]) not in finished.get(task[0].name, {})]
     with progress_bar(shown=progress) as bar:
         results = run_tasks([task for _, _, task in tasks], workers)
@@ -94,7 +92,7 @@ def _write_mask(layout: DataLayout, subject: InspectedSubject, workers: int) -> 
         mask = read_volume(path).values > 0
     if mask is None:
         mask = subject.general.values >= -np.inf
-        for _, varying in run_tasks([partial(_varying, path) for path in subject.sessions], workers):
+        for _, varying in run_tasks([partial(varying_voxels, path) for path in subject.sessions], workers):
             mask = mask & varying
         if not mask.any():
             raise UserError(
@@ -102,10 +100,6 @@ def _write_mask(layout: DataLayout, subject: InspectedSubject, workers: int) -> 
             )
     write_mask(path, mask, subject.general.affine)
     return mask
-
-
-def _varying(path: Path) -> np.ndarray:
-    return open_session(path).varying()
 
 
 def _allocate_files(
@@ -137,42 +131,15 @@ def _session_tasks(
         common: Moments | None = None
         if settings.zscore == "train_sessions_only":
             sessions = [session - 1 for session in sorted(set(settings.zscore_sessions))]
-            fits = [partial(_moments, one.sessions[i], mask, trained[design.session_rows(i)]) for i in sessions]
+            fits = [partial(session_moments, one.sessions[i], mask, trained[design.session_rows(i)]) for i in sessions]
             common = reduce(add, (moments for _, moments in run_tasks(fits, workers)))
         for index, path in enumerate(one.sessions):
             rows = design.session_rows(index)
             fitted = trained[rows] if settings.zscore == "exclude_shared1000" else np.ones_like(trained[rows])
             moments = fitted if common is None else common
-            task = partial(_normalised, path, mask, None if settings.zscore == "none" else moments)
+            task = partial(normalised_session, path, mask, None if settings.zscore == "none" else moments)
             tasks.append((layout.betas(one.subject), rows.start, task))
     return tasks
-
-
-def _moments(path: Path, mask: np.ndarray, fitted: np.ndarray) -> Moments:
-    return Moments.of(open_session(path).read(mask)[fitted])
-
-
-def _normalised(path: Path, mask: np.ndarray, moments: Moments | np.ndarray | None) -> tuple[np.ndarray, int]:
-    """Return the responses of a session `(t, V)` float32, and the number of voxels that are constant in it.
-
-    `moments` are those that the z-scores are of, or the trials `(t,)` bool of the session that are fitted; None returns
-    percent signal change.
-    """
-    betas = open_session(path).read(mask)
-    std = Moments.of(betas).std
-    if (varying := std > 0).any() and np.median(std[varying]) < _MIN_STD:
-        got = f"median standard deviation {np.median(std[varying]):.3g}"
-        expected = f"percent signal change times {SCALE}, several hundred"
-        raise UserError(f"{path} does not hold betas as NSD stores them", got=got, expected=expected)
-    if isinstance(moments, np.ndarray):
-        moments = Moments.of(betas[moments])
-    scaled = percent_signal_change(betas) if moments is None else moments.zscore(betas)
-    scaled[:, ~varying] = 0
-    return scaled, int((~varying).sum())
-
-
-def _resized(path: Path, start: int, stop: int) -> tuple[np.ndarray, int]:
-    return resize_stimuli(path, start, stop), 0
 
 
 def _write_rows(path: Path, start: int, rows: np.ndarray) -> None:

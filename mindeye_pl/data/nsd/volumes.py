@@ -129,7 +129,7 @@ class NiftiSession:
         return varying.reshape(self.shape, order="F")
 
     def _trials(self) -> Iterator[np.ndarray]:
-        """Yield the volumes in Fortran order, `(X * Y * Z,)`; the last read checks the checksum of a compressed file."""
+        """Yield the volumes in Fortran order, `(X * Y * Z,)`; the last read compares a compressed file's checksum."""
         from nibabel.openers import ImageOpener
 
         num_bytes = int(np.prod(self.shape)) * self._dtype.itemsize
