@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from mindeye_pl.console import console
 from mindeye_pl.data.nsd.inspection import PreparationSettings, files_below, inspect_release, own_masks
 from mindeye_pl.data.nsd.masks import parse_mask
-from mindeye_pl.data.nsd.release import NsdRelease
+from mindeye_pl.data.nsd.release import NSD_GENERAL, NsdRelease
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
@@ -57,7 +57,10 @@ def _release(config: DictConfig) -> NsdRelease:
 
 
 def preparation_settings(data: Any) -> PreparationSettings:
-    """Return the options of the preparation in a node `data`."""
+    """Return the options of the preparation in a node `data`; raises a UserError for one that is null."""
+    for name, default in (("zscore", "exclude_shared1000"), ("mask", NSD_GENERAL)):
+        if data[name] is None:
+            raise UserError(f"data.{name} is null", fix=f"data.{name}={default}")
     return PreparationSettings(
         zscore=data.zscore,
         zscore_sessions=tuple(data.zscore_sessions or ()),

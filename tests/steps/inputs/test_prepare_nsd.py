@@ -97,6 +97,9 @@ def test_other_files_and_other_settings_are_another_preparation(release: SmallRe
 
 
 def test_other_data_are_refused(release: SmallRelease, run_of) -> None:
+    for null in ("zscore", "mask"):
+        with pytest.raises(UserError, match=f"data.{null} is null"):
+            run_of(release.root, **{null: None}).make(PREPARE_NSD)
     with pytest.raises(UserError, match=r"data are not NSD's release .*Fix: data=nsd_release"):
         run_of(release.root, beta_version=None).make(PREPARE_NSD)
 
