@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from mindeye_pl.console import console
+from mindeye_pl.data.layout.allocation import allocate, check_space
 from mindeye_pl.data.layout.design import Design
 from mindeye_pl.data.layout.hdf5 import open_hdf5
 from mindeye_pl.data.layout.paths import DataLayout
@@ -33,7 +34,6 @@ from mindeye_pl.data.mindeye1.index import (
 )
 from mindeye_pl.data.mindeye1.layout import TEST, MindEye1Layout
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, replacing, write_json
 from mindeye_pl.store.own_files import read_json, read_or_make
 
@@ -108,28 +108,10 @@ def _allocate_files(
     num_betas = sum(subject.num_trials * subject.num_voxels for subject in indexed)
     paths = (layout.stimuli, *(layout.betas(subject.subject) for subject in indexed))
     needed = 4 * num_betas + 2 * len(stimulus_ids) * int(np.prod(image_shape))
-    needed -= sum(path.stat().st_blocks * 512 for path in paths if path.exists())  # of a killed conversion
-    free = shutil.disk_usage(layout.root).free
-    if free < needed:
-        what, fix = f"{layout.root} has too little disk space", "paths.artifacts=FOLDER, or fewer data.subjects"
-        raise UserError(what, got=f"{free / 1e9:.1f} GB", expected=f"{needed / 1e9:.1f} GB", fix=fix)
-    _allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *image_shape), np.float16)
+    check_space(layout.root, needed, paths)
+    allocate(layout.stimuli, "images", (max(stimulus_ids) + 1, *image_shape), np.float16)
     for subject, design in zip(indexed, designs, strict=True):
-        _allocate(layout.betas(subject.subject), "betas", (len(design.behaviour), subject.num_voxels), np.float32)
-
-
-def _allocate(path: Path, name: str, shape: tuple[int, ...], dtype: type) -> None:
-    """Create an hdf5 file with one allocated dataset, so that a kill during a write cannot corrupt it."""
-    if path.exists():
-        return
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)  # the same content has the same checksum
-    version = ("earliest", "v108")  # later formats keep a mark of being written
-    with replacing(path) as temporary, open_hdf5(temporary, "w", libver=version) as file:
-        space = h5py.h5s.create_simple(shape)
-        h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
+        allocate(layout.betas(subject.subject), "betas", (len(design.behaviour), subject.num_voxels), np.float32)
 
 
 def _copy(

@@ -46,7 +46,15 @@ AGAINST_BASELINES = "Against linear baselines"
 
 #: Steps whose cost several cells share.
 SHARED_STEPS = (
-    *("simulate", "convert_mindeye1", "pretrain", "fit_encoder", RIDGE_TOKENS.name, RIDGE_NOISE_FREE.name),
+    *(
+        "simulate",
+        "convert_mindeye1",
+        "prepare_nsd",
+        "pretrain",
+        "fit_encoder",
+        RIDGE_TOKENS.name,
+        RIDGE_NOISE_FREE.name,
+    ),
     *get_args(Baseline),
 )
 

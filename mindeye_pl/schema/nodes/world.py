@@ -8,6 +8,8 @@ from mindeye_pl.data.layout.betas import NORMALISATIONS, BetaDtype
 from mindeye_pl.data.layout.test_set import REPETITION_WEIGHTS
 from mindeye_pl.data.layout.trials import NumSessions, TestImages, ValidateOn
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
+from mindeye_pl.data.nsd.release import BetaVersion
+from mindeye_pl.data.nsd.zscore import ZScore
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
@@ -38,7 +40,9 @@ class Paths(Settings):
     targets: str = key("embeddings of images.")
     reports: str = key("report pages.")
     cache: str = key("indices of tar shards.")
-    nsd: str | None = key("MindEye2's or MindEye1's prepared NSD; `data=simulated` simulates its own where null.")
+    nsd: str | None = key(
+        "NSD: MindEye2's files, MindEye1's, or NSD's own release; `data=simulated` simulates its own where null."
+    )
     data: str | None = key("files of another dataset.")
     weights: str | None = key("foundation weights, looked into before the hub's cache.")
 
@@ -54,7 +58,7 @@ class Shards(Settings):
 class Data(Settings):
     """Brains and images."""
 
-    source: Name = key("where they come from; the papers' rows stand beside measured data of `nsd` and `nsd_mindeye1`.")
+    source: Name = key("where they come from; the papers' rows stand beside measured data of NSD.")
     root: str | None = key("folder of the files; null for the data of a step.")
     subject: PositiveInt = key("subject that is fine-tuned and scored.")
     subjects: Annotated[list[PositiveInt], MinLen(1)] = key("all subjects.")
@@ -83,6 +87,13 @@ class Data(Settings):
         "which of an image's slots are repetitions."
     )
     first_trial: NonNegativeInt | None = optional("number of a subject's first trial in `trial.npy`.")
+    beta_version: BetaVersion | None = optional("estimate of the responses in NSD's release: GLMsingle's b3, b2 or b1.")
+    zscore: ZScore | None = optional("trials whose mean and deviation z-score NSD's betas; `none` keeps percent.")
+    zscore_sessions: list[PositiveInt] | None = optional("sessions of `zscore=train_sessions_only`.")
+    mask: str | Annotated[list[str], MinLen(1)] | None = optional(
+        "voxels of NSD's release: names of its masks, NIfTI files, or `all_finite`."
+    )
+    max_sessions: PositiveInt | None = optional("first sessions of NSD's release that are prepared; null for all.")
     voxel_counts: dict[PositiveInt, PositiveInt] | None = optional("voxels of each subject's files; null accepts any.")
 
 

@@ -26,7 +26,7 @@ CAPTIONS, REGION_MASKS, NCSNR = "captions", "region_masks", "ncsnr"
 
 #: Values of `data.source` whose subjects are NSD's, measured or simulated.
 SIMULATED = "simulated"
-NSD_SOURCES = (SIMULATED, "nsd", "nsd_mindeye1")
+NSD_SOURCES = (SIMULATED, "nsd", "nsd_mindeye1", "nsd_release")
 
 
 @dataclass(frozen=True)
