@@ -22,7 +22,7 @@ LAYERS = (
     ("sharing",),
     ("models",),
     ("data",),
-    ("weights", "gallery", "tracking"),
+    ("weights", "gallery", "tracking", "brain_maps"),
     ("schema",),
     ("config", "broken_config"),
     ("foreign_config",),
@@ -69,6 +69,8 @@ LIBRARIES = {
     "lightning_fabric": {"distributed", "training"},
     "faiss": {"gallery"},
     "pymilvus": {"gallery"},
+    "nibabel": {"data/layout/brain_mask", "brain_maps"},
+    "nilearn": {"brain_maps"},
     "wandb": {"tracking"},
     "wandb_workspaces": {"tracking"},
 }

@@ -58,8 +58,6 @@ def follow(command: str, bucket: SmallRelease, here: Path) -> str | None:
             with zipfile.ZipFile(target, "w") as archive:
                 for path in (bucket.stimuli.parent / "annotations").iterdir():
                     archive.write(path, f"annotations/{path.name}")
-        case ["pip", "install", extra]:
-            assert extra == "mindeye_pl[neuro]"
         case ["python", "-m", "mindeye_pl", *overrides]:
             made = here / "outputs" / "artifacts" / "prepare_nsd"
             artifact = next(iter(made.glob("[!.]*")), Path("none")) if made.is_dir() else Path("none")

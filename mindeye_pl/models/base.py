@@ -76,6 +76,13 @@ class BrainDecoder(Shareable, LightningModule):
             counts.append(linear.shape[1])
         return counts
 
+    def voxel_weights(self, subject_index: int = 0) -> Tensor | None:
+        """Return the weights `(h, V)` of the linear map from one subject's voxels; None if the system has no such map.
+
+        A system whose alignment is not an attribute `alignment` defines it anew.
+        """
+        return self.state_dict().get(f"alignment.network.linears.{subject_index}.weight")
+
     def retrieval_scores(self, batch: BrainBatch, loss: PartLoss) -> dict[str, Tensor]:
         """Return the retrieval scores among a validation batch's images, scalars by name."""
         if (retrieval := loss.outputs.get("retrieval")) is None:

@@ -100,8 +100,9 @@ def _make_infinite(folder: Path) -> None:
         (_make_infinite, ("a beta is not finite",)),
         (lambda folder: (folder / "captions.json").write_text("[[]]"), ("captions: ", "another number of images")),
         (lambda folder: _cut(DataLayout(folder).region_masks), ("region masks: ", "truncated")),
+        (lambda folder: _cut(DataLayout(folder).brain_mask(1)), ("voxel positions: ", "truncated or no NIfTI")),
     ],
-    ids=["betas", "images", "shard", "black", "infinite", "captions", "masks"],
+    ids=["betas", "images", "shard", "black", "infinite", "captions", "masks", "positions"],
 )
 def test_damaged_files_are_named(cli: CommandLine, folder: Path, damage: object, says: tuple[str, ...]) -> None:
     damage(folder)  # type: ignore[operator]

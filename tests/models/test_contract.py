@@ -143,6 +143,20 @@ def test_a_system_reads_and_learns(build: Build) -> None:
 
 
 @pytest.mark.parametrize("build", SYSTEMS)
+def test_weights_of_single_voxels_move_the_shared_space(build: Build) -> None:
+    torch.manual_seed(0)
+    model = build(VOXELS).eval()
+    for index, count in enumerate(VOXELS):
+        weights = model.voxel_weights(index)
+        if build is mind_reader:
+            assert weights is None
+            continue
+        at_zero = model.predict(torch.zeros(1, count), index).aligned
+        moved = model.predict(torch.eye(count), index).aligned - at_zero  # (V, h)
+        torch.testing.assert_close(moved.T, weights)
+
+
+@pytest.mark.parametrize("build", SYSTEMS)
 def test_sampled_tokens_depend_on_the_seed_of_the_image_alone(build: Build) -> None:
     torch.manual_seed(0)
     model, tokens = build(VOXELS).eval(), torch.randn(3, TOKENS, WIDTH)

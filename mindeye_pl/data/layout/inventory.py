@@ -7,6 +7,7 @@ import numpy as np
 
 from mindeye_pl.data.inventory import Inventory, SubjectFacts
 from mindeye_pl.data.layout.betas import betas_shape, read_betas
+from mindeye_pl.data.layout.brain_mask import read_brain_mask
 from mindeye_pl.data.layout.paths import FETCH_AGAIN, DataLayout, subject_name
 from mindeye_pl.data.layout.regions import read_ncsnr, read_regions
 from mindeye_pl.data.layout.stimuli import Stimuli, read_captions
@@ -125,9 +126,17 @@ def _add_optional(found: Inventory, layout: DataLayout) -> None:
         sentences = read_captions(layout.captions, len(Stimuli(layout.stimuli)))
         return f"{sum(map(len, sentences)):,} sentences"
 
+    def positions() -> str:
+        masks = {subject: layout.brain_mask(subject) for subject in subjects}
+        there = {subject: path for subject, path in masks.items() if path.is_file()}
+        for subject, path in there.items():
+            read_brain_mask(path, betas_shape(layout, subject)[1])
+        return ", ".join(map(subject_name, there))
+
     found.add("region masks", "scores by region (optional)", [layout.region_masks], regions)
     found.add("noise ceilings", "scores over the noise ceiling (optional)", [layout.ncsnr], ncsnr)
     found.add("captions", "caption scores, Mind Reader (optional)", [layout.captions], captions)
+    found.add("voxel positions", "brain maps (optional)", list(map(layout.brain_mask, subjects)), positions)
 
 
 def _commands(subjects: list[int], dataset: str) -> list[str]:

@@ -56,6 +56,10 @@ class DataLayout:
         """Return the path of the betas: hdf5 dataset `betas`, (trials, V) float32, row = 0-based global trial."""
         return self.root / f"betas_all_{subject_name(subject)}_fp32_renorm.hdf5"
 
+    def brain_mask(self, subject: int) -> Path:
+        """Return the path of the optional NIfTI mask that says where the voxels lie (`data/layout/brain_mask.py`)."""
+        return self.root / "masks" / f"{subject_name(subject)}.nii.gz"
+
     def noise_free(self, subject: int) -> Path:
         """Return the path of a simulation's responses: hdf5, `stimulus_ids` (n,) ascending, `responses` (n, V)."""
         return self.root / "noise_free" / f"{subject_name(subject)}.hdf5"

@@ -87,7 +87,9 @@ def convert_mindeye1(
             "slots_filled_again": nsd.REPETITIONS * len(subject.samples) - subject.num_trials,
         }
     for path in source.companion_files():
-        with replacing(root / path.name) as temporary:
+        copied = root / path.relative_to(source.source_dir)
+        copied.parent.mkdir(exist_ok=True)
+        with replacing(copied) as temporary:
             shutil.copyfile(path, temporary)
     (root / _PROGRESS).unlink()
     return summary

@@ -38,7 +38,8 @@ class MindEye1Layout:
     def companion_files(self) -> list[Path]:
         """Return MindEye2's existing files beside the folder, which describe the same voxels and images."""
         mindeye2 = DataLayout(self.source_dir)
-        return [path for path in (mindeye2.region_masks, mindeye2.ncsnr, mindeye2.captions) if path.is_file()]
+        masks = map(mindeye2.brain_mask, SUBJECTS)
+        return [path for path in (mindeye2.region_masks, mindeye2.ncsnr, mindeye2.captions, *masks) if path.is_file()]
 
     def fetch_command(self, path: Path) -> str:
         """Return the command that downloads a file of this layout."""

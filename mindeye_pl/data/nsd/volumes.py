@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -55,8 +55,10 @@ def _in_words(affine: np.ndarray) -> str:
 
 def read_volume(path: Path) -> Volume:
     """Read a volume of numbers, float64; raises a UserError if it is missing, damaged or no NIfTI volume."""
+    import nibabel
+
     with _opened(path):
-        image = _nibabel().load(path)
+        image = nibabel.load(path)
         values = np.asarray(image.dataobj, np.float64)
     if values.ndim != 3:
         raise UserError(f"{path} is not a volume", got=values.shape, expected="(X, Y, Z)")
@@ -65,8 +67,10 @@ def read_volume(path: Path) -> Volume:
 
 def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray) -> None:
     """Write a bool mask `(X, Y, Z)` as NIfTI, atomically; the same mask gives the same bytes."""
+    import nibabel
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = _nibabel().Nifti1Image(mask.astype(np.uint8), affine)
+    image = nibabel.Nifti1Image(mask.astype(np.uint8), affine)
     with replacing(path) as temporary:
         temporary.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
 
@@ -98,9 +102,11 @@ class NiftiSession:
     """A NIfTI file of (X, Y, Z, T), read one trial after the other: a compressed file can only be read forwards."""
 
     def __init__(self, path: Path):
+        import nibabel
+
         self.path = path
         with _opened(path):
-            image = _nibabel().load(path)
+            image = nibabel.load(path)
         stored = image.dataobj
         if len(stored.shape) != 4:
             raise UserError(f"{path} does not hold betas", got=stored.shape, expected="(X, Y, Z, trials)")
@@ -185,7 +191,9 @@ class Hdf5Session:
 @contextmanager
 def _opened(path: Path) -> Iterator[None]:
     """Turn what a missing or damaged NIfTI file raises into a UserError."""
-    nibabel, fix = _nibabel(), "download the file again (docs/data.md)"
+    import nibabel
+
+    fix = "download the file again (docs/data.md)"
     if not check_regular(path).is_file():
         raise UserError(f"{path} is missing", expected="a NIfTI file", fix=fix)
     damaged = (
@@ -200,11 +208,3 @@ def _opened(path: Path) -> Iterator[None]:
         yield
     except damaged as error:
         raise UserError(f"{path} is truncated or not a NIfTI file", got=error, fix=fix) from error
-
-
-def _nibabel() -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise UserError("NIfTI files need nibabel", fix="pip install 'mindeye_pl[neuro]'") from error
-    return nibabel

@@ -18,6 +18,7 @@ import numpy as np
 from annotated_types import Le
 
 from mindeye_pl.console import console
+from mindeye_pl.data.layout.brain_mask import write_brain_mask
 from mindeye_pl.data.layout.hdf5 import open_hdf5
 from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.nsd import constants as nsd
@@ -25,6 +26,7 @@ from mindeye_pl.data.nsd.shards import write_shards
 from mindeye_pl.data.simulated.betas import TrialNoise, write_betas, write_noise_free
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 from mindeye_pl.data.simulated.design import draw_design
+from mindeye_pl.data.simulated.geometry import place_voxels
 from mindeye_pl.data.simulated.identity import Identity
 from mindeye_pl.data.simulated.parallel import available_cores, run_tasks
 from mindeye_pl.data.simulated.scene_source import DRAWN, Scene, SceneSource
@@ -33,7 +35,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.types import Fraction, Name, NonNegativeFloat, PositiveInt, Seed
 
 #: Version of the files, written to `simulation.json`.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 _IMAGES_PER_TASK = 128
 _REFERENCE_SCENES = 256
@@ -220,6 +222,8 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
     rngs = [_rng(seed, _Purpose.NOISE, subject, session) for session in range(design.num_sessions)]
     write_betas(layout.betas(subject), path, design, noise, rngs)
     write_shards(layout, subject, design)
+    layout.brain_mask(subject).parent.mkdir(exist_ok=True)
+    write_brain_mask(layout.brain_mask(subject), place_voxels(brain.regions()))
     return brain
 
 

@@ -16,6 +16,7 @@ from mindeye_pl.reports.render.page import ReportData, write_report
 from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import COLUMNS, Results, Row, explain_retrieval, terminal_table
 from mindeye_pl.reports.runs import figures
+from mindeye_pl.reports.runs.brain_maps import brain_maps_section
 from mindeye_pl.reports.runs.rows import (
     GALLERY,
     RECONSTRUCTIONS,
@@ -29,6 +30,7 @@ from mindeye_pl.reports.runs.rows import (
 )
 from mindeye_pl.steps.baselines.images import read_images
 from mindeye_pl.steps.brain.reconstruct import read_reconstructions
+from mindeye_pl.steps.evaluation.brain_maps import BRAIN_MAPS
 from mindeye_pl.steps.evaluation.caption_scores import caption_columns
 from mindeye_pl.steps.evaluation.image_sets import TRUE_TOKENS
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, baseline_folders, read_image_scores
@@ -102,6 +104,8 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
         summary = next((explain_retrieval(score) for score in own if score is not None), summary)
     if RETRIEVE in steps:
         contents.add_gallery(made[RETRIEVE], run.inputs(RETRIEVE))
+    if BRAIN_MAPS in steps:
+        contents.images.append(brain_maps_section(made[BRAIN_MAPS]))
     _print(config, contents.tables)
     histories = {step.title: _history(artifact) for step, artifact in made.items()}
     curves = [charts_section(title, training_panels(records)) for title, records in histories.items()]

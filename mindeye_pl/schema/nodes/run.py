@@ -96,6 +96,14 @@ class Retrieve(Settings):
     batch_size: PositiveInt = key("images that are embedded at once.")
 
 
+class BrainMaps(Settings):
+    """Values of voxels drawn back on the brain, of `pipeline=brain_maps` (docs/brain_maps.md)."""
+
+    surfaces: Literal["fsaverage5"] | tuple[str, str] | None = key(
+        "GIFTI files of the left and the right hemisphere in the mask's space, or `fsaverage5`; null: slices alone."
+    )
+
+
 class Sweep(Settings):
     """Report of a multirun."""
 

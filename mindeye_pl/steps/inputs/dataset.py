@@ -79,10 +79,11 @@ def is_simulated(config: DictConfig) -> bool:
     """Return whether every number of the run is of simulated data."""
     if steps := data_steps(config):
         return steps[0].is_simulated(config)
-    return _user_layout(config).simulation.exists()
+    return user_layout(config).simulation.exists()
 
 
-def _user_layout(config: DictConfig) -> DataLayout:
+def user_layout(config: DictConfig) -> DataLayout:
+    """Return the layout of the folder that the user names; where none is named, that of a folder `nsd`."""
     return DataLayout(Path(config.data.root or "nsd"))
 
 
@@ -95,7 +96,7 @@ class OfData(Input):
 
     def fingerprint(self, config: DictConfig) -> str | None:
         """Return the fingerprint of the user's files; the step's own has the others."""
-        return None if data_steps(config) else self.files_fingerprint(_user_layout(config))
+        return None if data_steps(config) else self.files_fingerprint(user_layout(config))
 
     def is_simulated(self, config: DictConfig) -> bool:
         """Return whether a step simulates the data, or the user's are simulated ones."""
@@ -107,7 +108,7 @@ class OfData(Input):
 
     def layout(self, config: DictConfig, parts: Inputs) -> DataLayout:
         """Return the layout, its files made now where a step makes them."""
-        return DataLayout(parts["made"]) if "made" in parts else _user_layout(config)
+        return DataLayout(parts["made"]) if "made" in parts else user_layout(config)
 
 
 _MADE_BY_A_STEP = {"made": Made, "fingerprint": FingerprintOf}
@@ -150,19 +151,19 @@ class Data(Images):
         amounts = dict.fromkeys(self.subjects, config.pretrain.num_sessions)
         amounts |= {subject: config.data.num_sessions for subject in self.subjects if subject == config.data.subject}
         if not data_steps(config):
-            check_files(_user_layout(config), self.subjects, self.splits)
+            check_files(user_layout(config), self.subjects, self.splits)
             how = {"test_images": config.data.test_images_in_training}
             for subject, sessions in amounts.items():
-                load_training_trials(_user_layout(config), subject, sessions, Path(config.paths.cache), **how)
+                load_training_trials(user_layout(config), subject, sessions, Path(config.paths.cache), **how)
             for subject, split in product(self.subjects, set(self.splits) - {"train"}):
-                _check_tested(_user_layout(config), subject, split, Path(config.paths.cache))
+                _check_tested(user_layout(config), subject, split, Path(config.paths.cache))
         elif config.data.source == SIMULATED:
             for subject, sessions in amounts.items():
                 _check_simulated_sessions(config.simulation.num_sessions, subject, sessions)
 
     def missing(self, config: DictConfig) -> list[str]:
         """Return the data folder, if it is not there."""
-        if data_steps(config) or (root := _user_layout(config).root).is_dir():
+        if data_steps(config) or (root := user_layout(config).root).is_dir():
             return []
         return [f"the data folder {root} (paths.nsd=FOLDER, or docs/data.md)"]
 
@@ -228,7 +229,7 @@ class DataFile(OfData):
 
     def check(self, config: DictConfig, parts: Inputs) -> None:
         """Check the captions of the user's own data: a list over all images of lists of sentences."""
-        layout = _user_layout(config)
+        layout = user_layout(config)
         if self.name == CAPTIONS and not data_steps(config) and layout.captions.is_file():
             read_captions(layout.captions, len(Stimuli(layout.stimuli)))
 

@@ -79,6 +79,7 @@ class Simulate(Step):
     title = "Simulation"
     keys = ("simulation",)
     runtime_keys = ("simulation.cutouts", "simulation.backgrounds")  # folders, identified by their content
+    version = 2  # with the positions of the voxels
     artifact_type = DATA
 
     def label(self, config: DictConfig) -> str:

@@ -371,9 +371,11 @@ def test_too_little_disk_space_is_refused(writable_split, conversion_settings, t
 
 
 def test_companion_files_are_copied(tiny_nsd, writable_split, conversion_settings, tmp_path):
-    for path in (DataLayout(tiny_nsd).region_masks, DataLayout(tiny_nsd).captions):
-        (writable_split.source_dir / path.name).write_bytes(path.read_bytes())
+    (writable_split.source_dir / "masks").mkdir()
+    for path in (DataLayout(tiny_nsd).region_masks, DataLayout(tiny_nsd).captions, DataLayout(tiny_nsd).brain_mask(1)):
+        (writable_split.source_dir / path.relative_to(tiny_nsd)).write_bytes(path.read_bytes())
     layout = convert(writable_split, tmp_path / "root", conversion_settings)
     assert layout.region_masks.read_bytes() == DataLayout(tiny_nsd).region_masks.read_bytes()
     assert layout.captions.is_file()
+    assert layout.brain_mask(1).read_bytes() == DataLayout(tiny_nsd).brain_mask(1).read_bytes()
     assert not layout.ncsnr.exists()
