@@ -1,0 +1,105 @@
+"""NIfTI images of betas and of masks, with nibabel.
+
+Legend: X, Y, Z sizes of a volume, T trials, V voxels, K kept ones.
+"""
+
+import zlib
+from dataclasses import dataclass
+from gzip import BadGzipFile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindeye_pl.data.layout.paths import DataLayout, subject_name
+from mindeye_pl.errors import UserError
+from mindeye_pl.store.atomic import replacing
+from mindeye_pl.store.regular_files import check_regular
+
+#: Largest difference of two affines in mm; headers hold single precision.
+_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True)
+class Nifti:
+    """Content of a file: an array in the file's type, read when it is used, and its affine `(4, 4)` in mm."""
+
+    values: Any
+    affine: np.ndarray
+
+
+def load_nifti(path: Path) -> Nifti:
+    """Return a NIfTI image; raises a UserError if it is damaged, or nibabel is not installed."""
+    nibabel = _nibabel()
+    check_regular(path)
+    try:
+        image = nibabel.load(path)
+        return Nifti(np.asanyarray(image.dataobj), np.asarray(image.affine))
+    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError, EOFError, zlib.error, BadGzipFile) as error:
+        raise UserError(f"{path} is damaged or no NIfTI file", got=error, fix="export it again") from error
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        what, fix = "NIfTI files need nibabel", 'pip install "mindeye_pl[neuro]"'
+        raise UserError(what, got="it is not installed", fix=fix) from error
+    return nibabel
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Voxels that belong to a subject's brain: `(X, Y, Z)` bool, its affine `(4, 4)` in mm, and its file."""
+
+    chosen: np.ndarray
+    affine: np.ndarray
+    path: Path
+
+    @classmethod
+    def read(cls, path: Path) -> "Mask":
+        """Read a mask, true where the file is above 0; raises a UserError if it is no volume or selects nothing."""
+        image = load_nifti(path)
+        if image.values.ndim != 3:
+            raise UserError(f"{path} is no mask", got=image.values.shape, expected="one volume (X, Y, Z)")
+        chosen = image.values > 0  # false for NaN
+        if not chosen.any():
+            raise UserError(f"{path} selects no voxel", got="no value above 0", expected="a mask", fix="own.mask=FILE")
+        return cls(chosen, image.affine, path)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Positions of the chosen voxels in C order of the volume, `(V,)` int64."""
+        return np.flatnonzero(self.chosen)
+
+    def check_affine(self, affine: np.ndarray, betas: Path) -> None:
+        """Raise a UserError if betas lie elsewhere in space than the mask."""
+        if np.abs(affine - self.affine).max() > _TOLERANCE_MM:
+            got, expected = _position(affine), f"{_position(self.affine)} of {self.path}"
+            fix = "a mask that is resampled to the betas' space, own.mask=FILE"
+            raise UserError(f"{betas} and its mask lie in different spaces", got=got, expected=expected, fix=fix)
+
+
+def _position(affine: np.ndarray) -> str:
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return f"voxels of {' x '.join(f'{size:.3g}' for size in sizes)} mm from {np.round(affine[:3, 3], 2).tolist()}"
+
+
+def brain_mask(layout: DataLayout, subject: int) -> Path:
+    """Return the path of a subject's voxels in the volume: the betas' columns are the values above 0, in C order."""
+    return layout.root / "masks" / f"{subject_name(subject)}.nii.gz"
+
+
+def write_brain_mask(
+    layout: DataLayout, subject: int, positions: np.ndarray, volume: tuple[int, ...], affine: np.ndarray
+) -> None:
+    """Write `brain_mask` of the kept voxels, at `(K,)` positions in C order of a volume (X, Y, Z)."""
+    nibabel = _nibabel()
+    kept = np.zeros(volume, np.uint8)
+    kept.ravel()[positions] = 1
+    path = brain_mask(layout, subject)
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        named = temporary.with_name(f"{temporary.name}.nii.gz")  # nibabel goes by the suffix
+        nibabel.save(nibabel.Nifti1Image(kept, affine), named)
+        named.replace(temporary)
