@@ -7,7 +7,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.own.folder import TUTORIAL, StudyFolder
 from mindeye_pl.data.own.preparation import PreparationSettings, prepare_own
 from mindeye_pl.data.own.study import Study, plan_study, study_files
@@ -41,10 +40,6 @@ class OwnStudy(Input):
     def check(self, config: DictConfig, parts: Inputs) -> None:
         """Check all files against each other."""
         self.open(config)
-
-    def is_simulated(self, config: DictConfig) -> bool:
-        """Return whether a file of the folder says so."""
-        return DataLayout(_folder(config).path).simulation.exists()
 
 
 def _folder(config: DictConfig) -> StudyFolder:

@@ -1,11 +1,8 @@
 """Studies with a planted signal, written as a laboratory has them: GLMsingle's hdf5, BIDS events, a mask and images.
 
-The folder holds `simulation.json`, so that every number of it is labelled simulated.
-
 Legend: N images, T trials, V voxels of the mask, P side of an image in pixels.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,10 +137,6 @@ def write_events(path: Path, trials: np.ndarray) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def mark_as_simulated(folder: Path) -> None:
-    """Write the file by which a study is labelled simulated."""
-    (folder / "simulation.json").write_text(json.dumps({"simulated": True}))
-
 
 def write_study(
     folder: Path,
@@ -168,7 +161,6 @@ def write_study(
             for number, one in enumerate(design)
         ]
         write_subject(folder, label, design, betas, rng=rng, bad_fraction=bad_fraction)
-    mark_as_simulated(folder)
 
 
 def write_scanner_study(
@@ -183,5 +175,4 @@ def write_scanner_study(
     clean = brain(images)
     betas = [noise.session(rng, clean[session.trials]) for session in design]
     bad = write_subject(folder, "01", design, betas, rng=rng, volume=(30, 24, 20), bad_fraction=0.04)
-    mark_as_simulated(folder)
     return np.where(bad, np.nan, 1 / noise.ratio)
