@@ -29,8 +29,8 @@ def estimate_ncsnr(betas: Any, stimulus_ids: Any) -> Tensor:
     """Estimate each voxel's noise-ceiling signal-to-noise ratio from repeated presentations (NSD data paper).
 
     The noise's variance is that of the responses to one image, pooled over the images with repetitions. The signal's is
-    the variance of all responses less the noise's, 0 if negative. NSD computes it on betas that are z-scored within each
-    session, since changes between sessions count as noise or signal otherwise.
+    the variance of all responses less the noise's, 0 if negative. NSD computes it on betas that are z-scored within
+    each session, since changes between sessions count as noise or signal otherwise.
 
     Shape: betas `(n, V)` of all trials, stimulus ids `(n,)` -> `(V,)` float64; infinite without noise, NaN for a voxel
     that is constant.

@@ -97,7 +97,7 @@ class BetasFile:
             )
 
     def read(self, rows: slice, voxels: np.ndarray) -> np.ndarray:
-        """Return the betas `(t, v)` float32 of consecutive trials and of voxels `(v,)`, ascending in C order of the volume."""
+        """Return betas `(t, v)` float32 of consecutive trials and of voxels `(v,)`, ascending in the volume's C order."""
         with _opened(self.path, self.dataset) as opened:
             read = self._trials_first if self.trials_first else self._trials_last
             return read(opened.array, rows, voxels)
@@ -136,8 +136,8 @@ def _opened(path: Path, dataset: str | None) -> Iterator[_Opened]:
     elif path.suffix == ".mat" and not h5py.is_hdf5(path):
         yield _load_matlab(path, dataset)
     else:
+        name = _dataset_name(path, dataset)
         try:
-            name = _dataset_name(path, dataset)
             with open_dataset(path, name) as found:
                 yield _Opened(found, name in _GLMSINGLE, "MATLAB_class" in found.attrs)
         except UserError as error:  # its own advice is about files of NSD

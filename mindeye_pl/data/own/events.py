@@ -62,7 +62,10 @@ def _read_table(root: Path, path: Path, subject: str, recording: Recording, imag
             continue
         onset, run = _onset(path, number, row["onset"]), (session, row.get("run", ""))
         if onset < last.get(run, -math.inf):
-            what, got = f"{path} is not in the order of the trials", f"onset {onset:g} after {last[run]:g} in line {number}"
+            what, got = (
+                f"{path} is not in the order of the trials",
+                f"onset {onset:g} after {last[run]:g} in line {number}",
+            )
             fix = "sort the table as the betas are, and give it a column run where onsets begin again"
             raise UserError(what, got=got, expected="ascending onsets", fix=fix)
         last[run] = onset
@@ -81,7 +84,9 @@ def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         if not cells:
             continue
         if len(cells) != len(header):
-            raise UserError(f"{path} has an incomplete line", got=f"{len(cells)} cells in line {number}", expected=len(header))
+            raise UserError(
+                f"{path} has an incomplete line", got=f"{len(cells)} cells in line {number}", expected=len(header)
+            )
         rows.append(dict(zip(header, cells, strict=True)))
     return header, rows
 

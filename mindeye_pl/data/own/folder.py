@@ -1,8 +1,7 @@
 """Files of a study, found by the BIDS entities in their names: `sub-LABEL`, `ses-LABEL` and `run-LABEL`."""
 
-import glob
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,8 +148,15 @@ class StudyFolder:
     def _found(self, given: str | None, names: Sequence[str]) -> list[Path]:
         """Return the files of a pattern, or of the usual names, sorted."""
         patterns = names if given is None else (given,)
-        found = {Path(name) for one in patterns for name in glob.glob(str(self.path / one), recursive=True)}
+        found = {path for one in patterns for path in _matches(self.path, one)}
         return sorted(path for path in found if path.is_file() and not is_of_macos(path.name))
+
+
+def _matches(root: Path, pattern: str) -> Iterator[Path]:
+    if Path(pattern).is_absolute():
+        anchor = Path(pattern).anchor
+        return Path(anchor).glob(pattern.removeprefix(anchor))
+    return root.glob(pattern)
 
 
 def subject_label(root: Path, path: Path) -> str | None:

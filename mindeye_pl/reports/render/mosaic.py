@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindeye_pl.reports.render.figures import FAINT
+from mindeye_pl.reports.render.figures import INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,9 +57,13 @@ class Mosaic:
             axes.set_axis_off()
         for axes, index in zip(grid.flat, self.slices, strict=False):
             values = self.volume[left : right + 1, back : front + 1, index].T  # (Y, X), back at the bottom
-            axes.set_facecolor(FAINT)
             drawn = axes.imshow(
-                values, origin="lower", vmin=self.limits[0], vmax=self.limits[1], cmap="viridis", interpolation="nearest"
+                values,
+                origin="lower",
+                vmin=self.limits[0],
+                vmax=self.limits[1],
+                cmap="viridis",
+                interpolation="nearest",
             )
-            axes.set_title(f"z {index}", fontsize=7)
+            axes.set_title(f"z {index}", fontsize=7, color=INK)
         figure.colorbar(drawn, ax=grid.ravel().tolist(), label=self.label, shrink=0.9, aspect=14)

@@ -115,17 +115,24 @@ def _charts(layout: DataLayout, name: str, facts: Mapping[str, Any], values: np.
     sessions, counts = facts["sessions"], facts["presentations"]
     charts: list[Drawable] = []
     if values is not None:
-        charts.append(Histogram("Reliability of the voxels", values, "reliability", (0.0, max(0.1, float(values.max())))))
-    charts.append(Bars("Trials of each session", [f"ses-{label}" for label in sessions], list(sessions.values())))
+        charts.append(
+            Histogram("Reliability of the voxels", values, "reliability", (0.0, max(0.1, float(values.max()))))
+        )
+    if len(sessions) > 1:
+        charts.append(Bars("Trials of each session", [f"ses-{label}" for label in sessions], list(sessions.values())))
     repeated = {f"{count} times" if count > 1 else "once": number for count, number in enumerate(counts) if number}
-    charts.append(Bars("Images by their presentations", list(repeated), list(repeated.values())))
+    images = {"trained on": facts["images"] - facts["test_images"], "tested": facts["test_images"]}
+    images |= {f"shown {words}": number for words, number in repeated.items()}
+    charts.append(Bars("Images", list(images), list(images.values())))
     voxels = {"kept": "kept", "not_finite": "not finite", "constant": "constant"}
     charts.append(Bars("Voxels", list(voxels.values()), [facts["voxels"][key] for key in voxels]))
     if values is not None and (path := brain_mask(layout, _number(name))).is_file():
         mask = load_nifti(path).values > 0
         volume = np.full(mask.shape, np.nan)
         volume[mask] = values
-        charts.append(Mosaic("Reliability in the volume", volume, "reliability", (0.0, float(np.quantile(values, 0.98)))))
+        charts.append(
+            Mosaic("Reliability in the volume", volume, "reliability", (0.0, float(np.quantile(values, 0.98))))
+        )
     return charts
 
 
@@ -133,6 +140,8 @@ def _images(layout: DataLayout, record: Mapping[str, Any]) -> Section:
     shown = np.arange(min(_SHOWN_IMAGES, record["images"]))
     thumbnails = Thumbnails(len(shown), _THUMBNAIL_WIDTH)
     names = record["image_names"][: len(shown)]
-    images = [(name, thumbnails.add(image)) for name, image in zip(names, Stimuli(layout.stimuli).read(shown), strict=True)]
+    images = [
+        (name, thumbnails.add(image)) for name, image in zip(names, Stimuli(layout.stimuli).read(shown), strict=True)
+    ]
     note = f"The first {len(shown)} of {record['images']:,} images, as they are stored."
     return Section("images", "Images", fill("thumbnails.html", images=images, note=note), thumbnails.uris)

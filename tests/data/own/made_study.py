@@ -20,6 +20,9 @@ from mindeye_pl.data.simulated.world import paint_scenes, perceive, stimulus_sce
 #: Voxels of 2 mm.
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 
+#: An index that puts a vector on each axis of a volume.
+_AXES = (np.s_[:, None, None], np.s_[None, :, None], np.s_[None, None, :])
+
 #: Images `(N, 3, P, P)` floats to responses `(N, V)` without noise.
 Brain = Callable[[np.ndarray], np.ndarray]
 
@@ -106,7 +109,10 @@ def write_subject(
     """
     num_voxels = betas[0].shape[1]
     inside = np.zeros(volume, bool)
-    inside.ravel()[np.sort(rng.choice(inside.size, num_voxels, replace=False))] = True
+    from_centre = sum(
+        ((np.arange(size) - (size - 1) / 2) / size)[axis] ** 2 for size, axis in zip(volume, _AXES, strict=True)
+    )
+    inside.ravel()[np.argsort(from_centre.ravel(), kind="stable")[:num_voxels]] = True
     nibabel.save(nibabel.Nifti1Image(inside.astype(np.uint8), AFFINE), folder / f"sub-{label}_mask.nii.gz")
     bad = rng.permutation(num_voxels)[: round(bad_fraction * num_voxels)]
     broken, constant, dead = np.array_split(bad, 3)
@@ -137,7 +143,6 @@ def write_events(path: Path, trials: np.ndarray) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-
 def write_study(
     folder: Path,
     *,
@@ -166,7 +171,7 @@ def write_study(
 def write_scanner_study(
     folder: Path, *, num_images: int, repetitions: int, num_voxels: int, noise_level: float, seed: int = 0
 ) -> np.ndarray:
-    """Write one session of a simulated brain at 2 mm with 4 % bad voxels; return the true ncsnr `(V,)`, NaN for bad ones."""
+    """Write a session of a simulated brain at 2 mm, 4 % of its voxels bad; return the true ncsnr `(V,)`, NaN for these."""
     rng = np.random.default_rng(seed)
     images = scenes(num_images, 128, seed)
     write_images(folder, images)
