@@ -97,7 +97,7 @@ class BetasFile:
             )
 
     def read(self, rows: slice, voxels: np.ndarray) -> np.ndarray:
-        """Return betas `(t, v)` float32 of consecutive trials and of voxels `(v,)`, ascending in the volume's C order."""
+        """Return betas `(t, v)` float32 of consecutive trials and of voxels `(v,)` in ascending order."""
         with _opened(self.path, self.dataset) as opened:
             read = self._trials_first if self.trials_first else self._trials_last
             return read(opened.array, rows, voxels)

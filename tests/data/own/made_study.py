@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import nibabel
 import numpy as np
+import pytest
 from PIL import Image
 
 from mindeye_pl.data.simulated.betas import TrialNoise
 from mindeye_pl.data.simulated.brain import SimulatedBrain
 from mindeye_pl.data.simulated.scene_source import DRAWN
 from mindeye_pl.data.simulated.world import paint_scenes, perceive, stimulus_scene
+
+nibabel = pytest.importorskip("nibabel")
 
 #: Voxels of 2 mm.
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
@@ -171,7 +173,7 @@ def write_study(
 def write_scanner_study(
     folder: Path, *, num_images: int, repetitions: int, num_voxels: int, noise_level: float, seed: int = 0
 ) -> np.ndarray:
-    """Write a session of a simulated brain at 2 mm, 4 % of its voxels bad; return the true ncsnr `(V,)`, NaN for these."""
+    """Write a session of a simulated brain at 2 mm with 4 % bad voxels; return the true ncsnr `(V,)`, NaN for these."""
     rng = np.random.default_rng(seed)
     images = scenes(num_images, 128, seed)
     write_images(folder, images)

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import nibabel
 import numpy as np
 import pytest
 from scipy.io import savemat
 
 from mindeye_pl.data.own import arrays
 from mindeye_pl.data.own.arrays import BetasFile
-from tests.data.own.made_study import AFFINE
+from tests.data.own.made_study import AFFINE, nibabel
 
 SHAPE, TRIALS = (5, 4, 3), 7
 Writer = Callable[[Path, np.ndarray], Path]

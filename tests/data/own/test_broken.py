@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import nibabel
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -21,7 +20,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.runner.preflight import check_inputs, missing_files
 from mindeye_pl.steps.inputs.prepare_own import PREPARE_OWN
 from tests.conftest import CommandLine
-from tests.data.own.made_study import AFFINE, write_study
+from tests.data.own.made_study import AFFINE, nibabel, write_study
 
 BETAS, EVENTS = "sub-01_ses-01_betas.hdf5", "sub-01_ses-01_task-images_run-01_events.tsv"
 MASK = "sub-01_mask.nii.gz"

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import h5py
-import nibabel
 import numpy as np
 import pytest
 
@@ -17,7 +16,7 @@ from mindeye_pl.data.own.nifti import brain_mask
 from mindeye_pl.data.own.preparation import PreparationSettings, prepare_own
 from mindeye_pl.data.own.study import plan_study
 from mindeye_pl.errors import UserError
-from tests.data.own.made_study import write_events, write_study
+from tests.data.own.made_study import nibabel, write_events, write_study
 
 DEFAULTS = {"split": "shared", "test_fraction": 0.25, "zscore": "session", "image_size": 32, "squaring": "crop"}
 
