@@ -18,7 +18,7 @@ import numpy as np
 
 from mindeye_pl.data.layout.hdf5 import open_dataset, open_hdf5
 from mindeye_pl.data.own.folder import TUTORIAL
-from mindeye_pl.data.own.nifti import load_nifti
+from mindeye_pl.data.own.nifti import Nifti
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.regular_files import check_regular
 
@@ -31,7 +31,7 @@ _SAVE = "np.save('sub-01_ses-01_betas.npy', results['typed']['betasmd']) where i
 class _Opened(NamedTuple):
     """An array in the order of its file, and what is known of its axes."""
 
-    array: Any  # of numpy or h5py
+    array: Any  # of numpy or h5py, or a `Nifti`
     is_glmsingle: bool = False
     is_reversed: bool = False  # MATLAB's axes, the last one first
     affine: np.ndarray | None = None
@@ -100,7 +100,8 @@ class BetasFile:
         """Return betas `(t, v)` float32 of consecutive trials and of voxels `(v,)` in ascending order."""
         with _opened(self.path, self.dataset) as opened:
             read = self._trials_first if self.trials_first else self._trials_last
-            return read(opened.array, rows, voxels)
+            array = opened.array.values() if isinstance(opened.array, Nifti) else opened.array  # no blocks of gzip
+            return read(array, rows, voxels)
 
     def _trials_first(self, array: Any, rows: slice, voxels: np.ndarray) -> np.ndarray:
         found = np.empty((rows.stop - rows.start, len(voxels)), np.float32)
@@ -126,11 +127,11 @@ class BetasFile:
 
 @contextmanager
 def _opened(path: Path, dataset: str | None) -> Iterator[_Opened]:
-    """Open an array without reading it, but for MATLAB's old format and NIfTI; errors as `BetasFile.of`."""
+    """Open an array without reading it, but for MATLAB's old format; errors as `BetasFile.of`."""
     check_regular(path)
     if path.name.endswith((".nii", ".nii.gz")):
-        image = load_nifti(path)
-        yield _Opened(image.values, affine=image.affine)
+        image = Nifti(path)
+        yield _Opened(image, affine=image.affine)
     elif path.suffix == ".npy":
         yield _Opened(_load_npy(path))
     elif path.suffix == ".mat" and not h5py.is_hdf5(path):

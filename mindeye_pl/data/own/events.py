@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindeye_pl.data.own.folder import ONLY, Recording, entity
+from mindeye_pl.data.own.folder import ONLY, Recording, entity, is_same
 from mindeye_pl.errors import UserError
 
 _MISSING = ("", "n/a")
@@ -56,7 +56,9 @@ def _read_table(root: Path, path: Path, subject: str, recording: Recording, imag
     trials, last = [], dict[tuple[str, str], float]()
     for number, row in enumerate(rows, start=2):
         session = _label(row, _SESSION, "ses-") or own or recording.session or ONLY
-        if _label(row, _SUBJECT, "sub-") not in (None, subject) or recording.session not in (None, session):
+        if not is_same(_label(row, _SUBJECT, "sub-") or subject, subject):
+            continue
+        if recording.session is not None and not is_same(session, recording.session):
             continue
         if (image := row[image_column].strip()) in _MISSING:
             continue
@@ -69,7 +71,7 @@ def _read_table(root: Path, path: Path, subject: str, recording: Recording, imag
             fix = "sort the table as the betas are, and give it a column run where onsets begin again"
             raise UserError(what, got=got, expected="ascending onsets", fix=fix)
         last[run] = onset
-        trials.append(ShownImage(session, image))
+        trials.append(ShownImage(recording.session or session, image))
     return trials
 
 

@@ -118,7 +118,7 @@ class StudyFolder:
     ) -> tuple[Path, ...]:
         """Return the events tables of a recording in the order of sessions and runs; a UserError if there are none."""
         named = {path: entity(self.path, path, "ses") for path in events}
-        chosen = [path for path, own in named.items() if session is None or own == session]
+        chosen = [path for path, own in named.items() if session is None or is_same(own, session)]
         if not chosen:  # a table of all sessions
             chosen = [path for path, own in named.items() if own is None and (only_session or not _is_of_run(path))]
         if not chosen:
@@ -139,7 +139,7 @@ class StudyFolder:
     def _of_subject(self, label: str, paths: Sequence[Path]) -> list[Path]:
         """Return the files of a subject; those without a subject in their names where it has none of its own."""
         named = {path: subject_label(self.path, path) for path in paths}
-        own = [path for path, subject in named.items() if subject == label]
+        own = [path for path, subject in named.items() if is_same(subject, label)]
         return own or [path for path, subject in named.items() if subject is None]
 
     def _betas_files(self) -> list[Path]:
@@ -175,6 +175,11 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """Return a key that sorts `run-2` before `run-10`."""
     parts = re.split(r"(\d+)", text)
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
+
+
+def is_same(label: str | None, other: str) -> bool:
+    """Return whether two labels are the same; `1` and `01` are."""
+    return label is not None and natural(label) == natural(other)
 
 
 def _is_of_run(path: Path) -> bool:

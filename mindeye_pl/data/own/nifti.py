@@ -5,7 +5,6 @@ Legend: X, Y, Z sizes of a volume, T trials, V voxels, K kept ones.
 
 import zlib
 from dataclasses import dataclass
-from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,39 @@ from mindeye_pl.store.regular_files import check_regular
 
 #: Largest difference of two affines in mm; headers hold single precision.
 _TOLERANCE_MM = 1e-3
+#: Errors of damaged files, compressed ones among them.
+_DAMAGED = (OSError, ValueError, EOFError, zlib.error)
 
 
-@dataclass(frozen=True)
 class Nifti:
-    """Content of a file: an array in the file's type, read when it is used, and its affine `(4, 4)` in mm."""
+    """A NIfTI image whose header was read.
 
-    values: Any
-    affine: np.ndarray
+    Attributes:
+        shape: of its array.
+        dtype: of the values in the file, before the header's scaling.
+        affine: `(4, 4)` in mm.
+    """
 
+    def __init__(self, path: Path):
+        """Read the header; raises a UserError if it is damaged, or nibabel is not installed."""
+        nibabel = _nibabel()
+        self._path = check_regular(path)
+        try:
+            image = nibabel.load(path)
+        except (nibabel.filebasedimages.ImageFileError, *_DAMAGED) as error:
+            raise self._damaged(error) from error
+        self._values, self.affine = image.dataobj, np.asarray(image.affine)
+        self.shape, self.dtype = tuple(image.shape), image.get_data_dtype()
 
-def load_nifti(path: Path) -> Nifti:
-    """Return a NIfTI image; raises a UserError if it is damaged, or nibabel is not installed."""
-    nibabel = _nibabel()
-    check_regular(path)
-    try:
-        image = nibabel.load(path)
-        return Nifti(np.asanyarray(image.dataobj), np.asarray(image.affine))
-    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError, EOFError, zlib.error, BadGzipFile) as error:
-        raise UserError(f"{path} is damaged or no NIfTI file", got=error, fix="export it again") from error
+    def values(self) -> np.ndarray:
+        """Return the array; raises a UserError if the file is damaged."""
+        try:
+            return np.asanyarray(self._values)
+        except _DAMAGED as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> UserError:
+        return UserError(f"{self._path} is damaged or no NIfTI file", got=error, fix="export it again")
 
 
 def _nibabel() -> Any:
@@ -59,10 +72,10 @@ class Mask:
     @classmethod
     def read(cls, path: Path) -> "Mask":
         """Read a mask, true where the file is above 0; raises a UserError if it is no volume or selects nothing."""
-        image = load_nifti(path)
-        if image.values.ndim != 3:
-            raise UserError(f"{path} is no mask", got=image.values.shape, expected="one volume (X, Y, Z)")
-        chosen = image.values > 0  # false for NaN
+        image = Nifti(path)
+        if len(image.shape) != 3:
+            raise UserError(f"{path} is no mask", got=image.shape, expected="one volume (X, Y, Z)")
+        chosen = image.values() > 0  # false for NaN
         if not chosen.any():
             raise UserError(f"{path} selects no voxel", got="no value above 0", expected="a mask", fix="own.mask=FILE")
         return cls(chosen, image.affine, path)

@@ -13,7 +13,7 @@ from mindeye_pl.data.layout.hdf5 import names_in
 from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.layout.regions import read_ncsnr
 from mindeye_pl.data.layout.stimuli import Stimuli
-from mindeye_pl.data.own.nifti import brain_mask, load_nifti
+from mindeye_pl.data.own.nifti import Nifti, brain_mask
 from mindeye_pl.data.own.preparation import CARD
 from mindeye_pl.reports.render.bars import Bars
 from mindeye_pl.reports.render.figures import Drawable
@@ -127,11 +127,13 @@ def _charts(layout: DataLayout, name: str, facts: Mapping[str, Any], values: np.
     voxels = {"kept": "kept", "not_finite": "not finite", "constant": "constant"}
     charts.append(Bars("Voxels", list(voxels.values()), [facts["voxels"][key] for key in voxels]))
     if values is not None and (path := brain_mask(layout, _number(name))).is_file():
-        mask = load_nifti(path).values > 0
+        mask = Nifti(path).values() > 0
         volume = np.full(mask.shape, np.nan)
         volume[mask] = values
         charts.append(
-            Mosaic("Reliability in the volume", volume, "reliability", (0.0, float(np.quantile(values, 0.98))))
+            Mosaic(
+                "Reliability in the volume", volume, "reliability", (0.0, max(0.05, float(np.quantile(values, 0.98))))
+            )
         )
     return charts
 

@@ -164,7 +164,7 @@ def test_one_table_of_all_subjects_and_sessions(tmp_path: Path) -> None:
         subject, session, _, run = (part.split("-")[1] for part in path.name.split("_")[:4])
         for row in path.read_text().splitlines()[1:]:
             onset, duration, _, image = row.split("\t")
-            lines.append("\t".join((onset, duration, image, f"sub-{subject}", session, run)))
+            lines.append("\t".join((onset, duration, image, f"sub-{subject}", str(int(session)), run)))
         path.unlink()
     (study / "events.tsv").write_text("\n".join(lines))
     made, _ = prepare(study, tmp_path / "made")
