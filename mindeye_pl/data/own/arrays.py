@@ -88,7 +88,7 @@ class BetasFile:
             return cls(
                 path,
                 dataset,
-                None if flat else volume,  # type: ignore[arg-type]
+                None if flat else volume,
                 num_trials,
                 int(np.prod(volume)),
                 opened.affine,

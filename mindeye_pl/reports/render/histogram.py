@@ -39,6 +39,12 @@ class Histogram:
         axes.hist(self.values, bins=_BINS, range=self.limits, color=SERIES[0], alpha=0.55)
         axes.axvline(middle, color=INK, linewidth=1, linestyle=(0, (3, 3)))
         axes.set_ylim(top=1.15 * axes.get_ylim()[1])  # room for the words
-        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate(f"median {middle:.2f}", (middle, 1), (4, -9), color=INK, **where)
+        axes.annotate(
+            f"median {middle:.2f}",
+            (middle, 1),
+            (4, -9),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            color=INK,
+        )
         axes.set_xlabel(self.x_label)

@@ -52,12 +52,11 @@ class Mosaic:
         (left, right), (back, front) = (np.flatnonzero(inside.any(axes))[[0, -1]] for axes in ((1, 2), (0, 2)))
         rows = math.ceil(len(self.slices) / _COLUMNS)
         grid = figure.subplots(rows, _COLUMNS, squeeze=False)
-        drawn = None
         for axes in grid.flat:
             axes.set_axis_off()
         for axes, index in zip(grid.flat, self.slices, strict=False):
             values = self.volume[left : right + 1, back : front + 1, index].T  # (Y, X), back at the bottom
-            drawn = axes.imshow(
+            axes.imshow(
                 values,
                 origin="lower",
                 vmin=self.limits[0],
@@ -66,4 +65,4 @@ class Mosaic:
                 interpolation="nearest",
             )
             axes.set_title(f"z {index}", fontsize=7, color=INK)
-        figure.colorbar(drawn, ax=grid.ravel().tolist(), label=self.label, shrink=0.9, aspect=14)
+        figure.colorbar(grid.flat[0].images[0], ax=grid.ravel().tolist(), label=self.label, shrink=0.9, aspect=14)

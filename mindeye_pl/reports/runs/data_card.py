@@ -49,7 +49,7 @@ def write_data_card(folder: Path, path: Path, *, simulated: bool) -> str:
     layout, record = DataLayout(folder), read_json(folder / CARD)
     reliability = {name: _reliability(layout, name) for name in record["subjects"]}
     summary = _summary(record, reliability)
-    sections = [_subjects(record, reliability)]
+    sections: list[Section | None] = [_subjects(record, reliability)]
     for name, facts in record["subjects"].items():
         sections.append(charts_section(f"sub-{facts['label']}", _charts(layout, name, facts, reliability[name])))
     data = ReportData(

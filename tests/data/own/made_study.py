@@ -1,8 +1,13 @@
 """Studies with a planted signal, written as a laboratory has them: GLMsingle's hdf5, BIDS events, a mask and images.
 
+    python -m tests.data.own.made_study FOLDER --images 150 --repetitions 2 --noise 1.0
+
+writes one of a simulated brain.
+
 Legend: N images, T trials, V voxels of the mask, P side of an image in pixels.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,3 +188,14 @@ def write_scanner_study(
     betas = [noise.session(rng, clean[session.trials]) for session in design]
     bad = write_subject(folder, "01", design, betas, rng=rng, volume=(30, 24, 20), bad_fraction=0.04)
     return np.where(bad, np.nan, 1 / noise.ratio)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=150)
+    parser.add_argument("--repetitions", type=int, default=2)
+    parser.add_argument("--noise", type=float, default=1.0)
+    chosen = parser.parse_args()
+    how = {"num_images": chosen.images, "repetitions": chosen.repetitions, "noise_level": chosen.noise}
+    write_scanner_study(chosen.folder, num_voxels=2000, **how)
