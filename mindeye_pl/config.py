@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -20,15 +21,30 @@ CONFIG_NAME = "config"
 
 
 def register_resolvers() -> None:
-    """Register `${other_subjects:all,one}` and `${wandb_mode:}` with OmegaConf."""
+    """Register `${other_subjects:all,one}`, `${wandb_mode:}`, and those of a laboratory's own recordings."""
     from mindeye_pl.tracking.mode import wandb_mode
 
     OmegaConf.register_new_resolver("other_subjects", _other_subjects, replace=True)
     OmegaConf.register_new_resolver("wandb_mode", wandb_mode, replace=True)
+    OmegaConf.register_new_resolver("own_labels", _own_labels, replace=True)
+    OmegaConf.register_new_resolver("own_start", _own_start, replace=True)
 
 
 def _other_subjects(subjects: Iterable[int], subject: int) -> ListConfig:
     return ListConfig([other for other in subjects if other != subject])
+
+
+def _own_labels(own: DictConfig) -> DictConfig:
+    """The labels of the subjects whose betas are in `own.path`, by their numbers; one subject where there are none."""
+    from mindeye_pl.data.own.folder import ONLY, StudyFolder
+
+    found = [] if own.path is None else StudyFolder(Path(own.path), own.betas).subject_labels()
+    return DictConfig(dict(enumerate(found or [ONLY], start=1)))
+
+
+def _own_start(subjects: Iterable[int]) -> str:
+    """The start of a fine-tuning: weights that other subjects trained, where there are others."""
+    return "pretrained" if len(list(subjects)) > 1 else "scratch"
 
 
 def command_line(hydra_config: Any) -> list[str]:

@@ -30,6 +30,7 @@ _COMMAND_LINES = (
     " callbacks=[default,early_stopping,lr_monitor]",
     "low_level=vae_blur optimizer=muon refine=sdxl_img2img foundation=sdxl embedder=clip_b32 captioner=git"
     " data=nsd_release",
+    "data=own",
 )
 #: A node with the class that it builds, and key, type, default and meaning of each of its keys.
 _Table = tuple[str, list[tuple[str, str, str, str]]]

@@ -25,6 +25,26 @@ def noise_ceiling(ncsnr: Any, repetitions: Any) -> Tensor:
     return (1 / (1 + noise / ratio.square())).sqrt()  # this form has the right limits at 0 and infinity
 
 
+def estimate_ncsnr(betas: Any, stimulus_ids: Any) -> Tensor:
+    """Estimate each voxel's noise-ceiling signal-to-noise ratio from repeated presentations (NSD data paper).
+
+    The noise's variance is that of the responses to one image, pooled over the images with repetitions. The signal's is
+    the variance of all responses less the noise's, 0 if negative. NSD computes it on betas that are z-scored within
+    each session, since changes between sessions count as noise or signal otherwise.
+
+    Shape: betas `(n, V)` of all trials, stimulus ids `(n,)` -> `(V,)` float64; infinite without noise, NaN for a voxel
+    that is constant.
+    """
+    values = torch.as_tensor(betas).double()
+    _, image, counts = torch.unique(torch.as_tensor(stimulus_ids), return_inverse=True, return_counts=True)
+    assert counts.max() > 1, "no image was presented twice"
+    sums = torch.zeros(len(counts), values.shape[1], dtype=torch.float64).index_add_(0, image, values)
+    deviations = values - (sums / counts[:, None])[image]
+    noise = deviations.square().sum(0) / (counts - 1).sum()
+    signal = (values.var(0) - noise).clamp_min(0)
+    return (signal / noise).sqrt()
+
+
 def effective_repetitions(repetitions: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the number of equally weighted repetitions with the same noise as each image's measured betas.
 

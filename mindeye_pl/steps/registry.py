@@ -24,9 +24,10 @@ from mindeye_pl.steps.gallery.retrieve import RETRIEVE
 from mindeye_pl.steps.inputs.captions import SCREEN_CAPTIONS
 from mindeye_pl.steps.inputs.convert_mindeye1 import CONVERT_MINDEYE1
 from mindeye_pl.steps.inputs.prepare_nsd import PREPARE_NSD
+from mindeye_pl.steps.inputs.prepare_own import PREPARE_OWN
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 
-_INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, SCREEN_CAPTIONS)
+_INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
 _BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS, BRAIN_MAPS)

@@ -12,7 +12,12 @@ from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.layout.regions import read_ncsnr, read_regions
 from mindeye_pl.data.layout.test_set import average_repetitions, load_test_set
 from mindeye_pl.metrics.brain_correlation import brain_correlation_per_image
-from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_per_image, effective_repetitions, noise_ceiling
+from mindeye_pl.metrics.noise_ceiling import (
+    ceiling_between_repetitions_per_image,
+    effective_repetitions,
+    estimate_ncsnr,
+    noise_ceiling,
+)
 from tests.metrics.test_brain_correlation import brain_correlation, simulated, voxel_correlation
 
 
@@ -76,3 +81,23 @@ def test_ceilings_of_the_simulated_nsd(tiny_nsd: Path, tmp_path: Path) -> None:
     assert voxel_correlation(truth.roll(1, 0), measured, mask, **options).abs() < 0.3
     ceiling = ceiling_between_repetitions(test_set.voxels, mask, weights=test_set.weights)
     assert ceiling.item() == pytest.approx(brain_correlation(truth, measured, mask).item(), abs=0.15)
+
+
+def test_ncsnr_is_estimated_from_repetitions() -> None:
+    """By a loop as NSD's data paper describes it, and close to the truth where some images have one presentation."""
+    rng = np.random.default_rng(0)
+    true = np.array([0.4, 0.7, 1.0, 3.0])
+    ids = rng.permutation(np.concatenate([np.repeat(np.arange(900), 3), np.arange(900, 1000)]))
+    betas = rng.normal(size=(1000, 4))[ids] * true + rng.normal(size=(len(ids), 4))
+    estimated = estimate_ncsnr(betas, ids).numpy()
+    np.testing.assert_allclose(estimated, true, rtol=0.15)
+    variances = [betas[ids == image].var(0, ddof=1) for image in range(900)]
+    noise = np.mean(variances, 0)
+    np.testing.assert_allclose(estimated, np.sqrt(np.maximum(betas.var(0, ddof=1) - noise, 0) / noise), rtol=1e-9)
+
+
+def test_ncsnr_of_noise_alone_and_of_signal_alone() -> None:
+    rng, ids = np.random.default_rng(1), np.repeat(np.arange(50), 2)
+    signal, noise = rng.normal(size=(50, 1))[ids], rng.normal(size=(100, 1))
+    assert estimate_ncsnr(np.concatenate([signal, 5 * noise], 1), ids)[0].item() == np.inf
+    assert estimate_ncsnr(noise, ids).item() < 0.5

@@ -40,6 +40,12 @@ class BrainMask:
     shape: tuple[int, int, int]
     affine: np.ndarray
 
+    @classmethod
+    def at(cls, positions: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> "BrainMask":
+        """Return the mask of positions `(V,)` in the C order of a volume (X, Y, Z)."""
+        x, y, z = shape
+        return cls(np.stack(np.unravel_index(positions, (x, y, z)), axis=1).astype(np.int64), (x, y, z), affine)
+
     @property
     def num_voxels(self) -> int:
         """Number of voxels, V."""
@@ -99,8 +105,7 @@ def read_brain_mask(path: Path, num_voxels: int) -> BrainMask:
     numbers = values.ravel()[positions]
     if np.array_equal(np.sort(numbers), np.arange(1, num_voxels + 1)):
         positions = positions[np.argsort(numbers)]
-    shape: tuple[int, int, int] = values.shape
-    return BrainMask(np.stack(np.unravel_index(positions, shape), axis=1).astype(np.int64), shape, affine)
+    return BrainMask.at(positions, values.shape, affine)
 
 
 def write_brain_mask(path: Path, mask: BrainMask) -> None:
@@ -108,6 +113,7 @@ def write_brain_mask(path: Path, mask: BrainMask) -> None:
     numbers = np.ones(mask.num_voxels) if mask.is_in_c_order else np.arange(1, mask.num_voxels + 1)
     volume = np.zeros(mask.shape, np.int8 if mask.is_in_c_order else np.int32)
     volume[tuple(mask.indices.T)] = numbers
+    path.parent.mkdir(exist_ok=True)
     write_nifti(path, _image(volume, mask.affine, "voxels of the betas"))
 
 

@@ -64,10 +64,6 @@ class DataLayout:
         """Return the path of a simulation's responses: hdf5, `stimulus_ids` (n,) ascending, `responses` (n, V)."""
         return self.root / "noise_free" / f"{subject_name(subject)}.hdf5"
 
-    def brain_mask(self, subject: int) -> Path:
-        """Return the path of the NIfTI volume whose voxels above 0, in numpy's C order, are those of the betas."""
-        return self.root / "masks" / f"{subject_name(subject)}.nii.gz"
-
     def shard(self, subject: int, split: str, index: int = 0) -> Path:
         """Return the path of a tar shard; `split` is train (index = session - 1) or a test split."""
         return self.root / "wds" / subject_name(subject) / split / f"{index}.tar"

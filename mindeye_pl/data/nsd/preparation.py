@@ -17,6 +17,7 @@ import numpy as np
 
 from mindeye_pl.console import console, progress_bar
 from mindeye_pl.data.layout.allocation import allocate, check_space
+from mindeye_pl.data.layout.brain_mask import BrainMask, write_brain_mask
 from mindeye_pl.data.layout.hdf5 import open_hdf5
 from mindeye_pl.data.layout.paths import DataLayout, subject_name
 from mindeye_pl.data.nsd import constants as nsd
@@ -26,7 +27,7 @@ from mindeye_pl.data.nsd.release import NsdRelease
 from mindeye_pl.data.nsd.shards import write_shards
 from mindeye_pl.data.nsd.stimuli import read_coco_captions
 from mindeye_pl.data.nsd.tasks import normalised_session, resized_stimuli, session_moments, varying_voxels
-from mindeye_pl.data.nsd.volumes import read_volume, write_mask
+from mindeye_pl.data.nsd.volumes import read_volume
 from mindeye_pl.data.nsd.zscore import Moments
 from mindeye_pl.data.simulated.parallel import run_tasks
 from mindeye_pl.errors import UserError
@@ -98,7 +99,7 @@ def _write_mask(layout: DataLayout, subject: InspectedSubject, workers: int) -> 
             raise UserError(
                 f"no voxel of subject {subject.subject} varies in every session", got="data.mask=all_finite"
             )
-    write_mask(path, mask, subject.general.affine)
+    write_brain_mask(path, BrainMask.at(np.flatnonzero(mask), mask.shape, subject.general.affine))
     return mask
 
 

@@ -6,7 +6,6 @@ MindEye2's preparation does. Responses are int16, percent signal change times 30
 Legend: T trials of a session, V selected voxels.
 """
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ import numpy as np
 
 from mindeye_pl.data.layout.hdf5 import open_dataset
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.atomic import replacing
 from mindeye_pl.store.regular_files import check_regular
 
 #: Factor of the stored responses.
@@ -63,16 +61,6 @@ def read_volume(path: Path) -> Volume:
     if values.ndim != 3:
         raise UserError(f"{path} is not a volume", got=values.shape, expected="(X, Y, Z)")
     return Volume(path, values, image.affine)
-
-
-def write_mask(path: Path, mask: np.ndarray, affine: np.ndarray) -> None:
-    """Write a bool mask `(X, Y, Z)` as NIfTI, atomically; the same mask gives the same bytes."""
-    import nibabel
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nibabel.Nifti1Image(mask.astype(np.uint8), affine)
-    with replacing(path) as temporary:
-        temporary.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
 
 
 class Session(Protocol):

@@ -222,7 +222,6 @@ def _write_subject(settings: SimulationSettings, root: Path, subject: int) -> Si
     rngs = [_rng(seed, _Purpose.NOISE, subject, session) for session in range(design.num_sessions)]
     write_betas(layout.betas(subject), path, design, noise, rngs)
     write_shards(layout, subject, design)
-    layout.brain_mask(subject).parent.mkdir(exist_ok=True)
     write_brain_mask(layout.brain_mask(subject), place_voxels(brain.regions()))
     return brain
 

@@ -17,6 +17,8 @@ from mindeye_pl.reports.render.section import Section, charts_section
 from mindeye_pl.reports.render.table import COLUMNS, Results, Row, explain_retrieval, terminal_table
 from mindeye_pl.reports.runs import figures
 from mindeye_pl.reports.runs.brain_maps import brain_maps_section
+from mindeye_pl.reports.runs.data_card import PAGE as DATA_CARD
+from mindeye_pl.reports.runs.data_card import has_card, link_section, write_data_card
 from mindeye_pl.reports.runs.rows import (
     GALLERY,
     RECONSTRUCTIONS,
@@ -110,22 +112,33 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
     histories = {step.title: _history(artifact) for step, artifact in made.items()}
     curves = [charts_section(title, training_panels(records)) for title, records in histories.items()]
     images = [section for section in contents.images if section is not None]
+    path = report_folder(config, run.experiment, run.overrides, run.job) / "index.html"
+    card = _write_data_card(path.with_name(DATA_CARD), made, simulated=about.simulated)
     data = ReportData(
         title=run.experiment,
         summary=summary,
         simulated=about.simulated,
         images=images[:1],
         results=contents.tables,
-        more=[*images[1:], *curves, *contents.charts],
+        more=[*images[1:], card, *curves, *contents.charts],
         settings=OmegaConf.to_yaml(config, resolve=True),
         environment=environment() | {"seed": str(config.seed)} | _test_set_uses(made),
         cost=_cost(made, [record for records in histories.values() for record in records]),
         artifacts=[artifact.manifest for artifact in made.values()],
     )
-    path = report_folder(config, run.experiment, run.overrides, run.job) / "index.html"
     write_report(path, data, export=config.report.export)
     console.print(f"\nreport: {path.resolve()}")
     return path
+
+
+def _write_data_card(path: Path, made: Mapping[Step, Artifact], *, simulated: bool) -> Section | None:
+    """Write the card of data that a step prepared, and return the section that leads to it; None for other data."""
+    for artifact in made.values():
+        if has_card(artifact.folder):
+            summary = write_data_card(artifact.folder, path, simulated=simulated)
+            console.print(f"\ndata card: {path.resolve()}")
+            return link_section(summary)
+    return None
 
 
 def report_folder(config: DictConfig, experiment: str, overrides: Sequence[str], job: int | None) -> Path:

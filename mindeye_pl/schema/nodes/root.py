@@ -39,6 +39,7 @@ class Config(Settings):
     export: run.Export = key("the trained model as a folder or a hub repository.")
     artifacts: run.Artifacts = key("finished results on disk.")
     pipeline: run.Pipeline = key("ordered steps.")
+    own: world.Own | None = optional("a laboratory's own recordings.")
     features: dict[str, models.FeatureNetwork] | None = optional("networks that a protocol may name.")
     objective: Component | None = optional("losses and their weights.")
     alignment: Component | None = optional("voxels to the shared space.")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from mindeye_pl.data.layout.betas import NORMALISATIONS, BetaDtype
 from mindeye_pl.data.layout.test_set import REPETITION_WEIGHTS
@@ -10,6 +10,9 @@ from mindeye_pl.data.layout.trials import NumSessions, TestImages, ValidateOn
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
 from mindeye_pl.data.nsd.release import BetaVersion
 from mindeye_pl.data.nsd.zscore import ZScore
+from mindeye_pl.data.own.images import Squaring
+from mindeye_pl.data.own.preparation import SessionZScore
+from mindeye_pl.data.own.split import Rule
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
@@ -95,6 +98,25 @@ class Data(Settings):
     )
     max_sessions: PositiveInt | None = optional("first sessions of NSD's release that are prepared; null for all.")
     voxel_counts: dict[PositiveInt, PositiveInt] | None = optional("voxels of each subject's files; null accepts any.")
+
+
+class Own(Settings):
+    """A laboratory's own recordings, which `prepare_own` prepares (docs/tutorials/your_own_scanner.md)."""
+
+    path: str | None = key("folder of the study.")
+    betas: str | None = key("file or pattern of the betas; null for `sub-*_betas.*`.")
+    dataset: str | None = key("name of the betas in an hdf5 or MATLAB file; null for `betasmd`, `modelmd` or `betas`.")
+    events: str | None = key("file or pattern of the events tables; null for `*events.tsv`.")
+    images: str | None = key("folder of the images; null for `stimuli` or `images`.")
+    image_column: str = key("column of the events tables that names the image.")
+    mask: str | None = key("NIfTI file or pattern of the masks; null for `*mask.nii.gz`, if there is one.")
+    split: Rule = key("test images: those presented most often, a fraction, or a cluster of similar ones.")
+    test_fraction: Annotated[float, Gt(0), Le(0.5)] = key("fraction of the images, where `split` takes one.")
+    zscore: SessionZScore = key(
+        "betas by mean and deviation of the training trials of their session, or unchanged."
+    )
+    image_size: Annotated[int, Ge(16)] = key("side of the stored images in pixels.")
+    squaring: Squaring = key("images become square by their middle, or are stretched.")
 
 
 class Fidelity(Settings):

@@ -1,0 +1,1 @@
+"""A laboratory's own recordings: files found by their names, checked, and prepared into the working layout."""
