@@ -184,13 +184,16 @@ def found_section(
 
 
 def repetitions_section(evaluation: Artifact) -> Section | None:
-    """Return retrieval from one, two and three responses to each image."""
-    by_count = [{score.name: score for score in read_scores(evaluation, line)} for line in REPETITIONS]
+    """Return retrieval from one, two and three responses to each image; None where an image has one alone."""
+    found = [{score.name: score for score in read_scores(evaluation, line)} for line in REPETITIONS]
+    if len(by_count := [scores for scores in found if scores]) < 2:
+        return None
+    counts = [float(count) for count in range(1, len(by_count) + 1)]
     series = []
     for name in ("image_retrieval", "brain_retrieval"):
         scores = [scores[name] for scores in by_count]
         low, high = zip(*(score.interval or (score.value, score.value) for score in scores), strict=True)
-        series.append(Series(name.replace("_", " "), [1.0, 2.0, 3.0], [score.value for score in scores], low, high))
+        series.append(Series(name.replace("_", " "), counts, [score.value for score in scores], low, high))
     score: Score = by_count[0]["image_retrieval"]
     panel = Panel(
         f"Retrieval among {score.pool_size} by responses averaged",

@@ -8,6 +8,7 @@ from mindeye_pl.data.layout.betas import NORMALISATIONS, BetaDtype
 from mindeye_pl.data.layout.test_set import REPETITION_WEIGHTS
 from mindeye_pl.data.layout.trials import NumSessions, TestImages, ValidateOn
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
+from mindeye_pl.data.nsd_tests.imagery import OrderInRuns
 from mindeye_pl.data.sampling import SAMPLERS
 from mindeye_pl.models.gan.objective import Latents
 from mindeye_pl.nn.stylegan2.discriminator import ProjectionReduction
@@ -78,6 +79,10 @@ class Data(Settings):
     beta_dtype: BetaDtype = key("type of the training betas in memory.")
     made_by: str | None = optional("full name of the step that makes the files where `root` is null.")
     source_dir: str | None = optional("folder of the files that the step `made_by` converts.")
+    image_size: PositiveInt | None = optional("side of the square images that a preparation writes.")
+    voxel_regions: list[str] | None = optional("regions whose voxels a preparation keeps; null takes the usual ones.")
+    training_dir: str | None = optional("folder of NSD in the working layout that `source_dir` adds test splits to.")
+    order_in_runs: OrderInRuns | None = optional("order of NSD-imagery's betas within a run.")
     shards: Shards | None = optional("tar files of MindEye1's splits.")
     repeated_slots: Annotated[str, OneOf(REPEATED_SLOTS)] | None = optional(
         "which of an image's slots are repetitions."
