@@ -15,12 +15,12 @@ import h5py
 import numpy as np
 
 from mindeye_pl.console import console
+from mindeye_pl.data.layout.behaviour import Behaviour
 from mindeye_pl.data.layout.betas import betas_shape
 from mindeye_pl.data.layout.design import Design
 from mindeye_pl.data.layout.hdf5 import open_dataset, open_hdf5, read_rows
 from mindeye_pl.data.layout.paths import DataLayout, check_files, subject_name
 from mindeye_pl.data.layout.shards import read_behaviour
-from mindeye_pl.data.layout.behaviour import Behaviour
 from mindeye_pl.data.layout.stimuli import Stimuli, read_captions
 from mindeye_pl.data.layout.trials import count_sessions
 from mindeye_pl.data.layout.writer import write_betas, write_shard

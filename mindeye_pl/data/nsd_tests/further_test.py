@@ -50,7 +50,7 @@ class FurtherTest(ABC):
 
     @abstractmethod
     def images(self, subject: int) -> Mapping[str, Callable[[], np.ndarray]]:
-        """Return the readers of the images `(3, H, W)` uint8 by name; an equal name is an equal image in all subjects."""
+        """Return the readers of images `(3, H, W)` uint8 by name; an equal name is an equal image in all subjects."""
 
     @abstractmethod
     def trials(self, subject: int) -> FurtherTrials:

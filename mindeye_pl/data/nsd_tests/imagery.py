@@ -28,7 +28,7 @@ _SETS_WITH_IMAGES = "AB"
 
 
 class Imagery(FurtherTest):
-    """Conditions are columns of `designmatrixGLMsingle.mat`; the six of a run are the six targets of its set, in order."""
+    """A run's six columns of `designmatrixGLMsingle.mat` are the six targets of its set, in their order."""
 
     betas_folder, betas_name = "nsdimagerybetas_fithrf_GLMdenoise_RR", "betas_nsdimagery"
 

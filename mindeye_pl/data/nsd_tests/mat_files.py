@@ -9,7 +9,10 @@ from mindeye_pl.store.regular_files import check_regular
 
 
 def read_mat(path: Path, name: str) -> np.ndarray:
-    """Return a variable; a cell array is an array of objects. Raises a UserError if the file or the variable is missing."""
+    """Return a variable; a cell array is an array of objects.
+
+    Raises a UserError if the file or the variable is missing.
+    """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

@@ -10,20 +10,26 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.regular_files import check_regular
 
 
-def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> dict[str, list[str]]:
-    """Return every column of a table by its name.
+def read_table(
+    path: Path, columns: Sequence[str], delimiter: str = ",", *, optional: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Return columns of a table by name, and optional ones where they exist; others are not kept in memory.
 
-    Raises a UserError if the file is missing, one of the given columns is, or rows differ in length.
+    Raises a UserError if the file is missing, one of the columns is, or rows differ in length.
     """
     with _existing(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter)
         names = next(reader, [])
-        rows = [row for row in reader if row]
-    if missing := [name for name in columns if name not in names]:
-        raise UserError(f"{path} has no column {missing[0]}", got=names[:8], expected=list(columns))
-    if wrong := [number for number, row in enumerate(rows, start=2) if len(row) != len(names)]:
-        raise UserError(f"{path}, row {wrong[0]}: other columns than in the first row", expected=len(names))
-    return {name: [row[index] for row in rows] for index, name in enumerate(names)}
+        if missing := [name for name in columns if name not in names]:
+            raise UserError(f"{path} has no column {missing[0]}", got=names[:8], expected=list(columns))
+        kept = {name: names.index(name) for name in (*columns, *optional) if name in names}
+        found: dict[str, list[str]] = {name: [] for name in kept}
+        for number, row in enumerate(reader, start=2):
+            if row and len(row) != len(names):
+                raise UserError(f"{path}, row {number}: another number of columns", got=len(row), expected=len(names))
+            for name, index in kept.items() if row else ():
+                found[name].append(row[index])
+    return found
 
 
 def read_lines(path: Path) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 from omegaconf import DictConfig
 
 from mindeye_pl.console import console
+from mindeye_pl.data.bold5000.files import Bold5000
 from mindeye_pl.data.released.preparation import Preparation, prepare
+from mindeye_pl.data.things.files import Things
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import DATA, Input, Inputs, Step, Work
 from mindeye_pl.errors import UserError
@@ -73,3 +75,22 @@ def report(facts: Mapping[str, Mapping[str, Any]], work: Work) -> None:
     for subject, found in facts.items():
         console.print(f"{subject}: {', '.join(f'{number:,} {what}' for what, number in found.items())}")
     write_json(work.folder / FACTS, facts)
+
+
+class PrepareBold5000(Prepare):
+    """BOLD5000, release 2.0."""
+
+    name = "prepare_bold5000"
+    title = "Preparation of BOLD5000"
+    released = Bold5000
+
+
+class PrepareThings(Prepare):
+    """THINGS-fMRI, single-trial responses in table format."""
+
+    name = "prepare_things"
+    title = "Preparation of THINGS-fMRI"
+    released = Things
+
+
+PREPARE_BOLD5000, PREPARE_THINGS = PrepareBold5000(), PrepareThings()
