@@ -80,8 +80,8 @@ class Preparation(ABC):
         """Return each voxel's noise-ceiling signal-to-noise ratio `(V,)`, None where none is released."""
         return None
 
-    def splits(self) -> dict[str, list[int]]:
-        """Return the stimulus ids that a named split tests, by the split's name (`data.split`)."""
+    def splits(self) -> dict[str, dict[str, list[int]]]:
+        """Return the dataset's own splits by name, in the format of `splits.json`; empty where it has none."""
         return {}
 
 

@@ -79,6 +79,7 @@ class Data(Settings):
     beta_dtype: BetaDtype = key("type of the training betas in memory.")
     made_by: str | None = optional("full name of the step that makes the files where `root` is null.")
     source_dir: str | None = optional("folder of the files that the step `made_by` converts.")
+    listed_splits: list[str] | None = optional("patterns of the dataset's own splits, which win over other meanings.")
     image_size: PositiveInt | None = optional("side of the square images that a preparation writes.")
     voxel_regions: list[str] | None = optional("regions whose voxels a preparation keeps; null takes the usual ones.")
     training_dir: str | None = optional("folder of NSD in the working layout that `source_dir` adds test splits to.")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from mindeye_pl.console import console
 from mindeye_pl.data.bold5000.files import Bold5000
+from mindeye_pl.data.laion_fmri.files import LaionFmri
 from mindeye_pl.data.released.preparation import Preparation, prepare
 from mindeye_pl.data.things.files import Things
 from mindeye_pl.engine.settings import Settings
@@ -93,4 +94,12 @@ class PrepareThings(Prepare):
     released = Things
 
 
-PREPARE_BOLD5000, PREPARE_THINGS = PrepareBold5000(), PrepareThings()
+class PrepareLaionFmri(Prepare):
+    """LAION-fMRI with the lists of its splits."""
+
+    name = "prepare_laion_fmri"
+    title = "Preparation of LAION-fMRI"
+    released = LaionFmri
+
+
+PREPARE_BOLD5000, PREPARE_THINGS, PREPARE_LAION_FMRI = PrepareBold5000(), PrepareThings(), PrepareLaionFmri()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.data.bold5000 import small_bold5000
+from tests.data.laion_fmri import small_laion
 from tests.data.things import small_things
 
 SMALL = ("scale=tiny", "logger=none", "data.num_workers=0", "data.validation_fraction=0.2", "data.image_size=32")
@@ -33,6 +34,14 @@ class Case:
 CASES = (
     Case("bold5000", partial(small_bold5000.write_bold5000, as_arrays=True), (3, 4), 20, small_bold5000.NUM_REPEATED),
     Case("things", small_things.write_things, small_things.SUBJECTS, 13, small_things.NUM_TESTED),
+    Case(
+        "laion_fmri",
+        small_laion.write_laion,
+        (1, 3),
+        21,
+        4,
+        ("data.split=tau_sub-01", "data.num_sessions=all", "fidelity.sampling=corrected"),
+    ),
 )
 
 
