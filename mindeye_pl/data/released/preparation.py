@@ -17,6 +17,9 @@ from mindeye_pl.data.layout.writer import write_betas, write_trials
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_json
 
+#: Voxels that are scaled in double precision at once.
+_VOXELS_PER_BLOCK = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
@@ -90,12 +93,17 @@ def zscore(betas: np.ndarray) -> tuple[np.ndarray, int]:
 
     A constant voxel, or one with a value that is not finite, is 0 in this session.
     """
-    betas = np.asarray(betas, np.float64)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        scores = (betas - betas.mean(0)) / betas.std(0)
-    missing = ~np.isfinite(scores).all(0)
-    scores[:, missing] = 0
-    return scores.astype(np.float32), int(missing.sum())
+    scores, missing = np.empty(betas.shape, np.float32), 0
+    for start in range(0, betas.shape[1], _VOXELS_PER_BLOCK):
+        voxels = slice(start, start + _VOXELS_PER_BLOCK)
+        block = betas[:, voxels].astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            block -= block.mean(0)
+            block /= block.std(0)
+        without = ~np.isfinite(block).all(0)
+        block[:, without] = 0
+        scores[:, voxels], missing = block, missing + int(without.sum())
+    return scores, missing
 
 
 def prepare(preparation: Preparation, root: Path) -> dict[str, dict[str, int]]:
@@ -112,7 +120,7 @@ def prepare(preparation: Preparation, root: Path) -> dict[str, dict[str, int]]:
         for pixels in preparation.images():
             images[count] = pixels / np.float32(255)
             count += 1
-    assert count == len(preparation_ids := range(shape[0])), f"{count} images of {len(preparation_ids)}"
+    assert count == shape[0], f"{count} images of {shape[0]}"
     facts = {subject_name(subject): _prepare_subject(preparation, subject, layout) for subject in preparation.subjects}
     if splits := preparation.splits():
         write_json(layout.splits, splits)

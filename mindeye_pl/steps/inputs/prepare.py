@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from mindeye_pl.console import console
 from mindeye_pl.data.bold5000.files import Bold5000
 from mindeye_pl.data.laion_fmri.files import LaionFmri
+from mindeye_pl.data.mosaic.files import Mosaic
 from mindeye_pl.data.released.preparation import Preparation, prepare
 from mindeye_pl.data.things.files import Things
 from mindeye_pl.engine.settings import Settings
@@ -102,4 +103,13 @@ class PrepareLaionFmri(Prepare):
     released = LaionFmri
 
 
-PREPARE_BOLD5000, PREPARE_THINGS, PREPARE_LAION_FMRI = PrepareBold5000(), PrepareThings(), PrepareLaionFmri()
+class PrepareMosaic(Prepare):
+    """Subjects of MOSAIC, of one dataset or of several."""
+
+    name = "prepare_mosaic"
+    title = "Preparation of MOSAIC"
+    released = Mosaic
+
+
+PREPARE_BOLD5000, PREPARE_THINGS = PrepareBold5000(), PrepareThings()
+PREPARE_LAION_FMRI, PREPARE_MOSAIC = PrepareLaionFmri(), PrepareMosaic()

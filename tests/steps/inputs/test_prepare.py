@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.data.bold5000 import small_bold5000
 from tests.data.laion_fmri import small_laion
+from tests.data.mosaic import small_mosaic
 from tests.data.things import small_things
 
 SMALL = ("scale=tiny", "logger=none", "data.num_workers=0", "data.validation_fraction=0.2", "data.image_size=32")
@@ -42,6 +43,7 @@ CASES = (
         4,
         ("data.split=tau_sub-01", "data.num_sessions=all", "fidelity.sampling=corrected"),
     ),
+    Case("mosaic", small_mosaic.write_mosaic, small_mosaic.SUBJECTS, 42, small_mosaic.NUM_TESTED),
 )
 
 
