@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from mindeye_pl.data.image_sources import read_pixels
-from mindeye_pl.data.released.pixels import square
 from mindeye_pl.data.released.preparation import Preparation, Recorded
 from mindeye_pl.data.released.tables import read_lines
 from mindeye_pl.data.released.volumes import read_masks, read_series
@@ -80,14 +79,10 @@ class Bold5000(Preparation):
         """The images that the subjects saw, in the order of their stimulus ids."""
         return sorted({name for subject in self.subjects for name in read_lines(self._names_file(subject))})
 
-    def num_images(self) -> int:
-        """Return the number of images that the subjects saw."""
-        return len(self._names)
-
     def images(self) -> Iterator[np.ndarray]:
-        """Yield the images, which are square."""
+        """Yield the images."""
         for name in self._names:
-            yield square(read_pixels(self._path(name)).numpy(), self.image_size)
+            yield read_pixels(self._path(name)).numpy()
 
     def trials(self, subject: int) -> Recorded:
         """Return the trials; a session has nine or ten runs of equally many."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from mindeye_pl.data.image_sources import decode_image
 from mindeye_pl.data.layout.hdf5 import open_hdf5
-from mindeye_pl.data.released.pixels import square
 from mindeye_pl.data.released.preparation import Preparation, Recorded, noise_ceiling_to_ncsnr
 from mindeye_pl.data.released.tables import numbers, read_table
 from mindeye_pl.data.released.volumes import read_masks, read_series, read_volume
@@ -116,17 +115,13 @@ class LaionFmri(Preparation):
     def _index(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self._rows)}
 
-    def num_images(self) -> int:
-        """Return the number of images that the subjects saw."""
-        return len(self._rows)
-
     def images(self) -> Iterator[np.ndarray]:
         """Yield the images, JPEG files in a dataset of bytes."""
         with open_hdf5(self._images_file) as file:
             if "images" not in file:
                 raise UserError(f"{self._images_file} has no dataset images", got=sorted(file))
             for name, row in self._rows.items():
-                yield square(decode_image(bytes(file["images"][row]), name), self.image_size)
+                yield decode_image(bytes(file["images"][row]), name)
 
     def trials(self, subject: int) -> Recorded:
         """Return the trials; shared images are tested."""

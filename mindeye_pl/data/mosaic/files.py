@@ -1,9 +1,9 @@
 """Files of MOSAIC: one hdf5 file for each subject, and the images that were shown.
 
 A subject's number is 100 times the number of its dataset (`DATASETS`) and its number there: 1 is `sub-01_NSD`, 203 is
-`sub-03_THINGS`. All have the same voxels. An image that is tested for one of the prepared subjects is tested for all, so
-that no training sees it. A file has single trials without sessions, so a subject has one session, in a random order of
-its trials that is the same each time.
+`sub-03_THINGS`. All have the same voxels. An image that is tested for one of the prepared subjects is tested for all,
+so that no training sees it. A file has single trials without sessions, so a subject has one session, in a random order
+of its trials that is the same each time.
 """
 
 import re
@@ -18,7 +18,6 @@ import numpy as np
 from mindeye_pl.data.image_sources import SUFFIXES, read_pixels
 from mindeye_pl.data.layout.hdf5 import open_hdf5
 from mindeye_pl.data.mosaic.parcellation import VISUAL, find_parcellation, read_areas
-from mindeye_pl.data.released.pixels import square
 from mindeye_pl.data.released.preparation import Preparation, Recorded
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.regular_files import check_regular
@@ -100,14 +99,10 @@ class Mosaic(Preparation):
     def _kept(self) -> np.ndarray:
         return np.logical_or.reduce(list(self._areas.values()))
 
-    def num_images(self) -> int:
-        """Return the number of images that the subjects saw."""
-        return len(self._names)
-
     def images(self) -> Iterator[np.ndarray]:
-        """Yield the images; a wider or higher one is cropped to its central square."""
+        """Yield the images."""
         for name in self._names:
-            yield square(read_pixels(self._image(name)).numpy(), self.image_size)
+            yield read_pixels(self._image(name)).numpy()
 
     def trials(self, subject: int) -> Recorded:
         """Return the trials, all of one session."""

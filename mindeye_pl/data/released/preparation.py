@@ -14,6 +14,7 @@ from mindeye_pl.console import console
 from mindeye_pl.data.layout.hdf5 import open_hdf5
 from mindeye_pl.data.layout.paths import DataLayout, subject_name
 from mindeye_pl.data.layout.writer import write_betas, write_trials
+from mindeye_pl.data.released.pixels import square
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import write_json
 
@@ -45,7 +46,7 @@ class Preparation(ABC):
     Args:
         folder: of the files.
         subjects: whose files are prepared.
-        image_size: S, side of the square images that are written.
+        image_size: S, side of the images that are written.
         voxel_regions: regions whose voxels are kept; None keeps those that the dataset's class documents.
     """
 
@@ -60,12 +61,8 @@ class Preparation(ABC):
         """Return the files that are read; each must exist."""
 
     @abstractmethod
-    def num_images(self) -> int:
-        """Return the number of images."""
-
-    @abstractmethod
-    def images(self) -> Iterator[np.ndarray]:
-        """Yield each image, `(3, S, S)` uint8; its index is its stimulus id."""
+    def images(self) -> Iterable[np.ndarray]:
+        """Yield each image, `(3, H, W)` uint8; its index is its stimulus id, and its central square is written."""
 
     @abstractmethod
     def trials(self, subject: int) -> Recorded:
@@ -98,8 +95,8 @@ def zscore(betas: np.ndarray) -> tuple[np.ndarray, int]:
         voxels = slice(start, start + _VOXELS_PER_BLOCK)
         block = betas[:, voxels].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            block -= block.mean(0)
-            block /= block.std(0)
+            mean, std = block.mean(0), block.std(0)
+            block = (block - mean) / np.where(std <= np.finfo(np.float32).eps * np.abs(mean), 0, std)
         without = ~np.isfinite(block).all(0)
         block[:, without] = 0
         scores[:, voxels], missing = block, missing + int(without.sum())
@@ -114,13 +111,14 @@ def prepare(preparation: Preparation, root: Path) -> dict[str, dict[str, int]]:
     """
     layout = DataLayout(root)
     root.mkdir(parents=True, exist_ok=True)
-    shape = (preparation.num_images(), 3, preparation.image_size, preparation.image_size)
+    for path in (layout.region_masks, layout.ncsnr):  # of a killed preparation
+        path.unlink(missing_ok=True)
+    shape = (3, preparation.image_size, preparation.image_size)
     with open_hdf5(layout.stimuli, "w") as file:
-        images, count = file.create_dataset("images", shape, np.float16), 0
-        for pixels in preparation.images():
-            images[count] = pixels / np.float32(255)
-            count += 1
-    assert count == shape[0], f"{count} images of {shape[0]}"
+        images = file.create_dataset("images", (0, *shape), np.float16, maxshape=(None, *shape), chunks=(1, *shape))
+        for index, pixels in enumerate(preparation.images()):
+            images.resize(index + 1, axis=0)
+            images[index] = square(pixels, preparation.image_size) / np.float32(255)
     facts = {subject_name(subject): _prepare_subject(preparation, subject, layout) for subject in preparation.subjects}
     if splits := preparation.splits():
         write_json(layout.splits, splits)

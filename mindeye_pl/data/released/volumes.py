@@ -62,5 +62,8 @@ def _opened(path: Path, **options: Any) -> Any:
     module = nibabel()
     try:
         return module.Nifti1Image.from_filename(str(path), **options)
-    except (module.filebasedimages.ImageFileError, module.spatialimages.HeaderDataError, OSError, EOFError) as error:
+    except (
+        *(module.filebasedimages.ImageFileError, module.spatialimages.HeaderDataError),
+        *(module.wrapstruct.WrapStructError, OSError, EOFError),
+    ) as error:
         raise UserError(f"{path} is not a NIfTI file", got=error, fix="download the file again") from error

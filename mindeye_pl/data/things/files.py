@@ -12,7 +12,6 @@ import numpy as np
 
 from mindeye_pl.data.image_sources import read_pixels
 from mindeye_pl.data.layout.hdf5 import names_in, open_dataset
-from mindeye_pl.data.released.pixels import square
 from mindeye_pl.data.released.preparation import Preparation, Recorded, noise_ceiling_to_ncsnr
 from mindeye_pl.data.released.tables import numbers, read_table
 from mindeye_pl.errors import UserError
@@ -78,14 +77,10 @@ class Things(Preparation):
         session, run = (numbers(path, name, table[name]) for name in ("session", "run"))
         return np.lexsort((run, session))
 
-    def num_images(self) -> int:
-        """Return the number of images that the subjects saw."""
-        return len(self._shown)
-
     def images(self) -> Iterator[np.ndarray]:
-        """Yield the images; a wider or higher one is cropped to its central square."""
+        """Yield the images."""
         for concept, name in self._shown:
-            yield square(read_pixels(self._image(concept, name)).numpy(), self.image_size)
+            yield read_pixels(self._image(concept, name)).numpy()
 
     def trials(self, subject: int) -> Recorded:
         """Return the trials of the images with `trial_type` train or test."""

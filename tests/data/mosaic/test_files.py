@@ -66,4 +66,4 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path, monkeypatch: pytest
     with h5py.File(folder / "sub-02_NSD.hdf5", "w") as file:
         file["betas/sub-02_NSD_something"] = np.zeros(small.NUM_GRAYORDINATES)
     with pytest.raises(UserError, match=r"does not say what was shown .got: sub-02_NSD_something"):
-        Mosaic(folder, [2], 32).num_images()
+        list(Mosaic(folder, [2], 32).images())
