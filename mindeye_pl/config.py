@@ -104,7 +104,7 @@ def check_config(config: DictConfig) -> None:
         _check_sweep(HydraConfig.get())
     validate(config, Config)
     _check_subjects(config)
-    read_split(config.data.split)
+    read_split(config.data.split, config.data.get("listed_splits") or ())
     _check_evaluated(config.evaluate)
     _check_sweep_metric(config.sweep)
 

@@ -78,7 +78,7 @@ def test_dataset(tmp_path: Path) -> None:
     run(tmp_path, "-m", "my_lab.record")
     steps = "pipeline.steps=[evaluate,reconstruct,evaluate_reconstructions,report]"
     terminal = run(tmp_path, *command_with("data=recordings"), *SMALL, steps)
-    layout = DataLayout(artifact(tmp_path, "convert_recordings"))
+    layout = DataLayout(artifact(tmp_path, "prepare_recordings"))
     counts = {subject: len(load_training_trials(layout, subject, "all", tmp_path / "cache")) for subject in (1, 2)}
     assert counts == {1: 48, 2: 48}, "three trials of each of 16 images"
     assert len(load_test_trials(layout, 1, "new_test", tmp_path / "cache")) == 24

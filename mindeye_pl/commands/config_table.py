@@ -27,9 +27,10 @@ _COMMAND_LINES = (
     "",
     "model=mindeye1 data=nsd_mindeye1 unclip=versatile_diffusion index=milvus vae=sd_512",
     "model=mind_reader optimizer=adam scheduler=step_decay foundation=lafite maps=convnext trainer=fsdp logger=csv"
-    " callbacks=[default,early_stopping,lr_monitor]",
+    " data=laion_fmri callbacks=[default,early_stopping,lr_monitor]",
     "low_level=vae_blur optimizer=muon refine=sdxl_img2img foundation=sdxl embedder=clip_b32 captioner=git"
-    " data=nsd_release",
+    " data=nsd_tests",
+    "data=nsd_release",
     "data=own",
 )
 #: A node with the class that it builds, and key, type, default and meaning of each of its keys.

@@ -20,7 +20,7 @@ _SMALL_BYTES, _LARGEST_RATIO = 64 * 2**20, 1200
 _BLOCK_BYTES = 64 * 2**20
 
 
-def open_hdf5(path: Path, mode: Literal["r", "r+", "w"] = "r", **options: Any) -> h5py.File:
+def open_hdf5(path: Path, mode: Literal["r", "r+", "w", "a"] = "r", **options: Any) -> h5py.File:
     """Open an hdf5 file; without hdf5's own lock where the file system has none."""
     try:
         return h5py.File(path, mode, **options)

@@ -48,6 +48,11 @@ class DataLayout:
         return self.root / "captions.json"
 
     @property
+    def splits(self) -> Path:
+        """Path of the dataset's own named splits: JSON object, from a name to the stimulus ids that are tested."""
+        return self.root / "splits.json"
+
+    @property
     def simulation(self) -> Path:
         """Path of the JSON settings of a simulated dataset; this file marks a folder as simulated."""
         return self.root / "simulation.json"

@@ -3,7 +3,8 @@
 NSD's training and test images belong to the same semantic clusters, so that a decoder can score well by recognising the
 cluster and reproducing training images of it (Shirakawa et al., arXiv 2405.10078). Here k-means in CLIP space puts all
 images into k clusters. The split `cluster_k5_0` leaves cluster 0 of 5 out of every training, and tests its images in
-the standard test set. The names are those of LAION-fMRI.
+the standard test set. The names are those of LAION-fMRI, whose own lists of images are another kind
+(`listed_splits.py`).
 
 Legend: N images in the images file, E width of CLIP's embedding, n requested images.
 """
@@ -11,8 +12,9 @@ Legend: N images in the images file, E width of CLIP's embedding, n requested im
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,10 +67,28 @@ class ImageWiseName:
         return f"image_wise_{self.percent}"
 
 
-def read_split(name: str) -> ClusterName | ImageWiseName | None:
-    """Parse the name of a split, None for the standard split; raises a UserError with the valid forms."""
+@dataclass(frozen=True)
+class ListedName:
+    """A split of the dataset's own, which lists its images by this name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+SplitName = ClusterName | ImageWiseName | ListedName
+
+
+def read_split(name: str, listed: Sequence[str] = ()) -> SplitName | None:
+    """Parse the name of a split, None for the standard split; raises a UserError with the valid forms.
+
+    A name of the dataset's own, by one of the patterns `listed` (`tau*`), is that split, whatever else it could mean.
+    """
     if name == STANDARD:
         return None
+    if any(fnmatchcase(name, pattern) for pattern in listed):
+        return ListedName(name)
     if found := re.fullmatch(r"image_wise_([1-9]\d?)", str(name)):
         return ImageWiseName(int(found[1]))
     found = re.fullmatch(r"cluster_k([1-9]\d*)_(0|[1-9]\d*)", str(name))
@@ -77,6 +97,7 @@ def read_split(name: str) -> ClusterName | ImageWiseName | None:
             "standard, or cluster_k{k}_{i} with i from 0 to k - 1 (cluster_k5_0: the first of five), "
             "or image_wise_{percent} with 1 to 99 (image_wise_85: trained on the images that were shown first)"
         )
+        expected += f", or {', '.join(listed)}" if listed else ""
         raise UserError("data.split: no such split", got=name, expected=expected, fix=f"data.split={STANDARD}")
     return ClusterName(int(found[1]), int(found[2]))
 
@@ -84,7 +105,7 @@ def read_split(name: str) -> ClusterName | ImageWiseName | None:
 class LeftOut(ABC):
     """Images that are tested and never trained on, and the trials of training and test."""
 
-    name: ClusterName | ImageWiseName  # of the split
+    name: SplitName
 
     @abstractmethod
     def holds(self, stimulus_ids: np.ndarray) -> np.ndarray:

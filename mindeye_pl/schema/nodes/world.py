@@ -10,6 +10,7 @@ from mindeye_pl.data.layout.trials import NumSessions, TestImages, ValidateOn
 from mindeye_pl.data.mindeye1.index import REPEATED_SLOTS
 from mindeye_pl.data.nsd.release import BetaVersion
 from mindeye_pl.data.nsd.zscore import ZScore
+from mindeye_pl.data.nsd_tests.imagery import OrderInRuns
 from mindeye_pl.data.own.images import Squaring
 from mindeye_pl.data.own.preparation import SessionZScore
 from mindeye_pl.data.own.split import Rule
@@ -85,6 +86,11 @@ class Data(Settings):
     beta_dtype: BetaDtype = key("type of the training betas in memory.")
     made_by: str | None = optional("full name of the step that makes the files where `root` is null.")
     source_dir: str | None = optional("folder of the files that the step `made_by` converts.")
+    listed_splits: list[str] | None = optional("patterns of the dataset's own splits, which win over other meanings.")
+    image_size: PositiveInt | None = optional("side of the square images that a preparation writes.")
+    voxel_regions: list[str] | None = optional("regions whose voxels a preparation keeps; null takes the usual ones.")
+    training_dir: str | None = optional("folder of NSD in the working layout that `source_dir` adds test splits to.")
+    order_in_runs: OrderInRuns | None = optional("order of NSD-imagery's betas within a run.")
     shards: Shards | None = optional("tar files of MindEye1's splits.")
     repeated_slots: Annotated[str, OneOf(REPEATED_SLOTS)] | None = optional(
         "which of an image's slots are repetitions."
@@ -112,9 +118,7 @@ class Own(Settings):
     mask: str | None = key("NIfTI file or pattern of the masks; null for `*mask.nii.gz`, if there is one.")
     split: Rule = key("test images: those presented most often, a fraction, or a cluster of similar ones.")
     test_fraction: Annotated[float, Gt(0), Le(0.5)] = key("fraction of the images, where `split` takes one.")
-    zscore: SessionZScore = key(
-        "betas by mean and deviation of the training trials of their session, or unchanged."
-    )
+    zscore: SessionZScore = key("betas by mean and deviation of the training trials of their session, or unchanged.")
     image_size: Annotated[int, Ge(16)] = key("side of the stored images in pixels.")
     squaring: Squaring = key("images become square by their middle, or are stretched.")
 

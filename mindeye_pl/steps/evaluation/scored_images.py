@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from mindeye_pl.data.layout.splits import read_split
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
@@ -24,7 +23,7 @@ from mindeye_pl.steps.evaluation.foreign_images import (
     read_reconstructions_of,
 )
 from mindeye_pl.steps.inputs.dataset import data_steps
-from mindeye_pl.steps.inputs.splits import Split, test_data
+from mindeye_pl.steps.inputs.splits import Split, split_name, test_data
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 
 
@@ -73,7 +72,7 @@ class Scored(Input):
         if config.evaluate.reconstructions is None:
             return
         path = _existing(config)
-        if data_steps(config) or read_split(config.data.split) is not None:
+        if data_steps(config) or split_name(config) is not None:
             check_reconstructions(path)
             _check_blurry(path, config)
         else:

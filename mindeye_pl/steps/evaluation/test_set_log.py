@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.steps.inputs.dataset import Data
-from mindeye_pl.steps.inputs.splits import is_image_wise, split_settings
+from mindeye_pl.steps.inputs.splits import divides_all_trials, split_settings
 from mindeye_pl.store.artifacts import FACTS
 from mindeye_pl.store.atomic import write_json
 from mindeye_pl.store.fingerprint import fingerprint
@@ -75,5 +75,5 @@ class TestSetLog(Input):
 
 
 def _tested(config: DictConfig) -> Data:
-    splits = ("train", config.data.test_split) if is_image_wise(config) else (config.data.test_split,)
+    splits = ("train", config.data.test_split) if divides_all_trials(config) else (config.data.test_split,)
     return Data((config.data.subject,), splits)

@@ -11,7 +11,7 @@ from mindeye_pl.engine.step import Input, Inputs
 from mindeye_pl.gallery.files import VECTORS, FileGallery, VectorTable, kind_of, open_gallery
 from mindeye_pl.gallery.source import Gallery, Joined, Selected
 from mindeye_pl.steps.inputs.dataset import Images
-from mindeye_pl.steps.inputs.splits import Split, is_image_wise
+from mindeye_pl.steps.inputs.splits import Split, divides_all_trials
 from mindeye_pl.store.fingerprint import fingerprint
 
 #: A gallery's fingerprint depends on its files alone, not on the side of its images.
@@ -46,7 +46,7 @@ class RunGallery(Input):
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the data's images, and the split that the seen images depend on."""
-        split = {"split": Split()} if _has_seen(config) and is_image_wise(config) else {}
+        split = {"split": Split()} if _has_seen(config) and divides_all_trials(config) else {}
         return {"images": Images(), **split}
 
     def fingerprint(self, config: DictConfig) -> str | None:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from omegaconf import DictConfig
 
+from mindeye_pl.data.layout.listed_splits import SPLITS_LAYOUT
 from mindeye_pl.data.layout.paths import DataLayout, check_files, fingerprint_files
 from mindeye_pl.data.layout.splits import LeftOut
 from mindeye_pl.data.layout.stimuli import CAPTIONS_LAYOUT, Stimuli, read_captions
@@ -22,7 +23,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint_file, fingerprint_folder
 
 #: Optional files of a dataset, by their names in `DataLayout`.
-CAPTIONS, REGION_MASKS, NCSNR = "captions", "region_masks", "ncsnr"
+CAPTIONS, REGION_MASKS, NCSNR, SPLITS = "captions", "region_masks", "ncsnr", "splits"
 
 #: Values of `data.source` whose subjects are NSD's, measured or simulated.
 SIMULATED = "simulated"
@@ -206,7 +207,7 @@ class DataFile(OfData):
     """An optional file beside the data; opened, its path, or None where it is missing.
 
     Attributes:
-        name: in `DataLayout`: `captions`, `region_masks` or `ncsnr`.
+        name: in `DataLayout`: `captions`, `region_masks`, `ncsnr` or `splits`.
         required: refuses data without it.
     """
 
@@ -222,7 +223,7 @@ class DataFile(OfData):
             raise UserError(
                 f"data have no {self.name.replace('_', ' ')}",
                 got=f"no {path.name} in {path.parent}",
-                expected=CAPTIONS_LAYOUT if self.name == CAPTIONS else path.name,
+                expected={CAPTIONS: CAPTIONS_LAYOUT, SPLITS: SPLITS_LAYOUT}.get(self.name, path.name),
                 fix="docs/data.md says more",
             )
         return MISSING

@@ -9,35 +9,50 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
+from mindeye_pl.data.layout.listed_splits import LeftOutListed
 from mindeye_pl.data.layout.splits import (
     ClusterName,
     ImageWiseName,
     LeftOut,
     LeftOutCluster,
     LeftOutLast,
+    ListedName,
+    SplitName,
     kept_clusters,
     read_split,
 )
 from mindeye_pl.data.layout.trials import load_test_trials
 from mindeye_pl.distributed.ranks import main_process_first
 from mindeye_pl.engine.step import Input, Inputs
-from mindeye_pl.steps.inputs.dataset import Data, Dataset, Images
+from mindeye_pl.steps.inputs.dataset import SPLITS, Data, DataFile, Dataset, Images
 from mindeye_pl.steps.inputs.embeddings import EmbeddingCache, Embeddings
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import pooled_embeddings
 from mindeye_pl.store.fingerprint import fingerprint
 
 
+def split_name(config: DictConfig) -> SplitName | None:
+    """Return the parsed name of `data.split`, None for the standard split."""
+    return read_split(config.data.split, config.data.get("listed_splits") or ())
+
+
 def is_image_wise(config: DictConfig) -> bool:
     """Return whether the sessions in use of `data.subject` say which images are tested."""
-    return isinstance(read_split(config.data.split), ImageWiseName)
+    return isinstance(split_name(config), ImageWiseName)
+
+
+def divides_all_trials(config: DictConfig) -> bool:
+    """Return whether training and test trials are taken from the shards of both."""
+    return isinstance(split_name(config), ImageWiseName | ListedName)
 
 
 def training_data(config: DictConfig, subjects: list[int]) -> Data:
     """Return the data of a training on these subjects, with the tested subject's where the split needs them."""
-    if not is_image_wise(config):
+    if not divides_all_trials(config):
         return Data(tuple(subjects))
-    return Data(tuple(sorted({*subjects, config.data.subject})), ("train", config.data.test_split))
+    # Listed images are the same for all subjects; those of an image-wise split come from the tested subject's trials.
+    also = {config.data.subject} if is_image_wise(config) else set()
+    return Data(tuple(sorted({*subjects, *also})), ("train", config.data.test_split))
 
 
 def test_data(config: DictConfig) -> Data:
@@ -55,7 +70,9 @@ class Split(Input):
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return what the choice of images depends on."""
-        name = read_split(config.data.split)
+        name = split_name(config)
+        if isinstance(name, ListedName):
+            return {"images": Images(), "lists": DataFile(SPLITS, required=True)}
         if isinstance(name, ClusterName):
             return {"images": Images(), "embedder": Frozen("embedder"), "embeddings": Embeddings()}
         return {"data": test_data(config)} if isinstance(name, ImageWiseName) else {}
@@ -66,12 +83,16 @@ class Split(Input):
 
     def open(self, config: DictConfig, parts: Inputs) -> LeftOut | None:
         """Return the images that are left out; a split without a test image of `data.subject` is refused."""
-        name, settings = read_split(config.data.split), config.data
+        name, settings = split_name(config), config.data
         if name is None:
             return None
         for checkpoint in ("finetune.checkpoint", "evaluate.checkpoint"):
             if OmegaConf.select(config, checkpoint) is not None:
                 rank_zero_warn(f"data.split={name}: {checkpoint} may have been trained on the images that are left out")
+        if isinstance(name, ListedName):
+            dataset, lists = parts["images"], parts["lists"]
+            path = dataset.layout.splits if lists is None else lists
+            return LeftOutListed.read(name, path, len(dataset.stimuli), settings.test_split)
         with main_process_first():  # it clusters, and the other ranks read the file
             if isinstance(name, ClusterName):
                 return _left_out_cluster(name, config, parts["images"], parts["embedder"], parts["embeddings"])
@@ -89,6 +110,7 @@ class Split(Input):
 def split_settings(config: DictConfig) -> dict[str, Any]:
     """Return the split's name, and the sessions that choose its images."""
     keys = ("split", *(("subject", "num_sessions", "test_split") if is_image_wise(config) else ()))
+    keys += ("test_split",) if isinstance(split_name(config), ListedName) else ()
     return {key: config.data[key] for key in keys}
 
 

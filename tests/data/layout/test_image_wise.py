@@ -98,7 +98,7 @@ def test_responses_are_those_of_the_tested_images(small_nsd, tmp_path, repetitio
         "repetitions": repetitions,
         "max_repetitions": 3,
     }
-    test_set = load_test_set(small_nsd, 1, left_out=left_out, max_repetitions=3, **how)
+    test_set = load_test_set(small_nsd, 1, left_out=left_out, **how)
     betas = read_betas(small_nsd, 1, np.arange(3 * TRIALS_PER_SESSION))
     for place, id_ in enumerate(test_set.stimulus_ids.tolist()):
         rows = [row for row, stimulus, session in every_trial(small_nsd, 1) if stimulus == id_ and session <= 2]
