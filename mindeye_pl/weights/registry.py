@@ -76,10 +76,16 @@ def load_published_system(path: str | Path) -> MindEye:
     return published_model(kind, published, Path(path))
 
 
-def read_published_system(path: str | Path) -> dict[str, Tensor]:
-    """Return the weights of such a checkpoint under the project's names; raises a UserError as `load_published`."""
-    kind, published = _read_system(Path(path))
-    return FORMATS[kind].to_own(published, Path(path))
+def read_system(path: str | Path) -> dict[str, Tensor]:
+    """Return the weights of a system under the project's names, of its own file or a published checkpoint.
+
+    A safetensors file holds either; which, its names tell. Raises a UserError as `load_published`.
+    """
+    path = Path(path)
+    kind, published = _read_system(path)
+    if path.suffix == ".safetensors" and not (mindeye1.is_mindeye1(published) or mindeye2.is_mindeye2(published)):
+        return published
+    return FORMATS[kind].to_own(published, path)
 
 
 def _read_system(path: Path) -> tuple[str, dict[str, Tensor]]:
