@@ -39,7 +39,7 @@ def prefixed(state: dict[str, Tensor], prefix: str, *, below: str = "") -> dict[
 
 
 def training(state: dict[str, Tensor]) -> dict[str, object]:
-    """What the published training saves beside the weights, of a real optimiser and schedule."""
+    """A checkpoint of the published training, with the state of a real optimiser and schedule."""
     parameters = [torch.nn.Parameter(value.clone()) for value in list(state.values())[:3]]
     optimizer = torch.optim.AdamW(parameters)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=5)

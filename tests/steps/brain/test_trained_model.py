@@ -55,6 +55,22 @@ def test_what_does_not_fit_is_one_line(published: dict[str, Tensor], tmp_path: P
         opened(published | ridge, tmp_path)
 
 
+def test_the_documented_command_has_the_architecture_of_the_published_model() -> None:
+    """Hidden width 1024 with the low-level branch and bigG's tokens, as the model card of the checkpoint says."""
+    config = compose_config([COMMAND[0], "scale=small", "low_level=vae_blur", "data=nsd"])
+    with torch.device("meta"):
+        model = build_model(config, [14278])
+        assert isinstance(model, MindEye2)
+        state = FORMAT.to_published(model)
+        again = FORMAT.build(state, Path("last.pth"))
+    assert state["ridge.linears.0.weight"].shape == (1024, 14278)
+    assert state["backbone.backbone_linear.weight"].shape == (256 * 1664, 1024)
+    assert state["backbone.blin1.weight"].shape == (4 * 28 * 28, 1024)
+    assert "backbone.mixer_blocks1.3.1.0.weight" in state
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    assert {name: value.shape for name, value in again.state_dict().items()} == shapes
+
+
 @pytest.mark.slow
 def test_images_of_a_checkpoint_of_subject_2(cli: CommandLine, published: dict[str, Tensor]) -> None:
     cli.outputs.mkdir()
