@@ -11,12 +11,14 @@ from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.store.atomic import replacing, write_tensors
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
 from mindeye_pl.weights.deepspeed import checkpoint_files, is_deepspeed
-from mindeye_pl.weights.files import read_state
 from mindeye_pl.weights.locate import is_whole_checkpoint
-from mindeye_pl.weights.registry import check_weights, read_published, read_published_system
+from mindeye_pl.weights.registry import check_weights, read_published, read_system
 from mindeye_pl.weights.safe_unpickling import DOWNLOAD, content_of
 
 WEIGHTS = "model.safetensors"
+
+#: Parts that a configuration can leave out by `NAME=none`.
+_OPTIONAL = ("low_level", "prior")
 
 
 def checkpoint_fingerprint(option: str, path: Path) -> str:
@@ -68,7 +70,7 @@ def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]
     `low_level` is the published checkpoint of MindEye1's low-level model. Raises a `UserError` for a file that is
     missing, broken, of another kind, or a pickle with code in it.
     """
-    weights = read_state(path) if path.suffix == ".safetensors" else read_published_system(path)
+    weights = read_system(path)
     if low_level is not None:
         own = read_published("mindeye1_low_level", low_level)
         weights |= {f"low_level.network.{key}": value for key, value in own.items()}
@@ -76,9 +78,38 @@ def read_weights(path: Path, low_level: Path | None = None) -> dict[str, Tensor]
 
 
 def load_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights; raises a `UserError` that names the first one that is missing, unexpected or of another shape."""
-    check_weights(model.state_dict(), weights, path)
+    """Load weights.
+
+    Raises a `UserError` that names a part which only the model or only the file has, else the first weight that is
+    missing, unexpected or of another shape.
+    """
+    wanted = model.state_dict()
+    _check_parts(wanted, weights, path)
+    check_weights(wanted, weights, path)
     model.load_state_dict(dict(weights))
+
+
+def _check_parts(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise a `UserError` for a file of the same system that lacks a part of the model, or has one more."""
+    (expected, first), (found, _) = _parts(wanted), _parts(weights)
+    if not set(expected) & set(found):
+        return  # of another system
+    if missing := [part for part in expected if part not in found]:
+        fix = f"{missing[0]}=none, or another checkpoint" if missing[0] in _OPTIONAL else "another checkpoint"
+        what = f"{path} has no {missing[0]}: {first[missing[0]]} is missing"
+        raise UserError(what, got=", ".join(found), expected=", ".join(expected), fix=fix)
+    if more := [part for part in found if part not in expected]:
+        fix = f"{more[0]}= as the checkpoint was trained with" if more[0] in _OPTIONAL else "another checkpoint"
+        what = f"{path} has a part that the configured model has not: {more[0]}"
+        raise UserError(what, got=", ".join(found), expected=", ".join(expected), fix=fix)
+
+
+def _parts(weights: Mapping[str, Tensor]) -> tuple[list[str], dict[str, str]]:
+    """Return the parts in a state dict, and the first weight of each."""
+    first: dict[str, str] = {}
+    for name in weights:
+        first.setdefault(name.split(".")[0], name)
+    return sorted(first), first
 
 
 def load_shared_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path, *, inherit_bias: str) -> None:

@@ -30,8 +30,8 @@ def read_state(path: Path, *, key: str = "state_dict") -> dict[str, Tensor]:
     fix = f"python -m mindeye_pl.weights.convert {path} {path.with_suffix('.safetensors')}"
     content = read_torch(path, expected="a checkpoint of plain tensors", fix=fix)
     state = content.get(key, content) if isinstance(content, dict) else None
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        got = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
+    if not state or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+        got = sorted(map(str, content))[:5] if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} holds no state dict", got=got, expected=f"`{key}`, or tensors by name")
     return state
 

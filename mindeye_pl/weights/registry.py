@@ -17,6 +17,7 @@ from mindeye_pl.weights.files import Module, fill
 from mindeye_pl.weights.formats import (
     bigg_to_l,
     convnext,
+    cortexdecoder_bridge,
     gnet,
     mind_reader_mapper,
     mindeye1,
@@ -39,6 +40,7 @@ FORMATS: dict[str, PublishedFormat] = {
     "sdxl_base": sdxl_base.FORMAT,
     "convnext": convnext.FORMAT,
     "gnet": gnet.FORMAT,
+    "cortexdecoder_bridge": cortexdecoder_bridge.FORMAT,
 }
 
 
@@ -49,7 +51,7 @@ def load_published(kind: Annotated[str, OneOf(FORMATS)], path: str | Path, **opt
         kind: name of the format.
         path: checkpoint, for example `last.pth` or `unclip.ckpt`; for Versatile Diffusion the pipeline's folder.
         options: sizes that the shapes do not give: `head_dim` of an unCLIP's attention heads (64), its `image_size`
-            (768) and `output` (see `UnCLIPModel`); `sigmoid` of a mapper.
+            (768) and `output` (see `UnCLIPModel`); `sigmoid` of a mapper; `heads` of a bridge (8).
 
     Raises a UserError if the file is missing, damaged, of another architecture, or a pickle with code in it. A key that
     no part of the model uses counts as another architecture.
@@ -76,10 +78,16 @@ def load_published_system(path: str | Path) -> MindEye:
     return published_model(kind, published, Path(path))
 
 
-def read_published_system(path: str | Path) -> dict[str, Tensor]:
-    """Return the weights of such a checkpoint under the project's names; raises a UserError as `load_published`."""
-    kind, published = _read_system(Path(path))
-    return FORMATS[kind].to_own(published, Path(path))
+def read_system(path: str | Path) -> dict[str, Tensor]:
+    """Return the weights of a system under the project's names, of its own file or a published checkpoint.
+
+    A safetensors file holds either; which, its names tell. Raises a UserError as `load_published`.
+    """
+    path = Path(path)
+    kind, published = _read_system(path)
+    if path.suffix == ".safetensors" and not (mindeye1.is_mindeye1(published) or mindeye2.is_mindeye2(published)):
+        return published
+    return FORMATS[kind].to_own(published, path)
 
 
 def _read_system(path: Path) -> tuple[str, dict[str, Tensor]]:
@@ -96,8 +104,9 @@ def save_published(kind: str, model: torch.nn.Module, path: str | Path) -> None:
     """Write a model as a published checkpoint, from which `load_published` restores the same weights bit for bit.
 
     Args:
-        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `mind_reader_mapper` | `unclip`.
-        model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, a `VoxelCNN`, or an `UnCLIPModel` of SDXL's architecture.
+        kind: `mindeye2` | `mindeye1` | `mindeye1_low_level` | `mind_reader_mapper` | `unclip` | `cortexdecoder_bridge`.
+        model: a `MindEye2`, a `MindEye1`, a `LowLevelModel`, a `VoxelCNN`, an `UnCLIPModel` of SDXL's architecture, or
+            a `TokenBridge`.
         path: for example `last.pth` or `unclip.safetensors`; written atomically.
 
     Raises a UserError for a model that the published code would compute differently, or if the path cannot be written.

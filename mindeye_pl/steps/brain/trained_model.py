@@ -37,9 +37,16 @@ class TrainedModel:
     subject: int
 
     def load(self, num_voxels: int) -> BrainDecoder:
-        """Return the model in eval mode; one of other voxels or another architecture is refused."""
+        """Return the model in eval mode; one of several subjects, other voxels or another architecture is refused."""
         weights = read_weights(self.path, self.low_level)
         found = voxel_counts(self.settings, weights)
+        if len(found) > 1:
+            raise UserError(
+                f"{self.path} is a model of several subjects",
+                got=f"alignments of {len(found)} subjects, which the file does not name",
+                expected="a model that was fine-tuned to one subject",
+                fix="finetune.checkpoint= it, which fine-tunes it to data.subject",
+            )
         if found and found[0] != num_voxels:
             raise UserError(
                 f"{self.path} was trained on other voxels than those of subject {self.subject}",

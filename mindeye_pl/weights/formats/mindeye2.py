@@ -33,6 +33,11 @@ _PARTS = {
 }
 
 
+def is_mindeye2(state: Mapping[str, Tensor]) -> bool:
+    """Return if a state dict has MindEye2's published names."""
+    return any(key.startswith(("ridge.", "backbone.backbone_linear.", "diffusion_prior.")) for key in state)
+
+
 class _MindEye2Format(PublishedSystem):
     def read(self, path: Path) -> dict[str, Tensor]:
         """Return the state dict of a file, or of a folder that DeepSpeed saved."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mindeye_pl.errors import UserError
 from mindeye_pl.weights.files import read_state
-from mindeye_pl.weights.formats.renaming import Renaming
+from mindeye_pl.weights.formats.renaming import Renaming, without_wrappers
 
 
 class PublishedFormat:
@@ -27,8 +27,8 @@ class PublishedFormat:
         self._groups = ", ".join(dict.fromkeys(prefix.split(".")[0] for prefix in prefixes))
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        """Return the published state dict of a file; raises a UserError as `read_state`."""
-        return read_state(path) if self.state_key is None else read_state(path, key=self.state_key)
+        """Return the published state dict of a file, without wrappers' prefixes; raises a UserError as `read_state`."""
+        return without_wrappers(read_state(path) if self.state_key is None else read_state(path, key=self.state_key))
 
     def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         """Return the project's state dict; raises a UserError for an unknown key, or two keys of the same weight."""

@@ -14,17 +14,19 @@ from torch import Tensor
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.mindeye import MindEye
 from mindeye_pl.models.parts.prior import DiffusionPrior
-from mindeye_pl.nn.brain.diffusion_prior import DiffusionPriorModel
+from mindeye_pl.nn.brain.diffusion_prior import CosineSchedule, DiffusionPriorModel
 from mindeye_pl.nn.brain.prior_network import PriorNetwork
 from mindeye_pl.weights.formats.published_format import PublishedFormat
 from mindeye_pl.weights.formats.renaming import count, numbered
 
 #: The table of rotary frequencies, which the published files repeat for every layer.
 ROTARY = "prior.network.network.transformer.rotary.frequencies"
+#: Prefix of the tables of the noise schedule.
+_SCHEDULE = "prior.network.schedule."
 
 #: Prefixes that every prior has.
 _PRIOR = {
-    "noise_scheduler.": "prior.network.schedule.",
+    "noise_scheduler.": _SCHEDULE,
     "net.learned_query": "prior.network.network.position_query",
     "net.null_image_embed": "prior.network.network.null_noisy_tokens",
     **{
@@ -80,13 +82,21 @@ class PublishedSystem(PublishedFormat):
         self._rotary = f"{prior_prefix}net.causal_transformer.layers.{{i}}.0.rotary_emb.freqs"
 
     def to_own(self, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-        """Return the project's state dict with one rotary table; raises a UserError if the layers' tables differ."""
+        """Return the project's state dict in float32, with one rotary table.
+
+        A noise schedule in half precision is computed anew: its last value, 2e-7, has one digit there. Raises a
+        UserError if the layers' rotary tables differ.
+        """
         rotary = re.compile(numbered(self._rotary))
         tables = {key: value for key, value in state.items() if rotary.fullmatch(key)}
         own = super().to_own({key: value for key, value in state.items() if key not in tables}, path)
         for key, table in tables.items():
             if not torch.equal(table, own.setdefault(ROTARY, table)):
                 raise self.refusal(path, got=f"{key} differs from earlier layers", expected="one table for all layers")
+        betas = own.get(f"{_SCHEDULE}betas")
+        own = {key: value.float() if value.is_floating_point() else value for key, value in own.items()}
+        if betas is not None and betas.dtype in (torch.float16, torch.bfloat16) and betas.ndim == 1 and len(betas):
+            own |= {f"{_SCHEDULE}{name}": value for name, value in CosineSchedule(len(betas)).state_dict().items()}
         return own
 
     def published_state(self, model: MindEye, *, without: str | None = None) -> dict[str, Tensor]:

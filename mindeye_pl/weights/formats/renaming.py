@@ -5,6 +5,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+#: Prefixes of `torch.compile`, anywhere in a name, and of data-parallel training, at the start of all names.
+_COMPILED, _PARALLEL = "_orig_mod.", "module."
+
 
 class Renaming:
     """Exchanges prefixes of keys in both directions, given as published prefix to the project's own.
@@ -40,6 +43,19 @@ def count(state: Mapping[str, Tensor], prefix: str) -> int:
     """Return one more than the largest number at `{i}` in keys of this prefix, 0 without such a key."""
     pattern = re.compile(numbered(prefix))
     return max((int(match["i"]) for key in state if (match := pattern.match(key))), default=-1) + 1
+
+
+def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without the prefixes of torch's wrappers, which a checkpoint of the wrapped module has.
+
+    `torch.compile` writes `_orig_mod.` before the names of the module that it compiled, DistributedDataParallel and
+    DataParallel write `module.` before all names. Two names that become one stay as they are.
+    """
+    names = {key: key.replace(_COMPILED, "") for key in state}
+    while names and all(name.startswith(_PARALLEL) for name in names.values()):
+        names = {key: name.removeprefix(_PARALLEL) for key, name in names.items()}
+    unique = len(set(names.values())) == len(names)
+    return {names[key] if unique else key: value for key, value in state.items()}
 
 
 def older_attention_names(theirs: str, ours: str) -> dict[str, str]:
