@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mindeye_pl.metrics
+from mindeye_pl.metrics.human_agreement import PAIRWISE_ACCURACY, SOURCE
 
 FIELDS = ("Formula", "Range", "Direction", "Chance", "Weights", "Not shown", "Source")
 
@@ -28,6 +29,9 @@ SECTIONS = {
     "encoding": "Encoding models",
     "captions.similarity": "Captions",
     "captions.meteor": "METEOR",
+    "captions.coco_caption": "Captions as BrainHub scores them",
+    "captions.clip_score": "CLIP-S",
+    "seed": "SEED",
     "fid": "Distance of distributions",
     "effective_rank": "Collapse",
 }
@@ -60,7 +64,8 @@ def render_page() -> str:
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(Path(__file__).with_name("metrics.md.jinja").read_text(encoding="utf-8"))
-    return template.render(metrics=collect_metrics(), headings=SECTIONS)
+    agreement = sorted(PAIRWISE_ACCURACY.items(), key=lambda item: -item[1])
+    return template.render(metrics=collect_metrics(), headings=SECTIONS, agreement=agreement, source=SOURCE)
 
 
 def _metrics_of(module_name: str) -> Iterator[Metric]:

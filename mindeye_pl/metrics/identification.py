@@ -5,7 +5,7 @@ competes with other true images. "paper", described in MindEye2's appendix: an i
 reconstruction competes with other reconstructions. Matrices have the fixed items as rows; the transpose is the other
 direction.
 
-Legend: N pairs of reconstruction and image, F features, n candidates of which one is right.
+Legend: N pairs of reconstruction and image, F features, M candidates, n of them in a question, one of which is right.
 """
 
 from typing import Literal
@@ -30,7 +30,7 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1, ties: Ties 
 
     The mean over all possible draws of the others is computed exactly, without sampling.
 
-    Formula: mean over i of P[H_i < top_k], where H_i counts the more similar ones among n - 1 of the N - 1 others drawn
+    Formula: mean over i of P[H_i < top_k], where H_i counts the more similar ones among n - 1 of the M - 1 others drawn
         without replacement: hypergeometric in b_i, the number of all that are more similar. Ties are broken randomly.
         Two-way identification (n = 2) is the mean over i and j != i of [r(q_i, g_i) > r(q_i, g_j)], r the Pearson
         correlation of features, a tie half, or lost by `protocol.ties`; in the direction "paper" of
@@ -41,20 +41,20 @@ def n_way_per_image(correlations: Tensor, *, n: int, top_k: int = 1, ties: Ties 
     Weights: none for this function; those of the network that computed the features.
     Not shown: how near the misses are, and whether the objects are right. Two-way identification saturates: most
         distractors are photographs of a different kind, so the right kind of scene wins nearly all comparisons; compare
-        n = N. Scores with different n are not comparable.
+        n = M. Scores with different n are not comparable, and with other candidates only if these are as similar.
     Source: MindEye2, spec section 10, for n = 2 in the code's direction; MindEye2's appendix A.9 for the paper's; Mind
         Reader, spec section 8, for other n.
 
     The values share one gallery and depend on each other; use `two_way_influence` for an interval.
 
-    Shape: `(N, N)`, each fixed item (row) with each candidate, its own on the diagonal -> `(N,)` float64.
+    Shape: `(N, M)`, each fixed item (row) with each of M >= N candidates, its own on the diagonal -> `(N,)` float64.
 
     Raises:
-        UserError: for an n that is not 2 to N, or a top_k that is not 1 to n.
+        UserError: for an n that is not 2 to M, or a top_k that is not 1 to n.
     """
     from scipy.stats import hypergeom
 
-    num = len(correlations)
+    num = correlations.shape[1]
     if not 2 <= n <= num:
         raise UserError("n of n-way identification is out of range", got=f"n={n}", expected=f"2 to {num} images")
     if not 1 <= top_k <= n:
@@ -88,7 +88,7 @@ def two_way_influence(correlations: Tensor, *, ties: Ties = "half") -> Tensor:
 
 
 def better_and_tied(similarity: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the candidates that beat the own one, and those that tie with it (itself included), `(N,)` int64 each."""
+    """Count the candidates `(N, M)` that beat the own one, and those that tie with it or are it, `(N,)` int64 each."""
     own = similarity.diagonal()[:, None]  # (N, 1)
     better = (similarity > own + TIE).sum(1)
     return better, ((similarity >= own - TIE).sum(1) - better).clamp_min(1)

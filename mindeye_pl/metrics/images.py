@@ -29,12 +29,13 @@ class TableMetric:
     name: str  # of its scores
     title: str  # short column header
     question: str  # that it answers, in plain words
-    form: str = "number"  # or "percent"
+    form: str = "number"  # or "percent", "integer"
     higher_is_better: bool = True
     chance: float | None = None  # score of a random guess; None if null rows replace it
     pool_size: int | None = None  # number of candidates; None if there are no candidates
     group: str = "Reconstructions"  # title of the table that contains the column
     bounded: bool = True  # draws scores on a scale from 0 to 1, else on the range of the column
+    human_agreement: float | None = None  # `human_agreement.PAIRWISE_ACCURACY`; None if nobody has measured it
 
 
 PIXEL_METRICS = (
@@ -58,7 +59,7 @@ def n_way_metric(name: str, title: str, *, n: int, top_k: int) -> TableMetric:
     """Return the column of n-way identification by one network's features."""
     which = f"among the {top_k} nearest of" if top_k > 1 else "the nearest of"
     short = f"{title} {n}-way" + (f" top {top_k}" if top_k > 1 else "")
-    question = f"Is the seen image {which} {n}, by {title}?"
+    question = f"Is the seen image {which} {n}, by {title}? Chance is {top_k} in {n}."
     return TableMetric(n_way_name(name, n, top_k), short, question, "percent", chance=top_k / n, pool_size=n)
 
 
@@ -142,7 +143,7 @@ def score_two_way(correlations: Tensor, *, ties: Ties = "half") -> Scored:
 
 
 def score_n_way(correlations: Tensor, *, n: int, top_k: int, ties: Ties = "half") -> Scored:
-    """Score each image by n-way identification with a fixed gallery; `correlations` as in `score_two_way`."""
+    """Score each image by n-way identification with a fixed gallery; `correlations` as in `n_way_per_image`."""
     return Scored.independent(n_way_per_image(correlations, n=n, top_k=top_k, ties=ties))
 
 

@@ -144,6 +144,7 @@ RECIPES = {
         {"inception_v3": "avgpool"},
         342,
     ),
+    "clip_b32": Recipe(partial(openclip_visual, "ViT-B-32-quickgelu"), {"clip_b32": None}, 224, CLIP_MEAN, CLIP_STD),
     "clip_l": Recipe(partial(openclip_visual, "ViT-L-14-quickgelu"), {"clip_l": None}, 224, CLIP_MEAN, CLIP_STD),
     "efficientnet_b1": Recipe(partial(_torchvision, "efficientnet_b1"), {"efficientnet_b1": "avgpool"}, 255),
     "swav": Recipe(_headless_resnet50, {"swav": "avgpool"}, 224),

@@ -16,12 +16,14 @@ from mindeye_pl.engine.step import Step
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.captions.scores import CEILING as CAPTION_CEILING
 from mindeye_pl.metrics.captions.scores import PREDICTED_IMAGE, PREDICTED_REFERENCE
+from mindeye_pl.metrics.human_agreement import SOURCE
 from mindeye_pl.metrics.images import TableMetric
 from mindeye_pl.metrics.retrieval import published_label
 from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.published import DIRECTIONS, published_rows
 from mindeye_pl.reports.render.table import BY_DIRECTION, COLUMNS, Column, Difference, Kind, Results, Row
+from mindeye_pl.steps.evaluation.caption_scores import NOTE as CAPTION_NOTE
 from mindeye_pl.steps.evaluation.caption_scores import SHUFFLED as CAPTION_SHUFFLED
 from mindeye_pl.steps.evaluation.reconstructions import LINES
 from mindeye_pl.steps.evaluation.retrieval import CAPTIONS, CEILING, MODEL, RIDGE, SHUFFLED, read_content, read_scores
@@ -129,11 +131,20 @@ def image_results(content: Mapping[str, Any], about: About, experiments: Sequenc
     tables = []
     for title in dict.fromkeys(metric.group for metric in metrics):
         columns, needs = _columns([metric for metric in metrics if metric.group == title], content["needs"])
-        note = f"Protocol {content['protocol']}. {beside_null(content)}" if title == RECONSTRUCTIONS else ""
+        note = reconstructions_note(content) if title == RECONSTRUCTIONS else ""
         rows = image_rows(content, about, experiments, columns) if columns else []
         if rows or needs:
             tables.append(Results(title, rows, columns, note, needs))
     return tables
+
+
+def reconstructions_note(content: Mapping[str, Any]) -> str:
+    """Return the protocol, the order of the columns, the null rows that are not beaten, and the networks' training."""
+    ordered = any(metric["human_agreement"] is not None for metric in content["metrics"])
+    order = f" Columns by agreement with people ({SOURCE}); those that were not in the study follow." if ordered else ""
+    judges = "; ".join(f"{title}: {trained}" for title, trained in content["judges"].items())
+    training = f" Networks trained by others: {judges}." if judges else ""
+    return f"Protocol {content['protocol']}.{order} {beside_null(content)}{training}"
 
 
 def _columns(metrics: Sequence[TableMetric], needs: Mapping[str, str]) -> tuple[list[Column], list[str]]:
@@ -144,7 +155,7 @@ def _columns(metrics: Sequence[TableMetric], needs: Mapping[str, str]) -> tuple[
             missing.append(f"{metric.title} {needs[metric.name]}")
             continue
         limits = (0.0, 1.0) if metric.bounded else None
-        form: Literal["percent", "number"] = "percent" if metric.form == "percent" else "number"
+        form: Any = metric.form
         question, better = metric.question, metric.higher_is_better
         columns.append(Column(metric.title, metric.name, question, form, better, limits=limits))
     return columns, missing
@@ -208,8 +219,7 @@ def caption_results(content: Mapping[str, Any], about: About, metrics: Sequence[
     ]
     if rows:
         rows += about.published_rows(columns)
-    note = "Each row compares two captions of an image: from the brain, from its true tokens, or the reference."
-    return [Results("Captions", rows, columns, note, needs)]
+    return [Results("Captions", rows, columns, CAPTION_NOTE, needs)]
 
 
 def gallery_results(content: Mapping[str, Any]) -> list[Results]:

@@ -6,7 +6,7 @@ from annotated_types import MinLen
 
 from mindeye_pl.metrics.captions.pairs import SEVERAL
 from mindeye_pl.metrics.identification import Ties
-from mindeye_pl.schema.settings import Component, Settings, key
+from mindeye_pl.schema.settings import Component, Settings, key, optional
 from mindeye_pl.tracking.wandb_artifact import Upload
 from mindeye_pl.types import (
     CalledWith,
@@ -44,6 +44,7 @@ class ScoredLayer(Settings):
     network: Name = key("`embedder`, or a network of the group `features`.")
     layer: Name = key("layer of the network.")
     title: str = key("name in tables.")
+    silent: bool | None = optional("leaves the network out without a message if its package is not installed.")
 
 
 class NWay(Settings):
@@ -52,6 +53,22 @@ class NWay(Settings):
     network: Name = key("features that are compared.")
     n: PositiveInt | None = key("number of images; null for all.")
     top_k: PositiveInt = key("rank that counts as found.")
+    others: bool = key("other images of the data set are candidates too, where the test set has fewer than n.")
+
+
+class ClipScore(Settings):
+    """The two towers of one CLIP, for CLIP-S."""
+
+    image: Name = key("network of the group `features`.")
+    text: Name = key("text tower.")
+    prompt: str = key("text in front of every caption.")
+
+
+class Seed(Settings):
+    """The parts of SEED that are networks; the run's captioner is the third."""
+
+    distance: Name = key("features of the protocol whose correlation distance counts.")
+    text: Name = key("embedder of the captions.")
 
 
 class Protocol(Settings):
@@ -64,6 +81,7 @@ class Protocol(Settings):
         antialias: antialiasing of both resizings.
         blend: fraction of the blurry image in the refined one.
         networks: features by the name of their scores.
+        target_as_judge: refuses a feature network that is the training target, or allows it as published.
         two_way: features of two-way identification.
         n_way: questions among n images.
         ties: what a tie of two similarities counts in identification; the published code counts it as lost.
@@ -74,6 +92,9 @@ class Protocol(Settings):
         meteor: computes METEOR of captions, which needs WordNet.
         text: text towers of the captions' similarity.
         several_captions: reference of an image that has several captions.
+        coco_captions: computes BLEU, ROUGE-L and CIDEr of captions as BrainHub does.
+        clip_score: towers of CLIP-S and RefCLIP-S of captions; null for none.
+        seed: computes SEED and its parts, for which all images are captioned; null for none.
         baselines: image baselines by ridge regression, as far as the configured models allow them.
         metrics: functions of your own by the name of their scores (docs/extending.md).
     """
@@ -84,6 +105,7 @@ class Protocol(Settings):
     antialias: bool
     blend: Fraction
     networks: dict[Name, ScoredLayer]
+    target_as_judge: Literal["refused", "published"]
     two_way: list[Name]
     n_way: list[NWay]
     ties: Ties
@@ -94,6 +116,9 @@ class Protocol(Settings):
     meteor: bool
     text: list[Name]
     several_captions: Annotated[str, OneOf(SEVERAL)]
+    coco_captions: bool
+    clip_score: ClipScore | None
+    seed: Seed | None
     baselines: list[Baseline]
     metrics: dict[Name, Annotated[Component, CalledWith(("reconstructions", "images"))]]
 

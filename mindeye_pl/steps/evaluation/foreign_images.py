@@ -1,30 +1,38 @@
 """Reconstructions that somebody else made, or another run, in the order of the test set and read a few at a time.
 
-They come as a folder of PNG or JPEG files, as a published `.pt` file (MindEye2, spec section 8; MindEye1, section 8),
-or as a folder of the step `reconstruct`. A thousand images of 768 pixels are 7 GB, so nothing but the images asked
-for is in memory.
+They come as a folder or zip archive of PNG or JPEG files, as a published `.pt` file (MindEye2, spec section 8;
+MindEye1, section 8), as a `.npy` array, or as a folder of the step `reconstruct`. A thousand images of 768 pixels are
+7 GB, so nothing but the images asked for is in memory.
 
-Legend: N test images, n of them asked for, M images of the source, H and W their size in pixels.
+Legend: N test images, M images of the source, H and W their size in pixels.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from mindeye_pl.data.image_sources import FETCH, read_pixels, read_size
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import CAPTIONS, RECONSTRUCTIONS
+from mindeye_pl.steps.evaluation.foreign_layouts import final_images, ids_of_table, table_beside
+from mindeye_pl.steps.evaluation.foreign_sources import (
+    SUFFIXES,
+    ArrayFile,
+    ImageArchive,
+    ImageFiles,
+    ImageSource,
+    LazyImages,
+    OwnReconstructions,
+    PublishedTensor,
+    described,
+    read_published,
+)
+from mindeye_pl.steps.evaluation.natural_order import natural_key
 from mindeye_pl.store.json_files import read_json
-from mindeye_pl.store.regular_files import check_regular
-from mindeye_pl.weights.safe_unpickling import read_torch
 
 #: Ends of the published file names: images from the unCLIP, refined, from the low-level branch; and captions.
 _REFINED, _BLURRY = "_all_enhancedrecons", "_all_blurryrecons"
@@ -34,128 +42,10 @@ _PUBLISHED_CAPTIONS = "_all_predcaptions"
 #: Number of MindEye1's test images, of the split without the last three sessions.
 _MINDEYE1_TEST_IMAGES = 982
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-_WANTED = f"a folder of PNG or JPEG files, a published .pt file, or a folder with {RECONSTRUCTIONS}"
-
-#: Rounding of half precision and of resizing that is put right without a word.
-_TOLERANCE = 1e-3
-
-
-class ImageSource(Protocol):
-    """M images that stay on disk until they are asked for; each has a name for messages."""
-
-    names: list[str]
-    shape: tuple[int, int, int, int]  # (M, 3, H, W)
-
-    def read(self, rows: np.ndarray) -> Tensor:
-        """Return images `(n, 3, H, W)` of indices `(n,)`, as they are stored: uint8, or floating point in [0, 1]."""
-
-
-class ImageFiles:
-    """Image files in the order given; a file of another size or depth than the first is refused."""
-
-    def __init__(self, paths: Sequence[Path]):
-        self.paths, self.names = list(paths), [path.name for path in paths]
-        sizes = [read_size(path) for path in self.paths]
-        for path, size in zip(self.paths, sizes, strict=True):
-            if size != sizes[0]:
-                first = f"{sizes[0][0]} x {sizes[0][1]} as {self.names[0]}"
-                raise UserError(f"{path} has another size", got=f"{size[0]} x {size[1]}", expected=first)
-        self.shape = (len(paths), 3, sizes[0][1], sizes[0][0])
-
-    def read(self, rows: np.ndarray) -> Tensor:
-        """Return uint8 images; raise a `UserError` for a file that is cut off."""
-        return torch.stack([read_pixels(self.paths[row]) for row in rows.tolist()])
-
-
-def read_published(path: Path) -> Any:
-    """Return the tensor, the list of captions or other plain data in a file of `torch.save`; nothing is executed."""
-    fix = "if you trust it, load it yourself and torch.save the bare tensor, or the list of strings"
-    return read_torch(path, expected="a tensor, or captions", fix=fix)
-
-
-def described(content: Any) -> str:
-    """Describe unexpected content in a few words."""
-    if isinstance(content, Tensor):
-        return f"a tensor {tuple(content.shape)}"
-    if isinstance(content, dict):
-        return f"a dict of {', '.join(map(str, list(content)[:5]))}"
-    return f"of type {type(content).__name__}"
-
-
-class PublishedTensor:
-    """One tensor `(M, 3, H, W)` in a file of `torch.save`, memory-mapped where its format allows it."""
-
-    def __init__(self, path: Path):
-        content = read_published(path)
-        wanted = "a tensor (N, 3, H, W) of floats in [0, 1]"
-        if not isinstance(content, Tensor):
-            raise UserError(f"{path} holds no images", got=described(content), expected=wanted)
-        if content.ndim != 4 or content.shape[1] != 3 or 0 in content.shape:
-            raise UserError(f"{path} holds another tensor", got=tuple(content.shape), expected=wanted)
-        if not (content.is_floating_point() or content.dtype == torch.uint8):
-            raise UserError(f"{path} holds another tensor", got=content.dtype, expected=wanted)
-        self._images = content.detach()
-        self.shape: tuple[int, int, int, int] = tuple(content.shape)  # type: ignore[assignment]
-        self.names = [f"image {index} of {path.name}" for index in range(len(content))]
-
-    def read(self, rows: np.ndarray) -> Tensor:
-        """Return images as they are stored."""
-        return self._images[torch.from_numpy(rows)]
-
-
-class OwnReconstructions:
-    """Images of the step `reconstruct`, with their stimulus ids."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        with self._opened() as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            if "stimulus_ids" not in shapes:
-                raise UserError(f"{path} names no stimuli", got=sorted(shapes), expected="stimulus_ids (N,)")
-            self.stimulus_ids: np.ndarray = file.get_tensor("stimulus_ids").numpy().astype(np.int64)
-        self.shape = shapes.get("images", ())
-        if len(self.shape) != 4 or self.shape[1] != 3 or 0 in self.shape:
-            raise UserError(f"{path} has no images", got=sorted(shapes), expected="images (N, 3, H, W)")
-        if self.stimulus_ids.shape != self.shape[:1]:
-            seen = f"{self.stimulus_ids.shape} stimulus ids"
-            raise UserError(f"{path} names other images than it holds", got=seen, expected=f"({self.shape[0]},)")
-        self.names = [f"stimulus {id_} of {path.name}" for id_ in self.stimulus_ids.tolist()]
-
-    def _opened(self) -> Any:
-        try:
-            return safe_open(str(check_regular(self.path)), framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{self.path} is no whole safetensors file", got=error, fix=FETCH) from error
-
-    def read(self, rows: np.ndarray) -> Tensor:
-        """Return images as they are stored."""
-        with self._opened() as file:
-            images = file.get_slice("images")
-            return torch.cat([images[row : row + 1] for row in rows.tolist()])
-
-
-class LazyImages:
-    """Images of a source in the order of its rows `(N,)`, float32 in [0, 1], read when they are asked for."""
-
-    def __init__(self, source: ImageSource, rows: np.ndarray):
-        self._source, self._rows = source, rows
-        self.shape: tuple[int, int, int, int] = (len(rows), *source.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray | Tensor) -> Tensor:
-        """Return images `(n, 3, H, W)` float32 in [0, 1], `(3, H, W)` for one index; refuse values out of range."""
-        if isinstance(which, int):
-            return self[[which]][0]
-        rows = self._rows[which if isinstance(which, slice) else np.asarray(which)]
-        images = self._source.read(rows)
-        images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-        flat = images.flatten(1)
-        for row, low, high in zip(rows.tolist(), flat.amin(1).tolist(), flat.amax(1).tolist(), strict=True):
-            _check_range(self._source.names[row], low, high)
-        return images.clamp_(0, 1)
+_WANTED = (
+    "a folder or zip archive of PNG or JPEG files, a published .pt file, a .npy array, or a folder with "
+    f"{RECONSTRUCTIONS}"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +76,13 @@ def read_reconstructions_of(path: str | Path, test_ids: np.ndarray) -> ForeignRe
     are in order too. A published file is taken to have the order of the test set, ascending ids, as MindEye2's have;
     what order MindEye1's shards had is not documented.
 
+    A table `image_ids.csv` beside the images gives their ids where there is one. In the folders of Brain-IT and
+    CortexDecoder the final images are read.
+
     Args:
-        path: a folder of PNG or JPEG files, perhaps with `captions.json` (a list in the order of the files, or an
-            object of sentences by file name); a published `.pt` file, its captions beside it; or a folder or file of
-            the step `reconstruct`.
+        path: a folder or zip archive of PNG or JPEG files, a folder perhaps with `captions.json` (a list in the order
+            of the files, or an object of sentences by file name); a published `.pt` file, its captions beside it; a
+            `.npy` array; or a folder or file of the step `reconstruct`.
         test_ids: `(N,)` stimulus ids of the test set, ascending.
 
     Raises:
@@ -235,9 +128,16 @@ def _opened(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray |
 def _source(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray | None, list[str] | None]:
     if path.is_dir() and (path / RECONSTRUCTIONS).is_file():
         path = path / RECONSTRUCTIONS
+    if path.is_dir() and (final := final_images(path)) != path:
+        return _source(final, test_ids)
     if path.is_dir():
         files = ImageFiles(_image_files(path))
-        return files, _ids_of_names(files.paths, test_ids), _captions_of_folder(path, files.names)
+        return files, _ids(path, files.names, test_ids), _captions_of_folder(path, files.names)
+    if path.suffix == ".zip":
+        archive = ImageArchive(path)
+        return archive, _ids(path, archive.names, test_ids), None
+    if path.suffix == ".npy":
+        return ArrayFile(path), None, None
     if path.suffix == ".safetensors":
         own = OwnReconstructions(path)
         return own, own.stimulus_ids, _captions_of_folder(path.parent, own.names)
@@ -248,33 +148,37 @@ def _source(path: Path, test_ids: np.ndarray) -> tuple[ImageSource, np.ndarray |
 
 def _image_files(folder: Path) -> list[Path]:
     """Return the folder's images, numbers in names sorted as numbers."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")]
+    files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     if not files:
         others = sorted(p.name for p in folder.glob("*.pt") if p.stem.endswith(_PUBLISHED_IMAGES))
         fix = f"one of its files: {', '.join(others[:5])}" if others else None
         raise UserError(f"{folder} holds no reconstruction", expected=_WANTED, fix=fix)
-    return sorted(files, key=lambda p: (_parts(p.stem), p.name))
+    return sorted(files, key=lambda p: (natural_key(p.stem), p.name))
 
 
-def _parts(stem: str) -> list[str | int]:
-    """Return text and numbers in turn, text first, so that two names compare part by part."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", stem))]
+def _ids(images: Path, names: Sequence[str], test_ids: np.ndarray) -> np.ndarray | None:
+    """Return the stimulus id of each image `(M,)`: of a table beside them, else of their names; None without ids."""
+    table = table_beside(images)
+    return _ids_of_names(names, test_ids) if table is None else ids_of_table(table, names)
 
 
-def _ids_of_names(files: Sequence[Path], test_ids: np.ndarray) -> np.ndarray | None:
+def _ids_of_names(names: Sequence[str], test_ids: np.ndarray) -> np.ndarray | None:
     """Return the stimulus id in each name, `(M,)`; None where names have none, or only count the files."""
-    found = [re.fullmatch(r"(?:stimulus[ _-]?)?([0-9]{1,9})", p.stem, re.IGNORECASE) for p in files]
+    found = [re.fullmatch(r"(?:stimulus[ _-]?)?([0-9]{1,9})", Path(name).stem, re.IGNORECASE) for name in names]
     if not any(found):
         return None
-    for file, match in zip(files, found, strict=True):
+    for name, match in zip(names, found, strict=True):
         if match is None:
-            with_id = next(other for other, matched in zip(files, found, strict=True) if matched)
-            raise UserError(
-                f"{file} names no stimulus", got=f"beside {with_id.name}", expected="ids in all names, or none"
-            )
+            with_id = next(other for other, matched in zip(names, found, strict=True) if matched)
+            raise UserError(f"{name} names no stimulus", got=f"beside {with_id}", expected="ids in all names, or none")
     ids = np.array([int(match[1]) for match in found if match], np.int64)
-    counted = len(ids) == len(test_ids) and ids.min() in (0, 1) and (np.diff(ids) == 1).all()
+    counted = len(ids) == len(test_ids) and _only_count(ids)
     return None if counted and not np.array_equal(ids, test_ids) else ids
+
+
+def _only_count(ids: np.ndarray) -> bool:
+    """Return whether numbers in names are 0 to M - 1 or 1 to M, in order."""
+    return bool(ids[0] in (0, 1) and (np.diff(ids) == 1).all())
 
 
 def _rows_by_id(path: Path, source: ImageSource, ids: np.ndarray, test_ids: np.ndarray) -> np.ndarray:
@@ -286,6 +190,8 @@ def _rows_by_id(path: Path, source: ImageSource, ids: np.ndarray, test_ids: np.n
             raise UserError(f"{path} has two images of stimulus {id_}", got=twice, expected="one")
         row_of[id_] = row
     if len(beyond := np.flatnonzero(~np.isin(ids, test_ids))):
+        if len(ids) != len(test_ids) and _only_count(ids):
+            raise _another_number(path, len(ids), len(test_ids))
         from_one = np.array_equal(np.sort(ids) - 1, test_ids)
         raise UserError(
             f"{path}: {source.names[beyond[0]]} is of no test image",
@@ -312,14 +218,6 @@ def _another_number(path: Path, seen: int, wanted: int, more: str = "") -> UserE
 
 def _a_few(ids: Sequence[int] | np.ndarray) -> str:
     return ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
-
-
-def _check_range(name: str, low: float, high: float) -> None:
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise UserError(f"{name}: a value is not finite", expected="0 to 1")
-    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        fix = "divide by 255" if high > 2 else "(x + 1) / 2, if they are of [-1, 1]"
-        raise UserError(f"{name}: values out of range", got=f"{low:.3g} to {high:.3g}", expected="0 to 1", fix=fix)
 
 
 def _captions_of_folder(folder: Path, names: Sequence[str]) -> list[str] | None:
@@ -349,7 +247,10 @@ def blurry_beside(images: Path) -> Path:
 
 
 def companions(images: Path) -> list[Path]:
-    """Return the published files beside a published file of images that are scored with it."""
+    """Return the files beside a file of images that are scored with it: tables, captions, blurry images."""
+    table = table_beside(images)
+    if table is not None and images.suffix == ".zip":
+        return [table]
     if not images.stem.endswith(_PUBLISHED_IMAGES):
         return []
     ends = (_PUBLISHED_CAPTIONS, _BLURRY) if is_refined(images) else (_PUBLISHED_CAPTIONS,)

@@ -23,33 +23,24 @@ from mindeye_pl.metrics.images import (
     FID,
     KID,
     LPIPS,
-    LPIPS_METRIC,
     PIXCORR,
-    PIXEL_METRICS,
     SSIM,
     SSIM_RGB,
     Scored,
-    TableMetric,
-    distance_metric,
-    n_way_metric,
     n_way_name,
     score_n_way,
     score_two_way,
-    set_metrics,
-    two_way_metrics,
 )
 from mindeye_pl.metrics.perceptual import lpips_per_image
 from mindeye_pl.metrics.pixels import pixcorr_per_image, ssim_per_image
 from mindeye_pl.metrics.statistics.score import Score
-from mindeye_pl.steps.evaluation.image_sets import FLOOR, PERMUTED_LINES, SEEN, ImageSets
+from mindeye_pl.steps.evaluation.image_sets import FLOOR, OTHERS, PERMUTED_LINES, SEEN, ImageSets
 from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.evaluation.own_metrics import OwnMetric
+from mindeye_pl.steps.evaluation.protocol_columns import EMBEDDER, metrics_of, n_way_questions
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.store.own_files import read_json, read_or_make, read_tensors
-
-#: The network by which a protocol asks for the CLIP of the experiment's own embedder, and its one layer.
-EMBEDDER = "embedder"
 
 _BATCH_SIZE = 32
 
@@ -68,11 +59,13 @@ class ImageScores:
         values: by line and metric, of each image.
         of_sets: by line, the scores that only a whole set has.
         needs: by metric, what is lacking for it and what brings it.
+        absent: metrics of packages that are not installed, which are left out without a message.
     """
 
     values: Lines
     of_sets: dict[str, list[Score]] = field(default_factory=dict)
     needs: dict[str, str] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
 
     def add(self, more: Lines) -> None:
         """Takes in further metrics."""
@@ -115,31 +108,6 @@ class FeaturesOfSets:
         return {layer: torch.cat([part[layer].flatten(1).cpu() for part in parts]).contiguous() for layer in parts[0]}
 
 
-def protocol_metrics(protocol: DictConfig, num_images: int) -> list[TableMetric]:
-    """The metrics of a protocol, in the order of the table."""
-    metrics = list(PIXEL_METRICS)
-    for name in protocol.networks:
-        metrics += _metrics_of(protocol, name, num_images)
-    return metrics + ([LPIPS_METRIC] if protocol.lpips else [])
-
-
-def _metrics_of(protocol: DictConfig, name: str, num_images: int) -> list[TableMetric]:
-    """Return the metrics of a protocol that use one network."""
-    title = protocol.networks[name].title
-    metrics = list(two_way_metrics(name, title)) if name in protocol.two_way else []
-    for n, top_k in _n_way(protocol, name, num_images):
-        metrics.append(n_way_metric(name, title, n=n, top_k=top_k))
-    metrics += [distance_metric(name, title)] if name in protocol.distance else []
-    return metrics + (set_metrics(title, num_images) if protocol.fid == name else [])
-
-
-def _n_way(protocol: DictConfig, name: str, num_images: int) -> list[tuple[int, int]]:
-    """(n, top_k) of the n-way questions to a network; all images where it says none, or where there are fewer."""
-    asked = [one for one in protocol.n_way if one.network == name]
-    pairs = [(num_images if one.n is None else min(one.n, num_images), one.top_k) for one in asked]
-    return list(dict.fromkeys((n, top_k) for n, top_k in pairs if top_k < n))
-
-
 Networks = Mapping[str, FrozenModel | Lacking]
 
 
@@ -171,8 +139,11 @@ def score_images(
     for name, settings in protocol.networks.items():
         network = embedder if settings.network == EMBEDDER else networks[settings.network]
         if isinstance(network, Lacking):
-            asked = _metrics_of(protocol, name, len(sets.stimulus_ids))
-            scores.needs |= {metric.name: network.needs for metric in asked}
+            asked = metrics_of(protocol, name, len(sets.stimulus_ids), sets.num_others)
+            if settings.get("silent"):
+                scores.absent |= {metric.name for metric in asked}
+            else:
+                scores.needs |= {metric.name: network.needs for metric in asked}
             continue
         features = FeaturesOfSets(folder / settings.network, sets, partial(load_layers, network), network.device)
         scores.add(kept(folder, name, partial(_feature_scores, protocol, name, features, sets)))
@@ -187,7 +158,14 @@ def score_images(
 def protocol_networks(protocol: DictConfig) -> set[str]:
     """Return the feature networks of `conf/features` that a protocol asks for."""
     names = {str(settings.network) for settings in protocol.networks.values()} | ({LPIPS} if protocol.lpips else set())
+    names |= {str(protocol.clip_score.image)} if protocol.clip_score is not None else set()
     return names - {EMBEDDER}
+
+
+def seen_features(sets: ImageSets, network: FrozenModel, folder: Path) -> Tensor:
+    """Return features `(n, F)` float32 of the seen images in a network's deepest layer; arguments as `score_images`."""
+    features = FeaturesOfSets(folder / network.name, sets, partial(load_layers, network), network.device)
+    return features.of_set(SEEN, network.settings.layers[-1])
 
 
 def kept(folder: Path, name: str, compute: Callable[[], Lines]) -> Lines:
@@ -230,17 +208,21 @@ def _lpips_scores(lpips: FrozenModel, sets: ImageSets) -> Lines:
 
 def _feature_scores(protocol: DictConfig, name: str, features: FeaturesOfSets, sets: ImageSets) -> Lines:
     """Everything that a protocol asks of one network's features, but for the distance of whole sets."""
-    layer, count, ties = protocol.networks[name].layer, len(sets.stimulus_ids), protocol.ties
+    layer, ties = protocol.networks[name].layer, protocol.ties
+    questions = n_way_questions(protocol, name, len(sets.stimulus_ids), sets.num_others)
     gallery, scores = features.of_set(SEEN, layer), {}  # (n, F)
+    others = features.of_set(OTHERS, layer) if any(question.others for question in questions) else None
     for line in sets.lines:
         query, scored = features.of_line(line, layer), {}
-        if name in protocol.two_way or _n_way(protocol, name, count):
+        if name in protocol.two_way or questions:
             correlations = correlation_matrix(query, gallery)  # (n, n), reconstructions as rows
             if name in protocol.two_way:
                 scored[f"{name}_two_way"] = score_two_way(correlations, ties=ties)
                 scored[f"{name}_two_way_paper"] = score_two_way(correlations.T, ties=ties)
-            for n, top_k in _n_way(protocol, name, count):
-                scored[n_way_name(name, n, top_k)] = score_n_way(correlations, n=n, top_k=top_k, ties=ties)
+            more = correlations if others is None else torch.cat([correlations, correlation_matrix(query, others)], 1)
+            for asked in questions:
+                candidates, how = more if asked.others else correlations, {"n": asked.n, "top_k": asked.top_k}
+                scored[n_way_name(name, **how)] = score_n_way(candidates, **how, ties=ties)
         if name in protocol.distance:
             scored[f"{name}_distance"] = Scored.independent(correlation_distance_per_image(query, gallery))
         scores[line] = scored

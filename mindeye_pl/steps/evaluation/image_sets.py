@@ -22,6 +22,7 @@ from mindeye_pl.metrics.retrieval import cosine_similarity
 from mindeye_pl.nn.diffusion.refiner import blend
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.schema.nodes.reports import Baseline
+from mindeye_pl.steps.evaluation.protocol_columns import num_others_asked
 from mindeye_pl.steps.evaluation.scored_images import ScoredImages
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.steps.inputs.targets import ImageTargets
@@ -39,6 +40,8 @@ PERMUTED_LINES = (OTHER_IMAGE, SHUFFLED)
 FLOOR = "other_images"
 
 SEEN = "seen"
+#: Set of other images of the data set, candidates of n-way identification among more than the test images.
+OTHERS = "others"
 
 _BATCH_SIZE = 64
 MAX_IMAGES_FOR_MEAN = 2000
@@ -129,12 +132,14 @@ class ImageSets:
         sets: by name, the seen images among them.
         lines: by name.
         floor: two disjoint samples of other images, by names of their own; empty without other images.
+        others: the set `OTHERS` alone; empty if no question needs it.
     """
 
     stimulus_ids: np.ndarray
     sets: dict[str, ImageSet]
     lines: dict[str, Line]
     floor: dict[str, ImageSet] = field(default_factory=dict)
+    others: dict[str, ImageSet] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -143,7 +148,12 @@ class ImageSets:
 
     def batches(self, name: str, count: int) -> Iterable[Tensor]:
         """Return the images of a set, `count` at a time."""
-        return (self.floor | self.sets)[name].split(count)
+        return (self.floor | self.others | self.sets)[name].split(count)
+
+    @property
+    def num_others(self) -> int:
+        """Return how many other images of the data set are candidates."""
+        return sum(map(len, self.others.values()))
 
     def images(self, line: str, rows: slice) -> Tensor:
         """Some of a line's images, float32."""
@@ -197,7 +207,15 @@ def collect_sets(
     halves = sample_others(len(stimuli), ids, seed)
     others_of = {f"{FLOOR}_{half}": StoredImages(stimuli, chosen) for half, chosen in enumerate(halves)}
     floor = {name: ImageSet(images, size) for name, images in others_of.items()}
-    return ImageSets(ids, sets, lines, floor)
+    candidates = draw_candidates(len(stimuli), ids, num_others_asked(protocol, len(ids)), seed)
+    more = {OTHERS: ImageSet(StoredImages(stimuli, candidates), size)} if len(candidates) else {}
+    return ImageSets(ids, sets, lines, floor, more)
+
+
+def draw_candidates(num_stimuli: int, test_ids: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw up to `count` stimuli that are not test images, ids `(m,)` ascending."""
+    others = np.setdiff1d(np.arange(num_stimuli), test_ids)
+    return np.sort(np.random.default_rng(seed).permutation(others)[:count])
 
 
 def sample_others(num_stimuli: int, test_ids: np.ndarray, seed: int) -> list[np.ndarray]:

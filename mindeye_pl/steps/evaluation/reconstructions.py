@@ -11,13 +11,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from mindeye_pl.data.simulated.objects import CATEGORIES
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE
+from mindeye_pl.metrics.captions.scores import PREDICTED_REFERENCE, CLIPTowers
 from mindeye_pl.metrics.images import TableMetric, summarise_scores
+from mindeye_pl.metrics.named_objects import COCO_CATEGORIES
 from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, is_hit_rate, score_summary, score_table
 from mindeye_pl.schema.nodes.reports import RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP, Baseline
@@ -44,14 +46,26 @@ from mindeye_pl.steps.evaluation.caption_scores import (
     CaptionReference,
     CaptionScores,
     captions_of_true_images,
+    clip_score_names,
     score_captions,
+    text_towers,
 )
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
-from mindeye_pl.steps.evaluation.image_scores import Lines, protocol_metrics, protocol_networks, score_images
+from mindeye_pl.steps.evaluation.image_scores import (
+    ImageScores,
+    Lines,
+    kept,
+    protocol_networks,
+    score_images,
+    seen_features,
+)
 from mindeye_pl.steps.evaluation.image_sets import MODEL, NULL_LINES, ImageSets, collect_sets
+from mindeye_pl.steps.evaluation.judges import check_judges, training_of_judges
 from mindeye_pl.steps.evaluation.optional import FeatureNetwork, Lacking, TextNetwork, WordNetFiles
 from mindeye_pl.steps.evaluation.own_metrics import OwnMetricInput
+from mindeye_pl.steps.evaluation.protocol_columns import protocol_metrics
 from mindeye_pl.steps.evaluation.scored_images import Scored, ScoredImages, scored_label
+from mindeye_pl.steps.evaluation.seed_scores import SEED, ImageCaptioner, score_seed, seed_metrics, seed_needs
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, NCSNR, REGION_MASKS, DataFile
@@ -104,16 +118,17 @@ class EvaluateReconstructions(ModelStep):
         return f"{scored_label(config)}-{config.protocol.name}"
 
     def check(self, config: DictConfig) -> None:
-        """Check that no metric of the user's has the name of another one, and that the blurry image is blended once."""
+        """Check that metrics have names of their own, the blurry image is blended once, and no target is a judge."""
         blends = {"refine.blend": OmegaConf.select(config, "refine.blend"), "protocol.blend": config.protocol.blend}
         if config.evaluate.reconstructions is None and all(blends.values()):
             got = " and ".join(f"{key}={weight}" for key, weight in blends.items())
             raise UserError("the blurry image would be blended in twice", got=got, fix="refine.blend=0")
         protocol = config.protocol
         regions = config.data.regions or []
-        known = (*protocol_metrics(protocol, num_images=2), *brain_metrics(protocol.encoders, regions))
+        known = (*protocol_metrics(protocol, 2), *seed_metrics(protocol), *brain_metrics(protocol.encoders, regions))
         if taken := {metric.name for metric in known} & set(protocol.metrics):
             raise UserError("protocol.metrics has a name that is taken", got=taken.pop(), expected="another name")
+        check_judges(config)
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the reconstructions, the test set, and the optional files: a file added later fills its columns."""
@@ -139,7 +154,8 @@ class EvaluateReconstructions(ModelStep):
         found |= {f"{_BASELINE}{step.name}": Made(step) for step in baseline_steps(config)}
         networks = protocol_networks(protocol) | {name for name in protocol.encoders if name != RIDGE}
         found |= {f"features.{name}": FeatureNetwork(name) for name in sorted(networks)}
-        found |= {f"text.{name}": TextNetwork(name) for name in protocol.text}
+        texts = [*text_towers(protocol), *([] if protocol.seed is None else [protocol.seed.text])]
+        found |= {f"text.{name}": TextNetwork(name) for name in texts}
         found |= {f"metrics.{name}": OwnMetricInput(name) for name in protocol.metrics}
         return found | ({"wordnet": WordNetFiles()} if protocol.meteor else {})
 
@@ -160,14 +176,16 @@ class EvaluateReconstructions(ModelStep):
         own = [inputs[f"metrics.{name}"] for name in protocol.metrics]
         columns = [metric.column for metric in own]
         regions = scored_regions(dataset.layout, subject, settings.data.regions, inputs["region_masks"])
-        metrics = [*protocol_metrics(protocol, len(sets.stimulus_ids)), *columns]
-        metrics += brain_metrics(protocol.encoders, regions)
+        asked = protocol_metrics(protocol, len(sets.stimulus_ids), sets.num_others)
+        metrics = [*asked, *seed_metrics(protocol), *columns, *brain_metrics(protocol.encoders, regions)]
         networks = {name: inputs[f"features.{name}"] for name in protocol_networks(protocol)}
         scores = score_images(sets, networks, targets.embedder, own, protocol, work.folder / PARTS)
+        if protocol.seed is not None:
+            _add_seed(inputs, protocol, sets, scores, work.folder / PARTS)
         reference = BrainReference(dataset, subject, regions, trials.test_set(subject))
         encoders = _encoders(inputs, list(protocol.encoders), subject, sets)
         ceilings = score_brains(sets, reference, encoders, work.folder / PARTS, scores)
-        captions = _score_captions(inputs, scored, settings)
+        captions = _score_captions(inputs, scored, settings, sets, work.folder / PARTS)
         how: dict[str, Any] = {"num_resamples": resamples, "seed": settings.seed}
         rows = {line: summarise_scores(values, metrics, **how) for line, values in scores.values.items()}
         for line, of_set in scores.of_sets.items():
@@ -179,9 +197,10 @@ class EvaluateReconstructions(ModelStep):
             "protocol": protocol.name,
             "embedder": settings.embedder.name,
             "stimulus_ids": sets.stimulus_ids.tolist(),
-            "metrics": [vars(metric) for metric in metrics],
+            "metrics": [vars(metric) for metric in metrics if metric.name not in scores.absent],
             "rows": {line: [score.to_dict() for score in row] for line, row in rows.items()},
             "needs": scores.needs | captions.needs,
+            "judges": training_of_judges(protocol, networks),
             "baselines": {line: describe_choices(read_choices(folder)) for line, folder in baselines.items()},
             "brain_ceilings": vars(ceilings),
             "captions": {line: [score.to_dict() for score in row] for line, row in captions.lines.items()},
@@ -234,7 +253,9 @@ def _encoders(inputs: Inputs, names: Sequence[str], subject: int, sets: ImageSet
     return encoders
 
 
-def _score_captions(inputs: Inputs, scored: ScoredImages, settings: Settings) -> CaptionScores:
+def _score_captions(
+    inputs: Inputs, scored: ScoredImages, settings: Settings, sets: ImageSets, folder: Path
+) -> CaptionScores:
     """Return the scores of captions; empty where none were made."""
     if not scored.captions:
         return CaptionScores()
@@ -247,10 +268,39 @@ def _score_captions(inputs: Inputs, scored: ScoredImages, settings: Settings) ->
         CaptionReference(path, inputs["data"].layout.captions, true),
         {name: inputs[f"text.{name}"] for name in protocol.text},
         inputs.get("wordnet"),
+        _clip_towers(inputs, protocol, sets, folder),
         protocol,
         num_resamples=settings.metrics.bootstrap_resamples,
         seed=settings.seed,
     )
+
+
+def _add_seed(inputs: Inputs, protocol: DictConfig, sets: ImageSets, scores: ImageScores, folder: Path) -> None:
+    """Add SEED and its parts to the scores, as far as their networks are here."""
+    captioner, text = inputs.get("captioner"), inputs[f"text.{protocol.seed.text}"]
+    if needs := seed_needs(captioner, text):
+        scores.needs |= {metric.name: needs for metric in seed_metrics(protocol)}
+        return
+    distance = f"{protocol.seed.distance}_distance"
+    distances = {line: row[distance] for line, row in scores.values.items() if distance in row}
+    if not distances:
+        lacking = scores.needs.get(distance, f"needs protocol.networks.{protocol.seed.distance} and its distance")
+        scores.needs |= {SEED: lacking}
+    categories = CATEGORIES if inputs["data"].is_simulated else COCO_CATEGORIES
+    images = ImageCaptioner(inputs["targets"].embedder, captioner)
+    scores.add(kept(folder, SEED, lambda: score_seed(sets, images, text, categories, distances, folder)))
+
+
+def _clip_towers(inputs: Inputs, protocol: DictConfig, sets: ImageSets, folder: Path) -> CLIPTowers | Lacking | None:
+    """Return the towers of CLIP-S, None where the protocol asks for none."""
+    if protocol.clip_score is None:
+        return None
+    network, embedder = inputs[f"features.{protocol.clip_score.image}"], inputs[f"text.{protocol.clip_score.text}"]
+    for tower in (network, embedder):
+        if isinstance(tower, Lacking):
+            return tower
+    seen = seen_features(sets, network, folder)
+    return CLIPTowers(seen, embedder, protocol.clip_score.prompt, clip_score_names(protocol))
 
 
 def above_null(values: Lines, metrics: Sequence[TableMetric]) -> dict[str, dict[str, list[float]]]:

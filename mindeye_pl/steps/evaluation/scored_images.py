@@ -22,6 +22,7 @@ from mindeye_pl.steps.evaluation.foreign_images import (
     is_refined,
     read_reconstructions_of,
 )
+from mindeye_pl.steps.evaluation.foreign_layouts import table_beside
 from mindeye_pl.steps.inputs.dataset import data_steps
 from mindeye_pl.steps.inputs.splits import Split, split_name, test_data
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
@@ -65,7 +66,9 @@ class Scored(Input):
         if (path := _existing(config)).is_file():
             return fingerprint({file.name: fingerprint_file(file) for file in (path, *companions(path))})
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        return fingerprint({str(file.relative_to(path)): fingerprint_file(file) for file in files})
+        found = {str(file.relative_to(path)): fingerprint_file(file) for file in files}
+        table = table_beside(path)  # perhaps beside the folder
+        return fingerprint(found | ({} if table is None else {table.name: fingerprint_file(table)}))
 
     def check(self, config: DictConfig, parts: Inputs) -> None:
         """Check the user's images; against the test set too, unless a step makes it or clusters choose it."""
@@ -99,7 +102,7 @@ def _user_path(config: DictConfig) -> Path:
 
 def _existing(config: DictConfig) -> Path:
     if not (path := _user_path(config)).exists():
-        expected = "a folder of PNG files, a published .pt file, or the folder of a finished reconstruct step"
+        expected = "a folder or archive of PNG files, a published file, or the folder of a finished reconstruct step"
         raise UserError("evaluate.reconstructions does not exist", got=path, expected=expected)
     return path
 

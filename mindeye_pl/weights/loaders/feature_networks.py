@@ -32,7 +32,8 @@ def load_feature_network(name: FeatureName, path: str | Path | None, *, antialia
     """Load a network of `conf/features` on the CPU, frozen and in eval mode.
 
     Args:
-        name: `alexnet` | `inception_v3` | `clip_l` | `efficientnet_b1` | `swav` | `fid_inception` | `laptop_clip`.
+        name: `alexnet` | `inception_v3` | `clip_b32` | `clip_l` | `efficientnet_b1` | `swav` | `fid_inception` |
+            `laptop_clip`.
         path: released file; None for `laptop_clip` uses the shipped one.
         antialias: of the resizing, see `FeatureNetwork`; `fid_inception` has its own resizing.
 
@@ -97,7 +98,11 @@ def _read_openclip_visual(path: Path) -> dict[str, Tensor]:
 
 
 #: Readers of files that are not the network's state dict.
-_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {"swav": _read_swav, "clip_l": _read_openclip_visual}
+_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+    "swav": _read_swav,
+    "clip_b32": _read_openclip_visual,
+    "clip_l": _read_openclip_visual,
+}
 
 
 def _load_fid_inception(path: Path) -> FeatureNetwork:

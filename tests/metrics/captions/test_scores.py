@@ -6,6 +6,7 @@ import torch
 
 from mindeye_pl.data.simulated.scenes import captions, draw_scene
 from mindeye_pl.errors import UserError
+from mindeye_pl.metrics.captions.coco_caption import CorpusScore
 from mindeye_pl.metrics.captions.scores import (
     CEILING,
     PREDICTED_IMAGE,
@@ -30,7 +31,7 @@ PREDICTED = [
 
 def test_caption_scores_compare_the_published_pairs() -> None:
     metrics = caption_metrics(wordnet=SMALL, embedders={"letters": count_letters})
-    assert list(metrics) == ["meteor", "rougeL", "rouge1", "letters", "word_overlap"]
+    assert list(metrics) == ["meteor", "rougeL", "rouge1", "letters", "word_overlap", "distinct"]
     assert "meteor" not in caption_metrics()
     scores = caption_scores(PREDICTED, SHORT, REFERENCES, metrics, num_resamples=200)
     assert set(scores) == {PREDICTED_REFERENCE, PREDICTED_IMAGE, CEILING, RELATIVE}
@@ -49,7 +50,8 @@ def test_caption_scores_compare_the_published_pairs() -> None:
         assert (score.chance, score.pool_size, score.num_images, score.higher_is_better) == (None, None, 60, True)
         assert score.interval is not None
         assert score.interval[0] < score.value < score.interval[1]
-    for name in metrics:
+    assert list(by_name[RELATIVE]) == [name for name in metrics if name != "distinct"]
+    for name in by_name[RELATIVE]:
         expected = by_name[PREDICTED_IMAGE][name].value / by_name[CEILING][name].value
         relative = by_name[RELATIVE][name]
         assert relative.value == pytest.approx(expected)
@@ -85,6 +87,10 @@ def test_captions_of_other_images_score_lower() -> None:
     metrics = caption_metrics(wordnet=SMALL, embedders={"letters": count_letters})
     for name, metric in metrics.items():
         own, other = metric(PREDICTED, REFERENCES), metric(PREDICTED[1:] + PREDICTED[:1], REFERENCES)
+        if isinstance(own, CorpusScore):
+            assert name == "distinct"
+            continue
+        assert isinstance(other, torch.Tensor)
         assert own.shape == (60,)
         assert own.dtype == torch.float64
         assert own.mean() > other.mean() + 0.05, name
@@ -110,3 +116,18 @@ def test_interval_of_the_ratio_covers_the_truth() -> None:
 def test_captions_that_differ_in_number_are_refused() -> None:
     with pytest.raises(UserError, match="3 predicted captions and references of 2 images"):
         caption_scores(["a"] * 3, ["a"] * 2, ["a"] * 3, caption_metrics())
+
+
+def test_bleu_has_an_interval_over_images_and_no_ratio() -> None:
+    metrics = caption_metrics(coco=True)
+    assert list(metrics)[-6:] == [*(f"brainhub_bleu{n}" for n in range(1, 5)), "brainhub_rouge", "brainhub_cider"]
+    scores = caption_scores(PREDICTED, SHORT, REFERENCES, metrics, num_resamples=200)
+    of_brain = {score.name: score for score in scores[PREDICTED_REFERENCE]}
+    for n in range(1, 5):
+        score = of_brain[f"brainhub_bleu{n}"]
+        assert score.interval is not None
+        assert score.interval[0] < score.value < score.interval[1]
+    assert of_brain["distinct"].interval is None
+    assert [score.name for score in scores[RELATIVE]] == [
+        *("rougeL", "rouge1", "word_overlap", "brainhub_rouge", "brainhub_cider")
+    ]

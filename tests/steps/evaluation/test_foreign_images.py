@@ -181,8 +181,8 @@ def test_captions_for_a_folder_of_images(tmp_path: Path) -> None:
 
 
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
-    refuses(r"do not exist \(got: .*nowhere; expected: a folder of PNG", tmp_path / "nowhere")
-    refuses(r"holds no reconstruction .*expected: a folder of PNG", tmp_path)
+    refuses(r"do not exist \(got: .*nowhere; expected: a folder or zip archive of PNG", tmp_path / "nowhere")
+    refuses(r"holds no reconstruction .*expected: a folder or zip archive of PNG", tmp_path)
     torch.save(random_images(), tmp_path / "m_all_recons.pt")
     refuses(r"holds no reconstruction .*Fix: one of its files: m_all_recons\.pt", tmp_path)
     (tmp_path / "table.csv").write_text("1,2")

@@ -91,7 +91,9 @@ def test_captions_in_the_published_comparisons(finished: Path) -> None:
         "shuffled",
     }
     names = [score["name"] for score in content["captions"]["ceiling"]]
-    assert names == ["rougeL", "rouge1", "laptop_text", "word_overlap"]
+    bleus = [f"brainhub_bleu{n}" for n in range(1, 5)]
+    own = ["rougeL", "rouge1", "laptop_text", "word_overlap", "distinct"]
+    assert names == [*own, *bleus, "brainhub_rouge", "brainhub_cider", "clip_s", "refclip_s"]
 
 
 @pytest.mark.slow
