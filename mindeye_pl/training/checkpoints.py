@@ -17,8 +17,11 @@ from mindeye_pl.weights.safe_unpickling import DOWNLOAD, content_of
 
 WEIGHTS = "model.safetensors"
 
-#: Parts that a configuration can leave out by `NAME=none`.
-_OPTIONAL = ("low_level", "prior")
+#: Parts that a configuration can leave out by `NAME=none`, with the other fix for a file without it.
+_OPTIONAL = {
+    "low_level": "evaluate.low_level_checkpoint= for MindEye1, whose low-level model is a file of its own",
+    "prior": "another checkpoint",
+}
 
 
 def checkpoint_fingerprint(option: str, path: Path) -> str:
@@ -90,18 +93,18 @@ def load_weights(model: BrainDecoder, weights: Mapping[str, Tensor], path: Path)
 
 
 def _check_parts(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raise a `UserError` for a file of the same system that lacks a part of the model, or has one more."""
+    """Raise a `UserError` for a file of the same system that lacks an optional part of the model, or has one more."""
     (expected, first), (found, _) = _parts(wanted), _parts(weights)
-    if not set(expected) & set(found):
+    missing, more = [part for part in expected if part not in found], [part for part in found if part not in expected]
+    if not set(missing + more) <= _OPTIONAL.keys():
         return  # of another system
-    if missing := [part for part in expected if part not in found]:
-        fix = f"{missing[0]}=none, or another checkpoint" if missing[0] in _OPTIONAL else "another checkpoint"
+    parts = {"got": ", ".join(found), "expected": ", ".join(expected)}
+    if missing:
         what = f"{path} has no {missing[0]}: {first[missing[0]]} is missing"
-        raise UserError(what, got=", ".join(found), expected=", ".join(expected), fix=fix)
-    if more := [part for part in found if part not in expected]:
-        fix = f"{more[0]}= as the checkpoint was trained with" if more[0] in _OPTIONAL else "another checkpoint"
+        raise UserError(what, **parts, fix=f"{missing[0]}=none, or {_OPTIONAL[missing[0]]}")
+    if more:
         what = f"{path} has a part that the configured model has not: {more[0]}"
-        raise UserError(what, got=", ".join(found), expected=", ".join(expected), fix=fix)
+        raise UserError(what, **parts, fix=f"{more[0]}= as the checkpoint was trained with")
 
 
 def _parts(weights: Mapping[str, Tensor]) -> tuple[list[str], dict[str, str]]:
