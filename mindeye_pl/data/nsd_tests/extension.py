@@ -7,7 +7,7 @@ Legend: N images and T trials of a subject in NSD's files, S side of the images.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def extend(
         )
     layout = DataLayout(root)
     root.mkdir(parents=True, exist_ok=True)
-    readers = {}
+    readers: dict[str, Callable[[], np.ndarray]] = {}
     for subject in subjects:
         for test in tests:
             readers |= {name: read for name, read in test.images(subject).items() if name not in readers}
@@ -137,7 +137,9 @@ def _checked_betas(test: FurtherTest, subject: int, session: _Session, num_voxel
     return betas
 
 
-def _copy_images(source: DataLayout, layout: DataLayout, rows: list[int], further: list) -> None:
+def _copy_images(
+    source: DataLayout, layout: DataLayout, rows: list[int], further: list[Callable[[], np.ndarray]]
+) -> None:
     count, _, side, width = Stimuli(source.stimuli).shape
     if side != width:
         raise UserError(f"{source.stimuli} has no square images", got=(side, width), expected="equal sides")

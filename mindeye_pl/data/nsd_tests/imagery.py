@@ -8,7 +8,7 @@ images have 8 responses each and the imagined ones 16.
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Imagery(FurtherTest):
     def _targets(self, name: str) -> list[Path]:
         """Return the six image files of a set, in the order of their numbers."""
         pairs = read_mat(self._pair_list(name), "pair_list")  # (6, 3) cells: number, file, letter of the cue
-        rows = sorted((int(_plain(row[0])), str(_plain(row[1]))) for row in pairs)
+        rows = sorted((int(float(str(_plain(row[0])))), str(_plain(row[1]))) for row in pairs)
         return [self._experiment / "rawtargetimages" / f"set{name}" / file for _, file in rows]
 
     def files(self, subject: int) -> list[Path]:
@@ -99,8 +99,8 @@ class Imagery(FurtherTest):
         The true order has the higher one.
         """
         found = {}
-        for order in ("by_onset", "by_condition"):
-            trials = Imagery(self.folder, order).trials(subject)  # type: ignore[arg-type]
+        for order in get_args(OrderInRuns):
+            trials = Imagery(self.folder, order).trials(subject)
             rows = np.flatnonzero(trials.splits[VISION])
             centred = betas[rows] - betas[rows].mean(0)
             centred /= np.linalg.norm(centred, axis=1, keepdims=True) + 1e-12
