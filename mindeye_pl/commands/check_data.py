@@ -1,4 +1,4 @@
-"""What lies in a folder of brain data: the layout, its files, what they lack and the command that comes next."""
+"""Inventory of a folder of brain data: the layout, its files, what they lack and the command that comes next."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class SubjectFacts:
-    """What the files say of one subject; statistics are of some trials of each session.
+    """Facts of one subject; statistics are of some trials of each session.
 
     Attributes:
         name: of the subject.
@@ -59,7 +59,7 @@ class SubjectFacts:
 
 @dataclass
 class Inventory:
-    """What lies in a folder.
+    """Contents of a folder.
 
     Attributes:
         title: the layout that was recognised.

@@ -4,7 +4,6 @@ Legend: V voxels of one subject, X, Y, Z sizes of the volume.
 """
 
 import gzip
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mindeye_pl.data.nifti import open_nifti, reading_nifti
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import replacing
-from mindeye_pl.store.regular_files import check_regular
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -134,22 +133,12 @@ def _image(volume: np.ndarray, affine: np.ndarray, description: str) -> "Nifti1I
 
 def _read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the volume `(X, Y, Z)` as floats or integers, and its affine `(4, 4)` float64."""
-    from nibabel import Nifti1Image, Nifti2Image, load
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    if not check_regular(path).is_file():
-        raise UserError(f"{path} is missing", expected="a NIfTI mask of the voxels", fix=SET_MASK)
-    try:
-        image = load(path)
-        if not isinstance(image, Nifti1Image | Nifti2Image):
-            raise UserError(f"{path} is no NIfTI file", got=type(image).__name__, expected=".nii.gz", fix=SET_MASK)
-        if len(image.shape) != 3 or not 0 < np.prod(image.shape, dtype=float) <= _MAX_VOLUME:
-            got, expected = f"shape {image.shape}", "one volume of three dimensions"
-            raise UserError(f"{path} is no mask", got=got, expected=expected, fix=SET_MASK)
+    image = open_nifti(path, SET_MASK)
+    if len(image.shape) != 3 or not 0 < np.prod(image.shape, dtype=float) <= _MAX_VOLUME:
+        got, expected = f"shape {image.shape}", "one volume of three dimensions"
+        raise UserError(f"{path} is no mask", got=got, expected=expected, fix=SET_MASK)
+    with reading_nifti(path, SET_MASK):
         values, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"{path} is truncated or no NIfTI file", got=error, fix=SET_MASK) from error
     if values.dtype.kind not in "biuf":
         raise UserError(f"{path} is no mask", got=f"values of type {values.dtype}", expected="numbers", fix=SET_MASK)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:

@@ -72,8 +72,8 @@ def read_experiment(path: Path) -> ExperimentDesign:
     for name in names:
         found = arrays.get(name)
         if found is None:
-            got = sorted(key for key in arrays if not key.startswith("__"))
-            raise UserError(f"{path} has no array {name}", got=got, expected=_EXPECTED)
+            present = sorted(key for key in arrays if not key.startswith("__"))
+            raise UserError(f"{path} has no array {name}", got=present, expected=_EXPECTED)
         if found.dtype.kind not in "iuf" or not (found >= 1).all() or (found != np.floor(found)).any():
             raise UserError(f"{path}: {name} is no array of numbers from 1", got=found.dtype, expected=_EXPECTED)
     order, images, shared = (arrays[name].astype(np.int64) - 1 for name in names)

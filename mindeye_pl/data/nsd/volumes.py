@@ -6,18 +6,16 @@ MindEye2's preparation does. Responses are int16, percent signal change times 30
 Legend: T trials of a session, V selected voxels.
 """
 
-import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from mindeye_pl.data.layout.hdf5 import open_dataset
+from mindeye_pl.data.nifti import open_nifti, reading_nifti
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.regular_files import check_regular
 
 #: Factor of the stored responses.
 SCALE = 300
@@ -53,17 +51,15 @@ def _in_words(affine: np.ndarray) -> str:
 
 def read_volume(path: Path) -> Volume:
     """Read a volume of numbers, float64; raises a UserError if it is missing, damaged or no NIfTI volume."""
-    import nibabel
-
-    with _opened(path):
-        image = nibabel.load(path)
+    image = open_nifti(path)
+    with reading_nifti(path):
         values = np.asarray(image.dataobj, np.float64)
     if values.ndim != 3:
         raise UserError(f"{path} is not a volume", got=values.shape, expected="(X, Y, Z)")
     return Volume(path, values, image.affine)
 
 
-class Session(Protocol):
+class Session(ABC):
     """Responses of one session on disk."""
 
     path: Path
@@ -71,9 +67,11 @@ class Session(Protocol):
     num_trials: int
     affine: np.ndarray | None  # (4, 4), where the file has one
 
+    @abstractmethod
     def read(self, mask: np.ndarray) -> np.ndarray:
         """Return the stored responses `(T, V)` int16 of the voxels of a bool mask `(X, Y, Z)`."""
 
+    @abstractmethod
     def varying(self) -> np.ndarray:
         """Return the voxels that do not have one value in all trials, `(X, Y, Z)` bool."""
 
@@ -86,15 +84,11 @@ def open_session(path: Path) -> Session:
     return Hdf5Session(path) if path.suffix == ".hdf5" else NiftiSession(path)
 
 
-class NiftiSession:
+class NiftiSession(Session):
     """A NIfTI file of (X, Y, Z, T), read one trial after the other: a compressed file can only be read forwards."""
 
     def __init__(self, path: Path):
-        import nibabel
-
-        self.path = path
-        with _opened(path):
-            image = nibabel.load(path)
+        self.path, image = path, open_nifti(path)
         stored = image.dataobj
         if len(stored.shape) != 4:
             raise UserError(f"{path} does not hold betas", got=stored.shape, expected="(X, Y, Z, trials)")
@@ -127,7 +121,7 @@ class NiftiSession:
         from nibabel.openers import ImageOpener
 
         num_bytes = int(np.prod(self.shape)) * self._dtype.itemsize
-        with _opened(self.path), ImageOpener(str(self.path)) as file:
+        with reading_nifti(self.path), ImageOpener(str(self.path)) as file:
             file.read(self._offset)
             for _ in range(self.num_trials):
                 content = file.read(num_bytes)
@@ -137,7 +131,7 @@ class NiftiSession:
             file.read(1)
 
 
-class Hdf5Session:
+class Hdf5Session(Session):
     """An hdf5 file with the dataset `betas`.
 
     MATLAB wrote X, Y, Z, T with chunks of one voxel; h5py reads the axes of such a file as (T, Z, Y, X).
@@ -174,25 +168,3 @@ class Hdf5Session:
                 trials = betas[:, plane]  # (T, Y, X)
                 varying[:, :, plane] = (trials != trials[0]).any(0).T
         return varying
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[None]:
-    """Turn what a missing or damaged NIfTI file raises into a UserError."""
-    import nibabel
-
-    fix = "download the file again (docs/data.md)"
-    if not check_regular(path).is_file():
-        raise UserError(f"{path} is missing", expected="a NIfTI file", fix=fix)
-    damaged = (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,  # of gzip too
-        EOFError,
-        ValueError,
-        zlib.error,
-    )
-    try:
-        yield
-    except damaged as error:
-        raise UserError(f"{path} is truncated or not a NIfTI file", got=error, fix=fix) from error

@@ -3,19 +3,17 @@
 Legend: X, Y, Z sizes of a volume, T trials, V voxels, K kept ones.
 """
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mindeye_pl.data.nifti import open_nifti, reading_nifti
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.regular_files import check_regular
 
 #: Largest difference of two affines in mm; headers hold single precision.
 _TOLERANCE_MM = 1e-3
-#: Errors of damaged files, compressed ones among them.
-_DAMAGED = (OSError, ValueError, EOFError, zlib.error)
+_FIX = "export it again"
 
 
 class Nifti:
@@ -29,25 +27,14 @@ class Nifti:
 
     def __init__(self, path: Path):
         """Read the header; raises a UserError if it is damaged."""
-        import nibabel
-
-        self._path = check_regular(path)
-        try:
-            image = nibabel.load(path)
-        except (nibabel.filebasedimages.ImageFileError, *_DAMAGED) as error:
-            raise self._damaged(error) from error
+        self._path, image = path, open_nifti(path, _FIX)
         self._values, self.affine = image.dataobj, np.asarray(image.affine)
         self.shape, self.dtype = tuple(image.shape), image.get_data_dtype()
 
     def values(self) -> np.ndarray:
         """Return the array; raises a UserError if the file is damaged."""
-        try:
+        with reading_nifti(self._path, _FIX):
             return np.asanyarray(self._values)
-        except _DAMAGED as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> UserError:
-        return UserError(f"{self._path} is damaged or no NIfTI file", got=error, fix="export it again")
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ FOUND_AT_ONCE: dict[str, tuple[Break, str]] = {
         lambda r: write_nifti(r.roi(1, "nsdgeneral"), np.full(SHAPE, np.nan)),
         "nsdgeneral.nii.gz has no voxel above 0",
     ),
-    "no NIfTI": (lambda r: r.roi(1, "nsdgeneral").write_text("hello"), "nsdgeneral.nii.gz is truncated or not a NIfTI"),
+    "no NIfTI": (lambda r: r.roi(1, "nsdgeneral").write_text("hello"), "nsdgeneral.nii.gz is truncated or no NIfTI"),
     "another affine": (
         edit_betas(lambda betas: betas, other_affine()),
         "betas_session03.nii.gz has another affine than .*nsdgeneral",
@@ -188,7 +188,7 @@ FOUND_AT_ONCE: dict[str, tuple[Break, str]] = {
 }
 
 FOUND_BY_READING: dict[str, tuple[Break, str]] = {
-    "truncated": (lambda r: truncate(r.betas(1, 3)), "betas_session03.nii.gz is truncated or not a NIfTI file"),
+    "truncated": (lambda r: truncate(r.betas(1, 3)), "betas_session03.nii.gz is truncated or no NIfTI file"),
     "another checksum": (lambda r: damage(r.betas(1, 3)), "betas_session03.nii.gz is truncated .*CRC"),
     "trials cut off": (
         lambda r: r.betas(1, 3).write_bytes(gzip.compress(gzip.decompress(r.betas(1, 3).read_bytes())[:-9])),

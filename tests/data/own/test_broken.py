@@ -241,7 +241,7 @@ BROKEN: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (of_text, (BETAS, "holds no")),
     (of_three_axes, ("is no array of betas", "(3, 4, 12)", "(trials, V) or (X, Y, Z, trials)")),
     (damaged_npy, ("is damaged or no .npy file",)),
-    (cut_nifti, (MASK, "is damaged or no NIfTI file")),
+    (cut_nifti, (MASK, "is truncated or no NIfTI file")),
     (two_masks, ("sub-01 has more than one mask", "own.mask=PATTERN")),
     (no_image_folder, ("the folder of the images is missing", "own.images=FOLDER")),
     (one_image, ("too few images", "got: 1")),

@@ -1,6 +1,5 @@
 """NIfTI files and tables: what is read, and what is refused in one line."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,19 +40,14 @@ def test_damaged_volumes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is missing"):
         read_volume(tmp_path / "a.nii")
     (tmp_path / "a.nii").write_bytes(b"text")
-    with pytest.raises(UserError, match="is not a NIfTI file"):
+    with pytest.raises(UserError, match="is truncated or no NIfTI file"):
         read_volume(tmp_path / "a.nii")
     path = write_volume(tmp_path / "b.nii.gz", np.random.default_rng(0).normal(size=(9, 9, 9, 4)))
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(UserError, match="is truncated"):
         read_series(path, np.ones((9, 9, 9), bool))
-
-
-def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.nii").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(UserError, match=r"NIfTI files need nibabel.*mindeye_pl\[neuro\]"):
-        read_volume(tmp_path / "a.nii")
+    with pytest.raises(UserError, match="is truncated"):
+        read_volume(path)
 
 
 def test_tables(tmp_path: Path) -> None:
