@@ -8,11 +8,14 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from mindeye_pl.config import compose_config
+from mindeye_pl.data.layout.betas import read_betas, read_noise_free
 from mindeye_pl.data.layout.paths import DataLayout
+from mindeye_pl.data.layout.trials import load_training_trials
 from mindeye_pl.data.nsd.inspection import PreparationSettings, files_below, inspect_release
 from mindeye_pl.data.nsd.release import NsdRelease
 from tests import forked
@@ -99,7 +102,7 @@ def test_every_command_composes(command: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_leads_to_a_report(bucket: SmallRelease, tmp_path: Path) -> None:
+def test_the_page_leads_to_a_report(bucket: SmallRelease, tiny_nsd: Path, tmp_path: Path) -> None:
     printed = [follow(command, bucket, tmp_path) for command in COMMANDS]
     plan, prepared, trained = (text or "" for text in printed[-4:-1])
     made = tmp_path / "outputs" / "artifacts"
@@ -107,6 +110,15 @@ def test_the_page_leads_to_a_report(bucket: SmallRelease, tmp_path: Path) -> Non
     assert "subj01: 4 sessions, 192 trials, 40 voxels" in prepared
     assert "simulated" not in trained
     assert (tmp_path / "outputs" / "reports" / "finetune_subj01_1h" / "index.html").is_file()
-    assert len(list((made / "prepare_nsd").glob("[!.]*"))) == 1
+    (artifact,) = (made / "prepare_nsd").glob("[!.]*")
+    assert signal_correlation(DataLayout(artifact), DataLayout(tiny_nsd), tmp_path / "cache") > 0.7
     by_step, by_folder = (json.loads((path / "scores.json").read_text()) for path in (made / "evaluate").glob("[!.]*"))
     assert by_step["rows"] == by_folder["rows"]
+
+
+def signal_correlation(layout: DataLayout, world: DataLayout, cache: Path) -> float:
+    """Median over the voxels of subject 1 of the correlation of prepared responses with the world's noise-free ones."""
+    trials = load_training_trials(layout, 1, "all", cache)
+    betas, signal = read_betas(layout, 1, trials.beta_rows), read_noise_free(world, 1, trials.stimulus_ids)
+    voxels = betas.shape[1]
+    return float(np.median(np.corrcoef(betas.T, signal.T)[range(voxels), range(voxels, 2 * voxels)]))

@@ -96,12 +96,15 @@ def _count_sessions(release: NsdRelease, subject: int, settings: PreparationSett
 
 def _check_zscore(design: Design, subject: int, settings: PreparationSettings) -> None:
     trained = set(design.sessions[design.training_trials].tolist())
+    needed: Sequence[int] = ()
     if settings.zscore == "exclude_shared1000":
         needed = range(1, design.num_sessions + 1)
-    else:
-        needed = settings.zscore_sessions if settings.zscore == "train_sessions_only" else ()
-        if settings.zscore == "train_sessions_only" and not needed:
-            raise UserError("data.zscore_sessions is empty", got="[]", expected="sessions from 1", fix="[1]")
+    elif settings.zscore == "train_sessions_only":
+        needed = settings.zscore_sessions
+        if not needed:
+            raise UserError(
+                "data.zscore_sessions is empty", got="[]", expected="sessions from 1", fix="data.zscore_sessions=[1]"
+            )
     if missing := sorted(set(needed) - trained):
         what = f"data.zscore={settings.zscore}: subject {subject} has no training trial in a session"
         raise UserError(what, got=f"session {missing[0]}", expected=f"some of 1 to {design.num_sessions}")
