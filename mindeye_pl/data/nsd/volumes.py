@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class NiftiSession(Session):
 
     def __init__(self, path: Path):
         self.path, image = path, open_nifti(path)
-        stored = image.dataobj
+        stored: Any = image.dataobj
         if len(stored.shape) != 4:
             raise UserError(f"{path} does not hold betas", got=stored.shape, expected="(X, Y, Z, trials)")
         dtype = stored.dtype
