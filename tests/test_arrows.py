@@ -69,7 +69,7 @@ LIBRARIES = {
     "lightning_fabric": {"distributed", "training"},
     "faiss": {"gallery"},
     "pymilvus": {"gallery"},
-    "nibabel": {"data/layout/brain_mask", "brain_maps"},
+    "nibabel": {"brain_maps", "data/layout/brain_mask", "data/nifti", "data/nsd/volumes"},
     "nilearn": {"brain_maps"},
     "wandb": {"tracking"},
     "wandb_workspaces": {"tracking"},

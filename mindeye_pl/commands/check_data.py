@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +11,8 @@ from mindeye_pl.console import console
 from mindeye_pl.data.inventory import Inventory, SubjectFacts
 from mindeye_pl.data.layout.inventory import take_inventory as of_working_layout
 from mindeye_pl.data.mindeye1.inventory import take_inventory as of_mindeye1
+from mindeye_pl.data.nsd.inventory import take_inventory as of_nsd_release
+from mindeye_pl.data.own.inventory import take_inventory as of_own
 from mindeye_pl.errors import UserError
 
 _MINDEYE1_SHARDS = {"train": 18, "val": 1, "test": 2}  # as published
@@ -25,8 +27,10 @@ def check_data(config: DictConfig) -> None:
     folder, option = _folder(config)
     inventories = [found for take in _readers(config, folder, option) if (found := take()) is not None]
     if not inventories:
-        expected = "betas_all_subj01_fp32_renorm.hdf5, or webdataset_avg_split (docs/data.md)"
-        raise UserError(f"{folder} has no layout of brain data that is known", expected=expected)
+        expected = "betas_all_subj01_fp32_renorm.hdf5, webdataset_avg_split, nsddata_betas or sub-01_betas.hdf5"
+        raise UserError(
+            f"{folder} has no layout of brain data that is known", expected=expected, fix="docs/data.md says more"
+        )
     for inventory in inventories:
         _print(folder, inventory)
     if damaged := [part for inventory in inventories for part in inventory.parts if part.state == "damaged"]:
@@ -49,6 +53,8 @@ def _readers(config: DictConfig, folder: Path, option: str) -> list[Callable[[],
     return [
         lambda: of_working_layout(folder, Path(config.paths.cache), known, dataset),
         lambda: of_mindeye1(folder, _MINDEYE1_SHARDS),
+        lambda: of_nsd_release(folder),
+        lambda: of_own(folder, OmegaConf.select(config, "own.image_column") or "stim_file"),
     ]
 
 

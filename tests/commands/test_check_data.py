@@ -11,7 +11,9 @@ from mindeye_pl.data.layout.inventory import take_inventory
 from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.layout.trials import load_test_trials, load_training_trials
 from tests.conftest import CommandLine
+from tests.data.own.made_study import write_study
 from tests.data.small_mindeye1 import write_avg_split
+from tests.data.small_nsd_release import write_release
 
 
 @pytest.fixture
@@ -117,6 +119,35 @@ def test_shards_of_mindeye1(cli: CommandLine, tiny_nsd: Path, tmp_path: Path) ->
     assert "MindEye1's preparation of NSD" in out
     assert f"{here} of 18" in " ".join(out.split())
     assert "next: hf download pscotti/naturalscenesdataset webdataset_avg_split/" in out
+
+
+def test_nsd_as_it_is_released(cli: CommandLine, tiny_nsd: Path, tmp_path: Path) -> None:
+    release = write_release(DataLayout(tiny_nsd), (1, 2), tmp_path / "nsd")
+    code, out, _ = cli("pipeline=check_data", f"paths.nsd={release.root}")
+    assert code == 0
+    assert "NSD's own release, betas_fithrf_GLMdenoise_RR" in out
+    command = "pipeline=prepare_nsd data=nsd_release data.beta_version=betas_fithrf_GLMdenoise_RR data.subjects=[1,2]"
+    assert f"next: python -m mindeye_pl {command} paths.nsd={release.root}" in out
+    release.responses(2).unlink()
+    out = cli("pipeline=check_data", f"paths.nsd={release.root}")[1]
+    assert (
+        "next: aws s3 cp --no-sign-request s3://natural-scenes-dataset/nsddata/ppdata/subj02/behav/responses.tsv" in out
+    )
+    assert "data.subjects=[1] " in out
+    release.betas(1, 1).write_text("no volume")
+    says = ("subj01: betas: ", "truncated")
+    cli.refuses("pipeline=check_data", f"paths.nsd={release.root}", says=says)
+
+
+def test_own_recordings(cli: CommandLine, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    write_study(study, num_images=16, sessions=2, num_voxels=30)
+    code, out, _ = cli("pipeline=check_data", f"paths.data={study}")
+    assert code == 0
+    assert "sub-01: 2 sessions, 32 trials of 16 images, " in out
+    assert f"next: python -m mindeye_pl +experiment=finetune_own own.path={study}" in out
+    next(study.rglob("*events.tsv")).write_text("onset\tduration\n0\t1\n")
+    cli.refuses("pipeline=check_data", f"paths.data={study}", says=("stim_file",))
 
 
 def test_unknown_folders_are_refused(cli: CommandLine, tmp_path: Path) -> None:
