@@ -114,17 +114,6 @@ def scores(cli: CommandLine) -> dict[str, dict[str, dict]]:
 
 
 @pytest.mark.slow
-def test_a_strong_signal_is_decoded(tmp_path: Path, cli: CommandLine) -> None:
-    write_study(tmp_path / "study", num_images=60, repetitions=2, num_voxels=100, noise=0.2)
-    command = ("+experiment=finetune_own", f"own.path={tmp_path / 'study'}", "logger=none")
-    code, _, err = cli(*command, "finetune.max_steps=80", "pipeline.steps=[finetune,evaluate]")
-    assert code == 0, err
-    found, shuffled = (scores(cli)[line]["image_retrieval"] for line in ("model", "shuffled"))
-    assert found["value"] > shuffled["interval"][1]
-    assert found["interval"][0] > found["chance"]
-
-
-@pytest.mark.slow
 def test_a_scanner_study_from_its_files_to_the_report(tmp_path: Path, cli: CommandLine) -> None:
     study = tmp_path / "study"
     study.mkdir()
