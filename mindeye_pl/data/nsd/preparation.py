@@ -29,7 +29,7 @@ from mindeye_pl.data.nsd.stimuli import read_coco_captions
 from mindeye_pl.data.nsd.tasks import normalised_session, resized_stimuli, session_moments, varying_voxels
 from mindeye_pl.data.nsd.volumes import read_volume
 from mindeye_pl.data.nsd.zscore import Moments
-from mindeye_pl.data.simulated.parallel import run_tasks
+from mindeye_pl.data.parallel import run_tasks
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.atomic import flush, write_json
 from mindeye_pl.store.own_files import read_json, read_or_make

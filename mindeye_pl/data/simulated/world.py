@@ -23,12 +23,12 @@ from mindeye_pl.data.layout.hdf5 import open_hdf5
 from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.data.nsd.shards import write_shards
+from mindeye_pl.data.parallel import available_cores, run_tasks
 from mindeye_pl.data.simulated.betas import TrialNoise, write_betas, write_noise_free
 from mindeye_pl.data.simulated.brain import Percepts, SimulatedBrain
 from mindeye_pl.data.simulated.design import draw_design
 from mindeye_pl.data.simulated.geometry import place_voxels
 from mindeye_pl.data.simulated.identity import Identity
-from mindeye_pl.data.simulated.parallel import available_cores, run_tasks
 from mindeye_pl.data.simulated.scene_source import DRAWN, Scene, SceneSource
 from mindeye_pl.data.simulated.visual_features import RETINA_SIZE, visual_features
 from mindeye_pl.errors import UserError

@@ -20,7 +20,7 @@ from mindeye_pl.data.layout.test_set import load_tested_trials
 from mindeye_pl.data.layout.trials import load_training_trials
 from mindeye_pl.engine.step import MISSING, FingerprintOf, Input, Inputs, Made, Step
 from mindeye_pl.errors import UserError
-from mindeye_pl.store.fingerprint import fingerprint_file, fingerprint_folder
+from mindeye_pl.store.fingerprint import fingerprint_file
 
 #: Optional files of a dataset, by their names in `DataLayout`.
 CAPTIONS, REGION_MASKS, NCSNR, SPLITS = "captions", "region_masks", "ncsnr", "splits"
@@ -181,25 +181,6 @@ def _check_simulated_sessions(simulated: int | DictConfig, subject: int, wanted:
     if existing is not None and wanted != "all" and wanted > existing:
         what = f"data.num_sessions is more than the simulated world has of subject {subject}"
         raise UserError(what, got=wanted, expected=f"up to {existing}, or all", fix=f"data.num_sessions={existing}")
-
-
-@dataclass(frozen=True)
-class SourceFolder(Input):
-    """The files of the user's that a step converts, all below `data.source_dir`; opened, the folder's path."""
-
-    def fingerprint(self, config: DictConfig) -> str:
-        """Return the fingerprint of all files."""
-        folder = Path(config.data.source_dir)
-        return fingerprint_folder(folder, (path for path in folder.rglob("*") if path.is_file()))
-
-    def open(self, config: DictConfig, parts: Inputs) -> Path:
-        """Return the folder."""
-        return Path(config.data.source_dir)
-
-    def missing(self, config: DictConfig) -> list[str]:
-        """Return the folder, if it is not there."""
-        folder = config.data.source_dir
-        return [] if folder and Path(folder).is_dir() else [f"the folder data.source_dir={folder}"]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class PrepareNsd(Step):
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Prepare all subjects and images."""
         from mindeye_pl.data.nsd.preparation import prepare_nsd
-        from mindeye_pl.data.simulated.parallel import available_cores
+        from mindeye_pl.data.parallel import available_cores
 
         data = settings.data
         facts = prepare_nsd(
