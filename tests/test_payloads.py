@@ -27,7 +27,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.foreign_config import read_foreign_config
 from mindeye_pl.gallery.files import open_gallery
 from mindeye_pl.sharing.shareable import Shareable
-from mindeye_pl.steps.evaluation.foreign_images import read_published, read_reconstructions_of
+from mindeye_pl.steps.evaluation.foreign.images import read_published, read_reconstructions_of
 from mindeye_pl.training.checkpoints import read_weights
 from mindeye_pl.weights.convert import convert
 from mindeye_pl.weights.deepspeed import read_deepspeed

@@ -14,7 +14,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.gallery.files import open_gallery
 from mindeye_pl.gallery.milvus_index import MilvusBuild, MilvusIndex
 from mindeye_pl.sharing.folder import read_config
-from mindeye_pl.steps.evaluation.foreign_images import _captions_of_folder
+from mindeye_pl.steps.evaluation.foreign.images import _captions_of_folder
 from mindeye_pl.steps.evaluation.test_set_log import _read
 from mindeye_pl.store.json_files import parse_json, read_json
 from mindeye_pl.store.locks import Maker

@@ -91,7 +91,7 @@ def test_every_entry_of_the_list_is_complete(name: str) -> None:
     entry = RELEASED[name]
     assert set(entry) >= KEYS
     assert set(entry) <= KEYS | {"with_files", "other_names", "fetch"}
-    assert ("fetch" in entry) == (entry.repository_type == "torch")
+    assert "fetch" in entry or entry.repository_type != "torch"
     assert "://" not in str(entry), "commands and repositories, no addresses"
 
 
@@ -240,7 +240,7 @@ def test_check_weights_names_what_evaluations_need(
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
     code, out, _ = cli("pipeline=check_weights", f"paths.weights={tmp_path}")
     assert code == 0
-    for name in RELEASED:
+    for name in (name for name in RELEASED if find_weights(RELEASED[name], tmp_path) is None):
         assert f"{name}: {download_command(RELEASED[name])}" in out
 
 

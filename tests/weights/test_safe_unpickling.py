@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.evaluation.foreign_images import PublishedTensor, read_published
+from mindeye_pl.steps.evaluation.foreign.images import PublishedTensor, read_published
 from mindeye_pl.weights.convert import convert
 from mindeye_pl.weights.deepspeed import read_deepspeed
 from mindeye_pl.weights.files import read_state

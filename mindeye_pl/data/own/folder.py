@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindeye_pl.data.layout.shards import is_of_macos
+from mindeye_pl.data.natural_order import natural_key
 from mindeye_pl.errors import UserError
 
 #: Suffixes of arrays of betas.
@@ -75,7 +76,7 @@ class StudyFolder:
 
     def subject_labels(self) -> list[str]:
         """Return the labels of the subjects with betas, in order; empty where there are none."""
-        return sorted({subject_label(self.path, path) or ONLY for path in self._betas_files()}, key=natural)
+        return sorted({subject_label(self.path, path) or ONLY for path in self._betas_files()}, key=natural_key)
 
     def subjects(self) -> list[SubjectFiles]:
         """Return the files of all subjects, in the order of their labels.
@@ -105,7 +106,7 @@ class StudyFolder:
         if None in by_session and len(by_session) > 1:
             what = f"{by_session[None]} has no session in its name, and other files of sub-{label} have one"
             raise UserError(what, expected="ses-LABEL in all names, or one file of all sessions")
-        ordered = sorted(by_session.items(), key=lambda item: natural(item[0] or ""))
+        ordered = sorted(by_session.items(), key=lambda item: natural_key(item[0] or ""))
         events = self._of_subject(label, self._found(self.events, _EVENTS))
         recordings = [
             Recording(session, path, self._events_of(label, session, events, len(ordered) == 1))
@@ -125,7 +126,7 @@ class StudyFolder:
             name = f"sub-{label}{f'_ses-{session}' if session else ''}"
             got = f"no {self.events or f'{name}_*_events.tsv'} in {self.path}"
             raise UserError(f"{name} has betas and no events table", got=got, fix=f"own.events=PATTERN ({TUTORIAL})")
-        return tuple(sorted(chosen, key=lambda path: (natural(named[path] or ""), natural(path.name))))
+        return tuple(sorted(chosen, key=lambda path: (natural_key(named[path] or ""), natural_key(path.name))))
 
     def _mask_of(self, label: str) -> Path | None:
         masks = self._of_subject(label, self._found(self.mask, _MASKS))
@@ -171,15 +172,9 @@ def entity(root: Path, path: Path, name: str) -> str | None:
     return found[-1] if found else None
 
 
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts `run-2` before `run-10`."""
-    parts = re.split(r"(\d+)", text)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
-
-
 def is_same(label: str | None, other: str) -> bool:
     """Return whether two labels are the same; `1` and `01` are."""
-    return label is not None and natural(label) == natural(other)
+    return label is not None and natural_key(label) == natural_key(other)
 
 
 def _is_of_run(path: Path) -> bool:

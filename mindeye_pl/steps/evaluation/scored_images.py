@@ -15,14 +15,14 @@ from omegaconf import DictConfig
 from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Made
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_captions, read_reconstructions
-from mindeye_pl.steps.evaluation.foreign_images import (
+from mindeye_pl.steps.evaluation.foreign.images import (
     blurry_beside,
     check_reconstructions,
     companions,
     is_refined,
     read_reconstructions_of,
 )
-from mindeye_pl.steps.evaluation.foreign_layouts import table_beside
+from mindeye_pl.steps.evaluation.foreign.layouts import table_beside
 from mindeye_pl.steps.inputs.dataset import data_steps
 from mindeye_pl.steps.inputs.splits import Split, split_name, test_data
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file

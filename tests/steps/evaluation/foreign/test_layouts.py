@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.steps.evaluation.foreign_images import check_reconstructions, companions, read_reconstructions_of
-from mindeye_pl.steps.evaluation.natural_order import natural_key
-from tests.steps.evaluation.test_foreign_images import IDS, random_images, refuses, write_files
+from mindeye_pl.data.natural_order import natural_key
+from mindeye_pl.steps.evaluation.foreign.images import check_reconstructions, companions, read_reconstructions_of
+from tests.steps.evaluation.foreign.test_images import IDS, random_images, refuses, write_files
 
 
 def bytes_of(images: torch.Tensor) -> np.ndarray:

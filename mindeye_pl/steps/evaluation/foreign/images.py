@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from mindeye_pl.data.natural_order import natural_key
 from mindeye_pl.data.nsd import constants as nsd
 from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.reconstruct import CAPTIONS, RECONSTRUCTIONS
-from mindeye_pl.steps.evaluation.foreign_layouts import final_images, ids_of_table, table_beside
-from mindeye_pl.steps.evaluation.foreign_sources import (
+from mindeye_pl.steps.evaluation.foreign.layouts import final_images, ids_of_table, table_beside
+from mindeye_pl.steps.evaluation.foreign.sources import (
     SUFFIXES,
     ArrayFile,
     ImageArchive,
@@ -31,7 +32,6 @@ from mindeye_pl.steps.evaluation.foreign_sources import (
     described,
     read_published,
 )
-from mindeye_pl.steps.evaluation.natural_order import natural_key
 from mindeye_pl.store.json_files import read_json
 
 #: Ends of the published file names: images from the unCLIP, refined, from the low-level branch; and captions.

@@ -1,0 +1,1 @@
+"""Reconstructions that somebody else made: where they lie, how they are read, and in which order."""
