@@ -9,7 +9,6 @@ again, so that a stopped rehearsal goes on. Exit code 1 if a stage fails.
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -99,7 +98,6 @@ def main() -> None:
     weights.mkdir(parents=True, exist_ok=True)
     kept = work / "stages.json"
     rows: dict[str, dict[str, Any]] = json.loads(kept.read_bytes()) if kept.exists() else {}
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     failed = False
     for stage in stages(weights, work):
         if stage.title in rows or (arguments.only is not None and stage.title not in arguments.only):
