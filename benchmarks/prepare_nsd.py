@@ -3,9 +3,9 @@
     python benchmarks/prepare_nsd.py FOLDER [--formats hdf5 nii.gz] [--sessions 40] [--workers 2] [--output FILE.json]
 
 One session of func1pt8mm is written per format, in the volume of subject 1, and linked under the names of all sessions;
-the folder needs 6 GB and is emptied afterwards. The ratio is the time of the whole preparation over that of reading as
-many bytes with large reads, both with the file in the system's cache; a disk that is slower than the printed rate is
-what a preparation waits for.
+the folder needs 6 GB and is emptied afterwards. Sessions are read from the system's cache, so that the rate is that of
+the preparation; a disk that is slower is what a preparation waits for. For scale, the session's file is read once from
+the disk, with large reads.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import h5py
 import nibabel
 import numpy as np
 from scipy.io import savemat
-from timing import RATIO
 
 from mindeye_pl.data.nsd.inspection import PreparationSettings
 from mindeye_pl.data.nsd.preparation import prepare_nsd
 from mindeye_pl.data.nsd.release import NSD_GENERAL, VISUAL_AREAS, NsdRelease
+from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.results.benchmarks import benchmark_summary
 from mindeye_pl.reports.results.summary import write_summary
 
@@ -35,9 +35,19 @@ from mindeye_pl.reports.results.summary import write_summary
 SHAPE, NUM_VOXELS, NUM_TRIALS = (81, 104, 83), 15_724, 750
 NUM_IMAGES = 512
 
+COLUMNS = (
+    Column("Files, GB", "size", form="number"),
+    Column("Seconds", "seconds", form="number", higher_is_better=False),
+    Column("Processor s", "processor", form="number", higher_is_better=False),
+    Column("Files, MB/s", "rate", form="number"),
+    Column("Voxels, MB/s", "voxel_rate", form="number"),
+    Column("Disk, MB/s", "disk_rate", form="number"),
+    Column("Peak, GB", "peak", form="number", higher_is_better=False),
+)
+
 
 def main() -> None:
-    """Prepare the subject from each format, and print rates and ratios."""
+    """Prepare the subject from each format, and print times, rates and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--formats", nargs="+", default=["hdf5", "nii.gz"])
@@ -50,36 +60,39 @@ def main() -> None:
         root = arguments.folder / "release"
         try:
             session = write_release(NsdRelease(root), suffix, arguments.sessions)
-            title = f"{suffix}: preparation / reading"
-            rows[title] = {RATIO.score: measure(root, session, arguments)}
+            title = f"{arguments.sessions} sessions of {suffix}"
+            found = measure(root, session, arguments)
+            rows[title] = {column.score: {"value": found[column.score]} for column in COLUMNS}
+            print(title, *(f"{column.title} {found[column.score]:,.4g}" for column in COLUMNS), sep=", ", flush=True)
         finally:
             shutil.rmtree(root, ignore_errors=True)
             shutil.rmtree(arguments.folder / "prepared", ignore_errors=True)
-    write_summary(arguments.output, benchmark_summary("prepare_nsd", "python benchmarks/prepare_nsd.py", [RATIO], rows))
+    write_summary(arguments.output, benchmark_summary("prepare_nsd", "python benchmarks/prepare_nsd.py", COLUMNS, rows))
 
 
-def measure(root: Path, session: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Prepare a release whose sessions are links to one file, and return the ratio."""
+def measure(root: Path, session: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Prepare a release whose sessions are links to one file, and return the columns."""
     size = session.stat().st_size
     os.sync()
     with session.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    cold, hot = timed(lambda: read_whole(session)), timed(lambda: read_whole(session))
+    cold = timed(lambda: read_whole(session))
     settings = PreparationSettings(zscore="all_trials")
     with PeakMemory() as memory:
         began = sum(os.times()[:4])  # of children too
         seconds = timed(lambda: prepare(root, arguments, settings))
         processor = sum(os.times()[:4]) - began
-    rate = arguments.sessions * size / seconds
-    print(
-        f"{session.name}: {size / 1e9:.2f} GB; read at {size / cold / 1e6:,.0f} MB/s from disk, {size / hot / 1e6:,.0f}"
-        f" MB/s from the cache; {arguments.sessions} sessions and {NUM_IMAGES} images prepared in {seconds:.0f} s with"
-        f" {arguments.workers} processes ({rate / 1e6:,.0f} MB/s), {processor:.0f} s of processor time; peak"
-        f" {memory.peak / 1e9:.2f} GB",
-        flush=True,
-    )
-    value = seconds / (arguments.sessions * hot)
-    return {"value": value, "interval": [value, value]}
+    volumes = NUM_TRIALS * np.prod(SHAPE) * np.dtype(np.int16).itemsize
+    megabytes = arguments.sessions / seconds / 1e6
+    return {
+        "size": arguments.sessions * size / 1e9,
+        "seconds": seconds,
+        "processor": processor,
+        "rate": size * megabytes,
+        "voxel_rate": float(volumes * megabytes),
+        "disk_rate": size / cold / 1e6,
+        "peak": memory.peak / 1e9,
+    }
 
 
 def prepare(root: Path, arguments: argparse.Namespace, settings: PreparationSettings) -> None:

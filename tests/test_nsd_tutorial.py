@@ -29,7 +29,7 @@ BUCKET = "s3://natural-scenes-dataset/"
 #: What keeps a run small, beside the commands of the page.
 SMALL = (
     *("scale=tiny", "logger=none", "paths.outputs=outputs", "report.compare=[]"),
-    *("data.trials_per_session=48", "data.num_workers=0", "+vae.image_size=32"),  # the tiny VAE is of small images
+    *("data.trials_per_session=48", "data.num_workers=0", "vae.image_size=32"),  # the tiny VAE is of small images
 )
 
 
