@@ -112,6 +112,12 @@ class TrialDecomposition:
             predicted[:, block] = fitted.cpu().numpy()
         return predicted
 
+    def coefficients(self, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+        """Return weights `(V, T)` and intercepts `(T,)` float32 of the fit to the images' targets `(N, T)`."""
+        gain = self._values.sqrt() / (self._values + penalty)  # (r,)
+        weights = self._right @ (gain[:, None] * (self._left_sums.T @ targets))
+        return weights, self._fractions @ targets - self._mean.float() @ weights
+
     def blocks(self, targets: np.ndarray, block_size: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield some columns at a time, float32 on the device, and where they stand."""
         for start in range(0, targets.shape[1], block_size):

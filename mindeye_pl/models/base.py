@@ -152,8 +152,13 @@ class BrainDecoder(Shareable, LightningModule):
         assert self._scheduler is not None
         groups = [group | {"part": name} for name, part in self.parts().items() for group in part.parameter_groups()]
         optimizer = self._optimizer(groups)
+        optimizer.register_step_post_hook(self._correct_decay)
         scheduler = self._scheduler(optimizer, iterations_per_epoch=self._iterations(self.trainer.max_epochs or 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _correct_decay(self, optimizer: Optimizer, *_args: Any) -> None:
+        for part in self.parts().values():
+            part.correct_decay(optimizer)
 
     def _iterations(self, epochs: int) -> list[int]:
         """Return the optimiser steps of each epoch."""

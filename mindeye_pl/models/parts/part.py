@@ -6,6 +6,7 @@ from typing import Any, get_args
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.types import NonNegativeFloat, PositiveFloat, PublishedOrCorrected
@@ -44,12 +45,29 @@ class Part(Shareable, LightningModule):
         self.weight_decay, self.gain_decay, self.lr_scale = weight_decay, gain_decay, lr_scale
         # Noted here: a strategy that shards the weights flattens them before the optimiser is made.
         self._matrices = frozenset(name for name, p in network.named_parameters() if p.ndim >= 2)
+        self._decay_targets: list[tuple[nn.Parameter, Tensor]] = []
 
     def decays(self, name: str) -> bool:
         """Return true if the optimiser decays the parameter of this name."""
         if self.gain_decay == "published":
             return "bias" not in name
         return name.replace(_FSDP_PREFIX, "") in self._matrices
+
+    def decay_to_present_weights(self) -> None:
+        """Let weight decay pull towards the present weights in place of zero. Strategies must not shard them."""
+        self._decay_targets = [(p, p.detach().clone()) for p in self.network.parameters()]
+
+    @torch.no_grad()
+    def correct_decay(self, optimizer: Optimizer) -> None:
+        """Move the decayed weights back by what a decoupled decay took of its target; call after each step."""
+        for group in optimizer.param_groups:
+            decay = group["lr"] * group["weight_decay"]
+            if not decay:
+                continue
+            own = {id(p) for p in group["params"]}
+            for parameter, target in self._decay_targets:
+                if id(parameter) in own:
+                    parameter.add_(target.to(parameter.device), alpha=decay)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trainable parameters as one group with weight decay and one without; empty groups are omitted."""

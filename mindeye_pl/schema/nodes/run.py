@@ -10,7 +10,15 @@ from mindeye_pl.gallery.files import AUTO, KINDS
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
-from mindeye_pl.types import Name, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, PublishedOrCorrected
+from mindeye_pl.types import (
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOf,
+    PositiveFloat,
+    PositiveInt,
+    PublishedOrCorrected,
+)
 
 #: Weights that fine-tuning starts from.
 Start = Literal["pretrained", "scratch"]
@@ -27,6 +35,12 @@ Prunable = Annotated[str, OneOf((UNFINISHED, REMOVED, DAMAGED, OTHER_SCHEMA))]
 Action = Literal["list", "verify", "prune"]
 Unreadable = Literal["refuse", "skip"]
 Locks = Annotated[str, OneOf((REQUIRED, NO_LOCKS))]
+
+#: Weights of a new subject's alignment before fine-tuning.
+AlignmentStart = Literal["random", "closed_form"]
+
+#: Weights that the decay of a new subject's alignment pulls towards.
+DecayTowards = Literal["zero", "start"]
 
 LAST, BEST = get_args(Keep)
 LOSS, *_ = get_args(ValidationScore)
@@ -45,12 +59,22 @@ class Pretrain(Settings):
     batch_size: PositiveInt = key("trials of a batch, over all subjects together.")
 
 
+class NewAlignment(Settings):
+    """Functional alignment of a new subject (docs/one_hour.md)."""
+
+    start: AlignmentStart = key("weights before fine-tuning; `closed_form`: ridge regression to the shared space.")
+    decay_towards: DecayTowards = key("weights that the weight decay pulls towards: `zero`, or those of the `start`.")
+    features: PositiveInt = key("features of an image at most, from which `closed_form` predicts its shared vector.")
+    gains: Annotated[list[PositiveFloat], MinLen(1)] = key("factors that `closed_form` chooses from.")
+
+
 class Finetune(Settings):
     """Training on `data.subject`."""
 
     start: Start = key("starting weights, those of the pretrain step or random ones.")
     checkpoint: str | None = key("published or exported checkpoint to start from, in place of the pretrain step.")
     trainable: str | Annotated[list[str], MinLen(1)] = key("`all`, or the parts that learn while the rest is frozen.")
+    alignment: NewAlignment = key("functional alignment of the new subject.")
     inherit_bias: PublishedOrCorrected = key("`published` starts with the bias of the first pretraining subject.")
     epochs: PositiveInt = key("epochs of training.")
     max_steps: PositiveInt | None = key(

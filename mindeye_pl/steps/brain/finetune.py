@@ -16,6 +16,7 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import score_summary
 from mindeye_pl.schema.nodes.run import LAST
+from mindeye_pl.steps.brain.closed_form import CLOSED_FORM, load_alignment
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
@@ -58,6 +59,8 @@ class Finetune(Step):
         if config.finetune.start == "pretrained":
             given = config.finetune.checkpoint
             found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
+        if config.finetune.alignment.start == "closed_form":
+            found["alignment"] = Made(CLOSED_FORM)
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
@@ -77,9 +80,10 @@ class Finetune(Step):
         return [*subject_tags(config), start]
 
     def check(self, config: DictConfig) -> None:
-        """Check the budget, and that a rank holds the weights that are kept."""
+        """Check the budget, the alignment's start, and that a rank holds the weights that are kept."""
         settings = config.finetune
         Budget.of(settings, self.name)
+        check_alignment(config)
         if settings.keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
             fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
             raise UserError(
@@ -107,6 +111,11 @@ class Finetune(Step):
             path = given if wanted.checkpoint else given / WEIGHTS
             load_shared_weights(model, read_weights(path), path, inherit_bias=wanted.inherit_bias)
             start = "from the pretrained model"
+        if wanted.alignment.start == "closed_form":
+            load_alignment(model, inputs["alignment"])
+            start += ", aligned in closed form,"
+        if wanted.alignment.decay_towards == "start":
+            model.parts()["alignment"].decay_to_present_weights()
         model.freeze_all_but(wanted.trainable)
         title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
         training = TrainingSettings.of(settings, work.name)
@@ -125,6 +134,22 @@ class Finetune(Step):
 
 
 FINETUNE = Finetune()
+
+
+def check_alignment(config: DictConfig) -> None:
+    """Raise a UserError for a start or a decay of the alignment that the rest of the settings cannot have."""
+    settings, wanted = config.finetune, config.finetune.alignment
+    if wanted.start == "closed_form" and (settings.start != "pretrained" or settings.checkpoint is not None):
+        what = "finetune.alignment.start=closed_form needs the pretraining subjects' own alignments"
+        got = f"finetune.start={settings.start}" if settings.checkpoint is None else "finetune.checkpoint"
+        raise UserError(what, got=got, fix="finetune.start=pretrained, without a checkpoint")
+    if (wanted.start, wanted.decay_towards) == ("random", "zero"):
+        return
+    if config.model.get("alignment") is None:
+        raise UserError("finetune.alignment needs a linear alignment", got=config.model._target_, fix="model=mindeye2")
+    if wanted.decay_towards == "start" and shards_weights(strategy := config.trainer.get("strategy", "auto")):
+        what = "finetune.alignment.decay_towards=start needs whole weights in a rank"
+        raise UserError(what, got=strategy_name(strategy), fix="trainer.strategy=ddp")
 
 
 def read_normalisation(folder: Path) -> BetaNormalisation:
