@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from sklearn.random_projection import SparseRandomProjection
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.data.datamodule import TrialDataModule
@@ -126,7 +126,7 @@ class ImageFeatures:
         self._projection = None
         if size > width:
             self._projection = SparseRandomProjection(width, random_state=0, dense_output=True)
-            self._projection.fit(np.empty((1, size), np.float32))
+            self._projection.fit(np.zeros((1, size), np.float32))
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         """Return the features of these images, ids ascending."""
@@ -142,13 +142,13 @@ class ImageFeatures:
 def mean_aligned(model: BrainDecoder, data: TrialDataModule) -> tuple[np.ndarray, np.ndarray]:
     """Return the images of all subjects' training trials `(N,)`, ascending, and their mean aligned vectors `(N, h)`."""
     ids = np.unique(np.concatenate([trials.stimulus_ids for trials in data.train_trials]))
-    sums, counts = torch.zeros(0), np.zeros(len(ids), np.int64)
+    alignment, sums, counts = model.parts()["alignment"], torch.zeros(0), np.zeros(len(ids), np.int64)
     for index, (subject, trials) in enumerate(zip(data.subjects, data.train_trials, strict=True)):
         scale = data.normalisation(subject)
         for start in range(0, len(trials), _BLOCK):
             block = trials.select(np.arange(start, min(start + _BLOCK, len(trials))))
             betas = torch.from_numpy(scale(read_betas(data.layout, subject, block.beta_rows))).to(model.device)
-            aligned = model.align([betas], [index]).float().cpu()  # (b, h)
+            aligned = alignment(betas, index).float().cpu()  # (b, h)
             sums = sums if len(sums) else torch.zeros(len(ids), aligned.shape[1])
             rows = np.searchsorted(ids, block.stimulus_ids)
             sums.index_add_(0, torch.from_numpy(rows), aligned)
@@ -171,7 +171,7 @@ class HeldOutRetrieval:
     def __call__(self, aligned: Tensor) -> float:
         """Return minus the mean logarithm of the ranks in both directions, for vectors `(M, h)` of M >= N images."""
         parts = aligned[: len(self._tokens)].to(self._model.device).split(_BLOCK)
-        backbone: nn.Module = self._model.parts()["backbone"].network
+        backbone = self._model.parts()["backbone"].network
         retrieval = torch.cat([backbone(part)[1] for part in parts])  # (N, S, D)
         similarity = cosine_similarity(query=retrieval, gallery=self._tokens)
         ranks = [ranks_of_own(each).double().log() for each in (similarity, similarity.T)]
