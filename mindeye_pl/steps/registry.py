@@ -4,6 +4,7 @@ from mindeye_pl.engine.step import Step
 from mindeye_pl.steps.baselines.images import BASELINES
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.brain.closed_form import CLOSED_FORM
+from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
@@ -29,7 +30,7 @@ from mindeye_pl.steps.inputs.prepare_own import PREPARE_OWN
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
-_BRAIN = (PRETRAIN, CLOSED_FORM, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
+_BRAIN = (PRETRAIN, EPISODES, CLOSED_FORM, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS, BRAIN_MAPS)
 _FOUNDATION = (

@@ -65,7 +65,17 @@ class NewAlignment(Settings):
     start: AlignmentStart = key("weights before fine-tuning; `closed_form`: ridge regression to the shared space.")
     decay_towards: DecayTowards = key("weights that the weight decay pulls towards: `zero`, or those of the `start`.")
     features: PositiveInt = key("features of an image at most, from which `closed_form` predicts its shared vector.")
+    penalties: Annotated[list[PositiveFloat], MinLen(1)] = key("penalties that `closed_form` chooses from.")
     gains: Annotated[list[PositiveFloat], MinLen(1)] = key("factors that `closed_form` chooses from.")
+
+
+class EpisodeTraining(Settings):
+    """Training of the shared parts on alignments of an hour, before a closed-form start (docs/one_hour.md)."""
+
+    per_subject: NonNegativeInt = key("episodes of each pretraining subject; 0: no such training.")
+    epochs: PositiveInt = key("epochs of training.")
+    max_steps: PositiveInt | None = key("optimiser steps, in `epochs` equal parts; null: epochs are passes over data.")
+    batch_size: PositiveInt = key("trials of a batch, over all episodes together.")
 
 
 class Finetune(Settings):
@@ -75,6 +85,7 @@ class Finetune(Settings):
     checkpoint: str | None = key("published or exported checkpoint to start from, in place of the pretrain step.")
     trainable: str | Annotated[list[str], MinLen(1)] = key("`all`, or the parts that learn while the rest is frozen.")
     alignment: NewAlignment = key("functional alignment of the new subject.")
+    episodes: EpisodeTraining = key("training on episodes before it.")
     inherit_bias: PublishedOrCorrected = key("`published` starts with the bias of the first pretraining subject.")
     epochs: PositiveInt = key("epochs of training.")
     max_steps: PositiveInt | None = key(

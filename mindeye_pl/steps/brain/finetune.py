@@ -17,7 +17,9 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import score_summary
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.closed_form import CLOSED_FORM, load_alignment
+from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
+from mindeye_pl.steps.brain.shared_space import load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
 from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
@@ -61,6 +63,8 @@ class Finetune(Step):
             found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
         if config.finetune.alignment.start == "closed_form":
             found["alignment"] = Made(CLOSED_FORM)
+            if config.finetune.episodes.per_subject:
+                found["episodes"] = Made(EPISODES)
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
@@ -112,6 +116,8 @@ class Finetune(Step):
             load_shared_weights(model, read_weights(path), path, inherit_bias=wanted.inherit_bias)
             start = "from the pretrained model"
         if wanted.alignment.start == "closed_form":
+            if "episodes" in inputs:
+                load_shared(model, inputs["episodes"])
             load_alignment(model, inputs["alignment"])
             start += ", aligned in closed form,"
         if wanted.alignment.decay_towards == "start":
@@ -143,6 +149,9 @@ def check_alignment(config: DictConfig) -> None:
         what = "finetune.alignment.start=closed_form needs the pretraining subjects' own alignments"
         got = f"finetune.start={settings.start}" if settings.checkpoint is None else "finetune.checkpoint"
         raise UserError(what, got=got, fix="finetune.start=pretrained, without a checkpoint")
+    if settings.episodes.per_subject and wanted.start != "closed_form":
+        what = "finetune.episodes trains for alignments in closed form"
+        raise UserError(what, got=f"finetune.alignment.start={wanted.start}", fix="adaptation=[episodes]")
     if (wanted.start, wanted.decay_towards) == ("random", "zero"):
         return
     if config.model.get("alignment") is None:

@@ -57,30 +57,34 @@ def trial_data(
         steps_per_epoch: batches of an epoch; None for one pass over the data.
         validate_on: "held_out" training images, or the "tested" ones.
     """
+    options = trial_options(dataset, settings, left_out, num_sessions=num_sessions)
+    options |= {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "validate_on": validate_on}
+    return TrialDataModule(dataset.layout.root, subjects, **options)
+
+
+def trial_options(
+    dataset: Dataset, settings: Settings, left_out: LeftOut | None, *, num_sessions: int | str
+) -> dict[str, Any]:
+    """Return the options of a data module that the settings determine; arguments as of `trial_data`."""
     data = settings.data
-    return TrialDataModule(
-        dataset.layout.root,
-        subjects,
-        cache_dir=dataset.cache,
-        num_sessions=num_sessions,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        sampling=data.sampling,
-        betas=data.betas,
-        repetitions=data.repetitions,
-        max_repetitions=data.max_repetitions,
-        averaging=data.averaging,
-        test_split=data.test_split,
-        left_out=left_out,
-        validation_fraction=data.validation_fraction,
-        validation_images=data.validation_images,
-        validate_on=validate_on,
-        trials_per_session=data.trials_per_session,
-        steps_per_epoch=steps_per_epoch,
-        seed=settings.seed,
-        num_workers=data.num_workers,
-        beta_dtype=data.beta_dtype,
-        test_images=data.test_images_in_training,
-    )
+    return {
+        "cache_dir": dataset.cache,
+        "num_sessions": num_sessions,
+        "sampling": data.sampling,
+        "betas": data.betas,
+        "repetitions": data.repetitions,
+        "max_repetitions": data.max_repetitions,
+        "averaging": data.averaging,
+        "test_split": data.test_split,
+        "left_out": left_out,
+        "validation_fraction": data.validation_fraction,
+        "validation_images": data.validation_images,
+        "trials_per_session": data.trials_per_session,
+        "seed": settings.seed,
+        "num_workers": data.num_workers,
+        "beta_dtype": data.beta_dtype,
+        "test_images": data.test_images_in_training,
+    }
 
 
 def subject_trials(dataset: Dataset, settings: Settings, left_out: LeftOut | None, **chosen: Any) -> TrialDataModule:

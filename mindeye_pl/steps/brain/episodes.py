@@ -1,0 +1,97 @@
+"""Training on episodes: backbone, low level and prior learn to read alignments that an hour of data gives.
+
+A pretrained backbone has seen alignments of many hours. That of an hour is noisier, and its errors on new trials are
+larger than on the hour's own. Each episode aligns an hour of a pretraining subject in closed form, as a new subject's,
+and the shared parts are trained on other trials of the subject.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from mindeye_pl.data.episodes import EpisodeDataModule
+from mindeye_pl.distributed.strategies import determined_by_trainer
+from mindeye_pl.engine.settings import Settings
+from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
+from mindeye_pl.errors import UserError
+from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
+from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, hours, trial_options
+from mindeye_pl.steps.inputs.splits import Split, training_data
+from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.training.budget import Budget
+from mindeye_pl.training.build import build_model
+from mindeye_pl.training.fit import TRAINER_KEYS, fit
+from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
+
+
+class Episodes(Step):
+    """Trains what subjects share on episodes of the pretraining subjects, with frozen alignments."""
+
+    name = "train_episodes"
+    title = "Training on episodes"
+    keys = (
+        *(*TRAINING_KEYS, *ALIGNMENT_KEYS, "finetune.episodes", "data.num_sessions"),
+        *("pretrain.subjects", "pretrain.num_sessions"),
+    )
+    runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS)
+    by_all_ranks = True
+
+    def label(self, config: DictConfig) -> str:
+        """Return subjects, hours and seed."""
+        return PRETRAIN.label(config).replace("-seed", f"-{config.data.num_sessions}h-seed")
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return trials, the images left out, targets, and the pretrained model."""
+        data = training_data(config, list(config.pretrain.subjects))
+        return {"data": data, "split": Split(), "targets": Targets(low_level=True), "pretrained": Made(PRETRAIN)}
+
+    def derived(self, config: DictConfig) -> dict[str, Any]:
+        """Return what the weights depend on of the trainer and the callbacks."""
+        return determined_by_trainer(config) | determined_by_callbacks(config)
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subjects and the hours of an episode."""
+        subjects = [f"subj{subject:02d}" for subject in config.pretrain.subjects]
+        return [*subjects, f"hours={hours(config.data.num_sessions, config)}"]
+
+    def check(self, config: DictConfig) -> None:
+        """Check the budget, and that the hours of an episode are a number."""
+        Budget.of(config.finetune.episodes, "finetune.episodes")
+        if config.data.num_sessions == "all":
+            fix = "data.num_sessions=1, or without episodes"
+            raise UserError("finetune.episodes needs a number of sessions", got="data.num_sessions=all", fix=fix)
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Align the hours, train on the other trials, and write the weights."""
+        wanted = settings.finetune.episodes
+        budget = Budget.of(wanted, self.name)
+        options = trial_options(inputs["data"], settings, inputs["split"], num_sessions=settings.pretrain.num_sessions)
+        options["batch_size"] = wanted.batch_size
+        options["steps_per_epoch"] = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
+        subjects = list(settings.pretrain.subjects)
+        data = EpisodeDataModule(
+            inputs["data"].layout.root,
+            subjects,
+            episodes=wanted.per_subject,
+            hours=settings.data.num_sessions,
+            **options,
+        )
+        data.repetition_slots = repetition_slots(settings.model)
+        add_targets(data, inputs["targets"])
+        space = SharedSpace.of(settings, inputs)
+        model = build_model(settings, [data.voxel_counts[subject] for subject in data.subjects])
+        load_shared(model, inputs["pretrained"])
+        for index, hour in enumerate(data.hours):
+            found = space.align(data, index, hour)
+            linear = model.get_submodule(f"alignment.network.linears.{index}")
+            linear.load_state_dict({"weight": found.weight, "bias": found.bias})
+        model.freeze_all_but([part for part in model.parts() if part != "alignment"])
+        title = f"training on {data.num_train_trials:,} trials of {len(data.subjects)} episodes"
+        fit(
+            model, data, work.folder, TrainingSettings.of(settings, work.name), budget=budget, title=title, log=work.log
+        )
+
+
+EPISODES = Episodes()
