@@ -17,13 +17,14 @@ from mindeye_pl.errors import UserError
 class EpisodeDataModule(TrialDataModule):
     """Trials of several subjects as those of episodes, each of which has an alignment of its own.
 
-    An episode's hour is `hours` sessions of one subject. Its trials are a part of the subject's other sessions, without
-    the images of the hour; each trial is in one episode. The first E episodes are those of the first subject.
+    An episode's hour is `hours` sessions of one subject, at most half of them. Its trials are a part of the subject's
+    other sessions, without the images of the hour; each trial is in one episode. The first E episodes are those of the
+    first subject.
 
     Args:
         subjects: of the training.
         episodes: E of each subject.
-        hours: sessions of an hour, fractions allowed.
+        hours: sessions of an hour, fractions allowed; infinity for half of a subject's.
         options: of `TrialDataModule`.
     """
 
@@ -57,6 +58,7 @@ def divide(trials: Trials, episode: int, episodes: int, hours: float) -> tuple[T
     """
     sessions = np.unique(trials.sessions)
     place = np.searchsorted(sessions, trials.sessions)  # (n,)
+    hours = min(hours, len(sessions) / 2)
     whole = math.ceil(hours)
     behind = (place - episode - 1) % len(sessions)  # 0 in the first session of the hour
     in_hour = behind < whole
@@ -69,7 +71,7 @@ def divide(trials: Trials, episode: int, episodes: int, hours: float) -> tuple[T
         raise UserError(
             f"subject {trials.subject} has too few sessions for finetune.episodes",
             got=f"{len(sessions)} sessions",
-            expected=f"more than {whole} for an hour, and {episodes} to divide",
-            fix="a smaller data.num_sessions or finetune.episodes.per_subject",
+            expected=f"at least {max(2, episodes)}",
+            fix="a smaller finetune.episodes.per_subject",
         )
     return hour, trials.select(is_own)

@@ -40,7 +40,14 @@ def test_part_of_a_session_is_its_first_trials() -> None:
     np.testing.assert_array_equal(hour.beta_rows, [10, 11, 12])
 
 
-@pytest.mark.parametrize(("sessions", "episodes", "hours"), [(2, 1, 2), (1, 1, 0.5), (3, 2, 2.5)])
+def test_an_hour_is_at_most_half_of_the_sessions() -> None:
+    for hours in (5, 7, float("inf")):
+        hour, rest = divide(trials_of(10), 0, 2, hours)
+        assert len(np.unique(hour.sessions)) == 5
+        assert len(np.unique(rest.sessions)) >= 2
+
+
+@pytest.mark.parametrize(("sessions", "episodes", "hours"), [(1, 1, 1), (1, 1, 0.5), (2, 3, 1)])
 def test_too_few_sessions_are_refused(sessions: int, episodes: int, hours: float) -> None:
     with pytest.raises(UserError, match="subject 3 has too few sessions"):
-        divide(trials_of(sessions), 0, episodes, hours)
+        divide(trials_of(sessions), episodes - 1, episodes, hours)

@@ -5,6 +5,7 @@ larger than on the hour's own. Each episode aligns an hour of a pretraining subj
 and the shared parts are trained on other trials of the subject.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,6 @@ from mindeye_pl.data.episodes import EpisodeDataModule
 from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
-from mindeye_pl.errors import UserError
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, hours, trial_options
@@ -40,7 +40,7 @@ class Episodes(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return subjects, hours and seed."""
-        return PRETRAIN.label(config).replace("-seed", f"-{config.data.num_sessions}h-seed")
+        return PRETRAIN.label(config).replace("-seed", f"-{_amount(config)}-seed")
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, targets, and the pretrained model."""
@@ -57,11 +57,8 @@ class Episodes(Step):
         return [*subjects, f"hours={hours(config.data.num_sessions, config)}"]
 
     def check(self, config: DictConfig) -> None:
-        """Check the budget, and that the hours of an episode are a number."""
+        """Check the budget."""
         Budget.of(config.finetune.episodes, "finetune.episodes")
-        if config.data.num_sessions == "all":
-            fix = "data.num_sessions=1, or without episodes"
-            raise UserError("finetune.episodes needs a number of sessions", got="data.num_sessions=all", fix=fix)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Align the hours, train on the other trials, and write the weights."""
@@ -75,7 +72,7 @@ class Episodes(Step):
             inputs["data"].layout.root,
             subjects,
             episodes=wanted.per_subject,
-            hours=settings.data.num_sessions,
+            hours=math.inf if settings.data.num_sessions == "all" else settings.data.num_sessions,
             **options,
         )
         data.repetition_slots = repetition_slots(settings.model)
@@ -92,6 +89,12 @@ class Episodes(Step):
         fit(
             model, data, work.folder, TrainingSettings.of(settings, work.name), budget=budget, title=title, log=work.log
         )
+
+
+def _amount(config: DictConfig) -> str:
+    """Return the sessions of an episode's hour, for labels."""
+    sessions = config.data.num_sessions
+    return "half" if sessions == "all" else f"{sessions}h"
 
 
 EPISODES = Episodes()
