@@ -12,7 +12,7 @@ help:  ## print this help
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev,sweep,slurm,dashboard,tensorboard,milvus,brain]" --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable ".[dev,sweep,slurm,dashboard,tensorboard,milvus,brain,adapters]" --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps sweeps==0.3.0  # W&B's check of sweep files; it pins an old NumPy
 	touch $@
 

@@ -71,6 +71,7 @@ LIBRARIES = {
     "pymilvus": {"gallery"},
     "nibabel": {"brain_maps", "data/layout/brain_mask", "data/nifti", "data/nsd/volumes"},
     "nilearn": {"brain_maps"},
+    "peft": {"nn/adapters"},
     "wandb": {"tracking"},
     "wandb_workspaces": {"tracking"},
 }

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.data.nsd import constants as nsd
-from mindeye_pl.training.build import build_model, parameter_counts
+from mindeye_pl.training.build import build_model, empty_model, parameter_counts
+from mindeye_pl.training.trained_weights import choose_trained_weights, trained_counts
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(
@@ -104,6 +105,19 @@ def test_paper_scale_has_the_papers_parameter_counts() -> None:
         counts["backbone"] + counts["low_level"] == 1_903_020_028
     )  # the published backbone holds the low-level branch
     assert counts["prior"] == 259_865_216
+
+
+def test_paper_scale_has_stableminds_number_of_adapter_parameters() -> None:
+    pytest.importorskip("peft")
+    config = resolved("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", "adaptation=[lora]")
+    model = empty_model(config, [nsd.VOXEL_COUNTS[1]])
+    choose_trained_weights(model, config.finetune.trainable, config.finetune.adapters)
+    counts = trained_counts(model)
+    assert counts.keys() == {"alignment", "backbone"}
+    assert counts["alignment"] == 64_409_600
+    # rank 8: four blocks of two layers, wide and of width 1, the map to 256 tokens of 1664, the retrieval head
+    wide, tokens, head = 8 * 8 * 2 * 4096, 8 * (4096 + 256 * 1664), 3 * 8 * 2 * 1664
+    assert counts["backbone"] == wide + 8 * 2 + tokens + head == 4_044_816
 
 
 def test_small_scale_is_the_lighter_published_model() -> None:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
 from mindeye_pl.models.parts.part import Part
+from mindeye_pl.nn.adapters import merge_adapters
 from mindeye_pl.nn.brain.alignment import PerSubject
 from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.types import Averaging, BatchGrowth, BrainBatch, PartLoss, Prediction
@@ -122,6 +123,11 @@ class BrainDecoder(Shareable, LightningModule):
             raise UserError("finetune.trainable names no part", got=unknown[0], expected=expected)
         for name, part in parts.items():
             part.requires_grad_(name in names)
+
+    def merge_adapters(self) -> None:
+        """Merge the parts' adapters into their weights, so that the architecture is the configured one again."""
+        for part in self.parts().values():
+            merge_adapters(part.network)
 
     @torch.no_grad()
     def predict(self, voxels: Tensor, subject_index: int = 0) -> Prediction:

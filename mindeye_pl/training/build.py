@@ -35,8 +35,13 @@ def voxel_counts(config: Any, weights: Mapping[str, Tensor]) -> list[int]:
     return system.voxel_counts_in(weights)
 
 
-def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[str, int]:
-    """Return the number of parameters of each part. The model is built on the meta device and takes no memory."""
+def empty_model(config: Any, voxel_counts: Sequence[int]) -> BrainDecoder:
+    """Return the configured model on the meta device, where it takes no memory."""
     with torch.device("meta"):
-        model = build_model(config, voxel_counts)
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}
+        return build_model(config, voxel_counts)
+
+
+def parameter_counts(config: DictConfig, voxel_counts: Sequence[int]) -> dict[str, int]:
+    """Return the number of parameters of each part."""
+    parts = empty_model(config, voxel_counts).parts()
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

@@ -8,6 +8,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mindeye_pl.nn.adapters import LowRank, add_adapters
 from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.types import NonNegativeFloat, PositiveFloat, PublishedOrCorrected
 
@@ -43,9 +44,17 @@ class Part(Shareable, LightningModule):
         assert gain_decay in get_args(PublishedOrCorrected), gain_decay
         self.network = network
         self.weight_decay, self.gain_decay, self.lr_scale = weight_decay, gain_decay, lr_scale
-        # Noted here: a strategy that shards the weights flattens them before the optimiser is made.
-        self._matrices = frozenset(name for name, p in network.named_parameters() if p.ndim >= 2)
+        self._note_matrices()
         self._decay_targets: list[tuple[nn.Parameter, Tensor]] = []
+
+    def _note_matrices(self) -> None:
+        """Note the names of matrices before a strategy that shards the weights flattens them."""
+        self._matrices = frozenset(name for name, p in self.network.named_parameters() if p.ndim >= 2)
+
+    def add_adapters(self, low_rank: LowRank) -> None:
+        """Give the network adapters, whose matrices are decayed as its own; see `nn.adapters.add_adapters`."""
+        add_adapters(self.network, low_rank)
+        self._note_matrices()
 
     def decays(self, name: str) -> bool:
         """Return true if the optimiser decays the parameter of this name."""

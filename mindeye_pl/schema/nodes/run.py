@@ -17,6 +17,7 @@ from mindeye_pl.types import (
     OneOf,
     PositiveFloat,
     PositiveInt,
+    ProperFraction,
     PublishedOrCorrected,
 )
 
@@ -78,6 +79,17 @@ class EpisodeTraining(Settings):
     batch_size: PositiveInt = key("trials of a batch, over all episodes together.")
 
 
+class Adapters(Settings):
+    """Low-rank adapters, which learn in place of the weights of some parts and are merged into them at the end."""
+
+    parts: Annotated[list[str], MinLen(1)] = key(
+        "parts whose shared linear layers get adapters; all else in them is frozen."
+    )
+    rank: PositiveInt = key("rank of an adapter; of a layer with fewer inputs or outputs their number.")
+    alpha: PositiveFloat = key("an adapter is multiplied by `alpha / rank`.")
+    dropout: ProperFraction = key("dropout probability of an adapter's input.")
+
+
 class Finetune(Settings):
     """Training on `data.subject`."""
 
@@ -86,6 +98,7 @@ class Finetune(Settings):
     trainable: str | Annotated[list[str], MinLen(1)] = key("`all`, or the parts that learn while the rest is frozen.")
     alignment: NewAlignment = key("functional alignment of the new subject.")
     episodes: EpisodeTraining = key("training on episodes before it.")
+    adapters: Adapters | None = key("null, or as chosen by `adaptation=[lora]`.")
     inherit_bias: PublishedOrCorrected = key("`published` starts with the bias of the first pretraining subject.")
     epochs: PositiveInt = key("epochs of training.")
     max_steps: PositiveInt | None = key(

@@ -26,16 +26,20 @@ from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
 from mindeye_pl.steps.inputs.splits import Split, test_data, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
-from mindeye_pl.store.atomic import write_arrays
-from mindeye_pl.store.own_files import read_arrays
+from mindeye_pl.store.atomic import write_arrays, write_json
+from mindeye_pl.store.own_files import read_arrays, read_json
 from mindeye_pl.training.budget import Budget
-from mindeye_pl.training.build import build_model
-from mindeye_pl.training.checkpoints import WEIGHTS, load_shared_weights, read_weights
+from mindeye_pl.training.build import build_model, empty_model
+from mindeye_pl.training.checkpoints import WEIGHTS, load_shared_weights, read_weights, save_weights
 from mindeye_pl.training.fit import TRAINER_KEYS, fit
 from mindeye_pl.training.settings import TrainingSettings, determined_by_callbacks
+from mindeye_pl.training.trained_weights import choose_trained_weights, trained_counts
 
 #: The scaling of betas beside the weights, where one was fitted.
 BETAS = "betas.safetensors"
+
+#: The number of parameters that learned, by part.
+TRAINED_PARAMETERS = "trained_parameters.json"
 
 
 class Finetune(Step):
@@ -84,15 +88,25 @@ class Finetune(Step):
         return [*subject_tags(config), start]
 
     def check(self, config: DictConfig) -> None:
-        """Check the budget, the alignment's start, and that a rank holds the weights that are kept."""
+        """Check the budget, the alignment's start, that a rank holds the weights that are kept, and the adapters."""
         settings = config.finetune
         Budget.of(settings, self.name)
         check_alignment(config)
-        if settings.keep != LAST and shards_weights(strategy := config.trainer.get("strategy", "auto")):
+        sharded = shards_weights(strategy := config.trainer.get("strategy", "auto"))
+        if settings.keep != LAST and sharded:
             fix = f"trainer.strategy=ddp, or finetune.keep={LAST}"
             raise UserError(
                 f"finetune.keep={settings.keep} needs whole weights in a rank", got=strategy_name(strategy), fix=fix
             )
+        if settings.adapters is None:
+            return
+        if settings.start != "pretrained":
+            got, fix = f"finetune.start={settings.start}", "finetune.start=pretrained, or finetune.adapters=null"
+            raise UserError("finetune.adapters need pretrained weights", got=got, fix=fix)
+        if sharded:
+            fix = "trainer.strategy=ddp"
+            raise UserError("finetune.adapters need whole weights in a rank", got=strategy_name(strategy), fix=fix)
+        choose_trained_weights(empty_model(config, [1]), settings.trainable, settings.adapters)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Train, and write the weights, their scores on validation images, and the scaling of betas."""
@@ -122,10 +136,22 @@ class Finetune(Step):
             start += ", aligned in closed form,"
         if wanted.alignment.decay_towards == "start":
             model.parts()["alignment"].decay_to_present_weights()
-        model.freeze_all_but(wanted.trainable)
+        choose_trained_weights(model, wanted.trainable, wanted.adapters)
+        counts = trained_counts(model)
+        if is_main_process():
+            write_json(work.folder / TRAINED_PARAMETERS, counts)
+            if wanted.adapters is not None or wanted.trainable != "all":
+                parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+                console.print(f"{sum(counts.values()):,} parameters learn: {parts}")
+
+        def save() -> None:
+            model.merge_adapters()
+            save_weights(model, work.folder / WEIGHTS)
+
         title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
         training = TrainingSettings.of(settings, work.name)
         how: dict[str, Any] = {"keep": wanted.keep, "validation_score": wanted.validation_score}
+        how["save"] = None if wanted.adapters is None else save
         kept = fit(model, data, work.folder, training, budget=budget, title=title, log=work.log, **how)
         if not is_main_process():
             return
@@ -135,8 +161,10 @@ class Finetune(Step):
             write_arrays(work.folder / BETAS, {"mean": scaling.mean, "std": scaling.std})
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
-        """Log the kept weights' scores on validation images."""
-        record.summarise(score_summary(score.to_dict() for score in read_kept_scores(artifact.folder)))
+        """Log the number of parameters that learned, and the kept weights' scores on validation images."""
+        counts = read_json(artifact.folder / TRAINED_PARAMETERS)
+        scores = score_summary(score.to_dict() for score in read_kept_scores(artifact.folder))
+        record.summarise({"trained_parameters": sum(counts.values())} | scores)
 
 
 FINETUNE = Finetune()
