@@ -29,7 +29,7 @@ _COMMAND_LINES = (
     "model=mind_reader optimizer=adam scheduler=step_decay foundation=lafite maps=convnext trainer=fsdp logger=csv"
     " data=laion_fmri callbacks=[default,early_stopping,lr_monitor]",
     "low_level=vae_blur optimizer=muon refine=sdxl_img2img foundation=sdxl embedder=clip_b32 captioner=git"
-    " data=nsd_tests",
+    " data=nsd_tests adaptation=[lora]",
     "data=nsd_release",
     "data=own",
 )

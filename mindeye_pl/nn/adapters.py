@@ -75,6 +75,6 @@ def merge_adapters(network: nn.Module) -> None:
 
     adapted = {name: layer for name, layer in network.named_modules() if isinstance(layer, LoraLayer)}
     for name, layer in adapted.items():
-        layer.merge()  # type: ignore[operator]
+        layer.merge()
         network.set_submodule(name, layer.get_base_layer())
     network.__dict__.pop("peft_config", None)
