@@ -122,7 +122,7 @@ class BrainDecoder(Shareable, LightningModule):
             expected = f"all, or some of {list(parts)}"
             raise UserError("finetune.trainable names no part", got=unknown[0], expected=expected)
         for name, part in parts.items():
-            part.requires_grad_(name in names)
+            part.let_learn(name in names)
 
     def merge_adapters(self) -> None:
         """Merge the parts' adapters into their weights, so that the architecture is the configured one again."""

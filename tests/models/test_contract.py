@@ -197,10 +197,12 @@ def test_a_system_is_frozen_saved_and_rebuilt(build: Build, tmp_path: Path) -> N
     torch.manual_seed(0)
     model = build(VOXELS).eval()
     first, *others = model.parts()
+    learned = {name for name, p in model.named_parameters() if p.requires_grad}
     model.freeze_all_but(first)
     assert all(p.requires_grad for p in model.parts()[first].network.parameters())
     assert not any(p.requires_grad for name in others for p in model.parts()[name].parameters())
     model.freeze_all_but("all")
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == learned, "constants stay constants"
     model.save_pretrained(tmp_path / "out")
     again = BrainDecoder.from_pretrained(tmp_path / "out")
     assert type(again) is type(model)

@@ -46,6 +46,7 @@ class Part(Shareable, LightningModule):
         self.weight_decay, self.gain_decay, self.lr_scale = weight_decay, gain_decay, lr_scale
         self._note_matrices()
         self._decay_targets: list[tuple[nn.Parameter, Tensor]] = []
+        self._constants = frozenset(name for name, p in network.named_parameters() if not p.requires_grad)
 
     def _note_matrices(self) -> None:
         """Note the names of matrices before a strategy that shards the weights flattens them."""
@@ -55,6 +56,11 @@ class Part(Shareable, LightningModule):
         """Give the network adapters, whose matrices are decayed as its own; see `nn.adapters.add_adapters`."""
         add_adapters(self.network, low_rank)
         self._note_matrices()
+
+    def let_learn(self, learns: bool) -> None:
+        """Let the parameters learn, but those that the network was built without gradients, or freeze all."""
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(learns and name not in self._constants)
 
     def decays(self, name: str) -> bool:
         """Return true if the optimiser decays the parameter of this name."""
