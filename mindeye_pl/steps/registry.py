@@ -1,7 +1,7 @@
 """All steps by name."""
 
 from mindeye_pl.engine.step import Step
-from mindeye_pl.steps.baselines.images import BASELINES
+from mindeye_pl.steps.baselines.images import BASELINES, DRAW_IN_CONTEXT
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
@@ -33,7 +33,7 @@ from mindeye_pl.steps.inputs.simulate import SIMULATE
 
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
 _BRAIN = (PRETRAIN, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
-_IN_CONTEXT = (FIT_VOXEL_PRIOR, PRETRAIN_VOXEL_TRANSFORMER, DECODE_IN_CONTEXT, EVALUATE_IN_CONTEXT)
+_IN_CONTEXT = (FIT_VOXEL_PRIOR, PRETRAIN_VOXEL_TRANSFORMER, DECODE_IN_CONTEXT, DRAW_IN_CONTEXT, EVALUATE_IN_CONTEXT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS, BRAIN_MAPS)
 _FOUNDATION = (

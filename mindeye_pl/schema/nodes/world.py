@@ -184,6 +184,7 @@ class VoxelTransformer(Settings):
 class InContextSizes(Settings):
     """Sizes of decoding from a support set."""
 
+    context: list[NonNegativeInt] = key("numbers of support images.")
     features: PositiveInt = key("principal components of the tokens.")
     images: PositiveInt = key("most images of a subject.")
     transformer: VoxelTransformer = key("the transformer.")
