@@ -35,6 +35,8 @@ def readout(voxels: EstimatedVoxels, *, pseudo_count: float) -> tuple[Tensor, Te
     shared = residuals / total**0.5  # (n, V), of the covariance shared^T shared
     scaled, noise = weights / independent, shared / independent
     inner = torch.eye(len(shared), dtype=torch.float64, device=weights.device) + noise @ shared.T  # (n, n)
-    precise = scaled - (scaled @ shared.T) @ torch.linalg.solve(inner, noise)  # (d, V), weights x precision of the noise
+    precise = scaled - (scaled @ shared.T) @ torch.linalg.solve(
+        inner, noise
+    )  # (d, V), weights x precision of the noise
     precision = torch.eye(len(weights), dtype=torch.float64, device=weights.device) + precise @ weights.T
     return torch.linalg.solve(precision, precise).T, voxels.baseline

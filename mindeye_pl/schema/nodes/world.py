@@ -196,7 +196,9 @@ class InContext(Settings):
     decoder: Literal["bayesian", "transformer"] = key("closed form, or a transformer that corrects it.")
     context: Annotated[list[NonNegativeInt], MinLen(1)] = key("numbers of support images.")
     draws: PositiveInt = key("support sets of each size; scores are means over them.")
-    correspondence: Literal["none", "positions"] = key("prior mean of a voxel: all known voxels', or that of near ones.")
+    correspondence: Literal["none", "positions"] = key(
+        "prior mean of a voxel: all known voxels', or that of near ones."
+    )
     neighbours: PositiveInt = key("known voxels that are near, for `correspondence=positions`.")
     features: PositiveInt = key("principal components of the tokens.")
     images: PositiveInt = key("most images of each subject of the training, and of the principal components.")

@@ -152,7 +152,9 @@ class _Scorer:
         pools = {"pool_size": metrics.pool_size, "num_pools": metrics.num_pools, "seed": self.seed}
         score = partial(retrieval_hits, clip=clip, top_k=list(metrics.top_k), **pools)
         found = {
-            line: score(brain=predicted_tokens(self.fitted, part[line])) for line in (BAYESIAN, TRANSFORMER) if line in part
+            line: score(brain=predicted_tokens(self.fitted, part[line]))
+            for line in (BAYESIAN, TRANSFORMER)
+            if line in part
         }
         if len(part["support_ids"]) >= _FEWEST_FOR_RIDGE:
             found[RIDGE] = score(brain=self._ridge(part["support_ids"].numpy()).flatten(1))

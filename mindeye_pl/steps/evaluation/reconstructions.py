@@ -22,13 +22,7 @@ from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.named_objects import COCO_CATEGORIES
 from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, is_hit_rate, score_summary, score_table
-from mindeye_pl.schema.nodes.reports import (
-    IN_CONTEXT_UNCLIP,
-    RIDGE_BLUR_UNCLIP,
-    RIDGE_LATENTS,
-    RIDGE_UNCLIP,
-    Baseline,
-)
+from mindeye_pl.schema.nodes.reports import IN_CONTEXT_UNCLIP, RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP, Baseline
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.baselines.ridge import describe_choices, read_choices
 from mindeye_pl.steps.brain.reconstruct import read_reconstructions

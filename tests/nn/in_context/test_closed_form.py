@@ -18,9 +18,7 @@ def test_weights_by_direct_conditioning() -> None:
     prior, h, rng = planted_prior(), 0.3, np.random.default_rng(0)
     features, responses = rng.standard_normal((9, FEATURES)), rng.standard_normal((9, 4))
     counts = rng.integers(1, 4, 9)
-    found = estimate_voxels(
-        prior, *(torch.from_numpy(each) for each in (features, responses, counts)), fractions=(h,)
-    )
+    found = estimate_voxels(prior, *(torch.from_numpy(each) for each in (features, responses, counts)), fractions=(h,))
     covariance = np.eye(1 + FEATURES)
     covariance[1:, 1:] = prior.shape.numpy()
     covariance *= h

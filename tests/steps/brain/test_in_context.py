@@ -53,9 +53,7 @@ def test_from_the_command_to_the_report(cli: CommandLine) -> None:
     assert load_file(again[0] / part_name(20, 0)).keys() == {"stimulus_ids", "support_ids", "bayesian"}
 
 
-def test_a_killed_step_continues_with_the_next_support_set(
-    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_step_continues_with_the_next_support_set(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     decode, decoded = InContextDecoder.decode, []
 
     def stop_at_third(self: InContextDecoder, *args: torch.Tensor) -> dict[str, torch.Tensor]:

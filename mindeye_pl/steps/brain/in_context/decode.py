@@ -204,4 +204,3 @@ def _near_means(inputs: Inputs, settings: Settings) -> Tensor:
     known = [(masks[subject].coordinates, weights.double()) for subject, weights in fitted.weights.items()]
     own: BrainMask = inputs[f"positions.{settings.data.subject}"]
     return near_means(known, own.coordinates, settings.in_context.neighbours)
-

@@ -25,10 +25,7 @@ from mindeye_pl.steps.inputs.targets import ImageTargets
 #: Settings of the trials that the decoder learns from.
 KNOWN_TRIALS = ("seed", "pretrain.subjects", "pretrain.num_sessions", "in_context.images")
 #: Settings of the same data module that change nothing in them, or that its test set alone depends on.
-TRIALS_RUNTIME = (
-    *("data.repetitions", "data.max_repetitions", "data.test_split"),
-    "data.test_images_in_training",
-)
+TRIALS_RUNTIME = (*("data.repetitions", "data.max_repetitions", "data.test_split"), "data.test_images_in_training")
 
 
 @dataclass(frozen=True)

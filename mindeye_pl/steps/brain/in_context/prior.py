@@ -109,9 +109,7 @@ class FitVoxelPrior(Step):
         )
         chosen = max(scores, key=lambda candidate: scores[candidate])
         prior = VoxelPrior.fit(moments)
-        weights = {
-            subject: mean_weights(prior, each).float() for subject, each in zip(known, moments, strict=True)
-        }
+        weights = {subject: mean_weights(prior, each).float() for subject, each in zip(known, moments, strict=True)}
         FittedPrior(features, prior, chosen, weights).write(work.folder, scores)
         signal = float(prior.covariance.trace())
         console.print(
