@@ -35,8 +35,9 @@ def in_context_results(content: Mapping[str, Any], about: About) -> Results:
     shuffled = [Score.from_dict(plain) for plain in content["rows"][SHUFFLED]]
     rows = [about.row("chance", chance, null), about.row("shuffled brains", shuffled, null), *rows]
     note = (
-        f"Subject {about.subject} is in no training. Support sets are drawn from {content['available']:,} of its training "
-        f"images; scores are means over {content['draws']} draws, intervals over the test images. {BY_DIRECTION}"
+        f"Subject {about.subject} is in no training. Support sets are drawn from {content['available']:,} of its "
+        f"training images; scores are means over {content['draws']} draws, intervals over the test images. "
+        f"{BY_DIRECTION}"
     )
     return Results(IN_CONTEXT, rows, columns, note)
 

@@ -5,7 +5,7 @@ Legend: n support images, m test images, S tokens, D token width.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ class _Scorer:
     metrics: DictConfig
     seed: int
 
-    @property
+    @cached_property
     def clip(self) -> Tensor:
         """Target tokens `(m, S, D)` float32 of the test images."""
         ids = self.sets.test_ids.numpy()

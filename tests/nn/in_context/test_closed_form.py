@@ -110,7 +110,7 @@ def test_more_images_do_not_hurt() -> None:
 
 def test_an_image_shown_twice_counts_as_two() -> None:
     prior = planted_prior()
-    support, _, responses = planted_support(5, 6, 3)
+    support, _, _ = planted_support(5, 6, 3)
     twice = (support.features.repeat(2, 1), support.responses.repeat(2, 1), torch.ones(12))
     counted = (support.features, support.responses, torch.full((6,), 2.0))
     one, other = (estimate_voxels(prior, *each, fractions=(0.2,)) for each in (twice, counted))

@@ -6,6 +6,7 @@ image's tokens.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +34,7 @@ from mindeye_pl.steps.brain.trials import subject_tags
 from mindeye_pl.steps.inputs.brain_positions import VoxelPositions
 from mindeye_pl.steps.inputs.dataset import Dataset
 from mindeye_pl.steps.inputs.splits import Split, test_data
-from mindeye_pl.steps.inputs.targets import Targets
+from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
 from mindeye_pl.store.atomic import write_tensors
 from mindeye_pl.store.own_files import read_or_make, read_tensors
 
@@ -92,15 +93,8 @@ class DecodeInContext(Step):
             targets.embeddings.device,
         )
         for size, draw in sets.draws(own.context, own.draws):
-            path = work.folder / part_name(size, draw)
-
-            def make(path: Path = path, rows: np.ndarray = sets.rows(size, draw)) -> None:
-                features = decoder.fitted.features.encode(targets.tokens(sets.ids[rows])[sets.ids[rows]])
-                found = decoder.decode(sets.support(rows, features), sets.test_responses)
-                ids = {"support_ids": torch.from_numpy(sets.ids[rows]), "stimulus_ids": sets.test_ids}
-                write_tensors(path, ids | found)
-
-            read_or_make(path, read_tensors, make)
+            path, rows = work.folder / part_name(size, draw), sets.rows(size, draw)
+            read_or_make(path, read_tensors, partial(_write_part, path, decoder, sets, rows, targets))
 
 
 DECODE_IN_CONTEXT = DecodeInContext()
@@ -191,6 +185,15 @@ class InContextDecoder:
             parts = [self.transformer.to(self.device)(voxels, some, **how) for some in responses.split(64)]
             found[TRANSFORMER] = torch.cat(parts)
         return {line: each.float().cpu() for line, each in found.items()}
+
+
+def _write_part(
+    path: Path, decoder: InContextDecoder, sets: SupportSets, rows: np.ndarray, targets: ImageTargets
+) -> None:
+    shown = sets.ids[rows]
+    features = decoder.fitted.features.encode(targets.tokens(shown)[shown])
+    found = decoder.decode(sets.support(rows, features), sets.test_responses)
+    write_tensors(path, {"support_ids": torch.from_numpy(shown), "stimulus_ids": sets.test_ids, **found})
 
 
 def predicted_tokens(fitted: FittedPrior, features: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ its support set.
 Legend: N images of a subject, T trials, V voxels, d features.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,9 @@ KNOWN_TRIALS = ("seed", "pretrain.subjects", "pretrain.num_sessions", "in_contex
 #: Settings of the same data module that change nothing in them, or that its test set alone depends on.
 TRIALS_RUNTIME = (*("data.repetitions", "data.max_repetitions", "data.test_split"), "data.test_images_in_training")
 
+#: Images whose tokens are in memory as float32 at once: a gigabyte at the papers' size.
+_IMAGES_PER_BLOCK = 512
+
 
 @dataclass(frozen=True)
 class KnownTrials:
@@ -38,7 +42,9 @@ class KnownTrials:
 
     def subject(self, features: ImageFeatures, targets: ImageTargets) -> KnownSubject:
         """Return the subject with the features of its images."""
-        rows = features.encode(targets.tokens(self.ids)[self.ids])
+        store = targets.tokens(self.ids)
+        parts = np.array_split(self.ids, math.ceil(len(self.ids) / _IMAGES_PER_BLOCK))
+        rows = torch.cat([features.encode(store[some]) for some in parts])
         return KnownSubject.of(rows, torch.from_numpy(self.responses), torch.from_numpy(self.image))
 
 
