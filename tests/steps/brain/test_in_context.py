@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
+from mindeye_pl.steps.baselines.images import IMAGES
+from mindeye_pl.steps.baselines.ridge import describe_choices, read_choices
 from mindeye_pl.steps.brain.in_context.decode import DECODE_IN_CONTEXT, InContextDecoder, part_name
 from mindeye_pl.steps.brain.in_context.prior import FIT_VOXEL_PRIOR, FittedPrior
 from mindeye_pl.steps.brain.in_context.transformer import NETWORK, PRETRAIN_VOXEL_TRANSFORMER
@@ -51,6 +53,18 @@ def test_from_the_command_to_the_report(cli: CommandLine) -> None:
     again = [path for path in (cli.outputs / "artifacts" / "decode_in_context").glob("*bayesian*") if path.is_dir()]
     assert len(again) == 1
     assert load_file(again[0] / part_name(20, 0)).keys() == {"stimulus_ids", "support_ids", "bayesian"}
+
+
+def test_images_of_the_largest_support_set(cli: CommandLine) -> None:
+    code, _, err = cli(*COMMAND, "pipeline.steps=[in_context_unclip]")
+    assert code == 0, err
+    drawn = load_file(cli.made("in_context_unclip") / IMAGES)
+    part = load_file(cli.made("decode_in_context") / part_name(20, 0))
+    assert torch.equal(drawn["stimulus_ids"], part["stimulus_ids"])
+    assert drawn["images"].shape[:2] == (10, 3)
+    assert drawn["images"].std() > 0
+    described = describe_choices(read_choices(cli.made("in_context_unclip")))
+    assert described == "bayesian, 20 support images"
 
 
 def test_a_killed_step_continues_with_the_next_support_set(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
