@@ -76,7 +76,7 @@ def estimate_voxels(
     coefficients = (h / variances).T @ probability * rotated  # (n, V)
     found = loadings @ coefficients  # (1 + d, V)
     explained = (h.square() / variances) @ loadings.square().sum(0)  # (K,), of the prior's trace
-    uncertainty = (h[:, 0] * (1 + prior.shape.new_tensor(1.0)) - explained) @ probability
+    uncertainty = (2 * h[:, 0] - explained).clamp_min(1e-12) @ probability  # both blocks of the shape have trace 1
     noise = (1 - h[:, 0]) @ probability
     residuals = deviation - design @ found
     scale = (noise / residuals.square().mean(0).clamp_min(1e-12)).sqrt() if num else noise
