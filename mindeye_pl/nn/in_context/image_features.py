@@ -46,8 +46,8 @@ class ImageFeatures:
         basis = np.empty((len(kept), width), np.float32)
         for block in _blocks(width):
             basis[:, block] = weights.T @ (tokens[:, block].astype(np.float32) - mean[block])
-        tensors = (torch.from_numpy(each.astype(np.float32)) for each in (mean, basis, scale))
-        return cls(*tensors, float(np.sqrt(values.clip(0).sum())))
+        total = float(np.sqrt(values.clip(0).sum()))
+        return cls(torch.from_numpy(mean), torch.from_numpy(basis), torch.from_numpy(scale).float(), total)
 
     def encode(self, tokens: np.ndarray) -> Tensor:
         """Return features `(n, d)` float32 of tokens `(n, ...)` with T values each."""

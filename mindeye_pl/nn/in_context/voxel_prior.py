@@ -44,9 +44,8 @@ class VoxelPrior:
             root = torch.linalg.cholesky(covariance + _MIN_VARIANCE * torch.eye(width, dtype=torch.float64))
             found = [one.weights(mean, root, each) for one, each in zip(subjects, noise, strict=True)]
             count = sum(posterior.mean.shape[1] for posterior in found)
-            centre = sum(posterior.mean.sum(1) for posterior in found) / count
-            spread = sum(posterior.second_moment(centre) for posterior in found)
-            mean, covariance = torch.as_tensor(centre), torch.as_tensor(spread) / count
+            mean = torch.stack([posterior.mean.sum(1) for posterior in found]).sum(0) / count
+            covariance = torch.stack([posterior.second_moment(mean) for posterior in found]).sum(0) / count
             noise = [one.noise(posterior) for one, posterior in zip(subjects, found, strict=True)]
         return cls(mean, covariance)
 
