@@ -19,7 +19,7 @@ SIGNAL_FRACTIONS = (0.005, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
 
 @dataclass(frozen=True)
 class EstimatedVoxels:
-    """What a support set says of the voxels; all float64.
+    """Voxels as a support set estimates them; all float64.
 
     Attributes:
         weights: `(d, V)` posterior means.
