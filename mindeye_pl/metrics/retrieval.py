@@ -7,6 +7,7 @@ Legend: N pairs or gallery images, F values of a flattened embedding, M pool siz
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -133,6 +134,39 @@ def retrieval_scores(
     Raises:
         UserError: as `checks.check_embeddings`, and for a `top_k` that is not positive.
     """
+    pools = {"pool_size": pool_size, "num_pools": num_pools, "seed": seed}
+    return mean_retrieval_scores([retrieval_hits(brain=brain, clip=clip, top_k=top_k, **pools)])
+
+
+@dataclass(frozen=True)
+class QueryHits:
+    """Hits of every query in some pools.
+
+    Attributes:
+        name: of the direction and the pools, for example `image_retrieval_full`.
+        top_k: ranks that count as found.
+        size: M.
+        total: `(k, N)` float64, hits of each query summed over the pools, by rank.
+        asked: `(N,)` pools that have the query.
+    """
+
+    name: str
+    top_k: tuple[int, ...]
+    size: int
+    total: np.ndarray
+    asked: np.ndarray
+
+
+def retrieval_hits(
+    *,
+    brain: Tensor,
+    clip: Tensor,
+    pool_size: int = 300,
+    num_pools: int = 30,
+    top_k: Sequence[int] = (1,),
+    seed: int = 42,
+) -> list[QueryHits]:
+    """Return the hits that `retrieval_scores` averages; arguments and errors as of that function."""
     if not top_k or min(top_k) < 1:
         raise UserError("top_k of retrieval is not positive", got=list(top_k), expected="integers of at least 1")
     check_embeddings(clip, what="target tokens")
@@ -140,12 +174,29 @@ def retrieval_scores(
     similarity = cosine_similarity(query=brain, gallery=clip).cpu()  # (N, N), once for all pools
     pools = draw_pools(len(similarity), pool_size, num_pools, seed)
     everything = np.arange(len(similarity))[None]
-    by_set = [
-        _pooled_scores(name + suffix, directed, chosen, top_k)
+    return [
+        QueryHits(name + suffix, tuple(top_k), chosen.shape[1], *_pooled_hits(directed, chosen, top_k))
         for suffix, chosen in (("", pools), ("_full", everything))
         for name, directed in (("image_retrieval", similarity), ("brain_retrieval", similarity.T))
     ]
-    return [scores[index] for index in range(len(top_k)) for scores in by_set]
+
+
+def mean_retrieval_scores(draws: Sequence[Sequence[QueryHits]]) -> list[Score]:
+    """Return the scores of several predictions of the same images in the same pools, each score a mean over them.
+
+    A query's hits are averaged over the predictions first, so that the interval is over the images alone. Names and
+    order of the scores as of `retrieval_scores`.
+    """
+    by_set = []
+    for of_set in zip(*draws, strict=True):
+        one, scores = of_set[0], []
+        for index, k in enumerate(one.top_k):
+            hits = np.mean([each.total[index] for each in of_set], 0)
+            interval = hit_rate_interval(hits / np.maximum(one.asked, 1), weights=one.asked)
+            value, queried = float(hits.sum() / one.asked.sum()), int((one.asked > 0).sum())
+            scores.append(Score(_at(one.name, k), value, min(1.0, k / one.size), one.size, queried, interval))
+        by_set.append(scores)
+    return [scores[index] for index in range(len(by_set[0])) for scores in by_set]
 
 
 def retrieval_per_image(
@@ -174,17 +225,6 @@ def _pooled_hits(similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) ->
         for hits, k in zip(total, top_k, strict=True):
             hits[pool] += _hits(better, tied, k).numpy()
     return total, np.bincount(pools.ravel(), minlength=len(similarity))
-
-
-def _pooled_scores(name: str, similarity: Tensor, pools: np.ndarray, top_k: Sequence[int]) -> list[Score]:
-    """Return mean hit rates over pools, one score per `top_k`."""
-    total, asked = _pooled_hits(similarity, pools, top_k)
-    size, queried, scores = pools.shape[1], int((asked > 0).sum()), []
-    for hits, k in zip(total, top_k, strict=True):
-        interval = hit_rate_interval(hits / np.maximum(asked, 1), weights=asked)
-        value = float(hits.sum() / asked.sum())
-        scores.append(Score(_at(name, k), value, min(1.0, k / size), size, queried, interval))
-    return scores
 
 
 def _at(name: str, k: int) -> str:

@@ -1,16 +1,20 @@
 """All steps by name."""
 
 from mindeye_pl.engine.step import Step
-from mindeye_pl.steps.baselines.images import BASELINES
+from mindeye_pl.steps.baselines.images import BASELINES, DRAW_IN_CONTEXT
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.brain.closed_form import CLOSED_FORM
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
+from mindeye_pl.steps.brain.in_context.decode import DECODE_IN_CONTEXT
+from mindeye_pl.steps.brain.in_context.prior import FIT_VOXEL_PRIOR
+from mindeye_pl.steps.brain.in_context.transformer import PRETRAIN_VOXEL_TRANSFORMER
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.evaluation.brain_maps import BRAIN_MAPS
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
+from mindeye_pl.steps.evaluation.in_context import EVALUATE_IN_CONTEXT
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.evaluation.true_tokens import DRAW_TRUE_TOKENS
@@ -31,6 +35,7 @@ from mindeye_pl.steps.inputs.simulate import SIMULATE
 
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
 _BRAIN = (PRETRAIN, EPISODES, CLOSED_FORM, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
+_IN_CONTEXT = (FIT_VOXEL_PRIOR, PRETRAIN_VOXEL_TRANSFORMER, DECODE_IN_CONTEXT, DRAW_IN_CONTEXT, EVALUATE_IN_CONTEXT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS, BRAIN_MAPS)
 _FOUNDATION = (
@@ -39,6 +44,6 @@ _FOUNDATION = (
 )
 _GALLERY = (EMBED_GALLERY, BUILD_INDEX, RETRIEVE)
 
-_ALL = (*_INPUTS, *_BRAIN, *_BASELINES, *_EVALUATION, *_FOUNDATION, *_GALLERY)
+_ALL = (*_INPUTS, *_BRAIN, *_BASELINES, *_IN_CONTEXT, *_EVALUATION, *_FOUNDATION, *_GALLERY)
 
 STEPS: dict[str, Step] = {step.name: step for step in _ALL}

@@ -19,6 +19,7 @@ from mindeye_pl.reports.runs import figures
 from mindeye_pl.reports.runs.brain_maps import brain_maps_section
 from mindeye_pl.reports.runs.data_card import PAGE as DATA_CARD
 from mindeye_pl.reports.runs.data_card import has_card, link_section, write_data_card
+from mindeye_pl.reports.runs.in_context import IN_CONTEXT, ON_TERMINAL, in_context_results
 from mindeye_pl.reports.runs.rows import (
     GALLERY,
     RECONSTRUCTIONS,
@@ -35,6 +36,7 @@ from mindeye_pl.steps.brain.reconstruct import read_reconstructions
 from mindeye_pl.steps.evaluation.brain_maps import BRAIN_MAPS
 from mindeye_pl.steps.evaluation.caption_scores import caption_columns
 from mindeye_pl.steps.evaluation.image_sets import TRUE_TOKENS
+from mindeye_pl.steps.evaluation.in_context import EVALUATE_IN_CONTEXT, read_in_context
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS, baseline_folders, read_image_scores
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE
 from mindeye_pl.steps.gallery.retrieve import RETRIEVE
@@ -104,6 +106,8 @@ def write_run_report(run: Run, steps: Sequence[Step]) -> Path:
         contents.add_retrieval(about, evaluation, inputs, rows)
         own = (row.score("image_retrieval") for row in rows if row.this_run)
         summary = next((explain_retrieval(score) for score in own if score is not None), summary)
+    if EVALUATE_IN_CONTEXT in steps:
+        contents.tables.append(in_context_results(read_in_context(made[EVALUATE_IN_CONTEXT]), about))
     if RETRIEVE in steps:
         contents.add_gallery(made[RETRIEVE], run.inputs(RETRIEVE))
     if BRAIN_MAPS in steps:
@@ -163,6 +167,7 @@ def _print(config: DictConfig, tables: Sequence[Results]) -> None:
         shown = {
             "Retrieval": [column.score for column in COLUMNS],
             RECONSTRUCTIONS: (*TERMINAL, *config.protocol.metrics),
+            IN_CONTEXT: [column.score for column in table.columns if column.score in ON_TERMINAL],
             GALLERY: [column.score for column in table.columns][:3],
         }
         if table.title not in shown:

@@ -20,10 +20,11 @@ from mindeye_pl.types import (
     PublishedOrCorrected,
 )
 
-#: Image baselines by ridge regression: latents decoded, tokens drawn by the unCLIP, and drawn from the decoded latents.
-Baseline = Literal["ridge_latents", "ridge_unclip", "ridge_blur_unclip"]
+#: Image baselines by ridge regression: latents decoded, tokens drawn by the unCLIP, and drawn from the decoded latents;
+#: and tokens that are predicted from a support set, drawn.
+Baseline = Literal["ridge_latents", "ridge_unclip", "ridge_blur_unclip", "in_context_unclip"]
 
-RIDGE_LATENTS, RIDGE_UNCLIP, RIDGE_BLUR_UNCLIP = get_args(Baseline)
+RIDGE_LATENTS, RIDGE_UNCLIP, RIDGE_BLUR_UNCLIP, IN_CONTEXT_UNCLIP = get_args(Baseline)
 
 
 class Metrics(Settings):

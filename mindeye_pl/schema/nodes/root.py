@@ -34,6 +34,7 @@ class Config(Settings):
     report: reports.Report = key("the report page.")
     tracking: reports.Dashboard = key("the dashboard of the W&B project.")
     index: models.IndexGroup = key("vector index of a large gallery.")
+    in_context: world.InContext = key("decoding from a support set, without fine-tuning.")
     brain_maps: run.BrainMaps = key("values of voxels drawn back on the brain.")
     sweep: run.Sweep = key("report of a multirun.")
     export: run.Export = key("the trained model as a folder or a hub repository.")

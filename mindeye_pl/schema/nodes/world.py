@@ -164,6 +164,48 @@ class ScaleSweep(Settings):
     hidden_dims: str | PositiveInt | None = optional("widths of the shared space, separated by commas.")
 
 
+class VoxelTransformer(Settings):
+    """Network of `in_context.decoder=transformer` and its training on episodes."""
+
+    width: PositiveInt = key("width of latents and voxels.")
+    heads: PositiveInt = key("attention heads, which divide the width.")
+    depth: PositiveInt = key("blocks.")
+    latents: PositiveInt = key("latents of a query.")
+    voxels: PositiveInt = key("voxels of an episode.")
+    queries: PositiveInt = key("queries of an episode.")
+    batch_size: PositiveInt = key("episodes of a step.")
+    epochs: PositiveInt = key("epochs of the training.")
+    steps_per_epoch: PositiveInt = key("steps of an epoch.")
+    max_lr: PositiveFloat = key("highest learning rate.")
+    weight_decay: NonNegativeFloat = key("AdamW's weight decay.")
+    temperature: PositiveFloat = key("temperature of the contrastive loss.")
+
+
+class InContextSizes(Settings):
+    """Sizes of decoding from a support set."""
+
+    context: list[NonNegativeInt] = key("numbers of support images.")
+    features: PositiveInt = key("principal components of the tokens.")
+    images: PositiveInt = key("most images of a subject.")
+    transformer: VoxelTransformer = key("the transformer.")
+
+
+class InContext(Settings):
+    """Decoding from a support set, of `pipeline=decode_in_context` (docs/in_context.md)."""
+
+    decoder: Literal["bayesian", "transformer"] = key("closed form, or a transformer that corrects it.")
+    context: Annotated[list[NonNegativeInt], MinLen(1)] = key("numbers of support images.")
+    draws: PositiveInt = key("support sets of each size; scores are means over them.")
+    correspondence: Literal["none", "positions"] = key(
+        "prior mean of a voxel: all known voxels', or that of near ones."
+    )
+    neighbours: PositiveInt = key("known voxels that are near, for `correspondence=positions`.")
+    features: PositiveInt = key("principal components of the tokens.")
+    images: PositiveInt = key("most images of each subject of the training, and of the principal components.")
+    pseudo_counts: Annotated[list[PositiveFloat], MinLen(1)] = key("candidates for the weight of independent noise.")
+    transformer: VoxelTransformer = key("the transformer and its training.")
+
+
 class Scale(Settings):
     """Sizes that the other groups read; a system has those that it uses."""
 
@@ -213,6 +255,7 @@ class Scale(Settings):
     )
     generator_clip_scale: NonNegativeFloat | None = optional("weight of CLIP's match with the embeddings.")
     generator_r1_gamma: NonNegativeFloat | None = optional("weight of R1; null for StyleGAN2-ADA's heuristic.")
+    in_context: InContextSizes | None = optional("sizes of decoding from a support set.")
     checkpoint_every_n_epochs: PositiveInt | None = optional("epochs between two checkpoints.")
     embed_batch_size: PositiveInt | None = optional("images that are embedded at once.")
     report_export: bool = key("writes the report's figures and tables as files too.")

@@ -1,4 +1,4 @@
-"""Images of the linear baselines: predicted latents decoded, and predicted tokens drawn by the unCLIP.
+"""Images of the baselines: predicted latents decoded, and predicted tokens drawn by the unCLIP.
 
 Legend: n test images, k validation images, S tokens, D token width, C latent channels, h and w latent size.
 """
@@ -17,7 +17,7 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.nn.image_decoder import ImageDecoder
-from mindeye_pl.schema.nodes.reports import RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP
+from mindeye_pl.schema.nodes.reports import IN_CONTEXT_UNCLIP, RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP
 from mindeye_pl.steps.baselines.judge import MAX_DRAWN, Judge
 from mindeye_pl.steps.baselines.ridge import (
     CHOICES,
@@ -28,6 +28,8 @@ from mindeye_pl.steps.baselines.ridge import (
     fit_trials,
     ridge_trials,
 )
+from mindeye_pl.steps.brain.in_context.decode import DECODE_IN_CONTEXT, part_name, predicted_tokens
+from mindeye_pl.steps.brain.in_context.prior import FIT_VOXEL_PRIOR, FittedPrior
 from mindeye_pl.steps.brain.reconstructor import sampling_of, unclip_input
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.image_embeddings import latent_rows
@@ -138,9 +140,47 @@ class RidgeUnclipStep(Step):
         return blurry, read_images(inputs["latents"])
 
 
+class DrawInContext(Step):
+    """Draws the test images from the tokens that the largest support set predicts, by the unCLIP."""
+
+    name = IN_CONTEXT_UNCLIP
+    title = "Tokens from a support set, drawn"
+    keys = ("in_context.decoder", "in_context.context")
+    runtime_keys = ("unclip",)
+    artifact_type = RidgeStep.artifact_type
+
+    def label(self, config: DictConfig) -> str:
+        """Return the label of the predictions and the unCLIP."""
+        return f"{DECODE_IN_CONTEXT.label(config)}-{config.unclip.name}"
+
+    def tags(self, config: DictConfig) -> list[str]:
+        """Return subject and hours."""
+        return DECODE_IN_CONTEXT.tags(config)
+
+    def inputs(self, config: DictConfig) -> Mapping[str, Input]:
+        """Return the predictions, the features, and the unCLIP, which starts from noise."""
+        without = (*unclip_input(config).without, "strength")
+        made = {"predictions": Made(DECODE_IN_CONTEXT), "prior": Made(FIT_VOXEL_PRIOR)}
+        return {**made, "embedder": Frozen("embedder"), "unclip": Frozen("unclip", without=without)}
+
+    def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
+        """Draw."""
+        unclip, own, embedder = inputs["unclip"], settings.in_context, inputs["embedder"].settings
+        part = read_tensors(inputs["predictions"] / part_name(max(own.context), 0))
+        tokens = predicted_tokens(FittedPrior.read(inputs["prior"]), part[own.decoder])
+        tokens = tokens.unflatten(1, (embedder.num_tokens, embedder.token_dim))
+        decoder: ImageDecoder = unclip.load().eval().to(unclip.device)
+        decoder.sampling = sampling_of(unclip.settings)
+        ids = part["stimulus_ids"]
+        images = draw_tokens(decoder, tokens, ids, None, settings.unclip.batch_size, unclip.device)
+        write_json(work.folder / CHOICES, {"description": f"{own.decoder}, {max(own.context)} support images"})
+        _write_images(work.folder, ids, images)
+
+
 RIDGE_LATENTS_STEP = RidgeLatentsStep()
 RIDGE_UNCLIP_STEP = RidgeUnclipStep(RIDGE_UNCLIP, "Ridge tokens drawn", from_blur=False)
 RIDGE_BLUR_UNCLIP_STEP = RidgeUnclipStep(RIDGE_BLUR_UNCLIP, "Ridge tokens drawn from the ridge blur", from_blur=True)
+DRAW_IN_CONTEXT = DrawInContext()
 
 BASELINES: tuple[Step, ...] = (RIDGE_LATENTS_STEP, RIDGE_UNCLIP_STEP, RIDGE_BLUR_UNCLIP_STEP)
 
@@ -149,8 +189,9 @@ def baseline_steps(config: DictConfig) -> list[Step]:
     """Return the image baselines of `protocol.baselines` that the configured models allow, their files being here."""
     vae, unclip = (config.get(group) is not None and not Frozen(group).missing(config) for group in ("vae", "unclip"))
     starts = unclip and config.unclip.get("strength", 1.0) < 1  # else it cannot start from an image, or does not
-    possible = {RIDGE_LATENTS: vae, RIDGE_UNCLIP: unclip, RIDGE_BLUR_UNCLIP: vae and starts}
-    return [step for step in BASELINES if step.name in config.protocol.baselines and possible[step.name]]
+    possible = {RIDGE_LATENTS: vae, RIDGE_UNCLIP: unclip, RIDGE_BLUR_UNCLIP: vae and starts, IN_CONTEXT_UNCLIP: unclip}
+    every = (*BASELINES, DRAW_IN_CONTEXT)
+    return [step for step in every if step.name in config.protocol.baselines and possible[step.name]]
 
 
 @torch.inference_mode()

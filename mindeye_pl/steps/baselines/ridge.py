@@ -255,7 +255,12 @@ def read_choices(folder: Path) -> dict[str, Any]:
 
 
 def describe_choices(choices: Mapping[str, Any]) -> str:
-    """Return how a regression was tuned, in words, and whether it chose an end of the penalties' grid."""
+    """Return how a regression was tuned, in words, and whether it chose an end of the penalties' grid.
+
+    Choices of another baseline are its `description`.
+    """
+    if (words_of_other := choices.get("description")) is not None:
+        return str(words_of_other)
     trials = {"single": "single trials", "averaged": "trials averaged by image"}[choices["trials"]]
     each = choices["penalty"] == PER_TARGET
     penalty = "a penalty for each target" if each else f"penalty {next(iter(choices['penalties']))}"

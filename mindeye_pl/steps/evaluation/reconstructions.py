@@ -22,7 +22,7 @@ from mindeye_pl.metrics.images import TableMetric, summarise_scores
 from mindeye_pl.metrics.named_objects import COCO_CATEGORIES
 from mindeye_pl.metrics.statistics.differences import difference_over_images
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, is_hit_rate, score_summary, score_table
-from mindeye_pl.schema.nodes.reports import RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP, Baseline
+from mindeye_pl.schema.nodes.reports import IN_CONTEXT_UNCLIP, RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP, Baseline
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.baselines.ridge import describe_choices, read_choices
 from mindeye_pl.steps.brain.reconstruct import read_reconstructions
@@ -96,6 +96,7 @@ LINES: dict[str, tuple[str, Kind, str]] = {
     RIDGE_LATENTS: ("ridge, blurry", "baseline", "to VAE latents, decoded"),
     RIDGE_UNCLIP: ("ridge, drawn", "baseline", "to tokens, drawn by the unCLIP"),
     RIDGE_BLUR_UNCLIP: ("ridge, drawn from its blur", "baseline", "to tokens and latents, drawn by the unCLIP"),
+    IN_CONTEXT_UNCLIP: ("support set, drawn", "baseline", "without fine-tuning, drawn by the unCLIP"),
     image_sets.BLURRY: ("blurry alone", "baseline", "of the low-level branch"),
     image_sets.REFINED: ("refined", "model", ""),
     image_sets.TRUE_TOKENS: ("true tokens", "ceiling", "drawn from the image's own tokens"),
