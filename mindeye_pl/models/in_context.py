@@ -64,7 +64,7 @@ class InContextTraining(Foundation):
 
     def _loss(self, seed: int) -> Tensor:
         rng = np.random.default_rng(seed)
-        subject = self._subjects[rng.integers(len(self._subjects))]
+        subject = self._subjects[int(rng.integers(len(self._subjects)))]
         low, high = np.log(self.support)
         count = int(np.exp(rng.uniform(low, high)).round())
         episode = subject.draw(rng, count, self.queries, self.voxels, str(self.device))
@@ -78,5 +78,5 @@ def episode_loss(found: Tensor, true: Tensor, scale: Tensor, temperature: float)
     predicted, target = F.normalize(found * scale, dim=1), F.normalize(true * scale, dim=1)
     cosines = predicted @ target.T
     own = torch.arange(len(cosines), device=cosines.device)
-    directions = (F.cross_entropy(each / temperature, own) for each in (cosines, cosines.T))
-    return torch.stack([sum(directions) / 2, 1 - cosines.diagonal().mean()])
+    directions = torch.stack([F.cross_entropy(each / temperature, own) for each in (cosines, cosines.T)])
+    return torch.stack([directions.mean(), 1 - cosines.diagonal().mean()])
