@@ -7,6 +7,7 @@ from annotated_types import MinLen
 from mindeye_pl.data.layout.trials import NumSessions
 from mindeye_pl.gallery.coarse import VECTORS
 from mindeye_pl.gallery.files import AUTO, KINDS
+from mindeye_pl.metrics.voxel_clusters import Covariance
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
@@ -50,7 +51,9 @@ class Finetune(Settings):
 
     start: Start = key("starting weights, those of the pretrain step or random ones.")
     checkpoint: str | None = key("published or exported checkpoint to start from, in place of the pretrain step.")
-    trainable: str | Annotated[list[str], MinLen(1)] = key("`all`, or the parts that learn while the rest is frozen.")
+    trainable: str | Annotated[list[str], MinLen(1)] = key(
+        "`all`, `per_subject` for what belongs to single subjects, or the parts that learn; the rest is frozen."
+    )
     inherit_bias: PublishedOrCorrected = key("`published` starts with the bias of the first pretraining subject.")
     epochs: PositiveInt = key("epochs of training.")
     max_steps: PositiveInt | None = key(
@@ -62,6 +65,15 @@ class Finetune(Settings):
     batch_size: PositiveInt = key("trials of a batch.")
     keep: Keep = key("epoch whose weights are kept.")
     validation_score: ValidationScore = key("score by which `keep=best_validation` chooses the epoch.")
+
+
+class VoxelClusters(Settings):
+    """Functional clusters of voxels, of `alignment=clusters`."""
+
+    count: PositiveInt = key("clusters; 128 in Brain-IT.")
+    axes: PositiveInt = key("principal axes of the image features that voxels are compared along.")
+    covariance: Covariance = key("of a cluster: `full` as in Brain-IT, or without correlations.")
+    neighbours: PositiveInt = key("nearest pretraining voxels that a new voxel's embedding starts as the mean of.")
 
 
 class Evaluate(Settings):

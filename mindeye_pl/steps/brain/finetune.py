@@ -19,6 +19,7 @@ from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
+from mindeye_pl.steps.brain.voxel_clusters import PLACE_VOXELS, place_new_voxels, pools_clusters
 from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
 from mindeye_pl.steps.inputs.splits import Split, test_data, training_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -58,6 +59,8 @@ class Finetune(Step):
         if config.finetune.start == "pretrained":
             given = config.finetune.checkpoint
             found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
+        if pools_clusters(config):
+            found["places"] = Made(PLACE_VOXELS)
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
@@ -101,12 +104,15 @@ class Finetune(Step):
             console.print("the epoch is selected on the test images")
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
-        start = "from scratch"
+        start, weights, path = "from scratch", None, Path()
         if wanted.start == "pretrained":
             given = inputs["pretrained"]
             path = given if wanted.checkpoint else given / WEIGHTS
-            load_shared_weights(model, read_weights(path), path, inherit_bias=wanted.inherit_bias)
+            weights = read_weights(path)
+            load_shared_weights(model, weights, path, inherit_bias=wanted.inherit_bias)
             start = "from the pretrained model"
+        if "places" in inputs:
+            place_new_voxels(model, inputs["places"], weights, path)
         model.freeze_all_but(wanted.trainable)
         title = f"fine-tuning subject {subject} {start} on {data.num_train_trials:,} trials"
         training = TrainingSettings.of(settings, work.name)
