@@ -114,6 +114,29 @@ class RidgeEncoder:
         return project(features, self.mean, self.components) @ self.weights + self.intercept
 
 
+def held_out_residuals(
+    features: np.ndarray, means: np.ndarray, image: np.ndarray, betas: np.ndarray, *, folds: int = 5, seed: int = 0
+) -> np.ndarray:
+    """Return each trial's betas minus the prediction of an encoder that has not seen its image, `(t, V)` float32.
+
+    Args:
+        features: `(n, F)` of the training images, one row per image.
+        means: `(n, V)` of the same images, repetitions averaged.
+        image: `(t,)` row of each trial's image.
+        betas: `(t, V)` of the trials.
+        folds: encoders that are fitted, each without one part of the images; at most n.
+        seed: of the parts.
+    """
+    from sklearn.model_selection import KFold
+
+    residuals = np.empty(betas.shape, np.float32)
+    for fitted, held_out in KFold(min(folds, len(features)), shuffle=True, random_state=seed).split(features):
+        encoder = RidgeEncoder.fit(features[fitted], means[fitted])
+        trials = np.isin(image, held_out)
+        residuals[trials] = betas[trials] - encoder.predict(features)[image[trials]]
+    return residuals
+
+
 def principal_axes(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean `(F,)` and the first principal axes `(count, F)` of the rows, float32.
 

@@ -7,6 +7,7 @@ from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
+from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS
 from mindeye_pl.steps.brain.voxel_clusters import CLUSTER_VOXELS, PLACE_VOXELS
 from mindeye_pl.steps.evaluation.brain_maps import BRAIN_MAPS
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
@@ -29,7 +30,7 @@ from mindeye_pl.steps.inputs.prepare_own import PREPARE_OWN
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
-_BRAIN = (CLUSTER_VOXELS, PRETRAIN, PLACE_VOXELS, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
+_BRAIN = (CLUSTER_VOXELS, PRETRAIN, PLACE_VOXELS, SYNTHESISE_TRIALS, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS, BRAIN_MAPS)
 _FOUNDATION = (

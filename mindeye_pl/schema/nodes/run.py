@@ -11,10 +11,21 @@ from mindeye_pl.metrics.voxel_clusters import Covariance
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
-from mindeye_pl.types import Name, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt, PublishedOrCorrected
+from mindeye_pl.types import (
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOf,
+    PositiveInt,
+    ProperFraction,
+    PublishedOrCorrected,
+)
 
 #: Weights that fine-tuning starts from.
 Start = Literal["pretrained", "scratch"]
+
+#: Noise of synthetic trials.
+SyntheticNoise = Literal["none", "independent", "residuals"]
 
 #: Epoch whose weights are kept.
 Keep = Literal["last", "best_validation"]
@@ -63,6 +74,10 @@ class Finetune(Settings):
         "power of the number of sessions, from one on, that multiplies `max_steps`; 0: as many for every amount."
     )
     batch_size: PositiveInt = key("trials of a batch.")
+    synthetic_fraction: ProperFraction = key("fraction of every batch that is synthetic trials; 0 for none.")
+    synthetic_noise: SyntheticNoise = key(
+        "noise of synthetic trials: independent by voxel, or whole patterns of errors."
+    )
     keep: Keep = key("epoch whose weights are kept.")
     validation_score: ValidationScore = key("score by which `keep=best_validation` chooses the epoch.")
 

@@ -17,6 +17,7 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import score_summary
 from mindeye_pl.schema.nodes.run import LAST
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
+from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS, read_synthetic
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
 from mindeye_pl.steps.brain.voxel_clusters import PLACE_VOXELS, place_new_voxels, pools_clusters
@@ -61,6 +62,8 @@ class Finetune(Step):
             found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
         if pools_clusters(config):
             found["places"] = Made(PLACE_VOXELS)
+        if config.finetune.synthetic_fraction:
+            found["synthetic"] = Made(SYNTHESISE_TRIALS)
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
@@ -97,6 +100,8 @@ class Finetune(Step):
         budget = Budget.of(wanted, self.name, data.sessions_in_use)
         data.steps_per_epoch = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
         data.repetition_slots = repetition_slots(settings.model)
+        if "synthetic" in inputs:
+            data.synthetic = read_synthetic(inputs["synthetic"], wanted.synthetic_fraction)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST:
             check_validation_images(len(data.validation_trials[0]), settings.data, wanted.keep)

@@ -80,9 +80,8 @@ class ClusterVoxels(Step):
         for subject in subjects:
             betas, ids = mean_responses(data, subject)
             console.print(f"  fitting the ridge encoder of subject {subject} on {len(ids):,} images")
-            projected = np.concatenate(
-                [axes.project(part) for part in features_of_images(embedder, dataset.stimuli, ids)]
-            )
+            parts = features_of_images(embedder, dataset.stimuli, ids)
+            projected = np.concatenate([axes.project(part) for part in parts])
             embeddings.append(voxel_embeddings(projected, betas, axes.deviations))
         voxels = np.concatenate(embeddings)  # (V of all subjects, K)
         console.print(f"  clustering {len(voxels):,} voxels")
