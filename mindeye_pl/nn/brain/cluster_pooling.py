@@ -17,6 +17,9 @@ from mindeye_pl.types import PositiveInt, ProperFraction
 #: What the attention's logits depend on.
 Attention = Literal["responses", "embeddings"]
 
+#: Values that a voxel's embedding starts from.
+Start = Literal["random", "tuning"]
+
 
 class VoxelEmbeddings(PerSubject):
     """One learned vector per voxel, and the cluster that the voxel belongs to.
@@ -75,6 +78,9 @@ class ClusterPooling(AlignmentNetwork):
         attention: what the logits depend on. `responses` (published): the response times the embedding, so that a
             voxel that is silent counts less or more. `embeddings`: the embedding alone, so that the alignment is linear
             in the voxels.
+        start: values that the embeddings start from, which whoever places the voxels gives. `random`, as the published
+            code has it | `tuning`, the voxel's weights of a ridge encoder: the pooled responses are then estimates of
+            image features, as of a matched filter.
         voxel_dropout: probability in training that a voxel is left out of a trial; the published training draws 15,000
             of some 40,000 voxels with replacement, which leaves out about two of three.
     """
@@ -86,10 +92,11 @@ class ClusterPooling(AlignmentNetwork):
         cluster_dim: PositiveInt,
         *,
         attention: Attention = "responses",
+        start: Start = "random",
         voxel_dropout: ProperFraction = 0.0,
     ):
         super().__init__()
-        self.attention, self.voxel_dropout = attention, voxel_dropout
+        self.attention, self.start, self.voxel_dropout = attention, start, voxel_dropout
         self.voxels = VoxelEmbeddings(voxel_counts, num_clusters, cluster_dim)
         self.queries = nn.Parameter(torch.randn(num_clusters, cluster_dim))
 

@@ -5,7 +5,7 @@ They are made from training trials alone. An alignment that pools voxels by clus
 Legend: n images, V voxels, K axes, C clusters, k neighbours, d width of a voxel's embedding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from mindeye_pl.console import console
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
-from mindeye_pl.metrics.voxel_clusters import FeatureAxes, cluster_voxels, nearest_voxels, voxel_embeddings
-from mindeye_pl.nn.brain.cluster_pooling import VoxelEmbeddings
+from mindeye_pl.metrics.voxel_clusters import FeatureAxes, cluster_voxels, nearest_voxels, voxel_tuning
+from mindeye_pl.nn.brain.cluster_pooling import ClusterPooling
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, hours, mean_responses, subject_tags, subject_trials, trial_data
 from mindeye_pl.steps.inputs.encoder_features import features_of_images
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
@@ -29,7 +29,7 @@ from mindeye_pl.store.own_files import read_arrays
 CLUSTERS, PLACES = "voxel_clusters.safetensors", "places.safetensors"
 
 #: Images that the common axes are fitted on, drawn from all subjects'.
-_MAX_AXES_IMAGES = 4000
+_MAX_AXES_IMAGES = 2000
 _TRIALS = ("seed", "data.betas", "data.validation_fraction", "data.validation_images")
 _RUNTIME = (*TEST_RUNTIME, "data.repetitions", "data.max_repetitions", "data.averaging", "data.test_split")
 
@@ -67,7 +67,10 @@ class ClusterVoxels(Step):
         return [*subjects, f"hours={hours(config.pretrain.num_sessions, config)}"]
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
-        """Embed and cluster the voxels, and write both with the common axes."""
+        """Fit the tuning of the voxels, cluster them, and write both with the common axes.
+
+        Tuning is written in units of the mean length over all voxels.
+        """
         subjects, wanted, dataset = list(settings.pretrain.subjects), settings.voxel_clusters, inputs["data"]
         sessions = settings.pretrain.num_sessions
         data = trial_data(dataset, settings, inputs["split"], subjects=subjects, num_sessions=sessions)
@@ -76,19 +79,20 @@ class ClusterVoxels(Step):
         sample = np.sort(rng.permutation(shown)[:_MAX_AXES_IMAGES])
         embedder: FrozenModel = inputs["embedder"]
         axes = FeatureAxes.fit(np.concatenate(list(features_of_images(embedder, dataset.stimuli, sample))), wanted.axes)
-        arrays, embeddings = vars(axes), []
+        tuning = []
         for subject in subjects:
             betas, ids = mean_responses(data, subject)
             console.print(f"  fitting the ridge encoder of subject {subject} on {len(ids):,} images")
             parts = features_of_images(embedder, dataset.stimuli, ids)
             projected = np.concatenate([axes.project(part) for part in parts])
-            embeddings.append(voxel_embeddings(projected, betas, axes.deviations))
-        voxels = np.concatenate(embeddings)  # (V of all subjects, K)
+            tuning.append(voxel_tuning(projected, betas, axes.deviations))
+        voxels = np.concatenate(tuning)  # (V of all subjects, K)
+        scale = np.linalg.norm(voxels, axis=1).mean(keepdims=True)  # (1,)
         console.print(f"  clustering {len(voxels):,} voxels")
         clusters = cluster_voxels(voxels, wanted.count, covariance=wanted.covariance, seed=settings.seed)
-        counts = np.array(list(map(len, embeddings)))
-        arrays = {**arrays, "embeddings": voxels, "clusters": clusters, "voxel_counts": counts}
-        write_arrays(work.folder / CLUSTERS, arrays)
+        counts = np.array(list(map(len, tuning)))
+        made = {"tuning": voxels / scale, "scale": scale, "clusters": clusters, "voxel_counts": counts}
+        write_arrays(work.folder / CLUSTERS, vars(axes) | made)
 
 
 CLUSTER_VOXELS = ClusterVoxels()
@@ -117,15 +121,16 @@ class PlaceVoxels(Step):
         return subject_tags(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
-        """Embed the voxels, find the nearest of the pretraining subjects, and write these and their clusters."""
+        """Fit the tuning of the voxels, find the nearest of the pretraining subjects, and write these and their clusters."""
         subject, dataset, known = settings.data.subject, inputs["data"], read_arrays(inputs["clusters"] / CLUSTERS)
         axes = FeatureAxes(known["mean"], known["axes"], known["deviations"])
         betas, ids = mean_responses(subject_trials(dataset, settings, inputs["split"]), subject)
         parts = features_of_images(inputs["embedder"], dataset.stimuli, ids)
-        embeddings = voxel_embeddings(np.concatenate([axes.project(part) for part in parts]), betas, axes.deviations)
-        nearest = nearest_voxels(embeddings, known["embeddings"], settings.voxel_clusters.neighbours)  # (V, k)
-        places = {"clusters": known["clusters"][nearest[:, 0]], "nearest": nearest, "embeddings": embeddings}
-        write_arrays(work.folder / PLACES, places)
+        tuning = voxel_tuning(np.concatenate([axes.project(part) for part in parts]), betas, axes.deviations)
+        tuning /= known["scale"]
+        nearest = nearest_voxels(tuning, known["tuning"], settings.voxel_clusters.neighbours)  # (V, k)
+        places = {"clusters": known["clusters"][nearest[:, 0]], "nearest": nearest, "tuning": tuning}
+        write_arrays(work.folder / PLACES, {**places, "count": np.array(len(known["tuning"]))})
 
 
 PLACE_VOXELS = PlaceVoxels()
@@ -134,32 +139,34 @@ PLACE_VOXELS = PlaceVoxels()
 def place_pretraining_voxels(model: nn.Module, folder: Path) -> None:
     """Give a model of the pretraining subjects the clusters in the folder of `voxel_clusters`."""
     known = read_arrays(folder / CLUSTERS)
-    for voxels in _cluster_modules(model):
-        parts = np.split(known["clusters"], np.cumsum(known["voxel_counts"])[:-1])
-        for index, clusters in enumerate(parts):
-            voxels.place(index, torch.from_numpy(clusters))
+    ends = np.cumsum(known["voxel_counts"])[:-1]
+    for _, pooling in _poolings(model):
+        for index, places in enumerate(
+            zip(np.split(known["clusters"], ends), np.split(known["tuning"], ends), strict=True)
+        ):
+            clusters, tuning = map(torch.from_numpy, places)
+            pooling.voxels.place(index, clusters, tuning if pooling.start == "tuning" else None)
 
 
 def place_new_voxels(model: nn.Module, folder: Path, pretrained: Mapping[str, Tensor] | None, path: Path) -> None:
     """Give a model of one subject its clusters in the folder of `place_voxels`.
 
     A voxel's embedding starts as the mean of those that pretraining has learned for the voxels nearest to it. Without
-    `pretrained` weights, those of `path`, it stays as it is. Raises a `UserError` for weights of other subjects.
+    `pretrained` weights, those of `path`, it starts as in a pretraining. Raises a `UserError` for weights of other
+    subjects.
     """
-    places = read_arrays(folder / PLACES)
-    clusters, nearest = torch.from_numpy(places["clusters"]), torch.from_numpy(places["nearest"])
-    for name, voxels in model.named_modules():
-        if not isinstance(voxels, VoxelEmbeddings):
-            continue
-        start = None
+    places = {name: torch.from_numpy(array) for name, array in read_arrays(folder / PLACES).items()}
+    nearest = places["nearest"]  # (V, k)
+    for name, pooling in _poolings(model):
+        start = places["tuning"] if pooling.start == "tuning" else None
         if pretrained is not None:
-            learned = [value for key, value in pretrained.items() if key.startswith(f"{name}.embeddings.")]
-            if (count := sum(map(len, learned))) <= nearest.max():
-                got, expected = f"{count} voxels", f"more than {int(nearest.max())}, as clustered"
-                raise UserError(f"{path} was pretrained on other subjects", got=got, expected=expected)
+            learned = [value for key, value in pretrained.items() if key.startswith(f"{name}.voxels.embeddings.")]
+            if (count := sum(map(len, learned))) != (expected := int(places["count"])):
+                what, known = f"{path} was pretrained on other subjects", f"{expected} voxels, as clustered"
+                raise UserError(what, got=f"{count} voxels", expected=known, fix="pretrain.subjects= its subjects")
             start = torch.cat(learned)[nearest].mean(1)  # (V, d)
-        voxels.place(0, clusters, start)
+        pooling.voxels.place(0, places["clusters"], start)
 
 
-def _cluster_modules(model: nn.Module) -> Sequence[VoxelEmbeddings]:
-    return [module for module in model.modules() if isinstance(module, VoxelEmbeddings)]
+def _poolings(model: nn.Module) -> list[tuple[str, ClusterPooling]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, ClusterPooling)]

@@ -81,3 +81,14 @@ def test_left_out_voxels_do_not_count() -> None:
 def test_clusters_outside_the_range_are_refused() -> None:
     with pytest.raises(AssertionError):
         pooling().voxels.place(1, torch.full((VOXELS[1],), CLUSTERS))
+
+
+def test_embeddings_start_from_given_columns() -> None:
+    network, start = pooling(), torch.randn(VOXELS[0], 2)
+    before = network.voxels.embeddings[0].detach().clone()
+    network.voxels.place(0, network.voxels.clusters(0), start)
+    assert torch.equal(network.voxels.embeddings[0][:, :2], start)
+    torch.testing.assert_close(network.voxels.embeddings[0][:, 2:], 0.1 * before[:, 2:])
+    more = torch.randn(VOXELS[0], WIDTH + 3)
+    network.voxels.place(0, network.voxels.clusters(0), more)
+    assert torch.equal(network.voxels.embeddings[0], more[:, :WIDTH])

@@ -5,7 +5,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import normalize
 
 from mindeye_pl.config import compose_config
 from mindeye_pl.models.base import BrainDecoder
@@ -26,11 +28,12 @@ def test_a_new_subject_learns_its_voxel_embeddings_alone(cli: CommandLine) -> No
     finetuned = load_file(cli.made("finetune") / "model.safetensors")
 
     mixture = GaussianMixture(4, random_state=42, reg_covar=1e-4)
-    assert np.array_equal(known["clusters"], mixture.fit_predict(known["embeddings"].astype(float)))
+    assert np.array_equal(known["clusters"], mixture.fit_predict(normalize(known["tuning"].astype(float))))
     assert len(known["clusters"]) == known["voxel_counts"].sum()
     assert np.array_equal(places["clusters"], known["clusters"][places["nearest"][:, 0]])
-    similarity = places["embeddings"] @ known["embeddings"].T
-    np.testing.assert_allclose(similarity.max(1), np.take_along_axis(similarity, places["nearest"], 1)[:, 0], atol=1e-6)
+    similarity = cosine_similarity(places["tuning"], known["tuning"])
+    assert np.array_equal(places["nearest"], (-similarity).argsort(1)[:, :5])
+    assert np.linalg.norm(known["tuning"], axis=1).mean() == pytest.approx(1, rel=1e-5)
 
     shared = {name for name in finetuned if not name.startswith(OWN)}
     assert shared == {name for name in pretrained if not name.startswith(OWN)}
